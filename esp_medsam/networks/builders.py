@@ -1,0 +1,218 @@
+"""Build the three networks: as released, as the paper draws it, and the product's own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from torch import nn
+
+from esp_medsam.networks.esp_medsam import ESPMedSAM
+from esp_medsam.networks.high_resolution import HighResolutionPath
+from esp_medsam.networks.hypernetwork import Hypernetwork, HypernetworkPerQuery
+from esp_medsam.networks.image_encoder import TinyViTImageEncoder
+from esp_medsam.networks.mask_decoder import MaskDecoder
+from esp_medsam.networks.modality_query import ModalityQueries
+from esp_medsam.networks.position_encoding import RandomFourierEncoding
+from esp_medsam.networks.prompt_generator import SelfPatchPromptGenerator
+from esp_medsam.networks.unused_sam import UnusedPromptEncoder
+
+
+EMBED_DIM = 256
+"""Channels of SAM's image embedding; decoder and prompt generator are built on it."""
+
+RELEASED_MODALITIES = {
+    "dermoscopy": 0,
+    "xray": 1,
+    "ultrasound": 2,
+    "fundus": 3,
+    "microscopy": 4,
+    "endoscopy": 5,
+}
+"""Modalities of the released checkpoints, by the row of their query."""
+
+RELEASED_TARGETS = {
+    "dermoscopy": ["lesion"],
+    "xray": ["lungs"],
+    "ultrasound": ["breast_lesion"],
+    "fundus": ["vessels"],
+    "microscopy": ["nuclei"],
+    "endoscopy": ["polyp"],
+}
+"""What each released query segments."""
+
+
+def build_network(
+    *,
+    modalities: Mapping[str, int],
+    targets: Mapping[str, Sequence[str]],
+    default_modality: str,
+    expert_ratio: float,
+    controller_token: Literal["tied", "separate"],
+    decoding: Literal["joint", "isolated"],
+    hypernetwork: Literal["shared", "per_query"],
+    patch_map: Literal["shared", "per_target"],
+    tokens_per_target: int = 1,
+    spare_queries: int = 0,
+    high_resolution_widths: Sequence[int] | None = None,
+    keep_unused: bool = False,
+) -> ESPMedSAM:
+    """Build a network from its design choices.
+
+    Args:
+        modalities: Index of each modality that gets a controller.
+        targets: Target names of each modality that gets queries.
+        default_modality: What the network assumes where no modality is given.
+        expert_ratio: Hidden width of an expert over its block's width. Paper and code: 4, as
+            wide as the block's own feed-forward part.
+        controller_token: Code: one "tied" token per block is key and value. Paper's figure:
+            "separate" ones.
+        decoding: Code and paper: "joint", all queries go through the decoder together and see
+            each other. "isolated" decodes every target alone, so that a further target or
+            modality changes no other's mask.
+        hypernetwork: Code: one "shared" by all queries. Paper's figure: one "per_query".
+        patch_map: Code and paper: one "shared" by all targets. "per_target" predicts each its own.
+        tokens_per_target: Tokens of a target; code and paper have 1.
+        spare_queries: Queries that nothing decodes; the released network has one.
+        high_resolution_widths: Channels of the high-resolution path at strides 8, 4, 2 and 1;
+            None, as in code and paper, leaves it out.
+        keep_unused: Whether to hold the parameters that the released checkpoints contain and
+            nothing uses (ImageNet head, SAM's point and mask prompts).
+
+    Returns:
+        The network, freshly initialized.
+
+    Raises:
+        ValueError: If a name or number does not fit.
+    """
+    encoder = TinyViTImageEncoder(
+        modalities,
+        embed_dim=EMBED_DIM,
+        expert_ratio=expert_ratio,
+        tied_token=controller_token == "tied",
+        keep_classifier=keep_unused,
+    )
+
+    def head(hidden_dim: int, out_dim: int) -> nn.Module:
+        if hypernetwork == "shared":
+            return Hypernetwork(EMBED_DIM, hidden_dim, out_dim=out_dim)
+        return HypernetworkPerQuery(targets, EMBED_DIM, hidden_dim, out_dim=out_dim)
+
+    path, path_head = None, None
+    if high_resolution_widths is not None:
+        path = HighResolutionPath(EMBED_DIM, encoder.pyramid_channels, high_resolution_widths)
+        path_head = head(EMBED_DIM, path.out_dim)
+    network = ESPMedSAM(
+        image_encoder=encoder,
+        position_encoding=RandomFourierEncoding(EMBED_DIM),
+        prompt_generator=SelfPatchPromptGenerator(
+            None if patch_map == "shared" else targets, embed_dim=EMBED_DIM
+        ),
+        modality_query=ModalityQueries(
+            targets,
+            EMBED_DIM,
+            tokens_per_target=tokens_per_target,
+            joint=decoding == "joint",
+            spare=spare_queries,
+        ),
+        mask_decoder=MaskDecoder(head(EMBED_DIM, EMBED_DIM // 8), EMBED_DIM),
+        high_resolution=path,
+        high_resolution_head=path_head,
+        modalities=modalities,
+        targets=targets,
+        default_modality=default_modality,
+    )
+    if keep_unused:
+        network.unused_prompt_encoder = UnusedPromptEncoder(EMBED_DIM)
+    return network
+
+
+def build_released(modality: str | Sequence[str] = "dermoscopy") -> ESPMedSAM:
+    """Build the network of the released De-LightSAM / ESP-MedSAM checkpoints.
+
+    It keeps their unused parameters, so that counts and key reports are exact.
+
+    Args:
+        modality: The modality whose controller it holds, as each released checkpoint has one;
+            several for checkpoints that were merged. The first is the default.
+
+    Raises:
+        ValueError: If a modality is not one of the released six.
+    """
+    names = [modality] if isinstance(modality, str) else list(modality)
+    unknown = [name for name in names if name not in RELEASED_MODALITIES]
+    if unknown or not names:
+        msg = f"modality must be of {', '.join(RELEASED_MODALITIES)}; got {', '.join(unknown)}."
+        raise ValueError(msg)
+    return build_network(
+        modalities={name: RELEASED_MODALITIES[name] for name in names},
+        targets=RELEASED_TARGETS,
+        default_modality=names[0],
+        expert_ratio=4.0,
+        controller_token="tied",
+        decoding="joint",
+        hypernetwork="shared",
+        patch_map="shared",
+        spare_queries=1,
+        keep_unused=True,
+    )
+
+
+def build_paper(
+    modalities: Mapping[str, int] | None = None,
+    targets: Mapping[str, Sequence[str]] | None = None,
+    default_modality: str = "dermoscopy",
+) -> ESPMedSAM:
+    """Build the network as the paper's figures draw it.
+
+    Against the released code it has separate key and value tokens and a hypernetwork per query.
+
+    Args:
+        modalities: Index of each modality; None for the paper's six.
+        targets: Target names of each modality; None for the paper's.
+        default_modality: What the network assumes where no modality is given.
+    """
+    return build_network(
+        modalities=RELEASED_MODALITIES if modalities is None else modalities,
+        targets=RELEASED_TARGETS if targets is None else targets,
+        default_modality=default_modality,
+        expert_ratio=4.0,
+        controller_token="separate",
+        decoding="joint",
+        hypernetwork="per_query",
+        patch_map="shared",
+    )
+
+
+def build_product(
+    modalities: Mapping[str, int],
+    targets: Mapping[str, Sequence[str]],
+    default_modality: str = "ct",
+    *,
+    expert_ratio: float = 0.5,
+    tokens_per_target: int = 1,
+    high_resolution_widths: Sequence[int] = (64, 32, 24, 16),
+) -> ESPMedSAM:
+    """Build the network that this project trains and ships.
+
+    Targets are decoded in isolation, experts are narrow, and a high-resolution path draws thin
+    structures.
+
+    Args:
+        modalities: Index of each modality that gets a controller.
+        targets: Target names of each modality.
+        default_modality: What the network assumes where no modality is given.
+        expert_ratio: See :func:`build_network`.
+        tokens_per_target: See :func:`build_network`.
+        high_resolution_widths: See :func:`build_network`.
+    """
+    return build_network(
+        modalities=modalities,
+        targets=targets,
+        default_modality=default_modality,
+        expert_ratio=expert_ratio,
+        controller_token="separate",
+        decoding="isolated",
+        hypernetwork="shared",
+        patch_map="per_target",
+        tokens_per_target=tokens_per_target,
+        high_resolution_widths=high_resolution_widths,
+    )

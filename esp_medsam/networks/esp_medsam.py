@@ -1,0 +1,273 @@
+"""The whole network: one encoder for all modalities, prompts of its own, a query per target."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from esp_medsam.networks.modality_controller import route
+
+
+ABSENT_LOGIT = -1e4
+"""Logit of rows that an image's modality does not have; finite, so that resizing makes no NaN."""
+
+
+class Encoded(NamedTuple):
+    """What one pass of the encoder gives; any number of targets is decoded from it.
+
+    Attributes:
+        image_embedding: ``(B, 256, H / 16, W / 16)``.
+        pyramid: The encoder's features at strides 2, 4 and 8; empty where it has none.
+        full_res: Full-resolution features, ``(B, C, H, W)``; C is 0 without that path.
+    """
+
+    image_embedding: Tensor
+    pyramid: list[Tensor]
+    full_res: Tensor
+
+
+class Prediction(NamedTuple):
+    """What the network says of each (image, target); read by name, fields may be appended.
+
+    Attributes:
+        low_res_logits: Mask logits, ``(B, T, H / s, W / s)``: s is 4 as released and 1 with the
+            high-resolution path.
+        patch_logits: Logits of "this 32 x 32 patch holds the target", ``(B, T, H / 32, W / 32)``.
+        image_embedding: ``(B, 256, H / 16, W / 16)``.
+    """
+
+    low_res_logits: Tensor
+    patch_logits: Tensor
+    image_embedding: Tensor
+
+
+class ESPMedSAM(nn.Module):
+    """Segment images of several modalities without prompts.
+
+    ``modality`` is always a tensor of modality indices, ``(B,)``, mixed or not, or None for
+    ``default_modality``. With None the number of targets T is a constant, which is what exports
+    see. With a tensor T is the largest number of targets that a modality of the batch has, and
+    the rows beyond an image's own hold ``ABSENT_LOGIT``. An index that the network does not hold
+    raises an IndexError on the CPU; callers compare with :attr:`modalities` first.
+
+    Args:
+        image_encoder: From image and route to image embedding and pyramid.
+        position_encoding: From grid size to positional encoding.
+        prompt_generator: Predicts and embeds patch prompts.
+        modality_query: Holds the decoder's tokens.
+        mask_decoder: Decodes pairs of image and target.
+        high_resolution: Fuses full-resolution features, or None.
+        high_resolution_head: Turns decoded tokens into weights for them, or None.
+        modalities: Index of each modality that the network holds, in the order of its controllers.
+        targets: Target names of each modality that has queries, in the order of the queries.
+        default_modality: What ``modality`` None means; may be set later.
+
+    Raises:
+        ValueError: If ``default_modality`` is not held, or a modality has no targets.
+
+    Reference:
+        Xu et al., "ESP-MedSAM", arXiv:2407.14153; "De-LightSAM" in its later versions.
+    """
+
+    position_table: Tensor
+    query_table: Tensor
+
+    def __init__(
+        self,
+        *,
+        image_encoder: nn.Module,
+        position_encoding: nn.Module,
+        prompt_generator: nn.Module,
+        modality_query: nn.Module,
+        mask_decoder: nn.Module,
+        high_resolution: nn.Module | None,
+        high_resolution_head: nn.Module | None,
+        modalities: Mapping[str, int],
+        targets: Mapping[str, Sequence[str]],
+        default_modality: str,
+    ) -> None:
+        super().__init__()
+        _check_names(modalities, targets, default_modality)
+        self.image_encoder = image_encoder
+        self.position_encoding = position_encoding
+        self.prompt_generator = prompt_generator
+        self.modality_query = modality_query
+        self.mask_decoder = mask_decoder
+        self.high_resolution = high_resolution
+        self.high_resolution_head = high_resolution_head
+        self.modalities = dict(modalities)
+        self.targets = {name: list(targets[name]) for name in modalities}
+        self.places = {name: place for place, name in enumerate(modalities)}
+        self.default_modality = default_modality
+        self.absent_logit = ABSENT_LOGIT  # scripts see attributes, not globals
+        # A modality's index leads to its controller's place, and that to its queries' numbers.
+        # What is not held leads out of range, so that it raises instead of being computed.
+        position_table = torch.full((max(modalities.values()) + 1,), len(modalities))
+        position_table[list(modalities.values())] = torch.arange(len(modalities))
+        self.register_buffer("position_table", position_table, persistent=False)
+        self.register_buffer("query_table", _query_table(modalities, targets), persistent=False)
+
+    @torch.jit.export
+    def encode(self, image: Tensor, modality: Tensor | None) -> Encoded:
+        """Encode images, each with its modality's controllers.
+
+        Args:
+            image: ``(B, 3, H, W)``, normalized; H and W multiples of 32.
+            modality: Modality index of each image, ``(B,)``, or None for the default.
+
+        Returns:
+            Embedding, pyramid and full-resolution features.
+
+        Raises:
+            ValueError: If H or W is no multiple of 32.
+        """
+        height, width = image.shape[-2], image.shape[-1]
+        if height % 32 != 0 or width % 32 != 0:
+            raise ValueError(
+                f"image sides must be multiples of 32; got {height} x {width}. Pad or resize it."
+            )
+        place = None if modality is None else self.position_table[modality]
+        batch_route = route(self.places[self.default_modality], place, len(self.places))
+        features = self.image_encoder(image, batch_route)
+        embedding = features.image_embedding
+        if self.high_resolution is not None:
+            full_res = self.high_resolution(image, embedding, features.pyramid)
+        else:
+            full_res = image[:, :0]
+        return Encoded(embedding, features.pyramid, full_res)
+
+    def queries(self, batch: int, modality: Tensor | None, targets: list[int] | None) -> Tensor:
+        """Return the query number of each row of the result, ``(B, T)``; -1 where absent."""
+        if modality is None:
+            own = self.query_table[self.places[self.default_modality]][None].expand(batch, -1)
+            count = len(self.targets[self.default_modality])
+        else:
+            own = self.query_table[self.position_table[modality]]
+            count = int((own >= 0).sum(1).max().item())
+        if targets is None:
+            return own[:, :count]
+        if len(targets) == 0 or min(targets) < 0 or max(targets) >= count:
+            raise ValueError(f"targets must lie in 0..{count - 1}, at least one; got {targets}.")
+        chosen = own.index_select(1, torch.tensor(targets, device=own.device))
+        if modality is not None and bool((chosen < 0).any().item()):
+            raise ValueError("targets may be chosen for batches of one modality alone.")
+        return chosen
+
+    @torch.jit.export
+    def decode(
+        self,
+        encoded: Encoded,
+        modality: Tensor | None,
+        targets: list[int] | None,
+        patch_prompt: Tensor | None,
+    ) -> Prediction:
+        """Decode the targets of each image, each target alone.
+
+        Args:
+            encoded: What :meth:`encode` gave for the same ``modality``.
+            modality: Modality index of each image, ``(B,)``, or None for the default.
+            targets: Places in the modality's list of targets, for batches of one modality; None
+                for all.
+            patch_prompt: 0 or 1 float, ``(B, T, H / 32, W / 32)``, in place of the generated one.
+
+        Returns:
+            Mask and patch logits of the T targets.
+
+        Raises:
+            ValueError: If a place in ``targets`` does not exist.
+        """
+        embedding = encoded.image_embedding
+        B = embedding.shape[0]
+        query_BT = self.queries(B, modality, targets)
+        T = query_BT.shape[1]
+        query = query_BT.reshape(-1)
+        patch_logits = self.prompt_generator.patch_logits(embedding, query_BT.clamp(min=0))
+        if patch_prompt is None:
+            patch_prompt = self.prompt_generator.patch_prompt(patch_logits)
+        if modality is None:
+            pair = torch.arange(B * T, device=query.device)
+        else:
+            pair = torch.nonzero(query >= 0).squeeze(1)
+            patch_logits = patch_logits.masked_fill(query_BT[:, :, None, None] < 0, self.absent_logit)
+        low_res, token = self._decode_pairs(embedding, patch_prompt, pair, query[pair], T)
+        logits = torch.full_like(low_res[:1], self.absent_logit).repeat(B * T, 1, 1)
+        logits = logits.index_copy(0, pair, low_res)
+        logits = logits.view(B, T, low_res.shape[1], low_res.shape[2])
+        if self.high_resolution_head is not None:
+            fine = self._full_res_logits(encoded.full_res, token, pair, query[pair], T)
+            logits = fine + F.interpolate(
+                logits, size=fine.shape[-2:], mode="bilinear", align_corners=False
+            )
+        return Prediction(logits, patch_logits, embedding)
+
+    def _decode_pairs(
+        self, embedding: Tensor, patch_prompt: Tensor, pair: Tensor, query: Tensor, T: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return low-resolution logits, ``(P, 4 h, 4 w)``, and tokens, ``(P, D)``, of the pairs."""
+        image_pe = self.position_encoding(embedding.shape[-2], embedding.shape[-1])
+        prompt = patch_prompt.to(embedding.dtype).flatten(0, 1).index_select(0, pair)[:, None]
+        image = torch.div(pair, T, rounding_mode="floor")
+        source = embedding.index_select(0, image) + self.prompt_generator(prompt)
+        tokens, place = self.modality_query(query)
+        logits, token = self.mask_decoder(source, image_pe, tokens, place, query)
+        return logits, token
+
+    def _full_res_logits(
+        self, full_res: Tensor, token: Tensor, pair: Tensor, query: Tensor, T: int
+    ) -> Tensor:
+        """Return what the full-resolution features add, ``(B, T, H, W)``; 0 in absent rows."""
+        B, C, H, W = full_res.shape
+        assert self.high_resolution_head is not None
+        weights = self.high_resolution_head(token, query).to(full_res.dtype)
+        spread = torch.zeros([B * T, C], dtype=weights.dtype, device=weights.device)
+        spread = spread.index_copy(0, pair, weights).view(B, T, C)
+        return (spread @ full_res.flatten(2)).view(B, T, H, W)
+
+    @torch.jit.export
+    def predict(
+        self,
+        image: Tensor,
+        modality: Tensor | None = None,
+        targets: list[int] | None = None,
+        patch_prompt: Tensor | None = None,
+    ) -> Prediction:
+        """Encode and decode; arguments and errors as :meth:`encode` and :meth:`decode`."""
+        return self.decode(self.encode(image, modality), modality, targets, patch_prompt)
+
+    def forward(self, image: Tensor, modality: Tensor | None = None) -> Tensor:
+        """Return the mask logits of all targets at input size, ``(B, T, H, W)``.
+
+        Args:
+            image: ``(B, 3, H, W)``, normalized; H and W multiples of 32.
+            modality: Modality index of each image, ``(B,)``, or None for the default.
+        """
+        logits = self.predict(image, modality, None, None).low_res_logits
+        if self.high_resolution is not None:
+            return logits
+        return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _check_names(
+    modalities: Mapping[str, int], targets: Mapping[str, Sequence[str]], default_modality: str
+) -> None:
+    if default_modality not in modalities:
+        msg = f"default_modality must be one of {', '.join(modalities)}; got {default_modality!r}."
+        raise ValueError(msg)
+    without = [name for name in modalities if not targets.get(name)]
+    if without:
+        msg = f"targets must name at least one target of {', '.join(without)}."
+        raise ValueError(msg)
+
+
+def _query_table(modalities: Mapping[str, int], targets: Mapping[str, Sequence[str]]) -> Tensor:
+    """Return the query numbers of each held modality, in rows filled up with -1."""
+    table = torch.full((len(modalities), max(len(targets[name]) for name in modalities)), -1)
+    first = 0
+    for name, names in targets.items():
+        if name in modalities:
+            place = list(modalities).index(name)
+            table[place, : len(names)] = torch.arange(first, first + len(names))
+        first += len(names)
+    return table

@@ -1,0 +1,107 @@
+"""Semi-parameter-sharing image encoder: one TinyViT for all modalities, a controller for each."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from esp_medsam.networks.layers import ConvNorm, LayerNorm2d
+from esp_medsam.networks.modality_controller import Route
+from esp_medsam.networks.tiny_vit import MBConv, PatchMerging, TinyViTBlock, TransformerStage
+
+
+class EncoderFeatures(NamedTuple):
+    """What an image encoder hands on.
+
+    Attributes:
+        image_embedding: ``(B, 256, H / 16, W / 16)``.
+        pyramid: Its features at strides 2, 4 and 8; empty where it has none.
+    """
+
+    image_embedding: Tensor
+    pyramid: list[Tensor]
+
+
+class TinyViTImageEncoder(nn.Module):
+    """MobileSAM's TinyViT-5M with a controller per modality in every transformer block.
+
+    Takes images whose sides are multiples of 32, square or not. Windows are 7, 7, 14 and 7 at
+    strides 4, 8, 16 and 16, so multiples of 224 need no window padding.
+
+    Args:
+        modalities: Names of the modalities that own a controller, in order.
+        embed_dim: Channels of the image embedding.
+        expert_ratio: Hidden width of an expert over its block's width. The paper's and the
+            released experts are as wide as the feed-forward part, 4.
+        tied_token: Whether a controller's key token is its value token too (released code).
+        keep_classifier: Whether to hold TinyViT's ImageNet head, which nothing uses but the
+            released checkpoints contain.
+
+    Attributes:
+        pyramid_channels: Channels of the features at strides 2, 4 and 8.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, int],
+        *,
+        embed_dim: int = 256,
+        expert_ratio: float = 4.0,
+        tied_token: bool = True,
+        keep_classifier: bool = False,
+    ) -> None:
+        super().__init__()
+
+        def blocks(depth: int, dim: int, heads: int, window: int) -> list[TinyViTBlock]:
+            return [
+                TinyViTBlock(
+                    dim,
+                    heads,
+                    window,
+                    modalities=list(modalities),
+                    expert_ratio=expert_ratio,
+                    tied_token=tied_token,
+                )
+                for _ in range(depth)
+            ]
+
+        self.pyramid_channels = (32, 64, 128)
+        self.stem1 = ConvNorm(3, 32, 3, stride=2)
+        self.stem2 = ConvNorm(32, 64, 3, stride=2)
+        self.conv_stage = nn.Sequential(MBConv(64), MBConv(64))
+        self.merge = PatchMerging(64, 128, stride=2)
+        self.stages = nn.ModuleList(
+            [
+                TransformerStage(blocks(2, 128, 4, 7), PatchMerging(128, 160, stride=2)),
+                TransformerStage(blocks(6, 160, 5, 14), PatchMerging(160, 320, stride=1)),
+                TransformerStage(blocks(2, 320, 10, 7), nn.Identity()),
+            ]
+        )
+        self.neck = nn.Sequential(
+            nn.Conv2d(320, embed_dim, kernel_size=1, bias=False),
+            LayerNorm2d(embed_dim),
+            nn.Conv2d(embed_dim, embed_dim, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(embed_dim),
+        )
+        if keep_classifier:
+            self.classifier = nn.Sequential(nn.LayerNorm(320), nn.Linear(320, 1000))
+
+    def forward(self, image: Tensor, batch_route: Route) -> EncoderFeatures:
+        """Encode each image with its modality's controllers.
+
+        Args:
+            image: ``(B, 3, H, W)``, normalized; H and W multiples of 32.
+            batch_route: The controller that each image takes.
+
+        Returns:
+            The image embedding and the early features at strides 2, 4 and 8.
+        """
+        stride2 = F.gelu(self.stem1(image))
+        stride4 = self.conv_stage(self.stem2(stride2))
+        features = self.merge(stride4)
+        before_merge: list[Tensor] = []
+        for stage in self.stages:
+            before, features = stage(features, batch_route)
+            before_merge.append(before)
+        return EncoderFeatures(self.neck(features), [stride2, stride4, before_merge[0]])

@@ -1,0 +1,90 @@
+"""Bricks that several parts of the network share.
+
+Shape suffixes in this package:
+    B  images in the batch
+    T  targets of an image
+    P  (image, target) pairs that are decoded, each alone
+    C, D  channels
+    H, W  rows and columns; h, w  rows and columns of the image embedding
+    N  tokens (image positions, or windows times positions)
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class LayerNorm2d(nn.Module):
+    """Normalize each position of a ``(B, C, H, W)`` map over its channels, as SAM does."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return ``features``, ``(B, C, H, W)``, with zero mean and unit variance over C."""
+        mean = features.mean(1, keepdim=True)
+        variance = (features - mean).pow(2).mean(1, keepdim=True)
+        normalized = (features - mean) / torch.sqrt(variance + self.eps)
+        return self.weight[:, None, None] * normalized + self.bias[:, None, None]
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, then batch normalization.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Side of the kernel; the input is padded by half of it.
+        stride: Step of the kernel.
+        groups: Channel groups; ``in_channels`` makes it depthwise.
+        norm_init: Initial scale of the normalization; 0 makes a residual branch start silent.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        norm_init: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=kernel_size // 2,
+            groups=groups,
+            bias=False,
+        )
+        self.norm = nn.BatchNorm2d(out_channels)
+        nn.init.constant_(self.norm.weight, norm_init)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the normalized convolution of ``features``, ``(B, C, H, W)``."""
+        normalized: Tensor = self.norm(self.conv(features))
+        return normalized
+
+
+class FeedForward(nn.Module):
+    """Layer normalization and a two-layer GELU network, applied to each token.
+
+    The feed-forward part of a TinyViT block, and with other weights a modality's expert.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the update of ``tokens``, ``(B, N, C)``, without the residual."""
+        update: Tensor = self.fc2(self.act(self.fc1(self.norm(tokens))))
+        return update

@@ -1,0 +1,111 @@
+"""Self-patch prompt generator: a dense prompt predicted from the image itself."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from esp_medsam.networks.layers import LayerNorm2d
+from esp_medsam.networks.modality_query import per_target
+
+
+class PatchHead(nn.Module):
+    """Read one patch map off the patch features."""
+
+    def __init__(self, hidden_dim: int) -> None:
+        super().__init__()
+        bound = hidden_dim**-0.5
+        self.weight = nn.Parameter(torch.empty(hidden_dim).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+
+class SelfPatchPromptGenerator(nn.Module):
+    """Predict which patches of an image hold a target, and embed them as a dense prompt.
+
+    It takes the place of the points, boxes and masks that a user gives to SAM. The patch prompt
+    is binary and cut from the graph: the mask loss cannot reach the patch heads, only a loss on
+    the patch logits trains them. A patch is 2 x 2 cells of the embedding, 32 x 32 pixels.
+
+    Args:
+        targets: Target names of each modality, for one patch map per target; None for a single
+            map that all targets share, as in the released network.
+        embed_dim: Channels D of the image embedding.
+        hidden_dim: Channels of the patch features.
+        threshold: Foreground probability, in (0, 1), from which a patch becomes a prompt.
+
+    Raises:
+        ValueError: If ``threshold`` lies outside (0, 1).
+
+    Reference:
+        Xu et al., "ESP-MedSAM", arXiv:2407.14153, Self-Patch Prompt Generator.
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, Sequence[str]] | None,
+        *,
+        embed_dim: int = 256,
+        hidden_dim: int = 64,
+        threshold: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if not 0.0 < threshold < 1.0:
+            msg = f"threshold must lie in (0, 1); got {threshold}."
+            raise ValueError(msg)
+        self.threshold = threshold
+        self.shared = targets is None
+        self.patch_features = nn.Sequential(
+            nn.Conv2d(embed_dim, hidden_dim, kernel_size=2, stride=2),
+            LayerNorm2d(hidden_dim),
+            nn.GELU(),
+        )
+        every = {"all": ["targets"]} if targets is None else targets
+        self.heads = per_target(every, lambda: PatchHead(hidden_dim))
+        self.prompt_embed = nn.Sequential(
+            nn.Conv2d(1, embed_dim, kernel_size=1),
+            LayerNorm2d(embed_dim),
+            nn.GELU(),
+        )
+
+    @torch.jit.export
+    def patch_logits(self, image_embedding: Tensor, query: Tensor) -> Tensor:
+        """Predict for each target which patches hold it.
+
+        Args:
+            image_embedding: ``(B, D, h, w)``, h and w even.
+            query: Number of the query in each row of the result, ``(B, T)``.
+
+        Returns:
+            Patch logits, ``(B, T, h / 2, w / 2)``; above zero means "holds the target".
+        """
+        weights: list[Tensor] = []
+        biases: list[Tensor] = []
+        for modality in self.heads.values():
+            for head in modality.values():
+                weights.append(head.weight)
+                biases.append(head.bias)
+        row = torch.zeros_like(query) if self.shared else query
+        features = self.patch_features(image_embedding)
+        B, C, height, width = features.shape
+        weight_BTC = torch.stack(weights)[row].to(features.dtype)
+        logits = weight_BTC @ features.flatten(2) + torch.stack(biases)[row].to(features.dtype)
+        return logits.view(B, query.shape[1], height, width)
+
+    @torch.jit.export
+    def patch_prompt(self, patch_logits: Tensor) -> Tensor:
+        """Return the patches to prompt with, 0 or 1, in the shape of ``patch_logits``."""
+        return (patch_logits.detach().sigmoid() >= self.threshold).to(patch_logits.dtype)
+
+    def forward(self, patch_prompt: Tensor) -> Tensor:
+        """Embed patch prompts.
+
+        Args:
+            patch_prompt: 0 or 1, ``(P, 1, h / 2, w / 2)``.
+
+        Returns:
+            Dense prompt embedding, ``(P, D, h, w)``, to be added to the image embedding.
+        """
+        cells = F.interpolate(patch_prompt, scale_factor=2.0, mode="nearest")
+        embedded: Tensor = self.prompt_embed(cells)
+        return embedded
