@@ -1,6 +1,6 @@
-"""Segment medical images of many modalities without prompts."""
+"""ESP-MedSAM: segment medical images of many modalities without prompts.
 
-from __future__ import annotations
-
+Importing the package loads nothing heavy; import what is needed from its sub-packages.
+"""
 
 __version__ = "0.1.0"

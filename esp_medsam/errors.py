@@ -1,0 +1,242 @@
+"""What a user's input can cause: one exception per kind, each with a stable code.
+
+Every class also inherits the built-in that a caller would expect, so ``except ValueError`` and
+``except FileNotFoundError`` keep working. Messages state the rule, the value and the remedy in
+one line; :func:`explain` puts the code in front.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+
+class EspMedSamError(Exception):
+    """Base of the exceptions defined here.
+
+    Attributes:
+        code: Stable name of the kind of failure; reports and scripts may rely on it.
+    """
+
+    code: str = "E_ERROR"
+
+
+class InputNotFoundError(EspMedSamError, FileNotFoundError):
+    """An input path does not exist."""
+
+    code = "E_NOT_FOUND"
+
+
+class EmptyInputError(EspMedSamError, ValueError):
+    """A folder holds no readable image."""
+
+    code = "E_NO_INPUT"
+
+
+class ReadError(EspMedSamError, ValueError):
+    """A file cannot be read."""
+
+    code = "E_READ"
+
+
+class FormatError(ReadError):
+    """A file is not of a format, pixel type or dimension that is read here."""
+
+    code = "E_FORMAT"
+
+
+class CorruptFileError(ReadError):
+    """A file is of a known format but damaged or cut short."""
+
+    code = "E_CORRUPT"
+
+
+class TooLargeError(ReadError):
+    """A file claims more pixels than the memory at hand, or a safe limit, can hold."""
+
+    code = "E_TOO_LARGE"
+
+
+class GeometryError(EspMedSamError, ValueError):
+    """An image's grid is missing, contradictory or cannot be represented."""
+
+    code = "E_GEOMETRY"
+
+
+class NonFiniteError(EspMedSamError, ValueError):
+    """An image holds NaN or infinity, which would silently empty its mask."""
+
+    code = "E_NONFINITE"
+
+
+class ModalityError(EspMedSamError, ValueError):
+    """A modality is not given, not known, or not held by the network."""
+
+    code = "E_MODALITY"
+
+
+class ModalityConflictError(ModalityError):
+    """A file states another modality than the user does."""
+
+    code = "E_MODALITY_CONFLICT"
+
+
+class TargetError(EspMedSamError, ValueError):
+    """A target is not known to the modality."""
+
+    code = "E_TARGET"
+
+
+class OptionError(EspMedSamError, ValueError):
+    """An option has a value that it cannot take."""
+
+    code = "E_OPTION"
+
+
+class DeviceError(EspMedSamError, ValueError):
+    """The device asked for is not at hand."""
+
+    code = "E_DEVICE"
+
+
+class CheckpointError(EspMedSamError, ValueError):
+    """A checkpoint cannot be read, or is not one."""
+
+    code = "E_CHECKPOINT"
+
+
+class CheckpointMismatchError(CheckpointError):
+    """A checkpoint does not hold exactly the parameters that the network expects.
+
+    Args:
+        source: What was read, as the user named it.
+        missing: Parameters that the network has and the checkpoint lacks.
+        unexpected: Entries of the checkpoint that the network has no place for.
+        mismatched: Parameters whose shape or type differs, with both stated.
+    """
+
+    code = "E_CHECKPOINT_MISMATCH"
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        mismatched: Sequence[str] = (),
+    ) -> None:
+        self.source = source
+        self.missing = tuple(missing)
+        self.unexpected = tuple(unexpected)
+        self.mismatched = tuple(mismatched)
+        kinds = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "mis-shaped": self.mismatched,
+        }
+        found = "; ".join(
+            f"{len(keys)} {kind}{': ' if keys else ''}{', '.join(keys)}"
+            for kind, keys in kinds.items()
+        )
+        super().__init__(f"{source} must hold exactly the network's parameters; got {found}.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the arguments: the default would pass the message as ``source``."""
+        state = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "mismatched": self.mismatched,
+        }
+        return _rebuild_mismatch, (self.source, state)
+
+
+def _rebuild_mismatch(source: str, keys: dict[str, tuple[str, ...]]) -> CheckpointMismatchError:
+    return CheckpointMismatchError(source, **keys)
+
+
+class WeightsNotFoundError(EspMedSamError, FileNotFoundError):
+    """The bundle has no weights, or the path given holds none."""
+
+    code = "E_NO_WEIGHTS"
+
+
+class TableError(EspMedSamError, ValueError):
+    """The table of modalities and targets is not valid."""
+
+    code = "E_TABLE"
+
+
+class OutputExistsError(EspMedSamError, FileExistsError):
+    """An output exists that would differ from the one asked for."""
+
+    code = "E_EXISTS"
+
+
+class NameClashError(EspMedSamError, ValueError):
+    """Two inputs would be written under one name."""
+
+    code = "E_NAME_CLASH"
+
+
+class OutputError(EspMedSamError, OSError):
+    """An output cannot be written."""
+
+    code = "E_OUTPUT"
+
+
+class DiskFullError(OutputError):
+    """The disk, the quota or the file-size limit leaves no room for an output."""
+
+    code = "E_DISK_FULL"
+
+
+def explain(error: BaseException) -> str | None:
+    """Return ``"<CODE>: <message>"`` of the first of our errors behind ``error``, in one line.
+
+    Follows causes and contexts, because MONAI wraps what our transforms and constructors raise.
+
+    Args:
+        error: The exception that was caught.
+
+    Returns:
+        The line, or None where none of ours is behind ``error``.
+    """
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        if isinstance(current, EspMedSamError):
+            return f"{current.code}: {_one_line(str(current))}"
+        seen.add(id(current))
+        hidden = current.__suppress_context__
+        current = current.__cause__ or (None if hidden else current.__context__)
+    return None
+
+
+def _one_line(message: str) -> str:
+    """Escape what would break the line: a file name may hold a newline or a terminal code."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+
+
+def install_excepthook() -> None:
+    """Make an uncaught error of ours end the process with one line on stderr and status 1.
+
+    Every other exception goes to the hook that was installed before. Installing twice changes
+    nothing.
+    """
+    previous = sys.excepthook
+    if getattr(previous, "_esp_medsam", False):
+        return
+
+    def hook(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        line = explain(error)
+        if line is None:
+            previous(kind, error, traceback)
+        else:
+            sys.stderr.write(f"{line}\n")  # the interpreter itself then exits with status 1
+
+    hook._esp_medsam = True  # type: ignore[attr-defined]  # marks the hook as ours
+    sys.excepthook = hook
