@@ -1,0 +1,357 @@
+"""The table of modalities and targets: immutable, read from the bundle's ``targets.yaml``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from esp_medsam.errors import ModalityError, TableError, TargetError
+
+
+RELEASED_INDICES: Mapping[str, int] = {
+    "dermoscopy": 0,
+    "xray": 1,
+    "ultrasound": 2,
+    "fundus": 3,
+    "microscopy": 4,
+    "endoscopy": 5,
+    "ct": 6,
+    "mri": 7,
+}
+"""Indices that weights already published depend on; users' own modalities begin after them."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept, as DICOM writes it.
+
+    Attributes:
+        value: Code value, a string of digits in SNOMED CT.
+        scheme: Coding scheme designator, such as ``SCT``.
+        meaning: Code meaning, at most 64 characters.
+    """
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class CleanUp:
+    """What is done to the mask of a target before it is written; nothing by default.
+
+    Attributes:
+        largest_component: Whether only the largest connected component is kept.
+        min_size: Components below so many pixels or voxels are dropped.
+        fill_holes: Whether enclosed background is filled.
+    """
+
+    largest_component: bool = False
+    min_size: int = 0
+    fill_holes: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is segmented in a modality.
+
+    Attributes:
+        name: Its name, unique in the modality.
+        label: Its value in labelmaps, 1 to 255.
+        category: Segmented property category, CID 7150.
+        type: Segmented property type, CID 7151.
+        color: Red, green and blue, 0 to 255.
+        anatomic_region: Where it lies; None where the type says it.
+        clean_up: What is done to its mask.
+    """
+
+    name: str
+    label: int
+    category: Code
+    type: Code
+    color: tuple[int, int, int]
+    anatomic_region: Code | None = None
+    clean_up: CleanUp = CleanUp()
+
+
+@dataclass(frozen=True)
+class Modality:
+    """An imaging modality that the network distinguishes.
+
+    Attributes:
+        name: Its name.
+        index: Its global, fixed index.
+        targets: What can be segmented in it, in the order of the network's channels.
+        dicom_modalities: Values of DICOM's Modality that mean it.
+    """
+
+    name: str
+    index: int
+    targets: tuple[Target, ...]
+    dicom_modalities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModalityTable:
+    """All modalities, in the order of the file.
+
+    Attributes:
+        modalities: The modalities.
+        neutral_dicom_modalities: Values of DICOM's Modality that leave the modality open.
+    """
+
+    modalities: tuple[Modality, ...]
+    neutral_dicom_modalities: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, path: str | Path) -> ModalityTable:
+        """Return the table in the YAML file at ``path``.
+
+        Raises:
+            TableError: If the file cannot be read, or breaks a rule; every problem is named
+                with its key.
+        """
+        try:
+            content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            msg = f"{path} must be a readable YAML table of modalities; got: {reason}."
+            raise TableError(msg) from error
+        reader = _TableReader()
+        table = reader.table(content)
+        if reader.problems:
+            msg = f"{path} must be a valid table of modalities; {'; '.join(reader.problems)}."
+            raise TableError(msg)
+        return table
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the modalities."""
+        return tuple(modality.name for modality in self.modalities)
+
+    @property
+    def indices(self) -> dict[str, int]:
+        """Index of each modality, by name."""
+        return {modality.name: modality.index for modality in self.modalities}
+
+    @property
+    def target_names(self) -> dict[str, list[str]]:
+        """Names of the targets of each modality, by name, in the order of the channels."""
+        return {m.name: [target.name for target in m.targets] for m in self.modalities}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __getitem__(self, name: str) -> Modality:
+        """Return the modality called ``name``.
+
+        Raises:
+            ModalityError: If there is none.
+        """
+        for modality in self.modalities:
+            if modality.name == name:
+                return modality
+        msg = f"modality must be one of {', '.join(self.names)}; got {name!r}."
+        raise ModalityError(msg)
+
+    def select(self, modality: str, targets: Sequence[str] | None = None) -> tuple[Target, ...]:
+        """Return the chosen targets of a modality, in table order.
+
+        Args:
+            modality: Name of the modality.
+            targets: Names of the targets, in any order; one name alone may be given as a string;
+                None chooses all.
+
+        Raises:
+            ModalityError: If the modality is unknown.
+            TargetError: If a target is unknown, given twice, or the choice is empty.
+        """
+        available = self[modality].targets
+        if targets is None:
+            return available
+        chosen = [targets] if isinstance(targets, str) else list(targets)
+        valid = [target.name for target in available]
+        unknown = [name for name in chosen if name not in valid]
+        repeated = sorted({name for name in chosen if chosen.count(name) > 1})
+        if not chosen or unknown or repeated:
+            got = "none" if not chosen else ", ".join(repr(name) for name in unknown or repeated)
+            twice = " twice" if repeated and not unknown else ""
+            msg = (
+                f"targets of {modality} must be chosen from {', '.join(valid)}, each once; "
+                f"got {got}{twice}."
+            )
+            raise TargetError(msg)
+        return tuple(target for target in available if target.name in chosen)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the table as plain lists and dictionaries, for ``json.dumps``."""
+        return {
+            "modalities": [asdict(modality) for modality in self.modalities],
+            "neutral_dicom_modalities": list(self.neutral_dicom_modalities),
+        }
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, which would otherwise let a repeated key replace the first."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key, (key_node, _) in zip(keys, node.value, strict=True):
+            if keys.count(key) > 1:
+                msg = f"the key {key!r} stands here more than once"
+                raise yaml.constructor.ConstructorError(None, None, msg, key_node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+class _TableReader:
+    """Turn plain data into a table, and keep every problem met on the way.
+
+    What a problem makes unreadable is left out or replaced, so that reading goes on; the result
+    counts only where ``problems`` stays empty.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def table(self, content: Any) -> ModalityTable:
+        """Return the whole table."""
+        fields = self._fields(content, "table", ("modalities",), ("neutral_dicom_modalities",))
+        named = self._named(fields.get("modalities"), "modalities")
+        modalities = tuple(self._modality(name, value) for name, value in named.items())
+        neutral = self._strings(
+            fields.get("neutral_dicom_modalities", []), "neutral_dicom_modalities"
+        )
+        self._unique({f"modalities.{m.name}.index": m.index for m in modalities})
+        owners: dict[str, str] = {}
+        lists = {f"modalities.{m.name}.dicom_modalities": m.dicom_modalities for m in modalities}
+        for key, values in {**lists, "neutral_dicom_modalities": neutral}.items():
+            for value in values:
+                if value in owners:
+                    self._problem(key, f"must not repeat {value!r} of {owners[value]}")
+                owners[value] = key
+        return ModalityTable(modalities, neutral)
+
+    def _modality(self, name: str, content: Any) -> Modality:
+        key = f"modalities.{name}"
+        fields = self._fields(content, key, ("index", "targets"), ("dicom_modalities",))
+        index = self._integer(fields.get("index", 0), f"{key}.index", 0, 2**31 - 1)
+        fixed = RELEASED_INDICES.get(name)
+        if fixed is not None and index != fixed:
+            self._problem(f"{key}.index", f"must be {fixed}, as released; got {index}")
+        if fixed is None and index in RELEASED_INDICES.values():
+            self._problem(f"{key}.index", f"must be 8 or more, 0 to 7 are taken; got {index}")
+        named = self._named(fields.get("targets"), f"{key}.targets")
+        targets = tuple(self._target(f"{key}.targets.{n}", n, v) for n, v in named.items())
+        self._unique({f"{key}.targets.{t.name}.label": t.label for t in targets})
+        dicom = self._strings(fields.get("dicom_modalities", []), f"{key}.dicom_modalities")
+        return Modality(name, index, targets, dicom)
+
+    def _target(self, key: str, name: str, content: Any) -> Target:
+        required = ("label", "category", "type", "color")
+        fields = self._fields(content, key, required, ("anatomic_region", "clean_up"))
+        region = None
+        if fields.get("anatomic_region") is not None:
+            region = self._code(fields["anatomic_region"], f"{key}.anatomic_region")
+        return Target(
+            name=name,
+            label=self._integer(fields.get("label", 1), f"{key}.label", 1, 255),
+            category=self._code(fields.get("category"), f"{key}.category"),
+            type=self._code(fields.get("type"), f"{key}.type"),
+            color=self._color(fields.get("color"), f"{key}.color"),
+            anatomic_region=region,
+            clean_up=self._clean_up(fields.get("clean_up"), f"{key}.clean_up"),
+        )
+
+    def _code(self, content: Any, key: str) -> Code:
+        if content is None:
+            return Code("", "", "")  # its absence was reported already
+        fields = self._fields(content, key, ("value", "scheme", "meaning"), ())
+        for field, longest in (("value", 16), ("scheme", 16), ("meaning", 64)):
+            text = fields.get(field, "x")
+            if not isinstance(text, str) or not 0 < len(text) <= longest:
+                self._problem(
+                    f"{key}.{field}", f"must be a string of 1 to {longest} characters; got {text!r}"
+                )
+        return Code(*(str(fields.get(field, "")) for field in ("value", "scheme", "meaning")))
+
+    def _color(self, content: Any, key: str) -> tuple[int, int, int]:
+        if content is None:
+            return (0, 0, 0)  # its absence was reported already
+        if not isinstance(content, list) or len(content) != 3:
+            self._problem(key, f"must be a list of red, green and blue; got {content!r}")
+            return (0, 0, 0)
+        red, green, blue = (self._integer(value, key, 0, 255) for value in content)
+        return (red, green, blue)
+
+    def _clean_up(self, content: Any, key: str) -> CleanUp:
+        if content is None:
+            return CleanUp()
+        fields = self._fields(content, key, (), ("largest_component", "min_size", "fill_holes"))
+        for field in ("largest_component", "fill_holes"):
+            if not isinstance(fields.get(field, False), bool):
+                self._problem(f"{key}.{field}", f"must be true or false; got {fields[field]!r}")
+        return CleanUp(
+            largest_component=fields.get("largest_component", False) is True,
+            min_size=self._integer(fields.get("min_size", 0), f"{key}.min_size", 0, 2**31 - 1),
+            fill_holes=fields.get("fill_holes", False) is True,
+        )
+
+    def _fields(
+        self, content: Any, key: str, required: tuple[str, ...], optional: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """Return the known fields of a mapping; report missing and unknown ones."""
+        if not isinstance(content, dict):
+            self._problem(key, f"must be a mapping; got {content!r}")
+            return {}
+        missing = [field for field in required if content.get(field) is None]
+        unknown = [str(field) for field in content if field not in required + optional]
+        if missing:
+            self._problem(key, f"must have {', '.join(missing)}")
+        if unknown:
+            known = ", ".join(required + optional)
+            self._problem(key, f"must have no keys but {known}; got {', '.join(unknown)}")
+        return {field: content[field] for field in required + optional if field in content}
+
+    def _named(self, content: Any, key: str) -> dict[str, Any]:
+        """Return a mapping from valid names; report an empty one and invalid names."""
+        if content is None:
+            return {}  # its absence was reported already
+        if not isinstance(content, dict) or not content:
+            self._problem(key, f"must be a mapping with at least one name; got {content!r}")
+            return {}
+        for name in content:
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                rule = "must have names of a-z, 0-9 and _, a letter first"
+                self._problem(key, f"{rule}; got {name!r}")
+        return {str(name): value for name, value in content.items()}
+
+    def _strings(self, content: Any, key: str) -> tuple[str, ...]:
+        if not isinstance(content, list) or not all(isinstance(text, str) for text in content):
+            self._problem(key, f"must be a list of strings; got {content!r}")
+            return ()
+        return tuple(content)
+
+    def _integer(self, value: Any, key: str, least: int, most: int) -> int:
+        # bool is an int to Python, and `label: yes` is True to YAML
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            self._problem(key, f"must be an integer from {least} to {most}; got {value!r}")
+            return least
+        return value
+
+    def _unique(self, values: Mapping[str, int]) -> None:
+        """Report every key whose value another key before it has."""
+        owners: dict[int, str] = {}
+        for key, value in values.items():
+            if value in owners:
+                self._problem(key, f"must differ from {owners[value]}; both are {value}")
+            owners.setdefault(value, key)
+
+    def _problem(self, key: str, text: str) -> None:
+        self.problems.append(f"{key} {text}")
