@@ -1,0 +1,141 @@
+"""Training augmentation by modality, from MONAI's random transforms.
+
+What a modality does not allow is as much a decision as what it does: no mirroring and no large
+turns where left and right or up and down mean something (radiographs, CT, MRI), no color jitter
+where there is no color.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import radians
+from types import MappingProxyType
+
+import numpy as np
+from monai.transforms import (
+    Compose,
+    NormalizeIntensityd,
+    RandAdjustContrastd,
+    RandAffined,
+    RandAxisFlipd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandRotate90d,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    Transform,
+)
+
+
+@dataclass(frozen=True)
+class AugmentationRule:
+    """How far the slices of a modality may be changed.
+
+    Args:
+        turn: Whether mirrored and quarter-turned views are as likely as the original.
+        rotation: Largest rotation in degrees.
+        scale: Largest relative enlargement or reduction.
+        gain: Largest relative change of contrast.
+        offset: Largest shift of brightness, of the range 0..1.
+        color: Largest relative change of each color channel alone.
+    """
+
+    turn: bool = False
+    rotation: float = 15.0
+    scale: float = 0.25
+    gain: float = 0.2
+    offset: float = 0.1
+    color: float = 0.0
+
+
+RADIOLOGY = AugmentationRule()
+"""Left and right, up and down mean something, and there is no color."""
+
+RULES: Mapping[str, AugmentationRule] = MappingProxyType(
+    {
+        "dermoscopy": AugmentationRule(turn=True, rotation=45.0, color=0.1),
+        "endoscopy": AugmentationRule(turn=True, rotation=45.0, color=0.1),
+        "fundus": AugmentationRule(turn=True, rotation=45.0, color=0.15),
+        "microscopy": AugmentationRule(turn=True, rotation=45.0, color=0.1),
+        # The probe is at the top; a scan mirrored left to right would be allowed, a turned one not.
+        "ultrasound": AugmentationRule(rotation=10.0),
+        # HU are exact: only what a scanner's noise and calibration change.
+        "ct": AugmentationRule(gain=0.1, offset=0.05),
+    }
+)
+"""Rules by modality; any other modality, users' own included, follows ``RADIOLOGY``."""
+
+
+def augmentation(
+    modality: str,
+    input_size: tuple[int, int],
+    pixel_mean: tuple[float, float, float],
+    pixel_std: tuple[float, float, float],
+    *,
+    random: bool = True,
+) -> Compose:
+    """Return the transforms from a slice to a training view.
+
+    They take ``image``, ``(3, h, w)`` in 0..1, and ``label``, ``(T, h, w)`` of 0 or 1, and give
+    both at ``input_size``: the image normalized, zeros where there is nothing.
+
+    Args:
+        modality: Name of the modality; its rule decides what may change.
+        input_size: ``(H, W)`` of the network's input.
+        pixel_mean: Mean per channel, of values in 0..1.
+        pixel_std: Standard deviation per channel.
+        random: Whether to change anything; without, the slice is only centered in the input.
+    """
+    rule = RULES.get(modality, RADIOLOGY)
+    normalize = NormalizeIntensityd(
+        "image", np.asarray(pixel_mean), np.asarray(pixel_std), channel_wise=True
+    )
+    both = ("image", "label")
+    if not random:
+        center = RandAffined(
+            both, prob=0.0, spatial_size=input_size, mode=("bilinear", "nearest"),
+            padding_mode="zeros",
+        )  # fmt: skip
+        return Compose([normalize, center])
+    return Compose([*_intensity(rule), normalize, *_spatial(rule, input_size)])
+
+
+def _intensity(rule: AugmentationRule) -> list[Transform]:
+    image = "image"
+    transforms: list[Transform] = [
+        RandAdjustContrastd(image, prob=0.3, gamma=(0.7, 1.5)),
+        RandScaleIntensityd(image, factors=rule.gain, prob=0.5),
+        RandShiftIntensityd(image, offsets=rule.offset, prob=0.5),
+        RandGaussianNoised(image, prob=0.15, std=0.05),
+        RandGaussianSmoothd(image, prob=0.1, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
+    ]
+    if rule.color:
+        transforms.append(
+            RandScaleIntensityd(image, factors=rule.color, prob=0.5, channel_wise=True)
+        )
+    return transforms
+
+
+def _spatial(rule: AugmentationRule, input_size: tuple[int, int]) -> list[Transform]:
+    both = ("image", "label")
+    shift = tuple(0.1 * side for side in input_size)
+    transforms: list[Transform] = [
+        RandAffined(
+            both,
+            prob=1.0,
+            rotate_range=radians(rule.rotation),
+            shear_range=0.05,
+            translate_range=shift,
+            scale_range=((-rule.scale, rule.scale), (-rule.scale, rule.scale)),
+            spatial_size=input_size,
+            mode=("bilinear", "nearest"),
+            padding_mode="zeros",
+        )
+    ]
+    if rule.turn:
+        transforms += [
+            RandAxisFlipd(both, prob=0.5),
+            RandRotate90d(both, prob=0.5, max_k=3),
+        ]
+    return transforms

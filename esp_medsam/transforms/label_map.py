@@ -1,0 +1,131 @@
+"""From probabilities to one labelmap, target by target."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from torch import Tensor
+
+from esp_medsam.image import SEGMENTATION_KEY, image_of, segmentation_of
+from esp_medsam.modality import CleanUp, ModalityTable, Target
+from esp_medsam.transforms.clean_up import clean_up
+
+
+FOREGROUND = 128
+"""Least uint8 value of the foreground: round(255 p) for p = 0.5."""
+
+
+class LabelMap:
+    """Merge the probabilities of several targets into one labelmap.
+
+    Each target's mask is its probability from 0.5 up, cleaned as the table says. Where masks
+    overlap the higher probability wins; of equal ones, the first in the table.
+    """
+
+    def __call__(self, probability: Tensor, targets: Sequence[Target]) -> tuple[Tensor, list[int]]:
+        """Return the labelmap, and which targets the clean-up changed.
+
+        Args:
+            probability: uint8 ``(T, *spatial)``, 255 times the probability.
+            targets: The T targets, in the same order.
+
+        Returns:
+            Labels as the table numbers them, uint8 ``(1, *spatial)``, 0 where there is nothing;
+            places of the targets of which voxels were removed or added.
+
+        Raises:
+            TypeError: If the probability is not uint8.
+            ValueError: If there is not one target per channel.
+        """
+        if probability.dtype != torch.uint8:
+            msg = f"probability must be uint8, 255 times the probability; got {probability.dtype}."
+            raise TypeError(msg)
+        if len(probability) != len(targets):
+            msg = f"probability must hold one channel per target; got {len(probability)} channels "
+            raise ValueError(msg + f"for {len(targets)} targets.")
+        labelmap = torch.zeros(probability.shape[1:], dtype=torch.uint8)
+        highest = torch.zeros_like(labelmap)
+        changed = []
+        for place, (values, target) in enumerate(zip(probability, targets, strict=True)):
+            mask, cleaned = mask_of(values, target.clean_up)
+            if cleaned:
+                changed.append(place)
+                # A filled hole is foreground, however low its probability.
+                values = torch.where(mask, values.clamp(min=FOREGROUND), values)
+            mask &= values > highest
+            labelmap.masked_fill_(mask, target.label)
+            highest = torch.where(mask, values, highest)
+        return labelmap[None], changed
+
+
+class LabelMapd(MapTransform):
+    """Dictionary form of :class:`LabelMap`.
+
+    The labelmap takes the place of the probability, which stays, uncopied, under ``probability``.
+    The confidence of a target that the clean-up changed is measured anew.
+
+    Args:
+        keys: Keys of MetaTensors that the inferer made, usually ``pred``.
+        table: The modalities and targets of the weights.
+        probability_key: Where the probability goes on.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        table: ModalityTable,
+        probability_key: str = "probability",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.table = table
+        self.probability_key = probability_key
+        self.label_map = LabelMap()
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with the labelmap under the key and the probability beside it."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            pred: MetaTensor = result[key]
+            probability = pred.as_tensor().cpu()
+            segmentation = segmentation_of(pred.meta)
+            targets = self.table.select(image_of(pred.meta).modality, segmentation.targets)
+            labelmap, changed = self.label_map(probability, targets)
+            confidence = list(segmentation.confidence)
+            for place in changed:
+                confidence[place] = confidence_of(probability[place], targets[place].clean_up)
+            segmentation = replace(segmentation, confidence=tuple(confidence))
+            meta = {**pred.meta, SEGMENTATION_KEY: segmentation}
+            result[key] = MetaTensor(labelmap, meta=meta)
+            result[self.probability_key] = MetaTensor(probability, meta=meta)
+        return result
+
+
+def mask_of(probability: Tensor, rule: CleanUp) -> tuple[Tensor, bool]:
+    """Return a target's mask and whether the clean-up changed it.
+
+    Args:
+        probability: uint8 of any shape on the CPU.
+        rule: What to clean up; nothing by default.
+    """
+    mask = probability >= FOREGROUND
+    cleaned = clean_up(mask.numpy(), rule)
+    if cleaned is None:
+        return mask, False
+    return torch.from_numpy(cleaned), True
+
+
+def confidence_of(probability: Tensor, rule: CleanUp) -> float | None:
+    """Return the mean probability inside a target's mask; None where it is empty."""
+    inside: npt.NDArray[np.uint8] = probability[mask_of(probability, rule)[0]].numpy()
+    return float(inside.mean(dtype=np.float64)) / 255.0 if inside.size else None

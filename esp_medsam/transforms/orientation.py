@@ -1,0 +1,184 @@
+"""How a radiologist sees the slices of a volume: pure geometry, by flips and transposes only.
+
+World axes are those of an affine from voxel indices to RAS+ millimetres: 0 runs to the patient's
+right, 1 to anterior, 2 to superior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from esp_medsam.errors import GeometryError, OptionError
+
+
+ArrayOrTensor = TypeVar("ArrayOrTensor", npt.NDArray[np.generic], Tensor)
+
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""World axis that a stack of such slices runs along."""
+
+_SHOWN = {0: (2, 1), 1: (2, 0), 2: (1, 0)}
+"""For the world axis sliced: those along the rows' and the columns' index, both shown running to
+negative. Axial: down to posterior, across to patient left; coronal: to feet, to left; sagittal: to
+feet, to posterior."""
+
+_SPACING_TOLERANCE = 0.01
+"""Relative difference below which two spacings count as equal."""
+
+
+@dataclass(frozen=True)
+class Display:
+    """Which axis of an array is sliced, and how each slice is turned to be shown.
+
+    A slice keeps the order of the array's other two axes; then it is transposed, then its rows and
+    columns are flipped. ``slice_axis`` None means that the array is itself the one slice.
+    """
+
+    slice_axis: int | None = None
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+    def count(self, spatial_shape: Sequence[int]) -> int:
+        """Return the number of slices in an array of this shape."""
+        return 1 if self.slice_axis is None else int(spatial_shape[self.slice_axis])
+
+    def shown(self, per_axis: Sequence[float]) -> tuple[float, float]:
+        """Return the values that belong to the shown rows and columns, of one value per axis."""
+        rows, columns = (value for axis, value in enumerate(per_axis) if axis != self.slice_axis)
+        return (columns, rows) if self.transpose else (rows, columns)
+
+    def show(self, array: ArrayOrTensor, index: int) -> ArrayOrTensor:
+        """Return slice ``index`` of ``(C, *spatial)`` as it is shown, ``(C, rows, columns)``."""
+        if self.slice_axis is not None:
+            array = array[(slice(None),) * (self.slice_axis + 1) + (index,)]
+        return self.turn(array)
+
+    def turn(self, image: ArrayOrTensor) -> ArrayOrTensor:
+        """Turn an image ``(..., rows, columns)`` from the array's order to the shown one."""
+        if self.transpose:
+            image = image.swapaxes(-2, -1)
+        return _flip(image, rows=self.flip_rows, columns=self.flip_columns)
+
+    def turn_back(self, image: ArrayOrTensor) -> ArrayOrTensor:
+        """Undo :meth:`turn` exactly."""
+        image = _flip(image, rows=self.flip_rows, columns=self.flip_columns)
+        return image.swapaxes(-2, -1) if self.transpose else image
+
+    def put(self, array: ArrayOrTensor, index: int, image: ArrayOrTensor) -> None:
+        """Write a shown slice ``(C, rows, columns)`` where :meth:`show` reads it, in place."""
+        image = self.turn_back(image)
+        if self.slice_axis is None:
+            array[...] = image
+        else:
+            array[(slice(None),) * (self.slice_axis + 1) + (index,)] = image
+
+
+def display_of(
+    spatial_shape: Sequence[int],
+    affine: npt.NDArray[np.float64] | None,
+    plane: str | None = None,
+) -> Display:
+    """Decide how an image is sliced and shown.
+
+    A photograph (two axes, no affine) is shown as it is stored. Of a volume the slices run along
+    an axis of length 1, else the axis whose spacing differs most from the other two (a tie: the
+    coarser), else, all within 1 %, the one closest to head-foot.
+
+    Args:
+        spatial_shape: Voxels along each of the two or three axes.
+        affine: Voxel indices to RAS+ mm, ``(4, 4)``; None where the file states no geometry.
+        plane: ``axial``, ``coronal`` or ``sagittal`` in place of the rule; None applies the rule.
+
+    Raises:
+        OptionError: If ``plane`` is none of the three.
+        GeometryError: If a volume has no affine, or an affine whose columns do not span space.
+    """
+    if plane is not None and plane not in PLANES:
+        msg = f"slice_axis must be one of {', '.join(sorted(PLANES))}; got {plane!r}."
+        raise OptionError(msg)
+    if len(spatial_shape) == 2:
+        if affine is None:
+            return Display()
+        shown = _turned(closest_world_axes(affine), 2)
+        return Display(None, shown.transpose, shown.flip_rows, shown.flip_columns)
+    if affine is None:
+        msg = "A volume must state where its voxels lie; got no affine."
+        raise GeometryError(msg)
+    world = closest_world_axes(affine)
+    if plane is None:
+        slice_axis = _axis_by_rule(spatial_shape, affine, world)
+    else:
+        slice_axis = [axis for axis, _ in world].index(PLANES[plane])
+    return _turned(world, slice_axis)
+
+
+def closest_world_axes(affine: npt.NDArray[np.float64]) -> tuple[tuple[int, int], ...]:
+    """Return, for each array axis, the world axis closest to it and the sign (1 or -1) it runs in.
+
+    Every world axis is given once, so that an oblique volume has three planes as well.
+
+    Raises:
+        GeometryError: If the affine's columns do not span space.
+    """
+    columns = np.asarray(affine, dtype=np.float64)[:3, :3]
+    lengths = np.linalg.norm(columns, axis=0)
+    if not np.isfinite(columns).all() or (lengths == 0).any() or np.linalg.det(columns) == 0:
+        msg = "affine must map the voxel axes to three independent directions; got a singular one."
+        raise GeometryError(msg)
+    cosines = columns / lengths
+    # Rounded: at exactly 45 degrees the last bits must not decide.
+    best = max(
+        permutations(range(3)),
+        key=lambda order: round(sum(abs(cosines[w, a]) for a, w in enumerate(order)), 6),
+    )
+    return tuple((w, 1 if cosines[w, a] >= 0 else -1) for a, w in enumerate(best))
+
+
+def _axis_by_rule(
+    spatial_shape: Sequence[int],
+    affine: npt.NDArray[np.float64],
+    world: tuple[tuple[int, int], ...],
+) -> int:
+    """Return the array axis along which the slices run."""
+    spacing = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
+    head_foot = [axis for axis, _ in world].index(PLANES["axial"])
+    single = [axis for axis in range(3) if spatial_shape[axis] == 1]
+    if single:
+        return head_foot if head_foot in single else max(single, key=lambda axis: spacing[axis])
+
+    finest, middle, coarsest = (int(axis) for axis in np.argsort(spacing, kind="stable"))
+    if spacing[coarsest] <= spacing[finest] * (1 + _SPACING_TOLERANCE):
+        return head_foot
+    finer, coarser = spacing[middle] - spacing[finest], spacing[coarsest] - spacing[middle]
+    # The middle spacing never differs most; on a tie the thicker slices are the acquired ones.
+    return finest if finer - coarser > _SPACING_TOLERANCE * spacing[middle] else coarsest
+
+
+def _turned(world: tuple[tuple[int, int], ...], slice_axis: int) -> Display:
+    """Return the flips and the transpose that show the slices along ``slice_axis``."""
+    rows, columns = _SHOWN[world[slice_axis][0]]
+    in_plane = [world[axis] for axis in range(3) if axis != slice_axis]
+    signs = dict(in_plane)
+    return Display(
+        slice_axis,
+        transpose=in_plane[0][0] != rows,
+        flip_rows=signs[rows] > 0,
+        flip_columns=signs[columns] > 0,
+    )
+
+
+def _flip(image: ArrayOrTensor, *, rows: bool, columns: bool) -> ArrayOrTensor:
+    """Reverse the last two axes as asked; without either, the image itself."""
+    axes = tuple(axis for axis, reverse in ((-2, rows), (-1, columns)) if reverse)
+    if not axes:
+        return image
+    if isinstance(image, Tensor):
+        return image.flip(axes)
+    return np.flip(image, axes)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation, segmentation_of
+from esp_medsam.modality import CleanUp, Modality, ModalityTable
+from esp_medsam.transforms.label_map import LabelMap, LabelMapd
+
+
+@pytest.fixture(scope="module")
+def table() -> ModalityTable:
+    return ModalityTable.read(Path(__file__).parents[3] / "bundle/configs/targets.yaml")
+
+
+@pytest.fixture(scope="module")
+def ct(table: ModalityTable) -> Modality:
+    return table["ct"]
+
+
+class TestLabelMap:
+    def test_labels_are_those_of_the_table(self, ct: Modality) -> None:
+        probability = torch.tensor([[[200, 0, 127]], [[0, 128, 127]]], dtype=torch.uint8)
+
+        labelmap, changed = LabelMap()(probability, [ct.targets[0], ct.targets[3]])
+
+        assert labelmap.tolist() == [[[1, 4, 0]]]
+        assert changed == []
+
+    def test_overlap_goes_to_the_higher_probability_then_to_the_first(self, ct: Modality) -> None:
+        probability = torch.tensor([[[130, 200, 150]], [[140, 190, 150]]], dtype=torch.uint8)
+
+        labelmap, _ = LabelMap()(probability, ct.targets[:2])
+
+        assert labelmap.tolist() == [[[2, 1, 1]]]
+
+    def test_cleaned_away_voxels_go_to_the_next_target(self, ct: Modality) -> None:
+        probability = torch.tensor([[[250, 0, 250, 250]], [[130, 0, 0, 0]]], dtype=torch.uint8)
+        liver = replace(ct.targets[0], clean_up=CleanUp(largest_component=True))
+
+        labelmap, changed = LabelMap()(probability, [liver, ct.targets[1]])
+
+        assert labelmap.tolist() == [[[2, 0, 1, 1]]]
+        assert changed == [0]
+
+    def test_filled_hole_is_foreground(self, ct: Modality) -> None:
+        probability = torch.full((1, 3, 3), 200, dtype=torch.uint8)
+        probability[0, 1, 1] = 3
+        liver = replace(ct.targets[0], clean_up=CleanUp(fill_holes=True))
+
+        labelmap, _ = LabelMap()(probability, [liver])
+
+        assert labelmap.unique().tolist() == [1]
+
+    def test_floats_are_refused(self, ct: Modality) -> None:
+        with pytest.raises(TypeError, match=r"uint8.*float32"):
+            LabelMap()(torch.zeros(1, 2, 2), ct.targets[:1])
+
+    def test_missing_targets_are_refused(self, ct: Modality) -> None:
+        with pytest.raises(ValueError, match="2 channels for 1 targets"):
+            LabelMap()(torch.zeros(2, 2, 2, dtype=torch.uint8), ct.targets[:1])
+
+
+class TestLabelMapd:
+    def make(self, probability: torch.Tensor) -> MetaTensor:
+        record = Image(path="a", name="a", modality="xray", spatial_shape=(3, 5))
+        done = Segmentation(targets=("lungs",), confidence=(0.9,))
+        meta = {IMAGE_KEY: record, SEGMENTATION_KEY: done, "space": "RAS"}
+        return MetaTensor(probability, meta=meta)
+
+    def test_labelmap_takes_the_place_of_the_probability(self, table: ModalityTable) -> None:
+        probability = torch.tensor([[[200, 0], [0, 255]]], dtype=torch.uint8)
+
+        result = LabelMapd("pred", table=table)({"pred": self.make(probability)})
+
+        assert result["pred"].as_tensor().tolist() == [[[1, 0], [0, 1]]]
+        assert result["pred"].meta["space"] == "RAS"
+        assert result["probability"].data_ptr() == probability.data_ptr()
+
+    def test_confidence_is_measured_anew_where_the_clean_up_changed_the_mask(
+        self, table: ModalityTable
+    ) -> None:
+        (lungs,) = table["xray"].targets
+        own = replace(
+            table,
+            modalities=(
+                replace(
+                    table["xray"],
+                    targets=(replace(lungs, clean_up=CleanUp(largest_component=True)),),
+                ),
+            ),
+        )
+        probability = torch.tensor([[[153, 0, 255, 255, 255]]], dtype=torch.uint8)
+
+        result = LabelMapd("pred", table=own)({"pred": self.make(probability)})
+
+        assert segmentation_of(result["pred"].meta).confidence == (1.0,)
+        assert result["pred"].as_tensor().tolist() == [[[0, 0, 1, 1, 1]]]
