@@ -1,0 +1,108 @@
+"""Where a network runs, and where it goes on when memory runs out."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from esp_medsam.errors import DeviceError
+
+
+def device_of(name: str | torch.device) -> torch.device:
+    """Return a device that is there.
+
+    Args:
+        name: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or a device; MONAI Label sends strings.
+
+    Raises:
+        DeviceError: If the name is none, or this machine has no such device.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        msg = f"device must be cpu, cuda, cuda:<index> or mps; got {name!r}."
+        raise DeviceError(msg) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        msg = f"device must be one of this machine's, which has {count} CUDA devices; got {device}."
+        raise DeviceError(msg)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        msg = f"device must be one of this machine's; got {device}."
+        raise DeviceError(msg)
+    return device
+
+
+class Placement:
+    """The device and slice batch of one call, lowered step by step when memory runs out.
+
+    As a context it gives the network back on the device where it found it.
+
+    Args:
+        network: The network; moved where it has ``to``.
+        device: Where to run; None means where its parameters are.
+        slice_batch: Slices per forward pass to start with.
+    """
+
+    def __init__(self, network: Any, device: torch.device | None, slice_batch: int) -> None:
+        self._network = network
+        self._home = _device_of_parameters(network)
+        self._start = device or self._home or torch.device("cpu")
+        self.device = self._start
+        self.slice_batch = slice_batch
+        self._went_on: torch.device | None = None
+
+    def __enter__(self) -> Placement:
+        self._move(self._start)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._home is not None and self.device != self._start:
+            self._move(self._start)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user is to know: one line at most."""
+        if self._went_on is None:
+            return ()
+        change = f"went on with slice_batch={self.slice_batch} on {self._went_on}"
+        return (f"Out of memory on {self._start}: {change}.",)
+
+    def relieve(self, error: RuntimeError) -> None:
+        """Halve the slice batch, then fall back to the CPU; re-raise what is not out of memory."""
+        if not is_out_of_memory(error):
+            raise error
+        if self.slice_batch > 1:
+            self.slice_batch //= 2
+        elif self.device.type != "cpu":
+            self._move(torch.device("cpu"))
+        else:
+            raise error
+        self._went_on = self.device
+        if self._start.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _move(self, device: torch.device) -> None:
+        """Bring the network to a device, where it can be moved."""
+        self.device = device
+        if hasattr(self._network, "to") and _device_of_parameters(self._network) != device:
+            self._network.to(device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device's memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+
+
+def _device_of_parameters(network: Any) -> torch.device | None:
+    """Return where a network's first parameter is; None without any."""
+    if not hasattr(network, "parameters"):
+        return None
+    parameter = next(iter(network.parameters()), None)
+    return None if parameter is None else parameter.device

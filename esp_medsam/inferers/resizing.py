@@ -1,0 +1,157 @@
+"""Slices to the network's input size, and its logits back to the slices' own grid.
+
+Both directions work in bands of rows, so that a photograph of many megapixels, too, is never
+held as float at its own size. Shapes: ``B`` slices, ``C`` channels, ``T`` targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from esp_medsam.errors import OptionError
+
+
+RESIZE_MODES = ("fit", "stretch")
+
+_BAND_ELEMENTS = 2**22
+"""Elements of one band: 16 MB as float32."""
+
+
+def content_size(
+    shape: tuple[int, int],
+    spacing: tuple[float, float] | None,
+    input_size: tuple[int, int],
+    resize: str,
+) -> tuple[int, int]:
+    """Return the size ``(H, W)`` that a slice takes inside the network's input.
+
+    ``fit`` keeps the aspect, in mm where ``spacing`` is known, and touches two sides of the
+    input; ``stretch`` fills it.
+
+    Args:
+        shape: Rows and columns of the slice.
+        spacing: Their distances in mm; None counts them as equal.
+        input_size: ``(H, W)`` of the network's input.
+        resize: ``fit`` or ``stretch``.
+
+    Raises:
+        OptionError: If ``resize`` is neither.
+    """
+    if resize not in RESIZE_MODES:
+        msg = f"resize must be one of {', '.join(RESIZE_MODES)}; got {resize!r}."
+        raise OptionError(msg)
+    if resize == "stretch":
+        return input_size
+    height, width = (n * mm for n, mm in zip(shape, spacing or (1.0, 1.0), strict=True))
+    scale = min(input_size[0] / height, input_size[1] / width)
+    return tuple(  # type: ignore[return-value]  # two sides in, two sides out
+        min(limit, max(1, int(side * scale + 0.5)))
+        for side, limit in zip((height, width), input_size, strict=True)
+    )
+
+
+def to_content(
+    slices: Sequence[Tensor],
+    size: tuple[int, int],
+    intensity_range: tuple[float, float],
+    device: torch.device,
+) -> Tensor:
+    """Scale slices in their own dtype to floats of the content size.
+
+    Intensities first go linearly to 0..1, clipped, then bilinearly with antialiasing to ``size``.
+
+    Args:
+        slices: ``(C, rows, columns)`` each, all of one shape.
+        size: Content ``(H, W)``.
+        intensity_range: The values that become 0 and 1.
+        device: Where to compute.
+
+    Returns:
+        ``(B, C, H, W)`` in 0..1 on ``device``.
+    """
+    low, high = intensity_range
+    channels, rows, columns = slices[0].shape
+    narrowed = []
+    # Antialiased bilinear scaling is separable, so columns first, by bands, changes nothing.
+    for band in _bands(rows, len(slices) * channels * columns):
+        values = torch.stack([s[:, band].to(device=device, dtype=torch.float32) for s in slices])
+        values = ((values - low) / (high - low)).clamp_(0.0, 1.0)
+        narrowed.append(_scaled(values, (values.shape[-2], size[1])))
+    return _scaled(torch.cat(narrowed, dim=-2), size)
+
+
+def to_input(
+    content: Tensor,
+    input_size: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Tensor:
+    """Expand grey to three channels, normalize, and pad with zeros at the right and the bottom."""
+    mean_, std_ = (content.new_tensor(value).view(1, 3, 1, 1) for value in (mean, std))
+    image = (content.expand(-1, 3, -1, -1) - mean_) / std_
+    height, width = content.shape[-2:]
+    return F.pad(image, (0, input_size[1] - width, 0, input_size[0] - height))
+
+
+def to_probability(
+    logits: Tensor,
+    content: tuple[int, int],
+    input_size: tuple[int, int],
+    shape: tuple[int, int],
+) -> Tensor:
+    """Bring logits back to the slices' grid as probabilities.
+
+    Args:
+        logits: ``(B, T, h, w)`` over the whole input, at its size or a fraction of it.
+        content: Size ``(H, W)`` of the part that is not padding.
+        input_size: ``(H, W)`` of the network's input.
+        shape: Rows and columns of the slices.
+
+    Returns:
+        ``(B, T, rows, columns)`` uint8 on the CPU: 255 times the probability, to nearest, so that
+        128 and more mean 0.5 and more.
+    """
+    if tuple(logits.shape[-2:]) != tuple(input_size):
+        logits = F.interpolate(logits, size=input_size, mode="bilinear", align_corners=False)
+    logits = logits[..., : content[0], : content[1]]
+    rows, columns = shape
+    if columns != content[1]:
+        size = (content[0], columns)
+        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+    batch, targets = logits.shape[:2]
+    probability = torch.empty((batch, targets, rows, columns), dtype=torch.uint8)
+    for band in _bands(rows, batch * targets * columns):
+        values = logits[..., band, :] if rows == content[0] else _lerp_rows(logits, rows, band)
+        scaled = values.sigmoid().mul_(255.0).round_()
+        probability[..., band, :] = scaled.to(device="cpu", dtype=torch.uint8)
+    return probability
+
+
+def _bands(rows: int, elements_per_row: int) -> Iterator[slice]:
+    """Split rows into bands of about ``_BAND_ELEMENTS`` elements."""
+    step = max(1, _BAND_ELEMENTS // max(1, elements_per_row))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def _scaled(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Scale ``(B, C, h, w)`` bilinearly, antialiased where it shrinks."""
+    if tuple(values.shape[-2:]) == tuple(size):
+        return values
+    return F.interpolate(values, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _lerp_rows(values: Tensor, rows: int, band: slice) -> Tensor:
+    """Return a band of the rows that bilinear scaling of ``(B, T, h, w)`` to ``rows`` gives."""
+    height = values.shape[-2]
+    position = torch.arange(band.start, band.stop, device=values.device, dtype=torch.float64)
+    position = ((position + 0.5) * (height / rows) - 0.5).clamp_(0.0, height - 1.0)
+    above = position.floor().long()
+    below = (above + 1).clamp_(max=height - 1)
+    weight = (position - above).to(values.dtype).view(-1, 1)
+    return torch.lerp(values.index_select(-2, above), values.index_select(-2, below), weight)

@@ -1,0 +1,251 @@
+"""Slice-wise inference in constant memory: a volume or an image in, uint8 probabilities out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from torch import Tensor
+
+from esp_medsam.errors import ModalityError, NonFiniteError, OptionError, TargetError
+from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation
+from esp_medsam.inferers.device import Placement, device_of
+from esp_medsam.inferers.resizing import (
+    RESIZE_MODES,
+    content_size,
+    to_content,
+    to_input,
+    to_probability,
+)
+from esp_medsam.modality import ModalityTable
+from esp_medsam.transforms.orientation import PLANES, Display, display_of
+
+
+logger = logging.getLogger(__name__)
+
+
+class SliceWiseInferer(Inferer):
+    """Segment images and volumes slice by slice, on their own grid.
+
+    Slices are taken from the volume in its own dtype, a batch at a time: each is shown as a
+    radiologist sees it, scaled to fit the input, normalized and padded; the logits go the same
+    way back. What accumulates is uint8; nothing of the volume's size is ever float.
+
+    The modality, the affine and the measured intensities come from the image's record in the
+    meta. The network is asked for ``encode``, ``decode``, ``modalities`` and ``targets`` alone.
+
+    Args:
+        table: The modalities and targets of the weights.
+        input_size: ``(H, W)`` of the network's input, pixels.
+        slice_batch: Slices per forward pass; halved, down to the CPU, where memory runs out.
+        targets: Names of the targets to segment; None means all that the modality has.
+        resize: ``fit`` keeps the aspect and pads; ``stretch`` fills the input.
+        pixel_mean: Subtracted per channel, of values in 0..1.
+        pixel_std: Divided by per channel, of values in 0..1.
+        amp: Whether to run the network under bfloat16 autocast.
+        slice_axis: ``axial``, ``coronal`` or ``sagittal`` in place of the rule, for volumes.
+        device: Where the network runs; None means where its parameters are.
+
+    Raises:
+        OptionError: If an option is out of its range.
+        DeviceError: If ``device`` names none that is here.
+    """
+
+    def __init__(
+        self,
+        *,
+        table: ModalityTable,
+        input_size: Sequence[int],
+        slice_batch: int = 4,
+        targets: Sequence[str] | str | None = None,
+        resize: str = "fit",
+        pixel_mean: Sequence[float] = (0.485, 0.456, 0.406),
+        pixel_std: Sequence[float] = (0.229, 0.224, 0.225),
+        amp: bool = False,
+        slice_axis: str | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        self.table = table
+        self.input_size = _input_size(input_size)
+        self.slice_batch = _at_least_one("slice_batch", slice_batch)
+        self.targets = [targets] if isinstance(targets, str) else targets
+        self.resize = _one_of("resize", resize, RESIZE_MODES)
+        self.pixel_mean = tuple(float(value) for value in pixel_mean)
+        self.pixel_std = tuple(float(value) for value in pixel_std)
+        self.amp = amp
+        self.slice_axis = None if slice_axis is None else _one_of("slice_axis", slice_axis, PLANES)
+        self.device = None if device is None else device_of(device)
+
+    def __call__(
+        self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> MetaTensor:
+        """Return the probability of each target on the grid of ``inputs``.
+
+        Args:
+            inputs: MetaTensor ``(B, C, *spatial)`` of two or three spatial axes, C 1 or 3, in its
+                own dtype on any device; its meta, plain or batched, holds the image's record.
+            network: An object with ``encode``, ``decode``, ``modalities`` and ``targets``.
+            args: Unused; the interface of MONAI.
+            kwargs: Unused; the interface of MONAI.
+
+        Returns:
+            ``(B, T, *spatial)`` uint8 on the CPU: 255 times the probability, T the chosen targets
+            in the table's order; meta as it came, with the ``Segmentation`` of each image.
+
+        Raises:
+            TypeError: If ``inputs`` carries no image record.
+            ModalityError: If the network does not hold the modality.
+            TargetError: If a target is unknown, or not held by the network.
+            NonFiniteError: If the network's output is not finite.
+        """
+        del args, kwargs
+        if not isinstance(inputs, MetaTensor) or IMAGE_KEY not in inputs.meta:
+            msg = "inputs must be a MetaTensor that LoadMedicalImaged made; got no image record."
+            raise TypeError(msg)
+        meta = dict(inputs.meta)
+        records = meta[IMAGE_KEY]
+        batched = not isinstance(records, Image)
+        probabilities, segmentations = [], []
+        for pixels, record in zip(
+            inputs.as_tensor(), records if batched else [records] * len(inputs), strict=True
+        ):
+            probability, segmentation = self._segment(pixels, record, network)
+            probabilities.append(probability)
+            segmentations.append(segmentation)
+        # The records' own container comes back: MONAI's decollate splits the two alike.
+        meta[SEGMENTATION_KEY] = type(records)(segmentations) if batched else segmentations[0]
+        # Unsqueezed, not stacked: a second array of a volume's size would double the memory.
+        stacked = probabilities[0][None] if len(probabilities) == 1 else torch.stack(probabilities)
+        result = MetaTensor(stacked, meta=meta)
+        result.is_batch = inputs.is_batch
+        return result
+
+    def _segment(self, pixels: Tensor, record: Image, network: Any) -> tuple[Tensor, Segmentation]:
+        """Return one image's probabilities ``(T, *spatial)`` and what is to be told of them."""
+        names = [target.name for target in self.table.select(record.modality, self.targets)]
+        job = _Job(pixels, record, *_places(network, record.modality, names), self._shown(record))
+        probability = torch.empty((len(names), *pixels.shape[1:]), dtype=torch.uint8)
+        inside = torch.zeros(2, len(names), dtype=torch.int64)
+        placement = Placement(network, self.device, self.slice_batch)
+        start, count = 0, job.display.count(pixels.shape[1:])
+        with placement, torch.no_grad():
+            while start < count:
+                indices = range(start, min(start + placement.slice_batch, count))
+                try:
+                    batch = self._predict(job, indices, network, placement.device)
+                except RuntimeError as error:
+                    placement.relieve(error)
+                    continue
+                for position, index in enumerate(indices):
+                    job.display.put(probability, index, batch[position])
+                inside += _inside(batch)
+                start = indices.stop
+        confidence = tuple(
+            total / (255.0 * size) if size else None
+            for total, size in zip(*inside.tolist(), strict=True)
+        )
+        for warning in placement.warnings:
+            logger.warning("%s: %s", record.path, warning)
+        return probability, Segmentation(
+            targets=tuple(names), confidence=confidence, warnings=placement.warnings
+        )
+
+    def _shown(self, record: Image) -> Display:
+        """Return how the slices are shown, once it is known that they can be."""
+        if record.intensity_range is None:
+            msg = "preprocessing must measure the intensities (MeasureIntensityd); got none."
+            raise OptionError(msg)
+        return display_of(record.spatial_shape, record.affine, self.slice_axis)
+
+    def _predict(self, job: _Job, indices: range, network: Any, device: torch.device) -> Tensor:
+        """Return the shown slices' probabilities, ``(B, T, rows, columns)`` uint8 on the CPU."""
+        slices = [job.display.show(job.pixels, index) for index in indices]
+        shape = (int(slices[0].shape[-2]), int(slices[0].shape[-1]))
+        spacing = None if job.record.spacing is None else job.display.shown(job.record.spacing)
+        size = content_size(shape, spacing, self.input_size, self.resize)
+        # MPS lacks antialiased scaling, which is cheap on its CPU.
+        scaler = torch.device("cpu") if device.type == "mps" else device
+        content = to_content(slices, size, job.record.intensity_range or (0.0, 1.0), scaler)
+        image = to_input(content.to(device), self.input_size, self.pixel_mean, self.pixel_std)
+
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.amp):
+            modality = torch.full((len(slices),), job.modality, dtype=torch.long, device=device)
+            encoded = network.encode(image, modality)
+            prediction = network.decode(encoded, modality, job.places, None)
+        logits = prediction.low_res_logits.float()
+        if not torch.isfinite(logits).all():
+            # NaN > 0 is False: without this the mask would silently be empty.
+            msg = (
+                f"The network's logits must be finite; got NaN or infinity in slices "
+                f"{indices.start} to {indices.stop - 1} of {job.record.path}."
+            )
+            raise NonFiniteError(msg)
+        return to_probability(logits, size, self.input_size, shape)
+
+
+class _Job(NamedTuple):
+    """One image on its way: its pixels, its record, and what the network is asked."""
+
+    pixels: Tensor
+    record: Image
+    modality: int
+    places: list[int]
+    display: Display
+
+
+def _places(network: Any, modality: str, names: list[str]) -> tuple[int, list[int]]:
+    """Return the modality's index and the targets' places, as the network numbers them."""
+    if modality not in network.modalities:
+        msg = (
+            f"modality must be one that the network holds ({', '.join(network.modalities)}); "
+            f"got {modality!r}."
+        )
+        raise ModalityError(msg)
+    held = list(network.targets[modality])
+    missing = [name for name in names if name not in held]
+    if missing:
+        msg = (
+            f"targets must be ones that the network holds for {modality} ({', '.join(held)}); "
+            f"got {', '.join(missing)}."
+        )
+        raise TargetError(msg)
+    return int(network.modalities[modality]), [held.index(name) for name in names]
+
+
+def _inside(batch: Tensor) -> Tensor:
+    """Return, per target of ``(B, T, rows, columns)``, the mask's sum of values and its size."""
+    sums = []
+    for values in batch.transpose(0, 1):
+        inside = values[values >= 128]
+        sums.append(torch.stack((inside.sum(dtype=torch.int64), torch.tensor(inside.numel()))))
+    return torch.stack(sums, dim=1)
+
+
+def _input_size(value: Sequence[int]) -> tuple[int, int]:
+    """Check an input size."""
+    sides = tuple(value)
+    if len(sides) != 2 or any(int(side) != side or side < 32 or side % 32 for side in sides):
+        msg = f"input_size must be two multiples of 32, (H, W); got {value}."
+        raise OptionError(msg)
+    return int(sides[0]), int(sides[1])
+
+
+def _at_least_one(name: str, value: int) -> int:
+    """Check a count."""
+    if int(value) != value or value < 1:
+        msg = f"{name} must be a whole number of at least 1; got {value}."
+        raise OptionError(msg)
+    return int(value)
+
+
+def _one_of(name: str, value: str, valid: Any) -> str:
+    """Check a choice."""
+    if value not in valid:
+        msg = f"{name} must be one of {', '.join(sorted(valid))}; got {value!r}."
+        raise OptionError(msg)
+    return value
