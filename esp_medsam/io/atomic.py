@@ -1,0 +1,131 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from esp_medsam.errors import DiskFullError, EspMedSamError, OutputError
+
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  # Windows refuses to replace a file that is open
+    fcntl = None  # type: ignore[assignment]  # absent there
+
+
+TEMPORARY_PREFIX = ".esp-medsam-"
+"""Begins the names of files that are being written; a folder run passes over them."""
+
+MARK = b"esp-medsam"
+"""Stands near the beginning of every image written here."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def is_ours(path: Path) -> bool:
+    """Whether the image file at ``path`` was written here, by the mark in its header."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return False
+    if head[:2] == b"\x1f\x8b":
+        with suppress(zlib.error):
+            head = zlib.decompressobj(wbits=31).decompress(head, 4096)
+    return MARK in head
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside ``path`` that takes its place once the block has ended without error.
+
+    The file is on disk before it is renamed, so that a crash leaves the old content or the new. Its
+    temporary name follows from ``path``: what a killed run left behind is overwritten by the next.
+
+    Args:
+        path: File to write; its folder is made where it is missing.
+
+    Yields:
+        The file, open for writing bytes.
+
+    Raises:
+        DiskFullError: If the disk, a quota or a limit leaves no room.
+        OutputError: If the file cannot be written for another reason.
+    """
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{digest}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(temporary) as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except EspMedSamError:
+        raise
+    except OSError as error:
+        raise _output_error(path, error) from error
+
+
+@contextmanager
+def _locked(temporary: Path) -> Iterator[BinaryIO]:
+    """Open ``temporary`` empty, and for this process alone.
+
+    The lock is of the open file, so it ends with the process, however that ends.
+    """
+    while True:
+        with temporary.open("ab") as file:
+            if fcntl is not None:
+                _lock(file, temporary)
+                # The holder before us may have renamed the very file we opened: open anew.
+                if not _is_same_file(file, temporary):
+                    continue
+            file.truncate(0)
+            yield file
+            return
+
+
+def _lock(file: BinaryIO, temporary: Path) -> None:
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        msg = f"{temporary.parent} must be written by one process at a time; another is writing."
+        raise OutputError(msg) from error
+    except OSError:  # the file system has no locks
+        return
+
+
+def _is_same_file(file: BinaryIO, temporary: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), temporary.stat())
+    return False
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a rename to disk; where folders cannot be opened, the system sees to it itself."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    reason = error.strerror or type(error).__name__
+    if error.errno in _FULL:
+        msg = f"{path} must fit on the disk; got: {reason}. Make room and run again."
+        return DiskFullError(msg)
+    msg = f"{path} must be writable; got: {reason}."
+    return OutputError(msg)

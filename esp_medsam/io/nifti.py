@@ -1,0 +1,226 @@
+"""NIfTI files, version 1 and 2, read without guessing and written on the same grid."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import nibabel
+import numpy as np
+import numpy.typing as npt
+
+from esp_medsam.errors import CorruptFileError, NonFiniteError
+from esp_medsam.io.atomic import MARK, atomic_file
+from esp_medsam.io.content import Content
+from esp_medsam.io.memory import check_fits
+from esp_medsam.io.nifti_header import HEADER_BYTES, NiftiHeader, parse_header
+
+
+_nib: Any = nibabel  # it annotates only some of its functions
+
+_GZIP_MARK = b"\x1f\x8b"
+
+_MAX_RATIO = 1032
+"""What deflate can make of one byte at most; a file that claims more cannot be whole."""
+
+_CHUNK_VOXELS = 2**20
+
+_MAX_TAIL = 2**26
+"""Bytes read beyond the voxels at most, to reach the checksum at the end of a gzip file."""
+
+
+def read_nifti(path: Path) -> Content:
+    """Return what the NIfTI file at ``path`` holds, after slope and intercept.
+
+    Integers stay integers where they are not scaled (64-bit ones that fit become int32); all
+    else becomes float32, piece by piece. A 2-D file becomes a stack of one slice.
+
+    Raises:
+        FormatError: If it is not NIfTI, or of a type or dimension that is not read.
+        CorruptFileError: If it is damaged or cut short.
+        TooLargeError: If it claims more than fits in memory.
+        GeometryError: If its affine is not usable.
+        NonFiniteError: If it holds NaN or infinity.
+    """
+    with _decompressed(path) as (stream, is_gzip):
+        block = _read(stream, HEADER_BYTES)
+        header = parse_header(block, path)
+        _check_size(header, path, is_gzip=is_gzip)
+        _skip(stream, header.offset, len(block), path)
+        voxels = _read_voxels(stream, block[header.offset :], header, path)
+        warnings = header.warnings + _read_tail(stream)
+    shape = header.shape if len(header.shape) == 3 else (*header.shape, 1)
+    return Content(
+        pixels=voxels.reshape(shape, order="F")[np.newaxis],
+        affine=header.affine,
+        warnings=warnings,
+        file_shape=None if shape == header.shape else header.shape,
+        nifti_geometry=header.geometry,
+    )
+
+
+def write_nifti(
+    path: Path,
+    array: npt.NDArray[np.uint8],
+    *,
+    geometry: Mapping[str, tuple[float, ...]] | None,
+    extension: bytes = b"",
+    slope: float = 1.0,
+) -> None:
+    """Write ``array`` with the geometry fields of its source, whole or not at all.
+
+    Args:
+        path: File to write, ``.nii`` or ``.nii.gz``.
+        array: What is stored, ``(*spatial)``.
+        geometry: Fields as :func:`read_nifti` found them; None states spacing 1 and no position.
+        extension: Text of a header extension; none where empty.
+        slope: Written to the header: what readers multiply the stored numbers by.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    fields = dict(geometry or {})
+    is_second = fields.pop("sizeof_hdr", (348.0,)) == (540.0,)
+    header = _nib.Nifti2Header() if is_second else _nib.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(array.shape)
+    header["pixdim"][:4] = fields.pop("pixdim", (1.0, 1.0, 1.0, 1.0))
+    for name, values in fields.items():
+        header[name] = values if len(values) > 1 else values[0]
+    header["descrip"] = MARK
+    if extension:
+        header.extensions.append(_nib.nifti1.Nifti1Extension(0, extension))
+    # Without an affine of its own the image leaves the header's fields as they are.
+    kind = _nib.Nifti2Image if is_second else _nib.Nifti1Image
+    image = kind(array, None, header)
+    image.header.set_slope_inter(slope, 0.0)
+    with atomic_file(path) as file:
+        if path.name.lower().endswith(".gz"):
+            # No name and no time in the file: the same mask makes the same bytes.
+            with gzip.GzipFile(
+                filename="", mode="wb", fileobj=file, compresslevel=3, mtime=0
+            ) as gz:
+                image.to_stream(gz)
+        else:
+            image.to_stream(file)
+
+
+@contextmanager
+def _decompressed(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+    """Open ``path`` for reading bytes, through gzip where its content is; say which."""
+    with path.open("rb") as file:
+        is_gzip = file.read(2) == _GZIP_MARK
+        file.seek(0)
+        if not is_gzip:
+            yield file, False
+            return
+        try:
+            with gzip.GzipFile(fileobj=file) as stream:
+                yield cast("BinaryIO", stream), True
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            msg = f"{path} must be a whole gzip file; it is damaged or cut short. Copy it again."
+            raise CorruptFileError(msg) from error
+
+
+def _check_size(header: NiftiHeader, path: Path, *, is_gzip: bool) -> None:
+    """Refuse a file that cannot hold what it claims, before memory is taken for it."""
+    count = int(np.prod([int(length) for length in header.shape], dtype=object))
+    stored = count * header.dtype.itemsize
+    check_fits(path, count * _memory_dtype(header).itemsize, "its volume")
+    on_disk = path.stat().st_size
+    most = on_disk * _MAX_RATIO if is_gzip else on_disk
+    if header.offset + stored > most:
+        size = " x ".join(str(length) for length in header.shape)
+        msg = f"{path} must hold {size} voxels of {header.dtype.itemsize} bytes; it is cut short."
+        raise CorruptFileError(msg)
+
+
+def _memory_dtype(header: NiftiHeader) -> np.dtype[Any]:
+    """Return the type in memory: native byte order, never float64, never 64-bit integers."""
+    dtype: np.dtype[Any] = header.dtype.newbyteorder("=")
+    if (header.slope, header.intercept) != (1.0, 0.0) or dtype.kind == "f":
+        return np.dtype(np.float32)
+    if dtype.itemsize == 8 or dtype == np.uint32:
+        return np.dtype(np.int32)
+    return dtype
+
+
+def _read_voxels(
+    stream: BinaryIO, begun: bytes, header: NiftiHeader, path: Path
+) -> npt.NDArray[Any]:
+    """Return all voxels, one after the other as stored, converted piece by piece.
+
+    Memory for the whole is only claimed here; the system hands it out as it is filled, so a file
+    that ends early has cost no more than it holds.
+    """
+    count = int(np.prod(header.shape, dtype=np.int64))
+    voxels: npt.NDArray[Any] = np.empty(count, dtype=_memory_dtype(header))
+    for start in range(0, count, _CHUNK_VOXELS):
+        stop = min(start + _CHUNK_VOXELS, count)
+        size = (stop - start) * header.dtype.itemsize
+        data = begun[:size] + _read(stream, max(0, size - len(begun)))
+        begun = begun[size:]
+        if len(data) < size:
+            msg = f"{path} must hold {count} voxels; it ends before. Copy it again."
+            raise CorruptFileError(msg)
+        stored = np.frombuffer(data, dtype=header.dtype)
+        if voxels.dtype == np.int32 and not _fits_int32(stored):
+            voxels = voxels.astype(np.float32)
+        voxels[start:stop] = _scaled(stored, header)
+        if voxels.dtype.kind == "f" and not np.isfinite(voxels[start:stop]).all():
+            msg = (
+                f"{path} must hold finite numbers; it has NaN or infinite voxels. "
+                "Replace them by the value of the background."
+            )
+            raise NonFiniteError(msg)
+    return voxels
+
+
+def _scaled(stored: npt.NDArray[Any], header: NiftiHeader) -> npt.NDArray[Any]:
+    if (header.slope, header.intercept) != (1.0, 0.0):
+        stored = stored.astype(np.float64) * header.slope + header.intercept
+    if stored.dtype.kind == "f":
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as infinite
+            return stored.astype(np.float32)
+    return stored
+
+
+def _fits_int32(stored: npt.NDArray[Any]) -> bool:
+    limits = np.iinfo(np.int32)
+    return bool(stored.max() <= limits.max and stored.min() >= limits.min)
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """Read ``size`` bytes, or as many as there are."""
+    parts = []
+    while size > 0:
+        part = stream.read(size)
+        if not part:
+            break
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _skip(stream: BinaryIO, offset: int, position: int, path: Path) -> None:
+    """Read on to ``offset``, through header extensions; never as one block of a claimed size."""
+    while position < offset:
+        part = stream.read(min(offset - position, 2**20))
+        if not part:
+            msg = f"{path} must have voxels from byte {offset} on; it ends before. Copy it again."
+            raise CorruptFileError(msg)
+        position += len(part)
+
+
+def _read_tail(stream: BinaryIO) -> tuple[str, ...]:
+    """Read what follows the voxels, so that gzip compares its checksum; say if it is anything."""
+    total = 0
+    while total < _MAX_TAIL and (part := stream.read(2**20)):
+        total += len(part)
+    if total:
+        return ("It holds more bytes than its header accounts for; they were passed over.",)
+    return ()

@@ -1,0 +1,242 @@
+"""What a NIfTI header says, checked before any voxel is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from nibabel.spatialimages import HeaderDataError
+
+from esp_medsam.errors import CorruptFileError, FormatError, GeometryError
+
+
+HEADER_BYTES = 540
+"""Enough for the header of either version; NIfTI-1 has 348 bytes, NIfTI-2 has these."""
+
+DISAGREEMENT_TOLERANCE = 1e-3
+"""Elements of qform and sform, in mm, may differ by so much: what float32 quaternions lose."""
+
+SHEAR_TOLERANCE = 1e-4
+"""Cosine between two array axes from which an affine counts as sheared."""
+
+_NUMBERS = frozenset({2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280})
+"""Data type codes of real numbers, 8 to 64 bits; the rest is color, complex or beyond float64."""
+
+_VECTORS = ("srow_x", "srow_y", "srow_z")
+_SCALARS = ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d")
+_OFFSETS = ("qoffset_x", "qoffset_y", "qoffset_z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NiftiHeader:
+    """The parts of a NIfTI header that reading and writing need.
+
+    Attributes:
+        shape: Shape of the array in the file, without trailing axes of length 1 beyond the third.
+        dtype: Type of the stored numbers, byte order included.
+        offset: Byte at which they begin.
+        slope: What a stored number is multiplied by.
+        intercept: What is then added.
+        affine: ``(4, 4)`` float64, voxel index to RAS+ in mm.
+        geometry: The geometry fields as stored.
+        warnings: What a user should know.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    slope: float
+    intercept: float
+    affine: npt.NDArray[np.float64]
+    geometry: Mapping[str, tuple[float, ...]]
+    warnings: tuple[str, ...]
+
+
+def parse_header(block: bytes, path: Path) -> NiftiHeader:
+    """Return what the header at the beginning of ``block`` says.
+
+    Args:
+        block: The first :data:`HEADER_BYTES` of the file, decompressed; fewer where it has fewer.
+        path: The file, for messages.
+
+    Raises:
+        FormatError: If it is not NIfTI, or of a type or dimension that is not read.
+        CorruptFileError: If its numbers contradict each other.
+        GeometryError: If its affine is not usable.
+    """
+    header = _raw_header(block, path)
+    shape = _shape(header, path)
+    dtype = _dtype(header, path)
+    slope, intercept = _scaling(header, path)
+    offset = float(header["vox_offset"])
+    if not math.isfinite(offset) or not (offset == 0 or offset >= int(header["sizeof_hdr"])):
+        msg = f"{path} must have its voxels after its header; got vox_offset {offset:g}."
+        raise CorruptFileError(msg)
+    affine, warnings = _affine(header, len(shape), path)
+    return NiftiHeader(
+        shape=shape,
+        dtype=dtype,
+        offset=int(offset) or int(header.single_vox_offset),
+        slope=slope,
+        intercept=intercept,
+        affine=affine,
+        geometry=_geometry(header),
+        warnings=tuple(warnings),
+    )
+
+
+def _raw_header(block: bytes, path: Path) -> Any:
+    """Return nibabel's header of the version and byte order that the first bytes show."""
+    kinds: tuple[tuple[int, Any, bytes], ...] = (
+        (348, nib.Nifti1Header, block[344:348]),
+        (540, nib.Nifti2Header, block[4:8]),
+    )
+    for size, kind, magic in kinds:
+        for order, endianness in (("little", "<"), ("big", ">")):
+            if int.from_bytes(block[:4], order) != size:  # type: ignore[arg-type]  # a literal
+                continue
+            if magic[:3] in (b"ni1", b"ni2"):
+                msg = f"{path} must be one .nii file; got half of a pair. Convert the pair to .nii."
+                raise FormatError(msg)
+            if magic[:3] not in (b"n+1", b"n+2"):
+                msg = f"{path} must be NIfTI; its header lacks NIfTI's mark (Analyze 7.5 does)."
+                raise FormatError(msg)
+            if len(block) < size:
+                msg = f"{path} must hold a whole header; it ends after {len(block)} bytes."
+                raise CorruptFileError(msg)
+            return kind(binaryblock=block[:size], endianness=endianness, check=False)
+    msg = f"{path} must be NIfTI; its content is something else."
+    raise FormatError(msg)
+
+
+def _shape(header: Any, path: Path) -> tuple[int, ...]:
+    stored = [int(length) for length in header["dim"]]
+    dimensions, lengths = stored[0], stored[1:]
+    if not 1 <= dimensions <= 7 or any(length < 1 for length in lengths[:dimensions]):
+        msg = f"{path} must have 1 to 7 axes of at least one voxel; its header says dim {stored}."
+        raise CorruptFileError(msg)
+    shape = lengths[:dimensions]
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    size = " x ".join(str(length) for length in shape)
+    if len(shape) == 1:
+        msg = f"{path} must be an image or a volume; got one axis of {size} numbers."
+        raise FormatError(msg)
+    if len(shape) > 3:
+        msg = (
+            f"{path} must be one volume; got {size} (time points, echoes or channels). "
+            "Save the volume you mean to a file of its own."
+        )
+        raise FormatError(msg)
+    return tuple(shape)
+
+
+def _dtype(header: Any, path: Path) -> np.dtype[Any]:
+    code = int(header["datatype"])
+    if code not in _NUMBERS:
+        try:
+            name = str(nib.nifti1.data_type_codes.label[code])
+        except KeyError:
+            name = f"code {code}"
+        msg = (
+            f"{path} must hold real numbers of 8 to 64 bits; got {name}. "
+            "Convert color to PNG or to gray, complex to magnitude."
+        )
+        raise FormatError(msg)
+    dtype: np.dtype[Any] = header.get_data_dtype()
+    return dtype
+
+
+def _scaling(header: Any, path: Path) -> tuple[float, float]:
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if not math.isfinite(slope) or not math.isfinite(intercept):
+        msg = f"{path} must have finite scaling; got slope {slope}, intercept {intercept}."
+        raise CorruptFileError(msg)
+    if slope == 0:  # the standard's way to say: not scaled, whatever the intercept
+        return 1.0, 0.0
+    return slope, intercept
+
+
+def _affine(header: Any, dimensions: int, path: Path) -> tuple[npt.NDArray[np.float64], list[str]]:
+    """Return the affine by sform, else qform, else spacing alone, and what there is to say."""
+    warnings: list[str] = []
+    header = header.copy()
+    if dimensions == 2 and header["pixdim"][3] == 0:
+        header["pixdim"][3] = 1  # writers of 2-D files leave the third spacing out
+    if header["pixdim"][0] == 0:
+        header["pixdim"][0] = 1  # handedness left out, which the standard reads as 1
+    spacing = np.asarray(header["pixdim"][1:4], dtype=np.float64)
+    if not np.all(np.isfinite(spacing)) or np.any(spacing == 0):
+        _refuse(path, f"its spacing is {spacing.tolist()}")
+    qform = _qform(header, path)
+    sform = header.get_sform() if int(header["sform_code"]) > 0 else None
+    if sform is not None:
+        affine = np.asarray(sform, dtype=np.float64)
+        if qform is not None and np.abs(affine - qform).max() > DISAGREEMENT_TOLERANCE:
+            warnings.append("Its qform and sform disagree; the sform was used.")
+    elif qform is not None:
+        affine = qform
+    else:
+        affine = np.asarray(header.get_base_affine(), dtype=np.float64)
+        warnings.append(
+            "It states no position (qform and sform codes are 0); the first axis was taken to run "
+            "to the left, the others to anterior and superior, as most readers do."
+        )
+    _check_affine(affine, path)
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = directions.T @ directions
+    if np.abs(cosines - np.eye(3)).max() > SHEAR_TOLERANCE:
+        warnings.append(
+            "Its axes are not at right angles (sheared affine); the mask has the same affine, "
+            "which some viewers cannot show."
+        )
+    length = {1: "meters", 3: "micrometers"}.get(int(header["xyzt_units"]) & 7)
+    if length is not None:
+        warnings.append(f"It states lengths in {length}; the numbers were read as millimeters.")
+    return affine, warnings
+
+
+def _qform(header: Any, path: Path) -> npt.NDArray[np.float64] | None:
+    if int(header["qform_code"]) <= 0:
+        return None
+    try:
+        qform = np.asarray(header.get_qform(), dtype=np.float64)
+    except (HeaderDataError, ValueError) as error:
+        msg = f"{path} must have a usable affine; its qform is not: {error}."
+        raise GeometryError(msg) from error
+    if not np.all(np.isfinite(qform)):
+        _refuse(path, "its qform holds NaN or infinity")
+    return qform
+
+
+def _check_affine(affine: npt.NDArray[np.float64], path: Path) -> None:
+    if not np.all(np.isfinite(affine)):
+        _refuse(path, "it holds NaN or infinity")
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if np.any(lengths == 0):
+        _refuse(path, "one of its axes has no length")
+    if abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
+        _refuse(path, "it is singular: two of its axes point the same way")
+
+
+def _refuse(path: Path, found: str) -> None:
+    msg = f"{path} must have a usable affine; {found}. Mend its header first."
+    raise GeometryError(msg)
+
+
+def _geometry(header: Any) -> dict[str, tuple[float, ...]]:
+    """Return the geometry fields as they are stored; float32 numbers are exact in Python."""
+    fields: dict[str, tuple[float, ...]] = {
+        name: (float(header[name]),) for name in (*_SCALARS, *_OFFSETS)
+    }
+    fields.update({name: tuple(float(x) for x in header[name]) for name in _VECTORS})
+    fields["pixdim"] = tuple(float(x) for x in header["pixdim"][:4])
+    fields["xyzt_units"] = (float(int(header["xyzt_units"]) & 7),)
+    fields["sizeof_hdr"] = (float(header["sizeof_hdr"]),)
+    return fields

@@ -1,0 +1,192 @@
+"""The record beside each result: how it was made, and the one sign that it is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from esp_medsam import __version__
+from esp_medsam.errors import OutputError, OutputExistsError
+from esp_medsam.io.atomic import atomic_file
+
+
+_SCHEMA = 1
+
+_MAX_BYTES = 2**24
+"""Records are small; a larger file under that name is not one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What must agree for a result to count as the one asked for.
+
+    Attributes:
+        modality: Name of the modality.
+        targets: Names of the chosen targets, in table order.
+        formats: Kinds of file written, such as ``nifti``, ``split_targets``, ``probabilities``.
+        weights_sha256: Hash of the weights; None where they have no file.
+    """
+
+    modality: str
+    targets: tuple[str, ...]
+    formats: tuple[str, ...]
+    weights_sha256: str | None
+
+
+def output_stem(output_dir: str | Path, relative_dir: str, name: str) -> Path:
+    """Return ``<output_dir>/<relative_dir>/<name>_seg``, to which endings are added.
+
+    Raises:
+        OutputError: If that would lie outside ``output_dir``.
+    """
+    root = Path(output_dir)
+    folder = root / relative_dir
+    inside = not Path(relative_dir).is_absolute() and ".." not in Path(relative_dir).parts
+    if not inside or name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+        msg = f"Outputs must lie inside {root}; got folder {relative_dir!r} and name {name!r}."
+        raise OutputError(msg)
+    return folder / f"{name}_seg"
+
+
+def record_path(stem: Path) -> Path:
+    """Return the path of the record of the outputs that begin with ``stem``."""
+    return stem.with_name(f"{stem.name}.json")
+
+
+def is_done(stem: Path, recipe: Recipe, source: str | Path) -> bool:
+    """Whether the result that begins with ``stem`` is there, whole, and the one asked for.
+
+    Args:
+        stem: As :func:`output_stem` returns it.
+        recipe: What is asked for.
+        source: The input; a result of a file of another size, or of another path and time, is
+            not its result.
+
+    Returns:
+        False where there is no record, or a file that it lists is missing: do it (again).
+
+    Raises:
+        OutputExistsError: If the result differs in anything from what is asked for.
+    """
+    record = read_record(stem)
+    if record is None:
+        return False
+    theirs = {
+        "modality": record.get("modality"),
+        "targets": [target.get("name") for target in record.get("targets", [])],
+        "formats": record.get("formats"),
+        "weights": record.get("weights_sha256"),
+    }
+    ours = {
+        "modality": recipe.modality,
+        "targets": list(recipe.targets),
+        "formats": list(recipe.formats),
+        "weights": recipe.weights_sha256,
+    }
+    different = [f"{key} {theirs[key]}" for key in ours if theirs[key] != ours[key]]
+    if not _same_source(record.get("source"), source):
+        different.append("another input file")
+    if different:
+        msg = (
+            f"{record_path(stem)} must agree with what is asked for; it was made with "
+            f"{'; '.join(different)}. Pass --overwrite to replace it."
+        )
+        raise OutputExistsError(msg)
+    return all(stem.with_name(str(name)).is_file() for name in record.get("files", []))
+
+
+def read_record(stem: Path) -> dict[str, Any] | None:
+    """Return the record of the outputs that begin with ``stem``, or None where there is none.
+
+    Raises:
+        OutputExistsError: If a file stands in its place that is not a record.
+    """
+    path = record_path(stem)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError
+        record = json.loads(path.read_bytes())
+        if not isinstance(record, dict) or not str(record.get("software")).startswith("esp-medsam"):
+            raise ValueError
+        _check_lists(record)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        msg = f"{path} must be free, or our own record; it is something else. Move it away."
+        raise OutputExistsError(msg) from error
+    return record
+
+
+def write_record(
+    stem: Path,
+    recipe: Recipe,
+    *,
+    source: str | Path,
+    files: Sequence[str],
+    targets: Sequence[Mapping[str, Any]],
+    details: Mapping[str, Any],
+) -> None:
+    """Write the record, last of all files of a result.
+
+    Args:
+        stem: As :func:`output_stem` returns it.
+        recipe: What was asked for.
+        source: The input.
+        files: Names of the files beside the record that belong to it.
+        targets: For each target name, label and confidence.
+        details: What else a reader may want to know: settings, warnings.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    record = {
+        "software": f"esp-medsam {__version__}",
+        "schema": _SCHEMA,
+        "source": _source(source),
+        "modality": recipe.modality,
+        "targets": list(targets),
+        "formats": list(recipe.formats),
+        "files": list(files),
+        "weights_sha256": recipe.weights_sha256,
+        **details,
+    }
+    text = json.dumps(record, indent=2, default=str) + "\n"
+    with atomic_file(record_path(stem)) as file:
+        file.write(text.encode("ascii"))
+
+
+def _check_lists(record: Mapping[str, Any]) -> None:
+    """Raise ValueError where a list that is read back is none."""
+    targets, files = record.get("targets"), record.get("files")
+    if not isinstance(targets, list) or not all(isinstance(t, dict) for t in targets):
+        raise ValueError
+    # A record comes from a folder that others may write to: its names must not lead elsewhere.
+    if not isinstance(files, list) or any(Path(str(f)).name != f for f in files):
+        raise ValueError
+
+
+def _source(path: str | Path) -> dict[str, Any]:
+    """Return what tells this input from another of the same name."""
+    path = Path(path)
+    try:
+        status = path.stat()
+    except OSError:  # gone since it was read: its result is still good
+        return {"path": str(path.absolute()), "bytes": None, "modified_ns": None}
+    return {
+        "path": str(path.absolute()),
+        "bytes": status.st_size,
+        "modified_ns": status.st_mtime_ns,
+    }
+
+
+def _same_source(recorded: Any, path: str | Path) -> bool:
+    """Whether the input is the recorded one: of its size, and of its path or time."""
+    if not isinstance(recorded, dict):
+        return False
+    current = _source(path)
+    if recorded.get("bytes") != current["bytes"]:
+        return False
+    return any(recorded.get(key) == current[key] for key in ("path", "modified_ns"))
