@@ -1,0 +1,29 @@
+"""Read and write every format: the loader and saver transforms, records, files whole or absent."""
+
+from __future__ import annotations
+
+from esp_medsam.io.atomic import TEMPORARY_PREFIX, atomic_file
+from esp_medsam.io.load import LoadMedicalImaged, collate
+from esp_medsam.io.read import CT_INPUTS, SUFFIXES, is_image, name_of, read
+from esp_medsam.io.record import Recipe, is_done, output_stem, read_record, record_path
+from esp_medsam.io.save import OUTPUT_FORMATS, SaveSegmentationd
+
+
+__all__ = [
+    "CT_INPUTS",
+    "OUTPUT_FORMATS",
+    "SUFFIXES",
+    "TEMPORARY_PREFIX",
+    "LoadMedicalImaged",
+    "Recipe",
+    "SaveSegmentationd",
+    "atomic_file",
+    "collate",
+    "is_done",
+    "is_image",
+    "name_of",
+    "output_stem",
+    "read",
+    "read_record",
+    "record_path",
+]

@@ -1,0 +1,151 @@
+"""The loader transform of the pipeline, and the collate that keeps its records."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor, list_data_collate
+from monai.transforms import MapTransform
+
+from esp_medsam.errors import ModalityError, OptionError
+from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image
+from esp_medsam.io.read import CT_INPUTS, read
+from esp_medsam.modality import ModalityTable
+
+
+_TORCH_DTYPES = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
+"""Types that torch stores but hardly computes with, and what holds the same numbers."""
+
+
+class LoadMedicalImaged(MapTransform):
+    """Replace paths by images, ``(C, *spatial)`` in the type of the file, with all that is known.
+
+    The modality is settled here, image by image: the user's word, else refused, never guessed.
+    An item may say how its outputs are called, in ``"name"``, and in which folder below the input
+    root it lies, in ``"relative_dir"``; otherwise they are the file's stem and the root itself.
+
+    Args:
+        keys: Keys of the paths to read.
+        table: Modalities at hand.
+        modality: Name of the modality of all images; a list, as of all names, means not given.
+        ct_input: What CT values are: ``"hu"``, or ``"windowed"`` to 8 bits.
+        allow_missing_keys: Whether to pass over a key that is missing.
+
+    Raises:
+        ModalityError: If ``modality`` is unknown; that it is not given shows only when an image is
+            read, because a server builds its transforms before anyone has chosen.
+        OptionError: If ``ct_input`` is not one of the two.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        table: ModalityTable,
+        modality: str | Sequence[str],
+        ct_input: str = "hu",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if isinstance(modality, str):
+            table[modality]
+        if ct_input not in CT_INPUTS:
+            msg = f"ct_input must be one of {', '.join(CT_INPUTS)}; got {ct_input!r}."
+            raise OptionError(msg)
+        self.table = table
+        self.modality = modality
+        self.ct_input = ct_input
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a shallow copy of ``data`` with its paths replaced by MetaTensors.
+
+        Raises:
+            ModalityError: If no modality was given.
+            EspMedSamError: If a file cannot be read, see :func:`esp_medsam.io.read`.
+        """
+        out = dict(data)
+        for key in self.key_iterator(out):
+            out[key] = self._load(out[key], out)
+        return out
+
+    def _load(self, path: Any, item: Mapping[Hashable, Any]) -> MetaTensor:
+        if not isinstance(self.modality, str):
+            names = ", ".join(self.table.names)
+            msg = f"modality must be given, one of {names}; it is never guessed. See --modality."
+            raise ModalityError(msg)
+        image = read(path, modality=self.modality, table=self.table, ct_input=self.ct_input)
+        image = dataclasses.replace(
+            image,
+            name=str(item.get("name") or image.name),
+            relative_dir=str(item.get("relative_dir") or ""),
+        )
+        return as_meta_tensor(image)
+
+
+def as_meta_tensor(image: Image) -> MetaTensor:
+    """Return the pixels of ``image`` with MONAI's meta and, beside it, the record without them."""
+    assert image.pixels is not None, "the record was made with its pixels"
+    affine = np.eye(4) if image.affine is None else image.affine
+    meta = {
+        "original_affine": affine.copy(),
+        "spatial_shape": np.asarray(image.spatial_shape),
+        "space": "RAS",
+        "filename_or_obj": image.path,
+        "original_channel_dim": 0,
+        IMAGE_KEY: dataclasses.replace(image, pixels=None),
+    }
+    tensor = torch.from_numpy(_for_torch(image.pixels))
+    return MetaTensor(tensor, affine=torch.from_numpy(affine.copy()), meta=meta)
+
+
+def _for_torch(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    wider = _TORCH_DTYPES.get(pixels.dtype.name)
+    return pixels if wider is None else pixels.astype(wider)
+
+
+def collate(batch: Sequence[Mapping[Hashable, Any]]) -> dict[Hashable, Any]:
+    """Return a batch as MONAI's collate makes it, our records kept in lists of its length.
+
+    Torch cannot stack records, and must not: each image has its own. ``decollate_batch`` hands each
+    item its record back. Values that are no tensor, array, number, text or container of
+    those are kept in lists too.
+
+    Args:
+        batch: Items as the pipeline made them, with the same keys.
+
+    Returns:
+        The batch; the items are left as they were.
+    """
+    plain = [dict(item) for item in batch]
+    batched: dict[Hashable, Any] = {}
+    records: dict[tuple[Hashable, str], list[Any]] = {}
+    for key, first in batch[0].items():
+        values = [item[key] for item in batch]
+        if isinstance(first, MetaTensor):
+            for name in (IMAGE_KEY, SEGMENTATION_KEY):
+                if name in first.meta:
+                    records[key, name] = [value.meta[name] for value in values]
+            for item in plain:
+                item[key] = _without_records(item[key])
+        elif dataclasses.is_dataclass(first) or first is None:
+            batched[key] = values
+            for item in plain:
+                del item[key]
+    batched = {**list_data_collate(plain), **batched}
+    for (key, name), values in records.items():
+        batched[key].meta[name] = values
+    return batched
+
+
+def _without_records(tensor: MetaTensor) -> MetaTensor:
+    """Return the same numbers with a meta of its own that lacks our records."""
+    meta = {k: v for k, v in tensor.meta.items() if k not in (IMAGE_KEY, SEGMENTATION_KEY)}
+    return MetaTensor(
+        tensor.as_tensor(), meta=meta, applied_operations=list(tensor.applied_operations)
+    )

@@ -1,0 +1,160 @@
+"""The image files of one result: which there are, and what each holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from esp_medsam.errors import GeometryError
+from esp_medsam.image import Image
+from esp_medsam.io.nifti import write_nifti
+from esp_medsam.io.raster import write_gray_png, write_labelmap_png
+from esp_medsam.modality import Target
+from esp_medsam.transforms.label_map import mask_of
+
+
+ENDINGS = {"nifti": ".nii.gz", "png": ".png"}
+"""What file names end in, by output format."""
+
+
+class OutputFile(NamedTuple):
+    """One file of a result.
+
+    Attributes:
+        path: Where it goes.
+        kind: ``"labelmap"``, ``"mask"`` or ``"probability"``.
+        place: Place of its target; None for the labelmap, which holds all.
+    """
+
+    path: Path
+    kind: str
+    place: int | None = None
+
+
+def plan_files(
+    stem: Path,
+    output_format: str,
+    targets: Sequence[Target],
+    *,
+    split_targets: bool,
+    probabilities: bool,
+) -> list[OutputFile]:
+    """Return the files of a result, the labelmap first.
+
+    Args:
+        stem: Path of all of them without what tells them apart.
+        output_format: A key of :data:`ENDINGS`.
+        targets: The chosen targets.
+        split_targets: Whether each target has a mask of its own.
+        probabilities: Whether each target has its probability.
+    """
+    ending = ENDINGS[output_format]
+    files = [OutputFile(stem.with_name(f"{stem.name}{ending}"), "labelmap")]
+    for place, target in enumerate(targets):
+        own = f"{stem.name}_{target.name}"
+        if split_targets:
+            files.append(OutputFile(stem.with_name(f"{own}{ending}"), "mask", place))
+        if probabilities:
+            path = stem.with_name(f"{own}_probability{ending}")
+            files.append(OutputFile(path, "probability", place))
+    return files
+
+
+def write_file(
+    file: OutputFile,
+    image: Image,
+    targets: Sequence[Target],
+    *,
+    labelmap: Tensor,
+    probability: Tensor | None,
+) -> None:
+    """Write one file of a result on the grid of its image.
+
+    Args:
+        file: What to write, and where.
+        image: Record of the input.
+        targets: The chosen targets.
+        labelmap: uint8 ``(1, *spatial)``.
+        probability: uint8 ``(T, *spatial)``; only the labelmap can do without it.
+
+    Raises:
+        GeometryError: If the numbers are not on the grid of the image.
+        OutputError: If the file cannot be written.
+    """
+    shown: Sequence[tuple[int, Target]]
+    if file.place is None:
+        values, shown = labelmap[0], [(target.label, target) for target in targets]
+    else:
+        if probability is None:
+            msg = f"{file.path.name} needs the probability of its target, which is not there."
+            raise KeyError(msg)
+        values, target = probability[file.place], targets[file.place]
+        shown = [(1, target)]
+        if file.kind == "mask":
+            values, _ = mask_of(values, target.clean_up)
+    if tuple(values.shape) != tuple(image.spatial_shape):
+        msg = (
+            f"A mask must lie on the grid of {image.path}, {tuple(image.spatial_shape)}; "
+            f"got {tuple(values.shape)}."
+        )
+        raise GeometryError(msg)
+    array = _as_uint8(values)
+    if file.path.name.endswith(ENDINGS["nifti"]):
+        _write_nifti(file, array, image, shown)
+    elif file.kind == "probability":
+        write_gray_png(file.path, array)
+    else:
+        colors = {label: target.color for label, target in shown}
+        write_labelmap_png(file.path, array, colors)
+
+
+def _as_uint8(values: Tensor) -> npt.NDArray[np.uint8]:
+    array: npt.NDArray[Any] = values.numpy()
+    return array.view(np.uint8) if array.dtype == np.bool_ else array.astype(np.uint8, copy=False)
+
+
+def _write_nifti(
+    file: OutputFile,
+    array: npt.NDArray[np.uint8],
+    image: Image,
+    shown: Sequence[tuple[int, Target]],
+) -> None:
+    if image.nifti_geometry is None:
+        array = array.T  # NIfTI's first axis runs along a row, a picture's runs down the rows
+    elif image.file_shape is not None:
+        array = array.reshape(image.file_shape)
+    is_probability = file.kind == "probability"
+    write_nifti(
+        file.path,
+        array,
+        geometry=image.nifti_geometry,
+        extension=b"" if is_probability else label_extension(shown),
+        slope=1 / 255 if is_probability else 1.0,
+    )
+
+
+def label_extension(shown: Sequence[tuple[int, Target]]) -> bytes:
+    """Return names and colors of label values as the XML that viewers and others know.
+
+    It is the label table of Connectome Workbench, which TotalSegmentator reads and writes too.
+
+    Args:
+        shown: Label value and target.
+    """
+    root = ElementTree.Element("CaretExtension")
+    volume = ElementTree.SubElement(root, "VolumeInformation", Index="0")
+    table = ElementTree.SubElement(volume, "LabelTable")
+    for label, target in shown:
+        red, green, blue = (f"{channel / 255:.4f}" for channel in target.color)
+        attributes = {"Key": str(label), "Red": red, "Green": green, "Blue": blue, "Alpha": "1"}
+        ElementTree.SubElement(table, "Label", attributes).text = target.name
+    ElementTree.SubElement(volume, "StudyMetaDataLinkSet")
+    ElementTree.SubElement(volume, "VolumeType").text = "Label"
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text

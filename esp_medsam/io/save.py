@@ -1,0 +1,258 @@
+"""The saver transform of the pipeline: every file of one result, its record last."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import SaveImaged
+from torch import Tensor
+
+from esp_medsam.errors import OptionError, OutputExistsError, WeightsNotFoundError
+from esp_medsam.image import Image, Segmentation, image_of, segmentation_of
+from esp_medsam.io.atomic import is_ours
+from esp_medsam.io.output_files import OutputFile, plan_files, write_file
+from esp_medsam.io.read import is_nifti
+from esp_medsam.io.record import (
+    Recipe,
+    is_done,
+    output_stem,
+    read_record,
+    record_path,
+    write_record,
+)
+from esp_medsam.modality import ModalityTable, Target
+
+
+OUTPUT_FORMATS = ("auto", "nifti", "png")
+"""What a user may ask for; ``auto`` is NIfTI for NIfTI and PNG for pictures."""
+
+
+class SaveSegmentationd(SaveImaged):
+    """Write labelmaps, and on request each target and its probability, with a record.
+
+    Files are ``<output_dir>/<relative_dir>/<name>_seg`` with an ending: the labelmap; with
+    ``split_targets`` each target's 0/1 mask ``<name>_seg_<target>``, before overlaps are settled;
+    with ``probabilities`` ``<name>_seg_<target>_probability``, 255 times the probability. The
+    record ``<name>_seg.json`` comes last: a result without it is not done and is made anew.
+
+    It derives from MONAI's SaveImaged, of which it uses nothing, because MONAI Label takes that
+    class out of a pipeline, and must: it writes results itself.
+
+    Args:
+        keys: Keys of the labelmaps, uint8 ``(1, *spatial)``; their meta holds the records.
+        output_dir: Folder that outputs go to.
+        table: Modalities at hand: labels and colors.
+        probability_key: Key of the probabilities, uint8 ``(T, *spatial)``, targets in the order of
+            the segmentation record.
+        output_format: One of :data:`OUTPUT_FORMATS`.
+        split_targets: Whether to write a mask for each target.
+        probabilities: Whether to write the probability of each target.
+        weights: File of the weights, hashed for the record when the first result is written.
+        settings: What else to record of how results are made.
+        overwrite: Whether results that differ, and files that are not ours, may be replaced.
+        allow_missing_keys: Whether to pass over a key that is missing.
+
+    Raises:
+        OptionError: If ``output_format`` is none of those.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        output_dir: str | Path,
+        table: ModalityTable,
+        probability_key: str = "probability",
+        output_format: str = "auto",
+        split_targets: bool = False,
+        probabilities: bool = False,
+        weights: str | Path | None = None,
+        settings: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(
+            keys, output_dir=output_dir, print_log=False, allow_missing_keys=allow_missing_keys
+        )
+        if output_format not in OUTPUT_FORMATS:
+            valid = ", ".join(OUTPUT_FORMATS)
+            msg = f"output_format must be one of {valid}; got {output_format!r}."
+            raise OptionError(msg)
+        self.output_dir = Path(output_dir)
+        self.table = table
+        self.probability_key = probability_key
+        self.output_format = output_format
+        self.split_targets = split_targets
+        self.probabilities = probabilities
+        self.weights = weights
+        self.settings = dict(settings or {})
+        self.overwrite = overwrite
+        self._weights_sha256: str | None = None
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the result of one item and return the item unchanged.
+
+        Raises:
+            OutputExistsError: If a result that differs is there, or a file that is not ours.
+            OutputError: If a file cannot be written.
+            GeometryError: If the labelmap is not on the grid of its image.
+        """
+        out = dict(data)
+        for key in self.key_iterator(out):
+            self._save(out[key], out.get(self.probability_key))
+        return out
+
+    def recipe(self, source: str | Path, modality: str, targets: Sequence[str]) -> Recipe:
+        """Return what a result of ``source`` is made with, as its record would state it.
+
+        Raises:
+            OptionError: If the output format cannot hold the result.
+            WeightsNotFoundError: If the file of the weights is gone.
+        """
+        formats = [self._format_of(source)]
+        formats += ["split_targets"] if self.split_targets else []
+        formats += ["probabilities"] if self.probabilities else []
+        return Recipe(
+            modality=modality,
+            targets=tuple(targets),
+            formats=tuple(formats),
+            weights_sha256=self._hash_of_weights(),
+        )
+
+    def is_done(
+        self,
+        source: str | Path,
+        *,
+        name: str,
+        relative_dir: str = "",
+        modality: str,
+        targets: Sequence[str],
+    ) -> bool:
+        """Whether the result of ``source`` is there, and the one this saver would write.
+
+        Args:
+            source: The input file.
+            name: What its outputs are called.
+            relative_dir: Folder of the input below the input root.
+            modality: Name of its modality.
+            targets: Names of the chosen targets, in table order.
+
+        Returns:
+            False where it is to be made, or made anew: always with ``overwrite``.
+
+        Raises:
+            OutputExistsError: If a result that differs is there.
+            OptionError: If the output format cannot hold the result.
+        """
+        recipe = self.recipe(source, modality, targets)
+        if self.overwrite:
+            return False
+        return is_done(output_stem(self.output_dir, relative_dir, name), recipe, source)
+
+    def _save(self, labelmap: Any, probability: Tensor | None) -> None:
+        image, segmentation = image_of(labelmap.meta), segmentation_of(labelmap.meta)
+        targets = self.table.select(image.modality, segmentation.targets)
+        stem = output_stem(self.output_dir, image.relative_dir, image.name)
+        recipe = self.recipe(image.path, image.modality, segmentation.targets)
+        files = plan_files(
+            stem,
+            recipe.formats[0],
+            targets,
+            split_targets=self.split_targets,
+            probabilities=self.probabilities,
+        )
+        previous = self._make_way(stem, recipe, image, files)
+        for file in files:
+            write_file(
+                file,
+                image,
+                targets,
+                labelmap=_plain(labelmap),
+                probability=None if probability is None else _plain(probability),
+            )
+        names = [file.path.name for file in files]
+        for name in previous.difference(names):
+            stem.with_name(name).unlink(missing_ok=True)
+        write_record(
+            stem,
+            recipe,
+            source=image.path,
+            files=names,
+            targets=_described(targets, segmentation),
+            details={
+                "modality_origin": image.modality_origin,
+                "unit": image.unit,
+                "intensity_range": image.intensity_range,
+                "spatial_shape": image.file_shape or image.spatial_shape,
+                "warnings": [*image.warnings, *segmentation.warnings],
+                "settings": self.settings,
+            },
+        )
+
+    def _make_way(
+        self, stem: Path, recipe: Recipe, image: Image, files: Sequence[OutputFile]
+    ) -> set[str]:
+        """Refuse to replace what must stay; take back the old record; return its files."""
+        if not self.overwrite:
+            is_done(stem, recipe, image.path)
+        try:
+            record = read_record(stem)
+        except OutputExistsError:
+            if not self.overwrite:
+                raise
+            record = None
+        previous = set(record["files"]) if record else set()
+        for path in (file.path for file in files):
+            # What a killed run left has our mark, and no record.
+            known = path.name in previous or self.overwrite
+            if not known and path.exists() and not is_ours(path):
+                msg = f"{path} must be free; it was not written here. Pass --overwrite, or move it."
+                raise OutputExistsError(msg)
+        # Without its record the old result is none: a crash from here on mixes nothing.
+        record_path(stem).unlink(missing_ok=True)
+        return previous
+
+    def _format_of(self, source: str | Path) -> str:
+        if self.output_format == "auto":
+            return "nifti" if is_nifti(source) else "png"
+        if self.output_format == "png" and is_nifti(source):
+            msg = f"output_format png must not be asked for volumes; {source} is one. Use nifti."
+            raise OptionError(msg)
+        return self.output_format
+
+    def _hash_of_weights(self) -> str | None:
+        if self.weights is None:
+            return None
+        if self._weights_sha256 is None:
+            try:
+                self._weights_sha256 = _sha256(Path(self.weights))
+            except OSError as error:
+                msg = f"weights must be a readable file; got {self.weights}."
+                raise WeightsNotFoundError(msg) from error
+        return self._weights_sha256
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Return the numbers of a tensor, of MONAI's or torch's kind, on the CPU."""
+    plain = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
+    return plain.detach().cpu()
+
+
+def _described(targets: Sequence[Target], segmentation: Segmentation) -> list[dict[str, Any]]:
+    return [
+        {"name": target.name, "label": target.label, "confidence": confidence}
+        for target, confidence in zip(targets, segmentation.confidence, strict=True)
+    ]
