@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,25 @@ SEGMENTATION_KEY = "esp_medsam_segmentation"
 """Key of a MetaTensor's meta under which the :class:`Segmentation` is kept."""
 
 
+_Self = TypeVar("_Self", bound="_Record")
+
+
+class _Record:
+    """What MONAI's ``decollate_batch`` takes for a scalar: it hands a list of them out one by one.
+
+    It refuses other objects, and it runs inside MONAI's evaluator, where nothing can be put in its
+    place.
+    """
+
+    ndim: ClassVar[int] = 0
+
+    def item(self: _Self) -> _Self:
+        """Return the record itself, as ``item`` of a scalar returns its value."""
+        return self
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Image:
+class Image(_Record):
     """One image or volume, and all that is known of where it lies and comes from.
 
     Attributes:
@@ -66,7 +83,7 @@ class Image:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segmentation:
+class Segmentation(_Record):
     """What was segmented, in the order of the channels.
 
     Attributes:
