@@ -1,14 +1,56 @@
-"""Fixtures for the whole suite. Everything is synthetic, small and seeded."""
+"""Fixtures for the whole suite. Unit tests are synthetic, small and seeded."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+
+from esp_medsam.modality import ModalityTable
+
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def table() -> ModalityTable:
+    """The shipped table of modalities and targets."""
+    return ModalityTable.read(ROOT / "bundle" / "configs" / "targets.yaml")
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real images beside the repository, which is not part of it."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"needs the test images in {folder}, which are not in the repository")
+    return folder
+
+
+@pytest.fixture
+def write_volume(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes an array as NIfTI and returns the path."""
+
+    def write(
+        array: npt.NDArray[np.generic],
+        affine: npt.NDArray[np.float64] | None = None,
+        name: str = "volume.nii.gz",
+    ) -> Path:
+        path = tmp_path / name
+        nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
+        return path
+
+    return write
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

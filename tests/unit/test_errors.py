@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from esp_medsam import errors
+
+
+ALL = [
+    value
+    for value in vars(errors).values()
+    if isinstance(value, type) and issubclass(value, errors.EspMedSamError)
+]
+
+
+class TestErrors:
+    def test_codes_are_unique_and_stable(self) -> None:
+        codes = sorted(error.code for error in ALL)
+
+        assert codes == sorted(
+            [
+                "E_ERROR",
+                "E_NOT_FOUND",
+                "E_NO_INPUT",
+                "E_READ",
+                "E_FORMAT",
+                "E_CORRUPT",
+                "E_TOO_LARGE",
+                "E_GEOMETRY",
+                "E_NONFINITE",
+                "E_MODALITY",
+                "E_MODALITY_CONFLICT",
+                "E_TARGET",
+                "E_OPTION",
+                "E_DEVICE",
+                "E_CHECKPOINT",
+                "E_CHECKPOINT_MISMATCH",
+                "E_NO_WEIGHTS",
+                "E_TABLE",
+                "E_EXISTS",
+                "E_NAME_CLASH",
+                "E_OUTPUT",
+                "E_DISK_FULL",
+            ]
+        )
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_survives_a_process_boundary(self, kind: type[errors.EspMedSamError]) -> None:
+        error = pickle.loads(pickle.dumps(kind("a sentence.")))
+
+        assert type(error) is kind
+        assert "a sentence." in str(error)
+
+    @pytest.mark.parametrize(
+        ("kind", "builtin"),
+        [
+            (errors.InputNotFoundError, FileNotFoundError),
+            (errors.FormatError, ValueError),
+            (errors.OutputExistsError, FileExistsError),
+            (errors.DiskFullError, OSError),
+        ],
+    )
+    def test_also_inherits_the_matching_builtin(
+        self, kind: type[Exception], builtin: type[Exception]
+    ) -> None:
+        assert issubclass(kind, builtin)
+
+
+class TestCheckpointMismatchError:
+    def test_lists_all_three_kinds_and_keeps_them_through_pickle(self) -> None:
+        error = errors.CheckpointMismatchError(
+            "a.pt", missing=["m"], unexpected=["u1", "u2"], mismatched=["s"]
+        )
+        copy = pickle.loads(pickle.dumps(error))
+
+        assert "1 missing: m; 2 unexpected: u1, u2; 1 mis-shaped: s" in str(error)
+        assert str(copy) == str(error)
+        assert copy.unexpected == ("u1", "u2")
+
+
+class TestExplain:
+    def test_finds_ours_behind_a_cause_and_a_context(self) -> None:
+        inner = errors.TargetError("targets must be known; got x.")
+        middle = RuntimeError("applying transform")
+        middle.__cause__ = inner
+        outer = ValueError("during handling")
+        outer.__context__ = middle
+
+        assert errors.explain(outer) == "E_TARGET: targets must be known; got x."
+
+    def test_is_none_for_what_is_not_ours(self) -> None:
+        assert errors.explain(ValueError("x")) is None
+
+    def test_ends_on_a_loop_of_causes(self) -> None:
+        first, second = ValueError(), ValueError()
+        first.__cause__, second.__cause__ = second, first
+
+        assert errors.explain(first) is None
+
+    def test_keeps_one_line_whatever_a_file_is_called(self) -> None:
+        line = errors.explain(errors.FormatError("a\nb\x1b[2J is not read."))
+
+        assert line == r"E_FORMAT: a\nb\x1b[2J is not read."
+
+
+class TestInstallExcepthook:
+    @pytest.mark.parametrize(
+        ("raised", "stderr"),
+        [
+            ("raise RuntimeError('wrapped') from TargetError('one line.')", "E_TARGET: one line."),
+            ("raise RuntimeError('not ours')", "Traceback"),
+        ],
+    )
+    def test_prints_ours_as_one_line_and_others_as_before(self, raised: str, stderr: str) -> None:
+        code = (
+            "from esp_medsam.errors import *\nfrom esp_medsam.errors import install_excepthook\n"
+            f"install_excepthook()\ninstall_excepthook()\n{raised}\n"
+        )
+
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+        assert done.returncode == 1
+        assert done.stderr.startswith(stderr)
+        assert (done.stderr.count("\n") == 1) == stderr.startswith("E_")

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydicom.sr._concepts_dict import concepts
+
+from esp_medsam.errors import ModalityError, TableError, TargetError
+from esp_medsam.modality import CleanUp, ModalityTable
+
+
+CODE = {"value": "1", "scheme": "SCT", "meaning": "One"}
+TARGET: dict[str, Any] = {"label": 1, "category": CODE, "type": CODE, "color": [1, 2, 3]}
+SMALL: dict[str, Any] = {
+    "neutral_dicom_modalities": ["OT"],
+    "modalities": {
+        "ct": {"index": 6, "dicom_modalities": ["CT"], "targets": {"liver": TARGET}},
+        "oct": {"index": 8, "targets": {"drusen": TARGET, "fluid": {**TARGET, "label": 2}}},
+    },
+}
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[Any], ModalityTable]:
+    def read(content: Any) -> ModalityTable:
+        path = tmp_path / "targets.yaml"
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        return ModalityTable.read(path)
+
+    return read
+
+
+class TestShippedTable:
+    def test_holds_the_released_modalities_in_their_order(self, table: ModalityTable) -> None:
+        assert list(table.indices.items()) == [
+            (name, index)
+            for index, name in enumerate(
+                [
+                    "dermoscopy",
+                    "xray",
+                    "ultrasound",
+                    "fundus",
+                    "microscopy",
+                    "endoscopy",
+                    "ct",
+                    "mri",
+                ]
+            )
+        ]
+
+    def test_numbers_targets_by_their_place(self, table: ModalityTable) -> None:
+        for modality in table.modalities:
+            assert [t.label for t in modality.targets] == [*range(1, len(modality.targets) + 1)]
+
+    def test_codes_are_those_of_the_dicom_dictionary(self, table: ModalityTable) -> None:
+        meanings: dict[str, set[str]] = {}
+        for entries in concepts["SCT"].values():
+            for value, (meaning, _) in entries.items():
+                meanings.setdefault(value, set()).add(meaning.casefold())
+        codes = {
+            code
+            for modality in table.modalities
+            for target in modality.targets
+            for code in (target.category, target.type, target.anatomic_region)
+            if code is not None
+        }
+        absent = {code.meaning for code in codes if code.value not in meanings}
+
+        assert absent == {"Glioma"}  # 115240006, SNOMED CT's morphologic abnormality
+        for code in codes:
+            assert code.scheme == "SCT"
+            assert code.meaning in absent or code.meaning.casefold() in meanings[code.value]
+
+    def test_is_plain_data(self, table: ModalityTable) -> None:
+        assert json.loads(json.dumps(table.to_json()))["modalities"][6]["name"] == "ct"
+        assert pickle.loads(pickle.dumps(table)) == table
+
+
+class TestModalityTable:
+    def test_gives_names_and_targets_in_file_order(
+        self, read: Callable[[Any], ModalityTable]
+    ) -> None:
+        table = read(yaml.safe_dump(SMALL, sort_keys=False))
+
+        assert table.names == ("ct", "oct")
+        assert table.target_names == {"ct": ["liver"], "oct": ["drusen", "fluid"]}
+        assert "oct" in table
+        assert table["oct"].targets[0].clean_up == CleanUp()
+
+    def test_an_unknown_modality_lists_the_valid_ones(self, table: ModalityTable) -> None:
+        with pytest.raises(ModalityError, match=r"one of dermoscopy, .*, mri; got 'pet'"):
+            table["pet"]
+
+    def test_selects_in_table_order(self, table: ModalityTable) -> None:
+        assert [t.name for t in table.select("ct", ["pancreas", "liver"])] == ["liver", "pancreas"]
+        assert [t.name for t in table.select("ct", "kidney")] == ["kidney"]
+        assert len(table.select("ct")) == 6
+
+    @pytest.mark.parametrize(
+        ("targets", "got"),
+        [(["spleen"], "got 'spleen'"), (["liver", "liver"], "got 'liver' twice"), ([], "got none")],
+    )
+    def test_refuses_unknown_repeated_and_no_targets(
+        self, table: ModalityTable, targets: list[str], got: str
+    ) -> None:
+        with pytest.raises(TargetError, match=f"chosen from liver, kidney.*{got}"):
+            table.select("ct", targets)
+
+
+class TestTableErrors:
+    @pytest.mark.parametrize(
+        ("path", "value", "problem"),
+        [
+            ("modalities.ct.index", 5, "modalities.ct.index must be 6, as released; got 5"),
+            ("modalities.oct.index", 3, "modalities.oct.index must be 8 or more"),
+            ("modalities.oct.index", -1, "must be an integer from 0"),
+            (
+                "modalities.oct.targets.fluid.label",
+                1,
+                "fluid.label must differ from .*drusen.label",
+            ),
+            ("modalities.oct.targets.fluid.label", 0, "integer from 1 to 255; got 0"),
+            ("modalities.oct.targets.fluid.label", 256, "integer from 1 to 255; got 256"),
+            ("modalities.oct.targets.fluid.label", True, "integer from 1 to 255; got True"),
+            ("modalities.oct.targets.fluid.color", [1, 2, 300], "0 to 255; got 300"),
+            ("modalities.oct.targets.fluid.color", [1, 2], "red, green and blue"),
+            ("modalities.oct.targets.fluid.type", "liver", "type must be a mapping"),
+            ("modalities.oct.targets.fluid.type", {"value": "1"}, "must have scheme, meaning"),
+            ("modalities.oct.targets.fluid.type", {**CODE, "value": 1}, "a string of 1 to 16"),
+            ("modalities.oct.targets.fluid.clean_up", {"holes": 1}, "no keys but largest"),
+            ("modalities.oct.targets.fluid.clean_up", {"fill_holes": 1}, "must be true or false"),
+            ("modalities.oct.targets.fluid.extra", 1, "must have no keys but .*; got extra"),
+            ("modalities.oct.targets.Fluid", TARGET, "names of a-z, 0-9 and _.*got 'Fluid'"),
+            ("modalities.oct.targets", {}, "at least one name"),
+            ("modalities.oct.dicom_modalities", ["CT"], "must not repeat 'CT' of modalities.ct"),
+            ("modalities.oct.dicom_modalities", "OP", "must be a list of strings"),
+            ("neutral_dicom_modalities", ["CT"], "neutral_dicom_modalities must not repeat 'CT'"),
+            ("modalities", None, "table must have modalities"),
+        ],
+    )
+    def test_names_the_key_and_the_rule(
+        self, read: Callable[[Any], ModalityTable], path: str, value: Any, problem: str
+    ) -> None:
+        content = copy.deepcopy(SMALL)
+        *above, last = path.split(".")
+        place = content
+        for key in above:
+            place = place[key]
+        place[last] = value
+
+        with pytest.raises(TableError, match=problem):
+            read(content)
+
+    def test_reports_all_problems_together(self, read: Callable[[Any], ModalityTable]) -> None:
+        content = copy.deepcopy(SMALL)
+        content["modalities"]["ct"]["index"] = 5
+        del content["modalities"]["oct"]["targets"]["fluid"]["type"]
+
+        with pytest.raises(TableError, match=r"targets.yaml .*ct.index.*; .*fluid must have type"):
+            read(content)
+
+    @pytest.mark.parametrize(
+        "text", ["modalities: [", "a: 1\na: 2", "5", "\x00", "!!python/none x"]
+    )
+    def test_refuses_what_is_no_table(
+        self, read: Callable[[Any], ModalityTable], text: str
+    ) -> None:
+        with pytest.raises(TableError, match=r"targets\.yaml must be"):
+            read(text)
+
+    def test_refuses_a_missing_file(self, tmp_path: Path) -> None:
+        with pytest.raises(TableError, match="must be a readable"):
+            ModalityTable.read(tmp_path / "none.yaml")
