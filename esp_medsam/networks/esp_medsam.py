@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esp_medsam.networks.modality_controller import route
+from esp_medsam.networks.prompt_generator import SelfPatchPromptGenerator
 
 
 ABSENT_LOGIT = -1e4
@@ -79,7 +80,7 @@ class ESPMedSAM(nn.Module):
         *,
         image_encoder: nn.Module,
         position_encoding: nn.Module,
-        prompt_generator: nn.Module,
+        prompt_generator: SelfPatchPromptGenerator,
         modality_query: nn.Module,
         mask_decoder: nn.Module,
         high_resolution: nn.Module | None,
@@ -125,9 +126,8 @@ class ESPMedSAM(nn.Module):
         """
         height, width = image.shape[-2], image.shape[-1]
         if height % 32 != 0 or width % 32 != 0:
-            raise ValueError(
-                f"image sides must be multiples of 32; got {height} x {width}. Pad or resize it."
-            )
+            msg = f"image sides must be multiples of 32; got {height} x {width}. Pad or resize it."
+            raise ValueError(msg)
         place = None if modality is None else self.position_table[modality]
         batch_route = route(self.places[self.default_modality], place, len(self.places))
         features = self.image_encoder(image, batch_route)
@@ -149,10 +149,12 @@ class ESPMedSAM(nn.Module):
         if targets is None:
             return own[:, :count]
         if len(targets) == 0 or min(targets) < 0 or max(targets) >= count:
-            raise ValueError(f"targets must lie in 0..{count - 1}, at least one; got {targets}.")
+            msg = f"targets must lie in 0..{count - 1}, at least one; got {targets}."
+            raise ValueError(msg)
         chosen = own.index_select(1, torch.tensor(targets, device=own.device))
         if modality is not None and bool((chosen < 0).any().item()):
-            raise ValueError("targets may be chosen for batches of one modality alone.")
+            msg = "targets may be chosen for batches of one modality alone."
+            raise ValueError(msg)
         return chosen
 
     @torch.jit.export
@@ -190,7 +192,8 @@ class ESPMedSAM(nn.Module):
             pair = torch.arange(B * T, device=query.device)
         else:
             pair = torch.nonzero(query >= 0).squeeze(1)
-            patch_logits = patch_logits.masked_fill(query_BT[:, :, None, None] < 0, self.absent_logit)
+            absent = query_BT[:, :, None, None] < 0
+            patch_logits = patch_logits.masked_fill(absent, self.absent_logit)
         low_res, token = self._decode_pairs(embedding, patch_prompt, pair, query[pair], T)
         logits = torch.full_like(low_res[:1], self.absent_logit).repeat(B * T, 1, 1)
         logits = logits.index_copy(0, pair, low_res)

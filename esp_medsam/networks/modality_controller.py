@@ -77,6 +77,12 @@ class ModalityController(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1))
         self.expert = FeedForward(dim, expert_dim)
 
+    @torch.jit.export
+    def token(self) -> WindowToken:
+        """Return the token that joins every attention window, without an axis for images."""
+        value = self.value
+        return WindowToken(self.key, self.key if value is None else value, self.bias)
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the expert's update of ``tokens``, ``(B, N, C)``."""
         update: Tensor = self.expert(tokens)
@@ -112,10 +118,11 @@ class ControllerBank(nn.Module):
         values: list[Tensor] = []
         biases: list[Tensor] = []
         for controller in self.controllers.values():
-            value = controller.value
-            keys.append(controller.key)
-            values.append(controller.key if value is None else value)
-            biases.append(controller.bias)
+            # Scripts know no cast, and allow nothing behind the ignore.
+            token = controller.token()  # type: ignore[operator]
+            keys.append(token.key)
+            values.append(token.value)
+            biases.append(token.bias)
         place = batch_route.place
         if place is None:
             fixed = batch_route.fixed

@@ -75,10 +75,12 @@ class ModalityQueries(nn.Module):
         """
         stacked: list[Tensor] = []
         for modality in self.targets.values():
-            for target in modality.values():
+            # Scripts know no cast, and allow nothing behind the ignore.
+            for target in modality.values():  # type: ignore[operator]
                 stacked.append(target.tokens)
         if self.joint:
-            together = torch.cat(stacked + [self.spare])
+            stacked.append(self.spare)
+            together = torch.cat(stacked)
             tokens = together[None].expand(query.shape[0], together.shape[0], together.shape[1])
             return tokens, query * self.tokens_per_target
         return torch.stack(stacked).index_select(0, query), torch.zeros_like(query)

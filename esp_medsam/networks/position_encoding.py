@@ -26,8 +26,9 @@ class RandomFourierEncoding(nn.Module):
     def forward(self, height: int, width: int) -> Tensor:
         """Return the encoding of a grid's cell centers, ``(1, D, height, width)``."""
         frequencies = self.frequencies
-        y = (torch.arange(height, device=frequencies.device, dtype=frequencies.dtype) + 0.5) / height
-        x = (torch.arange(width, device=frequencies.device, dtype=frequencies.dtype) + 0.5) / width
+        rows = torch.arange(height, device=frequencies.device, dtype=frequencies.dtype)
+        columns = torch.arange(width, device=frequencies.device, dtype=frequencies.dtype)
+        y, x = (rows + 0.5) / height, (columns + 0.5) / width
         place = torch.stack([x[None].expand(height, width), y[:, None].expand(height, width)], -1)
         angle = 2 * math.pi * ((2 * place - 1) @ frequencies)
         return torch.cat([angle.sin(), angle.cos()], dim=-1).permute(2, 0, 1)[None]

@@ -58,6 +58,8 @@ class WindowAttention(nn.Module):
         window: Side of the window.
     """
 
+    bias_index: Tensor
+
     def __init__(self, dim: int, heads: int, window: int) -> None:
         super().__init__()
         self.heads = heads
@@ -134,7 +136,8 @@ class TinyViTBlock(nn.Module):
         attended = self.attention(windows, token)
         attended = attended.view(B, rows, columns, window, window, C).transpose(2, 3)
         attended = attended.reshape(B, H + pad_bottom, W + pad_right, C)
-        return attended[:, :H, :W]
+        cropped: Tensor = attended[:, :H, :W]
+        return cropped
 
     def forward(self, features: Tensor, batch_route: Route) -> Tensor:
         """Return the block's output; ``features`` and it are ``(B, C, H, W)``."""
@@ -143,7 +146,8 @@ class TinyViTBlock(nn.Module):
         features = self.local_conv(features + attended.permute(0, 3, 1, 2))
         tokens = features.permute(0, 2, 3, 1).reshape(B, H * W, C)
         tokens = tokens + self.mlp(tokens) + self.bank(tokens, batch_route)
-        return tokens.view(B, H, W, C).permute(0, 3, 1, 2)
+        updated: Tensor = tokens.view(B, H, W, C).permute(0, 3, 1, 2)
+        return updated
 
 
 class TransformerStage(nn.Module):

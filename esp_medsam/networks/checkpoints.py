@@ -1,0 +1,247 @@
+"""Networks from published checkpoints: De-LightSAM / ESP-MedSAM, MobileSAM and SAM."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from esp_medsam.errors import CheckpointError, ModalityError
+from esp_medsam.networks.builders import RELEASED_MODALITIES, RELEASED_TARGETS, build_released
+from esp_medsam.networks.esp_medsam import ESPMedSAM
+from esp_medsam.networks.image_encoder import TinyViTImageEncoder
+from esp_medsam.networks.key_maps import (
+    MOBILE_SAM,
+    KeyMap,
+    delightsam,
+    is_delightsam_controller,
+)
+from esp_medsam.networks.sam_checkpoint import SAMCheckpoint, SAMVariant, from_sam
+from esp_medsam.networks.state_dicts import compare, load_checkpoint, load_into
+
+
+__all__ = [
+    "SAMCheckpoint",
+    "SAMVariant",
+    "build_released_from_checkpoint",
+    "from_delightsam",
+    "from_delightsam_set",
+    "from_mobilesam",
+    "from_sam",
+    "held_modalities",
+    "load_checkpoint",
+    "load_into",
+    "load_shared_encoder",
+    "to_delightsam",
+]
+
+_CONTROLLERS = ".bank.controllers."
+_ENCODER = "image_encoder."
+_CLASSIFIER = "image_encoder.classifier."
+
+
+def from_delightsam(
+    state_dict: Mapping[str, Tensor], modality: str = "xray", *, source: str = "state_dict"
+) -> ESPMedSAM:
+    """Return the released network with an official checkpoint's weights.
+
+    Its ``net(image)`` segments ``modality``. Inputs are RGB in 0..255, normalized as
+    ``(x - mean) / mean`` with mean (123.675, 116.28, 103.53), because the released code does so.
+
+    Args:
+        state_dict: Of one official checkpoint, which is of one modality and does not say which.
+        modality: The modality it was trained on.
+        source: What messages shall call ``state_dict``, its file for one.
+
+    Raises:
+        ModalityError: If ``modality`` is not one of the released six.
+        CheckpointError: If this is no De-LightSAM checkpoint.
+        CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
+    """
+    _check_modality(modality)
+    network = build_released(modality)
+    load_into(network, _from_delightsam(network, state_dict, modality, source))
+    return network.eval()
+
+
+def from_delightsam_set(state_dicts: Mapping[str, Mapping[str, Tensor]]) -> ESPMedSAM:
+    """Return one released network with the controllers of several official checkpoints.
+
+    Args:
+        state_dicts: Official state dict of each modality. The first is the network's default.
+
+    Raises:
+        CheckpointError: If what the modalities share differs between the checkpoints; it names
+            every such tensor.
+        CheckpointMismatchError: As :func:`from_delightsam`.
+        ModalityError: If a modality is not one of the released six, or none is given.
+    """
+    _check_modality(*state_dicts)
+    network = build_released(list(state_dicts))
+    merged: dict[str, Tensor] = {}
+    for modality, theirs in state_dicts.items():
+        merged |= _from_delightsam(network, theirs, modality, modality)
+    _check_shared(state_dicts)
+    load_into(network, merged)
+    return network.eval()
+
+
+def _check_shared(state_dicts: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Require that official checkpoints are equal but for what their modalities own."""
+    (first, reference), *others = state_dicts.items()
+    problems: list[str] = []
+    for modality, theirs in others:
+        differing = [
+            key
+            for key, tensor in reference.items()
+            if not is_delightsam_controller(key) and not torch.equal(tensor, theirs[key])
+        ]
+        if differing:
+            problems.append(f"{modality} differs from {first} in {', '.join(differing)}")
+    if problems:
+        msg = (
+            "state_dicts must be equal but for their controllers to share a network; "
+            f"{'; '.join(problems)}."
+        )
+        raise CheckpointError(msg)
+
+
+def to_delightsam(network: ESPMedSAM, modality: str) -> dict[str, Tensor]:
+    """Return one modality of a released network under the official names, in their shapes.
+
+    Args:
+        network: Made by ``build_released`` or :func:`from_delightsam`.
+        modality: Whose controllers to return.
+
+    Raises:
+        ModalityError: If the network does not hold ``modality``.
+    """
+    if modality not in network.modalities:
+        msg = f"modality must be one of {', '.join(network.modalities)}; got {modality!r}."
+        raise ModalityError(msg)
+    return _key_map(modality).to_theirs(network.state_dict())
+
+
+def from_mobilesam(
+    state_dict: Mapping[str, Tensor], *, source: str = "state_dict"
+) -> dict[str, Tensor]:
+    """Return the image encoder of MobileSAM's checkpoint under the names of our network.
+
+    It is the part that all modalities share: controllers are not in it. MobileSAM's prompt
+    encoder and mask decoder are left out.
+
+    Args:
+        state_dict: Of ``mobile_sam.pt``.
+        source: What messages shall call ``state_dict``, its file for one.
+
+    Raises:
+        CheckpointError: If this is no MobileSAM checkpoint.
+        CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
+    """
+    with torch.device("meta"):
+        encoder = TinyViTImageEncoder({}, keep_classifier=True)
+    shared = {f"{_ENCODER}{key}": value for key, value in encoder.state_dict().items()}
+    expected = MOBILE_SAM.to_theirs(shared)
+    theirs = {key: value for key, value in state_dict.items() if not MOBILE_SAM.is_dropped(key)}
+    _check_kind(source, "MobileSAM", state_dict, expected)
+    compare(source, theirs, expected)
+    return MOBILE_SAM.to_ours(theirs)
+
+
+def load_shared_encoder(
+    network: ESPMedSAM, shared: Mapping[str, Tensor], *, source: str = "state_dict"
+) -> None:
+    """Load what :func:`from_mobilesam` gave; controllers and all else stay as they are.
+
+    Args:
+        network: Its image encoder takes the values. The classifier is loaded where it has one.
+        shared: The shared part of the image encoder, under our names.
+        source: What messages shall call ``shared``.
+
+    Raises:
+        CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
+    """
+    own = network.state_dict()
+    expected = {
+        key: value
+        for key, value in own.items()
+        if key.startswith(_ENCODER) and _CONTROLLERS not in key
+    }
+    if not any(key.startswith(_CLASSIFIER) for key in expected):
+        shared = {key: value for key, value in shared.items() if not key.startswith(_CLASSIFIER)}
+    compare(source, shared, expected)
+    network.load_state_dict(own | dict(shared))
+
+
+def held_modalities(state_dict: Mapping[str, Tensor]) -> list[str]:
+    """Return the modalities whose controllers one of our state dicts holds, in its order."""
+    names = (key.partition(_CONTROLLERS)[2].partition(".")[0] for key in state_dict)
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def build_released_from_checkpoint(path: str | os.PathLike[str]) -> ESPMedSAM:
+    """Return the released network that a converted checkpoint holds, with its weights.
+
+    The modalities are read from the checkpoint's own names; the first is the default.
+
+    Args:
+        path: Written by ``esp-medsam convert --from delightsam``.
+
+    Raises:
+        WeightsNotFoundError: If there is no such file.
+        CheckpointError: If it is not a converted checkpoint.
+        CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
+    """
+    state_dict = load_checkpoint(path)
+    held = held_modalities(state_dict)
+    if not held or not set(held) <= set(RELEASED_MODALITIES):
+        msg = (
+            f"{os.fspath(path)} must be a converted De-LightSAM checkpoint; it holds controllers "
+            f"of {', '.join(held) or 'no modality under our names'}. Convert the official file "
+            "with `esp-medsam convert --from delightsam`."
+        )
+        raise CheckpointError(msg)
+    network = build_released(held)
+    load_into(network, state_dict, source=os.fspath(path))
+    return network.eval()
+
+
+def _key_map(modality: str) -> KeyMap:
+    return delightsam(modality, RELEASED_TARGETS)
+
+
+def _from_delightsam(
+    network: ESPMedSAM, state_dict: Mapping[str, Tensor], modality: str, source: str
+) -> dict[str, Tensor]:
+    """Return an official state dict under our names, once it is what it must be."""
+    key_map = _key_map(modality)
+    expected = key_map.to_theirs(network.state_dict())
+    _check_kind(source, "De-LightSAM", state_dict, expected)
+    compare(source, state_dict, expected)
+    return key_map.to_ours(state_dict)
+
+
+def _check_kind(
+    source: str, kind: str, state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> None:
+    """Refuse, in a short line, what is another network's checkpoint altogether."""
+    found = sum(key in expected for key in state_dict)
+    if 2 * found < len(expected):
+        example = next(iter(state_dict), "nothing")
+        msg = (
+            f"{source} must be a {kind} checkpoint; got {len(state_dict)} entries, {example} "
+            f"for one, of which {found} are among the {len(expected)} expected."
+        )
+        raise CheckpointError(msg)
+
+
+def _check_modality(*modalities: str) -> None:
+    unknown = [name for name in modalities if name not in RELEASED_MODALITIES]
+    if unknown or not modalities:
+        msg = (
+            f"modality must be one of {', '.join(RELEASED_MODALITIES)}; "
+            f"got {', '.join(unknown) or 'none'}."
+        )
+        raise ModalityError(msg)

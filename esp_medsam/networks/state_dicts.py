@@ -1,0 +1,119 @@
+"""Read state dicts from files and load them whole, or say everything that does not fit."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from esp_medsam.errors import CheckpointError, CheckpointMismatchError, WeightsNotFoundError
+
+
+WRAPPERS = ("state_dict", "model")
+"""Keys under which training loops keep the state dict beside their own state."""
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Return the state dict that a file holds, on the CPU.
+
+    Only tensors are read: a file that needs more than that, and so could run code, is refused.
+
+    Args:
+        path: File made by ``torch.save`` of a state dict, plain or under "state_dict" or "model".
+
+    Raises:
+        WeightsNotFoundError: If there is no such file.
+        CheckpointError: If it cannot be read, or holds something else.
+    """
+    file = Path(path)
+    if not file.exists():
+        msg = f"{file} must be a checkpoint; there is no such file."
+        raise WeightsNotFoundError(msg)
+    try:
+        with warnings.catch_warnings():  # what torch finds odd in a file is an error or nothing
+            warnings.simplefilter("ignore")
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0][:120]
+        msg = (
+            f"{file} must be a state dict saved by torch.save; "
+            f"reading it gave {type(error).__name__}{': ' if reason else ''}{reason}."
+        )
+        raise CheckpointError(msg) from error
+    return _state_dict(content, file)
+
+
+def _state_dict(content: object, file: Path) -> dict[str, Tensor]:
+    """Return the state dict in ``content``, unwrapped."""
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    if not isinstance(content, dict) or not content:
+        held = "an empty dict" if isinstance(content, dict) else f"a {type(content).__name__}"
+        msg = f"{file} must hold a state dict, plain or under {' or '.join(WRAPPERS)}; got {held}."
+        raise CheckpointError(msg)
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            msg = (
+                f"{file} must hold a state dict, names and tensors alone; "
+                f"got {key!r}: {type(value).__name__}."
+            )
+            raise CheckpointError(msg)
+    return dict(content)
+
+
+def compare(source: str, state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Require that ``state_dict`` holds exactly the names and shapes of ``expected``.
+
+    Floating-point types may differ from each other, so half-precision weights fit.
+
+    Args:
+        source: What is checked, as the message shall name it.
+        state_dict: What is checked.
+        expected: What it is held to; values do not matter.
+
+    Raises:
+        CheckpointMismatchError: If anything differs; it names all of it.
+    """
+    mismatched = [
+        f"{key} {_describe(state_dict[key])} for {_describe(tensor)}"
+        for key, tensor in expected.items()
+        if key in state_dict and _kind(state_dict[key]) != _kind(tensor)
+    ]
+    missing = [key for key in expected if key not in state_dict]
+    unexpected = [key for key in state_dict if key not in expected]
+    if missing or unexpected or mismatched:
+        raise CheckpointMismatchError(
+            source, missing=missing, unexpected=unexpected, mismatched=mismatched
+        )
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, object]:
+    return tensor.shape, "float" if tensor.is_floating_point() else tensor.dtype
+
+
+def _describe(tensor: Tensor) -> str:
+    kind = "" if tensor.is_floating_point() else f" {str(tensor.dtype).removeprefix('torch.')}"
+    return f"{tuple(tensor.shape)}{kind}"
+
+
+def load_into(
+    network: nn.Module, state_dict: Mapping[str, Tensor], *, source: str = "state_dict"
+) -> None:
+    """Load a state dict that fits the network exactly; otherwise leave the network as it is.
+
+    Args:
+        network: Takes the values in its own precision.
+        state_dict: Values of all its parameters and buffers.
+        source: What the message shall call ``state_dict``, its file for one.
+
+    Raises:
+        CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
+    """
+    compare(source, state_dict, network.state_dict())
+    network.load_state_dict(dict(state_dict))
