@@ -59,7 +59,8 @@ class MeasureIntensity:
     """Find the values of an image that are shown as 0 and as 1.
 
     In HU a fixed window; else fixed values where the modality has them; else 0 and 255 of 8-bit
-    images, where its rule says so; else two percentiles. A constant image ``c`` gives ``(c, c + 1)``, so that it is shown as 0.
+    images, where its rule says so; else two percentiles. A constant image ``c`` gives
+    ``(c, c + 1)``, so that it is shown as 0.
 
     Args:
         rules: Rules by modality, in place of :data:`RULES`.
