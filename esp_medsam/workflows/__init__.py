@@ -1,0 +1,1 @@
+"""What a user runs. Import the workflow's own module: commands must start fast."""

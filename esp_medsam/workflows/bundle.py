@@ -1,0 +1,69 @@
+"""Where the bundle is: its configs, its table of targets, its weights."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import esp_medsam
+from esp_medsam.errors import OptionError, WeightsNotFoundError
+
+
+BUNDLE_VARIABLE = "ESP_MEDSAM_BUNDLE"
+"""Environment variable that names the bundle's folder."""
+
+CONFIG = Path("configs", "inference.yaml")
+TABLE = Path("configs", "targets.yaml")
+WEIGHTS = Path("models", "model.pt")
+
+
+def find_bundle(path: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder of the bundle.
+
+    Looked for, in this order: what the user names, the environment variable ESP_MEDSAM_BUNDLE,
+    the checkout of an editable install, what the wheel installed. What is named must be one;
+    nothing else is taken in its place.
+
+    Args:
+        path: Folder that the user names; None goes on with the rest.
+
+    Raises:
+        OptionError: If the user, or the variable, names a folder that is no bundle.
+        WeightsNotFoundError: If no bundle is found.
+    """
+    named = {"bundle": path, BUNDLE_VARIABLE: os.environ.get(BUNDLE_VARIABLE)}
+    for source, value in named.items():
+        if not value:
+            continue
+        if not is_bundle(Path(value)):
+            msg = f"{source} must be a folder that holds {CONFIG}; got {os.fspath(value)}."
+            raise OptionError(msg)
+        return Path(value).resolve()
+    for candidate in _installed():
+        if is_bundle(candidate):
+            return candidate
+    msg = "No bundle is installed with esp_medsam; name its folder with --bundle or "
+    raise WeightsNotFoundError(msg + f"{BUNDLE_VARIABLE}.")
+
+
+def default_root() -> str:
+    """Return the bundle that a config belongs to when nothing names it.
+
+    The current folder if it is a bundle, as MONAI's tools expect, else what is found.
+    """
+    return os.curdir if is_bundle(Path()) else str(find_bundle())
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a folder holds the bundle's configuration."""
+    return (path / CONFIG).is_file() and (path / TABLE).is_file()
+
+
+def _installed() -> Iterator[Path]:
+    """Yield where a checkout, and where a wheel, keeps the bundle."""
+    yield Path(esp_medsam.__file__).resolve().parents[1] / "bundle"
+    schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
+    for scheme in schemes:
+        yield Path(sysconfig.get_path("data", scheme), "share", "esp_medsam", "bundle")

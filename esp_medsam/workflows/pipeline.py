@@ -1,0 +1,108 @@
+"""The bundle's configuration: the one definition of the pipeline, read and built."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from esp_medsam.errors import InputNotFoundError, ModalityError
+from esp_medsam.inferers.device import device_of
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.bundle import CONFIG, find_bundle
+from esp_medsam.workflows.segment import Segmentation
+from esp_medsam.workflows.weights import check_weights
+
+
+def read_config(
+    bundle: str | os.PathLike[str] | None = None,
+    overlays: Sequence[str | os.PathLike[str]] = (),
+    **overrides: Any,
+) -> ConfigParser:
+    """Return the bundle's inference configuration, nothing built yet.
+
+    Args:
+        bundle: Folder of the bundle; None looks for it.
+        overlays: Further configs, in order, whose keys replace those before.
+        overrides: Keys to set last, such as ``dataset_dir``; None leaves the config's own value.
+    """
+    root = find_bundle(bundle)
+    parser = ConfigParser()
+    with warnings.catch_warnings():
+        # MONAI warns on every parse that configs are code; this one is our own.
+        warnings.filterwarnings("ignore", category=UserWarning, module="monai")
+        parser.read_config([str(root / CONFIG), *(os.fspath(path) for path in overlays)])
+        given = {key: value for key, value in overrides.items() if value is not None}
+        parser.update({"bundle_root": str(root), **given})
+    return parser
+
+
+def build_segmentation(
+    bundle: str | os.PathLike[str] | None = None,
+    overlays: Sequence[str | os.PathLike[str]] = (),
+    **overrides: Any,
+) -> Segmentation:
+    """Build the pipeline that ``python -m monai.bundle run`` would, and hand it over unrun.
+
+    Args:
+        bundle: Folder of the bundle; None looks for it.
+        overlays: Further configs, in order, whose keys replace those before.
+        overrides: Keys of ``inference.yaml`` to set; None leaves the config's own value.
+
+    Raises:
+        EspMedSamError: If an option, the input or the weights are not usable; MONAI wraps those
+            it meets while building, see :func:`esp_medsam.errors.explain`.
+    """
+    parser = read_config(bundle, overlays, **overrides)
+    for position in range(len(parser["initialize"])):
+        if "install_excepthook" not in parser[f"initialize#{position}"]:
+            parser.get_parsed_content(f"initialize#{position}")
+    segmentation = parser.get_parsed_content("segmentation")
+    assert isinstance(segmentation, Segmentation), "the config's segmentation is one"
+    return segmentation
+
+
+def check_settings(
+    *,
+    modality: str | Sequence[str],
+    table: ModalityTable,
+    targets: Sequence[str] | None,
+    dataset_dir: str | os.PathLike[str],
+    ckpt_path: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+) -> None:
+    """Refuse what can be refused without building anything.
+
+    Raises:
+        ModalityError: If no modality is given, or an unknown one.
+        TargetError: If a target is unknown.
+        InputNotFoundError: If the input does not exist.
+        WeightsNotFoundError: If there are no weights.
+        DeviceError: If there is no such device.
+    """
+    chosen_targets(table, modality, targets)
+    if not Path(dataset_dir).exists():
+        msg = f"dataset_dir must be an existing file or folder; got {os.fspath(dataset_dir)}."
+        raise InputNotFoundError(msg)
+    check_weights(ckpt_path)
+    device_of(device)
+
+
+def chosen_targets(
+    table: ModalityTable, modality: str | Sequence[str], targets: Sequence[str] | None
+) -> Mapping[str, int]:
+    """Return names and label values of the chosen targets, in table order.
+
+    Raises:
+        ModalityError: If no modality is given, or an unknown one.
+        TargetError: If a target is unknown.
+    """
+    if not isinstance(modality, str):
+        msg = f"modality must be given; it is one of {', '.join(table.names)}."
+        raise ModalityError(msg)
+    return {target.name: target.label for target in table.select(modality, targets)}

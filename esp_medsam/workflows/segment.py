@@ -1,0 +1,203 @@
+"""Segment many items with one pipeline: one result for each, and no bad item ends the run."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from esp_medsam import io
+from esp_medsam.errors import EspMedSamError, explain
+from esp_medsam.image import image_of, segmentation_of
+from esp_medsam.workflows.items import Item
+
+
+logger = logging.getLogger(__name__)
+
+Status = Literal["done", "kept", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentResult:
+    """What became of one item.
+
+    Attributes:
+        path: The input.
+        status: ``done``; ``kept``, an earlier result that agrees; ``failed``.
+        code: Stable code of the failure; None without one.
+        message: What is wrong and what to do, one line; empty without a failure.
+        record: The JSON that says how the result was made; None where it failed.
+        confidence: Mean probability inside each target's mask, None where it is empty; nothing
+            where the item was not segmented now.
+        warnings: What the user is to know of the result.
+        seconds: Time taken.
+    """
+
+    path: str
+    status: Status
+    code: str | None = None
+    message: str = ""
+    record: str | None = None
+    confidence: Mapping[str, float | None] | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class Segmentation:
+    """Drive the parts of a pipeline over its items.
+
+    It holds no state between items and prints nothing; what happens is in the results, and in
+    the log.
+
+    Args:
+        items: What to segment: ``image``, ``name`` and ``relative_dir`` of each.
+        preprocessing: From an item to the data with its image loaded.
+        inferer: From images and the network to probabilities.
+        network: The network.
+        postprocessing: From probabilities to files.
+        saver: The saver within ``postprocessing``; says what is done already.
+        modality: The items' modality.
+        targets: Names of the chosen targets, in table order.
+        refused: Items that cannot be taken, each with its reason.
+    """
+
+    def __init__(
+        self,
+        *,
+        items: Sequence[Item],
+        preprocessing: Callable[[Item], dict[str, Any]],
+        inferer: Callable[..., Any],
+        network: Any,
+        postprocessing: Callable[[dict[str, Any]], dict[str, Any]],
+        saver: io.SaveSegmentationd,
+        modality: str,
+        targets: Sequence[str],
+        refused: Sequence[tuple[Item, EspMedSamError]] = (),
+    ) -> None:
+        self.items = items
+        self.preprocessing = preprocessing
+        self.inferer = inferer
+        self.network = network
+        self.postprocessing = postprocessing
+        self.saver = saver
+        self.modality = modality
+        self.targets = tuple(targets)
+        self.refused = refused
+
+    def __len__(self) -> int:
+        """Return the number of results there will be."""
+        return len(self.refused) + len(self.items)
+
+    def results(self) -> Iterator[SegmentResult]:
+        """Yield one result per item, as it comes."""
+        for item, error in self.refused:
+            yield failure(item, error)
+        for item in self.items:
+            yield self.segment(item)
+
+    def segment(self, item: Item) -> SegmentResult:
+        """Segment one item and write its files; a failure is a result, not an error."""
+        start = time.perf_counter()
+        try:
+            if self._is_done(item):
+                return SegmentResult(path=item["image"], status="kept", record=self._record(item))
+            data = self.preprocessing(dict(item))
+            data["pred"] = self.inferer(data["image"][None], self.network)[0]
+            data = self.postprocessing(data)
+        except Exception as error:  # one bad case never ends a run
+            return failure(item, error, time.perf_counter() - start)
+        image = image_of(data["image"].meta)
+        segmentation = segmentation_of(data["pred"].meta)
+        return SegmentResult(
+            path=item["image"],
+            status="done",
+            record=self._record(item),
+            confidence=dict(zip(segmentation.targets, segmentation.confidence, strict=True)),
+            warnings=(*image.warnings, *segmentation.warnings),
+            seconds=time.perf_counter() - start,
+        )
+
+    def run(self) -> None:
+        """Segment every item, log how it went, and end the process with status 1 on a failure.
+
+        Raises:
+            SystemExit: If an item failed, with one line.
+        """
+        results = []
+        for number, result in enumerate(self.results(), start=1):
+            logger.info("%d of %d: %s", number, len(self), line_of(result))
+            for warning in result.warnings:
+                logger.warning("%s: %s", result.path, warning)
+            results.append(result)
+        failed = [result for result in results if result.status == "failed"]
+        logger.info("%s.", summary(results))
+        if failed:
+            logger.error("Failed:\n%s", "\n".join(table_of(failed)))
+            msg = f"{len(failed)} of {len(self)} items failed; see the table above."
+            raise SystemExit(msg)
+
+    def _is_done(self, item: Item) -> bool:
+        """Whether an earlier run left what this one would write."""
+        return self.saver.is_done(
+            item["image"],
+            name=item["name"],
+            relative_dir=item["relative_dir"],
+            modality=self.modality,
+            targets=self.targets,
+        )
+
+    def _record(self, item: Item) -> str:
+        """Return the path of the item's record."""
+        folder = Path(self.saver.output_dir, item["relative_dir"])
+        return str(folder / f"{item['name']}_seg.json")
+
+
+def failure(item: Item, error: BaseException, seconds: float = 0.0) -> SegmentResult:
+    """Turn an error into the result of its item.
+
+    Of an error that is none of ours only type and place are told: its text may quote a header,
+    and headers name patients.
+    """
+    line = explain(error)
+    if line is None:
+        place = traceback.extract_tb(error.__traceback__)[-1:]
+        where = "".join(f" at {Path(frame.filename).name}:{frame.lineno}" for frame in place)
+        line = f"E_INTERNAL: unexpected {type(error).__name__}{where}; please report it."
+    logger.debug("%s", item["image"], exc_info=error)
+    code, _, message = line.partition(": ")
+    return SegmentResult(
+        path=item["image"], status="failed", code=code, message=message, seconds=seconds
+    )
+
+
+def line_of(result: SegmentResult) -> str:
+    """Return a result in one line."""
+    if result.status == "failed":
+        return f"failed {result.path}: {result.code}: {result.message}"
+    if result.status == "kept":
+        return f"kept {result.path}: done before"
+    told = ", ".join(
+        f"{name} empty" if value is None else f"{name} {value:.2f}"
+        for name, value in (result.confidence or {}).items()
+    )
+    return f"done {result.path} in {result.seconds:.1f} s: {told}"
+
+
+def table_of(failed: Sequence[SegmentResult]) -> list[str]:
+    """Return the failures as the lines of a table: code, path, and what is wrong."""
+    codes = max((len(result.code or "") for result in failed), default=0)
+    paths = max((len(result.path) for result in failed), default=0)
+    return [
+        f"  {result.code:<{codes}}  {result.path:<{paths}}  {result.message}" for result in failed
+    ]
+
+
+def summary(results: Sequence[SegmentResult]) -> str:
+    """Return how many items were done, kept and failed."""
+    counts = Counter(result.status for result in results)
+    return f"{counts['done']} done, {counts['kept']} kept, {counts['failed']} failed"

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from esp_medsam.errors import EmptyInputError, InputNotFoundError
+from esp_medsam.io.atomic import MARK
+from esp_medsam.workflows.items import Plan, plan_items
+
+
+def make(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def images(plan: Plan, root: Path) -> list[str]:
+    return [Path(item["image"]).relative_to(root).as_posix() for item in plan.items]
+
+
+class TestPlanItems:
+    def test_takes_every_readable_image_below_the_folder(self, tmp_path: Path) -> None:
+        root = make(tmp_path / "in", "b.png", "a.nii.gz", "x/c.TIF", "x/y/d.nii", "x/notes.txt")
+
+        plan = plan_items(root, tmp_path / "out")
+
+        assert images(plan, root) == ["a.nii.gz", "b.png", "x/c.TIF", "x/y/d.nii"]
+        assert plan.others == (str(root / "x/notes.txt"),)
+
+    def test_item_says_what_its_outputs_are_called_and_where_it_lies(self, tmp_path: Path) -> None:
+        root = make(tmp_path / "in", "x/y/scan.1.nii.gz")
+
+        (item,) = plan_items(root, tmp_path / "out").items
+
+        assert item == {
+            "image": str(root / "x/y/scan.1.nii.gz"),
+            "name": "scan.1",
+            "relative_dir": "x/y",
+        }
+
+    def test_takes_one_file(self, tmp_path: Path) -> None:
+        root = make(tmp_path, "a.png", "b.png")
+
+        assert images(plan_items(root / "a.png", tmp_path), root) == ["a.png"]
+
+    def test_leaves_the_output_folder_out_where_it_lies_inside(self, tmp_path: Path) -> None:
+        root = make(tmp_path, "a.png", "out/b.png", "out/x/c.png")
+
+        assert images(plan_items(root, root / "out"), root) == ["a.png"]
+
+    def test_leaves_outputs_of_an_earlier_run_out(self, tmp_path: Path) -> None:
+        root = make(
+            tmp_path,
+            *("a.png", "a_seg.png", "a_seg.json", "a_seg_liver.nii.gz", "a_seg_preview.png"),
+        )
+
+        plan = plan_items(root, root)
+
+        assert images(plan, root) == ["a.png"]
+        assert len(plan.outputs) == 4
+
+    def test_leaves_what_a_killed_run_wrote_out(self, tmp_path: Path) -> None:
+        root = make(tmp_path, "a.png")
+        (root / "a_seg.png").write_bytes(b"\x89PNG" + MARK)
+
+        assert images(plan_items(root, root), root) == ["a.png"]
+
+    def test_takes_images_that_others_called_seg(self, tmp_path: Path) -> None:
+        root = make(tmp_path / "in", "a_seg.png", "my_segments.png")
+
+        assert len(plan_items(root, tmp_path).items) == 2
+
+    def test_leaves_hidden_files_out(self, tmp_path: Path) -> None:
+        root = make(tmp_path, "a.png", "._a.png")
+
+        assert images(plan_items(root, tmp_path / "out"), root) == ["a.png"]
+
+    @pytest.mark.parametrize(
+        ("include", "exclude", "taken"),
+        [
+            ("*.png", None, ["a.png", "x/b.png"]),
+            (["x/*", "*.bmp"], None, ["c.bmp", "x/b.png"]),
+            (None, "x/*", ["a.png", "c.bmp"]),
+            ("*.png", ["x/*"], ["a.png"]),
+        ],
+    )
+    def test_takes_what_the_patterns_say(
+        self, tmp_path: Path, include: object, exclude: object, taken: list[str]
+    ) -> None:
+        root = make(tmp_path, "a.png", "x/b.png", "c.bmp")
+
+        plan = plan_items(root, tmp_path / "out", include, exclude)  # type: ignore[arg-type]
+
+        assert images(plan, root) == taken
+
+    def test_inputs_that_share_an_output_are_refused_and_the_rest_goes_on(
+        self, tmp_path: Path
+    ) -> None:
+        root = make(tmp_path, "a.nii", "a.nii.gz", "B.png", "b.jpg", "x/a.nii", "c.png")
+
+        plan = plan_items(root, tmp_path / "out")
+
+        assert images(plan, root) == ["c.png", "x/a.nii"]
+        refused = {Path(item["image"]).name: str(error) for item, error in plan.refused}
+        assert sorted(refused) == ["B.png", "a.nii", "a.nii.gz", "b.jpg"]
+        assert "a.nii.gz" in refused["a.nii"]
+
+    def test_follows_links_once(self, tmp_path: Path) -> None:
+        root = make(tmp_path / "in", "x/a.png")
+        (root / "x/loop").symlink_to(root)
+        (tmp_path / "elsewhere").mkdir()
+        make(tmp_path / "elsewhere", "b.png")
+        (root / "link").symlink_to(tmp_path / "elsewhere")
+
+        assert images(plan_items(root, tmp_path / "out"), root) == ["link/b.png", "x/a.png"]
+
+    def test_missing_folder_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(InputNotFoundError, match="dataset_dir must be an existing"):
+            plan_items(tmp_path / "none", tmp_path)
+
+    def test_folder_without_images_is_refused_naming_what_it_has(self, tmp_path: Path) -> None:
+        root = make(tmp_path / "in", "notes.txt")
+
+        with pytest.raises(EmptyInputError, match=r"1 other files \(notes.txt\)"):
+            plan_items(root, tmp_path / "out")

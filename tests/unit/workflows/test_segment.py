@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from torch import Tensor, nn
+
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.pipeline import build_segmentation
+from esp_medsam.workflows.segment import Segmentation, failure, line_of
+
+
+class Prediction(NamedTuple):
+    low_res_logits: Tensor
+
+
+class BrightIsForeground(nn.Module):
+    """A network whose mask is where the image is bright."""
+
+    def __init__(self, table: ModalityTable) -> None:
+        super().__init__()
+        self.modalities = table.indices
+        self.targets = table.target_names
+
+    def encode(self, image: Tensor, modality: Tensor) -> Tensor:
+        return image
+
+    def decode(
+        self, encoded: Tensor, modality: Tensor, targets: list[int], patch_prompt: Tensor | None
+    ) -> Prediction:
+        logits = [40 * (encoded[:, 0] - 0.5 - 0.2 * place) for place in targets]
+        return Prediction(torch.stack(logits, dim=1))
+
+
+@pytest.fixture(scope="module")
+def table() -> ModalityTable:
+    return ModalityTable.read(Path(__file__).parents[3] / "bundle/configs/targets.yaml")
+
+
+@pytest.fixture
+def build(tmp_path: Path, table: ModalityTable) -> Callable[..., Segmentation]:
+    """Builds the bundle's own pipeline around the network above, from in/ to out/."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "weights.pt").write_bytes(b"weights")
+
+    def build_(**options: object) -> Segmentation:
+        settings: dict[str, object] = {
+            "dataset_dir": str(tmp_path / "in"),
+            "output_dir": str(tmp_path / "out"),
+            "ckpt_path": str(tmp_path / "weights.pt"),
+            "modality": "xray",
+            "network": BrightIsForeground(table),
+            "input_size": [64, 64],
+            "pixel_mean": [0.0, 0.0, 0.0],
+            "pixel_std": [1.0, 1.0, 1.0],
+            "device": "cpu",
+        }
+        return build_segmentation(**{**settings, **options})  # type: ignore[arg-type]
+
+    return build_
+
+
+def picture(path: Path, seed: int = 0) -> np.ndarray:
+    """Write a grey picture with a bright rectangle; return where it is bright."""
+    rows, columns = 20 + seed, 30
+    pixels = np.zeros((rows, columns), np.uint8)
+    pixels[5:12, 4:20] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.fromarray(pixels).save(path)
+    return pixels > 0
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+
+
+class TestSegmentation:
+    def test_mask_of_a_picture_lies_on_its_grid(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        bright = picture(tmp_path / "in/x/a.png")
+
+        (result,) = build().results()
+
+        mask = np.array(PIL.Image.open(tmp_path / "out/x/a_seg.png"))
+        assert result.status == "done"
+        assert mask.shape == bright.shape
+        assert dice(mask == 1, bright) > 0.9
+        assert result.record == str(tmp_path / "out/x/a_seg.json")
+        assert json.loads(Path(result.record).read_text())["settings"]["input_size"] == [64, 64]
+
+    @pytest.mark.parametrize("codes", ["RAS", "LPS", "SLA", "AIR"])
+    def test_mask_of_a_volume_keeps_affine_and_shape_whatever_its_axes(
+        self, build: Callable[..., Segmentation], tmp_path: Path, codes: str
+    ) -> None:
+        volume = np.zeros((24, 20, 6), np.int16)
+        volume[4:15, 6:14, 1:4] = 400
+        source = nib.Nifti1Image(volume, np.diag([0.8, 0.9, 4.0, 1.0]))
+        turn = nib.orientations.ornt_transform(
+            nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
+        )
+        nib.save(source.as_reoriented(turn), tmp_path / "in/a.nii.gz")
+
+        (result,) = build(modality="ct", targets=["liver"]).results()
+
+        assert result.status == "done"
+        mask, image = (nib.load(tmp_path / name) for name in ("out/a_seg.nii.gz", "in/a.nii.gz"))
+        assert mask.shape == image.shape
+        np.testing.assert_allclose(mask.affine, image.affine, atol=1e-5)
+        assert dice(np.asarray(mask.dataobj) == 1, np.asarray(image.dataobj) == 400) > 0.9
+
+    def test_bad_file_fails_alone_and_the_rest_is_done(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        picture(tmp_path / "in/a.png")
+        (tmp_path / "in/b.png").write_bytes(b"not a picture")
+        picture(tmp_path / "in/c.png")
+
+        results = list(build().results())
+
+        assert [result.status for result in results] == ["done", "failed", "done"]
+        assert results[1].code == "E_FORMAT"
+        assert "b.png" in results[1].message
+        assert not list((tmp_path / "out").glob("b*"))
+
+    def test_error_of_the_network_fails_its_item_alone(
+        self, build: Callable[..., Segmentation], tmp_path: Path, table: ModalityTable
+    ) -> None:
+        class Fragile(BrightIsForeground):
+            def encode(self, image: Tensor, modality: Tensor) -> Tensor:
+                if image[0, 0].bool().sum() > 500:
+                    msg = "secret of the patient"
+                    raise KeyError(msg)
+                return super().encode(image, modality)
+
+        PIL.Image.fromarray(np.full((9, 9), 255, np.uint8)).save(tmp_path / "in/a.png")
+        PIL.Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "in/b.png")
+
+        first, second = build(network=Fragile(table)).results()
+
+        assert (first.code, second.status) == ("E_INTERNAL", "done")
+        assert "KeyError at test_segment.py" in first.message
+        assert "secret" not in first.message
+
+    def test_done_items_are_kept(self, build: Callable[..., Segmentation], tmp_path: Path) -> None:
+        picture(tmp_path / "in/a.png")
+        list(build().results())
+        before = (tmp_path / "out/a_seg.png").stat().st_mtime_ns
+
+        (result,) = build().results()
+
+        assert result.status == "kept"
+        assert (tmp_path / "out/a_seg.png").stat().st_mtime_ns == before
+
+    def test_other_settings_fail_and_name_overwrite(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        picture(tmp_path / "in/a.png")
+        list(build().results())
+
+        (refused,) = build(modality="fundus").results()
+        (replaced,) = build(modality="fundus", overwrite=True).results()
+
+        assert refused.code == "E_EXISTS"
+        assert "--overwrite" in refused.message
+        assert replaced.status == "done"
+
+    def test_inputs_that_share_an_output_fail(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        picture(tmp_path / "in/a.png")
+        picture(tmp_path / "in/a.bmp")
+        picture(tmp_path / "in/b.png")
+
+        segmentation = build()
+        results = list(segmentation.results())
+
+        assert len(segmentation) == 3
+        assert sorted(str(result.code) for result in results) == [
+            "E_NAME_CLASH",
+            "E_NAME_CLASH",
+            "None",
+        ]
+
+    def test_output_folder_may_be_the_input_folder(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        picture(tmp_path / "in/a.png")
+        options = {"output_dir": str(tmp_path / "in"), "preview": True, "split_targets": True}
+
+        first = list(build(**options).results())
+        second = list(build(**options).results())
+
+        assert [r.status for r in first + second] == ["done", "kept"]
+
+    def test_interrupt_ends_the_run(
+        self, build: Callable[..., Segmentation], tmp_path: Path, table: ModalityTable
+    ) -> None:
+        class Interrupted(BrightIsForeground):
+            def encode(self, image: Tensor, modality: Tensor) -> Tensor:
+                raise KeyboardInterrupt
+
+        picture(tmp_path / "in/a.png")
+
+        with pytest.raises(KeyboardInterrupt):
+            list(build(network=Interrupted(table)).results())
+
+
+class TestRun:
+    def test_ends_quietly_where_all_went_well(
+        self,
+        build: Callable[..., Segmentation],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        picture(tmp_path / "in/a.png")
+
+        build().run()
+
+        assert capsys.readouterr() == ("", "")
+
+    def test_logs_a_table_of_failures_and_ends_with_one_line(
+        self,
+        build: Callable[..., Segmentation],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        picture(tmp_path / "in/a.png")
+        (tmp_path / "in/b.png").touch()
+
+        with caplog.at_level(logging.INFO), pytest.raises(SystemExit) as ended:
+            build().run()
+
+        assert ended.value.code == "1 of 2 items failed; see the table above."
+        table = caplog.records[-1].message
+        assert table.startswith("Failed:\n  E_CORRUPT  ")
+        assert "b.png" in table
+        assert "1 done, 0 kept, 1 failed." in caplog.messages
+
+
+class TestResults:
+    def test_unexpected_error_tells_type_and_place_alone(self) -> None:
+        item = {"image": "a.png", "name": "a", "relative_dir": ""}
+
+        result = failure(item, RuntimeError("Doe^John"))
+
+        assert "Doe" not in result.message
+        assert line_of(result).startswith("failed a.png: E_INTERNAL: unexpected RuntimeError")

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from esp_medsam.errors import CheckpointError, CheckpointMismatchError, WeightsNotFoundError
+from esp_medsam.workflows.weights import load_network
+
+
+class TestLoadNetwork:
+    def test_half_precision_weights_run_in_single(self, tmp_path: Path) -> None:
+        source = nn.Linear(2, 1)
+        torch.save({k: v.half() for k, v in source.state_dict().items()}, tmp_path / "model.pt")
+
+        network = load_network(nn.Linear(2, 1), tmp_path / "model.pt")
+
+        assert network.weight.dtype == torch.float32
+        torch.testing.assert_close(network.weight, source.weight.half().float())
+        assert not network.training
+        assert not network.weight.requires_grad
+
+    def test_every_key_that_does_not_fit_is_named(self, tmp_path: Path) -> None:
+        torch.save({"weight": torch.zeros(3, 1), "extra": torch.zeros(1)}, tmp_path / "model.pt")
+
+        with pytest.raises(CheckpointMismatchError, match=r"bias.*extra.*weight"):
+            load_network(nn.Linear(2, 1), tmp_path / "model.pt")
+
+    def test_file_that_is_no_checkpoint_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "model.pt").write_bytes(b"not weights")
+
+        with pytest.raises(CheckpointError):
+            load_network(nn.Linear(2, 1), tmp_path / "model.pt")
+
+    def test_missing_weights_name_the_options(self, tmp_path: Path) -> None:
+        with pytest.raises(WeightsNotFoundError, match=r"--bundle_root.*--ckpt_path"):
+            load_network(nn.Linear(2, 1), tmp_path / "none.pt")
