@@ -1,0 +1,15 @@
+"""Losses; torch is all they need. They read the fields of what ``predict`` returns."""
+
+from esp_medsam.losses.annotation import Annotation
+from esp_medsam.losses.patch_prompt import PatchPromptLoss, patch_target
+from esp_medsam.losses.prompted_segmentation import PromptedSegmentationLoss
+from esp_medsam.losses.segmentation import SegmentationLoss
+
+
+__all__ = [
+    "Annotation",
+    "PatchPromptLoss",
+    "PromptedSegmentationLoss",
+    "SegmentationLoss",
+    "patch_target",
+]

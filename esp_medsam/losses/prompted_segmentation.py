@@ -1,0 +1,58 @@
+"""The loss of the segmentation stage: masks and patch prompts together."""
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from esp_medsam.losses.annotation import Annotation
+from esp_medsam.losses.patch_prompt import PatchPromptLoss
+from esp_medsam.losses.segmentation import SegmentationLoss
+
+
+class MaskPrediction(Protocol):
+    """The fields that the loss reads of what the network's ``predict`` returns."""
+
+    @property
+    def low_res_logits(self) -> Tensor:
+        """Mask logits, ``(B, T, h, w)``."""
+
+    @property
+    def patch_logits(self) -> Tensor:
+        """Patch logits, ``(B, T, H / 32, W / 32)``."""
+
+
+class PromptedSegmentationLoss(nn.Module):
+    """Mask loss plus weighted patch-prompt loss.
+
+    Args:
+        patch_weight: Weight of the patch-prompt loss. The paper's weight is unknown; 0.5 is what
+            the same authors' UN-SAM uses for its hint loss.
+        segmentation: Mask loss; None for its defaults.
+    """
+
+    def __init__(
+        self, *, patch_weight: float = 0.5, segmentation: SegmentationLoss | None = None
+    ) -> None:
+        super().__init__()
+        self.patch_weight = patch_weight
+        self.segmentation = SegmentationLoss() if segmentation is None else segmentation
+        self.patch_prompt = PatchPromptLoss()
+
+    def forward(self, prediction: MaskPrediction, annotation: Annotation) -> Tensor:
+        """Return the loss, a scalar.
+
+        Args:
+            prediction: What the network's ``predict`` returned, T rows.
+            annotation: Masks and what is known of them, at least T rows.
+
+        Raises:
+            ValueError: If a row beyond the prediction's T is known.
+        """
+        rows = prediction.low_res_logits.shape[1]
+        if bool(annotation.known[:, rows:].any()):
+            msg = f"annotation must know nothing of rows beyond the prediction's {rows}."
+            raise ValueError(msg)
+        annotation = Annotation(annotation.mask[:, :rows], annotation.known[:, :rows])
+        mask_loss: Tensor = self.segmentation(prediction.low_res_logits, annotation)
+        patch_loss: Tensor = self.patch_prompt(prediction.patch_logits, annotation)
+        return mask_loss + self.patch_weight * patch_loss

@@ -1,0 +1,55 @@
+"""Mask loss: soft Dice and cross-entropy of each known target, alone."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from esp_medsam.losses.annotation import Annotation
+
+
+class SegmentationLoss(nn.Module):
+    r"""Weighted sum of soft Dice loss and binary cross-entropy, averaged over known targets.
+
+    For one target with probabilities p and mask y::
+
+        dice_weight * (1 - (2 sum(p y) + s) / (sum(p) + sum(y) + s)) + bce_weight * BCE(p, y)
+
+    Every (image, target) weighs the same, however large it is. The authors' sibling code sums
+    the Dice term over the whole batch and weighs a focal term by 0.16; per target is what keeps
+    small targets and absent ones from drowning.
+
+    Args:
+        dice_weight: Weight of the Dice term.
+        bce_weight: Weight of the cross-entropy.
+        smooth: Pixels s added to both parts of the Dice ratio; makes it defined where both are
+            empty.
+    """
+
+    def __init__(
+        self, *, dice_weight: float = 1.0, bce_weight: float = 1.0, smooth: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.dice_weight = dice_weight
+        self.bce_weight = bce_weight
+        self.smooth = smooth
+
+    def forward(self, logits: Tensor, annotation: Annotation) -> Tensor:
+        """Return the loss, a scalar; 0 where nothing is known.
+
+        Args:
+            logits: Mask logits, ``(B, T, h, w)``; raised bilinearly to the masks' size.
+            annotation: Masks and what is known, T rows each.
+        """
+        if logits.shape[-2:] != annotation.mask.shape[-2:]:
+            logits = F.interpolate(
+                logits, size=annotation.mask.shape[-2:], mode="bilinear", align_corners=False
+            )
+        known = annotation.known
+        logits_NP = logits[known].float().flatten(1)
+        mask_NP = annotation.mask[known].float().flatten(1)
+        probability = logits_NP.sigmoid()
+        overlap = 2 * (probability * mask_NP).sum(1) + self.smooth
+        dice = 1 - overlap / (probability.sum(1) + mask_NP.sum(1) + self.smooth)
+        bce = F.binary_cross_entropy_with_logits(logits_NP, mask_NP, reduction="none").mean(1)
+        each = self.dice_weight * dice + self.bce_weight * bce
+        return each.sum() / torch.clamp(known.sum(), min=1)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from esp_medsam.losses import (
+    Annotation,
+    PatchPromptLoss,
+    PromptedSegmentationLoss,
+    SegmentationLoss,
+    patch_target,
+)
+
+
+class Predicted(NamedTuple):
+    low_res_logits: Tensor
+    patch_logits: Tensor
+
+
+@pytest.fixture
+def annotation() -> Annotation:
+    mask = torch.zeros(2, 3, 64, 64)
+    mask[0, 0, 8:24, 8:24] = 1
+    mask[1, 1, 40:, 40:] = 1
+    known = torch.tensor([[True, False, True], [False, True, False]])
+    return Annotation(mask, known)
+
+
+class TestSegmentationLoss:
+    def test_is_near_zero_for_the_right_mask_and_large_for_its_opposite(
+        self, annotation: Annotation
+    ) -> None:
+        right = (annotation.mask * 2 - 1) * 20
+
+        assert SegmentationLoss()(right, annotation) < 1e-3
+        assert SegmentationLoss()(-right, annotation) > 10
+
+    def test_unknown_targets_neither_count_nor_get_a_gradient(self, annotation: Annotation) -> None:
+        logits = torch.randn(2, 3, 64, 64, requires_grad=True)
+
+        loss = SegmentationLoss()(logits, annotation)
+        loss.backward()
+
+        changed = logits.detach().clone()
+        changed[~annotation.known] += 5
+        assert SegmentationLoss()(changed, annotation) == loss.detach()
+        assert logits.grad is not None
+        assert (logits.grad[~annotation.known] == 0).all()
+        assert (logits.grad[annotation.known] != 0).any()
+
+    def test_a_target_known_to_be_absent_is_pushed_down(self, annotation: Annotation) -> None:
+        """Row 2 of image 0 is known and empty."""
+        logits = torch.zeros(2, 3, 64, 64, requires_grad=True)
+
+        SegmentationLoss()(logits, annotation).backward()
+
+        assert logits.grad is not None
+        assert (logits.grad[0, 2] > 0).all()
+
+    def test_small_and_large_targets_weigh_the_same(self) -> None:
+        mask = torch.zeros(1, 2, 64, 64)
+        mask[0, 0, :2, :2] = 1
+        mask[0, 1] = 1
+        both = Annotation(mask, torch.ones(1, 2, dtype=torch.bool))
+        dice = SegmentationLoss(bce_weight=0.0, smooth=0.0)
+        miss_small, miss_large = (mask * 2 - 1) * 30, (mask * 2 - 1) * 30
+        miss_small[0, 0], miss_large[0, 1] = -30, -30
+
+        torch.testing.assert_close(dice(miss_small, both), dice(miss_large, both))
+
+    def test_is_zero_where_nothing_is_known(self, annotation: Annotation) -> None:
+        nothing = annotation._replace(known=torch.zeros_like(annotation.known))
+
+        assert SegmentationLoss()(torch.randn(2, 3, 64, 64), nothing) == 0
+        assert PatchPromptLoss()(torch.randn(2, 3, 2, 2), nothing) == 0
+
+    def test_raises_coarse_logits_to_the_masks(self, annotation: Annotation) -> None:
+        coarse = torch.randn(2, 3, 16, 16)
+        fine = torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bilinear")
+
+        torch.testing.assert_close(
+            SegmentationLoss()(coarse, annotation), SegmentationLoss()(fine, annotation)
+        )
+
+    def test_is_finite_for_huge_logits(self, annotation: Annotation) -> None:
+        assert torch.isfinite(SegmentationLoss()(torch.full((2, 3, 64, 64), -1e4), annotation))
+
+
+class TestPatchTarget:
+    def test_a_patch_is_positive_if_any_pixel_is(self) -> None:
+        mask = torch.zeros(1, 1, 64, 96)
+        mask[0, 0, 31, 32] = 1
+
+        assert patch_target(mask)[0, 0].tolist() == [[0, 1, 0], [0, 0, 0]]
+
+
+class TestPromptedSegmentationLoss:
+    def test_adds_the_weighted_patch_loss(self, annotation: Annotation) -> None:
+        predicted = Predicted(torch.randn(2, 3, 64, 64), torch.randn(2, 3, 2, 2))
+
+        loss = PromptedSegmentationLoss(patch_weight=0.25)(predicted, annotation)
+
+        mask_loss = SegmentationLoss()(predicted.low_res_logits, annotation)
+        patch_loss = PatchPromptLoss()(predicted.patch_logits, annotation)
+        torch.testing.assert_close(loss, mask_loss + 0.25 * patch_loss)
+
+    def test_ignores_rows_that_no_modality_of_the_batch_has(self, annotation: Annotation) -> None:
+        predicted = Predicted(torch.randn(2, 3, 64, 64), torch.randn(2, 3, 2, 2))
+        longer = Annotation(
+            torch.cat([annotation.mask, torch.ones(2, 2, 64, 64)], 1),
+            torch.cat([annotation.known, torch.zeros(2, 2, dtype=torch.bool)], 1),
+        )
+        loss = PromptedSegmentationLoss()
+
+        assert loss(predicted, longer) == loss(predicted, annotation)
+
+    def test_refuses_known_rows_that_were_not_predicted(self, annotation: Annotation) -> None:
+        predicted = Predicted(torch.randn(2, 2, 64, 64), torch.randn(2, 2, 2, 2))
+
+        with pytest.raises(ValueError, match="beyond the prediction's 2"):
+            PromptedSegmentationLoss()(predicted, annotation)
