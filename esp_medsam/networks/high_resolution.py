@@ -26,7 +26,7 @@ class Fusion(nn.Module):
         raised = F.interpolate(
             self.coarse(coarse), size=fine.shape[-2:], mode="bilinear", align_corners=False
         )
-        return F.gelu(self.mix(F.gelu(raised + self.fine(fine))))
+        return F.relu(self.mix(F.relu(raised + self.fine(fine))))
 
 
 class HighResolutionPath(nn.Module):
