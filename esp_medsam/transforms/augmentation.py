@@ -7,7 +7,7 @@ where there is no color.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import radians
 from types import MappingProxyType
@@ -70,8 +70,8 @@ RULES: Mapping[str, AugmentationRule] = MappingProxyType(
 def augmentation(
     modality: str,
     input_size: tuple[int, int],
-    pixel_mean: tuple[float, float, float],
-    pixel_std: tuple[float, float, float],
+    pixel_mean: Sequence[float],
+    pixel_std: Sequence[float],
     *,
     random: bool = True,
 ) -> Compose:

@@ -1,0 +1,145 @@
+"""Datalists: which images are learned from, what is known of each, and their slices."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from esp_medsam.errors import InputNotFoundError, OptionError
+from esp_medsam.inferers.resizing import content_size, to_content
+from esp_medsam.io.read import read
+from esp_medsam.modality import ModalityTable
+from esp_medsam.transforms.intensity import MeasureIntensity
+from esp_medsam.transforms.orientation import display_of
+
+
+@dataclass(frozen=True)
+class TrainingSlice:
+    """One slice, as it is shown, scaled to fit the network's input.
+
+    Attributes:
+        image: uint8, ``(1 or 3, h, w)``; 0..255 is what is shown as black to white.
+        label: uint8 0 or 1, one row per target of the modality, ``(T, h, w)``.
+        known: Which targets are annotated or known to be absent, ``(T,)`` bool.
+        modality: Name of the modality.
+        dataset: Name of the set it comes from.
+    """
+
+    image: Tensor
+    label: Tensor
+    known: Tensor
+    modality: str
+    dataset: str
+
+
+def read_datalist(path: str | Path, section: str) -> list[dict[str, Any]]:
+    """Read one section of a datalist.
+
+    A datalist is JSON: ``{"training": [...], "validation": [...], "test": [...]}``. An item is
+    ``{"image": path, "modality": name, "dataset": name, "labels": {target: path or [paths]},
+    "absent": [targets]}``, paths relative to the file. Of several masks of a target the union
+    counts. A target under neither key is unknown there and counts in no loss. CT of eight bits,
+    windowed by its source, adds ``"ct_input": "windowed"``.
+
+    Args:
+        path: The JSON file.
+        section: ``training``, ``validation`` or ``test``.
+
+    Returns:
+        The items, with absolute paths.
+
+    Raises:
+        InputNotFoundError: If there is no such file.
+        OptionError: If the file has no such section, or an item lacks a key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        msg = f"datalist must be a JSON file; there is none at {path}."
+        raise InputNotFoundError(msg)
+    datalist = json.loads(path.read_text(encoding="utf-8"))
+    if section not in datalist:
+        msg = f"datalist must have a section {section!r}; {path} has {', '.join(datalist)}."
+        raise OptionError(msg)
+    items = []
+    for number, item in enumerate(datalist[section]):
+        missing = [key for key in ("image", "modality", "labels") if key not in item]
+        if missing:
+            msg = f"{path}: item {number} of {section!r} must have {', '.join(missing)}."
+            raise OptionError(msg)
+        labels = {
+            target: [str(path.parent / p) for p in ([masks] if isinstance(masks, str) else masks)]
+            for target, masks in item["labels"].items()
+        }
+        items.append({**item, "image": str(path.parent / item["image"]), "labels": labels})
+    return items
+
+
+def slices_of(
+    item: Mapping[str, Any], table: ModalityTable, input_size: tuple[int, int]
+) -> list[TrainingSlice]:
+    """Read one item of a datalist as slices.
+
+    Args:
+        item: See :func:`read_datalist`.
+        table: Modalities and targets.
+        input_size: ``(H, W)`` that the slices are scaled to fit.
+    """
+    modality = table[item["modality"]]
+    ct_input = item.get("ct_input", "hu")
+    image = read(item["image"], modality=modality.name, table=table, ct_input=ct_input)
+    assert image.pixels is not None
+    pixels = image.pixels
+    image = MeasureIntensity()(pixels, image)
+    assert image.intensity_range is not None
+
+    absent = set(item.get("absent", ()))
+    names = [target.name for target in modality.targets]
+    table.select(modality.name, sorted(absent | set(item["labels"])))  # raises on unknown names
+    masks = np.zeros((len(names), *image.spatial_shape), dtype=np.uint8)
+    for target, paths in item["labels"].items():
+        for path in paths:
+            masks[names.index(target)] |= _read_mask(path, table, image.spatial_shape)
+    known = torch.tensor([name in absent or name in item["labels"] for name in names])
+
+    display = display_of(image.spatial_shape, image.affine)
+    slices = []
+    for index in range(display.count(image.spatial_shape)):
+        shown = torch.from_numpy(np.ascontiguousarray(display.show(pixels, index)))
+        label = torch.from_numpy(np.ascontiguousarray(display.show(masks, index)))
+        spacing = None if image.spacing is None else display.shown(image.spacing)
+        rows, columns = shown.shape[-2:]
+        size = content_size((rows, columns), spacing, input_size, "fit")
+        device = torch.device("cpu")
+        content = to_content([shown], size, image.intensity_range, device)[0]
+        scaled = to_content([label], size, (0.0, 1.0), device)[0]
+        slices.append(
+            TrainingSlice(
+                (content * 255.0).round().to(torch.uint8),
+                (scaled >= 0.5).to(torch.uint8),
+                known,
+                modality.name,
+                str(item.get("dataset", modality.name)),
+            )
+        )
+    return slices
+
+
+def _read_mask(path: str, table: ModalityTable, shape: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """Return a mask file as uint8 0 or 1; a picture's mask is white, a volume's is not 0."""
+    mask = read(path, modality="xray", table=table)
+    assert mask.pixels is not None
+    if tuple(mask.spatial_shape) != tuple(shape):
+        msg = f"labels must lie on their image's grid, {tuple(shape)}; {path} is "
+        msg += f"{mask.spatial_shape}."
+        raise OptionError(msg)
+    least = 0 if mask.affine is not None else 127
+    foreground: npt.NDArray[np.uint8] = (mask.pixels[0] > least).astype(np.uint8)
+    return foreground

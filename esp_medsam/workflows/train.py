@@ -1,0 +1,118 @@
+"""Parts of the training workflow that ``train.yaml`` puts together on MONAI's engines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from esp_medsam.io.atomic import atomic_file
+from esp_medsam.networks import ESPMedSAM, Prediction
+from esp_medsam.networks.checkpoints import load_checkpoint, load_into
+
+
+class PredictForward(nn.Module):
+    """The network's ``predict`` as a module's ``forward``, which is what trainers and DDP wrap.
+
+    Args:
+        network: The network.
+        amp: Whether to compute in bfloat16 where autocast does; weights stay float32.
+    """
+
+    def __init__(self, network: ESPMedSAM, *, amp: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.amp = amp
+
+    def forward(self, image: Tensor, modality: Tensor) -> Prediction:
+        """Return the prediction for ``image``, ``(B, 3, H, W)``, and indices, ``(B,)``."""
+        with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
+            return self.network.predict(image, modality)
+
+
+class AveragedWeights:
+    """Keep the exponential moving average of a network's weights, the ones to validate and ship.
+
+    An ignite handler; batch-norm statistics are averaged too.
+
+    Args:
+        network: The network that is trained.
+        decay: Share of the average that one step keeps.
+    """
+
+    def __init__(self, network: ESPMedSAM, *, decay: float = 0.995) -> None:
+        self.source = network
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch's
+        self.model = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+
+    @property
+    def network(self) -> ESPMedSAM:
+        """The averaged network."""
+        averaged = self.model.module
+        assert isinstance(averaged, ESPMedSAM)
+        return averaged
+
+    def attach(self, engine: Engine) -> None:
+        """Update the average after every step of ``engine``."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Take one step's weights into the average."""
+        del engine
+        self.model.update_parameters(self.source)
+
+
+def start_from(network: ESPMedSAM, weights: str | Path | None) -> ESPMedSAM:
+    """Return the network with the weights to start from.
+
+    Args:
+        network: Freshly initialized.
+        weights: A state dict of the same network; None or empty starts from scratch.
+
+    Raises:
+        CheckpointError: If the file is not one, or does not fit.
+    """
+    if weights:
+        load_into(network, load_checkpoint(Path(weights)))
+    return network
+
+
+def weight_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the optimizer's groups: matrices and kernels decay, norms and biases do not."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def dice_inputs(output: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Return masks and truth for MONAI's MeanDice, ``(B, T, H, W)`` each.
+
+    Rows of which nothing is known are empty in the truth, and MeanDice passes over those.
+    """
+    logits = output["pred"].low_res_logits
+    annotation = output["label"]
+    rows = logits.shape[1]
+    truth = annotation.mask[:, :rows] * annotation.known[:, :rows, None, None]
+    return (logits > 0).float(), truth.float()
+
+
+def save_weights(network: nn.Module, path: str | Path) -> None:
+    """Write a network's state dict in half precision, whole or not at all.
+
+    Args:
+        network: What to write; counters and other integers keep their type.
+        path: File to write or replace.
+    """
+    state = {
+        name: value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
+        for name, value in network.state_dict().items()
+    }
+    with atomic_file(Path(path)) as file:
+        torch.save(state, file)

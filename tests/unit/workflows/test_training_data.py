@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PILImage
+
+from esp_medsam.errors import EmptyInputError, InputNotFoundError, OptionError, TargetError
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.datalist import read_datalist, slices_of
+from esp_medsam.workflows.training_data import ModalityBatches, SliceDataset, prepare_batch
+
+
+TABLE = Path(__file__).parents[3] / "bundle" / "configs" / "targets.yaml"
+
+
+@pytest.fixture
+def table() -> ModalityTable:
+    return ModalityTable.read(TABLE)
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> dict[str, Any]:
+    """A red square on black, 40 rows by 20 columns, and its mask."""
+    image, mask = np.zeros((40, 20, 3), np.uint8), np.zeros((40, 20), np.uint8)
+    image[10:20, 5:10, 0], mask[10:20, 5:10] = 255, 255
+    PILImage.fromarray(image).save(tmp_path / "a.png")
+    PILImage.fromarray(mask).save(tmp_path / "a_mask.png")
+    return {"image": "a.png", "modality": "dermoscopy", "labels": {"lesion": "a_mask.png"}}
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> dict[str, Any]:
+    """A CT in HU of three axial slices; the liver is brighter and lies to the patient's right."""
+    hounsfield, label = np.full((32, 32, 3), -1000, np.int16), np.zeros((32, 32, 3), np.uint8)
+    hounsfield[20:28, 8:16, :], label[20:28, 8:16, :] = 240, 1
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])  # the first axis runs to the patient's right
+    nib.save(nib.Nifti1Image(hounsfield, affine), tmp_path / "v.nii.gz")
+    nib.save(nib.Nifti1Image(label, affine), tmp_path / "v_label.nii.gz")
+    return {
+        "image": "v.nii.gz",
+        "modality": "ct",
+        "labels": {"liver": ["v_label.nii.gz"]},
+        "absent": ["intracranial_hemorrhage"],
+    }
+
+
+def write(folder: Path, **sections: list[dict[str, Any]]) -> Path:
+    path = folder / "datalist.json"
+    path.write_text(json.dumps(sections))
+    return path
+
+
+def dataset(path: Path, table: ModalityTable, *, random: bool = False) -> SliceDataset:
+    return SliceDataset(
+        datalist=path,
+        section="training",
+        table=table,
+        input_size=(64, 64),
+        pixel_mean=(0.5, 0.5, 0.5),
+        pixel_std=(0.25, 0.25, 0.25),
+        random=random,
+    )
+
+
+class TestReadDatalist:
+    def test_paths_are_relative_to_the_file(
+        self, tmp_path: Path, photograph: dict[str, Any]
+    ) -> None:
+        (item,) = read_datalist(write(tmp_path, training=[photograph]), "training")
+
+        assert item["image"] == str(tmp_path / "a.png")
+        assert item["labels"] == {"lesion": [str(tmp_path / "a_mask.png")]}
+
+    def test_names_what_an_item_lacks(self, tmp_path: Path) -> None:
+        path = write(tmp_path, training=[{"image": "a.png"}])
+
+        with pytest.raises(OptionError, match="item 0 of 'training' must have modality, labels"):
+            read_datalist(path, "training")
+
+    def test_names_the_sections_there_are(self, tmp_path: Path) -> None:
+        with pytest.raises(OptionError, match=r"section 'test'.*has training"):
+            read_datalist(write(tmp_path, training=[]), "test")
+
+    def test_says_where_it_looked(self, tmp_path: Path) -> None:
+        with pytest.raises(InputNotFoundError, match=r"none at .*nothing\.json"):
+            read_datalist(tmp_path / "nothing.json", "training")
+
+
+class TestSlicesOf:
+    def test_a_volume_is_shown_as_a_radiologist_sees_it(
+        self, tmp_path: Path, volume: dict[str, Any], table: ModalityTable
+    ) -> None:
+        (item,) = read_datalist(write(tmp_path, training=[volume]), "training")
+
+        slices = slices_of(item, table, (32, 32))
+
+        assert len(slices) == 3
+        rows, columns = torch.nonzero(slices[0].label[0], as_tuple=True)
+        assert columns.float().mean() < 16  # patient right is the picture's left
+        assert rows.float().mean() > 16  # the second axis runs to anterior, which is up
+        assert slices[0].image[0, rows[0], columns[0]] == 255
+        assert slices[0].image.float().median() == 0
+
+    def test_says_what_is_known_and_what_is_not(
+        self, tmp_path: Path, volume: dict[str, Any], table: ModalityTable
+    ) -> None:
+        (item,) = read_datalist(write(tmp_path, training=[volume]), "training")
+
+        piece = slices_of(item, table, (32, 32))[0]
+
+        names = [target.name for target in table["ct"].targets]
+        known = {
+            name for name, is_known in zip(names, piece.known.tolist(), strict=True) if is_known
+        }
+        assert known == {"liver", "intracranial_hemorrhage"}
+        assert piece.label[names.index("intracranial_hemorrhage")].sum() == 0
+
+    def test_several_masks_of_a_target_are_united(
+        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
+    ) -> None:
+        other = np.zeros((40, 20), np.uint8)
+        other[30:, :] = 255
+        PILImage.fromarray(other).save(tmp_path / "b_mask.png")
+        photograph["labels"]["lesion"] = ["a_mask.png", "b_mask.png"]
+        (item,) = read_datalist(write(tmp_path, training=[photograph]), "training")
+
+        piece = slices_of(item, table, (40, 40))[0]
+
+        assert piece.label.sum() == 50 + 200
+
+    def test_refuses_a_mask_off_the_grid(
+        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
+    ) -> None:
+        PILImage.fromarray(np.zeros((41, 20), np.uint8)).save(tmp_path / "a_mask.png")
+        (item,) = read_datalist(write(tmp_path, training=[photograph]), "training")
+
+        with pytest.raises(OptionError, match=r"image's grid, \(40, 20\)"):
+            slices_of(item, table, (32, 32))
+
+    def test_refuses_a_target_that_the_table_does_not_have(
+        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
+    ) -> None:
+        photograph["absent"] = ["moon"]
+        (item,) = read_datalist(write(tmp_path, training=[photograph]), "training")
+
+        with pytest.raises(TargetError, match="moon"):
+            slices_of(item, table, (32, 32))
+
+
+class TestSliceDataset:
+    def test_pads_with_zeros_after_normalizing(
+        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
+    ) -> None:
+        view = dataset(write(tmp_path, training=[photograph]), table)[0]
+
+        assert view["image"].shape == (3, 64, 64)
+        assert view["image"].min() == -2.0
+        assert view["image"].max() == 2.0
+        assert view["image"][:, :, 0].abs().max() == 0
+        assert view["label"].sum() > 0
+        assert view["known"].tolist() == [True] + [False] * 5
+
+    def test_image_and_label_are_augmented_together(
+        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
+    ) -> None:
+        data = dataset(write(tmp_path, training=[photograph]), table, random=True)
+
+        for _ in range(10):
+            view = data[0]
+            red = view["image"][0] > 0.5 * view["image"][0].max()
+            label = view["label"][0] > 0
+            assert (red & label).sum() / (red | label).sum() > 0.6
+
+    def test_refuses_an_empty_section(self, tmp_path: Path, table: ModalityTable) -> None:
+        with pytest.raises(EmptyInputError, match="at least one item under 'training'"):
+            dataset(write(tmp_path, training=[]), table)
+
+    def test_batches_hold_every_modality_alike_and_reach_the_engine(
+        self,
+        tmp_path: Path,
+        photograph: dict[str, Any],
+        volume: dict[str, Any],
+        table: ModalityTable,
+    ) -> None:
+        data = dataset(write(tmp_path, training=[photograph, volume]), table)
+        batches = ModalityBatches(data, batch_size=4, samples=10)
+
+        drawn = list(batches)
+
+        assert len(drawn) == len(batches) == 2
+        for batch in drawn:
+            assert Counter(data.slices[i].modality for i in batch) == {"dermoscopy": 2, "ct": 2}
+        collated = torch.utils.data.default_collate([data[i] for i in drawn[0]])
+        image, annotation, (modality,), _ = prepare_batch(collated, "cpu")
+        assert image.shape == (4, 3, 64, 64)
+        assert annotation.mask.shape == (4, 6, 64, 64)
+        assert sorted(modality.tolist()) == [0, 0, 6, 6]
