@@ -1,0 +1,192 @@
+"""A picture of a result: the masks' colors over the image as a radiologist sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import PIL.PngImagePlugin
+from monai.config import KeysCollection
+from monai.transforms import SaveImaged
+from scipy.ndimage import binary_erosion  # type: ignore[import-untyped]  # ships no types
+
+from esp_medsam.image import Image, image_of, segmentation_of
+from esp_medsam.io.atomic import MARK, atomic_file
+from esp_medsam.io.record import output_stem
+from esp_medsam.modality import ModalityTable, Target
+from esp_medsam.transforms.orientation import Display, display_of
+
+
+FILL = 0.35
+"""Opacity of a mask's inside; its outline is opaque, so that the image stays readable below."""
+
+TILES = 9
+"""Slices of a volume that are shown: those with most foreground."""
+
+TILE_SIDE = 320
+"""Longer side of a slice in the sheet, pixels."""
+
+PHOTOGRAPH_SIDE = 1600
+"""Longer side of a picture of one image, pixels, at most."""
+
+_Rgb = npt.NDArray[np.uint8]
+
+
+class SavePreviewd(SaveImaged):
+    """Write ``<name>_seg_preview.png`` beside a result.
+
+    An image is shown whole; of a volume up to nine slices with most foreground, in their order.
+
+    Derives from MONAI's SaveImaged, as the saver does, so that MONAI Label leaves it out.
+
+    Args:
+        keys: Keys of the labelmaps, uint8 ``(1, *spatial)``.
+        output_dir: Folder that outputs go to.
+        table: Modalities at hand: labels and colors.
+        image_key: Key of the image, ``(C, *spatial)``.
+        slice_axis: As the inferer's.
+        allow_missing_keys: Whether to pass over a key that is missing.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        output_dir: str | Path,
+        table: ModalityTable,
+        image_key: str = "image",
+        slice_axis: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(
+            keys, output_dir=output_dir, print_log=False, allow_missing_keys=allow_missing_keys
+        )
+        self.output_dir = Path(output_dir)
+        self.table = table
+        self.image_key = image_key
+        self.slice_axis = slice_axis
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the picture of one item and return the item unchanged.
+
+        Raises:
+            OutputError: If the file cannot be written.
+        """
+        out = dict(data)
+        for key in self.key_iterator(out):
+            labelmap, image = out[key], out[self.image_key]
+            record = image_of(labelmap.meta)
+            targets = self.table.select(record.modality, segmentation_of(labelmap.meta).targets)
+            picture = preview(
+                image.as_tensor().numpy(force=True),
+                labelmap.as_tensor().numpy(force=True),
+                record,
+                targets,
+                display_of(record.spatial_shape, record.affine, self.slice_axis),
+            )
+            stem = output_stem(self.output_dir, record.relative_dir, record.name)
+            _write(stem.with_name(f"{stem.name}_preview.png"), picture)
+        return out
+
+
+def preview(
+    pixels: npt.NDArray[np.generic],
+    labelmap: npt.NDArray[np.uint8],
+    record: Image,
+    targets: Sequence[Target],
+    display: Display,
+) -> _Rgb:
+    """Draw masks over an image.
+
+    Args:
+        pixels: ``(C, *spatial)`` in their own dtype.
+        labelmap: ``(1, *spatial)`` on the same grid.
+        record: What is known of the image; its measured intensities give black and white.
+        targets: Labels and colors.
+        display: How slices are shown.
+
+    Returns:
+        The picture, ``(rows, columns, 3)``.
+    """
+    spacing = None if record.spacing is None else display.shown(record.spacing)
+    if display.slice_axis is None:
+        indices, side = [0], PHOTOGRAPH_SIDE
+    else:
+        indices, side = fullest_slices(labelmap[0], display.slice_axis), TILE_SIDE
+    tiles = []
+    for index in indices:
+        shown, labels = display.show(pixels, index), display.show(labelmap, index)[0]
+        # Thinned first: as float a photograph of many megapixels would fill the memory.
+        step = max(1, max(labels.shape) // (2 * side))
+        size = _tile_size((labels.shape[0], labels.shape[1]), spacing, side)
+        low, high = record.intensity_range or (0.0, 1.0)
+        unit = np.clip((shown[:, ::step, ::step].astype(np.float32) - low) / (high - low), 0, 1)
+        rgb = np.broadcast_to(unit, (3, *unit.shape[1:])).transpose(1, 2, 0)
+        base = PIL.Image.fromarray((255.0 * rgb).round().astype(np.uint8))
+        scaled = np.array(base.resize(size, PIL.Image.Resampling.BILINEAR))
+        marks = PIL.Image.fromarray(np.ascontiguousarray(labels))
+        tiles.append(
+            overlay(scaled, np.array(marks.resize(size, PIL.Image.Resampling.NEAREST)), targets)
+        )
+    return _sheet(tiles)
+
+
+def overlay(rgb: _Rgb, labels: npt.NDArray[np.uint8], targets: Sequence[Target]) -> _Rgb:
+    """Return a picture with each target's mask filled lightly and outlined in its color."""
+    result = rgb.astype(np.float32)
+    for target in targets:
+        mask = labels == target.label
+        outline = mask & ~binary_erosion(mask, border_value=1)
+        color = np.array(target.color, np.float32)
+        result[mask] += FILL * (color - result[mask])
+        result[outline] = color
+    drawn: _Rgb = result.round().astype(np.uint8)
+    return drawn
+
+
+def fullest_slices(labelmap: npt.NDArray[np.uint8], axis: int, count: int = TILES) -> list[int]:
+    """Return up to ``count`` slices with most foreground, in order; evenly spread ones without."""
+    others = tuple(other for other in range(labelmap.ndim) if other != axis)
+    foreground = np.count_nonzero(labelmap, axis=others)
+    length = len(foreground)
+    if not foreground.any():
+        middles = (np.arange(count) + 0.5) * length / count
+        return sorted({int(middle) for middle in middles})
+    fullest = np.argsort(-foreground, kind="stable")[:count]
+    return sorted(int(index) for index in fullest if foreground[index])
+
+
+def _write(path: Path, picture: _Rgb) -> None:
+    """Write a picture, whole or not at all, with the mark by which a folder run knows it."""
+    info = PIL.PngImagePlugin.PngInfo()
+    info.add_text("Software", MARK.decode())
+    with atomic_file(path) as file:
+        PIL.Image.fromarray(picture).save(file, format="PNG", pnginfo=info)
+
+
+def _tile_size(
+    shape: tuple[int, int], spacing: tuple[float, float] | None, side: int
+) -> tuple[int, int]:
+    """Return width and height of a tile, aspect in mm; a photograph is never enlarged."""
+    height, width = (n * mm for n, mm in zip(shape, spacing or (1.0, 1.0), strict=True))
+    scale = side / max(height, width)
+    if spacing is None:
+        scale = min(scale, 1.0)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _sheet(tiles: Sequence[_Rgb]) -> _Rgb:
+    """Lay equal tiles out in rows, as square as can be."""
+    columns = int(np.ceil(np.sqrt(len(tiles))))
+    rows = -(-len(tiles) // columns)
+    height, width = tiles[0].shape[:2]
+    sheet = np.zeros((rows * height, columns * width, 3), np.uint8)
+    for place, tile in enumerate(tiles):
+        row, column = divmod(place, columns)
+        top, left = row * height, column * width
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
