@@ -1,0 +1,66 @@
+"""The esp-medsam command: its sub-commands, and one line for what goes wrong."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+import esp_medsam
+from esp_medsam.cli.modalities import modalities
+from esp_medsam.cli.segment import segment
+from esp_medsam.errors import explain
+
+
+app = typer.Typer(
+    name="esp-medsam",
+    help="Segment medical images of many modalities without prompts. For research only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("segment")(segment)
+app.command("modalities")(modalities)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log each step to stderr.")] = False,
+) -> None:
+    """Options of all sub-commands."""
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    if version:
+        print(esp_medsam.__version__)
+        raise typer.Exit
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments after the program's name; None takes the process's own.
+
+    Returns:
+        Exit status: 0 where all went well, 1 where anything failed, 2 for wrong usage, 130 where
+        it was interrupted.
+    """
+    try:
+        # The command itself, not the app: calling an app replaces sys.excepthook for good.
+        get_command(app).main(args=None if argv is None else list(argv), prog_name="esp-medsam")
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        print(line, file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,53 @@
+"""``esp-medsam modalities``: what the weights at hand can segment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esp_medsam.modality import Code, ModalityTable
+from esp_medsam.workflows.bundle import TABLE, find_bundle
+
+
+Bundle = Annotated[
+    Path | None,
+    typer.Option("--bundle", help="Folder of the bundle; else ESP_MEDSAM_BUNDLE, else installed."),
+]
+
+
+def modalities(
+    *,
+    bundle: Bundle = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole table as JSON.")] = False,
+) -> None:
+    """List modalities, targets, label values and codes of the weights at hand."""
+    table = ModalityTable.read(find_bundle(bundle) / TABLE)
+    if as_json:
+        print(json.dumps(table.to_json(), indent=2))
+        return
+    rows = [("modality", "target", "label", "category", "type", "region")]
+    rows += [
+        (
+            modality.name,
+            target.name,
+            str(target.label),
+            _coded(target.category),
+            _coded(target.type),
+            _coded(target.anatomic_region),
+        )
+        for modality in table.modalities
+        for target in modality.targets
+    ]
+    # Columns, not a drawn table: a pipe to grep or awk must read it, at any width.
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _coded(code: Code | None) -> str:
+    """Return a code with its meaning."""
+    return "" if code is None else f"{code.meaning} ({code.value}, {code.scheme})"

@@ -1,0 +1,134 @@
+"""``esp-medsam segment``: masks for an image, a volume, or all of a folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from esp_medsam.cli.modalities import Bundle
+
+
+if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
+    from esp_medsam.workflows.segment import Segmentation, SegmentResult
+
+
+def segment(
+    dataset: Annotated[Path, typer.Argument(metavar="IN", help="A folder, or one file.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masks and records.")],
+    *,
+    modality: Annotated[str, typer.Option(help="What the images are; see `modalities`.")],
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(help="Targets to segment, repeated or with commas; all by default."),
+    ] = None,
+    output_format: Annotated[
+        str | None,
+        typer.Option("--output_format", "--output-format", help="auto, nifti or png."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best at hand by default.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results of other settings.")
+    ] = False,
+    split_targets: Annotated[
+        bool,
+        typer.Option("--split_targets", "--split-targets", help="Also one 0/1 file per target."),
+    ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also 255 times the probability per target.")
+    ] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Also a picture of the mask over the image.")
+    ] = False,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Take paths that match, such as '*.nii.gz'.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Leave out paths that match.")] = None,
+    ct_input: Annotated[
+        str | None,
+        typer.Option("--ct_input", "--ct-input", help="windowed for 8-bit CT; hu by default."),
+    ] = None,
+    slice_axis: Annotated[
+        str | None,
+        typer.Option("--slice_axis", "--slice-axis", help="axial, coronal or sagittal."),
+    ] = None,
+    slice_batch: Annotated[
+        int | None,
+        typer.Option("--slice_batch", "--slice-batch", help="Slices per forward pass."),
+    ] = None,
+    amp: Annotated[bool, typer.Option("--amp", help="bfloat16 autocast.")] = False,
+    config: Annotated[
+        list[Path] | None, typer.Option(help="A config over inference.yaml; repeatable.")
+    ] = None,
+    ckpt_path: Annotated[
+        Path | None, typer.Option("--ckpt_path", "--ckpt-path", help="Weights to use.")
+    ] = None,
+    bundle: Bundle = None,
+) -> None:
+    """Segment every image or volume in a folder, or one file, of one modality.
+
+    Results that are there already and agree are kept; a killed run goes on where it stopped.
+    """
+    from esp_medsam.workflows.pipeline import build_segmentation
+
+    segmentation = build_segmentation(
+        bundle,
+        [] if config is None else config,
+        dataset_dir=str(dataset),
+        output_dir=str(output),
+        modality=modality,
+        targets=None if targets is None else [n for t in targets for n in t.split(",")],
+        output_format=output_format,
+        device=device,
+        overwrite=overwrite or None,
+        split_targets=split_targets or None,
+        probabilities=probabilities or None,
+        preview=preview or None,
+        include=include,
+        exclude=exclude,
+        ct_input=ct_input,
+        slice_axis=slice_axis,
+        slice_batch=slice_batch,
+        amp=amp or None,
+        ckpt_path=None if ckpt_path is None else str(ckpt_path),
+    )
+    try:
+        results = _drive(segmentation)
+    except KeyboardInterrupt:
+        print("Interrupted; what is done stays, and the same command goes on.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    _report(results, output)
+    if any(result.status == "failed" for result in results):
+        raise typer.Exit(1)
+
+
+def _drive(segmentation: Segmentation) -> list[SegmentResult]:
+    """Segment every item under a progress bar on stderr, telling warnings as they come."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    results = []
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("Segmenting", total=len(segmentation))
+        for result in segmentation.results():
+            results.append(result)
+            for warning in result.warnings:
+                progress.console.print(f"{result.path}: {warning}", markup=False)
+            progress.advance(task)
+    return results
+
+
+def _report(results: Sequence[SegmentResult], output: Path) -> None:
+    """Print what was done, then a table of what failed."""
+    from esp_medsam.workflows.segment import summary, table_of
+
+    failed = [result for result in results if result.status == "failed"]
+    print(f"{summary(results)}; masks and records are in {output}.")
+    if failed:
+        print("\n".join(("Failed:", *table_of(failed))), file=sys.stderr)

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import PIL.Image
+import pytest
+
+import esp_medsam
+from esp_medsam.cli.main import main
+from esp_medsam.errors import ModalityError
+from esp_medsam.workflows import pipeline
+from esp_medsam.workflows.segment import SegmentResult
+
+
+Given = dict[str, object]
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Given]:
+    """Puts a pipeline with these results in place of the real one; returns what it was given."""
+
+    def build_(*results: SegmentResult | type[BaseException]) -> Given:
+        given: Given = {}
+
+        class Pipeline:
+            def __len__(self) -> int:
+                return len(results)
+
+            def results(self) -> object:
+                for result in results:
+                    if isinstance(result, type):
+                        raise result
+                    yield result
+
+        def build_segmentation(bundle: object, overlays: object, **options: object) -> Pipeline:
+            given.update(options, bundle=bundle, overlays=overlays)
+            return Pipeline()
+
+        monkeypatch.setattr(pipeline, "build_segmentation", build_segmentation)
+        return given
+
+    return build_
+
+
+DONE = SegmentResult(path="in/a.png", status="done", warnings=("It is upside down.",))
+FAILED = SegmentResult(path="in/b.png", status="failed", code="E_CORRUPT", message="Copy it again.")
+RUN = ("segment", "in", "out", "--modality", "xray")
+
+
+class TestMain:
+    def test_prints_its_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--version"]) == 0
+        assert capsys.readouterr().out == f"{esp_medsam.__version__}\n"
+
+    @pytest.mark.parametrize(
+        "arguments", [[], ["unknown"], ["segment", "in"], ["segment", "in", "out"], [*RUN, "--no"]]
+    )
+    def test_wrong_usage_ends_with_2(
+        self, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(arguments) == 2
+        assert "Usage" in "".join(capsys.readouterr())
+
+    def test_starts_without_loading_torch(self) -> None:
+        code = "import sys, esp_medsam.cli.main; sys.exit('torch' in sys.modules)"
+
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+    def test_leaves_the_excepthook_alone(self) -> None:
+        before = sys.excepthook
+
+        main(["--version"])
+
+        assert sys.excepthook is before
+
+
+class TestSegment:
+    def test_ends_with_0_and_says_where_the_masks_are(
+        self, build: Callable[..., Given], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        build(DONE)
+
+        assert main(RUN) == 0
+
+        shown = capsys.readouterr()
+        assert shown.out == "1 done, 0 kept, 0 failed; masks and records are in out.\n"
+        assert "in/a.png: It is upside down." in shown.err
+
+    def test_ends_with_1_and_a_table_where_an_item_failed(
+        self, build: Callable[..., Given], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        build(DONE, FAILED)
+
+        assert main(RUN) == 1
+
+        table = capsys.readouterr().err.splitlines()[-2:]
+        assert table == ["Failed:", "  E_CORRUPT  in/b.png  Copy it again."]
+
+    def test_interrupt_ends_with_130(
+        self, build: Callable[..., Given], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        build(DONE, KeyboardInterrupt)
+
+        assert main(RUN) == 130
+        assert "the same command goes on" in capsys.readouterr().err
+
+    def test_hands_on_what_is_given_and_leaves_the_rest_to_the_config(
+        self, build: Callable[..., Given]
+    ) -> None:
+        given = build()
+
+        main([*RUN, "--targets", "a,b", "--targets", "c", "--split_targets", "--bundle", "own"])
+
+        assert {key: value for key, value in given.items() if value is not None} == {
+            "dataset_dir": "in",
+            "output_dir": "out",
+            "modality": "xray",
+            "targets": ["a", "b", "c"],
+            "split_targets": True,
+            "bundle": Path("own"),
+            "overlays": [],
+        }
+
+    def test_error_behind_another_is_told_in_one_line(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def fail(*args: object, **options: object) -> None:
+            try:
+                msg = "modality must be given."
+                raise ModalityError(msg)
+            except ModalityError as error:
+                msg = "MONAI wraps it"
+                raise RuntimeError(msg) from error
+
+        monkeypatch.setattr(pipeline, "build_segmentation", fail)
+
+        assert main(RUN) == 1
+        assert capsys.readouterr().err == "E_MODALITY: modality must be given.\n"
+
+    def test_other_errors_are_not_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pipeline, "build_segmentation", lambda *a, **k: SimpleNamespace())
+
+        with pytest.raises(TypeError):
+            main(RUN)
+
+    @pytest.mark.parametrize(
+        ("arguments", "line"),
+        [
+            (("segment", "none", "out", "--modality", "xray"), "E_NOT_FOUND: dataset_dir must"),
+            (("segment", "none", "out", "--modality", "ray"), "E_MODALITY: modality must be one"),
+            ((*RUN, "--targets", "liver"), "E_TARGET: targets of xray must"),
+            ((*RUN, "--ckpt_path", "none.pt"), "E_NO_WEIGHTS: ckpt_path must"),
+            ((*RUN, "--ckpt_path", "w.pt", "--device", "tpu9"), "E_DEVICE: device must"),
+            ((*RUN, "--bundle", "in"), "E_OPTION: bundle must"),
+        ],
+    )
+    def test_what_the_user_can_cause_is_told_in_one_line(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        arguments: tuple[str, ...],
+        line: str,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("in").mkdir()
+        PIL.Image.new("L", (8, 8)).save("in/a.png")
+        Path("w.pt").touch()
+
+        assert main(arguments) == 1
+
+        (told,) = capsys.readouterr().err.splitlines()
+        assert told.startswith(line)
+        assert not Path("out").exists()
+
+
+class TestModalities:
+    def test_lists_targets_with_labels_and_codes(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["modalities"]) == 0
+
+        (liver,) = (row for row in capsys.readouterr().out.splitlines() if " liver " in row)
+        assert liver.split()[:3] == ["ct", "liver", "1"]
+        assert "Liver (10200004, SCT)" in liver
+
+    def test_json_holds_the_whole_table(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["modalities", "--json"]) == 0
+
+        table = json.loads(capsys.readouterr().out)
+        names = [modality["name"] for modality in table["modalities"]]
+        assert names[6:] == ["ct", "mri"]
+        assert table["modalities"][0]["targets"][0]["type"]["value"] == "52988006"
