@@ -52,7 +52,8 @@ def read_nifti(path: Path) -> Content:
         _check_size(header, path, is_gzip=is_gzip)
         _skip(stream, header.offset, len(block), path)
         voxels = _read_voxels(stream, block[header.offset :], header, path)
-        warnings = header.warnings + _read_tail(stream)
+        end = header.offset + voxels.size * header.dtype.itemsize
+        warnings = header.warnings + _read_tail(stream, begun=max(0, len(block) - end))
     shape = header.shape if len(header.shape) == 3 else (*header.shape, 1)
     return Content(
         pixels=voxels.reshape(shape, order="F")[np.newaxis],
@@ -181,12 +182,10 @@ def _read_voxels(
 
 
 def _scaled(stored: npt.NDArray[Any], header: NiftiHeader) -> npt.NDArray[Any]:
-    if (header.slope, header.intercept) != (1.0, 0.0):
-        stored = stored.astype(np.float64) * header.slope + header.intercept
-    if stored.dtype.kind == "f":
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as infinite
-            return stored.astype(np.float32)
-    return stored
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as infinite
+        if (header.slope, header.intercept) != (1.0, 0.0):
+            stored = stored.astype(np.float64) * header.slope + header.intercept
+        return stored.astype(np.float32) if stored.dtype.kind == "f" else stored
 
 
 def _fits_int32(stored: npt.NDArray[Any]) -> bool:
@@ -216,9 +215,12 @@ def _skip(stream: BinaryIO, offset: int, position: int, path: Path) -> None:
         position += len(part)
 
 
-def _read_tail(stream: BinaryIO) -> tuple[str, ...]:
-    """Read what follows the voxels, so that gzip compares its checksum; say if it is anything."""
-    total = 0
+def _read_tail(stream: BinaryIO, *, begun: int) -> tuple[str, ...]:
+    """Read what follows the voxels, so that gzip compares its checksum; say if it is anything.
+
+    ``begun`` bytes of it were read already, with the header.
+    """
+    total = begun
     while total < _MAX_TAIL and (part := stream.read(2**20)):
         total += len(part)
     if total:

@@ -54,7 +54,8 @@ def read_raster(path: Path) -> Content:
         with warnings.catch_warnings():
             # Pillow warns from half its limit on; at the limit it raises, which is handled below.
             warnings.simplefilter("ignore")
-            with PIL.Image.open(path, formats=_FORMATS) as picture:
+            # Given a path, Pillow maps a plain TIFF into memory, and garbles one that is turned.
+            with path.open("rb") as file, PIL.Image.open(file, formats=_FORMATS) as picture:
                 _check(picture, path)
                 if _is_deep_color(picture):
                     notes.append("Its 16-bit colors were read as 8-bit.")
