@@ -12,7 +12,7 @@ import yaml
 from pydicom.sr._concepts_dict import concepts
 
 from esp_medsam.errors import ModalityError, TableError, TargetError
-from esp_medsam.modality import CleanUp, ModalityTable
+from esp_medsam.modality import RELEASED_INDICES, CleanUp, ModalityTable
 
 
 CODE = {"value": "1", "scheme": "SCT", "meaning": "One"}
@@ -38,21 +38,8 @@ def read(tmp_path: Path) -> Callable[[Any], ModalityTable]:
 
 class TestShippedTable:
     def test_holds_the_released_modalities_in_their_order(self, table: ModalityTable) -> None:
-        assert list(table.indices.items()) == [
-            (name, index)
-            for index, name in enumerate(
-                [
-                    "dermoscopy",
-                    "xray",
-                    "ultrasound",
-                    "fundus",
-                    "microscopy",
-                    "endoscopy",
-                    "ct",
-                    "mri",
-                ]
-            )
-        ]
+        assert table.indices == dict(RELEASED_INDICES)
+        assert list(table.indices) == list(RELEASED_INDICES)
 
     def test_numbers_targets_by_their_place(self, table: ModalityTable) -> None:
         for modality in table.modalities:

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from esp_medsam.errors import DiskFullError, OutputError, TargetError
+from esp_medsam.io.atomic import TEMPORARY_PREFIX, atomic_file, is_ours
+from esp_medsam.io.nifti import write_nifti
+from esp_medsam.io.raster import write_gray_png
+
+
+def temporaries(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name.startswith(TEMPORARY_PREFIX)]
+
+
+def die_writing(path: Path) -> None:
+    with atomic_file(path) as file:
+        file.write(b"half")
+        file.flush()
+        os.kill(os.getpid(), 9)
+
+
+class TestAtomicFile:
+    def test_appears_whole_in_a_folder_it_makes(self, tmp_path: Path) -> None:
+        path = tmp_path / "a" / "b" / "c.bin"
+
+        with atomic_file(path) as file:
+            file.write(b"whole")
+            assert not path.exists()
+
+        assert path.read_bytes() == b"whole"
+        assert not temporaries(path.parent)
+
+    def test_an_error_leaves_what_was_there(self, tmp_path: Path) -> None:
+        path = tmp_path / "c.bin"
+        path.write_bytes(b"old")
+
+        with pytest.raises(TargetError), atomic_file(path):  # noqa: PT012  # the message is a name
+            msg = "ours passes as it is"
+            raise TargetError(msg)
+
+        assert path.read_bytes() == b"old"
+        assert not temporaries(tmp_path)
+
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # it ends before torch is used
+    def test_a_killed_process_leaves_no_part_and_the_next_write_cleans_up(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "c.bin"
+        process = multiprocessing.get_context("fork").Process(target=die_writing, args=(path,))
+        process.start()
+        process.join()
+        assert not path.exists()
+        assert len(temporaries(tmp_path)) == 1
+
+        with atomic_file(path) as file:
+            file.write(b"new")
+
+        assert path.read_bytes() == b"new"
+        assert not temporaries(tmp_path)
+
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+    def test_a_full_disk_is_named(self, tmp_path: Path, code: int) -> None:
+        with pytest.raises(DiskFullError, match="Make room"), atomic_file(tmp_path / "a"):
+            raise OSError(code, os.strerror(code))
+
+        assert not list(tmp_path.iterdir())
+
+    def test_a_folder_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"a file")
+
+        with (
+            pytest.raises(OutputError, match=r"must be writable; got: "),
+            atomic_file(tmp_path / "a" / "b"),
+        ):
+            pass
+
+    def test_two_writers_of_one_file_do_not_mix(self, tmp_path: Path) -> None:
+        with atomic_file(tmp_path / "a") as file:
+            file.write(b"first")
+            with (
+                pytest.raises(OutputError, match="one process at a time"),
+                atomic_file(tmp_path / "a"),
+            ):
+                pass
+
+        assert (tmp_path / "a").read_bytes() == b"first"
+
+    def test_takes_a_name_as_long_as_the_system_allows(self, tmp_path: Path) -> None:
+        with atomic_file(tmp_path / ("n" * 255)) as file:
+            file.write(b"x")
+
+        assert (tmp_path / ("n" * 255)).exists()
+
+
+class TestIsOurs:
+    def test_knows_what_was_written_here(self, tmp_path: Path) -> None:
+        array = np.zeros((3, 4), np.uint8)
+        write_nifti(tmp_path / "a.nii.gz", array, geometry=None)
+        write_gray_png(tmp_path / "a.png", array)
+        (tmp_path / "b.png").write_bytes(b"\x89PNG")
+        (tmp_path / "c.nii.gz").write_bytes(b"\x1f\x8bxx")
+
+        ours = [path.name for path in sorted(tmp_path.iterdir()) if is_ours(path)]
+
+        assert ours == ["a.nii.gz", "a.png"]
+        assert not is_ours(tmp_path / "none")
