@@ -1,0 +1,246 @@
+"""The bundle's own configuration, network included, driven in each of the ways a host does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import PIL.Image
+import pytest
+import skimage
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.transforms import SaveImaged
+
+from esp_medsam.cli.main import main
+from esp_medsam.errors import EspMedSamError, explain
+from esp_medsam.modality import ModalityTable
+from esp_medsam.networks.builders import build_product
+
+
+CHECKOUT = Path(__file__).parents[2]
+BUNDLE = CHECKOUT / "bundle"
+CONFIG = BUNDLE / "configs/inference.yaml"
+RETINA = Path(skimage.__path__[0]) / "data/retina.jpg"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the product's network, drawn at random: what they find does not matter here."""
+    torch.manual_seed(0)
+    table = ModalityTable.read(BUNDLE / "configs/targets.yaml")
+    network = build_product(table.indices, table.target_names)
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    torch.save(network.half().state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """A folder with a fundus photograph of odd size, and a smaller one below."""
+    folder = tmp_path / "photographs"
+    (folder / "more").mkdir(parents=True)
+    with PIL.Image.open(RETINA) as picture:
+        picture.resize((301, 225)).save(folder / "a.png")
+        picture.resize((90, 140)).save(folder / "more/b.jpg")
+    return folder
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """A folder with a CT volume of odd axes."""
+    folder = tmp_path / "volumes"
+    folder.mkdir()
+    voxels = np.random.default_rng(0).integers(-1000, 1000, (5, 40, 33)).astype(np.int16)
+    affine = np.array([[0, 0, 0.8, 3], [0, -0.9, 0, 5], [4, 0, 0, -7], [0, 0, 0, 1.0]])
+    nib.save(nib.Nifti1Image(voxels, affine), folder / "ct.nii.gz")
+    return folder
+
+
+def workflow(**overrides: Any) -> ConfigWorkflow:
+    settings = {"bundle_root": str(BUNDLE), "input_size": [64, 64], "device": "cpu", **overrides}
+    return ConfigWorkflow(
+        config_file=str(CONFIG),
+        meta_file=str(BUNDLE / "configs/metadata.json"),
+        logging_file=False,
+        workflow_type="inference",
+        **settings,
+    )
+
+
+def drive(driven: ConfigWorkflow) -> None:
+    driven.initialize()
+    driven.run()
+
+
+def labels(path: Path) -> np.ndarray:
+    if path.suffix == ".png":
+        return np.array(PIL.Image.open(path))
+    return np.asarray(nib.load(path).dataobj)
+
+
+class TestHosts:
+    @pytest.mark.parametrize(
+        ("kind", "modality", "name"),
+        [("photographs", "fundus", "more/b_seg.png"), ("volume", "ct", "ct_seg.nii.gz")],
+    )
+    def test_run_evaluator_and_command_give_identical_masks(
+        self,
+        request: pytest.FixtureRequest,
+        tmp_path: Path,
+        weights: Path,
+        kind: str,
+        modality: str,
+        name: str,
+    ) -> None:
+        folder = request.getfixturevalue(kind)
+        settings = {"dataset_dir": str(folder), "modality": modality, "ckpt_path": str(weights)}
+
+        drive(workflow(output_dir=str(tmp_path / "run"), **settings))
+        engine = workflow(output_dir=str(tmp_path / "engine"), **settings)
+        engine.initialize()
+        engine.evaluator.run()
+        (tmp_path / "small.yaml").write_text("input_size: [64, 64]\n")
+        command = ["segment", str(folder), str(tmp_path / "command"), "--modality", modality]
+        options = ["--ckpt_path", str(weights), "--device", "cpu", "--bundle", str(BUNDLE)]
+        status = main([*command, *options, "--config", str(tmp_path / "small.yaml")])
+
+        assert status == 0
+        expected = labels(tmp_path / "run" / name)
+        assert expected.any()
+        for host in ("engine", "command"):
+            np.testing.assert_array_equal(labels(tmp_path / host / name), expected)
+            assert (tmp_path / host / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+
+    def test_volume_keeps_shape_and_affine(
+        self, tmp_path: Path, weights: Path, volume: Path
+    ) -> None:
+        driven = workflow(
+            dataset_dir=str(volume),
+            output_dir=str(tmp_path / "out"),
+            modality="ct",
+            ckpt_path=str(weights),
+        )
+        drive(driven)
+
+        source, mask = nib.load(volume / "ct.nii.gz"), nib.load(tmp_path / "out/ct_seg.nii.gz")
+        assert mask.shape == source.shape
+        np.testing.assert_array_equal(mask.affine, source.affine)
+        assert mask.get_data_dtype() == np.uint8
+
+    def test_bundle_has_all_properties_that_monai_asks_for(
+        self, tmp_path: Path, weights: Path, photographs: Path
+    ) -> None:
+        checked = workflow(
+            dataset_dir=str(photographs),
+            output_dir=str(tmp_path / "out"),
+            modality="fundus",
+            ckpt_path=str(weights),
+        )
+        checked.initialize()
+
+        assert checked.check_properties() == []
+
+    def test_monai_label_needs_no_more_than_the_parts(
+        self, tmp_path: Path, weights: Path, photographs: Path
+    ) -> None:
+        """As its BundleInferTask does: no metadata, no run, a string for the device."""
+        parser = ConfigParser()
+        parser.read_config(str(CONFIG))
+        parser.update({"bundle_root": str(BUNDLE), "input_size": [64, 64]})
+        parser["device"] = "cpu"
+        assert parser.get_parsed_content("displayable_configs")["modality"][3] == "fundus"
+        parser["displayable_configs"] = {"modality": "fundus"}
+        parser.parse(reset=True)
+
+        network = parser.get_parsed_content("network_def")
+        network.load_state_dict(torch.load(weights, weights_only=True), strict=False)
+        data: dict[Any, Any] = {"image": str(photographs / "a.png"), "device": "cpu"}
+        for transform in parser.get_parsed_content("preprocessing").transforms:
+            data = transform(data)
+        inferer = parser.get_parsed_content("inferer")
+        data["pred"] = inferer(data["image"][None], network.eval())[0]
+        for transform in parser.get_parsed_content("postprocessing").transforms:
+            if not isinstance(transform, SaveImaged):
+                data = transform(data)
+
+        assert data["pred"].shape == (1, 225, 301)
+        assert set(data["pred"].unique().tolist()) <= {0, 1}
+
+    def test_preview_shows_the_photograph(
+        self, tmp_path: Path, weights: Path, photographs: Path
+    ) -> None:
+        driven = workflow(
+            dataset_dir=str(photographs / "a.png"),
+            output_dir=str(tmp_path),
+            modality="fundus",
+            ckpt_path=str(weights),
+            preview=True,
+        )
+        drive(driven)
+
+        with PIL.Image.open(tmp_path / "a_seg_preview.png") as picture:
+            assert picture.size == (301, 225)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("options", "code"),
+        [
+            ({}, "E_MODALITY"),
+            ({"modality": "eye"}, "E_MODALITY"),
+            ({"modality": "fundus", "targets": "liver"}, "E_TARGET"),
+            ({"modality": "fundus", "dataset_dir": "/none"}, "E_NOT_FOUND"),
+            ({"modality": "fundus", "dataset_dir": str(Path(__file__).parent)}, "E_NO_INPUT"),
+            ({"modality": "fundus", "ckpt_path": "/none.pt"}, "E_NO_WEIGHTS"),
+            ({"modality": "fundus", "ckpt_path": str(RETINA)}, "E_CHECKPOINT"),
+            ({"modality": "fundus", "output_format": "gif"}, "E_OPTION"),
+            ({"modality": "fundus", "input_size": [100, 64]}, "E_OPTION"),
+            ({"modality": "fundus", "device": "cuda:99"}, "E_DEVICE"),
+        ],
+    )
+    def test_what_the_user_can_cause_has_its_code_behind_what_monai_raises(
+        self,
+        tmp_path: Path,
+        weights: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        options: dict[str, Any],
+        code: str,
+    ) -> None:
+        monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+        settings = {"dataset_dir": str(RETINA), "ckpt_path": str(weights), **options}
+
+        with pytest.raises((EspMedSamError, RuntimeError)) as caught:  # MONAI's is the latter
+            drive(workflow(output_dir=str(tmp_path / "out"), **settings))
+
+        assert str(explain(caught.value)).startswith(f"{code}: ")
+        assert not (tmp_path / "out").exists()
+
+    def test_is_one_line_and_status_1_from_any_folder(self, tmp_path: Path, weights: Path) -> None:
+        settings = {
+            "config_file": str(CONFIG),
+            "bundle_root": str(BUNDLE),
+            "dataset_dir": str(tmp_path),
+            "output_dir": str(tmp_path / "out"),
+            "ckpt_path": str(weights),
+            "modality": "fundus",
+        }
+        arguments = [text for key, value in settings.items() for text in (f"--{key}", value)]
+
+        ended = subprocess.run(
+            [sys.executable, "-m", "monai.bundle", "run", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+            check=False,
+        )
+
+        assert ended.returncode == 1
+        assert "Traceback" not in ended.stderr
+        assert ended.stderr.splitlines()[-1].startswith("E_NO_INPUT: dataset_dir must hold")
