@@ -11,6 +11,8 @@ import typer
 from typer.main import get_command
 
 import esp_medsam
+from esp_medsam.cli.convert import convert
+from esp_medsam.cli.info import info
 from esp_medsam.cli.modalities import modalities
 from esp_medsam.cli.segment import segment
 from esp_medsam.errors import explain
@@ -26,6 +28,8 @@ app = typer.Typer(
 )
 app.command("segment")(segment)
 app.command("modalities")(modalities)
+app.command("info")(info)
+app.command("convert")(convert)
 
 
 @app.callback(invoke_without_command=True)

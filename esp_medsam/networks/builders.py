@@ -142,10 +142,25 @@ def build_released(modality: str | Sequence[str] = "dermoscopy") -> ESPMedSAM:
     if unknown or not names:
         msg = f"modality must be of {', '.join(RELEASED_MODALITIES)}; got {', '.join(unknown)}."
         raise ValueError(msg)
+    return build_released_design(
+        {name: RELEASED_MODALITIES[name] for name in names}, RELEASED_TARGETS, names[0]
+    )
+
+
+def build_released_design(
+    modalities: Mapping[str, int], targets: Mapping[str, Sequence[str]], default_modality: str
+) -> ESPMedSAM:
+    """Build the released network's design for any modalities and targets.
+
+    Args:
+        modalities: Index of each modality that gets a controller.
+        targets: Target names of each modality that gets queries.
+        default_modality: What the network assumes where no modality is given.
+    """
     return build_network(
-        modalities={name: RELEASED_MODALITIES[name] for name in names},
-        targets=RELEASED_TARGETS,
-        default_modality=names[0],
+        modalities=modalities,
+        targets=targets,
+        default_modality=default_modality,
         expert_ratio=4.0,
         controller_token="tied",
         decoding="joint",

@@ -140,8 +140,7 @@ def from_mobilesam(
         CheckpointError: If this is no MobileSAM checkpoint.
         CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
     """
-    with torch.device("meta"):
-        encoder = TinyViTImageEncoder({}, keep_classifier=True)
+    encoder = TinyViTImageEncoder({}, keep_classifier=True)
     shared = {f"{_ENCODER}{key}": value for key, value in encoder.state_dict().items()}
     expected = MOBILE_SAM.to_theirs(shared)
     theirs = {key: value for key, value in state_dict.items() if not MOBILE_SAM.is_dropped(key)}

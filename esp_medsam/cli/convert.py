@@ -1,0 +1,39 @@
+"""``esp-medsam convert``: an official checkpoint under our names."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Origin(str, Enum):
+    """Whose checkpoints can be converted."""
+
+    delightsam = "delightsam"
+    mobilesam = "mobilesam"
+    sam = "sam"
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Official checkpoint.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="File to write.")],
+    *,
+    origin: Annotated[Origin, typer.Option("--from", help="Whose checkpoint IN is.")],
+    modality: Annotated[
+        str | None,
+        typer.Option(help="What a De-LightSAM checkpoint was trained on; it does not say so."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+) -> None:
+    """Convert official De-LightSAM, MobileSAM or SAM weights.
+
+    Run converted De-LightSAM weights with the bundle's delightsam.yaml, which sets the input they
+    were trained with.
+    """
+    from esp_medsam.workflows.convert import convert as run
+
+    found = run(source, output, origin=origin.value, modality=modality, overwrite=overwrite)
+    print(f"{found}: written to {output}.")

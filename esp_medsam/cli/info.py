@@ -1,0 +1,170 @@
+"""``esp-medsam info``: what a network costs, in parameters and operations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from esp_medsam.cli.modalities import Bundle
+from esp_medsam.errors import ModalityError, OptionError
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.bundle import TABLE, find_bundle
+
+
+if TYPE_CHECKING:  # networks load torch, which --help must not wait for
+    from esp_medsam.networks.summary import Design, Summary
+
+
+class NetworkName(str, Enum):
+    """The networks that the builders know."""
+
+    released = "released"
+    paper = "paper"
+    product = "product"
+
+
+INPUT_SIZES = {
+    NetworkName.released: (1024, 1024),
+    NetworkName.paper: (1024, 1024),
+    NetworkName.product: (448, 448),
+}
+"""What each network is run at."""
+
+
+def info(
+    *,
+    network: Annotated[
+        NetworkName, typer.Option(help="As released, as the paper draws it, or our own.")
+    ] = NetworkName.product,
+    modality: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Count operations for this one, else the first. Repeatable for the released "
+            "network, which holds those named: one, as published; xray by default."
+        ),
+    ] = None,
+    input_size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            "--input_size", "--input-size", help="H W in pixels, multiples of 32.", metavar="H W"
+        ),
+    ] = None,
+    targets: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of modalities and targets; by default the bundle's targets.yaml for our "
+            "own network and the published six for the others."
+        ),
+    ] = None,
+    expert_ratio: Annotated[
+        float | None,
+        typer.Option("--expert_ratio", "--expert-ratio", help="Width of our network's experts."),
+    ] = None,
+    tokens_per_target: Annotated[
+        int | None,
+        typer.Option(
+            "--tokens_per_target", "--tokens-per-target", help="Tokens of our network's targets."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all counts as JSON.")] = False,
+    bundle: Bundle = None,
+) -> None:
+    """Print parameters and multiply-accumulates by part and by modality, computed.
+
+    Also what one more target and one more modality would cost.
+    """
+    own: dict[str, Any] = {"expert_ratio": expert_ratio, "tokens_per_target": tokens_per_target}
+    choices = {name: value for name, value in own.items() if value is not None}
+    if choices and network is not NetworkName.product:
+        msg = (
+            f"{', '.join(choices)} must be left out for --network {network.value}, which fixes it."
+        )
+        raise OptionError(msg)
+    size = INPUT_SIZES[network] if input_size is None else input_size
+    if min(size) < 32 or any(side % 32 for side in size):
+        msg = f"input_size must be two multiples of 32; got {size[0]} {size[1]}."
+        raise OptionError(msg)
+    if targets is None and network is NetworkName.product:
+        targets = find_bundle(bundle) / TABLE
+    table = None if targets is None else ModalityTable.read(targets)
+    summary = _summarize(network, choices, table, modality or [], size)
+    print(json.dumps(summary.to_json(), indent=2) if as_json else _text(network, summary))
+
+
+def _summarize(
+    network: NetworkName,
+    choices: dict[str, Any],
+    table: ModalityTable | None,
+    modality: list[str],
+    input_size: tuple[int, int],
+) -> Summary:
+    from esp_medsam.networks import builders
+    from esp_medsam.networks.summary import summarize
+
+    indices = builders.RELEASED_MODALITIES if table is None else table.indices
+    names = builders.RELEASED_TARGETS if table is None else table.target_names
+    unknown = [name for name in modality if name not in indices]
+    if unknown:
+        msg = f"modality must be one of {', '.join(indices)}; got {', '.join(unknown)}."
+        raise ModalityError(msg)
+    if network is NetworkName.released:
+        held = modality or ["xray" if "xray" in indices else next(iter(indices))]
+        indices = {name: indices[name] for name in held}
+    elif len(modality) > 1:
+        msg = f"modality must be given once for --network {network.value}; got {len(modality)}."
+        raise OptionError(msg)
+    designs: dict[NetworkName, Design] = {
+        NetworkName.released: builders.build_released_design,
+        NetworkName.paper: builders.build_paper,
+        NetworkName.product: partial(builders.build_product, **choices),
+    }
+    chosen = modality[0] if modality else None
+    return summarize(designs[network], indices, names, input_size=input_size, modality=chosen)
+
+
+def _text(network: NetworkName, summary: Summary) -> str:
+    """Return the counts as columns of text."""
+    height, width = summary.input_size
+    rows = [("part", "parameters", f"GMACs ({summary.modality}, {height} x {width})")]
+    rows += [
+        (part, f"{count:,}", f"{summary.gmacs[part]:.3f}")
+        for part, count in summary.parameters.items()
+    ]
+    rows += [("total", f"{summary.total_parameters:,}", f"{summary.total_gmacs:.3f}")]
+    own = [("modality", "targets", "controller", "all its own", "GMACs")]
+    own += [
+        (
+            name,
+            str(modality.targets),
+            f"{modality.controller:,}",
+            f"{modality.parameters:,}",
+            "-" if modality.gmacs is None else f"{modality.gmacs:.3f}",
+        )
+        for name, modality in summary.modalities.items()
+    ]
+    more = {
+        "one more target": summary.one_more_target,
+        "one more modality": summary.one_more_modality,
+    }
+    costs = [
+        f"{what}: {c.parameters:+,} parameters, {c.gmacs:+.3f} GMACs" for what, c in more.items()
+    ]
+    return "\n".join((f"{network.value} network", *_columns(rows), "", *_columns(own), "", *costs))
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return rows as lines, the first column to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]

@@ -1,0 +1,90 @@
+"""Turn an official checkpoint into one with our names, which needs no knowledge of its origin."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from esp_medsam.errors import ModalityError, OptionError, OutputExistsError
+from esp_medsam.io.atomic import atomic_file
+from esp_medsam.networks.checkpoints import (
+    from_delightsam,
+    from_mobilesam,
+    from_sam,
+    load_checkpoint,
+)
+
+
+ORIGINS = ("delightsam", "mobilesam", "sam")
+"""Whose checkpoints can be converted."""
+
+
+def convert(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    origin: str,
+    modality: str | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Write a converted checkpoint, whole or not at all.
+
+    Args:
+        source: Official checkpoint.
+        output: File to write: a plain state dict. From "delightsam" that of the released network;
+            from "mobilesam" the shared part of the image encoder under our network's names; from
+            "sam" that of segment_anything's ``ImageEncoderViT``.
+        origin: One of ``ORIGINS``.
+        modality: What a De-LightSAM checkpoint was trained on; it does not say so itself.
+        overwrite: Whether ``output`` may be replaced.
+
+    Returns:
+        What was found in ``source``, in a few words.
+
+    Raises:
+        OptionError: If ``origin`` is unknown, or ``modality`` is given where it means nothing.
+        ModalityError: If ``modality`` is needed and not given, or not a released one.
+        WeightsNotFoundError: If ``source`` does not exist.
+        CheckpointError: If ``source`` is not a checkpoint of ``origin``.
+        OutputExistsError: If ``output`` exists and ``overwrite`` is not set.
+        OutputError: If it cannot be written.
+    """
+    if origin not in ORIGINS:
+        msg = f"from must be one of {', '.join(ORIGINS)}; got {origin!r}."
+        raise OptionError(msg)
+    if origin == "delightsam" and modality is None:
+        msg = "modality must be given for a De-LightSAM checkpoint, which does not say its own."
+        raise ModalityError(msg)
+    if origin != "delightsam" and modality is not None:
+        msg = f"modality must be left out for {origin}, whose weights belong to none."
+        raise OptionError(msg)
+    target = Path(output)
+    _refuse_existing(target, overwrite)
+    found, state_dict = _convert(origin, load_checkpoint(source), modality, os.fspath(source))
+    with atomic_file(target) as file:
+        _refuse_existing(target, overwrite)
+        torch.save({key: tensor.contiguous() for key, tensor in state_dict.items()}, file)
+    return found
+
+
+def _convert(
+    origin: str, theirs: Mapping[str, Tensor], modality: str | None, source: str
+) -> tuple[str, dict[str, Tensor]]:
+    if origin == "sam":
+        checkpoint = from_sam(theirs, source=source)
+        return f"SAM image encoder {checkpoint.variant.name}", checkpoint.state_dict
+    if origin == "mobilesam":
+        return "MobileSAM image encoder", from_mobilesam(theirs, source=source)
+    assert modality is not None, "checked before"
+    network = from_delightsam(theirs, modality, source=source)
+    return f"De-LightSAM network for {modality}", network.state_dict()
+
+
+def _refuse_existing(target: Path, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        msg = f"{target} must not exist; it does. Name another file, or give --overwrite."
+        raise OutputExistsError(msg)
