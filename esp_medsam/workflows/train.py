@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.networks import ESPMedSAM, Prediction
-from esp_medsam.networks.checkpoints import load_checkpoint, load_into
+from esp_medsam.networks.state_dicts import load_checkpoint, load_into
 
 
 class PredictForward(nn.Module):
@@ -38,7 +38,7 @@ class PredictForward(nn.Module):
 class AveragedWeights:
     """Keep the exponential moving average of a network's weights, the ones to validate and ship.
 
-    An ignite handler; batch-norm statistics are averaged too.
+    Batch-norm statistics are the trained network's own: averaged, they lag behind the weights.
 
     Args:
         network: The network that is trained.
@@ -48,7 +48,7 @@ class AveragedWeights:
     def __init__(self, network: ESPMedSAM, *, decay: float = 0.995) -> None:
         self.source = network
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch's
-        self.model = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+        self.model = AveragedModel(network, multi_avg_fn=average, use_buffers=False)
 
     @property
     def network(self) -> ESPMedSAM:
@@ -57,14 +57,29 @@ class AveragedWeights:
         assert isinstance(averaged, ESPMedSAM)
         return averaged
 
+    def update(self) -> None:
+        """Take the trained network's present weights into the average."""
+        self.model.update_parameters(self.source)
+
+
+class AverageHandler:
+    """Update averaged weights after every step of a trainer.
+
+    Args:
+        average: The averaged weights.
+    """
+
+    def __init__(self, average: AveragedWeights) -> None:
+        self.average = average
+
     def attach(self, engine: Engine) -> None:
-        """Update the average after every step of ``engine``."""
+        """Register on the trainer."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Take one step's weights into the average."""
+        """Update the average."""
         del engine
-        self.model.update_parameters(self.source)
+        self.average.update()
 
 
 def start_from(network: ESPMedSAM, weights: str | Path | None) -> ESPMedSAM:
@@ -89,6 +104,12 @@ def weight_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def loss_of(output: Mapping[str, Any]) -> float:
+    """Return the loss of a step, for MONAI's handlers."""
+    loss: Tensor = output["loss"]
+    return float(loss.detach())
 
 
 def dice_inputs(output: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,99 @@
+"""train.yaml on three tiny images: one epoch, then weights that inference can load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from PIL import Image as PILImage
+
+from esp_medsam.networks.state_dicts import load_checkpoint, load_into
+
+
+BUNDLE = Path(__file__).parents[2] / "bundle"
+
+
+@pytest.fixture
+def datalist(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    items = []
+    for modality, target in (("dermoscopy", "lesion"), ("xray", "lungs"), ("fundus", "vessels")):
+        image = rng.integers(0, 100, (48, 64, 3), dtype=np.uint8)
+        mask = np.zeros((48, 64), np.uint8)
+        mask[10:30, 20:40] = 255
+        image[10:30, 20:40] += 100
+        PILImage.fromarray(image).save(tmp_path / f"{modality}.png")
+        PILImage.fromarray(mask).save(tmp_path / f"{modality}_mask.png")
+        items.append(
+            {
+                "image": f"{modality}.png",
+                "modality": modality,
+                "labels": {target: f"{modality}_mask.png"},
+            }
+        )
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps({"training": items, "validation": items}))
+    return path
+
+
+def workflow(datalist: Path, output_dir: Path, **override: Any) -> ConfigWorkflow:
+    return ConfigWorkflow(
+        config_file=str(BUNDLE / "configs" / "train.yaml"),
+        meta_file=str(BUNDLE / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(BUNDLE),
+        datalist=str(datalist),
+        output_dir=str(output_dir),
+        input_size=[64, 64],
+        device="cpu",
+        batch_size=3,
+        epochs=1,
+        samples_per_epoch=6,
+        warmup_steps=1,
+        **override,
+    )
+
+
+class TestTrainConfig:
+    def test_trains_validates_and_writes_weights_that_fit(
+        self, datalist: Path, tmp_path: Path
+    ) -> None:
+        training = workflow(datalist, tmp_path / "out")
+        training.initialize()
+        before = {k: v.clone() for k, v in training.network_def.state_dict().items()}
+
+        assert training.check_properties() == []
+        training.run()
+
+        weights = load_checkpoint(tmp_path / "out" / "model.pt")
+        assert weights["mask_decoder.hypernetwork.fc1.weight"].dtype == torch.float16
+        load_into(training.network_def, weights)
+        after = training.network_def.state_dict()
+        changed = [name for name in before if not torch.equal(before[name], after[name])]
+        # No image is CT: what CT owns is as it was, but for the rounding to half precision.
+        assert any("mask_decoder" in name for name in changed)
+        assert list((tmp_path / "out" / "checkpoints").glob("*.pt"))
+        assert list((tmp_path / "out" / "tensorboard").iterdir())
+        metric = training.parser.get_parsed_content("validate#evaluator").state.metrics
+        assert 0.0 <= metric["val_mean_dice"] <= 1.0
+
+    def test_starts_from_given_weights(self, datalist: Path, tmp_path: Path) -> None:
+        first = workflow(datalist, tmp_path / "first")
+        first.initialize()
+        first.run()
+
+        second = workflow(
+            datalist, tmp_path / "second", pretrained=str(tmp_path / "first" / "model.pt")
+        )
+        second.initialize()
+
+        network = second.parser.get_parsed_content("network")
+        weights = load_checkpoint(tmp_path / "first" / "model.pt")
+        name = "mask_decoder.hypernetwork.fc1.weight"
+        torch.testing.assert_close(network.state_dict()[name], weights[name].float())
