@@ -22,6 +22,7 @@ from esp_medsam.inferers.resizing import (
     to_probability,
 )
 from esp_medsam.modality import ModalityTable
+from esp_medsam.transforms.label_map import FOREGROUND
 from esp_medsam.transforms.orientation import PLANES, Display, display_of
 
 
@@ -219,11 +220,10 @@ def _places(network: Any, modality: str, names: list[str]) -> tuple[int, list[in
 
 def _inside(batch: Tensor) -> Tensor:
     """Return, per target of ``(B, T, rows, columns)``, the mask's sum of values and its size."""
-    sums = []
-    for values in batch.transpose(0, 1):
-        inside = values[values >= 128]
-        sums.append(torch.stack((inside.sum(dtype=torch.int64), torch.tensor(inside.numel()))))
-    return torch.stack(sums, dim=1)
+    value = torch.arange(256)
+    counts = [torch.bincount(v.flatten(), minlength=256) for v in batch.transpose(0, 1)]
+    inside = torch.stack(counts) * (value >= FOREGROUND)
+    return torch.stack(((inside * value).sum(1), inside.sum(1)))
 
 
 def _input_size(value: Sequence[int]) -> tuple[int, int]:

@@ -62,7 +62,7 @@ class LabelMap:
                 values = torch.where(mask, values.clamp(min=FOREGROUND), values)
             mask &= values > highest
             labelmap.masked_fill_(mask, target.label)
-            highest = torch.where(mask, values, highest)
+            torch.where(mask, values, highest, out=highest)
         return labelmap[None], changed
 
 

@@ -1,0 +1,85 @@
+"""Peak memory of segmenting a large CT volume with every target, above that of the imports.
+
+    python benchmarks/segment_memory.py [--shape 512 512 300] [--config OVERLAY] [--limit_gb 1.5]
+
+Reads, measures, segments and writes as the command does, with the bundle's weights, or with random
+ones where it has none: what the network finds does not matter here. Needs Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from esp_medsam.modality import ModalityTable
+from esp_medsam.networks.builders import build_product
+from esp_medsam.workflows.bundle import TABLE, WEIGHTS, find_bundle
+from esp_medsam.workflows.pipeline import build_segmentation
+
+
+MAKE_VOLUME = """
+import sys, nibabel, numpy
+path, *shape = sys.argv[1:]
+voxels = numpy.random.default_rng(0).integers(-1000, 1000, [int(n) for n in shape], numpy.int16)
+nibabel.Nifti1Image(voxels, numpy.diag([0.7, 0.7, 1.5, 1.0])).to_filename(path)
+"""
+"""Runs in a process of its own, whose memory does not count."""
+
+
+def gigabytes(field: str) -> float:
+    """Return a field of this process's status, such as VmRSS."""
+    status = Path("/proc/self/status").read_text()
+    (kilobytes,) = re.findall(rf"{field}:\s+(\d+) kB", status)
+    return int(kilobytes) / 2**20
+
+
+def weights_of(bundle: Path, folder: Path) -> Path:
+    """Return the bundle's weights, or random ones."""
+    if (bundle / WEIGHTS).is_file():
+        return bundle / WEIGHTS
+    table = ModalityTable.read(bundle / TABLE)
+    torch.save(build_product(table.indices, table.target_names).state_dict(), folder / "model.pt")
+    return folder / "model.pt"
+
+
+def main() -> int:
+    """Segment the volume and print the peak; return 1 where it is above the limit."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", type=int, nargs=3, default=(512, 512, 300))
+    parser.add_argument("--config", action="append", default=[])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--limit_gb", type=float, default=1.5)
+    arguments = parser.parse_args()
+    imports = gigabytes("VmRSS")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        volume = folder / "ct.nii"
+        shape = [str(n) for n in arguments.shape]
+        subprocess.run([sys.executable, "-c", MAKE_VOLUME, str(volume), *shape], check=True)
+        ckpt_path = weights_of(find_bundle(), folder)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+
+        start = time.perf_counter()
+        (result,) = build_segmentation(
+            overlays=arguments.config,
+            dataset_dir=str(volume),
+            output_dir=str(folder / "out"),
+            modality="ct",
+            ckpt_path=str(ckpt_path),
+            device=arguments.device,
+        ).results()
+    above = gigabytes("VmHWM") - imports
+    print(f"{result.status} {result.message}in {time.perf_counter() - start:.0f} s")
+    print(f"{imports:.2f} GB after imports, {above:.2f} GB above them at the peak")
+    return int(result.status != "done" or above > arguments.limit_gb)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
