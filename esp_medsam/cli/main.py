@@ -12,6 +12,7 @@ from typer.main import get_command
 
 import esp_medsam
 from esp_medsam.cli.convert import convert
+from esp_medsam.cli.evaluate import evaluate
 from esp_medsam.cli.info import info
 from esp_medsam.cli.modalities import modalities
 from esp_medsam.cli.segment import segment
@@ -30,6 +31,7 @@ app.command("segment")(segment)
 app.command("modalities")(modalities)
 app.command("info")(info)
 app.command("convert")(convert)
+app.command("evaluate")(evaluate)
 
 
 @app.callback(invoke_without_command=True)

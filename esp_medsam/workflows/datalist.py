@@ -106,7 +106,7 @@ def slices_of(
     masks = np.zeros((len(names), *image.spatial_shape), dtype=np.uint8)
     for target, paths in item["labels"].items():
         for path in paths:
-            masks[names.index(target)] |= _read_mask(path, table, image.spatial_shape)
+            masks[names.index(target)] |= read_mask(path, table, image.spatial_shape)
     known = torch.tensor([name in absent or name in item["labels"] for name in names])
 
     display = display_of(image.spatial_shape, image.affine)
@@ -132,7 +132,7 @@ def slices_of(
     return slices
 
 
-def _read_mask(path: str, table: ModalityTable, shape: Sequence[int]) -> npt.NDArray[np.uint8]:
+def read_mask(path: str, table: ModalityTable, shape: Sequence[int]) -> npt.NDArray[np.uint8]:
     """Return a mask file as uint8 0 or 1; a picture's mask is white, a volume's is not 0."""
     mask = read(path, modality="xray", table=table)
     assert mask.pixels is not None

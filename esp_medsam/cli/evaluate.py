@@ -1,0 +1,71 @@
+"""``esp-medsam evaluate``: Dice per set and target of a datalist."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from esp_medsam.cli.modalities import Bundle
+
+
+def evaluate(
+    datalist: Annotated[Path, typer.Argument(help="JSON file; see docs/reference/datalist.md.")],
+    *,
+    section: Annotated[str, typer.Option(help="training, validation or test.")] = "test",
+    datasets: Annotated[
+        list[str] | None, typer.Option("--dataset", help="Only these sets; repeatable.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = None,
+    amp: Annotated[bool, typer.Option("--amp", help="bfloat16 autocast.")] = False,
+    ckpt_path: Annotated[
+        Path | None, typer.Option("--ckpt_path", "--ckpt-path", help="Weights to use.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    bundle: Bundle = None,
+) -> None:
+    """Segment the images of a datalist and print mean Dice per set and target.
+
+    Images known not to hold a target are counted apart: of how many nothing was found.
+    """
+    from esp_medsam.workflows.datalist import read_datalist
+    from esp_medsam.workflows.evaluate import summarize, target_scores
+    from esp_medsam.workflows.pipeline import read_config
+
+    items = read_datalist(datalist, section)
+    if datasets:
+        items = [item for item in items if item.get("dataset") in datasets]
+    config = read_config(
+        bundle,
+        device=device,
+        amp=amp or None,
+        ckpt_path=None if ckpt_path is None else str(ckpt_path),
+    )
+    table, inferer, network = (
+        config.get_parsed_content(key) for key in ("table", "inferer", "network")
+    )
+    progress = track(
+        items, "Evaluating", console=Console(stderr=True), transient=True, update_period=1.0
+    )
+    scores = summarize(target_scores(progress, table=table, inferer=inferer, network=network))
+    if as_json:
+        print(json.dumps([asdict(score) for score in scores], indent=1))
+        return
+    shown = Table("set", "modality", "target", "with it", "mean Dice", "without", "left empty")
+    for score in scores:
+        shown.add_row(
+            score.dataset,
+            score.modality,
+            score.target,
+            str(score.present),
+            "" if score.dice is None else f"{score.dice:.3f}",
+            str(score.absent),
+            "" if score.empty is None else f"{score.empty:.0%}",
+        )
+    Console(width=110).print(shown)

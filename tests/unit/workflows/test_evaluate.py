@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from PIL import Image as PILImage
+
+from esp_medsam.image import SEGMENTATION_KEY, Segmentation
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.evaluate import TargetScore, summarize, target_scores
+
+
+class BrightIsForeground(Inferer):
+    """Give every target the image's own brightness as its probability."""
+
+    def __init__(self, targets: list[str]) -> None:
+        super().__init__()
+        self.targets = targets
+
+    def __call__(self, inputs: Any, network: Any, *args: Any, **kwargs: Any) -> Any:
+        values = inputs.as_tensor()[:, :1].expand(-1, len(self.targets), -1, -1)
+        segmentation = Segmentation(targets=tuple(self.targets), confidence=(), warnings=())
+        return MetaTensor(values, meta={**inputs.meta, SEGMENTATION_KEY: segmentation})
+
+
+@pytest.fixture
+def item(tmp_path: Path) -> dict[str, Any]:
+    image, mask = np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8)
+    image[:8], mask[:4] = 200, 255
+    PILImage.fromarray(image).save(tmp_path / "a.png")
+    PILImage.fromarray(mask).save(tmp_path / "m.png")
+    return {
+        "image": str(tmp_path / "a.png"),
+        "modality": "mri",
+        "dataset": "made",
+        "labels": {"glioma": [str(tmp_path / "m.png")]},
+        "absent": ["left_ventricle"],
+    }
+
+
+class TestTargetScores:
+    def test_scores_what_is_known_alone(self, item: dict[str, Any], table: ModalityTable) -> None:
+        names = [target.name for target in table["mri"].targets]
+
+        scores = list(
+            target_scores([item], table=table, inferer=BrightIsForeground(names), network=None)
+        )
+
+        assert {score.target: (score.present, score.dice) for score in scores} == {
+            "glioma": (True, pytest.approx(2 * 4 / (4 + 8))),
+            "left_ventricle": (False, 0.0),
+        }
+
+    def test_nothing_found_where_nothing_is_counts_as_right(
+        self, item: dict[str, Any], table: ModalityTable
+    ) -> None:
+        PILImage.fromarray(np.zeros((16, 16), np.uint8)).save(item["image"])
+
+        scores = target_scores(
+            [item], table=table, inferer=BrightIsForeground(["left_ventricle"]), network=None
+        )
+
+        assert [(score.target, score.dice) for score in scores] == [("left_ventricle", 1.0)]
+
+
+class TestSummarize:
+    def test_absent_images_do_not_enter_the_mean_dice(self) -> None:
+        scores = [
+            TargetScore("s", "mri", "glioma", "a", True, 0.4),
+            TargetScore("s", "mri", "glioma", "b", True, 0.8),
+            TargetScore("s", "mri", "glioma", "c", False, 1.0),
+            TargetScore("s", "mri", "glioma", "d", False, 0.0),
+        ]
+
+        (score,) = summarize(scores)
+
+        assert score.dice == pytest.approx(0.6)
+        assert (score.present, score.absent, score.empty) == (2, 2, 0.5)
