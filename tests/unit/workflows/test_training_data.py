@@ -17,14 +17,6 @@ from esp_medsam.workflows.datalist import read_datalist, slices_of
 from esp_medsam.workflows.training_data import ModalityBatches, SliceDataset, prepare_batch
 
 
-TABLE = Path(__file__).parents[3] / "bundle" / "configs" / "targets.yaml"
-
-
-@pytest.fixture
-def table() -> ModalityTable:
-    return ModalityTable.read(TABLE)
-
-
 @pytest.fixture
 def photograph(tmp_path: Path) -> dict[str, Any]:
     """A red square on black, 40 rows by 20 columns, and its mask."""
@@ -202,3 +194,24 @@ class TestSliceDataset:
         assert image.shape == (4, 3, 64, 64)
         assert annotation.mask.shape == (4, 6, 64, 64)
         assert sorted(modality.tolist()) == [0, 0, 6, 6]
+
+    def test_a_modality_may_take_more_turns(
+        self,
+        tmp_path: Path,
+        photograph: dict[str, Any],
+        volume: dict[str, Any],
+        table: ModalityTable,
+    ) -> None:
+        data = dataset(write(tmp_path, training=[photograph, volume]), table)
+
+        (batch,) = ModalityBatches(data, batch_size=3, samples=3, turns={"ct": 2})
+
+        assert Counter(data.slices[i].modality for i in batch) == {"dermoscopy": 1, "ct": 2}
+
+    def test_refuses_turns_of_a_modality_without_slices(
+        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
+    ) -> None:
+        data = dataset(write(tmp_path, training=[photograph]), table)
+
+        with pytest.raises(OptionError, match="turns must name modalities of the datalist"):
+            ModalityBatches(data, batch_size=1, samples=1, turns={"mri": 2})
