@@ -112,6 +112,8 @@ def segment(
 def _drive(segmentation: Segmentation) -> list[SegmentResult]:
     """Segment every item under a progress bar on stderr, telling warnings as they come."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    if segmentation.left_alone:
+        console.print(f"Left alone: {segmentation.left_alone}.")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     results = []
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
@@ -119,7 +121,7 @@ def _drive(segmentation: Segmentation) -> list[SegmentResult]:
         for result in segmentation.results():
             results.append(result)
             for warning in result.warnings:
-                progress.console.print(f"{result.path}: {warning}", markup=False)
+                progress.console.print(f"{result.path}: {warning}")
             progress.advance(task)
     return results
 

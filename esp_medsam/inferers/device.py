@@ -97,7 +97,9 @@ class Placement:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device's memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+    text = str(error).lower()
+    said = any(words in text for words in ("out of memory", "not enough memory"))
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and said)
 
 
 def _device_of_parameters(network: Any) -> torch.device | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections import defaultdict
@@ -12,17 +11,21 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from esp_medsam import io
-from esp_medsam.errors import EmptyInputError, InputNotFoundError, NameClashError
+from esp_medsam.errors import (
+    EmptyInputError,
+    EspMedSamError,
+    InputNotFoundError,
+    NameClashError,
+    ReadError,
+)
 from esp_medsam.io.atomic import is_ours
 
-
-logger = logging.getLogger(__name__)
 
 Item = dict[str, str]
 """``image`` (path), ``name`` (what its outputs are called) and ``relative_dir``."""
 
 _NAMED = 5
-"""Files left out that the log names; the rest is counted."""
+"""Other files that are named; the rest is counted."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,20 @@ class Plan:
 
     Attributes:
         items: What is to be segmented, sorted by path.
-        refused: Items that cannot be taken, each with the reason.
+        refused: Items, and folders, that cannot be taken, each with the reason.
         others: Files that are no images.
         outputs: Our own outputs of this or an earlier run.
     """
 
     items: tuple[Item, ...]
-    refused: tuple[tuple[Item, NameClashError], ...] = ()
+    refused: tuple[tuple[Item, EspMedSamError], ...] = ()
     others: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+
+    @property
+    def left_alone(self) -> str:
+        """What is no item, in one line; empty where there is nothing else."""
+        return _counted(self.others, self.outputs) if self.others or self.outputs else ""
 
 
 def plan_items(
@@ -75,37 +83,45 @@ def plan_items(
     images: list[Path] = []
     others: list[str] = []
     outputs: list[str] = []
-    for path in _files(root, Path(output_dir).resolve()):
+    unreadable: list[Path] = []
+    for path in _files(root, Path(output_dir).resolve(), unreadable):
         if not _chosen(path.relative_to(root).as_posix(), include, exclude):
             continue
-        if not io.is_image(path) or path.name.startswith("."):
-            (outputs if _is_output(path) else others).append(str(path))
-        elif _is_output(path):
+        if _is_output(path):
             outputs.append(str(path))
+        elif not io.is_image(path) or path.name.startswith(".") or not path.is_file():
+            others.append(str(path))
         else:
             images.append(path)
-    if not images:
+    if not images and not unreadable:
         msg = f"dataset_dir must hold at least one readable image ({', '.join(io.SUFFIXES)}); "
         raise EmptyInputError(msg + f"got {root} with {_counted(others, outputs)}.")
-    if others or outputs:
-        logger.info("Left alone in %s: %s.", root, _counted(others, outputs))
     items = [_item(path, path.parent.relative_to(root).as_posix()) for path in images]
     kept, refused = _without_clashes(items)
+    refused += tuple((_item(folder, ""), _unreadable(folder)) for folder in unreadable)
     return Plan(kept, refused, tuple(others), tuple(outputs))
 
 
-def _files(root: Path, output_dir: Path) -> Iterator[Path]:
-    """Yield the files below a folder, sorted, without the output folder and loops of links."""
+def _files(root: Path, output_dir: Path, unreadable: list[Path]) -> Iterator[Path]:
+    """Yield the files below a folder, sorted, without the output folder and loops of links.
+
+    Folders that cannot be listed are added to ``unreadable``.
+    """
     above: list[tuple[Path, frozenset[Path]]] = [(root, frozenset())]
     while above:
         folder, parents = above.pop()
         real = folder.resolve()
         if real in parents or (real == output_dir and folder != root):
             continue
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        yield from (folder / entry.name for entry in entries if entry.is_file())
-        below = [folder / entry.name for entry in entries if entry.is_dir()]
-        above.extend((path, parents | {real}) for path in reversed(below))
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError:
+            unreadable.append(folder)
+            continue
+        is_folder = [path.is_dir() for path in entries]
+        yield from (path for path, below in zip(entries, is_folder, strict=True) if not below)
+        folders = [path for path, below in zip(entries, is_folder, strict=True) if below]
+        above.extend((path, parents | {real}) for path in reversed(folders))
 
 
 def _chosen(
@@ -136,13 +152,13 @@ def _item(path: Path, relative_dir: str) -> Item:
 
 def _without_clashes(
     items: list[Item],
-) -> tuple[tuple[Item, ...], tuple[tuple[Item, NameClashError], ...]]:
+) -> tuple[tuple[Item, ...], tuple[tuple[Item, EspMedSamError], ...]]:
     """Split items into those whose outputs have names of their own, and the rest."""
     by_output: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         by_output[f"{item['relative_dir']}/{item['name']}".casefold()].append(item)
     kept = [group[0] for group in by_output.values() if len(group) == 1]
-    refused = []
+    refused: list[tuple[Item, EspMedSamError]] = []
     for group in by_output.values():
         for item in group if len(group) > 1 else ():
             rivals = ", ".join(other["image"] for other in group if other is not item)
@@ -151,9 +167,14 @@ def _without_clashes(
     return tuple(kept), tuple(refused)
 
 
-def _counted(others: list[str], outputs: list[str]) -> str:
+def _unreadable(folder: Path) -> ReadError:
+    """Say that a folder cannot be listed."""
+    return ReadError(f"A folder of the input must be readable; {folder} cannot be listed.")
+
+
+def _counted(others: Sequence[str], outputs: Sequence[str]) -> str:
     """Say how many files are left out, naming the first."""
     named = ", ".join(Path(path).name for path in others[:_NAMED])
     more = ", ..." if len(others) > _NAMED else ""
     said = f"{len(others)} other files" + (f" ({named}{more})" if others else "")
-    return f"{said} and {len(outputs)} outputs of earlier runs"
+    return f"{said}, {len(outputs)} outputs of earlier runs"

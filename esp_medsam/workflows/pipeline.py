@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from esp_medsam.errors import InputNotFoundError, ModalityError
+from esp_medsam.errors import InputNotFoundError, ModalityError, OptionError
 from esp_medsam.inferers.device import device_of
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.bundle import CONFIG, find_bundle
@@ -36,10 +36,19 @@ def read_config(
     with warnings.catch_warnings():
         # MONAI warns on every parse that configs are code; this one is our own.
         warnings.filterwarnings("ignore", category=UserWarning, module="monai")
-        parser.read_config([str(root / CONFIG), *(os.fspath(path) for path in overlays)])
+        parser.read_config([str(root / CONFIG), *(_overlay(path, root) for path in overlays)])
         given = {key: value for key, value in overrides.items() if value is not None}
         parser.update({"bundle_root": str(root), **given})
     return parser
+
+
+def _overlay(path: str | os.PathLike[str], root: Path) -> str:
+    """Return an overlay's path: as given, else of that name beside the bundle's own config."""
+    for candidate in (Path(path), (root / CONFIG).parent / path):
+        if candidate.is_file():
+            return str(candidate)
+    msg = f"config must be a YAML or JSON file, or one of the bundle's; got {os.fspath(path)}."
+    raise OptionError(msg)
 
 
 def build_segmentation(

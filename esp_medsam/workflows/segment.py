@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from esp_medsam import io
-from esp_medsam.errors import EspMedSamError, explain
+from esp_medsam.errors import EspMedSamError, TooLargeError, explain
 from esp_medsam.image import image_of, segmentation_of
+from esp_medsam.inferers.device import is_out_of_memory
 from esp_medsam.workflows.items import Item
 
 
@@ -34,7 +35,8 @@ class SegmentResult:
         record: The JSON that says how the result was made; None where it failed.
         confidence: Mean probability inside each target's mask, None where it is empty; nothing
             where the item was not segmented now.
-        warnings: What the user is to know of the result.
+        warnings: What the reader says of the image. What the inferer met, such as memory running
+            out, it logs itself; the record holds both.
         seconds: Time taken.
     """
 
@@ -63,7 +65,9 @@ class Segmentation:
         saver: The saver within ``postprocessing``; says what is done already.
         modality: The items' modality.
         targets: Names of the chosen targets, in table order.
+        preview: Whether a result counts as done only with its preview.
         refused: Items that cannot be taken, each with its reason.
+        left_alone: What else lies in the input, in one line, told once; empty for nothing.
     """
 
     def __init__(
@@ -77,7 +81,9 @@ class Segmentation:
         saver: io.SaveSegmentationd,
         modality: str,
         targets: Sequence[str],
+        preview: bool = False,
         refused: Sequence[tuple[Item, EspMedSamError]] = (),
+        left_alone: str = "",
     ) -> None:
         self.items = items
         self.preprocessing = preprocessing
@@ -87,7 +93,9 @@ class Segmentation:
         self.saver = saver
         self.modality = modality
         self.targets = tuple(targets)
+        self.preview = preview
         self.refused = refused
+        self.left_alone = left_alone
 
     def __len__(self) -> int:
         """Return the number of results there will be."""
@@ -105,7 +113,8 @@ class Segmentation:
         start = time.perf_counter()
         try:
             if self._is_done(item):
-                return SegmentResult(path=item["image"], status="kept", record=self._record(item))
+                record = str(self._output(item, ".json"))
+                return SegmentResult(path=item["image"], status="kept", record=record)
             data = self.preprocessing(dict(item))
             data["pred"] = self.inferer(data["image"][None], self.network)[0]
             data = self.postprocessing(data)
@@ -116,9 +125,9 @@ class Segmentation:
         return SegmentResult(
             path=item["image"],
             status="done",
-            record=self._record(item),
+            record=str(self._output(item, ".json")),
             confidence=dict(zip(segmentation.targets, segmentation.confidence, strict=True)),
-            warnings=(*image.warnings, *segmentation.warnings),
+            warnings=image.warnings,
             seconds=time.perf_counter() - start,
         )
 
@@ -129,6 +138,8 @@ class Segmentation:
             SystemExit: If an item failed, with one line.
         """
         results = []
+        if self.left_alone:
+            logger.info("Left alone: %s.", self.left_alone)
         for number, result in enumerate(self.results(), start=1):
             logger.info("%d of %d: %s", number, len(self), line_of(result))
             for warning in result.warnings:
@@ -143,18 +154,19 @@ class Segmentation:
 
     def _is_done(self, item: Item) -> bool:
         """Whether an earlier run left what this one would write."""
-        return self.saver.is_done(
+        done = self.saver.is_done(
             item["image"],
             name=item["name"],
             relative_dir=item["relative_dir"],
             modality=self.modality,
             targets=self.targets,
         )
+        return done and (not self.preview or self._output(item, "_preview.png").is_file())
 
-    def _record(self, item: Item) -> str:
-        """Return the path of the item's record."""
-        folder = Path(self.saver.output_dir, item["relative_dir"])
-        return str(folder / f"{item['name']}_seg.json")
+    def _output(self, item: Item, ending: str) -> Path:
+        """Return the path of one of the item's outputs."""
+        stem = io.output_stem(self.saver.output_dir, item["relative_dir"], item["name"])
+        return stem.with_name(stem.name + ending)
 
 
 def failure(item: Item, error: BaseException, seconds: float = 0.0) -> SegmentResult:
@@ -164,6 +176,10 @@ def failure(item: Item, error: BaseException, seconds: float = 0.0) -> SegmentRe
     and headers name patients.
     """
     line = explain(error)
+    if line is None and any(
+        isinstance(e, MemoryError) or is_out_of_memory(e) for e in _chain(error)
+    ):
+        line = f"{TooLargeError.code}: memory ran out; free some, or use a smaller slice_batch."
     if line is None:
         place = traceback.extract_tb(error.__traceback__)[-1:]
         where = "".join(f" at {Path(frame.filename).name}:{frame.lineno}" for frame in place)
@@ -173,6 +189,14 @@ def failure(item: Item, error: BaseException, seconds: float = 0.0) -> SegmentRe
     return SegmentResult(
         path=item["image"], status="failed", code=code, message=message, seconds=seconds
     )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from."""
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__
 
 
 def line_of(result: SegmentResult) -> str:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import PIL.Image
 import pytest
@@ -28,6 +27,8 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Given]:
         given: Given = {}
 
         class Pipeline:
+            left_alone = "2 other files"
+
             def __len__(self) -> int:
                 return len(results)
 
@@ -89,6 +90,7 @@ class TestSegment:
 
         shown = capsys.readouterr()
         assert shown.out == "1 done, 0 kept, 0 failed; masks and records are in out.\n"
+        assert "Left alone: 2 other files." in shown.err
         assert "in/a.png: It is upside down." in shown.err
 
     def test_ends_with_1_and_a_table_where_an_item_failed(
@@ -143,9 +145,13 @@ class TestSegment:
         assert capsys.readouterr().err == "E_MODALITY: modality must be given.\n"
 
     def test_other_errors_are_not_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pipeline, "build_segmentation", lambda *a, **k: SimpleNamespace())
+        def fail(*args: object, **options: object) -> None:
+            msg = "a bug"
+            raise TypeError(msg)
 
-        with pytest.raises(TypeError):
+        monkeypatch.setattr(pipeline, "build_segmentation", fail)
+
+        with pytest.raises(TypeError, match="a bug"):
             main(RUN)
 
     @pytest.mark.parametrize(
@@ -157,6 +163,7 @@ class TestSegment:
             ((*RUN, "--ckpt_path", "none.pt"), "E_NO_WEIGHTS: ckpt_path must"),
             ((*RUN, "--ckpt_path", "w.pt", "--device", "tpu9"), "E_DEVICE: device must"),
             ((*RUN, "--bundle", "in"), "E_OPTION: bundle must"),
+            ((*RUN, "--config", "none.yaml"), "E_OPTION: config must"),
         ],
     )
     def test_what_the_user_can_cause_is_told_in_one_line(

@@ -348,6 +348,21 @@ class TestFaults:
             build_inferer(table)(load(blob((9, 9))), Broken(table))
 
 
+@pytest.mark.gpu
+class TestDevices:
+    @pytest.mark.parametrize("place", ["cpu", "cuda"])
+    def test_gpu_gives_the_mask_of_the_cpu_wherever_the_image_is(
+        self, table: ModalityTable, network: BrightIsForeground, place: str
+    ) -> None:
+        image = load(blob((60, 50, 7)), RAS, "mri")
+        expected = build_inferer(table, device="cpu")(image, network).as_tensor()
+
+        result = build_inferer(table, device="cuda")(image.to(place), network).as_tensor()
+
+        assert result.device.type == "cpu"
+        assert (result.int() - expected.int()).abs().max() <= 1
+
+
 class TestOptions:
     @pytest.mark.parametrize(
         ("options", "message"),

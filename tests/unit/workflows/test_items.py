@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,44 @@ class TestPlanItems:
         refused = {Path(item["image"]).name: str(error) for item, error in plan.refused}
         assert sorted(refused) == ["B.png", "a.nii", "a.nii.gz", "b.jpg"]
         assert "a.nii.gz" in refused["a.nii"]
+
+    def test_says_what_it_leaves_alone_in_one_line(self, tmp_path: Path) -> None:
+        root = make(tmp_path, "a.png", "b.png", *(f"{n}.txt" for n in range(7)))
+
+        assert plan_items(root, tmp_path / "out").left_alone == (
+            "7 other files (0.txt, 1.txt, 2.txt, 3.txt, 4.txt, ...), 0 outputs of earlier runs"
+        )
+        assert plan_items(root, tmp_path / "out", exclude="*.txt").left_alone == ""
+
+    def test_broken_links_are_counted_not_taken(self, tmp_path: Path) -> None:
+        root = make(tmp_path, "a.png")
+        (root / "b.png").symlink_to(root / "none.png")
+        (root / "c.png").symlink_to(root / "c.png")
+
+        plan = plan_items(root, tmp_path / "out")
+
+        assert images(plan, root) == ["a.png"]
+        assert len(plan.others) == 2
+
+    def test_folder_that_cannot_be_listed_fails_and_the_rest_goes_on(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root = make(tmp_path, "a.png", "locked/b.png")
+        listed = Path.iterdir
+
+        def iterdir(folder: Path) -> Iterator[Path]:
+            if folder.name == "locked":
+                raise PermissionError
+            return listed(folder)
+
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+
+        plan = plan_items(root, tmp_path / "out")
+
+        assert images(plan, root) == ["a.png"]
+        ((item, error),) = plan.refused
+        assert item["image"] == str(root / "locked")
+        assert "cannot be listed" in str(error)
 
     def test_follows_links_once(self, tmp_path: Path) -> None:
         root = make(tmp_path / "in", "x/a.png")

@@ -160,6 +160,18 @@ class TestSegmentation:
         assert result.status == "kept"
         assert (tmp_path / "out/a_seg.png").stat().st_mtime_ns == before
 
+    def test_preview_asked_for_later_is_made(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        picture(tmp_path / "in/a.png")
+        list(build().results())
+
+        (made,) = build(preview=True).results()
+        (kept,) = build(preview=True).results()
+
+        assert (made.status, kept.status) == ("done", "kept")
+        assert (tmp_path / "out/a_seg_preview.png").is_file()
+
     def test_other_settings_fail_and_name_overwrite(
         self, build: Callable[..., Segmentation], tmp_path: Path
     ) -> None:
@@ -215,6 +227,21 @@ class TestSegmentation:
 
 
 class TestRun:
+    def test_says_once_what_it_leaves_alone(
+        self,
+        build: Callable[..., Segmentation],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        picture(tmp_path / "in/a.png")
+        (tmp_path / "in/notes.txt").touch()
+
+        with caplog.at_level(logging.INFO):
+            build().run()
+
+        told = [message for message in caplog.messages if "notes.txt" in message]
+        assert told == ["Left alone: 1 other files (notes.txt), 0 outputs of earlier runs."]
+
     def test_ends_quietly_where_all_went_well(
         self,
         build: Callable[..., Segmentation],
@@ -247,6 +274,16 @@ class TestRun:
 
 
 class TestResults:
+    @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("out of memory")])
+    def test_memory_that_ran_out_is_told_as_such(self, error: Exception) -> None:
+        wrapper = RuntimeError("applying transform")
+        wrapper.__cause__ = error
+
+        result = failure({"image": "a.png", "name": "a", "relative_dir": ""}, wrapper)
+
+        assert result.code == "E_TOO_LARGE"
+        assert "slice_batch" in result.message
+
     def test_unexpected_error_tells_type_and_place_alone(self) -> None:
         item = {"image": "a.png", "name": "a", "relative_dir": ""}
 
