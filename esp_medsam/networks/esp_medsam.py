@@ -122,11 +122,15 @@ class ESPMedSAM(nn.Module):
             Embedding, pyramid and full-resolution features.
 
         Raises:
-            ValueError: If H or W is no multiple of 32.
+            ValueError: If H or W is no multiple of 32, or ``modality`` is not of B indices.
         """
         height, width = image.shape[-2], image.shape[-1]
         if height % 32 != 0 or width % 32 != 0:
             msg = f"image sides must be multiples of 32; got {height} x {width}. Pad or resize it."
+            raise ValueError(msg)
+        if modality is not None and modality.shape[0] != image.shape[0]:
+            given, images = modality.shape[0], image.shape[0]
+            msg = f"modality must hold one index per image; got {given} for {images}."
             raise ValueError(msg)
         place = None if modality is None else self.position_table[modality]
         batch_route = route(self.places[self.default_modality], place, len(self.places))
