@@ -63,9 +63,10 @@ class KeyMap:
             for key, rows in self.stacks.items()
             if all(row in ours for row in rows)
         }
+        stacked = {row for rows in self.stacks.values() for row in rows}
         for key, tensor in ours.items():
             prefix = _longest_prefix(key, prefixes)
-            if prefix is not None:
+            if prefix is not None and key not in stacked:
                 their_key = prefixes[prefix] + key[len(prefix) :]
                 shape = self._shapes(their_key)
                 theirs[their_key] = tensor if shape is None else tensor.reshape(shape[0])
