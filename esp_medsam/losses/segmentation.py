@@ -14,6 +14,8 @@ class SegmentationLoss(nn.Module):
 
         dice_weight * (1 - (2 sum(p y) + s) / (sum(p) + sum(y) + s)) + bce_weight * BCE(p, y)
 
+    The Dice term is left out where the target is absent: there it says nothing of where to look,
+    and pushes so hard that a target which most images lack is never found again.
     Every (image, target) weighs the same, however large it is. The authors' sibling code sums
     the Dice term over the whole batch and weighs a focal term by 0.16; per target is what keeps
     small targets and absent ones from drowning.
@@ -21,8 +23,7 @@ class SegmentationLoss(nn.Module):
     Args:
         dice_weight: Weight of the Dice term.
         bce_weight: Weight of the cross-entropy.
-        smooth: Pixels s added to both parts of the Dice ratio; makes it defined where both are
-            empty.
+        smooth: Pixels s added to both parts of the Dice ratio.
     """
 
     def __init__(
@@ -51,5 +52,6 @@ class SegmentationLoss(nn.Module):
         overlap = 2 * (probability * mask_NP).sum(1) + self.smooth
         dice = 1 - overlap / (probability.sum(1) + mask_NP.sum(1) + self.smooth)
         bce = F.binary_cross_entropy_with_logits(logits_NP, mask_NP, reduction="none").mean(1)
-        each = self.dice_weight * dice + self.bce_weight * bce
+        present = mask_NP.amax(1)
+        each = self.dice_weight * present * dice + self.bce_weight * bce
         return each.sum() / torch.clamp(known.sum(), min=1)

@@ -60,6 +60,15 @@ class TestSegmentationLoss:
         assert logits.grad is not None
         assert (logits.grad[0, 2] > 0).all()
 
+    def test_an_absent_target_counts_by_cross_entropy_alone(self) -> None:
+        empty = Annotation(torch.zeros(1, 1, 64, 64), torch.ones(1, 1, dtype=torch.bool))
+        logits = torch.randn(1, 1, 64, 64)
+
+        loss = SegmentationLoss()(logits, empty)
+
+        bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, empty.mask)
+        torch.testing.assert_close(loss, bce)
+
     def test_small_and_large_targets_weigh_the_same(self) -> None:
         mask = torch.zeros(1, 2, 64, 64)
         mask[0, 0, :2, :2] = 1
