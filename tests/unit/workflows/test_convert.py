@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from esp_medsam.errors import (
+    CheckpointError,
+    DiskFullError,
+    ModalityError,
+    OptionError,
+    OutputExistsError,
+    WeightsNotFoundError,
+)
+from esp_medsam.networks import build_released
+from esp_medsam.networks.checkpoints import (
+    build_released_from_checkpoint,
+    load_checkpoint,
+    to_delightsam,
+)
+from esp_medsam.networks.sam_checkpoint import SAM_VARIANTS, encoder_entries
+from esp_medsam.workflows import convert as module
+from esp_medsam.workflows.convert import convert
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An official checkpoint for fundus."""
+    path = tmp_path_factory.mktemp("official") / "ESP_fundus.pth"
+    torch.manual_seed(0)
+    torch.save(to_delightsam(build_released("fundus"), "fundus"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def mobile_sam(official: Path) -> Path:
+    path = official.with_name("mobile_sam.pt")
+    encoder = {
+        key.replace("SemiTViT.", "image_encoder."): value
+        for key, value in load_checkpoint(official).items()
+        if key.startswith("SemiTViT.") and "med" not in key
+    }
+    torch.save(encoder, path)
+    return path
+
+
+class TestConvert:
+    def test_delightsam_becomes_the_released_networks_weights(
+        self, official: Path, tmp_path: Path
+    ) -> None:
+        found = convert(official, tmp_path / "out.pt", origin="delightsam", modality="fundus")
+
+        network = build_released_from_checkpoint(tmp_path / "out.pt")
+        returned = to_delightsam(network, "fundus")
+        assert found == "De-LightSAM network for fundus"
+        assert network.modalities == {"fundus": 3}
+        assert all(torch.equal(returned[k], v) for k, v in load_checkpoint(official).items())
+
+    def test_mobilesam_becomes_the_shared_encoder(self, mobile_sam: Path, tmp_path: Path) -> None:
+        found = convert(mobile_sam, tmp_path / "out.pt", origin="mobilesam")
+
+        state_dict = load_checkpoint(tmp_path / "out.pt")
+        assert found == "MobileSAM image encoder"
+        assert len(state_dict) == 302
+        assert all(key.startswith("image_encoder.") for key in state_dict)
+
+    def test_sam_becomes_its_encoder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        variant = SAM_VARIANTS[0]
+        entries = {k: torch.zeros(()).expand(v.shape) for k, v in encoder_entries(variant).items()}
+        loaded = {f"image_encoder.{key}": value for key, value in entries.items()}
+        saved: dict[str, torch.Tensor] = {}
+        monkeypatch.setattr(module, "load_checkpoint", lambda path: loaded)
+        monkeypatch.setattr(module, "_save", lambda state_dict, file: saved.update(state_dict))
+
+        found = convert("sam_vit_b_01ec64.pth", tmp_path / "out.pt", origin="sam")
+
+        assert found == "SAM image encoder vit_b"
+        assert set(saved) == set(entries)
+
+    def test_refuses_an_output_that_exists(self, official: Path, tmp_path: Path) -> None:
+        (tmp_path / "out.pt").write_bytes(b"mine")
+
+        with pytest.raises(OutputExistsError, match="give --overwrite"):
+            convert(official, tmp_path / "out.pt", origin="delightsam", modality="fundus")
+
+        assert (tmp_path / "out.pt").read_bytes() == b"mine"
+
+    def test_overwrites_where_asked(self, mobile_sam: Path, tmp_path: Path) -> None:
+        (tmp_path / "out.pt").write_bytes(b"mine")
+
+        convert(mobile_sam, tmp_path / "out.pt", origin="mobilesam", overwrite=True)
+
+        assert len(load_checkpoint(tmp_path / "out.pt")) == 302
+
+    def test_a_wrong_file_leaves_nothing(self, official: Path, tmp_path: Path) -> None:
+        with pytest.raises(
+            CheckpointError, match=r"ESP_fundus\.pth must be a MobileSAM checkpoint"
+        ):
+            convert(official, tmp_path / "out.pt", origin="mobilesam")
+        with pytest.raises(CheckpointError, match=r"ESP_fundus\.pth must be a SAM checkpoint"):
+            convert(official, tmp_path / "out.pt", origin="sam")
+
+        assert not list(tmp_path.iterdir())
+
+    def test_a_full_disk_leaves_nothing(
+        self, mobile_sam: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(content: object, file: object) -> None:
+            try:
+                raise OSError(28, "No space left on device")
+            except OSError:
+                msg = "unexpected pos 704 vs 598"
+                raise RuntimeError(msg)  # noqa: B904  # as torch does
+
+        monkeypatch.setattr(torch, "save", fail)
+
+        with pytest.raises(DiskFullError, match="must fit on the disk"):
+            convert(mobile_sam, tmp_path / "out.pt", origin="mobilesam")
+
+        assert not list(tmp_path.iterdir())
+
+    def test_missing_file(self, tmp_path: Path) -> None:
+        with pytest.raises(WeightsNotFoundError, match="there is no such file"):
+            convert(tmp_path / "none.pth", tmp_path / "out.pt", origin="sam")
+
+    def test_modality_is_never_guessed(self, official: Path, tmp_path: Path) -> None:
+        with pytest.raises(ModalityError, match="modality must be given for a De-LightSAM"):
+            convert(official, tmp_path / "out.pt", origin="delightsam")
+
+    def test_refuses_a_modality_that_means_nothing(self, mobile_sam: Path, tmp_path: Path) -> None:
+        with pytest.raises(OptionError, match="modality must be left out for mobilesam"):
+            convert(mobile_sam, tmp_path / "out.pt", origin="mobilesam", modality="ct")
+
+    def test_refuses_an_unknown_origin(self, official: Path, tmp_path: Path) -> None:
+        with pytest.raises(OptionError, match="one of delightsam, mobilesam, sam; got 'medsam'"):
+            convert(official, tmp_path / "out.pt", origin="medsam")
