@@ -120,22 +120,16 @@ def _intensity(rule: AugmentationRule) -> list[Transform]:
 def _spatial(rule: AugmentationRule, input_size: tuple[int, int]) -> list[Transform]:
     both = ("image", "label")
     shift = tuple(0.1 * side for side in input_size)
-    transforms: list[Transform] = [
-        RandAffined(
-            both,
-            prob=1.0,
-            rotate_range=radians(rule.rotation),
-            shear_range=0.05,
-            translate_range=shift,
-            scale_range=((-rule.scale, rule.scale), (-rule.scale, rule.scale)),
-            spatial_size=input_size,
-            mode=("bilinear", "nearest"),
-            padding_mode="zeros",
-        )
-    ]
-    if rule.turn:
-        transforms += [
-            RandAxisFlipd(both, prob=0.5),
-            RandRotate90d(both, prob=0.5, max_k=3),
-        ]
-    return transforms
+    turns = (RandAxisFlipd(both, prob=0.5), RandRotate90d(both, prob=0.5, max_k=3))
+    affine = RandAffined(
+        both,
+        prob=1.0,
+        rotate_range=radians(rule.rotation),
+        shear_range=0.05,
+        translate_range=shift,
+        scale_range=((-rule.scale, rule.scale), (-rule.scale, rule.scale)),
+        spatial_size=input_size,
+        mode=("bilinear", "nearest"),
+        padding_mode="zeros",
+    )
+    return [*turns, affine] if rule.turn else [affine]
