@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from esp_medsam.errors import CheckpointMismatchError, WeightsNotFoundError
+from esp_medsam.losses import Annotation
+from esp_medsam.networks import ESPMedSAM, Prediction, build_product
+from esp_medsam.workflows.train import (
+    AveragedWeights,
+    PredictForward,
+    dice_inputs,
+    save_weights,
+    start_from,
+    weight_groups,
+)
+
+
+@pytest.fixture(scope="module")
+def network() -> ESPMedSAM:
+    return build_product({"xray": 1}, {"xray": ["lungs"]}, "xray", expert_ratio=0.1)
+
+
+class TestPredictForward:
+    def test_is_predict(self, network: ESPMedSAM) -> None:
+        network.eval()
+        image, modality = torch.randn(1, 3, 64, 64), torch.tensor([1])
+
+        with torch.no_grad():
+            wrapped = PredictForward(network)(image, modality)
+            direct = network.predict(image, modality)
+
+        torch.testing.assert_close(wrapped.low_res_logits, direct.low_res_logits)
+
+    def test_amp_computes_in_bfloat16_and_leaves_the_weights(self, network: ESPMedSAM) -> None:
+        wrapped = PredictForward(network, amp=True)(torch.randn(2, 3, 64, 64), torch.tensor([1, 1]))
+
+        assert wrapped.low_res_logits.dtype == torch.bfloat16
+        assert {p.dtype for p in network.parameters()} == {torch.float32}
+
+
+class TestAveragedWeights:
+    def test_follows_slowly_but_takes_the_statistics_over(self) -> None:
+        source = build_product({"xray": 1}, {"xray": ["lungs"]}, "xray", expert_ratio=0.1)
+        average = AveragedWeights(source, decay=0.9)
+        average.update()
+        with torch.no_grad():
+            source.image_encoder.stem1.norm.weight.add_(1.0)
+            source.image_encoder.stem1.norm.running_mean.add_(1.0)
+
+        average.update()
+
+        averaged = average.network.image_encoder.stem1.norm
+        torch.testing.assert_close(averaged.weight, torch.full_like(averaged.weight, 1.1))
+        torch.testing.assert_close(
+            averaged.running_mean, source.image_encoder.stem1.norm.running_mean
+        )
+
+
+class TestWeightGroups:
+    def test_norms_and_biases_do_not_decay_and_frozen_ones_are_left_out(self) -> None:
+        layers = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
+        layers[2].requires_grad_(False)
+
+        decayed, plain = weight_groups(layers, 0.1)
+
+        assert [p.shape for p in decayed["params"]] == [(3, 2)]
+        assert len(plain["params"]) == 3
+        assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+
+
+class TestDiceInputs:
+    def test_what_is_unknown_is_empty_in_the_truth(self) -> None:
+        logits = torch.ones(1, 2, 4, 4)
+        annotation = Annotation(torch.ones(1, 3, 4, 4), torch.tensor([[True, False, False]]))
+        output = {"pred": Prediction(logits, logits, logits), "label": annotation}
+
+        masks, truth = dice_inputs(output)
+
+        assert masks.shape == truth.shape == (1, 2, 4, 4)
+        assert truth.sum((0, 2, 3)).tolist() == [16, 0]
+
+
+class TestWeights:
+    def test_half_precision_weights_start_a_network_again(
+        self, network: ESPMedSAM, tmp_path: Path
+    ) -> None:
+        save_weights(network, tmp_path / "deep" / "model.pt")
+        other = build_product({"xray": 1}, {"xray": ["lungs"]}, "xray", expert_ratio=0.1)
+
+        start_from(other, tmp_path / "deep" / "model.pt")
+
+        name = "mask_decoder.hypernetwork.fc1.weight"
+        expected = network.state_dict()[name].half().float()
+        torch.testing.assert_close(other.state_dict()[name], expected)
+        assert other.state_dict()[name].dtype == torch.float32
+
+    def test_refuses_weights_of_another_network(self, network: ESPMedSAM, tmp_path: Path) -> None:
+        save_weights(network, tmp_path / "model.pt")
+        other = build_product({"ct": 6}, {"ct": ["liver"]}, expert_ratio=0.1)
+
+        with pytest.raises(CheckpointMismatchError, match=r"xray"):
+            start_from(other, tmp_path / "model.pt")
+
+    def test_refuses_a_path_without_a_file(self, network: ESPMedSAM, tmp_path: Path) -> None:
+        with pytest.raises(WeightsNotFoundError, match=r"none\.pt"):
+            start_from(network, tmp_path / "none.pt")
+
+    def test_starts_from_scratch_without_a_path(self, network: ESPMedSAM) -> None:
+        assert start_from(network, "") is network
