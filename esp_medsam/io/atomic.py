@@ -16,7 +16,7 @@ from esp_medsam.errors import DiskFullError, EspMedSamError, OutputError
 
 try:
     import fcntl
-except ImportError:  # pragma: no cover  # Windows refuses to replace a file that is open
+except ImportError:  # pragma: no cover  # on Windows
     fcntl = None  # type: ignore[assignment]  # absent there
 
 
@@ -68,9 +68,13 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+                if fcntl is None:  # Windows renames no open file
+                    file.close()
                 temporary.replace(path)
-            finally:
+            except BaseException:
+                # Not after the rename: by then the name may be that of another process's file.
                 temporary.unlink(missing_ok=True)
+                raise
         _sync_folder(path.parent)
     except EspMedSamError:
         raise

@@ -91,6 +91,40 @@ class TestAtomicFile:
 
         assert (tmp_path / "a").read_bytes() == b"first"
 
+    def test_what_the_next_process_writes_is_left_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rename = Path.replace
+
+        def rename_and_let_another_begin(temporary: Path, path: Path) -> Path:
+            renamed = rename(temporary, path)
+            temporary.write_bytes(b"another's")
+            return renamed
+
+        monkeypatch.setattr(Path, "replace", rename_and_let_another_begin)
+        with atomic_file(tmp_path / "a") as file:
+            file.write(b"first")
+
+        assert [path.read_bytes() for path in temporaries(tmp_path)] == [b"another's"]
+
+    def test_is_closed_before_it_is_renamed_where_systems_ask_for_that(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("esp_medsam.io.atomic.fcntl", None)
+        opened = []
+        rename = Path.replace
+
+        def rename_closed(temporary: Path, path: Path) -> Path:
+            assert opened[0].closed
+            return rename(temporary, path)
+
+        monkeypatch.setattr(Path, "replace", rename_closed)
+        with atomic_file(tmp_path / "a") as file:
+            opened.append(file)
+            file.write(b"whole")
+
+        assert (tmp_path / "a").read_bytes() == b"whole"
+
     def test_takes_a_name_as_long_as_the_system_allows(self, tmp_path: Path) -> None:
         with atomic_file(tmp_path / ("n" * 255)) as file:
             file.write(b"x")
