@@ -37,7 +37,7 @@ def device_of(name: str | torch.device) -> torch.device:
 class Placement:
     """The device and slice batch of one call, lowered step by step when memory runs out.
 
-    As a context it gives the network back on the device where it found it.
+    As a context it brings the network back to the device where it began.
 
     Args:
         network: The network; moved where it has ``to``.
@@ -98,7 +98,8 @@ class Placement:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device's memory ran out."""
     text = str(error).lower()
-    said = any(words in text for words in ("out of memory", "not enough memory"))
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    said = any(phrase in text for phrase in words)
     return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and said)
 
 

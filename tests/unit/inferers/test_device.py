@@ -54,4 +54,7 @@ class TestPlacement:
 class TestIsOutOfMemory:
     def test_knows_the_words_of_other_devices(self) -> None:
         assert is_out_of_memory(RuntimeError("MPS backend out of memory"))
+        with pytest.raises(RuntimeError) as caught:
+            torch.empty(2**60, dtype=torch.uint8)  # the words for memory differ by system
+        assert is_out_of_memory(caught.value)
         assert not is_out_of_memory(RuntimeError("sizes differ"))
