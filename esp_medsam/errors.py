@@ -137,7 +137,7 @@ class CheckpointMismatchError(CheckpointError):
             "mis-shaped": self.mismatched,
         }
         found = "; ".join(
-            f"{len(keys)} {kind}{': ' if keys else ''}{', '.join(keys)}"
+            f"{len(keys)} {kind}{': ' if keys else ''}{_listed(keys)}"
             for kind, keys in kinds.items()
         )
         super().__init__(f"{source} must hold exactly the network's parameters; got {found}.")
@@ -150,6 +150,15 @@ class CheckpointMismatchError(CheckpointError):
             "mismatched": self.mismatched,
         }
         return _rebuild_mismatch, (self.source, state)
+
+
+_LISTED = 20
+"""Parameters of a kind that the message names; the exception's attributes hold all."""
+
+
+def _listed(keys: Sequence[str]) -> str:
+    more = f", and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
+    return ", ".join(keys[:_LISTED]) + more
 
 
 def _rebuild_mismatch(source: str, keys: dict[str, tuple[str, ...]]) -> CheckpointMismatchError:
@@ -207,16 +216,16 @@ def explain(error: BaseException) -> str | None:
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         if isinstance(current, EspMedSamError):
-            return f"{current.code}: {_one_line(str(current))}"
+            return f"{current.code}: {one_line(str(current))}"
         seen.add(id(current))
         hidden = current.__suppress_context__
         current = current.__cause__ or (None if hidden else current.__context__)
     return None
 
 
-def _one_line(message: str) -> str:
-    """Escape what would break the line: a file name may hold a newline or a terminal code."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+def one_line(text: str) -> str:
+    """Escape what would break a line: a file name may hold a newline or a terminal code."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def install_excepthook() -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from esp_medsam.cli.modalities import Bundle
+from esp_medsam.errors import one_line
 
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
@@ -121,7 +122,7 @@ def _drive(segmentation: Segmentation) -> list[SegmentResult]:
         for result in segmentation.results():
             results.append(result)
             for warning in result.warnings:
-                progress.console.print(f"{result.path}: {warning}")
+                progress.console.print(one_line(f"{result.path}: {warning}"))
             progress.advance(task)
     return results
 

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from esp_medsam.errors import ModalityError, NonFiniteError, OptionError, TargetError
+from esp_medsam.errors import ModalityError, NonFiniteError, OptionError, TargetError, one_line
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation
 from esp_medsam.inferers.device import Placement, device_of
 from esp_medsam.inferers.resizing import (
@@ -151,7 +151,7 @@ class SliceWiseInferer(Inferer):
             for total, size in zip(*inside.tolist(), strict=True)
         )
         for warning in placement.warnings:
-            logger.warning("%s: %s", record.path, warning)
+            logger.warning("%s: %s", one_line(record.path), warning)
         return probability, Segmentation(
             targets=tuple(names), confidence=confidence, warnings=placement.warnings
         )

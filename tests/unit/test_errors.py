@@ -61,6 +61,16 @@ class TestCheckpointMismatchError:
         assert copy.unexpected == ("u1", "u2")
 
 
+class TestMismatch:
+    def test_names_every_kind_but_stays_one_readable_line(self) -> None:
+        missing = [f"m{number}" for number in range(1000)]
+        error = errors.CheckpointMismatchError("a.pt", missing=missing, unexpected=["u"])
+
+        assert "1000 missing: m0, m1," in str(error)
+        assert "m19, and 980 more; 1 unexpected: u; 0 mis-shaped." in str(error)
+        assert error.missing == tuple(missing)
+
+
 class TestExplain:
     def test_finds_ours_behind_a_cause_and_a_context(self) -> None:
         inner = errors.TargetError("targets must be known; got x.")
