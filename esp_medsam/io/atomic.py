@@ -19,18 +19,19 @@ try:
 except ImportError:  # pragma: no cover  # on Windows
     fcntl = None  # type: ignore[assignment]  # absent there
 
+_HAS_LOCKS = fcntl is not None
 
 TEMPORARY_PREFIX = ".esp-medsam-"
 """Begins the names of files that are being written; a folder run passes over them."""
 
 MARK = b"esp-medsam"
-"""Stands near the beginning of every image written here."""
+"""Stands near the beginning of every file written here."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def is_ours(path: Path) -> bool:
-    """Whether the image file at ``path`` was written here, by the mark in its header."""
+    """Whether the image or record at ``path`` was written here, by the mark in its beginning."""
     try:
         with path.open("rb") as file:
             head = file.read(4096)
@@ -68,7 +69,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                if fcntl is None:  # Windows renames no open file
+                if not _HAS_LOCKS:  # Windows renames no open file
                     file.close()
                 temporary.replace(path)
             except BaseException:
@@ -90,7 +91,7 @@ def _locked(temporary: Path) -> Iterator[BinaryIO]:
     """
     while True:
         with temporary.open("ab") as file:
-            if fcntl is not None:
+            if _HAS_LOCKS:
                 _lock(file, temporary)
                 # The holder before us may have renamed the very file we opened: open anew.
                 if not _is_same_file(file, temporary):

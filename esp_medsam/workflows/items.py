@@ -17,6 +17,7 @@ from esp_medsam.errors import (
     InputNotFoundError,
     NameClashError,
     ReadError,
+    one_line,
 )
 from esp_medsam.io.atomic import is_ours
 
@@ -136,12 +137,12 @@ def _chosen(
 
 
 def _is_output(path: Path) -> bool:
-    """Whether a file is one of our results: by its name first, then by its mark or its record."""
+    """Whether a file is one of our results: by its name, and its own mark or its record's."""
     stems = [path.name[: end.start()] for end in re.finditer(r"_seg(?=[._])", path.name)]
     if not stems:
         return False
-    # A killed run leaves marked images without a record.
-    return is_ours(path) or any(path.with_name(f"{s}_seg.json").is_file() for s in stems)
+    # A killed run leaves no record; an image that a viewer saved anew has lost its mark.
+    return is_ours(path) or any(is_ours(path.with_name(f"{s}_seg.json")) for s in stems)
 
 
 def _item(path: Path, relative_dir: str) -> Item:
@@ -177,4 +178,4 @@ def _counted(others: Sequence[str], outputs: Sequence[str]) -> str:
     named = ", ".join(Path(path).name for path in others[:_NAMED])
     more = ", ..." if len(others) > _NAMED else ""
     said = f"{len(others)} other files" + (f" ({named}{more})" if others else "")
-    return f"{said}, {len(outputs)} outputs of earlier runs"
+    return one_line(f"{said}, {len(outputs)} outputs of earlier runs")

@@ -54,8 +54,9 @@ class TestPlanItems:
     def test_leaves_outputs_of_an_earlier_run_out(self, tmp_path: Path) -> None:
         root = make(
             tmp_path,
-            *("a.png", "a_seg.png", "a_seg.json", "a_seg_liver.nii.gz", "a_seg_preview.png"),
+            *("a.png", "a_seg.png", "a_seg_liver.nii.gz", "a_seg_preview.png"),
         )
+        (root / "a_seg.json").write_bytes(b'{"software": "' + MARK)
 
         plan = plan_items(root, root)
 
@@ -69,7 +70,7 @@ class TestPlanItems:
         assert images(plan_items(root, root), root) == ["a.png"]
 
     def test_takes_images_that_others_called_seg(self, tmp_path: Path) -> None:
-        root = make(tmp_path / "in", "a_seg.png", "my_segments.png")
+        root = make(tmp_path / "in", "a_seg.png", "a_seg.json", "my_segments.png")
 
         assert len(plan_items(root, tmp_path).items) == 2
 
