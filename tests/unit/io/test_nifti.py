@@ -269,7 +269,7 @@ class TestDamage:
             read_nifti(patched(path, 344, "4s", b"\0\0\0\0"))
 
     @settings(
-        max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
     @given(data=st.data())
     def test_a_damaged_header_gives_an_image_or_one_of_our_errors(

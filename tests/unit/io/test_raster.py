@@ -183,7 +183,7 @@ class TestRefusals:
                 read_raster(path)
 
     @settings(
-        max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
     @given(data=st.data(), suffix=st.sampled_from(["png", "jpeg", "tiff", "bmp"]))
     def test_damage_gives_a_picture_or_one_of_our_errors(
