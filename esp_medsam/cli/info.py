@@ -64,12 +64,17 @@ def info(
     ] = None,
     expert_ratio: Annotated[
         float | None,
-        typer.Option("--expert_ratio", "--expert-ratio", help="Width of our network's experts."),
+        typer.Option(
+            "--expert_ratio", "--expert-ratio", min=0.01, help="Width of our network's experts."
+        ),
     ] = None,
     tokens_per_target: Annotated[
         int | None,
         typer.Option(
-            "--tokens_per_target", "--tokens-per-target", help="Tokens of our network's targets."
+            "--tokens_per_target",
+            "--tokens-per-target",
+            min=1,
+            help="Tokens of our network's targets.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all counts as JSON.")] = False,

@@ -78,3 +78,10 @@ class TestInfo:
         assert captured.out == ""
         assert captured.err.startswith(line)
         assert captured.err.count("\n") == 1
+
+    @pytest.mark.parametrize("arguments", ["--expert_ratio -1", "--tokens_per_target 0"])
+    def test_wrong_usage_ends_with_status_2(
+        self, capsys: pytest.CaptureFixture[str], arguments: str
+    ) -> None:
+        assert main(["info", *arguments.split()]) == 2
+        assert "Invalid value for" in capsys.readouterr().err
