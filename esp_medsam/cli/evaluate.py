@@ -13,6 +13,7 @@ from rich.progress import track
 from rich.table import Table
 
 from esp_medsam.cli.modalities import Bundle
+from esp_medsam.errors import OptionError
 
 
 def evaluate(
@@ -40,7 +41,11 @@ def evaluate(
 
     items = read_datalist(datalist, section)
     if datasets:
-        items = [item for item in items if item.get("dataset") in datasets]
+        held = {str(item.get("dataset", item["modality"])) for item in items}
+        if not held.issuperset(datasets):
+            msg = f"dataset must be one of {', '.join(sorted(held))}; got {', '.join(datasets)}."
+            raise OptionError(msg)
+        items = [item for item in items if item.get("dataset", item["modality"]) in datasets]
     config = read_config(
         bundle,
         device=device,

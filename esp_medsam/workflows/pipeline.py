@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from monai.bundle import ConfigParser
 
-from esp_medsam.errors import InputNotFoundError, ModalityError, OptionError
+from esp_medsam.errors import InputNotFoundError, ModalityError, OptionError, OutputError
 from esp_medsam.inferers.device import device_of
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.bundle import CONFIG, find_bundle
@@ -36,7 +37,14 @@ def read_config(
     with warnings.catch_warnings():
         # MONAI warns on every parse that configs are code; this one is our own.
         warnings.filterwarnings("ignore", category=UserWarning, module="monai")
-        parser.read_config([str(root / CONFIG), *(_overlay(path, root) for path in overlays)])
+        files = [str(root / CONFIG), *(_overlay(path, root) for path in overlays)]
+        try:
+            parser.read_config(files)
+        except (ValueError, AttributeError, yaml.YAMLError) as error:
+            msg = (
+                f"config must hold keys and values, each once; one of {', '.join(files)} is not so."
+            )
+            raise OptionError(msg) from error
         given = {key: value for key, value in overrides.items() if value is not None}
         parser.update({"bundle_root": str(root), **given})
     return parser
@@ -82,6 +90,7 @@ def check_settings(
     table: ModalityTable,
     targets: Sequence[str] | None,
     dataset_dir: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
     ckpt_path: str | os.PathLike[str],
     device: str | torch.device = "cpu",
 ) -> None:
@@ -91,6 +100,7 @@ def check_settings(
         ModalityError: If no modality is given, or an unknown one.
         TargetError: If a target is unknown.
         InputNotFoundError: If the input does not exist.
+        OutputError: If the output folder is a file, or cannot be written to.
         WeightsNotFoundError: If there are no weights.
         DeviceError: If there is no such device.
     """
@@ -98,8 +108,20 @@ def check_settings(
     if not Path(dataset_dir).exists():
         msg = f"dataset_dir must be an existing file or folder; got {os.fspath(dataset_dir)}."
         raise InputNotFoundError(msg)
+    _check_output(Path(output_dir))
     check_weights(ckpt_path)
     device_of(device)
+
+
+def _check_output(output_dir: Path) -> None:
+    """Refuse an output folder that could only be found wanting once the first item is done."""
+    there = next(path for path in (output_dir, *output_dir.absolute().parents) if path.exists())
+    if not there.is_dir():
+        msg = f"output_dir must be a folder; got {output_dir}, where {there} is a file."
+        raise OutputError(msg)
+    if not os.access(there, os.W_OK | os.X_OK):
+        msg = f"output_dir must be writable; got {output_dir}, where {there} is not."
+        raise OutputError(msg)
 
 
 def chosen_targets(

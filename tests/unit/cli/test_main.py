@@ -164,6 +164,11 @@ class TestSegment:
             ((*RUN, "--ckpt_path", "w.pt", "--device", "tpu9"), "E_DEVICE: device must"),
             ((*RUN, "--bundle", "in"), "E_OPTION: bundle must"),
             ((*RUN, "--config", "none.yaml"), "E_OPTION: config must"),
+            ((*RUN, "--config", "broken.yaml"), "E_OPTION: config must"),
+            ((*RUN, "--config", "list.yaml"), "E_OPTION: config must"),
+            (("evaluate", "d.json", "--dataset", "b"), "E_OPTION: dataset must be one of a;"),
+            (("segment", "in", "w.pt", "--modality", "xray"), "E_OUTPUT: output_dir must"),
+            (("segment", "in", "w.pt/x", "--modality", "xray"), "E_OUTPUT: output_dir must"),
         ],
     )
     def test_what_the_user_can_cause_is_told_in_one_line(
@@ -178,6 +183,10 @@ class TestSegment:
         Path("in").mkdir()
         PIL.Image.new("L", (8, 8)).save("in/a.png")
         Path("w.pt").touch()
+        Path("broken.yaml").write_text("a: [1")
+        Path("list.yaml").write_text("- 1")
+        item = '{"image": "in/a.png", "modality": "xray", "dataset": "a", "labels": {}}'
+        Path("d.json").write_text(f'{{"test": [{item}]}}')
 
         assert main(arguments) == 1
 
