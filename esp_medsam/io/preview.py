@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-import PIL.PngImagePlugin
 from monai.config import KeysCollection
 from monai.transforms import SaveImaged
 from scipy.ndimage import binary_erosion  # type: ignore[import-untyped]  # ships no types
 
 from esp_medsam.image import Image, image_of, segmentation_of
-from esp_medsam.io.atomic import MARK, atomic_file
+from esp_medsam.io.output_files import PREVIEW_ENDING
+from esp_medsam.io.raster import write_png
 from esp_medsam.io.record import output_stem
 from esp_medsam.modality import ModalityTable, Target
 from esp_medsam.transforms.orientation import Display, display_of
@@ -89,7 +89,7 @@ class SavePreviewd(SaveImaged):
                 display_of(record.spatial_shape, record.affine, self.slice_axis),
             )
             stem = output_stem(self.output_dir, record.relative_dir, record.name)
-            _write(stem.with_name(f"{stem.name}_preview.png"), picture)
+            write_png(stem.with_name(f"{stem.name}{PREVIEW_ENDING}"), PIL.Image.fromarray(picture))
         return out
 
 
@@ -158,14 +158,6 @@ def fullest_slices(labelmap: npt.NDArray[np.uint8], axis: int, count: int = TILE
         return sorted({int(middle) for middle in middles})
     fullest = np.argsort(-foreground, kind="stable")[:count]
     return sorted(int(index) for index in fullest if foreground[index])
-
-
-def _write(path: Path, picture: _Rgb) -> None:
-    """Write a picture, whole or not at all, with the mark by which a folder run knows it."""
-    info = PIL.PngImagePlugin.PngInfo()
-    info.add_text("Software", MARK.decode())
-    with atomic_file(path) as file:
-        PIL.Image.fromarray(picture).save(file, format="PNG", pnginfo=info)
 
 
 def _tile_size(

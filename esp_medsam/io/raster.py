@@ -97,15 +97,16 @@ def write_labelmap_png(
         palette[3 * label : 3 * label + 3] = color
     picture = PIL.Image.fromarray(np.ascontiguousarray(labelmap))
     picture.putpalette(palette)
-    _write_png(path, picture)
+    write_png(path, picture)
 
 
 def write_gray_png(path: Path, array: npt.NDArray[np.uint8]) -> None:
     """Write ``array``, ``(rows, columns)``, as a gray PNG, whole or not at all."""
-    _write_png(path, PIL.Image.fromarray(np.ascontiguousarray(array)))
+    write_png(path, PIL.Image.fromarray(np.ascontiguousarray(array)))
 
 
-def _write_png(path: Path, picture: PIL.Image.Image) -> None:
+def write_png(path: Path, picture: PIL.Image.Image) -> None:
+    """Write a picture, whole or not at all, with the mark by which a folder run knows it."""
     info = PIL.PngImagePlugin.PngInfo()
     info.add_text("Software", MARK.decode())
     with atomic_file(path) as file:

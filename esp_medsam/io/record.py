@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,14 @@ class Recipe:
         targets: Names of the chosen targets, in table order.
         formats: Kinds of file written, such as ``nifti``, ``split_targets``, ``probabilities``.
         weights_sha256: Hash of the weights; None where they have no file.
+        settings: What else the result depends on; compared where a record has it too.
     """
 
     modality: str
     targets: tuple[str, ...]
     formats: tuple[str, ...]
     weights_sha256: str | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def output_stem(output_dir: str | Path, relative_dir: str, name: str) -> Path:
@@ -62,8 +64,7 @@ def is_done(stem: Path, recipe: Recipe, source: str | Path) -> bool:
     Args:
         stem: As :func:`output_stem` returns it.
         recipe: What is asked for.
-        source: The input; a result of a file of another size, or of another path and time, is
-            not its result.
+        source: The input; a result of a file of another size or time is not its result.
 
     Returns:
         False where there is no record, or a file that it lists is missing: do it (again).
@@ -86,6 +87,12 @@ def is_done(stem: Path, recipe: Recipe, source: str | Path) -> bool:
         "formats": list(recipe.formats),
         "weights": recipe.weights_sha256,
     }
+    # Through JSON, as theirs went: tuples become lists, paths text.
+    settings: dict[str, Any] = json.loads(_as_json(recipe.settings))
+    recorded: dict[str, Any] = record.get("settings", {})
+    for key in settings:
+        if key in recorded:
+            theirs[key], ours[key] = recorded[key], settings[key]
     different = [f"{key} {theirs[key]}" for key in ours if theirs[key] != ours[key]]
     if not _same_source(record.get("source"), source):
         different.append("another input file")
@@ -111,7 +118,7 @@ def read_record(stem: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_bytes())
         if not isinstance(record, dict) or not str(record.get("software")).startswith("esp-medsam"):
             raise ValueError
-        _check_lists(record)
+        _check_types(record)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
@@ -137,7 +144,7 @@ def write_record(
         source: The input.
         files: Names of the files beside the record that belong to it.
         targets: For each target name, label and confidence.
-        details: What else a reader may want to know: settings, warnings.
+        details: What else a reader may want to know: unit, warnings.
 
     Raises:
         OutputError: If it cannot be written.
@@ -151,17 +158,23 @@ def write_record(
         "formats": list(recipe.formats),
         "files": list(files),
         "weights_sha256": recipe.weights_sha256,
+        "settings": recipe.settings,
         **details,
     }
-    text = json.dumps(record, indent=2, default=str) + "\n"
     with atomic_file(record_path(stem)) as file:
-        file.write(text.encode("ascii"))
+        file.write(_as_json(record).encode("ascii") + b"\n")
 
 
-def _check_lists(record: Mapping[str, Any]) -> None:
-    """Raise ValueError where a list that is read back is none."""
+def _as_json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, default=str)
+
+
+def _check_types(record: Mapping[str, Any]) -> None:
+    """Raise ValueError where what is read back is not of the type it was written as."""
     targets, files = record.get("targets"), record.get("files")
     if not isinstance(targets, list) or not all(isinstance(t, dict) for t in targets):
+        raise ValueError
+    if not isinstance(record.get("settings", {}), dict):
         raise ValueError
     # A record comes from a folder that others may write to: its names must not lead elsewhere.
     if not isinstance(files, list) or any(Path(str(f)).name != f for f in files):
@@ -183,10 +196,8 @@ def _source(path: str | Path) -> dict[str, Any]:
 
 
 def _same_source(recorded: Any, path: str | Path) -> bool:
-    """Whether the input is the recorded one: of its size, and of its path or time."""
-    if not isinstance(recorded, dict):
-        return False
+    """Whether the input is the recorded one: of its size and its time, wherever it lies now."""
     current = _source(path)
-    if recorded.get("bytes") != current["bytes"]:
-        return False
-    return any(recorded.get(key) == current[key] for key in ("path", "modified_ns"))
+    return isinstance(recorded, dict) and all(
+        recorded.get(key) == current[key] for key in ("bytes", "modified_ns")
+    )

@@ -15,7 +15,7 @@ from torch import Tensor
 from esp_medsam.errors import OptionError, OutputExistsError, WeightsNotFoundError
 from esp_medsam.image import Image, Segmentation, image_of, segmentation_of
 from esp_medsam.io.atomic import is_ours
-from esp_medsam.io.output_files import OutputFile, plan_files, write_file
+from esp_medsam.io.output_files import PREVIEW_ENDING, OutputFile, plan_files, write_file
 from esp_medsam.io.read import is_nifti
 from esp_medsam.io.record import (
     Recipe,
@@ -52,8 +52,9 @@ class SaveSegmentationd(SaveImaged):
         output_format: One of :data:`OUTPUT_FORMATS`.
         split_targets: Whether to write a mask for each target.
         probabilities: Whether to write the probability of each target.
+        preview: Whether a preview, written before by SavePreviewd, belongs to each result.
         weights: File of the weights, hashed for the record when the first result is written.
-        settings: What else to record of how results are made.
+        settings: What else results depend on, recorded and compared as well.
         overwrite: Whether results that differ, and files that are not ours, may be replaced.
         allow_missing_keys: Whether to pass over a key that is missing.
 
@@ -71,6 +72,7 @@ class SaveSegmentationd(SaveImaged):
         output_format: str = "auto",
         split_targets: bool = False,
         probabilities: bool = False,
+        preview: bool = False,
         weights: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
         overwrite: bool = False,
@@ -89,6 +91,7 @@ class SaveSegmentationd(SaveImaged):
         self.output_format = output_format
         self.split_targets = split_targets
         self.probabilities = probabilities
+        self.preview = preview
         self.weights = weights
         self.settings = dict(settings or {})
         self.overwrite = overwrite
@@ -122,6 +125,7 @@ class SaveSegmentationd(SaveImaged):
             targets=tuple(targets),
             formats=tuple(formats),
             weights_sha256=self._hash_of_weights(),
+            settings=self.settings,
         )
 
     def is_done(
@@ -152,7 +156,9 @@ class SaveSegmentationd(SaveImaged):
         recipe = self.recipe(source, modality, targets)
         if self.overwrite:
             return False
-        return is_done(output_stem(self.output_dir, relative_dir, name), recipe, source)
+        stem = output_stem(self.output_dir, relative_dir, name)
+        # Asked for later, a preview contradicts nothing: it is only not there yet.
+        return is_done(stem, recipe, source) and (not self.preview or _preview(stem).is_file())
 
     def _save(self, labelmap: Any, probability: Tensor | None) -> None:
         image, segmentation = image_of(labelmap.meta), segmentation_of(labelmap.meta)
@@ -176,6 +182,7 @@ class SaveSegmentationd(SaveImaged):
                 probability=None if probability is None else _plain(probability),
             )
         names = [file.path.name for file in files]
+        names += [_preview(stem).name] if self.preview else []
         for name in previous.difference(names):
             stem.with_name(name).unlink(missing_ok=True)
         write_record(
@@ -190,7 +197,6 @@ class SaveSegmentationd(SaveImaged):
                 "intensity_range": image.intensity_range,
                 "spatial_shape": image.file_shape or image.spatial_shape,
                 "warnings": [*image.warnings, *segmentation.warnings],
-                "settings": self.settings,
             },
         )
 
@@ -235,6 +241,10 @@ class SaveSegmentationd(SaveImaged):
                 msg = f"weights must be a readable file; got {self.weights}."
                 raise WeightsNotFoundError(msg) from error
         return self._weights_sha256
+
+
+def _preview(stem: Path) -> Path:
+    return stem.with_name(f"{stem.name}{PREVIEW_ENDING}")
 
 
 def _sha256(path: Path) -> str:

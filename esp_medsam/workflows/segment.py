@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from esp_medsam import io
-from esp_medsam.errors import EspMedSamError, TooLargeError, explain
+from esp_medsam.errors import EspMedSamError, TooLargeError, explain, one_line
 from esp_medsam.image import image_of, segmentation_of
 from esp_medsam.inferers.device import is_out_of_memory
 from esp_medsam.workflows.items import Item
@@ -65,7 +65,6 @@ class Segmentation:
         saver: The saver within ``postprocessing``; says what is done already.
         modality: The items' modality.
         targets: Names of the chosen targets, in table order.
-        preview: Whether a result counts as done only with its preview.
         refused: Items that cannot be taken, each with its reason.
         left_alone: What else lies in the input, in one line, told once; empty for nothing.
     """
@@ -81,7 +80,6 @@ class Segmentation:
         saver: io.SaveSegmentationd,
         modality: str,
         targets: Sequence[str],
-        preview: bool = False,
         refused: Sequence[tuple[Item, EspMedSamError]] = (),
         left_alone: str = "",
     ) -> None:
@@ -93,7 +91,6 @@ class Segmentation:
         self.saver = saver
         self.modality = modality
         self.targets = tuple(targets)
-        self.preview = preview
         self.refused = refused
         self.left_alone = left_alone
 
@@ -113,8 +110,7 @@ class Segmentation:
         start = time.perf_counter()
         try:
             if self._is_done(item):
-                record = str(self._output(item, ".json"))
-                return SegmentResult(path=item["image"], status="kept", record=record)
+                return SegmentResult(path=item["image"], status="kept", record=self._record(item))
             data = self.preprocessing(dict(item))
             data["pred"] = self.inferer(data["image"][None], self.network)[0]
             data = self.postprocessing(data)
@@ -125,7 +121,7 @@ class Segmentation:
         return SegmentResult(
             path=item["image"],
             status="done",
-            record=str(self._output(item, ".json")),
+            record=self._record(item),
             confidence=dict(zip(segmentation.targets, segmentation.confidence, strict=True)),
             warnings=image.warnings,
             seconds=time.perf_counter() - start,
@@ -143,7 +139,7 @@ class Segmentation:
         for number, result in enumerate(self.results(), start=1):
             logger.info("%d of %d: %s", number, len(self), line_of(result))
             for warning in result.warnings:
-                logger.warning("%s: %s", result.path, warning)
+                logger.warning("%s: %s", one_line(result.path), warning)
             results.append(result)
         failed = [result for result in results if result.status == "failed"]
         logger.info("%s.", summary(results))
@@ -154,19 +150,18 @@ class Segmentation:
 
     def _is_done(self, item: Item) -> bool:
         """Whether an earlier run left what this one would write."""
-        done = self.saver.is_done(
+        return self.saver.is_done(
             item["image"],
             name=item["name"],
             relative_dir=item["relative_dir"],
             modality=self.modality,
             targets=self.targets,
         )
-        return done and (not self.preview or self._output(item, "_preview.png").is_file())
 
-    def _output(self, item: Item, ending: str) -> Path:
-        """Return the path of one of the item's outputs."""
+    def _record(self, item: Item) -> str:
+        """Return the path of the item's record."""
         stem = io.output_stem(self.saver.output_dir, item["relative_dir"], item["name"])
-        return stem.with_name(stem.name + ending)
+        return str(stem.with_name(f"{stem.name}.json"))
 
 
 def failure(item: Item, error: BaseException, seconds: float = 0.0) -> SegmentResult:
@@ -201,24 +196,23 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def line_of(result: SegmentResult) -> str:
     """Return a result in one line."""
+    path = one_line(result.path)
     if result.status == "failed":
-        return f"failed {result.path}: {result.code}: {result.message}"
+        return f"failed {path}: {result.code}: {result.message}"
     if result.status == "kept":
-        return f"kept {result.path}: done before"
+        return f"kept {path}: done before"
     told = ", ".join(
         f"{name} empty" if value is None else f"{name} {value:.2f}"
         for name, value in (result.confidence or {}).items()
     )
-    return f"done {result.path} in {result.seconds:.1f} s: {told}"
+    return f"done {path} in {result.seconds:.1f} s: {told}"
 
 
 def table_of(failed: Sequence[SegmentResult]) -> list[str]:
     """Return the failures as the lines of a table: code, path, and what is wrong."""
-    codes = max((len(result.code or "") for result in failed), default=0)
-    paths = max((len(result.path) for result in failed), default=0)
-    return [
-        f"  {result.code:<{codes}}  {result.path:<{paths}}  {result.message}" for result in failed
-    ]
+    rows = [(result.code or "", one_line(result.path), result.message) for result in failed]
+    codes, paths = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
+    return [f"  {code:<{codes}}  {path:<{paths}}  {message}" for code, path, message in rows]
 
 
 def summary(results: Sequence[SegmentResult]) -> str:

@@ -19,7 +19,13 @@ from esp_medsam.io.record import (
 )
 
 
-RECIPE = Recipe(modality="ct", targets=("liver",), formats=("nifti",), weights_sha256="abc")
+RECIPE = Recipe(
+    modality="ct",
+    targets=("liver",),
+    formats=("nifti",),
+    weights_sha256="abc",
+    settings={"size": (448, 448), "path": Path("x")},
+)
 
 
 @pytest.fixture
@@ -39,7 +45,7 @@ def stem(tmp_path: Path, source: Path) -> Path:
         source=source,
         files=["in_seg.nii.gz"],
         targets=[{"name": "liver", "label": 1, "confidence": None}],
-        details={"settings": {"device": Path("x")}},
+        details={"unit": None},
     )
     (stem.parent / "in_seg.nii.gz").touch()
     return stem
@@ -77,6 +83,7 @@ class TestIsDone:
             ("targets", ("kidney",), "targets .'liver'."),
             ("formats", ("png",), "formats .'nifti'."),
             ("weights_sha256", None, "weights abc"),
+            ("settings", {"size": (224, 224)}, r"size .448, 448."),
         ],
     )
     def test_a_difference_is_named_with_the_way_out(
@@ -86,6 +93,13 @@ class TestIsDone:
 
         with pytest.raises(OutputExistsError, match=f"made with {found}.*--overwrite"):
             is_done(stem, recipe, source)
+
+    def test_a_setting_that_an_older_record_lacks_is_no_difference(
+        self, stem: Path, source: Path
+    ) -> None:
+        recipe = dataclasses.replace(RECIPE, settings={**RECIPE.settings, "new": 1})
+
+        assert is_done(stem, recipe, source)
 
     def test_another_input_of_the_same_name_is_not_taken_for_done(
         self, stem: Path, source: Path, tmp_path: Path
@@ -98,8 +112,12 @@ class TestIsDone:
         with pytest.raises(OutputExistsError, match="another input file"):
             is_done(stem, RECIPE, other)
 
-    def test_a_changed_input_is_not_taken_for_done(self, stem: Path, source: Path) -> None:
-        source.write_bytes(b"another image")
+    @pytest.mark.parametrize("content", [b"another image", b"IMAGE"])
+    def test_a_changed_input_is_not_taken_for_done(
+        self, stem: Path, source: Path, content: bytes
+    ) -> None:
+        source.write_bytes(content)
+        os.utime(source, ns=(1, 1))
 
         with pytest.raises(OutputExistsError, match="another input file"):
             is_done(stem, RECIPE, source)
@@ -119,7 +137,7 @@ class TestReadRecord:
 
         assert record is not None
         assert record["software"] == "esp-medsam 0.1.0"
-        assert record["settings"] == {"device": "x"}
+        assert record["settings"] == {"size": [448, 448], "path": "x"}
         assert record["targets"] == [{"name": "liver", "label": 1, "confidence": None}]
 
     @pytest.mark.parametrize(
@@ -128,6 +146,7 @@ class TestReadRecord:
             "", "{", "[]", '{"software": "other"}', "[" * 10**5,
             json.dumps({"software": "esp-medsam 1", "targets": [], "files": ["../../x"]}),
             json.dumps({"software": "esp-medsam 1", "targets": [1], "files": []}),
+            json.dumps({"software": "esp-medsam 1", "targets": [], "files": [], "settings": []}),
         ],
     )  # fmt: skip
     def test_refuses_what_is_not_our_record(self, tmp_path: Path, content: str) -> None:

@@ -172,14 +172,27 @@ class TestSegmentation:
         assert (made.status, kept.status) == ("done", "kept")
         assert (tmp_path / "out/a_seg_preview.png").is_file()
 
-    def test_other_settings_fail_and_name_overwrite(
+    def test_preview_of_a_replaced_result_goes_with_it(
         self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        picture(tmp_path / "in/a.png")
+        list(build(preview=True).results())
+
+        (kept,) = build().results()
+        (replaced,) = build(overwrite=True).results()
+
+        assert (kept.status, replaced.status) == ("kept", "done")
+        assert not (tmp_path / "out/a_seg_preview.png").exists()
+
+    @pytest.mark.parametrize("option", [{"modality": "fundus"}, {"input_size": [32, 96]}])
+    def test_other_settings_fail_and_name_overwrite(
+        self, build: Callable[..., Segmentation], tmp_path: Path, option: dict[str, object]
     ) -> None:
         picture(tmp_path / "in/a.png")
         list(build().results())
 
-        (refused,) = build(modality="fundus").results()
-        (replaced,) = build(modality="fundus", overwrite=True).results()
+        (refused,) = build(**option).results()
+        (replaced,) = build(**option, overwrite=True).results()
 
         assert refused.code == "E_EXISTS"
         assert "--overwrite" in refused.message
@@ -253,6 +266,19 @@ class TestRun:
         build().run()
 
         assert capsys.readouterr() == ("", "")
+
+    def test_file_names_break_no_line(
+        self, build: Callable[..., Segmentation], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "in/a\n\x1b[2J.png").write_bytes(b"x")
+        (tmp_path / "in/b\n\udcff.txt").touch()
+
+        with caplog.at_level(logging.INFO), pytest.raises(SystemExit):
+            build().run()
+
+        assert "\x1b" not in caplog.text
+        assert "\udcff" not in caplog.text
+        assert "a\\n\\x1b[2J.png" in caplog.text
 
     def test_logs_a_table_of_failures_and_ends_with_one_line(
         self,
