@@ -58,13 +58,20 @@ def read_datalist(path: str | Path, section: str) -> list[dict[str, Any]]:
 
     Raises:
         InputNotFoundError: If there is no such file.
-        OptionError: If the file has no such section, or an item lacks a key.
+        OptionError: If the file is not JSON, has no such section, or an item lacks a key.
     """
     path = Path(path)
     if not path.is_file():
         msg = f"datalist must be a JSON file; there is none at {path}."
         raise InputNotFoundError(msg)
-    datalist = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        datalist = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # UnicodeDecodeError is one too
+        msg = f"datalist must be a JSON file; {path} is not: {error}."
+        raise OptionError(msg) from error
+    if not isinstance(datalist, dict):
+        msg = f"datalist must hold an object of sections; {path} holds a {type(datalist).__name__}."
+        raise OptionError(msg)
     if section not in datalist:
         msg = f"datalist must have a section {section!r}; {path} has {', '.join(datalist)}."
         raise OptionError(msg)

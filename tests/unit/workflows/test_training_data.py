@@ -80,6 +80,17 @@ class TestReadDatalist:
         with pytest.raises(OptionError, match=r"section 'test'.*has training"):
             read_datalist(write(tmp_path, training=[]), "test")
 
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [("not json", "JSON file; .* is not"), ("[1]", "holds a list"), ("\xff", "is not")],
+    )
+    def test_refuses_what_is_no_datalist(self, tmp_path: Path, content: str, message: str) -> None:
+        path = tmp_path / "datalist.json"
+        path.write_bytes(content.encode("latin-1"))
+
+        with pytest.raises(OptionError, match=message):
+            read_datalist(path, "training")
+
     def test_says_where_it_looked(self, tmp_path: Path) -> None:
         with pytest.raises(InputNotFoundError, match=r"none at .*nothing\.json"):
             read_datalist(tmp_path / "nothing.json", "training")
