@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from esp_medsam.io.atomic import atomic_file
@@ -104,6 +105,28 @@ def weight_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+class ClipGradients:
+    """Scale gradients down to a norm before every step; hook of an optimizer.
+
+    Args:
+        max_norm: Largest norm of all gradients together.
+    """
+
+    def __init__(self, max_norm: float) -> None:
+        self.max_norm = max_norm
+
+    def attach(self, optimizer: Optimizer) -> Optimizer:
+        """Register on ``optimizer`` and return it."""
+        optimizer.register_step_pre_hook(self)
+        return optimizer
+
+    def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Clip the gradients of the optimizer's parameters."""
+        del args, kwargs
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, self.max_norm)
 
 
 def loss_of(output: Mapping[str, Any]) -> float:

@@ -11,6 +11,7 @@ from esp_medsam.losses import Annotation
 from esp_medsam.networks import ESPMedSAM, Prediction, build_product
 from esp_medsam.workflows.train import (
     AveragedWeights,
+    ClipGradients,
     PredictForward,
     dice_inputs,
     save_weights,
@@ -70,6 +71,26 @@ class TestWeightGroups:
         assert [p.shape for p in decayed["params"]] == [(3, 2)]
         assert len(plain["params"]) == 3
         assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+
+
+class TestClipGradients:
+    def test_all_gradients_together_have_at_most_the_norm(self) -> None:
+        first, second = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+        optimizer = ClipGradients(1.0).attach(torch.optim.SGD([first, second], lr=1.0))
+        (30 * first + 40 * second).sum().backward()
+
+        optimizer.step()
+
+        torch.testing.assert_close(torch.cat([first, second]), torch.tensor([-0.6, -0.8]))
+
+    def test_small_gradients_are_left_alone(self) -> None:
+        parameter = nn.Parameter(torch.zeros(1))
+        optimizer = ClipGradients(1.0).attach(torch.optim.SGD([parameter], lr=1.0))
+        (0.5 * parameter).sum().backward()
+
+        optimizer.step()
+
+        torch.testing.assert_close(parameter, torch.tensor([-0.5]))
 
 
 class TestDiceInputs:
