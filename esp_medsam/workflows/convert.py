@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
-import torch
 from torch import Tensor
 
 from esp_medsam.errors import ModalityError, OptionError, OutputExistsError
@@ -18,6 +16,7 @@ from esp_medsam.networks.checkpoints import (
     from_sam,
     load_checkpoint,
 )
+from esp_medsam.workflows.weights import write_state_dict
 
 
 ORIGINS = ("delightsam", "mobilesam", "sam")
@@ -68,18 +67,8 @@ def convert(
     found, state_dict = _convert(origin, load_checkpoint(source), modality, os.fspath(source))
     with atomic_file(target) as file:
         _refuse_existing(target, overwrite)
-        _save(state_dict, file)
+        write_state_dict(state_dict, file)
     return found
-
-
-def _save(state_dict: Mapping[str, Tensor], file: BinaryIO) -> None:
-    """Save a plain dict of tensors; where the disk is full, say so as the system does."""
-    try:
-        torch.save({key: tensor.contiguous() for key, tensor in state_dict.items()}, file)
-    except RuntimeError as error:  # torch stumbles over its own position after a failed write
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
 
 
 def _convert(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.networks import ESPMedSAM, Prediction
 from esp_medsam.networks.state_dicts import load_checkpoint, load_into
+from esp_medsam.workflows.weights import write_state_dict
 
 
 class PredictForward(nn.Module):
@@ -94,7 +96,7 @@ def start_from(network: ESPMedSAM, weights: str | Path | None) -> ESPMedSAM:
         CheckpointError: If the file is not one, or does not fit.
     """
     if weights:
-        load_into(network, load_checkpoint(Path(weights)))
+        load_into(network, load_checkpoint(weights), source=os.fspath(weights))
     return network
 
 
@@ -159,4 +161,4 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
         for name, value in network.state_dict().items()
     }
     with atomic_file(Path(path)) as file:
-        torch.save(state, file)
+        write_state_dict(state, file)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from esp_medsam.errors import WeightsNotFoundError
 from esp_medsam.networks.checkpoints import load_checkpoint, load_into
@@ -51,3 +52,13 @@ def check_weights(ckpt_path: str | os.PathLike[str]) -> None:
         msg = f"ckpt_path must be a file of weights; got {os.fspath(ckpt_path)}. "
         remedy = "Name the bundle's folder with --bundle_root, or the file with --ckpt_path."
         raise WeightsNotFoundError(msg + remedy)
+
+
+def write_state_dict(state_dict: Mapping[str, Tensor], file: BinaryIO) -> None:
+    """Save a plain dict of tensors; where the disk is full, say so as the system does."""
+    try:
+        torch.save({key: tensor.contiguous() for key, tensor in state_dict.items()}, file)
+    except RuntimeError as error:  # torch stumbles over its own position after a failed write
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise

@@ -71,7 +71,9 @@ class TestConvert:
         loaded = {f"image_encoder.{key}": value for key, value in entries.items()}
         saved: dict[str, torch.Tensor] = {}
         monkeypatch.setattr(module, "load_checkpoint", lambda path: loaded)
-        monkeypatch.setattr(module, "_save", lambda state_dict, file: saved.update(state_dict))
+        monkeypatch.setattr(
+            module, "write_state_dict", lambda state_dict, file: saved.update(state_dict)
+        )
 
         found = convert("sam_vit_b_01ec64.pth", tmp_path / "out.pt", origin="sam")
 
