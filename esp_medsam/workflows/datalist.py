@@ -21,6 +21,10 @@ from esp_medsam.transforms.intensity import MeasureIntensity
 from esp_medsam.transforms.orientation import display_of
 
 
+WHITE = 127
+"""Values of a picture's mask above this are the target."""
+
+
 @dataclass(frozen=True)
 class TrainingSlice:
     """One slice, as it is shown, scaled to fit the network's input.
@@ -113,7 +117,7 @@ def slices_of(
     masks = np.zeros((len(names), *image.spatial_shape), dtype=np.uint8)
     for target, paths in item["labels"].items():
         for path in paths:
-            masks[names.index(target)] |= read_mask(path, table, image.spatial_shape)
+            masks[names.index(target)] |= read_mask(path, modality.name, table, image.spatial_shape)
     known = torch.tensor([name in absent or name in item["labels"] for name in names])
 
     display = display_of(image.spatial_shape, image.affine)
@@ -139,14 +143,29 @@ def slices_of(
     return slices
 
 
-def read_mask(path: str, table: ModalityTable, shape: Sequence[int]) -> npt.NDArray[np.uint8]:
-    """Return a mask file as uint8 0 or 1; a picture's mask is white, a volume's is not 0."""
-    mask = read(path, modality="xray", table=table)
+def read_mask(
+    path: str, modality: str, table: ModalityTable, shape: Sequence[int]
+) -> npt.NDArray[np.uint8]:
+    """Return a mask file as uint8 0 or 1; a picture's mask is white, a volume's is not 0.
+
+    Args:
+        path: The mask.
+        modality: Modality of its image; of a CT's mask no Hounsfield units are expected.
+        table: Modalities at hand.
+        shape: Spatial shape of its image.
+
+    Raises:
+        OptionError: If it is not on its image's grid, or a picture of 0 and 1 in place of white.
+    """
+    mask = read(path, modality=modality, table=table, ct_input="windowed")
     assert mask.pixels is not None
     if tuple(mask.spatial_shape) != tuple(shape):
         msg = f"labels must lie on their image's grid, {tuple(shape)}; {path} is "
         msg += f"{mask.spatial_shape}."
         raise OptionError(msg)
-    least = 0 if mask.affine is not None else 127
+    least = 0 if mask.affine is not None else WHITE
+    if 0 < mask.pixels.max() <= least:
+        msg = f"labels that are pictures must be white where the target is; {path} reaches only "
+        raise OptionError(msg + f"{mask.pixels.max()} of 255.")
     foreground: npt.NDArray[np.uint8] = (mask.pixels[0] > least).astype(np.uint8)
     return foreground

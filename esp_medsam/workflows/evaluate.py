@@ -138,7 +138,8 @@ def _truth(
 ) -> Tensor | None:
     """Return a target's mask; None where nothing is known of it."""
     if target in item["labels"]:
-        masks = [torch.from_numpy(read_mask(p, table, shape)) for p in item["labels"][target]]
+        paths, modality = item["labels"][target], item["modality"]
+        masks = [torch.from_numpy(read_mask(path, modality, table, shape)) for path in paths]
         return torch.stack(masks).amax(0) > 0
     if target in item.get("absent", ()):
         return torch.zeros(tuple(shape), dtype=torch.bool)

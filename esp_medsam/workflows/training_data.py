@@ -103,7 +103,7 @@ class ModalityBatches(Sampler[list[int]]):
         seed: Seed of the draws; each epoch goes on with them.
 
     Raises:
-        OptionError: If ``turns`` names a modality of which there is no slice.
+        OptionError: If ``turns`` names an unknown modality; one without slices is passed over.
     """
 
     def __init__(
@@ -123,8 +123,8 @@ class ModalityBatches(Sampler[list[int]]):
             places.setdefault(piece.modality, []).append(place)
         count = Counter((piece.modality, piece.dataset) for piece in dataset.slices)
         turns = {} if turns is None else turns
-        if not turns.keys() <= places.keys():
-            msg = f"turns must name modalities of the datalist, {', '.join(places)}; "
+        if not turns.keys() <= set(dataset.table.names):
+            msg = f"turns must name modalities, of {', '.join(dataset.table.names)}; "
             raise OptionError(msg + f"got {', '.join(turns)}.")
         self.groups: list[tuple[Tensor, Tensor]] = []
         for modality, group in places.items():

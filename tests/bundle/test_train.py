@@ -52,7 +52,6 @@ def workflow(datalist: Path, output_dir: Path, **override: Any) -> ConfigWorkflo
         output_dir=str(output_dir),
         input_size=[64, 64],
         device="cpu",
-        turns={},
         batch_size=3,
         epochs=1,
         samples_per_epoch=6,

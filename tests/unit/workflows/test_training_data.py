@@ -147,6 +147,15 @@ class TestSlicesOf:
         with pytest.raises(OptionError, match=r"image's grid, \(40, 20\)"):
             slices_of(item, table, (32, 32))
 
+    def test_refuses_a_picture_of_ones_instead_of_taking_it_for_empty(
+        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
+    ) -> None:
+        PILImage.fromarray(np.ones((40, 20), np.uint8)).save(tmp_path / "a_mask.png")
+        (item,) = read_datalist(write(tmp_path, training=[photograph]), "training")
+
+        with pytest.raises(OptionError, match=r"must be white .*a_mask\.png reaches only 1 of 255"):
+            slices_of(item, table, (32, 32))
+
     def test_refuses_a_target_that_the_table_does_not_have(
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
     ) -> None:
@@ -219,10 +228,19 @@ class TestSliceDataset:
 
         assert Counter(data.slices[i].modality for i in batch) == {"dermoscopy": 1, "ct": 2}
 
-    def test_refuses_turns_of_a_modality_without_slices(
+    def test_turns_of_a_modality_without_slices_are_passed_over(
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
     ) -> None:
         data = dataset(write(tmp_path, training=[photograph]), table)
 
-        with pytest.raises(OptionError, match="turns must name modalities of the datalist"):
-            ModalityBatches(data, batch_size=1, samples=1, turns={"mri": 2})
+        (batch,) = ModalityBatches(data, batch_size=2, samples=2, turns={"mri": 2})
+
+        assert batch == [0, 0]
+
+    def test_refuses_turns_of_an_unknown_modality(
+        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
+    ) -> None:
+        data = dataset(write(tmp_path, training=[photograph]), table)
+
+        with pytest.raises(OptionError, match=r"turns must name modalities.*got ct, mir"):
+            ModalityBatches(data, batch_size=1, samples=1, turns={"ct": 2, "mir": 2})
