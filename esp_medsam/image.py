@@ -34,6 +34,41 @@ class _Record:
         return self
 
 
+@dataclass(frozen=True, kw_only=True)
+class SourceInstance:
+    """The DICOM instance, and frame of it, that one slice was read from.
+
+    Attributes:
+        path: File it was read from.
+        sop_class_uid: Its SOP Class UID.
+        sop_instance_uid: Its SOP Instance UID.
+        frame: Number of the frame in it, from 1; None where it has but one image.
+    """
+
+    path: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    frame: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UltrasoundRegion:
+    """A region that an ultrasound machine calibrated (0018,6011), in pixels, ends included.
+
+    Attributes:
+        rows: First and last row.
+        columns: First and last column.
+        data_type: Region Data Type (0018,6014): 1 tissue, 2 color flow, 3 and above Doppler
+            spectra, motion curves, text and graphs.
+        spatial_format: Region Spatial Format (0018,6012): 1 is 2-D, 2 M-mode, 3 spectral, 4 wave.
+    """
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    data_type: int
+    spatial_format: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Image(_Record):
     """One image or volume, and all that is known of where it lies and comes from.
@@ -43,13 +78,15 @@ class Image(_Record):
         name: What its outputs are called, before ``_seg``.
         relative_dir: Folder of the file below the input root; empty for the root itself.
         modality: Name in the table of modalities.
-        modality_origin: Who said so: ``"user"`` or ``"dicom"``.
+        modality_origin: Who said so: ``"user"``, ``"dicom"``, or ``"forced"`` by the user against
+            what DICOM says.
         spatial_shape: Shape of ``pixels`` without its channels.
         pixels: ``(C, *spatial)`` with C 1 or 3, in the type the file holds; spatial axes are
             ``(rows, columns)`` of a photograph as shown upright, or the three axes of a volume as
-            stored. None where the pixels are carried apart, in a MetaTensor.
+            stored; of DICOM stacks with positions ``(columns, rows, slices)``, of frames without
+            ``(rows, columns, frames)``. None where the pixels are carried apart, in a MetaTensor.
         affine: ``(4, 4)`` float64, voxel index to RAS+ in mm; None where the file states no
-            geometry, as photographs do not.
+            geometry, as photographs do not, and where slices are not evenly stacked.
         unit: ``"HU"`` where pixel values are Hounsfield units, else None.
         intensity_range: Values to be shown as 0 and 1, as measured by a transform; None before.
         warnings: What a user should know about how the file was read, a sentence each.
@@ -57,6 +94,19 @@ class Image(_Record):
             is held as a stack of one slice, and is written 2-D.
         nifti_geometry: The geometry fields of the NIfTI header as stored, which an output
             repeats, so that any reader lays the two over each other; None for other formats.
+        dicom_modality: DICOM's Modality (0008,0060); None for other formats.
+        stack_axis: The only axis that slices may be taken along: that of frames, and of slices
+            that are not evenly stacked; None where any will do.
+        slice_affines: ``(N, 4, 4)`` float64, of each slice along the last axis the affine that maps
+            its ``(i, j, 0)`` to RAS+ in mm; None where the file does not position slices.
+        pixel_spacing: Distance in mm between neighbors along the first two array axes, where a
+            file states it without a position; None otherwise.
+        sources: The DICOM instance of each slice along the last axis, or of the one image.
+        study_uid: DICOM's Study Instance UID.
+        series_uid: DICOM's Series Instance UID.
+        window: Values that the file itself asks to be shown as black and white; None without.
+        inverted: Whether low values are shown white (MONOCHROME1).
+        ultrasound_regions: Regions that the machine calibrated.
     """
 
     path: str
@@ -72,14 +122,43 @@ class Image(_Record):
     warnings: tuple[str, ...] = ()
     file_shape: tuple[int, ...] | None = None
     nifti_geometry: Mapping[str, tuple[float, ...]] | None = None
+    dicom_modality: str | None = None
+    stack_axis: int | None = None
+    slice_affines: npt.NDArray[np.float64] | None = None
+    pixel_spacing: tuple[float, float] | None = None
+    sources: tuple[SourceInstance, ...] = ()
+    study_uid: str | None = None
+    series_uid: str | None = None
+    window: tuple[float, float] | None = None
+    inverted: bool = False
+    ultrasound_regions: tuple[UltrasoundRegion, ...] = ()
+
+    @property
+    def display_affine(self) -> npt.NDArray[np.float64] | None:
+        """What tells how slices are turned to be shown: ``affine``, or the middle slice's own.
+
+        Positions come from ``affine`` and ``slice_affines`` alone.
+        """
+        if self.affine is not None or self.slice_affines is None:
+            return self.affine
+        middle: npt.NDArray[np.float64] = self.slice_affines[len(self.slice_affines) // 2]
+        return middle
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
-        """Distance in mm between neighbors along each array axis; None without an affine."""
-        if self.affine is None:
+        """Distance in mm between neighbors along each array axis.
+
+        Of slices that are not evenly stacked, and of frames, the last is 1; None where the file
+        states no distance.
+        """
+        axes = len(self.spatial_shape)
+        affine = self.display_affine
+        if affine is not None:
+            columns = affine[:3, :axes]
+            return tuple(float(length) for length in np.linalg.norm(columns, axis=0))
+        if self.pixel_spacing is None:
             return None
-        columns = self.affine[:3, : len(self.spatial_shape)]
-        return tuple(float(length) for length in np.linalg.norm(columns, axis=0))
+        return (*self.pixel_spacing, 1.0)[:axes]
 
 
 @dataclass(frozen=True, kw_only=True)
