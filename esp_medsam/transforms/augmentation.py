@@ -19,11 +19,13 @@ from monai.transforms import (
     RandAdjustContrastd,
     RandAffined,
     RandAxisFlipd,
+    RandFlipd,
     RandGaussianNoised,
     RandGaussianSmoothd,
     RandRotate90d,
     RandScaleIntensityd,
     RandShiftIntensityd,
+    RandSimulateLowResolutiond,
     Transform,
 )
 
@@ -34,19 +36,24 @@ class AugmentationRule:
 
     Args:
         turn: Whether mirrored and quarter-turned views are as likely as the original.
+        mirror: Whether views mirrored left to right are as likely as the original.
         rotation: Largest rotation in degrees.
         scale: Largest relative enlargement or reduction.
         gain: Largest relative change of contrast.
         offset: Largest shift of brightness, of the range 0..1.
         color: Largest relative change of each color channel alone.
+        coarsest: Smallest fraction of its pixels that a view may be reduced to and brought back
+            from: scanners, thumbnails and compression differ in what they resolve.
     """
 
     turn: bool = False
+    mirror: bool = False
     rotation: float = 15.0
     scale: float = 0.25
     gain: float = 0.2
     offset: float = 0.1
     color: float = 0.0
+    coarsest: float = 0.4
 
 
 RADIOLOGY = AugmentationRule()
@@ -54,14 +61,16 @@ RADIOLOGY = AugmentationRule()
 
 RULES: Mapping[str, AugmentationRule] = MappingProxyType(
     {
-        "dermoscopy": AugmentationRule(turn=True, rotation=45.0, color=0.1),
-        "endoscopy": AugmentationRule(turn=True, rotation=45.0, color=0.1),
-        "fundus": AugmentationRule(turn=True, rotation=45.0, color=0.15),
-        "microscopy": AugmentationRule(turn=True, rotation=45.0, color=0.1),
-        # The probe is at the top; a scan mirrored left to right would be allowed, a turned one not.
-        "ultrasound": AugmentationRule(rotation=10.0),
-        # HU are exact: only what a scanner's noise and calibration change.
-        "ct": AugmentationRule(gain=0.1, offset=0.05),
+        "dermoscopy": AugmentationRule(turn=True, rotation=45.0, scale=0.35, color=0.15),
+        # The scope rolls freely, comes near and goes far, and its light changes all the time.
+        "endoscopy": AugmentationRule(turn=True, rotation=45.0, scale=0.4, gain=0.3, color=0.2),
+        # Vessels are a few pixels wide: a coarser view would hold none.
+        "fundus": AugmentationRule(turn=True, rotation=45.0, color=0.15, coarsest=0.8),
+        "microscopy": AugmentationRule(turn=True, rotation=45.0, color=0.1, coarsest=0.7),
+        # The probe is at the top: a scan may be mirrored left to right, but not turned.
+        "ultrasound": AugmentationRule(mirror=True, rotation=15.0, scale=0.35, gain=0.3),
+        # HU are exact, but sets that come windowed differ in window and center.
+        "ct": AugmentationRule(scale=0.35, gain=0.3, offset=0.15),
     }
 )
 """Rules by modality; any other modality, users' own included, follows ``RADIOLOGY``."""
@@ -109,6 +118,13 @@ def _intensity(rule: AugmentationRule) -> list[Transform]:
         RandShiftIntensityd(image, offsets=rule.offset, prob=0.5),
         RandGaussianNoised(image, prob=0.15, std=0.05),
         RandGaussianSmoothd(image, prob=0.1, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
+        RandSimulateLowResolutiond(
+            image,
+            prob=0.2,
+            downsample_mode="area",
+            upsample_mode="bilinear",
+            zoom_range=(rule.coarsest, 1.0),
+        ),
     ]
     if rule.color:
         transforms.append(
@@ -132,4 +148,6 @@ def _spatial(rule: AugmentationRule, input_size: tuple[int, int]) -> list[Transf
         mode=("bilinear", "nearest"),
         padding_mode="zeros",
     )
-    return [*turns, affine] if rule.turn else [affine]
+    if rule.turn:
+        return [*turns, affine]
+    return [RandFlipd(both, prob=0.5, spatial_axis=1), affine] if rule.mirror else [affine]
