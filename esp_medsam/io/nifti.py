@@ -16,7 +16,7 @@ import numpy.typing as npt
 from esp_medsam.errors import CorruptFileError, NonFiniteError
 from esp_medsam.io.atomic import MARK, atomic_file
 from esp_medsam.io.content import Content
-from esp_medsam.io.memory import check_fits
+from esp_medsam.memory import check_fits
 from esp_medsam.io.nifti_header import HEADER_BYTES, NiftiHeader, parse_header
 
 

@@ -17,7 +17,7 @@ import PIL.PngImagePlugin
 from esp_medsam.errors import CorruptFileError, FormatError, NonFiniteError, TooLargeError
 from esp_medsam.io.atomic import MARK, atomic_file
 from esp_medsam.io.content import Content
-from esp_medsam.io.memory import check_fits
+from esp_medsam.memory import check_fits
 
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
