@@ -16,9 +16,8 @@ from esp_medsam.errors import (
     ModalityError,
     OptionError,
     ReadError,
-    TooLargeError,
 )
-from esp_medsam.io import is_image, memory, name_of, read
+from esp_medsam.io import is_image, name_of, read
 from esp_medsam.modality import ModalityTable
 
 
@@ -148,15 +147,3 @@ class TestNames:
         names = ["a.png", "a.TIFF", "a.nii.gz", "a.gz", "a.json", "png", ".png", "a.gif"]
 
         assert [name for name in names if is_image(name)] == names[:3]
-
-
-class TestCheckFits:
-    def test_refuses_more_than_is_free(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
-
-        memory.check_fits(Path("a"), 2**30, "it")
-        with pytest.raises(TooLargeError, match=r"it needs 2\.0 GiB, 1\.0 GiB are free"):
-            memory.check_fits(Path("a"), 2**31, "it")
-
-    def test_knows_a_sensible_amount(self) -> None:
-        assert 2**26 < memory.available_memory() < 2**50
