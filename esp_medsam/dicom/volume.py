@@ -1,0 +1,133 @@
+"""What the headers of a DICOM study say: the slices of each volume, and where they lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from esp_medsam.image import SourceInstance
+
+
+Position = tuple[float, float, float]
+"""Image Position (Patient) (0020,0032): center of the first pixel, LPS, in mm."""
+
+Orientation = tuple[float, float, float, float, float, float]
+"""Image Orientation (Patient) (0020,0037): direction in which columns count up, then rows; LPS."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DicomSlice:
+    """One image of a file, or one frame of it, as its header describes it.
+
+    Attributes:
+        source: The file, the instance, and the frame of it.
+        rows: Number of rows.
+        columns: Number of columns.
+        position: Where its first pixel lies; None where the file does not say.
+        orientation: How it is turned; None where the file does not say.
+        pixel_spacing: Distance in mm between rows, and between columns; None where the file does
+            not say.
+        slope: Rescale Slope (0028,1053), finite and not zero; 1 where the file has none.
+        intercept: Rescale Intercept (0028,1052), finite; 0 where the file has none.
+        rescale_type: Rescale Type (0028,1054): the unit of the rescaled values, such as ``HU``;
+            None where the file does not say.
+        thickness: Slice Thickness (0018,0050) in mm; None where the file does not say.
+        image_type: Image Type (0008,0008), or Frame Type of a frame, value by value.
+        dimensions: What may tell it from another slice in the same place: attribute keyword and
+            value, in the order in which volumes are split by them.
+    """
+
+    source: SourceInstance
+    rows: int
+    columns: int
+    position: Position | None = None
+    orientation: Orientation | None = None
+    pixel_spacing: tuple[float, float] | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+    rescale_type: str | None = None
+    thickness: float | None = None
+    image_type: tuple[str, ...] = ()
+    dimensions: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def where(self) -> str:
+        """The file, and the frame where it holds several: for messages."""
+        frame = self.source.frame
+        return self.source.path if frame is None else f"{self.source.path} (frame {frame})"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StackGeometry:
+    """Where the slices of a volume lie.
+
+    Attributes:
+        affine: ``(4, 4)`` float64, voxel index (column, row, slice) to RAS+ in mm; None where the
+            slices have no position, or are not evenly stacked.
+        slice_affines: ``(N, 4, 4)`` float64, of each slice the affine that maps its
+            ``(column, row, 0)`` to RAS+ in mm; its third column is the unit normal that points the
+            way the slices are ordered. None where the slices have no position.
+        stack_axis: 2 where slices may only be taken as they are stored, since they are frames or
+            not evenly stacked; None where any axis will do, and for one 2-D image.
+        pixel_spacing: Distance in mm between rows, and between columns, of images that state no
+            position; None otherwise.
+        warnings: What a user should know, a sentence each.
+    """
+
+    affine: npt.NDArray[np.float64] | None = None
+    slice_affines: npt.NDArray[np.float64] | None = None
+    stack_axis: int | None = None
+    pixel_spacing: tuple[float, float] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DicomVolume:
+    """One image, cine or stack of slices: what is segmented, and written, as one.
+
+    Attributes:
+        name: What its outputs are called: the Series Instance UID, with what the series was split
+            by; of images without a position their SOP Instance UID.
+        slices: Its slices in stack order, or its frames in time.
+        geometry: Where they lie.
+        sop_class_uid: The SOP Class UID of its files.
+        study_uid: Study Instance UID.
+        series_uid: Series Instance UID.
+        frame_of_reference_uid: Frame of Reference UID.
+        dicom_modality: Modality (0008,0060).
+        split: Attribute keyword and value of each attribute that tells it from the other volumes
+            of its series.
+        warnings: What a user should know about it, those of its geometry included.
+    """
+
+    name: str
+    slices: tuple[DicomSlice, ...]
+    geometry: StackGeometry
+    sop_class_uid: str
+    study_uid: str | None = None
+    series_uid: str | None = None
+    frame_of_reference_uid: str | None = None
+    dicom_modality: str | None = None
+    split: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_positioned(self) -> bool:
+        """Whether its slices lie somewhere: a stack, be it of one slice, not a picture or cine."""
+        return self.geometry.slice_affines is not None
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Shape of its array, without channels.
+
+        ``(columns, rows, slices)`` of a positioned stack, ``(rows, columns, frames)`` of a cine,
+        ``(rows, columns)`` of one image.
+        """
+        rows, columns = self.slices[0].rows, self.slices[0].columns
+        if self.is_positioned:
+            return (columns, rows, len(self.slices))
+        if self.geometry.stack_axis is not None:
+            return (rows, columns, len(self.slices))
+        return (rows, columns)
