@@ -52,13 +52,17 @@ def evaluate(
         amp=amp or None,
         ckpt_path=None if ckpt_path is None else str(ckpt_path),
     )
-    table, inferer, network = (
-        config.get_parsed_content(key) for key in ("table", "inferer", "network")
+    table, inferer, network, transforms = (
+        config.get_parsed_content(key) for key in ("table", "inferer", "network", "transforms")
     )
     progress = track(
         items, "Evaluating", console=Console(stderr=True), transient=True, update_period=1.0
     )
-    scores = summarize(target_scores(progress, table=table, inferer=inferer, network=network))
+    scores = summarize(
+        target_scores(
+            progress, table=table, inferer=inferer, network=network, transforms=transforms
+        )
+    )
     if as_json:
         print(json.dumps([asdict(score) for score in scores], indent=1))
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from esp_medsam.errors import ModalityError, NonFiniteError, OptionError, TargetError, one_line
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation
 from esp_medsam.inferers.device import Placement, device_of
+from esp_medsam.inferers.preparation import Slices
 from esp_medsam.inferers.resizing import (
     RESIZE_MODES,
     content_size,
@@ -22,8 +23,9 @@ from esp_medsam.inferers.resizing import (
     to_probability,
 )
 from esp_medsam.modality import ModalityTable
+from esp_medsam.transforms.by_modality import ModalityTransforms
 from esp_medsam.transforms.label_map import FOREGROUND
-from esp_medsam.transforms.orientation import PLANES, Display, display_of
+from esp_medsam.transforms.orientation import PLANES
 
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class SliceWiseInferer(Inferer):
         amp: Whether to run the network under bfloat16 autocast.
         slice_axis: ``axial``, ``coronal`` or ``sagittal`` in place of the rule, for volumes.
         device: Where the network runs; None means where its parameters are.
+        transforms: Transforms by modality, in place of what the shipped weights were trained with.
 
     Raises:
         OptionError: If an option is out of its range.
@@ -69,6 +72,7 @@ class SliceWiseInferer(Inferer):
         amp: bool = False,
         slice_axis: str | None = None,
         device: str | torch.device | None = None,
+        transforms: Mapping[str, ModalityTransforms] | None = None,
     ) -> None:
         super().__init__()
         self.table = table
@@ -81,6 +85,7 @@ class SliceWiseInferer(Inferer):
         self.amp = amp
         self.slice_axis = None if slice_axis is None else _one_of("slice_axis", slice_axis, PLANES)
         self.device = None if device is None else device_of(device)
+        self.transforms = transforms
 
     def __call__(
         self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
@@ -129,11 +134,12 @@ class SliceWiseInferer(Inferer):
     def _segment(self, pixels: Tensor, record: Image, network: Any) -> tuple[Tensor, Segmentation]:
         """Return one image's probabilities ``(T, *spatial)`` and what is to be told of them."""
         names = [target.name for target in self.table.select(record.modality, self.targets)]
-        job = _Job(pixels, record, *_places(network, record.modality, names), self._shown(record))
+        slices = Slices(pixels, record, transforms=self.transforms, slice_axis=self.slice_axis)
+        job = _Job(slices, record.path, *_places(network, record.modality, names))
         probability = torch.empty((len(names), *pixels.shape[1:]), dtype=torch.uint8)
         inside = torch.zeros(2, len(names), dtype=torch.int64)
         placement = Placement(network, self.device, self.slice_batch)
-        start, count = 0, job.display.count(pixels.shape[1:])
+        start, count = 0, len(slices)
         with placement, torch.no_grad():
             while start < count:
                 indices = range(start, min(start + placement.slice_batch, count))
@@ -143,7 +149,7 @@ class SliceWiseInferer(Inferer):
                     placement.relieve(error)
                     continue
                 for position, index in enumerate(indices):
-                    job.display.put(probability, index, batch[position])
+                    slices.display.put(probability, index, batch[position])
                 inside += _inside(batch)
                 start = indices.stop
         confidence = tuple(
@@ -156,26 +162,24 @@ class SliceWiseInferer(Inferer):
             targets=tuple(names), confidence=confidence, warnings=placement.warnings
         )
 
-    def _shown(self, record: Image) -> Display:
-        """Return how the slices are shown, once it is known that they can be."""
-        if record.intensity_range is None:
-            msg = "preprocessing must measure the intensities (MeasureIntensityd); got none."
-            raise OptionError(msg)
-        return display_of(record.spatial_shape, record.affine, self.slice_axis)
-
     def _predict(self, job: _Job, indices: range, network: Any, device: torch.device) -> Tensor:
         """Return the shown slices' probabilities, ``(B, T, rows, columns)`` uint8 on the CPU."""
-        slices = [job.display.show(job.pixels, index) for index in indices]
-        shape = (int(slices[0].shape[-2]), int(slices[0].shape[-1]))
-        spacing = None if job.record.spacing is None else job.display.shown(job.record.spacing)
-        size = content_size(shape, spacing, self.input_size, self.resize)
+        views = [job.slices[index] for index in indices]
+        sizes = [
+            content_size(view.size, job.slices.spacing, self.input_size, self.resize)
+            for view in views
+        ]
         # MPS lacks antialiased scaling, which is cheap on its CPU.
         scaler = torch.device("cpu") if device.type == "mps" else device
-        content = to_content(slices, size, job.record.intensity_range or (0.0, 1.0), scaler)
-        image = to_input(content.to(device), self.input_size, self.pixel_mean, self.pixel_std)
-
+        contents = [
+            to_content([view.pixels], size, view.intensity_range, scaler).to(device)
+            for view, size in zip(views, sizes, strict=True)
+        ]
+        image = torch.cat(
+            [to_input(c, self.input_size, self.pixel_mean, self.pixel_std) for c in contents]
+        )
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.amp):
-            modality = torch.full((len(slices),), job.modality, dtype=torch.long, device=device)
+            modality = torch.full((len(views),), job.modality, dtype=torch.long, device=device)
             encoded = network.encode(image, modality)
             prediction = network.decode(encoded, modality, job.places, None)
         logits = prediction.low_res_logits.float()
@@ -183,20 +187,24 @@ class SliceWiseInferer(Inferer):
             # NaN > 0 is False: without this the mask would silently be empty.
             msg = (
                 f"The network's logits must be finite; got NaN or infinity in slices "
-                f"{indices.start} to {indices.stop - 1} of {job.record.path}."
+                f"{indices.start} to {indices.stop - 1} of {job.path}."
             )
             raise NonFiniteError(msg)
-        return to_probability(logits, size, self.input_size, shape)
+        return torch.stack(
+            [
+                view.put_back(to_probability(one[None], size, self.input_size, view.size)[0])
+                for one, view, size in zip(logits, views, sizes, strict=True)
+            ]
+        )
 
 
 class _Job(NamedTuple):
-    """One image on its way: its pixels, its record, and what the network is asked."""
+    """One image on its way: its slices, its path, and what the network is asked."""
 
-    pixels: Tensor
-    record: Image
+    slices: Slices
+    path: str
     modality: int
     places: list[int]
-    display: Display
 
 
 def _places(network: Any, modality: str, names: list[str]) -> tuple[int, list[int]]:

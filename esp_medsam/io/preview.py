@@ -18,7 +18,7 @@ from esp_medsam.io.output_files import PREVIEW_ENDING
 from esp_medsam.io.raster import write_png
 from esp_medsam.io.record import output_stem
 from esp_medsam.modality import ModalityTable, Target
-from esp_medsam.transforms.orientation import Display, display_of
+from esp_medsam.transforms.orientation import Display, display_of_image
 
 
 FILL = 0.35
@@ -86,7 +86,7 @@ class SavePreviewd(SaveImaged):
                 labelmap.as_tensor().numpy(force=True),
                 record,
                 targets,
-                display_of(record.spatial_shape, record.affine, self.slice_axis),
+                display_of_image(record, self.slice_axis),
             )
             stem = output_stem(self.output_dir, record.relative_dir, record.name)
             write_png(stem.with_name(f"{stem.name}{PREVIEW_ENDING}"), PIL.Image.fromarray(picture))

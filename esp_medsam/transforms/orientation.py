@@ -16,12 +16,15 @@ import numpy.typing as npt
 from torch import Tensor
 
 from esp_medsam.errors import GeometryError, OptionError
+from esp_medsam.image import Image
 
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", npt.NDArray[np.generic], Tensor)
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 """World axis that a stack of such slices runs along."""
+
+_NAMES = {axis: plane for plane, axis in PLANES.items()}
 
 _SHOWN = {0: (2, 1), 1: (2, 0), 2: (1, 0)}
 """For the world axis sliced: those along the rows' and the columns' index, both shown running to
@@ -84,6 +87,8 @@ def display_of(
     spatial_shape: Sequence[int],
     affine: npt.NDArray[np.float64] | None,
     plane: str | None = None,
+    *,
+    stack_axis: int | None = None,
 ) -> Display:
     """Decide how an image is sliced and shown.
 
@@ -95,10 +100,13 @@ def display_of(
         spatial_shape: Voxels along each of the two or three axes.
         affine: Voxel indices to RAS+ mm, ``(4, 4)``; None where the file states no geometry.
         plane: ``axial``, ``coronal`` or ``sagittal`` in place of the rule; None applies the rule.
+        stack_axis: The one axis that may be sliced: that of frames in time, or of slices with
+            gaps. Without an affine each frame is shown as it is stored.
 
     Raises:
         OptionError: If ``plane`` is none of the three.
-        GeometryError: If a volume has no affine, or an affine whose columns do not span space.
+        GeometryError: If a volume has no affine, an affine whose columns do not span space, or a
+            stack with gaps is to be cut across.
     """
     if plane is not None and plane not in PLANES:
         msg = f"slice_axis must be one of {', '.join(sorted(PLANES))}; got {plane!r}."
@@ -108,15 +116,30 @@ def display_of(
             return Display()
         shown = _turned(closest_world_axes(affine), 2)
         return Display(None, shown.transpose, shown.flip_rows, shown.flip_columns)
+    if affine is None and stack_axis is not None and plane is None:
+        return Display(stack_axis)
     if affine is None:
         msg = "A volume must state where its voxels lie; got no affine."
         raise GeometryError(msg)
     world = closest_world_axes(affine)
-    if plane is None:
-        slice_axis = _axis_by_rule(spatial_shape, affine, world)
-    else:
+    if plane is not None:
         slice_axis = [axis for axis, _ in world].index(PLANES[plane])
+    elif stack_axis is not None:
+        slice_axis = stack_axis
+    else:
+        slice_axis = _axis_by_rule(spatial_shape, affine, world)
+    if stack_axis is not None and slice_axis != stack_axis:
+        own = _NAMES[world[stack_axis][0]]
+        msg = f"slice_axis must be {own} for slices with gaps, which lie so; got {plane}."
+        raise GeometryError(msg)
     return _turned(world, slice_axis)
+
+
+def display_of_image(record: Image, plane: str | None = None) -> Display:
+    """Decide how the image that a record describes is sliced and shown, see :func:`display_of`."""
+    return display_of(
+        record.spatial_shape, record.display_affine, plane, stack_axis=record.stack_axis
+    )
 
 
 def closest_world_axes(affine: npt.NDArray[np.float64]) -> tuple[tuple[int, int], ...]:

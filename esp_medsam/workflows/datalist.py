@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from esp_medsam.errors import InputNotFoundError, OptionError
+from esp_medsam.inferers.preparation import Slices
 from esp_medsam.inferers.resizing import content_size, to_content
+from esp_medsam.io.load import as_meta_tensor
 from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
-from esp_medsam.transforms.intensity import MeasureIntensity
-from esp_medsam.transforms.orientation import display_of
+from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
 
 
 WHITE = 127
@@ -94,7 +95,10 @@ def read_datalist(path: str | Path, section: str) -> list[dict[str, Any]]:
 
 
 def slices_of(
-    item: Mapping[str, Any], table: ModalityTable, input_size: tuple[int, int]
+    item: Mapping[str, Any],
+    table: ModalityTable,
+    input_size: tuple[int, int],
+    transforms: Mapping[str, ModalityTransforms] | None = None,
 ) -> list[TrainingSlice]:
     """Read one item of a datalist as slices.
 
@@ -102,14 +106,13 @@ def slices_of(
         item: See :func:`read_datalist`.
         table: Modalities and targets.
         input_size: ``(H, W)`` that the slices are scaled to fit.
+        transforms: Transforms by modality, in place of the defaults.
     """
     modality = table[item["modality"]]
     ct_input = item.get("ct_input", "hu")
     image = read(item["image"], modality=modality.name, table=table, ct_input=ct_input)
     assert image.pixels is not None
-    pixels = image.pixels
-    image = MeasureIntensity()(pixels, image)
-    assert image.intensity_range is not None
+    image = MeasureImage(transforms)(image.pixels, image)
 
     absent = set(item.get("absent", ()))
     names = [target.name for target in modality.targets]
@@ -120,16 +123,14 @@ def slices_of(
             masks[names.index(target)] |= read_mask(path, modality.name, table, image.spatial_shape)
     known = torch.tensor([name in absent or name in item["labels"] for name in names])
 
-    display = display_of(image.spatial_shape, image.affine)
+    views = Slices(as_meta_tensor(image).as_tensor(), image, transforms=transforms)
     slices = []
-    for index in range(display.count(image.spatial_shape)):
-        shown = torch.from_numpy(np.ascontiguousarray(display.show(pixels, index)))
-        label = torch.from_numpy(np.ascontiguousarray(display.show(masks, index)))
-        spacing = None if image.spacing is None else display.shown(image.spacing)
-        rows, columns = shown.shape[-2:]
-        size = content_size((rows, columns), spacing, input_size, "fit")
+    for index in range(len(views)):
+        view = views[index]
+        label = views.display.show(torch.from_numpy(masks), index)[:, view.box[0], view.box[1]]
+        size = content_size(view.size, views.spacing, input_size, "fit")
         device = torch.device("cpu")
-        content = to_content([shown], size, image.intensity_range, device)[0]
+        content = to_content([view.pixels], size, view.intensity_range, device)[0]
         scaled = to_content([label], size, (0.0, 1.0), device)[0]
         slices.append(
             TrainingSlice(

@@ -15,7 +15,7 @@ from torch import Tensor
 from esp_medsam.image import image_of, segmentation_of
 from esp_medsam.io import LoadMedicalImaged
 from esp_medsam.modality import ModalityTable
-from esp_medsam.transforms import MeasureIntensityd
+from esp_medsam.transforms import MeasureImaged, ModalityTransforms
 from esp_medsam.transforms.label_map import mask_of
 from esp_medsam.workflows.datalist import read_mask
 
@@ -64,7 +64,12 @@ class Score:
 
 
 def target_scores(
-    items: Iterable[Mapping[str, Any]], *, table: ModalityTable, inferer: Inferer, network: Any
+    items: Iterable[Mapping[str, Any]],
+    *,
+    table: ModalityTable,
+    inferer: Inferer,
+    network: Any,
+    transforms: Mapping[str, ModalityTransforms] | None = None,
 ) -> Iterator[TargetScore]:
     """Segment each item as inference does and compare what is known of it.
 
@@ -73,6 +78,7 @@ def target_scores(
         table: Modalities and targets of the network.
         inferer: From an image and the network to uint8 probabilities.
         network: Anything that the inferer takes.
+        transforms: Transforms by modality, as the inferer has them.
 
     Yields:
         One score for each target that is annotated or known to be absent.
@@ -84,7 +90,7 @@ def target_scores(
                 LoadMedicalImaged(
                     "image", table=table, modality=item["modality"], ct_input=ct_input
                 ),
-                MeasureIntensityd("image"),
+                MeasureImaged("image", transforms=transforms),
             ]
         )
         image = preprocessing({"image": item["image"]})["image"]

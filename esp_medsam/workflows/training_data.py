@@ -18,6 +18,7 @@ from esp_medsam.errors import EmptyInputError, OptionError
 from esp_medsam.losses import Annotation
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.augmentation import augmentation
+from esp_medsam.transforms.by_modality import ModalityTransforms
 from esp_medsam.workflows.datalist import read_datalist, slices_of
 
 
@@ -33,6 +34,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         pixel_std: Standard deviation per channel.
         random: Whether views are augmented.
         workers: Threads that read files.
+        transforms: Transforms by modality, in place of the defaults.
     """
 
     def __init__(
@@ -46,13 +48,16 @@ class SliceDataset(Dataset[dict[str, Any]]):
         pixel_std: Sequence[float],
         random: bool,
         workers: int = 2,
+        transforms: Mapping[str, ModalityTransforms] | None = None,
     ) -> None:
         self.table = table
         self.rows = max(len(modality.targets) for modality in table.modalities)
         height, width = input_size
         items = read_datalist(datalist, section)
         with ThreadPoolExecutor(workers) as pool:
-            read_item = pool.map(lambda item: slices_of(item, table, (height, width)), items)
+            read_item = pool.map(
+                lambda item: slices_of(item, table, (height, width), transforms), items
+            )
             self.slices = [piece for pieces in read_item for piece in pieces]
         if not self.slices:
             msg = f"datalist must hold at least one item under {section!r}; {datalist} holds none."

@@ -300,7 +300,7 @@ class TestMeta:
     def test_unmeasured_intensities_are_refused(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        with pytest.raises(OptionError, match="MeasureIntensityd"):
+        with pytest.raises(OptionError, match="MeasureImaged"):
             build_inferer(table)(load(blob((9, 9)), intensity_range=None), network)
 
 

@@ -9,7 +9,8 @@ from monai.data import MetaTensor
 
 from esp_medsam.errors import ModalityError, NonFiniteError
 from esp_medsam.image import IMAGE_KEY, Image, image_of
-from esp_medsam.transforms.intensity import MeasureIntensity, MeasureIntensityd, percentiles_of
+from esp_medsam.transforms.by_modality import MeasureImage, MeasureImaged
+from esp_medsam.transforms.intensity import percentiles_of
 
 
 def record(modality: str, unit: str | None = None) -> Image:
@@ -17,12 +18,12 @@ def record(modality: str, unit: str | None = None) -> Image:
 
 
 def measured(pixels: np.ndarray, modality: str, unit: str | None = None) -> tuple[float, float]:
-    result = MeasureIntensity()(pixels, record(modality, unit)).intensity_range
+    result = MeasureImage()(pixels, record(modality, unit)).intensity_range
     assert result is not None
     return result
 
 
-class TestMeasureIntensity:
+class TestMeasureImage:
     def test_hounsfield_units_get_the_window_of_the_weights(self) -> None:
         pixels = np.array([[[-1024, 3000]]], np.int16)
 
@@ -65,12 +66,12 @@ class TestMeasureIntensity:
             measured(np.full((1, 2, 2), np.inf, np.float32), "mri")
 
 
-class TestMeasureIntensityd:
+class TestMeasureImaged:
     def test_completes_the_record_and_leaves_the_pixels(self) -> None:
         pixels = torch.randint(0, 99, (1, 4, 4), dtype=torch.uint8)
         image = MetaTensor(pixels, meta={IMAGE_KEY: record("xray"), "space": "RAS"})
 
-        result = MeasureIntensityd("image")({"image": image, "other": 1})
+        result = MeasureImaged("image")({"image": image, "other": 1})
 
         assert image_of(result["image"].meta).intensity_range == (0.0, 255.0)
         assert image_of(image.meta).intensity_range is None

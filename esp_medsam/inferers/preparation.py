@@ -1,0 +1,118 @@
+"""A slice on its way to the network: shown, windowed, cleaned, cropped; and its mask's way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from monai.data import MetaTensor
+from torch import Tensor
+
+from esp_medsam.errors import OptionError
+from esp_medsam.image import Image
+from esp_medsam.transforms.by_modality import ModalityTransforms, SliceStep, transforms_of
+from esp_medsam.transforms.orientation import Display, display_of_image
+
+
+class View(NamedTuple):
+    """What of a slice the network is to see.
+
+    Attributes:
+        pixels: ``(C, rows, columns)``, in the image's dtype, or float32 once anything was applied.
+        intensity_range: The values to be shown as 0 and 1.
+        box: Where it lies in the slice as shown: ``(rows, columns)``.
+        shape: Rows and columns of the whole slice as shown.
+    """
+
+    pixels: Tensor
+    intensity_range: tuple[float, float]
+    box: tuple[slice, slice]
+    shape: tuple[int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the view."""
+        return int(self.pixels.shape[-2]), int(self.pixels.shape[-1])
+
+    def put_back(self, values: Tensor) -> Tensor:
+        """Return ``(T, rows, columns)`` of the view on the whole slice, zeros around it."""
+        if self.size == self.shape:
+            return values
+        whole = values.new_zeros((*values.shape[:-2], *self.shape))
+        whole[..., self.box[0], self.box[1]] = values
+        return whole
+
+
+class Slices:
+    """The slices of one image, as its modality's transforms prepare them.
+
+    Args:
+        pixels: ``(C, *spatial)`` in the image's own dtype.
+        record: What is known and was measured of it.
+        transforms: Transforms by modality, in place of the defaults.
+        slice_axis: ``axial``, ``coronal`` or ``sagittal`` in place of the rule, for volumes.
+
+    Raises:
+        OptionError: If the intensities were not measured.
+        GeometryError: If the image cannot be cut so.
+    """
+
+    def __init__(
+        self,
+        pixels: Tensor,
+        record: Image,
+        *,
+        transforms: Mapping[str, ModalityTransforms] | None = None,
+        slice_axis: str | None = None,
+    ) -> None:
+        if record.intensity_range is None:
+            msg = "preprocessing must measure the intensities (MeasureImaged); got none."
+            raise OptionError(msg)
+        self.pixels = pixels
+        self.intensity_range = record.intensity_range
+        self.display: Display = display_of_image(record, slice_axis)
+        self.spacing = None if record.spacing is None else self.display.shown(record.spacing)
+        self.transforms = transforms_of(record.modality, transforms)
+
+    def __len__(self) -> int:
+        """Return the number of slices."""
+        return self.display.count(self.pixels.shape[1:])
+
+    def __getitem__(self, index: int) -> View:
+        """Return a slice as the network is to see it, before scaling."""
+        pixels = self.display.show(self.pixels, index)
+        shape = (int(pixels.shape[-2]), int(pixels.shape[-1]))
+        whole = (slice(0, shape[0]), slice(0, shape[1]))
+        chosen = self.transforms
+        if not chosen.native and not chosen.shown:
+            return View(pixels, self.intensity_range, whole, shape)
+        values: Any = MetaTensor(pixels.float())
+        for transform in chosen.native:
+            values = transform(values)
+        low, high = self.intensity_range
+        # Transforms that window for themselves, into several channels, hand out 0..1.
+        if not any(getattr(transform, "shows", False) for transform in chosen.native):
+            values = ((values - low) / (high - low)).clamp(0.0, 1.0)
+        for transform in chosen.shown:
+            values = transform(values)
+        return View(values.as_tensor(), (0.0, 1.0), _box(values, shape, chosen.shown), shape)
+
+
+def _box(
+    values: MetaTensor, shape: tuple[int, int], transforms: Sequence[SliceStep]
+) -> tuple[slice, slice]:
+    """Return where the crops that MONAI recorded left ``values`` in the slice."""
+    first, last = [0, 0], list(shape)
+    for operation in values.applied_operations:
+        cropped = operation.get("extra_info", {}).get("cropped")
+        if cropped is None:
+            msg = f"Transforms of slices may crop, nothing else that moves; got {transforms}."
+            raise OptionError(msg)
+        for axis in range(2):
+            first[axis] += int(cropped[2 * axis])
+            last[axis] -= int(cropped[2 * axis + 1])
+    box = (slice(first[0], last[0]), slice(first[1], last[1]))
+    if tuple(values.shape[-2:]) != (last[0] - first[0], last[1] - first[1]):
+        msg = f"Transforms of slices must record their crops as MONAI's do; got {transforms}."
+        raise OptionError(msg)
+    return box

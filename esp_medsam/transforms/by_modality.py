@@ -1,0 +1,160 @@
+"""One table: how the images of each modality are prepared, and what YAML may put in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from torch import Tensor
+
+from esp_medsam.image import IMAGE_KEY, Image, image_of
+from esp_medsam.transforms.intensity import IntensityRule, MeasureIntensity
+
+
+Measure = Callable[[npt.NDArray[np.generic] | Tensor, Image], Image]
+"""From pixels ``(C, *spatial)`` and their record to the record completed."""
+
+SliceStep = Callable[[Any], Any]
+"""From a slice ``(C, rows, columns)`` to one; crops record themselves, as MONAI's do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModalityTransforms:
+    """How images of a modality are prepared, in this order.
+
+    Args:
+        intensity: Which values are shown as 0 and 1.
+        measure: What else is measured on the whole image, and applied slice by slice.
+        native: What happens to each slice in the image's own units, before the window.
+        shown: What happens to each slice in 0..1, after the window: artifacts, color, crops.
+    """
+
+    intensity: IntensityRule = field(default_factory=IntensityRule)
+    measure: Sequence[Measure] = ()
+    native: Sequence[SliceStep] = ()
+    shown: Sequence[SliceStep] = ()
+
+
+PHOTOGRAPH = ModalityTransforms()
+"""Eight bits as they are; any other depth by percentiles."""
+
+DEFAULTS: Mapping[str, ModalityTransforms] = MappingProxyType(
+    {
+        # The soft-tissue window that the shipped weights were trained with. Without a unit the
+        # reader has seen that a window was applied already: 0 to 255, in any type.
+        "ct": ModalityTransforms(
+            intensity=IntensityRule(hounsfield=(-160.0, 240.0), fixed=(0.0, 255.0))
+        ),
+        # No unit, and a background of zeros: only the tissue's own range says anything.
+        "mri": ModalityTransforms(intensity=IntensityRule(foreground=True, full_uint8=False)),
+        "xray": ModalityTransforms(intensity=IntensityRule(file_window=True)),
+    }
+)
+"""What the shipped weights were trained with. Others, users' own included: ``PHOTOGRAPH``.
+
+Everything else this package offers is an option, because a default changes only together with
+weights that were trained with it.
+"""
+
+
+def transforms_of(
+    modality: str, overrides: Mapping[str, ModalityTransforms] | None = None
+) -> ModalityTransforms:
+    """Return how images of a modality are prepared.
+
+    Args:
+        modality: Its name.
+        overrides: What a user put in the place of a modality's defaults.
+    """
+    return {**DEFAULTS, **(overrides or {})}.get(modality, PHOTOGRAPH)
+
+
+def described(transforms: Mapping[str, ModalityTransforms] | None) -> dict[str, str]:
+    """Return overrides in words that a result's record can hold, and compare.
+
+    Args:
+        transforms: Transforms by modality.
+    """
+    return {name: _text(chosen) for name, chosen in sorted((transforms or {}).items())}
+
+
+def _text(value: Any) -> str:
+    """Return what tells a transform from others of its kind: its name and its plain attributes."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_text(item) for item in value)}]"
+    attributes = vars(value).items()
+    plain = (None.__class__, bool, int, float, str, list, tuple, IntensityRule)
+    said = [
+        f"{key}={_text(item)}"
+        for key, item in attributes
+        if not key.startswith("_") and isinstance(item, plain)
+    ]
+    return f"{type(value).__name__}({', '.join(said)})"
+
+
+class MeasureImage:
+    """Measure on a whole image what its modality's transforms need; nothing is applied.
+
+    Args:
+        transforms: Transforms by modality, in place of :data:`DEFAULTS`.
+    """
+
+    def __init__(self, transforms: Mapping[str, ModalityTransforms] | None = None) -> None:
+        self.transforms = transforms
+
+    def __call__(self, pixels: npt.NDArray[np.generic] | Tensor, record: Image) -> Image:
+        """Return the record completed; the pixels are left alone.
+
+        Args:
+            pixels: ``(C, *spatial)`` in their own dtype.
+            record: What is known of them.
+
+        Raises:
+            ModalityError: If the image is in HU and the modality has no window for them.
+            NonFiniteError: If a percentile is not finite.
+        """
+        chosen = transforms_of(record.modality, self.transforms)
+        record = MeasureIntensity(chosen.intensity)(pixels, record)
+        for measure in chosen.measure:
+            record = measure(pixels, record)
+        return record
+
+
+class MeasureImaged(MapTransform):
+    """Dictionary form of :class:`MeasureImage`; writes the record back into the meta.
+
+    Args:
+        keys: Keys of MetaTensors that LoadMedicalImaged made.
+        transforms: Transforms by modality, in place of :data:`DEFAULTS`.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        transforms: Mapping[str, ModalityTransforms] | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.measure = MeasureImage(transforms)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with each image's record completed."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image: MetaTensor = result[key]
+            record = self.measure(image.as_tensor(), image_of(image.meta))
+            measured = MetaTensor(image.as_tensor(), meta={**image.meta, IMAGE_KEY: record})
+            measured.applied_operations = image.applied_operations
+            result[key] = measured
+        return result

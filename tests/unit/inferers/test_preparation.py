@@ -1,0 +1,122 @@
+"""Slices as the network is to see them, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.transforms import Flip, ScaleIntensity, SpatialCrop
+from torch import Tensor
+
+from esp_medsam.errors import GeometryError, OptionError
+from esp_medsam.image import Image
+from esp_medsam.inferers.preparation import Slices
+from esp_medsam.transforms.by_modality import ModalityTransforms
+
+
+PIXELS = torch.arange(6 * 8, dtype=torch.uint8).view(1, 6, 8)
+
+
+def photograph(**known: Any) -> Image:
+    fields = {"path": "a", "name": "a", "modality": "endoscopy", "spatial_shape": (6, 8)}
+    return Image(**{**fields, "intensity_range": (0.0, 40.0), **known})
+
+
+def slices(*shown: Callable[..., Any], **known: Any) -> Slices:
+    transforms = {"endoscopy": ModalityTransforms(shown=shown)}
+    return Slices(PIXELS, photograph(**known), transforms=transforms)
+
+
+class TestSlices:
+    def test_are_the_image_itself_without_transforms(self) -> None:
+        view = slices()[0]
+
+        assert view.pixels.dtype == torch.uint8
+        assert torch.equal(view.pixels, PIXELS)
+        assert view.intensity_range == (0.0, 40.0)
+
+    def test_transforms_see_the_window_as_zero_to_one(self) -> None:
+        seen: list[Tensor] = []
+
+        def look(image: Tensor) -> Tensor:
+            seen.append(image)
+            return image
+
+        slices(look)[0]
+
+        assert torch.equal(seen[0], (PIXELS / 40.0).clamp(0, 1))
+
+    def test_low_values_are_bright_where_the_file_shows_them_so(self) -> None:
+        view = slices(lambda image: image, intensity_range=(40.0, 0.0))[0]
+
+        assert torch.allclose(view.pixels, (1 - PIXELS / 40.0).clamp(0, 1))
+
+    @given(
+        first=st.tuples(st.integers(0, 5), st.integers(0, 7)),
+        second=st.tuples(st.integers(0, 5), st.integers(0, 7)),
+    )
+    def test_what_was_cropped_comes_back_to_its_place(
+        self, first: tuple[int, int], second: tuple[int, int]
+    ) -> None:
+        crop = SpatialCrop(roi_start=first, roi_end=(6, 8))
+        size = (6 - first[0], 8 - first[1])
+        end = (max(1, size[0] - second[0]), max(1, size[1] - second[1]))
+
+        view = slices(crop, SpatialCrop(roi_start=(0, 0), roi_end=end))[0]
+        whole = view.put_back(view.pixels + 1)
+
+        expected = torch.zeros(1, 6, 8)
+        box = (slice(first[0], first[0] + end[0]), slice(first[1], first[1] + end[1]))
+        expected[:, box[0], box[1]] = (PIXELS / 40.0).clamp(0, 1)[:, box[0], box[1]] + 1
+        assert torch.equal(whole, expected)
+
+    def test_refuse_transforms_that_move_more_than_an_edge(self) -> None:
+        with pytest.raises(OptionError, match="may crop, nothing else that moves"):
+            slices(Flip(spatial_axis=0))[0]
+
+    def test_refuse_transforms_that_hide_their_crop(self) -> None:
+        with pytest.raises(OptionError, match="must record their crops"):
+            slices(lambda image: image[:, 1:])[0]
+
+    def test_native_transforms_act_before_the_window(self) -> None:
+        transforms = {
+            "endoscopy": ModalityTransforms(
+                native=[ScaleIntensity(minv=None, maxv=None, factor=1.0)]
+            )
+        }
+
+        view = Slices(PIXELS, photograph(), transforms=transforms)[0]
+
+        assert torch.allclose(view.pixels, (PIXELS * 2 / 40.0).clamp(0, 1))
+
+    def test_need_measured_intensities(self) -> None:
+        with pytest.raises(OptionError, match="must measure the intensities"):
+            slices(intensity_range=None)
+
+    def test_frames_without_a_position_are_shown_as_stored(self) -> None:
+        cine = torch.arange(24, dtype=torch.uint8).view(1, 2, 3, 4)
+        record = photograph(spatial_shape=(2, 3, 4), stack_axis=2)
+
+        views = Slices(cine, record)
+
+        assert len(views) == 4
+        assert torch.equal(views[3].pixels, cine[..., 3])
+
+    def test_slices_with_gaps_are_turned_by_their_own_positions(self) -> None:
+        stack = torch.arange(24, dtype=torch.uint8).view(1, 2, 3, 4)
+        axial = np.diag([-1.0, -1.0, 1.0, 1.0])  # columns to patient left, rows to posterior
+        record = photograph(
+            spatial_shape=(2, 3, 4), stack_axis=2, slice_affines=np.stack([axial] * 4)
+        )
+
+        views = Slices(stack, record)
+
+        assert torch.equal(views[1].pixels, stack[..., 1].swapaxes(1, 2))
+        assert views.spacing == (1.0, 1.0)
+        with pytest.raises(GeometryError, match="slice_axis must be axial for slices with gaps"):
+            Slices(stack, record, slice_axis="coronal")

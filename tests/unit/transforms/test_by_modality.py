@@ -1,0 +1,80 @@
+"""The one table of how each modality is prepared."""
+
+from __future__ import annotations
+
+import numpy as np
+from monai.transforms import GaussianSmooth
+
+from esp_medsam.image import Image
+from esp_medsam.transforms.by_modality import (
+    DEFAULTS,
+    MeasureImage,
+    ModalityTransforms,
+    described,
+    transforms_of,
+)
+from esp_medsam.transforms.intensity import IntensityRule
+
+
+def record(**known: object) -> Image:
+    fields: dict[str, object] = {"path": "a", "name": "a", "modality": "xray"}
+    return Image(**{**fields, "spatial_shape": (4, 4), **known})  # type: ignore[arg-type]
+
+
+class TestTransformsOf:
+    def test_defaults_apply_nothing_but_the_window(self) -> None:
+        # The shipped weights were trained so; a default changes only together with weights.
+        for chosen in DEFAULTS.values():
+            assert not (*chosen.measure, *chosen.native, *chosen.shown)
+
+    def test_users_take_the_place_of_one_modality_alone(self) -> None:
+        mine = ModalityTransforms(shown=[str])
+
+        assert transforms_of("ct", {"ct": mine}) is mine
+        assert transforms_of("mri", {"ct": mine}) is DEFAULTS["mri"]
+
+
+class TestMeasureImage:
+    def test_radiographs_take_the_window_of_their_file(self) -> None:
+        pixels = np.arange(16, dtype=np.uint16).reshape(1, 4, 4)
+
+        assert MeasureImage()(pixels, record(window=(3.0, 9.0))).intensity_range == (3.0, 9.0)
+
+    def test_other_modalities_do_not(self) -> None:
+        pixels = np.full((1, 4, 4), 7, np.uint8)
+        image = record(modality="ultrasound", window=(3.0, 9.0))
+
+        assert MeasureImage()(pixels, image).intensity_range == (0.0, 255.0)
+
+    def test_low_values_shown_white_swap_the_range(self) -> None:
+        pixels = np.full((1, 4, 4), 7, np.uint8)
+
+        assert MeasureImage()(pixels, record(inverted=True)).intensity_range == (255.0, 0.0)
+
+    def test_further_measures_follow_in_order(self) -> None:
+        def first(pixels: object, image: Image) -> Image:
+            assert image.intensity_range == (0.0, 255.0)
+            return record(intensity_range=(1.0, 2.0))
+
+        chosen = {"xray": ModalityTransforms(measure=[first])}
+        pixels = np.zeros((1, 4, 4), np.uint8)
+
+        assert MeasureImage(chosen)(pixels, record()).intensity_range == (1.0, 2.0)
+
+
+class TestDescribed:
+    def test_tells_settings_apart(self) -> None:
+        def said(sigma: float) -> dict[str, str]:
+            return described({"xray": ModalityTransforms(shown=[GaussianSmooth(sigma=sigma)])})
+
+        assert said(1.0) == said(1.0)
+        assert said(1.0) != said(2.0)
+        assert "GaussianSmooth(sigma=1.0" in said(1.0)["xray"]
+
+    def test_includes_the_window(self) -> None:
+        chosen = ModalityTransforms(intensity=IntensityRule(hounsfield=(-1000.0, 0.0)))
+
+        assert "hounsfield=[-1000.0, 0.0]" in described({"ct": chosen})["ct"]
+
+    def test_defaults_need_no_word(self) -> None:
+        assert described({}) == described(None) == {}
