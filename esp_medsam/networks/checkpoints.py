@@ -6,11 +6,17 @@ import os
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from esp_medsam.errors import CheckpointError, ModalityError
-from esp_medsam.networks.builders import RELEASED_MODALITIES, RELEASED_TARGETS, build_released
+from esp_medsam.networks.builders import (
+    EMBED_DIM,
+    RELEASED_MODALITIES,
+    RELEASED_TARGETS,
+    build_released,
+)
 from esp_medsam.networks.esp_medsam import ESPMedSAM
+from esp_medsam.networks.hypernetwork import Hypernetwork
 from esp_medsam.networks.image_encoder import TinyViTImageEncoder
 from esp_medsam.networks.key_maps import (
     MOBILE_SAM,
@@ -18,6 +24,9 @@ from esp_medsam.networks.key_maps import (
     delightsam,
     is_delightsam_controller,
 )
+from esp_medsam.networks.mask_decoder import MaskDecoder
+from esp_medsam.networks.modality_controller import ModalityController
+from esp_medsam.networks.position_encoding import RandomFourierEncoding
 from esp_medsam.networks.sam_checkpoint import SAMCheckpoint, SAMVariant, from_sam
 from esp_medsam.networks.state_dicts import compare, load_checkpoint, load_into
 
@@ -33,13 +42,16 @@ __all__ = [
     "held_modalities",
     "load_checkpoint",
     "load_into",
-    "load_shared_encoder",
+    "load_shared",
     "to_delightsam",
 ]
 
 _CONTROLLERS = ".bank.controllers."
-_ENCODER = "image_encoder."
+_SHARED = ("image_encoder.", "mask_decoder.", "position_encoding.")
+"""Parts of the network that all modalities share, and that a MobileSAM checkpoint has as well."""
+
 _CLASSIFIER = "image_encoder.classifier."
+_HYPERNETWORK = "mask_decoder.hypernetwork."
 
 
 def from_delightsam(
@@ -127,10 +139,11 @@ def to_delightsam(network: ESPMedSAM, modality: str) -> dict[str, Tensor]:
 def from_mobilesam(
     state_dict: Mapping[str, Tensor], *, source: str = "state_dict"
 ) -> dict[str, Tensor]:
-    """Return the image encoder of MobileSAM's checkpoint under the names of our network.
+    """Return what of MobileSAM's checkpoint our modalities share, under the names of our network.
 
-    It is the part that all modalities share: controllers are not in it. MobileSAM's prompt
-    encoder and mask decoder are left out.
+    That is the image encoder without controllers, the frequencies of the positional encoding, and
+    of the mask decoder the transformer, the upscaling and the hypernetwork of the first mask, the
+    one that SAM gives for a single mask. The rest serves SAM's prompts and is left out.
 
     Args:
         state_dict: Of ``mobile_sam.pt``.
@@ -140,38 +153,77 @@ def from_mobilesam(
         CheckpointError: If this is no MobileSAM checkpoint.
         CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
     """
-    encoder = TinyViTImageEncoder({}, keep_classifier=True)
-    shared = {f"{_ENCODER}{key}": value for key, value in encoder.state_dict().items()}
-    expected = MOBILE_SAM.to_theirs(shared)
+    expected = MOBILE_SAM.to_theirs(_shared_entries())
     theirs = {key: value for key, value in state_dict.items() if not MOBILE_SAM.is_dropped(key)}
     _check_kind(source, "MobileSAM", state_dict, expected)
     compare(source, theirs, expected)
     return MOBILE_SAM.to_ours(theirs)
 
 
-def load_shared_encoder(
-    network: ESPMedSAM, shared: Mapping[str, Tensor], *, source: str = "state_dict"
+def _shared_entries() -> dict[str, Tensor]:
+    """Return names and shapes of what :func:`from_mobilesam` gives, as tensors without storage."""
+    with torch.device("meta"):
+        parts: tuple[nn.Module, ...] = (
+            TinyViTImageEncoder({}, embed_dim=EMBED_DIM, keep_classifier=True),
+            MaskDecoder(Hypernetwork(EMBED_DIM, EMBED_DIM, out_dim=EMBED_DIM // 8), EMBED_DIM),
+            RandomFourierEncoding(EMBED_DIM),
+        )
+    return {
+        f"{prefix}{key}": value
+        for prefix, part in zip(_SHARED, parts, strict=True)
+        for key, value in part.state_dict().items()
+    }
+
+
+def load_shared(
+    network: ESPMedSAM,
+    shared: Mapping[str, Tensor],
+    *,
+    silence_experts: bool = False,
+    source: str = "state_dict",
 ) -> None:
-    """Load what :func:`from_mobilesam` gave; controllers and all else stay as they are.
+    """Load what :func:`from_mobilesam` gave; controllers and all else keep their values.
+
+    It fits every design: where there is no classifier none is loaded, and a network with a
+    hypernetwork per query, as ``build_paper`` makes it, keeps its own hypernetworks.
+
+    Fresh experts add noise to an encoder that was trained without them. Silenced, they begin as
+    zero and learn from there, so training starts from the loaded encoder but for the controllers'
+    window tokens, which are left as they are.
 
     Args:
-        network: Its image encoder takes the values. The classifier is loaded where it has one.
-        shared: The shared part of the image encoder, under our names.
+        network: Takes the values in its own precision; left as it is where anything is wrong.
+        shared: Those entries, under our names.
+        silence_experts: Whether to set the last linear layer of every controller's expert to
+            zero. For a fresh network; trained experts would be lost.
         source: What messages shall call ``shared``.
 
     Raises:
+        CheckpointError: If ``shared`` is something else altogether.
         CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
     """
     own = network.state_dict()
+    has_classifier = any(key.startswith(_CLASSIFIER) for key in own)
+    has_one_hypernetwork = isinstance(network.mask_decoder.hypernetwork, Hypernetwork)
+    absent = (
+        *(() if has_classifier else (_CLASSIFIER,)),
+        *(() if has_one_hypernetwork else (_HYPERNETWORK,)),
+    )
     expected = {
         key: value
         for key, value in own.items()
-        if key.startswith(_ENCODER) and _CONTROLLERS not in key
+        if key.startswith(_SHARED) and _CONTROLLERS not in key and not key.startswith(absent)
     }
-    if not any(key.startswith(_CLASSIFIER) for key in expected):
-        shared = {key: value for key, value in shared.items() if not key.startswith(_CLASSIFIER)}
-    compare(source, shared, expected)
-    network.load_state_dict(own | dict(shared))
+    fitting = {key: value for key, value in shared.items() if not key.startswith(absent)}
+    remedy = " Convert the official file with `esp-medsam convert --from mobilesam`."
+    _check_kind(source, "converted MobileSAM", shared, expected, remedy)
+    compare(source, fitting, expected)
+    network.load_state_dict(own | fitting)
+    if silence_experts:
+        for module in network.modules():
+            if isinstance(module, ModalityController):
+                nn.init.zeros_(module.expert.fc2.weight)
+                nn.init.zeros_(module.expert.fc2.bias)
 
 
 def held_modalities(state_dict: Mapping[str, Tensor]) -> list[str]:
@@ -223,7 +275,11 @@ def _from_delightsam(
 
 
 def _check_kind(
-    source: str, kind: str, state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+    source: str,
+    kind: str,
+    state_dict: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    remedy: str = "",
 ) -> None:
     """Refuse, in a short line, what is another network's checkpoint altogether."""
     found = sum(key in expected for key in state_dict)
@@ -231,7 +287,7 @@ def _check_kind(
         example = next(iter(state_dict), "nothing")
         msg = (
             f"{source} must be a {kind} checkpoint; got {len(state_dict)} entries, {example} "
-            f"for one, of which {found} are among the {len(expected)} expected."
+            f"for one, of which {found} are among the {len(expected)} expected.{remedy}"
         )
         raise CheckpointError(msg)
 

@@ -132,15 +132,6 @@ TINY_VIT = {
 }
 """The shared part of the image encoder: official TinyViT and MobileSAM names to ours."""
 
-MOBILE_SAM = KeyMap(
-    prefixes={
-        **_under("image_encoder", "image_encoder", TINY_VIT),
-        "prompt_encoder": None,
-        "mask_decoder": None,
-    }
-)
-"""MobileSAM's checkpoint, of which we take the image encoder."""
-
 
 def _controllers(modality: str) -> dict[str, str]:
     """The entries of a De-LightSAM checkpoint that its modality owns, to ours."""
@@ -174,12 +165,30 @@ _MASK_DECODER = {
     "output_hypernetworks_mlps.0.layers.2": "hypernetwork.fc3",
 }
 
+_FREQUENCIES = {
+    "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix": "position_encoding.frequencies"
+}
+
+MOBILE_SAM = KeyMap(
+    prefixes={
+        **_under("image_encoder", "image_encoder", TINY_VIT),
+        **_under("mask_decoder", "mask_decoder", _MASK_DECODER),
+        **_FREQUENCIES,
+        "prompt_encoder": None,
+        "mask_decoder": None,
+    }
+)
+"""MobileSAM's checkpoint: what all modalities share here.
+
+Dropped are its prompts, tokens and quality head, and the hypernetworks of its three further masks.
+"""
+
 _PROMPTS = {
     "patch_decoder.0": "prompt_generator.patch_features.0",
     "patch_decoder.1": "prompt_generator.patch_features.1",
     "patch_decoder.3": "prompt_generator.heads.all.targets",
     "dense_prompter": "prompt_generator.prompt_embed",
-    "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix": "position_encoding.frequencies",
+    **_FREQUENCIES,
     "prompt_encoder": "unused_prompt_encoder",
 }
 

@@ -36,8 +36,9 @@ def convert(
     Args:
         source: Official checkpoint.
         output: File to write: a plain state dict. From "delightsam" that of the released network;
-            from "mobilesam" the shared part of the image encoder under our network's names; from
-            "sam" that of segment_anything's ``ImageEncoderViT``.
+            from "mobilesam" what our modalities share, image encoder and parts of the mask
+            decoder, under our network's names, to start training from; from "sam" that of
+            segment_anything's ``ImageEncoderViT``.
         origin: One of ``ORIGINS``.
         modality: What a De-LightSAM checkpoint was trained on; it does not say so itself.
         overwrite: Whether ``output`` may be replaced.
@@ -78,7 +79,7 @@ def _convert(
         checkpoint = from_sam(theirs, source=source)
         return f"SAM image encoder {checkpoint.variant.name}", checkpoint.state_dict
     if origin == "mobilesam":
-        return "MobileSAM image encoder", from_mobilesam(theirs, source=source)
+        return "MobileSAM image encoder and mask decoder", from_mobilesam(theirs, source=source)
     assert modality is not None, "checked before"
     network = from_delightsam(theirs, modality, source=source)
     return f"De-LightSAM network for {modality}", network.state_dict()

@@ -15,7 +15,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.networks import ESPMedSAM, Prediction
-from esp_medsam.networks.state_dicts import load_checkpoint, load_into
+from esp_medsam.networks.checkpoints import (
+    held_modalities,
+    load_checkpoint,
+    load_into,
+    load_shared,
+)
 from esp_medsam.workflows.weights import write_state_dict
 
 
@@ -90,13 +95,20 @@ def start_from(network: ESPMedSAM, weights: str | Path | None) -> ESPMedSAM:
 
     Args:
         network: Freshly initialized.
-        weights: A state dict of the same network; None or empty starts from scratch.
+        weights: A state dict of the same network, or what ``esp-medsam convert --from mobilesam``
+            made, which holds no controllers: theirs stay fresh, the experts silenced. None or
+            empty starts from scratch.
 
     Raises:
+        WeightsNotFoundError: If there is no such file.
         CheckpointError: If the file is not one, or does not fit.
     """
     if weights:
-        load_into(network, load_checkpoint(weights), source=os.fspath(weights))
+        state_dict, source = load_checkpoint(weights), os.fspath(weights)
+        if held_modalities(state_dict):
+            load_into(network, state_dict, source=source)
+        else:
+            load_shared(network, state_dict, silence_experts=True, source=source)
     return network
 
 

@@ -13,16 +13,17 @@ from esp_medsam.errors import (
     ModalityError,
     WeightsNotFoundError,
 )
-from esp_medsam.networks import ESPMedSAM, build_released
+from esp_medsam.networks import ESPMedSAM, build_paper, build_released
 from esp_medsam.networks.checkpoints import (
     build_released_from_checkpoint,
     from_delightsam,
     from_delightsam_set,
     from_mobilesam,
     held_modalities,
-    load_shared_encoder,
+    load_shared,
     to_delightsam,
 )
+from esp_medsam.networks.modality_controller import ModalityController
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +43,15 @@ def official_fundus(official_xray: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def mobile_sam(official_xray: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What mobile_sam.pt holds: the shared encoder, and parts that we do not take."""
-    encoder = {
+    """What mobile_sam.pt holds: what we share with it, and parts that we do not take."""
+    parts = ("SemiTViT.", "prompt_encoder.", "mask_decoder.")
+    shared = {
         key.replace("SemiTViT.", "image_encoder."): value
         for key, value in official_xray.items()
-        if key.startswith("SemiTViT.") and "med" not in key
+        if key.startswith(parts) and "med" not in key
     }
-    rest = ("prompt_encoder.no_mask_embed.weight", "mask_decoder.iou_token.weight")
-    return encoder | {key: torch.zeros(1, 256) for key in rest}
+    rest = ("iou_token.weight", "output_hypernetworks_mlps.1.layers.0.weight")
+    return shared | {f"mask_decoder.{key}": torch.zeros(1, 256) for key in rest}
 
 
 class TestFromDelightsam:
@@ -163,50 +165,108 @@ class TestToDelightsam:
 
 
 class TestFromMobilesam:
-    def test_gives_the_shared_encoder_of_any_of_our_networks(
-        self, mobile_sam: dict[str, Tensor], network: ESPMedSAM
+    def test_gives_what_the_modalities_share(
+        self, mobile_sam: dict[str, Tensor], official_xray: dict[str, Tensor]
     ) -> None:
-        controllers = {k: v.clone() for k, v in network.state_dict().items() if "bank" in k}
+        shared = from_mobilesam(mobile_sam)
 
-        load_shared_encoder(network, from_mobilesam(mobile_sam))
-
-        released = build_released("xray")
-        load_shared_encoder(released, from_mobilesam(mobile_sam))
-        encoder = network.image_encoder.state_dict()
-        shared = [key for key in encoder if ".controllers." not in key]
-        assert "classifier.1.weight" not in encoder
-        assert "classifier.1.weight" in released.image_encoder.state_dict()
-        assert all(
-            torch.equal(encoder[key], released.image_encoder.state_dict()[key]) for key in shared
-        )
-        assert all(torch.equal(network.state_dict()[key], v) for key, v in controllers.items())
+        released = from_delightsam(official_xray).state_dict()
+        parts = ("image_encoder.", "mask_decoder.", "position_encoding.")
+        assert set(shared) == {
+            key for key in released if key.startswith(parts) and ".controllers." not in key
+        }
+        assert all(torch.equal(released[key], value) for key, value in shared.items())
 
     def test_reports_every_entry_that_does_not_fit(self, mobile_sam: dict[str, Tensor]) -> None:
         wrong = dict(mobile_sam)
-        del wrong["image_encoder.neck.0.weight"]
-        wrong["image_encoder.extra"] = torch.zeros(1)
+        del wrong["image_encoder.neck.0.weight"], wrong["mask_decoder.output_upscaling.0.bias"]
+        wrong["image_encoder.extra"] = wrong["mask_decoder.transformer.extra"] = torch.zeros(1)
 
-        with pytest.raises(
-            CheckpointMismatchError, match=r"1 missing: image_encoder\.neck\.0\.weight"
-        ):
+        with pytest.raises(CheckpointMismatchError) as caught:
             from_mobilesam(wrong)
 
-    def test_refuses_another_networks_checkpoint(self, official_xray: dict[str, Tensor]) -> None:
-        with pytest.raises(
-            CheckpointError, match="must be a MobileSAM checkpoint; got 504 entries"
-        ):
-            from_mobilesam(official_xray)
+        assert set(caught.value.missing) == {
+            "image_encoder.neck.0.weight",
+            "mask_decoder.output_upscaling.0.bias",
+        }
+        assert caught.value.unexpected == (
+            "image_encoder.extra",
+            "mask_decoder.transformer.extra",
+        )
 
-    def test_loading_refuses_what_lacks_an_entry(
+    def test_refuses_another_networks_checkpoint(self, official_xray: dict[str, Tensor]) -> None:
+        official = {key: v for key, v in official_xray.items() if key.startswith("SemiTViT.")}
+
+        with pytest.raises(CheckpointError, match="must be a MobileSAM checkpoint; got 382"):
+            from_mobilesam(official)
+
+
+class TestLoadShared:
+    def test_fits_the_product_and_the_released_design(
+        self, mobile_sam: dict[str, Tensor], network: ESPMedSAM
+    ) -> None:
+        shared, released = from_mobilesam(mobile_sam), build_released("xray")
+        before = {key: value.clone() for key, value in network.state_dict().items()}
+
+        load_shared(network, shared)
+        load_shared(released, shared)
+
+        after = network.state_dict()
+        rest = [key for key in after if key not in shared]
+        assert not any(key.startswith("image_encoder.classifier.") for key in after)
+        assert all(torch.equal(after[key], v) for key, v in shared.items() if key in after)
+        assert all(torch.equal(after[key], before[key]) for key in rest)
+        assert all(torch.equal(released.state_dict()[key], v) for key, v in shared.items())
+
+    def test_leaves_a_hypernetwork_per_query_as_it_is(self, mobile_sam: dict[str, Tensor]) -> None:
+        network, shared = build_paper(), from_mobilesam(mobile_sam)
+        own = network.mask_decoder.hypernetwork.state_dict()
+        before = {key: value.clone() for key, value in own.items()}
+
+        load_shared(network, shared)
+
+        after = network.mask_decoder.hypernetwork.state_dict()
+        name = "mask_decoder.transformer.norm_final_attn.weight"
+        assert all(torch.equal(after[key], value) for key, value in before.items())
+        assert torch.equal(network.state_dict()[name], shared[name])
+
+    def test_silenced_experts_add_nothing_and_can_learn(
+        self, mobile_sam: dict[str, Tensor], network: ESPMedSAM
+    ) -> None:
+        load_shared(network, from_mobilesam(mobile_sam), silence_experts=True)
+
+        experts = [m.expert for m in network.modules() if isinstance(m, ModalityController)]
+        tokens = torch.randn(1, 5, experts[0].fc1.in_features)
+        experts[0](tokens).pow(2).sum().backward()
+        (experts[0](tokens) - 1).pow(2).sum().backward()
+        assert len(experts) == 20
+        assert not any(module.fc2.weight.any() or module.fc2.bias.any() for module in experts)
+        assert not experts[0](tokens).any()
+        assert experts[0].fc2.weight.grad.any()
+
+    def test_refuses_what_lacks_an_entry_and_changes_nothing(
         self, mobile_sam: dict[str, Tensor], network: ESPMedSAM
     ) -> None:
         shared = from_mobilesam(mobile_sam)
         del shared["image_encoder.neck.0.weight"]
+        before = {key: value.clone() for key, value in network.state_dict().items()}
 
         with pytest.raises(
             CheckpointMismatchError, match=r"1 missing: image_encoder\.neck\.0\.weight"
         ):
-            load_shared_encoder(network, shared)
+            load_shared(network, shared, silence_experts=True)
+
+        assert all(torch.equal(network.state_dict()[key], v) for key, v in before.items())
+
+    def test_refuses_an_official_file_in_a_short_line(
+        self, official_xray: dict[str, Tensor], network: ESPMedSAM
+    ) -> None:
+        with pytest.raises(
+            CheckpointError, match="must be a converted MobileSAM checkpoint"
+        ) as caught:
+            load_shared(network, official_xray)
+        assert str(caught.value).endswith("with `esp-medsam convert --from mobilesam`.")
+        assert len(str(caught.value)) < 300
 
 
 class TestBuildReleasedFromCheckpoint:

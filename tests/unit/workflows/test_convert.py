@@ -16,6 +16,7 @@ from esp_medsam.errors import (
 from esp_medsam.networks import build_released
 from esp_medsam.networks.checkpoints import (
     build_released_from_checkpoint,
+    held_modalities,
     load_checkpoint,
     to_delightsam,
 )
@@ -36,12 +37,13 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def mobile_sam(official: Path) -> Path:
     path = official.with_name("mobile_sam.pt")
-    encoder = {
+    parts = ("SemiTViT.", "prompt_encoder.", "mask_decoder.")
+    shared = {
         key.replace("SemiTViT.", "image_encoder."): value
         for key, value in load_checkpoint(official).items()
-        if key.startswith("SemiTViT.") and "med" not in key
+        if key.startswith(parts) and "med" not in key
     }
-    torch.save(encoder, path)
+    torch.save(shared, path)
     return path
 
 
@@ -57,13 +59,16 @@ class TestConvert:
         assert network.modalities == {"fundus": 3}
         assert all(torch.equal(returned[k], v) for k, v in load_checkpoint(official).items())
 
-    def test_mobilesam_becomes_the_shared_encoder(self, mobile_sam: Path, tmp_path: Path) -> None:
+    def test_mobilesam_becomes_what_the_modalities_share(
+        self, mobile_sam: Path, tmp_path: Path
+    ) -> None:
         found = convert(mobile_sam, tmp_path / "out.pt", origin="mobilesam")
 
         state_dict = load_checkpoint(tmp_path / "out.pt")
-        assert found == "MobileSAM image encoder"
-        assert len(state_dict) == 302
-        assert all(key.startswith("image_encoder.") for key in state_dict)
+        assert found == "MobileSAM image encoder and mask decoder"
+        assert len(state_dict) == 397
+        assert sum(key.startswith("image_encoder.") for key in state_dict) == 302
+        assert not held_modalities(state_dict)
 
     def test_sam_becomes_its_encoder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         variant = SAM_VARIANTS[0]
@@ -93,7 +98,7 @@ class TestConvert:
 
         convert(mobile_sam, tmp_path / "out.pt", origin="mobilesam", overwrite=True)
 
-        assert len(load_checkpoint(tmp_path / "out.pt")) == 302
+        assert len(load_checkpoint(tmp_path / "out.pt")) == 397
 
     def test_a_wrong_file_leaves_nothing(self, official: Path, tmp_path: Path) -> None:
         with pytest.raises(

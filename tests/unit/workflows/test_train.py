@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from esp_medsam.errors import CheckpointMismatchError, WeightsNotFoundError
+from esp_medsam.errors import CheckpointError, CheckpointMismatchError, WeightsNotFoundError
 from esp_medsam.losses import Annotation
-from esp_medsam.networks import ESPMedSAM, Prediction, build_product
+from esp_medsam.networks import ESPMedSAM, Prediction, build_product, build_released
+from esp_medsam.networks.checkpoints import to_delightsam
 from esp_medsam.workflows.train import (
     AveragedWeights,
     ClipGradients,
@@ -118,6 +119,33 @@ class TestWeights:
         expected = network.state_dict()[name].half().float()
         torch.testing.assert_close(other.state_dict()[name], expected)
         assert other.state_dict()[name].dtype == torch.float32
+
+    def test_weights_without_controllers_leave_those_fresh_and_silent(
+        self, network: ESPMedSAM, tmp_path: Path
+    ) -> None:
+        released = build_released("xray")
+        parts = ("image_encoder.", "mask_decoder.", "position_encoding.")
+        shared = {
+            key: value
+            for key, value in released.state_dict().items()
+            if key.startswith(parts) and ".controllers." not in key
+        }
+        torch.save(shared, tmp_path / "mobile_sam_shared.pt")
+        other = build_product({"xray": 1}, {"xray": ["lungs"]}, "xray", expert_ratio=0.1)
+
+        start_from(other, tmp_path / "mobile_sam_shared.pt")
+
+        after = other.state_dict()
+        assert all(torch.equal(after[key], v) for key, v in shared.items() if key in after)
+        assert not any(v.any() for key, v in after.items() if ".expert.fc2." in key)
+
+    def test_refuses_a_file_that_was_not_converted(
+        self, network: ESPMedSAM, tmp_path: Path
+    ) -> None:
+        torch.save(to_delightsam(build_released("xray"), "xray"), tmp_path / "ESP.pth")
+
+        with pytest.raises(CheckpointError, match=r"ESP\.pth must be a converted MobileSAM"):
+            start_from(network, tmp_path / "ESP.pth")
 
     def test_refuses_weights_of_another_network(self, network: ESPMedSAM, tmp_path: Path) -> None:
         save_weights(network, tmp_path / "model.pt")
