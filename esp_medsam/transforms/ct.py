@@ -1,0 +1,331 @@
+"""CT, in Hounsfield units (HU): padding and metal clipped, windows, the body without its table.
+
+One HU is a thousandth of the difference in attenuation between air (-1000) and water (0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.config import KeysCollection
+from scipy import ndimage  # type: ignore[import-untyped]  # ships no types
+from skimage.measure import label
+from torch import Tensor
+
+from esp_medsam.errors import OptionError
+from esp_medsam.image import Image
+from esp_medsam.transforms.orientation import Display
+from esp_medsam.transforms.slices import SliceTransform, SliceTransformd
+
+
+AIR = -1024.0
+"""Least value of a 12-bit CT, in HU."""
+
+METAL = 3071.0
+"""Highest value of a 12-bit CT, in HU; denser is metal, however dense."""
+
+SOFT_TISSUE = (-160.0, 240.0)
+"""HU shown as 0 and 1: center 40, width 400, as the shipped weights were trained."""
+
+LUNG = (-1350.0, 150.0)
+"""HU shown as 0 and 1: center -600, width 1500."""
+
+BONE = (-450.0, 1050.0)
+"""HU shown as 0 and 1: center 300, width 1500."""
+
+_GRID_MM = 4.0
+"""Step of the grid that the body is sought on: a tenth of the thinnest limb, about."""
+
+_OPENING_MM = 6.0
+"""Half the thickness below which something is a table, a tube or a blanket and no body."""
+
+_LEAST_SHARE = 0.01
+"""Part of the largest component from which another is body, too: the other leg, an arm."""
+
+_MOST_BORDER = 0.25
+"""Part of a slice's border from which, touched by the body, the slice lies inside the body."""
+
+
+class PaddingToAir(SliceTransform):
+    """Raise values below air to air: ``max(v, air)``, in HU.
+
+    Scanners pad what lies outside their circle of reconstruction with values that no tissue has,
+    such as -2000 or -3024.
+
+    Args:
+        air: Least value, HU.
+
+    Reference:
+        DICOM PS3.3 C.7.5.1.1.2, Pixel Padding Value.
+    """
+
+    def __init__(self, *, air: float = AIR) -> None:
+        self.air = float(air)
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Return the values, none below air."""
+        return image.clamp(min=self.air)
+
+
+class PaddingToAird(SliceTransformd):
+    """Dictionary form of :class:`PaddingToAir`.
+
+    Args:
+        keys: Keys of slices in HU.
+        air: Least value, HU.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, *, air: float = AIR, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, PaddingToAir(air=air), allow_missing_keys=allow_missing_keys)
+
+
+class ClipMetal(SliceTransform):
+    """Lower values above the 12-bit range to its end: ``min(v, highest)``, in HU.
+
+    Scanners with an extended scale give metal up to 30000 HU, others end at 3071.
+
+    Args:
+        highest: Highest value, HU.
+    """
+
+    def __init__(self, *, highest: float = METAL) -> None:
+        self.highest = float(highest)
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Return the values, none above the highest."""
+        return image.clamp(max=self.highest)
+
+
+class ClipMetald(SliceTransformd):
+    """Dictionary form of :class:`ClipMetal`.
+
+    Args:
+        keys: Keys of slices in HU.
+        highest: Highest value, HU.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, *, highest: float = METAL, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, ClipMetal(highest=highest), allow_missing_keys=allow_missing_keys)
+
+
+class Windows(SliceTransform):
+    """Turn HU into one channel per window: ``(v - low) / (high - low)``, clipped to 0..1.
+
+    Args:
+        windows: ``(low, high)`` of each channel, HU; by default the one that the shipped weights
+            were trained with.
+
+    Raises:
+        OptionError: If there is no window, or one that does not ascend.
+    """
+
+    def __init__(self, windows: Sequence[Sequence[float]] = (SOFT_TISSUE,)) -> None:
+        limits = [tuple(float(value) for value in window) for window in windows]
+        if not limits or any(len(w) != 2 or not w[0] < w[1] for w in limits):
+            msg = f"windows must be pairs of HU, (low, high), ascending; got {windows}."
+            raise OptionError(msg)
+        self.windows = limits
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Return ``(windows, rows, columns)`` in 0..1 of HU ``(1, rows, columns)``."""
+        if image.shape[0] != 1:
+            msg = f"img must hold one channel of HU; got {image.shape[0]} channels."
+            raise ValueError(msg)
+        low, high = (image.new_tensor(ends).view(-1, 1, 1) for ends in zip(*self.windows))  # noqa: B905
+        return image.sub(low).div_(high - low).clamp_(0.0, 1.0)
+
+
+class Windowsd(SliceTransformd):
+    """Dictionary form of :class:`Windows`.
+
+    Args:
+        keys: Keys of slices in HU.
+        windows: ``(low, high)`` of each channel, HU.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        windows: Sequence[Sequence[float]] = (SOFT_TISSUE,),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, Windows(windows), allow_missing_keys=allow_missing_keys)
+
+
+class MeasureBody:
+    """Find the box around the body in a volume of HU, its table left out.
+
+    On a grid of about 4 mm: denser than the threshold; opened by 6 mm, which takes away tables,
+    tubes and blankets; the largest component, and those of at least 1 % of it (the other leg, an
+    arm). Holes are not filled, because they move no box.
+
+    Args:
+        threshold: HU above which something is dense; skin and fat are, air and foam are not.
+        margin: Added on each side, mm.
+    """
+
+    def __init__(self, *, threshold: float = -400.0, margin: float = 8.0) -> None:
+        self.threshold = float(threshold)
+        self.margin = float(margin)
+
+    def __call__(
+        self, pixels: npt.NDArray[np.generic] | Tensor, record: Image
+    ) -> npt.NDArray[np.int64]:
+        """Return the box ``(axes, 2)``: of each array axis the start and the stop.
+
+        The whole volume where no body is found.
+
+        Args:
+            pixels: ``(1, *spatial)`` in HU.
+            record: What is known of them; its spacing is used, 1 mm where it has none.
+        """
+        array = pixels.numpy(force=True) if isinstance(pixels, Tensor) else np.asarray(pixels)
+        shape = array.shape[1:]
+        spacing = record.spacing or (1.0,) * len(shape)
+        small, steps = _thinned(array[0], spacing)
+        body = _body(
+            np.greater(small, self.threshold),
+            [s * mm for s, mm in zip(steps, spacing, strict=True)],
+        )
+        box = np.array([(0, size) for size in shape], dtype=np.int64)
+        if not body.any():
+            return box
+        for axis, (size, step, mm) in enumerate(zip(shape, steps, spacing, strict=True)):
+            others = tuple(other for other in range(body.ndim) if other != axis)
+            (places,) = np.nonzero(body.any(axis=others))
+            # A thinned voxel speaks for its neighbors up to the next one.
+            reach = step - 1 + round(self.margin / mm)
+            box[axis] = (
+                max(0, int(places[0]) * step - reach),
+                min(size, int(places[-1]) * step + reach + 1),
+            )
+        return box
+
+
+class TableRemoval(SliceTransform):
+    """Set to air what is neither the body nor in it, slice by slice.
+
+    As :class:`MeasureBody` finds the body, but in the one slice, with its holes (lung, bowel)
+    filled and a margin of one step of the grid. Nothing is removed where no body is found, nor
+    where the body touches a quarter of the border: such a slice lies inside it, and what is cut
+    off from the rest may be a lung.
+
+    Computed on the CPU.
+
+    Args:
+        spacing: Distance of rows and of columns, mm.
+        threshold: HU above which something is dense.
+        air: HU that takes the place of what is removed.
+    """
+
+    def __init__(
+        self,
+        *,
+        spacing: Sequence[float] = (1.0, 1.0),
+        threshold: float = -400.0,
+        air: float = AIR,
+    ) -> None:
+        self.spacing = (float(spacing[0]), float(spacing[1]))
+        self.threshold = float(threshold)
+        self.air = float(air)
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Return the slice with air around the body."""
+        kept = torch.from_numpy(self.mask(image)).to(image.device)
+        return torch.where(kept, image, image.new_tensor(self.air))
+
+    def mask(self, image: Tensor) -> npt.NDArray[np.bool_]:
+        """Return where the body is, ``(rows, columns)``, in HU ``(C, rows, columns)``."""
+        array = image[0].numpy(force=True)
+        small, steps = _thinned(array, self.spacing)
+        step_mm = [step * mm for step, mm in zip(steps, self.spacing, strict=True)]
+        body = _body(np.greater(small, self.threshold), step_mm)
+        if not body.any() or _border(body).mean() > _MOST_BORDER:
+            return np.ones(array.shape, dtype=bool)
+        body = ndimage.binary_dilation(ndimage.binary_fill_holes(body), np.ones((3, 3)))
+        full = body.repeat(steps[0], axis=0).repeat(steps[1], axis=1)
+        mask: npt.NDArray[np.bool_] = full[: array.shape[0], : array.shape[1]]
+        return mask
+
+
+class TableRemovald(SliceTransformd):
+    """Dictionary form of :class:`TableRemoval`.
+
+    Args:
+        keys: Keys of slices in HU.
+        spacing: Distance of rows and of columns, mm.
+        threshold: HU above which something is dense.
+        air: HU that takes the place of what is removed.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        spacing: Sequence[float] = (1.0, 1.0),
+        threshold: float = -400.0,
+        air: float = AIR,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = TableRemoval(spacing=spacing, threshold=threshold, air=air)
+        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
+
+
+def box_as_shown(
+    box: npt.NDArray[np.int64], display: Display, spatial_shape: Sequence[int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the rows and columns, start and stop, that a box takes in the slices as shown.
+
+    Args:
+        box: ``(axes, 2)``, start and stop along each array axis.
+        display: How slices are taken and turned.
+        spatial_shape: Voxels along each axis.
+    """
+    starts, stops = display.shown(box[:, 0].tolist()), display.shown(box[:, 1].tolist())
+    sides = display.shown(spatial_shape)
+    flips = (display.flip_rows, display.flip_columns)
+    rows, columns = (
+        (int(side - stop), int(side - start)) if flip else (int(start), int(stop))
+        for start, stop, side, flip in zip(starts, stops, sides, flips, strict=True)
+    )
+    return rows, columns
+
+
+def _thinned(
+    array: npt.NDArray[np.generic], spacing: Sequence[float]
+) -> tuple[npt.NDArray[np.generic], list[int]]:
+    """Return every n-th voxel along each axis, about 4 mm apart, and the steps."""
+    steps = [max(1, round(_GRID_MM / mm)) for mm in spacing]
+    return array[tuple(slice(None, None, step) for step in steps)], steps
+
+
+def _body(dense: npt.NDArray[np.bool_], step_mm: Sequence[float]) -> npt.NDArray[np.bool_]:
+    """Return the voxels of the body among the dense ones."""
+    times = max(1, round(_OPENING_MM / min(step_mm)))
+    # What the border cuts off goes on beyond it, so nothing is eroded from there.
+    core = ndimage.binary_erosion(dense, iterations=times, border_value=1)
+    components = label(core, connectivity=1)  # type: ignore[no-untyped-call]
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    body = ((sizes > 0) & (sizes >= _LEAST_SHARE * sizes.max()))[components]
+    # Two steps further than eroded bring back skin and corners that the opening rounded off.
+    grown = ndimage.binary_dilation(body, iterations=times + 1)
+    mask: npt.NDArray[np.bool_] = grown & dense
+    return mask
+
+
+def _border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return the values along the border of a slice."""
+    return np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pydicom.data import get_testdata_file
+
+from esp_medsam.errors import OptionError
+from esp_medsam.image import Image
+from esp_medsam.transforms.ct import (
+    BONE,
+    LUNG,
+    SOFT_TISSUE,
+    ClipMetal,
+    ClipMetald,
+    MeasureBody,
+    PaddingToAir,
+    PaddingToAird,
+    TableRemoval,
+    TableRemovald,
+    Windows,
+    Windowsd,
+    box_as_shown,
+)
+from esp_medsam.transforms.orientation import Display
+from esp_medsam.transforms.slices import SliceTransform
+
+
+hounsfield = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40).map(lambda side: (1, *side)),
+    elements=st.floats(-4000, 30000, width=32),
+)
+WINDOWS = (LUNG, SOFT_TISSUE, BONE)
+PAIRS = [
+    (PaddingToAir(), PaddingToAird("image")),
+    (ClipMetal(), ClipMetald("image")),
+    (Windows(WINDOWS), Windowsd("image", windows=WINDOWS)),
+    (TableRemoval(), TableRemovald("image")),
+]
+
+
+def phantom(*, table: bool = True, shape: tuple[int, int, int] = (120, 100, 30)) -> np.ndarray:
+    """A body of water 60 mm wide with a lung, on a table 4 mm thick; 1 mm voxels."""
+    x, y, _ = np.indices(shape)
+    pixels = np.full(shape, -1000, np.int16)
+    pixels[(x - 60) ** 2 + (y - 40) ** 2 < 30**2] = 0
+    pixels[(x - 60) ** 2 + (y - 40) ** 2 < 12**2] = -850
+    if table:
+        pixels[10:110, 76:80] = 200
+    return pixels[None]
+
+
+def record(pixels: np.ndarray, spacing: float = 1.0) -> Image:
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    shape = pixels.shape[1:]
+    return Image(path="a", name="a", modality="ct", spatial_shape=shape, affine=affine, unit="HU")
+
+
+@pytest.fixture(scope="module")
+def real() -> np.ndarray:
+    dataset = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+    return (dataset.pixel_array * 1.0 + float(dataset.RescaleIntercept))[None].astype(np.float32)
+
+
+class TestEverySliceTransform:
+    @pytest.mark.parametrize(("array", "dictionary"), PAIRS)
+    @given(pixels=hounsfield)
+    def test_array_tensor_and_dictionary_agree(
+        self, array: SliceTransform, dictionary: object, pixels: np.ndarray
+    ) -> None:
+        result = array(pixels)
+
+        assert result.shape[1:] == pixels.shape[1:]
+        assert result.dtype == np.float32
+        assert np.isfinite(result).all()
+        np.testing.assert_array_equal(array(torch.from_numpy(pixels)), result)
+        np.testing.assert_array_equal(dictionary({"image": pixels})["image"], result)
+
+    @pytest.mark.parametrize("transform", [PaddingToAir(), ClipMetal(), TableRemoval()])
+    @given(pixels=hounsfield)
+    def test_is_idempotent(self, transform: SliceTransform, pixels: np.ndarray) -> None:
+        once = transform(pixels)
+
+        np.testing.assert_array_equal(transform(once), once)
+
+    @pytest.mark.parametrize(("array", "dictionary"), PAIRS)
+    def test_leaves_its_input(self, array: SliceTransform, dictionary: object) -> None:
+        pixels = phantom()[..., 0]
+        before = pixels.copy()
+
+        array(pixels)
+
+        np.testing.assert_array_equal(pixels, before)
+
+
+class TestPaddingToAir:
+    def test_raises_what_no_tissue_has_alone(self) -> None:
+        pixels = np.array([[[-3024, -2000, -1024, -1000, 3071]]], np.int16)
+
+        assert PaddingToAir()(pixels).tolist() == [[[-1024, -1024, -1024, -1000, 3071]]]
+
+
+class TestClipMetal:
+    def test_lowers_what_is_beyond_twelve_bits_alone(self) -> None:
+        pixels = np.array([[[-2000, 3071, 3072, 30000]]], np.int16)
+
+        assert ClipMetal()(pixels).tolist() == [[[-2000, 3071, 3071, 3071]]]
+
+
+class TestWindows:
+    def test_default_is_the_window_of_the_weights(self) -> None:
+        pixels = np.array([[[-3000, -160, 40, 240, 900]]], np.float32)
+
+        np.testing.assert_allclose(Windows()(pixels), [[[0, 0, 0.5, 1, 1]]])
+
+    def test_presets_are_center_and_width(self) -> None:
+        pixels = np.array([[[-600, 40, 300]]], np.float32)
+
+        result = Windows(WINDOWS)(pixels)
+
+        assert [result[i, 0, i] for i in range(3)] == [0.5, 0.5, 0.5]
+
+    @given(pixels=hounsfield)
+    def test_is_monotone_in_each_channel(self, pixels: np.ndarray) -> None:
+        order = np.argsort(pixels, axis=None)
+
+        for channel in Windows(WINDOWS)(pixels):
+            assert (np.diff(channel.ravel()[order]) >= 0).all()
+
+    @pytest.mark.parametrize("windows", [(), ((1.0, 1.0),), ((5.0, -5.0),), ((1.0, 2.0, 3.0),)])
+    def test_refuses_windows_that_do_not_ascend(self, windows: tuple) -> None:
+        with pytest.raises(OptionError, match="windows must be pairs of HU"):
+            Windows(windows)
+
+    def test_refuses_several_channels(self) -> None:
+        with pytest.raises(ValueError, match="one channel of HU; got 3"):
+            Windows()(np.zeros((3, 2, 2), np.float32))
+
+
+class TestMeasureBody:
+    def test_leaves_the_table_out(self) -> None:
+        pixels = phantom()
+
+        box = MeasureBody(margin=0)(pixels, record(pixels))
+
+        # The body reaches from 31 to 89 and from 11 to 69, the grid has steps of 4.
+        assert np.abs(box - [(31, 90), (11, 70), (0, 30)]).max() <= 4
+
+    def test_margin_is_in_millimeters(self) -> None:
+        pixels = phantom()
+
+        tight = MeasureBody(margin=0)(pixels, record(pixels, 2.0))
+        wide = MeasureBody(margin=12)(pixels, record(pixels, 2.0))
+
+        assert (tight - wide)[:2].tolist() == [[6, -6], [6, -6]]
+
+    def test_keeps_both_legs(self) -> None:
+        pixels = np.full((1, 120, 60, 20), -1000, np.int16)
+        pixels[0, 10:50, 10:50] = 40
+        pixels[0, 80:100, 20:40] = 40
+
+        box = MeasureBody(margin=0)(pixels, record(pixels))
+
+        assert box[0, 0] <= 10
+        assert box[0, 1] >= 100
+
+    @pytest.mark.parametrize("value", [-1000, 0])
+    @pytest.mark.parametrize("shape", [(5, 5), (1, 1), (3, 4, 1), (40, 40, 3)])
+    def test_constant_volume_is_kept_whole(self, value: int, shape: tuple[int, ...]) -> None:
+        pixels = np.full((1, *shape), value, np.int16)
+
+        box = MeasureBody()(pixels, record(pixels))
+
+        assert box.tolist() == [[0, side] for side in shape]
+
+    def test_array_equals_tensor(self) -> None:
+        pixels = phantom()
+
+        box = MeasureBody()(torch.from_numpy(pixels), record(pixels))
+
+        np.testing.assert_array_equal(box, MeasureBody()(pixels, record(pixels)))
+
+
+class TestTableRemoval:
+    def test_takes_the_table_and_leaves_body_and_lung(self) -> None:
+        clean, pixels = phantom(table=False)[..., 0], phantom()[..., 0]
+
+        result = TableRemoval()(pixels)
+
+        body = clean[0] > -1000
+        np.testing.assert_array_equal(result[0][body], clean[0][body])
+        assert (result[0, :, 74:] <= -1000).all()
+
+    def test_leaves_a_slice_within_the_body_alone(self) -> None:
+        pixels = np.zeros((1, 80, 80), np.float32)
+        pixels[0, :50, 20:50] = -850  # a lung that is open to the border
+        pixels[0, 20:24, 30:34] = 40  # a vessel in it
+
+        np.testing.assert_array_equal(TableRemoval()(pixels), pixels)
+
+    def test_leaves_a_real_slice_within_the_body_alone(self, real: np.ndarray) -> None:
+        np.testing.assert_array_equal(TableRemoval(spacing=(0.66, 0.66))(real), real)
+
+
+class TestBoxAsShown:
+    @pytest.mark.parametrize("transpose", [False, True])
+    @pytest.mark.parametrize("flip_rows", [False, True])
+    @pytest.mark.parametrize("flip_columns", [False, True])
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    def test_cuts_shown_slices_as_the_volume(
+        self, axis: int, transpose: bool, flip_rows: bool, flip_columns: bool
+    ) -> None:
+        volume = np.arange(5 * 6 * 7).reshape(1, 5, 6, 7)
+        box = np.array([(1, 4), (0, 5), (3, 6)])
+        display = Display(axis, transpose, flip_rows, flip_columns)
+        cut = volume[:, 1:4, 0:5, 3:6]
+
+        (top, bottom), (left, right) = box_as_shown(box, display, volume.shape[1:])
+
+        shown = display.show(volume, 3)[:, top:bottom, left:right]
+        np.testing.assert_array_equal(shown, display.show(cut, 3 - box[axis, 0]))
