@@ -1,0 +1,120 @@
+"""The lit field of a picture inside a black border, and crops to a box, inverted exactly."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.config.type_definitions import NdarrayOrTensor
+from monai.data import MetaTensor
+from monai.transforms import Crop
+from monai.utils import convert_data_type
+from scipy.ndimage import (  # type: ignore[import-untyped]  # ships no types
+    binary_fill_holes,
+    binary_opening,
+)
+from skimage.measure import label
+from torch import Tensor
+
+from esp_medsam.transforms.shown import shrunken
+
+
+Box = tuple[slice, slice]
+"""Rows and columns."""
+
+_GRID = 256
+"""Longest side that fields are sought at: they are large, and text is gone sooner."""
+
+
+class BoxCrop(Crop):
+    """Crop a slice to a box that is found in it; subclasses write :meth:`box`.
+
+    The slice comes back as a MetaTensor that carries the operation, so that ``inverse`` puts it,
+    or any result on its grid, back in its place with zeros around it, exactly.
+    """
+
+    def __call__(self, img: NdarrayOrTensor, lazy: bool | None = None) -> Tensor:  # type: ignore[override]  # finds its own slices
+        """Return the part of ``(C, rows, columns)``, values in 0..1, that is in the box."""
+        values, *_ = convert_data_type(img, torch.Tensor, dtype=torch.float32)
+        slices = self.box(values, img.meta if isinstance(img, MetaTensor) else {})
+        return super().__call__(img, slices, lazy)  # type: ignore[arg-type]  # takes arrays, too
+
+    @property
+    def requires_current_data(self) -> bool:
+        """The box depends on the pixels."""
+        return True
+
+    @abstractmethod
+    def box(self, img: Tensor, meta: dict[Any, Any]) -> Box:
+        """Return the box of ``(C, rows, columns)`` float32; all of it where unsure."""
+
+
+def whole(img: Tensor) -> Box:
+    """Return the box that holds all of an image."""
+    return slice(0, int(img.shape[-2])), slice(0, int(img.shape[-1]))
+
+
+def lit_field(
+    img: Tensor, *, darkest: float = 0.15, step: float = 0.03
+) -> npt.NDArray[np.bool_] | None:
+    """Find the largest lit region inside a dark border; None where there is none for sure.
+
+    On a grid of at most 256 pixels a side, of each pixel's brightest channel: what exceeds the
+    border's level (the 2nd percentile of the outermost pixels, which must be ``darkest`` at most)
+    by ``step``, opened by a square of 5 % of the shorter side, so that letters and thin lines
+    fall away, then its largest component with its holes filled. It must cover a quarter of the
+    image and half of its own box.
+
+    Args:
+        img: ``(C, rows, columns)`` in 0..1.
+        darkest: Level above which there is no border.
+        step: How much brighter than the border the field is: JPEG's noise is about 0.02.
+
+    Returns:
+        ``(rows, columns)`` of the coarse grid.
+    """
+    value = shrunken(img.amax(0, keepdim=True), _GRID)[0].numpy(force=True)
+    edge = np.concatenate((value[0], value[-1], value[:, 0], value[:, -1]))
+    level = float(np.percentile(edge, 2.0))
+    if level > darkest:
+        return None
+    side = max(1, round(0.05 * min(value.shape))) | 1
+    return largest_region(value > level + step, side)
+
+
+def largest_region(mask: npt.NDArray[np.bool_], side: int) -> npt.NDArray[np.bool_] | None:
+    """Return the largest component of an opened mask; None where it cannot be a picture.
+
+    Args:
+        mask: ``(rows, columns)``.
+        side: Of the square that opens it: what is thinner falls away.
+    """
+    # Framed with what it is next to, or the opening would eat the field along the image's edge.
+    framed = np.pad(mask, side, mode="edge")
+    for axis in (0, 1):
+        framed = binary_opening(framed, np.ones((side, 1) if axis else (1, side), bool))
+    components = label(framed[side:-side, side:-side], connectivity=1)  # type: ignore[no-untyped-call]
+    sizes = np.bincount(components.ravel())
+    if len(sizes) < 2:
+        return None
+    sizes[0] = 0
+    region: npt.NDArray[np.bool_] = binary_fill_holes(components == sizes.argmax())
+    rows, columns = region.any(1).nonzero()[0], region.any(0).nonzero()[0]
+    box = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
+    return region if region.sum() >= max(0.25 * region.size, 0.5 * box) else None
+
+
+def box_of(region: npt.NDArray[np.bool_], img: Tensor) -> Box:
+    """Return the box of a coarse region on the image's own grid, one coarse pixel wider."""
+    box = []
+    for axis, side in enumerate(img.shape[-2:]):
+        places = region.any(1 - axis).nonzero()[0]
+        scale = side / region.shape[axis]
+        margin = 1 if scale > 1 else 0
+        start = max(0, int((places[0] - margin) * scale))
+        stop = min(int(side), int(np.ceil((places[-1] + 1 + margin) * scale)))
+        box.append(slice(start, stop))
+    return box[0], box[1]
