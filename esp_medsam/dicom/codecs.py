@@ -1,0 +1,134 @@
+"""What compressed pixel data needs to be decoded, and what it claims before it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from pydicom.pixels.decoders.base import Decoder, get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+)
+
+from esp_medsam.errors import FormatError
+
+
+PACKAGES: Mapping[str, str] = MappingProxyType(
+    {
+        JPEGBaseline8Bit: "python-gdcm",
+        # What else decodes 12 bits is under the GPL; it is the user's to install.
+        JPEGExtended12Bit: "pylibjpeg and pylibjpeg-libjpeg",
+        JPEGLossless: "python-gdcm",
+        JPEGLosslessSV1: "python-gdcm",
+        JPEGLSLossless: "pyjpegls",
+        JPEGLSNearLossless: "pyjpegls",
+        JPEG2000Lossless: "pylibjpeg and pylibjpeg-openjpeg",
+        JPEG2000: "pylibjpeg and pylibjpeg-openjpeg",
+        HTJ2KLossless: "pylibjpeg and pylibjpeg-openjpeg",
+        HTJ2KLosslessRPCL: "pylibjpeg and pylibjpeg-openjpeg",
+        HTJ2K: "pylibjpeg and pylibjpeg-openjpeg",
+    }
+)
+"""Packages from PyPI that decode a transfer syntax."""
+
+_JPEG_START = b"\xff\xd8"
+_J2K_START = b"\xff\x4f\xff\x51"
+"""Start of codestream, then the marker of its size, which must be next (ISO/IEC 15444-1 A.5.1)."""
+
+_JP2_START = b"\x00\x00\x00\x0cjP  "
+_JP2_HEADER = 4096
+"""Bytes in which the codestream of a JP2 file must begin."""
+
+
+def decoder_of(syntax: UID, source: str) -> Decoder:
+    """Return pydicom's decoder of a transfer syntax.
+
+    Args:
+        syntax: Transfer Syntax UID.
+        source: The file, for messages.
+
+    Raises:
+        FormatError: If pydicom has none, or a package that it needs is missing.
+    """
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        msg = (
+            f"{source} must be in a transfer syntax that is read here; got {name_of(syntax)}. "
+            "Convert it to Explicit VR Little Endian, as with gdcmconv --raw."
+        )
+        raise FormatError(msg) from error
+    if not decoder.is_available:
+        raise FormatError(missing_codec(syntax, source))
+    return decoder
+
+
+def missing_codec(syntax: UID, source: str) -> str:
+    """Return the message for a file whose decoder is not installed."""
+    package = PACKAGES.get(syntax, "a package")
+    return (
+        f"{source} must be decoded from {name_of(syntax)}, which needs {package}. "
+        f"Run: pip install {package.replace(' and ', ' ')}."
+    )
+
+
+def name_of(syntax: UID) -> str:
+    """Return the name of a transfer syntax with its UID; the UID alone where it has no name."""
+    return str(syntax) if syntax.name == str(syntax) else f"{syntax.name} ({syntax})"
+
+
+def codestream_size(data: bytes) -> tuple[int, int] | None:
+    """Return the rows and columns that a JPEG, JPEG-LS or JPEG 2000 codestream claims.
+
+    A decoder allocates what the codestream says, not what the file's header says.
+
+    Args:
+        data: One frame, compressed.
+
+    Returns:
+        ``(rows, columns)``; None where ``data`` is no such codestream.
+
+    Reference:
+        ISO/IEC 10918-1 B.2.2 (JPEG; JPEG-LS has the same frame header), ISO/IEC 15444-1 A.5.1.
+    """
+    if data.startswith(_JP2_START):
+        start = data.find(_J2K_START, 0, _JP2_HEADER)
+        return None if start < 0 else _j2k_size(data[start:])
+    if data.startswith(_J2K_START):
+        return _j2k_size(data)
+    return _jpeg_size(data) if data.startswith(_JPEG_START) else None
+
+
+def _j2k_size(data: bytes) -> tuple[int, int] | None:
+    """Read the image's extent and offset, 32 bits each, which begin after four 16-bit fields."""
+    if len(data) < 24:
+        return None
+    right, bottom, left, top = (int.from_bytes(data[i : i + 4], "big") for i in (8, 12, 16, 20))
+    return bottom - top, right - left
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Walk the marker segments up to the frame header (SOF0 to SOF15, SOF55 of JPEG-LS)."""
+    at = len(_JPEG_START)
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(
+                data[at + 7 : at + 9], "big"
+            )
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None

@@ -1,0 +1,243 @@
+"""The pixels of a DICOM volume, in the values that its files say they have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import Dataset
+
+from esp_medsam.dicom.lookup import LookupTable, palette_of, table_of
+from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
+from esp_medsam.dicom.pixel_file import PixelFile, explained, quietly
+from esp_medsam.dicom.values import narrowed, regions_of, rescale, wider, window_of
+from esp_medsam.dicom.volume import DicomSlice, DicomVolume
+from esp_medsam.errors import CorruptFileError, FormatError
+from esp_medsam.image import UltrasoundRegion
+from esp_medsam.memory import check_fits
+
+
+RADIOGRAPHS = frozenset({"CR", "DX", "IO", "MG", "RF", "XA"})
+"""Modalities whose files say how they are to be shown, and are unreadable otherwise."""
+
+_GRAY = ("MONOCHROME1", "MONOCHROME2")
+_DECODING = 6
+"""Times the size of a frame that decoding it takes for a moment: codecs copy."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DicomPixels:
+    """What the pixel data of a volume amounts to.
+
+    Attributes:
+        pixels: ``(C, *spatial)``, C 1 or 3, spatial as ``DicomVolume.spatial_shape``; uint8, int16,
+            int32 or float32. Gray values are rescaled, low ones low even where they are shown
+            white; colors are RGB.
+        unit: ``"HU"`` where values are Hounsfield units, else None.
+        window: Values that a radiograph asks to be shown as black and white; None without.
+        inverted: Whether low values are shown white (MONOCHROME1).
+        ultrasound_regions: Regions that the machine calibrated.
+        warnings: What a user should know, a sentence each.
+    """
+
+    pixels: npt.NDArray[Any]
+    unit: str | None = None
+    window: tuple[float, float] | None = None
+    inverted: bool = False
+    ultrasound_regions: tuple[UltrasoundRegion, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def read_pixels(volume: DicomVolume) -> DicomPixels:
+    """Read, decode and rescale the pixels of a volume.
+
+    Values follow DICOM's order: modality LUT or each slice's own slope and intercept; then, of
+    radiographs alone, the VOI LUT as a table where there is one, else the window is handed on.
+    Padding keeps its rescaled value.
+
+    Args:
+        volume: What the headers said.
+
+    Raises:
+        InputNotFoundError: If a file is gone.
+        CorruptFileError: If pixel data is damaged, cut short, or not what the headers say.
+        FormatError: If no decoder at hand reads it, its colors are of an unknown kind, or the
+            slices are partly gray, partly color or inverted.
+        NonFiniteError: If values are not finite after rescaling.
+        TooLargeError: If the volume does not fit in memory.
+    """
+    places: dict[str, list[int]] = {}
+    for place, piece in enumerate(volume.slices):
+        places.setdefault(piece.source.path, []).append(place)
+    with quietly():
+        stack = _Stack(volume)
+        for path, of_file in places.items():
+            with explained(path):
+                _read_file(path, sorted(of_file, key=lambda p: _index(volume.slices[p])), stack)
+    return stack.result()
+
+
+class _Stack:
+    """The volume as it fills, slice by slice.
+
+    It is widened when a slice needs it: a whole series is rarely as narrow or as wide as its
+    headers allow.
+    """
+
+    def __init__(self, volume: DicomVolume) -> None:
+        self.volume = volume
+        self.pixels: npt.NDArray[Any] | None = None
+        self.kind: str | None = None
+        self.window: tuple[float, float] | None = None
+        self.regions: tuple[UltrasoundRegion, ...] = ()
+        self.notes: dict[str, None] = {}
+        self.other_units: set[str] = set()
+
+    def begin(self, source: PixelFile) -> None:
+        """Take from the first file what holds for all, and see whether the volume fits."""
+        rows, columns = self.volume.slices[0].rows, self.volume.slices[0].columns
+        self.regions, notes = regions_of(source.dataset, rows, columns)
+        self.notes.update(dict.fromkeys(notes))
+        if _is_radiograph(self.volume):
+            self.window, notes = window_of(source.dataset)
+            self.notes.update(dict.fromkeys(notes))
+        samples = 3 if int(source.dataset.get("SamplesPerPixel") or 1) == 3 else 1
+        width = min(4, -(-int(source.dataset.get("BitsAllocated") or 16) // 8))
+        frame = rows * columns * samples * max(width, 1)
+        count = len(self.volume.slices)
+        what = f"its {count} x {rows} x {columns} pixels"
+        check_fits(Path(source.path), (count + _DECODING) * frame, what)
+
+    def place(self, number: int, values: npt.NDArray[Any], photometric: str) -> None:
+        """Put one slice in its place."""
+        piece = self.volume.slices[number]
+        kind = photometric if photometric in _GRAY else "RGB"
+        if values.shape[:2] != (piece.rows, piece.columns):
+            found = " x ".join(str(length) for length in values.shape[:2])
+            msg = f"{piece.where} must be {piece.rows} x {piece.columns} pixels; it is {found}."
+            raise CorruptFileError(msg)
+        if self.kind not in (None, kind):
+            first = self.volume.slices[0].where
+            msg = f"{piece.where} must be {self.kind}, as {first}; it is {kind}."
+            raise FormatError(msg)
+        self.kind = kind
+        shape = (len(self.volume.slices), *values.shape)
+        if self.pixels is None:
+            self.pixels = np.empty(shape, dtype=values.dtype)
+        dtype = wider(self.pixels.dtype, values.dtype)
+        if dtype != self.pixels.dtype:
+            size = self.pixels.size * dtype.itemsize
+            check_fits(Path(piece.source.path), size, f"its volume as {dtype.name}")
+            self.pixels = self.pixels.astype(dtype)
+        self.pixels[number] = values
+
+    def result(self) -> DicomPixels:
+        """Return the whole."""
+        assert self.pixels is not None, "a volume has at least one slice"
+        inverted = self.kind == "MONOCHROME1"
+        unit = None
+        if SOP_CLASS_MODALITIES.get(self.volume.sop_class_uid) == "CT" and self.kind in _GRAY:
+            unit = None if self.other_units else "HU"
+            for reason in sorted(self.other_units):
+                self.notes[f"Its values were not read as Hounsfield units: {reason}."] = None
+            if unit and inverted:
+                note = "Its Hounsfield units are as stored, though it asks to show low ones white."
+                self.notes[note] = None
+        return DicomPixels(
+            pixels=_arranged(self.pixels, self.volume),
+            unit=unit,
+            window=self.window,
+            inverted=inverted,
+            ultrasound_regions=self.regions,
+            warnings=tuple(self.notes),
+        )
+
+
+def _read_file(path: str, places: list[int], stack: _Stack) -> None:
+    """Decode the frames of one file into their places."""
+    source = PixelFile(path)
+    if stack.pixels is None:
+        stack.begin(source)
+    slices = stack.volume.slices
+    reader = _ValueReader(source.dataset, path, is_radiograph=_is_radiograph(stack.volume))
+    indices = [_index(slices[place]) for place in places]
+    for place, (frame, photometric) in zip(places, source.frames(indices), strict=True):
+        stack.place(place, reader(frame, photometric, slices[place]), photometric)
+        stack.other_units.update(reader.other_unit(slices[place]))
+    if reader.shown_by_table is not None and stack.volume.slices[0].source.path == path:
+        stack.window = (0.0, float(2**reader.shown_by_table.bits - 1))
+
+
+class _ValueReader:
+    """What the values of the frames of one file mean."""
+
+    def __init__(self, dataset: Dataset, path: str, *, is_radiograph: bool) -> None:
+        photometric = str(dataset.get("PhotometricInterpretation") or "")
+        self._dataset = dataset
+        self.palette: LookupTable | None = None
+        self.modality_table: LookupTable | None = None
+        self.shown_by_table: LookupTable | None = None
+        if photometric == "PALETTE COLOR":
+            self.palette = palette_of(dataset, path)
+        elif photometric in _GRAY:
+            self.modality_table = table_of(dataset, "ModalityLUTSequence", path)
+            if is_radiograph:
+                self.shown_by_table = table_of(dataset, "VOILUTSequence", path)
+
+    def __call__(
+        self, frame: npt.NDArray[Any], photometric: str, piece: DicomSlice
+    ) -> npt.NDArray[Any]:
+        """Return the values of a decoded frame: ``(rows, columns)``, or with three colors."""
+        if photometric == "PALETTE COLOR" and self.palette is not None:
+            return self.palette(frame)
+        if photometric == "RGB" and frame.ndim == 3:
+            return narrowed(frame)
+        if photometric not in _GRAY or frame.ndim != 2:
+            msg = (
+                f"{piece.where} must be MONOCHROME1, MONOCHROME2, PALETTE COLOR, RGB, YBR_FULL or "
+                f"YBR_FULL_422, or JPEG 2000; got {photometric}."
+            )
+            raise FormatError(msg)
+        if self.modality_table is not None:
+            values = narrowed(self.modality_table(frame))
+        else:
+            values = rescale(frame, piece.slope, piece.intercept, source=piece.where)
+        return values if self.shown_by_table is None else narrowed(self.shown_by_table(values))
+
+    def other_unit(self, piece: DicomSlice) -> tuple[str, ...]:
+        """Return what speaks against Hounsfield units, were it a CT."""
+        if self.modality_table is not None:
+            kind = str(self._dataset.ModalityLUTSequence[0].get("ModalityLUTType") or "nothing")
+            return () if kind == "HU" else (f"Modality LUT Type says {kind}",)
+        if piece.rescale_type not in (None, "HU"):
+            return (f"Rescale Type says {piece.rescale_type}",)
+        is_stated = piece.source.frame is not None or "RescaleIntercept" in self._dataset
+        return () if is_stated else ("it has no Rescale Intercept",)
+
+
+def _index(piece: DicomSlice) -> int:
+    """Return the number of the frame in its file, from 0."""
+    return (piece.source.frame or 1) - 1
+
+
+def _is_radiograph(volume: DicomVolume) -> bool:
+    implied = SOP_CLASS_MODALITIES.get(volume.sop_class_uid)
+    return implied in RADIOGRAPHS or (implied is None and volume.dicom_modality in RADIOGRAPHS)
+
+
+def _arranged(stack: npt.NDArray[Any], volume: DicomVolume) -> npt.NDArray[Any]:
+    """Return a view with the channel first and the axes of ``DicomVolume.spatial_shape``.
+
+    Args:
+        stack: ``(N, rows, columns)``, or ``(N, rows, columns, 3)``.
+        volume: Says what the axes are.
+    """
+    channels: npt.NDArray[Any] = stack[..., None] if stack.ndim == 3 else stack
+    if volume.is_positioned:
+        turned: npt.NDArray[Any] = channels.transpose(3, 2, 1, 0)
+        return turned
+    frames: npt.NDArray[Any] = channels.transpose(3, 1, 2, 0)
+    return frames if len(volume.spatial_shape) == 3 else frames[..., 0]
