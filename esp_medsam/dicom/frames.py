@@ -1,0 +1,314 @@
+"""The slices in one file: its image, or its frames with what is said of each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from pydicom.uid import UID
+
+from esp_medsam.dicom.elements import Elements
+from esp_medsam.dicom.volume import DicomSlice, Orientation, Position
+from esp_medsam.errors import FormatError, GeometryError
+from esp_medsam.image import SourceInstance
+
+
+_STACKS = (
+    "1.2.840.10008.5.1.4.1.1.2",  # CT
+    "1.2.840.10008.5.1.4.1.1.2.1",
+    "1.2.840.10008.5.1.4.1.1.2.2",
+    "1.2.840.10008.5.1.4.1.1.4",  # MR
+    "1.2.840.10008.5.1.4.1.1.4.1",
+    "1.2.840.10008.5.1.4.1.1.4.3",
+    "1.2.840.10008.5.1.4.1.1.4.4",
+    "1.2.840.10008.5.1.4.1.1.128",  # PET
+    "1.2.840.10008.5.1.4.1.1.128.1",
+    "1.2.840.10008.5.1.4.1.1.130",
+)
+"""SOP classes whose images must state where they lie: single, enhanced and legacy converted."""
+
+FRAME_GROUPS = "PerFrameFunctionalGroupsSequence"
+SHARED_GROUPS = "SharedFunctionalGroupsSequence"
+
+_SIEMENS = ((0x00190010, "SIEMENS MR HEADER"), 0x0019100C, 0x0019100E)
+"""Private creator, b-value and gradient direction of Siemens MR."""
+
+_GE = ((0x00430010, "GEMS_PARM_01"), 0x00431039)
+"""Private creator and b-value of GE MR, the first of its values."""
+
+_MOST_B_VALUE = 100_000
+"""GE adds flags to some b-values; a sum is no b-value."""
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Functional groups of one frame: its own macros first, then those that all frames share."""
+
+    own: Elements
+    shared: Elements | None
+
+    def macro(self, attribute: str) -> Elements | None:
+        found = self.own.item(attribute)
+        return found if found or not self.shared else self.shared.item(attribute)
+
+
+def is_stack(elements: Elements, sop_class_uid: str) -> bool:
+    """Whether a file's images are slices with a position, rather than pictures.
+
+    By its SOP class; of the multi-frame classes that may have positions and of private classes,
+    whether they state one.
+    """
+    if sop_class_uid in _STACKS:
+        return True
+    own = elements.item(FRAME_GROUPS)
+    if own is not None:
+        groups = _Groups(own, elements.item(SHARED_GROUPS))
+        stated = groups.macro("PlanePositionSequence"), groups.macro("PlaneOrientationSequence")
+        return None not in stated
+    known = UID(sop_class_uid).name != sop_class_uid
+    positioned = elements.has("ImagePositionPatient") and elements.has("ImageOrientationPatient")
+    return positioned and not known
+
+
+def slices_of(
+    elements: Elements, source: SourceInstance, frames: int, *, positioned: bool
+) -> tuple[DicomSlice, ...]:
+    """Return the slices of a file.
+
+    Args:
+        elements: Its header.
+        source: The file and its instance.
+        frames: How many images it holds; the file was checked to hold as many.
+        positioned: Whether to read where they lie.
+
+    Raises:
+        FormatError: If an attribute is malformed, or frames are described that are not there.
+        GeometryError: If a position, an orientation or a spacing is malformed.
+    """
+    rows, columns = elements.integer("Rows", least=1), elements.integer("Columns", least=1)
+    if rows is None or columns is None:
+        raise elements.missing("Rows" if rows is None else "Columns")
+    if "MOSAIC" in elements.texts("ImageType") and positioned:
+        msg = (
+            f"{source.path} must be one slice; it is a mosaic of slices (ImageType MOSAIC). "
+            "Convert it to enhanced MR or NIfTI first."
+        )
+        raise FormatError(msg)
+    if frames == 1 and not elements.has(FRAME_GROUPS):
+        return (_single(elements, source, rows, columns, positioned=positioned),)
+    return tuple(_frames(elements, source, (rows, columns), frames, positioned=positioned))
+
+
+def _single(
+    elements: Elements, source: SourceInstance, rows: int, columns: int, *, positioned: bool
+) -> DicomSlice:
+    slope, intercept = _rescale(elements)
+    return DicomSlice(
+        source=source,
+        rows=rows,
+        columns=columns,
+        position=_position(elements) if positioned else None,
+        orientation=_orientation(elements) if positioned else None,
+        pixel_spacing=_spacing(elements) if positioned else _picture_spacing(elements),
+        slope=slope,
+        intercept=intercept,
+        rescale_type=elements.text("RescaleType") or None,
+        thickness=_thickness(elements),
+        image_type=elements.texts("ImageType"),
+        dimensions=tuple(_single_dimensions(elements)) if positioned else (),
+    )
+
+
+def _frames(
+    elements: Elements,
+    source: SourceInstance,
+    shape: tuple[int, int],
+    frames: int,
+    *,
+    positioned: bool,
+) -> Iterator[DicomSlice]:
+    """Return the slices of a multi-frame file, in the order of its frames."""
+    shared = elements.item(SHARED_GROUPS)
+    own = elements.items(FRAME_GROUPS)
+    if own and len(own) != frames:
+        got = f"{len(own)} items for {frames} frames"
+        raise elements.error(FRAME_GROUPS, "describe each frame", got)
+    pointers = [
+        item.tag("DimensionIndexPointer") for item in elements.items("DimensionIndexSequence")
+    ]
+    spacing = None if positioned else _picture_spacing(elements)
+    for k in range(frames):
+        groups = _Groups(own[k], shared) if own else _Groups(shared or elements, None)
+        measures = groups.macro("PixelMeasuresSequence")
+        plane = groups.macro("PlanePositionSequence") if positioned else None
+        turned = groups.macro("PlaneOrientationSequence") if positioned else None
+        values = groups.macro("PixelValueTransformationSequence") or elements
+        slope, intercept = _rescale(values)
+        yield DicomSlice(
+            source=source if frames == 1 else _of_frame(source, k + 1),
+            rows=shape[0],
+            columns=shape[1],
+            position=_position(plane) if plane else None,
+            orientation=_orientation(turned) if turned else None,
+            pixel_spacing=(_spacing(measures) if measures else None) or spacing,
+            slope=slope,
+            intercept=intercept,
+            rescale_type=values.text("RescaleType") or None,
+            thickness=_thickness(measures) if measures else None,
+            image_type=elements.texts("ImageType"),
+            dimensions=tuple(_frame_dimensions(groups, pointers)) if positioned else (),
+        )
+
+
+def _of_frame(source: SourceInstance, frame: int) -> SourceInstance:
+    return SourceInstance(
+        path=source.path,
+        sop_class_uid=source.sop_class_uid,
+        sop_instance_uid=source.sop_instance_uid,
+        frame=frame,
+    )
+
+
+def _position(elements: Elements) -> Position | None:
+    return cast(Position | None, elements.numbers("ImagePositionPatient", 3, GeometryError))
+
+
+def _orientation(elements: Elements) -> Orientation | None:
+    return cast(Orientation | None, elements.numbers("ImageOrientationPatient", 6, GeometryError))
+
+
+def _spacing(elements: Elements, attribute: str = "PixelSpacing") -> tuple[float, float] | None:
+    values = elements.numbers(attribute, 2, GeometryError)
+    if values is not None and min(values) <= 0:
+        got = "\\".join(f"{value:g}" for value in values)
+        raise elements.error(attribute, "be two positive numbers", got, GeometryError)
+    return cast(tuple[float, float] | None, values)
+
+
+def _picture_spacing(elements: Elements) -> tuple[float, float] | None:
+    """Return the pixel spacing of what states no position, as calibrated or at the detector."""
+    stated = _spacing(elements) or _spacing(elements, "ImagerPixelSpacing")
+    return stated or _ultrasound_spacing(elements)
+
+
+def _ultrasound_spacing(elements: Elements) -> tuple[float, float] | None:
+    """Return the spacing of the 2-D regions that are calibrated in cm, where it is one."""
+    spacings = set()
+    for region in elements.items("SequenceOfUltrasoundRegions"):
+        if region.integer("RegionSpatialFormat") != 1:
+            continue
+        units = region.integer("PhysicalUnitsXDirection"), region.integer("PhysicalUnitsYDirection")
+        across, down = region.number("PhysicalDeltaX"), region.number("PhysicalDeltaY")
+        if units != (3, 3) or not across or not down:
+            return None
+        spacings.add((abs(down) * 10, abs(across) * 10))
+    return spacings.pop() if len(spacings) == 1 else None
+
+
+def _rescale(elements: Elements) -> tuple[float, float]:
+    slope, intercept = elements.number("RescaleSlope"), elements.number("RescaleIntercept")
+    if slope == 0:
+        error = elements.error("RescaleSlope", "differ from 0", "0")
+        raise error
+    return (1.0 if slope is None else slope), (intercept or 0.0)
+
+
+def _thickness(elements: Elements) -> float | None:
+    """Return the thickness where it is usable; it serves for the depth of a lone slice only."""
+    try:
+        value = elements.number("SliceThickness")
+    except FormatError:
+        return None
+    return value if value is not None and 0 < value < 1e4 else None
+
+
+def _single_dimensions(elements: Elements) -> Iterator[tuple[str, str]]:
+    """Return what may tell an image from another at its place, as far as it is stated."""
+    for keyword in ("AcquisitionNumber", "TemporalPositionIdentifier", "TriggerTime"):
+        yield from _stated(elements, keyword)
+    yield from _diffusion(elements)
+    for keyword in ("EchoNumbers", "EchoTime"):
+        yield from _stated(elements, keyword)
+    yield from _kind("ImageType", elements.texts("ImageType"))
+    for keyword in ("AcquisitionTime", "ContentTime"):
+        yield from _stated(elements, keyword)
+
+
+def _frame_dimensions(groups: _Groups, pointers: list[str]) -> Iterator[tuple[str, str]]:
+    """Return what may tell a frame from another at its place, as far as it is stated."""
+    macros = {
+        "FrameContentSequence": ("StackID", "FrameAcquisitionNumber", "TemporalPositionIndex"),
+        "CardiacSynchronizationSequence": ("NominalCardiacTriggerDelayTime",),
+        "TemporalPositionSequence": ("TemporalPositionTimeOffset",),
+        "MRDiffusionSequence": ("DiffusionBValue",),
+        "MREchoSequence": ("EffectiveEchoTime",),
+        "MRImageFrameTypeSequence": ("ComplexImageComponent",),
+    }
+    for sequence, keywords in macros.items():
+        macro = groups.macro(sequence)
+        for keyword in keywords if macro else ():
+            yield from _stated(macro, keyword)
+    for sequence in ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence"):
+        macro = groups.macro(sequence)
+        yield from _kind("FrameType", macro.texts("FrameType") if macro else ())
+    diffusion = groups.macro("MRDiffusionSequence")
+    direction = diffusion.item("DiffusionGradientDirectionSequence") if diffusion else None
+    yield from _vector(direction, "DiffusionGradientOrientation")
+    content = groups.macro("FrameContentSequence")
+    if content is None:
+        return
+    yield from _stated(content, "FrameAcquisitionDateTime")
+    for keyword, index in zip(pointers, content.integers("DimensionIndexValues"), strict=False):
+        if keyword and keyword not in ("ImagePositionPatient", "InStackPositionNumber", "StackID"):
+            yield keyword, str(index)
+
+
+def _stated(elements: Elements | None, keyword: str) -> Iterator[tuple[str, str]]:
+    """Return an attribute that is stated; numbers without what only formats them."""
+    text = _written(elements, keyword) if elements else ""
+    if text:
+        yield keyword, text
+
+
+def _written(elements: Elements, keyword: str) -> str:
+    if not elements.has(keyword):
+        return ""
+    if keyword.endswith(("Time", "ID", "DateTime")) and keyword not in _NUMBERS:
+        return elements.text(keyword)
+    try:
+        value = elements.number(keyword)
+    except FormatError:
+        return elements.text(keyword)  # several echo numbers, say: still tells slices apart
+    return "" if value is None else f"{value:.9g}"
+
+
+_NUMBERS = ("TriggerTime", "EchoTime", "EffectiveEchoTime", "NominalCardiacTriggerDelayTime")
+
+
+def _vector(elements: Elements | None, attribute: str | int) -> Iterator[tuple[str, str]]:
+    values = elements.numbers(attribute, 3) if elements else None
+    if values is not None:
+        yield "DiffusionGradientOrientation", "\\".join(f"{value + 0:.4g}" for value in values)
+
+
+def _kind(keyword: str, values: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Return what an image type says beyond original and primary: phase, magnitude, Dixon."""
+    if values[2:]:
+        yield keyword, "\\".join(values[2:])
+
+
+def _diffusion(elements: Elements) -> Iterator[tuple[str, str]]:
+    """Return b-value and gradient direction: the standard's, else Siemens' or GE's."""
+    creator, b_value, direction = _SIEMENS
+    ge_creator, ge_b_value = _GE
+    if elements.has("DiffusionBValue"):
+        yield from _stated(elements, "DiffusionBValue")
+        yield from _vector(elements, "DiffusionGradientOrientation")
+    elif elements.text(creator[0]) == creator[1] and elements.has(b_value):
+        yield "DiffusionBValue", elements.text(b_value)
+        yield from _vector(elements, direction)
+    elif elements.text(ge_creator[0]) == ge_creator[1] and elements.has(ge_b_value):
+        value = elements.texts(ge_b_value)[0]
+        if value.isdigit() and int(value[:9]) < _MOST_B_VALUE and len(value) < 9:
+            yield "DiffusionBValue", value

@@ -1,0 +1,272 @@
+"""Where slices lie: positions and orientations of a stack, and the affine of an even one.
+
+DICOM's patient coordinates are LPS; those of an affine are RAS+, both in mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from esp_medsam.dicom.volume import DicomSlice, Orientation, StackGeometry
+from esp_medsam.errors import GeometryError
+
+
+UNEVEN = 1e-2
+"""Part of the median gap from which gaps count as uneven, and of a pixel as another place."""
+
+SHEARED = 1e-4
+"""Difference of direction cosines from which directions count as different."""
+
+_DRIFT = 0.1
+"""Part of a gap that a slice may lie off the even grid where gaps within `UNEVEN` add up."""
+
+_UNUSABLE = 1e-2
+"""Error of the length or right angle of an orientation from which it is none."""
+
+_FARTHEST = 1e7
+"""Millimeters beyond which a position is no position."""
+
+Array = npt.NDArray[np.float64]
+
+
+def stack_geometry(slices: Sequence[DicomSlice]) -> tuple[tuple[DicomSlice, ...], StackGeometry]:
+    """Return the slices in order along their normal, and where they lie.
+
+    Slices are ordered by what their positions measure along the normal of their planes, ascending.
+    Where they are evenly spaced, within 1 % of the median gap, and do not drift sideways, within
+    1e-4 in their direction, one affine holds them all; otherwise only their own do, and a warning
+    says why.
+
+    Args:
+        slices: One slice or more of a volume, in any order.
+
+    Returns:
+        The slices in order, and their geometry.
+
+    Raises:
+        GeometryError: If one states no position, orientation or spacing, or none that is usable;
+            if matrix, spacing or orientation differ; or if two lie at one place.
+    """
+    for part in slices:
+        _check_stated(part)
+        check_usable(part)
+    _check_alike(slices)
+    normal = _normal(_orientation(slices[0]))
+    positions = np.array([part.position for part in slices], dtype=np.float64)
+    order = sorted(
+        range(len(slices)),
+        key=lambda k: (float(positions[k] @ normal), slices[k].source.path, _frame(slices[k])),
+    )
+    ordered = tuple(slices[k] for k in order)
+    positions = positions[order]
+    _check_apart(ordered, positions @ normal)
+    slice_affines = np.stack([_slice_affine(part) for part in ordered])
+    step, warnings = _step(ordered, positions, normal)
+    affine = None
+    if step is not None:
+        affine = slice_affines[0].copy()
+        affine[:3, 2] = _ras(step)
+    geometry = StackGeometry(
+        affine=affine,
+        slice_affines=slice_affines,
+        stack_axis=2 if affine is None else None,
+        warnings=warnings,
+    )
+    return ordered, geometry
+
+
+def picture_geometry(slices: Sequence[DicomSlice]) -> StackGeometry:
+    """Return what is known of an image, or of the frames of a cine, that state no position."""
+    return StackGeometry(
+        stack_axis=2 if len(slices) > 1 else None, pixel_spacing=slices[0].pixel_spacing
+    )
+
+
+def depths(slices: Sequence[DicomSlice]) -> Array:
+    """Return how far each slice lies along the normal of the first, in mm.
+
+    All must state position and orientation.
+    """
+    positions = np.array([part.position for part in slices], dtype=np.float64)
+    along: Array = positions @ _normal(_orientation(slices[0]))
+    return along
+
+
+def closest(slices: Sequence[DicomSlice]) -> float:
+    """Return the distance in mm below which two slices lie at one place."""
+    spacings = [min(part.pixel_spacing) for part in slices if part.pixel_spacing is not None]
+    return UNEVEN * min(spacings, default=0.1)
+
+
+def check_usable(part: DicomSlice) -> None:
+    """Refuse a position, orientation or spacing, where stated, that is none.
+
+    Raises:
+        GeometryError: If one is not finite, out of all range, or no orientation.
+    """
+    for name, value in _stated(part).items():
+        if value is None:
+            continue
+        if not np.isfinite(value).all() or np.abs(value).max() > _FARTHEST:
+            msg = f"{name} of {part.where} must be finite millimeters or cosines; got {value}."
+            raise GeometryError(msg)
+    if part.pixel_spacing is not None and min(part.pixel_spacing) <= 0:
+        msg = f"PixelSpacing of {part.where} must be positive; got {part.pixel_spacing}."
+        raise GeometryError(msg)
+    if part.orientation is None:
+        return
+    across, down = np.array(part.orientation, dtype=np.float64).reshape(2, 3)
+    lengths = np.linalg.norm(across), np.linalg.norm(down)
+    if max(abs(length - 1) for length in lengths) > _UNUSABLE or abs(across @ down) > _UNUSABLE:
+        msg = (
+            f"ImageOrientationPatient of {part.where} must be two unit vectors at right angles; "
+            f"got {part.orientation}."
+        )
+        raise GeometryError(msg)
+
+
+def _check_stated(part: DicomSlice) -> None:
+    """Refuse a slice that does not say where it lies: no place is ever made up."""
+    for name, value in _stated(part).items():
+        if value is None:
+            msg = f"{part.where} must state {name}; without it the slice lies nowhere."
+            raise GeometryError(msg)
+
+
+def _stated(part: DicomSlice) -> dict[str, tuple[float, ...] | None]:
+    return {
+        "ImagePositionPatient (0020,0032)": part.position,
+        "ImageOrientationPatient (0020,0037)": part.orientation,
+        "PixelSpacing (0028,0030)": part.pixel_spacing,
+    }
+
+
+def _check_alike(slices: Sequence[DicomSlice]) -> None:
+    """Refuse slices that are no stack: of another matrix, spacing or orientation."""
+    first = slices[0]
+    spacing = np.array(first.pixel_spacing)
+    for part in slices[1:]:
+        if (part.rows, part.columns) != (first.rows, first.columns):
+            what = "matrix"
+            values = f"{first.rows} x {first.columns}", f"{part.rows} x {part.columns}"
+        elif np.abs(np.array(part.pixel_spacing) / spacing - 1).max() > SHEARED:
+            what, values = "PixelSpacing", (str(first.pixel_spacing), str(part.pixel_spacing))
+        elif np.abs(_orientation(part) - _orientation(first)).max() > SHEARED:
+            what, values = "orientation", (str(first.orientation), str(part.orientation))
+        else:
+            continue
+        msg = (
+            f"Slices of a stack must have one {what}; got {values[0]} in {first.where} "
+            f"and {values[1]} in {part.where}."
+        )
+        raise GeometryError(msg)
+
+
+def _check_apart(ordered: Sequence[DicomSlice], along: Array) -> None:
+    """Refuse two slices at one place, in whatever order they came."""
+    nearest = closest(ordered)
+    for k in np.flatnonzero(np.diff(along) < nearest).tolist():
+        msg = (
+            f"Slices of a stack must lie apart; {ordered[k].where} and {ordered[k + 1].where} lie "
+            "at one place and nothing in their headers tells them apart. Take one of them out."
+        )
+        raise GeometryError(msg)
+
+
+def _step(
+    ordered: Sequence[DicomSlice], positions: Array, normal: Array
+) -> tuple[Array | None, tuple[str, ...]]:
+    """Return what leads from slice to slice, LPS in mm, and what a user should know.
+
+    It is None where no one step does.
+    """
+    if abs(float(np.dot(*_orientation(ordered[0])))) > SHEARED:
+        warning = "Its rows and columns are not at right angles, so no affine holds it."
+        return None, (warning,)
+    if len(ordered) == 1:
+        return _lone_step(ordered[0], normal)
+    along = positions @ normal
+    gaps = np.diff(along)
+    median = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # the lower of two: a gap, never a mean
+    step = (positions[-1] - positions[0]) / (len(ordered) - 1)
+    even = along[0] + np.arange(len(along)) * (step @ normal)
+    uneven = np.abs(gaps - median) > UNEVEN * median
+    if uneven.any() or np.abs(along - even).max() > _DRIFT * median:
+        return None, (_uneven(ordered, gaps, median, uneven),)
+    return _straight(ordered, positions, normal, step)
+
+
+def _straight(
+    ordered: Sequence[DicomSlice], positions: Array, normal: Array, step: Array
+) -> tuple[Array | None, tuple[str, ...]]:
+    """Return the step of slices evenly spaced along the normal; None where they drift off it."""
+    gap = float(step @ normal)
+    off = positions - positions[0]
+    sideways = np.linalg.norm(off - np.outer(off @ normal, normal), axis=1)
+    if sideways.max() <= SHEARED * gap * (len(ordered) - 1):
+        return step, ()
+    if sideways.max() <= closest(ordered):
+        return gap * normal, ()  # positions rounded to few digits
+    tilt = np.degrees(np.arctan2(sideways[-1], off[-1] @ normal))
+    warning = (
+        f"Its slices are not stacked along their normal (gantry tilt, {tilt:.1f} degrees, "
+        f"{sideways.max():.2f} mm sideways), so no affine holds it: each lies at its own position."
+    )
+    return None, (warning,)
+
+
+def _lone_step(part: DicomSlice, normal: Array) -> tuple[Array, tuple[str, ...]]:
+    if part.thickness is not None:
+        warning = f"It is one slice; its depth of {part.thickness:g} mm is its SliceThickness."
+        return part.thickness * normal, (warning,)
+    return normal, ("It is one slice of unstated thickness; its depth was taken as 1 mm.",)
+
+
+def _uneven(
+    ordered: Sequence[DicomSlice], gaps: Array, median: float, uneven: npt.NDArray[np.bool_]
+) -> str:
+    """Say where the slices are not evenly spaced."""
+    where = np.flatnonzero(uneven)
+    if not where.size:
+        return "Its slices drift off an even spacing, so no affine holds it."
+    k = int(where[0])
+    more = f", and {where.size - 1} more such gaps" if where.size > 1 else ""
+    return (
+        f"Its slices are missing or not evenly spaced: {gaps[k]:.3f} mm between "
+        f"{ordered[k].where} and {ordered[k + 1].where}{more}, {median:.3f} mm elsewhere. "
+        "No affine holds it: each slice lies at its own position."
+    )
+
+
+def _slice_affine(part: DicomSlice) -> Array:
+    across, down = _orientation(part)
+    between_rows, between_columns = part.pixel_spacing or (0.0, 0.0)
+    affine = np.eye(4)
+    affine[:3, 0] = _ras(across * between_columns)
+    affine[:3, 1] = _ras(down * between_rows)
+    affine[:3, 2] = _ras(_normal(np.stack([across, down])))
+    affine[:3, 3] = _ras(np.array(part.position, dtype=np.float64))
+    return affine
+
+
+def _orientation(part: DicomSlice) -> Array:
+    """Return the two directions, each of length 1: ``(2, 3)``, LPS."""
+    vectors = np.array(cast(Orientation, part.orientation), dtype=np.float64).reshape(2, 3)
+    return cast(Array, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def _normal(orientation: Array) -> Array:
+    normal = np.cross(orientation[0], orientation[1])
+    return cast(Array, normal / np.linalg.norm(normal))
+
+
+def _ras(vector: Array) -> Array:
+    return vector * (-1.0, -1.0, 1.0)
+
+
+def _frame(part: DicomSlice) -> int:
+    return part.source.frame or 0

@@ -1,0 +1,244 @@
+"""What volumes the DICOM files of one folder make up: headers only, no pixels."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from esp_medsam.dicom.geometry import check_usable, picture_geometry, stack_geometry
+from esp_medsam.dicom.header import Header, is_dicom, read_header
+from esp_medsam.dicom.split import Split, safe, split_series
+from esp_medsam.dicom.volume import DicomSlice, DicomVolume
+from esp_medsam.errors import (
+    EspMedSamError,
+    FormatError,
+    GeometryError,
+    InputNotFoundError,
+    ReadError,
+)
+
+
+__all__ = ["Found", "find_volumes", "is_dicom"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a folder, or a file, holds.
+
+    Attributes:
+        volumes: What can be read, sorted by name.
+        refused: Name and reason of each volume, or file, that cannot be; sorted by name.
+        others: Files that are no DICOM images, sorted: foreign ones, reports, segmentations.
+    """
+
+    volumes: tuple[DicomVolume, ...] = ()
+    refused: tuple[tuple[str, EspMedSamError], ...] = ()
+    others: tuple[str, ...] = ()
+
+
+def find_volumes(path: str | Path) -> Found:
+    """Return the volumes that a DICOM file, or the files of a folder, make up.
+
+    Args:
+        path: A file, which is taken alone, or a folder, of which the files in it are taken but not
+            those in folders below.
+
+    Returns:
+        Volumes, refusals and other files. A file that cannot be read is refused together with the
+        stack that it belongs to.
+
+    Raises:
+        InputNotFoundError: If there is nothing at ``path``.
+        ReadError: If the folder cannot be listed.
+    """
+    headers: list[Header] = []
+    refused: list[tuple[str, EspMedSamError]] = []
+    others: list[str] = []
+    for file in _files(Path(path)):
+        if file.name.startswith(".") or not is_dicom(file):
+            others.append(os.fspath(file))
+            continue
+        try:
+            header = read_header(file)
+        except EspMedSamError as error:
+            refused.append((file.stem, error))
+            continue
+        if header is None:
+            others.append(os.fspath(file))
+        else:
+            headers.append(header)
+    volumes: list[DicomVolume] = []
+    for series in _by_series(headers):
+        for name, result in _series(series):
+            if isinstance(result, DicomVolume):
+                volumes.append(result)
+            else:
+                refused.append((name, result))
+    return Found(
+        volumes=tuple(sorted(volumes, key=lambda volume: volume.name)),
+        refused=tuple(sorted(refused, key=lambda entry: (entry[0], str(entry[1])))),
+        others=tuple(others),
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        msg = f"{path} must be a file or a folder; there is none."
+        raise InputNotFoundError(msg)
+    if not path.is_dir():
+        return [path]
+    try:
+        return sorted(file for file in path.iterdir() if not file.is_dir())
+    except OSError as error:
+        msg = f"{path} must be a folder that can be listed; got: {error.strerror}."
+        raise ReadError(msg) from error
+
+
+def _by_series(headers: Sequence[Header]) -> list[list[Header]]:
+    groups: defaultdict[tuple[str, str], list[Header]] = defaultdict(list)
+    for header in headers:
+        groups[header.series_uid or "", header.study_uid or ""].append(header)
+    return [groups[key] for key in sorted(groups)]
+
+
+def _series(headers: Sequence[Header]) -> Iterator[tuple[str, DicomVolume | EspMedSamError]]:
+    """Yield each volume of a series, or why it is refused, with its name."""
+    problems = [header for header in headers if header.problem is not None]
+    stack_problems = [header for header in problems if header.positioned or not header.series_uid]
+    counts = Counter(header.sop_instance_uid for header in headers)
+    named: set[str] = set()
+    stacks: list[Header] = []
+    for header in headers:
+        if header.positioned or header in stack_problems:
+            stacks.append(header)
+            continue
+        name = header.sop_instance_uid or Path(header.path).stem
+        if header.problem is not None:
+            yield name, header.problem
+        elif counts[header.sop_instance_uid] > 1:
+            if name not in named:
+                yield name, _copies(headers, header.sop_instance_uid)
+            named.add(name)
+        else:
+            yield name, _volume(name, [header], header.slices, ())
+    if stack_problems:
+        yield _refusal(stack_problems)
+        return
+    copied = next((h.sop_instance_uid for h in stacks if counts[h.sop_instance_uid] > 1), None)
+    if copied:
+        yield stacks[0].series_uid or "", _copies(stacks, copied)
+        return
+    for split, batch in _batches(stacks):
+        yield from _stacks(batch, split)
+
+
+def _refusal(problems: Sequence[Header]) -> tuple[str, EspMedSamError]:
+    """Return the name and the reason of a stack that is refused for files of it."""
+    first = problems[0]
+    error = first.problem or FormatError()
+    if len(problems) > 1:
+        more = len(problems) - 1
+        error = type(error)(f"{error} {more} more {'files' if more > 1 else 'file'} likewise.")
+    return first.series_uid or Path(first.path).stem, error
+
+
+def _copies(headers: Sequence[Header], sop_instance_uid: str | None) -> EspMedSamError:
+    """Return why files of one instance are refused."""
+    first, second = [h.path for h in headers if h.sop_instance_uid == sop_instance_uid][:2]
+    msg = (
+        f"SOPInstanceUID of files must differ; {first} and {second} both have "
+        f"{sop_instance_uid}. Take one of them out."
+    )
+    return FormatError(msg)
+
+
+def _batches(headers: Sequence[Header]) -> list[tuple[Split, list[Header]]]:
+    """Keep apart what one series should not mix: SOP classes, and multi-frame instances."""
+    groups: defaultdict[tuple[str, str], list[Header]] = defaultdict(list)
+    for header in headers:
+        groups[header.sop_class_uid, header.batch or ""].append(header)
+    classes = len({sop_class for sop_class, _ in groups})
+    instances = Counter(sop_class for sop_class, _ in groups)
+    return [
+        (
+            ((("SOPClassUID", sop_class),) if classes > 1 else ())
+            + ((("SOPInstanceUID", batch),) if instances[sop_class] > 1 else ()),
+            groups[sop_class, batch],
+        )
+        for sop_class, batch in sorted(groups)
+    ]
+
+
+def _stacks(
+    headers: Sequence[Header], split: Split
+) -> Iterator[tuple[str, DicomVolume | EspMedSamError]]:
+    """Yield the volumes that the slices of a series make up, or why they are refused."""
+    slices = [part for header in headers for part in header.slices]
+    try:
+        for part in slices:
+            check_usable(part)
+    except EspMedSamError as error:
+        yield headers[0].series_uid or "", error
+        return
+    for more, group in split_series(slices):
+        pairs = split + more
+        name = "_".join(
+            [headers[0].series_uid or ""] + [f"{keyword}-{safe(value)}" for keyword, value in pairs]
+        )
+        paths = {part.source.path for part in group}
+        members = [header for header in headers if header.path in paths]
+        try:
+            yield name, _volume(name, members, group, pairs)
+        except EspMedSamError as error:
+            yield name, error
+
+
+def _volume(
+    name: str, headers: Sequence[Header], slices: Sequence[DicomSlice], split: Split
+) -> DicomVolume:
+    """Return the volume of these slices.
+
+    Raises:
+        GeometryError: If they do not make up one.
+    """
+    first = headers[0]
+    frames = {header.frame_of_reference_uid for header in headers}
+    warnings: tuple[str, ...] = ()
+    if first.positioned and len(frames) > 1:
+        other = next(h for h in headers if h.frame_of_reference_uid != first.frame_of_reference_uid)
+        msg = (
+            "Slices of a stack must have one FrameOfReferenceUID; "
+            f"{first.path} and {other.path} have two, so their positions say nothing."
+        )
+        raise GeometryError(msg)
+    lost = slices[0].position is None and slices[0].orientation is None
+    if first.positioned and not (len(slices) == 1 and lost):
+        ordered, geometry = stack_geometry(slices)
+    else:
+        ordered, geometry = tuple(slices), picture_geometry(slices)
+        if first.positioned:
+            if slices[0].pixel_spacing is None:
+                msg = f"{first.path} must state PixelSpacing (0028,0030); it is missing or empty."
+                raise GeometryError(msg)
+            warnings = ("It states no position, so it was read as a picture.",)
+        elif len({header.sop_class_uid for header in headers} & _TILED) and len(slices) > 1:
+            warnings = ("Its frames are tiles of a slide; each was read as a picture of its own.",)
+    return DicomVolume(
+        name=name,
+        slices=ordered,
+        geometry=geometry,
+        sop_class_uid=first.sop_class_uid,
+        study_uid=first.study_uid,
+        series_uid=first.series_uid,
+        frame_of_reference_uid=first.frame_of_reference_uid,
+        dicom_modality=first.dicom_modality,
+        split=split,
+        warnings=geometry.warnings + warnings,
+    )
+
+
+_TILED = {"1.2.840.10008.5.1.4.1.1.77.1.6"}
+"""Whole slide microscopy: frames are tiles, not times."""

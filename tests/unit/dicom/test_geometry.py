@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esp_medsam.dicom import DicomSlice, stack_geometry
+from esp_medsam.errors import GeometryError
+from esp_medsam.image import SourceInstance
+
+
+Array = npt.NDArray[np.float64]
+
+RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+def make_slices(
+    positions: Sequence[Sequence[float]] | Array,
+    orientation: Sequence[float] | Array = (1, 0, 0, 0, 1, 0),
+    spacing: tuple[float, float] = (0.5, 0.75),
+) -> list[DicomSlice]:
+    return [
+        DicomSlice(
+            source=SourceInstance(path=f"{k}.dcm", sop_class_uid="1.2", sop_instance_uid=f"1.{k}"),
+            rows=4,
+            columns=6,
+            position=tuple(float(x) for x in position),  # type: ignore[arg-type]
+            orientation=tuple(float(x) for x in orientation),  # type: ignore[arg-type]
+            pixel_spacing=spacing,
+            thickness=3.0,
+        )
+        for k, position in enumerate(positions)
+    ]
+
+
+def axial(*heights: float) -> list[DicomSlice]:
+    return make_slices([(10, 20, height) for height in heights])
+
+
+@st.composite
+def rotations(draw: st.DrawFn) -> Array:
+    """Any rotation, from a unit quaternion."""
+    numbers = st.floats(-1, 1, allow_nan=False)
+    parts = draw(
+        st.tuples(numbers, numbers, numbers, numbers).filter(lambda q: sum(x * x for x in q) > 0.01)
+    )
+    w, x, y, z = np.array(parts) / math.sqrt(sum(x * x for x in parts))
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> tuple[list[DicomSlice], Array]:
+    """A shuffled even stack in any orientation, and its rotation."""
+    rotation = draw(rotations())
+    count = draw(st.integers(2, 8))
+    gap = draw(st.floats(0.2, 12))
+    origin = np.array(draw(st.tuples(*[st.floats(-500, 500)] * 3)))
+    spacing = (draw(st.floats(0.1, 4)), draw(st.floats(0.1, 4)))
+    positions = [origin + k * gap * rotation[:, 2] for k in range(count)]
+    slices = make_slices(positions, rotation[:, :2].T.ravel(), spacing)
+    return draw(st.permutations(slices)), rotation
+
+
+def patient_position(part: DicomSlice, column: int, row: int) -> Array:
+    """Where a pixel lies by the standard's own formula: PS3.3 C.7.6.2.1.1, LPS."""
+    assert part.position
+    assert part.orientation
+    assert part.pixel_spacing
+    across, down = np.array(part.orientation).reshape(2, 3)
+    return (
+        np.array(part.position)
+        + across * part.pixel_spacing[1] * column
+        + down * part.pixel_spacing[0] * row
+    )
+
+
+class TestStackGeometry:
+    @settings(max_examples=25, deadline=None)
+    @given(stack=stacks(), column=st.integers(0, 5), row=st.integers(0, 3))
+    def test_affine_leads_to_where_each_header_says(
+        self, stack: tuple[list[DicomSlice], Array], column: int, row: int
+    ) -> None:
+        slices, _ = stack
+
+        ordered, geometry = stack_geometry(slices)
+
+        assert geometry.affine is not None
+        assert geometry.slice_affines is not None
+        for k, part in enumerate(ordered):
+            expected = RAS @ patient_position(part, column, row)
+            there = geometry.affine @ (column, row, k, 1)
+            np.testing.assert_allclose(there[:3], expected, atol=1e-3)
+            alone = geometry.slice_affines[k] @ (column, row, 0, 1)
+            np.testing.assert_allclose(alone[:3], expected, atol=1e-6)
+
+    @settings(max_examples=25, deadline=None)
+    @given(stack=stacks())
+    def test_order_follows_position_whatever_the_order_of_files(
+        self, stack: tuple[list[DicomSlice], Array]
+    ) -> None:
+        slices, rotation = stack
+
+        ordered, geometry = stack_geometry(slices)
+
+        along = [float(np.array(part.position) @ rotation[:, 2]) for part in ordered]
+        assert along == sorted(along)
+        assert geometry.slice_affines is not None
+        np.testing.assert_allclose(
+            geometry.slice_affines[:, :3, 2], [RAS @ rotation[:, 2]] * len(slices), atol=1e-9
+        )
+        assert geometry.warnings == ()
+        assert geometry.stack_axis is None
+
+    @settings(max_examples=25, deadline=None)
+    @given(stack=stacks(), data=st.data())
+    def test_a_missing_slice_takes_the_affine_and_nothing_else(
+        self, stack: tuple[list[DicomSlice], Array], data: st.DataObject
+    ) -> None:
+        slices, _ = stack
+        whole, _ = stack_geometry(slices)
+        if len(whole) < 4:
+            return
+        gone = data.draw(st.integers(1, len(whole) - 2))
+        left = [part for part in slices if part != whole[gone]]
+
+        ordered, geometry = stack_geometry(left)
+
+        assert geometry.affine is None
+        assert geometry.stack_axis == 2
+        assert geometry.slice_affines is not None
+        for affine, part in zip(geometry.slice_affines, ordered, strict=True):
+            np.testing.assert_allclose(affine[:3, 3], RAS @ np.array(part.position), atol=1e-9)
+        assert whole[gone - 1].source.path in geometry.warnings[0]
+        assert whole[gone + 1].source.path in geometry.warnings[0]
+
+    @settings(max_examples=25, deadline=None)
+    @given(rotation=rotations(), degrees=st.floats(0.5, 30))
+    def test_a_tilted_stack_has_no_affine(self, rotation: Array, degrees: float) -> None:
+        tilt = math.radians(degrees)
+        step = 2 * (math.cos(tilt) * rotation[:, 2] + math.sin(tilt) * rotation[:, 1])
+        slices = make_slices([k * step for k in range(6)], rotation[:, :2].T.ravel())
+
+        _, geometry = stack_geometry(slices)
+
+        assert geometry.affine is None
+        assert geometry.stack_axis == 2
+        assert f"tilt, {degrees:.1f} degrees" in geometry.warnings[0]
+
+    def test_gaps_within_one_percent_are_even(self) -> None:
+        _, geometry = stack_geometry(axial(0, 2, 4.01, 6))
+
+        assert geometry.affine is not None
+        np.testing.assert_allclose(geometry.affine[:3, 2], (0, 0, 2))
+
+    def test_gaps_beyond_one_percent_are_not(self) -> None:
+        _, geometry = stack_geometry(axial(0, 2, 4.05, 6.05))
+
+        assert geometry.affine is None
+        assert "2.050 mm between 1.dcm and 2.dcm, 2.000 mm elsewhere" in geometry.warnings[0]
+
+    def test_small_errors_that_add_up_are_not_even(self) -> None:
+        heights = np.cumsum([0] + [1.0] * 60 + [1.009] * 60)
+
+        _, geometry = stack_geometry(axial(*heights))
+
+        assert geometry.affine is None
+        assert "drift" in geometry.warnings[0]
+
+    def test_positions_of_few_digits_are_no_tilt(self) -> None:
+        slices = make_slices([(10.001 * (k % 2) + 10 * ((k + 1) % 2), 20, k) for k in range(5)])
+
+        _, geometry = stack_geometry(slices)
+
+        assert geometry.affine is not None
+        assert geometry.affine[:3, 2].tolist() == [0, 0, 1]
+
+    def test_flipped_orientation_is_ordered_along_its_own_normal(self) -> None:
+        slices = make_slices([(0, 0, z) for z in (0, 3, 6)], (1, 0, 0, 0, -1, 0))
+
+        ordered, geometry = stack_geometry(slices)
+
+        assert [part.position[2] for part in ordered if part.position] == [6, 3, 0]
+        assert geometry.affine is not None
+        assert geometry.affine[:3, 2].tolist() == [0, 0, -3]
+
+    def test_a_lone_slice_takes_its_depth_from_its_thickness(self) -> None:
+        _, geometry = stack_geometry(axial(5))
+
+        assert geometry.affine is not None
+        assert geometry.affine[:3, 2].tolist() == [0, 0, 3]
+        assert "3 mm is its SliceThickness" in geometry.warnings[0]
+
+    def test_a_lone_slice_without_thickness_is_taken_as_one_millimeter(self) -> None:
+        slices = [replace(part, thickness=None) for part in axial(5)]
+
+        _, geometry = stack_geometry(slices)
+
+        assert geometry.affine is not None
+        assert geometry.affine[:3, 2].tolist() == [0, 0, 1]
+        assert "taken as 1 mm" in geometry.warnings[0]
+
+    def test_two_slices_at_one_place_are_refused_by_name(self) -> None:
+        with pytest.raises(GeometryError, match=r"1\.dcm and 2\.dcm lie at one place"):
+            stack_geometry(axial(0, 2, 2, 4))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"rows": 5}, r"one matrix; got 4 x 6 in 0\.dcm and 5 x 6 in 1\.dcm"),
+            ({"pixel_spacing": (0.5, 0.8)}, "one PixelSpacing"),
+            ({"orientation": (1, 0.001, 0, 0, 1, 0)}, "one orientation"),
+            ({"position": None}, r"1\.dcm must state ImagePositionPatient"),
+            ({"orientation": None}, r"1\.dcm must state ImageOrientationPatient"),
+            ({"pixel_spacing": None}, r"1\.dcm must state PixelSpacing"),
+            ({"pixel_spacing": (0.0, 1.0)}, "must be positive"),
+            ({"position": (0, math.nan, 0)}, "must be finite"),
+            ({"position": (0, 1e300, 0)}, "must be finite"),
+            ({"orientation": (1, 0, 0, 1, 0, 0)}, "at right angles"),
+            ({"orientation": (0, 0, 0, 0, 0, 0)}, "unit vectors"),
+        ],
+    )
+    def test_slices_that_are_no_stack_are_refused(
+        self, change: dict[str, object], message: str
+    ) -> None:
+        first, second = axial(0, 2)
+
+        with pytest.raises(GeometryError, match=message):
+            stack_geometry([first, replace(second, **change)])  # type: ignore[arg-type]
+
+    def test_skewed_rows_and_columns_have_no_affine(self) -> None:
+        slices = make_slices([(0, 0, z) for z in (0, 3, 6)], (1, 0, 0, 0.001, 1, 0))
+
+        _, geometry = stack_geometry(slices)
+
+        assert geometry.affine is None
+        assert "right angles" in geometry.warnings[0]

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esp_medsam.dicom import DicomSlice, split_series
+from esp_medsam.dicom.split import safe
+from esp_medsam.image import SourceInstance
+
+
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
+
+_numbers = itertools.count()
+
+
+def make_slice(
+    height: float,
+    *,
+    image_type: tuple[str, ...] = (),
+    orientation: tuple[float, float, float, float, float, float] = AXIAL,
+    **dimensions: str,
+) -> DicomSlice:
+    number = next(_numbers)
+    source = SourceInstance(path=f"{number}.dcm", sop_class_uid="1.2", sop_instance_uid=f"{number}")
+    return DicomSlice(
+        source=source,
+        rows=4,
+        columns=4,
+        position=(0, 0, height),
+        orientation=orientation,
+        pixel_spacing=(1, 1),
+        image_type=image_type,
+        dimensions=tuple(dimensions.items()),
+    )
+
+
+class TestSplitSeries:
+    def test_a_plain_stack_stays_whole(self) -> None:
+        slices = [make_slice(z, AcquisitionNumber=str(z), ContentTime=f"1000{z}") for z in range(5)]
+
+        assert split_series(slices) == [((), tuple(slices))]
+
+    def test_echoes_become_volumes(self) -> None:
+        slices = [
+            make_slice(z, EchoNumbers=str(echo), EchoTime=f"{echo * 10}")
+            for z in range(4)
+            for echo in (2, 1)
+        ]
+
+        volumes = split_series(slices)
+
+        assert [split for split, _ in volumes] == [(("EchoNumbers", "1"),), (("EchoNumbers", "2"),)]
+        assert all(len(part) == 4 for _, part in volumes)
+
+    def test_b_values_and_then_directions_become_volumes(self) -> None:
+        slices = [make_slice(z, DiffusionBValue="0") for z in range(3)]
+        slices += [
+            make_slice(z, DiffusionBValue="1000", DiffusionGradientOrientation=direction)
+            for direction in ("1\\0\\0", "0\\1\\0")
+            for z in range(3)
+        ]
+
+        names = [split for split, _ in split_series(slices)]
+
+        assert names == [
+            (("DiffusionBValue", "0"),),
+            (("DiffusionBValue", "1000"), ("DiffusionGradientOrientation", "0\\1\\0")),
+            (("DiffusionBValue", "1000"), ("DiffusionGradientOrientation", "1\\0\\0")),
+        ]
+
+    def test_numbers_sort_as_numbers(self) -> None:
+        slices = [make_slice(0, TemporalPositionIdentifier=str(t)) for t in (10, 9, 1)]
+
+        values = [split[0][1] for split, _ in split_series(slices)]
+
+        assert values == ["1", "9", "10"]
+
+    def test_cine_with_times_of_its_own_at_each_slice_is_split_by_rank(self) -> None:
+        slices = [
+            make_slice(z, TriggerTime=f"{phase * 40 + z * 0.7:g}")
+            for z in range(4)
+            for phase in range(3)
+        ]
+
+        volumes = split_series(slices)
+
+        assert [split for split, _ in volumes] == [
+            (("TriggerTime", f"phase{rank}"),) for rank in (1, 2, 3)
+        ]
+        for phase, (_, part) in enumerate(volumes):
+            assert {dict(s.dimensions)["TriggerTime"] for s in part} == {
+                f"{phase * 40 + z * 0.7:g}" for z in range(4)
+            }
+
+    def test_an_attribute_that_numbers_the_slices_is_passed_over(self) -> None:
+        slices = [
+            make_slice(z, AcquisitionNumber=str(2 * z + echo), EchoTime=str(echo))
+            for z in range(6)
+            for echo in (0, 1)
+        ]
+
+        volumes = split_series(slices)
+
+        assert [split for split, _ in volumes] == [(("EchoTime", "0"),), (("EchoTime", "1"),)]
+
+    def test_phase_and_magnitude_are_told_by_type_not_by_time(self) -> None:
+        slices = [
+            make_slice(z, ImageType=kind, ContentTime=str(100 + 10 * z + (kind == "P") * (-1) ** z))
+            for z in range(6)
+            for kind in ("M", "P")
+        ]
+
+        volumes = split_series(slices)
+
+        assert [split for split, _ in volumes] == [(("ImageType", "M"),), (("ImageType", "P"),)]
+
+    def test_a_real_duplicate_stays_with_its_stack(self) -> None:
+        slices = [make_slice(z, ContentTime=str(z)) for z in (0, 1, 2, 2)]
+
+        assert split_series(slices) == [((), tuple(slices))]
+
+    def test_a_duplicate_sent_later_stays_with_its_stack(self) -> None:
+        slices = [make_slice(z, ContentTime=str(100 + z)) for z in range(6)]
+        slices.append(make_slice(2, ContentTime="900"))
+
+        assert split_series(slices) == [((), tuple(slices))]
+
+    def test_a_localizer_is_a_volume_of_its_own(self) -> None:
+        scout = make_slice(0, image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))
+        stack = [make_slice(z, image_type=("ORIGINAL", "PRIMARY", "AXIAL")) for z in range(3)]
+
+        volumes = split_series([*stack, scout])
+
+        assert volumes == [((), tuple(stack)), ((("ImageType", "LOCALIZER"),), (scout,))]
+
+    def test_slices_turned_otherwise_are_volumes_of_their_own(self) -> None:
+        stack = [make_slice(z) for z in range(3)]
+        other = [make_slice(z, orientation=SAGITTAL) for z in range(2)]
+
+        volumes = dict(split_series([*stack, *other]))
+
+        assert volumes == {
+            (("ImageOrientationPatient", "1\\0\\0\\0\\1\\0"),): tuple(stack),
+            (("ImageOrientationPatient", "0\\1\\0\\0\\0\\-1"),): tuple(other),
+        }
+
+    def test_slices_turned_a_little_stay_together(self) -> None:
+        slices = [make_slice(0), make_slice(1, orientation=(1.0, 0.001, 0.0, 0.0, 1.0, 0.0))]
+
+        assert len(split_series(slices)) == 1
+
+    @pytest.mark.parametrize("lost", ["position", "orientation"])
+    def test_slices_that_lie_nowhere_are_left_together(self, lost: str) -> None:
+        slices = [make_slice(z, EchoTime=str(z)) for z in (0, 0)]
+        object.__setattr__(slices[1], lost, None)
+
+        assert split_series(slices) == [((), tuple(slices))]
+
+    @settings(max_examples=25, deadline=None)
+    @given(
+        phases=st.integers(1, 4),
+        count=st.integers(1, 5),
+        keyword=st.sampled_from(["StackID", "TriggerTime", "EchoNumbers", "ImageType"]),
+        data=st.data(),
+    )
+    def test_each_slice_is_in_one_volume_and_no_place_is_taken_twice(
+        self, phases: int, count: int, keyword: str, data: st.DataObject
+    ) -> None:
+        slices = [make_slice(z, **{keyword: str(p)}) for z in range(count) for p in range(phases)]
+        shuffled = data.draw(st.permutations(slices))
+
+        volumes = split_series(shuffled)
+
+        assert len(volumes) == phases
+        assert sorted(s.source.path for _, part in volumes for s in part) == sorted(
+            s.source.path for s in slices
+        )
+        for _, part in volumes:
+            assert len({s.position for s in part}) == len(part) == count
+
+
+class TestSafe:
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("1.5", "1.5"),
+            ("M\\DIXON", "M_DIXON"),
+            ("../../etc", ".._.._etc"),
+            ("", "none"),
+            ("\0", "_"),
+        ],
+    )
+    def test_a_value_becomes_part_of_a_file_name(self, value: str, expected: str) -> None:
+        assert safe(value) == expected
