@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy.typing as npt
 from pydicom import Dataset, dcmread
 from pydicom.encaps import generate_frames
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -24,6 +23,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from esp_medsam.dicom.claims import BoundedFile, inflated
 from esp_medsam.dicom.codecs import codestream_size, decoder_of, missing_codec, name_of
 from esp_medsam.errors import (
     CorruptFileError,
@@ -33,14 +33,11 @@ from esp_medsam.errors import (
     ReadError,
     TooLargeError,
 )
-from esp_medsam.memory import available_memory, check_fits
+from esp_medsam.memory import check_fits
 
 
-_CHUNK = 2**20
-"""Bytes inflated at a time."""
-
-_META_START = 128 + 4 + 12
-"""Bytes before the file meta information: preamble, magic word and the element of its length."""
+_META_START = 128 + 4
+"""Bytes before the file meta information: the preamble and the magic word."""
 
 
 class PixelFile:
@@ -206,11 +203,11 @@ def explained(path: str) -> Iterator[None]:
 
 
 def _read(path: str) -> Dataset:
-    """Read the whole file; a deflated data set only where it fits in memory."""
+    """Read the whole file, of which no more is asked for than there is."""
     try:
         check_fits(Path(path), Path(path).stat().st_size, "the file")
-        _check_inflated(path)
-        return dcmread(path, force=True)
+        with Path(path).open("rb") as stream:
+            return _data_set(BoundedFile(stream), path)
     except FileNotFoundError as error:
         msg = f"{path} must be a file; there is none."
         raise InputNotFoundError(msg) from error
@@ -219,27 +216,23 @@ def _read(path: str) -> Dataset:
         raise ReadError(msg) from error
 
 
-def _check_inflated(path: str) -> None:
-    """Refuse a deflated data set that does not fit in memory: pydicom inflates it at once."""
-    meta = read_file_meta_info(path)
+def _data_set(file: BoundedFile, path: str) -> Dataset:
+    """Let pydicom read the file, but for a deflated data set, which it would inflate unseen."""
+    has_magic = file.read(_META_START)[-4:] == b"DICM"
+    file.seek(_META_START if has_magic else 0)
+    stream = cast(BinaryIO, file)
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
-    limit = available_memory()
-    inflated = 0
-    with Path(path).open("rb") as file:
-        file.seek(_META_START + int(meta.FileMetaInformationGroupLength))
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        while inflated <= limit and not inflater.eof:
-            data = inflater.unconsumed_tail or file.read(_CHUNK)
-            if not data:
-                break
-            inflated += len(inflater.decompress(data, _CHUNK))
-    check_fits(Path(path), inflated, "its inflated data set")
+        file.seek(0)
+        return dcmread(stream, force=True)
+    dataset = read_dataset(cast(BinaryIO, inflated(file, path)), False, True)
+    dataset.set_original_encoding(False, True)
+    return dataset
 
 
 def _syntax_of(dataset: Dataset) -> UID:
     """Return the transfer syntax, or the one that an uncompressed file without a word is in."""
-    stated = dataset.file_meta.get("TransferSyntaxUID")
+    stated = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
     if stated:
         return UID(stated)
     is_implicit, is_little_endian = dataset.original_encoding

@@ -22,7 +22,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from esp_medsam.dicom import pixel_file, pixels
+from esp_medsam.dicom import pixels
 from esp_medsam.dicom.pixels import read_pixels
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume, StackGeometry
 from esp_medsam.errors import (
@@ -138,6 +138,14 @@ class TestGray:
 
         np.testing.assert_array_equal(read.pixels[0], dcmread(shipped("image_dfl.dcm")).pixel_array)
         assert read.pixels.dtype == np.uint8
+
+    def test_a_file_without_a_preamble_is_read(self, write: Write) -> None:
+        path = write()
+        expected = read_pixels(volume_of(path)).pixels
+        volume = volume_of(path)
+        path.write_bytes(path.read_bytes()[132:])
+
+        np.testing.assert_array_equal(read_pixels(volume).pixels, expected)
 
     def test_stacks_are_columns_rows_slices_and_views(self, write: Write) -> None:
         paths = [write(f"{i}.dcm", RescaleIntercept=-i) for i in range(3)]
@@ -498,12 +506,26 @@ class TestMemory:
             read_pixels(volume)
 
     def test_a_deflated_bomb_is_not_inflated(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        volume = volume_of(shipped("image_dfl.dcm"))
-        monkeypatch.setattr("esp_medsam.memory.available_memory", lambda: 100_000)
-        monkeypatch.setattr(pixel_file, "available_memory", lambda: 100_000)
+        monkeypatch.setattr("esp_medsam.dicom.claims.MOST_INFLATED", 100_000)
 
-        with pytest.raises(TooLargeError, match="its inflated data set"):
-            read_pixels(volume)
+        with pytest.raises(TooLargeError, match=r"image_dfl\.dcm must inflate to at most"):
+            read_pixels(volume_of(shipped("image_dfl.dcm")))
+
+    def test_an_element_longer_than_the_file_costs_nothing(self, write: Write) -> None:
+        path = write()
+        volume = volume_of(path)
+        expected = read_pixels(volume).pixels
+        content = path.read_bytes()
+        at = content.index(b"\xe0\x7f\x10\x00OW\x00\x00") + 8
+        path.write_bytes(content[:at] + b"\xf0\xff\xff\xff" + content[at + 4 :])
+
+        tracemalloc.start()
+        read = read_pixels(volume)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert peak < 20e6
+        np.testing.assert_array_equal(read.pixels, expected)
 
     def test_memory_that_runs_out_is_said(
         self, write: Write, monkeypatch: pytest.MonkeyPatch
