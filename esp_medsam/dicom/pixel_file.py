@@ -77,7 +77,7 @@ class PixelFile:
         """Yield frames and their photometric interpretation.
 
         Args:
-            indices: Numbers of the frames wanted, from 0, ascending.
+            indices: Numbers of the frames wanted, from 0, ascending, at least one.
 
         Yields:
             ``(rows, columns)``, or ``(rows, columns, 3)`` of colors, converted to RGB where they
@@ -91,6 +91,8 @@ class PixelFile:
             self._check_codestreams(indices)
         else:
             self._check_layout()
+        # By index, though pydicom then walks to each frame from the start where a file has no offset
+        # table: without, it fails on JPEG 2000 whose signs it corrects.
         decoded = self._decoder.iter_array(
             self.dataset, indices=list(indices), allow_excess_frames=False
         )
@@ -212,7 +214,9 @@ def _read(path: str) -> Dataset:
         msg = f"{path} must be a file; there is none."
         raise InputNotFoundError(msg) from error
     except OSError as error:
-        msg = f"{path} must be readable; got: {error.strerror or type(error).__name__}."
+        if error.strerror is None:  # pydicom's, of a damaged file; the system's has words
+            raise
+        msg = f"{path} must be readable; got: {error.strerror}."
         raise ReadError(msg) from error
 
 

@@ -135,7 +135,7 @@ class TestTwins:
         )
 
     def test_monochrome1_is_left_as_stored_and_said(self, shared: Path) -> None:
-        """Each slice is turned about its own greatest value, which the header of a CT cannot say."""
+        """Each slice is turned about its own greatest value, which no header can say."""
         turned, reference = read(shared, "d17_monochrome1"), read(shared, "d00_reference")
 
         assert (turned.inverted, reference.inverted) == (True, False)

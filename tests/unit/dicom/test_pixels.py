@@ -445,6 +445,33 @@ class TestRefusals:
         with pytest.raises(FormatError, match=r"JPEG Extended .* pip install pylibjpeg pylibjpeg-"):
             read_pixels(volume_of(shipped(name)))
 
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "CT_small.dcm", "MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "image_dfl.dcm",
+            "MR_small_jpeg_ls_lossless.dcm", "SC_rgb_jpeg_gdcm.dcm", "examples_palette.dcm",
+        ],
+    )  # fmt: skip
+    def test_damaged_files_raise_only_errors_of_ours(self, tmp_path: Path, name: str) -> None:
+        content = shipped(name).read_bytes()
+        path = tmp_path / "a.dcm"
+        path.write_bytes(content)
+        volume = volume_of(path)
+        random = np.random.default_rng(0)
+        messages = []
+        for _ in range(20):
+            damaged = np.frombuffer(content, np.uint8).copy()
+            places = random.integers(0, len(damaged), random.choice([1, 5, 100]))
+            damaged[places] = random.integers(0, 256, len(places))
+            path.write_bytes(damaged[: random.integers(1, 5) * len(damaged) // 2].tobytes())
+            try:
+                read_pixels(volume)
+            except EspMedSamError as error:
+                messages.append(str(error))
+
+        assert messages
+        assert all("a.dcm" in message and "\n" not in message for message in messages)
+
     def test_nothing_of_pydicom_gets_out(
         self, write: Write, caplog: pytest.LogCaptureFixture
     ) -> None:
