@@ -27,6 +27,16 @@ _FRAGMENTS, _LEAST_FRAGMENT = 100_000, 64
 """Pieces from which on they must hold so many bytes on average: a walk must end."""
 
 
+_READS, _MOST_READS = 200_000, 4_000_000
+"""Reads after which there must be four bytes for each, and after which there are too many.
+
+Ten thousand frames of enhanced MR take one to two million, and a thousand bytes each.
+"""
+
+_MOST_FRAMES = 2**18
+"""Frames that are told apart: the largest slides have as many tiles."""
+
+
 @dataclass
 class PixelPart:
     """Where pixel data begin, as found on the way: nothing of them is read.
@@ -45,16 +55,22 @@ class PixelPart:
 class BoundedFile:
     """A file of which no more is asked for than is left: Python allocates what is asked for.
 
-    It counts its place itself: pydicom asks for it at every element.
+    It counts its place itself: pydicom asks for it at every element. It also counts the reads:
+    pydicom makes kilobytes of each of a million empty items.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.size = file.seek(0, os.SEEK_END)
         self._place = file.seek(0)
+        self._reads = 0
 
     def read(self, size: int = -1) -> bytes:
         """Return up to ``size`` bytes; all that are left where it is negative."""
+        self._reads += 1
+        if self._reads > _READS and (self._reads > _MOST_READS or self._reads > self.size // 4):
+            msg = f"its header falls into {self._reads} pieces or more"
+            raise ValueError(msg)
         left = max(self.size - self._place, 0)
         content = self._file.read(left if size < 0 else min(size, left))
         self._place += len(content)
@@ -101,6 +117,7 @@ def check_pixels(
 
     Raises:
         CorruptFileError: If pixels are missing.
+        TooLargeError: If there are too many frames.
         FormatError: If they are video or floating-point numbers, or not described.
     """
     path = elements.path
@@ -110,6 +127,9 @@ def check_pixels(
     if part.tag != PIXEL_TAGS[0]:
         msg = f"{path} must hold whole numbers as pixels; it holds floating-point ones."
         raise FormatError(msg)
+    if frames > _MOST_FRAMES:
+        msg = f"{path} must hold at most {_MOST_FRAMES} frames; its header claims {frames}."
+        raise TooLargeError(msg)
     for keyword in ("Rows", "Columns", "BitsAllocated"):
         if elements.integer(keyword, least=1) is None:
             raise elements.missing(keyword)

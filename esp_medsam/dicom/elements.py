@@ -19,6 +19,10 @@ _LONGEST = 4096
 _DECIMAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 """A Decimal String; Python's ``float`` would take underscores and ``nan`` too."""
 
+_ITEM = b"\xfe\xff\x00\xe0"
+_PIECES, _LEAST_PIECE = 10_000, 16
+"""Items from which on they must take so many bytes each: pydicom makes kilobytes of empty ones."""
+
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 _BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
@@ -39,6 +43,7 @@ class Elements:
     def __init__(self, dataset: Dataset, path: str) -> None:
         self.path = path
         self._dataset = dataset
+        self._items: dict[str, tuple[Elements, ...]] = {}
 
     def has(self, attribute: str | int) -> bool:
         """Whether the attribute is there, and not empty."""
@@ -134,12 +139,9 @@ class Elements:
         Raises:
             FormatError: If it is no sequence.
         """
-        if not self.has(attribute):
-            return ()
-        value = self._dataset[_tag(attribute)].value
-        if not isinstance(value, Sequence):
-            raise self.error(attribute, "be a sequence", type(value).__name__)
-        return tuple(Elements(item, self.path) for item in value)
+        if attribute not in self._items:
+            self._items[attribute] = self._read_items(attribute)
+        return self._items[attribute]
 
     def item(self, attribute: str) -> Elements | None:
         """Return the first item of a sequence; None where there is none."""
@@ -162,6 +164,18 @@ class Elements:
         """Return the error that says that an attribute is not there."""
         msg = f"{self.path} must state {_described(attribute)}; it is missing or empty."
         return error(msg)
+
+    def _read_items(self, attribute: str) -> tuple[Elements, ...]:
+        if not self.has(attribute):
+            return ()
+        raw = self._dataset.get_item(_tag(attribute)).value
+        pieces = raw.count(_ITEM) if isinstance(raw, bytes) else 0
+        if pieces > _PIECES and pieces * _LEAST_PIECE > len(raw):
+            raise self.error(attribute, "be a sequence of items", f"{pieces} empty ones")
+        value = self._dataset[_tag(attribute)].value
+        if not isinstance(value, Sequence):
+            raise self.error(attribute, "be a sequence", type(value).__name__)
+        return tuple(Elements(item, self.path) for item in value)
 
     def _bytes(self, attribute: str | int) -> bytes:
         tag = _tag(attribute)

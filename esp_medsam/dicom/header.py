@@ -138,8 +138,12 @@ def read_header(path: str | Path) -> Header | None:
         if isinstance(error, OSError) and error.strerror:  # the system's; pydicom's has none
             msg = f"{name} must be readable; got: {error.strerror}."
             raise ReadError(msg) from error
-        msg = f"{name} must be a whole DICOM file; its header is damaged ({type(error).__name__})."
-        raise CorruptFileError(msg) from error
+        raise _damaged(name, error) from error
+
+
+def _damaged(path: str, error: Exception) -> CorruptFileError:
+    kind = type(error).__name__
+    return CorruptFileError(f"{path} must be a whole DICOM file; its header is damaged ({kind}).")
 
 
 def _header(file: BoundedFile, path: str) -> Header | None:
@@ -200,6 +204,8 @@ def _described(
         slices = slices_of(elements, source, frames, positioned=positioned)
     except EspMedSamError as error:
         problem = error
+    except Exception as error:  # what is nested may be damaged too: its series is known already
+        problem = _damaged(elements.path, error)
     return Header(
         path=elements.path,
         sop_class_uid=sop_class_uid,

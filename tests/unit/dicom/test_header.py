@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+import struct
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    UltrasoundMultiFrameImageStorage,
+)
+
+from esp_medsam.dicom import Found, find_volumes, is_dicom
+from esp_medsam.errors import (
+    CorruptFileError,
+    EspMedSamError,
+    FormatError,
+    GeometryError,
+    TooLargeError,
+)
+
+
+SERIES = "1.2.3"
+
+
+def refusal(found: Found) -> EspMedSamError:
+    assert not found.volumes
+    (entry,) = found.refused
+    return entry[1]
+
+
+def measured(folder: Path) -> tuple[EspMedSamError, int]:
+    """Return why the file in a folder is refused, and the most memory held to find out."""
+    tracemalloc.start()
+    error = refusal(find_volumes(folder))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return error, most
+
+
+class TestBadHeaders:
+    @pytest.mark.parametrize("text", ["1e999", "1,5", "NaN", "inf", "1_0", "0x10", "one"])
+    @pytest.mark.parametrize("attribute", ["RescaleSlope", "RescaleIntercept"])
+    def test_rescale_that_is_no_number_is_refused(
+        self, dicom: Any, tmp_path: Path, attribute: str, text: str
+    ) -> None:
+        path = dicom.with_text(tmp_path / "0", attribute, text)
+
+        error = refusal(find_volumes(path))
+
+        assert isinstance(error, FormatError)
+        assert f"{attribute} (0028,105" in str(error)
+        assert str(path) in str(error)
+
+    def test_slope_of_zero_is_refused(self, dicom: Any, tmp_path: Path) -> None:
+        error = refusal(find_volumes(dicom.with_text(tmp_path / "0", "RescaleSlope", "0.0")))
+
+        assert "must differ from 0" in str(error)
+
+    def test_long_decimals_are_read(self, dicom: Any, tmp_path: Path) -> None:
+        path = dicom.with_text(tmp_path / "0", "RescaleSlope", "1.23456789012345678")
+
+        (volume,) = find_volumes(path).volumes
+
+        assert volume.slices[0].slope == 1.23456789012345678
+
+    @pytest.mark.parametrize(
+        ("attribute", "text"),
+        [
+            ("ImagePositionPatient", "1\\2"),
+            ("ImagePositionPatient", "1\\2\\1e400"),
+            ("ImagePositionPatient", "1\\2\\1e300"),
+            ("ImagePositionPatient", "1,0\\2\\3"),
+            ("ImageOrientationPatient", "1\\0\\0\\0\\1"),
+            ("ImageOrientationPatient", "0\\0\\0\\0\\0\\0"),
+            ("ImageOrientationPatient", "1\\0\\0\\1\\0\\0"),
+            ("PixelSpacing", "0\\1"),
+            ("PixelSpacing", "-1\\1"),
+            ("PixelSpacing", "1"),
+            ("PixelSpacing", "nan\\nan"),
+            ("PixelSpacing", "9" * 400),
+        ],
+    )
+    def test_geometry_that_is_none_is_refused(
+        self, dicom: Any, tmp_path: Path, attribute: str, text: str
+    ) -> None:
+        error = refusal(find_volumes(dicom.with_text(tmp_path / "0", attribute, text)))
+
+        assert isinstance(error, GeometryError)
+        assert attribute in str(error)
+        assert len(str(error)) < 400
+
+    @pytest.mark.parametrize(
+        "attribute", ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns"]
+    )
+    def test_what_cannot_be_done_without_is_named(
+        self, dicom: Any, tmp_path: Path, attribute: str
+    ) -> None:
+        dataset = dicom.dataset()
+        del dataset[attribute]
+        dataset.save_as(tmp_path / "0", implicit_vr=False, little_endian=True)
+
+        assert f"must state {attribute}" in str(refusal(find_volumes(tmp_path)))
+
+    def test_files_without_a_series_are_refused_together(self, dicom: Any, tmp_path: Path) -> None:
+        dicom.save_stack(tmp_path, SeriesInstanceUID="")
+
+        error = refusal(find_volumes(tmp_path))
+
+        assert "must state SeriesInstanceUID" in str(error)
+        assert "2 more files" in str(error)
+
+    @pytest.mark.parametrize("uid", ["../../etc/passwd", "1.2..3", "1." * 40 + "1", "hello"])
+    def test_a_uid_that_is_none_is_refused(self, dicom: Any, tmp_path: Path, uid: str) -> None:
+        dicom.save(dicom.dataset(), tmp_path / "0")
+        content = (tmp_path / "0").read_bytes()
+        old = dicom.raw_element(0x0020000E, b"UI", b"1.2.3\0")
+        new = dicom.raw_element(0x0020000E, b"UI", uid.encode() + b"\0" * (len(uid) % 2))
+        (tmp_path / "0").write_bytes(content.replace(old, new))
+
+        assert "must be a UID" in str(refusal(find_volumes(tmp_path)))
+
+    def test_a_mosaic_is_refused(self, dicom: Any, tmp_path: Path) -> None:
+        dicom.save(
+            dicom.dataset(0, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), tmp_path / "0"
+        )
+
+        assert "mosaic" in str(refusal(find_volumes(tmp_path)))
+
+    def test_a_header_that_claims_gigabytes_is_refused_without_holding_them(
+        self, dicom: Any, tmp_path: Path
+    ) -> None:
+        dicom.save(dicom.picture(Rows=65535, Columns=65535, NumberOfFrames=200_000), tmp_path / "0")
+
+        error, most = measured(tmp_path)
+
+        assert "got 48" in str(error)
+        assert most < 2**22
+
+    @pytest.mark.parametrize("tag", [0x00081140, 0x00280030, 0x52009230])
+    @pytest.mark.parametrize("vr", [b"UN", b"OB", b"UT", b"SQ"])
+    def test_an_element_that_claims_gigabytes_is_refused_without_holding_them(
+        self, dicom: Any, tmp_path: Path, tag: int, vr: bytes
+    ) -> None:
+        dicom.save(dicom.dataset(), tmp_path / "0")
+        content = (tmp_path / "0").read_bytes()
+        bomb = dicom.raw_element(tag, vr, b"abcd", length=0xFFFFFFF0)
+        (tmp_path / "0").write_bytes(content[: content.index(b"\x28\x00\x02\x00")] + bomb)
+
+        error, most = measured(tmp_path)
+
+        assert isinstance(error, CorruptFileError | FormatError)
+        assert most < 2**22
+
+    def test_a_deep_nest_of_sequences_is_refused(self, dicom: Any, tmp_path: Path) -> None:
+        dicom.save(dicom.dataset(), tmp_path / "0")
+        content = (tmp_path / "0").read_bytes()
+        item = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
+        nest = (dicom.raw_element(0x00081140, b"SQ", b"", length=0xFFFFFFFF) + item) * 5000
+        (tmp_path / "0").write_bytes(content[: content.index(b"\x20\x00\x0d\x00")] + nest)
+
+        error, _ = measured(tmp_path)
+
+        assert isinstance(error, CorruptFileError)
+        assert "header is damaged" in str(error)
+
+    def test_a_million_empty_items_are_refused_without_holding_them(
+        self, dicom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("esp_medsam.dicom.claims._READS", 1000)
+        dicom.save(dicom.dataset(), tmp_path / "0")
+        content = (tmp_path / "0").read_bytes()
+        items = struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 100_000
+        bomb = dicom.raw_element(0x00081140, b"SQ", items, length=0xFFFFFFFF)
+        (tmp_path / "0").write_bytes(content[: content.index(b"\x20\x00\x0d\x00")] + bomb)
+
+        error, most = measured(tmp_path)
+
+        assert isinstance(error, CorruptFileError)
+        assert most < 2**27
+
+    def test_frames_described_by_empty_items_are_refused(self, dicom: Any, tmp_path: Path) -> None:
+        dicom.save(dicom.dataset(), tmp_path / "0")
+        content = (tmp_path / "0").read_bytes()
+        items = struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 20_000
+        bomb = dicom.raw_element(0x52009230, b"SQ", items)
+        place = content.index(b"\xe0\x7f\x10\x00")
+        (tmp_path / "0").write_bytes(content[:place] + bomb + content[place:])
+
+        assert "20000 empty ones" in str(refusal(find_volumes(tmp_path)))
+
+    def test_a_damaged_nest_takes_the_stack_of_its_file(self, dicom: Any, tmp_path: Path) -> None:
+        dicom.save_stack(tmp_path)
+        content = (tmp_path / "1.dcm").read_bytes()
+        item = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
+        nest = (dicom.raw_element(0x00081140, b"SQ", b"", length=0xFFFFFFFF) + item) * 3000
+        bomb = dicom.raw_element(
+            0x52009230, b"SQ", struct.pack("<HHL", 0xFFFE, 0xE000, len(nest)) + nest
+        )
+        place = content.index(b"\xe0\x7f\x10\x00")
+        (tmp_path / "1.dcm").write_bytes(content[:place] + bomb + content[place:])
+
+        found = find_volumes(tmp_path)
+
+        assert [name for name, _ in found.refused] == [SERIES]
+        assert "header is damaged" in str(refusal(found))
+
+    def test_a_claim_of_a_million_tiny_frames_is_refused(self, dicom: Any, tmp_path: Path) -> None:
+        tiny = {"Rows": 1, "Columns": 1, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+        picture = dicom.picture(NumberOfFrames=10**6, PixelData=bytes(10**6), **tiny)
+        dicom.save(picture, tmp_path / "0")
+
+        error, most = measured(tmp_path)
+
+        assert isinstance(error, TooLargeError)
+        assert most < 2**22
+
+    def test_what_inflates_without_end_is_refused(
+        self, dicom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("esp_medsam.dicom.claims.MOST_INFLATED", 2**20)
+        dataset = dicom.picture(Rows=2048, Columns=2048, PixelData=bytes(2**23))
+        dicom.save(dataset, tmp_path / "0", DeflatedExplicitVRLittleEndian)
+
+        error, most = measured(tmp_path)
+
+        assert isinstance(error, TooLargeError)
+        assert most < 2**26
+
+    def test_a_damaged_deflated_file_is_refused(self, dicom: Any, tmp_path: Path) -> None:
+        path = dicom.save(dicom.dataset(), tmp_path / "0", DeflatedExplicitVRLittleEndian)
+        content = path.read_bytes()
+        path.write_bytes(content[:-120] + bytes(100))
+
+        assert isinstance(refusal(find_volumes(path)), CorruptFileError)
+
+    def test_video_is_refused_by_its_name(self, dicom: Any, tmp_path: Path) -> None:
+        cine = dicom.picture(
+            0, UltrasoundMultiFrameImageStorage, NumberOfFrames=2, PixelData=encapsulate([b"mpeg"])
+        )
+        dicom.save(cine, tmp_path / "0", MPEG2MPML)
+
+        assert "video (MPEG2" in str(refusal(find_volumes(tmp_path)))
+
+    def test_compressed_frames_must_all_be_there(self, dicom: Any, tmp_path: Path) -> None:
+        cine = dicom.picture(
+            0,
+            UltrasoundMultiFrameImageStorage,
+            NumberOfFrames=3,
+            PixelData=encapsulate([b"ab", b"cd"]),
+        )
+        dicom.save(cine, tmp_path / "0", JPEG2000Lossless)
+
+        assert "3 compressed frames; got 2" in str(refusal(find_volumes(tmp_path)))
+
+    def test_compressed_pixels_that_are_cut_short_are_refused(
+        self, dicom: Any, tmp_path: Path
+    ) -> None:
+        dataset = dicom.dataset(0, PixelData=encapsulate([bytes(400)]))
+        path = dicom.save(dataset, tmp_path / "0", JPEG2000Lossless)
+        path.write_bytes(path.read_bytes()[:-100])
+
+        assert "cut short" in str(refusal(find_volumes(tmp_path)))
+
+    def test_endless_empty_fragments_are_refused(
+        self, dicom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("esp_medsam.dicom.claims._FRAGMENTS", 100)
+        dataset = dicom.dataset(0, PixelData=encapsulate([b"ab"]))
+        path = dicom.save(dataset, tmp_path / "0", JPEG2000Lossless)
+        empty = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
+        path.write_bytes(path.read_bytes()[:-8] + empty * 1000)
+
+        assert "empty pieces" in str(refusal(find_volumes(tmp_path)))
+
+    @settings(
+        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(data=st.data())
+    def test_a_damaged_file_is_read_or_refused_and_nothing_else(
+        self, dicom: Any, tmp_path: Path, data: st.DataObject
+    ) -> None:
+        make: Callable[[], Dataset] = data.draw(
+            st.sampled_from([dicom.dataset, dicom.picture, lambda: dicom.enhanced([(0, 0, 0)] * 2)])
+        )
+        syntax = data.draw(st.sampled_from([ExplicitVRLittleEndian, ImplicitVRLittleEndian]))
+        content = bytearray(dicom.save(make(), tmp_path / "0", syntax).read_bytes())
+        for _ in range(data.draw(st.integers(0, 6))):
+            content[data.draw(st.integers(128, len(content) - 1))] = data.draw(st.integers(0, 255))
+        kept = data.draw(st.integers(0, len(content)))
+        (tmp_path / "0").write_bytes(content[: kept if data.draw(st.booleans()) else None])
+
+        found = find_volumes(tmp_path)
+
+        assert len(found.volumes) + len(found.refused) + len(found.others) >= 1
+
+
+class TestIsDicom:
+    def test_the_magic_word_is_enough(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(bytes(128) + b"DICM")
+
+        assert is_dicom(tmp_path / "a")
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"DICM",
+            bytes(400),
+            b"hello world, this is a text file",
+            b"\x08\x00",
+            b"\x5c\x01" * 99,
+        ],
+    )
+    def test_other_files_are_none(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "a").write_bytes(content)
+
+        assert not is_dicom(tmp_path / "a")
+
+    def test_a_folder_is_none(self, tmp_path: Path) -> None:
+        assert not is_dicom(tmp_path)
+        assert not is_dicom(tmp_path / "gone")
