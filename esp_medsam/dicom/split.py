@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
@@ -85,8 +86,15 @@ def split_series(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[DicomS
 
 
 def safe(value: str) -> str:
-    """Return ``value`` as it may stand in a file name."""
-    return re.sub(r"[^0-9A-Za-z.-]+", "_", value) or "none"
+    """Return ``value`` as it may stand in a file name: few characters, and not many of them."""
+    text = re.sub(r"[^0-9A-Za-z.-]+", "_", value) or "none"
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST - 9]}-{hashlib.sha256(value.encode()).hexdigest()[:8]}"
+
+
+_LONGEST = 64
+"""Characters that a value may take of a file name; longer ones end in their hash."""
 
 
 def _by_localizer(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[DicomSlice, ...]]]:

@@ -196,3 +196,9 @@ class TestSafe:
     )
     def test_a_value_becomes_part_of_a_file_name(self, value: str, expected: str) -> None:
         assert safe(value) == expected
+
+    def test_long_values_stay_apart_and_short(self) -> None:
+        names = {safe("A" * 500 + end) for end in ("1", "2")}
+
+        assert len(names) == 2
+        assert {len(name) for name in names} == {64}
