@@ -91,7 +91,7 @@ class PixelFile:
             self._check_codestreams(indices)
         else:
             self._check_layout()
-        # By index, though pydicom then walks to each frame from the start where a file has no offset
+        # By index, though pydicom then walks to each frame from the start where there is no offset
         # table: without, it fails on JPEG 2000 whose signs it corrects.
         decoded = self._decoder.iter_array(
             self.dataset, indices=list(indices), allow_excess_frames=False
