@@ -104,7 +104,8 @@ class _Stack:
         if _is_radiograph(self.volume):
             self.window, notes = window_of(source.dataset)
             self.notes.update(dict.fromkeys(notes))
-        samples = 3 if int(source.dataset.get("SamplesPerPixel") or 1) == 3 else 1
+        is_palette = source.dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
+        samples = 3 if is_palette or source.dataset.get("SamplesPerPixel") == 3 else 1
         width = min(4, -(-int(source.dataset.get("BitsAllocated") or 16) // 8))
         frame = rows * columns * samples * max(width, 1)
         count = len(self.volume.slices)
