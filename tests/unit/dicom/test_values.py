@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
+from pydicom.dataelem import RawDataElement
 from pydicom.pixels import apply_modality_lut, apply_windowing
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 
+from esp_medsam.dicom.pixel_file import quietly
 from esp_medsam.dicom.values import narrowed, regions_of, rescale, wider, window_of
 from esp_medsam.errors import NonFiniteError
 from esp_medsam.image import UltrasoundRegion
@@ -163,6 +166,18 @@ class TestWindow:
 
         assert window is None
         assert warning.startswith("Its window was left out")
+
+    @pytest.mark.parametrize("text", [b"1,5 ", b"1e999 ", b"abc ", b"\xff\xfe"])
+    def test_what_is_no_number_is_left_out_with_a_warning(self, text: bytes) -> None:
+        dataset = _windowed(40, 400)
+        tag = Tag("WindowWidth")
+        dataset[tag] = RawDataElement(tag, "DS", len(text), text, 0, False, True)
+
+        with quietly():
+            window, warnings = window_of(dataset)
+
+        assert window is None
+        assert warnings[0].startswith("Its window was left out")
 
     def test_functional_groups_may_hold_it(self) -> None:
         groups = Dataset()
