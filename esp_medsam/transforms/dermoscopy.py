@@ -1,0 +1,167 @@
+"""Dermoscopy: the skin under one light, without hairs and without the dermoscope's dark rim."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.transforms import Cropd
+from torch import Tensor
+
+from esp_medsam.transforms.field import Box, BoxCrop, box_of, lit_field, whole
+from esp_medsam.transforms.hair import hair_mask
+from esp_medsam.transforms.inpainting import inpaint
+from esp_medsam.transforms.shown import ShownTransform, ShownTransformd, shrunken
+from esp_medsam.transforms.vignette import dark_corners
+
+
+class ShadesOfGray(ShownTransform):
+    """Make the light neutral: gray in the Minkowski mean, by a factor per channel (von Kries).
+
+    ``e_c = mean(img_c ** p) ** (1 / p)``, ``out_c = clip(img_c * |e| / (sqrt(3) * e_c), 0, 1)``.
+    ``p = 1`` is gray world, large p white patch. A channel that is 0 all over stays so; gray
+    images, of one channel or three equal ones, stay as they are.
+
+    Args:
+        power: The norm's p, at least 1; 6 is what the paper found best.
+
+    Raises:
+        ValueError: If ``power`` is less than 1.
+
+    Reference:
+        Finlayson and Trezzi, "Shades of gray and colour constancy", Color Imaging Conference 2004;
+        on dermoscopy: Barata et al., doi:10.1109/JBHI.2014.2336473.
+    """
+
+    def __init__(self, *, power: float = 6.0) -> None:
+        if not power >= 1.0:
+            msg = f"power must be at least 1; got {power}."
+            raise ValueError(msg)
+        self.power = power
+
+    def change(self, img: Tensor) -> Tensor:
+        """Return the slice under neutral light."""
+        if len(img) == 1:
+            return img
+        # Of large photographs a mean over areas first: the light is the same, the time is not.
+        light = shrunken(img, _LIGHT_GRID).clamp(0.0, 1.0).double().pow(self.power)
+        light = light.mean((1, 2)).pow(1.0 / self.power)
+        factor = light.norm() / (3.0**0.5 * light.clamp(min=1e-6))
+        result: Tensor = (img * factor.to(img.dtype).view(3, 1, 1)).clamp_(0.0, 1.0)
+        return result
+
+
+_LIGHT_GRID = 256
+"""Longest side that the light's color is measured at."""
+
+
+class ShadesOfGrayd(ShownTransformd):
+    """Dictionary form of :class:`ShadesOfGray`.
+
+    Args:
+        keys: Keys of the slices to change.
+        power: See :class:`ShadesOfGray`.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, *, power: float = 6.0, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, ShadesOfGray(power=power), allow_missing_keys)
+
+
+class RemoveHair(ShownTransform):
+    """Replace dark hairs by the skin around them; every other pixel stays as it is.
+
+    Which pixels they are says :func:`~esp_medsam.transforms.hair.hair_mask`; they are inpainted.
+    Light and fair hairs stay. Computed in part in numpy, on the CPU.
+
+    Args:
+        threshold: How much darker than what is beside it a hair is, relative to the skin.
+        length: Least length of a hair, relative to the longer side.
+    """
+
+    def __init__(self, *, threshold: float = 0.12, length: float = 0.08) -> None:
+        self.threshold = threshold
+        self.length = length
+
+    def change(self, img: Tensor) -> Tensor:
+        """Return the slice without hairs."""
+        return inpaint(img, hair_mask(img, threshold=self.threshold, length=self.length))
+
+
+class RemoveHaird(ShownTransformd):
+    """Dictionary form of :class:`RemoveHair`.
+
+    Args:
+        keys: Keys of the slices to change.
+        threshold: See :class:`RemoveHair`.
+        length: See :class:`RemoveHair`.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        threshold: float = 0.12,
+        length: float = 0.08,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, RemoveHair(threshold=threshold, length=length), allow_missing_keys)
+
+
+_SKIN = 0.12
+"""How much brighter than the rim skin is: the rim glows where the dermoscope lights it."""
+
+
+class CropDarkRim(BoxCrop):
+    """Crop to the box of the dermoscope's lit field, where a dark rim surrounds it.
+
+    Found as :func:`~esp_medsam.transforms.field.lit_field` says; the whole image where unsure. A
+    round field in the frame loses nothing, and neither rulers nor dark lesions count as rim: both
+    would have to be dark along all of a side.
+    """
+
+    def box(self, img: Tensor, meta: dict[Any, Any]) -> Box:
+        """Return the box of the field."""
+        del meta
+        field = lit_field(img, step=_SKIN)
+        return whole(img) if field is None else box_of(field, img)
+
+
+class CropDarkRimd(Cropd):
+    """Dictionary form of :class:`CropDarkRim`.
+
+    Args:
+        keys: Keys of the slices to crop, each to its own field.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, CropDarkRim(), allow_missing_keys)
+
+
+class FillDarkCorners(ShownTransform):
+    """Fill the dark corners around a round field with the color of the skin at its edge.
+
+    Which pixels they are, and when there are none for sure, says
+    :func:`~esp_medsam.transforms.vignette.dark_corners`. All others stay as they are.
+    """
+
+    def change(self, img: Tensor) -> Tensor:
+        """Return the slice with light corners."""
+        mask = dark_corners(img)
+        return img if mask is None else inpaint(img, mask)
+
+
+class FillDarkCornersd(ShownTransformd):
+    """Dictionary form of :class:`FillDarkCorners`.
+
+    Args:
+        keys: Keys of the slices to change.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, FillDarkCorners(), allow_missing_keys)

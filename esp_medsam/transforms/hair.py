@@ -1,0 +1,123 @@
+"""Where dark hairs lie on skin."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import (  # type: ignore[import-untyped]  # ships no types
+    find_objects,
+    gaussian_filter,
+    grey_dilation,
+)
+from skimage.filters import apply_hysteresis_threshold
+from skimage.measure import label
+from torch import Tensor
+
+from esp_medsam.transforms.inpainting import dilated
+from esp_medsam.transforms.line_morphology import Bytes, line_closings, line_openings
+from esp_medsam.transforms.shown import luminance, shrunken
+
+
+GRID = 640
+"""Longest side that hairs are sought at: finer grids show the skin's own lines."""
+
+WIDTH = 0.022
+"""Hairs and pairs of them are narrower, relative to the longer side."""
+
+RUN = 0.05
+"""Hairs run straight this far, relative to the longer side: meshes of a pigment network do not."""
+
+COHERENCE = 0.55
+"""Least coherence along a hair; pigment networks have 0.3 to 0.52, hairs 0.58 and more."""
+
+
+def hair_mask(img: Tensor, *, threshold: float, length: float) -> Tensor:
+    """Find dark hairs.
+
+    On the luminance ``Y``, at most 640 pixels a side, sizes relative to the longer side:
+
+    1. black-hat ``B``: the largest closing of Y by lines of 2.2 % in 8 directions, less Y. It
+       answers to whatever is dark and narrow.
+    2. What of it runs straight: the largest opening by lines of 5 %, at most B.
+    3. Above ``threshold`` times the third quartile of Y, with all that is connected down to half of
+       that, in components at least ``length`` long and slender: of an area of at most a quarter of
+       their length squared.
+    4. Components whose mean coherence is 0.55 at least, where the structure tensor (gradients at 1
+       pixel, smoothed over 1.2 %) with eigenvalues a and b has coherence ``(a - b) / (a + b)``.
+    5. Widened by a pixel of that grid. Images of less than 16 pixels a side have none.
+
+    Lines of a ruler and of a pen answer to this, too.
+
+    Args:
+        img: ``(C, rows, columns)`` in 0..1.
+        threshold: How much darker than what is beside it a hair is, relative to the skin.
+        length: Least length, relative to the longer side.
+
+    Returns:
+        ``(rows, columns)`` bool, on the image's device.
+
+    Reference:
+        Lee et al., "DullRazor", doi:10.1016/S0010-4825(97)00020-6 (closings by lines); Kiani and
+        Sharafat, "E-shaver", doi:10.1016/j.compbiomed.2011.01.003 (directions, dark hairs alone).
+    """
+    light = shrunken(luminance(img)[None], GRID)[0]
+    levels = (light.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).numpy(force=True)
+    high = threshold * float(np.percentile(levels, 75.0))
+    straight = _straight(_black_hat(levels))
+    found = np.zeros(levels.shape, bool)
+    if straight.max() > high > 0.0 and min(levels.shape) >= 16:
+        found = apply_hysteresis_threshold(straight, high / 2.0, high)  # type: ignore[no-untyped-call]
+        found = _hairs(found, levels, length * max(levels.shape))
+    mask = dilated(torch.from_numpy(found).to(img.device), 1)
+    if mask.shape == img.shape[-2:]:
+        return mask
+    size = (int(img.shape[-2]), int(img.shape[-1]))
+    return F.interpolate(mask[None, None].to(torch.uint8), size=size)[0, 0].bool()
+
+
+def _black_hat(levels: Bytes) -> Bytes:
+    closed = levels
+    for closing in line_closings(levels, max(5, round(WIDTH * max(levels.shape)))):
+        closed = np.maximum(closed, closing)
+    return closed - levels
+
+
+def _straight(hat: Bytes) -> Bytes:
+    length = max(9, round(RUN * max(hat.shape)))
+    # Up to 13 degrees lie between a hair and the next line, which must fit into it all the same.
+    wide = grey_dilation(hat, (3, 3))
+    straight = np.zeros_like(hat)
+    for opening in line_openings(wide, length):
+        np.maximum(straight, opening, out=straight)
+    return np.minimum(straight, hat)
+
+
+def _hairs(mask: npt.NDArray[np.bool_], levels: Bytes, length: float) -> npt.NDArray[np.bool_]:
+    """Keep the components that are long, slender and coherent."""
+    components = label(mask, connectivity=2)  # type: ignore[no-untyped-call]
+    kept = np.zeros(components.max() + 1, bool)
+    coherence = _coherence(levels)
+    for number, box in enumerate(find_objects(components), start=1):
+        extent = np.hypot(*(side.stop - side.start for side in box))
+        if extent >= length:
+            inside = components[box] == number
+            slender = np.count_nonzero(inside) <= 0.25 * extent**2
+            kept[number] = slender and coherence[box][inside].mean() >= COHERENCE
+    hairs: npt.NDArray[np.bool_] = kept[components]
+    return hairs
+
+
+def _coherence(levels: Bytes) -> npt.NDArray[np.float32]:
+    """Return 1 where all gradients around a pixel lie along one direction, 0 where along none."""
+    smooth = gaussian_filter(levels.astype(np.float32), 1.0)
+    down, right = np.gradient(smooth)
+    sigma = 0.012 * max(levels.shape)
+    rows, mixed, columns = (
+        gaussian_filter(product, sigma, truncate=2.5)
+        for product in (down * down, down * right, right * right)
+    )
+    difference = np.sqrt((rows - columns) ** 2 + 4.0 * mixed**2)
+    coherence: npt.NDArray[np.float32] = difference / (rows + columns + 1e-6)
+    return coherence
