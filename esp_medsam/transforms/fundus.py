@@ -1,0 +1,167 @@
+"""Fundus photographs: the round field in its black surround, evenly lit.
+
+On luminance alone, contrast is equalized by :class:`~esp_medsam.transforms.clahe.Clahe`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from monai.config import KeysCollection
+from monai.networks.layers import GaussianFilter
+from torch import Tensor
+
+from esp_medsam.errors import OptionError
+from esp_medsam.transforms.field import box_of, lit_field, whole
+from esp_medsam.transforms.slices import (
+    Box,
+    CropToFound,
+    CropToFoundd,
+    SliceTransform,
+    SliceTransformd,
+    as_float,
+)
+
+
+_COARSE_SIGMA = 3.0
+"""Pixels that the blur takes on the grid it is computed on: smoother than that is lost time."""
+
+
+class CropToFieldOfView(CropToFound):
+    """Crop a fundus photograph to the box of its field; ``inverse`` restores the size.
+
+    The field is the largest lit region in a dark border, see
+    :func:`~esp_medsam.transforms.field.lit_field`; the whole image where none is found for sure.
+    """
+
+    def find(self, img: Tensor) -> Box:
+        """Return the box of the field of ``(C, rows, columns)`` in 0..1."""
+        image = as_float(img)
+        region = lit_field(image)
+        return whole(image) if region is None else box_of(region, image)
+
+
+class CropToFieldOfViewd(CropToFoundd):
+    """Dictionary form of :class:`CropToFieldOfView`.
+
+    Args:
+        keys: Keys of slices of one size: a photograph in 0..1 and what lies over it.
+        source_key: The photograph; None means the first key.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        source_key: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(
+            keys, CropToFieldOfView(), source_key=source_key, allow_missing_keys=allow_missing_keys
+        )
+
+
+class KeepFieldOfView(SliceTransform):
+    """Set to 0 what is outside the field: noise, text and the camera's notch."""
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Return the slice, black around its field."""
+        return image * field_of_view(image)
+
+
+class KeepFieldOfViewd(SliceTransformd):
+    """Dictionary form of :class:`KeepFieldOfView`.
+
+    Args:
+        keys: Keys of slices in 0..1.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, KeepFieldOfView(), allow_missing_keys=allow_missing_keys)
+
+
+class SubtractLocalAverage(SliceTransform):
+    """Even out light and color inside the field: ``0.5 + gain * (v - mean)``, clipped to 0..1.
+
+    ``mean`` is that of the field's pixels around, under a Gaussian of a thirtieth of the field's
+    radius, each channel alone: what is darker or bluer than its surroundings stays so, how bright
+    the surroundings are is gone. Pixels outside the field do not count, so that it has no halo,
+    and stay as they are. The mean is computed on a coarser grid, which is as smooth as it is.
+
+    Args:
+        gain: How much the differences are enlarged.
+        spread: Standard deviation of the Gaussian, of the field's radius.
+
+    Raises:
+        OptionError: If an option is not above 0.
+
+    Reference:
+        Graham, "Kaggle Diabetic Retinopathy Detection competition report", 2015. There the mean
+        runs over the surround as well, and the outer tenth of the field is cut away.
+    """
+
+    def __init__(self, *, gain: float = 4.0, spread: float = 1.0 / 30.0) -> None:
+        for name, value in (("gain", gain), ("spread", spread)):
+            if not value > 0:
+                msg = f"{name} must be above 0; got {value}."
+                raise OptionError(msg)
+        self.gain = float(gain)
+        self.spread = float(spread)
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Return the slice evenly lit, in 0..1."""
+        inside = field_of_view(image)
+        radius = max(int(inside.any(axis).sum()) for axis in (0, 1)) / 2.0
+        mean = _local_mean(image, inside.to(image.dtype)[None], self.spread * radius)
+        even = image.sub(mean).mul_(self.gain).add_(0.5).clamp_(0.0, 1.0)
+        return torch.where(inside, even, image)
+
+
+class SubtractLocalAveraged(SliceTransformd):
+    """Dictionary form of :class:`SubtractLocalAverage`.
+
+    Args:
+        keys: Keys of slices in 0..1.
+        gain: How much the differences are enlarged.
+        spread: Standard deviation of the Gaussian, of the field's radius.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        gain: float = 4.0,
+        spread: float = 1.0 / 30.0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = SubtractLocalAverage(gain=gain, spread=spread)
+        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
+
+
+def field_of_view(image: Tensor) -> Tensor:
+    """Return where the field is, bool ``(rows, columns)``: everywhere if there is doubt.
+
+    Args:
+        image: ``(C, rows, columns)`` in 0..1. The field is sought on the CPU, on a coarse grid.
+    """
+    size = (int(image.shape[-2]), int(image.shape[-1]))
+    region = lit_field(image)
+    if region is None:
+        return torch.ones(size, dtype=torch.bool, device=image.device)
+    coarse = torch.from_numpy(region).to(image.device, torch.float32)[None, None]
+    return F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)[0, 0] > 0.5
+
+
+def _local_mean(image: Tensor, weight: Tensor, sigma: float) -> Tensor:
+    """Return the mean of ``(C, rows, columns)`` around each pixel, by a Gaussian and a weight."""
+    scale = max(1.0, sigma / _COARSE_SIGMA)
+    full = (int(image.shape[-2]), int(image.shape[-1]))
+    size = [max(1, round(side / scale)) for side in full]
+    both = torch.cat((image * weight, weight))[None]
+    coarse = F.interpolate(both, size=size, mode="area") if scale > 1.0 else both
+    blurred = GaussianFilter(2, max(sigma / scale, 0.1)).to(image.device)(coarse)
+    mean = blurred[:, :-1] / blurred[:, -1:].clamp(min=1e-4)
+    return F.interpolate(mean, size=full, mode="bilinear", align_corners=False)[0]

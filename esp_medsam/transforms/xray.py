@@ -1,0 +1,169 @@
+"""Radiographs: the window that the file asks for, polarity, and the border of the collimator.
+
+Contrast is equalized by :class:`~esp_medsam.transforms.clahe.Clahe`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.config import KeysCollection
+from torch import Tensor
+
+from esp_medsam.errors import OptionError
+from esp_medsam.image import Image
+from esp_medsam.transforms.intensity import percentiles_of
+from esp_medsam.transforms.shown import luminance
+from esp_medsam.transforms.slices import (
+    Box,
+    CropToFound,
+    CropToFoundd,
+    SliceTransform,
+    SliceTransformd,
+    as_float,
+)
+
+
+_LEAST_KEPT = 0.3
+"""Part of the rows, and of the columns, that a collimator leaves at least; less is no border."""
+
+
+class InvertMonochrome1(SliceTransform):
+    """Turn black and white: ``1 - v``, for a radiograph whose bones are dark.
+
+    DICOM says so itself (MONOCHROME1), and what was measured then follows it; this is for files
+    that cannot say so.
+
+    Reference:
+        DICOM PS3.3 C.7.6.3.1.2, Photometric Interpretation.
+    """
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Return the slice turned."""
+        return 1.0 - image
+
+
+class InvertMonochrome1d(SliceTransformd):
+    """Dictionary form of :class:`InvertMonochrome1`.
+
+    Args:
+        keys: Keys of slices in 0..1.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, InvertMonochrome1(), allow_missing_keys=allow_missing_keys)
+
+
+class MeasureWindow:
+    """Take the window that the file asks for, if it shows anything.
+
+    A window's limits come from its center ``c`` and width ``w``: ``c - 0.5 - (w - 1) / 2`` and
+    ``c - 0.5 + (w - 1) / 2`` (LINEAR), or ``c - w / 2`` and ``c + w / 2`` (LINEAR_EXACT). Some
+    files carry one of other pixels: where less than ``least`` of the pixels lie inside it, two
+    percentiles stand in for it, with a warning. Without a window the record stays as it is.
+
+    Args:
+        least: Part of the pixels that must lie strictly between the limits.
+        percentiles: Lower and upper, in percent.
+
+    Reference:
+        DICOM PS3.3 C.11.2.1.2, Window Center and Window Width.
+    """
+
+    def __init__(
+        self, *, least: float = 0.05, percentiles: tuple[float, float] = (0.5, 99.5)
+    ) -> None:
+        if not 0 <= least <= 1:
+            msg = f"least must lie in 0..1; got {least}."
+            raise OptionError(msg)
+        self.least = float(least)
+        self.percentiles = percentiles
+
+    def __call__(self, pixels: npt.NDArray[np.generic] | Tensor, record: Image) -> Image:
+        """Return the record with ``intensity_range``; the pixels are left alone."""
+        if record.window is None:
+            return record
+        array = pixels.numpy(force=True) if isinstance(pixels, Tensor) else np.asarray(pixels)
+        low, high = record.window
+        inside = np.greater(array, low) & np.less(array, high)
+        # Two values, such as a mask's, lie outside any window that ends at them.
+        if inside.mean() < self.least and np.unique(array[:, ::4, ::4]).size > 2:
+            low, high = percentiles_of(array, self.percentiles, nonzero=False)
+            warning = (
+                f"Its window shows less than {100 * self.least:g} % of the pixels; percentiles "
+                f"stand in for it."
+            )
+            record = replace(record, warnings=(*record.warnings, warning))
+        if high <= low:
+            high = low + 1.0
+        shown = (high, low) if record.inverted else (low, high)
+        return replace(record, intensity_range=shown)
+
+
+class CropCollimation(CropToFound):
+    """Crop a radiograph to what the collimator let through; ``inverse`` restores the size.
+
+    From each side, rows or columns go as long as nearly all of their pixels are within
+    ``tolerance`` of the side's own level, the median of its outermost hundredth: a collimator's
+    leaves, a shutter laid over them, black or white. Anatomy ends it, and so does text. The whole
+    image stays where less than 30 % of the rows or columns would: there is no border then. Leaves
+    that were turned are cropped up to their first corner.
+
+    Args:
+        tolerance: Difference from the level, in 0..1.
+        uniform: Part of a row or column that must be within it.
+    """
+
+    def __init__(self, *, tolerance: float = 0.04, uniform: float = 0.98) -> None:
+        super().__init__()
+        self.tolerance = float(tolerance)
+        self.uniform = float(uniform)
+
+    def find(self, img: Tensor) -> Box:
+        """Return the rows and columns inside the border of ``(C, rows, columns)`` in 0..1."""
+        values = luminance(as_float(img))
+        box = []
+        for side in (values, values.T):
+            size = int(side.shape[0])
+            start, stop = self._border(side), size - self._border(side.flip(0))
+            if stop - start < _LEAST_KEPT * size:
+                return slice(0, int(values.shape[0])), slice(0, int(values.shape[1]))
+            box.append(slice(start, stop))
+        return box[0], box[1]
+
+    def _border(self, values: Tensor) -> int:
+        """Return how many rows from the first are border."""
+        level = values[: max(1, values.shape[0] // 100)].median()
+        near = (values - level).abs_() <= self.tolerance
+        border = near.mean(dim=1, dtype=torch.float32) >= self.uniform
+        return int(border.long().cumprod(0).sum())
+
+
+class CropCollimationd(CropToFoundd):
+    """Dictionary form of :class:`CropCollimation`.
+
+    Args:
+        keys: Keys of slices of one size: a radiograph in 0..1 and what lies over it.
+        source_key: The radiograph; None means the first key.
+        tolerance: Difference from the level, in 0..1.
+        uniform: Part of a row or column that must be within it.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        source_key: str | None = None,
+        tolerance: float = 0.04,
+        uniform: float = 0.98,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        cropper = CropCollimation(tolerance=tolerance, uniform=uniform)
+        super().__init__(
+            keys, cropper, source_key=source_key, allow_missing_keys=allow_missing_keys
+        )
