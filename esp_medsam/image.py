@@ -107,6 +107,7 @@ class Image(_Record):
         window: Values that the file itself asks to be shown as black and white; None without.
         inverted: Whether low values are shown white (MONOCHROME1).
         ultrasound_regions: Regions that the machine calibrated.
+        measured: What transforms measured on the whole image and will apply to each slice.
     """
 
     path: str
@@ -132,6 +133,12 @@ class Image(_Record):
     window: tuple[float, float] | None = None
     inverted: bool = False
     ultrasound_regions: tuple[UltrasoundRegion, ...] = ()
+    measured: tuple[Any, ...] = ()
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether it has three axes, be it of one slice: no picture."""
+        return len(self.spatial_shape) == 3
 
     @property
     def display_affine(self) -> npt.NDArray[np.float64] | None:

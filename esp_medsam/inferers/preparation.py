@@ -73,6 +73,7 @@ class Slices:
         self.display: Display = display_of_image(record, slice_axis)
         self.spacing = None if record.spacing is None else self.display.shown(record.spacing)
         self.transforms = transforms_of(record.modality, transforms)
+        self.measured = record.measured
 
     def __len__(self) -> int:
         """Return the number of slices."""
@@ -83,19 +84,20 @@ class Slices:
         pixels = self.display.show(self.pixels, index)
         shape = (int(pixels.shape[-2]), int(pixels.shape[-1]))
         whole = (slice(0, shape[0]), slice(0, shape[1]))
-        chosen = self.transforms
-        if not chosen.native and not chosen.shown:
+        native = [m.for_slice(self.display, index, len(self)) for m in self.measured]
+        native += self.transforms.native
+        shown = self.transforms.shown
+        if not native and not shown:
             return View(pixels, self.intensity_range, whole, shape)
         values: Any = MetaTensor(pixels.float())
-        for transform in chosen.native:
+        for transform in native:
             values = transform(values)
         low, high = self.intensity_range
-        # Transforms that window for themselves, into several channels, hand out 0..1.
-        if not any(getattr(transform, "shows", False) for transform in chosen.native):
+        if not any(getattr(transform, "shows", False) for transform in native):
             values = ((values - low) / (high - low)).clamp(0.0, 1.0)
-        for transform in chosen.shown:
+        for transform in shown:
             values = transform(values)
-        return View(values.as_tensor(), (0.0, 1.0), _box(values, shape, chosen.shown), shape)
+        return View(values.as_tensor(), (0.0, 1.0), _box(values, shape, [*native, *shown]), shape)
 
 
 def _box(

@@ -36,6 +36,10 @@ class BiasField:
 
     log: npt.NDArray[np.float32]
 
+    def for_slice(self, display: Display, index: int, count: int) -> ApplyBiasField:
+        """Return what takes the shading from one slice."""
+        return ApplyBiasField(self.shown(display, index, count))
+
     def shown(self, display: Display, index: int, count: int) -> npt.NDArray[np.float32]:
         """Return the coarse log field ``(rows, columns)`` of one slice, turned as it is shown.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,30 @@ from torch import Tensor
 
 from esp_medsam.image import IMAGE_KEY, Image, image_of
 from esp_medsam.transforms.intensity import IntensityRule, MeasureIntensity
+from esp_medsam.transforms.orientation import Display
 
-
-Measure = Callable[[npt.NDArray[np.generic] | Tensor, Image], Image]
-"""From pixels ``(C, *spatial)`` and their record to the record completed."""
 
 SliceStep = Callable[[Any], Any]
 """From a slice ``(C, rows, columns)`` to one; crops record themselves, as MONAI's do."""
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """What was measured on a whole image, to be applied to each of its slices."""
+
+    def for_slice(self, display: Display, index: int, count: int) -> SliceStep:
+        """Return what is done to one slice, in the image's own units.
+
+        Args:
+            display: How slices are taken and turned.
+            index: Which slice.
+            count: How many there are.
+        """
+        ...
+
+
+Measure = Callable[[npt.NDArray[np.generic] | Tensor, Image], Image | Measured]
+"""From pixels ``(C, *spatial)`` and their record to the record completed, or what to apply."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +47,20 @@ class ModalityTransforms:
     """How images of a modality are prepared, in this order.
 
     Args:
-        intensity: Which values are shown as 0 and 1.
-        measure: What else is measured on the whole image, and applied slice by slice.
-        native: What happens to each slice in the image's own units, before the window.
+        intensity: Which values are shown as 0 and 1; None means the modality's default.
+        measure: What else is measured on the whole image, and applied slice by slice, first.
+        native: What happens to each slice in the image's own units, before the window. Steps
+            whose attribute ``shows`` is true hand out 0..1, and take the window's place.
         shown: What happens to each slice in 0..1, after the window: artifacts, color, crops.
     """
 
-    intensity: IntensityRule = field(default_factory=IntensityRule)
+    intensity: IntensityRule | None = None
     measure: Sequence[Measure] = ()
     native: Sequence[SliceStep] = ()
     shown: Sequence[SliceStep] = ()
 
 
-PHOTOGRAPH = ModalityTransforms()
+PHOTOGRAPH = ModalityTransforms(intensity=IntensityRule())
 """Eight bits as they are; any other depth by percentiles."""
 
 DEFAULTS: Mapping[str, ModalityTransforms] = MappingProxyType(
@@ -73,7 +91,9 @@ def transforms_of(
         modality: Its name.
         overrides: What a user put in the place of a modality's defaults.
     """
-    return {**DEFAULTS, **(overrides or {})}.get(modality, PHOTOGRAPH)
+    default = DEFAULTS.get(modality, PHOTOGRAPH)
+    chosen = (overrides or {}).get(modality, default)
+    return chosen if chosen.intensity else replace(chosen, intensity=default.intensity)
 
 
 def described(transforms: Mapping[str, ModalityTransforms] | None) -> dict[str, str]:
@@ -123,9 +143,12 @@ class MeasureImage:
             NonFiniteError: If a percentile is not finite.
         """
         chosen = transforms_of(record.modality, self.transforms)
-        record = MeasureIntensity(chosen.intensity)(pixels, record)
+        record = MeasureIntensity(chosen.intensity or IntensityRule())(pixels, record)
         for measure in chosen.measure:
-            record = measure(pixels, record)
+            result = measure(pixels, record)
+            if not isinstance(result, Image):
+                result = replace(record, measured=(*record.measured, result))
+            record = result
         return record
 
 

@@ -6,6 +6,7 @@ One HU is a thousandth of the difference in attenuation between air (-1000) and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from torch import Tensor
 from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
 from esp_medsam.transforms.orientation import Display
-from esp_medsam.transforms.slices import SliceTransform, SliceTransformd
+from esp_medsam.transforms.slices import CropToBox, SliceTransform, SliceTransformd
 
 
 AIR = -1024.0
@@ -128,6 +129,8 @@ class Windows(SliceTransform):
         OptionError: If there is no window, or one that does not ascend.
     """
 
+    shows = True
+
     def __init__(self, windows: Sequence[Sequence[float]] = (SOFT_TISSUE,)) -> None:
         limits = [tuple(float(value) for value in window) for window in windows]
         if not limits or any(len(w) != 2 or not w[0] < w[1] for w in limits):
@@ -163,6 +166,25 @@ class Windowsd(SliceTransformd):
         super().__init__(keys, Windows(windows), allow_missing_keys=allow_missing_keys)
 
 
+@dataclass(frozen=True, eq=False)
+class BodyBox:
+    """Where the body lies in a volume; slices are cropped to it.
+
+    Attributes:
+        box: ``(axes, 2)``, of each array axis the start and the stop.
+        spatial_shape: Voxels along each axis.
+    """
+
+    box: npt.NDArray[np.int64]
+    spatial_shape: tuple[int, ...]
+
+    def for_slice(self, display: Display, index: int, count: int) -> CropToBox:
+        """Return the crop of every slice as shown."""
+        del index, count
+        rows, columns = box_as_shown(self.box, display, self.spatial_shape)
+        return CropToBox(rows=rows, columns=columns)
+
+
 class MeasureBody:
     """Find the box around the body in a volume of HU, its table left out.
 
@@ -179,12 +201,8 @@ class MeasureBody:
         self.threshold = float(threshold)
         self.margin = float(margin)
 
-    def __call__(
-        self, pixels: npt.NDArray[np.generic] | Tensor, record: Image
-    ) -> npt.NDArray[np.int64]:
-        """Return the box ``(axes, 2)``: of each array axis the start and the stop.
-
-        The whole volume where no body is found.
+    def __call__(self, pixels: npt.NDArray[np.generic] | Tensor, record: Image) -> BodyBox:
+        """Return the box: the whole volume where no body is found.
 
         Args:
             pixels: ``(1, *spatial)`` in HU.
@@ -200,7 +218,7 @@ class MeasureBody:
         )
         box = np.array([(0, size) for size in shape], dtype=np.int64)
         if not body.any():
-            return box
+            return BodyBox(box, shape)
         for axis, (size, step, mm) in enumerate(zip(shape, steps, spacing, strict=True)):
             others = tuple(other for other in range(body.ndim) if other != axis)
             (places,) = np.nonzero(body.any(axis=others))
@@ -210,7 +228,7 @@ class MeasureBody:
                 max(0, int(places[0]) * step - reach),
                 min(size, int(places[-1]) * step + reach + 1),
             )
-        return box
+        return BodyBox(box, shape)
 
 
 class TableRemoval(SliceTransform):

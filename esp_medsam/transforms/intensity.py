@@ -67,7 +67,9 @@ class MeasureIntensity:
             raise NonFiniteError(msg)
         if high <= low:
             high = low + 1.0
-        shown = (float(high), float(low)) if record.inverted else (float(low), float(high))
+        # Hounsfield units mean tissue, whichever way the file would have them shown.
+        inverted = record.inverted and record.unit != "HU"
+        shown = (float(high), float(low)) if inverted else (float(low), float(high))
         return replace(record, intensity_range=shown)
 
     def _range(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from esp_medsam.errors import NonFiniteError, OptionError
 from esp_medsam.image import Image
+from esp_medsam.transforms.orientation import Display
 from esp_medsam.transforms.slices import SliceTransform, SliceTransformd
 
 
@@ -152,6 +153,23 @@ class MeasureZScore:
         return _with_range(record, mean - reach, mean + reach)
 
 
+@dataclass(frozen=True)
+class HistogramMap:
+    """Which values of a volume are shown as the landmarks of a standard scale.
+
+    Attributes:
+        points: ``(value, shown)`` of a piecewise linear map, values ascending strictly; ``shown``
+            lies in 0..1 and falls where low values are shown white.
+    """
+
+    points: tuple[tuple[float, float], ...]
+
+    def for_slice(self, display: Display, index: int, count: int) -> StandardizeHistogram:
+        """Return the map, which is the same for every slice."""
+        del display, index, count
+        return StandardizeHistogram(self.points)
+
+
 class MeasureHistogram:
     """Find which values of a volume are shown as the landmarks of a standard scale.
 
@@ -162,10 +180,8 @@ class MeasureHistogram:
     def __init__(self, scale: StandardScale) -> None:
         self.scale = scale
 
-    def __call__(self, pixels: Pixels, record: Image) -> tuple[tuple[float, float], ...]:
-        """Return the points ``(value, shown)`` of a rising piecewise linear map.
-
-        Values ascend strictly; ``shown`` lies in 0..1 and falls where low values are shown white.
+    def __call__(self, pixels: Pixels, record: Image) -> HistogramMap:
+        """Return the map of this volume.
 
         Args:
             pixels: ``(C, *spatial)`` in their own unit.
@@ -180,7 +196,7 @@ class MeasureHistogram:
             ((value, shown),) = points.items()
             # Constant: shown as 0, as everywhere.
             points = {value: 1.0 - shown, value + 1.0: shown}
-        return tuple(points.items())
+        return HistogramMap(tuple(points.items()))
 
 
 class StandardizeHistogram(SliceTransform):
@@ -192,6 +208,8 @@ class StandardizeHistogram(SliceTransform):
     Raises:
         OptionError: If there are fewer than two, or their values do not ascend.
     """
+
+    shows = True
 
     def __init__(self, points: Sequence[Sequence[float]]) -> None:
         self.points = tuple((float(value), float(shown)) for value, shown in points)

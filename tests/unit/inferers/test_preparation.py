@@ -16,7 +16,9 @@ from torch import Tensor
 from esp_medsam.errors import GeometryError, OptionError
 from esp_medsam.image import Image
 from esp_medsam.inferers.preparation import Slices
-from esp_medsam.transforms.by_modality import ModalityTransforms
+from esp_medsam.transforms.bias_field import BiasField
+from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
+from esp_medsam.transforms.ct import MeasureBody, Windows
 
 
 PIXELS = torch.arange(6 * 8, dtype=torch.uint8).view(1, 6, 8)
@@ -93,6 +95,31 @@ class TestSlices:
         view = Slices(PIXELS, photograph(), transforms=transforms)[0]
 
         assert torch.allclose(view.pixels, (PIXELS * 2 / 40.0).clamp(0, 1))
+
+    def test_what_was_measured_of_a_volume_is_applied_to_each_slice(self) -> None:
+        air_around = np.full((1, 40, 40, 3), -1000, np.int16)
+        air_around[:, 10:30, 12:26] = 40
+        affine = np.diag([4.0, 4.0, 4.0, 1.0])
+        record = photograph(modality="ct", unit="HU", spatial_shape=(40, 40, 3), affine=affine)
+        transforms = {"ct": ModalityTransforms(measure=[MeasureBody(margin=0)], native=[Windows()])}
+
+        measured = MeasureImage(transforms)(air_around, record)
+        view = Slices(torch.from_numpy(air_around), measured, transforms=transforms)[1]
+
+        assert view.size == (14, 20)  # shown from above: rows to posterior, columns to the left
+        assert view.pixels.unique().tolist() == pytest.approx([0.5])  # of -160 to 240
+        assert view.put_back(torch.ones(1, *view.size)).sum() == 14 * 20
+
+    def test_shading_of_a_volume_is_taken_from_each_slice(self) -> None:
+        log = np.linspace(0.0, np.log(4.0), 2, dtype=np.float32).reshape(1, 1, 2)
+        record = photograph(
+            modality="mri", spatial_shape=(2, 2, 3), affine=np.diag([1.0, 1.0, 5.0, 1.0]),
+            intensity_range=(0.0, 8.0), measured=(BiasField(np.broadcast_to(log, (2, 2, 2))),),
+        )  # fmt: skip
+
+        views = Slices(torch.full((1, 2, 2, 3), 8.0), record)
+
+        assert [float(view.pixels.mean()) for view in views] == pytest.approx([1.0, 0.5, 0.25])
 
     def test_need_measured_intensities(self) -> None:
         with pytest.raises(OptionError, match="must measure the intensities"):

@@ -30,8 +30,14 @@ class TestTransformsOf:
     def test_users_take_the_place_of_one_modality_alone(self) -> None:
         mine = ModalityTransforms(shown=[str])
 
-        assert transforms_of("ct", {"ct": mine}) is mine
+        assert transforms_of("ct", {"ct": mine}).shown == [str]
         assert transforms_of("mri", {"ct": mine}) is DEFAULTS["mri"]
+
+    def test_the_window_stays_where_users_name_none(self) -> None:
+        mine = {"ct": ModalityTransforms(shown=[str]), "own": ModalityTransforms(shown=[str])}
+
+        assert transforms_of("ct", mine).intensity == DEFAULTS["ct"].intensity
+        assert transforms_of("own", mine).intensity == IntensityRule()
 
 
 class TestMeasureImage:
@@ -45,6 +51,13 @@ class TestMeasureImage:
         image = record(modality="ultrasound", window=(3.0, 9.0))
 
         assert MeasureImage()(pixels, image).intensity_range == (0.0, 255.0)
+
+    def test_hounsfield_units_mean_tissue_however_they_are_shown(self) -> None:
+        image = record(modality="ct", unit="HU", inverted=True)
+
+        result = MeasureImage()(np.zeros((1, 4, 4), np.int16), image)
+
+        assert result.intensity_range == (-160.0, 240.0)
 
     def test_low_values_shown_white_swap_the_range(self) -> None:
         pixels = np.full((1, 4, 4), 7, np.uint8)

@@ -146,7 +146,7 @@ class TestMeasureBody:
     def test_leaves_the_table_out(self) -> None:
         pixels = phantom()
 
-        box = MeasureBody(margin=0)(pixels, record(pixels))
+        box = MeasureBody(margin=0)(pixels, record(pixels)).box
 
         # The body reaches from 31 to 89 and from 11 to 69, the grid has steps of 4.
         assert np.abs(box - [(31, 90), (11, 70), (0, 30)]).max() <= 4
@@ -154,8 +154,8 @@ class TestMeasureBody:
     def test_margin_is_in_millimeters(self) -> None:
         pixels = phantom()
 
-        tight = MeasureBody(margin=0)(pixels, record(pixels, 2.0))
-        wide = MeasureBody(margin=12)(pixels, record(pixels, 2.0))
+        tight = MeasureBody(margin=0)(pixels, record(pixels, 2.0)).box
+        wide = MeasureBody(margin=12)(pixels, record(pixels, 2.0)).box
 
         assert (tight - wide)[:2].tolist() == [[6, -6], [6, -6]]
 
@@ -164,7 +164,7 @@ class TestMeasureBody:
         pixels[0, 10:50, 10:50] = 40
         pixels[0, 80:100, 20:40] = 40
 
-        box = MeasureBody(margin=0)(pixels, record(pixels))
+        box = MeasureBody(margin=0)(pixels, record(pixels)).box
 
         assert box[0, 0] <= 10
         assert box[0, 1] >= 100
@@ -174,16 +174,16 @@ class TestMeasureBody:
     def test_constant_volume_is_kept_whole(self, value: int, shape: tuple[int, ...]) -> None:
         pixels = np.full((1, *shape), value, np.int16)
 
-        box = MeasureBody()(pixels, record(pixels))
+        box = MeasureBody()(pixels, record(pixels)).box
 
         assert box.tolist() == [[0, side] for side in shape]
 
     def test_array_equals_tensor(self) -> None:
         pixels = phantom()
 
-        box = MeasureBody()(torch.from_numpy(pixels), record(pixels))
+        box = MeasureBody()(torch.from_numpy(pixels), record(pixels)).box
 
-        np.testing.assert_array_equal(box, MeasureBody()(pixels, record(pixels)))
+        np.testing.assert_array_equal(box, MeasureBody()(pixels, record(pixels)).box)
 
 
 class TestTableRemoval:

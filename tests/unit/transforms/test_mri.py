@@ -163,7 +163,7 @@ class TestMeasureHistogram:
         measure = MeasureHistogram(StandardScale.learn([head()]))
         one, five = head(seed=1), head(seed=1, gain=5.0)
 
-        shown = [StandardizeHistogram(measure(v, record()))(v[..., 13]) for v in (one, five)]
+        shown = [StandardizeHistogram(measure(v, record()).points)(v[..., 13]) for v in (one, five)]
 
         np.testing.assert_allclose(*shown, atol=1e-4)
 
@@ -172,7 +172,7 @@ class TestMeasureHistogram:
         pixels = np.full((1, 4, 4), 7, np.int16)
         measure = MeasureHistogram(StandardScale.learn([head()]))
 
-        shown = StandardizeHistogram(measure(pixels, record(inverted=inverted)))(pixels)
+        shown = StandardizeHistogram(measure(pixels, record(inverted=inverted)).points)(pixels)
 
         assert len(np.unique(shown)) == 1
         assert shown.flat[0] in (0.0, 1.0)
@@ -180,7 +180,7 @@ class TestMeasureHistogram:
     def test_low_values_that_are_shown_white_turn_the_map(self) -> None:
         measure = MeasureHistogram(StandardScale.learn([head()]))
 
-        points = measure(head(), record(inverted=True))
+        points = measure(head(), record(inverted=True)).points
 
         assert [shown for _, shown in points] == [1 - s for s in measure.scale.scale]
 
