@@ -13,11 +13,19 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 
-from esp_medsam.errors import CorruptFileError, NonFiniteError
+from esp_medsam.errors import CorruptFileError
 from esp_medsam.io.atomic import MARK, atomic_file
 from esp_medsam.io.content import Content
-from esp_medsam.memory import check_fits
 from esp_medsam.io.nifti_header import HEADER_BYTES, NiftiHeader, parse_header
+from esp_medsam.io.voxels import (
+    CHUNK_VOXELS,
+    MORE_BYTES,
+    check_finite,
+    choose_frame,
+    fits_int32,
+    memory_dtype,
+)
+from esp_medsam.memory import check_fits
 
 
 _nib: Any = nibabel  # it annotates only some of its functions
@@ -27,20 +35,23 @@ _GZIP_MARK = b"\x1f\x8b"
 _MAX_RATIO = 1032
 """What deflate can make of one byte at most; a file that claims more cannot be whole."""
 
-_CHUNK_VOXELS = 2**20
-
 _MAX_TAIL = 2**26
 """Bytes read beyond the voxels at most, to reach the checksum at the end of a gzip file."""
 
 
-def read_nifti(path: Path) -> Content:
+def read_nifti(path: Path, frame: int | None = None) -> Content:
     """Return what the NIfTI file at ``path`` holds, after slope and intercept.
 
     Integers stay integers where they are not scaled (64-bit ones that fit become int32); all
     else becomes float32, piece by piece. A 2-D file becomes a stack of one slice.
 
+    Args:
+        path: The file.
+        frame: Which volume of a file with several, as stored, from 0; no effect on others.
+
     Raises:
         FormatError: If it is not NIfTI, or of a type or dimension that is not read.
+        OptionError: If it has no volume of number ``frame``.
         CorruptFileError: If it is damaged or cut short.
         TooLargeError: If it claims more than fits in memory.
         GeometryError: If its affine is not usable.
@@ -49,11 +60,19 @@ def read_nifti(path: Path) -> Content:
     with _decompressed(path) as (stream, is_gzip):
         block = _read(stream, HEADER_BYTES)
         header = parse_header(block, path)
-        _check_size(header, path, is_gzip=is_gzip)
-        _skip(stream, header.offset, len(block), path)
-        voxels = _read_voxels(stream, block[header.offset :], header, path)
-        end = header.offset + voxels.size * header.dtype.itemsize
-        warnings = header.warnings + _read_tail(stream, begun=max(0, len(block) - end))
+        frames = int(np.prod(header.volumes, dtype=object))
+        number, notes = choose_frame(frame, frames, header.shape + header.volumes, path)
+        _check_size(header, frames, path, is_gzip=is_gzip)
+        size = int(np.prod(header.shape, dtype=np.int64)) * header.dtype.itemsize
+        start = header.offset + number * size
+        end = header.offset + frames * size
+        _skip(stream, start, len(block), path)
+        voxels = _read_voxels(stream, block[start:], header, path)
+        if is_gzip:  # to the checksum; of other files the size was checked
+            _skip(stream, end, max(len(block), start + size), path)
+        else:
+            stream.seek(max(len(block), end))
+        warnings = header.warnings + notes + _read_tail(stream, begun=max(0, len(block) - end))
     shape = header.shape if len(header.shape) == 3 else (*header.shape, 1)
     return Content(
         pixels=voxels.reshape(shape, order="F")[np.newaxis],
@@ -127,41 +146,35 @@ def _decompressed(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
             raise CorruptFileError(msg) from error
 
 
-def _check_size(header: NiftiHeader, path: Path, *, is_gzip: bool) -> None:
+def _check_size(header: NiftiHeader, frames: int, path: Path, *, is_gzip: bool) -> None:
     """Refuse a file that cannot hold what it claims, before memory is taken for it."""
     count = int(np.prod([int(length) for length in header.shape], dtype=object))
-    stored = count * header.dtype.itemsize
     check_fits(path, count * _memory_dtype(header).itemsize, "its volume")
     on_disk = path.stat().st_size
     most = on_disk * _MAX_RATIO if is_gzip else on_disk
-    if header.offset + stored > most:
-        size = " x ".join(str(length) for length in header.shape)
+    if header.offset + frames * count * header.dtype.itemsize > most:
+        size = " x ".join(str(length) for length in header.shape + header.volumes)
         msg = f"{path} must hold {size} voxels of {header.dtype.itemsize} bytes; it is cut short."
         raise CorruptFileError(msg)
 
 
 def _memory_dtype(header: NiftiHeader) -> np.dtype[Any]:
-    """Return the type in memory: native byte order, never float64, never 64-bit integers."""
-    dtype: np.dtype[Any] = header.dtype.newbyteorder("=")
-    if (header.slope, header.intercept) != (1.0, 0.0) or dtype.kind == "f":
-        return np.dtype(np.float32)
-    if dtype.itemsize == 8 or dtype == np.uint32:
-        return np.dtype(np.int32)
-    return dtype
+    is_scaled = (header.slope, header.intercept) != (1.0, 0.0)
+    return memory_dtype(header.dtype, is_scaled=is_scaled)
 
 
 def _read_voxels(
     stream: BinaryIO, begun: bytes, header: NiftiHeader, path: Path
 ) -> npt.NDArray[Any]:
-    """Return all voxels, one after the other as stored, converted piece by piece.
+    """Return the voxels of one volume in the order of the file, converted piece by piece.
 
     Memory for the whole is only claimed here; the system hands it out as it is filled, so a file
     that ends early has cost no more than it holds.
     """
     count = int(np.prod(header.shape, dtype=np.int64))
     voxels: npt.NDArray[Any] = np.empty(count, dtype=_memory_dtype(header))
-    for start in range(0, count, _CHUNK_VOXELS):
-        stop = min(start + _CHUNK_VOXELS, count)
+    for start in range(0, count, CHUNK_VOXELS):
+        stop = min(start + CHUNK_VOXELS, count)
         size = (stop - start) * header.dtype.itemsize
         data = begun[:size] + _read(stream, max(0, size - len(begun)))
         begun = begun[size:]
@@ -169,15 +182,10 @@ def _read_voxels(
             msg = f"{path} must hold {count} voxels; it ends before. Copy it again."
             raise CorruptFileError(msg)
         stored = np.frombuffer(data, dtype=header.dtype)
-        if voxels.dtype == np.int32 and not _fits_int32(stored):
+        if voxels.dtype == np.int32 and not fits_int32(stored):
             voxels = voxels.astype(np.float32)
         voxels[start:stop] = _scaled(stored, header)
-        if voxels.dtype.kind == "f" and not np.isfinite(voxels[start:stop]).all():
-            msg = (
-                f"{path} must hold finite numbers; it has NaN or infinite voxels. "
-                "Replace them by the value of the background."
-            )
-            raise NonFiniteError(msg)
+        check_finite(voxels[start:stop], path)
     return voxels
 
 
@@ -186,11 +194,6 @@ def _scaled(stored: npt.NDArray[Any], header: NiftiHeader) -> npt.NDArray[Any]:
         if (header.slope, header.intercept) != (1.0, 0.0):
             stored = stored.astype(np.float64) * header.slope + header.intercept
         return stored.astype(np.float32) if stored.dtype.kind == "f" else stored
-
-
-def _fits_int32(stored: npt.NDArray[Any]) -> bool:
-    limits = np.iinfo(np.int32)
-    return bool(stored.max() <= limits.max and stored.min() >= limits.min)
 
 
 def _read(stream: BinaryIO, size: int) -> bytes:
@@ -206,11 +209,11 @@ def _read(stream: BinaryIO, size: int) -> bytes:
 
 
 def _skip(stream: BinaryIO, offset: int, position: int, path: Path) -> None:
-    """Read on to ``offset``, through header extensions; never as one block of a claimed size."""
+    """Read on to ``offset``, through header extensions or other volumes, piece by piece."""
     while position < offset:
         part = stream.read(min(offset - position, 2**20))
         if not part:
-            msg = f"{path} must have voxels from byte {offset} on; it ends before. Copy it again."
+            msg = f"{path} must have voxels at byte {offset}; it ends before. Copy it again."
             raise CorruptFileError(msg)
         position += len(part)
 
@@ -223,6 +226,4 @@ def _read_tail(stream: BinaryIO, *, begun: int) -> tuple[str, ...]:
     total = begun
     while total < _MAX_TAIL and (part := stream.read(2**20)):
         total += len(part)
-    if total:
-        return ("It holds more bytes than its header accounts for; they were passed over.",)
-    return ()
+    return (MORE_BYTES,) if total else ()

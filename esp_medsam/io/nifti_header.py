@@ -14,6 +14,7 @@ import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 
 from esp_medsam.errors import CorruptFileError, FormatError, GeometryError
+from esp_medsam.io.affine import SHEAR_WARNING, check_affine, is_sheared, refuse_affine
 
 
 HEADER_BYTES = 540
@@ -21,9 +22,6 @@ HEADER_BYTES = 540
 
 DISAGREEMENT_TOLERANCE = 1e-3
 """Elements of qform and sform, in mm, may differ by so much: what float32 quaternions lose."""
-
-SHEAR_TOLERANCE = 1e-4
-"""Cosine between two array axes from which an affine counts as sheared."""
 
 _NUMBERS = frozenset({2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280})
 """Data type codes of real numbers, 8 to 64 bits; the rest is color, complex or beyond float64."""
@@ -38,7 +36,8 @@ class NiftiHeader:
     """The parts of a NIfTI header that reading and writing need.
 
     Attributes:
-        shape: Shape of the array in the file, without trailing axes of length 1 beyond the third.
+        shape: Shape of a volume in the file, two axes or three.
+        volumes: Lengths of the axes beyond the third, without trailing ones of length 1.
         dtype: Type of the stored numbers, byte order included.
         offset: Byte at which they begin.
         slope: What a stored number is multiplied by.
@@ -49,6 +48,7 @@ class NiftiHeader:
     """
 
     shape: tuple[int, ...]
+    volumes: tuple[int, ...]
     dtype: np.dtype[Any]
     offset: int
     slope: float
@@ -80,7 +80,8 @@ def parse_header(block: bytes, path: Path) -> NiftiHeader:
         raise CorruptFileError(msg)
     affine, warnings = _affine(header, len(shape), path)
     return NiftiHeader(
-        shape=shape,
+        shape=shape[:3],
+        volumes=shape[3:],
         dtype=dtype,
         offset=int(offset) or int(header.single_vox_offset),
         slope=slope,
@@ -124,15 +125,8 @@ def _shape(header: Any, path: Path) -> tuple[int, ...]:
     shape = lengths[:dimensions]
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
-    size = " x ".join(str(length) for length in shape)
     if len(shape) == 1:
-        msg = f"{path} must be an image or a volume; got one axis of {size} numbers."
-        raise FormatError(msg)
-    if len(shape) > 3:
-        msg = (
-            f"{path} must be one volume; got {size} (time points, echoes or channels). "
-            "Save the volume you mean to a file of its own."
-        )
+        msg = f"{path} must be an image or a volume; got one axis of {shape[0]} numbers."
         raise FormatError(msg)
     return tuple(shape)
 
@@ -173,7 +167,7 @@ def _affine(header: Any, dimensions: int, path: Path) -> tuple[npt.NDArray[np.fl
         header["pixdim"][0] = 1  # handedness left out, which the standard reads as 1
     spacing = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     if not np.all(np.isfinite(spacing)) or np.any(spacing == 0):
-        _refuse(path, f"its spacing is {spacing.tolist()}")
+        refuse_affine(path, f"its spacing is {spacing.tolist()}")
     qform = _qform(header, path)
     sform = header.get_sform() if int(header["sform_code"]) > 0 else None
     if sform is not None:
@@ -188,14 +182,9 @@ def _affine(header: Any, dimensions: int, path: Path) -> tuple[npt.NDArray[np.fl
             "It states no position (qform and sform codes are 0); the first axis was taken to run "
             "to the left, the others to anterior and superior, as most readers do."
         )
-    _check_affine(affine, path)
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    cosines = directions.T @ directions
-    if np.abs(cosines - np.eye(3)).max() > SHEAR_TOLERANCE:
-        warnings.append(
-            "Its axes are not at right angles (sheared affine); the mask has the same affine, "
-            "which some viewers cannot show."
-        )
+    check_affine(affine, path)
+    if is_sheared(affine):
+        warnings.append(SHEAR_WARNING)
     length = {1: "meters", 3: "micrometers"}.get(int(header["xyzt_units"]) & 7)
     if length is not None:
         warnings.append(f"It states lengths in {length}; the numbers were read as millimeters.")
@@ -211,23 +200,8 @@ def _qform(header: Any, path: Path) -> npt.NDArray[np.float64] | None:
         msg = f"{path} must have a usable affine; its qform is not: {error}."
         raise GeometryError(msg) from error
     if not np.all(np.isfinite(qform)):
-        _refuse(path, "its qform holds NaN or infinity")
+        refuse_affine(path, "its qform holds NaN or infinity")
     return qform
-
-
-def _check_affine(affine: npt.NDArray[np.float64], path: Path) -> None:
-    if not np.all(np.isfinite(affine)):
-        _refuse(path, "it holds NaN or infinity")
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if np.any(lengths == 0):
-        _refuse(path, "one of its axes has no length")
-    if abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
-        _refuse(path, "it is singular: two of its axes point the same way")
-
-
-def _refuse(path: Path, found: str) -> None:
-    msg = f"{path} must have a usable affine; {found}. Mend its header first."
-    raise GeometryError(msg)
 
 
 def _geometry(header: Any) -> dict[str, tuple[float, ...]]:
@@ -240,3 +214,16 @@ def _geometry(header: Any) -> dict[str, tuple[float, ...]]:
     fields["xyzt_units"] = (float(int(header["xyzt_units"]) & 7),)
     fields["sizeof_hdr"] = (float(header["sizeof_hdr"]),)
     return fields
+
+
+def geometry_of(affine: npt.NDArray[np.float64]) -> dict[str, tuple[float, ...]]:
+    """Return the geometry fields that state an affine, for volumes of other formats.
+
+    Args:
+        affine: ``(4, 4)``, voxel index to RAS+ in mm. A shear is stated by the sform alone.
+    """
+    image: Any = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), affine)  # type: ignore[no-untyped-call]
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=0 if is_sheared(affine) else 1)
+    image.header.set_xyzt_units("mm")
+    return dict(_geometry(image.header))

@@ -18,6 +18,7 @@ from esp_medsam.errors import (
     FormatError,
     GeometryError,
     NonFiniteError,
+    OptionError,
     ReadError,
     TooLargeError,
 )
@@ -162,6 +163,64 @@ class TestShapes:
     ) -> None:
         with pytest.raises(FormatError, match=rf"volume\.nii\.gz must .*{found}"):
             read_nifti(write_volume(array))
+
+
+class TestFrames:
+    SERIES = np.arange(8 * 9 * 10 * 6, dtype=np.int16).reshape(8, 9, 10, 6)
+
+    @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+    @pytest.mark.parametrize("order", ["<", ">"])
+    @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+    def test_reads_the_chosen_volume(
+        self, tmp_path: Path, kind: Any, order: str, name: str
+    ) -> None:
+        header = kind.header_class(endianness=order)
+        image = kind(self.SERIES, np.diag([2, 3, 4, 1]), header)
+        image.header.set_slope_inter(0.5, -7)
+        nib.save(image, tmp_path / name)
+
+        for frame in (0, 4, 5):
+            content = read_nifti(tmp_path / name, frame)
+
+            np.testing.assert_array_equal(
+                content.pixels[0], nib.load(tmp_path / name).get_fdata()[..., frame]
+            )
+            assert content.warnings == (
+                f"It holds 6 volumes; number {frame}, counted from 0, was read.",
+            )
+            assert content.file_shape is None
+
+    def test_counts_the_volumes_of_several_axes_as_stored(self, write_volume: WriteVolume) -> None:
+        array = self.SERIES.reshape(8, 9, 10, 1, 3, 2)
+
+        content = read_nifti(write_volume(array), frame=4)
+
+        np.testing.assert_array_equal(content.pixels[0], array[:, :, :, 0, 1, 1])
+
+    def test_has_no_effect_on_one_volume(self, write_volume: WriteVolume) -> None:
+        content = read_nifti(write_volume(VOLUME[..., None]), frame=9)
+
+        np.testing.assert_array_equal(content.pixels[0], VOLUME)
+        assert content.warnings == ()
+
+    def test_refuses_a_choice_that_does_not_exist(self, write_volume: WriteVolume) -> None:
+        path = write_volume(self.SERIES)
+
+        with pytest.raises(FormatError, match="Choose one with frame, from 0 to 5"):
+            read_nifti(path)
+        for frame in (-1, 6):
+            with pytest.raises(OptionError, match=rf"in 0\.\.5 for .*; got {frame}"):
+                read_nifti(path, frame)
+
+    @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+    def test_refuses_a_file_cut_short_behind_the_chosen_volume(
+        self, write_volume: WriteVolume, name: str
+    ) -> None:
+        path = write_volume(self.SERIES, name=name)
+        path.write_bytes(path.read_bytes()[:-100])
+
+        with pytest.raises(CorruptFileError, match="cut short"):
+            read_nifti(path, frame=0)
 
 
 class TestDamage:

@@ -1,0 +1,168 @@
+"""What the header of a file that ITK reads says, checked before ITK takes memory for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from esp_medsam.errors import CorruptFileError, FormatError, GeometryError
+from esp_medsam.io.affine import SHEAR_WARNING, check_affine, is_sheared
+
+
+MAX_HEADER_BYTES = 2**20
+"""A header is text of some lines; even with a table of gradients it is far shorter."""
+
+LPS_TO_RAS = (-1.0, -1.0, 1.0)
+"""Signs that turn positions as ITK states them, to left and posterior, into ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItkHeader:
+    """The parts of an NRRD or MetaImage header that reading needs.
+
+    Attributes:
+        kind: ``"NRRD"`` or ``"MetaImage"``.
+        shape: Lengths of the axes of a volume, two or three.
+        frames: Volumes in the file.
+        frames_are_components: Whether ITK takes them for components of a pixel.
+        dtype: Type of the stored numbers, whatever their byte order.
+        encoding: How they are stored.
+        data_path: File that holds them: the header's own, or one beside it.
+        offset: Byte at which they begin; -1 where they end the file.
+        stored_bytes: Length of compressed data, where the header states it.
+        affine: ``(4, 4)`` float64, voxel index to RAS+ in mm.
+        warnings: What a user should know.
+    """
+
+    kind: Literal["NRRD", "MetaImage"]
+    shape: tuple[int, ...]
+    frames: int
+    frames_are_components: bool
+    dtype: np.dtype[Any]
+    encoding: Literal["raw", "gzip", "zlib", "text"]
+    data_path: Path
+    offset: int
+    stored_bytes: int | None
+    affine: npt.NDArray[np.float64]
+    warnings: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """Numbers in the file, of all volumes; exact however large."""
+        count = self.frames
+        for length in self.shape:
+            count *= length
+        return count
+
+
+def read_block(path: Path) -> bytes:
+    """Return the beginning of a file, enough to hold any header."""
+    with path.open("rb") as file:
+        return file.read(MAX_HEADER_BYTES)
+
+
+def add_field(fields: dict[str, str], name: str, value: str, path: Path) -> None:
+    """Add a header field; two of a name may be taken one way here and another way by ITK.
+
+    Raises:
+        CorruptFileError: If there is one already.
+    """
+    if name in fields:
+        msg = f"{path} must state each field once; {name} stands twice."
+        raise CorruptFileError(msg)
+    fields[name] = value
+
+
+def require(fields: Mapping[str, str], name: str, path: Path) -> str:
+    """Return a field.
+
+    Raises:
+        CorruptFileError: If it is missing.
+    """
+    if name not in fields:
+        msg = f"{path} must state its {name}; its header does not."
+        raise CorruptFileError(msg)
+    return fields[name]
+
+
+def integers(text: str, name: str, path: Path, *, least: int = 1) -> tuple[int, ...]:
+    """Return the integers of a field.
+
+    Raises:
+        CorruptFileError: If it holds something else, or one below ``least``.
+    """
+    try:
+        values = tuple(int(word) for word in text.split())
+    except ValueError:
+        values = ()
+    if not values or min(values) < least:
+        msg = f"{path} must have integers from {least} on as {name}; got {text[:40]!r}."
+        raise CorruptFileError(msg)
+    return values
+
+
+def numbers(text: str, count: int, name: str, path: Path) -> npt.NDArray[np.float64]:
+    """Return the numbers of a field that says where voxels lie.
+
+    Raises:
+        GeometryError: If there are not ``count``, or one is not finite.
+    """
+    try:
+        values = np.array([float(word) for word in text.split()])
+    except ValueError:
+        values = np.empty(0)
+    if len(values) != count or not np.all(np.isfinite(values)):
+        msg = f"{path} must have {count} finite numbers as {name}; got {text[:60]!r}."
+        raise GeometryError(msg)
+    return values
+
+
+def beside(path: Path, name: str) -> Path:
+    """Return the data file that a header names, which must lie beside it.
+
+    Raises:
+        FormatError: If the name leads elsewhere, or stands for several files.
+        CorruptFileError: If there is no such file.
+    """
+    plain = name.removeprefix("./")
+    if plain.split(maxsplit=1)[:1] == ["LIST"] or "%" in plain:
+        msg = f"{path} must have one data file; its header names several. Save it as one file."
+        raise FormatError(msg)
+    if plain in ("", ".", "..") or any(c in plain for c in "/\\\0"):
+        msg = f"{path} must have its data file beside it; its header names {name[:80]!r}."
+        raise FormatError(msg)
+    data = path.with_name(plain)
+    if not data.is_file():
+        msg = f"{path} must have its data file beside it; {plain!r} is not there."
+        raise CorruptFileError(msg)
+    return data
+
+
+def usable_affine(
+    directions: npt.NDArray[np.float64],
+    origin: npt.NDArray[np.float64],
+    signs: Sequence[float],
+    path: Path,
+) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
+    """Return the affine to RAS+ and what there is to say of it.
+
+    Args:
+        directions: ``(3, 3)``; column i is the step of array axis i in the file's space, in mm.
+        origin: ``(3,)``, the first voxel's position there.
+        signs: Of the three axes of that space in RAS+.
+        path: The file, for messages.
+
+    Raises:
+        GeometryError: If it is not usable.
+    """
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = directions, origin
+    affine[:3] *= np.asarray(signs)[:, None]
+    affine += 0.0  # no negative zeros
+    check_affine(affine, path)
+    return affine, (SHEAR_WARNING,) if is_sheared(affine) else ()

@@ -1,0 +1,210 @@
+"""Volumes that ITK reads: NRRD (``.nrrd``, ``.nhdr``) and MetaImage (``.mha``, ``.mhd``).
+
+ITK trusts headers: it takes the memory they claim, and leaves what compressed data do not fill as
+it finds it. So header and data are checked here first, and what ITK understood afterwards.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from monai.data import ITKReader
+
+from esp_medsam.errors import CorruptFileError, FormatError, GeometryError
+from esp_medsam.io.content import Content
+from esp_medsam.io.itk_header import ItkHeader, read_block
+from esp_medsam.io.metaimage_header import parse_metaimage
+from esp_medsam.io.nrrd_header import parse_nrrd
+from esp_medsam.io.voxels import (
+    CHUNK_VOXELS,
+    MORE_BYTES,
+    check_finite,
+    choose_frame,
+    fits_int32,
+    memory_dtype,
+)
+from esp_medsam.memory import check_fits
+
+
+NRRD_SUFFIXES = (".nrrd", ".nhdr")
+
+_PIXEL_TYPES = {
+    "int8": "SS", "uint8": "UC", "int16": "SS", "uint16": "US", "int32": "SI", "uint32": "UI",
+    "int64": "D", "uint64": "D", "float32": "F", "float64": "D",
+}  # fmt: skip
+"""ITK's type that holds the numbers of each; its Python package lacks some of the same name."""
+
+_COMPONENT_TYPES = _PIXEL_TYPES | {"int32": "D", "uint32": "D"}
+_ITK_DTYPES = {"SS": 2, "UC": 1, "US": 2, "SI": 4, "UI": 4, "F": 4, "D": 8}
+"""Bytes of a number of ITK's types."""
+
+_PIECE = 2**20
+_MAX_TAIL = 2**26
+"""Bytes read beyond the voxels at most, to reach the checksum at the end of compressed data."""
+
+
+def read_itk(path: Path, frame: int | None = None) -> Content:
+    """Return what the NRRD or MetaImage file at ``path`` holds.
+
+    Integers stay integers (64-bit ones that fit become int32), all else becomes float32. A 2-D
+    image becomes a stack of one slice.
+
+    Args:
+        path: The file; its data may lie in one other file beside it.
+        frame: Which volume of a file with several, as stored, from 0; no effect on others.
+
+    Raises:
+        FormatError: If it is neither, or of a type, dimension or encoding that is not read.
+        OptionError: If it has no volume of number ``frame``.
+        CorruptFileError: If it is damaged or cut short.
+        TooLargeError: If it claims more than fits in memory.
+        GeometryError: If it does not say where its voxels lie.
+        NonFiniteError: If it holds NaN or infinity.
+    """
+    parse = parse_nrrd if path.suffix.lower() in NRRD_SUFFIXES else parse_metaimage
+    header = parse(read_block(path), path)
+    lengths = header.shape if header.frames == 1 else (*header.shape, header.frames)
+    number, notes = choose_frame(frame, header.frames, lengths, path)
+    _check_memory(header, path)
+    notes += _check_data(header, path)
+    array = _read(header, path)
+    pixels = _converted(array[..., number], header.dtype, path)
+    shape = header.shape if len(header.shape) == 3 else (*header.shape, 1)
+    return Content(
+        pixels=pixels.reshape(shape, order="F")[np.newaxis],
+        affine=header.affine,
+        warnings=header.warnings + notes,
+        file_shape=None if shape == header.shape else header.shape,
+    )
+
+
+def _pixel_type(header: ItkHeader) -> str:
+    types = _COMPONENT_TYPES if header.frames_are_components else _PIXEL_TYPES
+    return types[header.dtype.name]
+
+
+def _check_memory(header: ItkHeader, path: Path) -> None:
+    """Refuse what does not fit: ITK's array of the whole file beside ours of one volume."""
+    theirs = header.count * _ITK_DTYPES[_pixel_type(header)]
+    ours = header.count // header.frames * memory_dtype(header.dtype).itemsize
+    packed = 0 if header.encoding == "raw" else header.data_path.stat().st_size
+    check_fits(path, theirs + ours + packed, "its volume")
+
+
+def _check_data(header: ItkHeader, path: Path) -> tuple[str, ...]:
+    """Refuse data that do not hold what the header claims; say if they hold more."""
+    size = header.data_path.stat().st_size
+    held = size - max(header.offset, 0)
+    needed = header.count * header.dtype.itemsize
+    if header.encoding == "text":
+        held, needed = held + 1, 2 * header.count  # a digit and a space of each number
+    elif header.encoding != "raw":
+        if header.stored_bytes is not None and header.stored_bytes > held:
+            held = 0
+        else:
+            held = _unpacked(header, path, needed)
+    if held < needed:
+        size_text = " x ".join(str(length) for length in (*header.shape, header.frames))
+        msg = (
+            f"{path} must hold {size_text} voxels of {header.dtype.itemsize} bytes; "
+            f"{header.data_path.name} is cut short. Copy it again."
+        )
+        raise CorruptFileError(msg)
+    return (MORE_BYTES,) if held > needed and _counts_exactly(header) else ()
+
+
+def _counts_exactly(header: ItkHeader) -> bool:
+    return header.encoding != "text" and header.offset >= 0
+
+
+def _unpacked(header: ItkHeader, path: Path, needed: int) -> int:
+    """Return how many bytes the packed data hold, counted to a little beyond ``needed``."""
+    total = 0
+    try:
+        with header.data_path.open("rb") as file:
+            file.seek(header.offset)
+            limit = header.stored_bytes
+            for piece in _gunzipped(file) if limit is None else _inflated(file, limit):
+                total += len(piece)
+                if total > needed + _MAX_TAIL:
+                    break
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        msg = f"{path} must have whole compressed data; they are damaged or cut short."
+        raise CorruptFileError(msg) from error
+    return total
+
+
+def _gunzipped(file: BinaryIO) -> Iterator[bytes]:
+    with gzip.GzipFile(fileobj=file) as stream:
+        while piece := stream.read(_PIECE):
+            yield piece
+
+
+def _inflated(file: BinaryIO, left: int) -> Iterator[bytes]:
+    """Yield what ``left`` bytes of zlib or gzip data hold, told apart as MetaIO does."""
+    unpacker = zlib.decompressobj(47)
+    while not unpacker.eof:
+        packed = unpacker.unconsumed_tail
+        if not packed:
+            packed = file.read(min(_PIECE, left))
+            left -= len(packed)
+            if not packed:
+                raise EOFError
+        yield unpacker.decompress(packed, _PIECE)
+
+
+def _read(header: ItkHeader, path: Path) -> npt.NDArray[Any]:
+    """Return all numbers as ITK reads them, ``(*shape, frames)``."""
+    try:
+        with warnings.catch_warnings():
+            # Its modules warn when they load, and crash where a warning is made an error.
+            warnings.simplefilter("ignore")
+            itk = importlib.import_module("itk")
+            pixel_type = getattr(itk, _pixel_type(header))
+            if header.frames_are_components:
+                pixel_type = itk.VariableLengthVector[pixel_type]
+            reader = ITKReader(pixel_type=pixel_type)
+            array, meta = reader.get_data(reader.read(path))
+    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+        msg = f"{path} must be {header.kind} as ITK reads it; it is not. Save it anew."
+        raise FormatError(msg) from error
+    whole = (*header.shape, header.frames)
+    if array.shape == (1, *header.shape):  # one component, which MONAI puts in front
+        array = np.moveaxis(array, 0, -1)
+    if array.shape not in (whole, header.shape) or array.size != header.count:
+        msg = f"{path} must be one volume to ITK too; it finds {array.shape} in it."
+        raise FormatError(msg)
+    _check_understood(np.asarray(meta["affine"]), header, path)
+    return np.asarray(array).reshape(whole)
+
+
+def _check_understood(theirs: npt.NDArray[Any], header: ItkHeader, path: Path) -> None:
+    """Require that ITK places voxels where the header says, so that none was misread."""
+    axes = min(len(theirs) - 1, len(header.shape))
+    ours = header.affine[np.ix_([*range(axes), 3], [*range(axes), 3])]
+    theirs = theirs[np.ix_([*range(axes), -1], [*range(axes), -1])]
+    if not np.allclose(ours, theirs, rtol=1e-6, atol=1e-6):
+        msg = f"{path} must place its voxels the same way for all; ITK reads its header otherwise."
+        raise GeometryError(msg)
+
+
+def _converted(volume: npt.NDArray[Any], stored: np.dtype[Any], path: Path) -> npt.NDArray[Any]:
+    """Return the numbers in the order of the file, piece by piece in the type they are held in."""
+    flat = volume.reshape(-1, order="F")
+    voxels: npt.NDArray[Any] = np.empty(flat.size, dtype=memory_dtype(stored))
+    for start in range(0, flat.size, CHUNK_VOXELS):
+        piece = flat[start : start + CHUNK_VOXELS]
+        if voxels.dtype == np.int32 and not fits_int32(piece):
+            voxels = voxels.astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # refused as infinite
+            voxels[start : start + CHUNK_VOXELS] = piece
+        check_finite(voxels[start : start + CHUNK_VOXELS], path)
+    return voxels
