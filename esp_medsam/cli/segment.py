@@ -23,7 +23,14 @@ def segment(
     dataset: Annotated[Path, typer.Argument(metavar="IN", help="A folder, or one file.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masks and records.")],
     *,
-    modality: Annotated[str, typer.Option(help="What the images are; see `modalities`.")],
+    modality: Annotated[
+        str | None,
+        typer.Option(help="What the images are, see `modalities`; DICOM may say it instead."),
+    ] = None,
+    force_modality: Annotated[
+        bool,
+        typer.Option("--force_modality", "--force-modality", help="Even if DICOM contradicts."),
+    ] = False,
     targets: Annotated[
         list[str] | None,
         typer.Option(help="Targets to segment, repeated or with commas; all by default."),
@@ -52,6 +59,10 @@ def segment(
         list[str] | None, typer.Option(help="Take paths that match, such as '*.nii.gz'.")
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Leave out paths that match.")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="A DICOM Series Instance UID to take alone.")
+    ] = None,
+    frame: Annotated[int | None, typer.Option(help="Which volume of a 4-D file, from 0.")] = None,
     ct_input: Annotated[
         str | None,
         typer.Option("--ct_input", "--ct-input", help="windowed for 8-bit CT; hu by default."),
@@ -73,7 +84,7 @@ def segment(
     ] = None,
     bundle: Bundle = None,
 ) -> None:
-    """Segment every image or volume in a folder, or one file, of one modality.
+    """Segment every image, volume and DICOM series in a folder, or one file, of one modality.
 
     Results that are there already and agree are kept; a killed run goes on where it stopped.
     """
@@ -85,6 +96,9 @@ def segment(
         dataset_dir=str(dataset),
         output_dir=str(output),
         modality=modality,
+        force_modality=force_modality or None,
+        series=series,
+        frame=frame,
         targets=None if targets is None else [n for t in targets for n in t.split(",")],
         output_format=output_format,
         device=device,

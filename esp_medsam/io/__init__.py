@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from esp_medsam.io.atomic import TEMPORARY_PREFIX, atomic_file
 from esp_medsam.io.load import LoadMedicalImaged, collate
-from esp_medsam.io.read import CT_INPUTS, SUFFIXES, is_image, name_of, read
-from esp_medsam.io.record import Recipe, is_done, output_stem, read_record, record_path
+from esp_medsam.io.read import CT_INPUTS, SUFFIXES, is_image, is_volume, name_of, read
+from esp_medsam.io.record import Recipe, Source, is_done, output_stem, read_record, record_path
 from esp_medsam.io.save import OUTPUT_FORMATS, SaveSegmentationd
 
 
@@ -17,10 +17,12 @@ __all__ = [
     "LoadMedicalImaged",
     "Recipe",
     "SaveSegmentationd",
+    "Source",
     "atomic_file",
     "collate",
     "is_done",
     "is_image",
+    "is_volume",
     "name_of",
     "output_stem",
     "read",

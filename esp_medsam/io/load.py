@@ -13,7 +13,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor, list_data_collate
 from monai.transforms import MapTransform
 
-from esp_medsam.errors import ModalityError, OptionError
+from esp_medsam.errors import OptionError
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image
 from esp_medsam.io.read import CT_INPUTS, read
 from esp_medsam.modality import ModalityTable
@@ -26,20 +26,25 @@ _TORCH_DTYPES = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 class LoadMedicalImaged(MapTransform):
     """Replace paths by images, ``(C, *spatial)`` in the type of the file, with all that is known.
 
-    The modality is settled here, image by image: the user's word, else refused, never guessed.
-    An item may say how its outputs are called, in ``"name"``, and in which folder below the input
-    root it lies, in ``"relative_dir"``; otherwise they are the file's stem and the root itself.
+    The modality is settled here, image by image: the user's word, else DICOM's, else refused, never
+    guessed. An item may say how its outputs are called, in ``"name"``, in which folder below the
+    input root it lies, in ``"relative_dir"``, and which DICOM volume of its folder it is, in
+    ``"volume"``; otherwise they are the file's stem, the root itself, and the only one.
 
     Args:
         keys: Keys of the paths to read.
         table: Modalities at hand.
         modality: Name of the modality of all images; a list, as of all names, means not given.
         ct_input: What CT values are: ``"hu"``, or ``"windowed"`` to 8 bits.
+        series: Name or Series Instance UID of the DICOM volume to read where items do not say.
+        frame: Which volume of a 4-D file, from 0.
+        force_modality: Whether ``modality`` counts against what DICOM says.
         allow_missing_keys: Whether to pass over a key that is missing.
 
     Raises:
         ModalityError: If ``modality`` is unknown; that it is not given shows only when an image is
-            read, because a server builds its transforms before anyone has chosen.
+            read, because DICOM may say it, and a server builds its transforms before anyone has
+            chosen.
         OptionError: If ``ct_input`` is not one of the two.
     """
 
@@ -50,6 +55,9 @@ class LoadMedicalImaged(MapTransform):
         table: ModalityTable,
         modality: str | Sequence[str],
         ct_input: str = "hu",
+        series: str | None = None,
+        frame: int | None = None,
+        force_modality: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -61,12 +69,15 @@ class LoadMedicalImaged(MapTransform):
         self.table = table
         self.modality = modality
         self.ct_input = ct_input
+        self.series = series
+        self.frame = frame
+        self.force_modality = force_modality
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a shallow copy of ``data`` with its paths replaced by MetaTensors.
 
         Raises:
-            ModalityError: If no modality was given.
+            ModalityError: If no modality was given, or DICOM contradicts it.
             EspMedSamError: If a file cannot be read, see :func:`esp_medsam.io.read`.
         """
         out = dict(data)
@@ -75,11 +86,15 @@ class LoadMedicalImaged(MapTransform):
         return out
 
     def _load(self, path: Any, item: Mapping[Hashable, Any]) -> MetaTensor:
-        if not isinstance(self.modality, str):
-            names = ", ".join(self.table.names)
-            msg = f"modality must be given, one of {names}; it is never guessed. See --modality."
-            raise ModalityError(msg)
-        image = read(path, modality=self.modality, table=self.table, ct_input=self.ct_input)
+        image = read(
+            path,
+            modality=self.modality if isinstance(self.modality, str) else None,
+            table=self.table,
+            ct_input=self.ct_input,
+            volume=item.get("volume") or self.series,
+            frame=self.frame,
+            force_modality=self.force_modality,
+        )
         image = dataclasses.replace(
             image,
             name=str(item.get("name") or image.name),
@@ -100,7 +115,9 @@ def as_meta_tensor(image: Image) -> MetaTensor:
         "original_channel_dim": 0,
         IMAGE_KEY: dataclasses.replace(image, pixels=None),
     }
-    tensor = torch.from_numpy(_for_torch(image.pixels))
+    # Flipped and transposed views are what the readers hand out; torch takes the latter alone.
+    pixels = _for_torch(image.pixels)
+    tensor = torch.from_numpy(pixels if min(pixels.strides, default=0) >= 0 else pixels.copy())
     return MetaTensor(tensor, affine=torch.from_numpy(affine.copy()), meta=meta)
 
 

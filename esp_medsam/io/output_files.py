@@ -14,6 +14,7 @@ from torch import Tensor
 from esp_medsam.errors import GeometryError
 from esp_medsam.image import Image
 from esp_medsam.io.nifti import write_nifti
+from esp_medsam.io.nifti_header import geometry_of
 from esp_medsam.io.raster import write_gray_png, write_labelmap_png
 from esp_medsam.modality import Target
 from esp_medsam.transforms.label_map import mask_of
@@ -128,15 +129,19 @@ def _write_nifti(
     image: Image,
     shown: Sequence[tuple[int, Target]],
 ) -> None:
-    if image.nifti_geometry is None:
+    geometry = image.nifti_geometry
+    if not image.is_volume:
         array = array.T  # NIfTI's first axis runs along a row, a picture's runs down the rows
-    elif image.file_shape is not None:
+    elif geometry is None:
+        assert image.affine is not None, "the saver checked"
+        geometry = geometry_of(image.affine)
+    if image.file_shape is not None:
         array = array.reshape(image.file_shape)
     is_probability = file.kind == "probability"
     write_nifti(
         file.path,
         array,
-        geometry=image.nifti_geometry,
+        geometry=geometry,
         extension=b"" if is_probability else label_extension(shown),
         slope=1 / 255 if is_probability else 1.0,
     )

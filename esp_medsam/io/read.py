@@ -3,65 +3,105 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
+from esp_medsam.dicom import is_dicom
 from esp_medsam.errors import (
     CorruptFileError,
     FormatError,
     InputNotFoundError,
+    ModalityError,
     OptionError,
     ReadError,
 )
 from esp_medsam.image import Image
 from esp_medsam.io.content import Content
+from esp_medsam.io.dicom_image import read_dicom
+from esp_medsam.io.itk_image import read_itk
 from esp_medsam.io.nifti import read_nifti
 from esp_medsam.io.raster import read_raster
 from esp_medsam.modality import ModalityTable
 
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-SUFFIXES = NIFTI_SUFFIXES + RASTER_SUFFIXES
-"""Endings of the files that are read, in lower case, the longer before the shorter."""
+SUFFIXES = VOLUME_SUFFIXES + RASTER_SUFFIXES
+"""Endings of the files that are read, in lower case, the longer before the shorter. DICOM is told
+by its content, since its files have any ending or none."""
 
 CT_INPUTS = ("hu", "windowed")
 """What a user may say of CT values: Hounsfield units, or 8-bit after some window."""
 
 
-def read(path: str | Path, *, modality: str, table: ModalityTable, ct_input: str = "hu") -> Image:
+def read(
+    path: str | Path,
+    *,
+    modality: str | None,
+    table: ModalityTable,
+    ct_input: str = "hu",
+    volume: str | None = None,
+    frame: int | None = None,
+    force_modality: bool = False,
+) -> Image:
     """Return the image or volume at ``path`` with all that its file says.
 
     Args:
-        path: A NIfTI (``.nii``, ``.nii.gz``), PNG, JPEG, TIFF or BMP file.
-        modality: What it shows, a name of ``table``.
+        path: A NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF, BMP or DICOM file, or a folder with the
+            files of DICOM series.
+        modality: What it shows, a name of ``table``; None leaves it to DICOM, and is refused for
+            other formats.
         table: Modalities at hand.
         ct_input: What CT values are: ``"hu"`` or ``"windowed"``; no effect on other modalities.
+        volume: Name or Series Instance UID of the DICOM volume, where there are several.
+        frame: Which volume of a 4-D file, from 0; no effect on others.
+        force_modality: Whether ``modality`` counts against what DICOM says.
 
     Returns:
         The record, pixels included.
 
     Raises:
-        ModalityError: If the modality is unknown.
-        OptionError: If ``ct_input`` is neither.
+        ModalityError: If the modality is unknown, not given, or contradicted by DICOM.
+        OptionError: If ``ct_input`` is neither, or one volume of several must be chosen.
         InputNotFoundError: If there is no such file.
         FormatError: If the file's format, type or dimension is not read, or a CT in it holds no
             Hounsfield units.
         CorruptFileError: If the file is damaged, empty or cut short.
         TooLargeError: If it claims more than fits in memory.
-        GeometryError: If its affine is not usable.
+        GeometryError: If its geometry is not usable.
         NonFiniteError: If it holds NaN or infinity.
     """
-    name = table[modality].name
+    name = None if modality is None else table[modality].name
     if ct_input not in CT_INPUTS:
         msg = f"ct_input must be one of {', '.join(CT_INPUTS)}; got {ct_input!r}."
         raise OptionError(msg)
     path = Path(path)
-    content = _content(path)
-    notes = content.warnings
-    unit = None
-    if name == "ct":
-        unit = "HU" if ct_input == "hu" else None
-        notes += _check_ct(content, path, ct_input=ct_input)
+    if _may_be_dicom(path):
+        image = read_dicom(
+            path, modality=name, table=table, volume=volume, force_modality=force_modality
+        )
+    else:
+        image = _read_file(path, name, table, frame)
+    return _with_ct_checked(image, ct_input)
+
+
+def _may_be_dicom(path: Path) -> bool:
+    """Whether ``path`` is a folder, or a file that its ending says nothing of, and is DICOM."""
+    try:
+        return path.is_dir() or (not is_image(path) and path.is_file() and is_dicom(path))
+    except OSError:  # told with its reason where the file is opened
+        return False
+
+
+def _read_file(path: Path, name: str | None, table: ModalityTable, frame: int | None) -> Image:
+    """Return what a file says that does not know its modality."""
+    if name is None:
+        names = ", ".join(table.names)
+        msg = f"modality must be given for {path}, one of {names}; it is never guessed. "
+        raise ModalityError(msg + "See --modality.")
+    content = _content(path, frame)
     return Image(
         path=os.fspath(path),
         name=name_of(path),
@@ -69,8 +109,8 @@ def read(path: str | Path, *, modality: str, table: ModalityTable, ct_input: str
         spatial_shape=content.pixels.shape[1:],
         pixels=content.pixels,
         affine=content.affine,
-        unit=unit,
-        warnings=notes,
+        unit="HU" if name == "ct" and is_volume(path) else None,
+        warnings=content.warnings,
         file_shape=content.file_shape,
         nifti_geometry=content.nifti_geometry,
     )
@@ -88,9 +128,9 @@ def is_image(path: str | Path) -> bool:
     return bool(_suffix(Path(path)))
 
 
-def is_nifti(path: str | Path) -> bool:
-    """Whether the ending of ``path`` says NIfTI."""
-    return _suffix(Path(path)) in NIFTI_SUFFIXES
+def is_volume(path: str | Path) -> bool:
+    """Whether the ending of ``path`` says a format of volumes, not of pictures."""
+    return _suffix(Path(path)) in VOLUME_SUFFIXES
 
 
 def _suffix(path: Path) -> str:
@@ -98,7 +138,7 @@ def _suffix(path: Path) -> str:
     return next((s for s in SUFFIXES if name.endswith(s) and len(name) > len(s)), "")
 
 
-def _content(path: Path) -> Content:
+def _content(path: Path, frame: int | None) -> Content:
     """Read the file by the format that its ending says; its content must agree."""
     try:
         if not path.exists():
@@ -113,7 +153,9 @@ def _content(path: Path) -> Content:
         if path.stat().st_size == 0:
             msg = f"{path} must hold an image; it is empty (0 bytes). Copy it again."
             raise CorruptFileError(msg)
-        return read_nifti(path) if is_nifti(path) else read_raster(path)
+        if _suffix(path) in NIFTI_SUFFIXES:
+            return read_nifti(path, frame)
+        return read_itk(path, frame) if is_volume(path) else read_raster(path)
     except InputNotFoundError:
         raise
     except OSError as error:
@@ -121,22 +163,30 @@ def _content(path: Path) -> Content:
         raise ReadError(msg) from error
 
 
-def _check_ct(content: Content, path: Path, *, ct_input: str) -> tuple[str, ...]:
+def _with_ct_checked(image: Image, ct_input: str) -> Image:
     """Refuse CT values that cannot be what the user says they are; warn where they may not be."""
-    least, most = content.pixels.min(), content.pixels.max()
+    if image.modality != "ct":
+        return image
+    assert image.pixels is not None, "just read"
+    least, most = image.pixels.min(), image.pixels.max()
     in_bytes = bool(least >= 0 and most <= 255)
     if ct_input == "windowed":
         if not in_bytes:
             msg = (
-                f"{path} must hold values from 0 to 255 with ct_input windowed; "
+                f"{image.path} must hold values from 0 to 255 with ct_input windowed; "
                 f"got {least:g} to {most:g}. Leave ct_input out where they are Hounsfield units."
             )
             raise FormatError(msg)
-        return ()
-    if content.nifti_geometry is None:
+        return replace(image, unit=None)
+    if image.unit != "HU":
+        reason = (
+            "whose files do not say that they do"
+            if image.sources
+            else "which PNG, JPEG, TIFF and BMP do not"
+        )
         msg = (
-            f"{path} must hold Hounsfield units, which PNG, JPEG, TIFF and BMP do not. "
-            "Use NIfTI, or pass ct_input windowed where it is 8-bit CT."
+            f"{image.path} must hold Hounsfield units, {reason}. "
+            "Use NIfTI or a DICOM CT, or pass ct_input windowed where it is 8-bit CT."
         )
         raise FormatError(msg)
     if in_bytes and most > least:
@@ -144,5 +194,5 @@ def _check_ct(content: Content, path: Path, *, ct_input: str) -> tuple[str, ...]
             "Its values lie between 0 and 255 and were read as Hounsfield units; "
             "pass ct_input windowed where they are 8-bit CT."
         )
-        return (note,)
-    return ()
+        return replace(image, warnings=(*image.warnings, note))
+    return image

@@ -10,6 +10,7 @@ from typing import Any
 
 from esp_medsam import __version__
 from esp_medsam.errors import OutputError, OutputExistsError
+from esp_medsam.image import Image
 from esp_medsam.io.atomic import atomic_file
 
 
@@ -38,6 +39,29 @@ class Recipe:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where an input lies.
+
+    Attributes:
+        path: The file, or the folder that holds the files.
+        files: The files themselves; ``path`` alone where none are named.
+    """
+
+    path: Path
+    files: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Take the path for the one file where none are named."""
+        if not self.files:
+            object.__setattr__(self, "files", (str(self.path),))
+
+    @classmethod
+    def of(cls, image: Image) -> Source:
+        """Return where an image lies."""
+        return cls(Path(image.path), tuple(sorted({source.path for source in image.sources})))
+
+
 def output_stem(output_dir: str | Path, relative_dir: str, name: str) -> Path:
     """Return ``<output_dir>/<relative_dir>/<name>_seg``, to which endings are added.
 
@@ -58,13 +82,13 @@ def record_path(stem: Path) -> Path:
     return stem.with_name(f"{stem.name}.json")
 
 
-def is_done(stem: Path, recipe: Recipe, source: str | Path) -> bool:
+def is_done(stem: Path, recipe: Recipe, source: Source) -> bool:
     """Whether the result that begins with ``stem`` is there, whole, and the one asked for.
 
     Args:
         stem: As :func:`output_stem` returns it.
         recipe: What is asked for.
-        source: The input; a result of a file of another size or time is not its result.
+        source: The input; a result of files of another number, size or time is not its result.
 
     Returns:
         False where there is no record, or a file that it lists is missing: do it (again).
@@ -131,7 +155,7 @@ def write_record(
     stem: Path,
     recipe: Recipe,
     *,
-    source: str | Path,
+    source: Source,
     files: Sequence[str],
     targets: Sequence[Mapping[str, Any]],
     details: Mapping[str, Any],
@@ -181,23 +205,25 @@ def _check_types(record: Mapping[str, Any]) -> None:
         raise ValueError
 
 
-def _source(path: str | Path) -> dict[str, Any]:
+def _source(source: Source) -> dict[str, Any]:
     """Return what tells this input from another of the same name."""
-    path = Path(path)
+    stated: dict[str, Any] = {"path": str(source.path.absolute())}
+    if len(source.files) > 1:
+        stated["files"] = len(source.files)
     try:
-        status = path.stat()
+        status = [Path(path).stat() for path in source.files]
     except OSError:  # gone since it was read: its result is still good
-        return {"path": str(path.absolute()), "bytes": None, "modified_ns": None}
+        return {**stated, "bytes": None, "modified_ns": None}
     return {
-        "path": str(path.absolute()),
-        "bytes": status.st_size,
-        "modified_ns": status.st_mtime_ns,
+        **stated,
+        "bytes": sum(s.st_size for s in status),
+        "modified_ns": max(s.st_mtime_ns for s in status),
     }
 
 
-def _same_source(recorded: Any, path: str | Path) -> bool:
+def _same_source(recorded: Any, source: Source) -> bool:
     """Whether the input is the recorded one: of its size and its time, wherever it lies now."""
-    current = _source(path)
+    current = _source(source)
     return isinstance(recorded, dict) and all(
-        recorded.get(key) == current[key] for key in ("bytes", "modified_ns")
+        recorded.get(key) == current.get(key) for key in ("files", "bytes", "modified_ns")
     )

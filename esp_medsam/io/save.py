@@ -12,13 +12,18 @@ from monai.data import MetaTensor
 from monai.transforms import SaveImaged
 from torch import Tensor
 
-from esp_medsam.errors import OptionError, OutputExistsError, WeightsNotFoundError
+from esp_medsam.errors import (
+    GeometryError,
+    OptionError,
+    OutputExistsError,
+    WeightsNotFoundError,
+)
 from esp_medsam.image import Image, Segmentation, image_of, segmentation_of
 from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.output_files import PREVIEW_ENDING, OutputFile, plan_files, write_file
-from esp_medsam.io.read import is_nifti
 from esp_medsam.io.record import (
     Recipe,
+    Source,
     is_done,
     output_stem,
     read_record,
@@ -29,7 +34,7 @@ from esp_medsam.modality import ModalityTable, Target
 
 
 OUTPUT_FORMATS = ("auto", "nifti", "png")
-"""What a user may ask for; ``auto`` is NIfTI for NIfTI and PNG for pictures."""
+"""What a user may ask for; ``auto`` is NIfTI for volumes and PNG for pictures."""
 
 
 class SaveSegmentationd(SaveImaged):
@@ -110,14 +115,19 @@ class SaveSegmentationd(SaveImaged):
             self._save(out[key], out.get(self.probability_key))
         return out
 
-    def recipe(self, source: str | Path, modality: str, targets: Sequence[str]) -> Recipe:
-        """Return what a result of ``source`` is made with, as its record would state it.
+    def recipe(self, *, is_volume: bool, modality: str, targets: Sequence[str]) -> Recipe:
+        """Return what a result is made with, as its record would state it.
+
+        Args:
+            is_volume: Whether the input has three axes.
+            modality: Name of its modality.
+            targets: Names of the chosen targets, in table order.
 
         Raises:
             OptionError: If the output format cannot hold the result.
             WeightsNotFoundError: If the file of the weights is gone.
         """
-        formats = [self._format_of(source)]
+        formats = [self._format_of(is_volume=is_volume)]
         formats += ["split_targets"] if self.split_targets else []
         formats += ["probabilities"] if self.probabilities else []
         return Recipe(
@@ -128,21 +138,39 @@ class SaveSegmentationd(SaveImaged):
             settings=self.settings,
         )
 
+    def check(self, image: Image) -> None:
+        """Refuse an image whose result the output format cannot hold.
+
+        Raises:
+            GeometryError: If its slices have gaps, or are frames, of which NIfTI knows nothing.
+            OptionError: If the output format is for pictures, and it is none.
+        """
+        chosen = self._format_of(is_volume=image.is_volume)
+        if chosen == "nifti" and image.is_volume and image.affine is None:
+            what = "frames in time" if image.slice_affines is None else "not evenly stacked"
+            msg = (
+                f"output_format nifti must be asked of evenly stacked slices only; those of "
+                f"{image.path} ({image.name}) are {what}, which NIfTI cannot say."
+            )
+            raise GeometryError(msg)
+
     def is_done(
         self,
-        source: str | Path,
+        source: Source,
         *,
         name: str,
         relative_dir: str = "",
+        is_volume: bool,
         modality: str,
         targets: Sequence[str],
     ) -> bool:
         """Whether the result of ``source`` is there, and the one this saver would write.
 
         Args:
-            source: The input file.
+            source: The input.
             name: What its outputs are called.
             relative_dir: Folder of the input below the input root.
+            is_volume: Whether it has three axes.
             modality: Name of its modality.
             targets: Names of the chosen targets, in table order.
 
@@ -153,7 +181,7 @@ class SaveSegmentationd(SaveImaged):
             OutputExistsError: If a result that differs is there.
             OptionError: If the output format cannot hold the result.
         """
-        recipe = self.recipe(source, modality, targets)
+        recipe = self.recipe(is_volume=is_volume, modality=modality, targets=targets)
         if self.overwrite:
             return False
         stem = output_stem(self.output_dir, relative_dir, name)
@@ -164,7 +192,10 @@ class SaveSegmentationd(SaveImaged):
         image, segmentation = image_of(labelmap.meta), segmentation_of(labelmap.meta)
         targets = self.table.select(image.modality, segmentation.targets)
         stem = output_stem(self.output_dir, image.relative_dir, image.name)
-        recipe = self.recipe(image.path, image.modality, segmentation.targets)
+        self.check(image)
+        recipe = self.recipe(
+            is_volume=image.is_volume, modality=image.modality, targets=segmentation.targets
+        )
         files = plan_files(
             stem,
             recipe.formats[0],
@@ -188,11 +219,14 @@ class SaveSegmentationd(SaveImaged):
         write_record(
             stem,
             recipe,
-            source=image.path,
+            source=Source.of(image),
             files=names,
             targets=_described(targets, segmentation),
             details={
                 "modality_origin": image.modality_origin,
+                "dicom_modality": image.dicom_modality,
+                "study_uid": image.study_uid,
+                "series_uid": image.series_uid,
                 "unit": image.unit,
                 "intensity_range": image.intensity_range,
                 "spatial_shape": image.file_shape or image.spatial_shape,
@@ -205,7 +239,7 @@ class SaveSegmentationd(SaveImaged):
     ) -> set[str]:
         """Refuse to replace what must stay; take back the old record; return its files."""
         if not self.overwrite:
-            is_done(stem, recipe, image.path)
+            is_done(stem, recipe, Source.of(image))
         try:
             record = read_record(stem)
         except OutputExistsError:
@@ -223,11 +257,11 @@ class SaveSegmentationd(SaveImaged):
         record_path(stem).unlink(missing_ok=True)
         return previous
 
-    def _format_of(self, source: str | Path) -> str:
+    def _format_of(self, *, is_volume: bool) -> str:
         if self.output_format == "auto":
-            return "nifti" if is_nifti(source) else "png"
-        if self.output_format == "png" and is_nifti(source):
-            msg = f"output_format png must not be asked for volumes; {source} is one. Use nifti."
+            return "nifti" if is_volume else "png"
+        if self.output_format == "png" and is_volume:
+            msg = "output_format png must not be asked for volumes; got one. Use nifti."
             raise OptionError(msg)
         return self.output_format
 

@@ -1,4 +1,4 @@
-"""What a run takes: one file, or every readable image below a folder."""
+"""What a run takes: one file, or every readable image and DICOM volume below a folder."""
 
 from __future__ import annotations
 
@@ -9,21 +9,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from esp_medsam import io
+from esp_medsam.dicom.modality import settle
+from esp_medsam.dicom.scan import find_volumes, is_dicom
+from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.errors import (
     EmptyInputError,
     EspMedSamError,
     InputNotFoundError,
+    ModalityError,
     NameClashError,
     ReadError,
     one_line,
 )
 from esp_medsam.io.atomic import is_ours
+from esp_medsam.modality import ModalityTable
 
 
-Item = dict[str, str]
-"""``image`` (path), ``name`` (what its outputs are called) and ``relative_dir``."""
+Item = dict[str, Any]
+"""What is to be segmented: ``image`` (path; of a DICOM volume the folder), ``name`` (what its
+outputs are called), ``relative_dir``, ``modality``, ``is_volume`` (whether it has three axes), and
+of DICOM ``volume`` (its name in the folder) and ``files``."""
 
 _NAMED = 5
 """Other files that are named; the rest is counted."""
@@ -56,12 +64,19 @@ def plan_items(
     output_dir: str | os.PathLike[str],
     include: Sequence[str] | str | None = None,
     exclude: Sequence[str] | str | None = None,
+    *,
+    table: ModalityTable,
+    modality: str | Sequence[str],
+    force_modality: bool = False,
+    series: str | None = None,
 ) -> Plan:
     """Find the images to segment.
 
     Left out are our own outputs, the output folder where it lies inside the input, hidden files,
-    and what ``include`` and ``exclude`` say. Images that would share an output's name, case
-    ignored, are refused, each with the others' names; the rest goes on.
+    and what ``include`` and ``exclude`` say; of a DICOM volume they must take every file. Images
+    that would share an output's name, case ignored, are refused, each with the others' names, and
+    so are DICOM volumes whose headers cannot be read or whose modality is not settled; the rest
+    goes on.
 
     Args:
         dataset_dir: Folder, searched in depth, or one file.
@@ -69,38 +84,141 @@ def plan_items(
         include: Patterns (``*``, ``?``) of paths below the folder, one of which must match; None
             means all.
         exclude: Patterns of paths to leave out.
+        table: Modalities at hand.
+        modality: Name of the images' modality; a list, as of all names, leaves it to DICOM.
+        force_modality: Whether ``modality`` counts against what DICOM says.
+        series: Name or Series Instance UID of the DICOM volume to take alone; None takes all.
 
     Raises:
         InputNotFoundError: If ``dataset_dir`` does not exist.
         EmptyInputError: If nothing is left to segment.
+        ModalityError: If no modality is given, and no file is of a kind that says it.
     """
     root = Path(dataset_dir)
-    if root.is_file():
-        return Plan((_item(root, ""),))
-    if not root.is_dir():
+    if not root.exists():
         msg = f"dataset_dir must be an existing file or folder; got {root}."
         raise InputNotFoundError(msg)
-
-    images: list[Path] = []
-    others: list[str] = []
-    outputs: list[str] = []
-    unreadable: list[Path] = []
-    for path in _files(root, Path(output_dir).resolve(), unreadable):
-        if not _chosen(path.relative_to(root).as_posix(), include, exclude):
-            continue
-        if _is_output(path):
-            outputs.append(str(path))
-        elif not io.is_image(path) or path.name.startswith(".") or not path.is_file():
-            others.append(str(path))
+    given = modality if isinstance(modality, str) else None
+    search = _Search(root, include, exclude, series)
+    search.walk(Path(output_dir).resolve())
+    if given is None and search.images and not (search.volumes or search.refused):
+        msg = f"modality must be given; it is one of {', '.join(table.names)}."
+        raise ModalityError(msg)
+    if not (search.images or search.volumes or search.refused):
+        msg = (
+            "dataset_dir must hold at least one readable image "
+            f"({', '.join(io.SUFFIXES)} or DICOM){f' of series {series}' if series else ''}; "
+        )
+        raise EmptyInputError(msg + f"got {root} with {_counted(search.others, search.outputs)}.")
+    items = [_item(path, search.relative_dir(path), given) for path in search.images]
+    refused: list[tuple[Item, EspMedSamError]] = [
+        (item, _no_modality(item, table)) for item in items if given is None
+    ]
+    items = [item for item in items if given is not None]
+    for folder, volume in search.volumes:
+        item = _volume_item(folder, volume, search.relative_dir(volume.slices[0].source.path))
+        try:
+            item["modality"], _ = settle(
+                volume.dicom_modality,
+                volume.sop_class_uid,
+                given,
+                table,
+                force=force_modality,
+                source=f"{folder} ({volume.name})",
+            )
+        except EspMedSamError as error:
+            refused.append((item, error))
         else:
-            images.append(path)
-    if not images and not unreadable:
-        msg = f"dataset_dir must hold at least one readable image ({', '.join(io.SUFFIXES)}); "
-        raise EmptyInputError(msg + f"got {root} with {_counted(others, outputs)}.")
-    items = [_item(path, path.parent.relative_to(root).as_posix()) for path in images]
-    kept, refused = _without_clashes(items)
-    refused += tuple((_item(folder, ""), _unreadable(folder)) for folder in unreadable)
-    return Plan(kept, refused, tuple(others), tuple(outputs))
+            items.append(item)
+    kept, clashing = _without_clashes(items)
+    return Plan(
+        kept, (*clashing, *refused, *search.refused), tuple(search.others), tuple(search.outputs)
+    )
+
+
+class _Search:
+    """What lies below a folder, kind by kind.
+
+    Args:
+        root: The folder, or one file.
+        include: Patterns that take.
+        exclude: Patterns that leave out.
+        series: DICOM volume to take alone.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        include: Sequence[str] | str | None,
+        exclude: Sequence[str] | str | None,
+        series: str | None,
+    ) -> None:
+        self.root = root
+        self.include = include
+        self.exclude = exclude
+        self.series = series
+        self.images: list[Path] = []
+        self.volumes: list[tuple[Path, DicomVolume]] = []
+        self.refused: list[tuple[Item, EspMedSamError]] = []
+        self.others: list[str] = []
+        self.outputs: list[str] = []
+
+    def relative_dir(self, path: str | Path) -> str:
+        """Return the folder of a file below the root; empty for the root itself."""
+        if self.root.is_file():
+            return ""
+        relative = Path(path).parent.relative_to(self.root).as_posix()
+        return "" if relative == os.curdir else relative
+
+    def walk(self, output_dir: Path) -> None:
+        """Sort every file; ``output_dir`` is left out."""
+        if self.root.is_file():
+            if not io.is_image(self.root) and is_dicom(self.root):
+                self._take_dicom(self.root)
+            else:
+                self.images.append(self.root)
+            return
+        unreadable: list[Path] = []
+        dicom_folders: dict[Path, None] = {}
+        for path in _files(self.root, output_dir, unreadable):
+            if _is_output(path):
+                self.outputs += [str(path)] if self._chosen(path) else []
+            elif path.name.startswith(".") or not path.is_file():
+                self.others += [str(path)] if self._chosen(path) else []
+            elif io.is_image(path):
+                self.images += [path] if self._chosen(path) and not self.series else []
+            elif is_dicom(path):
+                dicom_folders[path.parent] = None
+            elif self._chosen(path):
+                self.others.append(str(path))
+        for folder in dicom_folders:
+            self._take_dicom(folder)
+        for folder in unreadable:
+            self.refused.append((_item(folder, "", None), _unreadable(folder)))
+
+    def _take_dicom(self, folder: Path) -> None:
+        """Take the volumes that the DICOM files of a folder, or one file, make up."""
+        found = find_volumes(folder)
+        for volume in found.volumes:
+            paths = {Path(piece.source.path) for piece in volume.slices}
+            if self._named(volume.name) and all(self._chosen(path) for path in paths):
+                self.volumes.append((folder, volume))
+        for name, error in found.refused:
+            if self._named(name):
+                item = _item(folder / name, self.relative_dir(folder / name), None)
+                self.refused.append(({**item, "name": name}, error))
+        # Reports, segmentations and the like; what is no DICOM at all was sorted before.
+        for other in found.others:
+            path = Path(other)
+            if self._chosen(path) and is_dicom(path) and not _is_output(path):
+                self.others.append(other)
+
+    def _named(self, name: str) -> bool:
+        return self.series is None or name == self.series or name.startswith(f"{self.series}_")
+
+    def _chosen(self, path: Path) -> bool:
+        relative = path.name if self.root.is_file() else path.relative_to(self.root).as_posix()
+        return _chosen(relative, self.include, self.exclude)
 
 
 def _files(root: Path, output_dir: Path, unreadable: list[Path]) -> Iterator[Path]:
@@ -145,10 +263,34 @@ def _is_output(path: Path) -> bool:
     return is_ours(path) or any(is_ours(path.with_name(f"{s}_seg.json")) for s in stems)
 
 
-def _item(path: Path, relative_dir: str) -> Item:
+def _item(path: Path, relative_dir: str, modality: str | None) -> Item:
     """Describe one file, for the loader and the saver."""
-    relative_dir = "" if relative_dir == os.curdir else relative_dir
-    return {"image": str(path), "name": io.name_of(path), "relative_dir": relative_dir}
+    return {
+        "image": str(path),
+        "name": io.name_of(path),
+        "relative_dir": relative_dir,
+        "modality": modality,
+        "is_volume": io.is_volume(path),
+    }
+
+
+def _volume_item(folder: Path, volume: DicomVolume, relative_dir: str) -> Item:
+    """Describe one DICOM volume, for the loader and the saver; its modality is not settled."""
+    return {
+        "image": str(folder),
+        "name": volume.name,
+        "relative_dir": relative_dir,
+        "modality": None,
+        "is_volume": len(volume.spatial_shape) == 3,
+        "volume": volume.name,
+        "files": sorted({piece.source.path for piece in volume.slices}),
+    }
+
+
+def _no_modality(item: Item, table: ModalityTable) -> ModalityError:
+    """Say that the file's format does not know its modality."""
+    msg = f"modality must be given for {item['image']}, one of {', '.join(table.names)}. "
+    return ModalityError(msg + "Pass --modality.")
 
 
 def _without_clashes(

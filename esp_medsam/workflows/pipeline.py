@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
-from esp_medsam.errors import InputNotFoundError, ModalityError, OptionError, OutputError
+from esp_medsam.errors import InputNotFoundError, OptionError, OutputError
 from esp_medsam.inferers.device import device_of
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.bundle import CONFIG, find_bundle
@@ -96,15 +96,25 @@ def check_settings(
 ) -> None:
     """Refuse what can be refused without building anything.
 
+    Args:
+        modality: Name of the modality; a list means that DICOM is to say it.
+        table: Modalities at hand.
+        targets: Names of the chosen targets.
+        dataset_dir: The input.
+        output_dir: Where outputs go.
+        ckpt_path: The weights.
+        device: Where the network runs.
+
     Raises:
-        ModalityError: If no modality is given, or an unknown one.
+        ModalityError: If the modality is unknown.
         TargetError: If a target is unknown.
         InputNotFoundError: If the input does not exist.
         OutputError: If the output folder is a file, or cannot be written to.
         WeightsNotFoundError: If there are no weights.
         DeviceError: If there is no such device.
     """
-    chosen_targets(table, modality, targets)
+    if isinstance(modality, str):
+        table.select(modality, targets)
     if not Path(dataset_dir).exists():
         msg = f"dataset_dir must be an existing file or folder; got {os.fspath(dataset_dir)}."
         raise InputNotFoundError(msg)
@@ -122,18 +132,3 @@ def _check_output(output_dir: Path) -> None:
     if not os.access(there, os.W_OK | os.X_OK):
         msg = f"output_dir must be writable; got {output_dir}, where {there} is not."
         raise OutputError(msg)
-
-
-def chosen_targets(
-    table: ModalityTable, modality: str | Sequence[str], targets: Sequence[str] | None
-) -> Mapping[str, int]:
-    """Return names and label values of the chosen targets, in table order.
-
-    Raises:
-        ModalityError: If no modality is given, or an unknown one.
-        TargetError: If a target is unknown.
-    """
-    if not isinstance(modality, str):
-        msg = f"modality must be given; it is one of {', '.join(table.names)}."
-        raise ModalityError(msg)
-    return {target.name: target.label for target in table.select(modality, targets)}

@@ -15,6 +15,7 @@ from esp_medsam import io
 from esp_medsam.errors import EspMedSamError, TooLargeError, explain, one_line
 from esp_medsam.image import image_of, segmentation_of
 from esp_medsam.inferers.device import is_out_of_memory
+from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.items import Item
 
 
@@ -63,8 +64,8 @@ class Segmentation:
         network: The network.
         postprocessing: From probabilities to files.
         saver: The saver within ``postprocessing``; says what is done already.
-        modality: The items' modality.
-        targets: Names of the chosen targets, in table order.
+        table: Modalities at hand.
+        targets: Names of the chosen targets; None means all of each item's modality.
         refused: Items that cannot be taken, each with its reason.
         left_alone: What else lies in the input, in one line, told once; empty for nothing.
     """
@@ -78,8 +79,8 @@ class Segmentation:
         network: Any,
         postprocessing: Callable[[dict[str, Any]], dict[str, Any]],
         saver: io.SaveSegmentationd,
-        modality: str,
-        targets: Sequence[str],
+        table: ModalityTable,
+        targets: Sequence[str] | None = None,
         refused: Sequence[tuple[Item, EspMedSamError]] = (),
         left_alone: str = "",
     ) -> None:
@@ -89,8 +90,8 @@ class Segmentation:
         self.network = network
         self.postprocessing = postprocessing
         self.saver = saver
-        self.modality = modality
-        self.targets = tuple(targets)
+        self.table = table
+        self.targets = targets
         self.refused = refused
         self.left_alone = left_alone
 
@@ -110,8 +111,9 @@ class Segmentation:
         start = time.perf_counter()
         try:
             if self._is_done(item):
-                return SegmentResult(path=item["image"], status="kept", record=self._record(item))
+                return SegmentResult(path=label_of(item), status="kept", record=self._record(item))
             data = self.preprocessing(dict(item))
+            self.saver.check(image_of(data["image"].meta))
             data["pred"] = self.inferer(data["image"][None], self.network)[0]
             data = self.postprocessing(data)
         except Exception as error:  # one bad case never ends a run
@@ -119,7 +121,7 @@ class Segmentation:
         image = image_of(data["image"].meta)
         segmentation = segmentation_of(data["pred"].meta)
         return SegmentResult(
-            path=item["image"],
+            path=label_of(item),
             status="done",
             record=self._record(item),
             confidence=dict(zip(segmentation.targets, segmentation.confidence, strict=True)),
@@ -150,12 +152,14 @@ class Segmentation:
 
     def _is_done(self, item: Item) -> bool:
         """Whether an earlier run left what this one would write."""
+        targets = self.table.select(item["modality"], self.targets)
         return self.saver.is_done(
-            item["image"],
+            io.Source(Path(item["image"]), tuple(item.get("files", ()))),
             name=item["name"],
             relative_dir=item["relative_dir"],
-            modality=self.modality,
-            targets=self.targets,
+            is_volume=item["is_volume"],
+            modality=item["modality"],
+            targets=[target.name for target in targets],
         )
 
     def _record(self, item: Item) -> str:
@@ -179,11 +183,16 @@ def failure(item: Item, error: BaseException, seconds: float = 0.0) -> SegmentRe
         place = traceback.extract_tb(error.__traceback__)[-1:]
         where = "".join(f" at {Path(frame.filename).name}:{frame.lineno}" for frame in place)
         line = f"E_INTERNAL: unexpected {type(error).__name__}{where}; please report it."
-    logger.debug("%s", item["image"], exc_info=error)
+    logger.debug("%s", label_of(item), exc_info=error)
     code, _, message = line.partition(": ")
     return SegmentResult(
-        path=item["image"], status="failed", code=code, message=message, seconds=seconds
+        path=label_of(item), status="failed", code=code, message=message, seconds=seconds
     )
+
+
+def label_of(item: Item) -> str:
+    """Return what messages call an item: its path, and of a DICOM volume its name."""
+    return f"{item['image']} ({item['volume']})" if item.get("volume") else str(item["image"])
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

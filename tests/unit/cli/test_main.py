@@ -58,9 +58,7 @@ class TestMain:
         assert main(["--version"]) == 0
         assert capsys.readouterr().out == f"{esp_medsam.__version__}\n"
 
-    @pytest.mark.parametrize(
-        "arguments", [[], ["unknown"], ["segment", "in"], ["segment", "in", "out"], [*RUN, "--no"]]
-    )
+    @pytest.mark.parametrize("arguments", [[], ["unknown"], ["segment", "in"], [*RUN, "--no"]])
     def test_wrong_usage_ends_with_2(
         self, arguments: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -11,6 +11,7 @@ import skimage
 
 from esp_medsam.errors import (
     CorruptFileError,
+    EmptyInputError,
     FormatError,
     InputNotFoundError,
     ModalityError,
@@ -95,7 +96,7 @@ class TestRead:
             "none.png": (InputNotFoundError, "there is none"),
             "empty.png": (CorruptFileError, "0 bytes"),
             "notes.txt": (FormatError, r"end in one of \.nii\.gz"),
-            "folder.nii": (FormatError, "a folder or a device"),
+            "folder.nii": (EmptyInputError, "must hold a DICOM image; it holds 0 other files"),
             "x" * 300 + ".png": (ReadError, "must be readable; got: File name too long"),
         }
         for name, (kind, found) in cases.items():

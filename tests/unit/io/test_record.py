@@ -11,6 +11,7 @@ import pytest
 from esp_medsam.errors import OutputError, OutputExistsError
 from esp_medsam.io.record import (
     Recipe,
+    Source,
     is_done,
     output_stem,
     read_record,
@@ -42,7 +43,7 @@ def stem(tmp_path: Path, source: Path) -> Path:
     write_record(
         stem,
         RECIPE,
-        source=source,
+        source=Source(source),
         files=["in_seg.nii.gz"],
         targets=[{"name": "liver", "label": 1, "confidence": None}],
         details={"unit": None},
@@ -66,15 +67,15 @@ class TestOutputStem:
 
 class TestIsDone:
     def test_is_so_where_all_agrees(self, stem: Path, source: Path) -> None:
-        assert is_done(stem, RECIPE, source)
+        assert is_done(stem, RECIPE, Source(source))
 
     def test_is_not_so_without_a_record(self, tmp_path: Path, source: Path) -> None:
-        assert not is_done(tmp_path / "none_seg", RECIPE, source)
+        assert not is_done(tmp_path / "none_seg", RECIPE, Source(source))
 
     def test_is_not_so_where_a_file_is_missing(self, stem: Path, source: Path) -> None:
         stem.with_name("in_seg.nii.gz").unlink()
 
-        assert not is_done(stem, RECIPE, source)
+        assert not is_done(stem, RECIPE, Source(source))
 
     @pytest.mark.parametrize(
         ("field", "value", "found"),
@@ -92,14 +93,14 @@ class TestIsDone:
         recipe = dataclasses.replace(RECIPE, **{field: value})
 
         with pytest.raises(OutputExistsError, match=f"made with {found}.*--overwrite"):
-            is_done(stem, recipe, source)
+            is_done(stem, recipe, Source(source))
 
     def test_a_setting_that_an_older_record_lacks_is_no_difference(
         self, stem: Path, source: Path
     ) -> None:
         recipe = dataclasses.replace(RECIPE, settings={**RECIPE.settings, "new": 1})
 
-        assert is_done(stem, recipe, source)
+        assert is_done(stem, recipe, Source(source))
 
     def test_another_input_of_the_same_name_is_not_taken_for_done(
         self, stem: Path, source: Path, tmp_path: Path
@@ -110,7 +111,7 @@ class TestIsDone:
         os.utime(other, ns=(1, 1))
 
         with pytest.raises(OutputExistsError, match="another input file"):
-            is_done(stem, RECIPE, other)
+            is_done(stem, RECIPE, Source(other))
 
     @pytest.mark.parametrize("content", [b"another image", b"IMAGE"])
     def test_a_changed_input_is_not_taken_for_done(
@@ -120,7 +121,7 @@ class TestIsDone:
         os.utime(source, ns=(1, 1))
 
         with pytest.raises(OutputExistsError, match="another input file"):
-            is_done(stem, RECIPE, source)
+            is_done(stem, RECIPE, Source(source))
 
     def test_a_moved_input_is_still_the_same(
         self, stem: Path, source: Path, tmp_path: Path
@@ -128,7 +129,17 @@ class TestIsDone:
         moved = tmp_path / "moved.nii"
         source.rename(moved)
 
-        assert is_done(stem, RECIPE, moved)
+        assert is_done(stem, RECIPE, Source(moved))
+
+    def test_a_series_with_a_slice_more_is_not_taken_for_done(
+        self, stem: Path, source: Path, tmp_path: Path
+    ) -> None:
+        empty = tmp_path / "more.dcm"
+        empty.touch()
+        os.utime(empty, ns=(1, 1))
+
+        with pytest.raises(OutputExistsError, match="another input file"):
+            is_done(stem, RECIPE, Source(tmp_path, (str(source), str(empty))))
 
 
 class TestReadRecord:

@@ -24,7 +24,7 @@ from esp_medsam.errors import (
     WeightsNotFoundError,
 )
 from esp_medsam.image import SEGMENTATION_KEY, Segmentation
-from esp_medsam.io import LoadMedicalImaged, SaveSegmentationd, collate, read_record
+from esp_medsam.io import LoadMedicalImaged, SaveSegmentationd, Source, collate, read_record
 from esp_medsam.modality import ModalityTable
 
 
@@ -225,12 +225,13 @@ class TestExistingResults:
         self, saver: Saver, table: ModalityTable, volume: Path
     ) -> None:
         asked = {"name": "scan", "modality": "ct", "targets": SEGMENTATION.targets}
-        assert not saver().is_done(volume, **asked)
+        asked |= {"source": Source(volume), "is_volume": True}
+        assert not saver().is_done(**asked)
 
         saver()(result(volume, table))
 
-        assert saver().is_done(volume, **asked)
-        assert not saver(overwrite=True).is_done(volume, **asked)
+        assert saver().is_done(**asked)
+        assert not saver(overwrite=True).is_done(**asked)
         saver()(result(volume, table))  # the same again changes nothing
 
     def test_that_differ_stay_without_overwrite(

@@ -2,12 +2,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from esp_medsam.errors import EmptyInputError, InputNotFoundError
 from esp_medsam.io.atomic import MARK
+from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.items import Plan, plan_items
+
+
+TABLE = ModalityTable.read(Path(__file__).parents[3] / "bundle/configs/targets.yaml")
+
+
+def planned(root: Path, output_dir: Path, *patterns: str, **options: Any) -> Plan:
+    return plan_items(root, output_dir, *patterns, **{"table": TABLE, "modality": "mri", **options})
 
 
 def make(root: Path, *names: str) -> Path:
@@ -25,7 +34,7 @@ class TestPlanItems:
     def test_takes_every_readable_image_below_the_folder(self, tmp_path: Path) -> None:
         root = make(tmp_path / "in", "b.png", "a.nii.gz", "x/c.TIF", "x/y/d.nii", "x/notes.txt")
 
-        plan = plan_items(root, tmp_path / "out")
+        plan = planned(root, tmp_path / "out")
 
         assert images(plan, root) == ["a.nii.gz", "b.png", "x/c.TIF", "x/y/d.nii"]
         assert plan.others == (str(root / "x/notes.txt"),)
@@ -33,23 +42,25 @@ class TestPlanItems:
     def test_item_says_what_its_outputs_are_called_and_where_it_lies(self, tmp_path: Path) -> None:
         root = make(tmp_path / "in", "x/y/scan.1.nii.gz")
 
-        (item,) = plan_items(root, tmp_path / "out").items
+        (item,) = planned(root, tmp_path / "out").items
 
         assert item == {
             "image": str(root / "x/y/scan.1.nii.gz"),
             "name": "scan.1",
             "relative_dir": "x/y",
+            "modality": "mri",
+            "is_volume": True,
         }
 
     def test_takes_one_file(self, tmp_path: Path) -> None:
         root = make(tmp_path, "a.png", "b.png")
 
-        assert images(plan_items(root / "a.png", tmp_path), root) == ["a.png"]
+        assert images(planned(root / "a.png", tmp_path), root) == ["a.png"]
 
     def test_leaves_the_output_folder_out_where_it_lies_inside(self, tmp_path: Path) -> None:
         root = make(tmp_path, "a.png", "out/b.png", "out/x/c.png")
 
-        assert images(plan_items(root, root / "out"), root) == ["a.png"]
+        assert images(planned(root, root / "out"), root) == ["a.png"]
 
     def test_leaves_outputs_of_an_earlier_run_out(self, tmp_path: Path) -> None:
         root = make(
@@ -58,7 +69,7 @@ class TestPlanItems:
         )
         (root / "a_seg.json").write_bytes(b'{"software": "' + MARK)
 
-        plan = plan_items(root, root)
+        plan = planned(root, root)
 
         assert images(plan, root) == ["a.png"]
         assert len(plan.outputs) == 4
@@ -67,17 +78,17 @@ class TestPlanItems:
         root = make(tmp_path, "a.png")
         (root / "a_seg.png").write_bytes(b"\x89PNG" + MARK)
 
-        assert images(plan_items(root, root), root) == ["a.png"]
+        assert images(planned(root, root), root) == ["a.png"]
 
     def test_takes_images_that_others_called_seg(self, tmp_path: Path) -> None:
         root = make(tmp_path / "in", "a_seg.png", "a_seg.json", "my_segments.png")
 
-        assert len(plan_items(root, tmp_path).items) == 2
+        assert len(planned(root, tmp_path).items) == 2
 
     def test_leaves_hidden_files_out(self, tmp_path: Path) -> None:
         root = make(tmp_path, "a.png", "._a.png")
 
-        assert images(plan_items(root, tmp_path / "out"), root) == ["a.png"]
+        assert images(planned(root, tmp_path / "out"), root) == ["a.png"]
 
     @pytest.mark.parametrize(
         ("include", "exclude", "taken"),
@@ -93,7 +104,7 @@ class TestPlanItems:
     ) -> None:
         root = make(tmp_path, "a.png", "x/b.png", "c.bmp")
 
-        plan = plan_items(root, tmp_path / "out", include, exclude)  # type: ignore[arg-type]
+        plan = planned(root, tmp_path / "out", include, exclude)  # type: ignore[arg-type]
 
         assert images(plan, root) == taken
 
@@ -102,7 +113,7 @@ class TestPlanItems:
     ) -> None:
         root = make(tmp_path, "a.nii", "a.nii.gz", "B.png", "b.jpg", "x/a.nii", "c.png")
 
-        plan = plan_items(root, tmp_path / "out")
+        plan = planned(root, tmp_path / "out")
 
         assert images(plan, root) == ["c.png", "x/a.nii"]
         refused = {Path(item["image"]).name: str(error) for item, error in plan.refused}
@@ -112,17 +123,17 @@ class TestPlanItems:
     def test_says_what_it_leaves_alone_in_one_line(self, tmp_path: Path) -> None:
         root = make(tmp_path, "a.png", "b.png", *(f"{n}.txt" for n in range(7)))
 
-        assert plan_items(root, tmp_path / "out").left_alone == (
+        assert planned(root, tmp_path / "out").left_alone == (
             "7 other files (0.txt, 1.txt, 2.txt, 3.txt, 4.txt, ...), 0 outputs of earlier runs"
         )
-        assert plan_items(root, tmp_path / "out", exclude="*.txt").left_alone == ""
+        assert planned(root, tmp_path / "out", exclude="*.txt").left_alone == ""
 
     def test_broken_links_are_counted_not_taken(self, tmp_path: Path) -> None:
         root = make(tmp_path, "a.png")
         (root / "b.png").symlink_to(root / "none.png")
         (root / "c.png").symlink_to(root / "c.png")
 
-        plan = plan_items(root, tmp_path / "out")
+        plan = planned(root, tmp_path / "out")
 
         assert images(plan, root) == ["a.png"]
         assert len(plan.others) == 2
@@ -140,7 +151,7 @@ class TestPlanItems:
 
         monkeypatch.setattr(Path, "iterdir", iterdir)
 
-        plan = plan_items(root, tmp_path / "out")
+        plan = planned(root, tmp_path / "out")
 
         assert images(plan, root) == ["a.png"]
         ((item, error),) = plan.refused
@@ -154,14 +165,14 @@ class TestPlanItems:
         make(tmp_path / "elsewhere", "b.png")
         (root / "link").symlink_to(tmp_path / "elsewhere")
 
-        assert images(plan_items(root, tmp_path / "out"), root) == ["link/b.png", "x/a.png"]
+        assert images(planned(root, tmp_path / "out"), root) == ["link/b.png", "x/a.png"]
 
     def test_missing_folder_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputNotFoundError, match="dataset_dir must be an existing"):
-            plan_items(tmp_path / "none", tmp_path)
+            planned(tmp_path / "none", tmp_path)
 
     def test_folder_without_images_is_refused_naming_what_it_has(self, tmp_path: Path) -> None:
         root = make(tmp_path / "in", "notes.txt")
 
         with pytest.raises(EmptyInputError, match=r"1 other files \(notes.txt\)"):
-            plan_items(root, tmp_path / "out")
+            planned(root, tmp_path / "out")

@@ -1,0 +1,114 @@
+"""From a DICOM file, or a folder with a series, to an Image record."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from esp_medsam.dicom.modality import settle
+from esp_medsam.dicom.pixels import read_pixels
+from esp_medsam.dicom.scan import find_volumes
+from esp_medsam.dicom.volume import DicomVolume
+from esp_medsam.errors import EmptyInputError, OptionError
+from esp_medsam.image import Image
+from esp_medsam.modality import ModalityTable
+
+
+_NAMED = 10
+"""Volumes that a message names; the rest is counted."""
+
+
+def read_dicom(
+    path: Path,
+    *,
+    modality: str | None,
+    table: ModalityTable,
+    volume: str | None = None,
+    force_modality: bool = False,
+) -> Image:
+    """Return one volume or image, pixels included.
+
+    Args:
+        path: A file, or a folder of which the files are taken but not the folders below.
+        modality: What the user says it shows; None leaves it to the file.
+        table: Modalities at hand.
+        volume: Name of the volume where there are several: its Series Instance UID, with what
+            tells it from others of its series.
+        force_modality: Whether the user's word counts against the file's.
+
+    Raises:
+        EmptyInputError: If there is no DICOM image.
+        OptionError: If there are several volumes and none is chosen, or the chosen one is missing.
+        ModalityError: If neither user nor file says the modality, or they contradict each other.
+        EspMedSamError: If it cannot be read; see :func:`esp_medsam.io.read`.
+    """
+    chosen = choose_volume(path, volume)
+    source = f"{path} ({chosen.name})"
+    name, origin = settle(
+        chosen.dicom_modality,
+        chosen.sop_class_uid,
+        modality,
+        table,
+        force=force_modality,
+        source=source,
+    )
+    content = read_pixels(chosen)
+    return Image(
+        path=os.fspath(path),
+        name=chosen.name,
+        modality=name,
+        modality_origin=origin,
+        spatial_shape=content.pixels.shape[1:],
+        pixels=content.pixels,
+        affine=chosen.geometry.affine,
+        unit=content.unit if name == "ct" else None,
+        warnings=(*chosen.warnings, *content.warnings),
+        dicom_modality=chosen.dicom_modality,
+        stack_axis=chosen.geometry.stack_axis,
+        slice_affines=chosen.geometry.slice_affines,
+        pixel_spacing=chosen.geometry.pixel_spacing,
+        sources=tuple(piece.source for piece in chosen.slices),
+        study_uid=chosen.study_uid,
+        series_uid=chosen.series_uid,
+        window=content.window,
+        inverted=content.inverted,
+        ultrasound_regions=content.ultrasound_regions,
+    )
+
+
+def choose_volume(path: Path, volume: str | None) -> DicomVolume:
+    """Return the volume of that name, or the only one.
+
+    Raises:
+        EmptyInputError: If there is no DICOM image.
+        OptionError: If there are several and none is chosen, or the chosen one is missing.
+        EspMedSamError: Why the chosen or only one cannot be read.
+    """
+    found = find_volumes(path)
+    held = {entry.name: entry for entry in found.volumes}
+    refused = dict(found.refused)
+    names = [*held, *refused]
+    if not names:
+        msg = f"{path} must hold a DICOM image; it holds {len(found.others)} other files."
+        raise EmptyInputError(msg)
+    if volume is None and len(names) > 1:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        msg = (
+            f"{path} holds {len(names)} DICOM volumes ({', '.join(names[:_NAMED])}{more}); "
+            "choose one by --series."
+        )
+        raise OptionError(msg)
+    name = names[0] if volume is None else _matching(names, volume, path)
+    if name in refused:
+        raise refused[name]
+    return held[name]
+
+
+def _matching(names: list[str], volume: str, path: Path) -> str:
+    """Return the one name that is ``volume``, or begins with it as its series."""
+    matching = [n for n in names if n == volume] or [n for n in names if n.startswith(f"{volume}_")]
+    if len(matching) != 1:
+        held = ", ".join((matching or names)[:_NAMED])
+        msg = f"series must name one volume of {path}, one of {held}; got {volume}."
+        raise OptionError(msg)
+    return matching[0]

@@ -1,0 +1,232 @@
+"""DICOM through the bundle's own configuration: series that ship inside pydicom, and made ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
+
+from esp_medsam.errors import EmptyInputError, ModalityError, explain
+from esp_medsam.modality import ModalityTable
+from esp_medsam.networks.builders import build_product
+from esp_medsam.workflows.pipeline import build_segmentation
+from esp_medsam.workflows.segment import SegmentResult
+
+
+BUNDLE = Path(__file__).parents[2] / "bundle"
+
+
+def shipped(name: str) -> Path:
+    """Return a file that ships inside pydicom; nothing is downloaded."""
+    path = get_testdata_file(name, download=False)
+    assert isinstance(path, str)
+    return Path(path)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights drawn at random: what they find does not matter here."""
+    torch.manual_seed(0)
+    table = ModalityTable.read(BUNDLE / "configs/targets.yaml")
+    network = build_product(table.indices, table.target_names)
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    torch.save(network.half().state_dict(), path)
+    return path
+
+
+Run = Callable[..., list[SegmentResult]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, weights: Path) -> Run:
+    def segment(folder: Path, **options: Any) -> list[SegmentResult]:
+        settings = {"input_size": [64, 64], "ckpt_path": str(weights), "device": "cpu", **options}
+        driven = build_segmentation(
+            BUNDLE, dataset_dir=str(folder), output_dir=str(tmp_path / "out"), **settings
+        )
+        return list(driven.results())
+
+    return segment
+
+
+def write_series(
+    folder: Path, positions: list[float], uid: str | None = None, **attributes: Any
+) -> str:
+    """Write slices of pydicom's CT as a series; returns its UID."""
+    folder.mkdir(parents=True, exist_ok=True)
+    uid = uid or generate_uid()
+    # Written last slice first: their order in the folder says nothing.
+    for number, z in reversed(list(enumerate(positions))):
+        slice_ = dcmread(shipped("CT_small.dcm"))
+        slice_.SeriesInstanceUID = uid
+        slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        slice_.ImagePositionPatient = [-100.5, 20.0, z]
+        slice_.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        slice_.InstanceNumber = number + 1
+        for keyword, value in attributes.items():
+            setattr(slice_, keyword, value)
+        slice_.save_as(folder / f"{len(positions) - number}")
+    return uid
+
+
+def refusal(action: Callable[[], object]) -> str:
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # MONAI wraps ours
+        action()
+    line = explain(caught.value)
+    assert line is not None
+    return line
+
+
+class TestSegmentDicom:
+    def test_a_series_comes_out_on_its_own_grid(self, tmp_path: Path, run: Run) -> None:
+        uid = write_series(tmp_path / "in/study", [10.0, 12.5, 15.0])
+
+        (result,) = run(tmp_path / "in")
+
+        assert result.status == "done", result
+        mask = nib.load(tmp_path / "out/study" / f"{uid}_seg.nii.gz")
+        spacing = dcmread(shipped("CT_small.dcm")).PixelSpacing
+        assert mask.shape == (128, 128, 3)
+        # LPS to RAS: columns run to patient left, which is negative there.
+        expected = [[-spacing[1], 0, 0, 100.5], [0, -spacing[0], 0, -20], [0, 0, 2.5, 10]]
+        np.testing.assert_allclose(mask.affine[:3], expected, rtol=1e-6)
+
+    def test_the_modality_is_dicom_s_where_the_user_says_none(
+        self, tmp_path: Path, run: Run
+    ) -> None:
+        write_series(tmp_path / "in", [0.0, 1.0])
+
+        (result,) = run(tmp_path / "in")
+
+        assert result.record is not None
+        record = json.loads(Path(result.record).read_text())
+        assert (record["modality"], record["modality_origin"]) == ("ct", "dicom")
+        assert record["source"]["files"] == 2
+
+    def test_a_conflict_fails_and_names_both(self, tmp_path: Path, run: Run) -> None:
+        write_series(tmp_path / "in", [0.0, 1.0])
+
+        (result,) = run(tmp_path / "in", modality="mri")
+
+        assert result.code == "E_MODALITY_CONFLICT"
+        assert "mri" in result.message
+        assert "'CT' (ct)" in result.message
+
+    def test_force_modality_settles_a_conflict_and_is_recorded(
+        self, tmp_path: Path, run: Run
+    ) -> None:
+        write_series(tmp_path / "in", [0.0, 1.0])
+
+        (result,) = run(tmp_path / "in", modality="mri", force_modality=True)
+
+        assert result.record is not None
+        record = json.loads(Path(result.record).read_text())
+        assert (record["modality"], record["modality_origin"]) == ("mri", "forced")
+
+    def test_every_series_of_a_folder_is_done_or_one_chosen(self, tmp_path: Path, run: Run) -> None:
+        first = write_series(tmp_path / "in", [0.0, 1.0])
+        (tmp_path / "more").mkdir()
+        second = write_series(tmp_path / "more", [0.0, 1.0, 2.0])
+        for path in (tmp_path / "more").iterdir():
+            path.rename(tmp_path / "in" / f"second{path.name}")
+
+        (chosen,) = run(tmp_path / "in", series=second)
+        results = run(tmp_path / "in")
+
+        assert chosen.status == "done"
+        assert {r.status for r in results} == {"done", "kept"}
+        assert {Path(str(r.record)).name for r in results} == {
+            f"{first}_seg.json", f"{second}_seg.json",
+        }  # fmt: skip
+
+    def test_a_slice_more_makes_another_input(self, tmp_path: Path, run: Run) -> None:
+        uid = write_series(tmp_path / "in", [0.0, 1.0])
+        run(tmp_path / "in")
+        for path in (tmp_path / "in").iterdir():
+            path.unlink()
+        write_series(tmp_path / "in", [0.0, 1.0, 2.0], uid)
+
+        (result,) = run(tmp_path / "in")
+
+        assert result.code == "E_EXISTS"
+
+    def test_a_gap_is_refused_for_nifti_before_anything_is_computed(
+        self, tmp_path: Path, run: Run
+    ) -> None:
+        write_series(tmp_path / "in", [0.0, 1.0, 2.0, 5.0])
+
+        (result,) = run(tmp_path / "in")
+
+        assert result.code == "E_GEOMETRY"
+        assert "not evenly stacked" in result.message
+        assert not (tmp_path / "out").exists()
+
+    def test_one_slice_and_one_picture_are_taken_alone(self, tmp_path: Path, run: Run) -> None:
+        slice_, picture = shipped("MR_small.dcm"), shipped("examples_rgb_color.dcm")
+
+        (volume,) = run(slice_, modality="mri")
+        (photograph,) = run(picture, modality="ultrasound")
+
+        assert volume.status == photograph.status == "done"
+        assert any("SliceThickness" in warning for warning in volume.warnings)
+        names = sorted(path.name for path in (tmp_path / "out").glob("*_seg.*"))
+        assert names == sorted(
+            f"{uid}_seg{ending}"
+            for uid, endings in (
+                (dcmread(slice_).SeriesInstanceUID, (".json", ".nii.gz")),
+                (dcmread(picture).SOPInstanceUID, (".json", ".png")),
+            )
+            for ending in endings
+        )
+
+    def test_pictures_beside_dicom_need_the_user_s_word(self, tmp_path: Path, run: Run) -> None:
+        write_series(tmp_path / "in", [0.0, 1.0])
+        (tmp_path / "in/a.png").write_bytes(b"x")
+
+        done, failed = sorted(run(tmp_path / "in"), key=lambda result: result.status)
+
+        assert done.status == "done"
+        assert failed.code == "E_MODALITY"
+
+    def test_folders_without_an_image_are_told_at_once(self, tmp_path: Path, run: Run) -> None:
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in/notes.txt").write_text("x")
+
+        assert refusal(lambda: run(tmp_path / "in")).startswith(EmptyInputError.code)
+
+    def test_pictures_without_a_modality_are_told_at_once(self, tmp_path: Path, run: Run) -> None:
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in/a.png").write_bytes(b"x")
+
+        assert refusal(lambda: run(tmp_path / "in")).startswith(ModalityError.code)
+
+    def test_what_cannot_be_read_fails_alone(self, tmp_path: Path, run: Run) -> None:
+        write_series(tmp_path / "in/good", [0.0, 1.0])
+        uid = write_series(tmp_path / "in/bad", [0.0, 1.0, 1.0])
+
+        bad, good = sorted(run(tmp_path / "in"), key=lambda result: result.path)
+
+        assert good.status == "done"
+        assert bad.code is not None
+        assert uid in bad.path
+
+
+def test_no_patient_s_name_gets_into_a_result(tmp_path: Path, run: Run) -> None:
+    names: dict[str, Any] = {"PatientName": "Canary^Jane", "PatientID": "canary-17"}
+    write_series(tmp_path / "in", [0.0, 1.0, 1.0], **names)
+    write_series(tmp_path / "good", [0.0, 1.0], **names)
+
+    said = repr(run(tmp_path / "in")) + repr(run(tmp_path / "good"))
+
+    for path in (tmp_path / "out").rglob("*.json"):
+        said += path.read_text()
+    assert "canary" not in said.lower()
