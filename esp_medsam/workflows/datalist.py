@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from esp_medsam.errors import InputNotFoundError, OptionError
+from esp_medsam.image import Image
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.inferers.resizing import content_size, to_content
 from esp_medsam.io.load import as_meta_tensor
@@ -24,6 +26,9 @@ from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
 
 WHITE = 127
 """Values of a picture's mask above this are the target."""
+
+GRID_TOLERANCE = 0.1
+"""Part of a voxel's shortest side that a mask may lie off its image: headers round."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def slices_of(
     masks = np.zeros((len(names), *image.spatial_shape), dtype=np.uint8)
     for target, paths in item["labels"].items():
         for path in paths:
-            masks[names.index(target)] |= read_mask(path, modality.name, table, image.spatial_shape)
+            masks[names.index(target)] |= read_mask(path, image, table)
     known = torch.tensor([name in absent or name in item["labels"] for name in names])
 
     views = Slices(as_meta_tensor(image).as_tensor(), image, transforms=transforms)
@@ -144,26 +149,31 @@ def slices_of(
     return slices
 
 
-def read_mask(
-    path: str, modality: str, table: ModalityTable, shape: Sequence[int]
-) -> npt.NDArray[np.uint8]:
+def read_mask(path: str, image: Image, table: ModalityTable) -> npt.NDArray[np.uint8]:
     """Return a mask file as uint8 0 or 1; a picture's mask is white, a volume's is not 0.
 
     Args:
         path: The mask.
-        modality: Modality of its image; of a CT's mask no Hounsfield units are expected.
+        image: Record of its image; of a CT's mask no Hounsfield units are expected.
         table: Modalities at hand.
-        shape: Spatial shape of its image.
 
     Raises:
         OptionError: If it is not on its image's grid, or a picture of 0 and 1 in place of white.
     """
-    mask = read(path, modality=modality, table=table, ct_input="windowed")
+    mask = read(path, modality=image.modality, table=table, ct_input="windowed")
     assert mask.pixels is not None
-    if tuple(mask.spatial_shape) != tuple(shape):
-        msg = f"labels must lie on their image's grid, {tuple(shape)}; {path} is "
+    if mask.spatial_shape != image.spatial_shape:
+        msg = f"labels must lie on their image's grid, {image.spatial_shape}; {path} is "
         msg += f"{mask.spatial_shape}."
         raise OptionError(msg)
+    if mask.affine is not None and image.affine is not None:
+        corners = np.array(list(product(*((0, side - 1) for side in mask.spatial_shape))))
+        moved = np.abs(
+            corners @ (mask.affine - image.affine)[:3, :3].T + (mask.affine - image.affine)[:3, 3]
+        ).max()
+        if moved > GRID_TOLERANCE * min(image.spacing or (1.0,)):
+            msg = f"labels must lie where their image does; {path} lies {moved:.3g} mm off."
+            raise OptionError(msg)
     least = 0 if mask.affine is not None else WHITE
     if 0 < mask.pixels.max() <= least:
         msg = f"labels that are pictures must be white where the target is; {path} reaches only "

@@ -12,7 +12,7 @@ from monai.metrics import compute_dice
 from monai.transforms import Compose
 from torch import Tensor
 
-from esp_medsam.image import image_of, segmentation_of
+from esp_medsam.image import Image, image_of, segmentation_of
 from esp_medsam.io import LoadMedicalImaged
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms import MeasureImaged, ModalityTransforms
@@ -102,9 +102,9 @@ def target_scores(
                 strict=True,
             )
         )
-        shape = image_of(image.meta).spatial_shape
+        record = image_of(image.meta)
         for target in table.select(item["modality"], None):
-            truth = _truth(item, target.name, table, shape)
+            truth = _truth(item, target.name, table, record)
             if truth is not None and target.name in found:
                 mask, _ = mask_of(found[target.name], target.clean_up)
                 yield TargetScore(
@@ -140,15 +140,15 @@ def _summary(dataset: str, modality: str, target: str, group: Sequence[TargetSco
 
 
 def _truth(
-    item: Mapping[str, Any], target: str, table: ModalityTable, shape: Sequence[int]
+    item: Mapping[str, Any], target: str, table: ModalityTable, image: Image
 ) -> Tensor | None:
     """Return a target's mask; None where nothing is known of it."""
     if target in item["labels"]:
-        paths, modality = item["labels"][target], item["modality"]
-        masks = [torch.from_numpy(read_mask(path, modality, table, shape)) for path in paths]
+        paths = item["labels"][target]
+        masks = [torch.from_numpy(read_mask(path, image, table)) for path in paths]
         return torch.stack(masks).amax(0) > 0
     if target in item.get("absent", ()):
-        return torch.zeros(tuple(shape), dtype=torch.bool)
+        return torch.zeros(image.spatial_shape, dtype=torch.bool)
     return None
 
 

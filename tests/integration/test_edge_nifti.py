@@ -156,7 +156,7 @@ class TestEdgeNifti:
         image = read(folder / "n18_label_mismatch" / "image.nii.gz", modality="ct", table=table)
 
         with pytest.raises(OptionError, match="must lie on their image's grid"):
-            read_mask(str(image.path).replace("image", "label"), "ct", table, image.spatial_shape)
+            read_mask(str(image.path).replace("image", "label"), image, table)
 
 
 class TestSharedImages:

@@ -147,6 +147,18 @@ class TestSlicesOf:
         with pytest.raises(OptionError, match=r"image's grid, \(40, 20\)"):
             slices_of(item, table, (32, 32))
 
+    def test_refuses_a_mask_that_lies_elsewhere(
+        self, tmp_path: Path, volume: dict[str, Any], table: ModalityTable
+    ) -> None:
+        label = nib.load(tmp_path / "v_label.nii.gz")
+        affine = label.affine.copy()
+        affine[2, 3] += 7
+        nib.save(nib.Nifti1Image(np.asarray(label.dataobj), affine), tmp_path / "v_label.nii.gz")
+        (item,) = read_datalist(write(tmp_path, training=[volume]), "training")
+
+        with pytest.raises(OptionError, match="lie where their image does; .* lies 7 mm off"):
+            slices_of(item, table, (32, 32))
+
     def test_refuses_a_picture_of_ones_instead_of_taking_it_for_empty(
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
     ) -> None:
