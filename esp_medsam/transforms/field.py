@@ -58,20 +58,21 @@ def whole(img: Tensor) -> Box:
 
 
 def lit_field(
-    img: Tensor, *, darkest: float = 0.15, step: float = 0.03
+    img: Tensor, *, darkest: float = 0.15, step: float = 0.03, parts: float = 1.0
 ) -> npt.NDArray[np.bool_] | None:
     """Find the largest lit region inside a dark border; None where there is none for sure.
 
     On a grid of at most 256 pixels a side, of each pixel's brightest channel: what exceeds the
     border's level (the 2nd percentile of the outermost pixels, which must be ``darkest`` at most)
     by ``step``, opened by a square of 5 % of the shorter side, so that letters and thin lines
-    fall away, then its largest component with its holes filled. It must cover a quarter of the
-    image and half of its own box.
+    fall away, then its largest components with their holes filled. They must cover a quarter of
+    the image and 40 % of their box, as circles, octagons and fans do.
 
     Args:
         img: ``(C, rows, columns)`` in 0..1.
         darkest: Level above which there is no border.
         step: How much brighter than the border the field is: JPEG's noise is about 0.02.
+        parts: Which components belong to the field, by their size relative to the largest.
 
     Returns:
         ``(rows, columns)`` of the coarse grid.
@@ -82,16 +83,11 @@ def lit_field(
     if level > darkest:
         return None
     side = max(1, round(0.05 * min(value.shape))) | 1
-    return largest_region(value > level + step, side)
+    return _largest(value > level + step, side, parts)
 
 
-def largest_region(mask: npt.NDArray[np.bool_], side: int) -> npt.NDArray[np.bool_] | None:
-    """Return the largest component of an opened mask; None where it cannot be a picture.
-
-    Args:
-        mask: ``(rows, columns)``.
-        side: Of the square that opens it: what is thinner falls away.
-    """
+def _largest(mask: npt.NDArray[np.bool_], side: int, parts: float) -> npt.NDArray[np.bool_] | None:
+    """Return the largest components of a mask opened by a square; None if they are no picture."""
     # Framed with what it is next to, or the opening would eat the field along the image's edge.
     framed = np.pad(mask, side, mode="edge")
     for axis in (0, 1):
@@ -101,10 +97,11 @@ def largest_region(mask: npt.NDArray[np.bool_], side: int) -> npt.NDArray[np.boo
     if len(sizes) < 2:
         return None
     sizes[0] = 0
-    region: npt.NDArray[np.bool_] = binary_fill_holes(components == sizes.argmax())
+    kept = sizes >= max(1.0, parts * sizes.max())
+    region: npt.NDArray[np.bool_] = binary_fill_holes(kept[components])
     rows, columns = region.any(1).nonzero()[0], region.any(0).nonzero()[0]
     box = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
-    return region if region.sum() >= max(0.25 * region.size, 0.5 * box) else None
+    return region if region.sum() >= max(0.25 * region.size, 0.4 * box) else None
 
 
 def box_of(region: npt.NDArray[np.bool_], img: Tensor) -> Box:

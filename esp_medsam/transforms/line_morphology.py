@@ -1,4 +1,4 @@
-"""Gray openings and closings by lines in eight directions, fast on whole images of bytes."""
+"""Gray openings and closings by lines and squares, fast on whole images of bytes."""
 
 from __future__ import annotations
 
@@ -28,22 +28,34 @@ def line_openings(image: Bytes, length: int) -> Iterator[Bytes]:
     return _filtered(image, length, np.minimum, np.maximum)
 
 
+def square_opening(image: Bytes, side: int) -> Bytes:
+    """Return the opening by a square of ``side`` pixels."""
+    return _through(image, ((0, 1, side), (1, 0, side)), side + 1, np.minimum, np.maximum)
+
+
 def _filtered(
     image: Bytes,
     length: int,
     first: Callable[..., Bytes],
     second: Callable[..., Bytes],
 ) -> Iterator[Bytes]:
-    margin = 2 * length + 4
-    padded = np.pad(image, margin, mode="edge")
-    inside = (slice(margin, -margin), slice(margin, -margin))
     for rows in _lines(length):
-        result = padded
+        yield _through(image, rows, 2 * length + 4, first, second)
+
+
+def _through(
+    image: Bytes,
+    rows: tuple[_Row, ...],
+    margin: int,
+    first: Callable[..., Bytes],
+    second: Callable[..., Bytes],
+) -> Bytes:
+    """Return one extreme over the sum of rows of points, and of that the other."""
+    result = np.pad(image, margin, mode="edge")
+    for extreme, sign in ((first, 1), (second, -1)):
         for row in rows:
-            result = _along(result, row, first, 1)
-        for row in rows:
-            result = _along(result, row, second, -1)
-        yield result[inside]
+            result = _along(result, row, extreme, sign)
+    return result[margin:-margin, margin:-margin]
 
 
 def _lines(length: int) -> list[tuple[_Row, ...]]:

@@ -1,0 +1,346 @@
+"""Ultrasound: the scan alone, without marks and color on it, speckle and uneven gain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.config import KeysCollection
+from monai.transforms import Cropd
+from torch import Tensor
+
+from esp_medsam.image import IMAGE_KEY, Image, UltrasoundRegion
+from esp_medsam.transforms.burned_in import marks_mask
+from esp_medsam.transforms.field import Box, BoxCrop, box_of, lit_field, whole
+from esp_medsam.transforms.inpainting import dilated, inpaint
+from esp_medsam.transforms.shown import ShownTransform, ShownTransformd, luminance, shrunken
+
+
+_TWO_D, _TISSUE, _COLOR_FLOW = 1, 1, 2
+"""Of Region Spatial Format, and of Region Data Type. DICOM PS3.3 C.8.5.5.1."""
+
+
+def tissue_box(regions: Iterable[UltrasoundRegion], shape: tuple[int, int]) -> Box | None:
+    """Return the box of the 2-D tissue regions among those that a machine calibrated.
+
+    That of all regions of spatial format 2-D and data type tissue; without any, of color flow,
+    which lies over tissue. Doppler spectra, M-mode, graphs and text never count.
+
+    Args:
+        regions: Of one image.
+        shape: Rows and columns of the image, which the box is clipped to.
+
+    Returns:
+        Rows and columns; None where there is no such region, or it lies outside the image.
+    """
+    flat = [region for region in regions if region.spatial_format == _TWO_D]
+    for data_type in (_TISSUE, _COLOR_FLOW):
+        chosen = [region for region in flat if region.data_type == data_type]
+        if not chosen:
+            continue
+        box = []
+        for axis, side in zip(("rows", "columns"), shape, strict=True):
+            ends = [getattr(region, axis) for region in chosen]
+            start, stop = max(0, min(e[0] for e in ends)), min(side, max(e[1] for e in ends) + 1)
+            if stop <= start:
+                return None
+            box.append(slice(start, stop))
+        return box[0], box[1]
+    return None
+
+
+class CropToScan(BoxCrop):
+    """Crop to the scan, without the texts, scales and bars around it.
+
+    The box of the 2-D tissue regions that DICOM states (:func:`tissue_box`), where the slice's meta
+    holds an image record with any; else that of the largest regions, fan or rectangle, brighter
+    than the dark border (:func:`~esp_medsam.transforms.field.lit_field`), each of at least a
+    twentieth of the largest, because a cyst may part a scan; else the whole image. The noise of
+    the far field is hardly brighter than a border, so ``step`` is small.
+
+    Args:
+        step: How much brighter than the border the scan is, in 0..1.
+    """
+
+    def __init__(self, *, step: float = 0.008, lazy: bool = False) -> None:
+        super().__init__(lazy)
+        self.step = step
+
+    def box(self, img: Tensor, meta: Mapping[Any, Any]) -> Box:
+        """Return the box of the scan."""
+        record = meta.get(IMAGE_KEY)
+        if isinstance(record, Image):
+            shape = (int(img.shape[-2]), int(img.shape[-1]))
+            stated = tissue_box(record.ultrasound_regions, shape)
+            if stated is not None:
+                return stated
+        scan = lit_field(img, step=self.step, parts=0.05)
+        return whole(img) if scan is None else box_of(scan, img)
+
+
+class CropToScand(Cropd):
+    """Dictionary form of :class:`CropToScan`.
+
+    Args:
+        keys: Keys of the slices to crop.
+        step: See :class:`CropToScan`.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, *, step: float = 0.008, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, CropToScan(step=step), allow_missing_keys)
+
+
+class MaskBurnedIn(ShownTransform):
+    """Fill texts and callipers from their neighborhood; every other pixel stays as it is.
+
+    Which pixels they are says :func:`~esp_medsam.transforms.burned_in.marks_mask`. Thin gray dots
+    between callipers stay. This makes reading easier; it is no de-identification. Computed in
+    part in numpy, on the CPU.
+
+    Args:
+        brightness: Least value of a white mark, relative to the image's largest.
+        contrast: How much brighter than its surroundings a white mark is, in 0..1.
+        chroma: Least ``max - min`` of the channels of a colored mark, in 0..1.
+    """
+
+    def __init__(
+        self, *, brightness: float = 0.8, contrast: float = 0.35, chroma: float = 0.15
+    ) -> None:
+        self.brightness = brightness
+        self.contrast = contrast
+        self.chroma = chroma
+
+    def change(self, img: Tensor) -> Tensor:
+        """Return the slice without marks."""
+        mask = marks_mask(
+            img, brightness=self.brightness, contrast=self.contrast, chroma=self.chroma
+        )
+        return inpaint(img, mask)
+
+
+class MaskBurnedInd(ShownTransformd):
+    """Dictionary form of :class:`MaskBurnedIn`.
+
+    Args:
+        keys: Keys of the slices to change.
+        brightness: See :class:`MaskBurnedIn`.
+        contrast: See :class:`MaskBurnedIn`.
+        chroma: See :class:`MaskBurnedIn`.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        brightness: float = 0.8,
+        contrast: float = 0.35,
+        chroma: float = 0.15,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = MaskBurnedIn(brightness=brightness, contrast=contrast, chroma=chroma)
+        super().__init__(keys, transform, allow_missing_keys)
+
+
+class ReduceSpeckle(ShownTransform):
+    """Smooth speckle and keep edges, by anisotropic diffusion.
+
+    ``u += 0.2 * div(g(du) * du)`` with ``g(d) = 1 / (1 + (d / edge) ** 2)`` for the difference to
+    each of the four neighbors, ``iterations`` times. B-mode values as shown are logarithms of the
+    echo already, so that multiplicative speckle is additive noise in them and no further logarithm
+    is taken. Never leaves the range of its input, and keeps its mean.
+
+    Written out here because SimpleITK's GradientAnisotropicDiffusion takes 25 times as long.
+
+    Args:
+        edge: Difference of neighbors, in 0..1, from which on an edge is kept.
+        iterations: Steps; each reaches a pixel further.
+
+    Reference:
+        Perona and Malik, doi:10.1109/34.56205, Eqs. 7 and 8; on log-compressed speckle see Yu and
+        Acton, doi:10.1109/TIP.2002.804276, Sec. II.
+    """
+
+    def __init__(self, *, edge: float = 0.08, iterations: int = 5) -> None:
+        self.edge = edge
+        self.iterations = iterations
+
+    def change(self, img: Tensor) -> Tensor:
+        """Return the slice smoothed."""
+        result = img.clone()
+        for _ in range(self.iterations):
+            flows = [self._flow(result.diff(dim=axis)) for axis in (1, 2)]
+            for axis, flow in zip((1, 2), flows, strict=True):
+                result.narrow(axis, 0, flow.shape[axis]).add_(flow)
+                result.narrow(axis, 1, flow.shape[axis]).sub_(flow)
+        return result.clamp_(0.0, 1.0)
+
+    def _flow(self, step: Tensor) -> Tensor:
+        return step.mul(0.2).div_(step.mul(1.0 / self.edge).square_().add_(1.0))
+
+
+class ReduceSpeckled(ShownTransformd):
+    """Dictionary form of :class:`ReduceSpeckle`.
+
+    Args:
+        keys: Keys of the slices to change.
+        edge: See :class:`ReduceSpeckle`.
+        iterations: See :class:`ReduceSpeckle`.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        edge: float = 0.08,
+        iterations: int = 5,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = ReduceSpeckle(edge=edge, iterations=iterations)
+        super().__init__(keys, transform, allow_missing_keys)
+
+
+class NormalizeGain(ShownTransform):
+    """Show scans of any gain alike: a power that brings the median to a target.
+
+    ``out = img ** g`` with ``g = log(target) / log(m)``, within ``1 / limit`` and ``limit``, and
+    ``m`` the median of all values above 0.02. With ``depth``, first
+    ``img * clip(m / m_r, 1 / limit, limit)``, where ``m_r`` is the mean of the lit pixels at row r,
+    smoothed over an eighth of the rows: what a bad time-gain compensation left. That takes rows for
+    depths, as linear probes have them, and evens out attenuation that may mean something, so it
+    is off.
+
+    Args:
+        target: Median wanted, in (0, 1).
+        limit: Largest power, and factor, either way.
+        depth: Whether to even out the rows first.
+
+    Raises:
+        ValueError: If ``target`` lies outside (0, 1).
+    """
+
+    def __init__(self, *, target: float = 0.25, limit: float = 2.5, depth: bool = False) -> None:
+        if not 0.0 < target < 1.0:
+            msg = f"target must lie in (0, 1); got {target}."
+            raise ValueError(msg)
+        self.target = target
+        self.limit = limit
+        self.depth = depth
+
+    def change(self, img: Tensor) -> Tensor:
+        """Return the slice at the target gain."""
+        if self.depth:
+            img = (img * self._row_factor(luminance(img))).clamp_(0.0, 1.0)
+        light = shrunken(luminance(img)[None], _GAIN_GRID)
+        median = float(light[light > _LIT].median()) if bool((light > _LIT).any()) else self.target
+        if not median < 1.0:
+            return img
+        power = float(np.log(self.target) / np.log(median))
+        return img.clamp(0.0, 1.0).pow(min(max(power, 1.0 / self.limit), self.limit))
+
+    def _row_factor(self, light: Tensor) -> Tensor:
+        """Return what each row is multiplied by, ``(rows, 1)``."""
+        lit = (light > _LIT).to(light.dtype)
+        sums = torch.stack(((light * lit).sum(1), lit.sum(1)))[None]
+        width = max(1, light.shape[0] // 16) * 2 + 1
+        total, count = F.avg_pool1d(sums, width, 1, width // 2, count_include_pad=False)[0]
+        mean = sums[0, 0].sum() / sums[0, 1].sum().clamp(min=1.0)
+        factor = mean * count / total.clamp(min=1e-6)
+        factor = factor.clamp(1.0 / self.limit, self.limit)
+        return torch.where(count > 0, factor, torch.ones_like(factor))[:, None]
+
+
+_LIT = 0.02
+"""Value above which a pixel belongs to the scan."""
+
+_GAIN_GRID = 512
+"""Longest side that the median is taken at."""
+
+
+class NormalizeGaind(ShownTransformd):
+    """Dictionary form of :class:`NormalizeGain`.
+
+    Args:
+        keys: Keys of the slices to change.
+        target: See :class:`NormalizeGain`.
+        limit: See :class:`NormalizeGain`.
+        depth: See :class:`NormalizeGain`.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        target: float = 0.25,
+        limit: float = 2.5,
+        depth: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = NormalizeGain(target=target, limit=limit, depth=depth)
+        super().__init__(keys, transform, allow_missing_keys)
+
+
+class SuppressDoppler(ShownTransform):
+    """Keep color Doppler from being read as anatomy: fill what is colored from around it.
+
+    Colored is a pixel whose channels differ by more than ``chroma``, widened by a pixel, as flow,
+    its color bar and colored marks are. Where more than half of the lit pixels are colored the scan
+    itself is tinted, and left alone, as are images of one channel.
+
+    Args:
+        chroma: ``max - min`` of the channels, in 0..1, above which a pixel is colored.
+        fill: ``neighborhood``, because flow hides the echo; or ``gray``, the pixel's luminance.
+
+    Raises:
+        ValueError: If ``fill`` is neither.
+    """
+
+    def __init__(self, *, chroma: float = 0.15, fill: str = "neighborhood") -> None:
+        if fill not in ("neighborhood", "gray"):
+            msg = f"fill must be one of neighborhood, gray; got {fill!r}."
+            raise ValueError(msg)
+        self.chroma = chroma
+        self.fill = fill
+
+    def change(self, img: Tensor) -> Tensor:
+        """Return the slice without color."""
+        if len(img) == 1:
+            return img
+        high = img.amax(0)
+        colored = high - img.amin(0) > self.chroma
+        lit = (high > _LIT).sum()
+        if not colored.any() or 2 * colored.sum() > lit:
+            return img
+        mask = dilated(colored, 1)
+        if self.fill == "gray":
+            return torch.where(mask, luminance(img), img)
+        return inpaint(img, mask)
+
+
+class SuppressDopplerd(ShownTransformd):
+    """Dictionary form of :class:`SuppressDoppler`.
+
+    Args:
+        keys: Keys of the slices to change.
+        chroma: See :class:`SuppressDoppler`.
+        fill: See :class:`SuppressDoppler`.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        chroma: float = 0.15,
+        fill: str = "neighborhood",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, SuppressDoppler(chroma=chroma, fill=fill), allow_missing_keys)
