@@ -14,6 +14,7 @@ import esp_medsam
 from esp_medsam.cli.convert import convert
 from esp_medsam.cli.evaluate import evaluate
 from esp_medsam.cli.info import info
+from esp_medsam.cli.inspect import inspect
 from esp_medsam.cli.modalities import modalities
 from esp_medsam.cli.segment import segment
 from esp_medsam.errors import explain
@@ -28,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("segment")(segment)
+app.command("inspect")(inspect)
 app.command("modalities")(modalities)
 app.command("info")(info)
 app.command("convert")(convert)

@@ -1,0 +1,172 @@
+"""``esp-medsam inspect``: what is understood of a file or a folder; nothing is segmented."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from esp_medsam.cli.modalities import Bundle
+from esp_medsam.errors import one_line
+
+
+if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
+    from esp_medsam.workflows.describe import Description
+    from esp_medsam.workflows.inspect import Inspection, Refusal
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder, or one file.")],
+    *,
+    modality: Annotated[
+        str | None, typer.Option(help="What the images are; DICOM may say it instead.")
+    ] = None,
+    force_modality: Annotated[
+        bool,
+        typer.Option("--force_modality", "--force-modality", help="Even if DICOM contradicts."),
+    ] = False,
+    preview: Annotated[
+        Path | None, typer.Option(help="PNG to draw what the network will see into.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the preview.")] = False,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Take paths that match, such as '*.nii.gz'.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Leave out paths that match.")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="A DICOM Series Instance UID to take alone.")
+    ] = None,
+    frame: Annotated[int | None, typer.Option(help="Which volume of a 4-D file, from 0.")] = None,
+    ct_input: Annotated[
+        str | None,
+        typer.Option("--ct_input", "--ct-input", help="windowed for 8-bit CT; hu by default."),
+    ] = None,
+    slice_axis: Annotated[
+        str | None,
+        typer.Option("--slice_axis", "--slice-axis", help="axial, coronal or sagittal."),
+    ] = None,
+    config: Annotated[
+        list[Path] | None, typer.Option(help="A config over inference.yaml; repeatable.")
+    ] = None,
+    bundle: Bundle = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object for each item, a line each.")
+    ] = False,
+) -> None:
+    """Print what is understood of each image, volume and DICOM series, and what is refused.
+
+    Nothing is segmented and no weights are needed. Ends with status 1 where an item is refused.
+    """
+    from esp_medsam.io.contact_sheet import write_sheet
+    from esp_medsam.workflows.inspect import Refusal, build_inspection, check_sheet
+
+    inspection = build_inspection(
+        path,
+        bundle=bundle,
+        overlays=[] if config is None else config,
+        draw=preview is not None,
+        modality=modality,
+        force_modality=force_modality or None,
+        include=include,
+        exclude=exclude,
+        series=series,
+        frame=frame,
+        ct_input=ct_input,
+        slice_axis=slice_axis,
+    )
+    if preview is not None:
+        check_sheet(preview, inspection.plan, overwrite=overwrite)
+    refused = 0
+    try:
+        for result in inspection.results():
+            _print(result, as_json=as_json)
+            refused += isinstance(result, Refusal)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if preview is not None and inspection.tiles:
+        write_sheet(preview, inspection.tiles)
+    _print_rest(inspection, refused, path, preview)
+    if refused:
+        raise typer.Exit(1)
+
+
+def _print(result: Description | Refusal, *, as_json: bool) -> None:
+    """Print one item, as a line of JSON or as a block."""
+    from esp_medsam.workflows.inspect import Refusal
+
+    is_refused = isinstance(result, Refusal)
+    if as_json:
+        print(json.dumps({"status": "refused" if is_refused else "read", **asdict(result)}))
+        return
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    label = f"{result.path} ({result.volume})" if result.volume else result.path
+    console.print(one_line(label), style="bold")
+    if isinstance(result, Refusal):
+        console.print(f"  {'refused':<12} {result.code}: {one_line(result.message)}", style="red")
+        return
+    for name, value in _lines(result):
+        console.print(f"  {name:<12} {one_line(value)}")
+    for warning in result.warnings:
+        console.print(f"  {'warning':<12} {one_line(warning)}", style="yellow")
+
+
+def _lines(described: Description) -> Iterator[tuple[str, str]]:
+    """Yield what is said of an item, line by line."""
+    files = f", {described.files} files" if described.files > 1 else ""
+    yield "kind", described.kind + files
+    yield "modality", _modality(described)
+    colors = ", 3 channels" if described.channels == 3 else ""
+    named = described.axes != ("i", "j", "k")
+    lengths = (
+        f"{length} {axis if length != 1 else axis[:-1]}" if named else str(length)
+        for length, axis in zip(described.shape, described.axes, strict=True)
+    )
+    yield "grid", " x ".join(lengths) + colors
+    steps = [step for step in described.spacing or () if step is not None]
+    rest = "; not evenly stacked" if described.plane and len(steps) == 2 else ""
+    yield "spacing", f"{' x '.join(f'{s:.6g}' for s in steps)} mm{rest}" if steps else "not stated"
+    turned = f", oblique by {described.oblique:g} degrees" if described.oblique else ""
+    yield "orientation", described.orientation + turned if described.orientation else "not stated"
+    if len(described.shape) == 3:
+        yield "slices", f"{described.slices} {described.plane or 'frames'}"
+    least, most = (
+        f"{value:.6g}" if value % 1 else f"{value:.0f}" for value in described.intensities
+    )
+    unit = described.unit or ("no unit" if described.modality else "as stored")
+    yield "intensities", f"{least} to {most} ({unit}, {described.dtype})"
+
+
+def _modality(described: Description) -> str:
+    """Say what the modality is, and who said so."""
+    if described.modality is None:
+        said = f"; DICOM says {described.dicom_modality!r}" if described.dicom_modality else ""
+        return f"not given{said}; described as stored, say it with --modality"
+    origins = {
+        "user": "given",
+        "dicom": f"DICOM says {described.dicom_modality!r}",
+        "forced": f"given and forced, DICOM says {described.dicom_modality!r}",
+    }
+    return f"{described.modality} ({origins[str(described.modality_origin)]})"
+
+
+def _print_rest(inspection: Inspection, refused: int, path: Path, preview: Path | None) -> None:
+    """Tell on stderr what is no item, how many there were, and where the preview is."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    if inspection.left_alone:
+        console.print(f"Left alone: {inspection.left_alone}.")
+    if len(inspection) > 1:
+        console.print(f"{len(inspection) - refused} read, {refused} refused.")
+    if preview is None:
+        return
+    if not inspection.tiles:
+        console.print("No preview: there is nothing to draw.")
+        return
+    more = f"; {inspection.undrawn} more items did not fit" if inspection.undrawn else ""
+    console.print(one_line(f"Preview: {preview}, as the network will see it{more}."))
+    if path.is_dir() and path.resolve() in preview.resolve().parents:
+        console.print("It lies inside PATH: later runs take it for an image, unless excluded.")

@@ -1,0 +1,89 @@
+"""A sheet of small pictures, each under a line that says what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+
+from esp_medsam.errors import one_line
+from esp_medsam.io.raster import write_png
+
+
+BAR = 24
+"""Height of the line above a tile, pixels."""
+
+GAP = 4
+"""Between tiles, pixels."""
+
+_FONT_SIZE = 14
+_BACKGROUND = (32, 36, 42)
+"""Neither black nor gray, so that a tile's own edges can be told from it."""
+_INK = (235, 235, 235)
+
+
+class Tile(NamedTuple):
+    """One picture of a sheet.
+
+    Attributes:
+        name: What it is a picture of; shortened at its beginning where there is no room.
+        place: Which part of it; never shortened before the name.
+        pixels: ``(rows, columns, 3)`` uint8.
+    """
+
+    name: str
+    place: str
+    pixels: npt.NDArray[np.uint8]
+
+
+def write_sheet(path: Path, tiles: Sequence[Tile]) -> None:
+    """Write a sheet as PNG, whole or not at all.
+
+    Args:
+        path: File to write.
+        tiles: At least one; laid out row by row, as square as can be.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    write_png(path, draw_sheet(tiles))
+
+
+def draw_sheet(tiles: Sequence[Tile]) -> PIL.Image.Image:
+    """Lay tiles out row by row, as square as can be, each below its line."""
+    columns = int(np.ceil(np.sqrt(len(tiles))))
+    rows = -(-len(tiles) // columns)
+    height = BAR + max(tile.pixels.shape[0] for tile in tiles)
+    width = max(tile.pixels.shape[1] for tile in tiles)
+    size = (GAP + columns * (width + GAP), GAP + rows * (height + GAP))
+    sheet = PIL.Image.new("RGB", size, _BACKGROUND)
+    draw, font = PIL.ImageDraw.Draw(sheet), PIL.ImageFont.load_default(_FONT_SIZE)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        left, top = GAP + column * (width + GAP), GAP + row * (height + GAP)
+        text = _fitting(one_line(tile.name), tile.place, width - 8, font)
+        draw.text((left + 4, top + BAR // 2), text, fill=_INK, font=font, anchor="lm")
+        sheet.paste(PIL.Image.fromarray(np.ascontiguousarray(tile.pixels)), (left, top + BAR))
+    return sheet
+
+
+def _fitting(
+    name: str,
+    place: str,
+    width: int,
+    font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont,
+) -> str:
+    """Return name and place, the name without its beginning where both are too wide."""
+    end = f"  {place}" if place else ""
+    shortened = name
+    for start in range(len(name) + 1):
+        shortened = f"…{name[start:]}" if start else name
+        if font.getlength(shortened + end) <= width:
+            return shortened + end
+    return place or shortened

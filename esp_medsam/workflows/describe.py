@@ -1,0 +1,155 @@
+"""What was understood of one image or volume, in plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel
+import numpy as np
+
+from esp_medsam.image import Image
+from esp_medsam.transforms.orientation import PLANES, closest_world_axes, display_of_image
+
+
+_nib: Any = nibabel  # it annotates only some of its functions
+
+_KINDS = {
+    "NIfTI": (".nii", ".nii.gz"),
+    "NRRD": (".nrrd", ".nhdr"),
+    "MetaImage": (".mha", ".mhd"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What was understood of one image or volume.
+
+    Attributes:
+        path: The file, or the folder of a DICOM volume.
+        volume: Name of the DICOM volume in the folder; None for other formats.
+        kind: ``NIfTI``, ``NRRD``, ``MetaImage``, ``picture``, ``DICOM series``, ``DICOM cine``,
+            ``DICOM multi-frame`` or ``DICOM image``.
+        files: Number of files it was read from.
+        modality: Name in the table; None where neither the user nor the file says it.
+        modality_origin: ``user``, ``dicom`` or ``forced``; None without a modality.
+        dicom_modality: DICOM's Modality (0008,0060).
+        shape: Length of each array axis.
+        axes: What each array axis counts: ``rows``, ``columns``, ``slices``, ``frames``, or of a
+            file that numbers them alone ``i``, ``j``, ``k``.
+        channels: 1, or 3 for colors.
+        spacing: Distance in mm between neighbors along each array axis, None along an axis where
+            it is uneven or no distance; None where the file states none at all.
+        orientation: Direction in which the index of each array axis grows, such as ``LPS``; None
+            where the file states no position.
+        oblique: Largest angle in degrees between an array axis and its direction; None likewise.
+        plane: Of a volume how its slices lie as they are taken: ``axial``, ``coronal`` or
+            ``sagittal``; None where they have no position.
+        slices: How many slices are taken; 1 of a picture.
+        dtype: Type that the values are held in.
+        intensities: Least and largest value.
+        unit: ``HU``, or None where values have no unit, or it takes a modality to know.
+        warnings: What a user should know, a sentence each.
+    """
+
+    path: str
+    volume: str | None
+    kind: str
+    files: int
+    modality: str | None
+    modality_origin: str | None
+    dicom_modality: str | None
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    channels: int
+    spacing: tuple[float | None, ...] | None
+    orientation: str | None
+    oblique: float | None
+    plane: str | None
+    slices: int
+    dtype: str
+    intensities: tuple[float, float]
+    unit: str | None
+    warnings: tuple[str, ...]
+
+
+def describe(
+    record: Image,
+    item: Mapping[str, Any],
+    *,
+    slice_axis: str | None = None,
+    has_modality: bool = True,
+) -> Description:
+    """Return what was understood of an image.
+
+    Args:
+        record: What its file says, pixels included.
+        item: What the plan says of it: ``image``, and of DICOM ``volume``.
+        slice_axis: ``axial``, ``coronal`` or ``sagittal`` in place of the rule.
+        has_modality: Whether the record's modality is one; else it only stands in for it.
+
+    Raises:
+        GeometryError: If it cannot be sliced so.
+    """
+    assert record.pixels is not None, "they are what is described"
+    pixels = record.pixels
+    affine = record.display_affine
+    display = display_of_image(record, slice_axis)
+    plane = None
+    if affine is not None and display.slice_axis is not None:
+        world, _ = closest_world_axes(affine)[display.slice_axis]
+        plane = next(name for name, axis in PLANES.items() if axis == world)
+    angles = None if affine is None else np.degrees(_nib.affines.obliquity(affine))
+    return Description(
+        path=str(item["image"]),
+        volume=item.get("volume"),
+        kind=kind_of(record),
+        files=len({source.path for source in record.sources}) or 1,
+        modality=record.modality if has_modality else None,
+        modality_origin=record.modality_origin if has_modality else None,
+        dicom_modality=record.dicom_modality,
+        shape=tuple(record.spatial_shape),
+        axes=_axes(record),
+        channels=int(pixels.shape[0]),
+        spacing=_spacing(record),
+        orientation=None if affine is None else "".join(_nib.aff2axcodes(affine)),
+        oblique=None if angles is None else round(float(angles.max()), 1),
+        plane=plane,
+        slices=display.count(record.spatial_shape),
+        dtype=pixels.dtype.name,
+        intensities=(pixels.min().item(), pixels.max().item()),
+        unit=record.unit,
+        warnings=record.warnings,
+    )
+
+
+def kind_of(record: Image) -> str:
+    """Return what kind of file, or of DICOM object, an image was read from."""
+    if not record.sources:
+        name = record.path.lower()
+        return next((kind for kind, ends in _KINDS.items() if name.endswith(ends)), "picture")
+    if not record.is_volume or len(record.sources) == 1:
+        return "DICOM image"
+    if record.display_affine is None:
+        return "DICOM cine"
+    instances = {source.sop_instance_uid for source in record.sources}
+    return "DICOM series" if len(instances) > 1 else "DICOM multi-frame"
+
+
+def _axes(record: Image) -> tuple[str, ...]:
+    if not record.is_volume:
+        return "rows", "columns"
+    if record.display_affine is None:
+        return "rows", "columns", "frames"
+    return ("columns", "rows", "slices") if record.sources else ("i", "j", "k")
+
+
+def _spacing(record: Image) -> tuple[float | None, ...] | None:
+    """Return the spacing, without the 1 that stands where there is no one distance."""
+    if record.spacing is None:
+        return None
+    spacing: list[float | None] = [round(distance, 6) for distance in record.spacing]
+    if record.affine is None and record.is_volume:
+        spacing[-1] = None
+    return tuple(spacing)

@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from torch import Tensor
+
+from esp_medsam.errors import (
+    EmptyInputError,
+    InputNotFoundError,
+    ModalityError,
+    OptionError,
+    OutputExistsError,
+    explain,
+)
+from esp_medsam.image import image_of
+from esp_medsam.inferers.preparation import Slices
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows import inspect
+from esp_medsam.workflows.describe import Description
+from esp_medsam.workflows.inspect import (
+    Inspection,
+    Refusal,
+    build_inspection,
+    check_sheet,
+    seen,
+    spread,
+)
+from esp_medsam.workflows.items import Plan
+
+
+Build = Callable[..., Inspection]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def build(folder: Path) -> Build:
+    """Builds the bundle's own preparation, for a small network."""
+
+    def build_(path: Path = folder, **options: Any) -> Inspection:
+        return build_inspection(path, **{"input_size": [64, 96], **options})
+
+    return build_
+
+
+def picture(path: Path, value: int = 200, mode: str = "RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.new(mode, (30, 20), value if mode == "L" else (value, 0, 0)).save(path)
+    return path
+
+
+def volume(path: Path, least: int = -1000) -> Path:
+    voxels = np.linspace(least, 1000, 12 * 10 * 20).reshape(12, 10, 20).astype(np.int16)
+    nib.save(nib.Nifti1Image(voxels, np.diag([0.5, 0.5, 4.0, 1.0])), path)
+    return path
+
+
+def only(inspection: Inspection) -> Description:
+    (result,) = inspection.results()
+    assert isinstance(result, Description), result
+    return result
+
+
+class TestResults:
+    def test_describe_what_the_user_s_modality_makes_of_a_volume(
+        self, folder: Path, build: Build
+    ) -> None:
+        volume(folder / "a.nii.gz")
+
+        said = only(build(modality="ct"))
+
+        assert (said.kind, said.shape, said.orientation) == ("NIfTI", (12, 10, 20), "RAS")
+        assert (said.modality, said.modality_origin, said.unit) == ("ct", "user", "HU")
+        assert (said.intensities, said.warnings) == ((-1000, 1000), ())
+
+    @pytest.mark.parametrize("name", ["a.png", "a.nii.gz"])
+    def test_describe_files_without_a_modality_and_pretend_none(
+        self, folder: Path, build: Build, name: str
+    ) -> None:
+        (picture if name == "a.png" else volume)(folder / name)
+
+        said = only(build())
+
+        assert (said.modality, said.modality_origin, said.unit) == (None, None, None)
+        assert said.intensities == ((0, 200) if name == "a.png" else (-1000, 1000))
+
+    def test_values_do_not_depend_on_whether_there_is_a_modality(
+        self, folder: Path, build: Build
+    ) -> None:
+        volume(folder / "a.nii.gz")
+
+        without, with_one = only(build()), only(build(modality="mri"))
+
+        assert without.intensities == with_one.intensities
+        assert without.dtype == with_one.dtype
+
+    def test_one_bad_file_is_refused_alone(self, folder: Path, build: Build) -> None:
+        picture(folder / "a.png")
+        (folder / "b.png").write_bytes(b"no picture")
+        (folder / "notes.txt").write_text("x")
+        inspection = build(modality="fundus")
+
+        good, bad = inspection.results()
+
+        assert isinstance(good, Description)
+        assert isinstance(bad, Refusal)
+        assert (bad.path, bad.volume, bad.code) == (str(folder / "b.png"), None, "E_FORMAT")
+        assert len(inspection) == 2
+        assert "1 other files (notes.txt)" in inspection.left_alone
+
+    def test_names_that_clash_are_refused_as_they_would_be(
+        self, folder: Path, build: Build
+    ) -> None:
+        picture(folder / "a.png")
+        picture(folder / "a.jpg")
+
+        results = list(build(modality="fundus").results())
+
+        assert [getattr(result, "code", None) for result in results] == ["E_NAME_CLASH"] * 2
+
+    def test_what_segmenting_would_refuse_is_refused(self, folder: Path, build: Build) -> None:
+        picture(folder / "a.png")
+
+        (result,) = build(modality="ct").results()
+
+        assert isinstance(result, Refusal)
+        assert result.code == "E_FORMAT"
+        assert "Hounsfield" in result.message
+
+    def test_options_reach_the_reader(self, folder: Path, build: Build) -> None:
+        picture(folder / "a.png", mode="L")
+
+        said = only(build(modality="ct", ct_input="windowed", exclude=["b*"]))
+
+        assert (said.modality, said.unit) == ("ct", None)
+
+    def test_unexpected_errors_are_told_without_their_text(
+        self, folder: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*args: object, **options: object) -> None:
+            msg = "Patient^Jane"
+            raise KeyError(msg)
+
+        picture(folder / "a.png")
+        monkeypatch.setattr(inspect, "describe", fail)
+
+        (result,) = build(modality="fundus").results()
+
+        assert isinstance(result, Refusal)
+        assert result.code == "E_INTERNAL"
+        assert "Jane" not in result.message
+
+    def test_a_missing_window_is_not_taken_for_a_missing_modality(
+        self, folder: Path, build: Build
+    ) -> None:
+        volume(folder / "a.nii.gz")
+        inspection = build(modality="ct")
+
+        def fail(data: dict[str, Any]) -> dict[str, Any]:
+            msg = "An image in HU must be of a modality with a window."
+            raise ModalityError(msg)
+
+        inspection.preprocessing = fail
+        (result,) = inspection.results()
+
+        assert isinstance(result, Refusal)
+        assert result.code == "E_MODALITY"
+
+
+class TestBuildInspection:
+    def test_refuses_a_path_that_is_not_there(self, build: Build, tmp_path: Path) -> None:
+        with pytest.raises(InputNotFoundError, match="PATH must be an existing"):
+            build(tmp_path / "none")
+
+    def test_refuses_a_folder_without_an_image(self, build: Build) -> None:
+        with pytest.raises(EmptyInputError):
+            build()
+
+    def test_refuses_an_unknown_modality(self, folder: Path, build: Build) -> None:
+        picture(folder / "a.png")
+
+        with pytest.raises(ModalityError, match="got 'ray'"):
+            build(modality="ray")
+
+    def test_refuses_an_unknown_option_before_anything_is_read(
+        self, folder: Path, build: Build
+    ) -> None:
+        picture(folder / "a.png")
+
+        with pytest.raises(Exception) as caught:  # noqa: PT011  # MONAI wraps ours
+            build(modality="ct", ct_input="bytes")
+
+        assert str(explain(caught.value)).startswith("E_OPTION: ct_input must")
+
+    def test_needs_no_weights(self, folder: Path, build: Build) -> None:
+        picture(folder / "a.png")
+
+        assert only(build(modality="fundus", ckpt_path="none.pt")).modality == "fundus"
+
+
+class Prediction(NamedTuple):
+    low_res_logits: Tensor
+
+
+class Recorder:
+    """A network that keeps what it is given to see."""
+
+    def __init__(self, table: ModalityTable) -> None:
+        self.modalities, self.targets = table.indices, table.target_names
+        self.given: list[Tensor] = []
+
+    def parameters(self) -> list[Tensor]:
+        return [torch.zeros(1)]
+
+    def encode(self, image: Tensor, modality: Tensor) -> Tensor:
+        self.given.append(image)
+        return image
+
+    def decode(self, encoded: Tensor, modality: Tensor, places: list[int], _: None) -> Prediction:
+        return Prediction(encoded[:, :1].expand(-1, len(places), -1, -1))
+
+
+class TestDrawing:
+    @pytest.mark.parametrize("resize", ["fit", "stretch"])
+    @pytest.mark.parametrize("name", ["a.png", "a.nii.gz"])
+    def test_shows_what_the_network_is_given(
+        self, folder: Path, build: Build, table: ModalityTable, name: str, resize: str
+    ) -> None:
+        path = (picture if name == "a.png" else volume)(folder / name)
+        modality = "fundus" if name == "a.png" else "ct"
+        inspection = build(modality=modality, resize=resize)
+        inferer, network = inspection.inferer, Recorder(table)
+        image = inspection.preprocessing({"image": str(path)})["image"]
+
+        inferer(image[None], network)
+
+        slices = Slices(image.as_tensor(), image_of(image.meta))
+        given = torch.cat(network.given)
+        assert len(given) == len(slices)
+        mean, std = (np.array(v).reshape(3, 1, 1) for v in (inferer.pixel_mean, inferer.pixel_std))
+        for index, normalized in enumerate(given):
+            drawn = seen(slices, index, inferer).transpose(2, 0, 1).astype(np.float64)
+            expected = np.clip(normalized.numpy() * std + mean, 0, 1) * 255
+            np.testing.assert_allclose(drawn, expected, atol=0.51)
+
+    def test_spreads_tiles_over_a_volume_and_numbers_them(self, folder: Path, build: Build) -> None:
+        volume(folder / "a.nii.gz")
+        inspection = build(modality="ct", draw=True)
+
+        only(inspection)
+
+        assert [tile.place for tile in inspection.tiles] == [
+            f"slice {index} (0-19)" for index in (1, 3, 5, 7, 10, 12, 14, 16, 18)
+        ]
+        assert {tile.pixels.shape for tile in inspection.tiles} == {(64, 96, 3)}
+        assert {tile.name for tile in inspection.tiles} == {"a"}
+
+    def test_pictures_are_drawn_once(self, folder: Path, build: Build) -> None:
+        picture(folder / "a.png")
+        picture(folder / "x/b.png")
+        inspection = build(modality="fundus", draw=True)
+
+        list(inspection.results())
+
+        assert [(tile.name, tile.place) for tile in inspection.tiles] == [("a", ""), ("b", "")]
+
+    def test_without_a_modality_there_is_nothing_to_draw(self, folder: Path, build: Build) -> None:
+        picture(folder / "a.png")
+        inspection = build(draw=True)
+
+        (result,) = inspection.results()
+
+        assert isinstance(result, Refusal)
+        assert result.code == "E_MODALITY"
+        assert inspection.tiles == []
+
+    def test_a_full_sheet_takes_no_more_and_counts_what_is_left(
+        self, folder: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(inspect, "MOST_TILES", 2)
+        for name in "abcd":
+            picture(folder / f"{name}.png")
+        inspection = build(modality="fundus", draw=True)
+
+        results = list(inspection.results())
+
+        assert len(results) == 4
+        assert [tile.name for tile in inspection.tiles] == ["a", "b"]
+        assert inspection.undrawn == 2
+
+
+class TestSpread:
+    @pytest.mark.parametrize(
+        ("count", "expected"), [(1, [0]), (2, [0, 1]), (9, list(range(9))), (90, [5, 15, 25])]
+    )
+    def test_stays_inside_and_in_order(self, count: int, expected: list[int]) -> None:
+        assert spread(count, 9)[: len(expected)] == expected
+        assert max(spread(count, 9)) < count
+
+
+class TestCheckSheet:
+    def test_takes_a_new_png(self, tmp_path: Path) -> None:
+        check_sheet(tmp_path / "new/a.PNG", Plan(()), overwrite=False)
+
+    def test_refuses_another_format(self, tmp_path: Path) -> None:
+        with pytest.raises(OptionError, match="must end in"):
+            check_sheet(tmp_path / "a.jpg", Plan(()), overwrite=False)
+
+    def test_keeps_what_is_there_unless_told_otherwise(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").touch()
+
+        check_sheet(tmp_path / "a.png", Plan(()), overwrite=True)
+        with pytest.raises(OutputExistsError, match="--overwrite"):
+            check_sheet(tmp_path / "a.png", Plan(()), overwrite=False)
+
+    def test_never_replaces_an_input(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").touch()
+        plan = Plan(({"image": str(tmp_path / "x/../a.png")},))
+        (tmp_path / "x").mkdir()
+
+        with pytest.raises(OptionError, match="none of the images"):
+            check_sheet(tmp_path / "a.png", plan, overwrite=True)
