@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
-from esp_medsam.image import Image
+from esp_medsam.image import IMAGE_KEY, Image
 from esp_medsam.transforms.by_modality import ModalityTransforms, SliceStep, transforms_of
 from esp_medsam.transforms.orientation import Display, display_of_image
 
@@ -73,7 +73,7 @@ class Slices:
         self.display: Display = display_of_image(record, slice_axis)
         self.spacing = None if record.spacing is None else self.display.shown(record.spacing)
         self.transforms = transforms_of(record.modality, transforms)
-        self.measured = record.measured
+        self.record = record
 
     def __len__(self) -> int:
         """Return the number of slices."""
@@ -84,12 +84,13 @@ class Slices:
         pixels = self.display.show(self.pixels, index)
         shape = (int(pixels.shape[-2]), int(pixels.shape[-1]))
         whole = (slice(0, shape[0]), slice(0, shape[1]))
-        native = [m.for_slice(self.display, index, len(self)) for m in self.measured]
+        native = [m.for_slice(self.display, index, len(self)) for m in self.record.measured]
         native += self.transforms.native
         shown = self.transforms.shown
         if not native and not shown:
             return View(pixels, self.intensity_range, whole, shape)
-        values: Any = MetaTensor(pixels.float())
+        # Transforms may ask what the file states: the regions of an ultrasound machine, for one.
+        values: Any = MetaTensor(pixels.float(), meta={IMAGE_KEY: self.record})
         for transform in native:
             values = transform(values)
         low, high = self.intensity_range

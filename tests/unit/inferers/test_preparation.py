@@ -14,11 +14,12 @@ from monai.transforms import Flip, ScaleIntensity, SpatialCrop
 from torch import Tensor
 
 from esp_medsam.errors import GeometryError, OptionError
-from esp_medsam.image import Image
+from esp_medsam.image import Image, UltrasoundRegion
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.transforms.bias_field import BiasField
 from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
 from esp_medsam.transforms.ct import MeasureBody, Windows
+from esp_medsam.transforms.ultrasound import CropToScan
 
 
 PIXELS = torch.arange(6 * 8, dtype=torch.uint8).view(1, 6, 8)
@@ -76,6 +77,13 @@ class TestSlices:
         box = (slice(first[0], first[0] + end[0]), slice(first[1], first[1] + end[1]))
         expected[:, box[0], box[1]] = (PIXELS / 40.0).clamp(0, 1)[:, box[0], box[1]] + 1
         assert torch.equal(whole, expected)
+
+    def test_transforms_can_see_what_the_file_states(self) -> None:
+        region = UltrasoundRegion(rows=(1, 4), columns=(2, 5), data_type=1, spatial_format=1)
+
+        view = slices(CropToScan(), ultrasound_regions=(region,))[0]
+
+        assert view.box == (slice(1, 5), slice(2, 6))
 
     def test_refuse_transforms_that_move_more_than_an_edge(self) -> None:
         with pytest.raises(OptionError, match="may crop, nothing else that moves"):
