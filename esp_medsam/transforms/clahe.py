@@ -10,8 +10,7 @@ from monai.config import KeysCollection
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
-from esp_medsam.transforms.shown import luminance
-from esp_medsam.transforms.slices import SliceTransform, SliceTransformd
+from esp_medsam.transforms.slices import SliceTransform, SliceTransformd, luminance
 
 
 _BINS = 256

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from monai.config import KeysCollection
-from monai.transforms import Cropd
 from torch import Tensor
 
-from esp_medsam.transforms.field import Box, BoxCrop, box_of, lit_field, whole
+from esp_medsam.transforms.field import box_of, lit_field, whole
 from esp_medsam.transforms.hair import hair_mask
 from esp_medsam.transforms.inpainting import inpaint
-from esp_medsam.transforms.shown import ShownTransform, ShownTransformd, shrunken
+from esp_medsam.transforms.slices import (
+    Box,
+    CropToFound,
+    CropToFoundd,
+    SliceTransform,
+    SliceTransformd,
+    as_float,
+    shrunken,
+)
 from esp_medsam.transforms.vignette import dark_corners
 
 
-class ShadesOfGray(ShownTransform):
+class ShadesOfGray(SliceTransform):
     """Make the light neutral: gray in the Minkowski mean, by a factor per channel (von Kries).
 
     ``e_c = mean(img_c ** p) ** (1 / p)``, ``out_c = clip(img_c * |e| / (sqrt(3) * e_c), 0, 1)``.
@@ -39,15 +44,15 @@ class ShadesOfGray(ShownTransform):
             raise ValueError(msg)
         self.power = power
 
-    def change(self, img: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return the slice under neutral light."""
-        if len(img) == 1:
-            return img
+        if len(image) == 1:
+            return image
         # Of large photographs a mean over areas first: the light is the same, the time is not.
-        light = shrunken(img, _LIGHT_GRID).clamp(0.0, 1.0).double().pow(self.power)
+        light = shrunken(image, _LIGHT_GRID).clamp(0.0, 1.0).double().pow(self.power)
         light = light.mean((1, 2)).pow(1.0 / self.power)
         factor = light.norm() / (3.0**0.5 * light.clamp(min=1e-6))
-        result: Tensor = (img * factor.to(img.dtype).view(3, 1, 1)).clamp_(0.0, 1.0)
+        result: Tensor = (image * factor.to(image.dtype).view(3, 1, 1)).clamp_(0.0, 1.0)
         return result
 
 
@@ -55,7 +60,7 @@ _LIGHT_GRID = 256
 """Longest side that the light's color is measured at."""
 
 
-class ShadesOfGrayd(ShownTransformd):
+class ShadesOfGrayd(SliceTransformd):
     """Dictionary form of :class:`ShadesOfGray`.
 
     Args:
@@ -67,10 +72,10 @@ class ShadesOfGrayd(ShownTransformd):
     def __init__(
         self, keys: KeysCollection, *, power: float = 6.0, allow_missing_keys: bool = False
     ) -> None:
-        super().__init__(keys, ShadesOfGray(power=power), allow_missing_keys)
+        super().__init__(keys, ShadesOfGray(power=power), allow_missing_keys=allow_missing_keys)
 
 
-class RemoveHair(ShownTransform):
+class RemoveHair(SliceTransform):
     """Replace dark hairs by the skin around them; every other pixel stays as it is.
 
     Which pixels they are says :func:`~esp_medsam.transforms.hair.hair_mask`; they are inpainted.
@@ -85,12 +90,12 @@ class RemoveHair(ShownTransform):
         self.threshold = threshold
         self.length = length
 
-    def change(self, img: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return the slice without hairs."""
-        return inpaint(img, hair_mask(img, threshold=self.threshold, length=self.length))
+        return inpaint(image, hair_mask(image, threshold=self.threshold, length=self.length))
 
 
-class RemoveHaird(ShownTransformd):
+class RemoveHaird(SliceTransformd):
     """Dictionary form of :class:`RemoveHair`.
 
     Args:
@@ -108,14 +113,18 @@ class RemoveHaird(ShownTransformd):
         length: float = 0.08,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, RemoveHair(threshold=threshold, length=length), allow_missing_keys)
+        super().__init__(
+            keys,
+            RemoveHair(threshold=threshold, length=length),
+            allow_missing_keys=allow_missing_keys,
+        )
 
 
 _SKIN = 0.12
 """How much brighter than the rim skin is: the rim glows where the dermoscope lights it."""
 
 
-class CropDarkRim(BoxCrop):
+class CropDarkRim(CropToFound):
     """Crop to the box of the dermoscope's lit field, where a dark rim surrounds it.
 
     Found as :func:`~esp_medsam.transforms.field.lit_field` says; the whole image where unsure. A
@@ -123,39 +132,48 @@ class CropDarkRim(BoxCrop):
     would have to be dark along all of a side.
     """
 
-    def box(self, img: Tensor, meta: dict[Any, Any]) -> Box:
-        """Return the box of the field."""
-        del meta
-        field = lit_field(img, step=_SKIN)
-        return whole(img) if field is None else box_of(field, img)
+    def find(self, img: Tensor) -> Box:
+        """Return the box of the field in ``(C, rows, columns)`` in 0..1."""
+        image = as_float(img)
+        field = lit_field(image, step=_SKIN)
+        return whole(image) if field is None else box_of(field, image)
 
 
-class CropDarkRimd(Cropd):
+class CropDarkRimd(CropToFoundd):
     """Dictionary form of :class:`CropDarkRim`.
 
     Args:
-        keys: Keys of the slices to crop, each to its own field.
+        keys: Keys of slices of one size: a picture in 0..1 and what lies over it.
+        source_key: The picture; None means the first key.
         allow_missing_keys: Whether a missing key is passed over.
     """
 
-    def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, CropDarkRim(), allow_missing_keys)
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        source_key: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(
+            keys, CropDarkRim(), source_key=source_key, allow_missing_keys=allow_missing_keys
+        )
 
 
-class FillDarkCorners(ShownTransform):
+class FillDarkCorners(SliceTransform):
     """Fill the dark corners around a round field with the color of the skin at its edge.
 
     Which pixels they are, and when there are none for sure, says
     :func:`~esp_medsam.transforms.vignette.dark_corners`. All others stay as they are.
     """
 
-    def change(self, img: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return the slice with light corners."""
-        mask = dark_corners(img)
-        return img if mask is None else inpaint(img, mask)
+        mask = dark_corners(image)
+        return image if mask is None else inpaint(image, mask)
 
 
-class FillDarkCornersd(ShownTransformd):
+class FillDarkCornersd(SliceTransformd):
     """Dictionary form of :class:`FillDarkCorners`.
 
     Args:
@@ -164,4 +182,4 @@ class FillDarkCornersd(ShownTransformd):
     """
 
     def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, FillDarkCorners(), allow_missing_keys)
+        super().__init__(keys, FillDarkCorners(), allow_missing_keys=allow_missing_keys)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from monai.config import KeysCollection
-from monai.transforms import Cropd
 from skimage.measure import label
 from torch import Tensor
 
-from esp_medsam.transforms.field import Box, BoxCrop, box_of, lit_field, whole
+from esp_medsam.transforms.field import box_of, lit_field, whole
 from esp_medsam.transforms.inpainting import dilated, inpaint
-from esp_medsam.transforms.shown import ShownTransform, ShownTransformd, luminance, shrunken
+from esp_medsam.transforms.slices import (
+    Box,
+    CropToFound,
+    CropToFoundd,
+    SliceTransform,
+    SliceTransformd,
+    as_float,
+    luminance,
+    shrunken,
+)
 
 
 BLACK = 0.1
 """Luminance, in 0..1, up to which a pixel is unlit: CVC-ClinicDB's borders have up to 0.09."""
 
 
-class CropBlackBorder(BoxCrop):
+class CropBlackBorder(CropToFound):
     """Crop to the picture, without the black border and the text beside it.
 
     The box of the largest lit field (:func:`~esp_medsam.transforms.field.lit_field`); the whole
@@ -32,23 +38,24 @@ class CropBlackBorder(BoxCrop):
         step: How much brighter than the border the picture is.
     """
 
-    def __init__(self, *, darkest: float = 0.15, step: float = 0.03, lazy: bool = False) -> None:
-        super().__init__(lazy)
+    def __init__(self, *, darkest: float = 0.15, step: float = 0.03) -> None:
+        super().__init__()
         self.darkest = darkest
         self.step = step
 
-    def box(self, img: Tensor, meta: dict[Any, Any]) -> Box:
-        """Return the box of the picture."""
-        del meta
-        field = lit_field(img, darkest=self.darkest, step=self.step)
-        return whole(img) if field is None else box_of(field, img)
+    def find(self, img: Tensor) -> Box:
+        """Return the box of the picture in ``(C, rows, columns)`` in 0..1."""
+        image = as_float(img)
+        field = lit_field(image, darkest=self.darkest, step=self.step)
+        return whole(image) if field is None else box_of(field, image)
 
 
-class CropBlackBorderd(Cropd):
+class CropBlackBorderd(CropToFoundd):
     """Dictionary form of :class:`CropBlackBorder`.
 
     Args:
-        keys: Keys of the slices to crop, each to its own field.
+        keys: Keys of slices of one size: a picture in 0..1 and what lies over it.
+        source_key: The picture; None means the first key.
         darkest: See :class:`CropBlackBorder`.
         step: See :class:`CropBlackBorder`.
         allow_missing_keys: Whether a missing key is passed over.
@@ -58,15 +65,18 @@ class CropBlackBorderd(Cropd):
         self,
         keys: KeysCollection,
         *,
+        source_key: str | None = None,
         darkest: float = 0.15,
         step: float = 0.03,
         allow_missing_keys: bool = False,
     ) -> None:
         cropper = CropBlackBorder(darkest=darkest, step=step)
-        super().__init__(keys, cropper, allow_missing_keys)
+        super().__init__(
+            keys, cropper, source_key=source_key, allow_missing_keys=allow_missing_keys
+        )
 
 
-class SuppressSpecular(ShownTransform):
+class SuppressSpecular(SliceTransform):
     """Replace specular highlights by their neighborhood.
 
     A highlight is bright, without color and small: luminance ``Y > brightness``, saturation
@@ -92,21 +102,21 @@ class SuppressSpecular(ShownTransform):
         self.saturation = saturation
         self.largest = largest
 
-    def change(self, img: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return the slice without highlights."""
-        if len(img) == 1:
-            return img
-        high, low = img.amax(0), img.amin(0)
-        light = luminance(img)
+        if len(image) == 1:
+            return image
+        high, low = image.amax(0), image.amin(0)
+        light = luminance(image)
         mask = (light > self.brightness) & (high - low < self.saturation * high)
         mask = _small(mask, self.largest)
         radius = max(1, round(0.008 * min(mask.shape)))
         # Highlights at the edge of the picture must not be filled with its black border.
         usable = ~dilated(light <= BLACK, radius)
-        return inpaint(img, dilated(mask, radius) & (light > BLACK), usable)
+        return inpaint(image, dilated(mask, radius) & (light > BLACK), usable)
 
 
-class SuppressSpeculard(ShownTransformd):
+class SuppressSpeculard(SliceTransformd):
     """Dictionary form of :class:`SuppressSpecular`.
 
     Args:
@@ -127,10 +137,10 @@ class SuppressSpeculard(ShownTransformd):
         allow_missing_keys: bool = False,
     ) -> None:
         transform = SuppressSpecular(brightness=brightness, saturation=saturation, largest=largest)
-        super().__init__(keys, transform, allow_missing_keys)
+        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
 
 
-class NormalizeIllumination(ShownTransform):
+class NormalizeIllumination(SliceTransform):
     """Even out the light: divide by the large-scale luminance.
 
     ``out = clip(img * clip(m / B, 1 / gain, gain), 0, 1)`` with ``B`` the luminance blurred by a
@@ -151,24 +161,24 @@ class NormalizeIllumination(ShownTransform):
         self.scale = scale
         self.gain = gain
 
-    def change(self, img: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return the slice in even light."""
-        light = luminance(img)
+        light = luminance(image)
         even = shrunken(light[None], 64)[None]
         lit = (even > BLACK).to(even.dtype)
         if not lit.any():
-            return img
+            return image
         sigma = self.scale * max(even.shape[-2:])
         local = _blurred(even * lit, sigma) / _blurred(lit, sigma).clamp(min=1e-3)
         mean = (local * lit).sum() / lit.sum()
         factor = (mean / local.clamp(min=1e-3)).clamp(1.0 / self.gain, self.gain)
-        size = (int(img.shape[-2]), int(img.shape[-1]))
+        size = (int(image.shape[-2]), int(image.shape[-1]))
         factor = F.interpolate(factor, size=size, mode="bilinear", align_corners=False)
         seen = ((light - BLACK) / BLACK).clamp_(0.0, 1.0)
-        return (img * torch.lerp(torch.ones_like(seen), factor[0, 0], seen)).clamp_(0.0, 1.0)
+        return (image * torch.lerp(torch.ones_like(seen), factor[0, 0], seen)).clamp_(0.0, 1.0)
 
 
-class NormalizeIlluminationd(ShownTransformd):
+class NormalizeIlluminationd(SliceTransformd):
     """Dictionary form of :class:`NormalizeIllumination`.
 
     Args:
@@ -187,7 +197,7 @@ class NormalizeIlluminationd(ShownTransformd):
         allow_missing_keys: bool = False,
     ) -> None:
         transform = NormalizeIllumination(scale=scale, gain=gain)
-        super().__init__(keys, transform, allow_missing_keys)
+        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
 
 
 def _small(mask: Tensor, largest: float) -> Tensor:

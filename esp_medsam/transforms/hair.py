@@ -17,7 +17,7 @@ from torch import Tensor
 
 from esp_medsam.transforms.inpainting import dilated
 from esp_medsam.transforms.line_morphology import Bytes, line_closings, line_openings
-from esp_medsam.transforms.shown import luminance, shrunken
+from esp_medsam.transforms.slices import luminance, shrunken
 
 
 GRID = 640

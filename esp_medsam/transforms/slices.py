@@ -1,4 +1,4 @@
-"""What the transforms of single slices share: kinds in and out, crops, dictionary forms.
+"""What the transforms of single slices share: kinds in and out, crops, light, dictionary forms.
 
 A slice is channel-first, ``(C, rows, columns)``, as it is shown.
 """
@@ -10,6 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
 from monai.transforms import Crop, Cropd, MapTransform, SpatialCrop, Transform
@@ -22,17 +23,34 @@ Box = tuple[slice, slice]
 
 
 class SliceTransform(Transform):
-    """Change the values of a slice: array, Tensor or MetaTensor in, the same out, float32."""
+    """Change the values of a slice: array, Tensor or MetaTensor in, the same out, float32.
+
+    What was handed in is left alone. Subclasses write :meth:`apply`.
+    """
 
     backend = [TransformBackends.TORCH]
 
     def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
-        """Return the slice ``(C, rows, columns)`` changed; the input is left alone."""
+        """Return the slice changed.
+
+        Args:
+            img: ``(C, rows, columns)`` with C 1 or 3.
+
+        Raises:
+            ValueError: If it is not of that shape, or empty.
+        """
+        if img.ndim != 3 or img.shape[0] not in (1, 3) or 0 in img.shape:
+            msg = f"img must be (1 or 3, rows, columns); got {tuple(img.shape)}."
+            raise ValueError(msg)
         return convert_to_dst_type(self.apply(as_float(img)), img, dtype=torch.float32)[0]
 
     @abstractmethod
     def apply(self, image: Tensor) -> Tensor:
-        """Return a plain float32 slice changed, on its device."""
+        """Return a plain float32 slice changed, on its device, or ``image`` itself.
+
+        Args:
+            image: ``(C, rows, columns)``, never written to.
+        """
 
 
 class SliceTransformd(MapTransform):
@@ -94,7 +112,16 @@ class CropToBoxd(Cropd):
 
 
 class CropToFound(Crop):
-    """Crop a slice to a box found in it; ``inverse`` puts it back among zeros."""
+    """Crop a slice to a box found in it; subclasses write :meth:`find`.
+
+    The slice comes back as a MetaTensor that carries the operation, so that ``inverse`` puts it,
+    or any result on its grid, back in its place with zeros around it, exactly.
+    """
+
+    @property
+    def requires_current_data(self) -> bool:
+        """The box depends on the pixels."""
+        return True
 
     @abstractmethod
     def find(self, img: Tensor) -> Box:
@@ -129,6 +156,11 @@ class CropToFoundd(Cropd):
         self.find = cropper.find
         self.source_key = self.keys[0] if source_key is None else source_key
 
+    @property
+    def requires_current_data(self) -> bool:
+        """The box depends on the pixels."""
+        return True
+
     def __call__(
         self, data: Mapping[Hashable, Any], lazy: bool | None = None
     ) -> dict[Hashable, Any]:
@@ -144,3 +176,22 @@ def as_float(img: NdarrayOrTensor) -> Tensor:
     """Return a plain float32 tensor of the values, on their device."""
     tensor: Tensor = convert_to_tensor(img, dtype=torch.float32, track_meta=False)
     return tensor
+
+
+def luminance(image: Tensor) -> Tensor:
+    """Return ``(rows, columns)``: Rec. 601 luma of three channels, or the one there is."""
+    if len(image) == 1:
+        return image[0]
+    luma: Tensor = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+    return luma
+
+
+def shrunken(image: Tensor, longest: int) -> Tensor:
+    """Return ``(C, rows, columns)`` with at most ``longest`` of both, by means over areas."""
+    rows, columns = image.shape[-2:]
+    scale = longest / max(rows, columns)
+    if scale >= 1.0:
+        return image
+    size = (max(1, round(rows * scale)), max(1, round(columns * scale)))
+    coarse: Tensor = F.interpolate(image[None], size=size, mode="area")[0]
+    return coarse

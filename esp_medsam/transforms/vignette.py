@@ -11,7 +11,7 @@ from scipy.ndimage import binary_dilation, binary_opening  # type: ignore[import
 from skimage.measure import label
 from torch import Tensor
 
-from esp_medsam.transforms.shown import luminance, shrunken
+from esp_medsam.transforms.slices import luminance, shrunken
 
 
 _GRID = 256

@@ -1,5 +1,6 @@
-"""Radiographs: the window that the file asks for, polarity, and the border of the collimator.
+"""Radiographs: the window that the file asks for, and the border of the collimator.
 
+Where low values are white (MONOCHROME1), what is measured follows it.
 Contrast is equalized by :class:`~esp_medsam.transforms.clahe.Clahe`.
 """
 
@@ -16,46 +17,11 @@ from torch import Tensor
 from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
 from esp_medsam.transforms.intensity import percentiles_of
-from esp_medsam.transforms.shown import luminance
-from esp_medsam.transforms.slices import (
-    Box,
-    CropToFound,
-    CropToFoundd,
-    SliceTransform,
-    SliceTransformd,
-    as_float,
-)
+from esp_medsam.transforms.slices import Box, CropToFound, CropToFoundd, as_float, luminance
 
 
 _LEAST_KEPT = 0.3
 """Part of the rows, and of the columns, that a collimator leaves at least; less is no border."""
-
-
-class InvertMonochrome1(SliceTransform):
-    """Turn black and white: ``1 - v``, for a radiograph whose bones are dark.
-
-    DICOM says so itself (MONOCHROME1), and what was measured then follows it; this is for files
-    that cannot say so.
-
-    Reference:
-        DICOM PS3.3 C.7.6.3.1.2, Photometric Interpretation.
-    """
-
-    def apply(self, image: Tensor) -> Tensor:
-        """Return the slice turned."""
-        return 1.0 - image
-
-
-class InvertMonochrome1d(SliceTransformd):
-    """Dictionary form of :class:`InvertMonochrome1`.
-
-    Args:
-        keys: Keys of slices in 0..1.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, InvertMonochrome1(), allow_missing_keys=allow_missing_keys)
 
 
 class MeasureWindow:

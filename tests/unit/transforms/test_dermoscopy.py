@@ -27,7 +27,7 @@ from esp_medsam.transforms.dermoscopy import (
 from esp_medsam.transforms.hair import hair_mask
 from esp_medsam.transforms.inpainting import dilated, inpaint
 from esp_medsam.transforms.line_morphology import line_closings, line_openings
-from esp_medsam.transforms.shown import ShownTransform
+from esp_medsam.transforms.slices import SliceTransform
 from esp_medsam.transforms.vignette import dark_corners
 
 
@@ -168,7 +168,7 @@ class TestCropDarkRim:
 
         cropped = crop(image)
 
-        rows, columns = crop.box(image, {})
+        rows, columns = crop.find(image)
         assert field[rows, columns].sum() == field.sum()
         assert cropped.shape[1] <= 164
         assert cropped.shape[2] <= 164
@@ -182,7 +182,7 @@ class TestCropDarkRim:
         image[:, 10:170:12, 6:20] = 0.03
         image[:, 120:180, 150:240] = 0.05
 
-        rows, columns = CropDarkRim().box(image, {})
+        rows, columns = CropDarkRim().find(image)
 
         assert rows == slice(0, 180)
         assert columns.start <= 6
@@ -255,7 +255,7 @@ class TestEveryTransform:
         seed=st.integers(0, 99),
     )
     def test_keeps_shape_range_and_its_input(
-        self, transform: ShownTransform, channels: int, rows: int, columns: int, seed: int
+        self, transform: SliceTransform, channels: int, rows: int, columns: int, seed: int
     ) -> None:
         image = torch.rand(channels, rows, columns, generator=torch.Generator().manual_seed(seed))
         before = image.clone()
@@ -270,14 +270,14 @@ class TestEveryTransform:
 
     @pytest.mark.parametrize("transform", TRANSFORMS)
     @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
-    def test_leaves_constant_images(self, transform: ShownTransform, value: float) -> None:
+    def test_leaves_constant_images(self, transform: SliceTransform, value: float) -> None:
         image = torch.full((3, 40, 50), value)
 
         torch.testing.assert_close(transform(image), image)
 
     @pytest.mark.parametrize(("dictionary", "transform"), DICTIONARIES)
     def test_arrays_metadata_and_dictionaries_give_the_same(
-        self, dictionary: ShadesOfGrayd, transform: ShownTransform
+        self, dictionary: ShadesOfGrayd, transform: SliceTransform
     ) -> None:
         image, _ = with_hairs(skin())
         image[:, distance(180, 240) > 120] = 0.05

@@ -48,7 +48,7 @@ def photograph() -> Tensor:
 class TestCropBlackBorder:
     @pytest.mark.parametrize("level", [0.0, 0.05, 0.1])
     def test_leaves_the_border_and_the_letters_out(self, level: float) -> None:
-        rows, columns = CropBlackBorder().box(framed(level), {})
+        rows, columns = CropBlackBorder().find(framed(level))
 
         assert (rows, columns) == PICTURE
 
@@ -87,7 +87,7 @@ class TestCropBlackBorder:
     def test_finds_the_box_of_a_large_image_to_a_coarse_pixel(self) -> None:
         large = framed().repeat_interleave(6, 1).repeat_interleave(6, 2)
 
-        rows, columns = CropBlackBorder().box(large, {})
+        rows, columns = CropBlackBorder().find(large)
 
         assert 180 - 12 <= rows.start <= 180
         assert 900 <= rows.stop <= 900 + 12
@@ -104,7 +104,7 @@ class TestCropBlackBorder:
     def test_finds_a_photograph_put_in_a_border(self, photograph: Tensor) -> None:
         image = torch.nn.functional.pad(photograph, (80, 40, 20, 60), value=0.04)
 
-        rows, columns = CropBlackBorder().box(image, {})
+        rows, columns = CropBlackBorder().find(image)
 
         height, width = photograph.shape[-2:]
         assert abs(rows.start - 20) <= 6
@@ -132,6 +132,19 @@ class TestCropBlackBorder:
             CropBlackBorder()(image.numpy()).as_tensor(), result["image"].as_tensor()
         )
         assert crop.inverse(result)["image"].shape == image.shape
+
+    @pytest.mark.parametrize("keys", [("image", "label"), ("label", "image")])
+    def test_labels_are_cropped_to_the_picture_as_the_image_is(self, keys: tuple[str, str]) -> None:
+        # A label is a small lit field in a black border itself.
+        label = torch.zeros(1, 180, 240)
+        label[:, 60:160, 80:200] = 1.0
+        crop = CropBlackBorderd(keys, source_key="image")
+
+        result = crop({"image": framed(), "label": label})
+
+        assert torch.equal(result["label"].as_tensor(), label[(slice(None), *PICTURE)])
+        assert result["image"].shape == (3, 120, 170)
+        assert crop.inverse(result)["label"].shape == label.shape
 
 
 class TestSuppressSpecular:
@@ -247,13 +260,6 @@ class TestEveryTransform:
         assert isinstance(meta, MetaTensor)
         assert meta.meta["space"] == "RAS"
         assert torch.equal(meta.as_tensor(), expected)
-
-    @pytest.mark.parametrize("shape", [(4, 5, 5), (5, 5), (3, 0, 5), (1, 2, 3, 4)])
-    def test_refuses_what_is_no_slice(
-        self, transform: SuppressSpecular | NormalizeIllumination, shape: tuple[int, ...]
-    ) -> None:
-        with pytest.raises(ValueError, match=r"img must be \(1 or 3, rows, columns\); got"):
-            transform(torch.zeros(shape))
 
 
 class TestDictionaries:

@@ -14,6 +14,8 @@ from esp_medsam.transforms.slices import (
     CropToFoundd,
     SliceTransform,
     SliceTransformd,
+    luminance,
+    shrunken,
 )
 
 
@@ -57,6 +59,11 @@ class TestSliceTransform:
         assert result.meta["space"] == "RAS"
         assert (result == 2).all()
         assert (img == 1).all()
+
+    @pytest.mark.parametrize("shape", [(4, 5, 5), (5, 5), (3, 0, 5), (1, 2, 3, 4)])
+    def test_refuses_what_is_no_slice(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(ValueError, match=r"img must be \(1 or 3, rows, columns\); got"):
+            Doubled()(torch.zeros(shape))
 
 
 class TestSliceTransformd:
@@ -104,6 +111,10 @@ class TestCropToFound:
         assert part.shape == (1, 2, 4)
         assert torch.equal(crop.inverse(part).as_tensor(), bright_center())
 
+    def test_asks_a_lazy_pipeline_for_the_pixels_as_they_are(self) -> None:
+        assert CropToBright().requires_current_data
+        assert CropToFoundd("image", CropToBright()).requires_current_data
+
     def test_dictionary_form_takes_one_box_for_all_keys(self) -> None:
         data = {"image": bright_center(), "label": torch.ones(2, 6, 7)}
         crop = CropToFoundd(("image", "label"), CropToBright())
@@ -120,3 +131,31 @@ class TestCropToFound:
 
         assert result["label"].shape == (2, 2, 4)
         assert result["image"].shape == (1, 6, 7)
+
+
+class TestLuminance:
+    def test_weighs_the_channels_to_one(self) -> None:
+        torch.testing.assert_close(luminance(torch.full((3, 2, 2), 0.7)), torch.full((2, 2), 0.7))
+        assert luminance(torch.eye(3)[:, :, None]).flatten().tolist() == pytest.approx(
+            [0.299, 0.587, 0.114]
+        )
+
+    def test_of_one_channel_is_that_channel(self) -> None:
+        image = torch.rand(1, 3, 4)
+
+        assert torch.equal(luminance(image), image[0])
+
+
+class TestShrunken:
+    def test_keeps_the_aspect_and_the_mean(self) -> None:
+        image = torch.rand(3, 40, 80)
+
+        small = shrunken(image, 20)
+
+        assert small.shape == (3, 10, 20)
+        torch.testing.assert_close(small.mean((1, 2)), image.mean((1, 2)))
+
+    def test_never_enlarges(self) -> None:
+        image = torch.rand(3, 4, 5)
+
+        assert shrunken(image, 20) is image

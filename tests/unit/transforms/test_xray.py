@@ -12,8 +12,6 @@ from esp_medsam.image import Image
 from esp_medsam.transforms.xray import (
     CropCollimation,
     CropCollimationd,
-    InvertMonochrome1,
-    InvertMonochrome1d,
     MeasureWindow,
 )
 
@@ -36,23 +34,6 @@ def collimated(level: float = 0.0, noise: float = 0.01) -> torch.Tensor:
     image = level + noise * torch.randn(1, 100, 90)
     image[:, 20:80, 30:70] = 0.2 + 0.6 * torch.rand(1, 60, 40)
     return image.clamp(0, 1)
-
-
-class TestInvertMonochrome1:
-    @given(pixels=slices)
-    def test_array_tensor_and_dictionary_agree(self, pixels: np.ndarray) -> None:
-        result = InvertMonochrome1()(pixels)
-
-        np.testing.assert_array_equal(result, 1 - pixels)
-        np.testing.assert_array_equal(InvertMonochrome1()(torch.from_numpy(pixels)), result)
-        dictionary = InvertMonochrome1d("image")
-        np.testing.assert_array_equal(dictionary({"image": pixels})["image"], result)
-
-    @given(pixels=slices)
-    def test_twice_is_once_and_back(self, pixels: np.ndarray) -> None:
-        twice = InvertMonochrome1()(InvertMonochrome1()(pixels))
-
-        np.testing.assert_allclose(twice, pixels, atol=1e-7)
 
 
 class TestMeasureWindow:
