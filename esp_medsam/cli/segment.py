@@ -37,8 +37,26 @@ def segment(
     ] = None,
     output_format: Annotated[
         str | None,
-        typer.Option("--output_format", "--output-format", help="auto, nifti or png."),
+        typer.Option(
+            "--output_format",
+            "--output-format",
+            help="auto, dicom-seg, nifti or png; several with commas.",
+        ),
     ] = None,
+    seg_type: Annotated[
+        str | None,
+        typer.Option(
+            "--seg_type", "--seg-type", help="binary, labelmap or fractional; of dicom-seg."
+        ),
+    ] = None,
+    fixed_uids: Annotated[
+        bool,
+        typer.Option("--fixed_uids", "--fixed-uids", help="The same dicom-seg from a re-run."),
+    ] = False,
+    write_empty: Annotated[
+        bool,
+        typer.Option("--write_empty", "--write-empty", help="A dicom-seg of nothing found, too."),
+    ] = False,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best at hand by default.")
     ] = None,
@@ -101,6 +119,9 @@ def segment(
         frame=frame,
         targets=None if targets is None else [n for t in targets for n in t.split(",")],
         output_format=output_format,
+        seg_type=seg_type,
+        fixed_uids=fixed_uids or None,
+        write_empty=write_empty or None,
         device=device,
         overwrite=overwrite or None,
         split_targets=split_targets or None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from esp_medsam.errors import GeometryError
 from esp_medsam.image import Image
+from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
 from esp_medsam.io.nifti import write_nifti
 from esp_medsam.io.nifti_header import geometry_of
 from esp_medsam.io.raster import write_gray_png, write_labelmap_png
@@ -23,7 +25,7 @@ from esp_medsam.transforms.label_map import mask_of
 PREVIEW_ENDING = "_preview.png"
 """What is added to a result's stem for its picture."""
 
-ENDINGS = {"nifti": ".nii.gz", "png": ".png"}
+ENDINGS = {"dicom-seg": ".dcm", "nifti": ".nii.gz", "png": ".png"}
 """What file names end in, by output format."""
 
 
@@ -43,30 +45,31 @@ class OutputFile(NamedTuple):
 
 def plan_files(
     stem: Path,
-    output_format: str,
+    output_formats: Sequence[str],
     targets: Sequence[Target],
     *,
     split_targets: bool,
     probabilities: bool,
 ) -> list[OutputFile]:
-    """Return the files of a result, the labelmap first.
+    """Return the files of a result, format by format, the labelmap first.
 
     Args:
         stem: Path of all of them without what tells them apart.
-        output_format: A key of :data:`ENDINGS`.
+        output_formats: Keys of :data:`ENDINGS`.
         targets: The chosen targets.
         split_targets: Whether each target has a mask of its own.
         probabilities: Whether each target has its probability.
     """
-    ending = ENDINGS[output_format]
-    files = [OutputFile(stem.with_name(f"{stem.name}{ending}"), "labelmap")]
-    for place, target in enumerate(targets):
-        own = f"{stem.name}_{target.name}"
-        if split_targets:
-            files.append(OutputFile(stem.with_name(f"{own}{ending}"), "mask", place))
-        if probabilities:
-            path = stem.with_name(f"{own}_probability{ending}")
-            files.append(OutputFile(path, "probability", place))
+    files = []
+    for ending in (ENDINGS[name] for name in output_formats):
+        files.append(OutputFile(stem.with_name(f"{stem.name}{ending}"), "labelmap"))
+        for place, target in enumerate(targets):
+            own = f"{stem.name}_{target.name}"
+            if split_targets:
+                files.append(OutputFile(stem.with_name(f"{own}{ending}"), "mask", place))
+            if probabilities:
+                path = stem.with_name(f"{own}_probability{ending}")
+                files.append(OutputFile(path, "probability", place))
     return files
 
 
@@ -77,7 +80,8 @@ def write_file(
     *,
     labelmap: Tensor,
     probability: Tensor | None,
-) -> None:
+    seg: SegOptions,
+) -> bool:
     """Write one file of a result on the grid of its image.
 
     Args:
@@ -86,11 +90,17 @@ def write_file(
         targets: The chosen targets.
         labelmap: uint8 ``(1, *spatial)``.
         probability: uint8 ``(T, *spatial)``; only the labelmap can do without it.
+        seg: How DICOM-SEG is written.
+
+    Returns:
+        Whether it was written: an empty DICOM-SEG is only where it is asked for.
 
     Raises:
         GeometryError: If the numbers are not on the grid of the image.
         OutputError: If the file cannot be written.
     """
+    if file.path.name.endswith(ENDINGS["dicom-seg"]):
+        return _write_seg(file, image, targets, labelmap, probability, seg)
     shown: Sequence[tuple[int, Target]]
     if file.place is None:
         values, shown = labelmap[0], [(target.label, target) for target in targets]
@@ -116,6 +126,41 @@ def write_file(
     else:
         colors = {label: target.color for label, target in shown}
         write_labelmap_png(file.path, array, colors)
+    return True
+
+
+def _write_seg(
+    file: OutputFile,
+    image: Image,
+    targets: Sequence[Target],
+    labelmap: Tensor,
+    probability: Tensor | None,
+    seg: SegOptions,
+) -> bool:
+    """Write one DICOM-SEG: of all targets as it was asked for, or of one alone."""
+    if file.place is not None:
+        targets = [targets[file.place]]
+        seg = replace(
+            seg,
+            kind="binary" if file.kind == "mask" else "fractional",
+            settings={**seg.settings, "file": f"{file.kind} {targets[0].name}"},
+        )
+        probability = None if probability is None else probability[file.place, None]
+    masks: Iterator[npt.NDArray[np.uint8]]
+    if seg.kind == "labelmap":
+        masks = iter([_as_uint8(labelmap[0])])
+    elif probability is None:
+        msg = f"{file.path.name} needs the probability of its targets, which is not there."
+        raise KeyError(msg)
+    elif seg.kind == "fractional":
+        masks = (_as_uint8(values) for values in probability)
+    else:
+        # Not from the labelmap, which settles overlaps: here each target is whole.
+        masks = (
+            _as_uint8(mask_of(values, target.clean_up)[0])
+            for values, target in zip(probability, targets, strict=True)
+        )
+    return write_dicom_seg(file.path, image, masks, targets, seg)
 
 
 def _as_uint8(values: Tensor) -> npt.NDArray[np.uint8]:

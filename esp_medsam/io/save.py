@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import SaveImaged
 from torch import Tensor
 
+from esp_medsam.dicom.seg_writer import SEG_KINDS, check_source
 from esp_medsam.errors import (
     GeometryError,
     OptionError,
@@ -20,7 +21,14 @@ from esp_medsam.errors import (
 )
 from esp_medsam.image import Image, Segmentation, image_of, segmentation_of
 from esp_medsam.io.atomic import is_ours
-from esp_medsam.io.output_files import PREVIEW_ENDING, OutputFile, plan_files, write_file
+from esp_medsam.io.dicom_seg import SegOptions
+from esp_medsam.io.output_files import (
+    ENDINGS,
+    PREVIEW_ENDING,
+    OutputFile,
+    plan_files,
+    write_file,
+)
 from esp_medsam.io.record import (
     Recipe,
     Source,
@@ -33,8 +41,8 @@ from esp_medsam.io.record import (
 from esp_medsam.modality import ModalityTable, Target
 
 
-OUTPUT_FORMATS = ("auto", "nifti", "png")
-"""What a user may ask for; ``auto`` is NIfTI for volumes and PNG for pictures."""
+OUTPUT_FORMATS = ("auto", *ENDINGS)
+"""What a user may ask for; ``auto`` is DICOM-SEG for DICOM, else NIfTI or, of pictures, PNG."""
 
 
 class SaveSegmentationd(SaveImaged):
@@ -54,7 +62,12 @@ class SaveSegmentationd(SaveImaged):
         table: Modalities at hand: labels and colors.
         probability_key: Key of the probabilities, uint8 ``(T, *spatial)``, targets in the order of
             the segmentation record.
-        output_format: One of :data:`OUTPUT_FORMATS`.
+        output_format: One of :data:`OUTPUT_FORMATS`, or several, in a list or with commas.
+        seg_type: How DICOM-SEG stores segments, one of :data:`esp_medsam.dicom.SEG_KINDS`:
+            ``binary``, where targets may overlap, ``labelmap`` or ``fractional``.
+        fixed_uids: Whether the UIDs, date and time of a DICOM-SEG follow from its sources, the
+            weights and the settings, so that a re-run makes the same object.
+        write_empty: Whether a DICOM-SEG is written where nothing was found.
         split_targets: Whether to write a mask for each target.
         probabilities: Whether to write the probability of each target.
         preview: Whether a preview, written before by SavePreviewd, belongs to each result.
@@ -64,7 +77,7 @@ class SaveSegmentationd(SaveImaged):
         allow_missing_keys: Whether to pass over a key that is missing.
 
     Raises:
-        OptionError: If ``output_format`` is none of those.
+        OptionError: If ``output_format`` or ``seg_type`` is none of those.
     """
 
     def __init__(
@@ -74,7 +87,10 @@ class SaveSegmentationd(SaveImaged):
         output_dir: str | Path,
         table: ModalityTable,
         probability_key: str = "probability",
-        output_format: str = "auto",
+        output_format: str | Sequence[str] = "auto",
+        seg_type: str = "binary",
+        fixed_uids: bool = False,
+        write_empty: bool = False,
         split_targets: bool = False,
         probabilities: bool = False,
         preview: bool = False,
@@ -86,14 +102,16 @@ class SaveSegmentationd(SaveImaged):
         super().__init__(
             keys, output_dir=output_dir, print_log=False, allow_missing_keys=allow_missing_keys
         )
-        if output_format not in OUTPUT_FORMATS:
-            valid = ", ".join(OUTPUT_FORMATS)
-            msg = f"output_format must be one of {valid}; got {output_format!r}."
+        if seg_type not in SEG_KINDS:
+            msg = f"seg_type must be one of {', '.join(SEG_KINDS)}; got {seg_type!r}."
             raise OptionError(msg)
         self.output_dir = Path(output_dir)
         self.table = table
         self.probability_key = probability_key
-        self.output_format = output_format
+        self.output_formats = _formats(output_format)
+        self.seg_type = seg_type
+        self.fixed_uids = fixed_uids
+        self.write_empty = write_empty
         self.split_targets = split_targets
         self.probabilities = probabilities
         self.preview = preview
@@ -115,11 +133,14 @@ class SaveSegmentationd(SaveImaged):
             self._save(out[key], out.get(self.probability_key))
         return out
 
-    def recipe(self, *, is_volume: bool, modality: str, targets: Sequence[str]) -> Recipe:
+    def recipe(
+        self, *, is_volume: bool, is_dicom: bool, modality: str, targets: Sequence[str]
+    ) -> Recipe:
         """Return what a result is made with, as its record would state it.
 
         Args:
             is_volume: Whether the input has three axes.
+            is_dicom: Whether it is of DICOM files.
             modality: Name of its modality.
             targets: Names of the chosen targets, in table order.
 
@@ -127,7 +148,12 @@ class SaveSegmentationd(SaveImaged):
             OptionError: If the output format cannot hold the result.
             WeightsNotFoundError: If the file of the weights is gone.
         """
-        formats = [self._format_of(is_volume=is_volume)]
+        formats = self._formats_of(is_volume=is_volume, is_dicom=is_dicom)
+        settings = dict(self.settings)
+        if "dicom-seg" in formats:
+            settings["seg_type"] = self.seg_type
+            settings["fixed_uids"] = self.fixed_uids
+            settings["write_empty"] = self.write_empty
         formats += ["split_targets"] if self.split_targets else []
         formats += ["probabilities"] if self.probabilities else []
         return Recipe(
@@ -135,7 +161,7 @@ class SaveSegmentationd(SaveImaged):
             targets=tuple(targets),
             formats=tuple(formats),
             weights_sha256=self._hash_of_weights(),
-            settings=self.settings,
+            settings=settings,
         )
 
     def check(self, image: Image) -> None:
@@ -143,10 +169,13 @@ class SaveSegmentationd(SaveImaged):
 
         Raises:
             GeometryError: If its slices have gaps, or are frames, of which NIfTI knows nothing.
-            OptionError: If the output format is for pictures, and it is none.
+            OptionError: If the output format is for pictures, or for DICOM, and it is none.
+            FormatError: If its files lack what a DICOM-SEG must state.
         """
-        chosen = self._format_of(is_volume=image.is_volume)
-        if chosen == "nifti" and image.is_volume and image.affine is None:
+        formats = self._formats_of(is_volume=image.is_volume, is_dicom=bool(image.sources))
+        if "dicom-seg" in formats:
+            check_source(image)
+        if "nifti" in formats and image.is_volume and image.affine is None:
             what = "frames in time" if image.slice_affines is None else "not evenly stacked"
             msg = (
                 f"output_format nifti must be asked of evenly stacked slices only; those of "
@@ -161,6 +190,7 @@ class SaveSegmentationd(SaveImaged):
         name: str,
         relative_dir: str = "",
         is_volume: bool,
+        is_dicom: bool,
         modality: str,
         targets: Sequence[str],
     ) -> bool:
@@ -171,6 +201,7 @@ class SaveSegmentationd(SaveImaged):
             name: What its outputs are called.
             relative_dir: Folder of the input below the input root.
             is_volume: Whether it has three axes.
+            is_dicom: Whether it is of DICOM files.
             modality: Name of its modality.
             targets: Names of the chosen targets, in table order.
 
@@ -181,7 +212,9 @@ class SaveSegmentationd(SaveImaged):
             OutputExistsError: If a result that differs is there.
             OptionError: If the output format cannot hold the result.
         """
-        recipe = self.recipe(is_volume=is_volume, modality=modality, targets=targets)
+        recipe = self.recipe(
+            is_volume=is_volume, is_dicom=is_dicom, modality=modality, targets=targets
+        )
         if self.overwrite:
             return False
         stem = output_stem(self.output_dir, relative_dir, name)
@@ -194,25 +227,38 @@ class SaveSegmentationd(SaveImaged):
         stem = output_stem(self.output_dir, image.relative_dir, image.name)
         self.check(image)
         recipe = self.recipe(
-            is_volume=image.is_volume, modality=image.modality, targets=segmentation.targets
+            is_volume=image.is_volume,
+            is_dicom=bool(image.sources),
+            modality=image.modality,
+            targets=segmentation.targets,
         )
         files = plan_files(
             stem,
-            recipe.formats[0],
+            [name for name in recipe.formats if name in ENDINGS],
             targets,
             split_targets=self.split_targets,
             probabilities=self.probabilities,
         )
         previous = self._make_way(stem, recipe, image, files)
-        for file in files:
-            write_file(
+        options = SegOptions(
+            kind=self.seg_type,
+            weights_sha256=recipe.weights_sha256,
+            settings=recipe.settings,
+            fixed=self.fixed_uids,
+            write_empty=self.write_empty,
+        )
+        names = [
+            file.path.name
+            for file in files
+            if write_file(
                 file,
                 image,
                 targets,
                 labelmap=_plain(labelmap),
                 probability=None if probability is None else _plain(probability),
+                seg=options,
             )
-        names = [file.path.name for file in files]
+        ]
         names += [_preview(stem).name] if self.preview else []
         for name in previous.difference(names):
             stem.with_name(name).unlink(missing_ok=True)
@@ -223,6 +269,7 @@ class SaveSegmentationd(SaveImaged):
             files=names,
             targets=_described(targets, segmentation),
             details={
+                "empty": not bool(_plain(labelmap).any()),
                 "modality_origin": image.modality_origin,
                 "dicom_modality": image.dicom_modality,
                 "study_uid": image.study_uid,
@@ -257,13 +304,17 @@ class SaveSegmentationd(SaveImaged):
         record_path(stem).unlink(missing_ok=True)
         return previous
 
-    def _format_of(self, *, is_volume: bool) -> str:
-        if self.output_format == "auto":
-            return "nifti" if is_volume else "png"
-        if self.output_format == "png" and is_volume:
+    def _formats_of(self, *, is_volume: bool, is_dicom: bool) -> list[str]:
+        """Return the formats of an input's result, each once."""
+        usual = "dicom-seg" if is_dicom else "nifti" if is_volume else "png"
+        chosen = [usual if name == "auto" else name for name in self.output_formats]
+        if "png" in chosen and is_volume:
             msg = "output_format png must not be asked for volumes; got one. Use nifti."
             raise OptionError(msg)
-        return self.output_format
+        if "dicom-seg" in chosen and not is_dicom:
+            msg = f"output_format dicom-seg must be asked of DICOM images; got none. Use {usual}."
+            raise OptionError(msg)
+        return list(dict.fromkeys(chosen))
 
     def _hash_of_weights(self) -> str | None:
         if self.weights is None:
@@ -275,6 +326,17 @@ class SaveSegmentationd(SaveImaged):
                 msg = f"weights must be a readable file; got {self.weights}."
                 raise WeightsNotFoundError(msg) from error
         return self._weights_sha256
+
+
+def _formats(output_format: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the formats asked for, from a list or a text with commas."""
+    parts = output_format.split(",") if isinstance(output_format, str) else output_format
+    names = tuple(str(part).strip() for part in parts)
+    if not names or not set(names) <= set(OUTPUT_FORMATS):
+        valid = ", ".join(OUTPUT_FORMATS)
+        msg = f"output_format must be one of {valid}, or several; got {output_format!r}."
+        raise OptionError(msg)
+    return names
 
 
 def _preview(stem: Path) -> Path:

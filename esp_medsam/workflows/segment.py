@@ -158,6 +158,7 @@ class Segmentation:
             name=item["name"],
             relative_dir=item["relative_dir"],
             is_volume=item["is_volume"],
+            is_dicom="volume" in item,
             modality=item["modality"],
             targets=[target.name for target in targets],
         )

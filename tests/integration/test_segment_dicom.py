@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ class TestSegmentDicom:
     def test_a_series_comes_out_on_its_own_grid(self, tmp_path: Path, run: Run) -> None:
         uid = write_series(tmp_path / "in/study", [10.0, 12.5, 15.0])
 
-        (result,) = run(tmp_path / "in")
+        (result,) = run(tmp_path / "in", output_format="nifti")
 
         assert result.status == "done", result
         mask = nib.load(tmp_path / "out/study" / f"{uid}_seg.nii.gz")
@@ -99,6 +100,40 @@ class TestSegmentDicom:
         # LPS to RAS: columns run to patient left, which is negative there.
         expected = [[-spacing[1], 0, 0, 100.5], [0, -spacing[0], 0, -20], [0, 0, 2.5, 10]]
         np.testing.assert_allclose(mask.affine[:3], expected, rtol=1e-6)
+
+    def test_dicom_seg_and_nifti_hold_the_same_mask(self, tmp_path: Path, run: Run) -> None:
+        uid = write_series(tmp_path / "in", [10.0, 12.5, 15.0])
+
+        (result,) = run(
+            tmp_path / "in",
+            output_format="dicom-seg,nifti",
+            targets=["liver"],
+            write_empty=True,
+        )
+
+        assert result.status == "done", result
+        labelmap = nib.load(tmp_path / "out" / f"{uid}_seg.nii.gz").get_fdata()
+        segmentation = hd.seg.segread(tmp_path / "out" / f"{uid}_seg.dcm")
+        files = {float(dcmread(p).ImagePositionPatient[2]): p for p in (tmp_path / "in").iterdir()}
+        found = segmentation.get_pixels_by_source_instance(
+            [dcmread(files[z]).SOPInstanceUID for z in (10.0, 12.5, 15.0)],
+            assert_missing_frames_are_empty=True,
+            ignore_spatial_locations=True,
+        )
+        np.testing.assert_array_equal(found[..., 0].transpose(2, 1, 0), labelmap == 1)
+
+    def test_dicom_gets_dicom_seg_unless_it_is_empty(self, tmp_path: Path, run: Run) -> None:
+        uid = write_series(tmp_path / "in", [0.0, 1.0])
+
+        (result,) = run(tmp_path / "in", probabilities=True)
+
+        assert result.record is not None
+        record = json.loads(Path(result.record).read_text())
+        assert record["formats"] == ["dicom-seg", "probabilities"]
+        assert set(record["settings"]) >= {"seg_type", "fixed_uids", "write_empty"}
+        assert record["empty"] == (f"{uid}_seg.dcm" not in record["files"])
+        assert record["empty"] == all(t["confidence"] is None for t in record["targets"])
+        assert all(Path(result.record).with_name(name).exists() for name in record["files"])
 
     def test_the_modality_is_dicom_s_where_the_user_says_none(
         self, tmp_path: Path, run: Run
@@ -164,17 +199,25 @@ class TestSegmentDicom:
     ) -> None:
         write_series(tmp_path / "in", [0.0, 1.0, 2.0, 5.0])
 
-        (result,) = run(tmp_path / "in")
+        (result,) = run(tmp_path / "in", output_format="dicom-seg,nifti")
 
         assert result.code == "E_GEOMETRY"
         assert "not evenly stacked" in result.message
         assert not (tmp_path / "out").exists()
 
+    def test_a_gap_is_no_obstacle_to_dicom_seg(self, tmp_path: Path, run: Run) -> None:
+        uid = write_series(tmp_path / "in", [0.0, 1.0, 2.0, 5.0])
+
+        (result,) = run(tmp_path / "in", write_empty=True)
+
+        assert result.status == "done", result
+        assert (tmp_path / "out" / f"{uid}_seg.dcm").exists()
+
     def test_one_slice_and_one_picture_are_taken_alone(self, tmp_path: Path, run: Run) -> None:
         slice_, picture = shipped("MR_small.dcm"), shipped("examples_rgb_color.dcm")
 
-        (volume,) = run(slice_, modality="mri")
-        (photograph,) = run(picture, modality="ultrasound")
+        (volume,) = run(slice_, modality="mri", write_empty=True)
+        (photograph,) = run(picture, modality="ultrasound", output_format="png")
 
         assert volume.status == photograph.status == "done"
         assert any("SliceThickness" in warning for warning in volume.warnings)
@@ -182,7 +225,7 @@ class TestSegmentDicom:
         assert names == sorted(
             f"{uid}_seg{ending}"
             for uid, endings in (
-                (dcmread(slice_).SeriesInstanceUID, (".json", ".nii.gz")),
+                (dcmread(slice_).SeriesInstanceUID, (".dcm", ".json")),
                 (dcmread(picture).SOPInstanceUID, (".json", ".png")),
             )
             for ending in endings
@@ -230,3 +273,5 @@ def test_no_patient_s_name_gets_into_a_result(tmp_path: Path, run: Run) -> None:
     for path in (tmp_path / "out").rglob("*.json"):
         said += path.read_text()
     assert "canary" not in said.lower()
+    for path in (tmp_path / "out").rglob("*"):
+        assert "canary" not in path.name.lower()

@@ -225,7 +225,7 @@ class TestExistingResults:
         self, saver: Saver, table: ModalityTable, volume: Path
     ) -> None:
         asked = {"name": "scan", "modality": "ct", "targets": SEGMENTATION.targets}
-        asked |= {"source": Source(volume), "is_volume": True}
+        asked |= {"source": Source(volume), "is_volume": True, "is_dicom": False}
         assert not saver().is_done(**asked)
 
         saver()(result(volume, table))
@@ -341,7 +341,7 @@ class TestSaveSegmentationd:
             saver(split_targets=True, overwrite=True)(data)
 
     def test_refuses_a_format_it_cannot_write(self, saver: Saver) -> None:
-        with pytest.raises(OptionError, match="one of auto, nifti, png; got 'dicom'"):
+        with pytest.raises(OptionError, match="one of auto, dicom-seg, nifti, png.*'dicom'"):
             saver(output_format="dicom")
 
     def test_refuses_weights_that_are_gone(

@@ -1,0 +1,240 @@
+"""The frames of a segmentation object: their pixels, and which source image each belongs to."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from highdicom.content import (
+    PixelMeasuresSequence,
+    PlaneOrientationSequence,
+    PlanePositionSequence,
+)
+from highdicom.sr import CodedConcept
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.tag import Tag
+
+from esp_medsam.dicom.seg_source import SourceHeader
+from esp_medsam.image import Image, SourceInstance
+
+
+_DIGITS = 10
+"""Decimals of spacings and cosines computed from an affine: those before it rounded are back."""
+
+Mask = npt.NDArray[np.uint8]
+
+
+def count_planes(image: Image) -> int:
+    """Return the number of slices or frames of an image, one of a picture."""
+    return image.spatial_shape[2] if image.is_volume else 1
+
+
+def plane_of(mask: Mask, plane: int, image: Image) -> Mask:
+    """Return one plane as its source image has it: ``(rows, columns)``.
+
+    Args:
+        mask: On the grid of the image.
+        plane: Its place along the last axis.
+        image: Tells positioned stacks, ``(columns, rows, slices)``, from cines.
+    """
+    if not image.is_volume:
+        return mask
+    return mask[..., plane].T if image.slice_affines is not None else mask[..., plane]
+
+
+def filled_planes(mask: Mask) -> list[int]:
+    """Return the planes that hold anything but zeros."""
+    if mask.ndim == 2:
+        return [0] if mask.any() else []
+    return [int(plane) for plane in np.flatnonzero(mask.any(axis=(0, 1)))]
+
+
+class PixelPacker:
+    """Pixel Data, frame after frame.
+
+    Args:
+        bits: Bits of a pixel: 1, eight of which share a byte across frames too, or 8.
+    """
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+        self._buffer = io.BytesIO()
+        self._rest = np.zeros(0, dtype=np.uint8)
+
+    def add(self, frame: Mask) -> None:
+        """Append a frame ``(rows, columns)``; of 1 bit its values are 0 and 1."""
+        if self.bits == 8:
+            self._buffer.write(np.ascontiguousarray(frame).data)
+            return
+        pixels = np.concatenate([self._rest, frame.ravel()])
+        whole = len(pixels) // 8 * 8
+        self._buffer.write(np.packbits(pixels[:whole], bitorder="little").data)
+        self._rest = pixels[whole:]
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._buffer.tell()
+
+    def finish(self) -> bytes:
+        """Return all of it, of even length."""
+        self._buffer.write(np.packbits(self._rest, bitorder="little").data)
+        self._rest = self._rest[:0]
+        if self._buffer.tell() % 2:
+            self._buffer.write(b"\0")
+        return self._buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class _Dimension:
+    """An attribute that frames are numbered by, and the functional group that holds it."""
+
+    pointer: str
+    group: str
+
+
+_SEGMENT = _Dimension("ReferencedSegmentNumber", "SegmentIdentificationSequence")
+_POSITION = _Dimension("ImagePositionPatient", "PlanePositionSequence")
+_TIME = _Dimension("TemporalPositionIndex", "FrameContentSequence")
+_PLACE = _Dimension("InStackPositionNumber", "FrameContentSequence")
+
+
+class FrameGroups:
+    """The functional groups of the frames.
+
+    Frames lie somewhere where their source images do and share a frame of reference; every frame
+    names the image that it belongs to.
+
+    Args:
+        image: Record of the source.
+        header: What its files say beside.
+        segments_apart: Whether each frame is of one segment; a labelmap's frames are of all.
+    """
+
+    def __init__(self, image: Image, header: SourceHeader, *, segments_apart: bool) -> None:
+        self.image = image
+        self.header = header
+        self.segments_apart = segments_apart
+        self.is_positioned = (
+            image.slice_affines is not None and header.frame_of_reference_uid is not None
+        )
+        if self.is_positioned:
+            self._place = _POSITION
+        else:
+            is_cine = image.is_volume and image.slice_affines is None
+            self._place = _TIME if is_cine else _PLACE
+        self._derivations: dict[int, list[Dataset]] = {}
+        self._purpose = CodedConcept.from_code(codes.cid7202.SourceImageForImageProcessingOperation)
+        self._derivation = CodedConcept.from_code(codes.cid7203.SegmentationImageDerivation)
+
+    def dimensions(self, organization_uid: str) -> list[Dataset]:
+        """Return the items of the Dimension Index Sequence."""
+        chosen = [_SEGMENT] if self.segments_apart else []
+        return [_dimension_item(d, organization_uid) for d in (*chosen, self._place)]
+
+    def shared(self) -> Dataset:
+        """Return what holds for all frames."""
+        item = Dataset()
+        if self.is_positioned:
+            item.PlaneOrientationSequence = PlaneOrientationSequence("PATIENT", self._orientation())
+            item.PixelMeasuresSequence = self._measures()
+        elif self.header.pixel_spacing is not None:
+            item.PixelMeasuresSequence = PixelMeasuresSequence(
+                self.header.pixel_spacing, slice_thickness=None
+            )
+        return item
+
+    def of_frame(self, plane: int, ordinal: int, segment: int | None) -> Dataset:
+        """Return the functional groups of one frame.
+
+        Args:
+            plane: Its place along the last axis of the image.
+            ordinal: Its number among the planes that are written, from 1.
+            segment: Number of its segment, from 1; None for a labelmap.
+        """
+        item, content = Dataset(), Dataset()
+        content.DimensionIndexValues = [ordinal] if segment is None else [segment, ordinal]
+        if self._place is _TIME:
+            content.TemporalPositionIndex = plane + 1
+        elif self._place is _PLACE:
+            content.StackID = "1"
+            content.InStackPositionNumber = plane + 1
+        item.FrameContentSequence = [content]
+        item.DerivationImageSequence = self._derivation_of(plane)
+        if self.is_positioned:
+            item.PlanePositionSequence = PlanePositionSequence("PATIENT", self._position(plane))
+        if segment is not None:
+            identification = Dataset()
+            identification.ReferencedSegmentNumber = segment
+            item.SegmentIdentificationSequence = [identification]
+        return item
+
+    def _derivation_of(self, plane: int) -> list[Dataset]:
+        """Return where a plane comes from: its instance and frame, whatever the order of files."""
+        if plane not in self._derivations:
+            source = reference_to(self.image.sources[plane])
+            frame = self.image.sources[plane].frame
+            if frame is not None:
+                source.ReferencedFrameNumber = frame
+            source.PurposeOfReferenceCodeSequence = [self._purpose]
+            source.SpatialLocationsPreserved = "YES"
+            item = Dataset()
+            item.SourceImageSequence = [source]
+            item.DerivationCodeSequence = [self._derivation]
+            self._derivations[plane] = [item]
+        return self._derivations[plane]
+
+    def _affines(self) -> npt.NDArray[np.float64]:
+        assert self.image.slice_affines is not None, "a positioned image has them"
+        return self.image.slice_affines
+
+    def _position(self, plane: int) -> list[float]:
+        return _lps(self._affines()[plane][:3, 3])
+
+    def _orientation(self) -> list[float]:
+        """Return the cosines of a row and of a column; slices of a stack have the same."""
+        axes = self._affines()[0][:3, :2]
+        cosines = axes / np.linalg.norm(axes, axis=0)
+        return [*_lps(cosines[:, 0].round(_DIGITS)), *_lps(cosines[:, 1].round(_DIGITS))]
+
+    def _measures(self) -> PixelMeasuresSequence:
+        columns, rows = np.linalg.norm(self._affines()[0][:3, :2], axis=0)
+        between = None
+        if self.image.affine is not None and count_planes(self.image) > 1:
+            between = float(np.linalg.norm(self.image.affine[:3, 2]))
+        thickness = between if self.header.thickness is None else self.header.thickness
+        return PixelMeasuresSequence(
+            pixel_spacing=[_rounded(rows), _rounded(columns)],  # between rows first
+            slice_thickness=thickness,
+            spacing_between_slices=None if between is None else _rounded(between),
+        )
+
+
+def reference_to(source: SourceInstance) -> Dataset:
+    """Return a reference to the instance that a slice was read from."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = source.sop_class_uid
+    item.ReferencedSOPInstanceUID = source.sop_instance_uid
+    return item
+
+
+def _dimension_item(dimension: _Dimension, organization_uid: str) -> Dataset:
+    item = Dataset()
+    item.DimensionIndexPointer = Tag(dimension.pointer)
+    item.FunctionalGroupPointer = Tag(dimension.group)
+    item.DimensionOrganizationUID = organization_uid
+    item.DimensionDescriptionLabel = dimension.pointer
+    return item
+
+
+def _lps(ras: npt.NDArray[np.float64]) -> list[float]:
+    """Return a vector in DICOM's coordinates; zeros lose their sign."""
+    return [float(value) + 0.0 for value in ras * (-1.0, -1.0, 1.0)]
+
+
+def _rounded(value: float) -> float:
+    """Return a length without the noise of having been taken from an affine."""
+    return float(f"{value:.{_DIGITS}g}")

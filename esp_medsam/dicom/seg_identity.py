@@ -1,0 +1,92 @@
+"""UIDs and times of a segmentation object: new ones, or the same ones for the same result."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from pydicom.uid import UID
+
+from esp_medsam.dicom.seg_segments import as_json
+from esp_medsam.image import Image
+from esp_medsam.modality import Target
+
+
+_NO_DATE, _NO_TIME = "20000101", "000000"
+"""What a repeatable object states where its study has no date: the attributes must be there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegIdentity:
+    """What tells a segmentation object from every other.
+
+    Attributes:
+        instance_uid: SOP Instance UID.
+        series_uid: Series Instance UID.
+        dimension_uid: Dimension Organization UID.
+        date: Content Date.
+        time: Content Time.
+    """
+
+    instance_uid: str
+    series_uid: str
+    dimension_uid: str
+    date: str
+    time: str
+
+
+def new_identity() -> SegIdentity:
+    """Return UIDs that nothing has yet, and the time it is."""
+    now = datetime.now(tz=timezone.utc).astimezone()  # DICOM's times are local
+    uids = [f"2.25.{uuid.uuid4().int}" for _ in range(3)]
+    return SegIdentity(
+        instance_uid=uids[0],
+        series_uid=uids[1],
+        dimension_uid=uids[2],
+        date=now.strftime("%Y%m%d"),
+        time=now.strftime("%H%M%S"),
+    )
+
+
+def fixed_identity(
+    image: Image,
+    targets: Sequence[Target],
+    made_with: Mapping[str, Any],
+    study_time: tuple[str, str] = ("", ""),
+) -> SegIdentity:
+    """Return the identity that follows from all a result depends on, so a re-run has it too.
+
+    UIDs are derived from a hash as PS3.5 B.2 has it; date and time are those of the study.
+
+    Args:
+        image: Record of the source: its instances and frames count, not where their files lie.
+        targets: The chosen targets, all that the table says of them.
+        made_with: How segments are stored, the weights, the version, the settings.
+        study_time: Study Date, eight digits, and Study Time, six; empty without one.
+    """
+    facts = {
+        **made_with,
+        "study": image.study_uid,
+        "series": image.series_uid,
+        "sources": [(s.sop_instance_uid, s.frame) for s in image.sources],
+        "modality": image.modality,
+        "targets": [asdict(target) for target in targets],
+    }
+    content = as_json(facts)
+    date, time = study_time if study_time[0] else (_NO_DATE, _NO_TIME)
+    return SegIdentity(
+        instance_uid=_uid("instance", content),
+        series_uid=_uid("series", content),
+        dimension_uid=_uid("dimension", content),
+        date=date,
+        time=time or _NO_TIME,
+    )
+
+
+def _uid(role: str, content: str) -> str:
+    digest = hashlib.sha256(f"esp-medsam {role} {content}".encode("ascii")).digest()
+    return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")

@@ -1,0 +1,141 @@
+"""What a segmentation object takes over from the files it was made of: no more than it must."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+
+from esp_medsam.dicom.header import read_header
+from esp_medsam.dicom.pixel_file import explained, quietly
+from esp_medsam.errors import CorruptFileError, InputNotFoundError
+from esp_medsam.image import SourceInstance
+
+
+_EMPTY_WITHOUT = (
+    "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName",
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID",
+)  # fmt: skip
+"""Type 2 of the Patient and General Study modules: there, be they empty."""
+
+_IF_STATED = (
+    "SpecificCharacterSet", "LossyImageCompression", "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)  # fmt: skip
+"""Type 1C: the text's encoding, and whether the pixels that were segmented lost something."""
+
+_OF_ANIMALS = (
+    "PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription",
+    "PatientBreedCodeSequence", "BreedRegistrationSequence", "ResponsiblePerson",
+    "ResponsiblePersonRole", "ResponsibleOrganization",
+)  # fmt: skip
+"""Types 1C and 2C of the Patient module, required of animals alone; the first two say it is one."""
+
+_NOTED = ("SeriesNumber", "PixelSpacing", "PositionReferenceIndicator")
+"""Read for values of our own; not taken over as they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceHeader:
+    """What the files of a volume say beside its pixels and positions.
+
+    Attributes:
+        attributes: What is taken over as it stands, byte for byte: a PACS matches patients by it.
+        frame_of_reference_uid: Frame of Reference UID; None where they state none.
+        position_reference: Position Reference Indicator; empty without one.
+        thickness: Slice Thickness in mm; None where they do not say.
+        pixel_spacing: Distance in mm between rows, and between columns, where Pixel Spacing
+            itself says it, and not only the distance at the detector.
+        series_number: Series Number; 0 where there is none.
+        study_date: Study Date; empty where there is none that can be read.
+        study_time: Study Time; likewise.
+    """
+
+    attributes: Dataset
+    frame_of_reference_uid: str | None
+    position_reference: str
+    thickness: float | None
+    pixel_spacing: tuple[float, float] | None
+    series_number: int
+    study_date: str
+    study_time: str
+
+
+def read_source(source: SourceInstance) -> SourceHeader:
+    """Return what the file of one slice says for all of its volume.
+
+    Raises:
+        InputNotFoundError: If the file is gone.
+        CorruptFileError: If it is no longer what it was.
+        EspMedSamError: If it cannot be read.
+    """
+    path = source.path
+    keywords = (*_EMPTY_WITHOUT, *_IF_STATED, *_OF_ANIMALS, *_NOTED)
+    try:
+        with quietly(), explained(path):
+            header = read_header(path)
+            stated = dcmread(
+                path, stop_before_pixels=True, force=True, specific_tags=list(keywords)
+            )
+            attributes = _taken_over(stated)
+    except FileNotFoundError as error:
+        msg = f"{path} must still be there when its segmentation is written; it is gone."
+        raise InputNotFoundError(msg) from error
+    if header is None or header.sop_instance_uid != source.sop_instance_uid:
+        msg = f"{path} must still be the instance {source.sop_instance_uid}; it was replaced."
+        raise CorruptFileError(msg)
+    own = [piece for piece in header.slices if piece.source.frame == source.frame]
+    return SourceHeader(
+        attributes=attributes,
+        frame_of_reference_uid=header.frame_of_reference_uid,
+        position_reference=_text(stated, "PositionReferenceIndicator"),
+        thickness=own[0].thickness if own else None,
+        pixel_spacing=own[0].pixel_spacing if own and "PixelSpacing" in stated else None,
+        series_number=_number(_text(stated, "SeriesNumber")),
+        study_date=_digits(_text(stated, "StudyDate"), 8),
+        study_time=_digits(_text(stated, "StudyTime"), 6),
+    )
+
+
+def _taken_over(stated: Dataset) -> Dataset:
+    """Return what is required, as it stands, and empty what must be there and is not."""
+    taken = Dataset()
+    is_animal = any(keyword in stated for keyword in _OF_ANIMALS[:2])
+    for keyword in (*_EMPTY_WITHOUT, *_IF_STATED, *(_OF_ANIMALS if is_animal else ())):
+        if keyword in stated:
+            _take(taken, stated, keyword)
+        elif keyword in _EMPTY_WITHOUT:
+            setattr(taken, keyword, None)
+    return taken
+
+
+def _take(taken: Dataset, stated: Dataset, keyword: str) -> None:
+    """Copy an attribute without reading it: what cannot be decoded is handed on nevertheless."""
+    tag = Tag(keyword)
+    element: Any = stated.get_item(tag)
+    if isinstance(element, RawDataElement):
+        taken[tag] = element._replace(
+            VR=dictionary_VR(tag), is_implicit_VR=False, is_little_endian=True
+        )
+    else:
+        taken[tag] = stated[tag]
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    """Return a text as it stands in the file; empty where it is absent."""
+    value = dataset.get_item(Tag(keyword)).value if keyword in dataset else None
+    return value.decode("latin-1").strip(" \0") if isinstance(value, bytes) else ""
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
+
+
+def _digits(text: str, count: int) -> str:
+    """Return the first digits of a date or time; empty where it does not begin with so many."""
+    start = text[:count]
+    return start if len(start) == count and start.isascii() and start.isdigit() else ""

@@ -1,0 +1,347 @@
+"""From masks and the record of their image to a DICOM Segmentation object.
+
+highdicom describes segments, algorithm, colors, positions and spacings. Its own constructor of the
+whole is not used: it refuses frames without a frame of reference, such as a cine's, and takes
+probabilities as floats alone, all of them in memory four times over. Here frames are packed one by
+one, and each is tied to the instance, and frame, that its slice was read from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import Dataset, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
+
+from esp_medsam import __version__
+from esp_medsam.dicom.seg_frames import (
+    FrameGroups,
+    Mask,
+    PixelPacker,
+    count_planes,
+    filled_planes,
+    plane_of,
+    reference_to,
+)
+from esp_medsam.dicom.seg_identity import SegIdentity, fixed_identity, new_identity
+from esp_medsam.dicom.seg_segments import (
+    ALGORITHM,
+    describe_algorithm,
+    describe_background,
+    describe_segment,
+)
+from esp_medsam.dicom.seg_source import SourceHeader, read_source
+from esp_medsam.errors import FormatError, GeometryError, OptionError, OutputError
+from esp_medsam.image import Image
+from esp_medsam.modality import Target
+
+
+SEG_KINDS = ("binary", "labelmap", "fractional")
+"""How segments can be stored: a bit each, which may overlap; one value a pixel; probabilities."""
+
+_LABELMAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
+"""Label Map Segmentation Storage, which pydicom 3.0 has no name for."""
+
+_FOREGROUND = 128
+"""Least probability, of 255, that counts as foreground: a segment without any is empty."""
+
+_MOST_BYTES = 2**32 - 2
+"""Length of Pixel Data that is not compressed."""
+
+_IMPLEMENTATION_UID = UID("2.25.75457004891770183523061232424736057220")
+"""Names this software, as PS3.7 D.3.3.2 asks; derived from a UUID of its own."""
+
+
+def build_segmentation(
+    image: Image,
+    masks: Iterable[npt.NDArray[Any]],
+    targets: Sequence[Target],
+    *,
+    kind: str = "binary",
+    weights_sha256: str | None = None,
+    version: str = __version__,
+    settings: Mapping[str, Any] | None = None,
+    fixed: bool = False,
+    write_empty: bool = False,
+) -> Dataset | None:
+    """Return the DICOM Segmentation of masks on the grid of a DICOM image.
+
+    Frames and segments without foreground are left out. Patient and study are those of the image's
+    files, and nothing else of them is taken over.
+
+    Args:
+        image: Record of the image: its grid, and the instance that each slice was read from.
+        masks: One array for each target, on the grid of the image: 0/1 of ``"binary"``, where
+            they may overlap; 255 times the probability of ``"fractional"``; of ``"labelmap"`` one
+            array of the targets' labels. They are taken one by one, and may be made so.
+        targets: The targets, in the order of the masks.
+        kind: One of :data:`SEG_KINDS`.
+        weights_sha256: Hash of the weights; None where they have no file.
+        version: Version of the software.
+        settings: What else the result depends on.
+        fixed: Whether UIDs, date and time follow from the image's instances, the weights and the
+            settings, so that the same result is the same object, byte for byte.
+        write_empty: Whether masks without foreground make an object, of one empty frame for each
+            target.
+
+    Returns:
+        The object, to be written by :func:`write_segmentation`; None where all masks are empty.
+
+    Raises:
+        OptionError: If the kind is unknown, or the image is no DICOM image.
+        FormatError: If its files lack what the object must state.
+        GeometryError: If a mask is not on the grid of the image.
+        OutputError: If the frames are more than one object holds.
+        EspMedSamError: If a file of the image can no longer be read.
+    """
+    if kind not in SEG_KINDS:
+        msg = f"seg_type must be one of {', '.join(SEG_KINDS)}; got {kind!r}."
+        raise OptionError(msg)
+    check_source(image)
+    header = read_source(image.sources[0])
+    made_with = {"weights_sha256": weights_sha256, "version": version, "settings": settings or {}}
+    content = _Content(image, header, kind, describe_algorithm(made_with))
+    if kind == "labelmap":
+        content.add_labelmap(next(iter(masks)), targets)
+    else:
+        for mask, target in zip(masks, targets, strict=True):
+            content.add_mask(mask, target)
+    if not content.segments:
+        if not write_empty:
+            return None
+        content.add_empty(targets)
+    identity = new_identity()
+    if fixed:
+        when = (header.study_date, header.study_time)
+        identity = fixed_identity(image, targets, {"kind": kind, **made_with}, when)
+    dataset = _identified(image, header, identity, kind, version)
+    dataset.DeviceSerialNumber = weights_sha256 or "0"
+    content.fill(dataset, identity)
+    return dataset
+
+
+def check_source(image: Image) -> None:
+    """Refuse an image of which the standard has no segmentation, before anything is computed.
+
+    Raises:
+        OptionError: If it is no DICOM image.
+        FormatError: If an attribute is missing that the object must state.
+        GeometryError: If it does not have one instance for each slice.
+    """
+    if not image.sources:
+        msg = (
+            f"output_format dicom-seg must be asked of DICOM images; {image.path} is none. "
+            f"Use {'nifti' if image.is_volume else 'png'}."
+        )
+        raise OptionError(msg)
+    stated = {
+        "StudyInstanceUID (0020,000D)": image.study_uid,
+        "SeriesInstanceUID (0020,000E)": image.series_uid,
+    }
+    for name, value in stated.items():
+        if not value:
+            other = "nifti" if image.affine is not None or not image.is_volume else "png"
+            msg = (
+                f"{image.path} ({image.name}) must state {name}, without which no DICOM "
+                f"segmentation belongs to it. Use output_format {other}."
+            )
+            raise FormatError(msg)
+    if len(image.sources) != count_planes(image):
+        msg = (
+            f"{image.path} ({image.name}) must name one instance for each of its "
+            f"{count_planes(image)} slices; it names {len(image.sources)}."
+        )
+        raise GeometryError(msg)
+
+
+def write_segmentation(dataset: Dataset, file: BinaryIO) -> None:
+    """Write a segmentation object as a DICOM file.
+
+    Args:
+        dataset: As :func:`build_segmentation` returns it.
+        file: Open for writing bytes.
+    """
+    dcmwrite(file, dataset, enforce_file_format=True)
+
+
+class _Content:
+    """The segments and frames as they come, one target after the other."""
+
+    def __init__(self, image: Image, header: SourceHeader, kind: str, algorithm: Any) -> None:
+        self.image = image
+        self.kind = kind
+        self.algorithm = algorithm
+        self.segments: list[Dataset] = []
+        self.groups = FrameGroups(image, header, segments_apart=kind != "labelmap")
+        self._frames: list[tuple[int, int | None]] = []
+        self._packer = PixelPacker(1 if kind == "binary" else 8)
+        self._covered: npt.NDArray[np.bool_] | None = None
+        self._overlap = False
+
+    def add_mask(self, mask: npt.NDArray[Any], target: Target) -> None:
+        """Add a segment and its frames; nothing where the mask is empty."""
+        mask = self._checked(mask)
+        foreground = mask != 0 if self.kind == "binary" else mask >= _FOREGROUND
+        if not foreground.any():
+            return
+        number = len(self.segments) + 1
+        self.segments.append(describe_segment(number, target, self.algorithm))
+        self._see_overlap(foreground)
+        self._add_frames(foreground.view(np.uint8) if self.kind == "binary" else mask, number)
+
+    def add_labelmap(self, labelmap: npt.NDArray[Any], targets: Sequence[Target]) -> None:
+        """Add the segments whose labels are there, and frames of all of them."""
+        labelmap = self._checked(labelmap)
+        present = set(np.unique(labelmap).tolist()) - {0}
+        by_label = {target.label: target for target in sorted(targets, key=lambda t: t.label)}
+        unknown = present - set(by_label)
+        if unknown:
+            msg = (
+                f"A labelmap must hold the labels of its targets alone; got {sorted(unknown)} too."
+            )
+            raise GeometryError(msg)
+        if present:
+            self._describe_labels([t for label, t in by_label.items() if label in present])
+            self._add_frames(labelmap, None)
+
+    def add_empty(self, targets: Sequence[Target]) -> None:
+        """Add every target with one empty frame: an object must have one."""
+        rows, columns = self._size
+        blank = np.zeros((rows, columns), dtype=np.uint8)
+        if self.kind == "labelmap":
+            self._describe_labels(sorted(targets, key=lambda target: target.label))
+        for number, target in enumerate(targets, start=1):
+            if self.kind != "labelmap":
+                self.segments.append(describe_segment(number, target, self.algorithm))
+            elif number > 1:
+                break
+            self._frames.append((0, None if self.kind == "labelmap" else number))
+            self._packer.add(blank)
+
+    def fill(self, dataset: Dataset, identity: SegIdentity) -> None:
+        """Put segments, frames and pixels into the object."""
+        rows, columns = self._size
+        bits = self._packer.bits
+        dataset.SamplesPerPixel = 1
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        dataset.NumberOfFrames = len(self._frames)
+        dataset.Rows, dataset.Columns = rows, columns
+        dataset.BitsAllocated = dataset.BitsStored = bits
+        dataset.HighBit = bits - 1
+        dataset.PixelRepresentation = 0
+        dataset.SegmentationType = self.kind.upper()
+        dataset.SegmentsOverlap = self._overlapping
+        if self.kind == "fractional":
+            dataset.SegmentationFractionalType = "PROBABILITY"
+            dataset.MaximumFractionalValue = 255
+        if self.kind == "labelmap":
+            dataset.PixelPaddingValue = 0
+        dataset.SegmentSequence = self.segments
+        organization = Dataset()
+        organization.DimensionOrganizationUID = identity.dimension_uid
+        dataset.DimensionOrganizationSequence = [organization]
+        dataset.DimensionIndexSequence = self.groups.dimensions(identity.dimension_uid)
+        dataset.SharedFunctionalGroupsSequence = [self.groups.shared()]
+        planes = {plane: k for k, plane in enumerate(sorted({p for p, _ in self._frames}), 1)}
+        dataset.PerFrameFunctionalGroupsSequence = [
+            self.groups.of_frame(plane, planes[plane], segment) for plane, segment in self._frames
+        ]
+        dataset.PixelData = self._packer.finish()
+        dataset["PixelData"].VR = "OB"
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """Rows and columns of a frame."""
+        first, second = self.image.spatial_shape[:2]
+        return (second, first) if self.image.slice_affines is not None else (first, second)
+
+    @property
+    def _overlapping(self) -> str:
+        if self.kind == "fractional" and len(self.segments) > 1:
+            return "UNDEFINED"
+        return "YES" if self._overlap else "NO"
+
+    def _checked(self, mask: npt.NDArray[Any]) -> Mask:
+        if mask.shape != tuple(self.image.spatial_shape):
+            msg = (
+                f"A mask must lie on the grid of {self.image.path}, "
+                f"{tuple(self.image.spatial_shape)}; got {mask.shape}."
+            )
+            raise GeometryError(msg)
+        if mask.dtype not in (np.uint8, np.bool_):
+            msg = f"A mask must be uint8 or bool; got {mask.dtype}."
+            raise TypeError(msg)
+        return mask.view(np.uint8)
+
+    def _see_overlap(self, foreground: npt.NDArray[np.bool_]) -> None:
+        if self._covered is None:
+            self._covered = foreground.copy()
+        elif not self._overlap:
+            self._overlap = bool((self._covered & foreground).any())
+            self._covered |= foreground
+
+    def _describe_labels(self, targets: Sequence[Target]) -> None:
+        self.segments = [
+            describe_background(),
+            *(describe_segment(target.label, target, self.algorithm) for target in targets),
+        ]
+
+    def _add_frames(self, values: Mask, segment: int | None) -> None:
+        for plane in filled_planes(values):
+            self._packer.add(plane_of(values, plane, self.image))
+            self._frames.append((plane, segment))
+            if self._packer.size > _MOST_BYTES:
+                msg = (
+                    f"The {self.kind} segmentation of {self.image.path} ({self.image.name}) must "
+                    "fit in 4 GiB, which one object holds; it does not. Choose fewer targets."
+                )
+                raise OutputError(msg)
+
+
+def _identified(
+    image: Image, header: SourceHeader, identity: SegIdentity, kind: str, version: str
+) -> Dataset:
+    """Return the object with all that says what it is, whose, and of what: not what it holds."""
+    dataset = Dataset()
+    dataset.update(header.attributes)
+    dataset.LossyImageCompression = dataset.get("LossyImageCompression") or "00"
+    dataset.SOPClassUID = _LABELMAP_STORAGE if kind == "labelmap" else SegmentationStorage
+    dataset.SOPInstanceUID = identity.instance_uid
+    dataset.StudyInstanceUID = image.study_uid
+    dataset.SeriesInstanceUID = identity.series_uid
+    dataset.SeriesNumber = 1000 + header.series_number
+    dataset.SeriesDescription = f"{ALGORITHM} {image.modality} segmentation"[:64]
+    dataset.InstanceNumber = 1
+    dataset.Modality = "SEG"
+    dataset.Manufacturer = ALGORITHM
+    dataset.ManufacturerModelName = ALGORITHM
+    dataset.SoftwareVersions = version
+    dataset.ContentDate = identity.date
+    dataset.ContentTime = identity.time
+    dataset.ContentLabel = "SEGMENTATION"
+    dataset.ContentDescription = f"{image.modality} segmentation"[:64]
+    dataset.ContentCreatorName = None
+    dataset.ImageType = ["DERIVED", "PRIMARY"]
+    if header.frame_of_reference_uid is not None:
+        dataset.FrameOfReferenceUID = header.frame_of_reference_uid
+        dataset.PositionReferenceIndicator = header.position_reference
+    dataset.ReferencedSeriesSequence = [_referenced_series(image)]
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.ImplementationClassUID = _IMPLEMENTATION_UID
+    # Also the mark by which files written here are known.
+    dataset.file_meta.ImplementationVersionName = f"{ALGORITHM} {version}"[:16]
+    return dataset
+
+
+def _referenced_series(image: Image) -> Dataset:
+    """Return references to every instance of the source, once each."""
+    instances = {source.sop_instance_uid: source for source in image.sources}
+    item = Dataset()
+    item.SeriesInstanceUID = image.series_uid
+    item.ReferencedInstanceSequence = [reference_to(source) for source in instances.values()]
+    return item

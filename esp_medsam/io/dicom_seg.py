@@ -1,0 +1,75 @@
+"""Write masks as a DICOM Segmentation file, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esp_medsam.dicom.seg_writer import build_segmentation, write_segmentation
+from esp_medsam.image import Image
+from esp_medsam.io.atomic import atomic_file
+from esp_medsam.modality import Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegOptions:
+    """How a DICOM Segmentation is written.
+
+    Attributes:
+        kind: How segments are stored, one of :data:`esp_medsam.dicom.SEG_KINDS`.
+        weights_sha256: Hash of the weights; None where they have no file.
+        settings: What else the result depends on.
+        fixed: Whether a re-run makes the same object.
+        write_empty: Whether an object is written where nothing was found.
+    """
+
+    kind: str = "binary"
+    weights_sha256: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fixed: bool = False
+    write_empty: bool = False
+
+
+def write_dicom_seg(
+    path: Path,
+    image: Image,
+    masks: Iterable[npt.NDArray[np.uint8]],
+    targets: Sequence[Target],
+    options: SegOptions,
+) -> bool:
+    """Write the masks of a DICOM image.
+
+    Args:
+        path: File to write.
+        image: Record of the image.
+        masks: As :func:`esp_medsam.dicom.build_segmentation` takes them.
+        targets: The targets, in the order of the masks.
+        options: How it is written.
+
+    Returns:
+        Whether there is anything: without foreground nothing is written, unless it is asked for.
+
+    Raises:
+        OutputError: If it cannot be written.
+        EspMedSamError: If the image has no segmentation in DICOM; see ``build_segmentation``.
+    """
+    dataset = build_segmentation(
+        image,
+        masks,
+        targets,
+        kind=options.kind,
+        weights_sha256=options.weights_sha256,
+        settings=options.settings,
+        fixed=options.fixed,
+        write_empty=options.write_empty,
+    )
+    if dataset is None:
+        return False
+    with atomic_file(path) as file:
+        write_segmentation(dataset, file)
+    return True
