@@ -1,0 +1,220 @@
+"""Microscopy: stains of bright field and gain of fluorescence, told apart by a stated rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.apps.pathology.transforms.stain.array import NormalizeHEStains
+from monai.config import KeysCollection
+from torch import Tensor
+
+from esp_medsam.transforms.shown import ShownTransform, ShownTransformd, luminance
+
+
+BRIGHT = 0.3
+"""Least background of bright field: in DSB2018 fluorescence has 0.19 at most, bright field 0.44."""
+
+_PIXELS = 2**17
+"""Pixels that statistics are taken of, evenly spread: more change nothing that is seen."""
+
+
+def is_bright_field(img: Tensor) -> bool:
+    """Tell bright field, light that shines through, from fluorescence, light that is given off.
+
+    Bright field has a bright background: the larger of two medians of the luminance, over all of
+    the image and over its outermost twentieth, is 0.3 at least. And its light is white: the median
+    of the smallest channel is 0.1 at least, where a single fluorescent dye leaves one at 0.
+
+    Args:
+        img: ``(1 or 3, rows, columns)`` in 0..1.
+    """
+    thin = _thinned(img)
+    light = luminance(thin)
+    margins = [max(1, side // 20) for side in light.shape]
+    (top, left) = margins
+    edge = torch.cat([
+        light[:top].flatten(), light[-top:].flatten(), light[:, :left].flatten(),
+        light[:, -left:].flatten(),
+    ])  # fmt: skip
+    background = max(float(light.median()), float(edge.median()))
+    return background >= BRIGHT and float(thin.amin(0).median()) >= 0.1
+
+
+class NormalizeStain(ShownTransform):
+    """Show hematoxylin and eosin in the colors and strengths of a reference slide (Macenko).
+
+    ``a = -log((255 img + 1) / 240)``, at least 0, are the absorbances; MONAI's ``ExtractHEStains``
+    gives the two stains' absorbances ``S``, (3, 2), and ``c = pinv(S) a`` their concentrations.
+    Scaled so that their 99th percentiles are the reference's, they are mixed again with the
+    reference's stains: ``out = 240 exp(-S_ref c') / 255``, clipped. This is MONAI's
+    ``NormalizeHEStains``, to its rounding to bytes, with the stains taken from 2**17 evenly spread
+    pixels, hematoxylin told from eosin by its absorbing more red than blue (MONAI 1.6.1 has the two
+    the wrong way round), and the rest as one matrix. White becomes 240 / 255.
+
+    Left alone are images of one channel, fluorescence (:func:`is_bright_field`), images with less
+    than ``least`` of stained pixels (absorbances above 0.15 in all channels), those whose stains
+    cannot be told apart (condition number of S above 20), as in gray images, and those of other
+    stains: where either is more than ``tolerance`` from its reference. (Of DSB2018's other stains,
+    and of immunohistochemistry, the method would make colors that mean nothing.)
+
+    Args:
+        least: Least part of the image that is stained, in 0..1.
+        tolerance: Largest angle in degrees between a stain's absorbances and the reference's, which
+            are 22 degrees apart from each other.
+
+    Reference:
+        Macenko et al., "A method for normalizing histology slides for quantitative analysis",
+        doi:10.1109/ISBI.2009.5193250.
+    """
+
+    def __init__(self, *, least: float = 0.01, tolerance: float = 20.0) -> None:
+        self.least = least
+        self.tolerance = tolerance
+        self._stains = NormalizeHEStains()
+
+    def change(self, img: Tensor) -> Tensor:
+        """Return the slice in the reference's stains; the stains are found on the CPU."""
+        if len(img) == 1 or not is_bright_field(img):
+            return img
+        mixing = self._mixing(_thinned(img))
+        if mixing is None:
+            return img
+        matrix = torch.from_numpy(mixing).to(img)
+        absorbance = self._absorbance(img).flatten(1)
+        result = torch.exp(-(matrix @ absorbance)).mul_(self._stains.tli / 255.0)
+        return result.clamp_(0.0, 1.0).view_as(img)
+
+    def _absorbance(self, img: Tensor) -> Tensor:
+        white = self._stains.tli
+        return -(img * (255.0 / white) + 1.0 / white).clamp(max=1.0).log_()
+
+    def _mixing(self, img: Tensor) -> npt.NDArray[np.float32] | None:
+        """Return ``(3, 3)``: from absorbances to those under the reference's stains."""
+        absorbance = self._absorbance(img).flatten(1).numpy(force=True)
+        stained = int((absorbance > self._stains.stain_extractor.beta).all(0).sum())
+        if stained < max(10.0, self.least * absorbance.shape[1]):
+            return None
+        bytes_ = (img.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+        stains = _ordered(self._stains.stain_extractor(bytes_.permute(1, 2, 0).numpy(force=True)))
+        if not np.isfinite(stains).all() or np.linalg.cond(stains) > 20.0:
+            return None
+        if _angles(stains, self._stains.target_he).max() > self.tolerance:
+            return None
+        inverse = np.linalg.pinv(stains)
+        strength = np.percentile(inverse @ absorbance, 99.0, axis=1)
+        if not (strength > 1e-3).all():
+            return None
+        scaled = inverse * (self._stains.max_cref / strength)[:, None]
+        mixing: npt.NDArray[np.float32] = (self._stains.target_he @ scaled).astype(np.float32)
+        return mixing
+
+
+class NormalizeStaind(ShownTransformd):
+    """Dictionary form of :class:`NormalizeStain`.
+
+    Args:
+        keys: Keys of the slices to change.
+        least: See :class:`NormalizeStain`.
+        tolerance: See :class:`NormalizeStain`.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        least: float = 0.01,
+        tolerance: float = 20.0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = NormalizeStain(least=least, tolerance=tolerance)
+        super().__init__(keys, transform, allow_missing_keys)
+
+
+class ScaleFluorescence(ShownTransform):
+    """Show fluorescence of any gain alike: stretch it between two percentiles.
+
+    ``out = clip((img - low) / (high - low), 0, 1)`` with the percentiles of the brightest channel,
+    over 2**17 evenly spread pixels; one pair for all channels keeps the dye's color. Gain and
+    offset of the camera cancel. Bright field (:func:`is_bright_field`) is left alone, and so are
+    images whose percentiles differ by less than ``least``, which hold noise alone.
+
+    Args:
+        percentiles: Shown as 0 and 1, in percent.
+        least: Least difference of the two, in 0..1.
+
+    Raises:
+        ValueError: If the percentiles do not ascend within 0 and 100.
+    """
+
+    def __init__(
+        self, *, percentiles: tuple[float, float] = (1.0, 99.8), least: float = 0.02
+    ) -> None:
+        low, high = percentiles
+        if not 0.0 <= low < high <= 100.0:
+            msg = f"percentiles must ascend within 0 and 100; got {percentiles}."
+            raise ValueError(msg)
+        self.percentiles = (float(low), float(high))
+        self.least = least
+
+    def change(self, img: Tensor) -> Tensor:
+        """Return the slice stretched."""
+        if is_bright_field(img):
+            return img
+        values = _thinned(img).amax(0).flatten()
+        ranks = values.new_tensor(self.percentiles) / 100.0
+        low, high = values.quantile(ranks).tolist()
+        if high - low < self.least:
+            return img
+        result: Tensor = ((img - low) / (high - low)).clamp_(0.0, 1.0)
+        return result
+
+
+class ScaleFluorescenced(ShownTransformd):
+    """Dictionary form of :class:`ScaleFluorescence`.
+
+    Args:
+        keys: Keys of the slices to change.
+        percentiles: See :class:`ScaleFluorescence`.
+        least: See :class:`ScaleFluorescence`.
+        allow_missing_keys: Whether a missing key is passed over.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        percentiles: tuple[float, float] = (1.0, 99.8),
+        least: float = 0.02,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = ScaleFluorescence(percentiles=percentiles, least=least)
+        super().__init__(keys, transform, allow_missing_keys)
+
+
+def _ordered(stains: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return hematoxylin, then eosin: hematoxylin absorbs red more, eosin blue.
+
+    MONAI 1.6.1 (pull request 8551) sorts absorbances as if they were the colors seen, which turns
+    the two around: nuclei would be shown in eosin's color.
+    """
+    ratio = stains[0] / np.maximum(stains[2], 1e-6)
+    return stains if ratio[0] >= ratio[1] else stains[:, ::-1]
+
+
+def _angles(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the angles in degrees between the columns of two matrices."""
+    product = (first * second).sum(0)
+    cosine = product / (np.linalg.norm(first, axis=0) * np.linalg.norm(second, axis=0))
+    angles: npt.NDArray[Any] = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
+    return angles
+
+
+def _thinned(img: Tensor) -> Tensor:
+    """Return every n-th row and column, so that at most ``_PIXELS`` are left."""
+    pixels = int(img.shape[-2]) * int(img.shape[-1])
+    step = int(np.ceil((pixels / _PIXELS) ** 0.5))
+    return img[:, ::step, ::step]
