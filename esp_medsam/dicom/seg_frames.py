@@ -118,10 +118,7 @@ class FrameGroups:
         self.image = image
         self.header = header
         self.segments_apart = segments_apart
-        self.is_positioned = (
-            image.slice_affines is not None and header.frame_of_reference_uid is not None
-        )
-        if self.is_positioned:
+        if header.is_positioned:
             self._place = _POSITION
         else:
             is_cine = image.is_volume and image.slice_affines is None
@@ -138,13 +135,9 @@ class FrameGroups:
     def shared(self) -> Dataset:
         """Return what holds for all frames."""
         item = Dataset()
-        if self.is_positioned:
+        if self.header.is_positioned:
             item.PlaneOrientationSequence = PlaneOrientationSequence("PATIENT", self._orientation())
             item.PixelMeasuresSequence = self._measures()
-        elif self.header.pixel_spacing is not None:
-            item.PixelMeasuresSequence = PixelMeasuresSequence(
-                self.header.pixel_spacing, slice_thickness=None
-            )
         return item
 
     def of_frame(self, plane: int, ordinal: int, segment: int | None) -> Dataset:
@@ -158,13 +151,13 @@ class FrameGroups:
         item, content = Dataset(), Dataset()
         content.DimensionIndexValues = [ordinal] if segment is None else [segment, ordinal]
         if self._place is _TIME:
-            content.TemporalPositionIndex = plane + 1
+            content.TemporalPositionIndex = ordinal
         elif self._place is _PLACE:
             content.StackID = "1"
-            content.InStackPositionNumber = plane + 1
+            content.InStackPositionNumber = ordinal
         item.FrameContentSequence = [content]
         item.DerivationImageSequence = self._derivation_of(plane)
-        if self.is_positioned:
+        if self.header.is_positioned:
             item.PlanePositionSequence = PlanePositionSequence("PATIENT", self._position(plane))
         if segment is not None:
             identification = Dataset()
@@ -201,16 +194,27 @@ class FrameGroups:
         return [*_lps(cosines[:, 0].round(_DIGITS)), *_lps(cosines[:, 1].round(_DIGITS))]
 
     def _measures(self) -> PixelMeasuresSequence:
+        """Return the spacing; readers need a thickness, so a gap stands in where none is stated."""
         columns, rows = np.linalg.norm(self._affines()[0][:3, :2], axis=0)
-        between = None
-        if self.image.affine is not None and count_planes(self.image) > 1:
-            between = float(np.linalg.norm(self.image.affine[:3, 2]))
-        thickness = between if self.header.thickness is None else self.header.thickness
+        affine, between, thickness = self.image.affine, None, self.header.thickness
+        if affine is not None and count_planes(self.image) > 1:
+            between = _rounded(float(np.linalg.norm(affine[:3, 2])))
+        if thickness is None:
+            thickness = between or self._least_gap()
         return PixelMeasuresSequence(
             pixel_spacing=[_rounded(rows), _rounded(columns)],  # between rows first
             slice_thickness=thickness,
-            spacing_between_slices=None if between is None else _rounded(between),
+            spacing_between_slices=between,
         )
+
+    def _least_gap(self) -> float:
+        """Return the least distance of neighbors; of a lone slice the depth it was read with."""
+        affines = self._affines()
+        if len(affines) == 1:
+            depth = 1.0 if self.image.affine is None else np.linalg.norm(self.image.affine[:3, 2])
+            return _rounded(float(depth))
+        along = affines[:, :3, 3] @ affines[0][:3, 2]
+        return _rounded(float(np.abs(np.diff(along)).min()))
 
 
 def reference_to(source: SourceInstance) -> Dataset:

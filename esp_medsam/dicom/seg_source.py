@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset, dcmread
@@ -13,14 +14,17 @@ from pydicom.tag import Tag
 from esp_medsam.dicom.header import read_header
 from esp_medsam.dicom.pixel_file import explained, quietly
 from esp_medsam.errors import CorruptFileError, InputNotFoundError
-from esp_medsam.image import SourceInstance
+from esp_medsam.image import Image
 
 
-_EMPTY_WITHOUT = (
+_REQUIRED = (
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName",
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID",
 )  # fmt: skip
 """Type 2 of the Patient and General Study modules: there, be they empty."""
+
+_WITHOUT_POSITION = ("PatientOrientation",)
+"""Type 2C of the General Image module, where no position says how the image lies."""
 
 _IF_STATED = (
     "SpecificCharacterSet", "LossyImageCompression", "LossyImageCompressionRatio",
@@ -35,8 +39,10 @@ _OF_ANIMALS = (
 )  # fmt: skip
 """Types 1C and 2C of the Patient module, required of animals alone; the first two say it is one."""
 
-_NOTED = ("SeriesNumber", "PixelSpacing", "PositionReferenceIndicator")
+_NOTED = ("SeriesNumber", "PositionReferenceIndicator")
 """Read for values of our own; not taken over as they are."""
+
+_READ = (*_REQUIRED, *_WITHOUT_POSITION, *_IF_STATED, *_OF_ANIMALS, *_NOTED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +53,8 @@ class SourceHeader:
         attributes: What is taken over as it stands, byte for byte: a PACS matches patients by it.
         frame_of_reference_uid: Frame of Reference UID; None where they state none.
         position_reference: Position Reference Indicator; empty without one.
+        is_positioned: Whether its images lie somewhere in a frame of reference.
         thickness: Slice Thickness in mm; None where they do not say.
-        pixel_spacing: Distance in mm between rows, and between columns, where Pixel Spacing
-            itself says it, and not only the distance at the detector.
         series_number: Series Number; 0 where there is none.
         study_date: Study Date; empty where there is none that can be read.
         study_time: Study Time; likewise.
@@ -58,68 +63,68 @@ class SourceHeader:
     attributes: Dataset
     frame_of_reference_uid: str | None
     position_reference: str
+    is_positioned: bool
     thickness: float | None
-    pixel_spacing: tuple[float, float] | None
     series_number: int
     study_date: str
     study_time: str
 
 
-def read_source(source: SourceInstance) -> SourceHeader:
-    """Return what the file of one slice says for all of its volume.
+def read_source(image: Image) -> SourceHeader:
+    """Return what the file of the first slice says for all of its volume.
 
     Raises:
         InputNotFoundError: If the file is gone.
         CorruptFileError: If it is no longer what it was.
         EspMedSamError: If it cannot be read.
     """
+    source = image.sources[0]
     path = source.path
-    keywords = (*_EMPTY_WITHOUT, *_IF_STATED, *_OF_ANIMALS, *_NOTED)
-    try:
-        with quietly(), explained(path):
-            header = read_header(path)
-            stated = dcmread(
-                path, stop_before_pixels=True, force=True, specific_tags=list(keywords)
-            )
-            attributes = _taken_over(stated)
-    except FileNotFoundError as error:
+    if not Path(path).is_file():
         msg = f"{path} must still be there when its segmentation is written; it is gone."
-        raise InputNotFoundError(msg) from error
+        raise InputNotFoundError(msg)
+    header = read_header(path)
     if header is None or header.sop_instance_uid != source.sop_instance_uid:
         msg = f"{path} must still be the instance {source.sop_instance_uid}; it was replaced."
         raise CorruptFileError(msg)
+    is_positioned = image.slice_affines is not None and header.frame_of_reference_uid is not None
+    with quietly(), explained(path):
+        stated = dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_READ))
+        attributes = _taken_over(stated, is_positioned=is_positioned)
     own = [piece for piece in header.slices if piece.source.frame == source.frame]
     return SourceHeader(
         attributes=attributes,
         frame_of_reference_uid=header.frame_of_reference_uid,
         position_reference=_text(stated, "PositionReferenceIndicator"),
+        is_positioned=is_positioned,
         thickness=own[0].thickness if own else None,
-        pixel_spacing=own[0].pixel_spacing if own and "PixelSpacing" in stated else None,
         series_number=_number(_text(stated, "SeriesNumber")),
         study_date=_digits(_text(stated, "StudyDate"), 8),
         study_time=_digits(_text(stated, "StudyTime"), 6),
     )
 
 
-def _taken_over(stated: Dataset) -> Dataset:
+def _taken_over(stated: Dataset, *, is_positioned: bool) -> Dataset:
     """Return what is required, as it stands, and empty what must be there and is not."""
     taken = Dataset()
     is_animal = any(keyword in stated for keyword in _OF_ANIMALS[:2])
-    for keyword in (*_EMPTY_WITHOUT, *_IF_STATED, *(_OF_ANIMALS if is_animal else ())):
+    required = _REQUIRED if is_positioned else (*_REQUIRED, *_WITHOUT_POSITION)
+    for keyword in (*required, *_IF_STATED, *(_OF_ANIMALS if is_animal else ())):
         if keyword in stated:
             _take(taken, stated, keyword)
-        elif keyword in _EMPTY_WITHOUT:
+        elif keyword in required:
             setattr(taken, keyword, None)
     return taken
 
 
 def _take(taken: Dataset, stated: Dataset, keyword: str) -> None:
-    """Copy an attribute without reading it: what cannot be decoded is handed on nevertheless."""
+    """Copy an attribute; a text unread, so that what cannot be decoded is handed on as well."""
     tag = Tag(keyword)
     element: Any = stated.get_item(tag)
-    if isinstance(element, RawDataElement):
+    representation = dictionary_VR(tag)
+    if isinstance(element, RawDataElement) and representation != "SQ":
         taken[tag] = element._replace(
-            VR=dictionary_VR(tag), is_implicit_VR=False, is_little_endian=True
+            VR=representation, is_implicit_VR=False, is_little_endian=True
         )
     else:
         taken[tag] = stated[tag]

@@ -102,7 +102,7 @@ def build_segmentation(
         msg = f"seg_type must be one of {', '.join(SEG_KINDS)}; got {kind!r}."
         raise OptionError(msg)
     check_source(image)
-    header = read_source(image.sources[0])
+    header = read_source(image)
     made_with = {"weights_sha256": weights_sha256, "version": version, "settings": settings or {}}
     content = _Content(image, header, kind, describe_algorithm(made_with))
     if kind == "labelmap":
