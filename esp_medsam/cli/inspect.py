@@ -118,6 +118,8 @@ def _print(result: Description | Refusal, *, as_json: bool) -> None:
 def _lines(described: Description) -> Iterator[tuple[str, str]]:
     """Yield what is said of an item, line by line."""
     files = f", {described.files} files" if described.files > 1 else ""
+    if described.file not in (None, described.path):  # of a folder's, the one that it is
+        files = f", {Path(str(described.file)).name}"
     yield "kind", described.kind + files
     yield "modality", _modality(described)
     colors = ", 3 channels" if described.channels == 3 else ""

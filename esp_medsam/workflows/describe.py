@@ -32,6 +32,7 @@ class Description:
         kind: ``NIfTI``, ``NRRD``, ``MetaImage``, ``picture``, ``DICOM series``, ``DICOM cine``,
             ``DICOM multi-frame`` or ``DICOM image``.
         files: Number of files it was read from.
+        file: The one file it was read from; None of several.
         modality: Name in the table; None where neither the user nor the file says it.
         modality_origin: ``user``, ``dicom`` or ``forced``; None without a modality.
         dicom_modality: DICOM's Modality (0008,0060).
@@ -57,6 +58,7 @@ class Description:
     volume: str | None
     kind: str
     files: int
+    file: str | None
     modality: str | None
     modality_origin: str | None
     dicom_modality: str | None
@@ -101,11 +103,13 @@ def describe(
         world, _ = closest_world_axes(affine)[display.slice_axis]
         plane = next(name for name, axis in PLANES.items() if axis == world)
     angles = None if affine is None else np.degrees(_nib.affines.obliquity(affine))
+    files = sorted({source.path for source in record.sources}) or [record.path]
     return Description(
         path=str(item["image"]),
         volume=item.get("volume"),
         kind=kind_of(record),
-        files=len({source.path for source in record.sources}) or 1,
+        files=len(files),
+        file=files[0] if len(files) == 1 else None,
         modality=record.modality if has_modality else None,
         modality_origin=record.modality_origin if has_modality else None,
         dicom_modality=record.dicom_modality,

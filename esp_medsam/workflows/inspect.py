@@ -260,7 +260,7 @@ def tiles_of(pixels: Tensor, record: Image, inferer: SliceWiseInferer) -> list[T
     last = len(slices) - 1
     return [
         Tile(
-            record.name,
+            f"{record.relative_dir}/{record.name}".removeprefix("/"),
             f"slice {index} (0-{last})" if record.is_volume else "",
             seen(slices, index, inferer),
         )

@@ -89,6 +89,7 @@ class TestDescribe:
         assert said.spacing == (0.5, 0.5, None)
         assert said.axes == ("columns", "rows", "slices")
         assert (said.orientation, said.plane, said.files) == ("LPS", "axial", 3)
+        assert said.file is None
 
     def test_of_frames_states_no_position(self) -> None:
         record = image((4, 5, 3), sources=FRAMES, stack_axis=2, pixel_spacing=(0.2, 0.3))
@@ -98,6 +99,7 @@ class TestDescribe:
         assert said.spacing == (0.2, 0.3, None)
         assert said.axes == ("rows", "columns", "frames")
         assert (said.orientation, said.plane, said.slices, said.files) == (None, None, 3, 1)
+        assert said.file == "in/0.dcm"
 
     def test_of_a_photograph_states_no_geometry(self) -> None:
         said = describe(image((4, 5)), {"image": "a.png"})

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
+import SimpleITK
 import torch
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from esp_medsam.errors import (
 from esp_medsam.image import image_of
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.modality import ModalityTable
+from esp_medsam.transforms.by_modality import ModalityTransforms
 from esp_medsam.workflows import inspect
 from esp_medsam.workflows.describe import Description
 from esp_medsam.workflows.inspect import (
@@ -83,6 +85,19 @@ class TestResults:
         assert (said.kind, said.shape, said.orientation) == ("NIfTI", (12, 10, 20), "RAS")
         assert (said.modality, said.modality_origin, said.unit) == ("ct", "user", "HU")
         assert (said.intensities, said.warnings) == ((-1000, 1000), ())
+
+    @pytest.mark.parametrize(("ending", "kind"), [("nrrd", "NRRD"), ("mha", "MetaImage")])
+    def test_describe_what_itk_writes(
+        self, folder: Path, build: Build, ending: str, kind: str
+    ) -> None:
+        image = SimpleITK.GetImageFromArray(np.ones((4, 5, 6), np.uint8))
+        image.SetSpacing((0.5, 0.6, 3.0))
+        SimpleITK.WriteImage(image, str(folder / f"a.{ending}"))
+
+        said = only(build())
+
+        assert (said.kind, said.shape, said.orientation) == (kind, (6, 5, 4), "LPS")
+        assert said.spacing == (0.5, 0.6, 3.0)
 
     @pytest.mark.parametrize("name", ["a.png", "a.nii.gz"])
     def test_describe_files_without_a_modality_and_pretend_none(
@@ -273,7 +288,17 @@ class TestDrawing:
 
         list(inspection.results())
 
-        assert [(tile.name, tile.place) for tile in inspection.tiles] == [("a", ""), ("b", "")]
+        assert [(tile.name, tile.place) for tile in inspection.tiles] == [("a", ""), ("x/b", "")]
+
+    def test_transforms_of_the_modality_are_shown(self, folder: Path, build: Build) -> None:
+        picture(folder / "a.png", value=255)
+        inverted = {"fundus": ModalityTransforms(shown=[lambda img: 1.0 - img])}
+        inspection = build(modality="fundus", transforms=inverted, draw=True)
+
+        only(inspection)
+
+        (tile,) = inspection.tiles
+        assert (tile.pixels[:64] == (0, 255, 255)).all()
 
     def test_without_a_modality_there_is_nothing_to_draw(self, folder: Path, build: Build) -> None:
         picture(folder / "a.png")
