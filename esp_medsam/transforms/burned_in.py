@@ -11,7 +11,7 @@ from torch import Tensor
 
 from esp_medsam.transforms.inpainting import dilated
 from esp_medsam.transforms.line_morphology import Bytes, square_opening
-from esp_medsam.transforms.shown import luminance
+from esp_medsam.transforms.slices import luminance
 
 
 STROKE = 0.012

@@ -5,7 +5,7 @@ from __future__ import annotations
 from monai.config import KeysCollection
 from torch import Tensor
 
-from esp_medsam.transforms.field import box_of, lit_field, whole
+from esp_medsam.transforms.field import lit_box
 from esp_medsam.transforms.hair import hair_mask
 from esp_medsam.transforms.inpainting import inpaint
 from esp_medsam.transforms.slices import (
@@ -134,9 +134,7 @@ class CropDarkRim(CropToFound):
 
     def find(self, img: Tensor) -> Box:
         """Return the box of the field in ``(C, rows, columns)`` in 0..1."""
-        image = as_float(img)
-        field = lit_field(image, step=_SKIN)
-        return whole(image) if field is None else box_of(field, image)
+        return lit_box(as_float(img), step=_SKIN)
 
 
 class CropDarkRimd(CropToFoundd):

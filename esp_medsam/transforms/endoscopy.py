@@ -8,7 +8,7 @@ from monai.config import KeysCollection
 from skimage.measure import label
 from torch import Tensor
 
-from esp_medsam.transforms.field import box_of, lit_field, whole
+from esp_medsam.transforms.field import lit_box
 from esp_medsam.transforms.inpainting import dilated, inpaint
 from esp_medsam.transforms.slices import (
     Box,
@@ -45,9 +45,7 @@ class CropBlackBorder(CropToFound):
 
     def find(self, img: Tensor) -> Box:
         """Return the box of the picture in ``(C, rows, columns)`` in 0..1."""
-        image = as_float(img)
-        field = lit_field(image, darkest=self.darkest, step=self.step)
-        return whole(image) if field is None else box_of(field, image)
+        return lit_box(as_float(img), darkest=self.darkest, step=self.step)
 
 
 class CropBlackBorderd(CropToFoundd):

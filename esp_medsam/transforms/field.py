@@ -1,17 +1,9 @@
-"""The lit field of a picture inside a black border, and crops to a box, inverted exactly."""
+"""The lit field of a picture inside a black border."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
-import torch
-from monai.config.type_definitions import NdarrayOrTensor
-from monai.data import MetaTensor
-from monai.transforms import Crop
-from monai.utils import convert_data_type
 from scipy.ndimage import (  # type: ignore[import-untyped]  # ships no types
     binary_fill_holes,
     binary_opening,
@@ -19,46 +11,22 @@ from scipy.ndimage import (  # type: ignore[import-untyped]  # ships no types
 from skimage.measure import label
 from torch import Tensor
 
-from esp_medsam.transforms.shown import shrunken
+from esp_medsam.transforms.slices import Box, shrunken
 
-
-Box = tuple[slice, slice]
-"""Rows and columns."""
 
 _GRID = 256
 """Longest side that fields are sought at: they are large, and text is gone sooner."""
 
 
-class BoxCrop(Crop):
-    """Crop a slice to a box that is found in it; subclasses write :meth:`box`.
-
-    The slice comes back as a MetaTensor that carries the operation, so that ``inverse`` puts it,
-    or any result on its grid, back in its place with zeros around it, exactly.
-    """
-
-    def __call__(self, img: NdarrayOrTensor, lazy: bool | None = None) -> Tensor:  # type: ignore[override]  # finds its own slices
-        """Return the part of ``(C, rows, columns)``, values in 0..1, that is in the box."""
-        values, *_ = convert_data_type(img, torch.Tensor, dtype=torch.float32)
-        slices = self.box(values, img.meta if isinstance(img, MetaTensor) else {})
-        return super().__call__(img, slices, lazy)  # type: ignore[arg-type]  # takes arrays, too
-
-    @property
-    def requires_current_data(self) -> bool:
-        """The box depends on the pixels."""
-        return True
-
-    @abstractmethod
-    def box(self, img: Tensor, meta: dict[Any, Any]) -> Box:
-        """Return the box of ``(C, rows, columns)`` float32; all of it where unsure."""
-
-
-def whole(img: Tensor) -> Box:
-    """Return the box that holds all of an image."""
-    return slice(0, int(img.shape[-2])), slice(0, int(img.shape[-1]))
+def lit_box(image: Tensor, *, darkest: float = 0.15, step: float = 0.03, parts: float = 1.0) -> Box:
+    """Return the box of :func:`lit_field`: the whole image where there is none for sure."""
+    field = lit_field(image, darkest=darkest, step=step, parts=parts)
+    rows, columns = (int(side) for side in image.shape[-2:])
+    return (slice(0, rows), slice(0, columns)) if field is None else _box_of(field, (rows, columns))
 
 
 def lit_field(
-    img: Tensor, *, darkest: float = 0.15, step: float = 0.03, parts: float = 1.0
+    image: Tensor, *, darkest: float = 0.15, step: float = 0.03, parts: float = 1.0
 ) -> npt.NDArray[np.bool_] | None:
     """Find the largest lit region inside a dark border; None where there is none for sure.
 
@@ -69,7 +37,7 @@ def lit_field(
     the image and 40 % of their box, as circles, octagons and fans do.
 
     Args:
-        img: ``(C, rows, columns)`` in 0..1.
+        image: ``(C, rows, columns)`` in 0..1.
         darkest: Level above which there is no border.
         step: How much brighter than the border the field is: JPEG's noise is about 0.02.
         parts: Which components belong to the field, by their size relative to the largest.
@@ -77,7 +45,7 @@ def lit_field(
     Returns:
         ``(rows, columns)`` of the coarse grid.
     """
-    value = shrunken(img.amax(0, keepdim=True), _GRID)[0].numpy(force=True)
+    value = shrunken(image.amax(0, keepdim=True), _GRID)[0].numpy(force=True)
     edge = np.concatenate((value[0], value[-1], value[:, 0], value[:, -1]))
     level = float(np.percentile(edge, 2.0))
     if level > darkest:
@@ -104,14 +72,14 @@ def _largest(mask: npt.NDArray[np.bool_], side: int, parts: float) -> npt.NDArra
     return region if region.sum() >= max(0.25 * region.size, 0.4 * box) else None
 
 
-def box_of(region: npt.NDArray[np.bool_], img: Tensor) -> Box:
+def _box_of(region: npt.NDArray[np.bool_], shape: tuple[int, int]) -> Box:
     """Return the box of a coarse region on the image's own grid, one coarse pixel wider."""
     box = []
-    for axis, side in enumerate(img.shape[-2:]):
+    for axis, side in enumerate(shape):
         places = region.any(1 - axis).nonzero()[0]
         scale = side / region.shape[axis]
         margin = 1 if scale > 1 else 0
         start = max(0, int((places[0] - margin) * scale))
-        stop = min(int(side), int(np.ceil((places[-1] + 1 + margin) * scale)))
+        stop = min(side, int(np.ceil((places[-1] + 1 + margin) * scale)))
         box.append(slice(start, stop))
     return box[0], box[1]

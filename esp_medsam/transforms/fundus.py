@@ -12,7 +12,7 @@ from monai.networks.layers import GaussianFilter
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
-from esp_medsam.transforms.field import box_of, lit_field, whole
+from esp_medsam.transforms.field import lit_box, lit_field
 from esp_medsam.transforms.slices import (
     Box,
     CropToFound,
@@ -36,9 +36,7 @@ class CropToFieldOfView(CropToFound):
 
     def find(self, img: Tensor) -> Box:
         """Return the box of the field of ``(C, rows, columns)`` in 0..1."""
-        image = as_float(img)
-        region = lit_field(image)
-        return whole(image) if region is None else box_of(region, image)
+        return lit_box(as_float(img))
 
 
 class CropToFieldOfViewd(CropToFoundd):

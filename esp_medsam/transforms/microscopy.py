@@ -11,7 +11,7 @@ from monai.apps.pathology.transforms.stain.array import NormalizeHEStains
 from monai.config import KeysCollection
 from torch import Tensor
 
-from esp_medsam.transforms.shown import ShownTransform, ShownTransformd, luminance
+from esp_medsam.transforms.slices import SliceTransform, SliceTransformd, luminance
 
 
 BRIGHT = 0.3
@@ -43,7 +43,7 @@ def is_bright_field(img: Tensor) -> bool:
     return background >= BRIGHT and float(thin.amin(0).median()) >= 0.1
 
 
-class NormalizeStain(ShownTransform):
+class NormalizeStain(SliceTransform):
     """Show hematoxylin and eosin in the colors and strengths of a reference slide (Macenko).
 
     ``a = -log((255 img + 1) / 240)``, at least 0, are the absorbances; MONAI's ``ExtractHEStains``
@@ -75,17 +75,17 @@ class NormalizeStain(ShownTransform):
         self.tolerance = tolerance
         self._stains = NormalizeHEStains()
 
-    def change(self, img: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return the slice in the reference's stains; the stains are found on the CPU."""
-        if len(img) == 1 or not is_bright_field(img):
-            return img
-        mixing = self._mixing(_thinned(img))
+        if len(image) == 1 or not is_bright_field(image):
+            return image
+        mixing = self._mixing(_thinned(image))
         if mixing is None:
-            return img
-        matrix = torch.from_numpy(mixing).to(img)
-        absorbance = self._absorbance(img).flatten(1)
+            return image
+        matrix = torch.from_numpy(mixing).to(image)
+        absorbance = self._absorbance(image).flatten(1)
         result = torch.exp(-(matrix @ absorbance)).mul_(self._stains.tli / 255.0)
-        return result.clamp_(0.0, 1.0).view_as(img)
+        return result.clamp_(0.0, 1.0).view_as(image)
 
     def _absorbance(self, img: Tensor) -> Tensor:
         white = self._stains.tli
@@ -112,7 +112,7 @@ class NormalizeStain(ShownTransform):
         return mixing
 
 
-class NormalizeStaind(ShownTransformd):
+class NormalizeStaind(SliceTransformd):
     """Dictionary form of :class:`NormalizeStain`.
 
     Args:
@@ -131,10 +131,10 @@ class NormalizeStaind(ShownTransformd):
         allow_missing_keys: bool = False,
     ) -> None:
         transform = NormalizeStain(least=least, tolerance=tolerance)
-        super().__init__(keys, transform, allow_missing_keys)
+        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
 
 
-class ScaleFluorescence(ShownTransform):
+class ScaleFluorescence(SliceTransform):
     """Show fluorescence of any gain alike: stretch it between two percentiles.
 
     ``out = clip((img - low) / (high - low), 0, 1)`` with the percentiles of the brightest channel,
@@ -160,20 +160,20 @@ class ScaleFluorescence(ShownTransform):
         self.percentiles = (float(low), float(high))
         self.least = least
 
-    def change(self, img: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return the slice stretched."""
-        if is_bright_field(img):
-            return img
-        values = _thinned(img).amax(0).flatten()
+        if is_bright_field(image):
+            return image
+        values = _thinned(image).amax(0).flatten()
         ranks = values.new_tensor(self.percentiles) / 100.0
         low, high = values.quantile(ranks).tolist()
         if high - low < self.least:
-            return img
-        result: Tensor = ((img - low) / (high - low)).clamp_(0.0, 1.0)
+            return image
+        result: Tensor = ((image - low) / (high - low)).clamp_(0.0, 1.0)
         return result
 
 
-class ScaleFluorescenced(ShownTransformd):
+class ScaleFluorescenced(SliceTransformd):
     """Dictionary form of :class:`ScaleFluorescence`.
 
     Args:
@@ -192,7 +192,7 @@ class ScaleFluorescenced(ShownTransformd):
         allow_missing_keys: bool = False,
     ) -> None:
         transform = ScaleFluorescence(percentiles=percentiles, least=least)
-        super().__init__(keys, transform, allow_missing_keys)
+        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
 
 
 def _ordered(stains: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.config import KeysCollection
-from monai.transforms import Cropd
+from monai.data import MetaTensor
 from torch import Tensor
 
 from esp_medsam.image import IMAGE_KEY, Image, UltrasoundRegion
 from esp_medsam.transforms.burned_in import marks_mask
-from esp_medsam.transforms.field import Box, BoxCrop, box_of, lit_field, whole
+from esp_medsam.transforms.field import lit_box
 from esp_medsam.transforms.inpainting import dilated, inpaint
-from esp_medsam.transforms.shown import ShownTransform, ShownTransformd, luminance, shrunken
+from esp_medsam.transforms.slices import (
+    Box,
+    CropToFound,
+    CropToFoundd,
+    SliceTransform,
+    SliceTransformd,
+    as_float,
+    luminance,
+    shrunken,
+)
 
 
 _TWO_D, _TISSUE, _COLOR_FLOW = 1, 1, 2
@@ -52,7 +60,7 @@ def tissue_box(regions: Iterable[UltrasoundRegion], shape: tuple[int, int]) -> B
     return None
 
 
-class CropToScan(BoxCrop):
+class CropToScan(CropToFound):
     """Crop to the scan, without the texts, scales and bars around it.
 
     The box of the 2-D tissue regions that DICOM states (:func:`tissue_box`), where the slice's meta
@@ -65,38 +73,50 @@ class CropToScan(BoxCrop):
         step: How much brighter than the border the scan is, in 0..1.
     """
 
-    def __init__(self, *, step: float = 0.008, lazy: bool = False) -> None:
-        super().__init__(lazy)
+    def __init__(self, *, step: float = 0.008) -> None:
+        super().__init__()
         self.step = step
 
-    def box(self, img: Tensor, meta: Mapping[Any, Any]) -> Box:
-        """Return the box of the scan."""
-        record = meta.get(IMAGE_KEY)
-        if isinstance(record, Image):
-            shape = (int(img.shape[-2]), int(img.shape[-1]))
+    def find(self, img: Tensor) -> Box:
+        """Return the box of the scan in ``(C, rows, columns)`` in 0..1."""
+        image = as_float(img)
+        record = img.meta.get(IMAGE_KEY) if isinstance(img, MetaTensor) else None
+        shape = (int(image.shape[-2]), int(image.shape[-1]))
+        # Regions are those of the whole image: in a slice cropped before they lie elsewhere.
+        if isinstance(record, Image) and record.spatial_shape[:2] == shape:
             stated = tissue_box(record.ultrasound_regions, shape)
             if stated is not None:
                 return stated
-        scan = lit_field(img, step=self.step, parts=0.05)
-        return whole(img) if scan is None else box_of(scan, img)
+        return lit_box(image, step=self.step, parts=0.05)
 
 
-class CropToScand(Cropd):
+class CropToScand(CropToFoundd):
     """Dictionary form of :class:`CropToScan`.
 
     Args:
-        keys: Keys of the slices to crop.
+        keys: Keys of slices of one size: a scan in 0..1 and what lies over it.
+        source_key: The scan; None means the first key.
         step: See :class:`CropToScan`.
         allow_missing_keys: Whether a missing key is passed over.
     """
 
     def __init__(
-        self, keys: KeysCollection, *, step: float = 0.008, allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        *,
+        source_key: str | None = None,
+        step: float = 0.008,
+        allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, CropToScan(step=step), allow_missing_keys)
+        super().__init__(
+            keys,
+            CropToScan(step=step),
+            source_key=source_key,
+            allow_missing_keys=allow_missing_keys,
+        )
 
 
-class MaskBurnedIn(ShownTransform):
+class MaskBurnedIn(SliceTransform):
     """Fill texts and callipers from their neighborhood; every other pixel stays as it is.
 
     Which pixels they are says :func:`~esp_medsam.transforms.burned_in.marks_mask`. Thin gray dots
@@ -116,15 +136,15 @@ class MaskBurnedIn(ShownTransform):
         self.contrast = contrast
         self.chroma = chroma
 
-    def change(self, img: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return the slice without marks."""
         mask = marks_mask(
-            img, brightness=self.brightness, contrast=self.contrast, chroma=self.chroma
+            image, brightness=self.brightness, contrast=self.contrast, chroma=self.chroma
         )
-        return inpaint(img, mask)
+        return inpaint(image, mask)
 
 
-class MaskBurnedInd(ShownTransformd):
+class MaskBurnedInd(SliceTransformd):
     """Dictionary form of :class:`MaskBurnedIn`.
 
     Args:
@@ -145,10 +165,10 @@ class MaskBurnedInd(ShownTransformd):
         allow_missing_keys: bool = False,
     ) -> None:
         transform = MaskBurnedIn(brightness=brightness, contrast=contrast, chroma=chroma)
-        super().__init__(keys, transform, allow_missing_keys)
+        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
 
 
-class ReduceSpeckle(ShownTransform):
+class ReduceSpeckle(SliceTransform):
     """Smooth speckle and keep edges, by anisotropic diffusion.
 
     ``u += 0.2 * div(g(du) * du)`` with ``g(d) = 1 / (1 + (d / edge) ** 2)`` for the difference to
@@ -171,9 +191,9 @@ class ReduceSpeckle(ShownTransform):
         self.edge = edge
         self.iterations = iterations
 
-    def change(self, img: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return the slice smoothed."""
-        result = img.clone()
+        result = image.clone()
         for _ in range(self.iterations):
             flows = [self._flow(result.diff(dim=axis)) for axis in (1, 2)]
             for axis, flow in zip((1, 2), flows, strict=True):
@@ -185,7 +205,7 @@ class ReduceSpeckle(ShownTransform):
         return step.mul(0.2).div_(step.mul(1.0 / self.edge).square_().add_(1.0))
 
 
-class ReduceSpeckled(ShownTransformd):
+class ReduceSpeckled(SliceTransformd):
     """Dictionary form of :class:`ReduceSpeckle`.
 
     Args:
@@ -204,10 +224,10 @@ class ReduceSpeckled(ShownTransformd):
         allow_missing_keys: bool = False,
     ) -> None:
         transform = ReduceSpeckle(edge=edge, iterations=iterations)
-        super().__init__(keys, transform, allow_missing_keys)
+        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
 
 
-class NormalizeGain(ShownTransform):
+class NormalizeGain(SliceTransform):
     """Show scans of any gain alike: a power that brings the median to a target.
 
     ``out = img ** g`` with ``g = log(target) / log(m)``, within ``1 / limit`` and ``limit``, and
@@ -234,16 +254,16 @@ class NormalizeGain(ShownTransform):
         self.limit = limit
         self.depth = depth
 
-    def change(self, img: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return the slice at the target gain."""
         if self.depth:
-            img = (img * self._row_factor(luminance(img))).clamp_(0.0, 1.0)
-        light = shrunken(luminance(img)[None], _GAIN_GRID)
+            image = (image * self._row_factor(luminance(image))).clamp_(0.0, 1.0)
+        light = shrunken(luminance(image)[None], _GAIN_GRID)
         median = float(light[light > _LIT].median()) if bool((light > _LIT).any()) else self.target
         if not median < 1.0:
-            return img
+            return image
         power = float(np.log(self.target) / np.log(median))
-        return img.clamp(0.0, 1.0).pow(min(max(power, 1.0 / self.limit), self.limit))
+        return image.clamp(0.0, 1.0).pow(min(max(power, 1.0 / self.limit), self.limit))
 
     def _row_factor(self, light: Tensor) -> Tensor:
         """Return what each row is multiplied by, ``(rows, 1)``."""
@@ -264,7 +284,7 @@ _GAIN_GRID = 512
 """Longest side that the median is taken at."""
 
 
-class NormalizeGaind(ShownTransformd):
+class NormalizeGaind(SliceTransformd):
     """Dictionary form of :class:`NormalizeGain`.
 
     Args:
@@ -285,10 +305,10 @@ class NormalizeGaind(ShownTransformd):
         allow_missing_keys: bool = False,
     ) -> None:
         transform = NormalizeGain(target=target, limit=limit, depth=depth)
-        super().__init__(keys, transform, allow_missing_keys)
+        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
 
 
-class SuppressDoppler(ShownTransform):
+class SuppressDoppler(SliceTransform):
     """Keep color Doppler from being read as anatomy: fill what is colored from around it.
 
     Colored is a pixel whose channels differ by more than ``chroma``, widened by a pixel, as flow,
@@ -310,22 +330,22 @@ class SuppressDoppler(ShownTransform):
         self.chroma = chroma
         self.fill = fill
 
-    def change(self, img: Tensor) -> Tensor:
+    def apply(self, image: Tensor) -> Tensor:
         """Return the slice without color."""
-        if len(img) == 1:
-            return img
-        high = img.amax(0)
-        colored = high - img.amin(0) > self.chroma
+        if len(image) == 1:
+            return image
+        high = image.amax(0)
+        colored = high - image.amin(0) > self.chroma
         lit = (high > _LIT).sum()
         if not colored.any() or 2 * colored.sum() > lit:
-            return img
+            return image
         mask = dilated(colored, 1)
         if self.fill == "gray":
-            return torch.where(mask, luminance(img), img)
-        return inpaint(img, mask)
+            return torch.where(mask, luminance(image), image)
+        return inpaint(image, mask)
 
 
-class SuppressDopplerd(ShownTransformd):
+class SuppressDopplerd(SliceTransformd):
     """Dictionary form of :class:`SuppressDoppler`.
 
     Args:
@@ -343,4 +363,6 @@ class SuppressDopplerd(ShownTransformd):
         fill: str = "neighborhood",
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, SuppressDoppler(chroma=chroma, fill=fill), allow_missing_keys)
+        super().__init__(
+            keys, SuppressDoppler(chroma=chroma, fill=fill), allow_missing_keys=allow_missing_keys
+        )

@@ -20,7 +20,7 @@ from esp_medsam.transforms.microscopy import (
     ScaleFluorescenced,
     is_bright_field,
 )
-from esp_medsam.transforms.shown import ShownTransform
+from esp_medsam.transforms.slices import SliceTransform
 
 
 REFERENCE = ((0.5626, 0.2159), (0.7201, 0.8012), (0.4062, 0.5581))
@@ -204,7 +204,7 @@ class TestEveryTransform:
         seed=st.integers(0, 99),
     )
     def test_keeps_shape_range_and_its_input(
-        self, transform: ShownTransform, channels: int, rows: int, columns: int, seed: int
+        self, transform: SliceTransform, channels: int, rows: int, columns: int, seed: int
     ) -> None:
         image = torch.rand(channels, rows, columns, generator=torch.Generator().manual_seed(seed))
         before = image.clone()
@@ -219,7 +219,7 @@ class TestEveryTransform:
 
     @pytest.mark.parametrize("transform", TRANSFORMS)
     @pytest.mark.parametrize("value", [0.0, 0.05, 0.5, 1.0])
-    def test_leaves_constant_images(self, transform: ShownTransform, value: float) -> None:
+    def test_leaves_constant_images(self, transform: SliceTransform, value: float) -> None:
         image = torch.full((3, 40, 50), value)
 
         assert torch.equal(transform(image), image)
@@ -232,7 +232,7 @@ class TestEveryTransform:
         ],
     )
     def test_arrays_metadata_and_dictionaries_give_the_same(
-        self, dictionary: NormalizeStaind, transform: ShownTransform, image: Tensor
+        self, dictionary: NormalizeStaind, transform: SliceTransform, image: Tensor
     ) -> None:
         expected = transform(image)
 

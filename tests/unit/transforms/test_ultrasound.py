@@ -14,7 +14,7 @@ from torch import Tensor
 
 from esp_medsam.image import IMAGE_KEY, Image, UltrasoundRegion
 from esp_medsam.transforms.burned_in import marks_mask
-from esp_medsam.transforms.shown import ShownTransform, luminance
+from esp_medsam.transforms.slices import SliceTransform, luminance
 from esp_medsam.transforms.ultrasound import (
     CropToScan,
     CropToScand,
@@ -107,14 +107,17 @@ class TestCropToScan:
             image[:, row : row + 6, 6:30:4] = 0.8
         return image
 
-    def test_takes_the_region_that_the_machine_states(self, screen: Tensor) -> None:
-        record = Image(
+    @pytest.fixture
+    def record(self) -> Image:
+        return Image(
             path="a",
             name="a",
             modality="ultrasound",
             spatial_shape=(200, 256),
             ultrasound_regions=(region(),),
         )
+
+    def test_takes_the_region_that_the_machine_states(self, screen: Tensor, record: Image) -> None:
         crop = CropToScan()
 
         cropped = crop(MetaTensor(screen, meta={IMAGE_KEY: record}))
@@ -124,8 +127,13 @@ class TestCropToScan:
         assert torch.equal(restored[:, 10:50, 20:100], screen[:, 10:50, 20:100])
         assert restored.shape == screen.shape
 
+    def test_takes_no_stated_region_in_what_was_cropped_before(self, record: Image) -> None:
+        part = MetaTensor(torch.full((1, 60, 120), 0.5), meta={IMAGE_KEY: record})
+
+        assert CropToScan()(part).shape == part.shape
+
     def test_finds_a_rectangle_beside_text(self, screen: Tensor) -> None:
-        assert CropToScan().box(screen, {}) == (slice(40, 160), slice(50, 210))
+        assert CropToScan().find(screen) == (slice(40, 160), slice(50, 210))
 
     def test_finds_a_fan(self) -> None:
         rows, columns = torch.meshgrid(torch.arange(200), torch.arange(256), indexing="ij")
@@ -134,7 +142,7 @@ class TestCropToScan:
         fan = (radius > 40) & (radius < 190) & (angle.abs() < 0.7)
         image = torch.where(fan, 0.2 + 0.1 * torch.rand(200, 256), torch.zeros(200, 256))[None]
 
-        box = CropToScan().box(image, {})
+        box = CropToScan().find(image)
 
         assert fan[box].sum() >= 0.995 * fan.sum()
         assert fan[box].numel() < 0.9 * fan.numel()
@@ -144,11 +152,22 @@ class TestCropToScan:
         image[:, :60] = 0.2 + 0.1 * torch.rand(60, 160)
         image[:, 100:] = 0.2 + 0.1 * torch.rand(20, 160)
 
-        assert CropToScan().box(image, {}) == (slice(0, 120), slice(0, 160))
+        assert CropToScan().find(image) == (slice(0, 120), slice(0, 160))
 
     @pytest.mark.parametrize("value", [0.0, 0.02, 0.5])
     def test_takes_all_of_a_constant_image(self, value: float) -> None:
         assert CropToScan()(torch.full((1, 30, 40), value)).shape == (1, 30, 40)
+
+    def test_dictionary_form_crops_labels_as_the_scan(self, screen: Tensor) -> None:
+        label = torch.zeros(1, *screen.shape[-2:])
+        label[:, 60:150, 60:200] = 1.0
+
+        result = CropToScand(("label", "image"), source_key="image")(
+            {"image": screen, "label": label}
+        )
+
+        assert torch.equal(result["label"].as_tensor(), label[:, 40:160, 50:210])
+        assert result["image"].shape[1:] == (120, 160)
 
     def test_dictionary_form_equals_the_array_form(self, screen: Tensor) -> None:
         crop = CropToScand("image")
@@ -339,7 +358,7 @@ class TestEveryTransform:
         seed=st.integers(0, 99),
     )
     def test_keeps_shape_range_and_its_input(
-        self, transform: ShownTransform, channels: int, rows: int, columns: int, seed: int
+        self, transform: SliceTransform, channels: int, rows: int, columns: int, seed: int
     ) -> None:
         image = torch.rand(channels, rows, columns, generator=torch.Generator().manual_seed(seed))
         before = image.clone()
@@ -354,7 +373,7 @@ class TestEveryTransform:
 
     @pytest.mark.parametrize("transform", TRANSFORMS)
     @pytest.mark.parametrize("value", [0.0, 0.01, 0.4, 1.0])
-    def test_constant_images_stay_constant(self, transform: ShownTransform, value: float) -> None:
+    def test_constant_images_stay_constant(self, transform: SliceTransform, value: float) -> None:
         result = transform(torch.full((3, 40, 50), value))
 
         assert torch.isfinite(result).all()
@@ -362,7 +381,7 @@ class TestEveryTransform:
 
     @pytest.mark.parametrize(("dictionary", "transform"), DICTIONARIES)
     def test_arrays_metadata_and_dictionaries_give_the_same(
-        self, dictionary: MaskBurnedInd, transform: ShownTransform
+        self, dictionary: MaskBurnedInd, transform: SliceTransform
     ) -> None:
         image = speckle().repeat(3, 1, 1)
         calliper(image, 30, 40)
