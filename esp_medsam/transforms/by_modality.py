@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
@@ -107,18 +107,22 @@ def described(transforms: Mapping[str, ModalityTransforms] | None) -> dict[str, 
 
 def _text(value: Any) -> str:
     """Return what tells a transform from others of its kind: its name and its plain attributes."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return repr(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(_text(item) for item in value)}]"
-    attributes = vars(value).items()
-    plain = (None.__class__, bool, int, float, str, list, tuple, IntensityRule)
+    if _is_plain(value):
+        return repr(value)
     said = [
         f"{key}={_text(item)}"
-        for key, item in attributes
-        if not key.startswith("_") and isinstance(item, plain)
+        for key, item in vars(value).items()
+        if not key.startswith("_")
+        and (_is_plain(item) or is_dataclass(item) or isinstance(item, list | tuple))
     ]
     return f"{type(value).__name__}({', '.join(said)})"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether its repr says all of it, on every run."""
+    return value is None or isinstance(value, bool | int | float | str | slice)
 
 
 class MeasureImage:

@@ -222,9 +222,10 @@ class StandardizeHistogram(SliceTransform):
         """Return the slice in 0..1."""
         values, shown = (image.new_tensor(side) for side in zip(*self.points, strict=True))
         slopes = shown.diff() / values.diff()
-        piece = torch.bucketize(image, values[1:-1].contiguous())
+        piece = torch.bucketize(image.contiguous(), values[1:-1].contiguous())
         inside = image.clamp(values[0], values[-1])
-        return shown[piece] + (inside - values[piece]) * slopes[piece]
+        result = shown[piece] + (inside - values[piece]) * slopes[piece]
+        return result.clamp_(0.0, 1.0)  # rounding leads a little beyond
 
 
 class StandardizeHistogramd(SliceTransformd):

@@ -14,6 +14,8 @@ from esp_medsam.transforms.by_modality import (
     transforms_of,
 )
 from esp_medsam.transforms.intensity import IntensityRule
+from esp_medsam.transforms.mri import MeasureHistogram, StandardScale
+from esp_medsam.transforms.slices import CropToBox
 
 
 def record(**known: object) -> Image:
@@ -83,6 +85,17 @@ class TestDescribed:
         assert said(1.0) == said(1.0)
         assert said(1.0) != said(2.0)
         assert "GaussianSmooth(sigma=1.0" in said(1.0)["xray"]
+
+    def test_tells_a_crop_and_a_scale_learned_apart(self) -> None:
+        def said(place: float, start: int) -> dict[str, str]:
+            scale = StandardScale(percentiles=(1.0, 50.0, 99.0), scale=(0.0, place, 1.0))
+            crop = CropToBox(rows=(start, 9), columns=(1, 9))
+            return described(
+                {"mri": ModalityTransforms(measure=[MeasureHistogram(scale)], shown=[crop])}
+            )
+
+        assert said(0.4, 1) == said(0.4, 1)
+        assert len({said(0.4, 1)["mri"], said(0.5, 1)["mri"], said(0.4, 2)["mri"]}) == 3
 
     def test_includes_the_window(self) -> None:
         chosen = ModalityTransforms(intensity=IntensityRule(hounsfield=(-1000.0, 0.0)))
