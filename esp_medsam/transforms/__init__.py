@@ -1,15 +1,151 @@
-"""MONAI transforms that know the modality, and the geometry of how slices are shown."""
+"""MONAI transforms that know the modality, and the geometry of how slices are shown.
 
+Array forms go into :class:`ModalityTransforms`; dictionary forms, with a ``d`` at the end, serve
+pipelines of one's own. ``docs/reference/transforms.md`` says what each is for.
+"""
+
+from esp_medsam.transforms.bias_field import ApplyBiasField, ApplyBiasFieldd, MeasureBiasField
 from esp_medsam.transforms.by_modality import MeasureImage, MeasureImaged, ModalityTransforms
+from esp_medsam.transforms.clahe import Clahe, Clahed
+from esp_medsam.transforms.ct import (
+    BONE,
+    LUNG,
+    SOFT_TISSUE,
+    ClipMetal,
+    ClipMetald,
+    MeasureBody,
+    PaddingToAir,
+    PaddingToAird,
+    TableRemoval,
+    TableRemovald,
+    Windows,
+    Windowsd,
+)
+from esp_medsam.transforms.dermoscopy import (
+    CropDarkRim,
+    CropDarkRimd,
+    FillDarkCorners,
+    FillDarkCornersd,
+    RemoveHair,
+    RemoveHaird,
+    ShadesOfGray,
+    ShadesOfGrayd,
+)
+from esp_medsam.transforms.endoscopy import (
+    CropBlackBorder,
+    CropBlackBorderd,
+    NormalizeIllumination,
+    NormalizeIlluminationd,
+    SuppressSpecular,
+    SuppressSpeculard,
+)
+from esp_medsam.transforms.fundus import (
+    CropToFieldOfView,
+    CropToFieldOfViewd,
+    KeepFieldOfView,
+    KeepFieldOfViewd,
+    SubtractLocalAverage,
+    SubtractLocalAveraged,
+)
 from esp_medsam.transforms.intensity import IntensityRule
 from esp_medsam.transforms.label_map import LabelMap, LabelMapd
+from esp_medsam.transforms.microscopy import (
+    NormalizeStain,
+    NormalizeStaind,
+    ScaleFluorescence,
+    ScaleFluorescenced,
+)
+from esp_medsam.transforms.mri import (
+    MeasureHistogram,
+    MeasurePercentiles,
+    MeasureZScore,
+    StandardizeHistogram,
+    StandardizeHistogramd,
+    StandardScale,
+)
+from esp_medsam.transforms.slices import CropToBox, CropToBoxd
+from esp_medsam.transforms.ultrasound import (
+    CropToScan,
+    CropToScand,
+    MaskBurnedIn,
+    MaskBurnedInd,
+    NormalizeGain,
+    NormalizeGaind,
+    ReduceSpeckle,
+    ReduceSpeckled,
+    SuppressDoppler,
+    SuppressDopplerd,
+)
+from esp_medsam.transforms.xray import CropCollimation, CropCollimationd, MeasureWindow
 
 
 __all__ = [
+    "BONE",
+    "LUNG",
+    "SOFT_TISSUE",
+    "ApplyBiasField",
+    "ApplyBiasFieldd",
+    "Clahe",
+    "Clahed",
+    "ClipMetal",
+    "ClipMetald",
+    "CropBlackBorder",
+    "CropBlackBorderd",
+    "CropCollimation",
+    "CropCollimationd",
+    "CropDarkRim",
+    "CropDarkRimd",
+    "CropToBox",
+    "CropToBoxd",
+    "CropToFieldOfView",
+    "CropToFieldOfViewd",
+    "CropToScan",
+    "CropToScand",
+    "FillDarkCorners",
+    "FillDarkCornersd",
     "IntensityRule",
+    "KeepFieldOfView",
+    "KeepFieldOfViewd",
     "LabelMap",
     "LabelMapd",
+    "MaskBurnedIn",
+    "MaskBurnedInd",
+    "MeasureBiasField",
+    "MeasureBody",
+    "MeasureHistogram",
     "MeasureImage",
     "MeasureImaged",
+    "MeasurePercentiles",
+    "MeasureWindow",
+    "MeasureZScore",
     "ModalityTransforms",
+    "NormalizeGain",
+    "NormalizeGaind",
+    "NormalizeIllumination",
+    "NormalizeIlluminationd",
+    "NormalizeStain",
+    "NormalizeStaind",
+    "PaddingToAir",
+    "PaddingToAird",
+    "ReduceSpeckle",
+    "ReduceSpeckled",
+    "RemoveHair",
+    "RemoveHaird",
+    "ScaleFluorescence",
+    "ScaleFluorescenced",
+    "ShadesOfGray",
+    "ShadesOfGrayd",
+    "StandardScale",
+    "StandardizeHistogram",
+    "StandardizeHistogramd",
+    "SubtractLocalAverage",
+    "SubtractLocalAveraged",
+    "SuppressDoppler",
+    "SuppressDopplerd",
+    "SuppressSpecular",
+    "SuppressSpeculard",
+    "TableRemoval",
+    "TableRemovald",
+    "Windows",
+    "Windowsd",
 ]
