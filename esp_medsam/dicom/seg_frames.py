@@ -194,27 +194,27 @@ class FrameGroups:
         return [*_lps(cosines[:, 0].round(_DIGITS)), *_lps(cosines[:, 1].round(_DIGITS))]
 
     def _measures(self) -> PixelMeasuresSequence:
-        """Return the spacing; readers need a thickness, so a gap stands in where none is stated."""
+        """Return the spacing, as readers need it that lay frames on an even grid.
+
+        Where slices are missing or uneven that grid is as fine as the closest two: such readers
+        would else take the thickness for a step, and lay one slice over another. Nor do they read
+        an object without a thickness.
+        """
         columns, rows = np.linalg.norm(self._affines()[0][:3, :2], axis=0)
-        affine, between, thickness = self.image.affine, None, self.header.thickness
-        if affine is not None and count_planes(self.image) > 1:
-            between = _rounded(float(np.linalg.norm(affine[:3, 2])))
-        if thickness is None:
-            thickness = between or self._least_gap()
+        gap = self._least_gap()
         return PixelMeasuresSequence(
             pixel_spacing=[_rounded(rows), _rounded(columns)],  # between rows first
-            slice_thickness=thickness,
-            spacing_between_slices=between,
+            slice_thickness=gap if self.header.thickness is None else self.header.thickness,
+            spacing_between_slices=gap if count_planes(self.image) > 1 else None,
         )
 
     def _least_gap(self) -> float:
         """Return the least distance of neighbors; of a lone slice the depth it was read with."""
-        affines = self._affines()
-        if len(affines) == 1:
-            depth = 1.0 if self.image.affine is None else np.linalg.norm(self.image.affine[:3, 2])
-            return _rounded(float(depth))
+        affines, affine = self._affines(), self.image.affine
+        if affine is not None:
+            return _rounded(float(np.linalg.norm(affine[:3, 2])))
         along = affines[:, :3, 3] @ affines[0][:3, 2]
-        return _rounded(float(np.abs(np.diff(along)).min()))
+        return _rounded(float(np.diff(along).min())) if len(along) > 1 else 1.0
 
 
 def reference_to(source: SourceInstance) -> Dataset:

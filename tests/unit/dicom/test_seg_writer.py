@@ -372,8 +372,7 @@ class TestReferences:
         assert [position_of(group)[2] for group in groups] == [0.0, 2.0, 8.0]
         measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
         assert list(measures.PixelSpacing) == [0.5, 0.75]
-        assert measures.SliceThickness == 2
-        assert "SpacingBetweenSlices" not in measures
+        assert measures.SliceThickness == measures.SpacingBetweenSlices == 2
 
     def test_stand_alone_where_slices_share_no_frame_of_reference(
         self, dicom: SimpleNamespace, tmp_path: Path

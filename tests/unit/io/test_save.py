@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import highdicom as hd
 import nibabel as nib
 import numpy as np
 import PIL.Image
@@ -15,8 +17,11 @@ import torch
 from monai.data import MetaTensor, decollate_batch
 from monai.engines import SupervisedEvaluator
 from monai.transforms import SaveImaged
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
 
 from esp_medsam.errors import (
+    DiskFullError,
     GeometryError,
     OptionError,
     OutputError,
@@ -220,6 +225,154 @@ class TestRecord:
         assert names(tmp_path) == ["scan_seg.nii.gz"]  # the old result is none any more
 
 
+class TestDicomSeg:
+    @pytest.fixture
+    def series(self, tmp_path: Path) -> Path:
+        """Two slices of a CT, of the smallest size there is."""
+        folder = tmp_path / "series"
+        folder.mkdir()
+        for number in range(2):
+            slice_ = dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
+            slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
+            slice_.SeriesInstanceUID = "1.2.3"
+            slice_.ImagePositionPatient = [0, 0, 2 * number]
+            slice_.save_as(folder / f"{number}.dcm")
+        return folder
+
+    def test_is_what_dicom_gets_and_keeps_targets_whole(
+        self, saver: Saver, table: ModalityTable, series: Path, tmp_path: Path
+    ) -> None:
+        data = result(series, table)
+
+        saver()(data)
+
+        assert names(tmp_path) == ["1.2.3_seg.dcm", "1.2.3_seg.json"]
+        segmentation = hd.seg.segread(tmp_path / "out" / "1.2.3_seg.dcm")
+        found = segmentation.get_pixels_by_source_instance(["1.2.0", "1.2.1"])
+        masks = (data["probability"] >= 128).numpy()
+        # Not those of the labelmap, in which one target cuts into the other.
+        np.testing.assert_array_equal(found.transpose(3, 2, 1, 0), masks)
+        assert [item.SegmentLabel for item in segmentation.SegmentSequence] == [
+            "kidney", "kidney_tumor",
+        ]  # fmt: skip
+        record = read_record(tmp_path / "out" / "1.2.3_seg")
+        assert record is not None
+        assert record["formats"] == ["dicom-seg"]
+        assert record["empty"] is False
+
+    def test_and_other_formats_are_written_together(
+        self, saver: Saver, table: ModalityTable, series: Path, tmp_path: Path
+    ) -> None:
+        saver(output_format=["auto", "nifti"], split_targets=True)(result(series, table))
+
+        endings = ("seg", "seg_kidney", "seg_kidney_tumor")
+        assert names(tmp_path) == sorted(
+            ["1.2.3_seg.json"]
+            + [f"1.2.3_{end}{suffix}" for end in endings for suffix in (".dcm", ".nii.gz")]
+        )
+
+    @pytest.mark.parametrize("seg_type", ["binary", "labelmap", "fractional"])
+    def test_stores_segments_as_it_was_asked_to(
+        self, saver: Saver, table: ModalityTable, series: Path, tmp_path: Path, seg_type: str
+    ) -> None:
+        data = result(series, table)
+
+        saver(seg_type=seg_type, probabilities=True)(data)
+
+        written = dcmread(tmp_path / "out" / "1.2.3_seg.dcm")
+        assert written.SegmentationType == seg_type.upper()
+        if seg_type == "labelmap":
+            np.testing.assert_array_equal(written.pixel_array.transpose(2, 1, 0), data["pred"][0])
+        alone = dcmread(tmp_path / "out" / "1.2.3_seg_kidney_probability.dcm")
+        assert alone.SegmentationType == "FRACTIONAL"
+        assert alone.SOPInstanceUID != written.SOPInstanceUID
+        assert set(np.unique(alone.pixel_array)) == {0, 200}
+
+    def test_is_the_same_from_a_re_run_where_that_is_asked_for(
+        self, saver: Saver, table: ModalityTable, series: Path, tmp_path: Path
+    ) -> None:
+        options = {"fixed_uids": True, "split_targets": True, "overwrite": True}
+        saver(**options)(result(series, table))
+        first = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.dcm")}
+
+        saver(**options)(result(series, table))
+
+        again = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.dcm")}
+        assert again == first
+        assert len({dcmread(path).SOPInstanceUID for path in (tmp_path / "out").glob("*.dcm")}) == 3
+
+    def test_of_nothing_is_not_written_and_the_record_says_so(
+        self, saver: Saver, table: ModalityTable, series: Path, tmp_path: Path
+    ) -> None:
+        saver()(result(series, table))
+        data = result(series, table)
+        data["pred"] *= 0
+        data["probability"] *= 0
+
+        saver(overwrite=True)(data)
+
+        assert names(tmp_path) == ["1.2.3_seg.json"]  # nor does the old one stay
+        record = read_record(tmp_path / "out" / "1.2.3_seg")
+        assert record is not None
+        assert (record["empty"], record["files"]) == (True, [])
+        asked = {"name": "1.2.3", "modality": "ct", "targets": SEGMENTATION.targets}
+        asked |= {"is_volume": True, "is_dicom": True}
+        source = Source(series, tuple(map(str, sorted(series.iterdir()))))
+        assert saver().is_done(source, **asked)
+        with pytest.raises(OutputExistsError, match="write_empty False"):
+            saver(write_empty=True).is_done(source, **asked)
+
+    def test_of_nothing_is_written_where_that_is_asked_for(
+        self, saver: Saver, table: ModalityTable, series: Path, tmp_path: Path
+    ) -> None:
+        data = result(series, table)
+        data["pred"] *= 0
+        data["probability"] *= 0
+
+        saver(write_empty=True)(data)
+
+        assert not hd.seg.segread(tmp_path / "out" / "1.2.3_seg.dcm").pixel_array.any()
+
+    def test_leaves_nothing_where_the_disk_is_full(
+        self,
+        saver: Saver,
+        table: ModalityTable,
+        series: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def fill(dataset: Any, file: Any) -> None:
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("esp_medsam.io.dicom_seg.write_segmentation", fill)
+
+        with pytest.raises(DiskFullError):
+            saver()(result(series, table))
+        assert names(tmp_path) == []
+
+    def test_is_not_written_over_a_file_of_another_s(
+        self, saver: Saver, table: ModalityTable, series: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "out").mkdir()
+        path = tmp_path / "out" / "1.2.3_seg.dcm"
+        path.write_bytes((series / "0.dcm").read_bytes())
+
+        with pytest.raises(OutputExistsError, match="was not written here"):
+            saver()(result(series, table))
+
+    def test_must_not_be_asked_of_other_images(
+        self, saver: Saver, table: ModalityTable, volume: Path, tmp_path: Path
+    ) -> None:
+        with pytest.raises(OptionError, match=r"asked of DICOM images; got none. Use nifti"):
+            saver(output_format="nifti,dicom-seg")(result(volume, table))
+        assert names(tmp_path) == []
+
+    def test_refuses_a_way_to_store_segments_that_is_none(self, saver: Saver) -> None:
+        with pytest.raises(OptionError, match="seg_type must be one of binary, labelmap, frac"):
+            saver(seg_type="surface")
+
+
 class TestExistingResults:
     def test_of_the_same_kind_are_done(
         self, saver: Saver, table: ModalityTable, volume: Path
@@ -341,7 +494,7 @@ class TestSaveSegmentationd:
             saver(split_targets=True, overwrite=True)(data)
 
     def test_refuses_a_format_it_cannot_write(self, saver: Saver) -> None:
-        with pytest.raises(OptionError, match="one of auto, dicom-seg, nifti, png.*'dicom'"):
+        with pytest.raises(OptionError, match=r"one of auto, dicom-seg, nifti, png.*'dicom'"):
             saver(output_format="dicom")
 
     def test_refuses_weights_that_are_gone(
