@@ -39,12 +39,13 @@ class Found:
     others: tuple[str, ...] = ()
 
 
-def find_volumes(path: str | Path) -> Found:
+def find_volumes(path: str | Path, files: Sequence[str | Path] | None = None) -> Found:
     """Return the volumes that a DICOM file, or the files of a folder, make up.
 
     Args:
         path: A file, which is taken alone, or a folder, of which the files in it are taken but not
             those in folders below.
+        files: Files of the folder to take alone, as an earlier look found them; None takes all.
 
     Returns:
         Volumes, refusals and other files. A file that cannot be read is refused together with the
@@ -57,7 +58,7 @@ def find_volumes(path: str | Path) -> Found:
     headers: list[Header] = []
     refused: list[tuple[str, EspMedSamError]] = []
     others: list[str] = []
-    for file in _files(Path(path)):
+    for file in _files(Path(path)) if files is None else map(Path, files):
         if file.name.startswith(".") or not is_dicom(file):
             others.append(os.fspath(file))
             continue

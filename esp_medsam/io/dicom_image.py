@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from esp_medsam.dicom.modality import settle
@@ -24,6 +25,7 @@ def read_dicom(
     modality: str | None,
     table: ModalityTable,
     volume: str | None = None,
+    files: Sequence[str] | None = None,
     force_modality: bool = False,
 ) -> Image:
     """Return one volume or image, pixels included.
@@ -34,6 +36,7 @@ def read_dicom(
         table: Modalities at hand.
         volume: Name of the volume where there are several: its Series Instance UID, with what
             tells it from others of its series.
+        files: Files of the folder to take alone; None takes all.
         force_modality: Whether the user's word counts against the file's.
 
     Raises:
@@ -42,7 +45,7 @@ def read_dicom(
         ModalityError: If neither user nor file says the modality, or they contradict each other.
         EspMedSamError: If it cannot be read; see :func:`esp_medsam.io.read`.
     """
-    chosen = choose_volume(path, volume)
+    chosen = choose_volume(path, volume, files)
     source = f"{path} ({chosen.name})"
     name, origin = settle(
         chosen.dicom_modality,
@@ -55,7 +58,7 @@ def read_dicom(
     content = read_pixels(chosen)
     return Image(
         path=os.fspath(path),
-        name=chosen.name,
+        name=volume if files is not None and volume is not None else chosen.name,
         modality=name,
         modality_origin=origin,
         spatial_shape=content.pixels.shape[1:],
@@ -76,7 +79,9 @@ def read_dicom(
     )
 
 
-def choose_volume(path: Path, volume: str | None) -> DicomVolume:
+def choose_volume(
+    path: Path, volume: str | None, files: Sequence[str] | None = None
+) -> DicomVolume:
     """Return the volume of that name, or the only one.
 
     Raises:
@@ -84,7 +89,12 @@ def choose_volume(path: Path, volume: str | None) -> DicomVolume:
         OptionError: If there are several and none is chosen, or the chosen one is missing.
         EspMedSamError: Why the chosen or only one cannot be read.
     """
-    found = find_volumes(path)
+    found = find_volumes(path, files)
+    if files is not None:
+        if len(found.volumes) == 1 and not found.refused:
+            return found.volumes[0]  # alone it needs nothing in its name to tell it from others
+        if volume not in {entry.name for entry in found.volumes}:
+            found = find_volumes(path)
     held = {entry.name: entry for entry in found.volumes}
     refused = dict(found.refused)
     names = [*held, *refused]

@@ -29,7 +29,8 @@ class LoadMedicalImaged(MapTransform):
     The modality is settled here, image by image: the user's word, else DICOM's, else refused, never
     guessed. An item may say how its outputs are called, in ``"name"``, in which folder below the
     input root it lies, in ``"relative_dir"``, and which DICOM volume of its folder it is, in
-    ``"volume"``; otherwise they are the file's stem, the root itself, and the only one.
+    ``"volume"``, of which ``"files"``; otherwise they are the file's stem, the root itself, and the
+    only one.
 
     Args:
         keys: Keys of the paths to read.
@@ -92,6 +93,7 @@ class LoadMedicalImaged(MapTransform):
             table=self.table,
             ct_input=self.ct_input,
             volume=item.get("volume") or self.series,
+            files=item.get("files"),
             frame=self.frame,
             force_modality=self.force_modality,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def read(
     table: ModalityTable,
     ct_input: str = "hu",
     volume: str | None = None,
+    files: Sequence[str] | None = None,
     frame: int | None = None,
     force_modality: bool = False,
 ) -> Image:
@@ -56,6 +58,8 @@ def read(
         table: Modalities at hand.
         ct_input: What CT values are: ``"hu"`` or ``"windowed"``; no effect on other modalities.
         volume: Name or Series Instance UID of the DICOM volume, where there are several.
+        files: Files of a DICOM folder to take alone, as an earlier look at it found them; None
+            takes all.
         frame: Which volume of a 4-D file, from 0; no effect on others.
         force_modality: Whether ``modality`` counts against what DICOM says.
 
@@ -80,7 +84,12 @@ def read(
     path = Path(path)
     if _may_be_dicom(path):
         image = read_dicom(
-            path, modality=name, table=table, volume=volume, force_modality=force_modality
+            path,
+            modality=name,
+            table=table,
+            volume=volume,
+            files=files,
+            force_modality=force_modality,
         )
     else:
         image = _read_file(path, name, table, frame)

@@ -16,6 +16,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
+from esp_medsam.dicom import scan
 from esp_medsam.errors import EmptyInputError, ModalityError, explain
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks.builders import build_product
@@ -182,6 +183,40 @@ class TestSegmentDicom:
         assert {Path(str(r.record)).name for r in results} == {
             f"{first}_seg.json", f"{second}_seg.json",
         }  # fmt: skip
+
+    def test_headers_of_a_folder_are_not_read_again_for_each_volume(
+        self, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(4):
+            write_series(tmp_path / str(number), [0.0, 1.0])
+            for path in (tmp_path / str(number)).iterdir():
+                (tmp_path / "in").mkdir(exist_ok=True)
+                path.rename(tmp_path / "in" / f"{number}{path.name}")
+        looks: list[str] = []
+        read_header = scan.read_header
+
+        def counted(path: Path) -> object:
+            looks.append(str(path))
+            return read_header(path)
+
+        monkeypatch.setattr(scan, "read_header", counted)
+
+        results = run(tmp_path / "in")
+
+        assert [result.status for result in results] == ["done"] * 4
+        assert len(looks) == 2 * 8  # once to plan, once to load
+
+    def test_echoes_of_one_series_are_each_done(self, tmp_path: Path, run: Run) -> None:
+        uid = write_series(tmp_path / "in", [0.0, 1.0], EchoNumbers=1)
+        write_series(tmp_path / "more", [0.0, 1.0], uid, EchoNumbers=2)
+        for path in (tmp_path / "more").iterdir():
+            path.rename(tmp_path / "in" / f"second{path.name}")
+
+        results = run(tmp_path / "in")
+
+        assert [Path(str(r.record)).name for r in results] == [
+            f"{uid}_EchoNumbers-1_seg.json", f"{uid}_EchoNumbers-2_seg.json",
+        ]  # fmt: skip
 
     def test_a_slice_more_makes_another_input(self, tmp_path: Path, run: Run) -> None:
         uid = write_series(tmp_path / "in", [0.0, 1.0])
