@@ -60,16 +60,23 @@ def _sampled(coarse: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         _neighbors(places, int(side))
         for places, side in zip((rows, columns), coarse.shape[-2:], strict=True)
     )
-    upper = torch.lerp(coarse[:, top, left], coarse[:, top, right], along)
-    lower = torch.lerp(coarse[:, bottom, left], coarse[:, bottom, right], along)
+    flat, width = coarse.flatten(1), int(coarse.shape[-1])
+    upper, lower = (
+        torch.lerp(
+            flat.index_select(1, row * width + left),
+            flat.index_select(1, row * width + right),
+            along,
+        )
+        for row in (top, bottom)
+    )
     return torch.lerp(upper, lower, down)
 
 
 def _neighbors(places: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the two coarse neighbors of each fine place, and how far it is from the first."""
-    position = ((places.float() + 0.5) / 2.0 - 0.5).clamp_(0.0, side - 1.0)
-    first = position.floor().long()
-    return first, (first + 1).clamp_(max=side - 1), position - first
+    first = ((places - 1) // 2).clamp_(min=0)
+    after = ((places.float() + 0.5) / 2.0 - 0.5 - first).clamp_(0.0, 1.0)
+    return first, (first + 1).clamp_(max=side - 1), after
 
 
 def dilated(mask: Tensor, radius: int) -> Tensor:

@@ -33,6 +33,17 @@ def square_opening(image: Bytes, side: int) -> Bytes:
     return _through(image, ((0, 1, side), (1, 0, side)), side + 1, np.minimum, np.maximum)
 
 
+def square_dilation(image: Bytes, side: int) -> Bytes:
+    """Return the largest value in a square of an odd ``side`` around each pixel."""
+    margin, half = side + 1, side // 2
+    result = np.pad(image, margin, mode="edge")
+    for row in ((0, 1, side), (1, 0, side)):
+        result = _along(result, row, np.maximum, 1)
+    # Each row of points begins at its pixel and goes on before it.
+    kept = slice(margin + half, half - margin or None)
+    return result[kept, kept]
+
+
 def _filtered(
     image: Bytes,
     length: int,

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 from PIL import Image as PillowImage
-from scipy.ndimage import grey_closing, grey_opening
+from scipy.ndimage import grey_closing, grey_dilation, grey_opening
 from skimage.draw import line
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from esp_medsam.transforms.dermoscopy import (
     CropDarkRim,
@@ -25,8 +26,13 @@ from esp_medsam.transforms.dermoscopy import (
     ShadesOfGrayd,
 )
 from esp_medsam.transforms.hair import hair_mask
-from esp_medsam.transforms.inpainting import dilated, inpaint
-from esp_medsam.transforms.line_morphology import line_closings, line_openings
+from esp_medsam.transforms.inpainting import _sampled, dilated, inpaint
+from esp_medsam.transforms.line_morphology import (
+    line_closings,
+    line_openings,
+    square_dilation,
+    square_opening,
+)
 from esp_medsam.transforms.slices import SliceTransform
 from esp_medsam.transforms.vignette import dark_corners
 
@@ -311,6 +317,16 @@ class TestInpaint:
                 assert filled.min() >= known.min() - 1e-5
                 assert filled.max() <= known.max() + 1e-5
 
+    @pytest.mark.parametrize("shape", [(9, 12), (8, 7), (1, 6)])
+    def test_takes_the_coarse_values_bilinearly(self, shape: tuple[int, int]) -> None:
+        coarse = torch.rand(2, (shape[0] + 1) // 2, (shape[1] + 1) // 2)
+        rows, columns = torch.ones(shape, dtype=torch.bool).nonzero(as_tuple=True)
+
+        result = _sampled(coarse, rows, columns).view(2, *shape)
+
+        expected = interpolate(coarse[None], scale_factor=2, mode="bilinear")[0]
+        torch.testing.assert_close(result, expected[:, : shape[0], : shape[1]])
+
     def test_takes_from_usable_pixels_alone(self) -> None:
         image = torch.zeros(1, 16, 16)
         image[:, :, 8:] = 1.0
@@ -353,6 +369,17 @@ class TestLineMorphology:
             for ours, theirs in ((closings, grey_closing), (openings, grey_opening)):
                 expected = theirs(image, footprint=footprint)
                 np.testing.assert_array_equal(ours[index][inside], expected[inside])
+
+    @pytest.mark.parametrize("side", [3, 5, 9])
+    def test_squares_equal_scipy(self, side: int) -> None:
+        image = np.random.default_rng(0).integers(0, 255, (40, 50), np.uint8)
+
+        np.testing.assert_array_equal(
+            square_dilation(image, side), grey_dilation(image, (side, side), mode="nearest")
+        )
+        inside = (slice(side, -side), slice(side, -side))
+        expected = grey_opening(image, (side, side))
+        np.testing.assert_array_equal(square_opening(image, side)[inside], expected[inside])
 
     def test_closings_are_above_and_openings_below(self) -> None:
         image = np.random.default_rng(0).integers(0, 255, (20, 30), np.uint8)
