@@ -4,12 +4,14 @@ from esp_medsam.dicom.geometry import stack_geometry
 from esp_medsam.dicom.modality import settle
 from esp_medsam.dicom.pixels import DicomPixels, read_pixels
 from esp_medsam.dicom.scan import Found, find_volumes, is_dicom
+from esp_medsam.dicom.seg_grid import GRID_TOLERANCE, masks_on_grid
 from esp_medsam.dicom.seg_writer import SEG_KINDS, build_segmentation, write_segmentation
 from esp_medsam.dicom.split import split_series
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume, StackGeometry
 
 
 __all__ = [
+    "GRID_TOLERANCE",
     "SEG_KINDS",
     "DicomPixels",
     "DicomSlice",
@@ -19,6 +21,7 @@ __all__ = [
     "build_segmentation",
     "find_volumes",
     "is_dicom",
+    "masks_on_grid",
     "read_pixels",
     "settle",
     "split_series",

@@ -13,6 +13,7 @@ from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
+from esp_medsam.errors import TableError
 from esp_medsam.modality import Code, Target
 
 
@@ -87,4 +88,11 @@ def as_json(value: Any) -> str:
 
 
 def _concept(code: Code) -> CodedConcept:
+    """Return a code as DICOM has it, in the characters that every character set holds."""
+    if not code.meaning.isascii():
+        msg = (
+            f"meaning of code {code.value} must be ASCII to stand in a DICOM segmentation; "
+            f"got {code.meaning!r}."
+        )
+        raise TableError(msg)
     return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)

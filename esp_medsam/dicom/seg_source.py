@@ -83,7 +83,8 @@ def read_source(image: Image) -> SourceHeader:
     if not Path(path).is_file():
         msg = f"{path} must still be there when its segmentation is written; it is gone."
         raise InputNotFoundError(msg)
-    header = read_header(path)
+    with quietly():
+        header = read_header(path)
     if header is None or header.sop_instance_uid != source.sop_instance_uid:
         msg = f"{path} must still be the instance {source.sop_instance_uid}; it was replaced."
         raise CorruptFileError(msg)

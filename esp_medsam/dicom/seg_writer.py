@@ -18,6 +18,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
 
 from esp_medsam import __version__
+from esp_medsam.dicom.pixel_file import quietly
 from esp_medsam.dicom.seg_frames import (
     FrameGroups,
     Mask,
@@ -95,6 +96,7 @@ def build_segmentation(
         OptionError: If the kind is unknown, or the image is no DICOM image.
         FormatError: If its files lack what the object must state.
         GeometryError: If a mask is not on the grid of the image.
+        TableError: If a code of a target has a meaning that is not ASCII.
         OutputError: If the frames are more than one object holds.
         EspMedSamError: If a file of the image can no longer be read.
     """
@@ -165,7 +167,8 @@ def write_segmentation(dataset: Dataset, file: BinaryIO) -> None:
         dataset: As :func:`build_segmentation` returns it.
         file: Open for writing bytes.
     """
-    dcmwrite(file, dataset, enforce_file_format=True)
+    with quietly():  # what was taken over is the source's, right or wrong
+        dcmwrite(file, dataset, enforce_file_format=True)
 
 
 class _Content:

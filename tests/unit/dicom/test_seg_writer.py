@@ -29,6 +29,7 @@ from esp_medsam.errors import (
     InputNotFoundError,
     OptionError,
     OutputError,
+    TableError,
 )
 from esp_medsam.image import Image
 from esp_medsam.modality import Code, Target
@@ -623,6 +624,20 @@ class TestPatientAndStudy:
         assert b"Canary" in written
         assert "Canary" not in caplog.text
 
+    def test_in_a_character_set_that_nobody_knows_are_handed_on(
+        self, dicom: SimpleNamespace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = dicom.save(dicom.dataset(SpecificCharacterSet="ISO_IR 192"), tmp_path / "a")
+        path.write_bytes(path.read_bytes().replace(b"ISO_IR 192", b"ISO_IR 999"))
+        image = record(path)
+        caplog.clear()
+
+        written = bytes_of(made(image, scattered(image)))
+
+        assert b"ISO_IR 999" in written
+        assert b"Doe^Jane" in written
+        assert caplog.text == ""
+
     @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     def test_of_animals_say_so(self, dicom: SimpleNamespace, tmp_path: Path, syntax: str) -> None:
         dog = dicom.item(CodeValue="448771007", CodingSchemeDesignator="SCT", CodeMeaning="Dog")
@@ -721,6 +736,12 @@ class TestRefusals:
 
         with pytest.raises(CorruptFileError, match=r"must still be the instance 1\.2\.3\.1"):
             made(image, scattered(image))
+
+    def test_of_codes_that_some_character_sets_cannot_hold(self, image: Image) -> None:
+        target = replace(LIVER, type=Code("1", "99X", "Foie élargi"))
+
+        with pytest.raises(TableError, match="meaning of code 1 must be ASCII"):
+            made(image, scattered(image), (target,))
 
     def test_of_more_than_one_object_holds(
         self, image: Image, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,81 @@
+"""Masks that came back on another grid, as through NIfTI: the same voxels, or refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from esp_medsam.errors import GeometryError
+from esp_medsam.image import Image
+
+
+GRID_TOLERANCE = 0.02
+"""Part of a voxel that a mask may lie off its image: NIfTI keeps positions in 32 bits."""
+
+
+def masks_on_grid(
+    masks: npt.NDArray[np.uint8], affine: npt.NDArray[np.float64], image: Image
+) -> npt.NDArray[np.uint8]:
+    """Return masks on the grid of an image, to which their own is turned, flipped or cut.
+
+    Voxels are taken over as they are, slice by slice where the image has gaps; nothing is
+    interpolated. Where the masks' grid ends, they are empty.
+
+    Args:
+        masks: ``(T, i, j, k)``, of targets on one grid.
+        affine: ``(4, 4)``, from the masks' voxels to RAS+ in mm.
+        image: Record of a DICOM stack whose slices lie somewhere.
+
+    Returns:
+        ``(T, *image.spatial_shape)``.
+
+    Raises:
+        GeometryError: If the image has no position; if a voxel of it lies off the masks' grid by
+            more than :data:`GRID_TOLERANCE` voxels; or if a mask holds anything that the image
+            does not cover.
+    """
+    if image.slice_affines is None:
+        msg = f"{image.path} ({image.name}) must state positions to match a mask by; it does not."
+        raise GeometryError(msg)
+    if masks.ndim != 4 or not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
+        msg = f"masks must be (T, i, j, k) with an affine that can be inverted; got {masks.shape}."
+        raise GeometryError(msg)
+    out = np.zeros((len(masks), *image.spatial_shape), dtype=masks.dtype)
+    inverse = np.linalg.inv(affine)
+    for k, slice_affine in enumerate(image.slice_affines):
+        _take_slice(masks, inverse @ slice_affine, out[..., k], image)
+    lost = int(np.count_nonzero(masks)) - int(np.count_nonzero(out))
+    if lost:
+        msg = (
+            f"A mask must lie within {image.path} ({image.name}); {lost} voxels of it lie where "
+            "the image has none, or is known twice."
+        )
+        raise GeometryError(msg)
+    return out
+
+
+def _take_slice(
+    masks: npt.NDArray[np.uint8],
+    to_mask: npt.NDArray[np.float64],
+    out: npt.NDArray[np.uint8],
+    image: Image,
+) -> None:
+    """Fill one slice ``(T, columns, rows)`` with the plane of the masks that it lies in."""
+    columns, rows = image.spatial_shape[:2]
+    turn = to_mask[:3, :2].round()
+    corners = np.array([[i, j, 0, 1] for i in (0, columns - 1) for j in (0, rows - 1)]).T
+    exact = (to_mask @ corners)[:3]
+    start = to_mask[:3, 3].round()
+    off = np.abs(exact - (turn @ corners[:2] + start[:, None])).max()
+    if off > GRID_TOLERANCE or (np.abs(turn).sum(axis=0) != 1).any():
+        msg = (
+            f"A mask must lie on the grid of {image.path} ({image.name}), within "
+            f"{GRID_TOLERANCE} voxels; it is off by {off:.3g}. Resample it to the image, to "
+            "nearest neighbors."
+        )
+        raise GeometryError(msg)
+    index = np.indices((columns, rows)).reshape(2, -1)
+    place = (turn @ index + start[:, None]).astype(np.int64)
+    inside = ((place >= 0) & (place < np.array(masks.shape[1:])[:, None])).all(axis=0)
+    place, index = place[:, inside], index[:, inside]
+    out[:, index[0], index[1]] = masks[:, place[0], place[1], place[2]]
