@@ -156,7 +156,7 @@ class TestSlicesOf:
         nib.save(nib.Nifti1Image(np.asarray(label.dataobj), affine), tmp_path / "v_label.nii.gz")
         (item,) = read_datalist(write(tmp_path, training=[volume]), "training")
 
-        with pytest.raises(OptionError, match="lie where their image does; .* lies 7 mm off"):
+        with pytest.raises(OptionError, match=r"lie where their image does; .* lies 7 mm off"):
             slices_of(item, table, (32, 32))
 
     def test_refuses_a_picture_of_ones_instead_of_taking_it_for_empty(
