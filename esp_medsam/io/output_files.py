@@ -149,13 +149,15 @@ def _write_seg(
     masks: Iterator[npt.NDArray[np.uint8]]
     if seg.kind == "labelmap":
         masks = iter([_as_uint8(labelmap[0])])
+    elif seg.kind == "binary" and file.place is None:
+        # As in every other format overlaps are settled; whole targets have files of their own.
+        masks = (_as_uint8(labelmap[0] == target.label) for target in targets)
     elif probability is None:
         msg = f"{file.path.name} needs the probability of its targets, which is not there."
         raise KeyError(msg)
     elif seg.kind == "fractional":
         masks = (_as_uint8(values) for values in probability)
     else:
-        # Not from the labelmap, which settles overlaps: here each target is whole.
         masks = (
             _as_uint8(mask_of(values, target.clean_up)[0])
             for values, target in zip(probability, targets, strict=True)

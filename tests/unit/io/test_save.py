@@ -239,7 +239,7 @@ class TestDicomSeg:
             slice_.save_as(folder / f"{number}.dcm")
         return folder
 
-    def test_is_what_dicom_gets_and_keeps_targets_whole(
+    def test_is_what_dicom_gets_and_agrees_with_the_labelmap(
         self, saver: Saver, table: ModalityTable, series: Path, tmp_path: Path
     ) -> None:
         data = result(series, table)
@@ -249,8 +249,8 @@ class TestDicomSeg:
         assert names(tmp_path) == ["1.2.3_seg.dcm", "1.2.3_seg.json"]
         segmentation = hd.seg.segread(tmp_path / "out" / "1.2.3_seg.dcm")
         found = segmentation.get_pixels_by_source_instance(["1.2.0", "1.2.1"])
-        masks = (data["probability"] >= 128).numpy()
-        # Not those of the labelmap, in which one target cuts into the other.
+        labels = [target.label for target in table.select("ct", SEGMENTATION.targets)]
+        masks = np.stack([data["pred"][0].numpy() == label for label in labels])
         np.testing.assert_array_equal(found.transpose(3, 2, 1, 0), masks)
         assert [item.SegmentLabel for item in segmentation.SegmentSequence] == [
             "kidney", "kidney_tumor",
