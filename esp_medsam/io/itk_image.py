@@ -7,8 +7,7 @@ it finds it. So header and data are checked here first, and what ITK understood 
 from __future__ import annotations
 
 import gzip
-import importlib
-import warnings
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from monai.data import ITKReader
+import SimpleITK
 
 from esp_medsam.errors import CorruptFileError, FormatError, GeometryError
 from esp_medsam.io.content import Content
@@ -36,15 +35,7 @@ from esp_medsam.memory import check_fits
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 
-_PIXEL_TYPES = {
-    "int8": "SS", "uint8": "UC", "int16": "SS", "uint16": "US", "int32": "SI", "uint32": "UI",
-    "int64": "D", "uint64": "D", "float32": "F", "float64": "D",
-}  # fmt: skip
-"""ITK's type that holds the numbers of each; its Python package lacks some of the same name."""
-
-_COMPONENT_TYPES = _PIXEL_TYPES | {"int32": "D", "uint32": "D"}
-_ITK_DTYPES = {"SS": 2, "UC": 1, "US": 2, "SI": 4, "UI": 4, "F": 4, "D": 8}
-"""Bytes of a number of ITK's types."""
+sitk: Any = SimpleITK  # typed in part, so that each call would need an exception
 
 _PIECE = 2**20
 _MAX_TAIL = 2**26
@@ -86,14 +77,9 @@ def read_itk(path: Path, frame: int | None = None) -> Content:
     )
 
 
-def _pixel_type(header: ItkHeader) -> str:
-    types = _COMPONENT_TYPES if header.frames_are_components else _PIXEL_TYPES
-    return types[header.dtype.name]
-
-
 def _check_memory(header: ItkHeader, path: Path) -> None:
-    """Refuse what does not fit: ITK's array of the whole file beside ours of one volume."""
-    theirs = header.count * _ITK_DTYPES[_pixel_type(header)]
+    """Refuse what does not fit: ITK's image of the whole file, its array, and ours of one volume."""
+    theirs = 2 * header.count * header.dtype.itemsize
     ours = header.count // header.frames * memory_dtype(header.dtype).itemsize
     packed = 0 if header.encoding == "raw" else header.data_path.stat().st_size
     check_fits(path, theirs + ours + packed, "its volume")
@@ -164,26 +150,30 @@ def _inflated(file: BinaryIO, left: int) -> Iterator[bytes]:
 def _read(header: ItkHeader, path: Path) -> npt.NDArray[Any]:
     """Return all numbers as ITK reads them, ``(*shape, frames)``."""
     try:
-        with warnings.catch_warnings():
-            # Its modules warn when they load, and crash where a warning is made an error.
-            warnings.simplefilter("ignore")
-            itk = importlib.import_module("itk")
-            pixel_type = getattr(itk, _pixel_type(header))
-            if header.frames_are_components:
-                pixel_type = itk.VariableLengthVector[pixel_type]
-            reader = ITKReader(pixel_type=pixel_type)
-            array, meta = reader.get_data(reader.read(path))
-    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+        image = sitk.ReadImage(os.fspath(path))
+        array = sitk.GetArrayFromImage(image)  # a copy, axes reversed, components last
+    except (RuntimeError, TypeError) as error:
         msg = f"{path} must be {header.kind} as ITK reads it; it is not. Save it anew."
         raise FormatError(msg) from error
+    axes = image.GetDimension()
+    array = array.transpose(*reversed(range(axes)), *range(axes, array.ndim))
     whole = (*header.shape, header.frames)
-    if array.shape == (1, *header.shape):  # one component, which MONAI puts in front
-        array = np.moveaxis(array, 0, -1)
     if array.shape not in (whole, header.shape) or array.size != header.count:
         msg = f"{path} must be one volume to ITK too; it finds {array.shape} in it."
         raise FormatError(msg)
-    _check_understood(np.asarray(meta["affine"]), header, path)
+    _check_understood(_affine(image), header, path)
     return np.asarray(array).reshape(whole)
+
+
+def _affine(image: Any) -> npt.NDArray[np.float64]:
+    """Return ITK's affine, ``(n + 1, n + 1)``, from LPS turned to RAS."""
+    axes = image.GetDimension()
+    affine = np.eye(axes + 1)
+    direction = np.array(image.GetDirection()).reshape(axes, axes)
+    affine[:axes, :axes] = direction * np.array(image.GetSpacing())
+    affine[:axes, axes] = image.GetOrigin()
+    affine[:2] *= -1
+    return affine
 
 
 def _check_understood(theirs: npt.NDArray[Any], header: ItkHeader, path: Path) -> None:
