@@ -78,7 +78,7 @@ def read_itk(path: Path, frame: int | None = None) -> Content:
 
 
 def _check_memory(header: ItkHeader, path: Path) -> None:
-    """Refuse what does not fit: ITK's image of the whole file, its array, and ours of one volume."""
+    """Refuse what does not fit: ITK's image of the file, its array, and ours of one volume."""
     theirs = 2 * header.count * header.dtype.itemsize
     ours = header.count // header.frames * memory_dtype(header.dtype).itemsize
     packed = 0 if header.encoding == "raw" else header.data_path.stat().st_size
