@@ -152,13 +152,15 @@ def loss_of(output: Mapping[str, Any]) -> float:
 def dice_inputs(output: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Return masks and truth for MONAI's MeanDice, ``(B, T, H, W)`` each.
 
-    Rows of which nothing is known are empty in the truth, and MeanDice passes over those.
+    T is that of the annotation, whatever the batch's modalities have: MeanDice puts batches
+    together. Rows of which nothing is known are empty in the truth, and it passes over those.
     """
     logits = output["pred"].low_res_logits
     annotation = output["label"]
-    rows = logits.shape[1]
-    truth = annotation.mask[:, :rows] * annotation.known[:, :rows, None, None]
-    return (logits > 0).float(), truth.float()
+    masks = torch.zeros_like(annotation.mask, dtype=torch.float32)
+    masks[:, : logits.shape[1]] = logits > 0
+    truth = annotation.mask * annotation.known[:, :, None, None]
+    return masks, truth.float()
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:

@@ -102,8 +102,17 @@ class TestDiceInputs:
 
         masks, truth = dice_inputs(output)
 
-        assert masks.shape == truth.shape == (1, 2, 4, 4)
-        assert truth.sum((0, 2, 3)).tolist() == [16, 0]
+        assert masks.shape == truth.shape == (1, 3, 4, 4)
+        assert truth.sum((0, 2, 3)).tolist() == [16, 0, 0]
+
+    def test_have_one_width_whatever_the_batch_s_modalities_have(self) -> None:
+        narrow = Prediction(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
+        annotation = Annotation(torch.ones(1, 6, 4, 4), torch.tensor([[True] + [False] * 5]))
+
+        masks, truth = dice_inputs({"pred": narrow, "label": annotation})
+
+        assert masks.shape == truth.shape == (1, 6, 4, 4)
+        assert masks.sum((0, 2, 3)).tolist() == truth.sum((0, 2, 3)).tolist() == [16] + [0] * 5
 
 
 class TestWeights:
