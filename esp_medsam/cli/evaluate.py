@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from esp_medsam.cli.modalities import Bundle
+from esp_medsam.cli.options import Amp, Bundle, CkptPath, Device
 from esp_medsam.errors import OptionError
 
 
@@ -23,11 +23,9 @@ def evaluate(
     datasets: Annotated[
         list[str] | None, typer.Option("--dataset", help="Only these sets; repeatable.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = None,
-    amp: Annotated[bool, typer.Option("--amp", help="bfloat16 autocast.")] = False,
-    ckpt_path: Annotated[
-        Path | None, typer.Option("--ckpt_path", "--ckpt-path", help="Weights to use.")
-    ] = None,
+    device: Device = None,
+    amp: Amp = False,
+    ckpt_path: CkptPath = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     bundle: Bundle = None,
 ) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esp_medsam.cli.modalities import Bundle
+from esp_medsam.cli.options import Bundle
 from esp_medsam.errors import ModalityError, OptionError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.bundle import TABLE, find_bundle

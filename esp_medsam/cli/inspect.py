@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from esp_medsam.cli.modalities import Bundle
+from esp_medsam.cli.options import (
+    Bundle,
+    Config,
+    CtInput,
+    Exclude,
+    ForceModality,
+    Frame,
+    Include,
+    Modality,
+    Series,
+    SliceAxis,
+)
 from esp_medsam.errors import one_line
 
 
@@ -23,36 +34,19 @@ if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not w
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder, or one file.")],
     *,
-    modality: Annotated[
-        str | None, typer.Option(help="What the images are; DICOM may say it instead.")
-    ] = None,
-    force_modality: Annotated[
-        bool,
-        typer.Option("--force_modality", "--force-modality", help="Even if DICOM contradicts."),
-    ] = False,
+    modality: Modality = None,
+    force_modality: ForceModality = False,
     preview: Annotated[
         Path | None, typer.Option(help="PNG to draw what the network will see into.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the preview.")] = False,
-    include: Annotated[
-        list[str] | None, typer.Option(help="Take paths that match, such as '*.nii.gz'.")
-    ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Leave out paths that match.")] = None,
-    series: Annotated[
-        str | None, typer.Option(help="A DICOM Series Instance UID to take alone.")
-    ] = None,
-    frame: Annotated[int | None, typer.Option(help="Which volume of a 4-D file, from 0.")] = None,
-    ct_input: Annotated[
-        str | None,
-        typer.Option("--ct_input", "--ct-input", help="windowed for 8-bit CT; hu by default."),
-    ] = None,
-    slice_axis: Annotated[
-        str | None,
-        typer.Option("--slice_axis", "--slice-axis", help="axial, coronal or sagittal."),
-    ] = None,
-    config: Annotated[
-        list[Path] | None, typer.Option(help="A config over inference.yaml; repeatable.")
-    ] = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    series: Series = None,
+    frame: Frame = None,
+    ct_input: CtInput = None,
+    slice_axis: SliceAxis = None,
+    config: Config = None,
     bundle: Bundle = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object for each item, a line each.")

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from esp_medsam.cli.options import Bundle
 from esp_medsam.modality import Code, ModalityTable
 from esp_medsam.workflows.bundle import TABLE, find_bundle
-
-
-Bundle = Annotated[
-    Path | None,
-    typer.Option("--bundle", help="Folder of the bundle; else ESP_MEDSAM_BUNDLE, else installed."),
-]
 
 
 def modalities(

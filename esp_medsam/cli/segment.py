@@ -11,7 +11,29 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from esp_medsam.cli.modalities import Bundle
+from esp_medsam.cli.options import (
+    Amp,
+    Bundle,
+    CkptPath,
+    Config,
+    CtInput,
+    Device,
+    Exclude,
+    ForceModality,
+    Frame,
+    Include,
+    Modality,
+    OutputFormat,
+    Overwrite,
+    Probabilities,
+    SegType,
+    Series,
+    SliceAxis,
+    SliceBatch,
+    SplitTargets,
+    Targets,
+    WriteEmpty,
+)
 from esp_medsam.errors import one_line
 
 
@@ -23,83 +45,33 @@ def segment(
     dataset: Annotated[Path, typer.Argument(metavar="IN", help="A folder, or one file.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masks and records.")],
     *,
-    modality: Annotated[
-        str | None,
-        typer.Option(help="What the images are, see `modalities`; DICOM may say it instead."),
-    ] = None,
-    force_modality: Annotated[
-        bool,
-        typer.Option("--force_modality", "--force-modality", help="Even if DICOM contradicts."),
-    ] = False,
-    targets: Annotated[
-        list[str] | None,
-        typer.Option(help="Targets to segment, repeated or with commas; all by default."),
-    ] = None,
-    output_format: Annotated[
-        str | None,
-        typer.Option(
-            "--output_format",
-            "--output-format",
-            help="auto, dicom-seg, nifti or png; several with commas.",
-        ),
-    ] = None,
-    seg_type: Annotated[
-        str | None,
-        typer.Option(
-            "--seg_type", "--seg-type", help="binary, labelmap or fractional; of dicom-seg."
-        ),
-    ] = None,
+    modality: Modality = None,
+    force_modality: ForceModality = False,
+    targets: Targets = None,
+    output_format: OutputFormat = None,
+    seg_type: SegType = None,
     fixed_uids: Annotated[
         bool,
         typer.Option("--fixed_uids", "--fixed-uids", help="The same dicom-seg from a re-run."),
     ] = False,
-    write_empty: Annotated[
-        bool,
-        typer.Option("--write_empty", "--write-empty", help="A dicom-seg of nothing found, too."),
-    ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best at hand by default.")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results of other settings.")
-    ] = False,
-    split_targets: Annotated[
-        bool,
-        typer.Option("--split_targets", "--split-targets", help="Also one 0/1 file per target."),
-    ] = False,
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also 255 times the probability per target.")
-    ] = False,
+    write_empty: WriteEmpty = False,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    split_targets: SplitTargets = False,
+    probabilities: Probabilities = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Also a picture of the mask over the image.")
     ] = False,
-    include: Annotated[
-        list[str] | None, typer.Option(help="Take paths that match, such as '*.nii.gz'.")
-    ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Leave out paths that match.")] = None,
-    series: Annotated[
-        str | None, typer.Option(help="A DICOM Series Instance UID to take alone.")
-    ] = None,
-    frame: Annotated[int | None, typer.Option(help="Which volume of a 4-D file, from 0.")] = None,
-    ct_input: Annotated[
-        str | None,
-        typer.Option("--ct_input", "--ct-input", help="windowed for 8-bit CT; hu by default."),
-    ] = None,
-    slice_axis: Annotated[
-        str | None,
-        typer.Option("--slice_axis", "--slice-axis", help="axial, coronal or sagittal."),
-    ] = None,
-    slice_batch: Annotated[
-        int | None,
-        typer.Option("--slice_batch", "--slice-batch", help="Slices per forward pass."),
-    ] = None,
-    amp: Annotated[bool, typer.Option("--amp", help="bfloat16 autocast.")] = False,
-    config: Annotated[
-        list[Path] | None, typer.Option(help="A config over inference.yaml; repeatable.")
-    ] = None,
-    ckpt_path: Annotated[
-        Path | None, typer.Option("--ckpt_path", "--ckpt-path", help="Weights to use.")
-    ] = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    series: Series = None,
+    frame: Frame = None,
+    ct_input: CtInput = None,
+    slice_axis: SliceAxis = None,
+    slice_batch: SliceBatch = None,
+    amp: Amp = False,
+    config: Config = None,
+    ckpt_path: CkptPath = None,
     bundle: Bundle = None,
 ) -> None:
     """Segment every image, volume and DICOM series in a folder, or one file, of one modality.
@@ -117,7 +89,7 @@ def segment(
         force_modality=force_modality or None,
         series=series,
         frame=frame,
-        targets=None if targets is None else [n for t in targets for n in t.split(",")],
+        targets=targets,
         output_format=output_format,
         seg_type=seg_type,
         fixed_uids=fixed_uids or None,

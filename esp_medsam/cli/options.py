@@ -1,0 +1,95 @@
+"""Options that several sub-commands share, each written once.
+
+Those of the pipeline go by the keys of ``inference.yaml``; None leaves the config's own value.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def _split(names: list[str] | None) -> list[str] | None:
+    """Return names that were repeated, or joined with commas, one by one."""
+    return [part for name in names for part in name.split(",")] if names else None
+
+
+Modality = Annotated[
+    str | None,
+    typer.Option(
+        "--modality", help="What the images are, see `modalities`; DICOM may say it instead."
+    ),
+]
+ForceModality = Annotated[
+    bool,
+    typer.Option("--force_modality", "--force-modality", help="Even if DICOM contradicts."),
+]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--targets",
+        help="Targets to segment, repeated or with commas; all by default.",
+        callback=_split,
+    ),
+]
+OutputFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--output_format",
+        "--output-format",
+        help="auto, dicom-seg, nifti or png; several with commas.",
+    ),
+]
+SegType = Annotated[
+    str | None,
+    typer.Option("--seg_type", "--seg-type", help="binary, labelmap or fractional; of dicom-seg."),
+]
+WriteEmpty = Annotated[
+    bool,
+    typer.Option("--write_empty", "--write-empty", help="A dicom-seg of nothing found, too."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of other settings.")]
+SplitTargets = Annotated[
+    bool,
+    typer.Option("--split_targets", "--split-targets", help="Also one 0/1 file per target."),
+]
+Probabilities = Annotated[
+    bool, typer.Option("--probabilities", help="Also 255 times the probability per target.")
+]
+Include = Annotated[
+    list[str] | None, typer.Option("--include", help="Take paths that match, such as '*.nii.gz'.")
+]
+Exclude = Annotated[list[str] | None, typer.Option("--exclude", help="Leave out paths that match.")]
+Series = Annotated[
+    str | None, typer.Option("--series", help="A DICOM Series Instance UID to take alone.")
+]
+Frame = Annotated[int | None, typer.Option("--frame", help="Which volume of a 4-D file, from 0.")]
+CtInput = Annotated[
+    str | None,
+    typer.Option("--ct_input", "--ct-input", help="windowed for 8-bit CT; hu by default."),
+]
+SliceAxis = Annotated[
+    str | None,
+    typer.Option("--slice_axis", "--slice-axis", help="axial, coronal or sagittal."),
+]
+SliceBatch = Annotated[
+    int | None,
+    typer.Option("--slice_batch", "--slice-batch", help="Slices per forward pass."),
+]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="cpu, cuda, cuda:1 or mps; the best at hand by default."),
+]
+Amp = Annotated[bool, typer.Option("--amp", help="bfloat16 autocast.")]
+Config = Annotated[
+    list[Path] | None, typer.Option("--config", help="A config over inference.yaml; repeatable.")
+]
+CkptPath = Annotated[
+    Path | None, typer.Option("--ckpt_path", "--ckpt-path", help="Weights to use.")
+]
+Bundle = Annotated[
+    Path | None,
+    typer.Option("--bundle", help="Folder of the bundle; else ESP_MEDSAM_BUNDLE, else installed."),
+]
