@@ -59,8 +59,8 @@ class Box:
 
 CENTER = {"ha": "center", "va": "center", "color": INK}
 
-IMAGE = Box(0.1, 2.45, 1.75, 1.0, "Image", "NIfTI, PNG, JPEG, TIFF\n2D or volume", GIVEN)
-MODALITY = Box(0.1, 0.85, 1.75, 1.0, "Modality", "given by the user,\nnever guessed", GIVEN)
+IMAGE = Box(0.1, 2.45, 1.75, 1.0, "Image", "DICOM, NIfTI, NRRD,\nPNG, JPEG, TIFF", GIVEN)
+MODALITY = Box(0.1, 0.85, 1.75, 1.0, "Modality", "given by you or DICOM,\nnever guessed", GIVEN)
 SLICES = Box(
     2.35, 2.45, 1.6, 1.0, "Slices", "shown as in reading,\nscaled to the input size", GIVEN
 )
@@ -73,7 +73,7 @@ DECODER = Box(
 PROBABILITY = Box(
     9.35, 2.45, 1.75, 1.0, "Probability", "8 bit, per target,\non the image's own grid", RESULT
 )
-FILES = Box(9.35, 0.85, 1.75, 1.0, "Masks", "NIfTI or PNG, and\nhow they were made", RESULT)
+FILES = Box(9.35, 0.85, 1.75, 1.0, "Masks", "DICOM-SEG, NIfTI, PNG,\nand how they were made", RESULT)
 BOXES = (
     IMAGE, MODALITY, SLICES, ENCODER, CONTROLLER, PROMPT, DECODER, PROBABILITY, FILES,
 )  # fmt: skip
