@@ -1,12 +1,14 @@
-"""Synthetic DICOM files, small and whole; tests damage them."""
+"""Synthetic DICOM files, small and whole, which tests damage; segmentations of them."""
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import highdicom as hd
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -19,6 +21,11 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     UltrasoundImageStorage,
 )
+
+from esp_medsam.dicom import find_volumes
+from esp_medsam.dicom.seg_writer import build_segmentation, write_segmentation
+from esp_medsam.image import Image
+from esp_medsam.modality import Code, Target
 
 
 SERIES = "1.2.3"
@@ -146,3 +153,126 @@ def raw_element(tag: int, vr: bytes, value: bytes, length: int | None = None) ->
     if vr in (b"OB", b"OW", b"SQ", b"UN", b"UT"):
         return head + struct.pack("<HL", 0, size) + value
     return head + struct.pack("<H", size) + value
+
+
+SEG_SHA256 = "5e" * 32
+_LIVER = Code("10200004", "SCT", "Liver")
+_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+SEG_TARGETS = (
+    Target(
+        name="liver",
+        label=3,
+        category=Code("91723000", "SCT", "Anatomical Structure"),
+        type=_LIVER,
+        color=(221, 130, 101),
+    ),
+    Target(
+        name="tumor",
+        label=7,
+        category=_ABNORMAL,
+        type=Code("108369006", "SCT", "Neoplasm"),
+        color=(0, 0, 255),
+        anatomic_region=_LIVER,
+    ),
+    Target(
+        name="lesion",
+        label=1,
+        category=_ABNORMAL,
+        type=Code("52988006", "SCT", "Lesion"),
+        color=(1, 2, 3),
+    ),
+)
+
+
+@pytest.fixture
+def seg() -> SimpleNamespace:
+    """Functions that make records of images, masks and segmentations, and read these again."""
+    return SimpleNamespace(
+        sha256=SEG_SHA256,
+        targets=SEG_TARGETS,
+        record=record,
+        stack=stack,
+        scattered=scattered,
+        made=made,
+        bytes_of=bytes_of,
+        reopened=reopened,
+        as_stored=as_stored,
+        decoded=decoded,
+    )
+
+
+def record(path: Path) -> Image:
+    """The record of the one volume at a path, as the loader makes it, without pixels."""
+    (volume,) = find_volumes(path).volumes
+    return Image(
+        path=str(path),
+        name=volume.name,
+        modality="ct",
+        spatial_shape=volume.spatial_shape,
+        affine=volume.geometry.affine,
+        slice_affines=volume.geometry.slice_affines,
+        stack_axis=volume.geometry.stack_axis,
+        pixel_spacing=volume.geometry.pixel_spacing,
+        sources=tuple(piece.source for piece in volume.slices),
+        study_uid=volume.study_uid,
+        series_uid=volume.series_uid,
+    )
+
+
+def stack(folder: Path, count: int, **changes: Any) -> Image:
+    """The record of a stack that is saved first."""
+    save_stack(folder, count, **changes)
+    return record(folder)
+
+
+def scattered(image: Image, count: int = 1, seed: int = 0) -> np.ndarray:
+    """Masks without any symmetry, one for each target."""
+    shape = (count, *image.spatial_shape)
+    return (np.random.default_rng(seed).random(shape) > 0.6).astype(np.uint8)
+
+
+def made(image: Image, masks: Any, targets: Any = SEG_TARGETS[:1], **options: Any) -> Dataset:
+    """The segmentation of masks that are not all empty."""
+    dataset = build_segmentation(
+        image, masks, targets, weights_sha256=SEG_SHA256, version="1.2.3", **options
+    )
+    assert dataset is not None
+    return dataset
+
+
+def bytes_of(dataset: Dataset) -> bytes:
+    file = io.BytesIO()
+    write_segmentation(dataset, file)
+    return file.getvalue()
+
+
+def reopened(dataset: Dataset) -> hd.seg.Segmentation:
+    """The object as highdicom reads its file."""
+    return hd.seg.segread(io.BytesIO(bytes_of(dataset)))
+
+
+def as_stored(mask: np.ndarray, image: Image) -> np.ndarray:
+    """A mask in the order of its images: ``(frames, rows, columns)``."""
+    if mask.ndim == 2:
+        return mask[None]
+    return mask.transpose(2, 1, 0) if image.slice_affines is not None else mask.transpose(2, 0, 1)
+
+
+def decoded(segmentation: hd.seg.Segmentation, image: Image, **options: Any) -> np.ndarray:
+    """What highdicom finds for each source: ``(targets, frames, rows, columns)``."""
+    if image.sources[0].frame is None:
+        pixels = segmentation.get_pixels_by_source_instance(
+            [source.sop_instance_uid for source in image.sources],
+            ignore_spatial_locations=True,
+            assert_missing_frames_are_empty=True,
+            **options,
+        )
+    else:
+        pixels = segmentation.get_pixels_by_source_frame(
+            image.sources[0].sop_instance_uid,
+            [source.frame for source in image.sources],
+            ignore_spatial_locations=True,
+            assert_missing_frames_are_empty=True,
+            **options,
+        )
+    return np.moveaxis(pixels, -1, 0)
