@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from pydicom.sr._concepts_dict import concepts
+from pydicom.sr.codedict import codes
 
 from esp_medsam.errors import ModalityError, TableError, TargetError
 from esp_medsam.modality import RELEASED_INDICES, CleanUp, ModalityTable
@@ -44,6 +45,23 @@ class TestShippedTable:
     def test_numbers_targets_by_their_place(self, table: ModalityTable) -> None:
         for modality in table.modalities:
             assert [t.label for t in modality.targets] == [*range(1, len(modality.targets) + 1)]
+
+    def test_knows_the_dicom_modalities_of_each(self, table: ModalityTable) -> None:
+        """Current terms of PS3.16 CID 29 Acquisition Modality, and none that it does not have."""
+        said = {m.name: " ".join(m.dicom_modalities) for m in table.modalities}
+        terms = {getattr(codes.cid29, name).value for name in codes.cid29.dir()}
+
+        assert said == {
+            "dermoscopy": "DMS",
+            "xray": "CR DX IO MG PX RF RG XA",
+            "ultrasound": "US IVUS",
+            "fundus": "OP",
+            "microscopy": "SM GM",
+            "endoscopy": "ES",
+            "ct": "CT",
+            "mri": "MR",
+        }
+        assert terms.issuperset(" ".join(said.values()).split())
 
     def test_codes_are_those_of_the_dicom_dictionary(self, table: ModalityTable) -> None:
         meanings: dict[str, set[str]] = {}

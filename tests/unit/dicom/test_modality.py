@@ -14,6 +14,7 @@ from pydicom.uid import (
     MRImageStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     OphthalmicPhotography8BitImageStorage,
+    OphthalmicTomographyImageStorage,
     PositronEmissionTomographyImageStorage,
     SecondaryCaptureImageStorage,
     UltrasoundMultiFrameImageStorage,
@@ -61,6 +62,9 @@ class TestWithoutTheUser:
             ("ES", VLEndoscopicImageStorage, "endoscopy"),
             ("OP", OphthalmicPhotography8BitImageStorage, "fundus"),
             ("SM", VLWholeSlideMicroscopyImageStorage, "microscopy"),
+            ("DMS", DermoscopicPhotographyImageStorage, "dermoscopy"),
+            ("XC", DermoscopicPhotographyImageStorage, "dermoscopy"),
+            ("PX", DigitalXRayImageStorageForPresentation, "xray"),
         ],
     )
     def test_the_file_says_it(
@@ -100,7 +104,7 @@ class TestWithoutTheUser:
             ("PT", PositronEmissionTomographyImageStorage),
             (None, PositronEmissionTomographyImageStorage),
             ("SEG", None),
-            ("XC", DermoscopicPhotographyImageStorage),
+            ("XC", OphthalmicTomographyImageStorage),
         ],
     )
     def test_what_no_modality_lists_is_refused(
