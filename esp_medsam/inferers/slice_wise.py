@@ -14,7 +14,7 @@ from torch import Tensor
 from esp_medsam.errors import ModalityError, NonFiniteError, OptionError, TargetError, one_line
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation
 from esp_medsam.inferers.device import Placement, device_of
-from esp_medsam.inferers.preparation import Slices
+from esp_medsam.inferers.preparation import Slices, View
 from esp_medsam.inferers.resizing import (
     RESIZE_MODES,
     content_size,
@@ -131,6 +131,33 @@ class SliceWiseInferer(Inferer):
         result.is_batch = inputs.is_batch
         return result
 
+    def input_of(
+        self,
+        views: Sequence[View],
+        spacing: tuple[float, float] | None,
+        device: torch.device,
+    ) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Return what the network is given of slices.
+
+        Args:
+            views: Slices, as :class:`Slices` prepares them.
+            spacing: Distances in mm of their rows and of their columns; None counts as equal.
+            device: Where to compute.
+
+        Returns:
+            The input ``(B, 3, H, W)`` on ``device``, scaled, normalized and padded with zeros at
+            the right and the bottom, and the size ``(H, W)`` that each slice takes in it.
+        """
+        sizes = [content_size(v.size, spacing, self.input_size, self.resize) for v in views]
+        # MPS lacks antialiased scaling, which is cheap on its CPU.
+        scaler = torch.device("cpu") if device.type == "mps" else device
+        contents = [
+            to_content([view.pixels], size, view.intensity_range, scaler).to(device)
+            for view, size in zip(views, sizes, strict=True)
+        ]
+        inputs = [to_input(c, self.input_size, self.pixel_mean, self.pixel_std) for c in contents]
+        return torch.cat(inputs), sizes
+
     def _segment(self, pixels: Tensor, record: Image, network: Any) -> tuple[Tensor, Segmentation]:
         """Return one image's probabilities ``(T, *spatial)`` and what is to be told of them."""
         names = [target.name for target in self.table.select(record.modality, self.targets)]
@@ -165,19 +192,7 @@ class SliceWiseInferer(Inferer):
     def _predict(self, job: _Job, indices: range, network: Any, device: torch.device) -> Tensor:
         """Return the shown slices' probabilities, ``(B, T, rows, columns)`` uint8 on the CPU."""
         views = [job.slices[index] for index in indices]
-        sizes = [
-            content_size(view.size, job.slices.spacing, self.input_size, self.resize)
-            for view in views
-        ]
-        # MPS lacks antialiased scaling, which is cheap on its CPU.
-        scaler = torch.device("cpu") if device.type == "mps" else device
-        contents = [
-            to_content([view.pixels], size, view.intensity_range, scaler).to(device)
-            for view, size in zip(views, sizes, strict=True)
-        ]
-        image = torch.cat(
-            [to_input(c, self.input_size, self.pixel_mean, self.pixel_std) for c in contents]
-        )
+        image, sizes = self.input_of(views, job.slices.spacing, device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.amp):
             modality = torch.full((len(views),), job.modality, dtype=torch.long, device=device)
             encoded = network.encode(image, modality)
