@@ -17,7 +17,6 @@ from esp_medsam import io
 from esp_medsam.dicom.modality import settle
 from esp_medsam.errors import (
     EspMedSamError,
-    InputNotFoundError,
     ModalityError,
     OptionError,
     OutputExistsError,
@@ -25,7 +24,6 @@ from esp_medsam.errors import (
 )
 from esp_medsam.image import Image, image_of
 from esp_medsam.inferers.preparation import Slices
-from esp_medsam.inferers.resizing import content_size, to_content, to_input
 from esp_medsam.inferers.slice_wise import SliceWiseInferer
 from esp_medsam.io.contact_sheet import Tile
 from esp_medsam.modality import Modality, ModalityTable
@@ -198,9 +196,6 @@ def build_inspection(
         EspMedSamError: If the path or an option is not usable; MONAI wraps those it meets while
             building, see :func:`esp_medsam.errors.explain`.
     """
-    if not Path(path).exists():
-        msg = f"PATH must be an existing file or folder; got {os.fspath(path)}."
-        raise InputNotFoundError(msg)
     config = read_config(bundle, overlays, dataset_dir=str(path), device="cpu", **overrides)
     said = {
         key: config.get_parsed_content(key)
@@ -273,12 +268,9 @@ def seen(slices: Slices, index: int, inferer: SliceWiseInferer) -> npt.NDArray[n
 
     Padding has the color that is zero to the network, the mean.
     """
-    view = slices[index]
-    size = content_size(view.size, slices.spacing, inferer.input_size, inferer.resize)
-    content = to_content([view.pixels], size, view.intensity_range, torch.device("cpu"))
-    image = to_input(content, inferer.input_size, inferer.pixel_mean, inferer.pixel_std)[0]
-    mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (inferer.pixel_mean, inferer.pixel_std))
-    rgb = (image * std + mean).clamp(0.0, 1.0).mul(255.0).round()
+    inputs, _ = inferer.input_of([slices[index]], slices.spacing, torch.device("cpu"))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (inferer.pixel_mean, inferer.pixel_std))
+    rgb = (inputs[0] * std + mean).clamp(0.0, 1.0).mul(255.0).round()
     drawn: npt.NDArray[np.uint8] = rgb.to(torch.uint8).permute(1, 2, 0).numpy()
     return drawn
 
@@ -290,12 +282,9 @@ def spread(count: int, most: int) -> list[int]:
 
 def _refusal(item: Item, error: BaseException) -> Refusal:
     result = failure(item, error)
-    path, volume = Path(item["image"]), item.get("volume")
-    if volume is None and not os.path.lexists(path):  # a volume that the plan refused
-        path, volume = path.parent, path.name
     return Refusal(
-        path=str(path),
-        volume=volume,
+        path=str(item["image"]),
+        volume=item.get("volume"),
         code=result.code or EspMedSamError.code,
         message=result.message,
     )

@@ -96,7 +96,7 @@ def plan_items(
     """
     root = Path(dataset_dir)
     if not root.exists():
-        msg = f"dataset_dir must be an existing file or folder; got {root}."
+        msg = f"{root} must be an existing file or folder; there is none."
         raise InputNotFoundError(msg)
     given = modality if isinstance(modality, str) else None
     search = _Search(root, include, exclude, series)
@@ -106,10 +106,10 @@ def plan_items(
         raise ModalityError(msg)
     if not (search.images or search.volumes or search.refused):
         msg = (
-            "dataset_dir must hold at least one readable image "
+            f"{root} must hold at least one readable image "
             f"({', '.join(io.SUFFIXES)} or DICOM){f' of series {series}' if series else ''}; "
         )
-        raise EmptyInputError(msg + f"got {root} with {_counted(search.others, search.outputs)}.")
+        raise EmptyInputError(msg + f"got {_counted(search.others, search.outputs)}.")
     items = [_item(path, search.relative_dir(path), given) for path in search.images]
     refused: list[tuple[Item, EspMedSamError]] = [
         (item, _no_modality(item, table)) for item in items if given is None
@@ -205,8 +205,8 @@ class _Search:
                 self.volumes.append((folder, volume))
         for name, error in found.refused:
             if self._named(name):
-                item = _item(folder / name, self.relative_dir(folder / name), None)
-                self.refused.append(({**item, "name": name}, error))
+                item = _item(folder, self.relative_dir(folder / name), None)
+                self.refused.append(({**item, "name": name, "volume": name}, error))
         # Reports, segmentations and the like; what is no DICOM at all was sorted before.
         for other in found.others:
             path = Path(other)
@@ -263,6 +263,11 @@ def _is_output(path: Path) -> bool:
     return is_ours(path) or any(is_ours(path.with_name(f"{s}_seg.json")) for s in stems)
 
 
+def label_of(item: Item) -> str:
+    """Return what messages call an item: its path, and of a DICOM volume its name."""
+    return f"{item['image']} ({item['volume']})" if item.get("volume") else str(item["image"])
+
+
 def _item(path: Path, relative_dir: str, modality: str | None) -> Item:
     """Describe one file, for the loader and the saver."""
     return {
@@ -304,8 +309,8 @@ def _without_clashes(
     refused: list[tuple[Item, EspMedSamError]] = []
     for group in by_output.values():
         for item in group if len(group) > 1 else ():
-            rivals = ", ".join(other["image"] for other in group if other is not item)
-            msg = f"An image must have an output name of its own; {item['image']} shares "
+            rivals = ", ".join(label_of(other) for other in group if other is not item)
+            msg = f"An image must have an output name of its own; {label_of(item)} shares "
             refused.append((item, NameClashError(msg + f"{item['name']}_seg with {rivals}.")))
     return tuple(kept), tuple(refused)
 
@@ -319,5 +324,6 @@ def _counted(others: Sequence[str], outputs: Sequence[str]) -> str:
     """Say how many files are left out, naming the first."""
     named = ", ".join(Path(path).name for path in others[:_NAMED])
     more = ", ..." if len(others) > _NAMED else ""
-    said = f"{len(others)} other files" + (f" ({named}{more})" if others else "")
-    return one_line(f"{said}, {len(outputs)} outputs of earlier runs")
+    files, results = (f"{len(f)} {{}}{'' if len(f) == 1 else 's'}" for f in (others, outputs))
+    said = files.format("other file") + (f" ({named}{more})" if others else "")
+    return one_line(f"{said}, {results.format('output')} of earlier runs")

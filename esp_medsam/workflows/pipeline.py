@@ -12,7 +12,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
-from esp_medsam.errors import InputNotFoundError, OptionError, OutputError
+from esp_medsam.errors import OptionError, OutputError
 from esp_medsam.inferers.device import device_of
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.bundle import CONFIG, find_bundle
@@ -89,7 +89,6 @@ def check_settings(
     modality: str | Sequence[str],
     table: ModalityTable,
     targets: Sequence[str] | None,
-    dataset_dir: str | os.PathLike[str],
     output_dir: str | os.PathLike[str],
     ckpt_path: str | os.PathLike[str],
     device: str | torch.device = "cpu",
@@ -100,7 +99,6 @@ def check_settings(
         modality: Name of the modality; a list means that DICOM is to say it.
         table: Modalities at hand.
         targets: Names of the chosen targets.
-        dataset_dir: The input.
         output_dir: Where outputs go.
         ckpt_path: The weights.
         device: Where the network runs.
@@ -108,16 +106,12 @@ def check_settings(
     Raises:
         ModalityError: If the modality is unknown.
         TargetError: If a target is unknown.
-        InputNotFoundError: If the input does not exist.
         OutputError: If the output folder is a file, or cannot be written to.
         WeightsNotFoundError: If there are no weights.
         DeviceError: If there is no such device.
     """
     if isinstance(modality, str):
         table.select(modality, targets)
-    if not Path(dataset_dir).exists():
-        msg = f"dataset_dir must be an existing file or folder; got {os.fspath(dataset_dir)}."
-        raise InputNotFoundError(msg)
     _check_output(Path(output_dir))
     check_weights(ckpt_path)
     device_of(device)
@@ -127,8 +121,8 @@ def _check_output(output_dir: Path) -> None:
     """Refuse an output folder that could only be found wanting once the first item is done."""
     there = next(path for path in (output_dir, *output_dir.absolute().parents) if path.exists())
     if not there.is_dir():
-        msg = f"output_dir must be a folder; got {output_dir}, where {there} is a file."
+        msg = f"{output_dir} must be a folder to write to; {there} is a file."
         raise OutputError(msg)
     if not os.access(there, os.W_OK | os.X_OK):
-        msg = f"output_dir must be writable; got {output_dir}, where {there} is not."
+        msg = f"{output_dir} must be a folder to write to; {there} is not writable."
         raise OutputError(msg)

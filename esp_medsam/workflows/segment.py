@@ -16,7 +16,7 @@ from esp_medsam.errors import EspMedSamError, TooLargeError, explain, one_line
 from esp_medsam.image import image_of, segmentation_of
 from esp_medsam.inferers.device import is_out_of_memory
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.items import Item
+from esp_medsam.workflows.items import Item, label_of
 
 
 logger = logging.getLogger(__name__)
@@ -189,11 +189,6 @@ def failure(item: Item, error: BaseException, seconds: float = 0.0) -> SegmentRe
     return SegmentResult(
         path=label_of(item), status="failed", code=code, message=message, seconds=seconds
     )
-
-
-def label_of(item: Item) -> str:
-    """Return what messages call an item: its path, and of a DICOM volume its name."""
-    return f"{item['image']} ({item['volume']})" if item.get("volume") else str(item["image"])
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -243,4 +243,4 @@ class TestErrors:
 
         assert ended.returncode == 1
         assert "Traceback" not in ended.stderr
-        assert ended.stderr.splitlines()[-1].startswith("E_NO_INPUT: dataset_dir must hold")
+        assert ended.stderr.splitlines()[-1].startswith(f"E_NO_INPUT: {tmp_path} must hold")

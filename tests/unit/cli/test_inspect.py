@@ -77,7 +77,7 @@ class TestInspect:
         good, bad = blocks(shown.out)
         assert good["kind"] == "picture"
         assert bad["refused"].startswith("E_FORMAT: ")
-        assert "Left alone: 1 other files (c.txt)" in shown.err
+        assert "Left alone: 1 other file (c.txt)" in shown.err
         assert "1 read, 1 refused." in shown.err
 
     def test_json_is_one_object_for_each_item(self, picture: Path, capsys: Shown) -> None:
@@ -108,8 +108,8 @@ class TestInspect:
     @pytest.mark.parametrize(
         ("arguments", "line"),
         [
-            (("none",), "E_NOT_FOUND: PATH must be"),
-            (("empty",), "E_NO_INPUT: dataset_dir must"),
+            (("none",), "E_NOT_FOUND: none must be"),
+            (("empty",), "E_NO_INPUT: empty must"),
             (("in", "--modality", "ray"), "E_MODALITY: modality must be one of"),
             (("in", "--ct_input", "bytes"), "E_OPTION: ct_input must"),
             (("in", "--slice_axis", "up"), "E_OPTION: slice_axis must"),

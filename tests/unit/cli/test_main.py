@@ -155,7 +155,7 @@ class TestSegment:
     @pytest.mark.parametrize(
         ("arguments", "line"),
         [
-            (("segment", "none", "out", "--modality", "xray"), "E_NOT_FOUND: dataset_dir must"),
+            (("segment", "none", "out", "--modality", "xray"), "E_NOT_FOUND: none must"),
             (("segment", "none", "out", "--modality", "ray"), "E_MODALITY: modality must be one"),
             ((*RUN, "--targets", "liver"), "E_TARGET: targets of xray must"),
             ((*RUN, "--ckpt_path", "none.pt"), "E_NO_WEIGHTS: ckpt_path must"),
@@ -165,8 +165,8 @@ class TestSegment:
             ((*RUN, "--config", "broken.yaml"), "E_OPTION: config must"),
             ((*RUN, "--config", "list.yaml"), "E_OPTION: config must"),
             (("evaluate", "d.json", "--dataset", "b"), "E_OPTION: dataset must be one of a;"),
-            (("segment", "in", "w.pt", "--modality", "xray"), "E_OUTPUT: output_dir must"),
-            (("segment", "in", "w.pt/x", "--modality", "xray"), "E_OUTPUT: output_dir must"),
+            (("segment", "in", "w.pt", "--modality", "xray"), "E_OUTPUT: w.pt must"),
+            (("segment", "in", "w.pt/x", "--modality", "xray"), "E_OUTPUT: w.pt/x must"),
         ],
     )
     def test_what_the_user_can_cause_is_told_in_one_line(

@@ -132,7 +132,7 @@ class TestResults:
         assert isinstance(bad, Refusal)
         assert (bad.path, bad.volume, bad.code) == (str(folder / "b.png"), None, "E_FORMAT")
         assert len(inspection) == 2
-        assert "1 other files (notes.txt)" in inspection.left_alone
+        assert "1 other file (notes.txt)" in inspection.left_alone
 
     def test_names_that_clash_are_refused_as_they_would_be(
         self, folder: Path, build: Build
@@ -195,7 +195,7 @@ class TestResults:
 
 class TestBuildInspection:
     def test_refuses_a_path_that_is_not_there(self, build: Build, tmp_path: Path) -> None:
-        with pytest.raises(InputNotFoundError, match="PATH must be an existing"):
+        with pytest.raises(InputNotFoundError, match="none must be an existing"):
             build(tmp_path / "none")
 
     def test_refuses_a_folder_without_an_image(self, build: Build) -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
 
 from esp_medsam.errors import EmptyInputError, InputNotFoundError
 from esp_medsam.io.atomic import MARK
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.items import Plan, plan_items
+from esp_medsam.workflows.items import Plan, label_of, plan_items
 
 
 TABLE = ModalityTable.read(Path(__file__).parents[3] / "bundle/configs/targets.yaml")
@@ -158,6 +160,20 @@ class TestPlanItems:
         assert item["image"] == str(root / "locked")
         assert "cannot be listed" in str(error)
 
+    def test_refused_dicom_volume_is_called_by_its_folder_and_name(self, tmp_path: Path) -> None:
+        dataset = dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
+        (tmp_path / "in/x").mkdir(parents=True)
+        for number in range(2):  # two slices at one place
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
+            dataset.save_as(tmp_path / f"in/x/{number}.dcm")
+
+        ((item, _),) = planned(tmp_path / "in", tmp_path / "out", modality="ct").refused
+
+        assert item["image"] == str(tmp_path / "in/x")
+        assert item["volume"] == item["name"] == dataset.SeriesInstanceUID
+        assert item["relative_dir"] == "x"
+        assert label_of(item) == f"{tmp_path / 'in/x'} ({dataset.SeriesInstanceUID})"
+
     def test_follows_links_once(self, tmp_path: Path) -> None:
         root = make(tmp_path / "in", "x/a.png")
         (root / "x/loop").symlink_to(root)
@@ -168,11 +184,11 @@ class TestPlanItems:
         assert images(planned(root, tmp_path / "out"), root) == ["link/b.png", "x/a.png"]
 
     def test_missing_folder_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(InputNotFoundError, match="dataset_dir must be an existing"):
+        with pytest.raises(InputNotFoundError, match="none must be an existing"):
             planned(tmp_path / "none", tmp_path)
 
     def test_folder_without_images_is_refused_naming_what_it_has(self, tmp_path: Path) -> None:
         root = make(tmp_path / "in", "notes.txt")
 
-        with pytest.raises(EmptyInputError, match=r"1 other files \(notes.txt\)"):
+        with pytest.raises(EmptyInputError, match=r"1 other file \(notes.txt\)"):
             planned(root, tmp_path / "out")

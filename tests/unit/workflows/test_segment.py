@@ -253,7 +253,7 @@ class TestRun:
             build().run()
 
         told = [message for message in caplog.messages if "notes.txt" in message]
-        assert told == ["Left alone: 1 other files (notes.txt), 0 outputs of earlier runs."]
+        assert told == ["Left alone: 1 other file (notes.txt), 0 outputs of earlier runs."]
 
     def test_ends_quietly_where_all_went_well(
         self,
