@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import highdicom as hd
 import numpy as np
 import pytest
+from pydicom import dcmread, dcmwrite
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -24,7 +27,8 @@ from pydicom.uid import (
 
 from esp_medsam.dicom import find_volumes
 from esp_medsam.dicom.seg_writer import build_segmentation, write_segmentation
-from esp_medsam.image import Image
+from esp_medsam.dicom.volume import DicomSlice, DicomVolume, StackGeometry
+from esp_medsam.image import Image, SourceInstance
 from esp_medsam.modality import Code, Target
 
 
@@ -34,7 +38,7 @@ SERIES = "1.2.3"
 
 @pytest.fixture
 def dicom() -> SimpleNamespace:
-    """Functions that make data sets, save them, and put in a file what pydicom would not."""
+    """Functions that make data sets and files, also such as pydicom would not write."""
     return SimpleNamespace(
         dataset=make_dataset,
         picture=make_picture,
@@ -44,6 +48,8 @@ def dicom() -> SimpleNamespace:
         save_stack=save_stack,
         with_text=with_text,
         raw_element=raw_element,
+        shipped=shipped,
+        volume_of=volume_of,
     )
 
 
@@ -153,6 +159,66 @@ def raw_element(tag: int, vr: bytes, value: bytes, length: int | None = None) ->
     if vr in (b"OB", b"OW", b"SQ", b"UN", b"UT"):
         return head + struct.pack("<HL", 0, size) + value
     return head + struct.pack("<H", size) + value
+
+
+def shipped(name: str) -> Path:
+    """A file of pydicom's own test data."""
+    path = get_testdata_file(name, download=False)
+    assert isinstance(path, str)
+    return Path(path)
+
+
+@pytest.fixture
+def write_shipped(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes CT_small, or another file, changed; None takes away."""
+
+    def write(name: str = "a.dcm", *, like: str = "CT_small.dcm", **changes: object) -> Path:
+        dataset = dcmread(shipped(like))
+        for keyword, value in changes.items():
+            if value is None:
+                delattr(dataset, keyword)
+            elif keyword == "syntax":
+                dataset.file_meta.TransferSyntaxUID = UID(str(value))
+            else:
+                setattr(dataset, keyword, value)
+        dataset["PixelData"].is_undefined_length = dataset.file_meta.TransferSyntaxUID.is_compressed
+        dcmwrite(tmp_path / name, dataset)
+        return tmp_path / name
+
+    return write
+
+
+def volume_of(*paths: Path | str, positioned: bool = False, **changes: object) -> DicomVolume:
+    """A volume as the headers of its files would describe it, every frame a slice."""
+    slices = []
+    for path in paths:
+        header = dcmread(path, stop_before_pixels=True)
+        count = int(header.get("NumberOfFrames") or 1)
+        values = {
+            "rows": header.Rows,
+            "columns": header.Columns,
+            "slope": float(header.get("RescaleSlope") or 1),
+            "intercept": float(header.get("RescaleIntercept") or 0),
+            "rescale_type": header.get("RescaleType"),
+            **changes,
+        }
+        for frame in range(1, count + 1):
+            source = SourceInstance(
+                path=str(path),
+                sop_class_uid=str(header.SOPClassUID),
+                sop_instance_uid=str(header.SOPInstanceUID),
+                frame=frame if count > 1 else None,
+            )
+            slices.append(DicomSlice(source=source, **values))
+    affines = np.tile(np.eye(4), (len(slices), 1, 1)) if positioned else None
+    stack_axis = 2 if len(slices) > 1 and not positioned else None
+    return DicomVolume(
+        name="a",
+        slices=tuple(slices),
+        geometry=StackGeometry(slice_affines=affines, stack_axis=stack_axis),
+        sop_class_uid=str(header.SOPClassUID),
+        dicom_modality=header.get("Modality"),
+    )
 
 
 SEG_SHA256 = "5e" * 32

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import dcmread
-from pydicom.data import get_testdata_file
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import (
@@ -37,15 +37,15 @@ COMPRESSED = [
 
 class TestCodestreamSize:
     @pytest.mark.parametrize("name", COMPRESSED)
-    def test_is_that_of_the_header(self, name: str) -> None:
-        dataset = dcmread(get_testdata_file(name))
+    def test_is_that_of_the_header(self, dicom: SimpleNamespace, name: str) -> None:
+        dataset = dcmread(dicom.shipped(name))
         count = int(dataset.get("NumberOfFrames") or 1)
 
         for frame in generate_frames(dataset.PixelData, number_of_frames=count):
             assert codestream_size(frame) == (dataset.Rows, dataset.Columns)
 
-    def test_is_found_in_a_jp2_file(self) -> None:
-        dataset = dcmread(get_testdata_file("MR_small_jp2klossless.dcm"))
+    def test_is_found_in_a_jp2_file(self, dicom: SimpleNamespace) -> None:
+        dataset = dcmread(dicom.shipped("MR_small_jp2klossless.dcm"))
         (codestream,) = generate_frames(dataset.PixelData, number_of_frames=1)
         box = b"\x00\x00\x00\x0cjP  \r\n\x87\n" + b"\x00\x00\x00\x00jp2c"
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -7,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydicom import Dataset, dcmread
-from pydicom.data import get_testdata_file
 from pydicom.dataelem import RawDataElement
 from pydicom.pixels import apply_modality_lut, apply_windowing
 from pydicom.sequence import Sequence
@@ -23,8 +24,8 @@ STORED = np.array([[0, 1, 2], [1000, 4094, 4095]], dtype=np.uint16)
 
 
 class TestRescale:
-    def test_equals_pydicom(self) -> None:
-        dataset = dcmread(get_testdata_file("CT_small.dcm"))
+    def test_equals_pydicom(self, dicom: SimpleNamespace) -> None:
+        dataset = dcmread(dicom.shipped("CT_small.dcm"))
         stored = dataset.pixel_array
 
         values = rescale(stored, float(dataset.RescaleSlope), float(dataset.RescaleIntercept),
