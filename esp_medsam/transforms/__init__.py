@@ -5,6 +5,7 @@ pipelines of one's own. ``docs/reference/transforms.md`` says what each is for.
 """
 
 from esp_medsam.transforms.bias_field import ApplyBiasField, ApplyBiasFieldd, MeasureBiasField
+from esp_medsam.transforms.box import CropToBox, CropToBoxd
 from esp_medsam.transforms.by_modality import MeasureImage, MeasureImaged, ModalityTransforms
 from esp_medsam.transforms.clahe import Clahe, Clahed
 from esp_medsam.transforms.ct import (
@@ -63,7 +64,6 @@ from esp_medsam.transforms.mri import (
     StandardizeHistogramd,
     StandardScale,
 )
-from esp_medsam.transforms.slices import CropToBox, CropToBoxd
 from esp_medsam.transforms.ultrasound import (
     CropToScan,
     CropToScand,
@@ -149,3 +149,13 @@ __all__ = [
     "Windows",
     "Windowsd",
 ]
+
+# MONAI's other two spellings of a dictionary form, for configs that use them: RemoveHairD, -Dict.
+globals().update(
+    {
+        f"{name[:-1]}{ending}": globals()[name]
+        for name in __all__
+        if name.endswith("d") and name[:-1] in __all__
+        for ending in ("D", "Dict")
+    }
+)

@@ -11,14 +11,14 @@ import numpy.typing as npt
 import SimpleITK
 import torch
 import torch.nn.functional as F
-from monai.config import KeysCollection
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
+from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.mri import Pixels, as_array, require_finite
 from esp_medsam.transforms.orientation import Display
-from esp_medsam.transforms.slices import SliceTransform, SliceTransformd
+from esp_medsam.transforms.slices import SliceTransform
 
 
 sitk: Any = SimpleITK  # typed in part, so that each call would need an exception
@@ -143,16 +143,4 @@ class ApplyBiasField(SliceTransform):
         return image * full.neg_().exp_()
 
 
-class ApplyBiasFieldd(SliceTransformd):
-    """Dictionary form of :class:`ApplyBiasField`.
-
-    Args:
-        keys: Keys of slices in their own unit.
-        log: Coarse log field ``(rows, columns)`` of the slice.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self, keys: KeysCollection, *, log: npt.ArrayLike, allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, ApplyBiasField(log), allow_missing_keys=allow_missing_keys)
+ApplyBiasFieldd = dictionary_form(ApplyBiasField)

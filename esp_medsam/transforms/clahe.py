@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from monai.config import KeysCollection
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
-from esp_medsam.transforms.slices import SliceTransform, SliceTransformd, luminance
+from esp_medsam.transforms.dictionary import dictionary_form
+from esp_medsam.transforms.slices import SliceTransform, luminance
 
 
 _BINS = 256
@@ -78,26 +78,7 @@ class Clahe(SliceTransform):
         return F.pad(clipped.cumsum(1), (1, 0)).clamp_(max=1.0).view(*sides, _BINS + 1)
 
 
-class Clahed(SliceTransformd):
-    """Dictionary form of :class:`Clahe`.
-
-    Args:
-        keys: Keys of slices in 0..1.
-        tiles: Tiles along rows and columns.
-        clip_limit: At least 1, which changes nothing to speak of.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        tiles: Sequence[int] = (8, 8),
-        clip_limit: float = 2.0,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = Clahe(tiles=tiles, clip_limit=clip_limit)
-        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
+Clahed = dictionary_form(Clahe)
 
 
 def _looked_up(values: Tensor, maps: Tensor) -> Tensor:

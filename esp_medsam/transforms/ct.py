@@ -11,15 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.config import KeysCollection
 from scipy import ndimage  # type: ignore[import-untyped]  # ships no types
 from skimage.measure import label
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
+from esp_medsam.transforms.box import CropToBox
+from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.orientation import Display
-from esp_medsam.transforms.slices import CropToBox, SliceTransform, SliceTransformd
+from esp_medsam.transforms.slices import SliceTransform
 
 
 AIR = -1024.0
@@ -71,19 +72,7 @@ class PaddingToAir(SliceTransform):
         return image.clamp(min=self.air)
 
 
-class PaddingToAird(SliceTransformd):
-    """Dictionary form of :class:`PaddingToAir`.
-
-    Args:
-        keys: Keys of slices in HU.
-        air: Least value, HU.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self, keys: KeysCollection, *, air: float = AIR, allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, PaddingToAir(air=air), allow_missing_keys=allow_missing_keys)
+PaddingToAird = dictionary_form(PaddingToAir)
 
 
 class ClipMetal(SliceTransform):
@@ -103,19 +92,7 @@ class ClipMetal(SliceTransform):
         return image.clamp(max=self.highest)
 
 
-class ClipMetald(SliceTransformd):
-    """Dictionary form of :class:`ClipMetal`.
-
-    Args:
-        keys: Keys of slices in HU.
-        highest: Highest value, HU.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self, keys: KeysCollection, *, highest: float = METAL, allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, ClipMetal(highest=highest), allow_missing_keys=allow_missing_keys)
+ClipMetald = dictionary_form(ClipMetal)
 
 
 class Windows(SliceTransform):
@@ -147,23 +124,7 @@ class Windows(SliceTransform):
         return image.sub(low).div_(high - low).clamp_(0.0, 1.0)
 
 
-class Windowsd(SliceTransformd):
-    """Dictionary form of :class:`Windows`.
-
-    Args:
-        keys: Keys of slices in HU.
-        windows: ``(low, high)`` of each channel, HU.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        windows: Sequence[Sequence[float]] = (SOFT_TISSUE,),
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, Windows(windows), allow_missing_keys=allow_missing_keys)
+Windowsd = dictionary_form(Windows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,28 +238,7 @@ class TableRemoval(SliceTransform):
         return mask
 
 
-class TableRemovald(SliceTransformd):
-    """Dictionary form of :class:`TableRemoval`.
-
-    Args:
-        keys: Keys of slices in HU.
-        spacing: Distance of rows and of columns, mm.
-        threshold: HU above which something is dense.
-        air: HU that takes the place of what is removed.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        spacing: Sequence[float] = (1.0, 1.0),
-        threshold: float = -400.0,
-        air: float = AIR,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = TableRemoval(spacing=spacing, threshold=threshold, air=air)
-        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
+TableRemovald = dictionary_form(TableRemoval)
 
 
 def box_as_shown(

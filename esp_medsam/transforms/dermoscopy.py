@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from monai.config import KeysCollection
 from torch import Tensor
 
+from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.field import lit_box
 from esp_medsam.transforms.hair import hair_mask
 from esp_medsam.transforms.inpainting import inpaint
 from esp_medsam.transforms.slices import (
     Box,
     CropToFound,
-    CropToFoundd,
     SliceTransform,
-    SliceTransformd,
     as_float,
     shrunken,
 )
@@ -60,19 +58,7 @@ _LIGHT_GRID = 256
 """Longest side that the light's color is measured at."""
 
 
-class ShadesOfGrayd(SliceTransformd):
-    """Dictionary form of :class:`ShadesOfGray`.
-
-    Args:
-        keys: Keys of the slices to change.
-        power: See :class:`ShadesOfGray`.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self, keys: KeysCollection, *, power: float = 6.0, allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, ShadesOfGray(power=power), allow_missing_keys=allow_missing_keys)
+ShadesOfGrayd = dictionary_form(ShadesOfGray)
 
 
 class RemoveHair(SliceTransform):
@@ -95,29 +81,7 @@ class RemoveHair(SliceTransform):
         return inpaint(image, hair_mask(image, threshold=self.threshold, length=self.length))
 
 
-class RemoveHaird(SliceTransformd):
-    """Dictionary form of :class:`RemoveHair`.
-
-    Args:
-        keys: Keys of the slices to change.
-        threshold: See :class:`RemoveHair`.
-        length: See :class:`RemoveHair`.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        threshold: float = 0.12,
-        length: float = 0.08,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(
-            keys,
-            RemoveHair(threshold=threshold, length=length),
-            allow_missing_keys=allow_missing_keys,
-        )
+RemoveHaird = dictionary_form(RemoveHair)
 
 
 _SKIN = 0.12
@@ -137,25 +101,7 @@ class CropDarkRim(CropToFound):
         return lit_box(as_float(img), step=_SKIN)
 
 
-class CropDarkRimd(CropToFoundd):
-    """Dictionary form of :class:`CropDarkRim`.
-
-    Args:
-        keys: Keys of slices of one size: a picture in 0..1 and what lies over it.
-        source_key: The picture; None means the first key.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        source_key: str | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(
-            keys, CropDarkRim(), source_key=source_key, allow_missing_keys=allow_missing_keys
-        )
+CropDarkRimd = dictionary_form(CropDarkRim)
 
 
 class FillDarkCorners(SliceTransform):
@@ -171,13 +117,4 @@ class FillDarkCorners(SliceTransform):
         return image if mask is None else inpaint(image, mask)
 
 
-class FillDarkCornersd(SliceTransformd):
-    """Dictionary form of :class:`FillDarkCorners`.
-
-    Args:
-        keys: Keys of the slices to change.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, FillDarkCorners(), allow_missing_keys=allow_missing_keys)
+FillDarkCornersd = dictionary_form(FillDarkCorners)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from monai.config import KeysCollection
 from skimage.measure import label
 from torch import Tensor
 
+from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.field import lit_box
 from esp_medsam.transforms.inpainting import dilated, inpaint
 from esp_medsam.transforms.slices import (
     Box,
     CropToFound,
-    CropToFoundd,
     SliceTransform,
-    SliceTransformd,
     as_float,
     luminance,
     shrunken,
@@ -48,30 +46,7 @@ class CropBlackBorder(CropToFound):
         return lit_box(as_float(img), darkest=self.darkest, step=self.step)
 
 
-class CropBlackBorderd(CropToFoundd):
-    """Dictionary form of :class:`CropBlackBorder`.
-
-    Args:
-        keys: Keys of slices of one size: a picture in 0..1 and what lies over it.
-        source_key: The picture; None means the first key.
-        darkest: See :class:`CropBlackBorder`.
-        step: See :class:`CropBlackBorder`.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        source_key: str | None = None,
-        darkest: float = 0.15,
-        step: float = 0.03,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        cropper = CropBlackBorder(darkest=darkest, step=step)
-        super().__init__(
-            keys, cropper, source_key=source_key, allow_missing_keys=allow_missing_keys
-        )
+CropBlackBorderd = dictionary_form(CropBlackBorder)
 
 
 class SuppressSpecular(SliceTransform):
@@ -114,28 +89,7 @@ class SuppressSpecular(SliceTransform):
         return inpaint(image, dilated(mask, radius) & (light > BLACK), usable)
 
 
-class SuppressSpeculard(SliceTransformd):
-    """Dictionary form of :class:`SuppressSpecular`.
-
-    Args:
-        keys: Keys of the slices to change.
-        brightness: See :class:`SuppressSpecular`.
-        saturation: See :class:`SuppressSpecular`.
-        largest: See :class:`SuppressSpecular`.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        brightness: float = 0.7,
-        saturation: float = 0.35,
-        largest: float = 0.01,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = SuppressSpecular(brightness=brightness, saturation=saturation, largest=largest)
-        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
+SuppressSpeculard = dictionary_form(SuppressSpecular)
 
 
 class NormalizeIllumination(SliceTransform):
@@ -176,26 +130,7 @@ class NormalizeIllumination(SliceTransform):
         return (image * torch.lerp(torch.ones_like(seen), factor[0, 0], seen)).clamp_(0.0, 1.0)
 
 
-class NormalizeIlluminationd(SliceTransformd):
-    """Dictionary form of :class:`NormalizeIllumination`.
-
-    Args:
-        keys: Keys of the slices to change.
-        scale: See :class:`NormalizeIllumination`.
-        gain: See :class:`NormalizeIllumination`.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        scale: float = 0.1,
-        gain: float = 2.5,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = NormalizeIllumination(scale=scale, gain=gain)
-        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
+NormalizeIlluminationd = dictionary_form(NormalizeIllumination)
 
 
 def _small(mask: Tensor, largest: float) -> Tensor:

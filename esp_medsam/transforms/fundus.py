@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from monai.config import KeysCollection
 from monai.networks.layers import GaussianFilter
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
+from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.field import lit_box, lit_field
 from esp_medsam.transforms.slices import (
     Box,
     CropToFound,
-    CropToFoundd,
     SliceTransform,
-    SliceTransformd,
     as_float,
 )
 
@@ -39,25 +37,7 @@ class CropToFieldOfView(CropToFound):
         return lit_box(as_float(img))
 
 
-class CropToFieldOfViewd(CropToFoundd):
-    """Dictionary form of :class:`CropToFieldOfView`.
-
-    Args:
-        keys: Keys of slices of one size: a photograph in 0..1 and what lies over it.
-        source_key: The photograph; None means the first key.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        source_key: str | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(
-            keys, CropToFieldOfView(), source_key=source_key, allow_missing_keys=allow_missing_keys
-        )
+CropToFieldOfViewd = dictionary_form(CropToFieldOfView)
 
 
 class KeepFieldOfView(SliceTransform):
@@ -68,16 +48,7 @@ class KeepFieldOfView(SliceTransform):
         return image * field_of_view(image)
 
 
-class KeepFieldOfViewd(SliceTransformd):
-    """Dictionary form of :class:`KeepFieldOfView`.
-
-    Args:
-        keys: Keys of slices in 0..1.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, KeepFieldOfView(), allow_missing_keys=allow_missing_keys)
+KeepFieldOfViewd = dictionary_form(KeepFieldOfView)
 
 
 class SubtractLocalAverage(SliceTransform):
@@ -117,26 +88,7 @@ class SubtractLocalAverage(SliceTransform):
         return torch.where(inside, even, image)
 
 
-class SubtractLocalAveraged(SliceTransformd):
-    """Dictionary form of :class:`SubtractLocalAverage`.
-
-    Args:
-        keys: Keys of slices in 0..1.
-        gain: How much the differences are enlarged.
-        spread: Standard deviation of the Gaussian, of the field's radius.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        gain: float = 4.0,
-        spread: float = 1.0 / 30.0,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = SubtractLocalAverage(gain=gain, spread=spread)
-        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
+SubtractLocalAveraged = dictionary_form(SubtractLocalAverage)
 
 
 def field_of_view(image: Tensor) -> Tensor:

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from monai.apps.pathology.transforms.stain.array import NormalizeHEStains
-from monai.config import KeysCollection
 from torch import Tensor
 
-from esp_medsam.transforms.slices import SliceTransform, SliceTransformd, luminance
+from esp_medsam.transforms.dictionary import dictionary_form
+from esp_medsam.transforms.slices import SliceTransform, luminance
 
 
 BRIGHT = 0.3
@@ -112,26 +112,7 @@ class NormalizeStain(SliceTransform):
         return mixing
 
 
-class NormalizeStaind(SliceTransformd):
-    """Dictionary form of :class:`NormalizeStain`.
-
-    Args:
-        keys: Keys of the slices to change.
-        least: See :class:`NormalizeStain`.
-        tolerance: See :class:`NormalizeStain`.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        least: float = 0.01,
-        tolerance: float = 20.0,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = NormalizeStain(least=least, tolerance=tolerance)
-        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
+NormalizeStaind = dictionary_form(NormalizeStain)
 
 
 class ScaleFluorescence(SliceTransform):
@@ -173,26 +154,7 @@ class ScaleFluorescence(SliceTransform):
         return result
 
 
-class ScaleFluorescenced(SliceTransformd):
-    """Dictionary form of :class:`ScaleFluorescence`.
-
-    Args:
-        keys: Keys of the slices to change.
-        percentiles: See :class:`ScaleFluorescence`.
-        least: See :class:`ScaleFluorescence`.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        percentiles: tuple[float, float] = (1.0, 99.8),
-        least: float = 0.02,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = ScaleFluorescence(percentiles=percentiles, least=least)
-        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
+ScaleFluorescenced = dictionary_form(ScaleFluorescence)
 
 
 def _ordered(stains: npt.NDArray[Any]) -> npt.NDArray[Any]:

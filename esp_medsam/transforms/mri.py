@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.config import KeysCollection
 from torch import Tensor
 
 from esp_medsam.errors import NonFiniteError, OptionError
 from esp_medsam.image import Image
+from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.orientation import Display
-from esp_medsam.transforms.slices import SliceTransform, SliceTransformd
+from esp_medsam.transforms.slices import SliceTransform
 
 
 Pixels = npt.NDArray[np.generic] | Tensor
@@ -228,23 +228,7 @@ class StandardizeHistogram(SliceTransform):
         return result.clamp_(0.0, 1.0)  # rounding leads a little beyond
 
 
-class StandardizeHistogramd(SliceTransformd):
-    """Dictionary form of :class:`StandardizeHistogram`.
-
-    Args:
-        keys: Keys of slices in their own unit.
-        points: ``(value, shown)``, as :class:`MeasureHistogram` gives them.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        points: Sequence[Sequence[float]],
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, StandardizeHistogram(points), allow_missing_keys=allow_missing_keys)
+StandardizeHistogramd = dictionary_form(StandardizeHistogram)
 
 
 def foreground(pixels: Pixels) -> npt.NDArray[np.float32]:

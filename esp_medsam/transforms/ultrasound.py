@@ -7,20 +7,18 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.config import KeysCollection
 from monai.data import MetaTensor
 from torch import Tensor
 
 from esp_medsam.image import IMAGE_KEY, Image, UltrasoundRegion
 from esp_medsam.transforms.burned_in import marks_mask
+from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.field import lit_box
 from esp_medsam.transforms.inpainting import dilated, inpaint
 from esp_medsam.transforms.slices import (
     Box,
     CropToFound,
-    CropToFoundd,
     SliceTransform,
-    SliceTransformd,
     as_float,
     luminance,
     shrunken,
@@ -90,30 +88,7 @@ class CropToScan(CropToFound):
         return lit_box(image, step=self.step, parts=0.05)
 
 
-class CropToScand(CropToFoundd):
-    """Dictionary form of :class:`CropToScan`.
-
-    Args:
-        keys: Keys of slices of one size: a scan in 0..1 and what lies over it.
-        source_key: The scan; None means the first key.
-        step: See :class:`CropToScan`.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        source_key: str | None = None,
-        step: float = 0.008,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(
-            keys,
-            CropToScan(step=step),
-            source_key=source_key,
-            allow_missing_keys=allow_missing_keys,
-        )
+CropToScand = dictionary_form(CropToScan)
 
 
 class MaskBurnedIn(SliceTransform):
@@ -144,28 +119,7 @@ class MaskBurnedIn(SliceTransform):
         return inpaint(image, mask)
 
 
-class MaskBurnedInd(SliceTransformd):
-    """Dictionary form of :class:`MaskBurnedIn`.
-
-    Args:
-        keys: Keys of the slices to change.
-        brightness: See :class:`MaskBurnedIn`.
-        contrast: See :class:`MaskBurnedIn`.
-        chroma: See :class:`MaskBurnedIn`.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        brightness: float = 0.8,
-        contrast: float = 0.35,
-        chroma: float = 0.15,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = MaskBurnedIn(brightness=brightness, contrast=contrast, chroma=chroma)
-        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
+MaskBurnedInd = dictionary_form(MaskBurnedIn)
 
 
 class ReduceSpeckle(SliceTransform):
@@ -205,26 +159,7 @@ class ReduceSpeckle(SliceTransform):
         return step.mul(0.2).div_(step.mul(1.0 / self.edge).square_().add_(1.0))
 
 
-class ReduceSpeckled(SliceTransformd):
-    """Dictionary form of :class:`ReduceSpeckle`.
-
-    Args:
-        keys: Keys of the slices to change.
-        edge: See :class:`ReduceSpeckle`.
-        iterations: See :class:`ReduceSpeckle`.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        edge: float = 0.08,
-        iterations: int = 5,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = ReduceSpeckle(edge=edge, iterations=iterations)
-        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
+ReduceSpeckled = dictionary_form(ReduceSpeckle)
 
 
 class NormalizeGain(SliceTransform):
@@ -284,28 +219,7 @@ _GAIN_GRID = 512
 """Longest side that the median is taken at."""
 
 
-class NormalizeGaind(SliceTransformd):
-    """Dictionary form of :class:`NormalizeGain`.
-
-    Args:
-        keys: Keys of the slices to change.
-        target: See :class:`NormalizeGain`.
-        limit: See :class:`NormalizeGain`.
-        depth: See :class:`NormalizeGain`.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        target: float = 0.25,
-        limit: float = 2.5,
-        depth: bool = False,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = NormalizeGain(target=target, limit=limit, depth=depth)
-        super().__init__(keys, transform, allow_missing_keys=allow_missing_keys)
+NormalizeGaind = dictionary_form(NormalizeGain)
 
 
 class SuppressDoppler(SliceTransform):
@@ -345,24 +259,4 @@ class SuppressDoppler(SliceTransform):
         return inpaint(image, mask)
 
 
-class SuppressDopplerd(SliceTransformd):
-    """Dictionary form of :class:`SuppressDoppler`.
-
-    Args:
-        keys: Keys of the slices to change.
-        chroma: See :class:`SuppressDoppler`.
-        fill: See :class:`SuppressDoppler`.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        chroma: float = 0.15,
-        fill: str = "neighborhood",
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(
-            keys, SuppressDoppler(chroma=chroma, fill=fill), allow_missing_keys=allow_missing_keys
-        )
+SuppressDopplerd = dictionary_form(SuppressDoppler)

@@ -11,13 +11,13 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.config import KeysCollection
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
+from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.intensity import percentiles_of
-from esp_medsam.transforms.slices import Box, CropToFound, CropToFoundd, as_float, luminance
+from esp_medsam.transforms.slices import Box, CropToFound, as_float, luminance
 
 
 _LEAST_KEPT = 0.3
@@ -109,27 +109,4 @@ class CropCollimation(CropToFound):
         return int(border.long().cumprod(0).sum())
 
 
-class CropCollimationd(CropToFoundd):
-    """Dictionary form of :class:`CropCollimation`.
-
-    Args:
-        keys: Keys of slices of one size: a radiograph in 0..1 and what lies over it.
-        source_key: The radiograph; None means the first key.
-        tolerance: Difference from the level, in 0..1.
-        uniform: Part of a row or column that must be within it.
-        allow_missing_keys: Whether a missing key is passed over.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        source_key: str | None = None,
-        tolerance: float = 0.04,
-        uniform: float = 0.98,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        cropper = CropCollimation(tolerance=tolerance, uniform=uniform)
-        super().__init__(
-            keys, cropper, source_key=source_key, allow_missing_keys=allow_missing_keys
-        )
+CropCollimationd = dictionary_form(CropCollimation)

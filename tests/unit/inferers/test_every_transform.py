@@ -26,8 +26,9 @@ from esp_medsam.transforms import (
     ultrasound,
     xray,
 )
+from esp_medsam.transforms.box import CropToBox
 from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms, described
-from esp_medsam.transforms.slices import CropToBox, CropToFound, SliceTransform
+from esp_medsam.transforms.slices import CropToFound, SliceTransform
 
 
 Pixels = npt.NDArray[np.generic]

@@ -13,7 +13,6 @@ from esp_medsam.errors import NonFiniteError, OptionError
 from esp_medsam.image import Image
 from esp_medsam.transforms.bias_field import (
     ApplyBiasField,
-    ApplyBiasFieldd,
     BiasField,
     MeasureBiasField,
 )
@@ -97,16 +96,6 @@ class TestMeasureBiasField:
 
 
 class TestApplyBiasField:
-    @given(pixels=slices)
-    def test_array_tensor_and_dictionary_agree(self, pixels: np.ndarray) -> None:
-        result = ApplyBiasField(LOG)(pixels)
-
-        assert result.shape == pixels.shape
-        assert result.dtype == np.float32
-        np.testing.assert_array_equal(ApplyBiasField(LOG)(torch.from_numpy(pixels)), result)
-        dictionary = ApplyBiasFieldd("image", log=LOG)
-        np.testing.assert_array_equal(dictionary({"image": pixels})["image"], result)
-
     def test_divides_by_the_field(self) -> None:
         image = torch.full((1, 2, 3), 10.0)
 

@@ -6,6 +6,7 @@ import numpy as np
 from monai.transforms import GaussianSmooth
 
 from esp_medsam.image import Image
+from esp_medsam.transforms.box import CropToBox
 from esp_medsam.transforms.by_modality import (
     DEFAULTS,
     MeasureImage,
@@ -15,7 +16,6 @@ from esp_medsam.transforms.by_modality import (
 )
 from esp_medsam.transforms.intensity import IntensityRule
 from esp_medsam.transforms.mri import MeasureHistogram, StandardScale
-from esp_medsam.transforms.slices import CropToBox
 
 
 def record(**known: object) -> Image:

@@ -8,7 +8,6 @@ import skimage
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.data import MetaTensor
 from PIL import Image as PillowImage
 from scipy.ndimage import grey_closing, grey_dilation, grey_opening
 from skimage.draw import line
@@ -17,13 +16,9 @@ from torch.nn.functional import interpolate
 
 from esp_medsam.transforms.dermoscopy import (
     CropDarkRim,
-    CropDarkRimd,
     FillDarkCorners,
-    FillDarkCornersd,
     RemoveHair,
-    RemoveHaird,
     ShadesOfGray,
-    ShadesOfGrayd,
 )
 from esp_medsam.transforms.hair import hair_mask
 from esp_medsam.transforms.inpainting import _sampled, dilated, inpaint
@@ -33,7 +28,6 @@ from esp_medsam.transforms.line_morphology import (
     square_dilation,
     square_opening,
 )
-from esp_medsam.transforms.slices import SliceTransform
 from esp_medsam.transforms.vignette import dark_corners
 
 
@@ -194,16 +188,6 @@ class TestCropDarkRim:
         assert columns.start <= 6
         assert columns.stop == 240
 
-    def test_dictionary_form_equals_the_array_form(self) -> None:
-        image = skin()
-        image[:, :, :30] = 0.0
-        crop = CropDarkRimd("image")
-
-        result = crop({"image": image})
-
-        assert torch.equal(result["image"], CropDarkRim()(image))
-        assert crop.inverse(result)["image"].shape == image.shape
-
 
 class TestFillDarkCorners:
     def test_fills_the_corners_and_nothing_else(self) -> None:
@@ -241,62 +225,6 @@ class TestFillDarkCorners:
     def test_leaves_pictures_without_dark_corners(self, stained: Tensor) -> None:
         assert dark_corners(stained) is None
         assert torch.equal(FillDarkCorners()(stained), stained)
-
-
-TRANSFORMS = (ShadesOfGray(), RemoveHair(), FillDarkCorners())
-DICTIONARIES = (
-    (ShadesOfGrayd("image", power=2.0), ShadesOfGray(power=2.0)),
-    (RemoveHaird("image", threshold=0.2, length=0.1), RemoveHair(threshold=0.2, length=0.1)),
-    (FillDarkCornersd("image"), FillDarkCorners()),
-)
-
-
-class TestEveryTransform:
-    @pytest.mark.parametrize("transform", TRANSFORMS)
-    @settings(deadline=None, max_examples=20)
-    @given(
-        channels=st.sampled_from([1, 3]),
-        rows=st.integers(1, 40),
-        columns=st.integers(1, 40),
-        seed=st.integers(0, 99),
-    )
-    def test_keeps_shape_range_and_its_input(
-        self, transform: SliceTransform, channels: int, rows: int, columns: int, seed: int
-    ) -> None:
-        image = torch.rand(channels, rows, columns, generator=torch.Generator().manual_seed(seed))
-        before = image.clone()
-
-        result = transform(image)
-
-        assert torch.equal(image, before)
-        assert result.shape == image.shape
-        assert result.dtype == torch.float32
-        assert result.min() >= 0
-        assert result.max() <= 1
-
-    @pytest.mark.parametrize("transform", TRANSFORMS)
-    @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
-    def test_leaves_constant_images(self, transform: SliceTransform, value: float) -> None:
-        image = torch.full((3, 40, 50), value)
-
-        torch.testing.assert_close(transform(image), image)
-
-    @pytest.mark.parametrize(("dictionary", "transform"), DICTIONARIES)
-    def test_arrays_metadata_and_dictionaries_give_the_same(
-        self, dictionary: ShadesOfGrayd, transform: SliceTransform
-    ) -> None:
-        image, _ = with_hairs(skin())
-        image[:, distance(180, 240) > 120] = 0.05
-        expected = transform(image)
-
-        array = transform(image.numpy())
-        result = dictionary({"image": MetaTensor(image, meta={"space": "RAS"}), "label": 1})
-
-        assert isinstance(array, np.ndarray)
-        np.testing.assert_array_equal(array, expected)
-        assert torch.equal(result["image"].as_tensor(), expected)
-        assert result["image"].meta["space"] == "RAS"
-        assert result["label"] == 1
 
 
 class TestInpaint:

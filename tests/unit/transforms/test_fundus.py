@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage.io import imread
@@ -16,14 +15,10 @@ from torch.nn.functional import avg_pool2d
 from esp_medsam.errors import OptionError
 from esp_medsam.transforms.fundus import (
     CropToFieldOfView,
-    CropToFieldOfViewd,
     KeepFieldOfView,
-    KeepFieldOfViewd,
     SubtractLocalAverage,
-    SubtractLocalAveraged,
     field_of_view,
 )
-from esp_medsam.transforms.slices import SliceTransform
 
 
 slices = st.sampled_from([1, 3]).flatmap(
@@ -33,10 +28,6 @@ slices = st.sampled_from([1, 3]).flatmap(
         elements=st.floats(0, 1, width=32),
     )
 )
-PAIRS = [
-    (KeepFieldOfView(), KeepFieldOfViewd("image")),
-    (SubtractLocalAverage(), SubtractLocalAveraged("image")),
-]
 
 
 def disc(radius: float = 40.0) -> tuple[Tensor, Tensor]:
@@ -53,31 +44,6 @@ def retina() -> Tensor:
     """A picture that ships in scikit-image; its corners are black."""
     picture = imread(Path(skimage.data.__file__).parent / "retina.jpg")[::3, ::3]
     return torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255
-
-
-class TestEverySliceTransform:
-    @pytest.mark.parametrize(("array", "dictionary"), PAIRS)
-    @given(pixels=slices)
-    def test_array_tensor_and_dictionary_agree(
-        self, array: SliceTransform, dictionary: object, pixels: np.ndarray
-    ) -> None:
-        result = array(pixels)
-
-        assert result.shape == pixels.shape
-        assert result.dtype == np.float32
-        assert result.min() >= 0
-        assert result.max() <= 1
-        np.testing.assert_array_equal(array(torch.from_numpy(pixels)), result)
-        np.testing.assert_array_equal(dictionary({"image": pixels})["image"], result)
-
-    @pytest.mark.parametrize(("array", "dictionary"), PAIRS)
-    @pytest.mark.parametrize("value", [0.0, 0.05, 0.7, 1.0])
-    def test_constant_image_stays_constant(
-        self, array: SliceTransform, dictionary: object, value: float
-    ) -> None:
-        result = array(torch.full((3, 30, 40), value))
-
-        torch.testing.assert_close(result, result[:1, :1, :1].expand_as(result))
 
 
 class TestFieldOfView:
@@ -110,15 +76,6 @@ class TestCropToFieldOfView:
         assert torch.equal(back.as_tensor()[:, rows, columns], image[:, rows, columns])
         assert back.shape == image.shape
         assert not inside[: rows.start].any()
-
-    def test_dictionary_form_crops_the_label_alike(self) -> None:
-        image, inside = disc()
-        crop = CropToFieldOfViewd(("image", "label"))
-
-        result = crop({"image": image, "label": inside[None]})
-
-        assert result["label"].shape[1:] == result["image"].shape[1:]
-        assert torch.equal(crop.inverse(result)["label"].as_tensor(), inside[None])
 
     def test_image_without_a_surround_stays_whole(self) -> None:
         assert CropToFieldOfView()(torch.rand(3, 9, 11) + 0.3).shape == (3, 9, 11)

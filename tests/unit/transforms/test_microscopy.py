@@ -6,21 +6,15 @@ import numpy as np
 import pytest
 import skimage
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from monai.apps.pathology.transforms.stain.array import NormalizeHEStains
-from monai.data import MetaTensor
 from PIL import Image as PillowImage
 from torch import Tensor
 
 from esp_medsam.transforms.microscopy import (
     NormalizeStain,
-    NormalizeStaind,
     ScaleFluorescence,
-    ScaleFluorescenced,
     is_bright_field,
 )
-from esp_medsam.transforms.slices import SliceTransform
 
 
 REFERENCE = ((0.5626, 0.2159), (0.7201, 0.8012), (0.4062, 0.5581))
@@ -189,59 +183,3 @@ class TestScaleFluorescence:
     def test_refuses_percentiles_out_of_order(self, percentiles: tuple[float, float]) -> None:
         with pytest.raises(ValueError, match="percentiles must ascend within 0 and 100; got"):
             ScaleFluorescence(percentiles=percentiles)
-
-
-TRANSFORMS = (NormalizeStain(), NormalizeStain(tolerance=180.0, least=0.0), ScaleFluorescence())
-
-
-class TestEveryTransform:
-    @pytest.mark.parametrize("transform", TRANSFORMS)
-    @settings(deadline=None, max_examples=20)
-    @given(
-        channels=st.sampled_from([1, 3]),
-        rows=st.integers(1, 40),
-        columns=st.integers(1, 40),
-        seed=st.integers(0, 99),
-    )
-    def test_keeps_shape_range_and_its_input(
-        self, transform: SliceTransform, channels: int, rows: int, columns: int, seed: int
-    ) -> None:
-        image = torch.rand(channels, rows, columns, generator=torch.Generator().manual_seed(seed))
-        before = image.clone()
-
-        result = transform(image)
-
-        assert torch.equal(image, before)
-        assert result.shape == image.shape
-        assert result.dtype == torch.float32
-        assert result.min() >= 0
-        assert result.max() <= 1
-
-    @pytest.mark.parametrize("transform", TRANSFORMS)
-    @pytest.mark.parametrize("value", [0.0, 0.05, 0.5, 1.0])
-    def test_leaves_constant_images(self, transform: SliceTransform, value: float) -> None:
-        image = torch.full((3, 40, 50), value)
-
-        assert torch.equal(transform(image), image)
-
-    @pytest.mark.parametrize(
-        ("dictionary", "transform", "image"),
-        [
-            (NormalizeStaind("image", tolerance=30.0), NormalizeStain(tolerance=30.0), slide()),
-            (ScaleFluorescenced("image", least=0.01), ScaleFluorescence(least=0.01), glow(3)),
-        ],
-    )
-    def test_arrays_metadata_and_dictionaries_give_the_same(
-        self, dictionary: NormalizeStaind, transform: SliceTransform, image: Tensor
-    ) -> None:
-        expected = transform(image)
-
-        array = transform(image.numpy())
-        result = dictionary({"image": MetaTensor(image, meta={"space": "RAS"}), "label": 1})
-
-        assert isinstance(array, np.ndarray)
-        np.testing.assert_array_equal(array, expected)
-        assert torch.equal(result["image"].as_tensor(), expected)
-        assert not torch.equal(expected, image)
-        assert result["image"].meta["space"] == "RAS"
-        assert result["label"] == 1

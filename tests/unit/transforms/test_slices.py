@@ -8,12 +8,8 @@ from torch import Tensor
 
 from esp_medsam.transforms.slices import (
     Box,
-    CropToBox,
-    CropToBoxd,
     CropToFound,
-    CropToFoundd,
     SliceTransform,
-    SliceTransformd,
     luminance,
     shrunken,
 )
@@ -66,42 +62,6 @@ class TestSliceTransform:
             Doubled()(torch.zeros(shape))
 
 
-class TestSliceTransformd:
-    def test_equals_the_array_form_and_leaves_the_rest(self) -> None:
-        result = SliceTransformd("image", Doubled())({"image": torch.ones(1, 2, 2), "other": 1})
-
-        assert (result["image"] == 2).all()
-        assert result["other"] == 1
-
-    def test_passes_a_missing_key_over_where_allowed(self) -> None:
-        assert SliceTransformd("image", Doubled(), allow_missing_keys=True)({}) == {}
-        with pytest.raises(KeyError):
-            SliceTransformd("image", Doubled())({})
-
-
-class TestCropToBox:
-    def test_inverse_puts_the_part_back_among_zeros(self) -> None:
-        image = torch.rand(3, 6, 7)
-        crop = CropToBox(rows=(1, 4), columns=(2, 7))
-
-        part = crop(image)
-        back = crop.inverse(part)
-
-        assert part.shape == (3, 3, 5)
-        inside = torch.zeros_like(image)
-        inside[:, 1:4, 2:7] = 1
-        assert torch.equal(back.as_tensor(), image * inside)
-
-    def test_dictionary_form_equals_it(self) -> None:
-        image = torch.rand(1, 6, 7)
-        crop = CropToBoxd("image", rows=(1, 4), columns=(2, 7))
-
-        result = crop({"image": image})
-
-        assert torch.equal(result["image"].as_tensor(), image[:, 1:4, 2:7])
-        assert crop.inverse(result)["image"].shape == image.shape
-
-
 class TestCropToFound:
     def test_inverse_is_exact(self) -> None:
         crop = CropToBright()
@@ -113,24 +73,6 @@ class TestCropToFound:
 
     def test_asks_a_lazy_pipeline_for_the_pixels_as_they_are(self) -> None:
         assert CropToBright().requires_current_data
-        assert CropToFoundd("image", CropToBright()).requires_current_data
-
-    def test_dictionary_form_takes_one_box_for_all_keys(self) -> None:
-        data = {"image": bright_center(), "label": torch.ones(2, 6, 7)}
-        crop = CropToFoundd(("image", "label"), CropToBright())
-
-        result = crop(data)
-
-        assert result["label"].shape == (2, 2, 4)
-        assert crop.inverse(result)["label"].shape == (2, 6, 7)
-
-    def test_dictionary_form_finds_the_box_in_the_source(self) -> None:
-        data = {"image": bright_center(), "label": torch.ones(2, 6, 7)}
-
-        result = CropToFoundd("label", CropToBright(), source_key="image")(data)
-
-        assert result["label"].shape == (2, 2, 4)
-        assert result["image"].shape == (1, 6, 7)
 
 
 class TestLuminance:

@@ -11,7 +11,6 @@ from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
 from esp_medsam.transforms.xray import (
     CropCollimation,
-    CropCollimationd,
     MeasureWindow,
 )
 
@@ -113,14 +112,3 @@ class TestCropCollimation:
     @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
     def test_constant_image_stays_whole(self, value: float) -> None:
         assert CropCollimation()(torch.full((3, 10, 12), value)).shape == (3, 10, 12)
-
-    def test_dictionary_form_crops_the_label_alike(self) -> None:
-        label = torch.zeros(2, 100, 90, dtype=torch.uint8)
-        label[:, 50, 50] = 1
-        crop = CropCollimationd(("label", "image"), source_key="image")
-
-        result = crop({"image": collimated(), "label": label})
-
-        assert result["label"].shape == (2, 60, 40)
-        assert result["label"].dtype == torch.uint8
-        assert torch.equal(crop.inverse(result)["label"].as_tensor(), label)
