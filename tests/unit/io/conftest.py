@@ -1,0 +1,119 @@
+"""A small volume and the files that hold it, header fields as a test asks."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def volume() -> np.ndarray:
+    """``(2, 3, 4)`` int16, every voxel a number of its own, some below zero."""
+    return np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4) - 5
+
+
+@pytest.fixture
+def series() -> np.ndarray:
+    """``(2, 3, 4, 5)`` int16: five volumes."""
+    return np.arange(2 * 3 * 4 * 5, dtype=np.int16).reshape(2, 3, 4, 5)
+
+
+@pytest.fixture
+def stated_affine() -> np.ndarray:
+    """The affine to RAS+ that ``write_nrrd`` and ``write_mha`` state where a test does not."""
+    return np.array([[-1.0, 0, 0, -10], [0, -2, 0, -20], [0, 0, 3, 30], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def write_nrrd(tmp_path: Path, volume: np.ndarray) -> Callable[..., Path]:
+    """Return a function that writes an array as NRRD, header fields by name; None leaves out."""
+
+    def write(
+        array: np.ndarray = volume,
+        data: bytes | None = None,
+        name: str | None = None,
+        **fields: str | None,
+    ) -> Path:
+        spelled = {field.replace("_", " "): value for field, value in fields.items()}
+        content = array.tobytes(order="F") if data is None else data
+        path = tmp_path / (name or f"{len(list(tmp_path.iterdir()))}_a.nrrd")
+        path.write_bytes(_nrrd_text(array, spelled) + content)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def write_mha(tmp_path: Path, volume: np.ndarray) -> Callable[..., Path]:
+    """Return a function that writes an array as MetaImage, as ``write_nrrd`` does."""
+
+    def write(
+        array: np.ndarray = volume,
+        data: bytes | None = None,
+        name: str | None = None,
+        channels: int = 1,
+        **fields: str | None,
+    ) -> Path:
+        content = array.tobytes(order="F") if data is None else data
+        path = tmp_path / (name or f"{len(list(tmp_path.iterdir()))}_a.mha")
+        path.write_bytes(_mha_text(array, fields, channels) + content)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def patched() -> Callable[..., Path]:
+    """Return a function that packs numbers into an uncompressed file, from a byte on."""
+
+    def patch(path: Path, offset: int, fmt: str, *values: Any) -> Path:
+        content = bytearray(path.read_bytes())
+        struct.pack_into(fmt, content, offset, *values)
+        path.write_bytes(content)
+        return path
+
+    return patch
+
+
+def _nrrd_text(array: np.ndarray, fields: Mapping[str, str | None]) -> bytes:
+    names = {"<i2": "short", "|u1": "uchar", "<f4": "float", "<i8": "int64", "|i1": "int8"}
+    stated: dict[str, str | None] = {
+        "type": names.get(array.dtype.str, "double"),
+        "dimension": str(array.ndim),
+        "sizes": " ".join(map(str, array.shape)),
+        "encoding": "raw",
+        "endian": "little",
+        "space": "left-posterior-superior",
+        "space directions": "(1,0,0) (0,2,0) (0,0,3)",
+        "space origin": "(10,20,30)",
+    }
+    stated |= fields
+    lines = [f"{name}: {value}" for name, value in stated.items() if value is not None]
+    return "\n".join(["NRRD0005", "# made by a test", *lines, "", ""]).encode()
+
+
+def _mha_text(array: np.ndarray, fields: Mapping[str, str | None], channels: int) -> bytes:
+    names = {"<i2": "MET_SHORT", "|u1": "MET_UCHAR", "<f4": "MET_FLOAT", "<i8": "MET_LONG_LONG"}
+    shape = array.shape if channels == 1 else array.shape[1:]
+    axes = len(shape)
+    stated: dict[str, str | None] = {
+        "ObjectType": "Image",
+        "NDims": str(axes),
+        "BinaryData": "True",
+        "BinaryDataByteOrderMSB": "False",
+        "TransformMatrix": " ".join(str(int(i)) for i in np.eye(axes).ravel()),
+        "Offset": " ".join(["10", "20", "30", "0"][:axes]),
+        "ElementSpacing": " ".join(["1", "2", "3", "1"][:axes]),
+        "DimSize": " ".join(map(str, shape)),
+        "ElementNumberOfChannels": str(channels) if channels > 1 else None,
+        "ElementType": names[array.dtype.str],
+        **fields,
+    }
+    stated["ElementDataFile"] = stated.pop("ElementDataFile", "LOCAL")  # always the last
+    lines = [f"{name} = {value}" for name, value in stated.items() if value is not None]
+    return "\n".join([*lines, ""]).encode()

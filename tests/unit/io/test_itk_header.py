@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from esp_medsam.errors import (
+    CorruptFileError,
+    FormatError,
+    GeometryError,
+    NonFiniteError,
+    ReadError,
+)
+from esp_medsam.io.itk_image import read_itk
+
+
+Write = Callable[..., Path]
+
+
+class TestAffine:
+    def test_keeps_a_shear_exactly_and_warns(
+        self, stated_affine: np.ndarray, write_nrrd: Write, write_mha: Write
+    ) -> None:
+        sheared = stated_affine.copy()
+        sheared[0, 1] = -0.5
+
+        for path in (
+            write_nrrd(space_directions="(1,0,0) (0.5,2,0) (0,0,3)"),
+            write_mha(TransformMatrix="1 0 0 0.25 1 0 0 0 1"),
+        ):
+            content = read_itk(path)
+            np.testing.assert_array_equal(content.affine, sheared)
+            assert "sheared" in content.warnings[0]
+
+    def test_says_what_was_assumed(self, write_nrrd: Write, write_mha: Write) -> None:
+        missing = read_itk(write_mha(TransformMatrix=None))
+        origin = read_itk(write_nrrd(space_origin=None))
+        meters = read_itk(write_nrrd(space_units='"m" "m" "m"'))
+
+        assert "no orientation" in missing.warnings[0]
+        assert "states no position" in origin.warnings[0]
+        assert "read as millimeters" in meters.warnings[0]
+
+
+class TestDetachedData:
+    @pytest.mark.parametrize("name", ["b.raw", "./b.raw", "b c.raw"])
+    def test_reads_one_file_beside_the_header(
+        self, write_nrrd: Write, write_mha: Write, volume: np.ndarray, tmp_path: Path, name: str
+    ) -> None:
+        (tmp_path / name).write_bytes(b"junk" + volume.tobytes(order="F"))
+
+        for path in (
+            write_nrrd(data=b"", name="a.nhdr", byte_skip="4", data_file=name),
+            write_mha(data=b"", name="a.mhd", HeaderSize="-1", ElementDataFile=name),
+        ):
+            np.testing.assert_array_equal(read_itk(path).pixels[0], volume)
+
+    @pytest.mark.parametrize(
+        "name",
+        ["/etc/passwd", "../a.raw", "sub/a.raw", "..", "C:\\a.raw", "b%02d.raw 1 2 1", "LIST"],
+    )
+    def test_refuses_a_path_that_leads_elsewhere(
+        self, write_nrrd: Write, write_mha: Write, name: str
+    ) -> None:
+        for path in (
+            write_nrrd(data=b"", name="a.nhdr", data_file=name),
+            write_mha(data=b"", name="a.mhd", ElementDataFile=name),
+        ):
+            with pytest.raises(FormatError, match="data file"):
+                read_itk(path)
+
+    def test_refuses_a_missing_and_a_short_file(
+        self, write_nrrd: Write, volume: np.ndarray, tmp_path: Path
+    ) -> None:
+        path = write_nrrd(data=b"", name="a.nhdr", data_file="b.raw")
+
+        with pytest.raises(CorruptFileError, match=r"'b\.raw' is not there"):
+            read_itk(path)
+        (tmp_path / "b.raw").write_bytes(volume.tobytes()[:-1])
+        with pytest.raises(CorruptFileError, match=r"b\.raw is cut short"):
+            read_itk(path)
+
+
+class TestDamage:
+    def test_refuses_a_field_that_stands_twice(self, write_nrrd: Write, write_mha: Write) -> None:
+        nrrd = write_nrrd()
+        nrrd.write_bytes(nrrd.read_bytes().replace(b"encoding:", b"sizes: 4 3 2\nencoding:"))
+        meta = write_mha()
+        meta.write_bytes(meta.read_bytes().replace(b"DimSize", b"DimSize = 4 3 2\nDimSize"))
+
+        for path in (nrrd, meta):
+            with pytest.raises(CorruptFileError, match="stands twice"):
+                read_itk(path)
+
+    @pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd"])
+    @pytest.mark.parametrize(
+        "content", [b"x", b"NRRD", b"text " * 99, bytes(600), b"NRRD0005\n", b"NDims = 3\n"]
+    )
+    def test_refuses_what_is_no_such_file(
+        self, tmp_path: Path, suffix: str, content: bytes
+    ) -> None:
+        path = tmp_path / f"a{suffix}"
+        path.write_bytes(content)
+
+        with pytest.raises(ReadError, match=r"a\.\w+ must"):
+            read_itk(path)
+
+    @pytest.mark.parametrize("encoding", ["raw", "gzip", "ascii"])
+    def test_refuses_nrrd_cut_short_anywhere(
+        self, volume: np.ndarray, write_nrrd: Write, encoding: str
+    ) -> None:
+        raw = volume.tobytes(order="F")
+        text = " ".join(map(str, volume.ravel(order="F") + 100)).encode()
+        data = {"raw": raw, "gzip": gzip.compress(raw), "ascii": text}[encoding]
+        path = write_nrrd(data=data, encoding=encoding)
+        whole = path.read_bytes()
+        last = {"raw": 1, "gzip": 1, "ascii": 4}[encoding]  # fewer digits are another number
+
+        for end in range(1, len(whole) - last + 1):
+            path.write_bytes(whole[:end])
+            with pytest.raises((ReadError, GeometryError)):
+                read_itk(path)
+
+    def test_refuses_metaimage_cut_short_anywhere(
+        self, volume: np.ndarray, write_mha: Write
+    ) -> None:
+        packed = zlib.compress(volume.tobytes(order="F"))
+        for path in (
+            write_mha(data=packed, CompressedData="True", CompressedDataSize=str(len(packed))),
+            write_mha(),
+        ):
+            whole = path.read_bytes()
+            for end in range(1, len(whole)):
+                path.write_bytes(whole[:end])
+                with pytest.raises((ReadError, GeometryError)):
+                    read_itk(path)
+
+    @settings(
+        max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(data=st.data())
+    def test_a_damaged_header_gives_an_image_or_one_of_our_errors(
+        self, write_nrrd: Write, write_mha: Write, volume: np.ndarray, data: st.DataObject
+    ) -> None:
+        is_nrrd = data.draw(st.booleans())
+        path = write_nrrd(name="d.nrrd") if is_nrrd else write_mha(name="d.mha")
+        content = bytearray(path.read_bytes())
+        last = len(content) - volume.nbytes - 1
+        for _ in range(data.draw(st.integers(1, 3))):
+            content[data.draw(st.integers(0, last))] = data.draw(st.integers(0, 255))
+        path.write_bytes(content)
+
+        try:
+            pixels = read_itk(path, frame=0).pixels
+        except (ReadError, GeometryError, NonFiniteError):
+            return
+        assert pixels.ndim == 4
