@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gzip
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,25 +15,14 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from esp_medsam.errors import (
     CorruptFileError,
     FormatError,
-    GeometryError,
     NonFiniteError,
     OptionError,
-    ReadError,
     TooLargeError,
 )
 from esp_medsam.io.nifti import read_nifti, write_nifti
 
 
-WriteVolume = Callable[..., Path]
-VOLUME = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4) - 5
-
-
-def patched(path: Path, offset: int, fmt: str, *values: Any) -> Path:
-    """Write numbers into the header of an uncompressed file."""
-    content = bytearray(path.read_bytes())
-    struct.pack_into(fmt, content, offset, *values)
-    path.write_bytes(content)
-    return path
+Write = Callable[..., Path]
 
 
 @st.composite
@@ -59,9 +47,14 @@ class TestGeometryRoundTrip:
     )
     @given(affine=affines(), second=st.booleans(), codes=st.sampled_from([(0, 1), (1, 0), (2, 2)]))
     def test_a_mask_has_shape_affine_and_orientation_of_its_image(
-        self, tmp_path: Path, affine: np.ndarray, second: bool, codes: tuple[int, int]
+        self,
+        volume: np.ndarray,
+        tmp_path: Path,
+        affine: np.ndarray,
+        second: bool,
+        codes: tuple[int, int],
     ) -> None:
-        image = (nib.Nifti2Image if second else nib.Nifti1Image)(VOLUME, affine)
+        image = (nib.Nifti2Image if second else nib.Nifti1Image)(volume, affine)
         image.set_qform(affine, codes[0])
         image.set_sform(affine, codes[1])
         source, mask = tmp_path / "image.nii", tmp_path / "mask.nii.gz"
@@ -75,11 +68,11 @@ class TestGeometryRoundTrip:
         np.testing.assert_array_equal(content.affine, loaded.affine)
         np.testing.assert_array_equal(written.affine, loaded.affine)
         np.testing.assert_allclose(written.affine, affine, atol=1e-3)
-        assert written.shape == VOLUME.shape
+        assert written.shape == volume.shape
         assert nib.aff2axcodes(written.affine) == nib.aff2axcodes(loaded.affine)
         for field in ("qform_code", "sform_code", "quatern_b", "qoffset_z", "srow_x"):
             np.testing.assert_array_equal(written.header[field], loaded.header[field])
-        np.testing.assert_array_equal(np.asarray(written.dataobj), VOLUME > 3)
+        np.testing.assert_array_equal(np.asarray(written.dataobj), volume > 3)
         assert type(written) is type(loaded)
 
 
@@ -104,23 +97,29 @@ class TestValues:
         assert pixels.dtype.isnative
         np.testing.assert_array_equal(pixels[0], values)
 
-    def test_applies_slope_and_intercept_in_single_precision(self, tmp_path: Path) -> None:
-        image = nib.Nifti1Image(VOLUME, np.eye(4))
+    def test_applies_slope_and_intercept_in_single_precision(
+        self, volume: np.ndarray, tmp_path: Path
+    ) -> None:
+        image = nib.Nifti1Image(volume, np.eye(4))
         image.header.set_slope_inter(0.5, -1024)
         nib.save(image, tmp_path / "a.nii")
 
         pixels = read_nifti(tmp_path / "a.nii").pixels
 
         assert pixels.dtype == np.float32
-        np.testing.assert_array_equal(pixels[0], VOLUME * 0.5 - 1024)
+        np.testing.assert_array_equal(pixels[0], volume * 0.5 - 1024)
 
-    def test_a_slope_of_zero_means_unscaled(self, write_volume: WriteVolume) -> None:
-        path = patched(write_volume(VOLUME, name="a.nii"), 112, "<ff", 0.0, 7.0)
+    def test_a_slope_of_zero_means_unscaled(
+        self, patched: Write, volume: np.ndarray, write_volume: Write
+    ) -> None:
+        path = patched(write_volume(volume, name="a.nii"), 112, "<ff", 0.0, 7.0)
 
-        np.testing.assert_array_equal(read_nifti(path).pixels[0], VOLUME)
+        np.testing.assert_array_equal(read_nifti(path).pixels[0], volume)
 
-    def test_large_integers_become_single_precision(self, write_volume: WriteVolume) -> None:
-        values = VOLUME.astype(np.uint32)
+    def test_large_integers_become_single_precision(
+        self, volume: np.ndarray, write_volume: Write
+    ) -> None:
+        values = volume.astype(np.uint32)
         values[-1] = 2**32 - 1
 
         pixels = read_nifti(write_volume(values)).pixels
@@ -128,41 +127,26 @@ class TestValues:
         assert pixels.dtype == np.float32
         np.testing.assert_array_equal(pixels[0], values.astype(np.float32))
 
-    def test_reads_more_than_one_piece(self, write_volume: WriteVolume) -> None:
+    def test_reads_more_than_one_piece(self, write_volume: Write) -> None:
         values = np.arange(34 * 32_000, dtype=np.int32).reshape(34, -1, 1)
 
         np.testing.assert_array_equal(read_nifti(write_volume(values)).pixels[0], values)
 
 
 class TestShapes:
-    def test_a_2d_file_is_a_stack_of_one_slice_and_is_written_2d(
-        self, write_volume: WriteVolume
+    def test_a_2d_file_is_a_stack_of_one_slice_that_keeps_its_shape(
+        self, volume: np.ndarray, write_volume: Write
     ) -> None:
-        content = read_nifti(write_volume(VOLUME[..., 0]))
+        content = read_nifti(write_volume(volume[..., 0]))
 
         assert content.pixels.shape == (1, 2, 3, 1)
         assert content.file_shape == (2, 3)
 
-    def test_drops_trailing_axes_of_one(self, write_volume: WriteVolume) -> None:
-        content = read_nifti(write_volume(VOLUME[..., None, None]))
+    def test_drops_trailing_axes_of_one(self, volume: np.ndarray, write_volume: Write) -> None:
+        content = read_nifti(write_volume(volume[..., None, None]))
 
         assert content.pixels.shape == (1, 2, 3, 4)
         assert content.file_shape is None
-
-    @pytest.mark.parametrize(
-        ("array", "found"),
-        [
-            (np.zeros((2, 3, 4, 5), np.int16), "one volume; got 2 x 3 x 4 x 5"),
-            (np.zeros(7, np.int16), "got one axis of 7"),
-            (np.zeros((2, 3, 4), np.complex64), "real numbers .*; got complex64"),
-            (np.zeros((2, 3, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "got RGB"),
-        ],
-    )
-    def test_refuses_what_is_not_one_gray_volume(
-        self, write_volume: WriteVolume, array: np.ndarray, found: str
-    ) -> None:
-        with pytest.raises(FormatError, match=rf"volume\.nii\.gz must .*{found}"):
-            read_nifti(write_volume(array))
 
 
 class TestFrames:
@@ -190,20 +174,22 @@ class TestFrames:
             )
             assert content.file_shape is None
 
-    def test_counts_the_volumes_of_several_axes_as_stored(self, write_volume: WriteVolume) -> None:
+    def test_counts_the_volumes_of_several_axes_as_stored(self, write_volume: Write) -> None:
         array = self.SERIES.reshape(8, 9, 10, 1, 3, 2)
 
         content = read_nifti(write_volume(array), frame=4)
 
         np.testing.assert_array_equal(content.pixels[0], array[:, :, :, 0, 1, 1])
 
-    def test_has_no_effect_on_one_volume(self, write_volume: WriteVolume) -> None:
-        content = read_nifti(write_volume(VOLUME[..., None]), frame=9)
+    def test_a_choice_has_no_effect_on_one_volume(
+        self, volume: np.ndarray, write_volume: Write
+    ) -> None:
+        content = read_nifti(write_volume(volume[..., None]), frame=9)
 
-        np.testing.assert_array_equal(content.pixels[0], VOLUME)
+        np.testing.assert_array_equal(content.pixels[0], volume)
         assert content.warnings == ()
 
-    def test_refuses_a_choice_that_does_not_exist(self, write_volume: WriteVolume) -> None:
+    def test_refuses_a_choice_that_does_not_exist(self, write_volume: Write) -> None:
         path = write_volume(self.SERIES)
 
         with pytest.raises(FormatError, match="Choose one with frame, from 0 to 5"):
@@ -214,7 +200,7 @@ class TestFrames:
 
     @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
     def test_refuses_a_file_cut_short_behind_the_chosen_volume(
-        self, write_volume: WriteVolume, name: str
+        self, write_volume: Write, name: str
     ) -> None:
         path = write_volume(self.SERIES, name=name)
         path.write_bytes(path.read_bytes()[:-100])
@@ -224,61 +210,38 @@ class TestFrames:
 
 
 class TestDamage:
-    @pytest.mark.parametrize("lengths", [(0, 3, 4), (2, -3, 4)])
-    def test_refuses_axes_without_voxels(
-        self, write_volume: WriteVolume, lengths: tuple[int, ...]
-    ) -> None:
-        path = patched(write_volume(VOLUME, name="a.nii"), 42, "<hhh", *lengths)
-
-        with pytest.raises(CorruptFileError, match="at least one voxel"):
-            read_nifti(path)
-
-    @pytest.mark.parametrize(("slope", "intercept"), [(np.nan, 0), (np.inf, 0), (1, np.nan)])
-    def test_refuses_scaling_that_is_not_finite(
-        self, write_volume: WriteVolume, slope: float, intercept: float
-    ) -> None:
-        path = patched(write_volume(VOLUME, name="a.nii"), 112, "<ff", slope, intercept)
-
-        with pytest.raises(CorruptFileError, match="finite scaling"):
-            read_nifti(path)
-
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
     def test_refuses_voxels_that_are_not_finite(
-        self, write_volume: WriteVolume, value: float
+        self, volume: np.ndarray, write_volume: Write, value: float
     ) -> None:
-        values = VOLUME.astype(np.float64)
+        values = volume.astype(np.float64)
         values[1, 2, 3] = value
 
         with pytest.raises(NonFiniteError, match="NaN or infinite voxels"):
             read_nifti(write_volume(values))
 
-    def test_refuses_voxels_that_scaling_makes_infinite(self, write_volume: WriteVolume) -> None:
-        path = write_volume(VOLUME.astype(np.float64) * 1e300, name="a.nii")
+    def test_refuses_voxels_that_scaling_makes_infinite(
+        self, patched: Write, volume: np.ndarray, write_volume: Write
+    ) -> None:
+        path = write_volume(volume.astype(np.float64) * 1e300, name="a.nii")
 
-        with pytest.raises(NonFiniteError):
+        with pytest.raises(NonFiniteError, match="NaN or infinite voxels"):
             read_nifti(patched(path, 112, "<ff", 1e30, 0.0))
 
-    @pytest.mark.parametrize("offset", [np.nan, np.inf, -5.0, 100.0])
-    def test_refuses_voxels_inside_the_header(
-        self, write_volume: WriteVolume, offset: float
-    ) -> None:
-        path = patched(write_volume(VOLUME, name="a.nii"), 108, "<f", offset)
-
-        with pytest.raises(CorruptFileError, match="after its header"):
-            read_nifti(path)
-
     @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
-    def test_refuses_every_truncation(self, write_volume: WriteVolume, name: str) -> None:
-        path = write_volume(VOLUME, name=name)
+    def test_refuses_every_truncation(
+        self, volume: np.ndarray, write_volume: Write, name: str
+    ) -> None:
+        path = write_volume(volume, name=name)
         whole = path.read_bytes()
 
-        for end in range(1, len(whole), 1 if name.endswith("gz") else 17):
+        for end in range(1, len(whole)):
             path.write_bytes(whole[:end])
             with pytest.raises((CorruptFileError, FormatError)):
                 read_nifti(path)
 
-    def test_refuses_a_wrong_checksum(self, write_volume: WriteVolume) -> None:
-        path = write_volume(VOLUME)
+    def test_refuses_a_wrong_checksum(self, volume: np.ndarray, write_volume: Write) -> None:
+        path = write_volume(volume)
         content = bytearray(path.read_bytes())
         content[-6] ^= 1
         path.write_bytes(content)
@@ -286,17 +249,19 @@ class TestDamage:
         with pytest.raises(CorruptFileError, match="whole gzip file"):
             read_nifti(path)
 
-    def test_says_that_bytes_were_passed_over(self, write_volume: WriteVolume) -> None:
-        path = write_volume(VOLUME, name="a.nii")
+    def test_says_that_bytes_were_passed_over(
+        self, volume: np.ndarray, write_volume: Write
+    ) -> None:
+        path = write_volume(volume, name="a.nii")
         path.write_bytes(path.read_bytes() + b"more")
 
         assert any("more bytes" in note for note in read_nifti(path).warnings)
 
     @pytest.mark.parametrize("compress", [False, True])
     def test_refuses_a_header_that_claims_more_than_memory(
-        self, write_volume: WriteVolume, compress: bool
+        self, patched: Write, volume: np.ndarray, write_volume: Write, compress: bool
     ) -> None:
-        path = patched(write_volume(VOLUME, name="a.nii"), 42, "<hhh", 32767, 32767, 32767)
+        path = patched(write_volume(volume, name="a.nii"), 42, "<hhh", 32767, 32767, 32767)
         if compress:
             path.write_bytes(gzip.compress(path.read_bytes()))
 
@@ -304,136 +269,26 @@ class TestDamage:
             read_nifti(path)
 
     def test_refuses_a_gzip_file_too_small_for_its_claim_before_reading(
-        self, write_volume: WriteVolume
+        self, patched: Write, volume: np.ndarray, write_volume: Write
     ) -> None:
-        path = patched(write_volume(VOLUME, name="a.nii"), 42, "<hhh", 700, 700, 700)
+        path = patched(write_volume(volume, name="a.nii"), 42, "<hhh", 700, 700, 700)
         path.write_bytes(gzip.compress(path.read_bytes()))
 
         with pytest.raises(CorruptFileError, match="700 x 700 x 700 voxels of 2 bytes; it is cut"):
             read_nifti(path)
 
-    @pytest.mark.parametrize("content", [b"x", b"text " * 200, b"\x1f\x8b", b"\x00" * 600])
-    def test_refuses_what_is_not_nifti(self, tmp_path: Path, content: bytes) -> None:
-        path = tmp_path / "a.nii"
-        path.write_bytes(content)
-
-        with pytest.raises(ReadError, match=r"a\.nii must"):
-            read_nifti(path)
-
-    def test_refuses_half_of_a_pair_and_analyze(self, write_volume: WriteVolume) -> None:
-        path = write_volume(VOLUME, name="a.nii")
-        with pytest.raises(FormatError, match="half of a pair"):
-            read_nifti(patched(path, 344, "4s", b"ni1\0"))
-        with pytest.raises(FormatError, match="Analyze"):
-            read_nifti(patched(path, 344, "4s", b"\0\0\0\0"))
-
-    @settings(
-        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
-    @given(data=st.data())
-    def test_a_damaged_header_gives_an_image_or_one_of_our_errors(
-        self, tmp_path: Path, data: st.DataObject
-    ) -> None:
-        path = tmp_path / "a.nii"
-        nib.save(nib.Nifti1Image(VOLUME, np.diag([2, 3, 4, 1])), path)
-        content = bytearray(path.read_bytes())
-        for _ in range(data.draw(st.integers(1, 4))):
-            content[data.draw(st.integers(0, 351))] = data.draw(st.integers(0, 255))
-        path.write_bytes(content)
-
-        try:
-            pixels = read_nifti(path).pixels
-        except (ReadError, GeometryError, NonFiniteError):
-            return
-        assert pixels.ndim == 4
-
-
-class TestAffine:
-    def test_refuses_numbers_that_are_not_finite(self, write_volume: WriteVolume) -> None:
-        for offset in (80, 256 + 0, 280):  # pixdim[1], quatern_b, srow_x
-            path = patched(write_volume(VOLUME, name="a.nii"), offset, "<f", np.nan)
-            patched(path, 252, "<hh", 1, 1)
-            with pytest.raises(GeometryError, match="usable affine"):
-                read_nifti(path)
-
-    @pytest.mark.parametrize("spacing", [0.0, np.inf])
-    def test_refuses_a_spacing_of_zero_or_infinity(
-        self, write_volume: WriteVolume, spacing: float
-    ) -> None:
-        with pytest.raises(GeometryError, match="its spacing is"):
-            read_nifti(patched(write_volume(VOLUME, name="a.nii"), 84, "<f", spacing))
-
-    def test_refuses_axes_of_no_length_and_of_one_direction(
-        self, write_volume: WriteVolume
-    ) -> None:
-        path = patched(write_volume(VOLUME, name="a.nii"), 280, "<12f", *[0.0] * 12)
-        with pytest.raises(GeometryError, match="no length"):
-            read_nifti(path)
-        patched(path, 280, "<12f", 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0)
-        with pytest.raises(GeometryError, match="singular"):
-            read_nifti(path)
-
-    def test_uses_the_sform_and_warns_where_the_qform_disagrees(self, tmp_path: Path) -> None:
-        image = nib.Nifti1Image(VOLUME, None)
-        image.set_sform(np.diag([2, 2, 2, 1]), 1)
-        image.set_qform(np.diag([2, 2, 3, 1]), 1)
-        nib.save(image, tmp_path / "a.nii")
-
-        content = read_nifti(tmp_path / "a.nii")
-
-        np.testing.assert_array_equal(content.affine, np.diag([2, 2, 2, 1]))
-        assert content.warnings == ("Its qform and sform disagree; the sform was used.",)
-
-    def test_falls_back_on_spacing_with_a_warning(self, tmp_path: Path) -> None:
-        image = nib.Nifti1Image(VOLUME, None)
-        image.header["pixdim"][1:4] = 2, 3, 4
-        nib.save(image, tmp_path / "a.nii")
-
-        content = read_nifti(tmp_path / "a.nii")
-
-        np.testing.assert_array_equal(content.affine, nib.load(tmp_path / "a.nii").affine)
-        assert "states no position" in content.warnings[0]
-
-    def test_keeps_a_shear_exactly_and_warns(
-        self, tmp_path: Path, write_volume: WriteVolume
-    ) -> None:
-        affine = np.eye(4)
-        affine[0, 1] = 0.3
-
-        content = read_nifti(write_volume(VOLUME, affine))
-        write_nifti(
-            tmp_path / "m.nii.gz", np.zeros((2, 3, 4), np.uint8), geometry=content.nifti_geometry
-        )
-
-        assert "sheared" in content.warnings[0]
-        np.testing.assert_array_equal(nib.load(tmp_path / "m.nii.gz").affine, content.affine)
-
-    def test_reads_a_handedness_of_zero_as_one(self, tmp_path: Path) -> None:
-        image = nib.Nifti1Image(VOLUME, None)
-        image.set_qform(np.diag([2, 2, 2, 1]), 1)
-        nib.save(image, tmp_path / "a.nii")
-
-        content = read_nifti(patched(tmp_path / "a.nii", 76, "<f", 0.0))
-
-        np.testing.assert_array_equal(content.affine, np.diag([2, 2, 2, 1]))
-
-    def test_warns_of_lengths_in_other_units(self, tmp_path: Path) -> None:
-        image = nib.Nifti1Image(VOLUME, np.eye(4))
-        image.header.set_xyzt_units("micron")
-        nib.save(image, tmp_path / "a.nii")
-
-        assert "micrometers" in read_nifti(tmp_path / "a.nii").warnings[0]
-
 
 class TestWriteNifti:
-    def test_same_content_makes_the_same_bytes(self, tmp_path: Path) -> None:
+    def test_same_content_makes_the_same_bytes(self, volume: np.ndarray, tmp_path: Path) -> None:
         for name in ("a.nii.gz", "b.nii.gz"):
-            write_nifti(tmp_path / name, VOLUME.astype(np.uint8), geometry=None)
+            write_nifti(tmp_path / name, volume.astype(np.uint8), geometry=None)
 
-        assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+        first, second = ((tmp_path / name).read_bytes() for name in ("a.nii.gz", "b.nii.gz"))
+        assert first == second
+        assert first[4:8] == bytes(4)  # gzip's time, which two runs of a second share
 
-    def test_states_no_position_without_geometry(self, tmp_path: Path) -> None:
-        write_nifti(tmp_path / "a.nii", VOLUME.astype(np.uint8), geometry=None)
+    def test_states_no_position_without_geometry(self, volume: np.ndarray, tmp_path: Path) -> None:
+        write_nifti(tmp_path / "a.nii", volume.astype(np.uint8), geometry=None)
         header = nib.load(tmp_path / "a.nii").header
 
         assert (int(header["qform_code"]), int(header["sform_code"])) == (0, 0)

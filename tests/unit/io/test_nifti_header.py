@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from esp_medsam.errors import (
+    CorruptFileError,
+    FormatError,
+    GeometryError,
+    NonFiniteError,
+    ReadError,
+)
+from esp_medsam.io.nifti import read_nifti, write_nifti
+
+
+Write = Callable[..., Path]
+
+
+class TestAffine:
+    def test_refuses_numbers_that_are_not_finite(
+        self, patched: Write, volume: np.ndarray, write_volume: Write
+    ) -> None:
+        for offset in (80, 256, 280):  # pixdim[1], quatern_b, srow_x
+            path = patched(write_volume(volume, name="a.nii"), offset, "<f", np.nan)
+            patched(path, 252, "<hh", 1, 1)
+            with pytest.raises(GeometryError, match="usable affine"):
+                read_nifti(path)
+
+    @pytest.mark.parametrize("spacing", [0.0, np.inf])
+    def test_refuses_a_spacing_of_zero_or_infinity(
+        self, patched: Write, volume: np.ndarray, write_volume: Write, spacing: float
+    ) -> None:
+        with pytest.raises(GeometryError, match="its spacing is"):
+            read_nifti(patched(write_volume(volume, name="a.nii"), 84, "<f", spacing))
+
+    def test_refuses_axes_of_no_length_and_of_one_direction(
+        self, patched: Write, volume: np.ndarray, write_volume: Write
+    ) -> None:
+        path = patched(write_volume(volume, name="a.nii"), 280, "<12f", *[0.0] * 12)
+        with pytest.raises(GeometryError, match="no length"):
+            read_nifti(path)
+        patched(path, 280, "<12f", 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0)
+        with pytest.raises(GeometryError, match="singular"):
+            read_nifti(path)
+
+    def test_uses_the_sform_and_warns_where_the_qform_disagrees(
+        self, volume: np.ndarray, tmp_path: Path
+    ) -> None:
+        image = nib.Nifti1Image(volume, None)
+        image.set_sform(np.diag([2, 2, 2, 1]), 1)
+        image.set_qform(np.diag([2, 2, 3, 1]), 1)
+        nib.save(image, tmp_path / "a.nii")
+
+        content = read_nifti(tmp_path / "a.nii")
+
+        np.testing.assert_array_equal(content.affine, np.diag([2, 2, 2, 1]))
+        assert content.warnings == ("Its qform and sform disagree; the sform was used.",)
+
+    def test_falls_back_on_spacing_with_a_warning(self, volume: np.ndarray, tmp_path: Path) -> None:
+        image = nib.Nifti1Image(volume, None)
+        image.header["pixdim"][1:4] = 2, 3, 4
+        nib.save(image, tmp_path / "a.nii")
+
+        content = read_nifti(tmp_path / "a.nii")
+
+        np.testing.assert_array_equal(content.affine, nib.load(tmp_path / "a.nii").affine)
+        assert "states no position" in content.warnings[0]
+
+    def test_keeps_a_shear_exactly_and_warns(
+        self, volume: np.ndarray, tmp_path: Path, write_volume: Write
+    ) -> None:
+        affine = np.eye(4)
+        affine[0, 1] = 0.3
+
+        content = read_nifti(write_volume(volume, affine))
+        write_nifti(
+            tmp_path / "m.nii.gz", np.zeros((2, 3, 4), np.uint8), geometry=content.nifti_geometry
+        )
+
+        assert "sheared" in content.warnings[0]
+        np.testing.assert_array_equal(nib.load(tmp_path / "m.nii.gz").affine, content.affine)
+
+    def test_reads_a_handedness_of_zero_as_one(
+        self, patched: Write, volume: np.ndarray, tmp_path: Path
+    ) -> None:
+        image = nib.Nifti1Image(volume, None)
+        image.set_qform(np.diag([2, 2, 2, 1]), 1)
+        nib.save(image, tmp_path / "a.nii")
+
+        content = read_nifti(patched(tmp_path / "a.nii", 76, "<f", 0.0))
+
+        np.testing.assert_array_equal(content.affine, np.diag([2, 2, 2, 1]))
+
+    def test_warns_of_lengths_in_other_units(self, volume: np.ndarray, tmp_path: Path) -> None:
+        image = nib.Nifti1Image(volume, np.eye(4))
+        image.header.set_xyzt_units("micron")
+        nib.save(image, tmp_path / "a.nii")
+
+        assert "micrometers" in read_nifti(tmp_path / "a.nii").warnings[0]
+
+
+class TestShapes:
+    @pytest.mark.parametrize(
+        ("array", "found"),
+        [
+            (np.zeros((2, 3, 4, 5), np.int16), "one volume; got 2 x 3 x 4 x 5"),
+            (np.zeros(7, np.int16), "got one axis of 7"),
+            (np.zeros((2, 3, 4), np.complex64), "real numbers .*; got complex64"),
+            (np.zeros((2, 3, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "got RGB"),
+        ],
+    )
+    def test_refuses_what_is_not_one_gray_volume(
+        self, write_volume: Write, array: np.ndarray, found: str
+    ) -> None:
+        with pytest.raises(FormatError, match=rf"volume\.nii\.gz must .*{found}"):
+            read_nifti(write_volume(array))
+
+    @pytest.mark.parametrize("lengths", [(0, 3, 4), (2, -3, 4)])
+    def test_refuses_axes_without_voxels(
+        self, patched: Write, volume: np.ndarray, write_volume: Write, lengths: tuple[int, ...]
+    ) -> None:
+        path = patched(write_volume(volume, name="a.nii"), 42, "<hhh", *lengths)
+
+        with pytest.raises(CorruptFileError, match="at least one voxel"):
+            read_nifti(path)
+
+
+class TestDamage:
+    @pytest.mark.parametrize(("slope", "intercept"), [(np.nan, 0), (np.inf, 0), (1, np.nan)])
+    def test_refuses_scaling_that_is_not_finite(
+        self,
+        patched: Write,
+        volume: np.ndarray,
+        write_volume: Write,
+        slope: float,
+        intercept: float,
+    ) -> None:
+        path = patched(write_volume(volume, name="a.nii"), 112, "<ff", slope, intercept)
+
+        with pytest.raises(CorruptFileError, match="finite scaling"):
+            read_nifti(path)
+
+    @pytest.mark.parametrize("offset", [np.nan, np.inf, -5.0, 100.0])
+    def test_refuses_voxels_inside_the_header(
+        self, patched: Write, volume: np.ndarray, write_volume: Write, offset: float
+    ) -> None:
+        path = patched(write_volume(volume, name="a.nii"), 108, "<f", offset)
+
+        with pytest.raises(CorruptFileError, match="after its header"):
+            read_nifti(path)
+
+    @pytest.mark.parametrize("content", [b"x", b"text " * 200, b"\x1f\x8b", b"\x00" * 600])
+    def test_refuses_what_is_not_nifti(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "a.nii"
+        path.write_bytes(content)
+
+        with pytest.raises(ReadError, match=r"a\.nii must"):
+            read_nifti(path)
+
+    def test_refuses_half_of_a_pair_and_analyze(
+        self, patched: Write, volume: np.ndarray, write_volume: Write
+    ) -> None:
+        path = write_volume(volume, name="a.nii")
+        with pytest.raises(FormatError, match="half of a pair"):
+            read_nifti(patched(path, 344, "4s", b"ni1\0"))
+        with pytest.raises(FormatError, match="Analyze"):
+            read_nifti(patched(path, 344, "4s", b"\0\0\0\0"))
+
+    @settings(
+        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(data=st.data())
+    def test_a_damaged_header_gives_an_image_or_one_of_our_errors(
+        self, volume: np.ndarray, tmp_path: Path, data: st.DataObject
+    ) -> None:
+        path = tmp_path / "a.nii"
+        nib.save(nib.Nifti1Image(volume, np.diag([2, 3, 4, 1])), path)
+        content = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(1, 4))):
+            content[data.draw(st.integers(0, 351))] = data.draw(st.integers(0, 255))
+        path.write_bytes(content)
+
+        try:
+            pixels = read_nifti(path).pixels
+        except (ReadError, GeometryError, NonFiniteError):
+            return
+        assert pixels.ndim == 4
