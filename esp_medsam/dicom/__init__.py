@@ -4,7 +4,9 @@ from esp_medsam.dicom.geometry import stack_geometry
 from esp_medsam.dicom.modality import settle
 from esp_medsam.dicom.pixels import DicomPixels, read_pixels
 from esp_medsam.dicom.scan import Found, find_volumes, is_dicom
+from esp_medsam.dicom.seg_description import SegSegment
 from esp_medsam.dicom.seg_grid import GRID_TOLERANCE, masks_on_grid
+from esp_medsam.dicom.seg_reader import DicomSegmentation, is_segmentation, read_segmentation
 from esp_medsam.dicom.seg_writer import SEG_KINDS, build_segmentation, write_segmentation
 from esp_medsam.dicom.split import split_series
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume, StackGeometry
@@ -14,15 +16,19 @@ __all__ = [
     "GRID_TOLERANCE",
     "SEG_KINDS",
     "DicomPixels",
+    "DicomSegmentation",
     "DicomSlice",
     "DicomVolume",
     "Found",
+    "SegSegment",
     "StackGeometry",
     "build_segmentation",
     "find_volumes",
     "is_dicom",
+    "is_segmentation",
     "masks_on_grid",
     "read_pixels",
+    "read_segmentation",
     "settle",
     "split_series",
     "stack_geometry",

@@ -42,6 +42,11 @@ PACKAGES: Mapping[str, str] = MappingProxyType(
 )
 """Packages from PyPI that decode a transfer syntax."""
 
+_NAMES: Mapping[str, str] = MappingProxyType(
+    {"1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression"}
+)
+"""Transfer syntaxes that pydicom 3.0 has no name for."""
+
 _JPEG_START = b"\xff\xd8"
 _J2K_START = b"\xff\x4f\xff\x51"
 """Start of codestream, then the marker of its size, which must be next (ISO/IEC 15444-1 A.5.1)."""
@@ -85,7 +90,8 @@ def missing_codec(syntax: UID, source: str) -> str:
 
 def name_of(syntax: UID) -> str:
     """Return the name of a transfer syntax with its UID; the UID alone where it has no name."""
-    return str(syntax) if syntax.name == str(syntax) else f"{syntax.name} ({syntax})"
+    name = _NAMES.get(syntax, syntax.name)
+    return str(syntax) if name == str(syntax) else f"{name} ({syntax})"
 
 
 def codestream_size(data: bytes) -> tuple[int, int] | None:

@@ -52,9 +52,9 @@ def stack_geometry(slices: Sequence[DicomSlice]) -> tuple[tuple[DicomSlice, ...]
             if matrix, spacing or orientation differ; or if two lie at one place.
     """
     for part in slices:
-        _check_stated(part)
+        check_stated(part)
         check_usable(part)
-    _check_alike(slices)
+    check_alike(slices)
     normal = _normal(_orientation(slices[0]))
     positions = np.array([part.position for part in slices], dtype=np.float64)
     order = sorted(
@@ -129,7 +129,7 @@ def check_usable(part: DicomSlice) -> None:
         raise GeometryError(msg)
 
 
-def _check_stated(part: DicomSlice) -> None:
+def check_stated(part: DicomSlice) -> None:
     """Refuse a slice that does not say where it lies: no place is ever made up."""
     for name, value in _stated(part).items():
         if value is None:
@@ -145,7 +145,7 @@ def _stated(part: DicomSlice) -> dict[str, tuple[float, ...] | None]:
     }
 
 
-def _check_alike(slices: Sequence[DicomSlice]) -> None:
+def check_alike(slices: Sequence[DicomSlice]) -> None:
     """Refuse slices that are no stack: of another matrix, spacing or orientation."""
     first = slices[0]
     spacing = np.array(first.pixel_spacing)

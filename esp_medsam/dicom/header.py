@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -128,17 +129,44 @@ def read_header(path: str | Path) -> Header | None:
         TooLargeError: If it inflates without end.
     """
     name = os.fspath(path)
+    with _followed(name) as file:
+        return _header(file, name)
+
+
+def sop_class_of(path: str | Path) -> str:
+    """Return the SOP Class UID that a DICOM file states first; empty where it states none.
+
+    Raises:
+        ReadError: If the file cannot be opened.
+        CorruptFileError: If its header cannot be followed so far.
+        TooLargeError: If it inflates without end.
+    """
+    with _followed(os.fspath(path)) as file:
+        meta, file, encoding = _begun(file, os.fspath(path))
+        stated = meta.text(0x00020002)
+        if stated:
+            return stated
+        implicit, little = encoding
+        dataset = _read(
+            file, implicit=implicit, little=little, until=lambda tag, *_: tag > 0x00080016
+        )
+        return Elements(dataset, os.fspath(path)).text("SOPClassUID")
+
+
+@contextmanager
+def _followed(path: str) -> Iterator[BoundedFile]:
+    """Open a file whose header is to be followed, and turn what that raises into our errors."""
     try:
         with Path(path).open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's: what matters is checked here
-            return _header(BoundedFile(file), name)
+            yield BoundedFile(file)
     except EspMedSamError:
         raise
     except Exception as error:  # pydicom names no set of errors that a damaged file can cause
         if isinstance(error, OSError) and error.strerror:  # the system's; pydicom's has none
-            msg = f"{name} must be readable; got: {error.strerror}."
+            msg = f"{path} must be readable; got: {error.strerror}."
             raise ReadError(msg) from error
-        raise _damaged(name, error) from error
+        raise _damaged(path, error) from error
 
 
 def _damaged(path: str, error: Exception) -> CorruptFileError:
@@ -146,7 +174,8 @@ def _damaged(path: str, error: Exception) -> CorruptFileError:
     return CorruptFileError(f"{path} must be a whole DICOM file; its header is damaged ({kind}).")
 
 
-def _header(file: BoundedFile, path: str) -> Header | None:
+def _begun(file: BoundedFile, path: str) -> tuple[Elements, BoundedFile, tuple[bool, bool]]:
+    """Return the file meta information, the file at its data set, and how that is encoded."""
     has_magic = file.read(132)[128:] == b"DICM"
     if not has_magic:
         file.seek(0)
@@ -154,7 +183,12 @@ def _header(file: BoundedFile, path: str) -> Header | None:
     syntax = meta.text(0x00020010)
     if syntax == DeflatedExplicitVRLittleEndian:
         file = inflated(file, path)
-    implicit, little = _encoding(file, syntax)
+    return meta, file, _encoding(file, syntax)
+
+
+def _header(file: BoundedFile, path: str) -> Header | None:
+    meta, file, (implicit, little) = _begun(file, path)
+    syntax = meta.text(0x00020010)
     part = PixelPart()
 
     def at_pixels(tag: BaseTag, _: str | None, length: int) -> bool:
@@ -240,6 +274,10 @@ def _read(
 
 def _after_meta(tag: BaseTag, *_: object) -> bool:
     return tag >> 16 != 2
+
+
+def _after_class(tag: BaseTag, *_: object) -> bool:
+    return int(tag) > 0x00080016
 
 
 def _begins_with_element(start: bytes) -> bool:

@@ -125,8 +125,10 @@ class PixelFile:
         bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel) * allocated
         if dataset.PhotometricInterpretation == "YBR_FULL_422":
             bits = bits * 2 // 3  # two pixels share their colors
-        found = 8 * len(dataset.PixelData) // max(bits, 1)
-        if found > frames:
+        held = len(dataset.PixelData)
+        found = 8 * held // max(bits, 1)
+        whole = -(-bits * frames // 8)
+        if found > frames and held > whole + whole % 2:  # beyond the byte that makes it even
             msg = (
                 f"{self.path} must hold {frames} frames of pixels as its header says; its Pixel "
                 f"Data is long enough for {found}. Its Bits Allocated or its size may be wrong."

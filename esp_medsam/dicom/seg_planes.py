@@ -1,0 +1,293 @@
+"""Where the frames of a segmentation object lie: its planes, and the grid of an even stack.
+
+Frames without foreground are left out of most objects, so planes may be missing: a grid is taken
+only where the distances between those that are there are multiples of one spacing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+
+from esp_medsam.dicom.elements import Elements
+from esp_medsam.dicom.frames import FRAME_GROUPS, SHARED_GROUPS, is_stack, slices_of
+from esp_medsam.dicom.geometry import (
+    UNEVEN,
+    Array,
+    check_alike,
+    check_stated,
+    check_usable,
+    closest,
+    depths,
+    stack_geometry,
+)
+from esp_medsam.dicom.volume import DicomSlice, Position, StackGeometry
+from esp_medsam.errors import CorruptFileError, GeometryError
+from esp_medsam.image import SourceInstance
+
+
+_INDICES = "DimensionIndexSequence"
+
+MOST_PLANES = 2**15 - 1
+"""Planes of a stack, with those that are missing: what an axis of NIfTI can have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegFrame:
+    """One frame of a segmentation object.
+
+    Attributes:
+        where: Where it lies, and its number in the file, from 1.
+        segment: Number of its segment; None where it holds all, as a labelmap's.
+        source: SOP Instance UID, and frame, of the image that it says it belongs to; None where
+            it does not say.
+        dimensions: Its Dimension Index Values but that of its segment.
+    """
+
+    where: DicomSlice
+    segment: int | None
+    source: tuple[str, int | None] | None = None
+    dimensions: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SegPlanes:
+    """The planes that frames lie in.
+
+    Attributes:
+        spatial_shape: ``(columns, rows, planes)`` of a positioned stack, missing planes included;
+            ``(rows, columns, planes)`` of frames in time, ``(rows, columns)`` of one picture.
+        places: Plane of each frame, in the order of the frames.
+        geometry: Where the planes lie.
+        problem: Why there is no grid; empty where there is.
+    """
+
+    spatial_shape: tuple[int, ...]
+    places: tuple[int, ...]
+    geometry: StackGeometry
+    problem: str = ""
+
+
+def read_frames(
+    elements: Elements, source: SourceInstance, count: int, segments: Sequence[int]
+) -> tuple[SegFrame, ...]:
+    """Return the frames of an object, in their order.
+
+    Args:
+        elements: Its header.
+        source: Its file and instance.
+        count: How many frames it holds.
+        segments: Numbers of its segments; none where frames are of all of them.
+
+    Raises:
+        EspMedSamError: If what is said of a frame is malformed, or its segment is none of these.
+    """
+    positioned = is_stack(elements, source.sop_class_uid)
+    slices = slices_of(elements, source, count, positioned=positioned)
+    shared, own = elements.item(SHARED_GROUPS), elements.items(FRAME_GROUPS)
+    pointers = [item.tag("DimensionIndexPointer") for item in elements.items(_INDICES)]
+    frames = []
+    for k, where in enumerate(slices):
+        groups = [group for group in (own[k] if own else None, shared) if group is not None]
+        frames.append(
+            SegFrame(
+                where=where,
+                segment=_segment_of(groups, where, segments) if segments else None,
+                source=_source_of(groups),
+                dimensions=tuple(_dimensions_of(groups, pointers)),
+            )
+        )
+    return tuple(frames)
+
+
+def place_frames(frames: Sequence[SegFrame], spacing: Sequence[float | None] = ()) -> SegPlanes:
+    """Return the planes of frames, and their grid where there is one.
+
+    Args:
+        frames: Of one object.
+        spacing: Distances of neighboring planes in mm to try, in order, before the least distance
+            there is; None is passed over.
+
+    Raises:
+        GeometryError: If frames that state positions are of no one stack, or two frames of a
+            segment lie in one place.
+    """
+    if frames[0].where.position is None:
+        return _unplaced(frames)
+    slices = [frame.where for frame in frames]
+    for part in slices:
+        check_stated(part)
+        check_usable(part)
+    check_alike(slices)
+    places, planes = _grouped(slices)
+    _check_once(frames, places)
+    near = closest(slices)
+    steps = [step for step in spacing if step is not None and np.isfinite(step) and step > near]
+    filled, at = _filled(planes, steps)
+    ordered, geometry = stack_geometry(filled)
+    problem = "" if geometry.affine is not None else geometry.warnings[-1]
+    if len(filled) == 1 and not steps and planes[0].thickness is None:
+        problem = "It has one plane, and states neither spacing nor thickness."
+        geometry = replace(geometry, affine=None, warnings=())
+    elif geometry.affine is not None:
+        geometry = replace(geometry, warnings=_warnings(geometry, steps, planes))
+    return SegPlanes(
+        spatial_shape=(slices[0].columns, slices[0].rows, len(ordered)),
+        places=tuple(at[place] for place in places),
+        geometry=geometry,
+        problem=problem,
+    )
+
+
+def _unplaced(frames: Sequence[SegFrame]) -> SegPlanes:
+    """Return the planes of frames that lie nowhere: one for each source, or dimension index."""
+    for keys in _keys(frames):
+        if len({*zip(keys, (frame.segment for frame in frames), strict=True)}) == len(frames):
+            break
+    number = {key: k for k, key in enumerate(sorted(set(keys)))}
+    first = frames[0].where
+    picture = (first.rows, first.columns)
+    return SegPlanes(
+        spatial_shape=picture if len(number) == 1 else (*picture, len(number)),
+        places=tuple(number[key] for key in keys),
+        geometry=StackGeometry(pixel_spacing=first.pixel_spacing),
+        problem="Its frames state no position in a patient.",
+    )
+
+
+def _keys(frames: Sequence[SegFrame]) -> Iterator[list[tuple[int, ...]]]:
+    """Yield what may tell planes apart, frame by frame; the last always does."""
+    if all(frame.source is not None for frame in frames):
+        sources = [cast("tuple[str, int | None]", frame.source) for frame in frames]
+        order = {uid: k for k, uid in enumerate(dict.fromkeys(uid for uid, _ in sources))}
+        yield [(order[uid], frame or 0) for uid, frame in sources]
+    if all(frame.dimensions for frame in frames):
+        yield [frame.dimensions for frame in frames]
+    yield [(k,) for k in range(len(frames))]
+
+
+def _grouped(slices: Sequence[DicomSlice]) -> tuple[list[int], list[DicomSlice]]:
+    """Return the plane of each slice, and the first slice of each plane, along the normal.
+
+    Raises:
+        GeometryError: If slices lie beside one another.
+    """
+    along = depths(slices)
+    near = closest(slices)
+    order = np.argsort(along, kind="stable").tolist()
+    places = [0] * len(slices)
+    planes: list[DicomSlice] = []
+    start = -np.inf
+    for k in order:
+        if along[k] - start >= near:
+            planes.append(slices[k])
+            start = along[k]
+        places[k] = len(planes) - 1
+        apart = np.array(slices[k].position) - np.array(planes[-1].position)
+        if np.abs(apart).max() > near:
+            msg = (
+                f"Frames in one plane must lie in one place; {slices[k].where} and "
+                f"{planes[-1].where} lie beside one another."
+            )
+            raise GeometryError(msg)
+    return places, planes
+
+
+def _check_once(frames: Sequence[SegFrame], places: Sequence[int]) -> None:
+    """Refuse two frames of one segment in one plane, such as those of two times."""
+    seen: dict[tuple[int, int | None], SegFrame] = {}
+    for frame, place in zip(frames, places, strict=True):
+        other = seen.setdefault((place, frame.segment), frame)
+        if other is not frame:
+            msg = (
+                f"Frames of a segment must lie apart; {frame.where.where} and {other.where.where} "
+                "lie in one place. Objects of several times are not read."
+            )
+            raise GeometryError(msg)
+
+
+def _filled(
+    planes: Sequence[DicomSlice], steps: Sequence[float]
+) -> tuple[list[DicomSlice], list[int]]:
+    """Return planes and those missing between them, and which the given ones are.
+
+    Only where all distances are multiples of one step; otherwise the planes are as given.
+
+    Args:
+        planes: Along their normal.
+        steps: Steps to try before the least distance.
+    """
+    if len(planes) == 1:
+        depth = steps[0] if steps else planes[0].thickness
+        return [replace(planes[0], thickness=depth)], [0]
+    gaps = np.diff(depths(planes))
+    for step in (*steps, float(gaps.min())):
+        counts = np.maximum(np.rint(gaps / step), 1.0)
+        even = gaps.sum() / counts.sum()
+        is_even = np.abs(gaps - counts * even).max() <= UNEVEN * even
+        if is_even and abs(even / step - 1) <= UNEVEN and counts.sum() < MOST_PLANES:
+            break
+    else:
+        return list(planes), list(range(len(planes)))
+    filled = [planes[0]]
+    for plane, count in zip(planes[1:], counts.astype(int).tolist(), strict=True):
+        start = np.array(filled[-1].position)
+        leap = (np.array(plane.position) - start) / count
+        for k in range(1, count):
+            position = cast(Position, tuple((start + k * leap).tolist()))
+            filled.append(replace(plane, position=position))
+        filled.append(plane)
+    return filled, [0, *counts.astype(int).cumsum().tolist()]
+
+
+def _warnings(
+    geometry: StackGeometry, steps: Sequence[float], planes: Sequence[DicomSlice]
+) -> tuple[str, ...]:
+    """Say where the distance of planes is not one that was stated."""
+    step = float(np.linalg.norm(cast(Array, geometry.affine)[:3, 2]))
+    if len(planes) == 1:
+        return geometry.warnings if not steps else ()
+    stated = steps or [planes[0].thickness or 0.0]
+    if any(abs(length / step - 1) <= UNEVEN for length in stated):
+        return ()
+    if steps:
+        start = f"Its positions contradict the spacing of {steps[-1]:g} mm that it states"
+    else:
+        start = "It states no spacing between its planes"
+    return (f"{start}; they were taken to be {step:.6g} mm apart, their least distance.",)
+
+
+def _segment_of(groups: Sequence[Elements], where: DicomSlice, segments: Sequence[int]) -> int:
+    """Return the number of the segment of a frame; of the only one where it does not say."""
+    items = [group.item("SegmentIdentificationSequence") for group in groups]
+    numbers = [item.integer("ReferencedSegmentNumber") for item in items if item is not None]
+    number = numbers[0] if numbers else segments[0] if len(segments) == 1 else None
+    if number is None or number not in segments:
+        msg = f"{where.where} must be of a segment that the object describes; got {number}."
+        raise CorruptFileError(msg)
+    return number
+
+
+def _source_of(groups: Sequence[Elements]) -> tuple[str, int | None] | None:
+    """Return the image that a frame was derived from; None where it says none, or several."""
+    for group in groups:
+        derivation = group.item("DerivationImageSequence")
+        sources = derivation.items("SourceImageSequence") if derivation else ()
+        uid = sources[0].uid("ReferencedSOPInstanceUID") if len(sources) == 1 else None
+        if uid is not None:
+            numbers = sources[0].texts("ReferencedFrameNumber")
+            is_one = len(numbers) == 1 and numbers[0].isascii() and numbers[0].isdigit()
+            return uid, int(numbers[0][:9]) if is_one else None
+    return None
+
+
+def _dimensions_of(groups: Sequence[Elements], pointers: Sequence[str]) -> Iterator[int]:
+    """Yield the Dimension Index Values of a frame but that of its segment."""
+    content = groups[0].item("FrameContentSequence") if groups else None
+    values = content.integers("DimensionIndexValues") if content is not None else ()
+    for pointer, value in zip(pointers, values, strict=False):
+        if pointer != "ReferencedSegmentNumber":
+            yield value
