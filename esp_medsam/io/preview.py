@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-from monai.config import KeysCollection
-from monai.transforms import SaveImaged
 from scipy.ndimage import binary_erosion  # type: ignore[import-untyped]  # ships no types
 
-from esp_medsam.image import Image, image_of, segmentation_of
-from esp_medsam.io.output_files import PREVIEW_ENDING
+from esp_medsam.image import Image
 from esp_medsam.io.raster import write_png
-from esp_medsam.io.record import output_stem
-from esp_medsam.modality import ModalityTable, Target
+from esp_medsam.modality import Target
 from esp_medsam.transforms.orientation import Display, display_of_image
 
 
@@ -36,61 +31,30 @@ PHOTOGRAPH_SIDE = 1600
 _Rgb = npt.NDArray[np.uint8]
 
 
-class SavePreviewd(SaveImaged):
-    """Write ``<name>_seg_preview.png`` beside a result.
-
-    An image is shown whole; of a volume up to nine slices with most foreground, in their order.
-
-    Derives from MONAI's SaveImaged, as the saver does, so that MONAI Label leaves it out.
+def write_preview(
+    path: Path,
+    pixels: npt.NDArray[np.generic],
+    labelmap: npt.NDArray[np.uint8],
+    record: Image,
+    targets: Sequence[Target],
+    slice_axis: str | None = None,
+) -> None:
+    """Write the picture of a result: an image whole, of a volume up to nine slices.
 
     Args:
-        keys: Keys of the labelmaps, uint8 ``(1, *spatial)``.
-        output_dir: Folder that outputs go to.
-        table: Modalities at hand: labels and colors.
-        image_key: Key of the image, ``(C, *spatial)``.
+        path: File to write.
+        pixels: ``(C, *spatial)`` in their own dtype.
+        labelmap: ``(1, *spatial)`` on the same grid.
+        record: What is known of the image.
+        targets: Labels and colors.
         slice_axis: As the inferer's.
-        allow_missing_keys: Whether to pass over a key that is missing.
+
+    Raises:
+        OutputError: If the file cannot be written.
     """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        output_dir: str | Path,
-        table: ModalityTable,
-        image_key: str = "image",
-        slice_axis: str | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(
-            keys, output_dir=output_dir, print_log=False, allow_missing_keys=allow_missing_keys
-        )
-        self.output_dir = Path(output_dir)
-        self.table = table
-        self.image_key = image_key
-        self.slice_axis = slice_axis
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the picture of one item and return the item unchanged.
-
-        Raises:
-            OutputError: If the file cannot be written.
-        """
-        out = dict(data)
-        for key in self.key_iterator(out):
-            labelmap, image = out[key], out[self.image_key]
-            record = image_of(labelmap.meta)
-            targets = self.table.select(record.modality, segmentation_of(labelmap.meta).targets)
-            picture = preview(
-                image.as_tensor().numpy(force=True),
-                labelmap.as_tensor().numpy(force=True),
-                record,
-                targets,
-                display_of_image(record, self.slice_axis),
-            )
-            stem = output_stem(self.output_dir, record.relative_dir, record.name)
-            write_png(stem.with_name(f"{stem.name}{PREVIEW_ENDING}"), PIL.Image.fromarray(picture))
-        return out
+    display = display_of_image(record, slice_axis)
+    picture = preview(pixels, labelmap, record, targets, display)
+    write_png(path, PIL.Image.fromarray(picture))
 
 
 def preview(

@@ -22,13 +22,8 @@ from esp_medsam.errors import (
 from esp_medsam.image import Image, Segmentation, image_of, segmentation_of
 from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.dicom_seg import SegOptions
-from esp_medsam.io.output_files import (
-    ENDINGS,
-    PREVIEW_ENDING,
-    OutputFile,
-    plan_files,
-    write_file,
-)
+from esp_medsam.io.output_files import ENDINGS, PREVIEW_ENDING, plan_files, write_file
+from esp_medsam.io.preview import write_preview
 from esp_medsam.io.record import (
     Recipe,
     Source,
@@ -50,8 +45,9 @@ class SaveSegmentationd(SaveImaged):
 
     Files are ``<output_dir>/<relative_dir>/<name>_seg`` with an ending: the labelmap; with
     ``split_targets`` each target's 0/1 mask ``<name>_seg_<target>``, before overlaps are settled;
-    with ``probabilities`` ``<name>_seg_<target>_probability``, 255 times the probability. The
-    record ``<name>_seg.json`` comes last: a result without it is not done and is made anew.
+    with ``probabilities`` ``<name>_seg_<target>_probability``, 255 times the probability;
+    with ``preview`` ``<name>_seg_preview.png``, the mask over the image. The record
+    ``<name>_seg.json`` comes last: a result without it is not done and is made anew.
 
     It derives from MONAI's SaveImaged, of which it uses nothing, because MONAI Label takes that
     class out of a pipeline, and must: it writes results itself.
@@ -70,7 +66,9 @@ class SaveSegmentationd(SaveImaged):
         write_empty: Whether a DICOM-SEG is written where nothing was found.
         split_targets: Whether to write a mask for each target.
         probabilities: Whether to write the probability of each target.
-        preview: Whether a preview, written before by SavePreviewd, belongs to each result.
+        preview: Whether to write a picture of each result.
+        image_key: Key of the image, ``(C, *spatial)``, which only the picture needs.
+        slice_axis: As the inferer's; only the picture depends on it.
         weights: File of the weights, hashed for the record when the first result is written.
         settings: What else results depend on, recorded and compared as well.
         overwrite: Whether results that differ, and files that are not ours, may be replaced.
@@ -94,6 +92,8 @@ class SaveSegmentationd(SaveImaged):
         split_targets: bool = False,
         probabilities: bool = False,
         preview: bool = False,
+        image_key: str = "image",
+        slice_axis: str | None = None,
         weights: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
         overwrite: bool = False,
@@ -115,6 +115,8 @@ class SaveSegmentationd(SaveImaged):
         self.split_targets = split_targets
         self.probabilities = probabilities
         self.preview = preview
+        self.image_key = image_key
+        self.slice_axis = slice_axis
         self.weights = weights
         self.settings = dict(settings or {})
         self.overwrite = overwrite
@@ -130,7 +132,7 @@ class SaveSegmentationd(SaveImaged):
         """
         out = dict(data)
         for key in self.key_iterator(out):
-            self._save(out[key], out.get(self.probability_key))
+            self._save(out[key], out.get(self.probability_key), out.get(self.image_key))
         return out
 
     def recipe(
@@ -219,9 +221,9 @@ class SaveSegmentationd(SaveImaged):
             return False
         stem = output_stem(self.output_dir, relative_dir, name)
         # Asked for later, a preview contradicts nothing: it is only not there yet.
-        return is_done(stem, recipe, source) and (not self.preview or _preview(stem).is_file())
+        return is_done(stem, recipe, source) and (not self.preview or is_ours(_preview(stem)))
 
-    def _save(self, labelmap: Any, probability: Tensor | None) -> None:
+    def _save(self, labelmap: Any, probability: Tensor | None, pixels: Tensor | None) -> None:
         image, segmentation = image_of(labelmap.meta), segmentation_of(labelmap.meta)
         targets = self.table.select(image.modality, segmentation.targets)
         stem = output_stem(self.output_dir, image.relative_dir, image.name)
@@ -239,7 +241,9 @@ class SaveSegmentationd(SaveImaged):
             split_targets=self.split_targets,
             probabilities=self.probabilities,
         )
-        previous = self._make_way(stem, recipe, image, files)
+        picture = _preview(stem) if self.preview else None
+        paths = [file.path for file in files] + ([picture] if picture else [])
+        previous = self._make_way(stem, recipe, image, paths)
         options = SegOptions(
             kind=self.seg_type,
             weights_sha256=recipe.weights_sha256,
@@ -259,7 +263,9 @@ class SaveSegmentationd(SaveImaged):
                 seg=options,
             )
         ]
-        names += [_preview(stem).name] if self.preview else []
+        if picture is not None:
+            self._draw(picture, labelmap, pixels, image, targets)
+            names.append(picture.name)
         for name in previous.difference(names):
             stem.with_name(name).unlink(missing_ok=True)
         write_record(
@@ -281,8 +287,23 @@ class SaveSegmentationd(SaveImaged):
             },
         )
 
+    def _draw(
+        self,
+        path: Path,
+        labelmap: Tensor,
+        pixels: Tensor | None,
+        image: Image,
+        targets: Sequence[Target],
+    ) -> None:
+        """Write the picture of a result."""
+        if pixels is None:
+            msg = f"{path.name} needs the image, which is not there under {self.image_key!r}."
+            raise KeyError(msg)
+        shown, labels = _plain(pixels).numpy(), _plain(labelmap).numpy()
+        write_preview(path, shown, labels, image, targets, self.slice_axis)
+
     def _make_way(
-        self, stem: Path, recipe: Recipe, image: Image, files: Sequence[OutputFile]
+        self, stem: Path, recipe: Recipe, image: Image, paths: Sequence[Path]
     ) -> set[str]:
         """Refuse to replace what must stay; take back the old record; return its files."""
         if not self.overwrite:
@@ -294,7 +315,7 @@ class SaveSegmentationd(SaveImaged):
                 raise
             record = None
         previous = set(record["files"]) if record else set()
-        for path in (file.path for file in files):
+        for path in paths:
             # What a killed run left has our mark, and no record.
             known = path.name in previous or self.overwrite
             if not known and path.exists() and not is_ours(path):

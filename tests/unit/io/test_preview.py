@@ -5,12 +5,10 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-import torch
-from monai.data import MetaTensor
 
-from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation
+from esp_medsam.image import Image
 from esp_medsam.io.atomic import is_ours
-from esp_medsam.io.preview import SavePreviewd, fullest_slices, overlay, preview
+from esp_medsam.io.preview import fullest_slices, overlay, preview, write_preview
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.orientation import display_of
 
@@ -107,17 +105,15 @@ class TestFullestSlices:
         assert fullest_slices(np.zeros((2, 2, 2), np.uint8), 0) == [0, 1]
 
 
-class TestSavePreviewd:
-    def test_writes_a_picture_beside_the_result(self, table: ModalityTable, tmp_path: Path) -> None:
-        done = Segmentation(targets=("vessels",), confidence=(None,))
-        meta = {IMAGE_KEY: record((8, 9), "fundus"), SEGMENTATION_KEY: done}
-        data = {
-            "image": MetaTensor(torch.zeros(3, 8, 9, dtype=torch.uint8), meta=meta),
-            "pred": MetaTensor(torch.zeros(1, 8, 9, dtype=torch.uint8), meta=meta),
-        }
+class TestWritePreview:
+    def test_writes_a_picture_that_is_known_as_ours(
+        self, table: ModalityTable, tmp_path: Path
+    ) -> None:
+        pixels, labels = np.zeros((3, 8, 9), np.uint8), np.zeros((1, 8, 9), np.uint8)
+        image = record((8, 9), "fundus")
 
-        SavePreviewd("pred", output_dir=tmp_path, table=table)(data)
+        write_preview(tmp_path / "a.png", pixels, labels, image, table["fundus"].targets)
 
-        with PIL.Image.open(tmp_path / "a_seg_preview.png") as picture:
+        with PIL.Image.open(tmp_path / "a.png") as picture:
             assert picture.size == (9, 8)
-        assert is_ours(tmp_path / "a_seg_preview.png")
+        assert is_ours(tmp_path / "a.png")

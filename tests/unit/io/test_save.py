@@ -493,6 +493,26 @@ class TestSaveSegmentationd:
         with pytest.raises(KeyError, match="needs the probability"):
             saver(split_targets=True, overwrite=True)(data)
 
+    def test_needs_the_image_for_its_picture(
+        self, saver: Saver, table: ModalityTable, volume: Path
+    ) -> None:
+        data = result(volume, table)
+        del data["image"]
+
+        with pytest.raises(KeyError, match="needs the image"):
+            saver(preview=True)(data)
+
+    def test_draws_its_picture_with_the_other_files(
+        self, saver: Saver, table: ModalityTable, volume: Path, tmp_path: Path
+    ) -> None:
+        saver(preview=True)(result(volume, table))
+
+        drawn = ["scan_seg.json", "scan_seg.nii.gz", "scan_seg_preview.png"]
+        assert names(tmp_path) == drawn
+        record = read_record(tmp_path / "out" / "scan_seg")
+        assert record is not None
+        assert record["files"] == drawn[1:]
+
     def test_refuses_a_format_it_cannot_write(self, saver: Saver) -> None:
         with pytest.raises(OptionError, match=r"one of auto, dicom-seg, nifti, png.*'dicom'"):
             saver(output_format="dicom")
