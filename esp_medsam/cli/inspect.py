@@ -84,7 +84,7 @@ def inspect(
         raise typer.Exit(130) from None
     if preview is not None and inspection.tiles:
         write_sheet(preview, inspection.tiles)
-    _print_rest(inspection, refused, path, preview)
+    _print_rest(inspection, refused, preview)
     if refused:
         raise typer.Exit(1)
 
@@ -124,7 +124,7 @@ def _lines(described: Description) -> Iterator[tuple[str, str]]:
     )
     yield "grid", " x ".join(lengths) + colors
     steps = [step for step in described.spacing or () if step is not None]
-    rest = "; not evenly stacked" if described.plane and len(steps) == 2 else ""
+    rest = "; each slice at its own position" if described.plane and len(steps) == 2 else ""
     yield "spacing", f"{' x '.join(f'{s:.6g}' for s in steps)} mm{rest}" if steps else "not stated"
     turned = f", oblique by {described.oblique:g} degrees" if described.oblique else ""
     yield "orientation", described.orientation + turned if described.orientation else "not stated"
@@ -150,7 +150,7 @@ def _modality(described: Description) -> str:
     return f"{described.modality} ({origins[str(described.modality_origin)]})"
 
 
-def _print_rest(inspection: Inspection, refused: int, path: Path, preview: Path | None) -> None:
+def _print_rest(inspection: Inspection, refused: int, preview: Path | None) -> None:
     """Tell on stderr what is no item, how many there were, and where the preview is."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     if inspection.left_alone:
@@ -164,5 +164,3 @@ def _print_rest(inspection: Inspection, refused: int, path: Path, preview: Path 
         return
     more = f"; {inspection.undrawn} more items did not fit" if inspection.undrawn else ""
     console.print(one_line(f"Preview: {preview}, as the network will see it{more}."))
-    if path.is_dir() and path.resolve() in preview.resolve().parents:
-        console.print("It lies inside PATH: later runs take it for an image, unless excluded.")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +19,8 @@ try:
     import fcntl
 except ImportError:  # pragma: no cover  # on Windows
     fcntl = None  # type: ignore[assignment]  # absent there
+
+logger = logging.getLogger(__name__)
 
 _HAS_LOCKS = fcntl is not None
 
@@ -30,7 +33,7 @@ MARK = b"esp-medsam"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-def is_ours(path: Path) -> bool:
+def is_ours(path: Path, mark: bytes = MARK) -> bool:
     """Whether the image or record at ``path`` was written here, by the mark in its beginning."""
     try:
         with path.open("rb") as file:
@@ -40,7 +43,7 @@ def is_ours(path: Path) -> bool:
     if head[:2] == b"\x1f\x8b":
         with suppress(zlib.error):
             head = zlib.decompressobj(wbits=31).decompress(head, 4096)
-    return MARK in head
+    return mark in head
 
 
 @contextmanager
@@ -84,6 +87,34 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder until the block ends, where its file system has locks.
+
+    The folder is made where it is missing. The lock ends with the process, however that ends.
+
+    Raises:
+        OutputError: If another run is in it.
+    """
+    lock = folder / f"{TEMPORARY_PREFIX}run.lock"
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(lock))
+            stack.callback(_remove, lock)
+        except OSError as error:
+            if isinstance(error, OutputError):
+                raise
+            # Where no lock can be written, no output can: each will say so.
+            logger.debug("%s cannot be locked", folder, exc_info=True)
+        yield
+
+
+def _remove(lock: Path) -> None:
+    with suppress(OSError):  # Windows removes no open file
+        lock.unlink()
+
+
+@contextmanager
 def _locked(temporary: Path) -> Iterator[BinaryIO]:
     """Open ``temporary`` empty, and for this process alone.
 
@@ -105,7 +136,10 @@ def _lock(file: BinaryIO, temporary: Path) -> None:
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        msg = f"{temporary.parent} must be written by one process at a time; another is writing."
+        msg = (
+            f"{temporary.parent} must be written by one run at a time; another is writing. "
+            "Wait for it, or choose another folder."
+        )
         raise OutputError(msg) from error
     except OSError:  # the file system has no locks
         return

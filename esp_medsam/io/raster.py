@@ -105,6 +105,10 @@ def write_gray_png(path: Path, array: npt.NDArray[np.uint8]) -> None:
     write_png(path, PIL.Image.fromarray(np.ascontiguousarray(array)))
 
 
+PNG_MARK = b"tEXtSoftware\0" + MARK
+"""Stands near the beginning of every PNG written here: a text chunk of its own."""
+
+
 def write_png(path: Path, picture: PIL.Image.Image) -> None:
     """Write a picture, whole or not at all, with the mark by which a folder run knows it."""
     info = PIL.PngImagePlugin.PngInfo()

@@ -29,7 +29,7 @@ class Description:
     Attributes:
         path: The file, or the folder of a DICOM volume.
         volume: Name of the DICOM volume in the folder; None for other formats.
-        kind: ``NIfTI``, ``NRRD``, ``MetaImage``, ``picture``, ``DICOM series``, ``DICOM cine``,
+        kind: ``NIfTI``, ``NRRD``, ``MetaImage``, ``picture``, ``DICOM series``, ``DICOM frames``,
             ``DICOM multi-frame`` or ``DICOM image``.
         files: Number of files it was read from.
         file: The one file it was read from; None of several.
@@ -136,7 +136,7 @@ def kind_of(record: Image) -> str:
     if not record.is_volume or len(record.sources) == 1:
         return "DICOM image"
     if record.display_affine is None:
-        return "DICOM cine"
+        return "DICOM frames"
     instances = {source.sop_instance_uid for source in record.sources}
     return "DICOM series" if len(instances) > 1 else "DICOM multi-frame"
 

@@ -25,6 +25,7 @@ from esp_medsam.errors import (
     one_line,
 )
 from esp_medsam.io.atomic import is_ours
+from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.modality import ModalityTable
 
 
@@ -255,7 +256,12 @@ def _chosen(
 
 
 def _is_output(path: Path) -> bool:
-    """Whether a file is one of our results: by its name, and its own mark or its record's."""
+    """Whether a file is one of ours: by its name, and its own mark or its record's.
+
+    A picture that was written here is, whatever its name: inspect's goes where the user says.
+    """
+    if path.suffix.lower() == ".png" and is_ours(path, PNG_MARK):
+        return True
     stems = [path.name[: end.start()] for end in re.finditer(r"_seg(?=[._])", path.name)]
     if not stems:
         return False

@@ -15,6 +15,7 @@ from esp_medsam import io
 from esp_medsam.errors import EspMedSamError, TooLargeError, explain, one_line
 from esp_medsam.image import image_of, segmentation_of
 from esp_medsam.inferers.device import is_out_of_memory
+from esp_medsam.io.atomic import alone_in
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.items import Item, label_of
 
@@ -100,11 +101,16 @@ class Segmentation:
         return len(self.refused) + len(self.items)
 
     def results(self) -> Iterator[SegmentResult]:
-        """Yield one result per item, as it comes."""
+        """Yield one result per item, as it comes.
+
+        Raises:
+            OutputError: If another run is writing to the output folder.
+        """
         for item, error in self.refused:
             yield failure(item, error)
-        for item in self.items:
-            yield self.segment(item)
+        with alone_in(self.saver.output_dir):
+            for item in self.items:
+                yield self.segment(item)
 
     def segment(self, item: Item) -> SegmentResult:
         """Segment one item and write its files; a failure is a result, not an error."""

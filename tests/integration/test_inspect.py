@@ -50,7 +50,7 @@ class TestShippedDicom:
         [
             ("CT_small.dcm", "DICOM image", "ct", [128, 128, 1], "HU"),
             ("MR_small.dcm", "DICOM image", "mri", [64, 64, 1], None),
-            ("examples_ybr_color.dcm", "DICOM cine", "ultrasound", [240, 320, 30], None),
+            ("examples_ybr_color.dcm", "DICOM frames", "ultrasound", [240, 320, 30], None),
             ("examples_palette.dcm", "DICOM image", "ultrasound", [350, 800], None),
         ],
     )

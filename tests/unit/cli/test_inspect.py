@@ -190,12 +190,16 @@ class TestPreview:
         assert "No preview" in shown.err
         assert not (tmp_path / "sheet.png").exists()
 
-    def test_warns_where_a_later_run_would_take_it_for_an_image(
+    def test_is_left_alone_by_later_runs_where_it_lies_among_the_images(
         self, picture: Path, capsys: Shown
     ) -> None:
         folder = picture.parent
         sheet = str(folder / "sheet.png")
-
         assert main(["inspect", str(folder), "--modality", "fundus", "--preview", sheet]) == 0
+        capsys.readouterr()
 
-        assert "later runs take it for an image" in capsys.readouterr().err
+        assert main(["inspect", str(folder), "--modality", "fundus"]) == 0
+
+        shown = capsys.readouterr()
+        assert [block["path"] for block in blocks(shown.out)] == [str(picture)]
+        assert "1 output of earlier runs" in shown.err

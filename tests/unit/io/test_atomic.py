@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 
 from esp_medsam.errors import DiskFullError, OutputError, TargetError
-from esp_medsam.io.atomic import TEMPORARY_PREFIX, atomic_file, is_ours
+from esp_medsam.io.atomic import TEMPORARY_PREFIX, alone_in, atomic_file, is_ours
 from esp_medsam.io.nifti import write_nifti
 from esp_medsam.io.raster import write_gray_png
 
 
 def temporaries(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.name.startswith(TEMPORARY_PREFIX)]
+
+
+def die_alone(folder: Path) -> None:
+    with alone_in(folder):
+        os.kill(os.getpid(), 9)
 
 
 def die_writing(path: Path) -> None:
@@ -84,7 +89,7 @@ class TestAtomicFile:
         with atomic_file(tmp_path / "a") as file:
             file.write(b"first")
             with (
-                pytest.raises(OutputError, match="one process at a time"),
+                pytest.raises(OutputError, match="one run at a time"),
                 atomic_file(tmp_path / "a"),
             ):
                 pass
@@ -130,6 +135,63 @@ class TestAtomicFile:
             file.write(b"x")
 
         assert (tmp_path / ("n" * 255)).exists()
+
+
+class TestAloneIn:
+    def test_a_second_run_is_refused_until_the_first_has_ended(self, tmp_path: Path) -> None:
+        with alone_in(tmp_path / "out"):
+            with pytest.raises(OutputError, match="out must be written by one run at a time"):
+                run_alone(tmp_path / "out")
+            run_alone(tmp_path / "other")
+
+        run_alone(tmp_path / "out")
+        assert not list((tmp_path / "out").iterdir())
+
+    def test_what_a_killed_run_left_is_no_lock(self, tmp_path: Path) -> None:
+        process = multiprocessing.get_context("spawn").Process(target=die_alone, args=(tmp_path,))
+        process.start()
+        process.join()
+        assert process.exitcode == -9
+        assert temporaries(tmp_path)
+
+        run_alone(tmp_path)
+
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("call", ["mkdir", "open"])
+    def test_a_folder_that_takes_no_lock_is_left_to_the_writes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    ) -> None:
+        def fail(*args: object, **options: object) -> None:
+            raise PermissionError
+
+        monkeypatch.setattr(Path, call, fail)
+
+        run_alone(tmp_path)
+
+    def test_a_file_system_without_locks_keeps_nobody_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(descriptor: int, operation: int) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr("esp_medsam.io.atomic.fcntl.flock", fail)
+
+        with alone_in(tmp_path):
+            run_alone(tmp_path)
+
+        assert not list(tmp_path.iterdir())
+
+    def test_an_error_within_it_passes_through(self, tmp_path: Path) -> None:
+        with pytest.raises(OSError, match="its own"), alone_in(tmp_path):
+            raise OSError(0, "its own")
+
+        assert not list(tmp_path.iterdir())
+
+
+def run_alone(folder: Path) -> None:
+    with alone_in(folder):
+        pass
 
 
 class TestIsOurs:

@@ -50,7 +50,7 @@ class TestKindOf:
             ((4, 5, 3), {"sources": SERIES, "affine": np.eye(4)}, "DICOM series"),
             ((4, 5, 3), {"sources": SERIES, "slice_affines": SLICE_AFFINES}, "DICOM series"),
             ((4, 5, 3), {"sources": FRAMES, "affine": np.eye(4)}, "DICOM multi-frame"),
-            ((4, 5, 3), {"sources": FRAMES, "stack_axis": 2}, "DICOM cine"),
+            ((4, 5, 3), {"sources": FRAMES, "stack_axis": 2}, "DICOM frames"),
             ((4, 5, 1), {"sources": SERIES[:1], "affine": np.eye(4)}, "DICOM image"),
             ((4, 5), {"sources": SERIES[:1]}, "DICOM image"),
         ],

@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
+import PIL.PngImagePlugin
 import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from esp_medsam.errors import EmptyInputError, InputNotFoundError
 from esp_medsam.io.atomic import MARK
+from esp_medsam.io.raster import write_gray_png
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.items import Plan, label_of, plan_items
 
@@ -81,6 +85,20 @@ class TestPlanItems:
         (root / "a_seg.png").write_bytes(b"\x89PNG" + MARK)
 
         assert images(planned(root, root), root) == ["a.png"]
+
+    def test_leaves_pictures_that_were_drawn_here_out_whatever_their_name(
+        self, tmp_path: Path
+    ) -> None:
+        root = make(tmp_path, "a.png")
+        write_gray_png(root / "sheet.PNG", np.zeros((4, 4), np.uint8))
+        note = PIL.PngImagePlugin.PngInfo()
+        note.add_text("Comment", "from /home/me/esp-medsam/in")
+        PIL.Image.new("L", (4, 4)).save(root / "b.png", pnginfo=note)
+
+        plan = planned(root, tmp_path / "out")
+
+        assert images(plan, root) == ["a.png", "b.png"]
+        assert plan.outputs == (str(root / "sheet.PNG"),)
 
     def test_takes_images_that_others_called_seg(self, tmp_path: Path) -> None:
         root = make(tmp_path / "in", "a_seg.png", "a_seg.json", "my_segments.png")

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from esp_medsam.errors import OutputError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.pipeline import build_segmentation
 from esp_medsam.workflows.segment import Segmentation, failure, line_of
@@ -183,6 +184,39 @@ class TestSegmentation:
 
         assert (kept.status, replaced.status) == ("kept", "done")
         assert not (tmp_path / "out/a_seg_preview.png").exists()
+
+    def test_preview_that_is_not_ours_is_kept_and_the_old_result_too(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        picture(tmp_path / "in/a.png")
+        list(build().results())
+        theirs = tmp_path / "out/a_seg_preview.png"
+        theirs.write_bytes(b"another's")
+
+        (refused,) = build(preview=True).results()
+        (kept,) = build().results()
+
+        assert (refused.code, kept.status) == ("E_EXISTS", "kept")
+        assert theirs.read_bytes() == b"another's"
+
+        (replaced,) = build(preview=True, overwrite=True).results()
+        assert replaced.status == "done"
+        with PIL.Image.open(theirs) as drawn:
+            assert drawn.size == (30, 20)
+
+    def test_second_run_to_the_same_folder_is_refused(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        for name in ("a", "b"):
+            picture(tmp_path / f"in/{name}.png")
+        first = build().results()
+        next(first)
+
+        with pytest.raises(OutputError, match="out must be written by one run at a time"):
+            list(build().results())
+
+        assert [result.status for result in first] == ["done"]
+        assert [result.status for result in build().results()] == ["kept", "kept"]
 
     @pytest.mark.parametrize("option", [{"modality": "fundus"}, {"input_size": [32, 96]}])
     def test_other_settings_fail_and_name_overwrite(
