@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import IMAGE_KEY, Image
+from esp_medsam.transforms.box import crop_of_stack
 from esp_medsam.transforms.by_modality import ModalityTransforms, SliceStep, transforms_of
 from esp_medsam.transforms.orientation import Display, display_of_image
+from esp_medsam.transforms.slices import CropToFound
+
+
+_MOST_SEARCHED = 32
+"""Slices of a stack, evenly spread, that the box of a crop is found in."""
 
 
 class View(NamedTuple):
@@ -83,14 +92,39 @@ class Slices:
         """Return a slice as the network is to see it, before scaling."""
         pixels = self.display.show(self.pixels, index)
         shape = (int(pixels.shape[-2]), int(pixels.shape[-1]))
-        whole = (slice(0, shape[0]), slice(0, shape[1]))
+        if not self.record.measured and not self.transforms.native and not self.transforms.shown:
+            whole = (slice(0, shape[0]), slice(0, shape[1]))
+            return View(pixels, self.intensity_range, whole, shape)
+        values = self._prepared(index, self.shown)
+        return View(values.as_tensor(), (0.0, 1.0), _box(values, shape, self.transforms), shape)
+
+    @cached_property
+    def shown(self) -> Sequence[SliceStep]:
+        """What happens to every slice after the window.
+
+        A crop to what is found is found once for the whole stack, or its box would jitter from
+        frame to frame.
+        """
+        count = len(self)
+        steps: list[SliceStep] = []
+        for step in self.transforms.shown:
+            if isinstance(step, CropToFound) and count > 1:
+                places = np.linspace(0, count - 1, min(count, _MOST_SEARCHED)).round().astype(int)
+                slices = (self._prepared(int(place), steps) for place in places)
+                step = crop_of_stack(step, slices)
+            steps.append(step)
+        return steps
+
+    def _prepared(self, index: int, shown: Sequence[SliceStep]) -> MetaTensor:
+        """Return a slice in 0..1 as it is after these steps, of those after the window."""
         native = [m.for_slice(self.display, index, len(self)) for m in self.record.measured]
         native += self.transforms.native
-        shown = self.transforms.shown
-        if not native and not shown:
-            return View(pixels, self.intensity_range, whole, shape)
-        # Transforms may ask what the file states: the regions of an ultrasound machine, for one.
-        values: Any = MetaTensor(pixels.float(), meta={IMAGE_KEY: self.record})
+        # Transforms may ask what the file states: spacing, unit, an ultrasound machine's regions.
+        values: Any = MetaTensor(
+            self.display.show(self.pixels, index).float(),
+            affine=torch.diag(torch.tensor([*(self.spacing or (1.0, 1.0)), 1.0, 1.0])),
+            meta={IMAGE_KEY: self.record},
+        )
         for transform in native:
             values = transform(values)
         low, high = self.intensity_range
@@ -98,11 +132,12 @@ class Slices:
             values = ((values - low) / (high - low)).clamp(0.0, 1.0)
         for transform in shown:
             values = transform(values)
-        return View(values.as_tensor(), (0.0, 1.0), _box(values, shape, [*native, *shown]), shape)
+        prepared: MetaTensor = values
+        return prepared
 
 
 def _box(
-    values: MetaTensor, shape: tuple[int, int], transforms: Sequence[SliceStep]
+    values: MetaTensor, shape: tuple[int, int], transforms: ModalityTransforms
 ) -> tuple[slice, slice]:
     """Return where the crops that MONAI recorded left ``values`` in the slice."""
     first, last = [0, 0], list(shape)

@@ -19,7 +19,7 @@ from esp_medsam.inferers.preparation import Slices
 from esp_medsam.transforms.bias_field import BiasField
 from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
 from esp_medsam.transforms.ct import MeasureBody, Windows
-from esp_medsam.transforms.ultrasound import CropToScan
+from esp_medsam.transforms.ultrasound import CropToScan, NormalizeGain
 
 
 PIXELS = torch.arange(6 * 8, dtype=torch.uint8).view(1, 6, 8)
@@ -128,6 +128,31 @@ class TestSlices:
         views = Slices(torch.full((1, 2, 2, 3), 8.0), record)
 
         assert [float(view.pixels.mean()) for view in views] == pytest.approx([1.0, 0.5, 0.25])
+
+    def test_of_a_stack_are_cropped_to_one_box(self) -> None:
+        cine = torch.zeros(1, 60, 80, 3, dtype=torch.uint8)
+        cine[:, 10:50, 20:60, 0] = 90
+        cine[:, 12:54, 16:58, 2] = 90  # and a black frame between them
+        record = photograph(
+            modality="ultrasound", spatial_shape=(60, 80, 3), stack_axis=2,
+            intensity_range=(0.0, 255.0),
+        )  # fmt: skip
+        transforms = {"ultrasound": ModalityTransforms(shown=[NormalizeGain(), CropToScan()])}
+
+        views = Slices(cine, record, transforms=transforms)
+
+        assert [view.box for view in views] == [(slice(10, 54), slice(16, 60))] * 3
+
+    def test_know_their_spacing_as_shown(self) -> None:
+        seen = []
+        record = photograph(
+            modality="ct", spatial_shape=(6, 8, 3), affine=np.diag([-2.0, -1.5, 5.0, 1.0])
+        )
+        transforms = {"ct": ModalityTransforms(native=[lambda image: seen.append(image) or image])}
+
+        Slices(PIXELS[..., None].expand(-1, -1, -1, 3), record, transforms=transforms)[0]
+
+        assert seen[0].pixdim[:2].tolist() == [1.5, 2.0]  # rows run along the array's second axis
 
     def test_need_measured_intensities(self) -> None:
         with pytest.raises(OptionError, match="must measure the intensities"):
