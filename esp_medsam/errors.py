@@ -201,6 +201,30 @@ class DiskFullError(OutputError):
     code = "E_DISK_FULL"
 
 
+class PacsError(EspMedSamError, ConnectionError):
+    """A PACS does not answer, or not as DICOMweb does."""
+
+    code = "E_PACS"
+
+
+class PacsAccessError(PacsError):
+    """A PACS asks for other credentials."""
+
+    code = "E_PACS_ACCESS"
+
+
+class PacsIncompleteError(PacsError):
+    """A series did not arrive whole."""
+
+    code = "E_PACS_INCOMPLETE"
+
+
+class PacsRefusedError(PacsError):
+    """A PACS does not take an object."""
+
+    code = "E_PACS_REFUSED"
+
+
 def explain(error: BaseException) -> str | None:
     """Return ``"<CODE>: <message>"`` of the first of our errors behind ``error``, in one line.
 

@@ -16,6 +16,8 @@ from esp_medsam.cli.evaluate import evaluate
 from esp_medsam.cli.info import info
 from esp_medsam.cli.inspect import inspect
 from esp_medsam.cli.modalities import modalities
+from esp_medsam.cli.pacs import pacs
+from esp_medsam.cli.seg2nifti import seg2nifti
 from esp_medsam.cli.segment import segment
 from esp_medsam.errors import explain
 
@@ -34,6 +36,8 @@ app.command("modalities")(modalities)
 app.command("info")(info)
 app.command("convert")(convert)
 app.command("evaluate")(evaluate)
+app.command("seg2nifti")(seg2nifti)
+app.command("pacs")(pacs)
 
 
 @app.callback(invoke_without_command=True)

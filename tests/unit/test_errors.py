@@ -23,8 +23,16 @@ class TestErrors:
         assert sorted(codes) == [
             *("checkpoint", "checkpoint_mismatch", "corrupt", "device", "disk_full", "error"),
             *("exists", "format", "geometry", "modality", "modality_conflict", "name_clash"),
-            *("no_input", "no_weights", "nonfinite", "not_found", "option", "output", "read"),
-            *("table", "target", "too_large"),
+            *("no_input", "no_weights", "nonfinite", "not_found", "option", "output", "pacs"),
+            *(
+                "pacs_access",
+                "pacs_incomplete",
+                "pacs_refused",
+                "read",
+                "table",
+                "target",
+                "too_large",
+            ),
         ]
 
     @pytest.mark.parametrize("kind", ALL)

@@ -1,0 +1,287 @@
+"""``esp-medsam pacs``: segment series of a PACS and store what is found there."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from esp_medsam.cli.options import (
+    Bundle,
+    CkptPath,
+    Config,
+    Device,
+    ForceModality,
+    SegType,
+    Targets,
+    WriteEmpty,
+)
+from esp_medsam.errors import OptionError, one_line
+
+
+if TYPE_CHECKING:  # these load torch and what the extra brings, which --help must not wait for
+    from esp_medsam.integrations.dicomweb import Pacs, PacsResult, Spool
+    from esp_medsam.workflows.segment import Segmentation
+
+
+def pacs(
+    *,
+    url: Annotated[
+        str, typer.Option("--url", help="Where DICOMweb is: https://pacs.example/dicom-web.")
+    ],
+    study: Annotated[str | None, typer.Option("--study", help="A Study Instance UID.")] = None,
+    series: Annotated[
+        str | None, typer.Option("--series", help="A Series Instance UID of it to take alone.")
+    ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option("--query", help="Studies: 'ModalitiesInStudy=CT&StudyDate=20260101-'."),
+    ] = None,
+    resend: Annotated[
+        bool, typer.Option("--resend", help="Send what waits in the spool, and nothing else.")
+    ] = False,
+    modality: Annotated[
+        str | None, typer.Option("--modality", help="What the images are, see `modalities`.")
+    ] = None,
+    force_modality: ForceModality = False,
+    targets: Targets = None,
+    seg_type: SegType = None,
+    write_empty: WriteEmpty = False,
+    device: Device = None,
+    config: Config = None,
+    ckpt_path: CkptPath = None,
+    bundle: Bundle = None,
+    spool: Annotated[
+        Path | None,
+        typer.Option(
+            "--spool",
+            help="Keeps results until they are stored; ~/.local/state/esp-medsam/pacs by default.",
+        ),
+    ] = None,
+    spooled_for: Annotated[
+        str | None,
+        typer.Option(
+            "--spooled_for", "--spooled-for", help="With --resend: the URL it was meant for."
+        ),
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--password_file",
+            "--password-file",
+            help="Holds the password; else ESP_MEDSAM_PACS_PASSWORD. "
+            "The user is ESP_MEDSAM_PACS_USER.",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token_file", "--token-file", help="Holds a token; else ESP_MEDSAM_PACS_TOKEN."
+        ),
+    ] = None,
+    client_cert: Annotated[
+        Path | None, typer.Option("--client_cert", "--client-cert", help="Certificate, PEM.")
+    ] = None,
+    client_key: Annotated[
+        Path | None, typer.Option("--client_key", "--client-key", help="Its key, PEM.")
+    ] = None,
+    ca_bundle: Annotated[
+        Path | None,
+        typer.Option("--ca_bundle", "--ca-bundle", help="Authorities to trust, PEM."),
+    ] = None,
+    allow_http: Annotated[
+        bool,
+        typer.Option("--allow_http", "--allow-http", help="Send credentials unencrypted."),
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1.0, help="Seconds to wait for an answer.")
+    ] = 60.0,
+) -> None:
+    """Segment series of a PACS over DICOMweb, and store the DICOM-SEG there.
+
+    What the PACS has already is not stored again; what it cannot take now waits in the spool.
+    """
+    filters = _checked(study, series, query, modality, resend=resend, spooled_for=spooled_for)
+    dicomweb = _dicomweb()
+    access = dicomweb.read_access(
+        url,
+        password_file=password_file,
+        token_file=token_file,
+        client_cert=client_cert,
+        client_key=client_key,
+        ca_bundle=ca_bundle,
+        allow_http=allow_http,
+    )
+    for warning in access.warnings:
+        _tell(warning)
+    server = dicomweb.Pacs(access, timeout=timeout)
+    root = spool or dicomweb.default_spool()
+    meant = server.url if spooled_for is None else dicomweb.read_access(spooled_for, environ={}).url
+    waiting = dicomweb.Spool(root, meant)
+    # Whatever comes next, what a killed run left of patients goes first.
+    with _ended(), dicomweb.work_folder(waiting.work) as work:
+        if resend:
+            _resend(server, waiting)
+            return
+        studies = [study] if study is not None else server.find_studies(filters)
+        segmentation = _build(
+            work,
+            bundle=bundle,
+            overlays=config or [],
+            modality=modality,
+            force_modality=force_modality or None,
+            targets=targets,
+            seg_type=seg_type,
+            write_empty=write_empty or None,
+            device=device,
+            ckpt_path=None if ckpt_path is None else str(ckpt_path),
+        )
+        run = dicomweb.PacsRun(
+            pacs=server,
+            segmentation=segmentation,
+            spool=waiting,
+            work=work,
+            modality=str(modality),
+            force_modality=force_modality,
+        )
+        results = _drive(run.results(studies, series))
+        _report(dicomweb.summary(results, run.left_alone), waiting)
+    if any(result.status == "failed" for result in results):
+        raise typer.Exit(1)
+
+
+def _checked(
+    study: str | None,
+    series: str | None,
+    query: str | None,
+    modality: str | None,
+    *,
+    resend: bool,
+    spooled_for: str | None,
+) -> dict[str, str]:
+    """Return the filters of the query; refuse options that do not go together.
+
+    Raises:
+        OptionError: If a UID or the query is none.
+    """
+    given = [name for name, value in (("study", study), ("query", query)) if value is not None]
+    rules = {
+        "--resend goes without --study, --series, --query and --modality": resend
+        and bool(given or series or modality),
+        "one of --study, --query and --resend must be given": not resend and len(given) != 1,
+        "--modality must be given; see `esp-medsam modalities`": not resend and modality is None,
+        "--series must come with --study": series is not None and study is None,
+        "--spooled_for must come with --resend": spooled_for is not None and not resend,
+    }
+    for rule, broken in rules.items():
+        if broken:
+            raise typer.BadParameter(rule)
+    from esp_medsam.integrations.dicomweb.query import checked_uid, read_query
+
+    if study is not None:
+        checked_uid(study, "study")
+    if series is not None:
+        checked_uid(series, "series")
+    return {} if query is None else read_query(query)
+
+
+def _dicomweb() -> Any:
+    """Return the integration, or say what is to be installed.
+
+    Raises:
+        OptionError: If the extra is not installed.
+    """
+    try:
+        from esp_medsam.integrations import dicomweb
+    except ModuleNotFoundError as error:
+        msg = f"The package {error.name} is needed here. Install esp-medsam[dicomweb]."
+        raise OptionError(msg) from error
+    return dicomweb
+
+
+def _build(
+    work: Path, *, bundle: Path | None, overlays: Sequence[Path], **options: Any
+) -> Segmentation:
+    """Build the pipeline once, without items: those come series by series."""
+    from esp_medsam.workflows.pipeline import build_segmentation
+
+    return build_segmentation(
+        bundle,
+        overlays,
+        **options,
+        plan={"_target_": "esp_medsam.workflows.items.Plan", "items": []},
+        dataset_dir=str(work),
+        output_dir=str(work / "out"),
+        output_format="dicom-seg",
+        fixed_uids=True,  # a re-run makes the same object, which the PACS is asked for
+    )
+
+
+@contextmanager
+def _ended() -> Iterator[None]:
+    """Let a signal that ends the process, or Ctrl-C, unwind it first: patients' data is removed."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)  # once is enough
+        raise SystemExit(128 + number)
+
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = [(each, signal.signal(each, end)) for each in signals]
+    try:
+        yield
+    except KeyboardInterrupt:
+        _tell("Interrupted; what is stored stays, and the same command goes on.")
+        raise typer.Exit(130) from None
+    finally:
+        for each, handler in before:
+            signal.signal(each, handler)
+
+
+def _drive(results: Iterator[PacsResult]) -> list[PacsResult]:
+    """Take every result, telling each as it comes, and what it warns of."""
+    from esp_medsam.integrations.dicomweb import line_of
+
+    done = []
+    for result in results:
+        done.append(result)
+        for warning in result.warnings:
+            _tell(f"{result.label}: {warning}")
+        _tell(f"{line_of(result)}")
+    return done
+
+
+def _report(summary: str, spool: Spool) -> None:
+    """Print what was done, and what waits."""
+    print(f"{summary}.")
+    waiting = len(spool.entries())
+    if waiting:
+        _tell(f"{waiting} results for {spool.url} wait in {spool.root}; send them with --resend.")
+
+
+def _resend(server: Pacs, spool: Spool) -> None:
+    """Send what waits, and tell each."""
+    from esp_medsam.integrations.dicomweb import resend
+
+    counts = {"stored": 0, "held": 0, "failed": 0}
+    for sent in resend(server, spool):
+        counts[sent.status] += 1
+        reason = f": {sent.code}: {sent.message}" if sent.status == "failed" else ""
+        _tell(f"{sent.status} instance {sent.instance_uid}{reason}")
+    print(f"{', '.join(f'{count} {status}' for status, count in counts.items())}.")
+    for url, count in spool.of_others().items():
+        if url != server.url:
+            _tell(f"{count} results wait for {url}; --spooled_for sends them elsewhere.")
+    if counts["failed"]:
+        raise typer.Exit(1)
+
+
+def _tell(text: str) -> None:
+    """Print a line for the user, beside what the command prints for programs."""
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(one_line(text))

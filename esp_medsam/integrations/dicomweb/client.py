@@ -1,0 +1,308 @@
+"""A PACS over DICOMweb: search, fetch and store, each tried again where that may help."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import requests
+from dicomweb_client import DICOMwebClient
+from pydicom import Dataset
+
+from esp_medsam.dicom.pixel_file import quietly
+from esp_medsam.errors import OutputError, PacsAccessError, PacsError, PacsRefusedError
+from esp_medsam.integrations.dicomweb.access import Access
+from esp_medsam.integrations.dicomweb.backoff import Backoff, CutShortError, reason_of
+from esp_medsam.integrations.dicomweb.multipart import save_part
+from esp_medsam.integrations.dicomweb.query import (
+    INSTANCE,
+    STUDY,
+    Answer,
+    Series,
+    series_of,
+    uid_of,
+    value_of,
+)
+
+
+T = TypeVar("T")
+
+_Page = Callable[[int], Sequence[Answer]]
+"""From an offset to the results of a search from there on."""
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for a connection to be made."""
+
+_PAGE = 1000
+"""Results asked for at a time; servers have limits of their own, which are met by asking on."""
+
+_MOST_PAGES = 10_000
+
+_ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+"""Instances as they are stored: compressed ones stay so."""
+
+_CHATTY = ("dicomweb_client", "requests", "urllib3")
+"""Loggers that repeat URLs, and with them what was searched for, such as a patient."""
+
+
+class Pacs:
+    """A PACS that speaks DICOMweb.
+
+    Nothing is read from the process's environment: no proxy, no ``.netrc``, no other
+    certificates. Redirects are not followed, because they lead credentials and patients elsewhere.
+
+    Args:
+        access: Where it is and how it is entered.
+        timeout: Seconds without a byte after which an answer is given up.
+        backoff: How often a request is tried.
+    """
+
+    def __init__(
+        self, access: Access, *, timeout: float = 60.0, backoff: Backoff | None = None
+    ) -> None:
+        self.url = access.url
+        self.backoff = backoff or Backoff()
+        self._timeout = (min(CONNECT_TIMEOUT, timeout), timeout)
+        session = requests.Session()
+        session.trust_env = False
+        session.max_redirects = 0
+        session.auth = access.auth
+        session.cert = access.cert
+        session.verify = access.ca_bundle or True
+        session.headers["Accept"] = "application/dicom+json"  # what STOW is to answer
+        self._session = session
+        self._client = DICOMwebClient(access.url, session=session, timeout=self._timeout)
+        # Ours is used: theirs sends an empty body on the second attempt of a large one.
+        self._client.set_http_retry_params(retry=False)
+        # It states the host without its port, and half an IPv6 address.
+        self._client.host = urlsplit(access.url).netloc
+
+    def find_studies(self, filters: Mapping[str, str]) -> list[str]:
+        """Return the UIDs of the studies that match, each once.
+
+        Raises:
+            PacsError: If the PACS does not answer, or not so.
+        """
+
+        def page(offset: int) -> Sequence[Answer]:
+            return self._client.search_for_studies(
+                limit=_PAGE, offset=offset, search_filters=dict(filters)
+            )
+
+        return list(self._pages("the search for studies", page, STUDY))
+
+    def find_series(self, study_uid: str) -> list[Series]:
+        """Return the series of a study; none where it holds no such study.
+
+        Raises:
+            PacsError: If the PACS does not answer, or not so.
+        """
+
+        def page(offset: int) -> Sequence[Answer]:
+            return self._client.search_for_series(
+                study_uid, limit=_PAGE, offset=offset, fields=["NumberOfSeriesRelatedInstances"]
+            )
+
+        found = self._pages(f"the search for series of study {study_uid}", page, "0020000E")
+        return [series_of(answer, study_uid) for answer in found.values()]
+
+    def find_instances(self, series: Series) -> list[str]:
+        """Return the UIDs of the instances of a series, sorted.
+
+        Raises:
+            PacsError: If the PACS does not answer, or not so.
+        """
+
+        def page(offset: int) -> Sequence[Answer]:
+            return self._client.search_for_instances(
+                series.study_uid, series.series_uid, limit=_PAGE, offset=offset
+            )
+
+        what = f"the search for instances of series {series.series_uid}"
+        return sorted(self._pages(what, page, INSTANCE))
+
+    def fetch(self, series: Series, instance_uid: str, path: Path) -> None:
+        """Save an instance, as it is stored there.
+
+        Raises:
+            PacsError: If the PACS does not send it whole.
+            OutputError: If it cannot be written.
+        """
+        url = (
+            f"{self.url}/studies/{series.study_uid}/series/{series.series_uid}"
+            f"/instances/{instance_uid}"
+        )
+
+        def get() -> None:
+            with (
+                self._session.get(
+                    url, headers={"Accept": _ACCEPT}, stream=True, timeout=self._timeout
+                ) as response,
+                path.open("wb") as file,
+            ):
+                response.raise_for_status()
+                save_part(response, file)
+
+        try:
+            self._ask(f"instance {instance_uid}", get)
+        except OSError as error:
+            if isinstance(error, PacsError):
+                raise
+            msg = f"{path} must be writable; got: {error.strerror or type(error).__name__}."
+            raise OutputError(msg) from error
+
+    def holds(self, study_uid: str, series_uid: str, instance_uid: str) -> bool:
+        """Whether the PACS shows an instance.
+
+        Raises:
+            PacsError: If it does not answer.
+        """
+        return self._ask(
+            f"the search for instance {instance_uid}",
+            lambda: self._holds(study_uid, series_uid, instance_uid),
+        )
+
+    def store(self, dataset: Dataset) -> tuple[bool, tuple[str, ...]]:
+        """Store an object, unless the PACS holds one of its UID.
+
+        That is asked before every attempt: where an answer is lost the object may have arrived.
+
+        Returns:
+            Whether it was sent, and what the PACS warns of.
+
+        Raises:
+            PacsRefusedError: If the PACS does not take it.
+            PacsError: If it does not answer.
+        """
+        uids = dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID
+        sent = False
+
+        def post() -> tuple[str, ...]:
+            nonlocal sent
+            if self._holds(*uids):
+                return ()
+            sent = True
+            try:
+                answer = self._client.store_instances([dataset], study_instance_uid=uids[0])
+            except requests.HTTPError as error:
+                _refuse_failures(_json_of(error), uids[2])
+                raise
+            _refuse_failures(answer, uids[2])
+            return _warnings_of(answer)
+
+        warnings = self._ask(f"storing instance {uids[2]}", post)
+        return sent, warnings
+
+    def _holds(self, study_uid: str, series_uid: str, instance_uid: str) -> bool:
+        try:
+            answer = self._client.retrieve_instance_metadata(study_uid, series_uid, instance_uid)
+        except requests.HTTPError as error:
+            if error.response is not None and error.response.status_code in (404, 410):
+                return False
+            raise
+        except IndexError:  # an empty list
+            return False
+        return value_of(answer, INSTANCE) == instance_uid
+
+    def _pages(self, what: str, page: _Page, tag: str) -> dict[str, Answer]:
+        """Return all results of a search by UID, until a page brings nothing new.
+
+        A page shorter than asked for says nothing: servers have limits of their own. A server that
+        always answers with its first page is not asked for ever.
+        """
+        found: dict[str, Answer] = {}
+        offset = 0
+        for _ in range(_MOST_PAGES):
+            answers = self._ask(what, lambda: self._search(page, offset))  # noqa: B023  # called at once
+            new = {uid_of(answer, tag): answer for answer in answers}
+            before = len(found)
+            found.update(new)
+            if len(found) == before:
+                return found
+            offset += len(answers)
+        msg = f"The PACS at {self.url} must come to an end with {what}; it does not."
+        raise PacsError(msg)
+
+    def _search(self, page: _Page, offset: int) -> Sequence[Answer]:
+        try:
+            return page(offset)
+        except requests.HTTPError as error:
+            # Of nothing found some servers say that there is no such thing.
+            if error.response is not None and error.response.status_code == 404:
+                return []
+            raise
+
+    def _ask(self, what: str, action: Callable[[], T]) -> T:
+        """Do something with the PACS; whatever fails becomes an error of ours.
+
+        What the libraries raise quotes URLs and answers, so nothing of it is kept.
+        """
+        try:
+            with _silence():
+                return self.backoff(action)
+        except PacsError:
+            raise
+        except requests.HTTPError as error:
+            raise _refusal(self.url, what, error) from None
+        except (requests.RequestException, CutShortError) as error:
+            msg = f"The PACS at {self.url} must answer {what}; got {reason_of(error)}."
+            if isinstance(error, requests.exceptions.SSLError):
+                msg += " Pass --ca_bundle, or --client_cert if it asks for one."
+            raise PacsError(msg) from None
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+            msg = f"The PACS at {self.url} must answer {what} as DICOMweb does; it does not."
+            raise PacsError(msg) from None
+
+
+def _refusal(url: str, what: str, error: requests.HTTPError) -> PacsError:
+    msg = f"The PACS at {url} must answer {what}; got {reason_of(error)}."
+    status = None if error.response is None else error.response.status_code
+    if status in (401, 403):
+        return PacsAccessError(f"{msg} Check user and password, token or certificate.")
+    return PacsError(msg)
+
+
+def _json_of(error: requests.HTTPError) -> Dataset:
+    """Return the data set in an answer that says no; empty where it holds none."""
+    try:
+        content = None if error.response is None else error.response.json()
+        return Dataset.from_json(content) if isinstance(content, dict) else Dataset()
+    except Exception:  # pydicom names no errors for what is no DICOM JSON
+        return Dataset()
+
+
+def _refuse_failures(answer: Dataset, instance_uid: str) -> None:
+    """Raise where the answer says that the instance was not stored."""
+    for item in answer.get("FailedSOPSequence") or ():
+        reason = item.get("FailureReason")
+        told = f"failure reason {int(reason):04X}H" if isinstance(reason, int) else "no reason"
+        msg = f"The PACS must take instance {instance_uid}; it refuses it with {told}."
+        raise PacsRefusedError(msg)
+
+
+def _warnings_of(answer: Dataset) -> tuple[str, ...]:
+    reasons = [item.get("WarningReason") for item in answer.get("ReferencedSOPSequence") or ()]
+    return tuple(
+        f"The PACS stored it with warning {reason:04X}H."
+        for reason in reasons
+        if isinstance(reason, int) and reason
+    )
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Silence libraries that log URLs and warn with values."""
+    loggers = [logging.getLogger(name) for name in _CHATTY]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with quietly():
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,116 @@
+"""A series on disk, whole, or an error: a part of it is never handed on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from esp_medsam.dicom.header import is_dicom, read_header
+from esp_medsam.errors import CorruptFileError, EspMedSamError, PacsError, PacsIncompleteError
+from esp_medsam.integrations.dicomweb.client import Pacs
+from esp_medsam.integrations.dicomweb.query import Series
+
+
+_IMAGE, _LOCALIZER, _OTHER = "image", "localizer", "other"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """What a fetched series holds.
+
+    Attributes:
+        images: Number of files with images, which lie in the folder.
+        localizers: Number of files with localizers, which were removed from it.
+        others: Number of files without an image of a patient, which were removed as well.
+    """
+
+    images: int
+    localizers: int
+    others: int
+
+
+def check_listed(series: Series, instances: list[str]) -> None:
+    """Refuse a list of instances that is shorter than the PACS itself says.
+
+    Raises:
+        PacsIncompleteError: If it is.
+    """
+    claimed = series.count or 0
+    if not instances or len(instances) < claimed:
+        msg = (
+            f"Series {series.series_uid} must be listed whole; the PACS says that it has "
+            f"{series.count if series.count is not None else 'some'} instances and names "
+            f"{len(instances)}. Run again once it is complete."
+        )
+        raise PacsIncompleteError(msg)
+
+
+def fetch_series(pacs: Pacs, series: Series, instances: list[str], folder: Path) -> Fetched:
+    """Save every instance of a series, make sure that each is whole, and that none is missing.
+
+    Args:
+        pacs: The PACS.
+        series: The series.
+        instances: UIDs of its instances, as the PACS named them before.
+        folder: Empty folder for the files.
+
+    Raises:
+        PacsIncompleteError: If an instance is missing, cut short, or another one than was asked
+            for, or if the PACS names other instances afterwards.
+        PacsError: If the PACS does not answer.
+    """
+    kinds: Counter[str] = Counter()
+    for uid in instances:
+        path = folder / f"{uid}.dcm"
+        try:
+            pacs.fetch(series, uid, path)
+            kind = _kind_of(path, series, uid)
+        except (PacsError, CorruptFileError) as error:
+            # At once: a PACS that is down would else be waited for once for each instance.
+            msg = (
+                f"Series {series.series_uid} must arrive whole; {kinds.total()} of "
+                f"{len(instances)} instances did, instance {uid} did not: {error}"
+            )
+            raise PacsIncompleteError(msg) from error
+        kinds[kind] += 1
+        if kind != _IMAGE:
+            path.unlink()
+    after = pacs.find_instances(series)
+    if after != instances:
+        msg = (
+            f"Series {series.series_uid} must not change while it is fetched; the PACS named "
+            f"{len(instances)} instances before and {len(after)} after. Run again once it is "
+            "complete."
+        )
+        raise PacsIncompleteError(msg)
+    return Fetched(images=kinds[_IMAGE], localizers=kinds[_LOCALIZER], others=kinds[_OTHER])
+
+
+def _kind_of(path: Path, series: Series, instance_uid: str) -> str:
+    """Return what a file holds, that is whole and the one asked for.
+
+    Raises:
+        PacsIncompleteError: If it is another instance, or another series' or study's.
+        CorruptFileError: If it is damaged, or has fewer pixels than it says.
+    """
+    if not is_dicom(path):
+        msg = f"{path} must be a whole DICOM file; it is none."
+        raise CorruptFileError(msg)
+    try:
+        header = read_header(path)
+    except CorruptFileError:
+        raise
+    except EspMedSamError:  # a kind that is not read: told when items are planned
+        return _IMAGE
+    if header is None:
+        return _OTHER
+    if isinstance(header.problem, CorruptFileError):
+        raise header.problem
+    stated = (header.study_uid, header.series_uid, header.sop_instance_uid)
+    asked = (series.study_uid, series.series_uid, instance_uid)
+    if any(uid not in (None, wanted) for uid, wanted in zip(stated, asked, strict=True)):
+        msg = "the PACS sent another instance, or one of another series or study."
+        raise PacsIncompleteError(msg)
+    localizers = ["LOCALIZER" in piece.image_type for piece in header.slices]
+    return _LOCALIZER if localizers and all(localizers) else _IMAGE

@@ -1,0 +1,149 @@
+"""What is asked of a PACS and what it answers: UIDs are checked, whoever states them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pydicom.datadict import tag_for_keyword
+
+from esp_medsam.errors import OptionError, PacsError, one_line
+from esp_medsam.modality import ModalityTable
+
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_LONGEST_UID = 64
+_TAG = re.compile(r"[0-9A-Fa-f]{8}")
+_MODALITY = re.compile(r"[A-Z0-9]{2,16}")
+
+MODALITY, COUNT = "00080060", "00201209"
+STUDY, SERIES, INSTANCE = "0020000D", "0020000E", "00080018"
+"""Tags of the attributes that are read of an answer."""
+
+Answer = Mapping[str, Any]
+"""One result of a search, as DICOM JSON: tag to ``vr`` and ``Value``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """A series that a PACS says it holds.
+
+    Attributes:
+        study_uid: Study Instance UID.
+        series_uid: Series Instance UID.
+        dicom_modality: Modality (0008,0060); empty where the PACS says none.
+        count: Number of instances that the PACS claims; None where it does not.
+    """
+
+    study_uid: str
+    series_uid: str
+    dicom_modality: str = ""
+    count: int | None = None
+
+
+def is_uid(value: object) -> bool:
+    """Whether a value is a UID: digits and dots alone, so that no path or URL leads elsewhere."""
+    return (
+        isinstance(value, str)
+        and len(value) <= _LONGEST_UID
+        and value.isascii()
+        and _UID.fullmatch(value) is not None
+    )
+
+
+def checked_uid(value: str, option: str) -> str:
+    """Return a UID as the user gave it.
+
+    Raises:
+        OptionError: If it is none.
+    """
+    if not is_uid(value):
+        msg = f"{option} must be a UID, digits and dots; got {one_line(value)[:80]!r}."
+        raise OptionError(msg)
+    return value
+
+
+def uid_of(answer: Answer, tag: str) -> str:
+    """Return a UID that a PACS states.
+
+    Raises:
+        PacsError: If it states none. What it states instead is not repeated.
+    """
+    value = value_of(answer, tag)
+    if not is_uid(value):
+        msg = f"The PACS must state a UID as ({tag[:4]},{tag[4:]}); got something else."
+        raise PacsError(msg)
+    assert isinstance(value, str), "is_uid checked"
+    return value
+
+
+def value_of(answer: Answer, tag: str) -> object:
+    """Return the first value of an attribute; None where there is none."""
+    element = answer.get(tag)
+    values = element.get("Value") if isinstance(element, Mapping) else None
+    return values[0] if isinstance(values, list) and values else None
+
+
+def series_of(answer: Answer, study_uid: str) -> Series:
+    """Return what a PACS says of a series of a study.
+
+    Raises:
+        PacsError: If it states no UID, or another study's.
+    """
+    # The study may be left out of an answer that was asked for within it.
+    if value_of(answer, STUDY) is not None and uid_of(answer, STUDY) != study_uid:
+        msg = f"The PACS must name series of study {study_uid}; it names another study's."
+        raise PacsError(msg)
+    modality = value_of(answer, MODALITY)
+    count = value_of(answer, COUNT)
+    return Series(
+        study_uid=study_uid,
+        series_uid=uid_of(answer, SERIES),
+        dicom_modality=modality
+        if isinstance(modality, str) and _MODALITY.fullmatch(modality)
+        else "",
+        count=int(count) if isinstance(count, int | str) and str(count).isdecimal() else None,
+    )
+
+
+def read_query(query: str) -> dict[str, str]:
+    """Return the filters of a query such as ``ModalitiesInStudy=CT&StudyDate=20260101-20261231``.
+
+    Raises:
+        OptionError: If it is empty, names an attribute that DICOM does not know, or one twice.
+    """
+    filters: dict[str, str] = {}
+    try:
+        # Separator and encoding as in a URL; what is not of that form is an error, not left out.
+        pairs = parse_qsl(query.removeprefix("?"), strict_parsing=True, keep_blank_values=True)
+    except ValueError:
+        pairs = []
+    for name, value in pairs:
+        known = _TAG.fullmatch(name) or tag_for_keyword(name) is not None
+        if not known or not value or name in filters:
+            msg = (
+                "query must name attributes by DICOM keyword or tag, each once and with a value; "
+                f"got {one_line(name)[:64]!r}."
+            )
+            raise OptionError(msg)
+        filters[name] = value
+    if not filters:
+        msg = (
+            "query must be like 'ModalitiesInStudy=CT&StudyDate=20260101-20261231'; got another "
+            "form."
+        )
+        raise OptionError(msg)
+    return filters
+
+
+def takes(series: Series, modality: str, table: ModalityTable) -> bool:
+    """Whether a series that nobody named is one of images of the modality.
+
+    Values that leave the modality open count where the table has no other for it: a dermatoscope's
+    pictures are, a CT's screenshots are not what was asked for.
+    """
+    values = table[modality].dicom_modalities or table.neutral_dicom_modalities
+    return series.dicom_modality in values

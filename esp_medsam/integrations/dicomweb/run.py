@@ -1,0 +1,287 @@
+"""Series after series from a PACS: fetch, segment, store; no bad one ends the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from esp_medsam import __version__
+from esp_medsam.dicom.modality import settle
+from esp_medsam.errors import EspMedSamError, FormatError, OptionError, PacsError, one_line
+from esp_medsam.integrations.dicomweb.client import Pacs
+from esp_medsam.integrations.dicomweb.fetch import check_listed, fetch_series
+from esp_medsam.integrations.dicomweb.query import Series, takes
+from esp_medsam.integrations.dicomweb.spool import Made, Spool
+from esp_medsam.integrations.dicomweb.store import read_object, send
+from esp_medsam.integrations.dicomweb.work import private_folder
+from esp_medsam.io import read_record
+from esp_medsam.workflows.items import Item, plan_items
+from esp_medsam.workflows.segment import Segmentation, SegmentResult, failure
+
+
+Status = Literal["stored", "held", "empty", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PacsResult:
+    """What became of one volume, or of a series or study that gave none.
+
+    Attributes:
+        label: ``series <UID>``, with the volume's name where a series holds several.
+        status: ``stored`` now; ``held`` by the PACS before; ``empty``, nothing found and nothing
+            stored; ``failed``.
+        instance_uid: SOP Instance UID of the segmentation; None without one.
+        code: Stable code of the failure; None without one.
+        message: What is wrong and what to do, one line; empty without a failure.
+        spooled: File that keeps the result until it is sent; None where none waits.
+        warnings: What the reader and the PACS warn of.
+        seconds: Time taken.
+    """
+
+    label: str
+    status: Status
+    instance_uid: str | None = None
+    code: str | None = None
+    message: str = ""
+    spooled: str | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class PacsRun:
+    """Drives one pipeline, built once, over series of a PACS.
+
+    Args:
+        pacs: The PACS.
+        segmentation: The pipeline, with fixed UIDs; its output folder lies in ``work``.
+        spool: Keeps results until they are stored.
+        work: Folder for patients' data, which the caller removes.
+        modality: Name of the modality.
+        force_modality: Whether that counts against what DICOM says.
+
+    Attributes:
+        left_alone: Number of series that were not taken, by their Modality (0008,0060).
+    """
+
+    def __init__(
+        self,
+        *,
+        pacs: Pacs,
+        segmentation: Segmentation,
+        spool: Spool,
+        work: Path,
+        modality: str,
+        force_modality: bool = False,
+    ) -> None:
+        self.pacs = pacs
+        self.segmentation = segmentation
+        self.spool = spool
+        self.modality = modality
+        self.force_modality = force_modality
+        self.left_alone: Counter[str] = Counter()
+        self._input = work / "in"
+        self._output = segmentation.saver.output_dir
+
+    def results(
+        self, studies: Sequence[str], series_uid: str | None = None
+    ) -> Iterator[PacsResult]:
+        """Yield one result for each volume, as it comes.
+
+        Args:
+            studies: UIDs of the studies.
+            series_uid: UID of the one series to take; None takes those of the modality.
+        """
+        for study_uid in studies:
+            try:
+                found = self.pacs.find_series(study_uid)
+                chosen = self._chosen(found, study_uid, series_uid)
+            except EspMedSamError as error:
+                yield _failed(f"study {study_uid}", error)
+                continue
+            for series in chosen:
+                yield from self._series(series, named=series_uid is not None)
+
+    def _chosen(
+        self, found: Sequence[Series], study_uid: str, series_uid: str | None
+    ) -> list[Series]:
+        """Return the series to take, and count the others."""
+        if not found:
+            msg = f"Study {study_uid} must be in the PACS; {self.pacs.url} names no series of it."
+            raise PacsError(msg)
+        if series_uid is None:
+            table = self.segmentation.table
+            chosen = [series for series in found if takes(series, self.modality, table)]
+            self.left_alone.update(s.dicom_modality or "unknown" for s in found if s not in chosen)
+            return chosen
+        named = [series for series in found if series.series_uid == series_uid]
+        if not named:
+            msg = f"series must be one of study {study_uid}; got {series_uid}."
+            raise OptionError(msg)
+        settle(
+            named[0].dicom_modality,
+            None,
+            self.modality,
+            self.segmentation.table,
+            force=self.force_modality,
+            source=f"series {series_uid}",
+        )
+        return named
+
+    def _series(self, series: Series, *, named: bool) -> Iterator[PacsResult]:
+        """Yield the results of one series; its files are gone afterwards."""
+        label = f"series {series.series_uid}"
+        try:
+            instances = self.pacs.find_instances(series)
+            check_listed(series, instances)
+            key = self._key(series, instances)
+            known = self.spool.record(key)
+            if known is not None and all(self._is_kept(series, made) for made in known):
+                for made in known:
+                    yield self._send(made)
+                return
+            fetched = fetch_series(self.pacs, series, instances, private_folder(self._input))
+            if fetched.images:
+                yield from self._segment(series, key)
+            elif named:
+                msg = f"{label} must hold images of a patient that are no localizers; it has none."
+                raise FormatError(msg)
+            else:
+                self.left_alone["localizers" if fetched.localizers else "no images"] += 1
+        except Exception as error:  # one bad series never ends a run
+            yield _failed(label, error)
+        finally:
+            for folder in (self._input, self._output):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _segment(self, series: Series, key: str) -> Iterator[PacsResult]:
+        """Segment the volumes of a fetched series, spool what is found, note it, and send it."""
+        plan = plan_items(
+            self._input,
+            self._output,
+            table=self.segmentation.table,
+            modality=self.modality,
+            force_modality=self.force_modality,
+        )
+        for item, error in plan.refused:
+            yield _failed(_label(series, item), error)
+        made: list[Made] = []
+        details: dict[str, SegmentResult] = {}
+        for item in plan.items:
+            result = self.segmentation.segment(item)
+            label = _label(series, item)
+            details[label] = result
+            if result.status == "failed":
+                yield PacsResult(
+                    label=label,
+                    status="failed",
+                    code=result.code,
+                    message=result.message,
+                    seconds=result.seconds,
+                )
+            else:
+                made.append(self._spool(label, result))
+        if len(made) == len(plan.items) + len(plan.refused):
+            self.spool.write_record(key, series, made)
+        for one in made:
+            sent, result = self._send(one), details[one.label]
+            warnings = (*result.warnings, *sent.warnings)
+            yield replace(sent, warnings=warnings, seconds=result.seconds)
+
+    def _spool(self, label: str, result: SegmentResult) -> Made:
+        """Move what a volume gave into the outbox."""
+        assert result.record is not None, "the item is done"
+        stem = Path(result.record).with_suffix("")
+        path = stem.with_name(f"{stem.name}.dcm")
+        record = read_record(stem)
+        if record is None or path.name not in record["files"]:
+            return Made(label=label)
+        dataset = read_object(path)
+        made = Made(
+            label=label,
+            series_uid=str(dataset.SeriesInstanceUID),
+            instance_uid=str(dataset.SOPInstanceUID),
+        )
+        self.spool.put(path, str(dataset.SOPInstanceUID))
+        return made
+
+    def _is_kept(self, series: Series, made: Made) -> bool:
+        """Whether what an earlier run made is in the PACS, or waits to be sent."""
+        if made.instance_uid is None or self.spool.entry(made.instance_uid).exists():
+            return True
+        return self.pacs.holds(series.study_uid, made.series_uid or "", made.instance_uid)
+
+    def _send(self, made: Made) -> PacsResult:
+        """Store what waits; a failure leaves it in the spool."""
+        uid = made.instance_uid
+        if uid is None:
+            return PacsResult(label=made.label, status="empty")
+        entry = self.spool.entry(uid)
+        if not entry.exists():
+            return PacsResult(label=made.label, status="held", instance_uid=uid)
+        try:
+            sent = send(self.pacs, entry)
+        except EspMedSamError as error:
+            return replace(_failed(made.label, error), instance_uid=uid, spooled=str(entry))
+        return PacsResult(
+            label=made.label, status=sent.status, instance_uid=uid, warnings=sent.warnings
+        )
+
+    def _key(self, series: Series, instances: Sequence[str]) -> str:
+        """Return a name for all that a series' results depend on."""
+        targets = self.segmentation.table.select(self.modality, self.segmentation.targets)
+        recipe = self.segmentation.saver.recipe(
+            is_volume=True,
+            is_dicom=True,
+            modality=self.modality,
+            targets=[target.name for target in targets],
+        )
+        facts: dict[str, Any] = {
+            "version": __version__,
+            "study": series.study_uid,
+            "series": series.series_uid,
+            "instances": list(instances),
+            "recipe": asdict(recipe),
+            "targets": [asdict(target) for target in targets],
+            "force_modality": self.force_modality,
+        }
+        content = json.dumps(facts, sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _label(series: Series, item: Item) -> str:
+    """Return what messages call a volume: its series, and its name where that says more."""
+    label = f"series {series.series_uid}"
+    return label if item["name"] == series.series_uid else f"{label} ({item['name']})"
+
+
+def _failed(label: str, error: BaseException) -> PacsResult:
+    """Turn an error into a result; of one that is none of ours only type and place are told."""
+    told = failure({"image": label}, error)
+    return PacsResult(label=label, status="failed", code=told.code, message=told.message)
+
+
+def line_of(result: PacsResult) -> str:
+    """Return a result in one line."""
+    if result.status == "failed":
+        kept = f" The result waits in {result.spooled}." if result.spooled else ""
+        return one_line(f"failed {result.label}: {result.code}: {result.message}{kept}")
+    if result.status == "empty":
+        return f"empty {result.label}: nothing found, nothing stored"
+    before = "" if result.status == "stored" else ", done before"
+    return f"{result.status} {result.label}: instance {result.instance_uid}{before}"
+
+
+def summary(results: Sequence[PacsResult], left_alone: Mapping[str, int]) -> str:
+    """Return how many volumes were stored and so on, and which series were left alone."""
+    counts = Counter(result.status for result in results)
+    told = ", ".join(f"{counts[status]} {status}" for status in get_args(Status))
+    if not left_alone:
+        return told
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(left_alone.items()))
+    return f"{told}; {sum(left_alone.values())} series left alone: {kinds}"

@@ -1,0 +1,170 @@
+"""Results on disk until the PACS is proved to hold them, and a record of what each series gave.
+
+A spool has a folder for each server, named by the hash of its URL: ``server.json`` says which it
+is, ``outbox`` holds one DICOM file for each object to be sent, ``records`` one file for each series
+that was done. Every file is whole or not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from esp_medsam import __version__
+from esp_medsam.errors import OutputError
+from esp_medsam.integrations.dicomweb.query import Series, is_uid
+from esp_medsam.integrations.dicomweb.work import private_folder
+from esp_medsam.io import atomic_file
+
+
+_MAX_BYTES = 2**24
+"""Records are small; a larger file under that name is not one."""
+
+
+def default_spool() -> Path:
+    """Return where results wait unless it is said otherwise: ``~/.local/state/esp-medsam/pacs``.
+
+    ``XDG_STATE_HOME`` stands for its first two folders where it is set.
+    """
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "esp-medsam" / "pacs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What a volume gave.
+
+    Attributes:
+        label: The volume, in words.
+        series_uid: Series Instance UID of its segmentation; None where nothing was found.
+        instance_uid: SOP Instance UID of its segmentation; None where nothing was found.
+    """
+
+    label: str
+    series_uid: str | None = None
+    instance_uid: str | None = None
+
+
+class Spool:
+    """What waits for one server, and what it has been given.
+
+    Args:
+        root: The spool, of any number of servers.
+        url: The server.
+
+    Raises:
+        OutputError: If a folder cannot be made, or is another user's.
+    """
+
+    def __init__(self, root: Path, url: str) -> None:
+        self.root = private_folder(root)
+        self.url = url
+        folder = private_folder(root / hashlib.sha256(url.encode()).hexdigest()[:16])
+        # First of all: an entry is never there without its server.
+        if _server_of(folder) != url:
+            _write(folder / "server.json", {"url": url})
+        self.outbox = private_folder(folder / "outbox")
+        self._records = private_folder(folder / "records")
+
+    @property
+    def work(self) -> Path:
+        """Folder for what is worked on: of the same file system, so that results can be moved."""
+        return self.root / "work"
+
+    def entry(self, instance_uid: str) -> Path:
+        """Return the path of the object of that UID, whether it waits or not.
+
+        Raises:
+            OutputError: If it is no UID.
+        """
+        if not is_uid(instance_uid):
+            msg = "An entry of the spool must be named by a UID; got something else."
+            raise OutputError(msg)
+        return self.outbox / f"{instance_uid}.dcm"
+
+    def entries(self) -> list[Path]:
+        """Return the objects that wait, sorted."""
+        return sorted(p for p in self.outbox.glob("*.dcm") if is_uid(p.name.removesuffix(".dcm")))
+
+    def put(self, path: Path, instance_uid: str) -> Path:
+        """Move a finished file into the outbox; it lies on the same file system.
+
+        Raises:
+            OutputError: If it cannot be moved.
+        """
+        entry = self.entry(instance_uid)
+        try:
+            path.chmod(0o600)
+            path.replace(entry)
+            descriptor = os.open(self.outbox, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            msg = f"{entry} must be writable; got: {error.strerror or type(error).__name__}."
+            raise OutputError(msg) from error
+        return entry
+
+    def record(self, key: str) -> list[Made] | None:
+        """Return what a series gave, as noted under ``key``; None where nothing is noted."""
+        content = _read(self._records / f"{key}.json")
+        results = content.get("results") if content else None
+        if not isinstance(results, list) or not all(isinstance(r, dict) for r in results):
+            return None
+        made = [
+            Made(label=str(r.get("label")), series_uid=r.get("series"), instance_uid=r.get("seg"))
+            for r in results
+        ]
+        uids = [uid for m in made for uid in (m.series_uid, m.instance_uid) if uid is not None]
+        return made if all(is_uid(uid) for uid in uids) else None
+
+    def write_record(self, key: str, series: Series, made: Sequence[Made]) -> None:
+        """Note what a series gave, be it nothing."""
+        results = [{"label": m.label, "series": m.series_uid, "seg": m.instance_uid} for m in made]
+        content = {
+            "software": f"esp-medsam {__version__}",
+            "study": series.study_uid,
+            "series": series.series_uid,
+            "results": results,
+        }
+        _write(self._records / f"{key}.json", content)
+
+    def of_others(self) -> dict[str, int]:
+        """Return how many objects wait for other servers, by their URL."""
+        waiting = {}
+        for outbox in sorted(self.root.glob("*/outbox")):
+            url = _server_of(outbox.parent)
+            count = len(list(outbox.glob("*.dcm")))
+            if outbox != self.outbox and url is not None and count:
+                waiting[url] = count
+        return waiting
+
+
+def _server_of(folder: Path) -> str | None:
+    content = _read(folder / "server.json")
+    url = content.get("url") if content else None
+    return url if isinstance(url, str) else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return what one of our JSON files holds; None where there is none, or another."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            return None
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    with atomic_file(path) as file:
+        if os.name == "posix":
+            os.fchmod(file.fileno(), 0o600)
+        file.write(json.dumps(content, indent=2).encode("ascii") + b"\n")

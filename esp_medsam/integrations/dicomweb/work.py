@@ -1,0 +1,92 @@
+"""Folders for patients' data while it is worked on: private, locked, and gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from esp_medsam.errors import OutputError
+
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+"""Names of the folders made here; nothing else is ever removed."""
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that nobody else can look into, or make sure of it.
+
+    Raises:
+        OutputError: If it cannot be made, or is a link, or another user's.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.lstat()
+        if os.name == "posix":
+            if path.is_symlink() or status.st_uid != os.geteuid():
+                msg = f"{path} must be a folder of your own; it is a link, or another user's."
+                raise OutputError(msg)
+            if status.st_mode & 0o077:
+                path.chmod(0o700)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        reason = error.strerror or type(error).__name__
+        msg = f"{path} must be a folder that can be written to; got: {reason}."
+        raise OutputError(msg) from error
+    return path
+
+
+@contextmanager
+def work_folder(root: Path) -> Iterator[Path]:
+    """Make a folder that is gone afterwards, whatever happens, and clear away those of the dead.
+
+    A lock that ends with the process tells the living from the dead: what a killed run left is
+    removed by the next one to start, what a running one holds never is.
+
+    Args:
+        root: Folder to make it in.
+
+    Yields:
+        The folder, empty.
+
+    Raises:
+        OutputError: If it cannot be made.
+    """
+    private_folder(root)
+    with FileLock(root / "guard.lock", mode=0o600):
+        _clear(root)
+        folder = root / secrets.token_hex(16)
+        lock = FileLock(_lock_of(folder), mode=0o600)
+        lock.acquire(timeout=0)
+        private_folder(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():  # else the next to start tries again
+            _lock_of(folder).unlink(missing_ok=True)
+        lock.release()
+
+
+def _clear(root: Path) -> None:
+    """Remove the folders whose process is gone."""
+    for folder in root.iterdir():
+        if not _NAME.fullmatch(folder.name) or folder.is_symlink():
+            continue
+        try:
+            with FileLock(_lock_of(folder), timeout=0, mode=0o600):
+                shutil.rmtree(folder, ignore_errors=True)
+                _lock_of(folder).unlink(missing_ok=True)
+        except Timeout:  # held by a process that lives
+            continue
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
