@@ -73,7 +73,9 @@ DECODER = Box(
 PROBABILITY = Box(
     9.35, 2.45, 1.75, 1.0, "Probability", "8 bit, per target,\non the image's own grid", RESULT
 )
-FILES = Box(9.35, 0.85, 1.75, 1.0, "Masks", "DICOM-SEG, NIfTI, PNG,\nand how they were made", RESULT)
+FILES = Box(
+    9.35, 0.85, 1.75, 1.0, "Masks", "DICOM-SEG, NIfTI, PNG,\nand how they were made", RESULT
+)
 BOXES = (
     IMAGE, MODALITY, SLICES, ENCODER, CONTROLLER, PROMPT, DECODER, PROBABILITY, FILES,
 )  # fmt: skip
