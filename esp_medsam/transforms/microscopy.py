@@ -15,7 +15,10 @@ from esp_medsam.transforms.slices import SliceTransform, luminance
 
 
 BRIGHT = 0.3
-"""Least background of bright field: in DSB2018 fluorescence has 0.19 at most, bright field 0.44."""
+"""Least background of bright field.
+
+In 660 images of DSB2018 fluorescence has 0.173 at most, bright field 0.491 at least; scikit-image's
+``ihc.png`` has 0.744, ``hubble_deep_field.jpg`` 0.054."""
 
 _PIXELS = 2**17
 """Pixels that statistics are taken of, evenly spread: more change nothing that is seen."""
