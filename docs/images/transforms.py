@@ -236,14 +236,12 @@ def nuclei() -> Image:
 def pairs() -> list[Pair]:
     """Return what is shown, two to a line."""
     head, lying = shipped("J2K_pixelrep_mismatch.dcm", "ct"), body()
-    assert lying.spacing is not None
-    alone = t.TableRemoval(spacing=lying.spacing[:2])
     return [
         Pair("CT: brain, soft tissue and bone as colors", head, t.ModalityTransforms(
             native=[t.Windows([(0, 80), t.SOFT_TISSUE, t.BONE])],
         )),
         Pair("CT: the body without its table", lying, t.ModalityTransforms(
-            measure=[t.MeasureBody()], native=[t.PaddingToAir(), t.ClipMetal(), alone],
+            measure=[t.MeasureBody()], native=[t.PaddingToAir(), t.ClipMetal(), t.TableRemoval()],
         )),
         Pair("MRI: without the coil's shading", abdomen(), t.ModalityTransforms(
             measure=[t.MeasureBiasField(), t.MeasurePercentiles()],

@@ -5,6 +5,7 @@ pipelines of one's own. ``docs/reference/transforms.md`` says what each is for.
 """
 
 from esp_medsam.transforms.bias_field import ApplyBiasField, ApplyBiasFieldd, MeasureBiasField
+from esp_medsam.transforms.body import MeasureBody, TableRemoval, TableRemovald
 from esp_medsam.transforms.box import CropToBox, CropToBoxd
 from esp_medsam.transforms.by_modality import MeasureImage, MeasureImaged, ModalityTransforms
 from esp_medsam.transforms.clahe import Clahe, Clahed
@@ -14,11 +15,8 @@ from esp_medsam.transforms.ct import (
     SOFT_TISSUE,
     ClipMetal,
     ClipMetald,
-    MeasureBody,
     PaddingToAir,
     PaddingToAird,
-    TableRemoval,
-    TableRemovald,
     Windows,
     Windowsd,
 )
@@ -48,6 +46,12 @@ from esp_medsam.transforms.fundus import (
     SubtractLocalAverage,
     SubtractLocalAveraged,
 )
+from esp_medsam.transforms.histogram import (
+    MeasureHistogram,
+    StandardizeHistogram,
+    StandardizeHistogramd,
+    StandardScale,
+)
 from esp_medsam.transforms.intensity import IntensityRule
 from esp_medsam.transforms.label_map import LabelMap, LabelMapd
 from esp_medsam.transforms.microscopy import (
@@ -56,14 +60,7 @@ from esp_medsam.transforms.microscopy import (
     ScaleFluorescence,
     ScaleFluorescenced,
 )
-from esp_medsam.transforms.mri import (
-    MeasureHistogram,
-    MeasurePercentiles,
-    MeasureZScore,
-    StandardizeHistogram,
-    StandardizeHistogramd,
-    StandardScale,
-)
+from esp_medsam.transforms.mri import MeasurePercentiles, MeasureZScore
 from esp_medsam.transforms.ultrasound import (
     CropToScan,
     CropToScand,

@@ -129,6 +129,8 @@ class ApplyBiasField(SliceTransform):
             centers of the first and last pixels.
     """
 
+    native = True
+
     def __init__(self, log: npt.ArrayLike) -> None:
         self.log = np.ascontiguousarray(log, dtype=np.float32)
         if self.log.ndim != 2:

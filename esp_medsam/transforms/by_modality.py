@@ -14,9 +14,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from esp_medsam.errors import OptionError
 from esp_medsam.image import IMAGE_KEY, Image, image_of
 from esp_medsam.transforms.intensity import IntensityRule, MeasureIntensity
 from esp_medsam.transforms.orientation import Display
+from esp_medsam.transforms.slices import CropToFound, SliceTransform
 
 
 SliceStep = Callable[[Any], Any]
@@ -51,13 +53,35 @@ class ModalityTransforms:
         measure: What else is measured on the whole image, and applied slice by slice, first.
         native: What happens to each slice in the image's own units, before the window. Steps
             whose attribute ``shows`` is true hand out 0..1, and take the window's place.
-        shown: What happens to each slice in 0..1, after the window: artifacts, color, crops.
+        shown: What happens to each slice in 0..1, after the window: artifacts, color, crops. Of a
+            stack, a crop to what is found is found once for all of its slices.
+
+    Raises:
+        OptionError: If a transform stands where it would be given values of another kind.
     """
 
     intensity: IntensityRule | None = None
     measure: Sequence[Measure] = ()
     native: Sequence[SliceStep] = ()
     shown: Sequence[SliceStep] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse transforms in the stage of others."""
+        for stage in ("measure", "native", "shown"):
+            for step in getattr(self, stage):
+                own = _stage_of(step)
+                if own not in (None, stage):
+                    msg = f"{type(step).__name__} must stand under {own}; got it under {stage}."
+                    raise OptionError(msg)
+
+
+def _stage_of(step: object) -> str | None:
+    """Return the one stage that a transform can act in; None where it says nothing of it."""
+    if isinstance(step, CropToFound):
+        return "shown"
+    if isinstance(step, SliceTransform):
+        return "native" if step.native else "shown"
+    return None
 
 
 PHOTOGRAPH = ModalityTransforms(intensity=IntensityRule())
@@ -149,9 +173,12 @@ class MeasureImage:
         chosen = transforms_of(record.modality, self.transforms)
         record = MeasureIntensity(chosen.intensity or IntensityRule())(pixels, record)
         for measure in chosen.measure:
-            result = measure(pixels, record)
-            if not isinstance(result, Image):
+            result: object = measure(pixels, record)
+            if isinstance(result, Measured):
                 result = replace(record, measured=(*record.measured, result))
+            if not isinstance(result, Image):
+                msg = f"measure must hold what measures; got {type(measure).__name__}."
+                raise OptionError(msg)
             record = result
         return record
 

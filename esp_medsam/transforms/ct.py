@@ -1,4 +1,4 @@
-"""CT, in Hounsfield units (HU): padding and metal clipped, windows, the body without its table.
+"""CT, in Hounsfield units (HU): padding and metal clipped, windows.
 
 One HU is a thousandth of the difference in attenuation between air (-1000) and water (0).
 """
@@ -6,21 +6,14 @@ One HU is a thousandth of the difference in attenuation between air (-1000) and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from scipy import ndimage  # type: ignore[import-untyped]  # ships no types
-from skimage.measure import label
+from monai.config.type_definitions import NdarrayOrTensor
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
-from esp_medsam.transforms.box import CropToBox
 from esp_medsam.transforms.dictionary import dictionary_form
-from esp_medsam.transforms.orientation import Display
-from esp_medsam.transforms.slices import SliceTransform
+from esp_medsam.transforms.slices import SliceTransform, record_of
 
 
 AIR = -1024.0
@@ -38,18 +31,6 @@ LUNG = (-1350.0, 150.0)
 BONE = (-450.0, 1050.0)
 """HU shown as 0 and 1: center 300, width 1500."""
 
-_GRID_MM = 4.0
-"""Step of the grid that the body is sought on: a tenth of the thinnest limb, about."""
-
-_OPENING_MM = 6.0
-"""Half the thickness below which something is a table, a tube or a blanket and no body."""
-
-_LEAST_SHARE = 0.01
-"""Part of the largest component from which another is body, too: the other leg, an arm."""
-
-_MOST_BORDER = 0.25
-"""Part of a slice's border from which, touched by the body, the slice lies inside the body."""
-
 
 class PaddingToAir(SliceTransform):
     """Raise values below air to air: ``max(v, air)``, in HU.
@@ -63,6 +44,8 @@ class PaddingToAir(SliceTransform):
     Reference:
         DICOM PS3.3 C.7.5.1.1.2, Pixel Padding Value.
     """
+
+    native = True
 
     def __init__(self, *, air: float = AIR) -> None:
         self.air = float(air)
@@ -84,6 +67,8 @@ class ClipMetal(SliceTransform):
         highest: Highest value, HU.
     """
 
+    native = True
+
     def __init__(self, *, highest: float = METAL) -> None:
         self.highest = float(highest)
 
@@ -103,9 +88,11 @@ class Windows(SliceTransform):
             were trained with.
 
     Raises:
-        OptionError: If there is no window, or one that does not ascend.
+        OptionError: If there is no window, or one that does not ascend; of a slice whose record
+            states no HU, because 8-bit CT was windowed before.
     """
 
+    native = True
     shows = True
 
     def __init__(self, windows: Sequence[Sequence[float]] = (SOFT_TISSUE,)) -> None:
@@ -123,167 +110,28 @@ class Windows(SliceTransform):
         low, high = (image.new_tensor(ends).view(-1, 1, 1) for ends in zip(*self.windows))  # noqa: B905
         return image.sub(low).div_(high - low).clamp_(0.0, 1.0)
 
+    def changed(self, img: NdarrayOrTensor) -> Tensor:
+        """Return the windows of a slice; refuse one that is known to hold no HU."""
+        require_hounsfield(record_of(img), type(self).__name__)
+        return super().changed(img)
+
 
 Windowsd = dictionary_form(Windows)
 
 
-@dataclass(frozen=True, eq=False)
-class BodyBox:
-    """Where the body lies in a volume; slices are cropped to it.
-
-    Attributes:
-        box: ``(axes, 2)``, of each array axis the start and the stop.
-        spatial_shape: Voxels along each axis.
-    """
-
-    box: npt.NDArray[np.int64]
-    spatial_shape: tuple[int, ...]
-
-    def for_slice(self, display: Display, index: int, count: int) -> CropToBox:
-        """Return the crop of every slice as shown."""
-        del index, count
-        rows, columns = box_as_shown(self.box, display, self.spatial_shape)
-        return CropToBox(rows=rows, columns=columns)
-
-
-class MeasureBody:
-    """Find the box around the body in a volume of HU, its table left out.
-
-    On a grid of about 4 mm: denser than the threshold; opened by 6 mm, which takes away tables,
-    tubes and blankets; the largest component, and those of at least 1 % of it (the other leg, an
-    arm). Holes are not filled, because they move no box.
+def require_hounsfield(record: Image | None, name: str) -> None:
+    """Refuse an image whose record does not say that it holds HU.
 
     Args:
-        threshold: HU above which something is dense; skin and fat are, air and foam are not.
-        margin: Added on each side, mm.
+        record: What is known of it; None says nothing.
+        name: The transform that asks, for the message.
+
+    Raises:
+        OptionError: If it holds no HU.
     """
-
-    def __init__(self, *, threshold: float = -400.0, margin: float = 8.0) -> None:
-        self.threshold = float(threshold)
-        self.margin = float(margin)
-
-    def __call__(self, pixels: npt.NDArray[np.generic] | Tensor, record: Image) -> BodyBox:
-        """Return the box: the whole volume where no body is found.
-
-        Args:
-            pixels: ``(1, *spatial)`` in HU.
-            record: What is known of them; its spacing is used, 1 mm where it has none.
-        """
-        array = pixels.numpy(force=True) if isinstance(pixels, Tensor) else np.asarray(pixels)
-        shape = array.shape[1:]
-        spacing = record.spacing or (1.0,) * len(shape)
-        small, steps = _thinned(array[0], spacing)
-        body = _body(
-            np.greater(small, self.threshold),
-            [s * mm for s, mm in zip(steps, spacing, strict=True)],
+    if record is not None and record.unit != "HU":
+        msg = (
+            f"{name} must be given Hounsfield units; got {record.path}, which holds none "
+            f"(--ct_input windowed). Leave {name} out of transforms for such images."
         )
-        box = np.array([(0, size) for size in shape], dtype=np.int64)
-        if not body.any():
-            return BodyBox(box, shape)
-        for axis, (size, step, mm) in enumerate(zip(shape, steps, spacing, strict=True)):
-            others = tuple(other for other in range(body.ndim) if other != axis)
-            (places,) = np.nonzero(body.any(axis=others))
-            # A thinned voxel speaks for its neighbors up to the next one.
-            reach = step - 1 + round(self.margin / mm)
-            box[axis] = (
-                max(0, int(places[0]) * step - reach),
-                min(size, int(places[-1]) * step + reach + 1),
-            )
-        return BodyBox(box, shape)
-
-
-class TableRemoval(SliceTransform):
-    """Set to air what is neither the body nor in it, slice by slice.
-
-    As :class:`MeasureBody` finds the body, but in the one slice, with its holes (lung, bowel)
-    filled and a margin of one step of the grid. Nothing is removed where no body is found, nor
-    where the body touches a quarter of the border: such a slice lies inside it, and what is cut
-    off from the rest may be a lung.
-
-    Computed on the CPU.
-
-    Args:
-        spacing: Distance of rows and of columns, mm.
-        threshold: HU above which something is dense.
-        air: HU that takes the place of what is removed.
-    """
-
-    def __init__(
-        self,
-        *,
-        spacing: Sequence[float] = (1.0, 1.0),
-        threshold: float = -400.0,
-        air: float = AIR,
-    ) -> None:
-        self.spacing = (float(spacing[0]), float(spacing[1]))
-        self.threshold = float(threshold)
-        self.air = float(air)
-
-    def apply(self, image: Tensor) -> Tensor:
-        """Return the slice with air around the body."""
-        kept = torch.from_numpy(self.mask(image)).to(image.device)
-        return torch.where(kept, image, image.new_tensor(self.air))
-
-    def mask(self, image: Tensor) -> npt.NDArray[np.bool_]:
-        """Return where the body is, ``(rows, columns)``, in HU ``(C, rows, columns)``."""
-        array = image[0].numpy(force=True)
-        small, steps = _thinned(array, self.spacing)
-        step_mm = [step * mm for step, mm in zip(steps, self.spacing, strict=True)]
-        body = _body(np.greater(small, self.threshold), step_mm)
-        if not body.any() or _border(body).mean() > _MOST_BORDER:
-            return np.ones(array.shape, dtype=bool)
-        body = ndimage.binary_dilation(ndimage.binary_fill_holes(body), np.ones((3, 3)))
-        full = body.repeat(steps[0], axis=0).repeat(steps[1], axis=1)
-        mask: npt.NDArray[np.bool_] = full[: array.shape[0], : array.shape[1]]
-        return mask
-
-
-TableRemovald = dictionary_form(TableRemoval)
-
-
-def box_as_shown(
-    box: npt.NDArray[np.int64], display: Display, spatial_shape: Sequence[int]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the rows and columns, start and stop, that a box takes in the slices as shown.
-
-    Args:
-        box: ``(axes, 2)``, start and stop along each array axis.
-        display: How slices are taken and turned.
-        spatial_shape: Voxels along each axis.
-    """
-    starts, stops = display.shown(box[:, 0].tolist()), display.shown(box[:, 1].tolist())
-    sides = display.shown(spatial_shape)
-    flips = (display.flip_rows, display.flip_columns)
-    rows, columns = (
-        (int(side - stop), int(side - start)) if flip else (int(start), int(stop))
-        for start, stop, side, flip in zip(starts, stops, sides, flips, strict=True)
-    )
-    return rows, columns
-
-
-def _thinned(
-    array: npt.NDArray[np.generic], spacing: Sequence[float]
-) -> tuple[npt.NDArray[np.generic], list[int]]:
-    """Return every n-th voxel along each axis, about 4 mm apart, and the steps."""
-    steps = [max(1, round(_GRID_MM / mm)) for mm in spacing]
-    return array[tuple(slice(None, None, step) for step in steps)], steps
-
-
-def _body(dense: npt.NDArray[np.bool_], step_mm: Sequence[float]) -> npt.NDArray[np.bool_]:
-    """Return the voxels of the body among the dense ones."""
-    times = max(1, round(_OPENING_MM / min(step_mm)))
-    # What the border cuts off goes on beyond it, so nothing is eroded from there.
-    core = ndimage.binary_erosion(dense, iterations=times, border_value=1)
-    components = label(core, connectivity=1)  # type: ignore[no-untyped-call]
-    sizes = np.bincount(components.ravel())
-    sizes[0] = 0
-    body = ((sizes > 0) & (sizes >= _LEAST_SHARE * sizes.max()))[components]
-    # Two steps further than eroded bring back skin and corners that the opening rounded off.
-    grown = ndimage.binary_dilation(body, iterations=times + 1)
-    mask: npt.NDArray[np.bool_] = grown & dense
-    return mask
-
-
-def _border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return the values along the border of a slice."""
-    return np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+        raise OptionError(msg)

@@ -6,13 +6,17 @@ A slice is channel-first, ``(C, rows, columns)``, as it is shown.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from monai.config.type_definitions import NdarrayOrTensor
+from monai.data import MetaTensor
 from monai.transforms import Crop, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 from torch import Tensor
+
+from esp_medsam.image import IMAGE_KEY, Image
 
 
 Box = tuple[slice, slice]
@@ -23,9 +27,13 @@ class SliceTransform(Transform):
     """Change the values of a slice: array, Tensor or MetaTensor in, the same out, float32.
 
     What was handed in is left alone. Subclasses write :meth:`apply`.
+
+    Attributes:
+        native: Whether it acts on values in the image's own unit, before the window; else in 0..1.
     """
 
     backend = [TransformBackends.TORCH]
+    native: ClassVar[bool] = False
 
     def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
         """Return the slice changed.
@@ -39,7 +47,15 @@ class SliceTransform(Transform):
         if img.ndim != 3 or img.shape[0] not in (1, 3) or 0 in img.shape:
             msg = f"img must be (1 or 3, rows, columns); got {tuple(img.shape)}."
             raise ValueError(msg)
-        return convert_to_dst_type(self.apply(as_float(img)), img, dtype=torch.float32)[0]
+        return convert_to_dst_type(self.changed(img), img, dtype=torch.float32)[0]
+
+    def changed(self, img: NdarrayOrTensor) -> Tensor:
+        """Return the plain slice changed; those that ask what is known of it write it anew.
+
+        Args:
+            img: As it was handed in, with its meta if it has any.
+        """
+        return self.apply(as_float(img))
 
     @abstractmethod
     def apply(self, image: Tensor) -> Tensor:
@@ -80,6 +96,12 @@ def as_float(img: NdarrayOrTensor) -> Tensor:
     """Return a plain float32 tensor of the values, on their device."""
     tensor: Tensor = convert_to_tensor(img, dtype=torch.float32, track_meta=False)
     return tensor
+
+
+def record_of(img: NdarrayOrTensor) -> Image | None:
+    """Return what is known of the image that a slice is of; None where nothing is."""
+    record = img.meta.get(IMAGE_KEY) if isinstance(img, MetaTensor) else None
+    return record if isinstance(record, Image) else None
 
 
 def luminance(image: Tensor) -> Tensor:

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.data import MetaTensor
 from torch import Tensor
 
-from esp_medsam.image import IMAGE_KEY, Image, UltrasoundRegion
+from esp_medsam.image import UltrasoundRegion
 from esp_medsam.transforms.burned_in import marks_mask
 from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.field import lit_box
@@ -21,6 +20,7 @@ from esp_medsam.transforms.slices import (
     SliceTransform,
     as_float,
     luminance,
+    record_of,
     shrunken,
 )
 
@@ -78,10 +78,10 @@ class CropToScan(CropToFound):
     def find(self, img: Tensor) -> Box:
         """Return the box of the scan in ``(C, rows, columns)`` in 0..1."""
         image = as_float(img)
-        record = img.meta.get(IMAGE_KEY) if isinstance(img, MetaTensor) else None
+        record = record_of(img)
         shape = (int(image.shape[-2]), int(image.shape[-1]))
         # Regions are those of the whole image: in a slice cropped before they lie elsewhere.
-        if isinstance(record, Image) and record.spatial_shape[:2] == shape:
+        if record is not None and record.spatial_shape[:2] == shape:
             stated = tissue_box(record.ultrasound_regions, shape)
             if stated is not None:
                 return stated

@@ -16,11 +16,13 @@ from esp_medsam.image import Image, UltrasoundRegion
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.transforms import (
     bias_field,
+    body,
     clahe,
     ct,
     dermoscopy,
     endoscopy,
     fundus,
+    histogram,
     microscopy,
     mri,
     ultrasound,
@@ -35,7 +37,9 @@ Pixels = npt.NDArray[np.generic]
 
 STAGES: dict[ModuleType, tuple[str, str]] = {
     ct: ("ct", "native"),
+    body: ("ct", "native"),
     mri: ("mri", "native"),
+    histogram: ("mri", "native"),
     bias_field: ("mri", "native"),
     clahe: ("xray", "shown"),
     dermoscopy: ("dermoscopy", "shown"),
@@ -50,7 +54,7 @@ STAGES: dict[ModuleType, tuple[str, str]] = {
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "ApplyBiasField": {"log": np.linspace(-0.5, 0.5, 6).reshape(2, 3)},
     "MeasureHistogram": {
-        "scale": mri.StandardScale(percentiles=(1.0, 50.0, 99.0), scale=(0.0, 0.4, 1.0))
+        "scale": histogram.StandardScale(percentiles=(1.0, 50.0, 99.0), scale=(0.0, 0.4, 1.0))
     },
     "StandardizeHistogram": {"points": ((0.0, 0.0), (300.0, 0.4), (900.0, 1.0))},
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from monai.transforms import GaussianSmooth
 
+from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
 from esp_medsam.transforms.box import CropToBox
 from esp_medsam.transforms.by_modality import (
@@ -14,8 +16,10 @@ from esp_medsam.transforms.by_modality import (
     described,
     transforms_of,
 )
+from esp_medsam.transforms.ct import Windows
+from esp_medsam.transforms.dermoscopy import CropDarkRim, RemoveHair
+from esp_medsam.transforms.histogram import MeasureHistogram, StandardScale
 from esp_medsam.transforms.intensity import IntensityRule
-from esp_medsam.transforms.mri import MeasureHistogram, StandardScale
 
 
 def record(**known: object) -> Image:
@@ -40,6 +44,33 @@ class TestTransformsOf:
 
         assert transforms_of("ct", mine).intensity == DEFAULTS["ct"].intensity
         assert transforms_of("own", mine).intensity == IntensityRule()
+
+
+class TestModalityTransforms:
+    @pytest.mark.parametrize(
+        ("stage", "step", "own"),
+        [
+            ("shown", Windows(), "native"),
+            ("native", RemoveHair(), "shown"),
+            ("native", CropDarkRim(), "shown"),
+            ("measure", CropDarkRim(), "shown"),
+            ("measure", Windows(), "native"),
+        ],
+    )
+    def test_refuses_a_transform_in_the_stage_of_others(
+        self, stage: str, step: object, own: str
+    ) -> None:
+        name = type(step).__name__
+
+        with pytest.raises(OptionError, match=f"{name} must stand under {own}; got"):
+            ModalityTransforms(**{stage: [step]})
+
+    def test_takes_crops_to_a_box_and_transforms_of_others_anywhere(self) -> None:
+        box = CropToBox(rows=(0, 1), columns=(0, 1))
+
+        chosen = ModalityTransforms(native=[box, GaussianSmooth()], shown=[box, GaussianSmooth()])
+
+        assert len(chosen.native) == len(chosen.shown) == 2
 
 
 class TestMeasureImage:
@@ -75,6 +106,12 @@ class TestMeasureImage:
         pixels = np.zeros((1, 4, 4), np.uint8)
 
         assert MeasureImage(chosen)(pixels, record()).intensity_range == (1.0, 2.0)
+
+    def test_refuses_what_measures_nothing(self) -> None:
+        chosen = {"xray": ModalityTransforms(measure=[lambda pixels, image: pixels])}
+
+        with pytest.raises(OptionError, match="measure must hold what measures"):
+            MeasureImage(chosen)(np.zeros((1, 4, 4), np.uint8), record())
 
 
 class TestDescribed:

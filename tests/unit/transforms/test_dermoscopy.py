@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 import skimage
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image as PillowImage
-from scipy.ndimage import grey_closing, grey_dilation, grey_opening
 from skimage.draw import line
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from esp_medsam.transforms.dermoscopy import (
     CropDarkRim,
@@ -21,13 +17,7 @@ from esp_medsam.transforms.dermoscopy import (
     ShadesOfGray,
 )
 from esp_medsam.transforms.hair import hair_mask
-from esp_medsam.transforms.inpainting import _sampled, dilated, inpaint
-from esp_medsam.transforms.line_morphology import (
-    line_closings,
-    line_openings,
-    square_dilation,
-    square_opening,
-)
+from esp_medsam.transforms.inpainting import dilated
 from esp_medsam.transforms.vignette import dark_corners
 
 
@@ -225,101 +215,3 @@ class TestFillDarkCorners:
     def test_leaves_pictures_without_dark_corners(self, stained: Tensor) -> None:
         assert dark_corners(stained) is None
         assert torch.equal(FillDarkCorners()(stained), stained)
-
-
-class TestInpaint:
-    @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
-    @settings(deadline=None)
-    def test_fills_within_the_range_of_what_is_known(
-        self, rows: int, columns: int, seed: int
-    ) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        image = torch.rand(2, rows, columns, generator=generator)
-        mask = torch.rand(rows, columns, generator=generator) < 0.5
-
-        result = inpaint(image, mask)
-
-        assert torch.equal(result[:, ~mask], image[:, ~mask])
-        if mask.any() and not mask.all():
-            for filled, known in zip(result[:, mask], image[:, ~mask], strict=True):
-                assert filled.min() >= known.min() - 1e-5
-                assert filled.max() <= known.max() + 1e-5
-
-    @pytest.mark.parametrize("shape", [(9, 12), (8, 7), (1, 6)])
-    def test_takes_the_coarse_values_bilinearly(self, shape: tuple[int, int]) -> None:
-        coarse = torch.rand(2, (shape[0] + 1) // 2, (shape[1] + 1) // 2)
-        rows, columns = torch.ones(shape, dtype=torch.bool).nonzero(as_tuple=True)
-
-        result = _sampled(coarse, rows, columns).view(2, *shape)
-
-        expected = interpolate(coarse[None], scale_factor=2, mode="bilinear")[0]
-        torch.testing.assert_close(result, expected[:, : shape[0], : shape[1]])
-
-    def test_takes_from_usable_pixels_alone(self) -> None:
-        image = torch.zeros(1, 16, 16)
-        image[:, :, 8:] = 1.0
-        mask = torch.zeros(16, 16, dtype=torch.bool)
-        mask[4:8, 6:10] = True
-
-        result = inpaint(image, mask, image[0] > 0.5)
-
-        torch.testing.assert_close(result[0, mask], torch.ones(16))
-
-    def test_leaves_the_image_where_nothing_is_known(self) -> None:
-        image = torch.rand(1, 4, 4)
-
-        assert inpaint(image, torch.ones(4, 4, dtype=torch.bool)) is image
-
-
-class TestDilated:
-    @pytest.mark.parametrize("radius", [0, 1, 2, 3, 6, 11])
-    def test_widens_by_a_square(self, radius: int) -> None:
-        mask = torch.zeros(30, 30, dtype=torch.bool)
-        mask[14, 15] = True
-
-        expected = torch.zeros_like(mask)
-        expected[14 - radius : 15 + radius, 15 - radius : 16 + radius] = True
-        assert torch.equal(dilated(mask, radius), expected)
-
-    def test_takes_masks_smaller_than_the_radius(self) -> None:
-        assert dilated(torch.eye(3, dtype=torch.bool), 9).all()
-
-
-class TestLineMorphology:
-    @pytest.mark.parametrize("length", [5, 9, 16])
-    def test_the_first_two_directions_equal_scipy(self, length: int) -> None:
-        image = np.random.default_rng(0).integers(0, 255, (40, 50), np.uint8)
-
-        closings, openings = list(line_closings(image, length)), list(line_openings(image, length))
-
-        for index, footprint in enumerate((np.ones((1, length)), np.ones((length, 1)))):
-            inside = (slice(length, -length), slice(length, -length))
-            for ours, theirs in ((closings, grey_closing), (openings, grey_opening)):
-                expected = theirs(image, footprint=footprint)
-                np.testing.assert_array_equal(ours[index][inside], expected[inside])
-
-    @pytest.mark.parametrize("side", [3, 5, 9])
-    def test_squares_equal_scipy(self, side: int) -> None:
-        image = np.random.default_rng(0).integers(0, 255, (40, 50), np.uint8)
-
-        np.testing.assert_array_equal(
-            square_dilation(image, side), grey_dilation(image, (side, side), mode="nearest")
-        )
-        inside = (slice(side, -side), slice(side, -side))
-        expected = grey_opening(image, (side, side))
-        np.testing.assert_array_equal(square_opening(image, side)[inside], expected[inside])
-
-    def test_closings_are_above_and_openings_below(self) -> None:
-        image = np.random.default_rng(0).integers(0, 255, (20, 30), np.uint8)
-
-        for closing, opening in zip(line_closings(image, 9), line_openings(image, 9), strict=True):
-            assert (closing >= image).all()
-            assert (opening <= image).all()
-            np.testing.assert_array_equal(255 - opening, next_of(255 - image, opening, image))
-
-
-def next_of(inverted: np.ndarray, opening: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Return the closing of the inverted image that belongs to an opening of the image."""
-    openings = list(line_openings(image, 9))
-    place = next(i for i, other in enumerate(openings) if np.array_equal(other, opening))
-    return list(line_closings(inverted, 9))[place]
