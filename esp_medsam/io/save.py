@@ -71,6 +71,8 @@ class SaveSegmentationd(SaveImaged):
         slice_axis: As the inferer's; only the picture depends on it.
         weights: File of the weights, hashed for the record when the first result is written.
         settings: What else results depend on, recorded and compared as well.
+        transforms: In words and by modality, what images are prepared with that is not the default;
+            of an item that of its own modality is recorded and compared.
         overwrite: Whether results that differ, and files that are not ours, may be replaced.
         allow_missing_keys: Whether to pass over a key that is missing.
 
@@ -96,6 +98,7 @@ class SaveSegmentationd(SaveImaged):
         slice_axis: str | None = None,
         weights: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
+        transforms: Mapping[str, str] | None = None,
         overwrite: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -119,6 +122,7 @@ class SaveSegmentationd(SaveImaged):
         self.slice_axis = slice_axis
         self.weights = weights
         self.settings = dict(settings or {})
+        self.transforms = transforms
         self.overwrite = overwrite
         self._weights_sha256: str | None = None
 
@@ -152,6 +156,9 @@ class SaveSegmentationd(SaveImaged):
         """
         formats = self._formats_of(is_volume=is_volume, is_dicom=is_dicom)
         settings = dict(self.settings)
+        if self.transforms is not None:
+            said = self.transforms.get(modality)
+            settings["transforms"] = {} if said is None else {modality: said}
         if "dicom-seg" in formats:
             settings["seg_type"] = self.seg_type
             settings["fixed_uids"] = self.fixed_uids

@@ -387,6 +387,19 @@ class TestExistingResults:
         assert not saver(overwrite=True).is_done(**asked)
         saver()(result(volume, table))  # the same again changes nothing
 
+    def test_stay_done_where_another_modality_is_prepared_in_another_way(
+        self, saver: Saver, table: ModalityTable, volume: Path, tmp_path: Path
+    ) -> None:
+        asked = {"name": "scan", "modality": "ct", "targets": SEGMENTATION.targets}
+        asked |= {"source": Source(volume), "is_volume": True, "is_dicom": False}
+        saver(transforms={"ct": "Clahe()", "mri": "Clahe()"})(result(volume, table))
+
+        record = json.loads((tmp_path / "out" / "scan_seg.json").read_text())
+        assert record["settings"] == {"transforms": {"ct": "Clahe()"}}
+        assert saver(transforms={"ct": "Clahe()", "dermoscopy": "else"}).is_done(**asked)
+        with pytest.raises(OutputExistsError, match="transforms"):
+            saver(transforms={"dermoscopy": "else"}).is_done(**asked)
+
     def test_that_differ_stay_without_overwrite(
         self, saver: Saver, table: ModalityTable, volume: Path, tmp_path: Path
     ) -> None:
