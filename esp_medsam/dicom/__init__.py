@@ -6,8 +6,9 @@ from esp_medsam.dicom.pixels import DicomPixels, read_pixels
 from esp_medsam.dicom.scan import Found, find_volumes, is_dicom
 from esp_medsam.dicom.seg_description import SegSegment
 from esp_medsam.dicom.seg_grid import GRID_TOLERANCE, masks_on_grid
-from esp_medsam.dicom.seg_reader import DicomSegmentation, is_segmentation, read_segmentation
+from esp_medsam.dicom.seg_reader import is_segmentation, read_segmentation
 from esp_medsam.dicom.seg_writer import SEG_KINDS, build_segmentation, write_segmentation
+from esp_medsam.dicom.segmentation import DicomSegmentation
 from esp_medsam.dicom.split import split_series
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume, StackGeometry
 

@@ -83,9 +83,21 @@ def read_nifti(path: Path, frame: int | None = None) -> Content:
     )
 
 
+def read_nifti_header(path: Path) -> NiftiHeader:
+    """Return what the header of the NIfTI file at ``path`` says; no voxel is read.
+
+    Raises:
+        FormatError: If it is not NIfTI, or of a type or dimension that is not read.
+        CorruptFileError: If it is damaged or cut short.
+        GeometryError: If its affine is not usable.
+    """
+    with _decompressed(path) as (stream, _):
+        return parse_header(_read(stream, HEADER_BYTES), path)
+
+
 def write_nifti(
     path: Path,
-    array: npt.NDArray[np.uint8],
+    array: npt.NDArray[Any],
     *,
     geometry: Mapping[str, tuple[float, ...]] | None,
     extension: bytes = b"",
@@ -95,7 +107,7 @@ def write_nifti(
 
     Args:
         path: File to write, ``.nii`` or ``.nii.gz``.
-        array: What is stored, ``(*spatial)``.
+        array: What is stored, ``(*spatial)``, uint8 or uint16.
         geometry: Fields as :func:`read_nifti` found them; None states spacing 1 and no position.
         extension: Text of a header extension; none where empty.
         slope: Written to the header: what readers multiply the stored numbers by.
@@ -104,9 +116,9 @@ def write_nifti(
         OutputError: If the file cannot be written.
     """
     fields = dict(geometry or {})
-    is_second = fields.pop("sizeof_hdr", (348.0,)) == (540.0,)
+    is_second = fields.pop("sizeof_hdr", (348.0,)) == (540.0,) or max(array.shape) >= 2**15
     header = _nib.Nifti2Header() if is_second else _nib.Nifti1Header()
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(array.dtype)
     header.set_data_shape(array.shape)
     header["pixdim"][:4] = fields.pop("pixdim", (1.0, 1.0, 1.0, 1.0))
     for name, values in fields.items():

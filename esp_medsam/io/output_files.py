@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from xml.etree import ElementTree
 
 import numpy as np
@@ -27,6 +27,18 @@ PREVIEW_ENDING = "_preview.png"
 
 ENDINGS = {"dicom-seg": ".dcm", "nifti": ".nii.gz", "png": ".png"}
 """What file names end in, by output format."""
+
+
+class Labeled(Protocol):
+    """What a label value stands for: a target, or a segment that others described."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def color(self) -> tuple[int, int, int]:
+        """RGB that it is shown in."""
 
 
 class OutputFile(NamedTuple):
@@ -194,13 +206,13 @@ def _write_nifti(
     )
 
 
-def label_extension(shown: Sequence[tuple[int, Target]]) -> bytes:
+def label_extension(shown: Sequence[tuple[int, Labeled]]) -> bytes:
     """Return names and colors of label values as the XML that viewers and others know.
 
     It is the label table of Connectome Workbench, which TotalSegmentator reads and writes too.
 
     Args:
-        shown: Label value and target.
+        shown: Label value and what it stands for.
     """
     root = ElementTree.Element("CaretExtension")
     volume = ElementTree.SubElement(root, "VolumeInformation", Index="0")

@@ -1,0 +1,57 @@
+"""``esp-medsam seg2nifti``: DICOM Segmentations, whoever wrote them, as NIfTI."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esp_medsam.errors import one_line
+
+
+def seg2nifti(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A DICOM-SEG file, or a folder of some.")
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")],
+    *,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Image whose grid to write on: a NIfTI file, or a DICOM folder."),
+    ] = None,
+    split_segments: Annotated[
+        bool,
+        typer.Option("--split_segments", "--split-segments", help="A 0/1 file for each segment."),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+) -> None:
+    """Write DICOM Segmentations as NIfTI, with a JSON that says what each segment is.
+
+    Values of the labelmap are the segment numbers. Segments that overlap need --split_segments;
+    those that are FRACTIONAL always have a file each, of 0 to 1. Without --like the grid reaches
+    from the first plane that holds a segment to the last.
+    """
+    from esp_medsam.workflows.seg2nifti import Seg2Nifti
+    from esp_medsam.workflows.segment import summary, table_of
+
+    conversion = Seg2Nifti(
+        source, output, like=like, split_segments=split_segments, overwrite=overwrite
+    )
+    if conversion.left_alone:
+        print(f"Left alone: {conversion.left_alone}.", file=sys.stderr)
+    results = []
+    try:
+        for result in conversion.results():
+            results.append(result)
+            for warning in result.warnings:
+                print(one_line(f"{result.path}: {warning}"), file=sys.stderr)
+    except KeyboardInterrupt:
+        print("Interrupted; what is done stays, and the same command goes on.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    failed = [result for result in results if result.status == "failed"]
+    print(one_line(f"{summary(results)}; files are in {output}."))
+    if failed:
+        print("\n".join(("Failed:", *table_of(failed))), file=sys.stderr)
+        raise typer.Exit(1)

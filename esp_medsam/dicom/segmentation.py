@@ -1,0 +1,252 @@
+"""One segmentation object: its segments, its grid, and masks decoded as they are asked for.
+
+pydicom decodes frames, highdicom lays tiles of slides together. highdicom's own reading of a volume
+is not used: it refuses big-endian files and frames without a frame of reference, and builds a
+database before a claim of the header is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import numpy as np
+import numpy.typing as npt
+from pydicom import Dataset
+
+from esp_medsam.dicom.pixel_file import PixelFile, explained, quietly
+from esp_medsam.dicom.seg_description import SegSegment
+from esp_medsam.dicom.seg_planes import SegFrame, SegPlanes, place_frames
+from esp_medsam.dicom.volume import StackGeometry
+from esp_medsam.errors import CorruptFileError, OptionError
+from esp_medsam.memory import check_fits
+
+
+_DECODING = 6
+"""Times the size of a frame that decoding it takes for a moment: codecs copy."""
+
+_LAYING = 6
+"""Bytes a pixel that laying tiles together takes, the result included."""
+
+Mask = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DicomSegmentation:
+    """A segmentation object, whose masks are decoded when they are asked for.
+
+    Attributes:
+        path: File it was read from.
+        kind: ``binary``, ``fractional`` or ``labelmap``.
+        segments: What it describes, by number.
+        planes: The planes that its frames lie in, and their grid.
+        frames: Its frames, in the order of the file.
+        sop_instance_uid: Of the object.
+        study_uid: Of the study it belongs to.
+        frame_of_reference_uid: What its positions count in; empty where they count in nothing.
+        source_series: Series Instance UIDs that it says it segments.
+        source_instances: SOP Instance UIDs that it says it segments.
+        fractional_type: ``PROBABILITY`` or ``OCCUPANCY``; empty where it is not fractional.
+        maximum: What a mask holds where a segment is sure, or fills the voxel: 1 unless fractional.
+        file: Its pixels.
+        spacing: Distance of planes in mm that it states; None where it states none.
+        is_tiled: Whether its frames are tiles of a slide.
+    """
+
+    path: str
+    kind: str
+    segments: tuple[SegSegment, ...]
+    planes: SegPlanes
+    frames: tuple[SegFrame, ...]
+    sop_instance_uid: str
+    study_uid: str
+    frame_of_reference_uid: str
+    source_series: tuple[str, ...]
+    source_instances: frozenset[str]
+    fractional_type: str
+    maximum: int
+    file: PixelFile
+    spacing: float | None
+    is_tiled: bool
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Shape of its masks.
+
+        ``(columns, rows, planes)`` of a stack, which includes planes that hold no segment;
+        ``(rows, columns)`` of a picture, or of a whole slide; ``(rows, columns, frames)`` of a
+        cine.
+        """
+        return self.planes.spatial_shape
+
+    @property
+    def geometry(self) -> StackGeometry:
+        """Where its planes lie; ``affine`` is None where they have no even grid."""
+        return self.planes.geometry
+
+    @property
+    def problem(self) -> str:
+        """Why there is no even grid; empty where there is one."""
+        return self.planes.problem
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know, a sentence each."""
+        return self.planes.geometry.warnings if not self.problem else ()
+
+    def with_spacing(self, spacing: float) -> DicomSegmentation:
+        """Return the same with planes laid that far apart, in mm, where their positions allow it.
+
+        Planes that hold no segment are left out of most objects, so only its source tells for
+        certain how many lie between two.
+        """
+        if self.is_tiled:
+            return self
+        return replace(self, planes=place_frames(self.frames, (spacing, self.spacing)))
+
+    def mask(self, number: int) -> Mask:
+        """Return the mask of one segment, ``spatial_shape``.
+
+        Args:
+            number: Its number.
+
+        Returns:
+            0 and 1; of a fractional object uint8 from 0 to ``maximum``.
+
+        Raises:
+            OptionError: If there is no such segment.
+            CorruptFileError: If frames are damaged, or hold what they cannot.
+            TooLargeError: If the mask does not fit in memory.
+        """
+        if number not in {segment.number for segment in self.segments}:
+            msg = f"segment must be one that {self.path} describes; got {number}."
+            raise OptionError(msg)
+        if self.is_tiled:
+            self._check_slide()
+            return self._slide(number)
+        if self.kind == "labelmap":
+            inside: Mask = self.labelmap() == number
+            return inside.view(np.uint8)
+        wanted = [k for k, frame in enumerate(self.frames) if frame.segment == number]
+        planes = self._empty(np.uint8)
+        for place, values in self._decoded(wanted):
+            planes[place] = values
+        return self._turned(planes)
+
+    def labelmap(self) -> Mask:
+        """Return all segments in one array, whose values are their numbers.
+
+        Returns:
+            ``spatial_shape``, uint8, or uint16 where a number is above 255.
+
+        Raises:
+            OptionError: If segments overlap, or are fractional: no one value can say so.
+            CorruptFileError: If frames are damaged, or hold what they cannot.
+            TooLargeError: If it does not fit in memory.
+        """
+        if self.kind == "fractional":
+            msg = f"{self.path} must hold whole segments to be one labelmap; it is FRACTIONAL."
+            raise OptionError(msg)
+        last = max((segment.number for segment in self.segments), default=0)
+        dtype = np.uint8 if last < 256 else np.uint16
+        if self.is_tiled:
+            self._check_slide()
+            return self._slide_labels(dtype)
+        planes = self._empty(dtype)
+        for (place, values), frame in zip(
+            self._decoded(range(len(self.frames))), self.frames, strict=True
+        ):
+            if frame.segment is None:
+                planes[place] = values
+                continue
+            inside = values != 0
+            if planes[place][inside].any():
+                raise self._overlap(frame.segment)
+            planes[place][inside] = frame.segment
+        return self._turned(planes)
+
+    def _empty(self, dtype: type[np.unsignedinteger[Any]]) -> Mask:
+        """Return empty planes ``(planes, rows, columns)``, where there is memory for them."""
+        frame = (self.frames[0].where.rows, self.frames[0].where.columns)
+        count = self.spatial_shape[2] if len(self.spatial_shape) == 3 else 1
+        size = (count + _DECODING) * frame[0] * frame[1] * np.dtype(dtype).itemsize
+        check_fits(Path(self.path), size, f"its {count} x {frame[0]} x {frame[1]} mask")
+        return np.zeros((count, *frame), dtype=dtype)
+
+    def _decoded(self, wanted: Sequence[int]) -> Iterator[tuple[int, Mask]]:
+        """Yield plane and values of frames, by their places in the file."""
+        if not wanted:
+            return
+        with quietly(), explained(self.path):
+            for k, (values, _) in zip(wanted, self.file.frames(wanted), strict=True):
+                where = self.frames[k].where
+                if values.shape != (where.rows, where.columns):
+                    msg = f"{where.where} must be {where.rows} x {where.columns} pixels; it is not."
+                    raise CorruptFileError(msg)
+                yield self.planes.places[k], self._checked(values, where.where)
+
+    def _checked(self, values: Mask, where: str) -> Mask:
+        """Refuse values that no segment has: they were decoded wrong, or stored so."""
+        if self.kind == "labelmap":
+            wrong = set(np.unique(values).tolist()) - {0, *(s.number for s in self.segments)}
+        else:
+            wrong = {int(values.max())} if int(values.max()) > self.maximum else set()
+        if wrong:
+            msg = (
+                f"{where} must hold what its {self.kind.upper()} segments can have; "
+                f"it holds {min(wrong)}."
+            )
+            raise CorruptFileError(msg)
+        return values
+
+    def _turned(self, planes: Mask) -> Mask:
+        """Return planes, rows and columns in the order of ``spatial_shape``."""
+        turned: Mask
+        if self.geometry.slice_affines is not None:
+            turned = planes.transpose(2, 1, 0)
+        else:
+            turned = planes.transpose(1, 2, 0) if len(self.spatial_shape) == 3 else planes[0]
+        return turned
+
+    def _overlap(self, number: int) -> OptionError:
+        msg = (
+            f"{self.path} must be split: its segment {number} overlaps another, which one labelmap "
+            "cannot hold. Pass --split_segments."
+        )
+        return OptionError(msg)
+
+    def _check_slide(self) -> None:
+        """Refuse what has no place in memory, and tiles that hold what no segment has."""
+        rows, columns = self.spatial_shape
+        check_fits(Path(self.path), rows * columns * _LAYING, f"its {rows} x {columns} slide")
+        for _ in self._decoded(range(len(self.frames))):
+            pass  # highdicom checks no values
+
+    def _slide(self, number: int) -> Mask:
+        """Return a mask on the total pixel matrix, ``(rows, columns)``."""
+        with quietly(), explained(self.path):
+            matrix: Mask = _tiled(self.file.dataset).get_total_pixel_matrix(
+                segment_numbers=[number], rescale_fractional=False, dtype=np.uint8
+            )
+        return matrix[..., 0]
+
+    def _slide_labels(self, dtype: type[np.unsignedinteger[Any]]) -> Mask:
+        """Return all segments on the total pixel matrix."""
+        labels: Mask = np.zeros(self.spatial_shape, dtype=dtype)
+        for segment in self.segments:
+            inside = self._slide(segment.number) != 0
+            if labels[inside].any():
+                raise self._overlap(segment.number)
+            labels[inside] = segment.number
+        return labels
+
+
+def _tiled(dataset: Dataset) -> Any:
+    """Return the object as highdicom reads it."""
+    kind = highdicom.seg.Segmentation
+    if isinstance(dataset, kind):
+        return dataset
+    return kind.from_dataset(dataset, copy=False)

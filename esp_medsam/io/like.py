@@ -1,0 +1,191 @@
+"""The grid of an image that masks are to be written on: its header alone, no pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esp_medsam.dicom import (
+    DicomSegmentation,
+    DicomVolume,
+    Found,
+    find_volumes,
+    is_dicom,
+    masks_on_grid,
+)
+from esp_medsam.errors import (
+    EmptyInputError,
+    GeometryError,
+    InputNotFoundError,
+    OptionError,
+    ReadError,
+)
+from esp_medsam.image import Image
+from esp_medsam.io.nifti import read_nifti_header
+from esp_medsam.io.nifti_header import geometry_of
+from esp_medsam.memory import check_fits
+
+
+_ALONG = 1e-3
+"""Difference from 1 of the cosine between a grid's axis and a normal that are the same."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Grid:
+    """Where voxels lie, as a NIfTI file says it.
+
+    Attributes:
+        image: Record of the image, its pixels not read.
+        geometry: Geometry fields of a NIfTI header.
+        frame_of_reference_uid: What DICOM's positions count in; None where it is not known.
+    """
+
+    image: Image
+    geometry: Mapping[str, tuple[float, ...]]
+    frame_of_reference_uid: str | None = None
+
+    def take(self, masks: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+        """Return a mask, or labelmap, on this grid; nothing is interpolated.
+
+        Args:
+            masks: ``(i, j, k)``.
+            affine: From its voxels to RAS+ in mm.
+
+        Raises:
+            GeometryError: If it lies off this grid, or beyond it.
+            TooLargeError: If it does not fit in memory.
+        """
+        shape = self.image.spatial_shape
+        size = int(np.prod(shape, dtype=object)) * masks.dtype.itemsize
+        check_fits(Path(self.image.path), size, f"a mask of {' x '.join(map(str, shape))}")
+        taken: npt.NDArray[Any] = masks_on_grid(masks[None], affine, self.image)[0]
+        return taken
+
+    def spacing_along(self, normal: npt.NDArray[np.float64]) -> float | None:
+        """Return the distance in mm of voxels along a direction; None where no axis has it."""
+        assert self.image.affine is not None, "a grid has one"
+        axes = self.image.affine[:3, :3]
+        lengths = np.linalg.norm(axes, axis=0)
+        cosines = np.abs(normal @ axes) / (lengths * np.linalg.norm(normal))
+        best = int(cosines.argmax())
+        return float(lengths[best]) if cosines[best] > 1 - _ALONG else None
+
+
+class Like:
+    """An image, or folder of DICOM images, on whose grid segmentations are to be written.
+
+    Args:
+        path: A NIfTI file, a DICOM file, or a folder with DICOM series.
+
+    Raises:
+        InputNotFoundError: If there is nothing.
+        EspMedSamError: If it cannot be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._found: Found | None = None
+        self._grid: Grid | None = None
+        if not self.path.exists():
+            msg = f"like must be an existing file or folder; got {self.path}."
+            raise InputNotFoundError(msg)
+        if self.path.is_dir() or is_dicom(self.path):
+            self._found = find_volumes(self.path)
+        else:
+            self._grid = _grid_of_nifti(self.path)
+
+    def grid_for(self, segmentation: DicomSegmentation) -> Grid:
+        """Return the grid of the image that a segmentation is of.
+
+        Of several DICOM volumes it is the one with images that the segmentation names.
+
+        Raises:
+            OptionError: If there are several, and not one alone is named.
+            EmptyInputError: If there is none.
+            GeometryError: If it has no even grid, or counts positions from another origin.
+        """
+        if self._grid is not None:
+            return self._grid
+        assert self._found is not None, "it is either"
+        volume = self._volume_for(segmentation, self._found)
+        grid = _grid_of_dicom(volume, self.path)
+        theirs = segmentation.frame_of_reference_uid
+        if theirs and grid.frame_of_reference_uid and theirs != grid.frame_of_reference_uid:
+            msg = (
+                f"like must be in the Frame of Reference of {segmentation.path}, {theirs}; "
+                f"{self.path} ({volume.name}) is in {grid.frame_of_reference_uid}."
+            )
+            raise GeometryError(msg)
+        return grid
+
+    def _volume_for(self, segmentation: DicomSegmentation, found: Found) -> DicomVolume:
+        named = [
+            volume
+            for volume in found.volumes
+            if any(
+                piece.source.sop_instance_uid in segmentation.source_instances
+                for piece in volume.slices
+            )
+        ]
+        chosen = named or found.volumes
+        if not chosen and found.refused:
+            raise found.refused[0][1]
+        if not chosen:
+            msg = f"like must hold a DICOM series; {self.path} holds none."
+            raise EmptyInputError(msg)
+        if len(chosen) > 1:
+            said = "several that are" if named else "several, none of them"
+            msg = (
+                f"like must hold one volume that {segmentation.path} is of; {self.path} holds "
+                f"{said} named in it. Give the folder, or the NIfTI file, of that one."
+            )
+            raise OptionError(msg)
+        return chosen[0]
+
+
+def _grid_of_nifti(path: Path) -> Grid:
+    try:
+        header = read_nifti_header(path)
+    except OSError as error:
+        msg = f"{path} must be a readable file; got: {error.strerror or 'no whole file'}."
+        raise ReadError(msg) from error
+    shape = header.shape if len(header.shape) == 3 else (*header.shape, 1)
+    return _grid(path, "", shape, header.affine, header.geometry)
+
+
+def _grid_of_dicom(volume: DicomVolume, path: Path) -> Grid:
+    affine = volume.geometry.affine
+    if affine is None:
+        why = f": {volume.warnings[0]}" if volume.warnings else "; it states no position."
+        msg = f"like must be evenly stacked slices; {path} ({volume.name}) is not{why}"
+        raise GeometryError(msg)
+    geometry = geometry_of(affine)
+    uid = volume.frame_of_reference_uid
+    return _grid(path, volume.name, volume.spatial_shape, affine, geometry, uid)
+
+
+def _grid(
+    path: Path,
+    name: str,
+    shape: tuple[int, ...],
+    affine: npt.NDArray[np.float64],
+    geometry: Mapping[str, tuple[float, ...]],
+    frame_of_reference_uid: str | None = None,
+) -> Grid:
+    slices = np.repeat(affine[None], shape[2], axis=0)
+    slices[:, :3, 3] += np.arange(shape[2])[:, None] * affine[:3, 2]
+    image = Image(
+        path=os.fspath(path),
+        name=name or path.name,
+        modality="",  # nobody asks
+        spatial_shape=shape,
+        affine=affine,
+        slice_affines=slices,
+    )
+    return Grid(image=image, geometry=geometry, frame_of_reference_uid=frame_of_reference_uid)
