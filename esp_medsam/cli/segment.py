@@ -139,6 +139,9 @@ def _report(results: Sequence[SegmentResult], output: Path) -> None:
     from esp_medsam.workflows.segment import summary, table_of
 
     failed = [result for result in results if result.status == "failed"]
-    print(f"{summary(results)}; masks and records are in {output}.")
+    where = (
+        f"; masks and records are in {one_line(str(output))}" if len(failed) < len(results) else ""
+    )
+    print(f"{summary(results)}{where}.")
     if failed:
         print("\n".join(("Failed:", *table_of(failed))), file=sys.stderr)

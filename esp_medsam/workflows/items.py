@@ -106,11 +106,7 @@ def plan_items(
         msg = f"modality must be given; it is one of {', '.join(table.names)}."
         raise ModalityError(msg)
     if not (search.images or search.volumes or search.refused):
-        msg = (
-            f"{root} must hold at least one readable image "
-            f"({', '.join(io.SUFFIXES)} or DICOM){f' of series {series}' if series else ''}; "
-        )
-        raise EmptyInputError(msg + f"got {_counted(search.others, search.outputs)}.")
+        raise _empty(search)
     items = [_item(path, search.relative_dir(path), given) for path in search.images]
     refused: list[tuple[Item, EspMedSamError]] = [
         (item, _no_modality(item, table)) for item in items if given is None
@@ -163,6 +159,7 @@ class _Search:
         self.refused: list[tuple[Item, EspMedSamError]] = []
         self.others: list[str] = []
         self.outputs: list[str] = []
+        self.not_named: list[str] = []
 
     def relative_dir(self, path: str | Path) -> str:
         """Return the folder of a file below the root; empty for the root itself."""
@@ -215,7 +212,10 @@ class _Search:
                 self.others.append(other)
 
     def _named(self, name: str) -> bool:
-        return self.series is None or name == self.series or name.startswith(f"{self.series}_")
+        if self.series is None or name == self.series or name.startswith(f"{self.series}_"):
+            return True
+        self.not_named.append(name)
+        return False
 
     def _chosen(self, path: Path) -> bool:
         relative = path.name if self.root.is_file() else path.relative_to(self.root).as_posix()
@@ -324,6 +324,20 @@ def _without_clashes(
 def _unreadable(folder: Path) -> ReadError:
     """Say that a folder cannot be listed."""
     return ReadError(f"A folder of the input must be readable; {folder} cannot be listed.")
+
+
+def _empty(search: _Search) -> EmptyInputError:
+    """Say that nothing is there to take."""
+    if search.series is not None:
+        held = ", ".join(search.not_named[:_NAMED]) or "none"
+        more = ", ..." if len(search.not_named) > _NAMED else ""
+        return EmptyInputError(
+            f"{search.root} must hold DICOM series {search.series}; got {held}{more}."
+        )
+    return EmptyInputError(
+        f"{search.root} must hold at least one readable image ({', '.join(io.SUFFIXES)} or DICOM); "
+        f"got {_counted(search.others, search.outputs)}."
+    )
 
 
 def _counted(others: Sequence[str], outputs: Sequence[str]) -> str:

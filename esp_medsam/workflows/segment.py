@@ -37,6 +37,7 @@ class SegmentResult:
         record: The JSON that says how the result was made; None where it failed.
         confidence: Mean probability inside each target's mask, None where it is empty; nothing
             where the item was not segmented now.
+        empty: Whether nothing was found; None where the item was not segmented now.
         warnings: What the reader says of the image. What the inferer met, such as memory running
             out, it logs itself; the record holds both.
         seconds: Time taken.
@@ -48,6 +49,7 @@ class SegmentResult:
     message: str = ""
     record: str | None = None
     confidence: Mapping[str, float | None] | None = None
+    empty: bool | None = None
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
 
@@ -108,6 +110,8 @@ class Segmentation:
         """
         for item, error in self.refused:
             yield failure(item, error)
+        if not self.items:
+            return
         with alone_in(self.saver.output_dir):
             for item in self.items:
                 yield self.segment(item)
@@ -131,6 +135,7 @@ class Segmentation:
             status="done",
             record=self._record(item),
             confidence=dict(zip(segmentation.targets, segmentation.confidence, strict=True)),
+            empty=not bool(data["pred"].any()),
             warnings=image.warnings,
             seconds=time.perf_counter() - start,
         )
@@ -227,6 +232,8 @@ def table_of(failed: Sequence[SegmentResult]) -> list[str]:
 
 
 def summary(results: Sequence[SegmentResult]) -> str:
-    """Return how many items were done, kept and failed."""
+    """Return how many items were done, kept and failed, and in how many nothing was found."""
     counts = Counter(result.status for result in results)
-    return f"{counts['done']} done, {counts['kept']} kept, {counts['failed']} failed"
+    empty = sum(bool(result.empty) for result in results)
+    done = f"{counts['done']} done" + (f" ({empty} with nothing found)" if empty else "")
+    return f"{done}, {counts['kept']} kept, {counts['failed']} failed"

@@ -178,6 +178,13 @@ class TestPlanItems:
         assert item["image"] == str(root / "locked")
         assert "cannot be listed" in str(error)
 
+    def test_series_that_is_not_there_is_refused_naming_those_that_are(self) -> None:
+        path = Path(str(get_testdata_file("CT_small.dcm", download=False)))
+        uid = dcmread(path, stop_before_pixels=True).SeriesInstanceUID
+
+        with pytest.raises(EmptyInputError, match=f"must hold DICOM series 1.2; got {uid}"):
+            planned(path, path.parent / "out", modality="ct", series="1.2")
+
     def test_refused_dicom_volume_is_called_by_its_folder_and_name(self, tmp_path: Path) -> None:
         dataset = dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
         (tmp_path / "in/x").mkdir(parents=True)

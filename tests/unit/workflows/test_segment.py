@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from esp_medsam.errors import OutputError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.pipeline import build_segmentation
-from esp_medsam.workflows.segment import Segmentation, failure, line_of
+from esp_medsam.workflows.segment import Segmentation, failure, line_of, summary
 
 
 class Prediction(NamedTuple):
@@ -203,6 +203,20 @@ class TestSegmentation:
         assert replaced.status == "done"
         with PIL.Image.open(theirs) as drawn:
             assert drawn.size == (30, 20)
+
+    def test_summary_counts_those_with_nothing_found(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        picture(tmp_path / "in/a.png")
+        dark = np.zeros((9, 9), np.uint8)
+        dark[0, 0] = 1
+        PIL.Image.fromarray(dark).save(tmp_path / "in/b.png")
+
+        results = list(build().results())
+
+        assert [result.empty for result in results] == [False, True]
+        assert summary(results) == "2 done (1 with nothing found), 0 kept, 0 failed"
+        assert summary(list(build().results())) == "0 done, 2 kept, 0 failed"
 
     def test_second_run_to_the_same_folder_is_refused(
         self, build: Callable[..., Segmentation], tmp_path: Path
