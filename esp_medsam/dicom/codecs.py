@@ -71,7 +71,7 @@ def decoder_of(syntax: UID, source: str) -> Decoder:
     except NotImplementedError as error:
         msg = (
             f"{source} must be in a transfer syntax that is read here; got {name_of(syntax)}. "
-            "Convert it to Explicit VR Little Endian, as with gdcmconv --raw."
+            "Convert it to Explicit VR Little Endian with software that reads it."
         )
         raise FormatError(msg) from error
     if not decoder.is_available:

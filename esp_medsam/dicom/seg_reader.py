@@ -140,7 +140,7 @@ def _check_pixels(elements: Elements, file: PixelFile, kind: str, frames: int) -
     if syntax == RLELossless and bits == 1:
         msg = (
             f"{path} must be in a transfer syntax that is read here; pixels of 1 bit in "
-            f"{name_of(syntax)} are not. Store it as Explicit VR Little Endian."
+            f"{name_of(syntax)} are not. Have it written as Explicit VR Little Endian."
         )
         raise FormatError(msg)
     held = len(file.dataset.get_item(PIXEL_TAGS[0]).value or b"")
