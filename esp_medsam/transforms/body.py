@@ -18,6 +18,7 @@ from esp_medsam.image import Image
 from esp_medsam.transforms.box import CropToBox
 from esp_medsam.transforms.ct import AIR, require_hounsfield
 from esp_medsam.transforms.dictionary import dictionary_form
+from esp_medsam.transforms.options import number
 from esp_medsam.transforms.orientation import Display
 from esp_medsam.transforms.slices import SliceTransform, as_float, record_of
 
@@ -67,8 +68,8 @@ class MeasureBody:
     """
 
     def __init__(self, *, threshold: float = -400.0, margin: float = 8.0) -> None:
-        self.threshold = float(threshold)
-        self.margin = float(margin)
+        self.threshold = number("threshold", threshold)
+        self.margin = number("margin", margin, least=0.0)
 
     def __call__(self, pixels: npt.NDArray[np.generic] | Tensor, record: Image) -> BodyBox:
         """Return the box: the whole volume where no body is found.
@@ -127,8 +128,8 @@ class TableRemoval(SliceTransform):
     native = True
 
     def __init__(self, *, threshold: float = -400.0, air: float = AIR) -> None:
-        self.threshold = float(threshold)
-        self.air = float(air)
+        self.threshold = number("threshold", threshold)
+        self.air = number("air", air)
 
     def changed(self, img: NdarrayOrTensor) -> Tensor:
         """Return the slice with air around the body."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from esp_medsam.errors import OptionError
 from esp_medsam.transforms.dictionary import dictionary_form
+from esp_medsam.transforms.options import number
 from esp_medsam.transforms.slices import SliceTransform, luminance
 
 
@@ -46,11 +47,8 @@ class Clahe(SliceTransform):
         if len(tiles) != 2 or min(tiles) < 1:
             msg = f"tiles must be two numbers of at least 1; got {tiles}."
             raise OptionError(msg)
-        if not clip_limit >= 1.0:
-            msg = f"clip_limit must be at least 1; got {clip_limit}."
-            raise OptionError(msg)
         self.tiles = (int(tiles[0]), int(tiles[1]))
-        self.clip_limit = float(clip_limit)
+        self.clip_limit = number("clip_limit", clip_limit, least=1.0)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice with its contrast equalized, in 0..1."""

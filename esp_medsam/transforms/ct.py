@@ -13,6 +13,7 @@ from torch import Tensor
 from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
 from esp_medsam.transforms.dictionary import dictionary_form
+from esp_medsam.transforms.options import number
 from esp_medsam.transforms.slices import SliceTransform, record_of
 
 
@@ -48,7 +49,7 @@ class PaddingToAir(SliceTransform):
     native = True
 
     def __init__(self, *, air: float = AIR) -> None:
-        self.air = float(air)
+        self.air = number("air", air)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the values, none below air."""
@@ -70,7 +71,7 @@ class ClipMetal(SliceTransform):
     native = True
 
     def __init__(self, *, highest: float = METAL) -> None:
-        self.highest = float(highest)
+        self.highest = number("highest", highest)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the values, none above the highest."""
@@ -88,17 +89,19 @@ class Windows(SliceTransform):
             were trained with.
 
     Raises:
-        OptionError: If there is no window, or one that does not ascend; of a slice whose record
-            states no HU, because 8-bit CT was windowed before.
+        OptionError: If there are not one or three windows, or one does not ascend; of a slice
+            whose record states no HU, because 8-bit CT was windowed before.
     """
 
     native = True
     shows = True
 
     def __init__(self, windows: Sequence[Sequence[float]] = (SOFT_TISSUE,)) -> None:
-        limits = [tuple(float(value) for value in window) for window in windows]
-        if not limits or any(len(w) != 2 or not w[0] < w[1] for w in limits):
-            msg = f"windows must be pairs of HU, (low, high), ascending; got {windows}."
+        limits = [tuple(number("windows", value) for value in window) for window in windows]
+        if len(limits) not in (1, 3) or any(len(w) != 2 or not w[0] < w[1] for w in limits):
+            msg = (
+                f"windows must be one or three ascending pairs of HU, (low, high); got {windows}."
+            )
             raise OptionError(msg)
         self.windows = limits
 

@@ -8,6 +8,7 @@ from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.field import lit_box
 from esp_medsam.transforms.hair import hair_mask
 from esp_medsam.transforms.inpainting import inpaint
+from esp_medsam.transforms.options import number
 from esp_medsam.transforms.slices import (
     Box,
     CropToFound,
@@ -29,7 +30,7 @@ class ShadesOfGray(SliceTransform):
         power: The norm's p, at least 1; 6 is what the paper found best.
 
     Raises:
-        ValueError: If ``power`` is less than 1.
+        OptionError: If ``power`` is less than 1.
 
     Reference:
         Finlayson and Trezzi, "Shades of gray and colour constancy", Color Imaging Conference 2004;
@@ -37,10 +38,7 @@ class ShadesOfGray(SliceTransform):
     """
 
     def __init__(self, *, power: float = 6.0) -> None:
-        if not power >= 1.0:
-            msg = f"power must be at least 1; got {power}."
-            raise ValueError(msg)
-        self.power = power
+        self.power = number("power", power, least=1.0)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice under neutral light."""
@@ -73,8 +71,8 @@ class RemoveHair(SliceTransform):
     """
 
     def __init__(self, *, threshold: float = 0.12, length: float = 0.08) -> None:
-        self.threshold = threshold
-        self.length = length
+        self.threshold = number("threshold", threshold, above=0.0, most=1.0)
+        self.length = number("length", length, least=0.0, most=1.0)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice without hairs."""

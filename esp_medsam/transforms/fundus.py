@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from monai.networks.layers import GaussianFilter
 from torch import Tensor
 
-from esp_medsam.errors import OptionError
 from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.field import lit_box, lit_field
+from esp_medsam.transforms.options import number
 from esp_medsam.transforms.slices import (
     Box,
     CropToFound,
@@ -72,12 +72,8 @@ class SubtractLocalAverage(SliceTransform):
     """
 
     def __init__(self, *, gain: float = 4.0, spread: float = 1.0 / 30.0) -> None:
-        for name, value in (("gain", gain), ("spread", spread)):
-            if not value > 0:
-                msg = f"{name} must be above 0; got {value}."
-                raise OptionError(msg)
-        self.gain = float(gain)
-        self.spread = float(spread)
+        self.gain = number("gain", gain, above=0.0)
+        self.spread = number("spread", spread, above=0.0)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice evenly lit, in 0..1."""

@@ -11,6 +11,7 @@ from monai.apps.pathology.transforms.stain.array import NormalizeHEStains
 from torch import Tensor
 
 from esp_medsam.transforms.dictionary import dictionary_form
+from esp_medsam.transforms.options import number, percentiles_option
 from esp_medsam.transforms.slices import SliceTransform, luminance
 
 
@@ -74,8 +75,8 @@ class NormalizeStain(SliceTransform):
     """
 
     def __init__(self, *, least: float = 0.01, tolerance: float = 20.0) -> None:
-        self.least = least
-        self.tolerance = tolerance
+        self.least = number("least", least, least=0.0, most=1.0)
+        self.tolerance = number("tolerance", tolerance, least=0.0, most=180.0)
         self._stains = NormalizeHEStains()
 
     def apply(self, image: Tensor) -> Tensor:
@@ -131,18 +132,14 @@ class ScaleFluorescence(SliceTransform):
         least: Least difference of the two, in 0..1.
 
     Raises:
-        ValueError: If the percentiles do not ascend within 0 and 100.
+        OptionError: If the percentiles do not ascend within 0 to 100.
     """
 
     def __init__(
         self, *, percentiles: tuple[float, float] = (1.0, 99.8), least: float = 0.02
     ) -> None:
-        low, high = percentiles
-        if not 0.0 <= low < high <= 100.0:
-            msg = f"percentiles must ascend within 0 and 100; got {percentiles}."
-            raise ValueError(msg)
-        self.percentiles = (float(low), float(high))
-        self.least = least
+        self.percentiles = percentiles_option("percentiles", percentiles)
+        self.least = number("least", least, least=0.0, most=1.0)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice stretched."""

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from esp_medsam.errors import NonFiniteError, OptionError
+from esp_medsam.errors import NonFiniteError
 from esp_medsam.image import Image
+from esp_medsam.transforms.options import number, percentiles_option
 
 
 Pixels = npt.NDArray[np.generic] | Tensor
@@ -34,7 +35,7 @@ class MeasurePercentiles:
     """
 
     def __init__(self, *, percentiles: tuple[float, float] = (0.5, 99.5)) -> None:
-        self.percentiles = _ascending("percentiles", percentiles, 0.0, 100.0)
+        self.percentiles = percentiles_option("percentiles", percentiles)
 
     def __call__(self, pixels: Pixels, record: Image) -> Image:
         """Return the record with ``intensity_range``; the pixels are left alone."""
@@ -53,10 +54,7 @@ class MeasureZScore:
     """
 
     def __init__(self, *, k: float = 3.0) -> None:
-        if not k > 0:
-            msg = f"k must be above 0; got {k}."
-            raise OptionError(msg)
-        self.k = float(k)
+        self.k = number("k", k, above=0.0)
 
     def __call__(self, pixels: Pixels, record: Image) -> Image:
         """Return the record with ``intensity_range``; the pixels are left alone."""
@@ -110,14 +108,3 @@ def _with_range(record: Image, low: float, high: float) -> Image:
         high = low + 1.0
     shown = (high, low) if record.inverted else (low, high)
     return replace(record, intensity_range=shown)
-
-
-def _ascending(
-    name: str, pair: tuple[float, float], least: float, most: float
-) -> tuple[float, float]:
-    """Check a pair of numbers."""
-    low, high = (float(value) for value in pair)
-    if not least <= low < high <= most:
-        msg = f"{name} must ascend within {least:g} to {most:g}; got {pair}."
-        raise OptionError(msg)
-    return low, high

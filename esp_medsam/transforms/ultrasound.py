@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from esp_medsam.errors import OptionError
 from esp_medsam.image import UltrasoundRegion
 from esp_medsam.transforms.burned_in import marks_mask
 from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.field import lit_box
 from esp_medsam.transforms.inpainting import dilated, inpaint
+from esp_medsam.transforms.options import number
 from esp_medsam.transforms.slices import (
     Box,
     CropToFound,
@@ -73,7 +75,7 @@ class CropToScan(CropToFound):
 
     def __init__(self, *, step: float = 0.008) -> None:
         super().__init__()
-        self.step = step
+        self.step = number("step", step, least=0.0, most=1.0)
 
     def find(self, img: Tensor) -> Box:
         """Return the box of the scan in ``(C, rows, columns)`` in 0..1."""
@@ -107,9 +109,9 @@ class MaskBurnedIn(SliceTransform):
     def __init__(
         self, *, brightness: float = 0.8, contrast: float = 0.35, chroma: float = 0.15
     ) -> None:
-        self.brightness = brightness
-        self.contrast = contrast
-        self.chroma = chroma
+        self.brightness = number("brightness", brightness, least=0.0, most=1.0)
+        self.contrast = number("contrast", contrast, above=0.0, most=1.0)
+        self.chroma = number("chroma", chroma, least=0.0, most=1.0)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice without marks."""
@@ -142,8 +144,8 @@ class ReduceSpeckle(SliceTransform):
     """
 
     def __init__(self, *, edge: float = 0.08, iterations: int = 5) -> None:
-        self.edge = edge
-        self.iterations = iterations
+        self.edge = number("edge", edge, above=0.0)
+        self.iterations = int(number("iterations", iterations, least=0))
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice smoothed."""
@@ -178,15 +180,12 @@ class NormalizeGain(SliceTransform):
         depth: Whether to even out the rows first.
 
     Raises:
-        ValueError: If ``target`` lies outside (0, 1).
+        OptionError: If ``target`` lies outside (0, 1), or ``limit`` below 1.
     """
 
     def __init__(self, *, target: float = 0.25, limit: float = 2.5, depth: bool = False) -> None:
-        if not 0.0 < target < 1.0:
-            msg = f"target must lie in (0, 1); got {target}."
-            raise ValueError(msg)
-        self.target = target
-        self.limit = limit
+        self.target = number("target", target, above=0.0, below=1.0)
+        self.limit = number("limit", limit, least=1.0)
         self.depth = depth
 
     def apply(self, image: Tensor) -> Tensor:
@@ -234,14 +233,14 @@ class SuppressDoppler(SliceTransform):
         fill: ``neighborhood``, because flow hides the echo; or ``gray``, the pixel's luminance.
 
     Raises:
-        ValueError: If ``fill`` is neither.
+        OptionError: If ``fill`` is neither.
     """
 
     def __init__(self, *, chroma: float = 0.15, fill: str = "neighborhood") -> None:
         if fill not in ("neighborhood", "gray"):
             msg = f"fill must be one of neighborhood, gray; got {fill!r}."
-            raise ValueError(msg)
-        self.chroma = chroma
+            raise OptionError(msg)
+        self.chroma = number("chroma", chroma, least=0.0, most=1.0)
         self.fill = fill
 
     def apply(self, image: Tensor) -> Tensor:

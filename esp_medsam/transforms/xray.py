@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
 from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.intensity import percentiles_of
+from esp_medsam.transforms.options import number, percentiles_option
 from esp_medsam.transforms.slices import Box, CropToFound, as_float, luminance
 
 
@@ -43,11 +43,8 @@ class MeasureWindow:
     def __init__(
         self, *, least: float = 0.05, percentiles: tuple[float, float] = (0.5, 99.5)
     ) -> None:
-        if not 0 <= least <= 1:
-            msg = f"least must lie in 0..1; got {least}."
-            raise OptionError(msg)
-        self.least = float(least)
-        self.percentiles = percentiles
+        self.least = number("least", least, least=0.0, most=1.0)
+        self.percentiles = percentiles_option("percentiles", percentiles)
 
     def __call__(self, pixels: npt.NDArray[np.generic] | Tensor, record: Image) -> Image:
         """Return the record with ``intensity_range``; the pixels are left alone."""
@@ -86,8 +83,8 @@ class CropCollimation(CropToFound):
 
     def __init__(self, *, tolerance: float = 0.04, uniform: float = 0.98) -> None:
         super().__init__()
-        self.tolerance = float(tolerance)
-        self.uniform = float(uniform)
+        self.tolerance = number("tolerance", tolerance, least=0.0, most=1.0)
+        self.uniform = number("uniform", uniform, above=0.0, most=1.0)
 
     def find(self, img: Tensor) -> Box:
         """Return the rows and columns inside the border of ``(C, rows, columns)`` in 0..1."""

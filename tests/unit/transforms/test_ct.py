@@ -73,9 +73,12 @@ class TestWindows:
         for channel in Windows(WINDOWS)(pixels):
             assert (np.diff(channel.ravel()[order]) >= 0).all()
 
-    @pytest.mark.parametrize("windows", [(), ((1.0, 1.0),), ((5.0, -5.0),), ((1.0, 2.0, 3.0),)])
+    @pytest.mark.parametrize(
+        "windows",
+        [(), ((1.0, 1.0),), ((5.0, -5.0),), ((1.0, 2.0, 3.0),), ((0.0, 80.0), (-160.0, 240.0))],
+    )
     def test_refuses_windows_that_do_not_ascend(self, windows: tuple) -> None:
-        with pytest.raises(OptionError, match="windows must be pairs of HU"):
+        with pytest.raises(OptionError, match="windows must be one or three ascending pairs of HU"):
             Windows(windows)
 
     def test_refuses_several_channels(self) -> None:

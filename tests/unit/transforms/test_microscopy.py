@@ -181,5 +181,5 @@ class TestScaleFluorescence:
 
     @pytest.mark.parametrize("percentiles", [(5.0, 5.0), (-1.0, 99.0), (1.0, 101.0), (90.0, 10.0)])
     def test_refuses_percentiles_out_of_order(self, percentiles: tuple[float, float]) -> None:
-        with pytest.raises(ValueError, match="percentiles must ascend within 0 and 100; got"):
+        with pytest.raises(ValueError, match="percentiles must ascend within 0 to 100; got"):
             ScaleFluorescence(percentiles=percentiles)

@@ -256,7 +256,7 @@ class TestNormalizeGain:
 
     @pytest.mark.parametrize("target", [0.0, 1.0])
     def test_refuses_a_target_outside_its_range(self, target: float) -> None:
-        with pytest.raises(ValueError, match=rf"target must lie in \(0, 1\); got {target}"):
+        with pytest.raises(ValueError, match=f"target must be above 0 and below 1; got {target}"):
             NormalizeGain(target=target)
 
 

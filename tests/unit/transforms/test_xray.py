@@ -71,7 +71,7 @@ class TestMeasureWindow:
 
     @pytest.mark.parametrize("least", [-0.1, 1.1])
     def test_refuses_a_part_that_is_none(self, least: float) -> None:
-        with pytest.raises(OptionError, match="least must lie in"):
+        with pytest.raises(OptionError, match="least must be at least 0 and at most 1"):
             MeasureWindow(least=least)
 
 
