@@ -17,6 +17,7 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     ExplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGLSLossless,
     JPEGLSNearLossless,
     RLELossless,
@@ -596,7 +597,7 @@ class TestRefused:
 
 
 class TestCompressed:
-    @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+    @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
     def test_labelmap_is_what_it_was(
         self, dicom: SimpleNamespace, tmp_path: Path, syntax: str
     ) -> None:
