@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +27,9 @@ from esp_medsam.errors import OptionError, one_line
 
 
 if TYPE_CHECKING:  # these load torch and what the extra brings, which --help must not wait for
-    from esp_medsam.integrations.dicomweb import Pacs, PacsResult, Spool
+    from esp_medsam.integrations.dicomweb.client import Pacs
+    from esp_medsam.integrations.dicomweb.run import PacsResult
+    from esp_medsam.integrations.dicomweb.spool import Spool
     from esp_medsam.workflows.segment import Segmentation
 
 
@@ -107,9 +110,15 @@ def pacs(
 
     What the PACS has already is not stored again; what it cannot take now waits in the spool.
     """
+    _check_extra()
+    from esp_medsam.integrations.dicomweb.access import read_access
+    from esp_medsam.integrations.dicomweb.client import Pacs
+    from esp_medsam.integrations.dicomweb.run import PacsRun, summary
+    from esp_medsam.integrations.dicomweb.spool import Spool, default_spool
+    from esp_medsam.integrations.dicomweb.work import work_folder
+
     filters = _checked(study, series, query, modality, resend=resend, spooled_for=spooled_for)
-    dicomweb = _dicomweb()
-    access = dicomweb.read_access(
+    access = read_access(
         url,
         password_file=password_file,
         token_file=token_file,
@@ -120,12 +129,11 @@ def pacs(
     )
     for warning in access.warnings:
         _tell(warning)
-    server = dicomweb.Pacs(access, timeout=timeout)
-    root = spool or dicomweb.default_spool()
-    meant = server.url if spooled_for is None else dicomweb.read_access(spooled_for, environ={}).url
-    waiting = dicomweb.Spool(root, meant)
+    server = Pacs(access, timeout=timeout)
+    meant = server.url if spooled_for is None else read_access(spooled_for, environ={}).url
+    waiting = Spool(spool or default_spool(), meant)
     # Whatever comes next, what a killed run left of patients goes first.
-    with _ended(), dicomweb.work_folder(waiting.work) as work:
+    with _ended(), work_folder(waiting.work) as work:
         if resend:
             _resend(server, waiting)
             return
@@ -142,7 +150,7 @@ def pacs(
             device=device,
             ckpt_path=None if ckpt_path is None else str(ckpt_path),
         )
-        run = dicomweb.PacsRun(
+        run = PacsRun(
             pacs=server,
             segmentation=segmentation,
             spool=waiting,
@@ -151,7 +159,7 @@ def pacs(
             force_modality=force_modality,
         )
         results = _drive(run.results(studies, series))
-        _report(dicomweb.summary(results, run.left_alone), waiting)
+        _report(summary(results, run.left_alone), waiting)
     if any(result.status == "failed" for result in results):
         raise typer.Exit(1)
 
@@ -191,18 +199,16 @@ def _checked(
     return {} if query is None else read_query(query)
 
 
-def _dicomweb() -> Any:
-    """Return the integration, or say what is to be installed.
+def _check_extra() -> None:
+    """Say what is to be installed where it is not.
 
     Raises:
         OptionError: If the extra is not installed.
     """
-    try:
-        from esp_medsam.integrations import dicomweb
-    except ModuleNotFoundError as error:
-        msg = f"The package {error.name} is needed here. Install esp-medsam[dicomweb]."
-        raise OptionError(msg) from error
-    return dicomweb
+    for name in ("dicomweb_client", "filelock", "requests"):
+        if find_spec(name) is None:
+            msg = f"The package {name} is needed here; install esp-medsam[dicomweb]."
+            raise OptionError(msg)
 
 
 def _build(
@@ -246,7 +252,7 @@ def _ended() -> Iterator[None]:
 
 def _drive(results: Iterator[PacsResult]) -> list[PacsResult]:
     """Take every result, telling each as it comes, and what it warns of."""
-    from esp_medsam.integrations.dicomweb import line_of
+    from esp_medsam.integrations.dicomweb.run import line_of
 
     done = []
     for result in results:
@@ -267,7 +273,7 @@ def _report(summary: str, spool: Spool) -> None:
 
 def _resend(server: Pacs, spool: Spool) -> None:
     """Send what waits, and tell each."""
-    from esp_medsam.integrations.dicomweb import resend
+    from esp_medsam.integrations.dicomweb.store import resend
 
     counts = {"stored": 0, "held": 0, "failed": 0}
     for sent in resend(server, spool):

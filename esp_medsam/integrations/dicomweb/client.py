@@ -45,7 +45,7 @@ _MOST_PAGES = 10_000
 _ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 """Instances as they are stored: compressed ones stay so."""
 
-_CHATTY = ("dicomweb_client", "requests", "urllib3")
+_CHATTY = ("dicomweb_client", "requests", "retrying", "urllib3")
 """Loggers that repeat URLs, and with them what was searched for, such as a patient."""
 
 
@@ -229,12 +229,15 @@ class Pacs:
 
     def _search(self, page: _Page, offset: int) -> Sequence[Answer]:
         try:
-            return page(offset)
+            answers = page(offset)
         except requests.HTTPError as error:
             # Of nothing found some servers say that there is no such thing.
             if error.response is not None and error.response.status_code == 404:
                 return []
             raise
+        if not all(isinstance(answer, Mapping) for answer in answers):
+            raise TypeError
+        return answers
 
     def _ask(self, what: str, action: Callable[[], T]) -> T:
         """Do something with the PACS; whatever fails becomes an error of ours.

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 from esp_medsam.dicom.header import is_dicom, read_header
+from esp_medsam.dicom.modality import SECONDARY_CAPTURE
 from esp_medsam.errors import CorruptFileError, EspMedSamError, PacsError, PacsIncompleteError
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.query import Series
 
 
-_IMAGE, _LOCALIZER, _OTHER = "image", "localizer", "other"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fetched:
-    """What a fetched series holds.
-
-    Attributes:
-        images: Number of files with images, which lie in the folder.
-        localizers: Number of files with localizers, which were removed from it.
-        others: Number of files without an image of a patient, which were removed as well.
-    """
-
-    images: int
-    localizers: int
-    others: int
+IMAGE, LOCALIZER, CAPTURE, OTHER = "image", "localizer", "secondary capture", "no image"
+"""What a file can hold."""
 
 
 def check_listed(series: Series, instances: list[str]) -> None:
@@ -46,26 +32,33 @@ def check_listed(series: Series, instances: list[str]) -> None:
         raise PacsIncompleteError(msg)
 
 
-def fetch_series(pacs: Pacs, series: Series, instances: list[str], folder: Path) -> Fetched:
+def fetch_series(
+    pacs: Pacs, series: Series, instances: list[str], folder: Path, *, captures: bool = True
+) -> Counter[str]:
     """Save every instance of a series, make sure that each is whole, and that none is missing.
 
     Args:
         pacs: The PACS.
         series: The series.
         instances: UIDs of its instances, as the PACS named them before.
-        folder: Empty folder for the files.
+        folder: Empty folder for the files; only those with images to segment stay.
+        captures: Whether secondary captures are such images.
+
+    Returns:
+        How many files held what: ``IMAGE``, ``LOCALIZER``, ``CAPTURE`` that is not wanted,
+        ``OTHER``.
 
     Raises:
         PacsIncompleteError: If an instance is missing, cut short, or another one than was asked
             for, or if the PACS names other instances afterwards.
-        PacsError: If the PACS does not answer.
+        OutputError: If a file cannot be written.
     """
     kinds: Counter[str] = Counter()
     for uid in instances:
         path = folder / f"{uid}.dcm"
         try:
             pacs.fetch(series, uid, path)
-            kind = _kind_of(path, series, uid)
+            kind = _kind_of(path, series, uid, captures=captures)
         except (PacsError, CorruptFileError) as error:
             # At once: a PACS that is down would else be waited for once for each instance.
             msg = (
@@ -74,7 +67,7 @@ def fetch_series(pacs: Pacs, series: Series, instances: list[str], folder: Path)
             )
             raise PacsIncompleteError(msg) from error
         kinds[kind] += 1
-        if kind != _IMAGE:
+        if kind != IMAGE:
             path.unlink()
     after = pacs.find_instances(series)
     if after != instances:
@@ -84,10 +77,10 @@ def fetch_series(pacs: Pacs, series: Series, instances: list[str], folder: Path)
             "complete."
         )
         raise PacsIncompleteError(msg)
-    return Fetched(images=kinds[_IMAGE], localizers=kinds[_LOCALIZER], others=kinds[_OTHER])
+    return kinds
 
 
-def _kind_of(path: Path, series: Series, instance_uid: str) -> str:
+def _kind_of(path: Path, series: Series, instance_uid: str, *, captures: bool) -> str:
     """Return what a file holds, that is whole and the one asked for.
 
     Raises:
@@ -102,15 +95,20 @@ def _kind_of(path: Path, series: Series, instance_uid: str) -> str:
     except CorruptFileError:
         raise
     except EspMedSamError:  # a kind that is not read: told when items are planned
-        return _IMAGE
+        return IMAGE
     if header is None:
-        return _OTHER
+        return OTHER
     if isinstance(header.problem, CorruptFileError):
         raise header.problem
+    if header.series_uid is None:
+        msg = f"{path} must state its series; it does not, it may be cut short."
+        raise CorruptFileError(msg)
     stated = (header.study_uid, header.series_uid, header.sop_instance_uid)
     asked = (series.study_uid, series.series_uid, instance_uid)
     if any(uid not in (None, wanted) for uid, wanted in zip(stated, asked, strict=True)):
         msg = "the PACS sent another instance, or one of another series or study."
         raise PacsIncompleteError(msg)
     localizers = ["LOCALIZER" in piece.image_type for piece in header.slices]
-    return _LOCALIZER if localizers and all(localizers) else _IMAGE
+    if localizers and all(localizers):
+        return LOCALIZER
+    return CAPTURE if header.sop_class_uid in SECONDARY_CAPTURE and not captures else IMAGE

@@ -142,8 +142,8 @@ def read_query(query: str) -> dict[str, str]:
 def takes(series: Series, modality: str, table: ModalityTable) -> bool:
     """Whether a series that nobody named is one of images of the modality.
 
-    Values that leave the modality open count where the table has no other for it: a dermatoscope's
-    pictures are, a CT's screenshots are not what was asked for.
+    Values that leave the modality open count where the table has no other for it: screenshots of a
+    CT are not what was asked for.
     """
     values = table[modality].dicom_modalities or table.neutral_dicom_modalities
     return series.dicom_modality in values

@@ -15,7 +15,7 @@ from esp_medsam import __version__
 from esp_medsam.dicom.modality import settle
 from esp_medsam.errors import EspMedSamError, FormatError, OptionError, PacsError, one_line
 from esp_medsam.integrations.dicomweb.client import Pacs
-from esp_medsam.integrations.dicomweb.fetch import check_listed, fetch_series
+from esp_medsam.integrations.dicomweb.fetch import IMAGE, check_listed, fetch_series
 from esp_medsam.integrations.dicomweb.query import Series, takes
 from esp_medsam.integrations.dicomweb.spool import Made, Spool
 from esp_medsam.integrations.dicomweb.store import read_object, send
@@ -145,14 +145,21 @@ class PacsRun:
                 for made in known:
                     yield self._send(made)
                 return
-            fetched = fetch_series(self.pacs, series, instances, private_folder(self._input))
-            if fetched.images:
+            kinds = fetch_series(
+                self.pacs,
+                series,
+                instances,
+                private_folder(self._input),
+                # Unless they are named, or a modality has no other images: dose reports are such.
+                captures=named or not self.segmentation.table[self.modality].dicom_modalities,
+            )
+            if kinds[IMAGE]:
                 yield from self._segment(series, key)
             elif named:
                 msg = f"{label} must hold images of a patient that are no localizers; it has none."
                 raise FormatError(msg)
             else:
-                self.left_alone["localizers" if fetched.localizers else "no images"] += 1
+                self.left_alone[kinds.most_common(1)[0][0]] += 1
         except Exception as error:  # one bad series never ends a run
             yield _failed(label, error)
         finally:
