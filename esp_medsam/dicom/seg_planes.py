@@ -254,7 +254,7 @@ def _warnings(
     if any(abs(length / step - 1) <= UNEVEN for length in stated):
         return ()
     if steps:
-        start = f"Its positions contradict the spacing of {steps[-1]:g} mm that it states"
+        start = f"Its positions contradict the spacing of {steps[0]:g} mm that it states"
     else:
         start = "It states no spacing between its planes"
     return (f"{start}; they were taken to be {step:.6g} mm apart, their least distance.",)

@@ -98,14 +98,14 @@ class DicomSegmentation:
         return self.planes.geometry.warnings if not self.problem else ()
 
     def with_spacing(self, spacing: float) -> DicomSegmentation:
-        """Return the same with planes laid that far apart, in mm, where their positions allow it.
+        """Return the same with planes laid that far apart, in mm, where it states no spacing.
 
-        Planes that hold no segment are left out of most objects, so only its source tells for
-        certain how many lie between two.
+        Planes that hold no segment are left out of most objects, so only its source tells how many
+        lie between two. What it states itself comes first: it may be coarser than another image.
         """
         if self.is_tiled:
             return self
-        return replace(self, planes=place_frames(self.frames, (spacing, self.spacing)))
+        return replace(self, planes=place_frames(self.frames, (self.spacing, spacing)))
 
     def mask(self, number: int) -> Mask:
         """Return the mask of one segment, ``spatial_shape``.

@@ -61,9 +61,7 @@ class Grid:
             GeometryError: If it lies off this grid, or beyond it.
             TooLargeError: If it does not fit in memory.
         """
-        shape = self.image.spatial_shape
-        size = int(np.prod(shape, dtype=object)) * masks.dtype.itemsize
-        check_fits(Path(self.image.path), size, f"a mask of {' x '.join(map(str, shape))}")
+        _check_fits(Path(self.image.path), self.image.spatial_shape, masks.dtype.itemsize)
         taken: npt.NDArray[Any] = masks_on_grid(masks[None], affine, self.image)[0]
         return taken
 
@@ -178,6 +176,7 @@ def _grid(
     geometry: Mapping[str, tuple[float, ...]],
     frame_of_reference_uid: str | None = None,
 ) -> Grid:
+    _check_fits(path, shape, 1)
     slices = np.repeat(affine[None], shape[2], axis=0)
     slices[:, :3, 3] += np.arange(shape[2])[:, None] * affine[:3, 2]
     image = Image(
@@ -189,3 +188,9 @@ def _grid(
         slice_affines=slices,
     )
     return Grid(image=image, geometry=geometry, frame_of_reference_uid=frame_of_reference_uid)
+
+
+def _check_fits(path: Path, shape: tuple[int, ...], width: int) -> None:
+    """Refuse a grid whose mask does not fit in memory."""
+    size = int(np.prod([int(length) for length in shape], dtype=object)) * width
+    check_fits(path, size, f"a mask of {' x '.join(map(str, shape))}")

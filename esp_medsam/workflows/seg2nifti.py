@@ -171,7 +171,8 @@ class Seg2Nifti:
 
     def _convert(self, item: _Item) -> SegmentResult:
         """Write the files of one segmentation, its record last."""
-        segmentation = read_segmentation(item.path)
+        segmentation, grid = self._placed(read_segmentation(item.path))
+        geometry = segmentation.geometry if grid is None else grid.image
         made_with = {
             "source": {
                 "path": str(item.path),
@@ -182,13 +183,14 @@ class Seg2Nifti:
             },
             _KIND: segmentation.kind.upper(),
             "like": self._like_path,
+            "shape": list((segmentation if grid is None else grid.image).spatial_shape),
+            "affine": np.asarray(geometry.affine).tolist(),
             "split_segments": self.split_segments,
         }
         record = item.stem.with_name(f"{item.stem.name}.json")
         previous = _read_record(record)
         if previous is not None and not self.overwrite and _agrees(previous, made_with, record):
             return SegmentResult(path=str(item.path), status="kept", record=str(record))
-        segmentation, grid = self._placed(segmentation)
         files = self._files_of(item, segmentation)
         self._make_way([*files.values(), record])
         record.unlink(missing_ok=True)  # without it, what a crash leaves is no result
@@ -343,7 +345,8 @@ def _agrees(previous: dict[str, Any], made_with: dict[str, Any], record: Path) -
         return False
     if previous["source"].get("sha256") != made_with["source"]["sha256"]:
         return False
-    same = all(previous.get(key) == made_with[key] for key in ("like", "split_segments"))
+    keys = ("shape", "affine", "split_segments")
+    same = all(previous.get(key) == made_with[key] for key in keys)
     return same and all(record.with_name(str(name)).is_file() for name in files)
 
 

@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from esp_medsam.cli.main import main
-from esp_medsam.errors import EmptyInputError, GeometryError, InputNotFoundError
+from esp_medsam.errors import EmptyInputError, GeometryError, InputNotFoundError, TooLargeError
 from esp_medsam.image import Image
 from esp_medsam.io.dicom_image import read_dicom
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
@@ -207,6 +207,31 @@ class TestLike:
         assert (result.status, result.code) == ("failed", "E_GEOMETRY")
         assert not (tmp_path / "out").exists()
 
+    def test_finer_than_the_segmentation_says_it_is_is_refused(
+        self, write: Write, image: Image, tmp_path: Path
+    ) -> None:
+        write("seg.dcm")
+        assert image.affine is not None
+        affine = image.affine.copy()
+        affine[:3, 2] /= 2
+        nib.save(nib.Nifti1Image(np.zeros((128, 128, 10)), affine), tmp_path / "fine.nii")
+
+        result = one(tmp_path / "seg.dcm", tmp_path / "out", like=tmp_path / "fine.nii")
+
+        assert (result.status, result.code) == ("failed", "E_GEOMETRY")
+
+    def test_that_claims_more_than_fits_is_refused(self, write: Write, tmp_path: Path) -> None:
+        write("seg.dcm")
+        header = nib.Nifti2Header()
+        header.set_data_dtype(np.uint8)
+        header["dim"] = [3, 4, 4, 2**50, 1, 1, 1, 1]
+        header["magic"], header["vox_offset"] = b"n+2", 544
+        header.set_sform(np.eye(4), 1)
+        (tmp_path / "bomb.nii").write_bytes(header.binaryblock + bytes(64))
+
+        with pytest.raises(TooLargeError, match="4 x 4 x 1125899906842624"):
+            Seg2Nifti(tmp_path / "seg.dcm", tmp_path / "out", like=tmp_path / "bomb.nii")
+
     def test_of_another_frame_of_reference_is_refused(self, write: Write, tmp_path: Path) -> None:
         write("seg.dcm")
         other = write_stack(tmp_path / "other", [0, 2, 4], FrameOfReferenceUID="1.2.3.4")
@@ -288,6 +313,14 @@ class TestExisting:
 
         assert result.status == "kept"
         assert (tmp_path / "out/seg.nii.gz").stat().st_mtime_ns == before
+
+    def test_result_on_another_grid_differs(self, write: Write, tmp_path: Path) -> None:
+        write("seg.dcm")
+        one(tmp_path / "seg.dcm", tmp_path / "out")
+
+        result = one(tmp_path / "seg.dcm", tmp_path / "out", like=tmp_path / "ct")
+
+        assert result.code == "E_EXISTS"
 
     def test_result_that_differs_stays_unless_overwritten(
         self, write: Write, tmp_path: Path
