@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from esp_medsam.errors import OptionError
+from esp_medsam.errors import InputNotFoundError, OptionError
 from esp_medsam.image import Image
 from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.mri import Pixels, foreground, require_finite
@@ -100,6 +101,24 @@ class StandardScale:
             raise OptionError(msg) from error
         return cls(percentiles=percentiles, scale=scale)
 
+    @classmethod
+    def read(cls, path: str | Path) -> StandardScale:
+        """Return the scale that a file holds, as :meth:`to_json` wrote it.
+
+        Raises:
+            InputNotFoundError: If there is no such file.
+            OptionError: If it holds something else.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            msg = f"scale must be the JSON file of a standard scale; there is no {path}."
+            raise InputNotFoundError(msg) from error
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"scale must be the JSON file of a standard scale; got {path}, which is none."
+            raise OptionError(msg) from error
+        return cls.from_json(text)
+
 
 @dataclass(frozen=True)
 class HistogramMap:
@@ -122,11 +141,11 @@ class MeasureHistogram:
     """Find which values of a volume are shown as the landmarks of a standard scale.
 
     Args:
-        scale: The scale, learned from a set.
+        scale: The scale, learned from a set, or the JSON file that it is kept in.
     """
 
-    def __init__(self, scale: StandardScale) -> None:
-        self.scale = scale
+    def __init__(self, scale: StandardScale | str | Path) -> None:
+        self.scale = scale if isinstance(scale, StandardScale) else StandardScale.read(scale)
 
     def __call__(self, pixels: Pixels, record: Image) -> HistogramMap:
         """Return the map of this volume.

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from esp_medsam.errors import NonFiniteError, OptionError
+from esp_medsam.errors import InputNotFoundError, NonFiniteError, OptionError
 from esp_medsam.image import Image
 from esp_medsam.transforms.histogram import (
     DECILES,
@@ -50,6 +52,22 @@ class TestStandardScale:
         scale = StandardScale.learn([head()])
 
         assert StandardScale.from_json(scale.to_json()) == scale
+
+    def test_is_kept_in_a_file_that_a_config_names(self, tmp_path: Path) -> None:
+        scale = StandardScale.learn([head()])
+        path = tmp_path / "t1.json"
+        path.write_text(scale.to_json())
+
+        assert MeasureHistogram(str(path)).scale == scale
+
+    def test_refuses_files_that_are_none(self, tmp_path: Path) -> None:
+        (tmp_path / "picture.json").write_bytes(b"\xff\xd8")
+
+        with pytest.raises(InputNotFoundError, match=r"there is no .*gone\.json"):
+            MeasureHistogram(tmp_path / "gone.json")
+        for path in (tmp_path, tmp_path / "picture.json"):
+            with pytest.raises(OptionError, match="which is none"):
+                MeasureHistogram(path)
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"percentiles": 1, "scale": 2}'])
     def test_refuses_other_json(self, text: str) -> None:
