@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
-from types import MappingProxyType
+from hashlib import sha256
+from types import FunctionType, MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, Transform
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import IMAGE_KEY, Image, image_of
 from esp_medsam.transforms.intensity import IntensityRule, MeasureIntensity
+from esp_medsam.transforms.mri import as_array
 from esp_medsam.transforms.orientation import Display
 from esp_medsam.transforms.slices import CropToFound, SliceTransform
 
@@ -130,18 +132,31 @@ def described(transforms: Mapping[str, ModalityTransforms] | None) -> dict[str, 
 
 
 def _text(value: Any) -> str:
-    """Return what tells a transform from others of its kind: its name and its plain attributes."""
+    """Return what tells a transform from others of its kind: its name and its attributes."""
+    if isinstance(value, Tensor | np.ndarray):
+        array = np.ascontiguousarray(as_array(value))
+        digest = sha256(array.tobytes()).hexdigest()[:16]
+        return f"{array.dtype}{list(array.shape)} {digest}"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_text(key)}: {_text(item)}' for key, item in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_text(item) for item in value)}]"
     if _is_plain(value):
         return repr(value)
+    if isinstance(value, FunctionType):
+        return f"{value.__module__}.{value.__qualname__}"
     said = [
         f"{key}={_text(item)}"
-        for key, item in vars(value).items()
-        if not key.startswith("_")
-        and (_is_plain(item) or is_dataclass(item) or isinstance(item, list | tuple))
+        for key, item in getattr(value, "__dict__", {}).items()
+        if not key.startswith("_") and _is_told(item)
     ]
     return f"{type(value).__name__}({', '.join(said)})"
+
+
+def _is_told(value: Any) -> bool:
+    """Whether a transform's attribute can be told in words that are the same on every run."""
+    kinds = (list, tuple, Mapping, Tensor, np.ndarray, FunctionType, Transform)
+    return _is_plain(value) or is_dataclass(value) or isinstance(value, kinds)
 
 
 def _is_plain(value: Any) -> bool:

@@ -99,9 +99,7 @@ class Windows(SliceTransform):
     def __init__(self, windows: Sequence[Sequence[float]] = (SOFT_TISSUE,)) -> None:
         limits = [tuple(number("windows", value) for value in window) for window in windows]
         if len(limits) not in (1, 3) or any(len(w) != 2 or not w[0] < w[1] for w in limits):
-            msg = (
-                f"windows must be one or three ascending pairs of HU, (low, high); got {windows}."
-            )
+            msg = f"windows must be one or three ascending pairs of HU, (low, high); got {windows}."
             raise OptionError(msg)
         self.windows = limits
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from monai.transforms import GaussianSmooth
+from monai.transforms import Compose, GaussianSmooth
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
+from esp_medsam.transforms.bias_field import ApplyBiasField
 from esp_medsam.transforms.box import CropToBox
 from esp_medsam.transforms.by_modality import (
     DEFAULTS,
@@ -133,6 +134,18 @@ class TestDescribed:
 
         assert said(0.4, 1) == said(0.4, 1)
         assert len({said(0.4, 1)["mri"], said(0.5, 1)["mri"], said(0.4, 2)["mri"]}) == 3
+
+    def test_tells_arrays_functions_and_inner_transforms_apart(self) -> None:
+        def said(step: object) -> str:
+            return described({"mri": ModalityTransforms(native=[step])})["mri"]
+
+        fields = [ApplyBiasField(np.full((2, 2), value)) for value in (0.0, 0.1, 0.1)]
+        inner = [Compose([GaussianSmooth(sigma=sigma)]) for sigma in (1.0, 2.0, 2.0)]
+
+        assert said(fields[0]) != said(fields[1]) == said(fields[2])
+        assert said(inner[0]) != said(inner[1]) == said(inner[2])
+        assert said(np.abs) != said(abs)
+        assert "record" in said(record)
 
     def test_includes_the_window(self) -> None:
         chosen = ModalityTransforms(intensity=IntensityRule(hounsfield=(-1000.0, 0.0)))
