@@ -1,13 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
-import pydicom
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pydicom.data import get_testdata_file
 
 from esp_medsam.errors import NonFiniteError, OptionError
 from esp_medsam.image import Image
@@ -31,23 +31,8 @@ def record() -> Image:
     return Image(path="a", name="a", modality="mri", spatial_shape=(4, 4))
 
 
-def head(seed: int = 0, gain: float = 1.0) -> np.ndarray:
-    """A ball of two tissues in noisy air, float32 ``(1, 30, 28, 26)``."""
-    generator = np.random.default_rng(seed)
-    x, y, z = np.indices((30, 28, 26)) - 14.0
-    radius = np.sqrt(x**2 + y**2 + z**2)
-    clean = np.where(radius < 7, 700.0, np.where(radius < 11, 400.0, 0.0))
-    noisy = clean + generator.rayleigh(6.0, clean.shape)
-    return (gain * noisy)[None].astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def real() -> np.ndarray:
-    return pydicom.dcmread(str(get_testdata_file("MR_small.dcm"))).pixel_array[None]
-
-
 class TestMeasureBiasField:
-    def test_finds_a_shading(self) -> None:
+    def test_finds_a_shading(self, head: Callable[..., np.ndarray]) -> None:
         shading = 0.4 * np.linspace(-1, 1, 30, dtype=np.float32)[:, None, None]
         measure = MeasureBiasField(grid=16)
 
@@ -58,7 +43,7 @@ class TestMeasureBiasField:
         slope = np.diff((found - clean)[inside], axis=0).mean()
         assert slope == pytest.approx(0.8 / 15, rel=0.3)
 
-    def test_is_the_same_each_time(self) -> None:
+    def test_is_the_same_each_time(self, head: Callable[..., np.ndarray]) -> None:
         measure = MeasureBiasField(grid=10, iterations=(5,))
 
         first, second = (measure(head(), record()).log for _ in range(2))
@@ -80,8 +65,8 @@ class TestMeasureBiasField:
         assert np.isfinite(field.log).all()
         assert not (constant and field.log.any())
 
-    def test_takes_signed_real_slices_as_tensors(self, real: np.ndarray) -> None:
-        field = MeasureBiasField()(torch.from_numpy(real.astype(np.int16)), record())
+    def test_takes_signed_real_slices_as_tensors(self, magnetic_resonance: np.ndarray) -> None:
+        field = MeasureBiasField()(torch.from_numpy(magnetic_resonance.astype(np.int16)), record())
 
         assert field.log.shape == (28, 28)
         assert 0.01 < field.log.std() < 1

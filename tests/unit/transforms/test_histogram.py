@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,30 +31,24 @@ def record(*, inverted: bool = False) -> Image:
     return Image(path="a", name="a", modality="mri", spatial_shape=(4, 4), inverted=inverted)
 
 
-def head(seed: int = 0, gain: float = 1.0) -> np.ndarray:
-    """A ball of two tissues in noisy air, float32 ``(1, 30, 28, 26)``."""
-    generator = np.random.default_rng(seed)
-    x, y, z = np.indices((30, 28, 26)) - 14.0
-    radius = np.sqrt(x**2 + y**2 + z**2)
-    clean = np.where(radius < 7, 700.0, np.where(radius < 11, 400.0, 0.0))
-    noisy = clean + generator.rayleigh(6.0, clean.shape)
-    return (gain * noisy)[None].astype(np.float32)
-
-
 class TestStandardScale:
-    def test_is_the_same_for_volumes_that_differ_in_gain(self) -> None:
+    def test_is_the_same_for_volumes_that_differ_in_gain(
+        self, head: Callable[..., np.ndarray]
+    ) -> None:
         one = StandardScale.learn([head()])
         two = StandardScale.learn([head(), head(gain=5.0), np.zeros((1, 3, 3))])
 
         np.testing.assert_allclose(one.scale, two.scale, atol=1e-5)
         assert one.percentiles == DECILES
 
-    def test_survives_json(self) -> None:
+    def test_survives_json(self, head: Callable[..., np.ndarray]) -> None:
         scale = StandardScale.learn([head()])
 
         assert StandardScale.from_json(scale.to_json()) == scale
 
-    def test_is_kept_in_a_file_that_a_config_names(self, tmp_path: Path) -> None:
+    def test_is_kept_in_a_file_that_a_config_names(
+        self, head: Callable[..., np.ndarray], tmp_path: Path
+    ) -> None:
         scale = StandardScale.learn([head()])
         path = tmp_path / "t1.json"
         path.write_text(scale.to_json())
@@ -92,7 +87,7 @@ class TestStandardScale:
 
 
 class TestMeasureHistogram:
-    def test_brings_volumes_to_one_scale(self) -> None:
+    def test_brings_volumes_to_one_scale(self, head: Callable[..., np.ndarray]) -> None:
         measure = MeasureHistogram(StandardScale.learn([head()]))
         one, five = head(seed=1), head(seed=1, gain=5.0)
 
@@ -101,7 +96,9 @@ class TestMeasureHistogram:
         np.testing.assert_allclose(*shown, atol=1e-4)
 
     @pytest.mark.parametrize("inverted", [False, True])
-    def test_constant_volume_is_shown_as_an_end(self, inverted: bool) -> None:
+    def test_constant_volume_is_shown_as_an_end(
+        self, head: Callable[..., np.ndarray], inverted: bool
+    ) -> None:
         pixels = np.full((1, 4, 4), 7, np.int16)
         measure = MeasureHistogram(StandardScale.learn([head()]))
 
@@ -110,14 +107,16 @@ class TestMeasureHistogram:
         assert len(np.unique(shown)) == 1
         assert shown.flat[0] in (0.0, 1.0)
 
-    def test_low_values_that_are_shown_white_turn_the_map(self) -> None:
+    def test_low_values_that_are_shown_white_turn_the_map(
+        self, head: Callable[..., np.ndarray]
+    ) -> None:
         measure = MeasureHistogram(StandardScale.learn([head()]))
 
         points = measure(head(), record(inverted=True)).points
 
         assert [shown for _, shown in points] == [1 - s for s in measure.scale.scale]
 
-    def test_infinite_intensities_are_refused(self) -> None:
+    def test_infinite_intensities_are_refused(self, head: Callable[..., np.ndarray]) -> None:
         measure = MeasureHistogram(StandardScale.learn([head()]))
 
         with pytest.raises(NonFiniteError, match="must be finite"):
