@@ -188,14 +188,14 @@ def _with_ct_checked(image: Image, ct_input: str) -> Image:
             raise FormatError(msg)
         return replace(image, unit=None)
     if image.unit != "HU":
-        reason = (
-            "whose files do not say that they do"
+        reason, remedy = (
+            ("its files do not say so", "or its true modality and force_modality where it is none")
             if image.sources
-            else "which PNG, JPEG, TIFF and BMP do not"
+            else ("PNG, JPEG, TIFF and BMP cannot", "or use NIfTI or DICOM")
         )
         msg = (
-            f"{image.path} must hold Hounsfield units, {reason}. "
-            "Use NIfTI or a DICOM CT, or pass ct_input windowed where it is 8-bit CT."
+            f"{image.path} must hold Hounsfield units to be CT; {reason}. Pass ct_input windowed "
+            f"where it is 8-bit CT, {remedy}."
         )
         raise FormatError(msg)
     if in_bytes and most > least:
