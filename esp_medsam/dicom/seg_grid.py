@@ -74,8 +74,30 @@ def _take_slice(
             "nearest neighbors."
         )
         raise GeometryError(msg)
-    index = np.indices((columns, rows)).reshape(2, -1)
-    place = (turn @ index + start[:, None]).astype(np.int64)
-    inside = ((place >= 0) & (place < np.array(masks.shape[1:])[:, None])).all(axis=0)
-    place, index = place[:, inside], index[:, inside]
-    out[:, index[0], index[1]] = masks[:, place[0], place[1], place[2]]
+    first, second = (int(axis) for axis in np.abs(turn).argmax(axis=0))
+    across = 3 - first - second
+    depth = int(start[across])
+    if not 0 <= depth < masks.shape[1 + across]:
+        return
+    taken: list[slice | int] = [slice(None), depth, depth, depth]
+    given = [slice(None)]
+    for axis, step, length in ((first, turn[first, 0], columns), (second, turn[second, 1], rows)):
+        inside, place = _overlap(int(start[axis]), int(step), length, masks.shape[1 + axis])
+        given.append(inside)
+        taken[1 + axis] = place
+    plane = masks[tuple(taken)]
+    out[tuple(given)] = plane if first < second else plane.swapaxes(1, 2)
+
+
+def _overlap(start: int, step: int, length: int, extent: int) -> tuple[slice, slice]:
+    """Return which of ``length`` places from ``start`` on, by steps of 1 or -1, lie in ``extent``.
+
+    Returns:
+        Their numbers, and the places themselves.
+    """
+    low = max(0, -start if step > 0 else start - extent + 1)
+    high = max(low, min(length, extent - start if step > 0 else start + 1))
+    if low == high:
+        return slice(0, 0), slice(0, 0)
+    end = start + step * high
+    return slice(low, high), slice(start + step * low, end if end >= 0 else None, step)

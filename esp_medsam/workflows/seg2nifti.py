@@ -29,6 +29,7 @@ from esp_medsam.errors import (
     GeometryError,
     InputNotFoundError,
     NameClashError,
+    OutputError,
     OutputExistsError,
     one_line,
 )
@@ -193,13 +194,13 @@ class Seg2Nifti:
             return SegmentResult(path=str(item.path), status="kept", record=str(record))
         files = self._files_of(item, segmentation)
         self._make_way([*files.values(), record])
-        record.unlink(missing_ok=True)  # without it, what a crash leaves is no result
+        _remove(record)  # without it, what a crash leaves is no result
         voxels: dict[int, int] = {}
         for number, array in _arrays(segmentation, list(files)):
             voxels |= _write(files[number], array, segmentation, grid, number)
         warnings = list(segmentation.warnings)
         for name in _stale(previous, item.stem, files.values()):
-            name.unlink(missing_ok=True)
+            _remove(name)
         described = [
             {
                 **asdict(segment),
@@ -363,6 +364,19 @@ def _stale(previous: dict[str, Any] | None, stem: Path, files: Any) -> list[Path
         and name.endswith(".nii.gz")
         and name not in own
     ]
+
+
+def _remove(path: Path) -> None:
+    """Remove a file where there is one.
+
+    Raises:
+        OutputError: If it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        msg = f"{path} must be writable; got: {error.strerror}."
+        raise OutputError(msg) from error
 
 
 def _sha256(path: Path) -> str:

@@ -377,6 +377,12 @@ class TestExisting:
 
 
 class TestCommand:
+    def test_refuses_a_file_for_a_folder(self, write: Write, tmp_path: Path) -> None:
+        write("seg.dcm")
+        (tmp_path / "out").write_text("mine", encoding="utf-8")
+
+        assert one(tmp_path / "seg.dcm", tmp_path / "out").code == "E_OUTPUT"
+
     def test_refuses_what_is_no_segmentation_in_one_line(
         self, image: Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
