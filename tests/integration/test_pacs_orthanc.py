@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import logging
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import highdicom as hd
 import pytest
+import requests
+from dicomweb_client import DICOMwebClient
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from esp_medsam.cli.main import main
-from esp_medsam.integrations.dicomweb import client
+from esp_medsam.integrations.dicomweb import client, run
 from esp_medsam.integrations.dicomweb.backoff import Backoff
+from esp_medsam.integrations.dicomweb.client import Pacs
+from esp_medsam.integrations.dicomweb.store import Sent, send
 
 
 class Orthanc(Protocol):
@@ -138,3 +146,225 @@ class TestRoundTrip:
         image = dcmread(shipped("CT_small.dcm"))
         for secret in ("sesame", "b3Blbi1z", str(image.PatientName), str(image.PatientID)):
             assert secret not in said
+
+
+@pytest.mark.slow
+class TestKinds:
+    @pytest.mark.parametrize(
+        ("folder", "modality"),
+        [
+            ("CT/totalseg_ct_dicom", "ct"),
+            ("MRI/niivue_t1_dicom", "mri"),
+            ("US/pydicom_us_rgb", "ultrasound"),
+            ("US/pydicom_echo_multiframe", "ultrasound"),
+        ],
+    )
+    def test_come_back_as_segmentations_that_name_their_sources(
+        self,
+        tmp_path: Path,
+        start_orthanc: Start,
+        pacs: Command,
+        shared: Path,
+        folder: str,
+        modality: str,
+        capsys: Any,
+    ) -> None:
+        server = start_orthanc()
+        files = sorted((shared / "volumes" / folder / "dicom").iterdir())
+        server.send(*files)
+        study = study_of(files[0])
+
+        status = pacs(server, "--study", study, "--modality", modality)
+
+        assert status == 0, capsys.readouterr().err
+        stored = server.find("SEG")
+        told = f"{len(stored)} stored, 0 held, 0 empty, 0 failed"
+        assert capsys.readouterr().out.startswith(told)
+        referenced: set[str] = set()
+        for number, instance in enumerate(stored):
+            found = hd.seg.segread(server.save(instance, tmp_path / f"{number}.dcm"))
+            assert found.StudyInstanceUID == study
+            referenced |= {str(uids[2]) for uids in found.get_source_image_uids()}
+        sources = [dcmread(path, stop_before_pixels=True) for path in files]
+        assert referenced == {str(source.SOPInstanceUID) for source in sources}
+
+
+@pytest.mark.slow
+class TestLeftAlone:
+    def test_other_series_are_counted_and_a_named_one_is_an_error(
+        self, start_orthanc: Start, pacs: Command, tmp_path: Path, capsys: Any
+    ) -> None:
+        server = start_orthanc()
+        study = study_of(shipped("CT_small.dcm"))
+        for number, (modality, kind) in enumerate([("CT", "LOCALIZER"), ("SR", "AXIAL")]):
+            other = dcmread(shipped("CT_small.dcm"))
+            other.Modality, other.ImageType = modality, ["ORIGINAL", "PRIMARY", kind]
+            other.SeriesInstanceUID = f"1.2.826.0.1.{number}"
+            other.SOPInstanceUID = f"1.2.826.0.1.{number}.1"
+            other.file_meta.MediaStorageSOPInstanceUID = other.SOPInstanceUID
+            other.save_as(tmp_path / f"{number}.dcm")
+        server.send(shipped("CT_small.dcm"), tmp_path / "0.dcm", tmp_path / "1.dcm")
+
+        all_of_them = pacs(server, "--study", study, "--modality", "ct")
+        told = capsys.readouterr().out
+        report = pacs(server, "--study", study, "--series", "1.2.826.0.1.1", "--modality", "ct")
+
+        assert all_of_them == 0
+        assert told == (
+            "1 stored, 0 held, 0 empty, 0 failed; 2 series left alone: 1 SR, 1 localizer.\n"
+        )
+        assert report == 1
+        assert "E_MODALITY_CONFLICT" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+class TestInterruptions:
+    def test_a_pacs_that_dies_before_the_result_is_stored_gets_it_later(
+        self,
+        tmp_path: Path,
+        start_orthanc: Start,
+        pacs: Command,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: Any,
+    ) -> None:
+        server = start_orthanc()
+        server.send(shipped("CT_small.dcm"))
+        study = ("--study", study_of(shipped("CT_small.dcm")), "--modality", "ct")
+
+        def killing(pacs: Pacs, entry: Path) -> Sent:
+            server.kill()
+            return send(pacs, entry)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "send", killing)
+            status = pacs(server, *study)
+        told = capsys.readouterr()
+        (waiting,) = left_of(tmp_path / "spool")
+        mode = waiting.stat().st_mode & 0o777
+        down = pacs(server, "--resend")
+        still = left_of(tmp_path / "spool")
+        server.start()
+        elsewhere = main(
+            ["pacs", "--resend", "--url", "http://127.0.0.1:9", "--spool", str(tmp_path / "spool")]
+        )
+        kept = left_of(tmp_path / "spool")
+        up = pacs(server, "--resend")
+
+        assert (status, down, elsewhere, up) == (1, 1, 0, 0)
+        assert told.out.startswith("0 stored, 0 held, 0 empty, 1 failed")
+        assert f"The result waits in {waiting}" in told.err
+        assert "no connection" in told.err
+        assert mode == 0o600
+        assert still == kept == [waiting]
+        assert left_of(tmp_path / "spool") == []
+        assert len(server.find("SEG")) == 1
+        assert pacs(server, "--resend") == pacs(server, *study) == 0
+        assert len(server.find("SEG")) == 1
+
+    def test_a_pacs_that_dies_during_the_fetch_gets_nothing_until_all_is_there(
+        self,
+        tmp_path: Path,
+        start_orthanc: Start,
+        pacs: Command,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: Any,
+    ) -> None:
+        server = start_orthanc()
+        server.send(*slices(tmp_path / "slices", 4))
+        study = ("--query", "ModalitiesInStudy=CT", "--modality", "ct")
+        fetch, fetched = Pacs.fetch, []
+
+        def dying(*arguments: Any) -> None:
+            if len(fetched) == 2:
+                server.kill()
+            fetched.append(arguments)
+            fetch(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Pacs, "fetch", dying)
+            status = pacs(server, *study)
+        told = capsys.readouterr().err
+        left = left_of(tmp_path / "spool")
+        server.start()
+        again = pacs(server, *study)
+
+        assert (status, again) == (1, 0)
+        assert "E_PACS_INCOMPLETE" in told
+        assert "2 of 4 instances did" in told
+        assert left == []
+        assert len(server.find("SEG")) == 1
+
+    def test_an_answer_that_is_lost_stores_once(
+        self, start_orthanc: Start, pacs: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = start_orthanc()
+        server.send(shipped("CT_small.dcm"))
+        store, calls = DICOMwebClient.store_instances, []
+
+        def lost(*arguments: Any, **options: Any) -> object:
+            store(*arguments, **options)
+            calls.append(arguments)
+            raise requests.ReadTimeout
+
+        monkeypatch.setattr(DICOMwebClient, "store_instances", lost)
+        status = pacs(server, "--study", study_of(shipped("CT_small.dcm")), "--modality", "ct")
+
+        assert status == 0
+        assert len(calls) == len(server.find("SEG")) == 1
+
+    @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+    def test_a_run_that_is_ended_leaves_no_patient_to_the_next(
+        self, tmp_path: Path, start_orthanc: Start, pacs: Command, end: signal.Signals
+    ) -> None:
+        server = start_orthanc()
+        server.send(*slices(tmp_path / "slices", 3))
+        spool = tmp_path / "spool"
+        arguments = ["pacs", "--url", server.url, "--spool", str(spool), "--modality", "ct"]
+        arguments += ["--query", "ModalitiesInStudy=CT", "--device", "cpu"]
+        running = subprocess.Popen([sys.executable, "-c", STALL, *arguments])
+        for _ in range(600):
+            if len(left_of(spool)) >= 2:
+                break
+            time.sleep(0.1)
+        before = left_of(spool)
+
+        running.send_signal(end)
+        status = running.wait(timeout=30)
+        after = left_of(spool)
+        next_run = pacs(server, "--resend")
+
+        assert len(before) == 2
+        assert status == (-9 if end is signal.SIGKILL else 128 + end)
+        assert (len(after) == 2) is (end is signal.SIGKILL)
+        assert next_run == 0
+        assert left_of(spool) == []
+
+
+STALL = """
+import sys, time
+from esp_medsam.cli.main import main
+from esp_medsam.integrations.dicomweb.client import Pacs
+fetch, fetched = Pacs.fetch, []
+def stall(*arguments):
+    fetched.append(arguments)
+    if len(fetched) == 3:
+        time.sleep(60)
+    fetch(*arguments)
+Pacs.fetch = stall
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command, which stops at the third instance of a series."""
+
+
+def slices(folder: Path, number: int) -> list[Path]:
+    """Write pydicom's CT as a series of so many slices."""
+    folder.mkdir()
+    paths = []
+    for place in range(number):
+        piece = dcmread(shipped("CT_small.dcm"))
+        piece.SOPInstanceUID = f"1.2.826.0.1.9.{place}"
+        piece.file_meta.MediaStorageSOPInstanceUID = piece.SOPInstanceUID
+        piece.ImagePositionPatient = [0, 0, 5 * place]
+        paths.append(folder / f"{place}.dcm")
+        piece.save_as(paths[-1])
+    return paths

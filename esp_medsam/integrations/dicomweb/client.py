@@ -191,6 +191,8 @@ class Pacs:
             except requests.HTTPError as error:
                 _refuse_failures(_json_of(error), uids[2])
                 raise
+            except (AttributeError, KeyError, TypeError, ValueError):
+                answer = Dataset()  # not understood: what counts is that it is shown afterwards
             _refuse_failures(answer, uids[2])
             return _warnings_of(answer)
 
