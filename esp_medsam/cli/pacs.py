@@ -137,7 +137,7 @@ def pacs(
         if resend:
             _resend(server, waiting)
             return
-        studies = [study] if study is not None else server.find_studies(filters)
+        studies, refused = ([study], 0) if study else server.find_studies(filters)
         segmentation = _build(
             work,
             bundle=bundle,
@@ -158,7 +158,7 @@ def pacs(
             modality=str(modality),
             force_modality=force_modality,
         )
-        results = _drive(run.results(studies, series))
+        results = _drive(run.results(studies, series, refused=refused))
         _report(summary(results, run.left_alone), waiting)
     if any(result.status == "failed" for result in results):
         raise typer.Exit(1)

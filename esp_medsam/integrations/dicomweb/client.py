@@ -20,11 +20,13 @@ from esp_medsam.integrations.dicomweb.backoff import Backoff, CutShortError, rea
 from esp_medsam.integrations.dicomweb.multipart import save_part
 from esp_medsam.integrations.dicomweb.query import (
     INSTANCE,
+    SERIES,
     STUDY,
     Answer,
     Series,
+    is_uid,
+    no_uids,
     series_of,
-    uid_of,
     value_of,
 )
 
@@ -81,8 +83,8 @@ class Pacs:
         # It states the host without its port, and half an IPv6 address.
         self._client.host = urlsplit(access.url).netloc
 
-    def find_studies(self, filters: Mapping[str, str]) -> list[str]:
-        """Return the UIDs of the studies that match, each once.
+    def find_studies(self, filters: Mapping[str, str]) -> tuple[list[str], int]:
+        """Return the UIDs of the studies that match, each once, and how many others state none.
 
         Raises:
             PacsError: If the PACS does not answer, or not so.
@@ -93,10 +95,13 @@ class Pacs:
                 limit=_PAGE, offset=offset, search_filters=dict(filters)
             )
 
-        return list(self._pages("the search for studies", page, STUDY))
+        found, refused = self._pages("the search for studies", page, STUDY)
+        return list(found), refused
 
-    def find_series(self, study_uid: str) -> list[Series]:
-        """Return the series of a study; none where it holds no such study.
+    def find_series(self, study_uid: str) -> tuple[list[Series], int]:
+        """Return the series of a study, and how many others state no UID.
+
+        There are none where the PACS holds no such study.
 
         Raises:
             PacsError: If the PACS does not answer, or not so.
@@ -107,8 +112,9 @@ class Pacs:
                 study_uid, limit=_PAGE, offset=offset, fields=["NumberOfSeriesRelatedInstances"]
             )
 
-        found = self._pages(f"the search for series of study {study_uid}", page, "0020000E")
-        return [series_of(answer, study_uid) for answer in found.values()]
+        what = f"the search for series of study {study_uid}"
+        found, refused = self._pages(what, page, SERIES)
+        return [series_of(answer, study_uid) for answer in found.values()], refused
 
     def find_instances(self, series: Series) -> list[str]:
         """Return the UIDs of the instances of a series, sorted.
@@ -123,7 +129,10 @@ class Pacs:
             )
 
         what = f"the search for instances of series {series.series_uid}"
-        return sorted(self._pages(what, page, INSTANCE))
+        found, refused = self._pages(what, page, INSTANCE)
+        if refused:
+            raise no_uids(refused, "instances")
+        return sorted(found)
 
     def fetch(self, series: Series, instance_uid: str, path: Path) -> None:
         """Save an instance, as it is stored there.
@@ -210,21 +219,27 @@ class Pacs:
             return False
         return value_of(answer, INSTANCE) == instance_uid
 
-    def _pages(self, what: str, page: _Page, tag: str) -> dict[str, Answer]:
-        """Return all results of a search by UID, until a page brings nothing new.
+    def _pages(self, what: str, page: _Page, tag: str) -> tuple[dict[str, Answer], int]:
+        """Return all results of a search by UID, and how many state none.
 
+        Pages are asked for until one brings nothing new.
         A page shorter than asked for says nothing: servers have limits of their own. A server that
         always answers with its first page is not asked for ever.
         """
         found: dict[str, Answer] = {}
+        refused: set[str] = set()
         offset = 0
         for _ in range(_MOST_PAGES):
             answers = self._ask(what, lambda: self._search(page, offset))  # noqa: B023  # called at once
-            new = {uid_of(answer, tag): answer for answer in answers}
-            before = len(found)
-            found.update(new)
-            if len(found) == before:
-                return found
+            before = len(found) + len(refused)
+            for answer in answers:
+                uid = value_of(answer, tag)
+                if is_uid(uid):
+                    found[str(uid)] = answer
+                else:
+                    refused.add(repr(answer))
+            if len(found) + len(refused) == before:
+                return found, len(refused)
             offset += len(answers)
         msg = f"The PACS at {self.url} must come to an end with {what}; it does not."
         raise PacsError(msg)

@@ -66,18 +66,12 @@ def checked_uid(value: str, option: str) -> str:
     return value
 
 
-def uid_of(answer: Answer, tag: str) -> str:
-    """Return a UID that a PACS states.
-
-    Raises:
-        PacsError: If it states none. What it states instead is not repeated.
-    """
-    value = value_of(answer, tag)
-    if not is_uid(value):
-        msg = f"The PACS must state a UID as ({tag[:4]},{tag[4:]}); got something else."
-        raise PacsError(msg)
-    assert isinstance(value, str), "is_uid checked"
-    return value
+def no_uids(count: int, kind: str) -> PacsError:
+    """Return the error for results without a UID; what they state instead is not repeated."""
+    msg = (
+        f"The PACS must name {kind} by UIDs, digits and dots; of {count} it states something else."
+    )
+    return PacsError(msg)
 
 
 def value_of(answer: Answer, tag: str) -> object:
@@ -88,20 +82,20 @@ def value_of(answer: Answer, tag: str) -> object:
 
 
 def series_of(answer: Answer, study_uid: str) -> Series:
-    """Return what a PACS says of a series of a study.
+    """Return what a PACS says of a series of a study, whose UID is one.
 
     Raises:
-        PacsError: If it states no UID, or another study's.
+        PacsError: If it is another study's.
     """
     # The study may be left out of an answer that was asked for within it.
-    if value_of(answer, STUDY) is not None and uid_of(answer, STUDY) != study_uid:
+    if value_of(answer, STUDY) not in (None, study_uid):
         msg = f"The PACS must name series of study {study_uid}; it names another study's."
         raise PacsError(msg)
     modality = value_of(answer, MODALITY)
     count = value_of(answer, COUNT)
     return Series(
         study_uid=study_uid,
-        series_uid=uid_of(answer, SERIES),
+        series_uid=str(value_of(answer, SERIES)),
         dicom_modality=modality
         if isinstance(modality, str) and _MODALITY.fullmatch(modality)
         else "",

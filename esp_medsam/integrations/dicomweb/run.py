@@ -16,7 +16,7 @@ from esp_medsam.dicom.modality import settle
 from esp_medsam.errors import EspMedSamError, FormatError, OptionError, PacsError, one_line
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.fetch import IMAGE, check_listed, fetch_series
-from esp_medsam.integrations.dicomweb.query import Series, takes
+from esp_medsam.integrations.dicomweb.query import Series, no_uids, takes
 from esp_medsam.integrations.dicomweb.spool import Made, Spool
 from esp_medsam.integrations.dicomweb.store import read_object, send
 from esp_medsam.integrations.dicomweb.work import private_folder
@@ -89,17 +89,22 @@ class PacsRun:
         self._output = segmentation.saver.output_dir
 
     def results(
-        self, studies: Sequence[str], series_uid: str | None = None
+        self, studies: Sequence[str], series_uid: str | None = None, *, refused: int = 0
     ) -> Iterator[PacsResult]:
         """Yield one result for each volume, as it comes.
 
         Args:
             studies: UIDs of the studies.
             series_uid: UID of the one series to take; None takes those of the modality.
+            refused: Number of studies found that have no UID: a failure, and the rest goes on.
         """
+        if refused:
+            yield _failed("query", no_uids(refused, "studies"))
         for study_uid in studies:
             try:
-                found = self.pacs.find_series(study_uid)
+                found, nameless = self.pacs.find_series(study_uid)
+                if nameless:
+                    yield _failed(f"study {study_uid}", no_uids(nameless, "series"))
                 chosen = self._chosen(found, study_uid, series_uid)
             except EspMedSamError as error:
                 yield _failed(f"study {study_uid}", error)

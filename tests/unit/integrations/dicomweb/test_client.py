@@ -40,7 +40,7 @@ class TestSearches:
         body = b'[{"0020000D": {"vr": "UI", "Value": ["1.2"]}}]'
         fake.replies = lambda method, path: reply(body=body)
 
-        assert pacs.find_studies({"StudyDate": "20260101"}) == ["1.2"]
+        assert pacs.find_studies({"StudyDate": "20260101"}) == (["1.2"], 0)
         assert len(fake.requests) == 2
 
     def test_find_nothing_where_the_server_says_404_or_204(
@@ -49,7 +49,7 @@ class TestSearches:
         for status in (404, 204):
             fake.replies = lambda method, path, status=status: reply(status=status)
 
-            assert pacs.find_series("1.2") == []
+            assert pacs.find_series("1.2") == ([], 0)
 
     @pytest.mark.parametrize(
         "uid",
@@ -61,10 +61,17 @@ class TestSearches:
         fake.files = {("1.2", "1.2.3", "1.2.3.4"): b""}
         fake.change = lambda path, found: [{"00080018": {"vr": "UI", "Value": [uid]}}]
 
-        with pytest.raises(PacsError, match=r"must state a UID as \(0008,0018\)") as caught:
+        with pytest.raises(PacsError, match="must name instances by UIDs") as caught:
             pacs.find_instances(SERIES)
 
         assert "passwd" not in str(caught.value)
+
+    def test_find_the_others_where_some_have_no_uid(self, fake: Any, pacs: Pacs) -> None:
+        fake.page = 1
+        values = ["../..", "a", "1.2", "1.3"]
+        fake.change = lambda path, found: [{"0020000D": {"Value": [value]}} for value in values]
+
+        assert pacs.find_studies({"StudyDate": "20260101"}) == (["1.2", "1.3"], 2)
 
     @pytest.mark.parametrize(
         "body", [b"<html>", b"7", b'["a"]', b"[[]]", b"[" * 5000, b'{"a": 1}', b"\xff\xfe"]

@@ -227,6 +227,15 @@ class TestPacsRun:
         assert result.label == "study 1.2"
         assert "names no series of it" in result.message
 
+    def test_results_without_a_uid_fail_and_the_rest_goes_on(self, driven: Any, fake: Any) -> None:
+        nameless = {"0020000E": {"Value": ["../.."]}}
+        fake.change = lambda path, found: [nameless, *found] if path.endswith("series") else found
+
+        done = driven()
+
+        assert [r.status for r in done.results] == ["failed", "stored", "stored"]
+        assert "must name series by UIDs" in done.results[0].message
+
     def test_a_listing_that_is_too_short_fails(self, driven: Any, fake: Any) -> None:
         fake.change = lambda path, found: (
             [{**f, "00201209": {"Value": [9]}} for f in found] if path.endswith("series") else found
