@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from pydicom.data import get_testdata_file
 
 from esp_medsam.modality import ModalityTable
 
@@ -35,6 +36,18 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the test images in {folder}, which are not in the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Callable[[str], Path]:
+    """Return a function that finds a file of pydicom's own test data; nothing is downloaded."""
+
+    def find(name: str) -> Path:
+        path = get_testdata_file(name, download=False)
+        assert isinstance(path, str)
+        return Path(path)
+
+    return find
 
 
 @pytest.fixture

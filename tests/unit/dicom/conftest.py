@@ -12,8 +12,8 @@ from typing import Any
 import highdicom as hd
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from pydicom import dcmread, dcmwrite
-from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -37,7 +37,7 @@ SERIES = "1.2.3"
 
 
 @pytest.fixture
-def dicom() -> SimpleNamespace:
+def dicom(shipped: Callable[[str], Path]) -> SimpleNamespace:
     """Functions that make data sets and files, also such as pydicom would not write."""
     return SimpleNamespace(
         dataset=make_dataset,
@@ -161,15 +161,8 @@ def raw_element(tag: int, vr: bytes, value: bytes, length: int | None = None) ->
     return head + struct.pack("<H", size) + value
 
 
-def shipped(name: str) -> Path:
-    """A file of pydicom's own test data."""
-    path = get_testdata_file(name, download=False)
-    assert isinstance(path, str)
-    return Path(path)
-
-
 @pytest.fixture
-def write_shipped(tmp_path: Path) -> Callable[..., Path]:
+def write_shipped(shipped: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes CT_small, or another file, changed; None takes away."""
 
     def write(name: str = "a.dcm", *, like: str = "CT_small.dcm", **changes: object) -> Path:
@@ -257,9 +250,12 @@ def seg() -> SimpleNamespace:
         sha256=SEG_SHA256,
         targets=SEG_TARGETS,
         record=record,
-        stack=stack,
+        stack=save_and_record,
+        drawn=drawn,
         scattered=scattered,
         made=made,
+        saved=saved,
+        changed=changed,
         bytes_of=bytes_of,
         reopened=reopened,
         as_stored=as_stored,
@@ -285,10 +281,48 @@ def record(path: Path) -> Image:
     )
 
 
-def stack(folder: Path, count: int, **changes: Any) -> Image:
+@pytest.fixture
+def stack(tmp_path: Path) -> Image:
+    """The record of a stack of five slices, saved in a folder of their own."""
+    (tmp_path / "in").mkdir()
+    return save_and_record(tmp_path / "in", 5)
+
+
+def save_and_record(folder: Path, count: int, **changes: Any) -> Image:
     """The record of a stack that is saved first."""
     save_stack(folder, count, **changes)
     return record(folder)
+
+
+def drawn(data: st.DataObject, folder: Path) -> tuple[Image, list[Dataset]]:
+    """The record and the headers of a stack that lies, lacks slices and is named as drawn."""
+    count = data.draw(st.integers(1, 7))
+    kept = data.draw(st.sets(st.integers(0, count - 1), min_size=1))
+    names = data.draw(st.permutations(range(count)))
+    across, down, normal = axes(data.draw(st.tuples(*[st.floats(-3.1, 3.1)] * 3)))
+    gap = data.draw(st.sampled_from([-2.5, 0.7, 3.0]))
+    headers = []
+    for number in kept:
+        stated = make_dataset(
+            number,
+            ImagePositionPatient=(gap * number * normal).round(6).tolist(),
+            ImageOrientationPatient=[*across.round(9), *down.round(9)],
+        )
+        save(stated, folder / f"{names[number]}.dcm")
+        headers.append(stated)
+    return record(folder), headers
+
+
+def axes(angles: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Three unit vectors at right angles, right-handed, turned by angles about x, y and z."""
+    turned = np.eye(3)
+    for axis, angle in enumerate(angles):
+        first, second = (axis + 1) % 3, (axis + 2) % 3
+        turn = np.eye(3)
+        turn[first, first] = turn[second, second] = np.cos(angle)
+        turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
+        turned = turn @ turned
+    return turned[0], turned[1], np.cross(turned[0], turned[1])
 
 
 def scattered(image: Image, count: int = 1, seed: int = 0) -> np.ndarray:
@@ -304,6 +338,21 @@ def made(image: Image, masks: Any, targets: Any = SEG_TARGETS[:1], **options: An
     )
     assert dataset is not None
     return dataset
+
+
+def saved(dataset: Dataset, path: Path) -> Path:
+    path.write_bytes(bytes_of(dataset))
+    return path
+
+
+def changed(dataset: Dataset, path: Path, **attributes: Any) -> Path:
+    """Save an object with attributes that it should not have; None leaves one out."""
+    for keyword, value in attributes.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    return saved(dataset, path)
 
 
 def bytes_of(dataset: Dataset) -> bytes:

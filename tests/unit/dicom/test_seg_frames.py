@@ -34,18 +34,6 @@ def position_of(group: Dataset) -> tuple[float, ...]:
     return tuple(map(float, group.PlanePositionSequence[0].ImagePositionPatient))
 
 
-def axes(angles: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Three unit vectors at right angles, right-handed, turned by angles about x, y and z."""
-    turned = np.eye(3)
-    for axis, angle in enumerate(angles):
-        first, second = (axis + 1) % 3, (axis + 2) % 3
-        turn = np.eye(3)
-        turn[first, first] = turn[second, second] = np.cos(angle)
-        turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
-        turned = turn @ turned
-    return turned[0], turned[1], np.cross(turned[0], turned[1])
-
-
 class TestPixels:
     def test_of_a_stack_are_those_of_each_slice(self, seg: SimpleNamespace, tmp_path: Path) -> None:
         image = seg.stack(tmp_path, 3)
@@ -141,26 +129,10 @@ class TestPixels:
     def test_belong_to_their_instance_however_files_are_named_turned_and_missing(
         self,
         seg: SimpleNamespace,
-        dicom: SimpleNamespace,
         tmp_path_factory: pytest.TempPathFactory,
         data: st.DataObject,
     ) -> None:
-        folder = tmp_path_factory.mktemp("stack")
-        count = data.draw(st.integers(1, 6))
-        kept = data.draw(st.sets(st.integers(0, count - 1), min_size=1))
-        names = data.draw(st.permutations(range(count)))
-        across, down, normal = axes(data.draw(st.tuples(*[st.floats(-3.1, 3.1)] * 3)))
-        gap = data.draw(st.sampled_from([-2.5, 0.7, 3.0]))
-        positions = {}
-        for number in kept:
-            positions[f"1.2.3.{number + 1}"] = place = (gap * number * normal).round(6).tolist()
-            stated = dicom.dataset(
-                number,
-                ImagePositionPatient=place,
-                ImageOrientationPatient=[*across.round(9), *down.round(9)],
-            )
-            dicom.save(stated, folder / f"{names[number]}.dcm")
-        image = seg.record(folder)
+        image, headers = seg.drawn(data, tmp_path_factory.mktemp("stack"))
         masks = seg.scattered(image, data.draw(st.integers(1, 3)), data.draw(st.integers(0, 99)))
 
         dataset = seg.made(image, masks, seg.targets[: len(masks)], write_empty=True)
@@ -168,11 +140,14 @@ class TestPixels:
         found = seg.decoded(seg.reopened(dataset), image)
         filled = [seg.as_stored(mask, image) for mask in masks if mask.any()]
         np.testing.assert_array_equal(found, filled or np.zeros_like(found))
+        positions = {header.SOPInstanceUID: header.ImagePositionPatient for header in headers}
         for group in dataset.PerFrameFunctionalGroupsSequence:
             uid = reference_of(group).ReferencedSOPInstanceUID
             np.testing.assert_allclose(position_of(group), positions[uid], atol=1e-9)
         orientation = dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
-        np.testing.assert_allclose(orientation.ImageOrientationPatient, [*across, *down], atol=1e-8)
+        np.testing.assert_allclose(
+            orientation.ImageOrientationPatient, headers[0].ImageOrientationPatient, atol=1e-8
+        )
 
 
 class TestReferences:
