@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ class Spool:
     """
 
     def __init__(self, root: Path, url: str) -> None:
-        self.root = private_folder(root)
+        # One that is there is the user's; what is made in it is private all the same.
+        self.root = root if root.exists() else private_folder(root)
         self.url = url
         folder = private_folder(root / hashlib.sha256(url.encode()).hexdigest()[:16])
         # First of all: an entry is never there without its server.
@@ -101,14 +103,10 @@ class Spool:
         try:
             path.chmod(0o600)
             path.replace(entry)
-            descriptor = os.open(self.outbox, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
         except OSError as error:
             msg = f"{entry} must be writable; got: {error.strerror or type(error).__name__}."
             raise OutputError(msg) from error
+        _sync(self.outbox)
         return entry
 
     def record(self, key: str) -> list[Made] | None:
@@ -144,6 +142,16 @@ class Spool:
             if outbox != self.outbox and url is not None and count:
                 waiting[url] = count
         return waiting
+
+
+def _sync(folder: Path) -> None:
+    """Bring a rename to disk; where folders cannot be opened, the system sees to it itself."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _server_of(folder: Path) -> str | None:

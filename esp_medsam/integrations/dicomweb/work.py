@@ -20,20 +20,17 @@ _NAME = re.compile(r"[0-9a-f]{32}")
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that nobody else can look into, or make sure of it.
+    """Make a folder that nobody else can look into; one that is there stays as it is.
 
     Raises:
         OutputError: If it cannot be made, or is a link, or another user's.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.lstat()
-        if os.name == "posix":
-            if path.is_symlink() or status.st_uid != os.geteuid():
-                msg = f"{path} must be a folder of your own; it is a link, or another user's."
-                raise OutputError(msg)
-            if status.st_mode & 0o077:
-                path.chmod(0o700)
+        foreign = os.name == "posix" and path.lstat().st_uid != os.geteuid()
+        if foreign or path.is_symlink():
+            msg = f"{path} must be a folder of your own; it is a link, or another user's."
+            raise OutputError(msg)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -77,7 +74,8 @@ def work_folder(root: Path) -> Iterator[Path]:
 
 def _clear(root: Path) -> None:
     """Remove the folders whose process is gone."""
-    for folder in root.iterdir():
+    # By lock too: a run may have ended before it had a folder.
+    for folder in {path.with_suffix("") for path in root.iterdir()}:
         if not _NAME.fullmatch(folder.name) or folder.is_symlink():
             continue
         try:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -118,8 +122,10 @@ class FakePacs:
         return Reply(headers=kind, body=json.dumps(content).encode())
 
 
-@pytest.fixture
-def fake() -> Iterator[FakePacs]:
+@contextmanager
+def serving(context: ssl.SSLContext | None = None) -> Iterator[FakePacs]:
+    """Serve in a thread, over TLS where a context is given."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self._do("GET")
@@ -163,12 +169,49 @@ def fake() -> Iterator[FakePacs]:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # refusals are wanted
     pacs = FakePacs(server.server_address[1])
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    yield pacs
-    server.shutdown()
-    server.server_close()
+    try:
+        yield pacs
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def fake() -> Iterator[FakePacs]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that nobody trusts, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make a certificate")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subject = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-keyout", str(key), "-out", str(cert)]
+    command = ["openssl", "req", "-x509", *kind, *subject, *files]
+    subprocess.run(command, check=True, capture_output=True)
+    return cert, key
+
+
+@pytest.fixture
+def fake_tls(certificate: tuple[Path, Path]) -> Iterator[FakePacs]:
+    """As ``fake``, over TLS, for clients that show the certificate alone."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificate[0])
+    with serving(context) as server:
+        server.url = server.url.replace("http:", "https:")
+        yield server
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from esp_medsam.errors import PacsAccessError, PacsError, PacsRefusedError, explain
-from esp_medsam.integrations.dicomweb.access import Access, BearerAuth
+from esp_medsam.integrations.dicomweb.access import Access, BearerAuth, read_access
 from esp_medsam.integrations.dicomweb.backoff import Backoff
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.query import Series
@@ -344,3 +344,41 @@ class TestSecrets:
         pacs.find_series("1.2")
 
         assert "Authorization" not in fake.headers[0]
+
+
+class TestCertificates:
+    def test_of_client_and_authority_are_used(
+        self, fake_tls: Any, certificate: tuple[Path, Path]
+    ) -> None:
+        cert, key = certificate
+        access = read_access(
+            fake_tls.url, client_cert=cert, client_key=key, ca_bundle=cert, environ={}
+        )
+
+        assert Pacs(access).find_series("1.2") == ([], 0)
+
+    @pytest.mark.parametrize("shown", ["nothing", "own authority", "client alone"])
+    def test_that_do_not_fit_are_told_at_once(
+        self,
+        fake_tls: Any,
+        certificate: tuple[Path, Path],
+        monkeypatch: pytest.MonkeyPatch,
+        pauses: list[float],
+        shown: str,
+    ) -> None:
+        cert, key = certificate
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(cert))  # which nobody named to us
+        options: dict[str, Any] = {
+            "nothing": {},
+            "own authority": {"ca_bundle": cert},
+            "client alone": {"client_cert": cert, "client_key": key},
+        }[shown]
+        access = read_access(fake_tls.url, **options, environ={})
+        pacs = Pacs(access, backoff=Backoff(attempts=2, sleep=pauses.append))
+
+        with pytest.raises(PacsError, match=r"certificate|no connection"):
+            pacs.find_series("1.2")
+
+        assert fake_tls.requests == []
+        if shown != "own authority":  # refused by us; by the server it may look like a reset
+            assert pauses == []

@@ -40,7 +40,9 @@ class TestSpool:
 
         for path in (tmp_path / "spool").rglob("*"):
             assert path.stat().st_mode & 0o077 == 0, path
-        assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
+        assert Spool(tmp_path / "new", URL).root.stat().st_mode & 0o077 == 0
+        # That one is the user's, and may be anything: not ours to close.
+        assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o755
 
     @pytest.mark.parametrize("uid", ["../1.2", "", "..", "1.2/3"])
     def test_has_no_place_for_what_is_no_uid(self, tmp_path: Path, uid: str) -> None:
@@ -73,8 +75,10 @@ class TestSpool:
         assert spool.record("key") is None
 
     def test_refuses_a_folder_that_is_a_link(self, tmp_path: Path) -> None:
+        outbox = Spool(tmp_path / "spool", URL).outbox
         (tmp_path / "elsewhere").mkdir()
-        (tmp_path / "spool").symlink_to(tmp_path / "elsewhere")
+        outbox.rmdir()
+        outbox.symlink_to(tmp_path / "elsewhere")
 
         with pytest.raises(OutputError, match="folder of your own; it is a link"):
             Spool(tmp_path / "spool", URL)

@@ -72,3 +72,11 @@ class TestWorkFolder:
             pass
 
         assert (tmp_path / "thesis").is_dir()
+
+    def test_removes_the_lock_of_a_run_that_had_no_folder_yet(self, tmp_path: Path) -> None:
+        (tmp_path / f"{'0' * 32}.lock").touch()
+
+        with work_folder(tmp_path):
+            pass
+
+        assert [path.name for path in tmp_path.iterdir()] == ["guard.lock"]
