@@ -29,7 +29,6 @@ class ItkHeader:
         kind: ``"NRRD"`` or ``"MetaImage"``.
         shape: Lengths of the axes of a volume, two or three.
         frames: Volumes in the file.
-        frames_are_components: Whether ITK takes them for components of a pixel.
         dtype: Type of the stored numbers, whatever their byte order.
         encoding: How they are stored.
         data_path: File that holds them: the header's own, or one beside it.
@@ -42,7 +41,6 @@ class ItkHeader:
     kind: Literal["NRRD", "MetaImage"]
     shape: tuple[int, ...]
     frames: int
-    frames_are_components: bool
     dtype: np.dtype[Any]
     encoding: Literal["raw", "gzip", "zlib", "text"]
     data_path: Path

@@ -77,7 +77,6 @@ def parse_metaimage(block: bytes, path: Path) -> ItkHeader:
         kind="MetaImage",
         shape=axes.lengths[:3],
         frames=axes.channels * (axes.lengths[3] if len(axes.lengths) == 4 else 1),
-        frames_are_components=axes.channels > 1,
         dtype=_dtype(fields, path),
         encoding="zlib" if is_compressed else "raw",
         data_path=path if is_local else beside(path, name),

@@ -68,7 +68,6 @@ class _Axes(NamedTuple):
 
     lengths: tuple[int, ...]
     frames: int
-    has_frames: bool
     steps: npt.NDArray[np.float64]
 
 
@@ -97,7 +96,6 @@ def parse_nrrd(block: bytes, path: Path) -> ItkHeader:
         kind="NRRD",
         shape=axes.lengths,
         frames=axes.frames,
-        frames_are_components=axes.has_frames,
         dtype=_dtype(fields, path),
         encoding=encoding,
         data_path=path if name is None else beside(path, name),
@@ -151,7 +149,6 @@ def _axes(fields: Mapping[str, str], path: Path) -> _Axes:
     return _Axes(
         lengths=tuple(lengths[axis] for axis in spatial),
         frames=lengths[others[0]] if others else 1,
-        has_frames=bool(others),
         steps=np.array([directions[axis] for axis in spatial]).T,
     )
 
