@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from esp_medsam.io.record import (
     output_stem,
     read_record,
     record_path,
+    sha256_of,
     write_record,
 )
 from esp_medsam.modality import ModalityTable, Target
@@ -251,13 +251,6 @@ class SaveSegmentationd(SaveImaged):
         picture = _preview(stem) if self.preview else None
         paths = [file.path for file in files] + ([picture] if picture else [])
         previous = self._make_way(stem, recipe, image, paths)
-        options = SegOptions(
-            kind=self.seg_type,
-            weights_sha256=recipe.weights_sha256,
-            settings=recipe.settings,
-            fixed=self.fixed_uids,
-            write_empty=self.write_empty,
-        )
         names = [
             file.path.name
             for file in files
@@ -267,7 +260,7 @@ class SaveSegmentationd(SaveImaged):
                 targets,
                 labelmap=_plain(labelmap),
                 probability=None if probability is None else _plain(probability),
-                seg=options,
+                seg=self._seg_options(recipe),
             )
         ]
         if picture is not None:
@@ -281,17 +274,16 @@ class SaveSegmentationd(SaveImaged):
             source=Source.of(image),
             files=names,
             targets=_described(targets, segmentation),
-            details={
-                "empty": not bool(_plain(labelmap).any()),
-                "modality_origin": image.modality_origin,
-                "dicom_modality": image.dicom_modality,
-                "study_uid": image.study_uid,
-                "series_uid": image.series_uid,
-                "unit": image.unit,
-                "intensity_range": image.intensity_range,
-                "spatial_shape": image.file_shape or image.spatial_shape,
-                "warnings": [*image.warnings, *segmentation.warnings],
-            },
+            details={"empty": not bool(_plain(labelmap).any()), **_details(image, segmentation)},
+        )
+
+    def _seg_options(self, recipe: Recipe) -> SegOptions:
+        return SegOptions(
+            kind=self.seg_type,
+            weights_sha256=recipe.weights_sha256,
+            settings=recipe.settings,
+            fixed=self.fixed_uids,
+            write_empty=self.write_empty,
         )
 
     def _draw(
@@ -349,7 +341,7 @@ class SaveSegmentationd(SaveImaged):
             return None
         if self._weights_sha256 is None:
             try:
-                self._weights_sha256 = _sha256(Path(self.weights))
+                self._weights_sha256 = sha256_of(Path(self.weights))
             except OSError as error:
                 msg = f"weights must be a readable file; got {self.weights}."
                 raise WeightsNotFoundError(msg) from error
@@ -371,18 +363,24 @@ def _preview(stem: Path) -> Path:
     return stem.with_name(f"{stem.name}{PREVIEW_ENDING}")
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _plain(tensor: Tensor) -> Tensor:
     """Return the numbers of a tensor, of MONAI's or torch's kind, on the CPU."""
     plain = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
     return plain.detach().cpu()
+
+
+def _details(image: Image, segmentation: Segmentation) -> dict[str, Any]:
+    """Return what a record says of its input besides where it lies."""
+    return {
+        "modality_origin": image.modality_origin,
+        "dicom_modality": image.dicom_modality,
+        "study_uid": image.study_uid,
+        "series_uid": image.series_uid,
+        "unit": image.unit,
+        "intensity_range": image.intensity_range,
+        "spatial_shape": image.file_shape or image.spatial_shape,
+        "warnings": [*image.warnings, *segmentation.warnings],
+    }
 
 
 def _described(targets: Sequence[Target], segmentation: Segmentation) -> list[dict[str, Any]]:

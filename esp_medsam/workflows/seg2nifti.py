@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import esp_medsam
 from esp_medsam.dicom import (
     DicomSegmentation,
     SegSegment,
@@ -33,21 +30,17 @@ from esp_medsam.errors import (
     OutputExistsError,
     one_line,
 )
-from esp_medsam.io.atomic import atomic_file, is_ours
 from esp_medsam.io.like import Grid, Like
 from esp_medsam.io.nifti import write_nifti
 from esp_medsam.io.nifti_header import geometry_of
 from esp_medsam.io.output_files import label_extension
+from esp_medsam.io.record import sha256_of
+from esp_medsam.workflows.seg2nifti_record import KIND, agrees, read_record, stale, write_record
 from esp_medsam.workflows.segment import SegmentResult, failure
 
 
 _NAMED = 5
 """Other files that are named; the rest is counted."""
-
-_KIND = "segmentation_type"
-"""Key that records written here have, and those of ``segment`` have not."""
-
-_MOST_RECORD = 2**24
 
 
 @dataclass(frozen=True)
@@ -173,24 +166,10 @@ class Seg2Nifti:
     def _convert(self, item: _Item) -> SegmentResult:
         """Write the files of one segmentation, its record last."""
         segmentation, grid = self._placed(read_segmentation(item.path))
-        geometry = segmentation.geometry if grid is None else grid.image
-        made_with = {
-            "source": {
-                "path": str(item.path),
-                "sha256": _sha256(item.path),
-                "sop_instance_uid": segmentation.sop_instance_uid,
-                "study_uid": segmentation.study_uid,
-                "segmented_series": list(segmentation.source_series),
-            },
-            _KIND: segmentation.kind.upper(),
-            "like": self._like_path,
-            "shape": list((segmentation if grid is None else grid.image).spatial_shape),
-            "affine": np.asarray(geometry.affine).tolist(),
-            "split_segments": self.split_segments,
-        }
+        made_with = self._made_with(item, segmentation, grid)
         record = item.stem.with_name(f"{item.stem.name}.json")
-        previous = _read_record(record)
-        if previous is not None and not self.overwrite and _agrees(previous, made_with, record):
+        previous = read_record(record)
+        if previous is not None and not self.overwrite and agrees(previous, made_with, record):
             return SegmentResult(path=str(item.path), status="kept", record=str(record))
         files = self._files_of(item, segmentation)
         self._make_way([*files.values(), record])
@@ -198,30 +177,46 @@ class Seg2Nifti:
         voxels: dict[int, int] = {}
         for number, array in _arrays(segmentation, list(files)):
             voxels |= _write(files[number], array, segmentation, grid, number)
-        warnings = list(segmentation.warnings)
-        for name in _stale(previous, item.stem, files.values()):
-            _remove(name)
-        described = [
-            {
-                **asdict(segment),
-                "file": files.get(segment.number, files.get(0, record)).name,
-                "voxels": voxels[segment.number],
-            }
-            for segment in segmentation.segments
-        ]
+        for path in stale(previous, item.stem, files.values()):
+            _remove(path)
         content = {
-            "made_by": f"esp-medsam {esp_medsam.__version__}",
             **made_with,
             "fractional_type": segmentation.fractional_type or None,
             "files": [path.name for path in files.values()],
-            "segments": described,
-            "warnings": warnings,
+            "segments": [
+                {
+                    **asdict(segment),
+                    "file": files.get(segment.number, files.get(0, record)).name,
+                    "voxels": voxels[segment.number],
+                }
+                for segment in segmentation.segments
+            ],
+            "warnings": list(segmentation.warnings),
         }
-        with atomic_file(record) as file:
-            file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+        write_record(record, content)
         return SegmentResult(
-            path=str(item.path), status="done", record=str(record), warnings=tuple(warnings)
+            path=str(item.path), status="done", record=str(record), warnings=segmentation.warnings
         )
+
+    def _made_with(
+        self, item: _Item, segmentation: DicomSegmentation, grid: Grid | None
+    ) -> dict[str, Any]:
+        """Return what a record says a result was made of, and how."""
+        geometry = segmentation.geometry if grid is None else grid.image
+        return {
+            "source": {
+                "path": str(item.path),
+                "sha256": sha256_of(item.path),
+                "sop_instance_uid": segmentation.sop_instance_uid,
+                "study_uid": segmentation.study_uid,
+                "segmented_series": list(segmentation.source_series),
+            },
+            KIND: segmentation.kind.upper(),
+            "like": self._like_path,
+            "shape": list((segmentation if grid is None else grid.image).spatial_shape),
+            "affine": np.asarray(geometry.affine).tolist(),
+            "split_segments": self.split_segments,
+        }
 
     def _placed(self, segmentation: DicomSegmentation) -> tuple[DicomSegmentation, Grid | None]:
         """Return the segmentation with its grid, and the grid to write on.
@@ -257,7 +252,7 @@ class Seg2Nifti:
 
     def _make_way(self, paths: Sequence[Path]) -> None:
         for path in paths:
-            if path.suffix == ".json" and path.exists() and _read_record(path) is None:
+            if path.suffix == ".json" and path.exists() and read_record(path) is None:
                 msg = f"{path} must be free; it is no record of seg2nifti. Move it, or change OUT."
                 raise OutputExistsError(msg)
             if path.exists() and not self.overwrite:
@@ -328,44 +323,6 @@ def _name(path: Path) -> str:
     return path.name[:-4] if path.name.lower().endswith(".dcm") else path.name
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
-    """Return the record of an earlier run; None where there is none of ours."""
-    try:
-        if not is_ours(path) or path.stat().st_size > _MOST_RECORD:
-            return None
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) and _KIND in record else None
-
-
-def _agrees(previous: dict[str, Any], made_with: dict[str, Any], record: Path) -> bool:
-    """Whether an earlier result is the one asked for, and all of it is there."""
-    files = previous.get("files")
-    if not isinstance(files, list) or not isinstance(previous.get("source"), dict):
-        return False
-    if previous["source"].get("sha256") != made_with["source"]["sha256"]:
-        return False
-    keys = ("shape", "affine", "split_segments")
-    same = all(previous.get(key) == made_with[key] for key in keys)
-    return same and all(record.with_name(str(name)).is_file() for name in files)
-
-
-def _stale(previous: dict[str, Any] | None, stem: Path, files: Any) -> list[Path]:
-    """Return files of an earlier result that are not of this one."""
-    names = previous.get("files") if previous else None
-    own = {path.name for path in files}
-    return [
-        stem.with_name(name)
-        for name in (names if isinstance(names, list) else ())
-        if isinstance(name, str)
-        and Path(name).name == name
-        and name.startswith(stem.name)
-        and name.endswith(".nii.gz")
-        and name not in own
-    ]
-
-
 def _remove(path: Path) -> None:
     """Remove a file where there is one.
 
@@ -377,11 +334,3 @@ def _remove(path: Path) -> None:
     except OSError as error:
         msg = f"{path} must be writable; got: {error.strerror}."
         raise OutputError(msg) from error
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
