@@ -92,7 +92,7 @@ class TestPlanItems:
         root = make(tmp_path, "a.png")
         write_gray_png(root / "sheet.PNG", np.zeros((4, 4), np.uint8))
         note = PIL.PngImagePlugin.PngInfo()
-        note.add_text("Comment", "from /home/me/esp-medsam/in")
+        note.add_text("Comment", "from a folder esp-medsam/in")
         PIL.Image.new("L", (4, 4)).save(root / "b.png", pnginfo=note)
 
         plan = planned(root, tmp_path / "out")
