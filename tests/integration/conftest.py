@@ -1,4 +1,4 @@
-"""A real PACS for tests: Debian's Orthanc with its DICOMweb plugin, on free loopback ports."""
+"""Weights drawn at random, and a real PACS: Debian's Orthanc with DICOMweb, on loopback ports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from typing import Any
 
 import pytest
 import requests
+import torch
 from pydicom import dcmread
+
+from esp_medsam.modality import ModalityTable
+from esp_medsam.networks.builders import build_product
 
 
 _PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -25,6 +29,17 @@ _PROPOSE = {
     "1.2.840.10008.1.2.5": "-xr",
 }
 """Options of storescu that offer a transfer syntax, so that files go as they are."""
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the product's network, drawn at random: what they find does not matter here."""
+    torch.manual_seed(0)
+    table = ModalityTable.read(Path(__file__).parents[2] / "bundle/configs/targets.yaml")
+    network = build_product(table.indices, table.target_names)
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    torch.save(network.half().state_dict(), path)
+    return path
 
 
 class Orthanc:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  # its own custom
 from monai.data import PydicomReader
-from pydicom import Dataset, dcmread
+from pydicom import dcmread, examples
 from pydicom.data import get_testdata_file
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
@@ -55,13 +55,6 @@ DCMQI = shutil.which("segimage2itkimage", path=PATHS) or ""
 dcmqi = pytest.mark.skipif(not DCMQI, reason="segimage2itkimage (dcmqi) is not installed")
 
 
-def shipped(name: str) -> Dataset:
-    """Return a file that ships inside pydicom; nothing is downloaded."""
-    path = get_testdata_file(name, download=False)
-    assert isinstance(path, str)
-    return dcmread(path)
-
-
 def stack(
     name: str,
     folder: Path,
@@ -71,7 +64,7 @@ def stack(
     """Write one shipped slice as a stack, its last slice first."""
     normal = np.cross(orientation[:3], orientation[3:])
     for number, place in reversed(list(enumerate(places))):
-        slice_ = shipped(name)
+        slice_ = get_testdata_file(name, read=True)
         slice_.SOPInstanceUID = f"{slice_.SeriesInstanceUID}.{number}"[-64:].lstrip(".0")
         slice_.file_meta.MediaStorageSOPInstanceUID = slice_.SOPInstanceUID
         slice_.ImagePositionPatient = [f"{x:.6f}" for x in (-40.5, 20.25, 7.0) + place * normal]
@@ -100,7 +93,7 @@ def picture(sop_class: str, modality: str, **changes: Any) -> Callable[[Path], N
     """Write the shipped color image, or a gray one of its size, as one of another class."""
 
     def write(folder: Path) -> None:
-        image = shipped("examples_rgb_color.dcm")
+        image = examples.rgb_color
         image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = sop_class
         image.Modality = modality
         if modality in ("CR", "DX"):
@@ -118,7 +111,7 @@ def picture(sop_class: str, modality: str, **changes: Any) -> Callable[[Path], N
 
 
 def copied(name: str) -> Callable[[Path], None]:
-    return lambda folder: shipped(name).save_as(folder / name)
+    return lambda folder: get_testdata_file(name, read=True).save_as(folder / name)
 
 
 PLACED = {"FrameOfReferenceUID": "1.2.3.9", "PositionReferenceIndicator": ""}

@@ -12,8 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import skimage
-from pydicom import dcmread
-from pydicom.data import get_testdata_file
+from pydicom import examples
 from pydicom.uid import generate_uid
 
 from esp_medsam.cli.main import main
@@ -22,13 +21,6 @@ from esp_medsam.cli.main import main
 PICTURES = Path(skimage.__path__[0]) / "data"
 
 Inspect = Callable[..., tuple[int, list[dict[str, Any]]]]
-
-
-def shipped(name: str) -> Path:
-    """Return a file that ships inside pydicom; nothing is downloaded."""
-    path = get_testdata_file(name, download=False)
-    assert isinstance(path, str)
-    return Path(path)
 
 
 @pytest.fixture
@@ -57,6 +49,7 @@ class TestShippedDicom:
     def test_each_kind_is_told(
         self,
         inspect: Inspect,
+        shipped: Callable[[str], Path],
         name: str,
         kind: str,
         modality: str,
@@ -73,8 +66,8 @@ class TestShippedDicom:
     def test_a_folder_in_depth_gives_each_series(self, inspect: Inspect, tmp_path: Path) -> None:
         for number, z in enumerate((0.0, 2.5, 5.0)):
             write_slice(tmp_path / f"in/series/{number}", z)
-        shutil.copy(shipped("MR_small.dcm"), tmp_path / "in")
-        shutil.copy(shipped("rtplan.dcm"), tmp_path / "in")
+        shutil.copy(examples.get_path("mr"), tmp_path / "in")
+        shutil.copy(examples.get_path("rt_plan"), tmp_path / "in")
 
         status, items = inspect(tmp_path / "in")
 
@@ -99,7 +92,7 @@ class TestShippedDicom:
         assert any("not evenly spaced" in warning for warning in item["warnings"])
 
     def test_a_conflict_is_refused_unless_forced(self, inspect: Inspect) -> None:
-        path = shipped("CT_small.dcm")
+        path = examples.get_path("ct")
 
         status, (refused,) = inspect(path, "--modality", "mri")
         forced_status, (forced,) = inspect(path, "--modality", "mri", "--force_modality")
@@ -109,7 +102,9 @@ class TestShippedDicom:
         assert (forced["modality"], forced["modality_origin"]) == ("mri", "forced")
         assert forced["dicom_modality"] == "CT"
 
-    def test_what_leaves_the_modality_open_is_described(self, inspect: Inspect) -> None:
+    def test_what_leaves_the_modality_open_is_described(
+        self, inspect: Inspect, shipped: Callable[[str], Path]
+    ) -> None:
         status, (item,) = inspect(shipped("SC_rgb_jpeg_gdcm.dcm"))
 
         assert status == 0
@@ -135,7 +130,7 @@ class TestShippedDicom:
         assert [item["volume"] for item in items] == [uid]
 
     def test_all_of_pydicom_s_files_have_an_outcome(self, inspect: Inspect) -> None:
-        folder = shipped("CT_small.dcm").parent
+        folder = examples.get_path("ct").parent
 
         status, items = inspect(folder)
 
@@ -162,7 +157,7 @@ class TestShippedDicom:
 def write_slice(path: Path, z: float, **attributes: str) -> None:
     """Write pydicom's CT slice in another place, as another instance."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    slice_ = dcmread(shipped("CT_small.dcm"))
+    slice_ = examples.ct
     slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     slice_.ImagePositionPatient = [-100.5, 20.0, z]
     for keyword, value in attributes.items():

@@ -11,38 +11,16 @@ import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
-from pydicom import dcmread
-from pydicom.data import get_testdata_file
+from pydicom import dcmread, examples
 from pydicom.uid import generate_uid
 
 from esp_medsam.dicom import scan
 from esp_medsam.errors import EmptyInputError, ModalityError, explain
-from esp_medsam.modality import ModalityTable
-from esp_medsam.networks.builders import build_product
 from esp_medsam.workflows.pipeline import build_segmentation
 from esp_medsam.workflows.segment import SegmentResult
 
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
-
-
-def shipped(name: str) -> Path:
-    """Return a file that ships inside pydicom; nothing is downloaded."""
-    path = get_testdata_file(name, download=False)
-    assert isinstance(path, str)
-    return Path(path)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights drawn at random: what they find does not matter here."""
-    torch.manual_seed(0)
-    table = ModalityTable.read(BUNDLE / "configs/targets.yaml")
-    network = build_product(table.indices, table.target_names)
-    path = tmp_path_factory.mktemp("weights") / "model.pt"
-    torch.save(network.half().state_dict(), path)
-    return path
 
 
 Run = Callable[..., list[SegmentResult]]
@@ -68,7 +46,7 @@ def write_series(
     uid = uid or generate_uid()
     # Written last slice first: their order in the folder says nothing.
     for number, z in reversed(list(enumerate(positions))):
-        slice_ = dcmread(shipped("CT_small.dcm"))
+        slice_ = examples.ct
         slice_.SeriesInstanceUID = uid
         slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         slice_.ImagePositionPatient = [-100.5, 20.0, z]
@@ -96,7 +74,7 @@ class TestSegmentDicom:
 
         assert result.status == "done", result
         mask = nib.load(tmp_path / "out/study" / f"{uid}_seg.nii.gz")
-        spacing = dcmread(shipped("CT_small.dcm")).PixelSpacing
+        spacing = examples.ct.PixelSpacing
         assert mask.shape == (128, 128, 3)
         # LPS to RAS: columns run to patient left, which is negative there.
         expected = [[-spacing[1], 0, 0, 100.5], [0, -spacing[0], 0, -20], [0, 0, 2.5, 10]]
@@ -249,7 +227,7 @@ class TestSegmentDicom:
         assert (tmp_path / "out" / f"{uid}_seg.dcm").exists()
 
     def test_one_slice_and_one_picture_are_taken_alone(self, tmp_path: Path, run: Run) -> None:
-        slice_, picture = shipped("MR_small.dcm"), shipped("examples_rgb_color.dcm")
+        slice_, picture = examples.get_path("mr"), examples.get_path("rgb_color")
 
         (volume,) = run(slice_, modality="mri", write_empty=True)
         (photograph,) = run(picture, modality="ultrasound", output_format="png")

@@ -19,25 +19,12 @@ from monai.transforms import SaveImaged
 
 from esp_medsam.cli.main import main
 from esp_medsam.errors import EspMedSamError, explain
-from esp_medsam.modality import ModalityTable
-from esp_medsam.networks.builders import build_product
 
 
 CHECKOUT = Path(__file__).parents[2]
 BUNDLE = CHECKOUT / "bundle"
 CONFIG = BUNDLE / "configs/inference.yaml"
 RETINA = Path(skimage.__path__[0]) / "data/retina.jpg"
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of the product's network, drawn at random: what they find does not matter here."""
-    torch.manual_seed(0)
-    table = ModalityTable.read(BUNDLE / "configs/targets.yaml")
-    network = build_product(table.indices, table.target_names)
-    path = tmp_path_factory.mktemp("weights") / "model.pt"
-    torch.save(network.half().state_dict(), path)
-    return path
 
 
 @pytest.fixture
