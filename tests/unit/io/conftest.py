@@ -1,4 +1,4 @@
-"""A small volume and the files that hold it, header fields as a test asks."""
+"""Small volumes, the files that hold them, and what the pipeline hands to the saver."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from monai.data import MetaTensor
+
+from esp_medsam.image import SEGMENTATION_KEY, Segmentation
+from esp_medsam.io import LoadMedicalImaged, SaveSegmentationd
+from esp_medsam.modality import ModalityTable
 
 
 @pytest.fixture
@@ -117,3 +123,57 @@ def _mha_text(array: np.ndarray, fields: Mapping[str, str | None], channels: int
     stated["ElementDataFile"] = stated.pop("ElementDataFile", "LOCAL")  # always the last
     lines = [f"{name} = {value}" for name, value in stated.items() if value is not None]
     return "\n".join([*lines, ""]).encode()
+
+
+@pytest.fixture
+def scan(write_volume: Callable[..., Path]) -> Path:
+    """``(5, 6, 4)`` air, along no axis of the patient in order."""
+    affine = np.array([[0, 0, 2.0, 1], [-3, 0, 0, 2], [0, 4, 0, 3], [0, 0, 0, 1]])
+    return write_volume(np.zeros((5, 6, 4), np.int16) - 1000, affine, "scan.nii.gz")
+
+
+@pytest.fixture
+def result(table: ModalityTable) -> Callable[..., dict[str, Any]]:
+    """Return a function that makes what the pipeline hands to the saver: targets that overlap."""
+
+    def make(path: Path, modality: str = "ct", **item: Any) -> dict[str, Any]:
+        load = LoadMedicalImaged("image", table=table, modality=modality)
+        image = load({"image": path, **item})["image"]
+        probability = torch.zeros(2, *image.shape[1:], dtype=torch.uint8)
+        probability[0, :3] = 200
+        probability[1, 2:4] = 220
+        labels = torch.zeros(1, *image.shape[1:], dtype=torch.uint8)
+        labels[0, :3] = 2
+        labels[0, 2:4] = 4
+        segmentation = Segmentation(
+            targets=("kidney", "kidney_tumor"), confidence=(0.875, None), warnings=("beware",)
+        )
+        if modality != "ct":
+            name = table[modality].targets[0].name
+            segmentation = Segmentation(targets=(name,), confidence=(0.9,))
+            probability, labels = probability[:1], (labels > 0).to(torch.uint8)
+        meta = {**image.meta, SEGMENTATION_KEY: segmentation}
+        return {
+            "image": image,
+            "pred": MetaTensor(labels, meta=meta),
+            "probability": MetaTensor(probability, meta=meta),
+        }
+
+    return make
+
+
+@pytest.fixture
+def saver(table: ModalityTable, tmp_path: Path) -> Callable[..., SaveSegmentationd]:
+    """Return a function that makes a saver which writes into ``out``."""
+
+    def make(**options: Any) -> SaveSegmentationd:
+        return SaveSegmentationd("pred", output_dir=tmp_path / "out", table=table, **options)
+
+    return make
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> Callable[[], list[str]]:
+    """Return a function that lists the files that are in ``out``."""
+    out = tmp_path / "out"
+    return lambda: sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
