@@ -90,7 +90,7 @@ def to_input(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Tensor:
-    """Expand grey to three channels, normalize, and pad with zeros at the right and the bottom."""
+    """Expand gray to three channels, normalize, and pad with zeros at the right and the bottom."""
     mean_, std_ = (content.new_tensor(value).view(1, 3, 1, 1) for value in (mean, std))
     image = (content.expand(-1, 3, -1, -1) - mean_) / std_
     height, width = content.shape[-2:]

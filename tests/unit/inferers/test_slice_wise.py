@@ -47,9 +47,9 @@ class BrightIsForeground(nn.Module):
         targets: list[int] | None,
         patch_prompt: Tensor | None,
     ) -> Prediction:
-        grey = encoded.mean(1)[:, :: self.stride, :: self.stride]
+        gray = encoded.mean(1)[:, :: self.stride, :: self.stride]
         assert targets is not None
-        logits = [self.scale * (grey - 0.5 - 0.1 * place) for place in targets]
+        logits = [self.scale * (gray - 0.5 - 0.1 * place) for place in targets]
         return Prediction(torch.stack(logits, dim=1))
 
 

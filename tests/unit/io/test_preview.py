@@ -83,9 +83,9 @@ class TestOverlay:
         (target,) = table["fundus"].targets
         labels = np.zeros((7, 7), np.uint8)
         labels[1:6, 1:6] = target.label
-        grey = np.full((7, 7, 3), 100, np.uint8)
+        gray = np.full((7, 7, 3), 100, np.uint8)
 
-        drawn = overlay(grey, labels, [target])
+        drawn = overlay(gray, labels, [target])
 
         assert tuple(drawn[1, 1]) == target.color
         assert tuple(drawn[0, 0]) == (100, 100, 100)

@@ -70,7 +70,7 @@ def build(tmp_path: Path, table: ModalityTable) -> Callable[..., Segmentation]:
 
 
 def picture(path: Path, seed: int = 0) -> np.ndarray:
-    """Write a grey picture with a bright rectangle; return where it is bright."""
+    """Write a gray picture with a bright rectangle; return where it is bright."""
     rows, columns = 20 + seed, 30
     pixels = np.zeros((rows, columns), np.uint8)
     pixels[5:12, 4:20] = 255
