@@ -219,8 +219,8 @@ def _representation(attribute: str | int) -> str:
     return _PRIVATE[tag] if tag in _PRIVATE else dictionary_VR(tag)
 
 
-_PRIVATE = {0x0019100C: "IS", 0x0019100E: "FD", 0x00431039: "IS"}
-"""Value representation of the private attributes that are read: diffusion, Siemens and GE."""
+_PRIVATE = {0x0019100C: "IS", 0x0019100E: "FD", 0x20011003: "FL", 0x00431039: "IS"}
+"""Value representation of the private attributes that are read: Siemens, Philips, GE diffusion."""
 
 
 def _described(attribute: str | int) -> str:

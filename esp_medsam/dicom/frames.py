@@ -34,11 +34,17 @@ SHARED_GROUPS = "SharedFunctionalGroupsSequence"
 _SIEMENS = ((0x00190010, "SIEMENS MR HEADER"), 0x0019100C, 0x0019100E)
 """Private creator, b-value and gradient direction of Siemens MR."""
 
+_PHILIPS = ((0x20010010, "Philips Imaging DD 001"), 0x20011003)
+"""Private creator and b-value of Philips MR."""
+
 _GE = ((0x00430010, "GEMS_PARM_01"), 0x00431039)
 """Private creator and b-value of GE MR, the first of its values."""
 
-_MOST_B_VALUE = 100_000
-"""GE adds flags to some b-values; a sum is no b-value."""
+_GE_FLAG = 100_000
+"""GE adds a multiple of this, a flag, to the b-values of some series: 1000000800 is 800."""
+
+_LONGEST_B_VALUE = 12
+"""Digits of an Integer String."""
 
 
 @dataclass(frozen=True)
@@ -225,13 +231,18 @@ def _thickness(elements: Elements) -> float | None:
 
 def _single_dimensions(elements: Elements) -> Iterator[tuple[str, str]]:
     """Return what may tell an image from another at its place, as far as it is stated."""
-    for keyword in ("AcquisitionNumber", "TemporalPositionIdentifier", "TriggerTime"):
+    for keyword in (
+        "AcquisitionNumber",
+        "TemporalPositionIdentifier",
+        "TriggerTime",
+        "NominalPercentageOfCardiacPhase",
+    ):
         yield from _stated(elements, keyword)
     yield from _diffusion(elements)
-    for keyword in ("EchoNumbers", "EchoTime"):
+    for keyword in ("EchoNumbers", "EchoTime", "InversionTime", "FlipAngle", "ConvolutionKernel"):
         yield from _stated(elements, keyword)
     yield from _kind("ImageType", elements.texts("ImageType"))
-    for keyword in ("AcquisitionTime", "ContentTime"):
+    for keyword in ("AcquisitionTime", "ContentTime", "InstanceNumber"):
         yield from _stated(elements, keyword)
 
 
@@ -283,7 +294,13 @@ def _written(elements: Elements, keyword: str) -> str:
     return "" if value is None else f"{value:.9g}"
 
 
-_NUMBERS = ("TriggerTime", "EchoTime", "EffectiveEchoTime", "NominalCardiacTriggerDelayTime")
+_NUMBERS = (
+    "TriggerTime",
+    "EchoTime",
+    "EffectiveEchoTime",
+    "InversionTime",
+    "NominalCardiacTriggerDelayTime",
+)
 
 
 def _vector(elements: Elements | None, attribute: str | int) -> Iterator[tuple[str, str]]:
@@ -299,8 +316,9 @@ def _kind(keyword: str, values: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _diffusion(elements: Elements) -> Iterator[tuple[str, str]]:
-    """Return b-value and gradient direction: the standard's, else Siemens' or GE's."""
+    """Return b-value and gradient direction: the standard's, else Siemens', Philips' or GE's."""
     creator, b_value, direction = _SIEMENS
+    philips_creator, philips_b_value = _PHILIPS
     ge_creator, ge_b_value = _GE
     if elements.has("DiffusionBValue"):
         yield from _stated(elements, "DiffusionBValue")
@@ -308,7 +326,10 @@ def _diffusion(elements: Elements) -> Iterator[tuple[str, str]]:
     elif elements.text(creator[0]) == creator[1] and elements.has(b_value):
         yield "DiffusionBValue", elements.text(b_value)
         yield from _vector(elements, direction)
+    elif elements.text(philips_creator[0]) == philips_creator[1] and elements.has(philips_b_value):
+        for number in elements.numbers(philips_b_value, 1) or ():
+            yield "DiffusionBValue", f"{number:.9g}"
     elif elements.text(ge_creator[0]) == ge_creator[1] and elements.has(ge_b_value):
         value = elements.texts(ge_b_value)[0]
-        if value.isdigit() and int(value[:9]) < _MOST_B_VALUE and len(value) < 9:
-            yield "DiffusionBValue", value
+        if value.isdigit() and len(value) <= _LONGEST_B_VALUE:
+            yield "DiffusionBValue", str(int(value) % _GE_FLAG)

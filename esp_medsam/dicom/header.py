@@ -57,7 +57,9 @@ _NO_IMAGES = (
 _KEYWORDS = (
     "ImageType", "SOPClassUID", "SOPInstanceUID", "AcquisitionTime", "ContentTime", "Modality",
     "SliceThickness", "EchoTime", "EchoNumbers", "ImagerPixelSpacing", "TriggerTime",
-    "SequenceOfUltrasoundRegions", "DiffusionBValue", "DiffusionGradientOrientation",
+    "NominalPercentageOfCardiacPhase", "InversionTime", "FlipAngle", "ConvolutionKernel",
+    "InstanceNumber", "SequenceOfUltrasoundRegions", "DiffusionBValue",
+    "DiffusionGradientOrientation",
     "StudyInstanceUID", "SeriesInstanceUID", "AcquisitionNumber", "ImagePositionPatient",
     "ImageOrientationPatient", "FrameOfReferenceUID", "TemporalPositionIdentifier",
     "ConcatenationUID", "DimensionIndexSequence", "SamplesPerPixel", "PhotometricInterpretation",
@@ -65,7 +67,9 @@ _KEYWORDS = (
     "RescaleSlope", "RescaleType", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
-_PRIVATE = (0x00190010, 0x0019100C, 0x0019100E, 0x00430010, 0x00431039)
+_PRIVATE = (
+    0x00190010, 0x0019100C, 0x0019100E, 0x00430010, 0x00431039, 0x20010010, 0x20011003,
+)  # fmt: skip
 _TAGS: list[BaseTag | int] = [cast(int, tag_for_keyword(keyword)) for keyword in _KEYWORDS] + list(
     _PRIVATE
 )

@@ -28,12 +28,16 @@ ATTRIBUTES = (
     "TemporalPositionIndex",
     "TriggerTime",
     "NominalCardiacTriggerDelayTime",
+    "NominalPercentageOfCardiacPhase",
     "TemporalPositionTimeOffset",
     "DiffusionBValue",
     "DiffusionGradientOrientation",
     "EchoNumbers",
     "EchoTime",
     "EffectiveEchoTime",
+    "InversionTime",
+    "FlipAngle",
+    "ConvolutionKernel",
     "ImageType",
     "FrameType",
     "ComplexImageComponent",
@@ -54,6 +58,7 @@ _TIMES = (
     "AcquisitionTime",
     "FrameAcquisitionDateTime",
     "ContentTime",
+    "InstanceNumber",
 )
 """What may differ from slice to slice of one phase: only its rank at a place tells the phase."""
 
@@ -66,8 +71,8 @@ def split_series(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[DicomS
 
     Localizers, and slices turned more than about one degree against the others, are volumes of
     their own. What is left is split only where slices would lie at one place: by the first of
-    `ATTRIBUTES` that differs there, and so on. Where only times differ and each place holds the
-    same number of slices, they are split by the rank of the time at their place.
+    `ATTRIBUTES` that differs there, and so on. Where only times, or numbers of instances, differ
+    and each place holds the same number of slices, they are split by the rank at their place.
 
     Args:
         slices: Slices of a series, in any order.
@@ -131,7 +136,7 @@ def _by_orientation(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[Dic
 def _attributes(slices: Sequence[DicomSlice]) -> tuple[str, ...]:
     """Return what may tell these slices apart: ours in their order, then a file's own."""
     stated = dict.fromkeys(keyword for part in slices for keyword, _ in part.dimensions)
-    own = tuple(keyword for keyword in stated if keyword not in ATTRIBUTES)
+    own = tuple(keyword for keyword in stated if keyword not in ATTRIBUTES + _TIMES)
     return tuple(keyword for keyword in ATTRIBUTES if keyword in stated) + own
 
 

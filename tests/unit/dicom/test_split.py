@@ -118,6 +118,25 @@ class TestSplitSeries:
 
         assert [split for split, _ in volumes] == [(("ImageType", "M"),), (("ImageType", "P"),)]
 
+    def test_where_nothing_else_tells_phases_the_numbers_of_instances_do(self) -> None:
+        slices = [
+            make_slice(z, InstanceNumber=str(1 + z + 4 * phase))
+            for phase in range(3)
+            for z in range(4)
+        ]
+
+        volumes = split_series(slices)
+
+        assert [split for split, _ in volumes] == [
+            (("InstanceNumber", f"phase{phase}"),) for phase in (1, 2, 3)
+        ]
+        assert [part for _, part in volumes] == [tuple(slices[k : k + 4]) for k in (0, 4, 8)]
+
+    def test_one_slice_numbered_twice_stays_with_its_stack(self) -> None:
+        slices = [make_slice(z, InstanceNumber=str(k)) for k, z in enumerate((0, 1, 2, 2))]
+
+        assert split_series(slices) == [((), tuple(slices))]
+
     def test_a_real_duplicate_stays_with_its_stack(self) -> None:
         slices = [make_slice(z, ContentTime=str(z)) for z in (0, 1, 2, 2)]
 
