@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from esp_medsam.dicom.geometry import check_usable, picture_geometry, stack_geometry
@@ -21,7 +21,7 @@ from esp_medsam.errors import (
 )
 
 
-__all__ = ["Found", "find_volumes", "is_dicom"]
+__all__ = ["Found", "find_in_folders", "find_volumes", "is_dicom"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,24 +55,90 @@ def find_volumes(path: str | Path, files: Sequence[str | Path] | None = None) ->
         InputNotFoundError: If there is nothing at ``path``.
         ReadError: If the folder cannot be listed.
     """
-    headers: list[Header] = []
-    refused: list[tuple[str, EspMedSamError]] = []
-    others: list[str] = []
-    for file in _files(Path(path)) if files is None else map(Path, files):
+    return _found(_read(_files(Path(path)) if files is None else map(Path, files)))
+
+
+def find_in_folders(folders: Sequence[Path]) -> Iterator[tuple[Path, Found]]:
+    """Yield what each folder holds, a stack that is spread over several of them as one.
+
+    Some media and exports put so many files into a folder, whatever their series. Such a stack is
+    yielded with the folder that its own lie in. Where they share instances, as copies do, each
+    that holds all of them is taken alone, and one that holds a part is refused.
+
+    Args:
+        folders: Of each the files are taken, but not those in folders below.
+
+    Raises:
+        InputNotFoundError: If one of them is gone.
+        ReadError: If one cannot be listed.
+    """
+    held = {folder: _read(_files(folder)) for folder in folders}
+    spread: defaultdict[tuple[str, str], dict[Path, list[Header]]] = defaultdict(dict)
+    for folder, read in held.items():
+        for header in read.headers:
+            if header.positioned and header.series_uid:
+                spread[_series_of(header)].setdefault(folder, []).append(header)
+    whole: list[tuple[Path, Found]] = []
+    for parts in spread.values():
+        instances = {folder: {h.sop_instance_uid for h in parts[folder]} for folder in parts}
+        every = set().union(*instances.values())
+        taken = [folder for folder in parts if instances[folder] != every]
+        for folder in taken:
+            paths = {header.path for header in parts[folder]}
+            held[folder].headers = [h for h in held[folder].headers if h.path not in paths]
+        if sum(map(len, instances.values())) == len(every):
+            joined = _Read(headers=[header for folder in taken for header in parts[folder]])
+            whole += [(Path(os.path.commonpath(taken)), _found(joined))] if taken else []
+            continue
+        for folder in taken:
+            name = parts[folder][0].series_uid or ""
+            held[folder].refused.append((name, _part(folder, instances, len(every))))
+    yield from ((folder, _found(read)) for folder, read in held.items())
+    yield from whole
+
+
+def _part(folder: Path, instances: Mapping[Path, set[str | None]], every: int) -> EspMedSamError:
+    """Return why a folder with a part of a series, and copies of others' files, is refused."""
+    msg = (
+        f"{folder} must hold a whole series; it holds {len(instances[folder])} of {every} images "
+        f"that lie, some as copies, in {len(instances)} folders. Take the copies out, or give "
+        "this folder alone."
+    )
+    return FormatError(msg)
+
+
+@dataclass
+class _Read:
+    """The headers of files, what could not be read, and what is no DICOM image."""
+
+    headers: list[Header] = field(default_factory=list)
+    refused: list[tuple[str, EspMedSamError]] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+
+def _read(files: Iterable[Path]) -> _Read:
+    read = _Read()
+    for file in files:
         if file.name.startswith(".") or not is_dicom(file):
-            others.append(os.fspath(file))
+            read.others.append(os.fspath(file))
             continue
         try:
             header = read_header(file)
         except EspMedSamError as error:
-            refused.append((file.stem, error))
+            read.refused.append((file.stem, error))
             continue
         if header is None:
-            others.append(os.fspath(file))
+            read.others.append(os.fspath(file))
         else:
-            headers.append(header)
+            read.headers.append(header)
+    return read
+
+
+def _found(read: _Read) -> Found:
+    """Return the volumes that headers make up."""
     volumes: list[DicomVolume] = []
-    for series in _by_series(headers):
+    refused = list(read.refused)
+    for series in _by_series(read.headers):
         for name, result in _series(series):
             if isinstance(result, DicomVolume):
                 volumes.append(result)
@@ -81,7 +147,7 @@ def find_volumes(path: str | Path, files: Sequence[str | Path] | None = None) ->
     return Found(
         volumes=tuple(sorted(volumes, key=lambda volume: volume.name)),
         refused=tuple(sorted(refused, key=lambda entry: (entry[0], str(entry[1])))),
-        others=tuple(others),
+        others=tuple(read.others),
     )
 
 
@@ -101,8 +167,12 @@ def _files(path: Path) -> list[Path]:
 def _by_series(headers: Sequence[Header]) -> list[list[Header]]:
     groups: defaultdict[tuple[str, str], list[Header]] = defaultdict(list)
     for header in headers:
-        groups[header.series_uid or "", header.study_uid or ""].append(header)
+        groups[_series_of(header)].append(header)
     return [groups[key] for key in sorted(groups)]
+
+
+def _series_of(header: Header) -> tuple[str, str]:
+    return header.series_uid or "", header.study_uid or ""
 
 
 def _series(headers: Sequence[Header]) -> Iterator[tuple[str, DicomVolume | EspMedSamError]]:

@@ -97,9 +97,9 @@ def read(
 
 
 def _may_be_dicom(path: Path) -> bool:
-    """Whether ``path`` is a folder, or a file that its ending says nothing of, and is DICOM."""
+    """Whether ``path`` is a folder, or a file that is DICOM, whatever its ending."""
     try:
-        return path.is_dir() or (not is_image(path) and path.is_file() and is_dicom(path))
+        return path.is_dir() or (path.is_file() and is_dicom(path))
     except OSError:  # told with its reason where the file is opened
         return False
 

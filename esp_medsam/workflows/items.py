@@ -13,7 +13,7 @@ from typing import Any
 
 from esp_medsam import io
 from esp_medsam.dicom.modality import settle
-from esp_medsam.dicom.scan import find_volumes, is_dicom
+from esp_medsam.dicom.scan import Found, find_in_folders, find_volumes, is_dicom
 from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.errors import (
     EmptyInputError,
@@ -113,7 +113,7 @@ def plan_items(
     ]
     items = [item for item in items if given is not None]
     for folder, volume in search.volumes:
-        item = _volume_item(folder, volume, search.relative_dir(volume.slices[0].source.path))
+        item = _volume_item(folder, volume, search.relative_dir(folder / volume.name))
         try:
             item["modality"], _ = settle(
                 volume.dicom_modality,
@@ -171,8 +171,8 @@ class _Search:
     def walk(self, output_dir: Path) -> None:
         """Sort every file; ``output_dir`` is left out."""
         if self.root.is_file():
-            if not io.is_image(self.root) and is_dicom(self.root):
-                self._take_dicom(self.root)
+            if is_dicom(self.root):
+                self._take_dicom(self.root, find_volumes(self.root))
             else:
                 self.images.append(self.root)
             return
@@ -183,20 +183,21 @@ class _Search:
                 self.outputs += [str(path)] if self._chosen(path) else []
             elif path.name.startswith(".") or not path.is_file():
                 self.others += [str(path)] if self._chosen(path) else []
-            elif io.is_image(path):
-                self.images += [path] if self._chosen(path) and not self.series else []
+            elif not self._chosen(path):
+                continue
             elif is_dicom(path):
                 dicom_folders[path.parent] = None
-            elif self._chosen(path):
+            elif io.is_image(path):
+                self.images += [path] if not self.series else []
+            else:
                 self.others.append(str(path))
-        for folder in dicom_folders:
-            self._take_dicom(folder)
+        for folder, found in find_in_folders(list(dicom_folders)):
+            self._take_dicom(folder, found)
         for folder in unreadable:
             self.refused.append((_item(folder, "", None), _unreadable(folder)))
 
-    def _take_dicom(self, folder: Path) -> None:
-        """Take the volumes that the DICOM files of a folder, or one file, make up."""
-        found = find_volumes(folder)
+    def _take_dicom(self, folder: Path, found: Found) -> None:
+        """Take the volumes that were found in a folder, or one file."""
         for volume in found.volumes:
             paths = {Path(piece.source.path) for piece in volume.slices}
             if self._named(volume.name) and all(self._chosen(path) for path in paths):

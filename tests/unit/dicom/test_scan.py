@@ -12,6 +12,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    MRImageStorage,
     RTDoseStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
@@ -19,6 +20,7 @@ from pydicom.uid import (
 )
 
 from esp_medsam.dicom import Found, find_volumes
+from esp_medsam.dicom.scan import find_in_folders
 from esp_medsam.errors import (
     CorruptFileError,
     EspMedSamError,
@@ -181,6 +183,144 @@ class TestFindVolumes:
         dicom.save(dicom.dataset(0, SeriesInstanceUID=""), tmp_path / "0.dcm")
 
         assert "Doe" not in str(refusal(find_volumes(tmp_path)))
+
+    @pytest.mark.parametrize(
+        ("creator", "tag", "vr", "values", "expected"),
+        [
+            ("SIEMENS MR HEADER", 0x0019000C, "IS", [0, 50, 1000], ["0", "1000", "50"]),
+            ("Philips Imaging DD 001", 0x20010003, "FL", [0.0, 50.0, 1000.0], ["0", "1000", "50"]),
+            ("GEMS_PARM_01", 0x00430039, "IS", [[0, 8], [50, 8]], ["0", "50"]),
+            (
+                "GEMS_PARM_01",
+                0x00430039,
+                "IS",
+                [[0, 8], [10**9 + 400, 8], [10**9 + 1500, 8]],
+                ["0", "1500", "400"],
+            ),
+        ],
+    )
+    def test_b_values_in_private_attributes_are_volumes(
+        self,
+        dicom: Any,
+        tmp_path: Path,
+        creator: str,
+        tag: int,
+        vr: str,
+        values: list[Any],
+        expected: list[str],
+    ) -> None:
+        for k in range(3 * len(values)):
+            dataset = dicom.dataset(k, MRImageStorage, Modality="MR")
+            dataset.ImagePositionPatient = [0, 0, k % 3]
+            block = dataset.private_block(tag >> 16, creator, create=True)
+            block.add_new(tag & 0xFF, vr, values[k // 3])
+            dicom.save(dataset, tmp_path / f"{k}")
+
+        volumes = find_volumes(tmp_path).volumes
+
+        assert [volume.split for volume in volumes] == [(("DiffusionBValue", b),) for b in expected]
+        assert [volume.spatial_shape for volume in volumes] == [(6, 4, 3)] * len(values)
+
+    @pytest.mark.parametrize(
+        ("attribute", "values"),
+        [
+            ("InversionTime", (100, 900)),
+            ("FlipAngle", (15, 5)),
+            ("NominalPercentageOfCardiacPhase", (0, 50)),
+            ("ConvolutionKernel", ("B30f", "B70f")),
+        ],
+    )
+    def test_what_was_set_or_computed_otherwise_is_a_volume(
+        self, dicom: Any, tmp_path: Path, attribute: str, values: tuple[Any, Any]
+    ) -> None:
+        for k in range(6):
+            changes = {attribute: values[k // 3], "ImagePositionPatient": [0, 0, k % 3]}
+            dicom.save(dicom.dataset(k, InstanceNumber=1, **changes), tmp_path / f"{k}")
+
+        volumes = find_volumes(tmp_path).volumes
+
+        assert [volume.split for volume in volumes] == [((attribute, str(v)),) for v in values]
+
+
+class TestFindInFolders:
+    """A series may lie in several folders: half of it must never pass for the whole."""
+
+    def test_a_stack_in_several_folders_is_one_volume(self, dicom: Any, tmp_path: Path) -> None:
+        for k in range(6):  # each folder alone would be even, of twice the spacing
+            folder = tmp_path / "study" / f"part{k % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            dicom.save(dicom.dataset(k), folder / f"{k}.dcm")
+        (tmp_path / "study" / "part1" / "notes.txt").touch()
+        folders = [tmp_path / "study" / f"part{k}" for k in range(2)]
+
+        found = dict(find_in_folders(folders))
+
+        (volume,) = found[tmp_path / "study"].volumes
+        assert volume.name == SERIES
+        assert [piece.source.sop_instance_uid for piece in volume.slices] == [
+            f"1.2.3.{k + 1}" for k in range(6)
+        ]
+        assert volume.geometry.affine is not None
+        assert volume.geometry.affine[2, 2] == 2
+        assert [found[folder].volumes for folder in folders] == [(), ()]
+        assert found[folders[1]].others == (str(folders[1] / "notes.txt"),)
+
+    def test_other_series_and_pictures_stay_in_their_folders(
+        self, dicom: Any, tmp_path: Path
+    ) -> None:
+        for k in range(2):
+            (tmp_path / f"{k}").mkdir()
+            own = dicom.dataset(k, SeriesInstanceUID=f"1.2.{k}", SOPInstanceUID=f"1.5.{k}")
+            dicom.save(own, tmp_path / f"{k}" / "own")
+            dicom.save(dicom.picture(k), tmp_path / f"{k}" / "picture")
+
+        found = dict(find_in_folders([tmp_path / "0", tmp_path / "1"]))
+
+        assert [[v.name for v in found[tmp_path / k].volumes] for k in "01"] == [
+            ["1.2.0", f"{SERIES}.1"],
+            ["1.2.1", f"{SERIES}.2"],
+        ]
+
+    def test_whole_copies_are_taken_each_and_parts_of_them_refused(
+        self, dicom: Any, tmp_path: Path
+    ) -> None:
+        folders = [tmp_path / name for name in ("copy", "first", "key_images")]
+        for folder in folders:
+            folder.mkdir()
+        for folder, count in zip(folders, (3, 3, 1), strict=True):
+            dicom.save_stack(folder, count)
+
+        found = dict(find_in_folders(folders))
+
+        assert [len(found[folder].volumes) for folder in folders] == [1, 1, 0]
+        ((name, error),) = found[folders[2]].refused
+        assert name == SERIES
+        assert str(error).startswith(f"{folders[2]} must hold a whole series; it holds 1 of 3 ")
+
+    def test_folders_that_overlap_are_refused_each(self, dicom: Any, tmp_path: Path) -> None:
+        for name, numbers in (("a", (0, 1)), ("b", (1, 2))):
+            (tmp_path / name).mkdir()
+            for k in numbers:
+                dicom.save(dicom.dataset(k), tmp_path / name / f"{k}")
+
+        found = dict(find_in_folders([tmp_path / "a", tmp_path / "b"]))
+
+        assert [(len(f.volumes), len(f.refused)) for f in found.values()] == [(0, 1), (0, 1)]
+
+    def test_a_bad_file_in_one_folder_takes_the_stack_of_all(
+        self, dicom: Any, tmp_path: Path
+    ) -> None:
+        for k in range(4):
+            folder = tmp_path / f"{k // 2}"
+            folder.mkdir(exist_ok=True)
+            data = bytes(48 if k < 3 else 8)
+            dicom.save(dicom.dataset(k, PixelData=data), folder / f"{k}")
+
+        found = dict(find_in_folders([tmp_path / "0", tmp_path / "1"]))
+
+        assert [held.volumes for held in found.values()] == [(), (), ()]
+        ((_, error),) = found[tmp_path].refused
+        assert f"{tmp_path / '1' / '3'} must hold 48 bytes of pixels" in str(error)
 
 
 class TestPictures:

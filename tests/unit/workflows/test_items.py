@@ -12,6 +12,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from esp_medsam.errors import EmptyInputError, InputNotFoundError
+from esp_medsam.io import read
 from esp_medsam.io.atomic import MARK
 from esp_medsam.io.raster import write_gray_png
 from esp_medsam.modality import ModalityTable
@@ -198,6 +199,42 @@ class TestPlanItems:
         assert item["volume"] == item["name"] == dataset.SeriesInstanceUID
         assert item["relative_dir"] == "x"
         assert label_of(item) == f"{tmp_path / 'in/x'} ({dataset.SeriesInstanceUID})"
+
+    def test_series_in_several_folders_is_one_item_of_the_folder_above(
+        self, tmp_path: Path
+    ) -> None:
+        root = self._spread(tmp_path / "in")
+
+        (item,) = planned(root, tmp_path / "out", modality="ct").items
+
+        assert item["image"] == str(root / "study")
+        assert item["relative_dir"] == "study"
+        assert item["files"] == [str(root / f"study/{k}/image.png") for k in range(3)]
+        image = read(
+            item["image"], modality=None, table=TABLE, volume=item["volume"], files=item["files"]
+        )
+        assert image.spatial_shape == (128, 128, 3)
+        assert image.affine is not None
+
+    def test_folders_that_the_patterns_leave_out_hold_no_part_of_a_series(
+        self, tmp_path: Path
+    ) -> None:
+        root = self._spread(tmp_path / "in")
+
+        plan = planned(root, tmp_path / "out", "study*", "study/2/*", modality="ct")
+
+        assert [len(item["files"]) for item in plan.items] == [2]
+
+    def _spread(self, root: Path) -> Path:
+        """Write a stack of three files, whose ending lies, into a folder each."""
+        dataset = dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
+        for k in range(3):
+            folder = root / f"study/{k}"
+            folder.mkdir(parents=True)
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{k}"
+            dataset.ImagePositionPatient[2] = 5 * k
+            dataset.save_as(folder / "image.png")
+        return root
 
     def test_follows_links_once(self, tmp_path: Path) -> None:
         root = make(tmp_path / "in", "x/a.png")
