@@ -1,0 +1,64 @@
+"""A stack of CT slices, and segmentations of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from esp_medsam.image import Image
+from esp_medsam.io.dicom_image import read_dicom
+from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
+from esp_medsam.modality import ModalityTable
+
+
+@pytest.fixture
+def write_stack(shipped: Callable[[str], Path]) -> Callable[..., Path]:
+    """Return a function that writes a slice that ships inside pydicom as a stack."""
+
+    def write(folder: Path, places: list[float], **changes: Any) -> Path:
+        folder.mkdir()
+        for number, place in enumerate(places):
+            slice_ = dcmread(shipped("CT_small.dcm"))
+            slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}"
+            slice_.ImagePositionPatient = [-40, 20, place]
+            for keyword, value in changes.items():
+                setattr(slice_, keyword, value)
+            slice_.save_as(folder / f"{number}.dcm")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def ct_stack(write_stack: Callable[..., Path], tmp_path: Path, table: ModalityTable) -> Image:
+    """Five slices, in the folder ``ct``."""
+    folder = write_stack(tmp_path / "ct", [0, 2, 4, 6, 8])
+    return read_dicom(folder, modality="ct", table=table)
+
+
+@pytest.fixture
+def write_seg(ct_stack: Image, table: ModalityTable, tmp_path: Path) -> Callable[..., np.ndarray]:
+    """Return a function that writes a segmentation of two targets and returns their masks."""
+
+    def write(name: str, kind: str = "binary", *, overlap: bool = False) -> np.ndarray:
+        masks = np.zeros((2, *ct_stack.spatial_shape), np.uint8)
+        masks[0, 3:9, 5:8, 1:3] = masks[1, 20:40, 7:9, 2:4] = 1
+        masks[1, 3, 5, 1] = overlap
+        if kind == "fractional":
+            masks *= np.array([200, 128], np.uint8)[:, None, None, None]
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        targets = table.select("ct", ["liver", "kidney"])
+        given = masks
+        if kind == "labelmap":
+            given = sum(m * t.label for m, t in zip(masks, targets, strict=True))[None]
+            given = given.astype(np.uint8)
+        assert write_dicom_seg(path, ct_stack, given, targets, SegOptions(kind=kind))
+        return masks
+
+    return write
