@@ -151,9 +151,7 @@ def sop_class_of(path: str | Path) -> str:
         if stated:
             return stated
         implicit, little = encoding
-        dataset = _read(
-            file, implicit=implicit, little=little, until=lambda tag, *_: tag > 0x00080016
-        )
+        dataset = _read(file, implicit=implicit, little=little, until=_after_class)
         return Elements(dataset, os.fspath(path)).text("SOPClassUID")
 
 

@@ -36,6 +36,9 @@ from esp_medsam.errors import (
 from esp_medsam.memory import check_fits
 
 
+DECODING = 6
+"""Times the size of a frame that decoding it takes for a moment: codecs copy."""
+
 _META_START = 128 + 4
 """Bytes before the file meta information: the preamble and the magic word."""
 

@@ -12,7 +12,7 @@ from pydicom import Dataset
 
 from esp_medsam.dicom.lookup import LookupTable, palette_of, table_of
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
-from esp_medsam.dicom.pixel_file import PixelFile, explained, quietly
+from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained, quietly
 from esp_medsam.dicom.values import narrowed, regions_of, rescale, wider, window_of
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume
 from esp_medsam.errors import CorruptFileError, FormatError
@@ -24,8 +24,6 @@ RADIOGRAPHS = frozenset({"CR", "DX", "IO", "MG", "RF", "XA"})
 """Modalities whose files say how they are to be shown, and are unreadable otherwise."""
 
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
-_DECODING = 6
-"""Times the size of a frame that decoding it takes for a moment: codecs copy."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,7 +108,7 @@ class _Stack:
         frame = rows * columns * samples * max(width, 1)
         count = len(self.volume.slices)
         what = f"its {count} x {rows} x {columns} pixels"
-        check_fits(Path(source.path), (count + _DECODING) * frame, what)
+        check_fits(Path(source.path), (count + DECODING) * frame, what)
 
     def place(self, number: int, values: npt.NDArray[Any], photometric: str) -> None:
         """Put one slice in its place."""

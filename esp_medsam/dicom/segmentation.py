@@ -17,16 +17,13 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
-from esp_medsam.dicom.pixel_file import PixelFile, explained, quietly
+from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained, quietly
 from esp_medsam.dicom.seg_description import SegSegment
 from esp_medsam.dicom.seg_planes import SegFrame, SegPlanes, place_frames
 from esp_medsam.dicom.volume import StackGeometry
 from esp_medsam.errors import CorruptFileError, OptionError
 from esp_medsam.memory import check_fits
 
-
-_DECODING = 6
-"""Times the size of a frame that decoding it takes for a moment: codecs copy."""
 
 _LAYING = 6
 """Bytes a pixel that laying tiles together takes, the result included."""
@@ -172,7 +169,7 @@ class DicomSegmentation:
         """Return empty planes ``(planes, rows, columns)``, where there is memory for them."""
         frame = (self.frames[0].where.rows, self.frames[0].where.columns)
         count = self.spatial_shape[2] if len(self.spatial_shape) == 3 else 1
-        size = (count + _DECODING) * frame[0] * frame[1] * np.dtype(dtype).itemsize
+        size = (count + DECODING) * frame[0] * frame[1] * np.dtype(dtype).itemsize
         check_fits(Path(self.path), size, f"its {count} x {frame[0]} x {frame[1]} mask")
         return np.zeros((count, *frame), dtype=dtype)
 

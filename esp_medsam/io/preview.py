@@ -20,7 +20,7 @@ FILL = 0.35
 """Opacity of a mask's inside; its outline is opaque, so that the image stays readable below."""
 
 TILES = 9
-"""Slices of a volume that are shown: those with most foreground."""
+"""Slices of a volume that are shown: those with most foreground, or evenly spread ones."""
 
 TILE_SIDE = 320
 """Longer side of a slice in the sheet, pixels."""
@@ -118,10 +118,14 @@ def fullest_slices(labelmap: npt.NDArray[np.uint8], axis: int, count: int = TILE
     foreground = np.count_nonzero(labelmap, axis=others)
     length = len(foreground)
     if not foreground.any():
-        middles = (np.arange(count) + 0.5) * length / count
-        return sorted({int(middle) for middle in middles})
+        return spread(length, count)
     fullest = np.argsort(-foreground, kind="stable")[:count]
     return sorted(int(index) for index in fullest if foreground[index])
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return up to ``most`` of ``count`` indices, in order, evenly spread, none at an end."""
+    return sorted({int((place + 0.5) * count / most) for place in range(most)})
 
 
 def _tile_size(

@@ -26,15 +26,13 @@ from esp_medsam.image import Image, image_of
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.inferers.slice_wise import SliceWiseInferer
 from esp_medsam.io.contact_sheet import Tile
+from esp_medsam.io.preview import TILES, spread
 from esp_medsam.modality import Modality, ModalityTable
 from esp_medsam.workflows.describe import Description, describe
 from esp_medsam.workflows.items import Item, Plan, plan_items
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.segment import failure
 
-
-TILES = 9
-"""Slices of a volume that are drawn."""
 
 MOST_TILES = 81
 """Tiles of one sheet; items beyond are not drawn."""
@@ -273,11 +271,6 @@ def seen(slices: Slices, index: int, inferer: SliceWiseInferer) -> npt.NDArray[n
     rgb = (inputs[0] * std + mean).clamp(0.0, 1.0).mul(255.0).round()
     drawn: npt.NDArray[np.uint8] = rgb.to(torch.uint8).permute(1, 2, 0).numpy()
     return drawn
-
-
-def spread(count: int, most: int) -> list[int]:
-    """Return up to ``most`` of ``count`` indices, in order, evenly spread, none at an end."""
-    return sorted({int((place + 0.5) * count / most) for place in range(most)})
 
 
 def _refusal(item: Item, error: BaseException) -> Refusal:

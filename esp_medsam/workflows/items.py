@@ -341,10 +341,15 @@ def _empty(search: _Search) -> EmptyInputError:
     )
 
 
-def _counted(others: Sequence[str], outputs: Sequence[str]) -> str:
-    """Say how many files are left out, naming the first."""
+def count_others(others: Sequence[str | Path]) -> str:
+    """Return how many files are left alone, naming the first, in one line."""
     named = ", ".join(Path(path).name for path in others[:_NAMED])
     more = ", ..." if len(others) > _NAMED else ""
-    files, results = (f"{len(f)} {{}}{'' if len(f) == 1 else 's'}" for f in (others, outputs))
-    said = files.format("other file") + (f" ({named}{more})" if others else "")
-    return one_line(f"{said}, {results.format('output')} of earlier runs")
+    said = f"{len(others)} other file{'' if len(others) == 1 else 's'}"
+    return one_line(f"{said} ({named}{more})") if others else said
+
+
+def _counted(others: Sequence[str], outputs: Sequence[str]) -> str:
+    """Return how many files are left out, outputs of ours apart."""
+    results = f"{len(outputs)} output{'' if len(outputs) == 1 else 's'} of earlier runs"
+    return f"{count_others(others)}, {results}"

@@ -28,19 +28,15 @@ from esp_medsam.errors import (
     NameClashError,
     OutputError,
     OutputExistsError,
-    one_line,
 )
 from esp_medsam.io.like import Grid, Like
 from esp_medsam.io.nifti import write_nifti
 from esp_medsam.io.nifti_header import geometry_of
 from esp_medsam.io.output_files import label_extension
 from esp_medsam.io.record import sha256_of
+from esp_medsam.workflows.items import count_others
 from esp_medsam.workflows.seg2nifti_record import KIND, agrees, read_record, stale, write_record
 from esp_medsam.workflows.segment import SegmentResult, failure
-
-
-_NAMED = 5
-"""Other files that are named; the rest is counted."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +99,7 @@ class Seg2Nifti:
     @property
     def left_alone(self) -> str:
         """What is no segmentation, in one line; empty where there is nothing else."""
-        if not self.others:
-            return ""
-        named = ", ".join(path.name for path in self.others[:_NAMED])
-        more = ", ..." if len(self.others) > _NAMED else ""
-        return one_line(f"{len(self.others)} other files ({named}{more})")
+        return count_others(self.others) if self.others else ""
 
     def __len__(self) -> int:
         """Return the number of results there will be."""

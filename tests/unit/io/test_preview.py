@@ -8,14 +8,9 @@ import pytest
 
 from esp_medsam.image import Image
 from esp_medsam.io.atomic import is_ours
-from esp_medsam.io.preview import fullest_slices, overlay, preview, write_preview
+from esp_medsam.io.preview import fullest_slices, overlay, preview, spread, write_preview
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.orientation import display_of
-
-
-@pytest.fixture(scope="module")
-def table() -> ModalityTable:
-    return ModalityTable.read(Path(__file__).parents[3] / "bundle/configs/targets.yaml")
 
 
 def record(shape: tuple[int, ...], modality: str, affine: np.ndarray | None = None) -> Image:
@@ -117,3 +112,12 @@ class TestWritePreview:
         with PIL.Image.open(tmp_path / "a.png") as picture:
             assert picture.size == (9, 8)
         assert is_ours(tmp_path / "a.png")
+
+
+class TestSpread:
+    @pytest.mark.parametrize(
+        ("count", "expected"), [(1, [0]), (2, [0, 1]), (9, list(range(9))), (90, [5, 15, 25])]
+    )
+    def test_stays_inside_and_in_order(self, count: int, expected: list[int]) -> None:
+        assert spread(count, 9)[: len(expected)] == expected
+        assert max(spread(count, 9)) < count

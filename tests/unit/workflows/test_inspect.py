@@ -32,7 +32,6 @@ from esp_medsam.workflows.inspect import (
     build_inspection,
     check_sheet,
     seen,
-    spread,
 )
 from esp_medsam.workflows.items import Plan
 
@@ -323,15 +322,6 @@ class TestDrawing:
         assert len(results) == 4
         assert [tile.name for tile in inspection.tiles] == ["a", "b"]
         assert inspection.undrawn == 2
-
-
-class TestSpread:
-    @pytest.mark.parametrize(
-        ("count", "expected"), [(1, [0]), (2, [0, 1]), (9, list(range(9))), (90, [5, 15, 25])]
-    )
-    def test_stays_inside_and_in_order(self, count: int, expected: list[int]) -> None:
-        assert spread(count, 9)[: len(expected)] == expected
-        assert max(spread(count, 9)) < count
 
 
 class TestCheckSheet:
