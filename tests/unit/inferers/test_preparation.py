@@ -17,8 +17,8 @@ from esp_medsam.errors import GeometryError, OptionError
 from esp_medsam.image import Image, UltrasoundRegion
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.transforms.bias_field import BiasField
-from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
 from esp_medsam.transforms.body import MeasureBody
+from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
 from esp_medsam.transforms.ct import Windows
 from esp_medsam.transforms.ultrasound import CropToScan, NormalizeGain
 

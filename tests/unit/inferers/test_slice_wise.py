@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import permutations
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -51,11 +50,6 @@ class BrightIsForeground(nn.Module):
         assert targets is not None
         logits = [self.scale * (gray - 0.5 - 0.1 * place) for place in targets]
         return Prediction(torch.stack(logits, dim=1))
-
-
-@pytest.fixture(scope="module")
-def table() -> ModalityTable:
-    return ModalityTable.read(Path(__file__).parents[3] / "bundle/configs/targets.yaml")
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ class TestCt:
     def test_a_photograph_format_holds_no_hounsfield_units(
         self, table: ModalityTable, gray_png: Path
     ) -> None:
-        with pytest.raises(FormatError, match="BMP cannot. Pass ct_input windowed"):
+        with pytest.raises(FormatError, match=r"BMP cannot\. Pass ct_input windowed"):
             read(gray_png, modality="ct", table=table)
 
     def test_windowed_ct_has_no_unit(self, table: ModalityTable, gray_png: Path) -> None:

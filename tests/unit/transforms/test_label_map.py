@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +9,6 @@ from monai.data import MetaTensor
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation, segmentation_of
 from esp_medsam.modality import CleanUp, Modality, ModalityTable
 from esp_medsam.transforms.label_map import LabelMap, LabelMapd
-
-
-@pytest.fixture(scope="module")
-def table() -> ModalityTable:
-    return ModalityTable.read(Path(__file__).parents[3] / "bundle/configs/targets.yaml")
 
 
 @pytest.fixture(scope="module")

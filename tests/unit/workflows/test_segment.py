@@ -41,11 +41,6 @@ class BrightIsForeground(nn.Module):
         return Prediction(torch.stack(logits, dim=1))
 
 
-@pytest.fixture(scope="module")
-def table() -> ModalityTable:
-    return ModalityTable.read(Path(__file__).parents[3] / "bundle/configs/targets.yaml")
-
-
 @pytest.fixture
 def build(tmp_path: Path, table: ModalityTable) -> Callable[..., Segmentation]:
     """Builds the bundle's own pipeline around the network above, from in/ to out/."""
