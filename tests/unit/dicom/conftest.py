@@ -24,10 +24,12 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     UltrasoundImageStorage,
 )
+from scipy.spatial.transform import Rotation
 
-from esp_medsam.dicom import find_volumes
+from esp_medsam.dicom import Found, find_volumes
 from esp_medsam.dicom.seg_writer import build_segmentation, write_segmentation
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume, StackGeometry
+from esp_medsam.errors import EspMedSamError
 from esp_medsam.image import Image, SourceInstance
 from esp_medsam.modality import Code, Target
 
@@ -50,6 +52,7 @@ def dicom(shipped: Callable[[str], Path]) -> SimpleNamespace:
         raw_element=raw_element,
         shipped=shipped,
         volume_of=volume_of,
+        refusal=refusal,
     )
 
 
@@ -214,6 +217,13 @@ def volume_of(*paths: Path | str, positioned: bool = False, **changes: object) -
     )
 
 
+def refusal(found: Found) -> EspMedSamError:
+    """The error of the one volume there is, which is refused."""
+    assert not found.volumes
+    (entry,) = found.refused
+    return entry[1]
+
+
 SEG_SHA256 = "5e" * 32
 _LIVER = Code("10200004", "SCT", "Liver")
 _ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
@@ -299,7 +309,8 @@ def drawn(data: st.DataObject, folder: Path) -> tuple[Image, list[Dataset]]:
     count = data.draw(st.integers(1, 7))
     kept = data.draw(st.sets(st.integers(0, count - 1), min_size=1))
     names = data.draw(st.permutations(range(count)))
-    across, down, normal = axes(data.draw(st.tuples(*[st.floats(-3.1, 3.1)] * 3)))
+    turn = Rotation.from_rotvec(data.draw(st.tuples(*[st.floats(-3.1, 3.1)] * 3)))
+    across, down, normal = turn.as_matrix()
     gap = data.draw(st.sampled_from([-2.5, 0.7, 3.0]))
     headers = []
     for number in kept:
@@ -311,18 +322,6 @@ def drawn(data: st.DataObject, folder: Path) -> tuple[Image, list[Dataset]]:
         save(stated, folder / f"{names[number]}.dcm")
         headers.append(stated)
     return record(folder), headers
-
-
-def axes(angles: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Three unit vectors at right angles, right-handed, turned by angles about x, y and z."""
-    turned = np.eye(3)
-    for axis, angle in enumerate(angles):
-        first, second = (axis + 1) % 3, (axis + 2) % 3
-        turn = np.eye(3)
-        turn[first, first] = turn[second, second] = np.cos(angle)
-        turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
-        turned = turn @ turned
-    return turned[0], turned[1], np.cross(turned[0], turned[1])
 
 
 def scattered(image: Image, count: int = 1, seed: int = 0) -> np.ndarray:

@@ -20,7 +20,7 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
 )
 
-from esp_medsam.dicom import Found, find_volumes, is_dicom
+from esp_medsam.dicom import find_volumes, is_dicom
 from esp_medsam.errors import (
     CorruptFileError,
     EspMedSamError,
@@ -33,16 +33,10 @@ from esp_medsam.errors import (
 SERIES = "1.2.3"
 
 
-def refusal(found: Found) -> EspMedSamError:
-    assert not found.volumes
-    (entry,) = found.refused
-    return entry[1]
-
-
-def measured(folder: Path) -> tuple[EspMedSamError, int]:
+def measured(dicom: Any, folder: Path) -> tuple[EspMedSamError, int]:
     """Return why the file in a folder is refused, and the most memory held to find out."""
     tracemalloc.start()
-    error = refusal(find_volumes(folder))
+    error = dicom.refusal(find_volumes(folder))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return error, most
@@ -56,14 +50,14 @@ class TestBadHeaders:
     ) -> None:
         path = dicom.with_text(tmp_path / "0", attribute, text)
 
-        error = refusal(find_volumes(path))
+        error = dicom.refusal(find_volumes(path))
 
         assert isinstance(error, FormatError)
         assert f"{attribute} (0028,105" in str(error)
         assert str(path) in str(error)
 
     def test_slope_of_zero_is_refused(self, dicom: Any, tmp_path: Path) -> None:
-        error = refusal(find_volumes(dicom.with_text(tmp_path / "0", "RescaleSlope", "0.0")))
+        error = dicom.refusal(find_volumes(dicom.with_text(tmp_path / "0", "RescaleSlope", "0.0")))
 
         assert "must differ from 0" in str(error)
 
@@ -94,7 +88,7 @@ class TestBadHeaders:
     def test_geometry_that_is_none_is_refused(
         self, dicom: Any, tmp_path: Path, attribute: str, text: str
     ) -> None:
-        error = refusal(find_volumes(dicom.with_text(tmp_path / "0", attribute, text)))
+        error = dicom.refusal(find_volumes(dicom.with_text(tmp_path / "0", attribute, text)))
 
         assert isinstance(error, GeometryError)
         assert attribute in str(error)
@@ -110,12 +104,12 @@ class TestBadHeaders:
         del dataset[attribute]
         dataset.save_as(tmp_path / "0", implicit_vr=False, little_endian=True)
 
-        assert f"must state {attribute}" in str(refusal(find_volumes(tmp_path)))
+        assert f"must state {attribute}" in str(dicom.refusal(find_volumes(tmp_path)))
 
     def test_files_without_a_series_are_refused_together(self, dicom: Any, tmp_path: Path) -> None:
         dicom.save_stack(tmp_path, SeriesInstanceUID="")
 
-        error = refusal(find_volumes(tmp_path))
+        error = dicom.refusal(find_volumes(tmp_path))
 
         assert "must state SeriesInstanceUID" in str(error)
         assert "2 more files" in str(error)
@@ -128,21 +122,21 @@ class TestBadHeaders:
         new = dicom.raw_element(0x0020000E, b"UI", uid.encode() + b"\0" * (len(uid) % 2))
         (tmp_path / "0").write_bytes(content.replace(old, new))
 
-        assert "must be a UID" in str(refusal(find_volumes(tmp_path)))
+        assert "must be a UID" in str(dicom.refusal(find_volumes(tmp_path)))
 
     def test_a_mosaic_is_refused(self, dicom: Any, tmp_path: Path) -> None:
         dicom.save(
             dicom.dataset(0, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), tmp_path / "0"
         )
 
-        assert "mosaic" in str(refusal(find_volumes(tmp_path)))
+        assert "mosaic" in str(dicom.refusal(find_volumes(tmp_path)))
 
     def test_a_header_that_claims_gigabytes_is_refused_without_holding_them(
         self, dicom: Any, tmp_path: Path
     ) -> None:
         dicom.save(dicom.picture(Rows=65535, Columns=65535, NumberOfFrames=200_000), tmp_path / "0")
 
-        error, most = measured(tmp_path)
+        error, most = measured(dicom, tmp_path)
 
         assert "got 48" in str(error)
         assert most < 2**22
@@ -157,7 +151,7 @@ class TestBadHeaders:
         bomb = dicom.raw_element(tag, vr, b"abcd", length=0xFFFFFFF0)
         (tmp_path / "0").write_bytes(content[: content.index(b"\x28\x00\x02\x00")] + bomb)
 
-        error, most = measured(tmp_path)
+        error, most = measured(dicom, tmp_path)
 
         assert isinstance(error, CorruptFileError | FormatError)
         assert most < 2**22
@@ -169,7 +163,7 @@ class TestBadHeaders:
         nest = (dicom.raw_element(0x00081140, b"SQ", b"", length=0xFFFFFFFF) + item) * 5000
         (tmp_path / "0").write_bytes(content[: content.index(b"\x20\x00\x0d\x00")] + nest)
 
-        error, _ = measured(tmp_path)
+        error, _ = measured(dicom, tmp_path)
 
         assert isinstance(error, CorruptFileError)
         assert "header is damaged" in str(error)
@@ -184,7 +178,7 @@ class TestBadHeaders:
         bomb = dicom.raw_element(0x00081140, b"SQ", items, length=0xFFFFFFFF)
         (tmp_path / "0").write_bytes(content[: content.index(b"\x20\x00\x0d\x00")] + bomb)
 
-        error, most = measured(tmp_path)
+        error, most = measured(dicom, tmp_path)
 
         assert isinstance(error, CorruptFileError)
         assert most < 2**27
@@ -197,7 +191,7 @@ class TestBadHeaders:
         place = content.index(b"\xe0\x7f\x10\x00")
         (tmp_path / "0").write_bytes(content[:place] + bomb + content[place:])
 
-        assert "20000 empty ones" in str(refusal(find_volumes(tmp_path)))
+        assert "20000 empty ones" in str(dicom.refusal(find_volumes(tmp_path)))
 
     def test_a_damaged_nest_takes_the_stack_of_its_file(self, dicom: Any, tmp_path: Path) -> None:
         dicom.save_stack(tmp_path)
@@ -213,14 +207,14 @@ class TestBadHeaders:
         found = find_volumes(tmp_path)
 
         assert [name for name, _ in found.refused] == [SERIES]
-        assert "header is damaged" in str(refusal(found))
+        assert "header is damaged" in str(dicom.refusal(found))
 
     def test_a_claim_of_a_million_tiny_frames_is_refused(self, dicom: Any, tmp_path: Path) -> None:
         tiny = {"Rows": 1, "Columns": 1, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
         picture = dicom.picture(NumberOfFrames=10**6, PixelData=bytes(10**6), **tiny)
         dicom.save(picture, tmp_path / "0")
 
-        error, most = measured(tmp_path)
+        error, most = measured(dicom, tmp_path)
 
         assert isinstance(error, TooLargeError)
         assert most < 2**22
@@ -232,7 +226,7 @@ class TestBadHeaders:
         dataset = dicom.picture(Rows=2048, Columns=2048, PixelData=bytes(2**23))
         dicom.save(dataset, tmp_path / "0", DeflatedExplicitVRLittleEndian)
 
-        error, most = measured(tmp_path)
+        error, most = measured(dicom, tmp_path)
 
         assert isinstance(error, TooLargeError)
         assert most < 2**26
@@ -242,7 +236,7 @@ class TestBadHeaders:
         content = path.read_bytes()
         path.write_bytes(content[:-120] + bytes(100))
 
-        assert isinstance(refusal(find_volumes(path)), CorruptFileError)
+        assert isinstance(dicom.refusal(find_volumes(path)), CorruptFileError)
 
     def test_video_is_refused_by_its_name(self, dicom: Any, tmp_path: Path) -> None:
         cine = dicom.picture(
@@ -250,7 +244,7 @@ class TestBadHeaders:
         )
         dicom.save(cine, tmp_path / "0", MPEG2MPML)
 
-        assert "video (MPEG2" in str(refusal(find_volumes(tmp_path)))
+        assert "video (MPEG2" in str(dicom.refusal(find_volumes(tmp_path)))
 
     def test_compressed_frames_must_all_be_there(self, dicom: Any, tmp_path: Path) -> None:
         cine = dicom.picture(
@@ -261,7 +255,7 @@ class TestBadHeaders:
         )
         dicom.save(cine, tmp_path / "0", JPEG2000Lossless)
 
-        assert "3 compressed frames; got 2" in str(refusal(find_volumes(tmp_path)))
+        assert "3 compressed frames; got 2" in str(dicom.refusal(find_volumes(tmp_path)))
 
     def test_compressed_pixels_that_are_cut_short_are_refused(
         self, dicom: Any, tmp_path: Path
@@ -270,7 +264,7 @@ class TestBadHeaders:
         path = dicom.save(dataset, tmp_path / "0", JPEG2000Lossless)
         path.write_bytes(path.read_bytes()[:-100])
 
-        assert "cut short" in str(refusal(find_volumes(tmp_path)))
+        assert "cut short" in str(dicom.refusal(find_volumes(tmp_path)))
 
     def test_endless_empty_fragments_are_refused(
         self, dicom: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -281,7 +275,7 @@ class TestBadHeaders:
         empty = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
         path.write_bytes(path.read_bytes()[:-8] + empty * 1000)
 
-        assert "empty pieces" in str(refusal(find_volumes(tmp_path)))
+        assert "empty pieces" in str(dicom.refusal(find_volumes(tmp_path)))
 
     @settings(
         max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
