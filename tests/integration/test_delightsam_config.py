@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from esp_medsam.cli.main import main
 from esp_medsam.networks import build_released
 from esp_medsam.networks.checkpoints import to_delightsam
 from esp_medsam.workflows.pipeline import build_segmentation, read_config
+from esp_medsam.workflows.segment import SegmentResult
 
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
@@ -37,6 +39,27 @@ def photograph(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+@pytest.fixture
+def segment(converted: Path, photograph: Path, tmp_path: Path) -> Callable[[str], SegmentResult]:
+    """Return a function that segments the photograph as one of a modality."""
+
+    def run(modality: str) -> SegmentResult:
+        segmentation = build_segmentation(
+            BUNDLE,
+            [OVERLAY],
+            dataset_dir=str(photograph),
+            output_dir=str(tmp_path / "out"),
+            modality=modality,
+            ckpt_path=str(converted),
+            input_size=[64, 64],
+            device="cpu",
+        )
+        (result,) = segmentation.results()
+        return result
+
+    return run
+
+
 class TestOverlay:
     def test_input_is_the_released_codes(self) -> None:
         parser = read_config(BUNDLE, [OVERLAY])
@@ -48,40 +71,17 @@ class TestOverlay:
         assert parser["input_size"] == [1024, 1024]
 
     def test_segments_the_modality_that_the_checkpoint_holds(
-        self, converted: Path, photograph: Path, tmp_path: Path
+        self, segment: Callable[[str], SegmentResult], tmp_path: Path
     ) -> None:
-        segmentation = build_segmentation(
-            BUNDLE,
-            [OVERLAY],
-            dataset_dir=str(photograph),
-            output_dir=str(tmp_path / "out"),
-            modality="fundus",
-            ckpt_path=str(converted),
-            input_size=[64, 64],
-            device="cpu",
-        )
+        assert segment("fundus").status == "done"
 
-        (result,) = list(segmentation.results())
-
-        assert result.status == "done"
         with PIL.Image.open(tmp_path / "out" / "a_seg.png") as mask:
             assert mask.size == (70, 40)
 
     def test_refuses_another_modality_than_the_checkpoint_holds(
-        self, converted: Path, photograph: Path, tmp_path: Path
+        self, segment: Callable[[str], SegmentResult]
     ) -> None:
-        segmentation = build_segmentation(
-            BUNDLE,
-            [OVERLAY],
-            dataset_dir=str(photograph),
-            output_dir=str(tmp_path / "out"),
-            modality="xray",
-            ckpt_path=str(converted),
-            input_size=[64, 64],
-            device="cpu",
-        )
-
-        (result,) = list(segmentation.results())
+        result = segment("xray")
 
         assert result.status == "failed"
         assert "E_MODALITY" in str(result)
