@@ -13,6 +13,13 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImageOps
 import PIL.PngImagePlugin
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    COMPRESSION,
+    PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
+    SAMPLEFORMAT,
+)
 
 from esp_medsam.errors import CorruptFileError, FormatError, NonFiniteError, TooLargeError
 from esp_medsam.io.atomic import MARK, atomic_file
@@ -37,6 +44,10 @@ _DAMAGE = (
 _GRAY = frozenset({"L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 
+_DEEP = _GRAY - {"L", "F"}
+"""Gray of more than 8 bits."""
+
+
 def read_raster(path: Path) -> Content:
     """Return the picture at ``path`` as shown: upright by its EXIF orientation, alpha on black.
 
@@ -57,16 +68,17 @@ def read_raster(path: Path) -> Content:
             # Given a path, Pillow maps a plain TIFF into memory, and garbles one that is turned.
             with path.open("rb") as file, PIL.Image.open(file, formats=_FORMATS) as picture:
                 _check(picture, path)
-                if _is_deep_color(picture):
-                    notes.append("Its 16-bit colors were read as 8-bit.")
-                upright = PIL.ImageOps.exif_transpose(picture)
-                pixels = _pixels(upright, path, notes)
+                _check_planes(picture, path)
+                pixels = _upright(picture, path, notes)
     except PIL.Image.DecompressionBombError as error:
         limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)
         msg = f"{path} must have at most {limit:,} pixels. Crop it or scale it down."
         raise TooLargeError(msg) from error
     except PIL.UnidentifiedImageError as error:
-        msg = f"{path} must be PNG, JPEG, TIFF or BMP; its content is none of them."
+        msg = (
+            f"{path} must be PNG, JPEG, TIFF or BMP of 8 or 16 bits, gray or in color; "
+            "its content is none of them."
+        )
         raise FormatError(msg) from error
     except (FormatError, TooLargeError):
         raise
@@ -128,6 +140,45 @@ def _check(picture: PIL.Image.Image, path: Path) -> None:
     check_fits(path, 8 * width * height, "the picture")
 
 
+def _check_planes(picture: PIL.Image.Image, path: Path) -> None:
+    """Refuse the kinds of TIFF that Pillow opens and garbles."""
+    if picture.format != "TIFF":
+        return
+    bits = max(_tags(picture, BITSPERSAMPLE) or (1,))
+    is_in_planes = _tag(picture, PLANAR_CONFIGURATION) == 2 and _tag(picture, COMPRESSION) == 1
+    reason = ""
+    if picture.mode not in _GRAY and bits > 8 and is_in_planes:
+        reason = "its 16-bit colors are stored plane by plane"
+    elif bits == 8 and _tag(picture, SAMPLEFORMAT) == 2:
+        reason = "its 8-bit values have signs"
+    elif picture.mode == "F" and _tag(picture, PHOTOMETRIC_INTERPRETATION) == 0:
+        reason = "its values are fractions, of which 0 is to be white"
+    if reason:
+        msg = f"{path} must be a TIFF that is read exactly; {reason}. Save it as PNG."
+        raise FormatError(msg)
+
+
+def _tags(picture: PIL.Image.Image, number: int) -> tuple[Any, ...]:
+    value = getattr(picture, "tag_v2", {}).get(number)
+    return () if value is None else value if isinstance(value, tuple) else (value,)
+
+
+def _tag(picture: PIL.Image.Image, number: int) -> Any:
+    """Return the first value of a TIFF tag; None where there is none."""
+    return next(iter(_tags(picture, number)), None)
+
+
+def _unsigned(pixels: npt.NDArray[Any], *, is_white_zero: bool) -> npt.NDArray[Any]:
+    """Return deep gray as its file means it: Pillow takes 32 bits for signed and 0 for black."""
+    if pixels.dtype == np.int32:
+        pixels = pixels.view(np.uint32)
+    if is_white_zero:
+        pixels = np.iinfo(pixels.dtype).max - pixels
+    if pixels.dtype != np.uint32:
+        return pixels
+    return pixels.astype(np.int32 if pixels.max() <= np.iinfo(np.int32).max else np.float32)
+
+
 def _is_deep_color(picture: PIL.Image.Image) -> bool:
     """Whether Pillow is about to drop the low byte of 16-bit colors."""
     if picture.mode not in ("RGB", "RGBA"):
@@ -141,17 +192,31 @@ def _raw_mode(tile: Any) -> str:
     return arguments if isinstance(arguments, str) else str(first)
 
 
+def _upright(picture: PIL.Image.Image, path: Path, notes: list[str]) -> npt.NDArray[Any]:
+    """Return ``(C, rows, columns)``, turned as EXIF says, in the numbers that the file means."""
+    if _is_deep_color(picture):
+        notes.append("Its 16-bit colors were read as 8-bit.")
+    is_white_zero = _tag(picture, PHOTOMETRIC_INTERPRETATION) == 0
+    is_unsigned = picture.mode in _DEEP and _tag(picture, SAMPLEFORMAT) in (None, 1)
+    pixels = _pixels(PIL.ImageOps.exif_transpose(picture), path, notes)
+    return _unsigned(pixels, is_white_zero=is_white_zero) if is_unsigned else pixels
+
+
 def _pixels(picture: PIL.Image.Image, path: Path, notes: list[str]) -> npt.NDArray[Any]:
     """Return ``(C, rows, columns)`` of a decoded picture; say what was done to its colors."""
     if picture.mode == "1":
         picture = picture.convert("L")
-    if picture.has_transparency_data:
+    if picture.has_transparency_data and picture.mode not in _DEEP:
         picture = _on_black(picture, notes)
     elif picture.mode not in _GRAY | {"RGB"}:
         picture = _to_rgb(picture, path)
     array = np.array(picture)
     if array.dtype.byteorder not in "=|":
         array = array.astype(array.dtype.newbyteorder("="))
+    if picture.mode in _DEEP and "transparency" in picture.info:  # one value, which PNG names
+        is_clear = array == picture.info["transparency"]
+        array[is_clear] = 0
+        notes += ["It is partly transparent; it was laid on black."] if is_clear.any() else []
     if array.ndim == 2:
         return array[np.newaxis]
     return np.ascontiguousarray(np.moveaxis(array, -1, 0))

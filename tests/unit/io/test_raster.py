@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -86,6 +87,42 @@ class TestPixels:
 
         np.testing.assert_array_equal(pixels[0], (GRAY > 100) * np.uint8(255))
 
+    @pytest.mark.parametrize("compression", [None, "zlib"])
+    def test_are_turned_where_zero_is_white(self, tmp_path: Path, compression: str | None) -> None:
+        deep = GRAY.astype(np.uint16) * 257
+        for array in (GRAY, deep):
+            options = {"photometric": "miniswhite", "compression": compression}
+            tifffile.imwrite(tmp_path / "a.tif", array, **options)
+
+            pixels = read_raster(tmp_path / "a.tif").pixels
+
+            assert pixels.dtype == array.dtype
+            np.testing.assert_array_equal(pixels[0], np.iinfo(array.dtype).max - array)
+
+    def test_of_deep_colors_in_planes_are_read_where_they_are_compressed(
+        self, tmp_path: Path
+    ) -> None:
+        planes = np.moveaxis(COLOR, -1, 0)
+        tifffile.imwrite(
+            tmp_path / "a.tif",
+            planes.astype(np.uint16) * 257,
+            photometric="rgb",
+            planarconfig="separate",
+            compression="zlib",
+        )
+
+        np.testing.assert_array_equal(read_raster(tmp_path / "a.tif").pixels, planes)
+
+    def test_keep_32_bits_without_signs(self, tmp_path: Path) -> None:
+        for factor, dtype in ((1000, np.int32), (2**24, np.float32)):
+            array = GRAY.astype(np.uint32) * np.uint32(factor)
+            tifffile.imwrite(tmp_path / "a.tif", array)
+
+            pixels = read_raster(tmp_path / "a.tif").pixels
+
+            assert pixels.dtype == dtype
+            np.testing.assert_array_equal(pixels[0], array)
+
     def test_lie_as_exif_says(self, tmp_path: Path) -> None:
         exif = PIL.Image.Exif()
         exif[0x0112] = 6  # to be turned clockwise
@@ -113,6 +150,17 @@ class TestAlpha:
 
         assert not content.pixels[:, 0].any()
         np.testing.assert_array_equal(content.pixels[:, 1:], np.moveaxis(COLOR[1:], -1, 0))
+        assert "laid on black" in content.warnings[0]
+
+    def test_of_one_deep_gray_is_laid_on_black(self, tmp_path: Path) -> None:
+        array = 1000 + GRAY.astype(np.uint16) * 257
+        path = saved(tmp_path / "a.png", array, transparency=int(array[1, 2]))
+
+        content = read_raster(path)
+
+        array[1, 2] = 0
+        assert content.pixels.dtype == np.uint16
+        np.testing.assert_array_equal(content.pixels[0], array)
         assert "laid on black" in content.warnings[0]
 
     def test_of_gray_leaves_one_channel(self, tmp_path: Path) -> None:
@@ -149,6 +197,26 @@ class TestRefusals:
 
         with pytest.raises(FormatError, match="must hold one picture; got 2"):
             read_raster(tmp_path / f"a{suffix}")
+
+    @pytest.mark.parametrize(
+        ("array", "options", "reason"),
+        [
+            (
+                np.moveaxis(COLOR, -1, 0).astype(np.uint16),
+                {"photometric": "rgb", "planarconfig": "separate"},
+                "16-bit colors are stored plane by plane",
+            ),
+            (GRAY.astype(np.int8), {}, "8-bit values have signs"),
+            (GRAY.astype(np.float32), {"photometric": "miniswhite"}, "0 is to be white"),
+        ],
+    )
+    def test_what_pillow_would_garble(
+        self, tmp_path: Path, array: np.ndarray, options: dict[str, Any], reason: str
+    ) -> None:
+        tifffile.imwrite(tmp_path / "a.tif", array, **options)
+
+        with pytest.raises(FormatError, match=f"a.tif must be a TIFF that is read .*{reason}"):
+            read_raster(tmp_path / "a.tif")
 
     @pytest.mark.parametrize("content", [b"<html>", b"<svg/>", b"GIF89a" + bytes(40), bytes(99)])
     def test_other_content(self, tmp_path: Path, content: bytes) -> None:
