@@ -166,9 +166,17 @@ def write_segmentation(dataset: Dataset, file: BinaryIO) -> None:
     Args:
         dataset: As :func:`build_segmentation` returns it.
         file: Open for writing bytes.
+
+    Raises:
+        OSError: If the bytes cannot be written.
     """
-    with quietly():  # what was taken over is the source's, right or wrong
-        dcmwrite(file, dataset, enforce_file_format=True)
+    try:
+        with quietly():  # what was taken over is the source's, right or wrong
+            dcmwrite(file, dataset, enforce_file_format=True)
+    except OSError as error:
+        # pydicom raises another without the number, by which a full disk is known.
+        cause = error.__cause__
+        raise cause if isinstance(cause, OSError) else error from None
 
 
 class _Content:

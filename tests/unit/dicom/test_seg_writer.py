@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import errno
+import io
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from esp_medsam.dicom import find_volumes
-from esp_medsam.dicom.seg_writer import build_segmentation
+from esp_medsam.dicom.seg_writer import build_segmentation, write_segmentation
 from esp_medsam.errors import FormatError, GeometryError, OptionError, OutputError
 from esp_medsam.image import Image
 
@@ -102,6 +105,37 @@ class TestFiles:
 
         assert len(found.volumes) == 1
         assert len(found.others) == 1
+
+
+class SmallDisk(io.BytesIO):
+    """A file on a disk with room for so many bytes.
+
+    Args:
+        room: That many.
+    """
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+class TestFullDisks:
+    @pytest.mark.parametrize("room", [100, 1000, 2000])
+    def test_are_known_by_their_number_wherever_they_are_full(
+        self, seg: SimpleNamespace, tmp_path: Path, room: int
+    ) -> None:
+        image = seg.stack(tmp_path, 2)
+        dataset = seg.made(image, [np.ones(image.spatial_shape, np.uint8)], seg.targets[:1])
+
+        with pytest.raises(OSError, match="No space") as caught:
+            write_segmentation(dataset, SmallDisk(room))
+
+        assert caught.value.errno == errno.ENOSPC
 
 
 class TestRefusals:
