@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from esp_medsam.cli.outcome import interrupted, report
 from esp_medsam.errors import one_line
 
 
@@ -34,7 +35,6 @@ def seg2nifti(
     from the first plane that holds a segment to the last.
     """
     from esp_medsam.workflows.seg2nifti import Seg2Nifti
-    from esp_medsam.workflows.segment import summary, table_of
 
     conversion = Seg2Nifti(
         source, output, like=like, split_segments=split_segments, overwrite=overwrite
@@ -48,10 +48,5 @@ def seg2nifti(
             for warning in result.warnings:
                 print(one_line(f"{result.path}: {warning}"), file=sys.stderr)
     except KeyboardInterrupt:
-        print("Interrupted; what is done stays, and the same command goes on.", file=sys.stderr)
-        raise typer.Exit(130) from None
-    failed = [result for result in results if result.status == "failed"]
-    print(one_line(f"{summary(results)}; files are in {output}."))
-    if failed:
-        print("\n".join(("Failed:", *table_of(failed))), file=sys.stderr)
-        raise typer.Exit(1)
+        raise interrupted() from None
+    report(results, "files", output)

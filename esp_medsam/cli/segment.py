@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +32,7 @@ from esp_medsam.cli.options import (
     Targets,
     WriteEmpty,
 )
+from esp_medsam.cli.outcome import interrupted, report
 from esp_medsam.errors import one_line
 
 
@@ -110,11 +109,8 @@ def segment(
     try:
         results = _drive(segmentation)
     except KeyboardInterrupt:
-        print("Interrupted; what is done stays, and the same command goes on.", file=sys.stderr)
-        raise typer.Exit(130) from None
-    _report(results, output)
-    if any(result.status == "failed" for result in results):
-        raise typer.Exit(1)
+        raise interrupted() from None
+    report(results, "masks and records", output)
 
 
 def _drive(segmentation: Segmentation) -> list[SegmentResult]:
@@ -132,16 +128,3 @@ def _drive(segmentation: Segmentation) -> list[SegmentResult]:
                 progress.console.print(one_line(f"{result.path}: {warning}"))
             progress.advance(task)
     return results
-
-
-def _report(results: Sequence[SegmentResult], output: Path) -> None:
-    """Print what was done, then a table of what failed."""
-    from esp_medsam.workflows.segment import summary, table_of
-
-    failed = [result for result in results if result.status == "failed"]
-    where = (
-        f"; masks and records are in {one_line(str(output))}" if len(failed) < len(results) else ""
-    )
-    print(f"{summary(results)}{where}.")
-    if failed:
-        print("\n".join(("Failed:", *table_of(failed))), file=sys.stderr)

@@ -276,7 +276,9 @@ class TestCommand:
     ) -> None:
         assert main(["seg2nifti", str(tmp_path / "ct/0.dcm"), str(tmp_path / "out")]) == 1
 
-        assert "must be a DICOM Segmentation; it says it is CT Image" in capsys.readouterr().err
+        shown = capsys.readouterr()
+        assert shown.out == "0 done, 0 kept, 1 failed.\n"  # nor is OUT made
+        assert "must be a DICOM Segmentation; it says it is CT Image" in shown.err
 
     def test_refuses_an_unknown_option_as_wrong_usage(self, tmp_path: Path) -> None:
         assert main(["seg2nifti", str(tmp_path), "out", "--colour"]) == 2

@@ -1,0 +1,43 @@
+"""How a run over many items ends: one line, a table of what failed, and the status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from esp_medsam.errors import one_line
+
+
+if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
+    from esp_medsam.workflows.segment import SegmentResult
+
+
+def report(results: Sequence[SegmentResult], written: str, output: Path) -> None:
+    """Print what was done and, to stderr, what failed.
+
+    Args:
+        results: Of all items.
+        written: What lies in ``output`` now, in words; not told where all failed.
+        output: Where it lies.
+
+    Raises:
+        typer.Exit: With status 1, if anything failed.
+    """
+    from esp_medsam.workflows.segment import summary, table_of
+
+    failed = [result for result in results if result.status == "failed"]
+    where = f"; {written} are in {one_line(str(output))}" if len(failed) < len(results) else ""
+    print(f"{summary(results)}{where}.")
+    if failed:
+        print("\n".join(("Failed:", *table_of(failed))), file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def interrupted() -> typer.Exit:
+    """Say that the user ended the run; return what ends the process."""
+    print("Interrupted; what is done stays, and the same command goes on.", file=sys.stderr)
+    return typer.Exit(130)
