@@ -6,6 +6,7 @@ import json
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -168,10 +169,17 @@ def serving(context: ssl.SSLContext | None = None) -> Iterator[FakePacs]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        daemon_threads = False  # closing waits for them: none writes while the next test runs
+
+        def handle_error(self, *_: object) -> None:
+            """Let a client go that hangs up, or refuses the certificate; both are wanted here."""
+            if not isinstance(sys.exc_info()[1], OSError):
+                super().handle_error(*_)
+
+    server = Server(("127.0.0.1", 0), Handler)
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # refusals are wanted
     pacs = FakePacs(server.server_address[1])
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
