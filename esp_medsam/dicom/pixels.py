@@ -20,7 +20,7 @@ from esp_medsam.image import UltrasoundRegion
 from esp_medsam.memory import check_fits
 
 
-RADIOGRAPHS = frozenset({"CR", "DX", "IO", "MG", "RF", "XA"})
+RADIOGRAPHS = frozenset({"CR", "DX", "IO", "MG", "PX", "RF", "RG", "XA"})
 """Modalities whose files say how they are to be shown, and are unreadable otherwise."""
 
 _GRAY = ("MONOCHROME1", "MONOCHROME2")

@@ -22,6 +22,7 @@ from esp_medsam.dicom.pixels import read_pixels
 from esp_medsam.dicom.volume import DicomVolume, StackGeometry
 from esp_medsam.errors import CorruptFileError, FormatError, NonFiniteError, TooLargeError
 from esp_medsam.image import UltrasoundRegion
+from esp_medsam.modality import ModalityTable
 
 
 Write = Callable[..., Path]
@@ -35,7 +36,7 @@ def shown(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return (np.moveaxis(array, 0, -1) if array.ndim == 3 else array)[None]
 
 
-def table(entries: Iterable[int], bits: int, **attributes: str) -> Sequence:
+def lookup_table(entries: Iterable[int], bits: int, **attributes: str) -> Sequence:
     """A lookup table for stored values from 0 on."""
     item = Dataset()
     data = np.fromiter(entries, "<u2")
@@ -106,7 +107,7 @@ class TestGray:
         assert read.pixels.dtype == np.float32
 
     def test_a_modality_lut_is_applied(self, dicom: SimpleNamespace, write_shipped: Write) -> None:
-        lut = table(reversed(range(3000)), 16, ModalityLUTType="US")
+        lut = lookup_table(reversed(range(3000)), 16, ModalityLUTType="US")
         path = write_shipped(ModalityLUTSequence=lut)
 
         read = read_pixels(dicom.volume_of(path))
@@ -150,7 +151,7 @@ class TestUnit:
     def test_ct_of_another_modality_lut_type_has_none(
         self, dicom: SimpleNamespace, write_shipped: Write
     ) -> None:
-        path = write_shipped(ModalityLUTSequence=table([3, 4], 16, ModalityLUTType="OD"))
+        path = write_shipped(ModalityLUTSequence=lookup_table([3, 4], 16, ModalityLUTType="OD"))
 
         read = read_pixels(dicom.volume_of(path))
 
@@ -233,12 +234,24 @@ class TestRadiograph:
 
         assert read.window == (75.0, 125.0)
 
+    def test_every_dicom_modality_of_xray_is_one(
+        self, dicom: SimpleNamespace, write_shipped: Write, table: ModalityTable
+    ) -> None:
+        for dicom_modality in table["xray"].dicom_modalities:
+            path = write_shipped(
+                SOPClassUID=SecondaryCaptureImageStorage, Modality=dicom_modality,
+                WindowCenter=100, WindowWidth=50, VOILUTFunction="LINEAR_EXACT",
+            )  # fmt: skip
+
+            assert read_pixels(dicom.volume_of(path)).window == (75.0, 125.0), dicom_modality
+
     def test_a_voi_lut_is_applied_and_comes_before_a_window(
         self, dicom: SimpleNamespace, write_shipped: Write
     ) -> None:
         path = write_shipped(
             SOPClassUID=DigitalXRayImageStorageForPresentation,
-            WindowCenter=100, WindowWidth=50, VOILUTSequence=table(reversed(range(3000)), 12),
+            WindowCenter=100, WindowWidth=50,
+            VOILUTSequence=lookup_table(reversed(range(3000)), 12),
         )  # fmt: skip
 
         read = read_pixels(dicom.volume_of(path))
@@ -250,7 +263,9 @@ class TestRadiograph:
 
     def test_ct_leaves_both_alone(self, dicom: SimpleNamespace, write_shipped: Write) -> None:
         plain = read_pixels(dicom.volume_of(write_shipped("b.dcm")))
-        path = write_shipped(WindowCenter=100, WindowWidth=50, VOILUTSequence=table([1, 2], 12))
+        path = write_shipped(
+            WindowCenter=100, WindowWidth=50, VOILUTSequence=lookup_table([1, 2], 12)
+        )
 
         read = read_pixels(dicom.volume_of(path))
 
