@@ -7,6 +7,7 @@ one line; :func:`explain` puts the code in front.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from types import TracebackType
@@ -229,6 +230,7 @@ def explain(error: BaseException) -> str | None:
     """Return ``"<CODE>: <message>"`` of the first of our errors behind ``error``, in one line.
 
     Follows causes and contexts, because MONAI wraps what our transforms and constructors raise.
+    What MONAI itself finds wrong in a config is told as an error of ours.
 
     Args:
         error: The exception that was caught.
@@ -237,13 +239,28 @@ def explain(error: BaseException) -> str | None:
         The line, or None where none of ours is behind ``error``.
     """
     seen: set[int] = set()
+    of_config: str | None = None
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         if isinstance(current, EspMedSamError):
             return f"{current.code}: {one_line(str(current))}"
         seen.add(id(current))
+        of_config = of_config or _of_config(current)
         hidden = current.__suppress_context__
         current = current.__cause__ or (None if hidden else current.__context__)
+    return of_config and f"{OptionError.code}: {one_line(of_config)}"
+
+
+def _of_config(error: BaseException) -> str | None:
+    """Return what MONAI's config parser found wrong: it has no errors of its own for it."""
+    text = str(error)
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, TypeError):
+        built = re.match(r"Failed to instantiate component '([^']+)'", text)
+        return built and f"config must give {built[1]} what it takes; got: {error.__cause__}."
+    if isinstance(error, ModuleNotFoundError) and text.startswith("Cannot locate "):
+        return f"config must name classes and functions that there are; {text.rstrip('.')}."
+    if isinstance(error, ValueError) and text.startswith("the referring item "):
+        return f"config must refer to its own keys; {text.rstrip('.')}."
     return None
 
 

@@ -23,7 +23,7 @@ from esp_medsam.inferers.resizing import (
     to_probability,
 )
 from esp_medsam.modality import ModalityTable
-from esp_medsam.transforms.by_modality import ModalityTransforms
+from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides
 from esp_medsam.transforms.label_map import FOREGROUND
 from esp_medsam.transforms.orientation import PLANES
 
@@ -85,7 +85,7 @@ class SliceWiseInferer(Inferer):
         self.amp = amp
         self.slice_axis = None if slice_axis is None else _one_of("slice_axis", slice_axis, PLANES)
         self.device = None if device is None else device_of(device)
-        self.transforms = transforms
+        self.transforms = check_overrides(transforms, table.names)
 
     def __call__(
         self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import Any
 
 from monai.transforms import SpatialCrop
 from torch import Tensor
 
+from esp_medsam.errors import OptionError
 from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.slices import CropToFound
 
@@ -21,10 +24,33 @@ class CropToBox(SpatialCrop):
     Args:
         rows: First row and the one after the last, as shown.
         columns: First column and the one after the last, as shown.
+
+    Raises:
+        OptionError: If one is no pair of ascending whole numbers from 0; when called, if the slice
+            ends before the box begins.
     """
 
     def __init__(self, *, rows: Sequence[int], columns: Sequence[int]) -> None:
+        given: dict[str, object] = {"rows": rows, "columns": columns}
+        for name, pair in given.items():
+            ends = list(pair) if isinstance(pair, Sequence) else []
+            whole = len(ends) == 2 and all(isinstance(end, Integral) for end in ends)
+            if not (whole and 0 <= ends[0] < ends[1]):
+                msg = f"{name} must be two ascending whole numbers from 0; got {pair}."
+                raise OptionError(msg)
         super().__init__(roi_start=(rows[0], columns[0]), roi_end=(rows[1], columns[1]))
+
+    def __call__(  # type: ignore[override]  # MONAI's Crop takes slices, its subclasses do not
+        self, img: Any, lazy: bool | None = None
+    ) -> Any:
+        """Return the part of a slice ``(C, rows, columns)`` within the box."""
+        for axis, (box, length) in enumerate(zip(self.slices[-2:], img.shape[-2:], strict=True)):
+            if box.start < length:
+                continue
+            name = ("rows", "columns")[axis]
+            msg = f"{name} must begin before {length}, which the slice has; got {box.start}."
+            raise OptionError(msg)
+        return super().__call__(img, lazy=lazy)
 
 
 CropToBoxd = dictionary_form(CropToBox)

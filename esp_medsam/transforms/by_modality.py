@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from hashlib import sha256
 from types import FunctionType, MappingProxyType
@@ -59,7 +59,8 @@ class ModalityTransforms:
             stack, a crop to what is found is found once for all of its slices.
 
     Raises:
-        OptionError: If a transform stands where it would be given values of another kind.
+        OptionError: If a stage is no list of transforms, or holds one that would be given values
+            of another kind there.
     """
 
     intensity: IntensityRule | None = None
@@ -69,8 +70,16 @@ class ModalityTransforms:
 
     def __post_init__(self) -> None:
         """Refuse transforms in the stage of others."""
+        intensity: object = self.intensity
+        if not isinstance(intensity, IntensityRule | None):
+            msg = f"intensity must be an IntensityRule; got {intensity!r}."
+            raise OptionError(msg)
         for stage in ("measure", "native", "shown"):
-            for step in getattr(self, stage):
+            steps = getattr(self, stage)
+            if not isinstance(steps, list | tuple) or not all(map(callable, steps)):
+                msg = f"{stage} must be a list of transforms; got {steps!r}."
+                raise OptionError(msg)
+            for step in steps:
                 own = _stage_of(step)
                 if own not in (None, stage):
                     msg = f"{type(step).__name__} must stand under {own}; got it under {stage}."
@@ -122,6 +131,35 @@ def transforms_of(
     return chosen if chosen.intensity else replace(chosen, intensity=default.intensity)
 
 
+def check_overrides(
+    overrides: Mapping[str, ModalityTransforms] | None, names: Collection[str] | None = None
+) -> Mapping[str, ModalityTransforms] | None:
+    """Return what a user put in the place of defaults, where it can be that.
+
+    Args:
+        overrides: Transforms by modality.
+        names: Modalities that there are; None where any may be.
+
+    Raises:
+        OptionError: If it is no such mapping, or names a modality that there is not.
+    """
+    rows: object = overrides
+    for name, row in rows.items() if isinstance(rows, Mapping) else ():
+        if not isinstance(row, ModalityTransforms):
+            msg = (
+                f"transforms must hold a ModalityTransforms for {name}; got {type(row).__name__}. "
+                "Give it _target_: esp_medsam.transforms.ModalityTransforms."
+            )
+            raise OptionError(msg)
+        if names is not None and name not in names:
+            msg = f"transforms must name modalities, of {', '.join(names)}; got {name}."
+            raise OptionError(msg)
+    if not isinstance(rows, Mapping | None):
+        msg = f"transforms must be by modality; got {overrides!r}."
+        raise OptionError(msg)
+    return overrides
+
+
 def described(transforms: Mapping[str, ModalityTransforms] | None) -> dict[str, str]:
     """Return overrides in words that a result's record can hold, and compare.
 
@@ -169,10 +207,13 @@ class MeasureImage:
 
     Args:
         transforms: Transforms by modality, in place of :data:`DEFAULTS`.
+
+    Raises:
+        OptionError: If ``transforms`` is something else.
     """
 
     def __init__(self, transforms: Mapping[str, ModalityTransforms] | None = None) -> None:
-        self.transforms = transforms
+        self.transforms = check_overrides(transforms)
 
     def __call__(self, pixels: npt.NDArray[np.generic] | Tensor, record: Image) -> Image:
         """Return the record completed; the pixels are left alone.

@@ -5,14 +5,17 @@ The slices are windowed in the inferer, batch by batch, because a volume is neve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from esp_medsam.errors import ModalityError, NonFiniteError
+from esp_medsam.errors import ModalityError, NonFiniteError, OptionError
 from esp_medsam.image import Image
+from esp_medsam.transforms.options import percentiles_option
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class IntensityRule:
         foreground: Whether they are taken of the nonzero voxels alone, an empty background apart.
         full_uint8: Whether 8-bit images are taken as they are, 0 to 255.
         file_window: Whether a window that the file states is taken, as DICOM's radiographs do.
+
+    Raises:
+        OptionError: If two values do not ascend.
     """
 
     hounsfield: tuple[float, float] | None = None
@@ -34,6 +40,24 @@ class IntensityRule:
     foreground: bool = False
     full_uint8: bool = True
     file_window: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that would show everything as 0."""
+        for name in ("hounsfield", "fixed"):
+            pair = getattr(self, name)
+            if pair is not None:
+                _check_ascending(name, pair)
+        percentiles_option("percentiles", self.percentiles)
+
+
+def _check_ascending(name: str, pair: Sequence[float]) -> None:
+    msg = f"{name} must be two ascending numbers; got {pair}."
+    try:
+        low, high = (float(value) for value in pair)
+    except (TypeError, ValueError) as error:
+        raise OptionError(msg) from error
+    if not -inf < low < high < inf:
+        raise OptionError(msg)
 
 
 class MeasureIntensity:

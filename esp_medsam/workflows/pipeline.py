@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ def read_config(
         bundle: Folder of the bundle; None looks for it.
         overlays: Further configs, in order, whose keys replace those before.
         overrides: Keys to set last, such as ``dataset_dir``; None leaves the config's own value.
+
+    Raises:
+        OptionError: If a config is none, or has a key that is nearly one of the bundle's: nobody
+            would read it, and nothing would say so.
     """
     root = find_bundle(bundle)
     parser = ConfigParser()
@@ -45,9 +50,19 @@ def read_config(
                 f"config must hold keys and values, each once; one of {', '.join(files)} is not so."
             )
             raise OptionError(msg) from error
+        _check_keys(parser, files[0])
         given = {key: value for key, value in overrides.items() if value is not None}
         parser.update({"bundle_root": str(root), **given})
     return parser
+
+
+def _check_keys(parser: ConfigParser, own: str) -> None:
+    """Refuse a key that is a slip of the pen; other keys are the user's, to refer to."""
+    known = set(ConfigParser.load_config_file(own))
+    for key in set(parser.get()) - known:
+        if near := get_close_matches(str(key), known, n=1, cutoff=0.85):
+            msg = f"config must hold keys that are read; got {key}. Is it {near[0]}?"
+            raise OptionError(msg)
 
 
 def _overlay(path: str | os.PathLike[str], root: Path) -> str:

@@ -18,7 +18,7 @@ from esp_medsam.errors import EmptyInputError, OptionError
 from esp_medsam.losses import Annotation
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.augmentation import augmentation
-from esp_medsam.transforms.by_modality import ModalityTransforms
+from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides
 from esp_medsam.workflows.datalist import read_datalist, slices_of
 
 
@@ -50,6 +50,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         workers: int = 2,
         transforms: Mapping[str, ModalityTransforms] | None = None,
     ) -> None:
+        check_overrides(transforms, table.names)
         self.table = table
         self.rows = max(len(modality.targets) for modality in table.modalities)
         height, width = input_size

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from monai.bundle import ConfigParser
 
 from esp_medsam import errors
 
@@ -91,6 +94,29 @@ class TestExplain:
 
     def test_is_none_for_what_is_not_ours(self) -> None:
         assert errors.explain(ValueError("x")) is None
+
+    @pytest.mark.parametrize(
+        ("config", "line"),
+        [
+            (
+                {"_target_": "esp_medsam.transforms.Clahe", "clip_limt": 3},
+                "config must give .*Clahe what it takes; got: .*keyword argument 'clip_limt'",
+            ),
+            ({"_target_": "esp_medsam.transforms.Clahee"}, "that there are; .*transforms.Clahee"),
+            ({"a": "@nothing"}, "config must refer to its own keys; .*`@nothing` is not"),
+            (
+                {"_target_": "esp_medsam.transforms.Clahe", "clip_limit": "much"},
+                "clip_limit must be at least 1; got 'much'",
+            ),
+        ],
+    )
+    def test_tells_what_monai_finds_wrong_in_a_config(
+        self, config: dict[str, Any], line: str
+    ) -> None:
+        with pytest.raises(Exception) as caught:  # noqa: PT011  # MONAI's: whichever they are
+            ConfigParser({"x": config}).get_parsed_content("x")
+
+        assert re.fullmatch(rf"E_OPTION: .*{line}.*\.", errors.explain(caught.value) or "")
 
     def test_ends_on_a_loop_of_causes(self) -> None:
         first, second = ValueError(), ValueError()

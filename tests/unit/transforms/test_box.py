@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+from esp_medsam.errors import OptionError
 from esp_medsam.transforms.box import CropToBox, crop_of_stack
 from esp_medsam.transforms.endoscopy import CropBlackBorder
 
@@ -20,6 +23,17 @@ class TestCropToBox:
         inside = torch.zeros_like(image)
         inside[:, 1:4, 2:7] = 1
         assert torch.equal(back.as_tensor(), image * inside)
+
+    @pytest.mark.parametrize("rows", [(5, 2), (2, 2), (-1, 2), (0.5, 2), (1,), 3, "ab"])
+    def test_refuses_what_is_no_box(self, rows: Any) -> None:
+        with pytest.raises(OptionError, match="rows must be two ascending whole numbers from 0"):
+            CropToBox(rows=rows, columns=(0, 2))
+
+    def test_refuses_a_slice_that_ends_before_it(self) -> None:
+        crop = CropToBox(rows=(1, 4), columns=(7, 9))
+
+        with pytest.raises(OptionError, match=r"columns must begin before 7, .*; got 7"):
+            crop(torch.zeros(1, 6, 7))
 
 
 def frame(rows: slice, columns: slice) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from monai.transforms import Compose, GaussianSmooth
@@ -14,6 +16,7 @@ from esp_medsam.transforms.by_modality import (
     DEFAULTS,
     MeasureImage,
     ModalityTransforms,
+    check_overrides,
     described,
     transforms_of,
 )
@@ -47,7 +50,40 @@ class TestTransformsOf:
         assert transforms_of("own", mine).intensity == IntensityRule()
 
 
+class TestCheckOverrides:
+    def test_takes_rows_of_modalities_that_there_are(self) -> None:
+        mine = {"ct": ModalityTransforms()}
+
+        assert check_overrides(mine, ["ct"]) is mine
+        assert check_overrides(None, ["ct"]) is None
+
+    @pytest.mark.parametrize(
+        ("overrides", "rule"),
+        [
+            ("ct", "transforms must be by modality; got 'ct'"),
+            ({"ct": {"shown": []}}, "transforms must hold a ModalityTransforms for ct; got dict"),
+            ({"ct": None}, "transforms must hold a ModalityTransforms for ct; got NoneType"),
+            ({"tc": ModalityTransforms()}, "transforms must name modalities, of ct; got tc"),
+        ],
+    )
+    def test_refuses_the_rest(self, overrides: Any, rule: str) -> None:
+        with pytest.raises(OptionError, match=rule):
+            check_overrides(overrides, ["ct"])
+
+
 class TestModalityTransforms:
+    @pytest.mark.parametrize(
+        ("stages", "rule"),
+        [
+            ({"shown": RemoveHair()}, "shown must be a list of transforms"),
+            ({"shown": [3]}, "shown must be a list of transforms"),
+            ({"intensity": (0, 1)}, "intensity must be an IntensityRule"),
+        ],
+    )
+    def test_refuses_what_are_no_transforms(self, stages: dict[str, Any], rule: str) -> None:
+        with pytest.raises(OptionError, match=rule):
+            ModalityTransforms(**stages)
+
     @pytest.mark.parametrize(
         ("stage", "step", "own"),
         [

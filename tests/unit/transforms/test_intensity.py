@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
-from esp_medsam.errors import ModalityError, NonFiniteError
+from esp_medsam.errors import ModalityError, NonFiniteError, OptionError
 from esp_medsam.image import IMAGE_KEY, Image, image_of
 from esp_medsam.transforms.by_modality import MeasureImage, MeasureImaged
-from esp_medsam.transforms.intensity import percentiles_of
+from esp_medsam.transforms.intensity import IntensityRule, percentiles_of
 
 
 def record(modality: str, unit: str | None = None) -> Image:
@@ -21,6 +23,14 @@ def measured(pixels: np.ndarray, modality: str, unit: str | None = None) -> tupl
     result = MeasureImage()(pixels, record(modality, unit)).intensity_range
     assert result is not None
     return result
+
+
+class TestIntensityRule:
+    @pytest.mark.parametrize("pair", [(200, -200), (0, 0), (0, float("nan")), (0,), "ab", 3])
+    @pytest.mark.parametrize("name", ["hounsfield", "fixed", "percentiles"])
+    def test_refuses_what_would_show_nothing(self, name: str, pair: Any) -> None:
+        with pytest.raises(OptionError, match=f"{name} must "):
+            IntensityRule(**{name: pair})
 
 
 class TestMeasureImage:
