@@ -138,6 +138,8 @@ def pacs(
             _resend(server, waiting)
             return
         studies, refused = ([study], 0) if study else server.find_studies(filters)
+        if not studies and not refused:
+            _tell("No study matches the query.")
         segmentation = _build(
             work,
             bundle=bundle,

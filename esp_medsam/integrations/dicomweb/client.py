@@ -87,13 +87,18 @@ class Pacs:
         """Return the UIDs of the studies that match, each once, and how many others state none.
 
         Raises:
-            PacsError: If the PACS does not answer, or not so.
+            PacsError: If the PACS does not answer, or not so, or has no search at its URL.
         """
 
         def page(offset: int) -> Sequence[Answer]:
-            return self._client.search_for_studies(
-                limit=_PAGE, offset=offset, search_filters=dict(filters)
-            )
+            try:
+                return self._client.search_for_studies(
+                    limit=_PAGE, offset=offset, search_filters=dict(filters)
+                )
+            except requests.HTTPError as error:
+                if _says(error, 404) and offset == 0:
+                    self._make_sure_of_search()
+                raise
 
         found, refused = self._pages("the search for studies", page, STUDY)
         return list(found), refused
@@ -212,7 +217,7 @@ class Pacs:
         try:
             answer = self._client.retrieve_instance_metadata(study_uid, series_uid, instance_uid)
         except requests.HTTPError as error:
-            if error.response is not None and error.response.status_code in (404, 410):
+            if _says(error, 404, 410):
                 return False
             raise
         except IndexError:  # an empty list
@@ -244,12 +249,26 @@ class Pacs:
         msg = f"The PACS at {self.url} must come to an end with {what}; it does not."
         raise PacsError(msg)
 
+    def _make_sure_of_search(self) -> None:
+        """Tell a server that says 404 of nothing found from a URL where nothing is ever found.
+
+        Raises:
+            PacsError: If it says so of a search for any study as well.
+        """
+        try:
+            self._client.search_for_studies(limit=1)
+        except requests.HTTPError as error:
+            if not _says(error, 404):
+                raise
+            msg = f"url must be that of DICOMweb; {self.url} answers no search, with status 404."
+            raise PacsError(msg) from None
+
     def _search(self, page: _Page, offset: int) -> Sequence[Answer]:
         try:
             answers = page(offset)
         except requests.HTTPError as error:
             # Of nothing found some servers say that there is no such thing.
-            if error.response is not None and error.response.status_code == 404:
+            if _says(error, 404):
                 return []
             raise
         if not all(isinstance(answer, Mapping) for answer in answers):
@@ -271,11 +290,18 @@ class Pacs:
         except (requests.RequestException, CutShortError) as error:
             msg = f"The PACS at {self.url} must answer {what}; got {reason_of(error)}."
             if isinstance(error, requests.exceptions.SSLError):
-                msg += " Pass --ca_bundle, or --client_cert if it asks for one."
+                msg += (
+                    " Pass --ca_bundle, --client_cert if it asks for one, or an http URL if it has "
+                    "no TLS."
+                )
             raise PacsError(msg) from None
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
             msg = f"The PACS at {self.url} must answer {what} as DICOMweb does; it does not."
             raise PacsError(msg) from None
+
+
+def _says(error: requests.HTTPError, *statuses: int) -> bool:
+    return error.response is not None and error.response.status_code in statuses
 
 
 def _refusal(url: str, what: str, error: requests.HTTPError) -> PacsError:

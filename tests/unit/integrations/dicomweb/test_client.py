@@ -51,6 +51,22 @@ class TestSearches:
 
             assert pacs.find_series("1.2") == ([], 0)
 
+    def test_find_no_study_where_404_is_said_of_what_was_searched_for_alone(
+        self, fake: Any, pacs: Pacs, reply: Any
+    ) -> None:
+        fake.replies = lambda method, path: reply(status=404) if "StudyDate" in path else None
+
+        assert pacs.find_studies({"StudyDate": "20260101"}) == ([], 0)
+        assert len(fake.requests) == 2
+
+    def test_are_refused_at_a_url_that_answers_404_to_all(
+        self, fake: Any, pacs: Pacs, reply: Any
+    ) -> None:
+        fake.replies = lambda method, path: reply(status=404)
+
+        with pytest.raises(PacsError, match=r"url must be that of DICOMweb.*status 404"):
+            pacs.find_studies({"StudyDate": "20260101"})
+
     @pytest.mark.parametrize(
         "uid",
         ["../../etc/passwd", "1.2/../3", "", "1" * 65, "1..2", "1.2\n", "..", "\uff11.2", None, 7],

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from importlib.util import find_spec as find
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,6 +89,20 @@ class TestUsage:
         named = set(re.findall(r"`[^`\n]*`|^.*esp-medsam pacs.*$", text, re.M))
 
         assert {option for part in named for option in re.findall(r"--[a-z_]+", part)} <= known
+
+
+class TestQuery:
+    def test_that_matches_nothing_says_so(
+        self, fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    ) -> None:
+        def build(work: Path, **options: object) -> SimpleNamespace:
+            return SimpleNamespace(saver=SimpleNamespace(output_dir=work / "out"))
+
+        monkeypatch.setattr(command, "_build", build)
+        arguments = ["--query", "StudyDate=1", "--modality", "ct", "--spool", str(tmp_path)]
+
+        assert main(["pacs", "--url", fake.url, *arguments]) == 0
+        assert capsys.readouterr().err == "No study matches the query.\n"
 
 
 class TestResend:
