@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import struct
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from esp_medsam.errors import (
     ReadError,
 )
 from esp_medsam.image import SourceInstance
+from esp_medsam.quiet import quietly
 
 
 _NO_IMAGES = (
@@ -159,8 +159,7 @@ def sop_class_of(path: str | Path) -> str:
 def _followed(path: str) -> Iterator[BoundedFile]:
     """Open a file whose header is to be followed, and turn what that raises into our errors."""
     try:
-        with Path(path).open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's: what matters is checked here
+        with Path(path).open("rb") as file, quietly():  # what matters is checked here
             yield BoundedFile(file)
     except EspMedSamError:
         raise

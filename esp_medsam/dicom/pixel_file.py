@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,20 +166,6 @@ class PixelFile:
             offsets = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
         count = int(dataset.get("NumberOfFrames") or 1)
         return generate_frames(dataset.PixelData, number_of_frames=count, extended_offsets=offsets)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Silence pydicom: its warnings quote values, and a value may name the patient."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 @contextmanager

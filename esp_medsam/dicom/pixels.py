@@ -12,12 +12,13 @@ from pydicom import Dataset
 
 from esp_medsam.dicom.lookup import LookupTable, palette_of, table_of
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
-from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained, quietly
+from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained
 from esp_medsam.dicom.values import narrowed, regions_of, rescale, wider, window_of
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume
 from esp_medsam.errors import CorruptFileError, FormatError
 from esp_medsam.image import UltrasoundRegion
 from esp_medsam.memory import check_fits
+from esp_medsam.quiet import quietly
 
 
 RADIOGRAPHS = frozenset({"CR", "DX", "IO", "MG", "PX", "RF", "RG", "XA"})

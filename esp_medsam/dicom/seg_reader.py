@@ -21,13 +21,14 @@ from esp_medsam.dicom.claims import PIXEL_TAGS
 from esp_medsam.dicom.codecs import name_of
 from esp_medsam.dicom.elements import Elements
 from esp_medsam.dicom.header import sop_class_of
-from esp_medsam.dicom.pixel_file import PixelFile, explained, quietly
+from esp_medsam.dicom.pixel_file import PixelFile, explained
 from esp_medsam.dicom.seg_description import read_segments
 from esp_medsam.dicom.seg_planes import SegFrame, SegPlanes, place_frames, read_frames
 from esp_medsam.dicom.segmentation import DicomSegmentation
 from esp_medsam.dicom.volume import StackGeometry
 from esp_medsam.errors import CorruptFileError, FormatError
 from esp_medsam.image import SourceInstance
+from esp_medsam.quiet import quietly
 
 
 _CLASSES = (str(SegmentationStorage), "1.2.840.10008.5.1.4.1.1.66.7")

@@ -12,9 +12,10 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from esp_medsam.dicom.header import read_header
-from esp_medsam.dicom.pixel_file import explained, quietly
+from esp_medsam.dicom.pixel_file import explained
 from esp_medsam.errors import CorruptFileError, InputNotFoundError
 from esp_medsam.image import Image
+from esp_medsam.quiet import quietly
 
 
 _REQUIRED = (

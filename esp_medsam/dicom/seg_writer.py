@@ -18,7 +18,6 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
 
 from esp_medsam import __version__
-from esp_medsam.dicom.pixel_file import quietly
 from esp_medsam.dicom.seg_frames import (
     FrameGroups,
     Mask,
@@ -39,6 +38,7 @@ from esp_medsam.dicom.seg_source import SourceHeader, read_source
 from esp_medsam.errors import FormatError, GeometryError, OptionError, OutputError
 from esp_medsam.image import Image
 from esp_medsam.modality import Target
+from esp_medsam.quiet import quietly
 
 
 SEG_KINDS = ("binary", "labelmap", "fractional")

@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
-from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained, quietly
+from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained
 from esp_medsam.dicom.seg_description import SegSegment
 from esp_medsam.dicom.seg_planes import SegFrame, SegPlanes, place_frames
 from esp_medsam.dicom.volume import StackGeometry
 from esp_medsam.errors import CorruptFileError, OptionError
 from esp_medsam.memory import check_fits
+from esp_medsam.quiet import quietly
 
 
 _LAYING = 6

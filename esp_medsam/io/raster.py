@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from esp_medsam.errors import CorruptFileError, FormatError, NonFiniteError, Too
 from esp_medsam.io.atomic import MARK, atomic_file
 from esp_medsam.io.content import Content
 from esp_medsam.memory import check_fits
+from esp_medsam.quiet import quietly
 
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
@@ -62,14 +62,12 @@ def read_raster(path: Path) -> Content:
     """
     notes: list[str] = []
     try:
-        with warnings.catch_warnings():
-            # Pillow warns from half its limit on; at the limit it raises, which is handled below.
-            warnings.simplefilter("ignore")
-            # Given a path, Pillow maps a plain TIFF into memory, and garbles one that is turned.
-            with path.open("rb") as file, PIL.Image.open(file, formats=_FORMATS) as picture:
-                _check(picture, path)
-                _check_planes(picture, path)
-                pixels = _upright(picture, path, notes)
+        # Pillow warns from half its limit on; at the limit it raises, which is handled below. Given
+        # a path, it maps a plain TIFF into memory, and garbles one that is turned.
+        with quietly(), path.open("rb") as file, PIL.Image.open(file, formats=_FORMATS) as picture:
+            _check(picture, path)
+            _check_planes(picture, path)
+            pixels = _upright(picture, path, notes)
     except PIL.Image.DecompressionBombError as error:
         limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)
         msg = f"{path} must have at most {limit:,} pixels. Crop it or scale it down."

@@ -13,7 +13,6 @@ import requests
 from dicomweb_client import DICOMwebClient
 from pydicom import Dataset
 
-from esp_medsam.dicom.pixel_file import quietly
 from esp_medsam.errors import OutputError, PacsAccessError, PacsError, PacsRefusedError
 from esp_medsam.integrations.dicomweb.access import Access
 from esp_medsam.integrations.dicomweb.backoff import Backoff, CutShortError, reason_of
@@ -29,6 +28,8 @@ from esp_medsam.integrations.dicomweb.query import (
     series_of,
     value_of,
 )
+from esp_medsam.integrations.dicomweb.session import PacsSession
+from esp_medsam.quiet import quietly
 
 
 T = TypeVar("T")
@@ -54,9 +55,6 @@ _CHATTY = ("dicomweb_client", "requests", "retrying", "urllib3")
 class Pacs:
     """A PACS that speaks DICOMweb.
 
-    Nothing is read from the process's environment: no proxy, no ``.netrc``, no other
-    certificates. Redirects are not followed, because they lead credentials and patients elsewhere.
-
     Args:
         access: Where it is and how it is entered.
         timeout: Seconds without a byte after which an answer is given up.
@@ -69,15 +67,8 @@ class Pacs:
         self.url = access.url
         self.backoff = backoff or Backoff()
         self._timeout = (min(CONNECT_TIMEOUT, timeout), timeout)
-        session = requests.Session()
-        session.trust_env = False
-        session.max_redirects = 0
-        session.auth = access.auth
-        session.cert = access.cert
-        session.verify = access.ca_bundle or True
-        session.headers["Accept"] = "application/dicom+json"  # what STOW is to answer
-        self._session = session
-        self._client = DICOMwebClient(access.url, session=session, timeout=self._timeout)
+        self._session = PacsSession(access)
+        self._client = DICOMwebClient(access.url, session=self._session, timeout=self._timeout)
         # Ours is used: theirs sends an empty body on the second attempt of a large one.
         self._client.set_http_retry_params(retry=False)
         # It states the host without its port, and half an IPv6 address.

@@ -9,11 +9,11 @@ from typing import Literal
 
 from pydicom import Dataset, dcmread
 
-from esp_medsam.dicom.pixel_file import quietly
 from esp_medsam.errors import CorruptFileError, EspMedSamError, PacsError, explain
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.query import is_uid
 from esp_medsam.integrations.dicomweb.spool import Spool
+from esp_medsam.quiet import quietly
 
 
 _LOOKS = 4

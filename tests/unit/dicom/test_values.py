@@ -14,10 +14,10 @@ from pydicom.pixels import apply_modality_lut, apply_windowing
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
-from esp_medsam.dicom.pixel_file import quietly
 from esp_medsam.dicom.values import narrowed, regions_of, rescale, wider, window_of
 from esp_medsam.errors import NonFiniteError
 from esp_medsam.image import UltrasoundRegion
+from esp_medsam.quiet import quietly
 
 
 STORED = np.array([[0, 1, 2], [1000, 4094, 4095]], dtype=np.uint16)

@@ -22,7 +22,7 @@ class TestReadConfig:
 
     @pytest.mark.parametrize(
         ("key", "meant"),
-        [("transform", "transforms"), ("targts", "targets"), ("slice-axis", "slice_axis")],
+        [("transform", "transforms"), ("input-size", "input_size"), ("slice-axis", "slice_axis")],
     )
     def test_refuses_a_key_that_is_nearly_one(self, tmp_path: Path, key: str, meant: str) -> None:
         overlay = tmp_path / "overlay.yaml"
