@@ -34,7 +34,10 @@ def check_fits(path: Path, size: int, what: str) -> None:
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that can be had without swapping, within a container's limit."""
+    """Return the bytes of memory that can be had without swapping.
+
+    Within the limit of a container, and of the process (``ulimit -v``).
+    """
     limits = []
     with suppress(OSError, ValueError, IndexError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -42,10 +45,23 @@ def available_memory() -> int:
         limits.append(int(line.split()[1]) * 1024)
     with suppress(OSError, ValueError):
         limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    limits += _left_to_process()
     if not limits:
         with suppress(AttributeError, OSError, ValueError):
             limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min(limits, default=_UNKNOWN)
+
+
+def _left_to_process() -> list[int]:
+    """Return the bytes of addresses that the process may still take, where it has a limit."""
+    with suppress(ImportError, OSError, ValueError, IndexError):
+        import resource  # POSIX alone has it
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            taken = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
+            return [max(0, limit - int(taken) * resource.getpagesize())]
+    return []
 
 
 def _gigabytes(size: int) -> str:
