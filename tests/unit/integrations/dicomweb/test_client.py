@@ -43,6 +43,23 @@ class TestSearches:
         assert pacs.find_studies({"StudyDate": "20260101"}) == (["1.2"], 0)
         assert len(fake.requests) == 2
 
+    @pytest.mark.parametrize(
+        ("value", "sent"),
+        [
+            ("Ca*", "Ca*"),
+            ("C?n", "C?n"),
+            ("1.2,1.3", "1.2,1.3"),
+            ("a b", "a%20b"),
+            ("a+b&c=%2A", "a%2Bb%26c%3D%252A"),
+        ],
+    )
+    def test_send_wildcards_as_they_are_to_servers_that_decode_nothing(
+        self, fake: Any, pacs: Pacs, value: str, sent: str
+    ) -> None:
+        pacs.find_studies({"PatientID": value})
+
+        assert f"PatientID={sent}&" in fake.requests[0]
+
     def test_find_nothing_where_the_server_says_404_or_204(
         self, fake: Any, pacs: Pacs, reply: Any
     ) -> None:

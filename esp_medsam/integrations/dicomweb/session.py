@@ -1,0 +1,47 @@
+"""The HTTP session with a PACS: nothing of the environment, no redirects, and readable queries."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from esp_medsam.integrations.dicomweb.access import Access
+
+
+_PLAIN = {"%2A": "*", "%3F": "?", "%2C": ",", "%3A": ":", "+": "%20"}
+"""What a query may hold as it is, RFC 3986 3.4; servers like Orthanc 1.10 decode none of it.
+
+A plus is a space in forms alone; one that was searched for is ``%2B`` here.
+"""
+
+
+class PacsSession(requests.Session):
+    """A session with one PACS.
+
+    Nothing is read from the process's environment: no proxy, no ``.netrc``, no other
+    certificates. Redirects are not followed, because they lead credentials and patients elsewhere.
+
+    Args:
+        access: How it is entered.
+    """
+
+    def __init__(self, access: Access) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.max_redirects = 0
+        self.auth = access.auth
+        self.cert = access.cert
+        self.verify = access.ca_bundle or True
+        self.headers["Accept"] = "application/dicom+json"  # what STOW is to answer
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Return a request whose query has wildcards as they are."""
+        prepared: Any = super().prepare_request(request)
+        parts = urlsplit(prepared.url)
+        query = parts.query
+        for encoded, plain in _PLAIN.items():
+            query = query.replace(encoded, plain)
+        prepared.url = parts._replace(query=query).geturl()
+        return prepared  # type: ignore[no-any-return]
