@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -91,15 +92,30 @@ class TestMeasureImaged:
 
 
 class TestPercentilesOf:
-    @given(st.lists(st.integers(-300, 300), min_size=1, max_size=50), st.booleans())
-    def test_equal_numpy(self, values: list[int], nonzero: bool) -> None:
-        array = np.array(values, np.int16)
-        kept = array[array != 0] if nonzero else array
+    @given(
+        st.lists(st.integers(-300, 300), min_size=1, max_size=50),
+        st.booleans(),
+        st.sampled_from(["int8", "uint8", "int16", "uint16", "int32", "float32"]),
+    )
+    def test_equal_numpy(self, values: list[int], nonzero: bool, dtype: str) -> None:
+        array = np.array(values).astype(dtype)
+        kept = np.asarray(array[array != 0] if nonzero else array, np.float64)
 
         result = percentiles_of(array, (0.5, 99.5), nonzero=nonzero)
 
         expected = np.percentile(kept, (0.5, 99.5)) if kept.size else (0.0, 0.0)
         np.testing.assert_allclose(result, expected, atol=1e-9)
+
+    @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16"])
+    def test_copy_no_volume(self, dtype: str) -> None:
+        array = np.arange(2**24).astype(dtype).reshape(256, 256, 256).transpose(2, 1, 0)
+
+        tracemalloc.start()
+        percentiles_of(array, (0.5, 99.5), nonzero=True)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert peak < 2**24 + 2**22  # 8 bytes of each of a million values, twice
 
     def test_leaves_the_array_in_order(self) -> None:
         array = np.array([[3, 1], [2, 0]], np.int16)
