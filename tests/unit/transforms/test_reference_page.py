@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from monai.bundle import ConfigParser
 
@@ -30,6 +34,25 @@ class TestReferencePage:
         } - {"LabelMap", "MeasureImage", "MeasureImaged"}
 
         assert offered - set(re.findall(r"`([A-Z]\w+)`", page)) == set()
+
+    def test_its_options_and_their_defaults_are_those_of_the_code(self, page: str) -> None:
+        told: dict[str, dict[str, str]] = {}
+        for row in re.findall(r"^\| `[A-Z].*\|$", page, re.MULTILINE):
+            names, *others, options = (cell.strip() for cell in row.strip("|").split("|"))
+            stated = dict(re.findall(r"`([a-z_]+)`,? ?([^`]*)", options))
+            if len(others) == 2:  # the table of costs has more
+                told = dict.fromkeys(re.findall(r"`(\w+)`", names), stated) | told
+        told["StandardizeHistogram"], told["ApplyBiasField"] = {"points": ""}, {"log": ""}
+
+        assert len(told) > 30
+        for name, options in told.items():
+            stated = inspect.signature(getattr(transforms, name)).parameters
+            assert options.keys() == stated.keys(), name
+            for option, text in options.items():
+                default = stated[option].default
+                if default is not inspect.Parameter.empty:
+                    stated_one, own = np.ravel(_literal(text)), np.ravel(default)
+                    assert stated_one.tolist() == own.tolist(), f"{name}, {option}"
 
     def test_its_example_is_a_config_that_names_what_it_says(
         self, page: str, tmp_path: Path
@@ -71,3 +94,13 @@ class TestReferencePage:
         (picture,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
 
         assert (PAGE.parent / picture).stat().st_size < 400_000
+
+
+def _literal(text: str) -> Any:
+    """Return the value that a default in the table is written as."""
+    (written,) = re.findall(r"^(\[.*?\]|\(.*?\)|[-\d./]+|[a-z]+)", text)
+    if "/" in written:
+        above, below = written.split("/")
+        return float(above) / float(below)
+    words = {"false": False, "true": True}
+    return words.get(written, written) if written.isalpha() else ast.literal_eval(written)
