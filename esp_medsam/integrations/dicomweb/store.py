@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydicom import Dataset, dcmread
+from pydicom.pixels.utils import get_expected_length
 
 from esp_medsam.errors import CorruptFileError, EspMedSamError, PacsError, explain
 from esp_medsam.integrations.dicomweb.client import Pacs
@@ -40,7 +42,7 @@ class Sent:
 
 
 def read_object(path: Path) -> Dataset:
-    """Return a DICOM object whose UIDs are UIDs.
+    """Return a DICOM object whose UIDs are UIDs, and whose pixels, not compressed, are all there.
 
     Raises:
         CorruptFileError: If the file is damaged.
@@ -49,10 +51,14 @@ def read_object(path: Path) -> Dataset:
         with quietly():
             dataset = dcmread(path)
             uids = [dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID]
+            is_whole = len(dataset.PixelData) >= get_expected_length(dataset)
     except Exception:  # pydicom names no set of errors of damaged files
-        uids = []
-    if not uids or not all(is_uid(str(uid)) for uid in uids):
-        msg = f"{path} must be a whole DICOM file with its UIDs; it is not. Remove it."
+        uids, is_whole = [], False
+    if not is_whole or not all(is_uid(str(uid)) for uid in uids):
+        msg = (
+            f"{path} must be a whole DICOM file with its UIDs; it is not. Remove it, and run the "
+            "command again that made it."
+        )
         raise CorruptFileError(msg)
     return dataset
 
@@ -60,11 +66,18 @@ def read_object(path: Path) -> Dataset:
 def send(pacs: Pacs, entry: Path) -> Sent:
     """Give the PACS what waits in a file, and remove the file once it is proved to be there.
 
+    Where the file is gone, another run has done so.
+
     Raises:
         PacsError: If it is not; the file stays.
         CorruptFileError: If the file is damaged.
     """
-    dataset = read_object(entry)
+    try:
+        dataset = read_object(entry)
+    except CorruptFileError:
+        if os.path.lexists(entry):
+            raise
+        return Sent(instance_uid=entry.name.removesuffix(".dcm"), status="held")
     uid = str(dataset.SOPInstanceUID)
     sent, warnings = pacs.store(dataset)
     if sent:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from importlib.util import find_spec as find
@@ -14,6 +15,7 @@ import pytest
 from esp_medsam.cli import pacs as command
 from esp_medsam.cli.main import main
 from esp_medsam.integrations.dicomweb.spool import Spool
+from esp_medsam.integrations.dicomweb.store import resend
 
 
 ROOT = Path(__file__).parents[4]
@@ -138,13 +140,29 @@ class TestResend:
     ) -> None:
         entry = waiting(fake.url)
         (entry.parent / "1.1.dcm").write_bytes(b"\0" * 200)
+        (entry.parent / "1.2.dcm").write_bytes(entry.read_bytes()[:-1000])
 
         status = main(["pacs", "--resend", "--url", fake.url, "--spool", str(tmp_path / "spool")])
 
         told = capsys.readouterr()
         assert status == 1
-        assert told.out == "1 stored, 0 held, 1 failed.\n"
+        assert told.out == "1 stored, 0 held, 2 failed.\n"
         assert "failed instance 1.1: E_CORRUPT" in told.err
+        assert "failed instance 1.2: E_CORRUPT" in told.err
+        assert [uids[2] for uids in fake.files] == ["1.2.9"]
+
+    def test_takes_for_held_what_another_run_has_sent_meanwhile(
+        self, fake: Any, pacs: Any, tmp_path: Path, waiting: Callable[[str], Path]
+    ) -> None:
+        entry = waiting(fake.url)
+        spool = Spool(tmp_path / "spool", fake.url)
+        shutil.copy(entry, entry.with_name("1.2.8.dcm"))
+        sending = resend(pacs, spool)
+
+        first = next(sending)
+        entry.unlink()
+
+        assert [sent.status for sent in (first, *sending)] == ["stored", "held"]
 
 
 class TestEnded:
