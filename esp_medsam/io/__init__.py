@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from esp_medsam.io.atomic import TEMPORARY_PREFIX, atomic_file
+from esp_medsam.io.atomic import TEMPORARY_PREFIX, atomic_file, output_error
 from esp_medsam.io.load import LoadMedicalImaged, collate
 from esp_medsam.io.read import CT_INPUTS, SUFFIXES, is_image, is_volume, name_of, read
 from esp_medsam.io.record import Recipe, Source, is_done, output_stem, read_record, record_path
@@ -24,6 +24,7 @@ __all__ = [
     "is_image",
     "is_volume",
     "name_of",
+    "output_error",
     "output_stem",
     "read",
     "read_record",

@@ -83,7 +83,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     except EspMedSamError:
         raise
     except OSError as error:
-        raise _output_error(path, error) from error
+        raise output_error(path, error) from error
 
 
 @contextmanager
@@ -161,7 +161,8 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _output_error(path: Path, error: OSError) -> OutputError:
+def output_error(path: Path, error: OSError) -> OutputError:
+    """Return what the system says of a file that cannot be written, as an error of ours."""
     reason = error.strerror or type(error).__name__
     if error.errno in _FULL:
         msg = f"{path} must fit on the disk; got: {reason}. Make room and run again."

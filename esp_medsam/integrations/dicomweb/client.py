@@ -13,7 +13,7 @@ import requests
 from dicomweb_client import DICOMwebClient
 from pydicom import Dataset
 
-from esp_medsam.errors import OutputError, PacsAccessError, PacsError, PacsRefusedError
+from esp_medsam.errors import PacsAccessError, PacsError, PacsRefusedError
 from esp_medsam.integrations.dicomweb.access import Access
 from esp_medsam.integrations.dicomweb.backoff import Backoff, CutShortError, reason_of
 from esp_medsam.integrations.dicomweb.multipart import save_part
@@ -29,6 +29,7 @@ from esp_medsam.integrations.dicomweb.query import (
     value_of,
 )
 from esp_medsam.integrations.dicomweb.session import PacsSession
+from esp_medsam.io import output_error
 from esp_medsam.quiet import quietly
 
 
@@ -157,8 +158,7 @@ class Pacs:
         except OSError as error:
             if isinstance(error, PacsError):
                 raise
-            msg = f"{path} must be writable; got: {error.strerror or type(error).__name__}."
-            raise OutputError(msg) from error
+            raise output_error(path, error) from error
 
     def holds(self, study_uid: str, series_uid: str, instance_uid: str) -> bool:
         """Whether the PACS shows an instance.

@@ -20,7 +20,7 @@ from esp_medsam import __version__
 from esp_medsam.errors import OutputError
 from esp_medsam.integrations.dicomweb.query import Series, is_uid
 from esp_medsam.integrations.dicomweb.work import private_folder
-from esp_medsam.io import atomic_file
+from esp_medsam.io import atomic_file, output_error
 
 
 _MAX_BYTES = 2**24
@@ -104,8 +104,7 @@ class Spool:
             path.chmod(0o600)
             path.replace(entry)
         except OSError as error:
-            msg = f"{entry} must be writable; got: {error.strerror or type(error).__name__}."
-            raise OutputError(msg) from error
+            raise output_error(entry, error) from error
         _sync(self.outbox)
         return entry
 

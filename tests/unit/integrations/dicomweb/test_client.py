@@ -9,12 +9,20 @@ from typing import Any
 import pytest
 from pydicom import Dataset, dcmread
 
-from esp_medsam.errors import PacsAccessError, PacsError, PacsRefusedError, explain
+from esp_medsam.errors import (
+    DiskFullError,
+    PacsAccessError,
+    PacsError,
+    PacsRefusedError,
+    explain,
+)
 from esp_medsam.integrations.dicomweb.access import Access, BearerAuth, read_access
 from esp_medsam.integrations.dicomweb.backoff import Backoff
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.query import Series
 
+
+FULL = Path("/dev/full")
 
 SERIES = Series(study_uid="1.2", series_uid="1.2.3")
 
@@ -227,6 +235,15 @@ class TestFetch:
 
         assert (tmp_path / "a").read_bytes() == content
         assert "transfer-syntax=*" in fake.headers[0]["Accept"]
+
+    @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+    def test_names_a_full_disk(self, fake: Any, pacs: Pacs) -> None:
+        fake.files[("1.2", "1.2.3", "1.2.3.4")] = b"DICM"
+
+        with pytest.raises(DiskFullError, match="Make room"):
+            pacs.fetch(SERIES, "1.2.3.4", FULL)
+
+        assert len(fake.requests) == 1
 
     def test_takes_a_file_that_is_not_wrapped(
         self, fake: Any, pacs: Pacs, tmp_path: Path, reply: Any
