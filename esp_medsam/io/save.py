@@ -278,10 +278,12 @@ class SaveSegmentationd(SaveImaged):
         )
 
     def _seg_options(self, recipe: Recipe) -> SegOptions:
+        # What says when an object is written, not what it holds, must not make it another one.
+        apart = ("fixed_uids", "write_empty")
         return SegOptions(
             kind=self.seg_type,
             weights_sha256=recipe.weights_sha256,
-            settings=recipe.settings,
+            settings={key: value for key, value in recipe.settings.items() if key not in apart},
             fixed=self.fixed_uids,
             write_empty=self.write_empty,
         )

@@ -107,6 +107,17 @@ class TestDicomSeg:
         assert again == first
         assert len({dcmread(path).SOPInstanceUID for path in (tmp_path / "out").glob("*.dcm")}) == 3
 
+    def test_is_the_same_whether_empty_ones_are_written_or_not(
+        self, saver: Saver, result: Result, series: Path, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "out" / "1.2.3_seg.dcm"
+        saver(fixed_uids=True)(result(series))
+        first = path.read_bytes()
+
+        saver(fixed_uids=True, write_empty=True, overwrite=True)(result(series))
+
+        assert path.read_bytes() == first
+
     def test_of_nothing_is_not_written_and_the_record_says_so(
         self, saver: Saver, result: Result, series: Path, names: Names, tmp_path: Path
     ) -> None:
