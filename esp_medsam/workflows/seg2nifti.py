@@ -6,6 +6,7 @@ import colorsys
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -167,25 +168,28 @@ class Seg2Nifti:
         self._make_way([*files.values(), record])
         _remove(record)  # without it, what a crash leaves is no result
         voxels: dict[int, int] = {}
-        for number, array in _arrays(segmentation, list(files)):
-            voxels |= _write(files[number], array, segmentation, grid, number)
-        for path in stale(previous, item.stem, files.values()):
-            _remove(path)
-        content = {
-            **made_with,
-            "fractional_type": segmentation.fractional_type or None,
-            "files": [path.name for path in files.values()],
-            "segments": [
-                {
-                    **asdict(segment),
-                    "file": files.get(segment.number, files.get(0, record)).name,
-                    "voxels": voxels[segment.number],
-                }
-                for segment in segmentation.segments
-            ],
-            "warnings": list(segmentation.warnings),
-        }
-        write_record(record, content)
+        with ExitStack() as undoing:  # of several files, the first go where a later one fails
+            for number, array in _arrays(segmentation, list(files)):
+                voxels |= _write(files[number], array, segmentation, grid, number)
+                undoing.callback(_remove, files[number])
+            for path in stale(previous, item.stem, files.values()):
+                _remove(path)
+            content = {
+                **made_with,
+                "fractional_type": segmentation.fractional_type or None,
+                "files": [path.name for path in files.values()],
+                "segments": [
+                    {
+                        **asdict(segment),
+                        "file": files.get(segment.number, files.get(0, record)).name,
+                        "voxels": voxels[segment.number],
+                    }
+                    for segment in segmentation.segments
+                ],
+                "warnings": list(segmentation.warnings),
+            }
+            write_record(record, content)
+            undoing.pop_all()
         return SegmentResult(
             path=str(item.path), status="done", record=str(record), warnings=segmentation.warnings
         )

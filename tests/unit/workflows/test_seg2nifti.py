@@ -106,6 +106,17 @@ class TestSplit:
             values, _ = loaded(tmp_path / "out" / files[label])
             np.testing.assert_array_equal(values, mask[..., 1:4])
 
+    def test_leave_nothing_where_one_of_them_cannot_be_written(
+        self, write_seg: Write, tmp_path: Path
+    ) -> None:
+        write_seg("seg.dcm")
+        (tmp_path / "out/seg_segment2.nii.gz").mkdir(parents=True)
+
+        result = one(tmp_path / "seg.dcm", tmp_path / "out", split_segments=True, overwrite=True)
+
+        assert (result.status, result.code) == ("failed", "E_OUTPUT")
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["seg_segment2.nii.gz"]
+
     def test_fractions_are_what_readers_scale_to_1(self, write_seg: Write, tmp_path: Path) -> None:
         masks = write_seg("seg.dcm", "fractional")
 
