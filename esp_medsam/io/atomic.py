@@ -79,7 +79,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 # Not after the rename: by then the name may be that of another process's file.
                 temporary.unlink(missing_ok=True)
                 raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except EspMedSamError:
         raise
     except OSError as error:
@@ -151,7 +151,7 @@ def _is_same_file(file: BinaryIO, temporary: Path) -> bool:
     return False
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring a rename to disk; where folders cannot be opened, the system sees to it itself."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

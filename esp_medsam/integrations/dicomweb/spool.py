@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from esp_medsam.errors import OutputError
 from esp_medsam.integrations.dicomweb.query import Series, is_uid
 from esp_medsam.integrations.dicomweb.work import private_folder
 from esp_medsam.io import atomic_file, output_error
+from esp_medsam.io.atomic import sync_folder
 
 
 _MAX_BYTES = 2**24
@@ -105,7 +105,7 @@ class Spool:
             path.replace(entry)
         except OSError as error:
             raise output_error(entry, error) from error
-        _sync(self.outbox)
+        sync_folder(self.outbox)
         return entry
 
     def record(self, key: str) -> list[Made] | None:
@@ -141,16 +141,6 @@ class Spool:
             if outbox != self.outbox and url is not None and count:
                 waiting[url] = count
         return waiting
-
-
-def _sync(folder: Path) -> None:
-    """Bring a rename to disk; where folders cannot be opened, the system sees to it itself."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _server_of(folder: Path) -> str | None:
