@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -81,8 +82,9 @@ def read_access(
         environ: Holds user, password and token.
 
     Raises:
-        OptionError: If the URL holds credentials, or is none; if a file is missing; if credentials
-            contradict each other, are incomplete, or would travel unencrypted.
+        OptionError: If the URL holds credentials, or is none; if a file is missing, or holds
+            something else; if credentials contradict each other, are incomplete, or would travel
+            unencrypted.
     """
     parts = _checked_url(url)
     warnings: list[str] = []
@@ -95,7 +97,9 @@ def read_access(
         raise OptionError(msg)
     cert = None if client_cert is None else _file(client_cert, "client_cert")
     key = None if client_key is None else _file(client_key, "client_key")
+    authorities = None if ca_bundle is None else _file(ca_bundle, "ca_bundle")
     _refuse_encrypted(key or cert, "client_key" if key else "client_cert")
+    _check_pem(cert, key, authorities)
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         if auth is not None and not allow_http:
             msg = (
@@ -108,7 +112,7 @@ def read_access(
         url=parts.geturl(),
         auth=auth,
         cert=cert if cert is None or key is None else (cert, key),
-        ca_bundle=None if ca_bundle is None else _file(ca_bundle, "ca_bundle"),
+        ca_bundle=authorities,
         warnings=tuple(warnings),
     )
 
@@ -204,3 +208,23 @@ def _refuse_encrypted(path: str | None, option: str) -> None:
     if path is not None and b"ENCRYPTED" in Path(path).read_bytes():
         msg = f"{option} must hold a key without a passphrase; got an encrypted one, {path}."
         raise OptionError(msg)
+
+
+def _check_pem(cert: str | None, key: str | None, ca_bundle: str | None) -> None:
+    """Refuse what is no PEM now: later it looks as if the server were not to be trusted."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if cert is not None:
+            context.load_cert_chain(cert, key)
+    except OSError as error:  # SSLError is one
+        msg = (
+            f"client_cert must hold a certificate, and it or client_key the key of that, PEM; got "
+            f"{cert}{'' if key is None else f' and {key}'}."
+        )
+        raise OptionError(msg) from error
+    try:
+        if ca_bundle is not None:
+            context.load_verify_locations(ca_bundle)
+    except OSError as error:
+        msg = f"ca_bundle must hold certificates, PEM; got {ca_bundle}."
+        raise OptionError(msg) from error

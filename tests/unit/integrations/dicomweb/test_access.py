@@ -125,18 +125,35 @@ class TestReadAccess:
         assert read_access("http://127.0.0.2:1/", environ=TOKEN).warnings == ()
         assert read_access("http://localhost:1/", environ=TOKEN).warnings == ()
 
-    def test_takes_certificates(self, tmp_path: Path) -> None:
-        files = [tmp_path / name for name in ("cert", "key", "ca")]
-        for file in files:
-            file.write_text("-----BEGIN-----\n")
-        cert, key, ca = files
+    def test_takes_certificates(self, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+        cert, key = certificate
+        (tmp_path / "both").write_text(key.read_text() + cert.read_text())
 
-        both = read_access(HTTPS, client_cert=cert, client_key=key, ca_bundle=ca, environ={})
-        one = read_access(HTTPS, client_cert=cert, environ={})
+        apart = read_access(HTTPS, client_cert=cert, client_key=key, ca_bundle=cert, environ={})
+        one = read_access(HTTPS, client_cert=tmp_path / "both", environ={})
 
-        assert both.cert == (str(cert), str(key))
-        assert both.ca_bundle == str(ca)
-        assert one.cert == str(cert)
+        assert apart.cert == (str(cert), str(key))
+        assert apart.ca_bundle == str(cert)
+        assert one.cert == str(tmp_path / "both")
+
+    @pytest.mark.parametrize(
+        ("files", "words"),
+        [
+            ({"client_cert": "cert"}, "client_cert must hold a certificate, and it or client_key"),
+            ({"client_cert": "text"}, "client_cert must hold a certificate, and it or client_key"),
+            ({"client_cert": "cert", "client_key": "text"}, "the key of that, PEM; got .* and "),
+            ({"ca_bundle": "text"}, "ca_bundle must hold certificates, PEM"),
+        ],
+    )
+    def test_refuses_what_is_no_pem(
+        self, certificate: tuple[Path, Path], files: dict[str, str], words: str
+    ) -> None:
+        text = certificate[0].with_name("text")
+        text.write_text("-----BEGIN-----\n")
+        paths = {"cert": certificate[0], "text": text}
+
+        with pytest.raises(OptionError, match=words):
+            read_access(HTTPS, environ={}, **{name: paths[file] for name, file in files.items()})
 
     def test_refuses_certificates_that_cannot_be_used(self, tmp_path: Path) -> None:
         (tmp_path / "key").write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
