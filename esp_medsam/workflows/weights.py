@@ -50,8 +50,8 @@ def check_weights(ckpt_path: str | os.PathLike[str]) -> None:
     """
     if not Path(ckpt_path).is_file():
         msg = f"ckpt_path must be a file of weights; got {os.fspath(ckpt_path)}. "
-        remedy = "Name the bundle's folder with --bundle_root, or the file with --ckpt_path."
-        raise WeightsNotFoundError(msg + remedy)
+        msg += "Name the bundle's folder with --bundle_root (of esp-medsam: --bundle), "
+        raise WeightsNotFoundError(msg + "or the file with --ckpt_path.")
 
 
 def write_state_dict(state_dict: Mapping[str, Tensor], file: BinaryIO) -> None:
