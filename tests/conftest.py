@@ -10,12 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import settings
 from pydicom.data import get_testdata_file
 
 from esp_medsam.modality import ModalityTable
 
 
 ROOT = Path(__file__).parents[1]
+
+# The same examples in every run, so that a failure is a change's; `--hypothesis-profile=search`
+# looks for new ones.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None)
+settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)
