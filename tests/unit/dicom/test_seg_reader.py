@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,14 +107,17 @@ class TestOurOwn:
         kind = data.draw(st.sampled_from(["binary", "labelmap", "fractional"]))
         masks = seg.scattered(image, data.draw(st.integers(1, 3)), data.draw(st.integers(0, 99)))
         masks[:, 0, 0, -1] = 1
+        numbers = st.lists(st.integers(1, 255), min_size=3, max_size=3, unique=True)
+        drawn = zip(seg.targets, data.draw(numbers), strict=True)
+        all_targets = [replace(target, label=label) for target, label in drawn]
         if kind == "fractional":
             masks *= np.uint8(data.draw(st.integers(128, 255)))
         labels = np.zeros(image.spatial_shape, np.uint8)
-        for mask, target in zip(masks, seg.targets, strict=False):
+        for mask, target in zip(masks, all_targets, strict=False):
             labels[mask != 0] = target.label
 
         content = [labels] if kind == "labelmap" else masks
-        targets = seg.targets if kind == "labelmap" else seg.targets[: len(masks)]
+        targets = all_targets if kind == "labelmap" else all_targets[: len(masks)]
         dataset = seg.made(image, content, targets, kind=kind)
         shuffled(dataset, data.draw(st.integers(0, 99)))
         read = read_segmentation(seg.saved(dataset, folder / "seg"))
@@ -123,14 +127,14 @@ class TestOurOwn:
         assert spread is not None
         gaps = np.diff(sorted(kept))
         assert not read.problem or (gaps % max(gaps.min(initial=9), 1)).any()
-        by_label = {target.label: target.name for target in seg.targets}
+        by_label = {target.label: target.name for target in all_targets}
         for segment in read.segments:
             found = in_space(read.mask(segment.number), spread)
             if kind == "labelmap":
                 assert by_label[segment.number] == segment.label
                 expected = (labels == segment.number).astype(np.uint8)
             else:
-                names_of = [target.name for target in seg.targets]
+                names_of = [target.name for target in all_targets]
                 expected = masks[names_of.index(segment.label)]
             assert found == in_space(expected, image.slice_affines)
         assert {s.number for s in read.segments} == (
