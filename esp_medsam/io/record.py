@@ -13,12 +13,10 @@ from esp_medsam import __version__
 from esp_medsam.errors import OutputError, OutputExistsError
 from esp_medsam.image import Image
 from esp_medsam.io.atomic import atomic_file
+from esp_medsam.io.json_file import read_json
 
 
 _SCHEMA = 1
-
-_MAX_BYTES = 2**24
-"""Records are small; a larger file under that name is not one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,15 +136,13 @@ def read_record(stem: Path) -> dict[str, Any] | None:
     """
     path = record_path(stem)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError
-        record = json.loads(path.read_bytes())
-        if not isinstance(record, dict) or not str(record.get("software")).startswith("esp-medsam"):
+        record = read_json(path)
+        if not str(record.get("software")).startswith("esp-medsam"):
             raise ValueError
         _check_types(record)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         msg = f"{path} must be free, or our own record; it is something else. Move it away."
         raise OutputExistsError(msg) from error
     return record

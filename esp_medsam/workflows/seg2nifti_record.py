@@ -9,24 +9,20 @@ from typing import Any
 
 from esp_medsam import __version__
 from esp_medsam.io.atomic import atomic_file, is_ours
+from esp_medsam.io.json_file import read_json
 
 
 KIND = "segmentation_type"
 """Key that records written here have, and those of ``segment`` have not."""
 
-_MOST_RECORD = 2**24
-"""Bytes; records are small, a larger file under that name is none."""
-
 
 def read_record(path: Path) -> dict[str, Any] | None:
     """Return the record of an earlier run; None where there is none of ours."""
     try:
-        if not is_ours(path) or path.stat().st_size > _MOST_RECORD:
-            return None
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        record = read_json(path) if is_ours(path) else {}
+    except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and KIND in record else None
+    return record if KIND in record else None
 
 
 def write_record(path: Path, content: Mapping[str, Any]) -> None:

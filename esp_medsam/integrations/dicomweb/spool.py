@@ -21,10 +21,7 @@ from esp_medsam.integrations.dicomweb.query import Series, is_uid
 from esp_medsam.integrations.dicomweb.work import private_folder
 from esp_medsam.io import atomic_file, output_error
 from esp_medsam.io.atomic import sync_folder
-
-
-_MAX_BYTES = 2**24
-"""Records are small; a larger file under that name is not one."""
+from esp_medsam.io.json_file import read_json
 
 
 def default_spool() -> Path:
@@ -152,12 +149,9 @@ def _server_of(folder: Path) -> str | None:
 def _read(path: Path) -> dict[str, Any] | None:
     """Return what one of our JSON files holds; None where there is none, or another."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            return None
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
