@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from esp_medsam.dicom.geometry import check_usable, picture_geometry, stack_geometry
@@ -62,8 +62,8 @@ def find_in_folders(folders: Sequence[Path]) -> Iterator[tuple[Path, Found]]:
     """Yield what each folder holds, a stack that is spread over several of them as one.
 
     Some media and exports put so many files into a folder, whatever their series. Such a stack is
-    yielded with the folder that its own lie in. Where they share instances, as copies do, each
-    that holds all of them is taken alone, and one that holds a part is refused.
+    yielded with the folder that its own lie in. Where they share instances, as copies do, each is
+    taken alone, and one that holds a part is told so.
 
     Args:
         folders: Of each the files are taken, but not those in folders below.
@@ -82,29 +82,27 @@ def find_in_folders(folders: Sequence[Path]) -> Iterator[tuple[Path, Found]]:
     for parts in spread.values():
         instances = {folder: {h.sop_instance_uid for h in parts[folder]} for folder in parts}
         every = set().union(*instances.values())
-        taken = [folder for folder in parts if instances[folder] != every]
-        for folder in taken:
-            paths = {header.path for header in parts[folder]}
-            held[folder].headers = [h for h in held[folder].headers if h.path not in paths]
-        if sum(map(len, instances.values())) == len(every):
-            joined = _Read(headers=[header for folder in taken for header in parts[folder]])
-            whole += [(Path(os.path.commonpath(taken)), _found(joined))] if taken else []
+        if sum(map(len, instances.values())) == len(every) and len(parts) > 1:
+            headers = [header for part in parts.values() for header in part]
+            paths = {header.path for header in headers}
+            for folder in parts:
+                held[folder].headers = [h for h in held[folder].headers if h.path not in paths]
+            whole.append((Path(os.path.commonpath(list(parts))), _found(_Read(headers=headers))))
             continue
-        for folder in taken:
-            name = parts[folder][0].series_uid or ""
-            held[folder].refused.append((name, _part(folder, instances, len(every))))
+        for folder, own in instances.items():
+            if own != every:
+                note = _part(len(own), len(every), len(instances))
+                held[folder].notes[_series_of(parts[folder][0])] = note
     yield from ((folder, _found(read)) for folder, read in held.items())
     yield from whole
 
 
-def _part(folder: Path, instances: Mapping[Path, set[str | None]], every: int) -> EspMedSamError:
-    """Return why a folder with a part of a series, and copies of others' files, is refused."""
-    msg = (
-        f"{folder} must hold a whole series; it holds {len(instances[folder])} of {every} images "
-        f"that lie, some as copies, in {len(instances)} folders. Take the copies out, or give "
-        "this folder alone."
+def _part(own: int, every: int, folders: int) -> str:
+    """Return what is to be known of a part of a series whose images lie elsewhere as copies."""
+    return (
+        f"It holds {own} of {every} images of its series, which lie, some as copies, in {folders} "
+        "folders."
     )
-    return FormatError(msg)
 
 
 @dataclass
@@ -114,6 +112,8 @@ class _Read:
     headers: list[Header] = field(default_factory=list)
     refused: list[tuple[str, EspMedSamError]] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    notes: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What is to be known of a series, by study and series."""
 
 
 def _read(files: Iterable[Path]) -> _Read:
@@ -140,8 +140,11 @@ def _found(read: _Read) -> Found:
     refused = list(read.refused)
     for series in _by_series(read.headers):
         for name, result in _series(series):
+            note = read.notes.get(_series_of(series[0]))
             if isinstance(result, DicomVolume):
-                volumes.append(result)
+                volumes.append(
+                    replace(result, warnings=(*result.warnings, note)) if note else result
+                )
             else:
                 refused.append((name, result))
     return Found(

@@ -101,6 +101,8 @@ class LoadMedicalImaged(MapTransform):
             image,
             name=str(item.get("name") or image.name),
             relative_dir=str(item.get("relative_dir") or ""),
+            # What is known only where the folders beside it are, too; each said once.
+            warnings=tuple(dict.fromkeys((*image.warnings, *item.get("warnings", ())))),
         )
         return as_meta_tensor(image)
 

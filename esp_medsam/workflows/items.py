@@ -296,6 +296,7 @@ def _volume_item(folder: Path, volume: DicomVolume, relative_dir: str) -> Item:
         "is_volume": len(volume.spatial_shape) == 3,
         "volume": volume.name,
         "files": sorted({piece.source.path for piece in volume.slices}),
+        "warnings": volume.warnings,
     }
 
 

@@ -48,7 +48,7 @@ class TestFindInFolders:
             ["1.2.1", f"{SERIES}.2"],
         ]
 
-    def test_whole_copies_are_taken_each_and_parts_of_them_refused(
+    def test_copies_are_taken_each_and_parts_of_them_say_so(
         self, dicom: Any, tmp_path: Path
     ) -> None:
         folders = [tmp_path / name for name in ("copy", "first", "key_images")]
@@ -59,12 +59,17 @@ class TestFindInFolders:
 
         found = dict(find_in_folders(folders))
 
-        assert [len(found[folder].volumes) for folder in folders] == [1, 1, 0]
-        ((name, error),) = found[folders[2]].refused
-        assert name == SERIES
-        assert str(error).startswith(f"{folders[2]} must hold a whole series; it holds 1 of 3 ")
+        volumes = [found[folder].volumes[0] for folder in folders]
+        assert [len(volume.slices) for volume in volumes] == [3, 3, 1]
+        told = [["images of its series" in w for w in volume.warnings] for volume in volumes]
+        assert [any(each) for each in told] == [False, False, True]
+        assert "It holds 1 of 3 images of its series, which lie, some as copies, in 3 folders." in (
+            volumes[2].warnings
+        )
 
-    def test_folders_that_overlap_are_refused_each(self, dicom: Any, tmp_path: Path) -> None:
+    def test_folders_that_overlap_are_taken_each_and_say_so(
+        self, dicom: Any, tmp_path: Path
+    ) -> None:
         for name, numbers in (("a", (0, 1)), ("b", (1, 2))):
             (tmp_path / name).mkdir()
             for k in numbers:
@@ -72,7 +77,10 @@ class TestFindInFolders:
 
         found = dict(find_in_folders([tmp_path / "a", tmp_path / "b"]))
 
-        assert [(len(f.volumes), len(f.refused)) for f in found.values()] == [(0, 1), (0, 1)]
+        for read in found.values():
+            (volume,) = read.volumes
+            assert len(volume.slices) == 2
+            assert volume.warnings[-1].startswith("It holds 2 of 3 images of its series")
 
     def test_a_bad_file_in_one_folder_takes_the_stack_of_all(
         self, dicom: Any, tmp_path: Path

@@ -61,6 +61,13 @@ class TestLoadMedicalImaged:
 
         assert (record.name, record.relative_dir) == ("n", "a/b")
 
+    def test_says_once_what_the_item_warns_of(
+        self, load: LoadMedicalImaged, write_volume: WriteVolume
+    ) -> None:
+        item = {"image": write_volume(VOLUME, AFFINE), "warnings": ("A part.", "A part.")}
+
+        assert image_of(load(item)["image"].meta).warnings.count("A part.") == 1
+
     def test_gives_a_photograph_monai_s_identity(
         self, load: LoadMedicalImaged, tmp_path: Path
     ) -> None:
