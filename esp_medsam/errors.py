@@ -138,7 +138,7 @@ class CheckpointMismatchError(CheckpointError):
             "mis-shaped": self.mismatched,
         }
         found = "; ".join(
-            f"{len(keys)} {kind}{': ' if keys else ''}{_listed(keys)}"
+            f"{len(keys)} {kind}{': ' if keys else ''}{listed(keys)}"
             for kind, keys in kinds.items()
         )
         super().__init__(f"{source} must hold exactly the network's parameters; got {found}.")
@@ -151,15 +151,6 @@ class CheckpointMismatchError(CheckpointError):
             "mismatched": self.mismatched,
         }
         return _rebuild_mismatch, (self.source, state)
-
-
-_LISTED = 20
-"""Parameters of a kind that the message names; the exception's attributes hold all."""
-
-
-def _listed(keys: Sequence[str]) -> str:
-    more = f", and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
-    return ", ".join(keys[:_LISTED]) + more
 
 
 def _rebuild_mismatch(source: str, keys: dict[str, tuple[str, ...]]) -> CheckpointMismatchError:
@@ -267,6 +258,26 @@ def _of_config(error: BaseException) -> str | None:
 def one_line(text: str) -> str:
     """Escape what would break a line: a file name may hold a newline or a terminal code."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def listed(parts: Sequence[str], separator: str = ", ") -> str:
+    """Return what a message lists: the first of many, and how many more there are."""
+    more = f"{separator}and {len(parts) - _LISTED} more" if len(parts) > _LISTED else ""
+    return separator.join(parts[:_LISTED]) + more
+
+
+_LISTED = 20
+"""Parts that a message lists; it must stay a line that can be read."""
+
+
+def shown(value: object) -> str:
+    """Return a value as a message quotes it: a hostile one may be a megabyte long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+_SHOWN = 60
+"""Characters of a value that a message quotes."""
 
 
 def install_excepthook() -> None:

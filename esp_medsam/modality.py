@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from esp_medsam.errors import ModalityError, TableError, TargetError
+from esp_medsam.errors import ModalityError, TableError, TargetError, listed, shown
+from esp_medsam.plain_data import read_yaml
 
 
 RELEASED_INDICES: Mapping[str, int] = {
@@ -119,15 +118,15 @@ class ModalityTable:
                 with its key.
         """
         try:
-            content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
+            content = read_yaml(Path(path))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             msg = f"{path} must be a readable YAML table of modalities; got: {reason}."
             raise TableError(msg) from error
         reader = _TableReader()
         table = reader.table(content)
         if reader.problems:
-            msg = f"{path} must be a valid table of modalities; {'; '.join(reader.problems)}."
+            msg = f"{path} must be a valid table of modalities; {listed(reader.problems, '; ')}."
             raise TableError(msg)
         return table
 
@@ -158,7 +157,7 @@ class ModalityTable:
         for modality in self.modalities:
             if modality.name == name:
                 return modality
-        msg = f"modality must be one of {', '.join(self.names)}; got {name!r}."
+        msg = f"modality must be one of {', '.join(self.names)}; got {shown(name)}."
         raise ModalityError(msg)
 
     def select(self, modality: str, targets: Sequence[str] | None = None) -> tuple[Target, ...]:
@@ -196,18 +195,6 @@ class ModalityTable:
             "modalities": [asdict(modality) for modality in self.modalities],
             "neutral_dicom_modalities": list(self.neutral_dicom_modalities),
         }
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, which would otherwise let a repeated key replace the first."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key, (key_node, _) in zip(keys, node.value, strict=True):
-            if keys.count(key) > 1:
-                msg = f"the key {key!r} stands here more than once"
-                raise yaml.constructor.ConstructorError(None, None, msg, key_node.start_mark)
-        return super().construct_mapping(node, deep=deep)
 
 
 class _TableReader:
@@ -276,16 +263,15 @@ class _TableReader:
         for field, longest in (("value", 16), ("scheme", 16), ("meaning", 64)):
             text = fields.get(field, "x")
             if not isinstance(text, str) or not 0 < len(text) <= longest:
-                self._problem(
-                    f"{key}.{field}", f"must be a string of 1 to {longest} characters; got {text!r}"
-                )
+                rule = f"must be a string of 1 to {longest} characters"
+                self._problem(f"{key}.{field}", f"{rule}; got {shown(text)}")
         return Code(*(str(fields.get(field, "")) for field in ("value", "scheme", "meaning")))
 
     def _color(self, content: Any, key: str) -> tuple[int, int, int]:
         if content is None:
             return (0, 0, 0)  # its absence was reported already
         if not isinstance(content, list) or len(content) != 3:
-            self._problem(key, f"must be a list of red, green and blue; got {content!r}")
+            self._problem(key, f"must be a list of red, green and blue; got {shown(content)}")
             return (0, 0, 0)
         red, green, blue = (self._integer(value, key, 0, 255) for value in content)
         return (red, green, blue)
@@ -308,7 +294,7 @@ class _TableReader:
     ) -> dict[str, Any]:
         """Return the known fields of a mapping; report missing and unknown ones."""
         if not isinstance(content, dict):
-            self._problem(key, f"must be a mapping; got {content!r}")
+            self._problem(key, f"must be a mapping; got {shown(content)}")
             return {}
         missing = [field for field in required if content.get(field) is None]
         unknown = [str(field) for field in content if field not in required + optional]
@@ -324,24 +310,24 @@ class _TableReader:
         if content is None:
             return {}  # its absence was reported already
         if not isinstance(content, dict) or not content:
-            self._problem(key, f"must be a mapping with at least one name; got {content!r}")
+            self._problem(key, f"must be a mapping with at least one name; got {shown(content)}")
             return {}
         for name in content:
             if not isinstance(name, str) or not _NAME.fullmatch(name):
                 rule = "must have names of a-z, 0-9 and _, a letter first"
-                self._problem(key, f"{rule}; got {name!r}")
+                self._problem(key, f"{rule}; got {shown(name)}")
         return {str(name): value for name, value in content.items()}
 
     def _strings(self, content: Any, key: str) -> tuple[str, ...]:
         if not isinstance(content, list) or not all(isinstance(text, str) for text in content):
-            self._problem(key, f"must be a list of strings; got {content!r}")
+            self._problem(key, f"must be a list of strings; got {shown(content)}")
             return ()
         return tuple(content)
 
     def _integer(self, value: Any, key: str, least: int, most: int) -> int:
         # bool is an int to Python, and `label: yes` is True to YAML
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            self._problem(key, f"must be an integer from {least} to {most}; got {value!r}")
+            self._problem(key, f"must be an integer from {least} to {most}; got {shown(value)}")
             return least
         return value
 

@@ -1,0 +1,164 @@
+"""YAML and JSON of others as plain data, within limits that keep reading cheap.
+
+Text, numbers, lists and mappings come out, and nothing else can happen: no tag makes an object, a
+few aliases do not mean millions of values, nothing is nested so deeply that reading it overflows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from esp_medsam.errors import shown
+from esp_medsam.regular_file import open_regular
+
+
+YAML_BYTES = 2**19
+"""Of a YAML file at most; the shipped ones have some 6 kB, a table of 1,000 targets 350 kB."""
+
+JSON_BYTES = 2**26
+"""Of a JSON file at most, unless the caller says otherwise; a datalist takes 200 bytes an image."""
+
+DEEPEST = 32
+"""Mappings and lists within each other."""
+
+MOST_VALUES = 2**18
+"""Values of a YAML file whose aliases are written out: a few lines of them could mean millions."""
+
+LONGEST = 4096
+"""Characters of one value: YAML's numbers of many parts take time by the square of their length."""
+
+
+def read_plain(path: Path, *, most_bytes: int | None = None) -> Any:
+    """Return what a YAML or JSON file holds; JSON is told by its ending.
+
+    Args:
+        path: The file.
+        most_bytes: Its size at most; None takes the limit of its kind.
+
+    Raises:
+        ValueError: If it is neither, repeats a key, or breaks a limit; the text says what was
+            found, to go behind "got".
+        OSError: If it cannot be read.
+    """
+    is_json = path.suffix.lower() == ".json"
+    content = _read(path, most_bytes or (JSON_BYTES if is_json else YAML_BYTES))
+    return _json(content) if is_json else _yaml(content)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds; errors as of :func:`read_plain`."""
+    return _yaml(_read(path, YAML_BYTES))
+
+
+def _read(path: Path, most_bytes: int) -> str:
+    with open_regular(path) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        msg = f"more than {most_bytes:,} bytes"
+        raise ValueError(msg)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        msg = f"text that is not UTF-8, from byte {error.start} on"
+        raise ValueError(msg) from error
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise ValueError(_too_deep()) from error
+    except json.JSONDecodeError as error:
+        msg = f"no JSON at line {error.lineno}, column {error.colno} ({error.msg})"
+        raise ValueError(msg) from error
+
+
+def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(_repeated(key))
+        content[key] = value
+    return content
+
+
+def _yaml(text: str) -> Any:
+    try:
+        _check_events(text)
+        return yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        msg = f"no YAML of plain values{where} ({problem})"
+        raise ValueError(msg) from error
+
+
+class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # chosen at run time
+    """YAML's safe loader, which would otherwise let a repeated key replace the first."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable) or key in seen:
+                problem = _repeated(key) if isinstance(key, Hashable) else "a key of many values"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+        content: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
+        return content
+
+
+class _Extent(NamedTuple):
+    """How much a node of YAML holds once its aliases are written out."""
+
+    values: int = 1
+    depth: int = 0
+
+
+def _check_events(text: str) -> None:
+    """Refuse what would make building the values dear, from the stream of what is written."""
+    known: dict[str, _Extent] = {}
+    above: list[tuple[str | None, _Extent]] = [(None, _Extent())]
+    for event in yaml.parse(text, Loader=_UniqueKeyLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            above.append((event.anchor, _Extent()))
+            known.pop(event.anchor or "", None)
+            done, anchor = _Extent(0, 0), None
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, (values, depth) = above.pop()
+            done = _Extent(values, depth + 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            done, anchor = _Extent(), event.anchor
+            if len(event.value) > LONGEST:
+                msg = f"a value of more than {LONGEST:,} characters"
+                raise ValueError(msg)
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in known:
+                msg = f"an alias, *{event.anchor}, of what is not complete there"
+                raise ValueError(msg)
+            done, anchor = known[event.anchor], None
+        else:
+            continue
+        if anchor is not None:
+            known[anchor] = done
+        holder, (values, depth) = above[-1]
+        above[-1] = holder, _Extent(values + done.values, max(depth, done.depth))
+        if len(above) - 1 + done.depth > DEEPEST:
+            raise ValueError(_too_deep())
+        if above[-1][1].values > MOST_VALUES:
+            msg = f"more than {MOST_VALUES:,} values once its aliases are written out"
+            raise ValueError(msg)
+
+
+def _too_deep() -> str:
+    return f"more than {DEEPEST} lists and mappings within each other"
+
+
+def _repeated(key: object) -> str:
+    return f"the key {shown(key)} twice"

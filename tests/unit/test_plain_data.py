@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from esp_medsam.plain_data import YAML_BYTES, read_plain, read_yaml
+
+
+Read = Callable[..., Any]
+
+# Nine times nine, nine times over: 0.5 kB that mean 387 million values.
+BOMB = "\n".join(
+    ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
+)
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Writes a file and reads it."""
+
+    def read_(text: str | bytes, name: str = "file.yaml") -> Any:
+        path = tmp_path / name
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return read_plain(path)
+
+    return read_
+
+
+class TestReadPlain:
+    @pytest.mark.parametrize("name", ["file.yaml", "file.json", "file.JSON"])
+    def test_gives_values_of_yaml_and_json(self, read: Read, name: str) -> None:
+        assert read('{"a": [1, 2.5, true, null, "x"]}', name) == {"a": [1, 2.5, True, None, "x"]}
+
+    def test_keeps_expressions_as_the_text_they_are(self, read: Read) -> None:
+        assert read("a: $print(1)\nb: '@c'\nc: '%d'") == {"a": "$print(1)", "b": "@c", "c": "%d"}
+
+    def test_takes_a_byte_order_mark(self, read: Read) -> None:
+        assert read(b"\xef\xbb\xbfa: 1") == {"a": 1}
+
+    def test_takes_aliases_of_what_was_dumped(self, read: Read) -> None:
+        code = {"value": "1"}
+
+        assert read(yaml.safe_dump([code, code])) == [code, code]
+
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            (BOMB, "more than 262,144 values"),
+            ("a: &a [*a]", r"an alias, \*., of what is not complete"),
+            ("a: *b", r"an alias, \*., of what is not complete"),
+            ("[" * 100_000, "more than 32 lists and mappings"),
+            ("- " * 100_000, "more than 32 lists and mappings"),
+            (f"a: {'1:' * 100_000}1", "a value of more than 4,096 characters"),
+            (f"a: {'x' * YAML_BYTES}", "more than 524,288 bytes"),
+            ("a: 1\na: 2", "the key 'a' twice"),
+            ("? [1]\n: 2", "a key of many values"),
+            ("a: 1\n---\nb: 2", "no YAML of plain values at line 2"),
+            ("a: !!python/object/apply:os.getcwd []", "no YAML of plain values .*constructor"),
+            ("a: [1,", "no YAML of plain values at line 2"),
+            (b"\xff\xfe\x00", "text that is not UTF-8, from byte 0 on"),
+        ],
+    )
+    def test_refuses_hostile_yaml(self, read: Read, text: str | bytes, found: str) -> None:
+        with pytest.raises(ValueError, match=found):
+            read(text)
+
+    def test_counts_depth_through_aliases(self, read: Read) -> None:
+        lines = ["a0: &a0 [x]", *(f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 40))]
+
+        with pytest.raises(ValueError, match="more than 32 lists"):
+            read("\n".join(lines))
+
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            ("[" * 1_000_000, "more than 32 lists and mappings"),
+            ('{"a": 1, "a": 2}', "the key 'a' twice"),
+            ('{"a": ', "no JSON at line 1, column 7"),
+            (f'{{"a": {"1" * 100_000}}}', "Exceeds the limit"),
+        ],
+    )
+    def test_refuses_hostile_json(self, read: Read, text: str, found: str) -> None:
+        with pytest.raises(ValueError, match=found):
+            read(text, "file.json")
+
+    def test_limits_the_size_as_it_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "file.json").write_text("[1, 2, 3]")
+
+        with pytest.raises(ValueError, match="more than 4 bytes"):
+            read_plain(tmp_path / "file.json", most_bytes=4)
+
+    def test_refuses_a_pipe_without_waiting(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "file.yaml")
+
+        with pytest.raises(OSError, match="it is a pipe"):
+            read_yaml(tmp_path / "file.yaml")
