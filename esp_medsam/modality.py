@@ -149,13 +149,13 @@ class ModalityTable:
         return name in self.names
 
     def __getitem__(self, name: str) -> Modality:
-        """Return the modality called ``name``.
+        """Return the modality called ``name``, or that DICOM calls so: ``CT``, ``MR``, ``US``.
 
         Raises:
             ModalityError: If there is none.
         """
         for modality in self.modalities:
-            if modality.name == name:
+            if name == modality.name or name in modality.dicom_modalities:
                 return modality
         msg = f"modality must be one of {', '.join(self.names)}; got {shown(name)}."
         raise ModalityError(msg)
@@ -180,7 +180,7 @@ class ModalityTable:
         unknown = [name for name in chosen if name not in valid]
         repeated = sorted({name for name in chosen if chosen.count(name) > 1})
         if not chosen or unknown or repeated:
-            got = "none" if not chosen else ", ".join(repr(name) for name in unknown or repeated)
+            got = listed([shown(name) for name in unknown or repeated]) if chosen else "none"
             twice = " twice" if repeated and not unknown else ""
             msg = (
                 f"targets of {modality} must be chosen from {', '.join(valid)}, each once; "

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from esp_medsam.cli.options import path_of
+
 
 class Origin(str, Enum):
     """Whose checkpoints can be converted."""
@@ -18,8 +20,10 @@ class Origin(str, Enum):
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Official checkpoint.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="File to write.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", parser=path_of, help="Official checkpoint.")
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUT", parser=path_of, help="File to write.")],
     *,
     origin: Annotated[Origin, typer.Option("--from", help="Whose checkpoint IN is.")],
     modality: Annotated[

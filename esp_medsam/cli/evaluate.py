@@ -12,12 +12,17 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from esp_medsam.cli.options import Amp, Bundle, CkptPath, Device
+from esp_medsam.cli.options import Amp, Bundle, CkptPath, Device, path_of
 from esp_medsam.errors import OptionError
 
 
 def evaluate(
-    datalist: Annotated[Path, typer.Argument(help="JSON file; see docs/reference/datalist.md.")],
+    datalist: Annotated[
+        Path,
+        typer.Argument(
+            parser=path_of, metavar="DATALIST", help="JSON file; see docs/reference/datalist.md."
+        ),
+    ],
     *,
     section: Annotated[str, typer.Option(help="training, validation or test.")] = "test",
     datasets: Annotated[
@@ -33,6 +38,14 @@ def evaluate(
 
     Images known not to hold a target are counted apart: of how many nothing was found.
     """
+    from esp_medsam.workflows.request import read_request
+
+    request = read_request(
+        bundle,
+        device=device,
+        amp=amp or None,
+        ckpt_path=None if ckpt_path is None else str(ckpt_path),
+    )
     from esp_medsam.workflows.datalist import read_datalist
     from esp_medsam.workflows.evaluate import summarize, target_scores
     from esp_medsam.workflows.pipeline import read_config
@@ -44,21 +57,20 @@ def evaluate(
             msg = f"dataset must be one of {', '.join(sorted(held))}; got {', '.join(datasets)}."
             raise OptionError(msg)
         items = [item for item in items if item.get("dataset", item["modality"]) in datasets]
-    config = read_config(
-        bundle,
-        device=device,
-        amp=amp or None,
-        ckpt_path=None if ckpt_path is None else str(ckpt_path),
-    )
-    table, inferer, network, transforms = (
-        config.get_parsed_content(key) for key in ("table", "inferer", "network", "transforms")
+    config = read_config(request)
+    settings, inferer, network = (
+        config.get_parsed_content(key) for key in ("settings", "inferer", "network")
     )
     progress = track(
         items, "Evaluating", console=Console(stderr=True), transient=True, update_period=1.0
     )
     scores = summarize(
         target_scores(
-            progress, table=table, inferer=inferer, network=network, transforms=transforms
+            progress,
+            table=request.table,
+            inferer=inferer,
+            network=network,
+            transforms=settings.transforms,
         )
     )
     if as_json:

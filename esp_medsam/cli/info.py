@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esp_medsam.cli.options import Bundle
+from esp_medsam.cli.options import Bundle, path_of
 from esp_medsam.errors import ModalityError, OptionError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.bundle import TABLE, find_bundle
@@ -58,8 +58,10 @@ def info(
     targets: Annotated[
         Path | None,
         typer.Option(
+            parser=path_of,
+            metavar="FILE",
             help="Table of modalities and targets; by default the bundle's targets.yaml for our "
-            "own network and the published six for the others."
+            "own network and the published six for the others.",
         ),
     ] = None,
     expert_ratio: Annotated[

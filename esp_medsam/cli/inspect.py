@@ -22,7 +22,10 @@ from esp_medsam.cli.options import (
     Modality,
     Series,
     SliceAxis,
+    TrustConfig,
+    path_of,
 )
+from esp_medsam.cli.outcome import tell_what_runs
 from esp_medsam.errors import one_line
 
 
@@ -32,12 +35,17 @@ if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not w
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder, or one file.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", parser=path_of, help="A folder, or one file.")
+    ],
     *,
     modality: Modality = None,
     force_modality: ForceModality = False,
     preview: Annotated[
-        Path | None, typer.Option(help="PNG to draw what the network will see into.")
+        Path | None,
+        typer.Option(
+            parser=path_of, metavar="FILE", help="PNG to draw what the network will see into."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the preview.")] = False,
     include: Include = None,
@@ -47,6 +55,7 @@ def inspect(
     ct_input: CtInput = None,
     slice_axis: SliceAxis = None,
     config: Config = None,
+    trust_config: TrustConfig = False,
     bundle: Bundle = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object for each item, a line each.")
@@ -56,14 +65,14 @@ def inspect(
 
     Nothing is segmented and no weights are needed. Ends with status 1 where an item is refused.
     """
-    from esp_medsam.io.contact_sheet import write_sheet
-    from esp_medsam.workflows.inspect import Refusal, build_inspection, check_sheet
+    from esp_medsam.workflows.request import read_request
 
-    inspection = build_inspection(
-        path,
-        bundle=bundle,
-        overlays=[] if config is None else config,
-        draw=preview is not None,
+    request = read_request(
+        bundle,
+        config or [],
+        trust_config=trust_config,
+        dataset_dir=str(path),
+        device="cpu",
         modality=modality,
         force_modality=force_modality or None,
         include=include,
@@ -73,6 +82,11 @@ def inspect(
         ct_input=ct_input,
         slice_axis=slice_axis,
     )
+    tell_what_runs(request)
+    from esp_medsam.io.contact_sheet import write_sheet
+    from esp_medsam.workflows.inspect import Refusal, build_inspection, check_sheet
+
+    inspection = build_inspection(request, draw=preview is not None)
     if preview is not None:
         check_sheet(preview, inspection.plan, overwrite=overwrite)
     refused = 0

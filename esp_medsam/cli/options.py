@@ -16,6 +16,14 @@ def _split(names: list[str] | None) -> list[str] | None:
     return [part for name in names for part in name.split(",")] if names else None
 
 
+def path_of(text: str) -> Path:
+    """Return a path; an empty one, which a shell's unset variable makes, is no folder of ours."""
+    if not text:
+        msg = "it must not be empty"
+        raise typer.BadParameter(msg)
+    return Path(text)
+
+
 Modality = Annotated[
     str | None,
     typer.Option(
@@ -84,12 +92,34 @@ Device = Annotated[
 ]
 Amp = Annotated[bool, typer.Option("--amp", help="bfloat16 autocast.")]
 Config = Annotated[
-    list[Path] | None, typer.Option("--config", help="A config over inference.yaml; repeatable.")
+    list[Path] | None,
+    typer.Option(
+        "--config",
+        parser=path_of,
+        metavar="FILE",
+        help="YAML with settings and transforms in place of inference.yaml's; repeatable.",
+    ),
+]
+TrustConfig = Annotated[
+    bool,
+    typer.Option(
+        "--trust_config",
+        "--trust-config",
+        help="Let --config and --bundle run code; says what it will run.",
+    ),
 ]
 CkptPath = Annotated[
-    Path | None, typer.Option("--ckpt_path", "--ckpt-path", help="Weights to use.")
+    Path | None,
+    typer.Option(
+        "--ckpt_path", "--ckpt-path", parser=path_of, metavar="FILE", help="Weights to use."
+    ),
 ]
 Bundle = Annotated[
     Path | None,
-    typer.Option("--bundle", help="Folder of the bundle; else ESP_MEDSAM_BUNDLE, else installed."),
+    typer.Option(
+        "--bundle",
+        parser=path_of,
+        metavar="FOLDER",
+        help="Folder of the bundle; else ESP_MEDSAM_BUNDLE, else installed.",
+    ),
 ]

@@ -13,6 +13,7 @@ from esp_medsam.errors import one_line
 
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
+    from esp_medsam.workflows.request import Request
     from esp_medsam.workflows.segment import SegmentResult
 
 
@@ -35,6 +36,12 @@ def report(results: Sequence[SegmentResult], written: str, output: Path) -> None
     if failed:
         print("\n".join(("Failed:", *table_of(failed))), file=sys.stderr)
         raise typer.Exit(1)
+
+
+def tell_what_runs(request: Request) -> None:
+    """Say on stderr what trusted configs will run, before they do."""
+    for line in request.runs:
+        print(one_line(f"--trust_config: {line}"), file=sys.stderr)
 
 
 def interrupted() -> typer.Exit:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -21,8 +22,11 @@ from esp_medsam.cli.options import (
     ForceModality,
     SegType,
     Targets,
+    TrustConfig,
     WriteEmpty,
+    path_of,
 )
+from esp_medsam.cli.outcome import tell_what_runs
 from esp_medsam.errors import OptionError, one_line
 
 
@@ -30,6 +34,7 @@ if TYPE_CHECKING:  # these load torch and what the extra brings, which --help mu
     from esp_medsam.integrations.dicomweb.client import Pacs
     from esp_medsam.integrations.dicomweb.run import PacsResult
     from esp_medsam.integrations.dicomweb.spool import Spool
+    from esp_medsam.workflows.request import Request
     from esp_medsam.workflows.segment import Segmentation
 
 
@@ -58,12 +63,15 @@ def pacs(
     write_empty: WriteEmpty = False,
     device: Device = None,
     config: Config = None,
+    trust_config: TrustConfig = False,
     ckpt_path: CkptPath = None,
     bundle: Bundle = None,
     spool: Annotated[
         Path | None,
         typer.Option(
             "--spool",
+            parser=path_of,
+            metavar="FOLDER",
             help="Keeps results until they are stored; ~/.local/state/esp-medsam/pacs by default.",
         ),
     ] = None,
@@ -78,6 +86,8 @@ def pacs(
         typer.Option(
             "--password_file",
             "--password-file",
+            parser=path_of,
+            metavar="FILE",
             help="Holds the password; else ESP_MEDSAM_PACS_PASSWORD. "
             "The user is ESP_MEDSAM_PACS_USER.",
         ),
@@ -85,18 +95,38 @@ def pacs(
     token_file: Annotated[
         Path | None,
         typer.Option(
-            "--token_file", "--token-file", help="Holds a token; else ESP_MEDSAM_PACS_TOKEN."
+            "--token_file",
+            "--token-file",
+            parser=path_of,
+            metavar="FILE",
+            help="Holds a token; else ESP_MEDSAM_PACS_TOKEN.",
         ),
     ] = None,
     client_cert: Annotated[
-        Path | None, typer.Option("--client_cert", "--client-cert", help="Certificate, PEM.")
+        Path | None,
+        typer.Option(
+            "--client_cert",
+            "--client-cert",
+            parser=path_of,
+            metavar="FILE",
+            help="Certificate, PEM.",
+        ),
     ] = None,
     client_key: Annotated[
-        Path | None, typer.Option("--client_key", "--client-key", help="Its key, PEM.")
+        Path | None,
+        typer.Option(
+            "--client_key", "--client-key", parser=path_of, metavar="FILE", help="Its key, PEM."
+        ),
     ] = None,
     ca_bundle: Annotated[
         Path | None,
-        typer.Option("--ca_bundle", "--ca-bundle", help="Authorities to trust, PEM."),
+        typer.Option(
+            "--ca_bundle",
+            "--ca-bundle",
+            parser=path_of,
+            metavar="FILE",
+            help="Authorities to trust, PEM.",
+        ),
     ] = None,
     allow_http: Annotated[
         bool,
@@ -116,8 +146,24 @@ def pacs(
     from esp_medsam.integrations.dicomweb.run import PacsRun, summary
     from esp_medsam.integrations.dicomweb.spool import Spool, default_spool
     from esp_medsam.integrations.dicomweb.work import work_folder
+    from esp_medsam.workflows.request import read_request
 
     filters = _checked(study, series, query, modality, resend=resend, spooled_for=spooled_for)
+    request = read_request(
+        bundle,
+        config or [],
+        trust_config=trust_config,
+        modality=modality,
+        force_modality=force_modality or None,
+        targets=targets,
+        seg_type=seg_type,
+        write_empty=write_empty or None,
+        device=device,
+        ckpt_path=None if ckpt_path is None else str(ckpt_path),
+        output_format="dicom-seg",
+        fixed_uids=True,  # a re-run makes the same object, which the PACS is asked for
+    )
+    tell_what_runs(request)
     access = read_access(
         url,
         password_file=password_file,
@@ -140,24 +186,12 @@ def pacs(
         studies, refused = ([study], 0) if study else server.find_studies(filters)
         if not studies and not refused:
             _tell("No study matches the query.")
-        segmentation = _build(
-            work,
-            bundle=bundle,
-            overlays=config or [],
-            modality=modality,
-            force_modality=force_modality or None,
-            targets=targets,
-            seg_type=seg_type,
-            write_empty=write_empty or None,
-            device=device,
-            ckpt_path=None if ckpt_path is None else str(ckpt_path),
-        )
         run = PacsRun(
             pacs=server,
-            segmentation=segmentation,
+            segmentation=_build(request, work),
             spool=waiting,
             work=work,
-            modality=str(modality),
+            modality=request.settings["modality"],
             force_modality=force_modality,
         )
         results = _drive(run.results(studies, series, refused=refused))
@@ -213,22 +247,14 @@ def _check_extra() -> None:
             raise OptionError(msg)
 
 
-def _build(
-    work: Path, *, bundle: Path | None, overlays: Sequence[Path], **options: Any
-) -> Segmentation:
+def _build(request: Request, work: Path) -> Segmentation:
     """Build the pipeline once, without items: those come series by series."""
-    from esp_medsam.workflows.pipeline import build_segmentation
+    from esp_medsam.workflows.items import Plan
+    from esp_medsam.workflows.pipeline import build
 
-    return build_segmentation(
-        bundle,
-        overlays,
-        **options,
-        plan={"_target_": "esp_medsam.workflows.items.Plan", "items": []},
-        dataset_dir=str(work),
-        output_dir=str(work / "out"),
-        output_format="dicom-seg",
-        fixed_uids=True,  # a re-run makes the same object, which the PACS is asked for
-    )
+    folders = {"dataset_dir": str(work), "output_dir": str(work / "out")}
+    settings = {**request.settings, **folders}
+    return build(replace(request, settings=settings), plan=Plan(()))
 
 
 @contextmanager

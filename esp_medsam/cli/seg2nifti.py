@@ -8,19 +8,27 @@ from typing import Annotated
 
 import typer
 
+from esp_medsam.cli.options import path_of
 from esp_medsam.cli.outcome import interrupted, report
 from esp_medsam.errors import one_line
 
 
 def seg2nifti(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A DICOM-SEG file, or a folder of some.")
+        Path,
+        typer.Argument(metavar="IN", parser=path_of, help="A DICOM-SEG file, or a folder of some."),
     ],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUT", parser=path_of, help="Folder to write to.")
+    ],
     *,
     like: Annotated[
         Path | None,
-        typer.Option(help="Image whose grid to write on: a NIfTI file, or a DICOM folder."),
+        typer.Option(
+            parser=path_of,
+            metavar="PATH",
+            help="Image whose grid to write on: a NIfTI file, or a DICOM folder.",
+        ),
     ] = None,
     split_segments: Annotated[
         bool,

@@ -30,9 +30,11 @@ from esp_medsam.cli.options import (
     SliceBatch,
     SplitTargets,
     Targets,
+    TrustConfig,
     WriteEmpty,
+    path_of,
 )
-from esp_medsam.cli.outcome import interrupted, report
+from esp_medsam.cli.outcome import interrupted, report, tell_what_runs
 from esp_medsam.errors import one_line
 
 
@@ -41,8 +43,12 @@ if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not w
 
 
 def segment(
-    dataset: Annotated[Path, typer.Argument(metavar="IN", help="A folder, or one file.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masks and records.")],
+    dataset: Annotated[
+        Path, typer.Argument(metavar="IN", parser=path_of, help="A folder, or one file.")
+    ],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUT", parser=path_of, help="Folder for masks and records.")
+    ],
     *,
     modality: Modality = None,
     force_modality: ForceModality = False,
@@ -70,6 +76,7 @@ def segment(
     slice_batch: SliceBatch = None,
     amp: Amp = False,
     config: Config = None,
+    trust_config: TrustConfig = False,
     ckpt_path: CkptPath = None,
     bundle: Bundle = None,
 ) -> None:
@@ -77,11 +84,12 @@ def segment(
 
     Results that are there already and agree are kept; a killed run goes on where it stopped.
     """
-    from esp_medsam.workflows.pipeline import build_segmentation
+    from esp_medsam.workflows.request import read_request
 
-    segmentation = build_segmentation(
+    request = read_request(
         bundle,
-        [] if config is None else config,
+        config or [],
+        trust_config=trust_config,
         dataset_dir=str(dataset),
         output_dir=str(output),
         modality=modality,
@@ -106,6 +114,10 @@ def segment(
         amp=amp or None,
         ckpt_path=None if ckpt_path is None else str(ckpt_path),
     )
+    tell_what_runs(request)
+    from esp_medsam.workflows.pipeline import build  # torch and MONAI: once all else is right
+
+    segmentation = build(request)
     try:
         results = _drive(segmentation)
     except KeyboardInterrupt:

@@ -41,9 +41,8 @@ def find_bundle(path: str | os.PathLike[str] | None = None) -> Path:
             msg = f"{source} must be a folder that holds {CONFIG}; got {os.fspath(value)}."
             raise OptionError(msg)
         return Path(value).resolve()
-    for candidate in _installed():
-        if is_bundle(candidate):
-            return candidate
+    for candidate in installed_bundles():
+        return candidate
     msg = "No bundle is installed with esp_medsam; name its folder with --bundle or "
     raise WeightsNotFoundError(msg + f"{BUNDLE_VARIABLE}.")
 
@@ -59,6 +58,11 @@ def default_root() -> str:
 def is_bundle(path: Path) -> bool:
     """Whether a folder holds the bundle's configuration."""
     return (path / CONFIG).is_file() and (path / TABLE).is_file()
+
+
+def installed_bundles() -> Iterator[Path]:
+    """Yield the bundles that came with this package."""
+    yield from filter(is_bundle, _installed())
 
 
 def _installed() -> Iterator[Path]:

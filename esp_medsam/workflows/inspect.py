@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,11 @@ from esp_medsam.inferers.slice_wise import SliceWiseInferer
 from esp_medsam.io.contact_sheet import Tile
 from esp_medsam.io.preview import TILES, spread
 from esp_medsam.modality import Modality, ModalityTable
+from esp_medsam.settings import InferenceSettings
 from esp_medsam.workflows.describe import Description, describe
 from esp_medsam.workflows.items import Item, Plan, plan_items
 from esp_medsam.workflows.pipeline import read_config
+from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.segment import failure
 
 
@@ -173,50 +174,37 @@ class Inspection:
         return not agrees(None) and any(agrees(name) for name in self.inferer.table.names)
 
 
-def build_inspection(
-    path: str | os.PathLike[str],
-    *,
-    bundle: str | os.PathLike[str] | None = None,
-    overlays: Sequence[str | os.PathLike[str]] = (),
-    draw: bool = False,
-    **overrides: Any,
-) -> Inspection:
+def build_inspection(request: Request, *, draw: bool = False) -> Inspection:
     """Plan what to describe, with the bundle's own preparation.
 
     Args:
-        path: A file, or a folder, searched in depth.
-        bundle: Folder of the bundle; None looks for it.
-        overlays: Further configs, in order, whose keys replace those before.
+        request: What is asked for; its ``dataset_dir`` is a file, or a folder, searched in depth.
         draw: Whether to draw what the network would see.
-        overrides: Keys of ``inference.yaml`` to set; None leaves the config's own value.
 
     Raises:
         EspMedSamError: If the path or an option is not usable; MONAI wraps those it meets while
             building, see :func:`esp_medsam.errors.explain`.
     """
-    config = read_config(bundle, overlays, dataset_dir=str(path), device="cpu", **overrides)
-    said = {
-        key: config.get_parsed_content(key)
-        for key in ("table", "modality", "include", "exclude", "series", "frame")
-    }
-    table: ModalityTable = said["table"]
-    is_given = isinstance(said["modality"], str)
+    config = read_config(request)
+    settings: InferenceSettings = config.get_parsed_content("settings")
+    table = request.table
+    is_given = isinstance(settings.modality, str)
     plan = plan_items(
-        path,
-        path,  # there is no output: only a link to the folder itself is left out
-        said["include"],
-        said["exclude"],
+        settings.dataset_dir,
+        settings.dataset_dir,  # there is no output: only a link to the folder itself is left out
+        settings.include,
+        settings.exclude,
         table=table,
         # Forced, so that nothing is refused for its modality before it is looked at.
-        modality=table[said["modality"]].name if is_given else table.names[0],
+        modality=settings.modality if is_given else table.names[0],
         force_modality=True,
-        series=said["series"],
+        series=settings.series,
     )
     return Inspection(
         plan=plan,
         preprocessing=config.get_parsed_content("preprocessing"),
         inferer=config.get_parsed_content("inferer"),
-        frame=said["frame"],
+        frame=settings.frame,
         is_given=is_given,
         draw=draw,
     )

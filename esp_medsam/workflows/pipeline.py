@@ -5,92 +5,62 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
 from monai.bundle import ConfigParser
 
 from esp_medsam.errors import OptionError, OutputError
 from esp_medsam.inferers.device import device_of
-from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.bundle import CONFIG, find_bundle
+from esp_medsam.settings import Given, InferenceSettings
+from esp_medsam.workflows.items import Plan
+from esp_medsam.workflows.overlay_transforms import build_transforms
+from esp_medsam.workflows.request import Request, read_request
 from esp_medsam.workflows.segment import Segmentation
 from esp_medsam.workflows.weights import check_weights
 
 
-def read_config(
-    bundle: str | os.PathLike[str] | None = None,
-    overlays: Sequence[str | os.PathLike[str]] = (),
-    **overrides: Any,
-) -> ConfigParser:
-    """Return the bundle's inference configuration, nothing built yet.
-
-    Args:
-        bundle: Folder of the bundle; None looks for it.
-        overlays: Further configs, in order, whose keys replace those before.
-        overrides: Keys to set last, such as ``dataset_dir``; None leaves the config's own value.
+def read_config(request: Request) -> ConfigParser:
+    """Return the configuration of what is asked for, nothing built yet.
 
     Raises:
-        OptionError: If a config is none, or has a key that is nearly one of the bundle's: nobody
-            would read it, and nothing would say so.
+        OptionError: If a config cannot be parsed, or a transform does not take its options.
     """
-    root = find_bundle(bundle)
+    settings = dict(request.settings)
+    if settings.get("transforms"):
+        settings["transforms"] = build_transforms(settings["transforms"])
     parser = ConfigParser()
     with warnings.catch_warnings():
-        # MONAI warns on every parse that configs are code; this one is our own.
+        # MONAI warns on every parse that configs are code; this one is our own, or trusted.
         warnings.filterwarnings("ignore", category=UserWarning, module="monai")
-        files = [str(root / CONFIG), *(_overlay(path, root) for path in overlays)]
         try:
-            parser.read_config(files)
-        except (ValueError, AttributeError, yaml.YAMLError) as error:
-            msg = (
-                f"config must hold keys and values, each once; one of {', '.join(files)} is not so."
-            )
+            parser.read_config([str(path) for path in request.configs])
+        except (ValueError, AttributeError) as error:
+            files = ", ".join(str(path) for path in request.configs)
+            msg = f"config must hold keys and values, each once; one of {files} is not so."
             raise OptionError(msg) from error
-        _check_keys(parser, files[0])
-        given = {key: value for key, value in overrides.items() if value is not None}
-        parser.update({"bundle_root": str(root), **given})
+        parser.update({"bundle_root": str(request.root)})
+        parser.update({key: Given(value) for key, value in settings.items()})
     return parser
 
 
-def _check_keys(parser: ConfigParser, own: str) -> None:
-    """Refuse a key that is a slip of the pen; other keys are the user's, to refer to."""
-    known = set(ConfigParser.load_config_file(own))
-    for key in set(parser.get()) - known:
-        if near := get_close_matches(str(key), known, n=1, cutoff=0.85):
-            msg = f"config must hold keys that are read; got {key}. Is it {near[0]}?"
-            raise OptionError(msg)
-
-
-def _overlay(path: str | os.PathLike[str], root: Path) -> str:
-    """Return an overlay's path: as given, else of that name beside the bundle's own config."""
-    for candidate in (Path(path), (root / CONFIG).parent / path):
-        if candidate.is_file():
-            return str(candidate)
-    msg = f"config must be a YAML or JSON file, or one of the bundle's; got {os.fspath(path)}."
-    raise OptionError(msg)
-
-
-def build_segmentation(
-    bundle: str | os.PathLike[str] | None = None,
-    overlays: Sequence[str | os.PathLike[str]] = (),
-    **overrides: Any,
+def build(
+    request: Request, *, plan: Plan | None = None, network: Any | None = None
 ) -> Segmentation:
     """Build the pipeline that ``python -m monai.bundle run`` would, and hand it over unrun.
 
     Args:
-        bundle: Folder of the bundle; None looks for it.
-        overlays: Further configs, in order, whose keys replace those before.
-        overrides: Keys of ``inference.yaml`` to set; None leaves the config's own value.
+        request: What is asked for.
+        plan: What is segmented; None plans what lies in the input folder.
+        network: What the inferer asks; None builds the config's own, with its weights.
 
     Raises:
-        EspMedSamError: If an option, the input or the weights are not usable; MONAI wraps those
-            it meets while building, see :func:`esp_medsam.errors.explain`.
+        EspMedSamError: If the input or the weights are not usable; MONAI wraps those it meets
+            while building, see :func:`esp_medsam.errors.explain`.
     """
-    parser = read_config(bundle, overlays, **overrides)
+    parser = read_config(request)
+    parts = {"plan": plan, "network": network}
+    parser.update({name: part for name, part in parts.items() if part is not None})
     for position in range(len(parser["initialize"])):
         if "install_excepthook" not in parser[f"initialize#{position}"]:
             parser.get_parsed_content(f"initialize#{position}")
@@ -99,37 +69,44 @@ def build_segmentation(
     return segmentation
 
 
-def check_settings(
+def build_segmentation(
+    bundle: str | os.PathLike[str] | None = None,
+    overlays: Sequence[str | os.PathLike[str]] = (),
     *,
-    modality: str | Sequence[str],
-    table: ModalityTable,
-    targets: Sequence[str] | None,
-    output_dir: str | os.PathLike[str],
-    ckpt_path: str | os.PathLike[str],
-    device: str | torch.device = "cpu",
-) -> None:
+    trust_config: bool = False,
+    network: Any | None = None,
+    **given: Any,
+) -> Segmentation:
+    """Read what is asked for and build it: :func:`read_request`, then :func:`build`.
+
+    Args:
+        bundle: Folder of the bundle; None looks for it.
+        overlays: Further configs, in order, whose keys replace those before.
+        trust_config: Whether overlays, and the configs of a foreign bundle, may run code.
+        network: What the inferer asks; None builds the config's own, with its weights.
+        given: Keys of ``inference.yaml`` to set; None leaves the config's own value.
+
+    Raises:
+        EspMedSamError: As of both.
+    """
+    request = read_request(bundle, overlays, trust_config=trust_config, **given)
+    return build(request, network=network)
+
+
+def check_settings(settings: InferenceSettings) -> None:
     """Refuse what can be refused without building anything.
 
     Args:
-        modality: Name of the modality; a list means that DICOM is to say it.
-        table: Modalities at hand.
-        targets: Names of the chosen targets.
-        output_dir: Where outputs go.
-        ckpt_path: The weights.
-        device: Where the network runs.
+        settings: All of them.
 
     Raises:
-        ModalityError: If the modality is unknown.
-        TargetError: If a target is unknown.
         OutputError: If the output folder is a file, or cannot be written to.
         WeightsNotFoundError: If there are no weights.
         DeviceError: If there is no such device.
     """
-    if isinstance(modality, str):
-        table.select(modality, targets)
-    _check_output(Path(output_dir))
-    check_weights(ckpt_path)
-    device_of(device)
+    _check_output(Path(settings.output_dir))
+    check_weights(settings.ckpt_path)
+    device_of(settings.device)
 
 
 def _check_output(output_dir: Path) -> None:

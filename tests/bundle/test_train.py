@@ -12,6 +12,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image as PILImage
 
+from esp_medsam.errors import explain
 from esp_medsam.networks.state_dicts import load_checkpoint, load_into
 
 
@@ -97,3 +98,24 @@ class TestTrainConfig:
         weights = load_checkpoint(tmp_path / "first" / "model.pt")
         name = "mask_decoder.hypernetwork.fc1.weight"
         torch.testing.assert_close(network.state_dict()[name], weights[name].float())
+
+    def test_reads_text_as_the_command_line_hands_it_over(
+        self, datalist: Path, tmp_path: Path
+    ) -> None:
+        training = workflow(datalist, tmp_path, amp="false", seed="7", learning_rate="1e-3")
+
+        settings = training.parser.get_parsed_content("settings")
+
+        assert (settings.amp, settings.seed, settings.learning_rate) == (False, 7, 1e-3)
+
+    def test_refuses_settings_before_any_image_is_read(self, tmp_path: Path) -> None:
+        training = workflow(tmp_path / "none.json", tmp_path, amp="maybe", num_workers=-1)
+
+        with pytest.raises(RuntimeError) as caught:  # MONAI's
+            training.initialize()
+
+        line = explain(caught.value)
+        assert line is not None
+        assert line.startswith("E_OPTION: ")
+        assert "amp must be true or false; got 'maybe'" in line
+        assert "num_workers must be at least 0; got -1" in line

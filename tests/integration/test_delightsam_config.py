@@ -14,6 +14,7 @@ from esp_medsam.cli.main import main
 from esp_medsam.networks import build_released
 from esp_medsam.networks.checkpoints import to_delightsam
 from esp_medsam.workflows.pipeline import build_segmentation, read_config
+from esp_medsam.workflows.request import read_request
 from esp_medsam.workflows.segment import SegmentResult
 
 
@@ -62,7 +63,7 @@ def segment(converted: Path, photograph: Path, tmp_path: Path) -> Callable[[str]
 
 class TestOverlay:
     def test_input_is_the_released_codes(self) -> None:
-        parser = read_config(BUNDLE, [OVERLAY])
+        parser = read_config(read_request(BUNDLE, [OVERLAY]))
 
         mean = [255 * value for value in parser["pixel_mean"]]
         assert mean == pytest.approx([123.675, 116.28, 103.53])

@@ -120,6 +120,25 @@ class TestHosts:
         np.testing.assert_array_equal(mask.affine, source.affine)
         assert mask.get_data_dtype() == np.uint8
 
+    @pytest.mark.parametrize(("text", "value"), [("false", False), ("no", False), ("true", True)])
+    def test_text_of_the_command_line_becomes_what_it_says(
+        self, tmp_path: Path, weights: Path, text: str, value: bool
+    ) -> None:
+        driven = workflow(
+            dataset_dir=str(RETINA),
+            output_dir=str(tmp_path),
+            modality="OP",
+            ckpt_path=str(weights),
+            preview=text,
+            overwrite=text,
+            device="$torch.device('cpu')",
+        )
+
+        saver = driven.parser.get_parsed_content("saver")
+
+        assert saver.preview is value
+        assert saver.overwrite is value
+
     def test_bundle_has_all_properties_that_monai_asks_for(
         self, tmp_path: Path, weights: Path, photographs: Path
     ) -> None:
@@ -189,6 +208,11 @@ class TestErrors:
             ({"modality": "fundus", "output_format": "gif"}, "E_OPTION"),
             ({"modality": "fundus", "input_size": [100, 64]}, "E_OPTION"),
             ({"modality": "fundus", "device": "cuda:99"}, "E_DEVICE"),
+            ({"modality": "fundus", "device": "meta"}, "E_DEVICE"),
+            ({"modality": "fundus", "overwrite": "maybe"}, "E_OPTION"),
+            ({"modality": "fundus", "pixel_std": [float("inf"), 1, 1]}, "E_OPTION"),
+            ({"modality": "fundus", "pixel_mean": [0.5]}, "E_OPTION"),
+            ({"modality": "fundus", "dataset_dir": ""}, "E_OPTION"),
         ],
     )
     def test_what_the_user_can_cause_has_its_code_behind_what_monai_raises(

@@ -13,18 +13,21 @@ import esp_medsam
 from esp_medsam.cli.main import main
 from esp_medsam.errors import ModalityError
 from esp_medsam.workflows import pipeline
+from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.segment import SegmentResult
 
 
-Given = dict[str, object]
+BUNDLE = Path(__file__).parents[3] / "bundle"
+
+Build = Callable[..., list[Request]]
 
 
 @pytest.fixture
-def build(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Given]:
-    """Puts a pipeline with these results in place of the real one; returns what it was given."""
+def build(monkeypatch: pytest.MonkeyPatch) -> Build:
+    """Puts a pipeline with these results in place of the real one; returns what was asked for."""
 
-    def build_(*results: SegmentResult | type[BaseException]) -> Given:
-        given: Given = {}
+    def build_(*results: SegmentResult | type[BaseException]) -> list[Request]:
+        asked: list[Request] = []
 
         class Pipeline:
             left_alone = "2 other files"
@@ -38,12 +41,12 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Given]:
                         raise result
                     yield result
 
-        def build_segmentation(bundle: object, overlays: object, **options: object) -> Pipeline:
-            given.update(options, bundle=bundle, overlays=overlays)
+        def build(request: Request) -> Pipeline:
+            asked.append(request)
             return Pipeline()
 
-        monkeypatch.setattr(pipeline, "build_segmentation", build_segmentation)
-        return given
+        monkeypatch.setattr(pipeline, "build", build)
+        return asked
 
     return build_
 
@@ -80,7 +83,7 @@ class TestMain:
 
 class TestSegment:
     def test_ends_with_0_and_says_where_the_masks_are(
-        self, build: Callable[..., Given], capsys: pytest.CaptureFixture[str]
+        self, build: Build, capsys: pytest.CaptureFixture[str]
     ) -> None:
         build(DONE)
 
@@ -92,7 +95,7 @@ class TestSegment:
         assert "in/a.png: It is upside down." in shown.err
 
     def test_ends_with_1_and_a_table_where_an_item_failed(
-        self, build: Callable[..., Given], capsys: pytest.CaptureFixture[str]
+        self, build: Build, capsys: pytest.CaptureFixture[str]
     ) -> None:
         build(DONE, FAILED)
 
@@ -102,29 +105,29 @@ class TestSegment:
         assert table == ["Failed:", "  E_CORRUPT  in/b.png  Copy it again."]
 
     def test_interrupt_ends_with_130(
-        self, build: Callable[..., Given], capsys: pytest.CaptureFixture[str]
+        self, build: Build, capsys: pytest.CaptureFixture[str]
     ) -> None:
         build(DONE, KeyboardInterrupt)
 
         assert main(RUN) == 130
         assert "the same command goes on" in capsys.readouterr().err
 
-    def test_hands_on_what_is_given_and_leaves_the_rest_to_the_config(
-        self, build: Callable[..., Given]
-    ) -> None:
-        given = build()
+    def test_hands_on_what_is_given_and_leaves_the_rest_to_the_config(self, build: Build) -> None:
+        asked = build()
+        targets = ["--targets", "liver,kidney", "--targets", "pancreas"]
 
-        main([*RUN, "--targets", "a,b", "--targets", "c", "--split_targets", "--bundle", "own"])
+        main(["segment", "in", "out", "--modality", "CT", *targets, "--split_targets"])
 
-        assert {key: value for key, value in given.items() if value is not None} == {
+        (request,) = asked
+        assert request.settings == {
             "dataset_dir": "in",
             "output_dir": "out",
-            "modality": "xray",
-            "targets": ["a", "b", "c"],
+            "modality": "ct",
+            "targets": ("liver", "kidney", "pancreas"),
             "split_targets": True,
-            "bundle": Path("own"),
-            "overlays": [],
         }
+        assert request.configs == (BUNDLE / "configs" / "inference.yaml",)
+        assert request.runs == ()
 
     def test_error_behind_another_is_told_in_one_line(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -137,7 +140,7 @@ class TestSegment:
                 msg = "MONAI wraps it"
                 raise RuntimeError(msg) from error
 
-        monkeypatch.setattr(pipeline, "build_segmentation", fail)
+        monkeypatch.setattr(pipeline, "build", fail)
 
         assert main(RUN) == 1
         assert capsys.readouterr().err == "E_MODALITY: modality must be given.\n"
@@ -147,7 +150,7 @@ class TestSegment:
             msg = "a bug"
             raise TypeError(msg)
 
-        monkeypatch.setattr(pipeline, "build_segmentation", fail)
+        monkeypatch.setattr(pipeline, "build", fail)
 
         with pytest.raises(TypeError, match="a bug"):
             main(RUN)

@@ -34,6 +34,7 @@ from esp_medsam.workflows.inspect import (
     seen,
 )
 from esp_medsam.workflows.items import Plan
+from esp_medsam.workflows.request import read_request
 
 
 Build = Callable[..., Inspection]
@@ -50,7 +51,9 @@ def build(folder: Path) -> Build:
     """Builds the bundle's own preparation, for a small network."""
 
     def build_(path: Path = folder, **options: Any) -> Inspection:
-        return build_inspection(path, **{"input_size": [64, 96], **options})
+        draw = options.pop("draw", False)
+        settings = {"dataset_dir": path, "device": "cpu", "input_size": [64, 96], **options}
+        return build_inspection(read_request(**settings), draw=draw)
 
     return build_
 

@@ -16,6 +16,7 @@ from esp_medsam.cli import pacs as command
 from esp_medsam.cli.main import main
 from esp_medsam.integrations.dicomweb.spool import Spool
 from esp_medsam.integrations.dicomweb.store import resend
+from esp_medsam.workflows.request import Request
 
 
 ROOT = Path(__file__).parents[4]
@@ -97,7 +98,7 @@ class TestQuery:
     def test_that_matches_nothing_says_so(
         self, fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
     ) -> None:
-        def build(work: Path, **options: object) -> SimpleNamespace:
+        def build(request: Request, work: Path) -> SimpleNamespace:
             return SimpleNamespace(saver=SimpleNamespace(output_dir=work / "out"))
 
         monkeypatch.setattr(command, "_build", build)
@@ -188,7 +189,7 @@ class TestEnded:
     def test_ctrl_c_during_a_run_leaves_no_patient(
         self, fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
     ) -> None:
-        def interrupted(work: Path, **options: object) -> None:
+        def interrupted(request: Request, work: Path) -> None:
             (work / "patient.dcm").write_bytes(b"DICM")
             raise KeyboardInterrupt
 

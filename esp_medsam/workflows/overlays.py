@@ -1,0 +1,180 @@
+"""Configs over ``inference.yaml``, read as data: settings and transforms, nothing that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from esp_medsam.errors import OptionError, listed, shown
+from esp_medsam.modality import ModalityTable
+from esp_medsam.plain_data import read_plain
+from esp_medsam.settings import InferenceSettings, given_settings
+
+
+PACKAGE = "esp_medsam.transforms."
+
+ROW = "ModalityTransforms"
+"""What holds the transforms of a modality."""
+
+STAGES = ("measure", "native", "shown")
+
+RULE = "IntensityRule"
+"""What the window of a modality is said by, under ``intensity``."""
+
+TRANSFORMS = frozenset(
+    {
+        "ApplyBiasField",
+        "Clahe",
+        "ClipMetal",
+        "CropBlackBorder",
+        "CropCollimation",
+        "CropDarkRim",
+        "CropToBox",
+        "CropToFieldOfView",
+        "CropToScan",
+        "FillDarkCorners",
+        "KeepFieldOfView",
+        "MaskBurnedIn",
+        "MeasureBiasField",
+        "MeasureBody",
+        "MeasureHistogram",
+        "MeasurePercentiles",
+        "MeasureWindow",
+        "MeasureZScore",
+        "NormalizeGain",
+        "NormalizeIllumination",
+        "NormalizeStain",
+        "PaddingToAir",
+        "ReduceSpeckle",
+        "RemoveHair",
+        "ScaleFluorescence",
+        "ShadesOfGray",
+        "StandardizeHistogram",
+        "SubtractLocalAverage",
+        "SuppressDoppler",
+        "SuppressSpecular",
+        "TableRemoval",
+        "Windows",
+    }
+)
+"""What a stage may hold: the array forms in docs/reference/transforms.md, and no other class."""
+
+_TARGET = "_target_"
+
+
+def read_overlay(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a config.
+
+    Raises:
+        OptionError: If it cannot be read, or holds no keys.
+    """
+    try:
+        content = read_plain(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        msg = f"config must be YAML or JSON of keys and values; in {path} got {reason}."
+        raise OptionError(msg) from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        msg = f"config must hold keys and values; in {path} got {shown(content)}."
+        raise OptionError(msg)
+    return content
+
+
+def settings_of(content: Mapping[str, Any], path: Path, table: ModalityTable) -> dict[str, Any]:
+    """Return the settings in a config, checked and typed; transforms stay plain.
+
+    Raises:
+        OptionError: If it holds anything else, which could run code.
+        EspMedSamError: If a setting is not what it must be.
+    """
+    known = InferenceSettings.model_fields
+    for key in content:
+        if key not in known:
+            near = get_close_matches(key, known, n=1, cutoff=0.85)
+            remedy = f"Is it {near[0]}?" if near else "Other keys may run code: see --trust_config."
+            msg = f"config must hold settings of inference.yaml; in {path} got {shown(key)}. "
+            raise OptionError(msg + remedy)
+    for key, value in content.items():
+        if key == "transforms":
+            check_transforms(value, path)
+        elif text := next(_expressions(value), None):
+            msg = f"{key} must be a plain value; in {path} got {shown(text)}, an expression. "
+            raise OptionError(msg + "Write the value out, or see --trust_config.")
+    return given_settings(content, table)
+
+
+def _expressions(value: object) -> Iterator[str]:
+    """Yield the texts in a value that MONAI would run, look up, or read as a file's name."""
+    if isinstance(value, str) and value[:1] in ("$", "@", "%"):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _expressions(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _expressions(item)
+
+
+def check_transforms(rows: object, path: Path) -> None:
+    """Refuse what is not transforms by modality, in the form of docs/reference/transforms.md.
+
+    Raises:
+        OptionError: If a class is named that is not one of these, or an option is no plain value.
+    """
+    for place, name, options in classes_in(rows, path):
+        for key, value in options.items():
+            if isinstance(value, Mapping) or next(_expressions(value), None) is not None:
+                msg = f"{place} ({name}) must have plain options; in {path} got {key}: "
+                raise OptionError(msg + f"{shown(value)}.")
+
+
+def classes_in(rows: object, path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield place, name and options of each class that transforms by modality name.
+
+    Raises:
+        OptionError: If a class is named that is none of those that may stand there.
+    """
+    for modality, row in _mapping(rows, "transforms", path).items():
+        place = f"transforms.{modality}"
+        fields = _named(row, place, {ROW}, path)[1]
+        unknown = [key for key in fields if key not in ("intensity", *STAGES)]
+        if unknown:
+            msg = f"{place} must have intensity, {', '.join(STAGES)} and nothing else; "
+            raise OptionError(msg + f"in {path} got {listed([str(key) for key in unknown])}.")
+        if fields.get("intensity") is not None:
+            where = f"{place}.intensity"
+            yield where, *_named(fields["intensity"], where, {RULE}, path)
+        for stage in STAGES:
+            steps = fields.get(stage, [])
+            if not isinstance(steps, list):
+                msg = f"{place}.{stage} must be a list of transforms; in {path} got {shown(steps)}."
+                raise OptionError(msg)
+            for number, step in enumerate(steps):
+                where = f"{place}.{stage}[{number}]"
+                yield where, *_named(step, where, TRANSFORMS, path)
+
+
+def _named(
+    content: object, place: str, names: frozenset[str] | set[str], path: Path
+) -> tuple[str, dict[str, Any]]:
+    """Return the class that a mapping names, and its options."""
+    fields = _mapping(content, place, path)
+    target = fields.get(_TARGET)
+    name = str(target).removeprefix(PACKAGE)
+    if not isinstance(target, str) or not target.startswith(PACKAGE) or name not in names:
+        msg = f"{place} must have a {_TARGET} of docs/reference/transforms.md; in {path} "
+        raise OptionError(msg + f"got {shown(target)}.")
+    others = {key: value for key, value in fields.items() if key != _TARGET}
+    if reserved := [key for key in others if key.startswith("_")]:
+        msg = f"{place} must have no key of MONAI's but {_TARGET}; in {path} got {reserved[0]}."
+        raise OptionError(msg)
+    return name, others
+
+
+def _mapping(content: object, place: str, path: Path) -> dict[str, Any]:
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        msg = f"{place} must hold keys and values; in {path} got {shown(content)}."
+        raise OptionError(msg)
+    return content

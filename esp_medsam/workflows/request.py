@@ -1,0 +1,142 @@
+"""What a user asks the pipeline for: checked, and data, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from esp_medsam.errors import OptionError
+from esp_medsam.modality import ModalityTable
+from esp_medsam.plain_data import YAML_BYTES
+from esp_medsam.regular_file import open_regular
+from esp_medsam.settings import given_settings
+from esp_medsam.workflows.bundle import CONFIG, TABLE, find_bundle, installed_bundles
+from esp_medsam.workflows.overlays import read_overlay, settings_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asks for.
+
+    Attributes:
+        root: Folder of the bundle.
+        table: Modalities at hand.
+        configs: Files that MONAI is to build from, and so may run, in order.
+        settings: Keys of ``inference.yaml`` and their values, typed; transforms are plain.
+        runs: What foreign configs among ``configs`` run, a line each; none without trust.
+    """
+
+    root: Path
+    table: ModalityTable
+    configs: tuple[Path, ...]
+    settings: Mapping[str, Any]
+    runs: tuple[str, ...] = ()
+
+
+def read_request(
+    bundle: str | os.PathLike[str] | None = None,
+    overlays: Sequence[str | os.PathLike[str]] = (),
+    *,
+    trust_config: bool = False,
+    **given: Any,
+) -> Request:
+    """Return what is asked for, once all of it is what it must be.
+
+    Values of users stay data, whatever they begin with. So do overlays, which hold settings and
+    transforms, unless they are the bundle's own, as ``delightsam.yaml`` is, or are trusted.
+
+    Args:
+        bundle: Folder of the bundle; None looks for it.
+        overlays: Further configs, in order, whose keys replace those before.
+        trust_config: Whether overlays, and the configs of a foreign bundle, may run code.
+        given: Keys of ``inference.yaml`` to set last; None leaves the config's own value.
+
+    Raises:
+        OptionError: If the bundle's or an overlay's config could run code and is not trusted.
+        EspMedSamError: If a setting is not what it must be.
+    """
+    root = find_bundle(bundle)
+    config = root / CONFIG
+    runs: list[str] = []
+    if not _is_installed(config):
+        if not trust_config:
+            msg = (
+                f"bundle must have the installed {CONFIG.name}, because it is code; that of {root} "
+                "differs. Pass --trust_config if you trust whoever wrote it."
+            )
+            raise OptionError(msg)
+        runs.append(f"{config}: all that it says")
+    table = ModalityTable.read(root / TABLE)
+    configs, settings = [config], dict[str, Any]()
+    for name in overlays:
+        path = _located(name, config.parent)
+        content = read_overlay(path)
+        real = path.resolve()
+        is_own = real.parent == config.parent.resolve() and _is_installed(real)
+        if is_own or (trust_config and _is_code(content, path, table)):
+            configs.append(path)
+            runs += [] if is_own else [f"{path}: {line}" for line in _code_in(content)]
+            settings = {key: value for key, value in settings.items() if key not in content}
+        else:
+            settings |= settings_of(content, path, table)
+    chosen = {key: value for key, value in given.items() if value is not None}
+    return Request(
+        root=root,
+        table=table,
+        configs=tuple(configs),
+        settings=given_settings(settings | chosen, table),
+        runs=tuple(runs),
+    )
+
+
+def _located(name: str | os.PathLike[str], own: Path) -> Path:
+    """Return an overlay's path: as given, else of that name beside the bundle's own config."""
+    for candidate in (Path(name), own / name):
+        if candidate.is_file():
+            return candidate
+    msg = f"config must be a YAML or JSON file, or one of the bundle's; got {os.fspath(name)}."
+    raise OptionError(msg)
+
+
+def _is_installed(config: Path) -> bool:
+    """Whether a config of a bundle is, byte for byte, the one that came with this package."""
+    content = _content(config)
+    return any(
+        _content(root / CONFIG.parent / config.name) == content for root in installed_bundles()
+    )
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        with open_regular(path) as file:
+            return file.read(YAML_BYTES)
+    except OSError:
+        return None
+
+
+def _is_code(content: Mapping[str, Any], path: Path, table: ModalityTable) -> bool:
+    """Whether a config is more than settings, and so needs the trust that it was given."""
+    try:
+        settings_of(content, path, table)
+    except OptionError:
+        return True
+    return False
+
+
+def _code_in(content: object, place: str = "") -> Iterator[str]:
+    """Yield what MONAI runs of a config: expressions, classes, files that are merged in."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            name = f"{place}.{key}" if place else str(key)
+            if key == "_target_":
+                yield f"{place} makes {value}"
+            else:
+                yield from _code_in(value, name)
+    elif isinstance(content, list):
+        for number, value in enumerate(content):
+            yield from _code_in(value, f"{place}[{number}]")
+    elif isinstance(content, str) and content[:1] in ("$", "%"):
+        yield f"{place} runs {content}"
