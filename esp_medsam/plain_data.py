@@ -33,21 +33,23 @@ LONGEST = 4096
 """Characters of one value: YAML's numbers of many parts take time by the square of their length."""
 
 
-def read_plain(path: Path, *, most_bytes: int | None = None) -> Any:
+def read_plain(path: Path) -> Any:
     """Return what a YAML or JSON file holds; JSON is told by its ending.
 
     Args:
         path: The file.
-        most_bytes: Its size at most; None takes the limit of its kind.
 
     Raises:
         ValueError: If it is neither, repeats a key, or breaks a limit; the text says what was
             found, to go behind "got".
         OSError: If it cannot be read.
     """
-    is_json = path.suffix.lower() == ".json"
-    content = _read(path, most_bytes or (JSON_BYTES if is_json else YAML_BYTES))
-    return _json(content) if is_json else _yaml(content)
+    return read_json(path) if path.suffix.lower() == ".json" else read_yaml(path)
+
+
+def read_json(path: Path, *, most_bytes: int = JSON_BYTES) -> Any:
+    """Return what a JSON file of a limited size holds; errors as of :func:`read_plain`."""
+    return _json(_read(path, most_bytes))
 
 
 def read_yaml(path: Path) -> Any:

@@ -297,7 +297,7 @@ def _checked(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         problems: dict[str, str] = {}
         for found in error.errors(include_url=False):
-            problems.setdefault(str(found["loc"][0]), _rule(found))
+            problems.setdefault(str(found["loc"][0]), rule_of(found))
     told = [f"{n} {rule}; got {shown(_plain(values.get(n)))}" for n, rule in problems.items()]
     only = next(iter(problems)) if len(problems) == 1 else ""
     msg = f"{listed(told, '; ')}."
@@ -319,6 +319,7 @@ _RULES: Mapping[str, str] = {
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
     "string_type": "must be text",
+    "string_too_short": "must not be empty",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "less_than": "must be less than {lt}",
@@ -329,7 +330,7 @@ _RULES: Mapping[str, str] = {
 """Pydantic's kinds of error in our words; the others' are good as they are."""
 
 
-def _rule(found: ErrorDetails) -> str:
+def rule_of(found: ErrorDetails) -> str:
     """Return what a value must be, to go behind its name."""
     theirs = found["msg"].removeprefix("Value error, ").replace("Input should", "must")
     rule = _RULES.get(found["type"], theirs).format_map(found.get("ctx", {}))

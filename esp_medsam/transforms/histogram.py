@@ -13,6 +13,7 @@ from torch import Tensor
 
 from esp_medsam.errors import InputNotFoundError, OptionError
 from esp_medsam.image import Image
+from esp_medsam.plain_data import read_json
 from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.mri import Pixels, foreground, require_finite
 from esp_medsam.transforms.orientation import Display
@@ -86,22 +87,6 @@ class StandardScale:
         return json.dumps({"percentiles": self.percentiles, "scale": self.scale}, indent=2)
 
     @classmethod
-    def from_json(cls, text: str) -> StandardScale:
-        """Return what :meth:`to_json` wrote.
-
-        Raises:
-            OptionError: If it is something else.
-        """
-        try:
-            data = json.loads(text)
-            lists = (data["percentiles"], data["scale"])
-            percentiles, scale = (tuple(float(value) for value in values) for values in lists)
-        except (ValueError, TypeError, KeyError) as error:
-            msg = f"A standard scale must be JSON of percentiles and scale; got {error!r}."
-            raise OptionError(msg) from error
-        return cls(percentiles=percentiles, scale=scale)
-
-    @classmethod
     def read(cls, path: str | Path) -> StandardScale:
         """Return the scale that a file holds, as :meth:`to_json` wrote it.
 
@@ -110,14 +95,20 @@ class StandardScale:
             OptionError: If it holds something else.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            content = read_json(Path(path), most_bytes=_MOST_BYTES)
+            lists = (content["percentiles"], content["scale"])
+            percentiles, scale = (tuple(float(value) for value in values) for values in lists)
         except FileNotFoundError as error:
             msg = f"scale must be the JSON file of a standard scale; there is no {path}."
             raise InputNotFoundError(msg) from error
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"scale must be the JSON file of a standard scale; got {path}, which is none."
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            msg = f"scale must be JSON of percentiles and scale; {path} is not."
             raise OptionError(msg) from error
-        return cls.from_json(text)
+        return cls(percentiles=percentiles, scale=scale)
+
+
+_MOST_BYTES = 2**16
+"""Of the file of a scale at most; a hundred landmarks take some 4 kB."""
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from esp_medsam.errors import InputNotFoundError, OptionError
+from esp_medsam.errors import InputNotFoundError, OptionError, listed
 from esp_medsam.image import Image
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.inferers.resizing import content_size, to_content
 from esp_medsam.io.load import as_meta_tensor
 from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
+from esp_medsam.plain_data import read_json
+from esp_medsam.settings import CtInput, rule_of
 from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
 
 
@@ -68,35 +70,64 @@ def read_datalist(path: str | Path, section: str) -> list[dict[str, Any]]:
 
     Raises:
         InputNotFoundError: If there is no such file.
-        OptionError: If the file is not JSON, has no such section, or an item lacks a key.
+        OptionError: If the file is not JSON, has no such section, or an item is not what it must
+            be; it names all.
     """
     path = Path(path)
     if not path.is_file():
         msg = f"datalist must be a JSON file; there is none at {path}."
         raise InputNotFoundError(msg)
     try:
-        datalist = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # UnicodeDecodeError is one too
-        msg = f"datalist must be a JSON file; {path} is not: {error}."
+        datalist = read_json(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        msg = f"datalist must be a JSON file; in {path} got {reason}."
         raise OptionError(msg) from error
     if not isinstance(datalist, dict):
         msg = f"datalist must hold an object of sections; {path} holds a {type(datalist).__name__}."
         raise OptionError(msg)
     if section not in datalist:
-        msg = f"datalist must have a section {section!r}; {path} has {', '.join(datalist)}."
+        held = listed([str(name) for name in datalist]) or "none"
+        msg = f"datalist must have a section {section!r}; {path} has {held}."
         raise OptionError(msg)
-    items = []
-    for number, item in enumerate(datalist[section]):
-        missing = [key for key in ("image", "modality", "labels") if key not in item]
-        if missing:
-            msg = f"{path}: item {number} of {section!r} must have {', '.join(missing)}."
-            raise OptionError(msg)
-        labels = {
-            target: [str(path.parent / p) for p in ([masks] if isinstance(masks, str) else masks)]
-            for target, masks in item["labels"].items()
-        }
-        items.append({**item, "image": str(path.parent / item["image"]), "labels": labels})
-    return items
+    try:
+        items = _ITEMS.validate_python(datalist[section])
+    except ValidationError as error:
+        problems = [
+            f"{section}{''.join(f'[{part!r}]' for part in found['loc'])} {rule_of(found)}"
+            for found in error.errors(include_url=False)
+        ]
+        told = listed(problems, "; ")
+        msg = f"datalist must be as docs/reference/datalist.md says; in {path} {told}."
+        raise OptionError(msg) from error
+    return [_located(item, path.parent) for item in items]
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class _Item(BaseModel):
+    """What an item of a datalist must be; keys beside these are the user's own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    image: Annotated[str, Field(min_length=1)]
+    modality: str
+    labels: dict[str, Annotated[list[str], BeforeValidator(_one_or_more)]]
+    dataset: str | None = None
+    absent: list[str] | None = None
+    ct_input: CtInput | None = None
+
+
+_ITEMS = TypeAdapter(list[_Item])
+
+
+def _located(item: _Item, folder: Path) -> dict[str, Any]:
+    """Return an item with paths that lie where its datalist does."""
+    given = item.model_dump(exclude_unset=True)
+    labels = {name: [str(folder / path) for path in paths] for name, paths in item.labels.items()}
+    return {**given, "image": str(folder / item.image), "labels": labels}
 
 
 def slices_of(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from esp_medsam.plain_data import YAML_BYTES, read_plain, read_yaml
+from esp_medsam.plain_data import YAML_BYTES, read_json, read_plain, read_yaml
 
 
 Read = Callable[..., Any]
@@ -93,7 +93,7 @@ class TestReadPlain:
         (tmp_path / "file.json").write_text("[1, 2, 3]")
 
         with pytest.raises(ValueError, match="more than 4 bytes"):
-            read_plain(tmp_path / "file.json", most_bytes=4)
+            read_json(tmp_path / "file.json", most_bytes=4)
 
     def test_refuses_a_pipe_without_waiting(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "file.yaml")

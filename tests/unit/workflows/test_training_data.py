@@ -70,11 +70,33 @@ class TestReadDatalist:
         assert item["image"] == str(tmp_path / "a.png")
         assert item["labels"] == {"lesion": [str(tmp_path / "a_mask.png")]}
 
-    def test_names_what_an_item_lacks(self, tmp_path: Path) -> None:
-        path = write(tmp_path, training=[{"image": "a.png"}])
+    @pytest.mark.parametrize(
+        ("item", "problem"),
+        [
+            (
+                {"image": "a.png"},
+                r"\[0\]\['modality'\] must be given; .*\['labels'\] must be given",
+            ),
+            (5, r"training\[0\] must be a valid dictionary"),
+            ({"image": "", "modality": "ct", "labels": {}}, r"\['image'\] must not be empty"),
+            ({"image": 5, "modality": "ct", "labels": {}}, r"\['image'\] must be text"),
+            ({"image": "a", "modality": "ct", "labels": []}, r"\['labels'\] must be a valid dict"),
+            ({"image": "a", "modality": "ct", "labels": {"liver": 1}}, "must be a valid list"),
+            ({"image": "a", "modality": "ct", "labels": {"liver": [1]}}, "must be text"),
+            ({"image": "a", "modality": "ct", "labels": {}, "absent": "a"}, "must be a valid list"),
+            ({"image": "a", "modality": "ct", "labels": {}, "ct_input": "HU"}, "must be 'hu' or"),
+        ],
+    )
+    def test_names_what_is_wrong_with_an_item(
+        self, tmp_path: Path, item: Any, problem: str
+    ) -> None:
+        with pytest.raises(OptionError, match=problem):
+            read_datalist(write(tmp_path, training=[item]), "training")
 
-        with pytest.raises(OptionError, match="item 0 of 'training' must have modality, labels"):
-            read_datalist(path, "training")
+    def test_keeps_what_users_add(self, tmp_path: Path, photograph: dict[str, Any]) -> None:
+        (item,) = read_datalist(write(tmp_path, training=[{**photograph, "fold": 3}]), "training")
+
+        assert item["fold"] == 3
 
     def test_names_the_sections_there_are(self, tmp_path: Path) -> None:
         with pytest.raises(OptionError, match=r"section 'test'.*has training"):
@@ -82,7 +104,13 @@ class TestReadDatalist:
 
     @pytest.mark.parametrize(
         ("content", "message"),
-        [("not json", "JSON file; .* is not"), ("[1]", "holds a list"), ("\xff", "is not")],
+        [
+            ("not json", "JSON file; .* no JSON at line 1"),
+            ("[1]", "holds a list"),
+            ("\xff", "text that is not UTF-8"),
+            ("[" * 100_000, "more than 32 lists"),
+            ('{"training": 5}', "training must be a valid list"),
+        ],
     )
     def test_refuses_what_is_no_datalist(self, tmp_path: Path, content: str, message: str) -> None:
         path = tmp_path / "datalist.json"
