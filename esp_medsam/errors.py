@@ -221,7 +221,7 @@ def explain(error: BaseException) -> str | None:
     """Return ``"<CODE>: <message>"`` of the first of our errors behind ``error``, in one line.
 
     Follows causes and contexts, because MONAI wraps what our transforms and constructors raise.
-    What MONAI itself finds wrong in a config is told as an error of ours.
+    What MONAI itself finds wrong in a config, and that memory ran out, is told as an error of ours.
 
     Args:
         error: The exception that was caught.
@@ -230,20 +230,37 @@ def explain(error: BaseException) -> str | None:
         The line, or None where none of ours is behind ``error``.
     """
     seen: set[int] = set()
-    of_config: str | None = None
+    other: str | None = None
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         if isinstance(current, EspMedSamError):
             return f"{current.code}: {one_line(str(current))}"
         seen.add(id(current))
-        of_config = of_config or _of_config(current)
+        other = other or _of_config(current) or _of_memory(current)
         hidden = current.__suppress_context__
         current = current.__cause__ or (None if hidden else current.__context__)
-    return of_config and f"{OptionError.code}: {one_line(of_config)}"
+    return other and one_line(other)
+
+
+def _of_memory(error: BaseException) -> str | None:
+    """Return that memory ran out: where a library is loaded, the system's loader says so."""
+    text = str(error).lower()
+    ran_out = "cannot allocate memory" in text or "failed to map segment" in text
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError | OSError) and ran_out):
+        return (
+            f"{TooLargeError.code}: memory ran out; free some, use a smaller slice_batch, "
+            "or raise the limit (ulimit -v)."
+        )
+    return None
 
 
 def _of_config(error: BaseException) -> str | None:
     """Return what MONAI's config parser found wrong: it has no errors of its own for it."""
+    told = _told_by_config(error)
+    return told and f"{OptionError.code}: {told}"
+
+
+def _told_by_config(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, TypeError):
         built = re.match(r"Failed to instantiate component '([^']+)'", text)

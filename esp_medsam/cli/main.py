@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,7 +23,7 @@ from esp_medsam.cli.modalities import modalities
 from esp_medsam.cli.pacs import pacs
 from esp_medsam.cli.seg2nifti import seg2nifti
 from esp_medsam.cli.segment import segment
-from esp_medsam.errors import explain
+from esp_medsam.errors import InputNotFoundError, OutputError, explain
 
 
 app = typer.Typer(
@@ -52,6 +56,11 @@ def options(
     if version:
         print(esp_medsam.__version__)
         raise typer.Exit
+    try:
+        Path.cwd()
+    except OSError as error:  # libraries that look for their parts end the process without it
+        msg = "The current folder must be there; it is gone. Change to another one."
+        raise InputNotFoundError(msg) from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,6 +73,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 where all went well, 1 where anything failed, 2 for wrong usage, 130 where
         it was interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console may lack the letters of a path
+            stream.reconfigure(errors="backslashreplace")
+    status = _status(argv)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return _not_printed(error)
+    return status
+
+
+def _status(argv: Sequence[str] | None) -> int:
     try:
         # The command itself, not the app: calling an app replaces sys.excepthook for good.
         get_command(app).main(args=None if argv is None else list(argv), prog_name="esp-medsam")
@@ -71,8 +92,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except Exception as error:
         line = explain(error)
+        if line is None and isinstance(error, OSError) and error.filename is None:
+            return _not_printed(error)  # of files all else is told by an error of ours
         if line is None:
             raise
         print(line, file=sys.stderr)
         return 1
     return 0
+
+
+def _not_printed(error: OSError) -> int:
+    """Say that the output goes nowhere, and let nobody try to write the rest of it."""
+    with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    print(
+        f"{OutputError.code}: standard output must be writable; got: {error.strerror}.",
+        file=sys.stderr,
+    )
+    return 1

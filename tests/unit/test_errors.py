@@ -118,6 +118,20 @@ class TestExplain:
 
         assert re.fullmatch(rf"E_OPTION: .*{line}.*\.", errors.explain(caught.value) or "")
 
+    @pytest.mark.parametrize(
+        "error",
+        [
+            MemoryError(),
+            ImportError("libx.so: failed to map segment from shared object"),
+            OSError("[Errno 12] Cannot allocate memory"),
+        ],
+    )
+    def test_tells_that_memory_ran_out(self, error: Exception) -> None:
+        wrapped = RuntimeError("wrapped")
+        wrapped.__cause__ = error
+
+        assert (errors.explain(wrapped) or "").startswith("E_TOO_LARGE: memory ran out;")
+
     def test_ends_on_a_loop_of_causes(self) -> None:
         first, second = ValueError(), ValueError()
         first.__cause__, second.__cause__ = second, first

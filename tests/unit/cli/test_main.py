@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -79,6 +80,57 @@ class TestMain:
         main(["--version"])
 
         assert sys.excepthook is before
+
+
+def run(
+    arguments: list[str], cwd: Path, before: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, after a line of shell."""
+    code = "import sys; from esp_medsam.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    shell = f'{before} "$0" -c "{code}" "$@"'
+    return subprocess.run(
+        ["bash", "-c", shell, sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(BUNDLE.parent), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+class TestConsole:
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+    @pytest.mark.parametrize("arguments", [["modalities"], ["--version"], ["--help"]])
+    def test_full_one_is_told_in_one_line(self, arguments: list[str], tmp_path: Path) -> None:
+        ended = run(arguments, tmp_path, "exec > /dev/full;")
+
+        assert ended.returncode == 1
+        assert ended.stderr == (
+            "E_OUTPUT: standard output must be writable; got: No space left on device.\n"
+        )
+
+    def test_deleted_current_folder_is_told_in_one_line(self, tmp_path: Path) -> None:
+        ended = run(["inspect", "in"], tmp_path, 'mkdir gone; cd gone; rmdir "$PWD";')
+
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("E_NOT_FOUND: The current folder must be there; it is gone.")
+        assert ended.stderr.count("\n") == 1
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of addresses")
+    def test_too_little_memory_to_start_is_told_in_one_line(self, tmp_path: Path) -> None:
+        PIL.Image.new("L", (8, 8)).save(tmp_path / "a.png")
+
+        ended = run(["inspect", "a.png"], tmp_path, "ulimit -v 500000;")
+
+        assert ended.returncode == 1
+        assert ended.stderr.splitlines()[-1].startswith("E_TOO_LARGE: memory ran out;")
+        assert "Traceback" not in ended.stderr
+
+    def test_shows_what_it_has_no_letters_for(self, tmp_path: Path) -> None:
+        ended = run(["inspect", "\u0142\U0001f600"], tmp_path, PYTHONIOENCODING="cp1252")
+
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("E_NOT_FOUND: \\u0142\\U0001f600 must be")
 
 
 class TestSegment:
