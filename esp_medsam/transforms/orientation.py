@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, product
 from typing import TypeVar
 
 import numpy as np
@@ -31,8 +31,18 @@ _SHOWN = {0: (2, 1), 1: (2, 0), 2: (1, 0)}
 negative. Axial: down to posterior, across to patient left; coronal: to feet, to left; sagittal: to
 feet, to posterior."""
 
+NEARLY_ISOTROPIC = 1.5
+"""Ratio of the coarsest spacing to the finest up to which slices run along head-foot.
+
+``benchmarks/slice_axis.py`` says why: on CT that was made coarser along one axis head-foot slices
+kept their Dice up to here, and slices along that axis found nothing.
+"""
+
 _SPACING_TOLERANCE = 0.01
 """Relative difference below which two spacings count as equal."""
+
+_NEARLY = 0.05
+"""Relative change of a spacing that should not turn the slices without a word."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +98,21 @@ def display_of(
     affine: npt.NDArray[np.float64] | None,
     plane: str | None = None,
     *,
+    acquired_axis: int | None = None,
     stack_axis: int | None = None,
 ) -> Display:
     """Decide how an image is sliced and shown.
 
     A photograph (two axes, no affine) is shown as it is stored. Of a volume the slices run along
-    an axis of length 1, else the axis whose spacing differs most from the other two (a tie: the
-    coarser), else, all within 1 %, the one closest to head-foot.
+    an axis of length 1; else, where the spacings are within :data:`NEARLY_ISOTROPIC`, along the
+    axis closest to head-foot; else along the axis that a DICOM stack was acquired along, and of
+    others along the axis whose spacing differs most from the other two (a tie: the coarser).
 
     Args:
         spatial_shape: Voxels along each of the two or three axes.
         affine: Voxel indices to RAS+ mm, ``(4, 4)``; None where the file states no geometry.
         plane: ``axial``, ``coronal`` or ``sagittal`` in place of the rule; None applies the rule.
+        acquired_axis: The axis that a stack was acquired along; None where nothing says so.
         stack_axis: The one axis that may be sliced: that of frames in time, or of slices with
             gaps. Without an affine each frame is shown as it is stored.
 
@@ -127,7 +140,7 @@ def display_of(
     elif stack_axis is not None:
         slice_axis = stack_axis
     else:
-        slice_axis = _axis_by_rule(spatial_shape, affine, world)
+        slice_axis = _axis_by_rule(spatial_shape, _spacing_of(affine), world, acquired_axis)
     if stack_axis is not None and slice_axis != stack_axis:
         own = _NAMES[world[stack_axis][0]]
         msg = f"slice_axis must be {own} for slices with gaps, which lie so; got {plane}."
@@ -138,8 +151,59 @@ def display_of(
 def display_of_image(record: Image, plane: str | None = None) -> Display:
     """Decide how the image that a record describes is sliced and shown, see :func:`display_of`."""
     return display_of(
-        record.spatial_shape, record.display_affine, plane, stack_axis=record.stack_axis
+        record.spatial_shape,
+        record.display_affine,
+        plane,
+        acquired_axis=_acquired_axis(record),
+        stack_axis=record.stack_axis,
     )
+
+
+def plane_of(record: Image, display: Display) -> str | None:
+    """Return how the slices of an image lie; None of a picture, and where nothing positions them.
+
+    Args:
+        record: What is known of the image.
+        display: How it is sliced.
+    """
+    affine = record.display_affine
+    if affine is None or display.slice_axis is None:
+        return None
+    return _NAMES[closest_world_axes(affine)[display.slice_axis][0]]
+
+
+def nearly_otherwise(record: Image) -> str | None:
+    """Return what to know of a volume that slightly other spacings would have cut otherwise.
+
+    Args:
+        record: What is known of the image.
+
+    Returns:
+        A sentence for the user; None where the rule leaves no doubt.
+    """
+    affine = record.affine
+    if affine is None or record.stack_axis is not None or not record.is_volume:
+        return None
+    world, acquired = closest_world_axes(affine), _acquired_axis(record)
+    spacing = _spacing_of(affine)
+    chosen = _axis_by_rule(record.spatial_shape, spacing, world, acquired)
+    for axis, change in product(range(3), (1 - _NEARLY, 1 + _NEARLY)):
+        changed = spacing.copy()
+        changed[axis] *= change
+        other = _axis_by_rule(record.spatial_shape, changed, world, acquired)
+        if other != chosen:
+            lengths = " x ".join(f"{length:.4g}" for length in spacing)
+            planes = [_NAMES[world[place][0]] for place in (chosen, other)]
+            return (
+                f"It was cut into {planes[0]} slices; its spacing, {lengths} mm, nearly asks for "
+                f"{planes[1]} ones. Say which by slice_axis."
+            )
+    return None
+
+
+def _acquired_axis(record: Image) -> int | None:
+    """Return the axis that a DICOM stack was acquired along: its last, as it is held."""
+    return 2 if record.sources and record.is_volume else None
 
 
 def closest_world_axes(affine: npt.NDArray[np.float64]) -> tuple[tuple[int, int], ...]:
@@ -164,21 +228,28 @@ def closest_world_axes(affine: npt.NDArray[np.float64]) -> tuple[tuple[int, int]
     return tuple((w, 1 if cosines[w, a] >= 0 else -1) for a, w in enumerate(best))
 
 
+def _spacing_of(affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    lengths: npt.NDArray[np.float64] = np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)
+    return lengths
+
+
 def _axis_by_rule(
     spatial_shape: Sequence[int],
-    affine: npt.NDArray[np.float64],
+    spacing: npt.NDArray[np.float64],
     world: tuple[tuple[int, int], ...],
+    acquired_axis: int | None,
 ) -> int:
     """Return the array axis along which the slices run."""
-    spacing = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
     head_foot = [axis for axis, _ in world].index(PLANES["axial"])
     single = [axis for axis in range(3) if spatial_shape[axis] == 1]
     if single:
         return head_foot if head_foot in single else max(single, key=lambda axis: spacing[axis])
 
     finest, middle, coarsest = (int(axis) for axis in np.argsort(spacing, kind="stable"))
-    if spacing[coarsest] <= spacing[finest] * (1 + _SPACING_TOLERANCE):
+    if spacing[coarsest] <= spacing[finest] * NEARLY_ISOTROPIC:
         return head_foot
+    if acquired_axis is not None:
+        return acquired_axis
     finer, coarser = spacing[middle] - spacing[finest], spacing[coarsest] - spacing[middle]
     # The middle spacing never differs most; on a tie the thicker slices are the acquired ones.
     return finest if finer - coarser > _SPACING_TOLERANCE * spacing[middle] else coarsest

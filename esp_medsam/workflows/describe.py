@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 
 from esp_medsam.image import Image
-from esp_medsam.transforms.orientation import PLANES, closest_world_axes, display_of_image
+from esp_medsam.transforms.orientation import display_of_image, nearly_otherwise, plane_of
 
 
 _nib: Any = nibabel  # it annotates only some of its functions
@@ -98,10 +98,7 @@ def describe(
     pixels = record.pixels
     affine = record.display_affine
     display = display_of_image(record, slice_axis)
-    plane = None
-    if affine is not None and display.slice_axis is not None:
-        world, _ = closest_world_axes(affine)[display.slice_axis]
-        plane = next(name for name, axis in PLANES.items() if axis == world)
+    doubt = nearly_otherwise(record) if slice_axis is None else None
     angles = None if affine is None else np.degrees(_nib.affines.obliquity(affine))
     files = sorted({source.path for source in record.sources}) or [record.path]
     return Description(
@@ -119,12 +116,12 @@ def describe(
         spacing=_spacing(record),
         orientation=None if affine is None else "".join(_nib.aff2axcodes(affine)),
         oblique=None if angles is None else round(float(angles.max()), 1),
-        plane=plane,
+        plane=plane_of(record, display),
         slices=display.count(record.spatial_shape),
         dtype=pixels.dtype.name,
         intensities=(pixels.min().item(), pixels.max().item()),
         unit=record.unit,
-        warnings=record.warnings,
+        warnings=(*record.warnings, *([doubt] if doubt else ())),
     )
 
 

@@ -5,11 +5,18 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esp_medsam.errors import GeometryError, OptionError
-from esp_medsam.transforms.orientation import PLANES, closest_world_axes, display_of
+from esp_medsam.image import Image
+from esp_medsam.transforms.orientation import (
+    PLANES,
+    closest_world_axes,
+    display_of,
+    display_of_image,
+    nearly_otherwise,
+)
 
 
 # Where a marked voxel at a patient's corner appears: (row at the far end, column at the far end).
@@ -107,15 +114,73 @@ class TestSliceAxis:
         [
             ((64, 64, 20), (0.7, 0.7, 5.0), 2),  # thick axial slices
             ((20, 64, 64), (5.0, 0.7, 0.7), 0),  # thick sagittal slices
-            ((64, 20, 64), (1.0, 1.2, 1.0), 1),
+            ((64, 20, 64), (1.0, 1.6, 1.0), 1),
+            ((64, 20, 64), (1.0, 1.4, 1.0), 2),  # nearly isotropic: head-foot
+            ((64, 64, 64), (1.04, 1.0, 1.0), 2),
             ((64, 64, 64), (0.5, 1.0, 1.0), 0),  # one finer than two equal ones
             ((64, 64, 64), (1.0, 2.0, 3.0), 2),  # a tie: the coarser
-            ((64, 64, 64), (1.0, 1.005, 1.0), 2),  # within 1 %: head-foot
             ((1, 64, 64), (1.0, 1.0, 5.0), 0),  # an axis of length 1 comes first
         ],
     )
     def test_rule(self, shape: tuple[int, ...], spacing: tuple[float, ...], axis: int) -> None:
         assert display_of(shape, np.diag([*spacing, 1.0])).slice_axis == axis
+
+    @pytest.mark.parametrize(
+        ("spacing", "axis"), [((0.5, 1.0, 1.1), 2), ((3.0, 0.5, 0.5), 2), ((1.4, 1.0, 1.0), 1)]
+    )
+    def test_anisotropic_stack_is_sliced_along_itself(
+        self, spacing: tuple[float, ...], axis: int
+    ) -> None:
+        affine = np.eye(4)  # its last axis runs to anterior
+        affine[:3, :3] = np.array([[1, 0, 0], [0, 0, 1], [0, 1, 0]]) @ np.diag(spacing)
+
+        assert display_of((9, 9, 9), affine, acquired_axis=2).slice_axis == axis
+
+    @settings(max_examples=300)
+    @given(st.lists(st.floats(0.3, 6.0), min_size=3, max_size=3))
+    def test_no_small_change_of_spacing_turns_the_slices_without_a_word(
+        self, spacing: list[float]
+    ) -> None:
+        def record(spacing: list[float]) -> Image:
+            return Image(
+                path="a",
+                name="a",
+                modality="ct",
+                spatial_shape=(9, 9, 9),
+                affine=np.diag([*spacing, 1.0]),
+            )
+
+        axis = display_of_image(record(spacing)).slice_axis
+        for changed in range(3):
+            other = [s * (1.02 if k == changed else 1) for k, s in enumerate(spacing)]
+            if display_of_image(record(other)).slice_axis != axis:
+                assert "nearly asks for" in (nearly_otherwise(record(spacing)) or "")
+
+    def test_says_which_planes_were_near(self) -> None:
+        image = Image(
+            path="a",
+            name="a",
+            modality="ct",
+            spatial_shape=(9, 9, 9),
+            affine=np.diag([1.52, 1.0, 1.0, 1.0]),
+        )
+
+        assert nearly_otherwise(image) == (
+            "It was cut into sagittal slices; its spacing, 1.52 x 1 x 1 mm, nearly asks for axial "
+            "ones. Say which by slice_axis."
+        )
+
+    @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 0.7, 5.0), (1.2, 1.0, 1.0)])
+    def test_says_nothing_where_there_is_no_doubt(self, spacing: tuple[float, ...]) -> None:
+        image = Image(
+            path="a",
+            name="a",
+            modality="ct",
+            spatial_shape=(9, 9, 9),
+            affine=np.diag([*spacing, 1.0]),
+        )
+
+        assert nearly_otherwise(image) is None
 
     def test_isotropic_volume_is_sliced_from_head_to_foot_whatever_the_axis_order(self) -> None:
         affine = np.eye(4)[:, [2, 0, 1, 3]]
