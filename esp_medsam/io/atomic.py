@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
+import secrets
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from esp_medsam.errors import DiskFullError, EspMedSamError, OutputError
+from esp_medsam.io.folder import Folder, entered, missing_folders
+from esp_medsam.regular_file import open_regular
 
 
 try:
@@ -27,6 +30,10 @@ _HAS_LOCKS = fcntl is not None
 TEMPORARY_PREFIX = ".esp-medsam-"
 """Begins the names of files that are being written; a folder run passes over them."""
 
+_TEMPORARY_ENDING = ".tmp"
+
+_RUN_LOCK = f"{TEMPORARY_PREFIX}run.lock"
+
 MARK = b"esp-medsam"
 """Stands near the beginning of every file written here."""
 
@@ -36,7 +43,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 def is_ours(path: Path, mark: bytes = MARK) -> bool:
     """Whether the image or record at ``path`` was written here, by the mark in its beginning."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(4096)
     except OSError:
         return False
@@ -47,14 +54,15 @@ def is_ours(path: Path, mark: bytes = MARK) -> bool:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, root: Path | None = None) -> Iterator[BinaryIO]:
     """Open a file beside ``path`` that takes its place once the block has ended without error.
 
-    The file is on disk before it is renamed, so that a crash leaves the old content or the new. Its
-    temporary name follows from ``path``: what a killed run left behind is overwritten by the next.
+    The file is on disk before it is renamed, so that a crash leaves the old content or the new.
+    What stood there is replaced as an entry of its folder: a link, never what it leads to.
 
     Args:
         path: File to write; its folder is made where it is missing.
+        root: Folder above it, below which no link is followed; None is the file's own folder.
 
     Yields:
         The file, open for writing bytes.
@@ -63,23 +71,49 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         DiskFullError: If the disk, a quota or a limit leaves no room.
         OutputError: If the file cannot be written for another reason.
     """
-    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{digest}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(temporary) as file:
-            try:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-                if not _HAS_LOCKS:  # Windows renames no open file
-                    file.close()
-                temporary.replace(path)
-            except BaseException:
-                # Not after the rename: by then the name may be that of another process's file.
-                temporary.unlink(missing_ok=True)
-                raise
-        sync_folder(path.parent)
+        with entered(path.parent, root) as folder:
+            name, file = _temporary(folder)
+            with file:
+                try:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                    if not _HAS_LOCKS:  # Windows renames no open file
+                        file.close()
+                    folder.replace(name, path.name)
+                except BaseException:
+                    with suppress(OSError):  # what is left to write may not fit either
+                        file.close()
+                    folder.remove(name)
+                    raise
+            folder.sync()
+    except EspMedSamError:
+        raise
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def check_writable(folder: Folder) -> None:
+    """Make a file in a folder and remove it.
+
+    Raises:
+        OSError: If that is not possible.
+    """
+    name, file = _temporary(folder)
+    file.close()
+    folder.remove(name)
+
+
+def remove_file(path: Path, root: Path | None = None) -> None:
+    """Remove a file where there is one; no link below ``root`` is followed.
+
+    Raises:
+        OutputError: If it cannot be removed.
+    """
+    try:
+        with suppress(FileNotFoundError), entered(path.parent, root, make=False) as folder:
+            folder.remove(path.name)
     except EspMedSamError:
         raise
     except OSError as error:
@@ -87,78 +121,175 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder until the block ends, where its file system has locks.
+def all_or_none(root: Path | None = None) -> Iterator[list[Path]]:
+    """Remove the files that the block adds to a list where it ends by an error.
 
-    The folder is made where it is missing. The lock ends with the process, however that ends.
-
-    Raises:
-        OutputError: If another run is in it.
+    Args:
+        root: Folder above them, below which no link is followed; None is their own.
     """
-    lock = folder / f"{TEMPORARY_PREFIX}run.lock"
-    with ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(lock))
-            stack.callback(_remove, lock)
-        except OSError as error:
-            if isinstance(error, OutputError):
-                raise
-            # Where no lock can be written, no output can: each will say so.
-            logger.debug("%s cannot be locked", folder, exc_info=True)
-        yield
+    written: list[Path] = []
+    try:
+        yield written
+    except BaseException:
+        for path in written:
+            with suppress(OutputError):  # what went wrong first is what is told
+                remove_file(path, root)
+        raise
 
 
-def _remove(lock: Path) -> None:
-    with suppress(OSError):  # Windows removes no open file
-        lock.unlink()
+class RunFolder:
+    """A folder that this run alone writes to.
+
+    Args:
+        path: The folder.
+        is_locked: Whether others are kept out, which some file systems cannot do.
+    """
+
+    def __init__(self, path: Path, *, is_locked: bool) -> None:
+        self.path = path
+        self._cleared: set[Path] = set()
+        self._is_locked = is_locked
+
+    def clear(self, folder: Path) -> None:
+        """Remove what killed runs left half-written in this folder or one below it, once.
+
+        Files of other users stay, and those that a living process is writing.
+        """
+        if not self._is_locked or folder in self._cleared:
+            return
+        self._cleared.add(folder)
+        clear_temporaries(folder, self.path)
+
+
+def clear_temporaries(path: Path, root: Path | None = None) -> None:
+    """Remove a folder's temporary files that are this user's and that nobody is writing."""
+    if not _HAS_LOCKS:
+        return
+    with suppress(OSError, ValueError), entered(path, root, make=False) as folder:
+        for name in folder.names():
+            if name.startswith(TEMPORARY_PREFIX) and name.endswith(_TEMPORARY_ENDING):
+                with suppress(OSError):
+                    _clear(folder, name)
+
+
+def _clear(folder: Folder, name: str) -> None:
+    descriptor = folder.open(name, os.O_RDONLY)
+    try:
+        status = os.fstat(descriptor)
+        is_own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        # Only a lock that was had proves that no process holds it.
+        if is_own and _lock(descriptor) and folder.holds(name, descriptor):
+            folder.remove(name)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
-def _locked(temporary: Path) -> Iterator[BinaryIO]:
-    """Open ``temporary`` empty, and for this process alone.
+def alone_in(path: Path) -> Iterator[RunFolder]:
+    """Keep other runs out of a folder until the block ends, where its file system has locks.
 
-    The lock is of the open file, so it ends with the process, however that ends.
+    The folder is made where it is missing, and is gone again where nothing was written to it. The
+    lock ends with the process, however that ends.
+
+    Raises:
+        OutputError: If another run is in it, or something else stands in the lock's place.
+        DiskFullError: If there is no room for the lock.
     """
-    while True:
-        with temporary.open("ab") as file:
-            if _HAS_LOCKS:
-                _lock(file, temporary)
-                # The holder before us may have renamed the very file we opened: open anew.
-                if not _is_same_file(file, temporary):
-                    continue
-            file.truncate(0)
-            yield file
-            return
-
-
-def _lock(file: BinaryIO, temporary: Path) -> None:
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        msg = (
-            f"{temporary.parent} must be written by one run at a time; another is writing. "
-            "Wait for it, or choose another folder."
-        )
-        raise OutputError(msg) from error
-    except OSError:  # the file system has no locks
-        return
-
-
-def _is_same_file(file: BinaryIO, temporary: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(file.fileno()), temporary.stat())
-    return False
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a rename to disk; where folders cannot be opened, the system sees to it itself."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
+    with ExitStack() as stack:
+        is_locked = False
         try:
-            os.fsync(descriptor)
+            stack.callback(_remove_empty, missing_folders(path))
+            folder = stack.enter_context(entered(path))
+            is_locked = stack.enter_context(_locked(folder))
+        except OutputError:
+            raise
+        except OSError as error:
+            if error.errno in _FULL:
+                raise output_error(path, error) from error
+            # Where no lock can be written, no output can: each will say so.
+            logger.debug("%s cannot be locked: %s", path, error.strerror)
+        yield RunFolder(path, is_locked=is_locked)
+
+
+def _remove_empty(made: list[Path]) -> None:
+    """Remove folders, the innermost first, up to one that is not empty."""
+    with suppress(OSError):
+        for folder in made:
+            folder.rmdir()
+
+
+@contextmanager
+def _locked(folder: Folder) -> Iterator[bool]:
+    """Hold the lock of a folder until the block ends; say whether there are locks at all."""
+    while True:
+        descriptor = _open_lock(folder)
+        try:
+            try:
+                is_locked = _lock(descriptor)
+            except BlockingIOError as error:
+                msg = (
+                    f"{folder.path} must be written by one run at a time; another is writing. "
+                    "Wait for it, or choose another folder."
+                )
+                raise OutputError(msg) from error
+            # The holder before us may have removed the very file that we opened: open anew.
+            if not folder.holds(_RUN_LOCK, descriptor):
+                continue
+            try:
+                yield is_locked
+            finally:
+                with suppress(OSError):  # Windows removes no open file
+                    folder.remove(_RUN_LOCK)
+            return
         finally:
             os.close(descriptor)
+
+
+def _open_lock(folder: Folder) -> int:
+    """Open the file that is locked; nothing is ever written to it."""
+    descriptor = None
+    try:
+        descriptor = folder.open(_RUN_LOCK, os.O_RDWR | os.O_CREAT)
+    except OSError:
+        status = folder.stat(_RUN_LOCK) if _RUN_LOCK in folder.names() else None
+        if status is None or stat.S_ISREG(status.st_mode):
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+    msg = f"{folder.path / _RUN_LOCK} must be a file of ours; it is something else. Remove it."
+    raise OutputError(msg)
+
+
+def _temporary(folder: Folder) -> tuple[str, BinaryIO]:
+    """Make a file of a name that nobody knows before, held by this process while it is open."""
+    while True:
+        name = f"{TEMPORARY_PREFIX}{secrets.token_hex(16)}{_TEMPORARY_ENDING}"
+        descriptor = folder.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        with suppress(BlockingIOError):
+            _lock(descriptor)
+            if folder.holds(name, descriptor):
+                return name, os.fdopen(descriptor, "wb")
+        # Who clears the folder was here between our two steps.
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Keep others out of an open file, until it is closed; return whether that can be done.
+
+    Raises:
+        BlockingIOError: If another process holds it.
+    """
+    if not _HAS_LOCKS:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # the file system has none
+        return False
+    return True
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

@@ -20,7 +20,8 @@ from esp_medsam.errors import OutputError
 from esp_medsam.integrations.dicomweb.query import Series, is_uid
 from esp_medsam.integrations.dicomweb.work import private_folder
 from esp_medsam.io import atomic_file, output_error
-from esp_medsam.io.atomic import sync_folder
+from esp_medsam.io.atomic import clear_temporaries
+from esp_medsam.io.folder import entered
 from esp_medsam.io.json_file import read_json
 
 
@@ -69,6 +70,8 @@ class Spool:
             _write(folder / "server.json", {"url": url})
         self.outbox = private_folder(folder / "outbox")
         self._records = private_folder(folder / "records")
+        for path in (folder, self._records):
+            clear_temporaries(path)
 
     @property
     def work(self) -> Path:
@@ -99,10 +102,11 @@ class Spool:
         entry = self.entry(instance_uid)
         try:
             path.chmod(0o600)
-            path.replace(entry)
+            with entered(self.outbox, make=False) as folder:
+                path.replace(entry)
+                folder.sync()
         except OSError as error:
             raise output_error(entry, error) from error
-        sync_folder(self.outbox)
         return entry
 
     def record(self, key: str) -> list[Made] | None:

@@ -16,6 +16,7 @@ from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.query import is_uid
 from esp_medsam.integrations.dicomweb.spool import Spool
 from esp_medsam.quiet import quietly
+from esp_medsam.regular_file import open_regular
 
 
 _LOOKS = 4
@@ -48,8 +49,8 @@ def read_object(path: Path) -> Dataset:
         CorruptFileError: If the file is damaged.
     """
     try:
-        with quietly():
-            dataset = dcmread(path)
+        with quietly(), open_regular(path) as file:
+            dataset = dcmread(file)
             uids = [dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID]
             is_whole = len(dataset.PixelData) >= get_expected_length(dataset)
     except Exception:  # pydicom names no set of errors of damaged files

@@ -1,17 +1,32 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from esp_medsam.errors import DiskFullError, OutputError, TargetError
-from esp_medsam.io.atomic import TEMPORARY_PREFIX, alone_in, atomic_file, is_ours
+from esp_medsam.io import folder as folder_module
+from esp_medsam.io.atomic import (
+    TEMPORARY_PREFIX,
+    all_or_none,
+    alone_in,
+    atomic_file,
+    clear_temporaries,
+    is_ours,
+    remove_file,
+)
 from esp_medsam.io.nifti import write_nifti
 from esp_medsam.io.raster import write_gray_png
+
+
+LOCK = f"{TEMPORARY_PREFIX}run.lock"
+ABANDONED = f"{TEMPORARY_PREFIX}0123456789abcdef.tmp"
 
 
 def temporaries(folder: Path) -> list[Path]:
@@ -28,6 +43,16 @@ def die_writing(path: Path) -> None:
         file.write(b"half")
         file.flush()
         os.kill(os.getpid(), 9)
+
+
+def run_alone(folder: Path) -> None:
+    with alone_in(folder):
+        pass
+
+
+def write(path: Path, content: bytes = b"whole", root: Path | None = None) -> None:
+    with atomic_file(path, root) as file:
+        file.write(content)
 
 
 class TestAtomicFile:
@@ -53,77 +78,71 @@ class TestAtomicFile:
         assert not temporaries(tmp_path)
 
     @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # it ends before torch is used
-    def test_a_killed_process_leaves_no_part_and_the_next_write_cleans_up(
+    def test_f6_a_killed_process_leaves_what_was_there_and_the_next_run_clears_up(
         self, tmp_path: Path
     ) -> None:
         path = tmp_path / "c.bin"
+        path.write_bytes(b"old")
         process = multiprocessing.get_context("fork").Process(target=die_writing, args=(path,))
         process.start()
         process.join()
-        assert not path.exists()
+        assert path.read_bytes() == b"old"
         assert len(temporaries(tmp_path)) == 1
 
-        with atomic_file(path) as file:
-            file.write(b"new")
+        with alone_in(tmp_path) as run:
+            run.clear(tmp_path)
+            write(path, b"new")
 
         assert path.read_bytes() == b"new"
         assert not temporaries(tmp_path)
 
     @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-    def test_a_full_disk_is_named(self, tmp_path: Path, code: int) -> None:
+    def test_f3_a_full_disk_is_named(self, tmp_path: Path, code: int) -> None:
         with pytest.raises(DiskFullError, match="Make room"), atomic_file(tmp_path / "a"):
             raise OSError(code, os.strerror(code))
+
+        assert not list(tmp_path.iterdir())
+
+    def test_f3_what_no_longer_fits_hides_no_error_before_it(self, tmp_path: Path) -> None:
+        def fail() -> None:
+            with atomic_file(tmp_path / "a") as file, Path("/dev/full").open("wb") as full:
+                file.write(b"in the buffer")
+                os.dup2(full.fileno(), file.fileno())
+                message = "first"
+                raise TargetError(message)
+
+        with pytest.raises(TargetError, match="first"):
+            fail()
 
         assert not list(tmp_path.iterdir())
 
     def test_a_folder_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "a").write_bytes(b"a file")
 
-        with (
-            pytest.raises(OutputError, match=r"must be writable; got: "),
-            atomic_file(tmp_path / "a" / "b"),
-        ):
-            pass
+        with pytest.raises(OutputError, match=r"must be writable; got: "):
+            write(tmp_path / "a" / "b")
 
     def test_two_writers_of_one_file_do_not_mix(self, tmp_path: Path) -> None:
         with atomic_file(tmp_path / "a") as file:
-            file.write(b"first")
-            with (
-                pytest.raises(OutputError, match="one run at a time"),
-                atomic_file(tmp_path / "a"),
-            ):
-                pass
+            file.write(b"first, and longer")
+            write(tmp_path / "a", b"second")
+            assert (tmp_path / "a").read_bytes() == b"second"
 
-        assert (tmp_path / "a").read_bytes() == b"first"
-
-    def test_what_the_next_process_writes_is_left_alone(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        rename = Path.replace
-
-        def rename_and_let_another_begin(temporary: Path, path: Path) -> Path:
-            renamed = rename(temporary, path)
-            temporary.write_bytes(b"another's")
-            return renamed
-
-        monkeypatch.setattr(Path, "replace", rename_and_let_another_begin)
-        with atomic_file(tmp_path / "a") as file:
-            file.write(b"first")
-
-        assert [path.read_bytes() for path in temporaries(tmp_path)] == [b"another's"]
+        assert (tmp_path / "a").read_bytes() == b"first, and longer"
+        assert not temporaries(tmp_path)
 
     def test_is_closed_before_it_is_renamed_where_systems_ask_for_that(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("esp_medsam.io.atomic._HAS_LOCKS", False)
         opened = []
-        rename = Path.replace
+        rename = os.replace
 
-        def rename_closed(temporary: Path, path: Path) -> Path:
+        def rename_closed(*args: object, **options: object) -> None:
             assert opened[0].closed
-            return rename(temporary, path)
+            rename(*args, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(Path, "replace", rename_closed)
+        monkeypatch.setattr(os, "replace", rename_closed)
         with atomic_file(tmp_path / "a") as file:
             opened.append(file)
             file.write(b"whole")
@@ -131,23 +150,224 @@ class TestAtomicFile:
         assert (tmp_path / "a").read_bytes() == b"whole"
 
     def test_takes_a_name_as_long_as_the_system_allows(self, tmp_path: Path) -> None:
-        with atomic_file(tmp_path / ("n" * 255)) as file:
-            file.write(b"x")
+        write(tmp_path / ("n" * 255))
 
         assert (tmp_path / ("n" * 255)).exists()
 
+    def test_s9_has_a_name_that_nobody_knows_before_and_the_mode_of_the_umask(
+        self, tmp_path: Path
+    ) -> None:
+        names = set()
+        before = os.umask(0o027)
+        try:
+            for _ in range(3):
+                with atomic_file(tmp_path / "a"):
+                    (temporary,) = temporaries(tmp_path)
+                    assert temporary.stat().st_mode & 0o777 == 0o640
+                    assert temporary.name.endswith(".tmp")
+                    names.add(temporary.name)
+        finally:
+            os.umask(before)
+
+        assert len(names) == 3
+        assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+    @pytest.mark.parametrize("by_descriptor", [True, False])
+    def test_s5_replaces_a_link_and_not_what_it_leads_to(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_descriptor: bool
+    ) -> None:
+        monkeypatch.setattr(folder_module, "_HAS_DIR_FD", by_descriptor)
+        (tmp_path / "theirs").write_bytes(b"theirs")
+        (tmp_path / "a").symlink_to("theirs")
+
+        write(tmp_path / "a")
+
+        assert (tmp_path / "theirs").read_bytes() == b"theirs"
+        assert (tmp_path / "a").read_bytes() == b"whole"
+        assert not (tmp_path / "a").is_symlink()
+
+    def test_s5_is_never_written_through_a_link_below_its_root(self, tmp_path: Path) -> None:
+        (tmp_path / "outside").mkdir()
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/sub").symlink_to(tmp_path / "outside")
+
+        with pytest.raises(OutputError, match="out/sub must be a folder of its own; it is a link"):
+            write(tmp_path / "out/sub/a", root=tmp_path / "out")
+
+        assert not list((tmp_path / "outside").iterdir())
+
+    def test_takes_the_place_of_a_pipe(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "a")
+
+        write(tmp_path / "a")
+
+        assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+class TestRemoveFile:
+    def test_removes_a_link_and_nothing_that_lies_behind_one(self, tmp_path: Path) -> None:
+        (tmp_path / "outside").mkdir()
+        (tmp_path / "outside/a").touch()
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/a").symlink_to(tmp_path / "outside/a")
+        (tmp_path / "out/sub").symlink_to(tmp_path / "outside")
+
+        remove_file(tmp_path / "out/a", tmp_path / "out")
+        remove_file(tmp_path / "out/none/a", tmp_path / "out")
+        with pytest.raises(OutputError, match="it is a link"):
+            remove_file(tmp_path / "out/sub/a", tmp_path / "out")
+
+        assert (tmp_path / "outside/a").exists()
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["sub"]
+
+    def test_names_what_cannot_be_removed(self, tmp_path: Path) -> None:
+        (tmp_path / "a").mkdir()
+
+        with pytest.raises(OutputError, match="a must be writable; got: "):
+            remove_file(tmp_path / "a")
+
+
+class TestAllOrNone:
+    def test_leaves_all_without_an_error(self, tmp_path: Path) -> None:
+        with all_or_none() as written:
+            write(tmp_path / "a")
+            written.append(tmp_path / "a")
+
+        assert (tmp_path / "a").exists()
+
+    @pytest.mark.parametrize("kind", [OutputError, KeyboardInterrupt])
+    def test_leaves_none_after_one(self, tmp_path: Path, kind: type[BaseException]) -> None:
+        (tmp_path / "folder").mkdir()
+
+        def fail() -> None:
+            with all_or_none(tmp_path) as written:
+                write(tmp_path / "a")
+                written += [tmp_path / "folder", tmp_path / "a"]  # the first cannot be removed
+                raise kind
+
+        with pytest.raises(kind):
+            fail()
+
+        assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+class TestClear:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """A folder with a temporary file that nobody writes any more."""
+        (tmp_path / ABANDONED).write_bytes(b"half")
+        return tmp_path
+
+    def test_removes_what_nobody_writes(self, folder: Path) -> None:
+        clear_temporaries(folder)
+
+        assert not list(folder.iterdir())
+
+    def test_leaves_what_is_being_written(self, folder: Path) -> None:
+        with atomic_file(folder / "a") as file:
+            clear_temporaries(folder)
+            file.write(b"whole")
+
+        assert [path.name for path in folder.iterdir()] == ["a"]
+
+    def test_leaves_what_another_user_left(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+
+        clear_temporaries(folder)
+
+        assert temporaries(folder)
+
+    def test_leaves_what_it_cannot_know_nobody_writes(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(descriptor: int, operation: int) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr("esp_medsam.io.atomic.fcntl.flock", fail)
+        clear_temporaries(folder)
+        monkeypatch.setattr("esp_medsam.io.atomic._HAS_LOCKS", False)
+        clear_temporaries(folder)
+
+        assert temporaries(folder)
+
+    def test_leaves_what_is_no_file_of_ours(self, tmp_path: Path) -> None:
+        (tmp_path / "theirs").touch()
+        names = [f"{TEMPORARY_PREFIX}{name}" for name in ("fifo.tmp", "link.tmp", "x", "dir.tmp")]
+        os.mkfifo(tmp_path / names[0])
+        (tmp_path / names[1]).symlink_to("theirs")
+        (tmp_path / names[2]).touch()
+        (tmp_path / names[3]).mkdir()
+        (tmp_path / "notes.tmp").touch()
+        before = sorted(tmp_path.iterdir())
+
+        clear_temporaries(tmp_path)
+
+        assert sorted(tmp_path.iterdir()) == before
+
+    def test_a_writer_whose_file_is_cleared_too_early_makes_another(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lock = fcntl.flock
+        cleared = []
+
+        def clear_first(descriptor: int, operation: int) -> None:
+            if not cleared:
+                cleared.extend(temporaries(tmp_path))
+                cleared[0].unlink()
+            lock(descriptor, operation)
+
+        monkeypatch.setattr("esp_medsam.io.atomic.fcntl.flock", clear_first)
+
+        write(tmp_path / "a")
+
+        assert cleared
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+    def test_happens_once_a_folder_and_run(self, tmp_path: Path) -> None:
+        (tmp_path / "out/sub").mkdir(parents=True)
+
+        with alone_in(tmp_path / "out") as run:
+            run.clear(tmp_path / "out/sub")
+            (tmp_path / "out/sub" / ABANDONED).touch()
+            run.clear(tmp_path / "out/sub")
+            assert temporaries(tmp_path / "out/sub")
+        with alone_in(tmp_path / "out") as run:
+            run.clear(tmp_path / "out/sub")
+
+        assert not temporaries(tmp_path / "out/sub")
+
+    @pytest.mark.parametrize("place", ["link", "none", "../outside", "/outside"])
+    def test_reaches_nothing_outside_the_run_s_own_folder(self, tmp_path: Path, place: str) -> None:
+        (tmp_path / "outside").mkdir()
+        (tmp_path / "outside" / ABANDONED).touch()
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/link").symlink_to(tmp_path / "outside")
+
+        with alone_in(tmp_path / "out") as run:
+            run.clear(tmp_path / "out" / place.replace("/outside", str(tmp_path / "outside"), 1))
+
+        assert temporaries(tmp_path / "outside")
+
 
 class TestAloneIn:
-    def test_a_second_run_is_refused_until_the_first_has_ended(self, tmp_path: Path) -> None:
+    def test_f14_a_second_run_is_refused_until_the_first_has_ended(self, tmp_path: Path) -> None:
         with alone_in(tmp_path / "out"):
             with pytest.raises(OutputError, match="out must be written by one run at a time"):
                 run_alone(tmp_path / "out")
             run_alone(tmp_path / "other")
 
         run_alone(tmp_path / "out")
-        assert not list((tmp_path / "out").iterdir())
 
-    def test_what_a_killed_run_left_is_no_lock(self, tmp_path: Path) -> None:
+    def test_a_folder_to_which_nothing_was_written_is_not_left(self, tmp_path: Path) -> None:
+        (tmp_path / "a").mkdir()
+
+        run_alone(tmp_path / "a/b/c")
+
+        assert not list((tmp_path / "a").iterdir())
+
+    def test_f15_what_a_killed_run_left_is_no_lock(self, tmp_path: Path) -> None:
         process = multiprocessing.get_context("spawn").Process(target=die_alone, args=(tmp_path,))
         process.start()
         process.join()
@@ -165,9 +385,54 @@ class TestAloneIn:
         def fail(*args: object, **options: object) -> None:
             raise PermissionError
 
-        monkeypatch.setattr(Path, call, fail)
+        monkeypatch.setattr(Path if call == "mkdir" else os, call, fail)
+
+        run_alone(tmp_path / "out")
+
+    def test_f3_a_disk_without_room_for_the_lock_is_full(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*args: object, **options: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "open", fail)
+
+        with pytest.raises(DiskFullError, match="must fit on the disk"):
+            run_alone(tmp_path)
+
+    def test_s5_a_link_in_the_place_of_the_lock_is_refused_and_its_target_stays(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "theirs").write_bytes(b"theirs")
+        (tmp_path / LOCK).symlink_to("theirs")
+
+        with pytest.raises(OutputError, match=r"run\.lock must be a file of ours"):
+            run_alone(tmp_path)
+
+        assert (tmp_path / "theirs").read_bytes() == b"theirs"
+
+    @pytest.mark.parametrize("kind", ["pipe", "socket", "folder"])
+    def test_what_is_no_file_in_the_place_of_the_lock_is_refused_at_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)  # the path of a socket may have a hundred characters
+        if kind == "socket":
+            with socket.socket(socket.AF_UNIX) as listening:
+                listening.bind(LOCK)
+        else:
+            (os.mkfifo if kind == "pipe" else os.mkdir)(LOCK)
+
+        with pytest.raises(OutputError, match=r"run\.lock must be a file of ours"):
+            run_alone(tmp_path)
+
+    def test_nothing_is_written_to_a_file_in_the_place_of_the_lock(self, tmp_path: Path) -> None:
+        (tmp_path / "theirs").write_bytes(b"theirs")
+        (tmp_path / LOCK).hardlink_to(tmp_path / "theirs")
 
         run_alone(tmp_path)
+
+        assert (tmp_path / "theirs").read_bytes() == b"theirs"
+        assert not (tmp_path / LOCK).exists()
 
     def test_a_file_system_without_locks_keeps_nobody_out(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -182,16 +447,30 @@ class TestAloneIn:
 
         assert not list(tmp_path.iterdir())
 
+    def test_a_lock_that_its_holder_removed_meanwhile_is_made_anew(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lock = fcntl.flock
+        removed = []
+
+        def remove_first(descriptor: int, operation: int) -> None:
+            if not removed:
+                removed.append(tmp_path / LOCK)
+                (tmp_path / LOCK).unlink()
+            lock(descriptor, operation)
+
+        monkeypatch.setattr("esp_medsam.io.atomic.fcntl.flock", remove_first)
+
+        with alone_in(tmp_path):
+            assert (tmp_path / LOCK).exists()
+            with pytest.raises(OutputError, match="one run at a time"):
+                run_alone(tmp_path)
+
     def test_an_error_within_it_passes_through(self, tmp_path: Path) -> None:
         with pytest.raises(OSError, match="its own"), alone_in(tmp_path):
             raise OSError(0, "its own")
 
         assert not list(tmp_path.iterdir())
-
-
-def run_alone(folder: Path) -> None:
-    with alone_in(folder):
-        pass
 
 
 class TestIsOurs:
@@ -206,3 +485,8 @@ class TestIsOurs:
 
         assert ours == ["a.nii.gz", "a.png"]
         assert not is_ours(tmp_path / "none")
+
+    def test_does_not_wait_for_a_pipe(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "a_seg.png")
+
+        assert not is_ours(tmp_path / "a_seg.png")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,28 @@ class TestSpool:
         spool = Spool(tmp_path, URL)
         spool.write_record("key", SERIES, [])
         next(tmp_path.glob("*/records/key.json")).write_bytes(content)
+
+        assert spool.record("key") is None
+
+    def test_clears_away_what_killed_runs_left_half_written(self, tmp_path: Path) -> None:
+        spool = Spool(tmp_path, URL)
+        spool.write_record("key", SERIES, [])
+        server = spool.outbox.parent
+        for folder in (server, server / "records"):
+            (folder / ".esp-medsam-1234.tmp").write_bytes(b"{")
+
+        Spool(tmp_path, URL)
+
+        assert [path.name for path in (server / "records").iterdir()] == ["key.json"]
+        assert sorted(path.name for path in server.iterdir()) == [
+            "outbox",
+            "records",
+            "server.json",
+        ]
+
+    def test_does_not_wait_for_a_pipe_in_the_place_of_a_record(self, tmp_path: Path) -> None:
+        spool = Spool(tmp_path, URL)
+        os.mkfifo(spool.outbox.parent / "records" / "key.json")
 
         assert spool.record("key") is None
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +81,10 @@ class TestWorkFolder:
             pass
 
         assert [path.name for path in tmp_path.iterdir()] == ["guard.lock"]
+
+    def test_does_not_wait_for_a_pipe_in_the_place_of_a_lock(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "guard.lock")
+        os.mkfifo(tmp_path / f"{'0' * 32}.lock")
+
+        with work_folder(tmp_path):
+            pass

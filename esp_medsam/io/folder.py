@@ -1,0 +1,170 @@
+"""Folders that outputs go to, entered one by one, so that no link leads a file elsewhere."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from esp_medsam.errors import OutputError
+
+
+_NOT_FOLLOWED = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+_ENTERED = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | _NOT_FOLLOWED
+
+_LISTED = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NOT_FOLLOWED
+
+_HAS_DIR_FD = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd
+"""Whether entries can be named from an open folder on; on Windows they cannot."""
+
+
+class Folder:
+    """A folder that is held open where the system can do so: nothing can take its place.
+
+    Its methods take names of entries, and follow none that is a link.
+
+    Args:
+        path: How messages call it.
+        descriptor: The open folder; None where entries are named by their path.
+    """
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def open(self, name: str, flags: int) -> int:
+        """Open a file and return its descriptor; one that is made has the mode of the umask."""
+        flags |= _NOT_FOLLOWED | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        return os.open(self._at(name), flags, 0o666, dir_fd=self._descriptor)
+
+    def replace(self, name: str, taken: str) -> None:
+        """Give a file another's name; what had it is gone, a link and not what it leads to."""
+        descriptor = self._descriptor
+        os.replace(self._at(name), self._at(taken), src_dir_fd=descriptor, dst_dir_fd=descriptor)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a link, where there is one."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._at(name), dir_fd=self._descriptor)
+
+    def stat(self, name: str) -> os.stat_result:
+        """Return the status of an entry."""
+        return os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
+
+    def holds(self, name: str, descriptor: int) -> bool:
+        """Whether an open file is still the one of that name."""
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(descriptor), self.stat(name))
+        return False
+
+    def names(self) -> list[str]:
+        """Return the names of all entries."""
+        if self._descriptor is None:
+            return [path.name for path in self.path.iterdir()]
+        listed = os.open(".", _LISTED, dir_fd=self._descriptor)
+        try:
+            with os.scandir(listed) as entries:
+                return [entry.name for entry in entries]
+        finally:
+            os.close(listed)
+
+    def sync(self) -> None:
+        """Bring a rename to disk; where folders cannot be opened, the system sees to it itself."""
+        if self._descriptor is None:
+            return
+        with suppress(OSError):
+            listed = os.open(".", _LISTED, dir_fd=self._descriptor)
+            try:
+                os.fsync(listed)
+            finally:
+                os.close(listed)
+
+    def below(self, name: str, *, make: bool) -> Folder:
+        """Open a folder in this one.
+
+        Raises:
+            OutputError: If it is a link.
+            OSError: If it is not there, or no folder.
+        """
+        if make:
+            with suppress(FileExistsError):
+                os.mkdir(self._at(name), dir_fd=self._descriptor)
+        path = self.path / name
+        if _is_link(self.stat(name)):
+            msg = (
+                f"{path} must be a folder of its own; it is a link. Remove it, or choose another "
+                "output folder."
+            )
+            raise OutputError(msg)
+        if self._descriptor is None:
+            return Folder(path, None)
+        return Folder(path, os.open(name, _ENTERED, dir_fd=self._descriptor))
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    def _at(self, name: str) -> str | Path:
+        return self.path / name if self._descriptor is None else name
+
+
+@contextmanager
+def entered(path: Path, root: Path | None = None, *, make: bool = True) -> Iterator[Folder]:
+    """Open a folder until the block ends.
+
+    Args:
+        path: The folder.
+        root: Folder above it, which may be a link, as those above it may; those below may not.
+            None is the folder itself.
+        make: Whether to make what is missing.
+
+    Raises:
+        OutputError: If a folder below ``root`` is a link.
+        OSError: If one is not there, is no folder, or cannot be made.
+    """
+    root = path if root is None else root
+    steps = path.relative_to(root).parts
+    if os.pardir in steps:
+        msg = f"Outputs must lie inside {root}; got {path}."
+        raise OutputError(msg)
+    if make:
+        for missing in reversed(missing_folders(root)):
+            with suppress(FileExistsError):
+                missing.mkdir()
+    flags = _ENTERED & ~getattr(os, "O_NOFOLLOW", 0)
+    folder = Folder(root, os.open(root, flags) if _HAS_DIR_FD else None)
+    try:
+        for name in steps:
+            above, folder = folder, folder.below(name, make=make)
+            above.close()
+        yield folder
+    finally:
+        folder.close()
+
+
+def missing_folders(path: Path) -> list[Path]:
+    """Return a folder and those above it that are not there, itself first.
+
+    Raises:
+        OSError: If it could never be there: a name is too long, links go round in circles.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.stat()
+        return []
+    missing = []
+    for folder in (path, *path.parents):
+        if os.path.lexists(folder):
+            break
+        missing.append(folder)
+    return missing
+
+
+def _is_link(status: os.stat_result) -> bool:
+    """Whether an entry leads elsewhere: a link, or what Windows calls a junction."""
+    junction = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
+    tag = getattr(status, "st_reparse_tag", None)
+    return stat.S_ISLNK(status.st_mode) or (tag is not None and tag == junction)
