@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -55,6 +57,17 @@ def shipped() -> Callable[[str], Path]:
         return Path(path)
 
     return find
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A path below an empty folder of more folders than Python recurses; where it is made it goes.
+
+    Python before 3.13, and with it pytest, cannot remove so many.
+    """
+    (tmp_path / "deep").mkdir()
+    yield tmp_path / "deep" / Path(*["d"] * (sys.getrecursionlimit() + 500))
+    subprocess.run(["rm", "-rf", str(tmp_path / "deep")], check=True)
 
 
 @pytest.fixture

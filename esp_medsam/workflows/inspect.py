@@ -191,7 +191,7 @@ def build_inspection(request: Request, *, draw: bool = False) -> Inspection:
     is_given = isinstance(settings.modality, str)
     plan = plan_items(
         settings.dataset_dir,
-        settings.dataset_dir,  # there is no output: only a link to the folder itself is left out
+        None,  # there is no output
         settings.include,
         settings.exclude,
         table=table,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,12 +21,12 @@ from esp_medsam.errors import (
     InputNotFoundError,
     ModalityError,
     NameClashError,
-    ReadError,
     one_line,
 )
 from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.walk import cannot_be_listed, files_below
 
 
 Item = dict[str, Any]
@@ -62,7 +62,7 @@ class Plan:
 
 def plan_items(
     dataset_dir: str | os.PathLike[str],
-    output_dir: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str] | None,
     include: Sequence[str] | str | None = None,
     exclude: Sequence[str] | str | None = None,
     *,
@@ -81,7 +81,7 @@ def plan_items(
 
     Args:
         dataset_dir: Folder, searched in depth, or one file.
-        output_dir: Where outputs go.
+        output_dir: Where outputs go; None where there will be none.
         include: Patterns (``*``, ``?``) of paths below the folder, one of which must match; None
             means all.
         exclude: Patterns of paths to leave out.
@@ -96,12 +96,12 @@ def plan_items(
         ModalityError: If no modality is given, and no file is of a kind that says it.
     """
     root = Path(dataset_dir)
-    if not root.exists():
+    if not os.path.exists(root):  # noqa: PTH110  # Path's raises where a name is too long
         msg = f"{root} must be an existing file or folder; there is none."
         raise InputNotFoundError(msg)
     given = modality if isinstance(modality, str) else None
     search = _Search(root, include, exclude, series)
-    search.walk(Path(output_dir).resolve())
+    search.walk(None if output_dir is None else Path(output_dir))
     if given is None and search.images and not (search.volumes or search.refused):
         msg = f"modality must be given; it is one of {', '.join(table.names)}."
         raise ModalityError(msg)
@@ -168,7 +168,7 @@ class _Search:
         relative = Path(path).parent.relative_to(self.root).as_posix()
         return "" if relative == os.curdir else relative
 
-    def walk(self, output_dir: Path) -> None:
+    def walk(self, output_dir: Path | None) -> None:
         """Sort every file; ``output_dir`` is left out."""
         if self.root.is_file():
             if is_dicom(self.root):
@@ -176,15 +176,16 @@ class _Search:
             else:
                 self.images.append(self.root)
             return
-        unreadable: list[Path] = []
+        unreadable: list[tuple[Path, OSError]] = []
         dicom_folders: dict[Path, None] = {}
-        for path in _files(self.root, output_dir, unreadable):
-            if _is_output(path):
-                self.outputs += [str(path)] if self._chosen(path) else []
-            elif path.name.startswith(".") or not path.is_file():
-                self.others += [str(path)] if self._chosen(path) else []
-            elif not self._chosen(path):
+        for path in files_below(self.root, unreadable, without=output_dir):
+            if not self._chosen(path):
                 continue
+            is_file = os.path.isfile(path)  # noqa: PTH113  # Path's raises where it is too long
+            if path.name.startswith(".") or not is_file:
+                self.others.append(str(path))
+            elif _is_output(path):
+                self.outputs.append(str(path))
             elif is_dicom(path):
                 dicom_folders[path.parent] = None
             elif io.is_image(path):
@@ -193,8 +194,8 @@ class _Search:
                 self.others.append(str(path))
         for folder, found in find_in_folders(list(dicom_folders)):
             self._take_dicom(folder, found)
-        for folder in unreadable:
-            self.refused.append((_item(folder, "", None), _unreadable(folder)))
+        for folder, error in unreadable:
+            self.refused.append((_item(folder, "", None), cannot_be_listed(folder, error)))
 
     def _take_dicom(self, folder: Path, found: Found) -> None:
         """Take the volumes that were found in a folder, or one file."""
@@ -221,28 +222,6 @@ class _Search:
     def _chosen(self, path: Path) -> bool:
         relative = path.name if self.root.is_file() else path.relative_to(self.root).as_posix()
         return _chosen(relative, self.include, self.exclude)
-
-
-def _files(root: Path, output_dir: Path, unreadable: list[Path]) -> Iterator[Path]:
-    """Yield the files below a folder, sorted, without the output folder and loops of links.
-
-    Folders that cannot be listed are added to ``unreadable``.
-    """
-    above: list[tuple[Path, frozenset[Path]]] = [(root, frozenset())]
-    while above:
-        folder, parents = above.pop()
-        real = folder.resolve()
-        if real in parents or (real == output_dir and folder != root):
-            continue
-        try:
-            entries = sorted(folder.iterdir())
-        except OSError:
-            unreadable.append(folder)
-            continue
-        is_folder = [path.is_dir() for path in entries]
-        yield from (path for path, below in zip(entries, is_folder, strict=True) if not below)
-        folders = [path for path, below in zip(entries, is_folder, strict=True) if below]
-        above.extend((path, parents | {real}) for path in reversed(folders))
 
 
 def _chosen(
@@ -321,11 +300,6 @@ def _without_clashes(
             msg = f"An image must have an output name of its own; {label_of(item)} shares "
             refused.append((item, NameClashError(msg + f"{item['name']}_seg with {rivals}.")))
     return tuple(kept), tuple(refused)
-
-
-def _unreadable(folder: Path) -> ReadError:
-    """Say that a folder cannot be listed."""
-    return ReadError(f"A folder of the input must be readable; {folder} cannot be listed.")
 
 
 def _empty(search: _Search) -> EmptyInputError:

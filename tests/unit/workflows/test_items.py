@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pydicom.data import get_testdata_file
 from esp_medsam.errors import EmptyInputError, InputNotFoundError
 from esp_medsam.io import read
 from esp_medsam.io.atomic import MARK
+from esp_medsam.io.folder import entered
 from esp_medsam.io.raster import write_gray_png
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.items import Plan, label_of, plan_items
@@ -163,21 +166,69 @@ class TestPlanItems:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         root = make(tmp_path, "a.png", "locked/b.png")
-        listed = Path.iterdir
+        scandir = os.scandir
 
-        def iterdir(folder: Path) -> Iterator[Path]:
-            if folder.name == "locked":
-                raise PermissionError
-            return listed(folder)
+        def refuse(folder: Path) -> Any:
+            if Path(folder).name == "locked":
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return scandir(folder)
 
-        monkeypatch.setattr(Path, "iterdir", iterdir)
+        monkeypatch.setattr(os, "scandir", refuse)
 
         plan = planned(root, tmp_path / "out")
 
         assert images(plan, root) == ["a.png"]
         ((item, error),) = plan.refused
         assert item["image"] == str(root / "locked")
-        assert "cannot be listed" in str(error)
+        assert "cannot be listed: Permission denied." in str(error)
+
+    @pytest.mark.parametrize("ending", ["", ".png", ".nii.gz", "_seg.png", "_seg.json", ".dcm"])
+    def test_pipes_sockets_and_devices_are_counted_and_never_opened(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+    ) -> None:
+        root = make(tmp_path / "in", "a.png", "b_seg.png")
+        monkeypatch.chdir(root)  # the path of a socket may have a hundred characters
+        os.mkfifo(f"b{ending}" if "_seg" not in ending else f"c{ending}")
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(f"d{ending}")
+        (root / f"e{ending}").symlink_to("/dev/zero")
+
+        plan = planned(root, tmp_path / "out")
+
+        assert images(plan, root) == ["a.png", "b_seg.png"]
+        assert len(plan.others) == 3
+
+    def test_a_pipe_in_the_place_of_a_record_keeps_nobody_waiting(self, tmp_path: Path) -> None:
+        root = make(tmp_path / "in", "a.png", "a_seg.png")
+        os.mkfifo(root / "a_seg.json")
+
+        assert images(planned(root, tmp_path / "out"), root) == ["a.png", "a_seg.png"]
+
+    def test_walks_deeper_than_python_recurses(self, tmp_path: Path, deep: Path) -> None:
+        with entered(deep) as folder:
+            os.close(folder.open("a.png", os.O_WRONLY | os.O_CREAT))
+
+        (item,) = planned(tmp_path / "deep", tmp_path / "out").items
+
+        assert item["image"] == str(deep / "a.png")
+
+    def test_what_lies_too_deep_for_the_system_is_refused_in_one_line(
+        self, tmp_path: Path, deep: Path
+    ) -> None:
+        root = make(tmp_path / "deep", "a.png")
+        with entered(deep / ("n" * 200) / Path(*["d"] * 600), tmp_path):
+            pass
+
+        plan = planned(root, tmp_path / "out")
+
+        assert images(plan, root) == ["a.png"]
+        ((_, error),) = plan.refused
+        assert str(error).endswith("cannot be listed: File name too long.")
+
+    @pytest.mark.parametrize("name", ["n" * 300, "d/" * 3000])
+    def test_an_input_whose_name_is_too_long_is_not_there(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(InputNotFoundError, match="must be an existing file or folder"):
+            planned(tmp_path / name, tmp_path / "out")
 
     def test_series_that_is_not_there_is_refused_naming_those_that_are(self) -> None:
         path = Path(str(get_testdata_file("CT_small.dcm", download=False)))
