@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from esp_medsam.errors import ModalityError, OptionError, OutputExistsError
-from esp_medsam.io.atomic import atomic_file
+from esp_medsam.errors import ModalityError, OptionError, OutputError, OutputExistsError
+from esp_medsam.io.atomic import atomic_file, clear_temporaries
 from esp_medsam.networks.checkpoints import (
     from_delightsam,
     from_mobilesam,
@@ -52,7 +52,7 @@ def convert(
         WeightsNotFoundError: If ``source`` does not exist.
         CheckpointError: If ``source`` is not a checkpoint of ``origin``.
         OutputExistsError: If ``output`` exists and ``overwrite`` is not set.
-        OutputError: If it cannot be written.
+        OutputError: If it cannot be written, or is ``source`` itself.
     """
     if origin not in ORIGINS:
         msg = f"from must be one of {', '.join(ORIGINS)}; got {origin!r}."
@@ -64,8 +64,10 @@ def convert(
         msg = f"modality must be left out for {origin}, whose weights belong to none."
         raise OptionError(msg)
     target = Path(output)
+    _refuse_input(Path(source), target)
     _refuse_existing(target, overwrite)
     found, state_dict = _convert(origin, load_checkpoint(source), modality, os.fspath(source))
+    clear_temporaries(target.parent)
     with atomic_file(target) as file:
         _refuse_existing(target, overwrite)
         write_state_dict(state_dict, file)
@@ -85,7 +87,17 @@ def _convert(
     return f"De-LightSAM network for {modality}", network.state_dict()
 
 
+def _refuse_input(source: Path, target: Path) -> None:
+    try:
+        is_same = source.samefile(target)  # through links, and of two names of one file
+    except OSError:  # one of them is not there
+        return
+    if is_same:
+        msg = f"OUT must be another file than IN; {target} is {source} itself. Name another file."
+        raise OutputError(msg)
+
+
 def _refuse_existing(target: Path, overwrite: bool) -> None:
-    if target.exists() and not overwrite:
+    if os.path.lexists(target) and not overwrite:
         msg = f"{target} must not exist; it does. Name another file, or give --overwrite."
         raise OutputExistsError(msg)

@@ -26,6 +26,7 @@ from esp_medsam.errors import (
 from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.input_files import InputFiles, would_replace
 from esp_medsam.workflows.walk import cannot_be_listed, files_below
 
 
@@ -76,8 +77,8 @@ def plan_items(
     Left out are our own outputs, the output folder where it lies inside the input, hidden files,
     and what ``include`` and ``exclude`` say; of a DICOM volume they must take every file. Images
     that would share an output's name, case ignored, are refused, each with the others' names, and
-    so are DICOM volumes whose headers cannot be read or whose modality is not settled; the rest
-    goes on.
+    so are those whose outputs would replace an input, and DICOM volumes whose headers cannot be
+    read or whose modality is not settled; the rest goes on.
 
     Args:
         dataset_dir: Folder, searched in depth, or one file.
@@ -128,6 +129,9 @@ def plan_items(
         else:
             items.append(item)
     kept, clashing = _without_clashes(items)
+    if output_dir is not None:
+        kept, replacing = _without_replacing(kept, search.inputs, Path(output_dir))
+        clashing += replacing
     return Plan(
         kept, (*clashing, *refused, *search.refused), tuple(search.others), tuple(search.outputs)
     )
@@ -154,6 +158,7 @@ class _Search:
         self.include = include
         self.exclude = exclude
         self.series = series
+        self.inputs: list[Path] = []
         self.images: list[Path] = []
         self.volumes: list[tuple[Path, DicomVolume]] = []
         self.refused: list[tuple[Item, EspMedSamError]] = []
@@ -171,6 +176,7 @@ class _Search:
     def walk(self, output_dir: Path | None) -> None:
         """Sort every file; ``output_dir`` is left out."""
         if self.root.is_file():
+            self.inputs.append(self.root)
             if is_dicom(self.root):
                 self._take_dicom(self.root, find_volumes(self.root))
             else:
@@ -187,8 +193,10 @@ class _Search:
             elif _is_output(path):
                 self.outputs.append(str(path))
             elif is_dicom(path):
+                self.inputs.append(path)
                 dicom_folders[path.parent] = None
             elif io.is_image(path):
+                self.inputs.append(path)
                 self.images += [path] if not self.series else []
             else:
                 self.others.append(str(path))
@@ -299,6 +307,26 @@ def _without_clashes(
             rivals = ", ".join(label_of(other) for other in group if other is not item)
             msg = f"An image must have an output name of its own; {label_of(item)} shares "
             refused.append((item, NameClashError(msg + f"{item['name']}_seg with {rivals}.")))
+    return tuple(kept), tuple(refused)
+
+
+def _without_replacing(
+    items: Sequence[Item], inputs: Sequence[Path], output_dir: Path
+) -> tuple[tuple[Item, ...], tuple[tuple[Item, EspMedSamError], ...]]:
+    """Split items into those whose outputs replace no input, and the rest."""
+    files = InputFiles(inputs, re.compile(r"_seg(?=[._])"))
+    kept: list[Item] = []
+    refused: list[tuple[Item, EspMedSamError]] = []
+    for item in items:
+        try:
+            stem = io.output_stem(output_dir, item["relative_dir"], item["name"])
+        except EspMedSamError as error:
+            refused.append((item, error))
+            continue
+        if (path := files.replaced_by(stem)) is None:
+            kept.append(item)
+        else:
+            refused.append((item, would_replace(label_of(item), stem, path)))
     return tuple(kept), tuple(refused)
 
 

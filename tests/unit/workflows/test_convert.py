@@ -10,6 +10,7 @@ from esp_medsam.errors import (
     DiskFullError,
     ModalityError,
     OptionError,
+    OutputError,
     OutputExistsError,
     WeightsNotFoundError,
 )
@@ -99,6 +100,37 @@ class TestConvert:
         convert(mobile_sam, tmp_path / "out.pt", origin="mobilesam", overwrite=True)
 
         assert len(load_checkpoint(tmp_path / "out.pt")) == 397
+
+    @pytest.mark.parametrize("way", ["name", "link", "hard link", "link to nothing"])
+    def test_c4_never_replaces_its_input(self, tmp_path: Path, way: str) -> None:
+        source = tmp_path / "in.pth"
+        source.write_bytes(b"weights")
+        target = source if way == "name" else tmp_path / "out.pt"
+        if way.startswith("link"):
+            target.symlink_to(source if way == "link" else tmp_path / "nothing")
+        elif way == "hard link":
+            target.hardlink_to(source)
+        kind, told = (OutputError, "OUT must be another file than IN")
+        if way == "link to nothing":
+            kind, told = (OutputExistsError, "must not exist")
+
+        with pytest.raises(kind, match=told):
+            convert(source, target, origin="sam", overwrite=way != "link to nothing")
+
+        assert source.read_bytes() == b"weights"
+        assert not (tmp_path / "nothing").exists()
+
+    def test_a_link_is_replaced_and_not_what_it_leads_to(
+        self, mobile_sam: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "theirs").write_bytes(b"theirs")
+        (tmp_path / "out.pt").symlink_to("theirs")
+        (tmp_path / ".esp-medsam-1234.tmp").touch()  # a killed run's
+
+        convert(mobile_sam, tmp_path / "out.pt", origin="mobilesam", overwrite=True)
+
+        assert (tmp_path / "theirs").read_bytes() == b"theirs"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out.pt", "theirs"]
 
     def test_a_wrong_file_leaves_nothing(self, official: Path, tmp_path: Path) -> None:
         with pytest.raises(

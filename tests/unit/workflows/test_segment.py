@@ -269,6 +269,20 @@ class TestSegmentation:
 
         assert [r.status for r in first + second] == ["done", "kept"]
 
+    def test_c4_output_never_replaces_an_input(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        for name in ("a", "a_seg", "b"):
+            picture(tmp_path / f"in/{name}.png")
+        theirs = (tmp_path / "in/a_seg.png").read_bytes()
+        options = {"output_dir": str(tmp_path / "in"), "overwrite": True}
+
+        results = {Path(r.path).name: r for r in build(**options).results()}
+
+        assert (results["a.png"].code, results["a_seg.png"].status) == ("E_OUTPUT", "done")
+        assert results["b.png"].status == "done"
+        assert (tmp_path / "in/a_seg.png").read_bytes() == theirs
+
     def test_interrupt_ends_the_run(
         self, build: Callable[..., Segmentation], tmp_path: Path, table: ModalityTable
     ) -> None:
