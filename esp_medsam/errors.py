@@ -30,6 +30,12 @@ class InputNotFoundError(EspMedSamError, FileNotFoundError):
     code = "E_NOT_FOUND"
 
 
+class InputChangedError(EspMedSamError, ValueError):
+    """An input was changed between the time it was read and the time its result is written."""
+
+    code = "E_INPUT_CHANGED"
+
+
 class EmptyInputError(EspMedSamError, ValueError):
     """A folder holds no readable image."""
 

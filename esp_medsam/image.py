@@ -9,6 +9,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from esp_medsam.identity import Identity
+
 
 IMAGE_KEY = "esp_medsam_image"
 """Key of a MetaTensor's meta under which the :class:`Image`, without its pixels, is kept."""
@@ -108,6 +110,7 @@ class Image(_Record):
         inverted: Whether low values are shown white (MONOCHROME1).
         ultrasound_regions: Regions that the machine calibrated.
         measured: What transforms measured on the whole image and will apply to each slice.
+        identity: Its files as they were before they were read; None where no file was read.
     """
 
     path: str
@@ -134,6 +137,7 @@ class Image(_Record):
     inverted: bool = False
     ultrasound_regions: tuple[UltrasoundRegion, ...] = ()
     measured: tuple[Any, ...] = ()
+    identity: Identity | None = None
 
     @property
     def is_volume(self) -> bool:

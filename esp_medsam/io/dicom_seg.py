@@ -41,6 +41,7 @@ def write_dicom_seg(
     masks: Iterable[npt.NDArray[np.uint8]],
     targets: Sequence[Target],
     options: SegOptions,
+    root: Path | None = None,
 ) -> bool:
     """Write the masks of a DICOM image.
 
@@ -50,6 +51,7 @@ def write_dicom_seg(
         masks: As :func:`esp_medsam.dicom.build_segmentation` takes them.
         targets: The targets, in the order of the masks.
         options: How it is written.
+        root: Folder above it, below which no link is followed; None is its own.
 
     Returns:
         Whether there is anything: without foreground nothing is written, unless it is asked for.
@@ -70,6 +72,6 @@ def write_dicom_seg(
     )
     if dataset is None:
         return False
-    with atomic_file(path) as file:
+    with atomic_file(path, root) as file:
         write_segmentation(dataset, file)
     return True

@@ -60,8 +60,7 @@ def read_itk(path: Path, frame: int | None = None) -> Content:
         GeometryError: If it does not say where its voxels lie.
         NonFiniteError: If it holds NaN or infinity.
     """
-    parse = parse_nrrd if path.suffix.lower() in NRRD_SUFFIXES else parse_metaimage
-    header = parse(read_block(path), path)
+    header = _header(path)
     lengths = header.shape if header.frames == 1 else (*header.shape, header.frames)
     number, notes = choose_frame(frame, header.frames, lengths, path)
     _check_memory(header, path)
@@ -75,6 +74,20 @@ def read_itk(path: Path, frame: int | None = None) -> Content:
         warnings=header.warnings + notes,
         file_shape=None if shape == header.shape else header.shape,
     )
+
+
+def files_of_itk(path: Path) -> tuple[Path, ...]:
+    """Return the file and, where its voxels lie in another, that one.
+
+    Raises:
+        EspMedSamError: If its header cannot be read.
+    """
+    return tuple(dict.fromkeys((path, _header(path).data_path)))
+
+
+def _header(path: Path) -> ItkHeader:
+    parse = parse_nrrd if path.suffix.lower() in NRRD_SUFFIXES else parse_metaimage
+    return parse(read_block(path), path)
 
 
 def _check_memory(header: ItkHeader, path: Path) -> None:

@@ -102,6 +102,7 @@ def write_nifti(
     geometry: Mapping[str, tuple[float, ...]] | None,
     extension: bytes = b"",
     slope: float = 1.0,
+    root: Path | None = None,
 ) -> None:
     """Write ``array`` with the geometry fields of its source, whole or not at all.
 
@@ -111,6 +112,7 @@ def write_nifti(
         geometry: Fields as :func:`read_nifti` found them; None states spacing 1 and no position.
         extension: Text of a header extension; none where empty.
         slope: Written to the header: what readers multiply the stored numbers by.
+        root: Folder above it, below which no link is followed; None is its own.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -130,7 +132,7 @@ def write_nifti(
     kind = _nib.Nifti2Image if is_second else _nib.Nifti1Image
     image = kind(array, None, header)
     image.header.set_slope_inter(slope, 0.0)
-    with atomic_file(path) as file:
+    with atomic_file(path, root) as file:
         if path.name.lower().endswith(".gz"):
             # No name and no time in the file: the same mask makes the same bytes.
             with gzip.GzipFile(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from esp_medsam.errors import GeometryError
+from esp_medsam.errors import GeometryError, OptionError
 from esp_medsam.image import Image
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
 from esp_medsam.io.nifti import write_nifti
@@ -27,6 +27,10 @@ PREVIEW_ENDING = "_preview.png"
 
 ENDINGS = {"dicom-seg": ".dcm", "nifti": ".nii.gz", "png": ".png"}
 """What file names end in, by output format."""
+
+
+OUTPUT_FORMATS = ("auto", *ENDINGS)
+"""What a user may ask for; ``auto`` is DICOM-SEG for DICOM, else NIfTI or, of pictures, PNG."""
 
 
 class Labeled(Protocol):
@@ -53,6 +57,38 @@ class OutputFile(NamedTuple):
     path: Path
     kind: str
     place: int | None = None
+
+
+def read_formats(output_format: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the formats asked for, from a list or a text with commas.
+
+    Raises:
+        OptionError: If one is none of :data:`OUTPUT_FORMATS`, or there is none.
+    """
+    parts = output_format.split(",") if isinstance(output_format, str) else output_format
+    names = tuple(str(part).strip() for part in parts)
+    if not names or not set(names) <= set(OUTPUT_FORMATS):
+        valid = ", ".join(OUTPUT_FORMATS)
+        msg = f"output_format must be one of {valid}, or several; got {output_format!r}."
+        raise OptionError(msg)
+    return names
+
+
+def formats_for(output_formats: Sequence[str], *, is_volume: bool, is_dicom: bool) -> list[str]:
+    """Return the formats of an input's result, each once.
+
+    Raises:
+        OptionError: If one cannot hold it.
+    """
+    usual = "dicom-seg" if is_dicom else "nifti" if is_volume else "png"
+    chosen = [usual if name == "auto" else name for name in output_formats]
+    if "png" in chosen and is_volume:
+        msg = "output_format png must not be asked for volumes; got one. Use nifti."
+        raise OptionError(msg)
+    if "dicom-seg" in chosen and not is_dicom:
+        msg = f"output_format dicom-seg must be asked of DICOM images; got none. Use {usual}."
+        raise OptionError(msg)
+    return list(dict.fromkeys(chosen))
 
 
 def plan_files(
@@ -93,6 +129,7 @@ def write_file(
     labelmap: Tensor,
     probability: Tensor | None,
     seg: SegOptions,
+    root: Path | None = None,
 ) -> bool:
     """Write one file of a result on the grid of its image.
 
@@ -103,6 +140,7 @@ def write_file(
         labelmap: uint8 ``(1, *spatial)``.
         probability: uint8 ``(T, *spatial)``; only the labelmap can do without it.
         seg: How DICOM-SEG is written.
+        root: Folder above it, below which no link is followed; None is its own.
 
     Returns:
         Whether it was written: an empty DICOM-SEG is only where it is asked for.
@@ -112,7 +150,7 @@ def write_file(
         OutputError: If the file cannot be written.
     """
     if file.path.name.endswith(ENDINGS["dicom-seg"]):
-        return _write_seg(file, image, targets, labelmap, probability, seg)
+        return _write_seg(file, image, targets, labelmap, probability, seg, root)
     shown: Sequence[tuple[int, Target]]
     if file.place is None:
         values, shown = labelmap[0], [(target.label, target) for target in targets]
@@ -132,12 +170,12 @@ def write_file(
         raise GeometryError(msg)
     array = _as_uint8(values)
     if file.path.name.endswith(ENDINGS["nifti"]):
-        _write_nifti(file, array, image, shown)
+        _write_nifti(file, array, image, shown, root)
     elif file.kind == "probability":
-        write_gray_png(file.path, array)
+        write_gray_png(file.path, array, root)
     else:
         colors = {label: target.color for label, target in shown}
-        write_labelmap_png(file.path, array, colors)
+        write_labelmap_png(file.path, array, colors, root)
     return True
 
 
@@ -148,6 +186,7 @@ def _write_seg(
     labelmap: Tensor,
     probability: Tensor | None,
     seg: SegOptions,
+    root: Path | None,
 ) -> bool:
     """Write one DICOM-SEG: of all targets as it was asked for, or of one alone."""
     if file.place is not None:
@@ -174,7 +213,7 @@ def _write_seg(
             _as_uint8(mask_of(values, target.clean_up)[0])
             for values, target in zip(probability, targets, strict=True)
         )
-    return write_dicom_seg(file.path, image, masks, targets, seg)
+    return write_dicom_seg(file.path, image, masks, targets, seg, root)
 
 
 def _as_uint8(values: Tensor) -> npt.NDArray[np.uint8]:
@@ -187,6 +226,7 @@ def _write_nifti(
     array: npt.NDArray[np.uint8],
     image: Image,
     shown: Sequence[tuple[int, Target]],
+    root: Path | None,
 ) -> None:
     geometry = image.nifti_geometry
     if not image.is_volume:
@@ -203,6 +243,7 @@ def _write_nifti(
         geometry=geometry,
         extension=b"" if is_probability else label_extension(shown),
         slope=1 / 255 if is_probability else 1.0,
+        root=root,
     )
 
 

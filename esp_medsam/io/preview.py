@@ -38,6 +38,7 @@ def write_preview(
     record: Image,
     targets: Sequence[Target],
     slice_axis: str | None = None,
+    root: Path | None = None,
 ) -> None:
     """Write the picture of a result: an image whole, of a volume up to nine slices.
 
@@ -48,13 +49,14 @@ def write_preview(
         record: What is known of the image.
         targets: Labels and colors.
         slice_axis: As the inferer's.
+        root: Folder above it, below which no link is followed; None is its own.
 
     Raises:
         OutputError: If the file cannot be written.
     """
     display = display_of_image(record, slice_axis)
     picture = preview(pixels, labelmap, record, targets, display)
-    write_png(path, PIL.Image.fromarray(picture))
+    write_png(path, PIL.Image.fromarray(picture), root)
 
 
 def preview(

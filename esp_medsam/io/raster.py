@@ -90,7 +90,10 @@ def read_raster(path: Path) -> Content:
 
 
 def write_labelmap_png(
-    path: Path, labelmap: npt.NDArray[np.uint8], colors: dict[int, tuple[int, int, int]]
+    path: Path,
+    labelmap: npt.NDArray[np.uint8],
+    colors: dict[int, tuple[int, int, int]],
+    root: Path | None = None,
 ) -> None:
     """Write label values as a palette PNG: pixels keep the values, viewers show the colors.
 
@@ -98,6 +101,7 @@ def write_labelmap_png(
         path: File to write.
         labelmap: ``(rows, columns)``.
         colors: Red, green and blue by label value; the rest, and 0, is black.
+        root: Folder above it, below which no link is followed; None is its own.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -107,23 +111,23 @@ def write_labelmap_png(
         palette[3 * label : 3 * label + 3] = color
     picture = PIL.Image.fromarray(np.ascontiguousarray(labelmap))
     picture.putpalette(palette)
-    write_png(path, picture)
+    write_png(path, picture, root)
 
 
-def write_gray_png(path: Path, array: npt.NDArray[np.uint8]) -> None:
+def write_gray_png(path: Path, array: npt.NDArray[np.uint8], root: Path | None = None) -> None:
     """Write ``array``, ``(rows, columns)``, as a gray PNG, whole or not at all."""
-    write_png(path, PIL.Image.fromarray(np.ascontiguousarray(array)))
+    write_png(path, PIL.Image.fromarray(np.ascontiguousarray(array)), root)
 
 
 PNG_MARK = b"tEXtSoftware\0" + MARK
 """Stands near the beginning of every PNG written here: a text chunk of its own."""
 
 
-def write_png(path: Path, picture: PIL.Image.Image) -> None:
+def write_png(path: Path, picture: PIL.Image.Image, root: Path | None = None) -> None:
     """Write a picture, whole or not at all, with the mark by which a folder run knows it."""
     info = PIL.PngImagePlugin.PngInfo()
     info.add_text("Software", MARK.decode())
-    with atomic_file(path) as file:
+    with atomic_file(path, root) as file:
         picture.save(file, format="PNG", pnginfo=info)
 
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from esp_medsam.dicom import is_dicom
 from esp_medsam.errors import (
     CorruptFileError,
+    EspMedSamError,
     FormatError,
+    InputChangedError,
     InputNotFoundError,
     ModalityError,
     OptionError,
     ReadError,
 )
+from esp_medsam.identity import Identity, check_unchanged, identify
 from esp_medsam.image import Image
 from esp_medsam.io.content import Content
-from esp_medsam.io.dicom_image import read_dicom
-from esp_medsam.io.itk_image import read_itk
+from esp_medsam.io.dicom_image import choose_volume, read_dicom
+from esp_medsam.io.itk_image import files_of_itk, read_itk
 from esp_medsam.io.nifti import read_nifti
 from esp_medsam.io.raster import read_raster
 from esp_medsam.modality import ModalityTable
@@ -70,6 +74,7 @@ def read(
         ModalityError: If the modality is unknown, not given, or contradicted by DICOM.
         OptionError: If ``ct_input`` is neither, or one volume of several must be chosen.
         InputNotFoundError: If there is no such file.
+        InputChangedError: If it was written to while it was read.
         FormatError: If the file's format, type or dimension is not read, or a CT in it holds no
             Hounsfield units.
         CorruptFileError: If the file is damaged, empty or cut short.
@@ -82,7 +87,14 @@ def read(
         msg = f"ct_input must be one of {', '.join(CT_INPUTS)}; got {ct_input!r}."
         raise OptionError(msg)
     path = Path(path)
-    if _may_be_dicom(path):
+    if not _may_be_dicom(path):
+        image = _read_file(path, name, table, frame)
+    else:
+        if files is None and path.is_dir():
+            # Which files are a volume's is known once all headers are; its own are then read anew.
+            chosen = choose_volume(path, volume)
+            volume, files = chosen.name, sorted({part.source.path for part in chosen.slices})
+        identity = identify([path] if files is None else files)
         image = read_dicom(
             path,
             modality=name,
@@ -91,8 +103,10 @@ def read(
             files=files,
             force_modality=force_modality,
         )
-    else:
-        image = _read_file(path, name, table, frame)
+        image = replace(image, identity=identity)
+        _check_same(image, volume)
+    assert image.identity is not None, "it was taken before the image was read"
+    check_unchanged(image.identity)
     return _with_ct_checked(image, ct_input)
 
 
@@ -110,7 +124,7 @@ def _read_file(path: Path, name: str | None, table: ModalityTable, frame: int | 
         names = ", ".join(table.names)
         msg = f"modality must be given for {path}, one of {names}; it is never guessed. "
         raise ModalityError(msg + "See --modality.")
-    content = _content(path, frame)
+    identity, content = _content(path, frame)
     return Image(
         path=os.fspath(path),
         name=name_of(path),
@@ -122,7 +136,21 @@ def _read_file(path: Path, name: str | None, table: ModalityTable, frame: int | 
         warnings=content.warnings,
         file_shape=content.file_shape,
         nifti_geometry=content.nifti_geometry,
+        identity=identity,
     )
+
+
+def files_of(path: str | Path) -> tuple[Path, ...]:
+    """Return the files that an image is read from: its own, and one that holds its voxels.
+
+    Raises:
+        EspMedSamError: If its header, which names the latter, cannot be read.
+    """
+    path = Path(path)
+    if _suffix(path) not in ITK_SUFFIXES:
+        return (path,)
+    with _readable(path):
+        return files_of_itk(path)
 
 
 def name_of(path: str | Path) -> str:
@@ -147,9 +175,9 @@ def _suffix(path: Path) -> str:
     return next((s for s in SUFFIXES if name.endswith(s) and len(name) > len(s)), "")
 
 
-def _content(path: Path, frame: int | None) -> Content:
+def _content(path: Path, frame: int | None) -> tuple[Identity, Content]:
     """Read the file by the format that its ending says; its content must agree."""
-    try:
+    with _readable(path):
         if not path.exists():
             msg = f"{path} must be a file; there is none."
             raise InputNotFoundError(msg)
@@ -162,14 +190,38 @@ def _content(path: Path, frame: int | None) -> Content:
         if path.stat().st_size == 0:
             msg = f"{path} must hold an image; it is empty (0 bytes). Copy it again."
             raise CorruptFileError(msg)
+        identity = identify(files_of(path))
         if _suffix(path) in NIFTI_SUFFIXES:
-            return read_nifti(path, frame)
-        return read_itk(path, frame) if is_volume(path) else read_raster(path)
-    except InputNotFoundError:
+            return identity, read_nifti(path, frame)
+        return identity, read_itk(path, frame) if is_volume(path) else read_raster(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file that cannot be read into an error of ours."""
+    try:
+        yield
+    except EspMedSamError:
         raise
     except OSError as error:
         msg = f"{path} must be readable; got: {error.strerror or type(error).__name__}."
         raise ReadError(msg) from error
+
+
+def _check_same(image: Image, volume: str | None) -> None:
+    """Refuse DICOM files that are no longer those that an earlier look found to be a volume."""
+    assert image.identity is not None, "it was just taken"
+    held = {file.path for file in image.identity.files}
+    names = {image.series_uid or ""}
+    for source in image.sources:  # pictures are called by their instance
+        names.add(source.sop_instance_uid or Path(source.path).stem)
+    is_named = volume is None or any(f"{volume}_".startswith(f"{name}_") for name in names)
+    if not is_named or not held.issuperset(source.path for source in image.sources):
+        msg = (
+            f"{image.path} must not change between the time it is looked at and the time it is "
+            f"read; the files of {volume} hold another volume now. Run again."
+        )
+        raise InputChangedError(msg)
 
 
 def _with_ct_checked(image: Image, ct_input: str) -> Image:

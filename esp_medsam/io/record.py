@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from esp_medsam import __version__
-from esp_medsam.errors import OutputError, OutputExistsError
-from esp_medsam.image import Image
+from esp_medsam.errors import OutputExistsError
+from esp_medsam.identity import identify, states_of
+from esp_medsam.image import Image, Segmentation
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.io.json_file import read_json
+from esp_medsam.io.recorded_file import (
+    described_file,
+    described_identity,
+    is_file_entry,
+    is_whole,
+    name_of,
+)
+from esp_medsam.modality import Target
 
 
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,66 +46,53 @@ class Recipe:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where an input lies.
-
-    Attributes:
-        path: The file, or the folder that holds the files.
-        files: The files themselves; ``path`` alone where none are named.
-    """
-
-    path: Path
-    files: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Take the path for the one file where none are named."""
-        if not self.files:
-            object.__setattr__(self, "files", (str(self.path),))
-
-    @classmethod
-    def of(cls, image: Image) -> Source:
-        """Return where an image lies."""
-        return cls(Path(image.path), tuple(sorted({source.path for source in image.sources})))
-
-
-def output_stem(output_dir: str | Path, relative_dir: str, name: str) -> Path:
-    """Return ``<output_dir>/<relative_dir>/<name>_seg``, to which endings are added.
-
-    Raises:
-        OutputError: If that would lie outside ``output_dir``.
-    """
-    root = Path(output_dir)
-    folder = root / relative_dir
-    inside = not Path(relative_dir).is_absolute() and ".." not in Path(relative_dir).parts
-    if not inside or name in ("", ".", "..") or Path(name).name != name or "\0" in name:
-        msg = f"Outputs must lie inside {root}; got folder {relative_dir!r} and name {name!r}."
-        raise OutputError(msg)
-    return folder / f"{name}_seg"
-
-
 def record_path(stem: Path) -> Path:
     """Return the path of the record of the outputs that begin with ``stem``."""
     return stem.with_name(f"{stem.name}.json")
 
 
-def is_done(stem: Path, recipe: Recipe, source: Source) -> bool:
+def is_done(
+    stem: Path, recipe: Recipe, files: Sequence[str | Path], *, verify: bool = False
+) -> bool:
     """Whether the result that begins with ``stem`` is there, whole, and the one asked for.
 
     Args:
-        stem: As :func:`output_stem` returns it.
+        stem: As :func:`esp_medsam.io.output_stem` returns it.
         recipe: What is asked for.
-        source: The input; a result of files of another number, size or time is not its result.
+        files: The files of the input.
+        verify: Whether content is compared even where sizes and times agree.
 
     Returns:
-        False where there is no record, or a file that it lists is missing: do it (again).
+        False where there is no record, or a file that it lists is missing or another: do it
+        (again).
 
     Raises:
         OutputExistsError: If the result differs in anything from what is asked for.
+        InputNotFoundError: If a file of the input is gone.
+        ReadError: If one cannot be read.
     """
     record = read_record(stem)
     if record is None:
         return False
+    check_agreement(record, stem, recipe, files, verify=verify)
+    return all(is_whole(stem.with_name(name_of(e)), e, verify=verify) for e in record["files"])
+
+
+def check_agreement(
+    record: Mapping[str, Any],
+    stem: Path,
+    recipe: Recipe,
+    files: Sequence[str | Path],
+    *,
+    verify: bool = False,
+) -> None:
+    """Refuse a record of a result that is not the one asked for; arguments as :func:`is_done`.
+
+    Raises:
+        OutputExistsError: If it differs in anything.
+        InputNotFoundError: If a file of the input is gone.
+        ReadError: If one cannot be read.
+    """
     theirs = {
         "modality": record.get("modality"),
         "targets": [target.get("name") for target in record.get("targets", [])],
@@ -117,7 +112,7 @@ def is_done(stem: Path, recipe: Recipe, source: Source) -> bool:
         if key in recorded:
             theirs[key], ours[key] = recorded[key], settings[key]
     different = [f"{key} {theirs[key]}" for key in ours if theirs[key] != ours[key]]
-    if not _same_source(record.get("source"), source):
+    if not _is_same_input(record.get("source"), files, verify=verify):
         different.append("another input file")
     if different:
         msg = (
@@ -125,7 +120,6 @@ def is_done(stem: Path, recipe: Recipe, source: Source) -> bool:
             f"{'; '.join(different)}. Pass --overwrite to replace it."
         )
         raise OutputExistsError(msg)
-    return all(stem.with_name(str(name)).is_file() for name in record.get("files", []))
 
 
 def read_record(stem: Path) -> dict[str, Any] | None:
@@ -139,7 +133,7 @@ def read_record(stem: Path) -> dict[str, Any] | None:
         record = read_json(path)
         if not str(record.get("software")).startswith("esp-medsam"):
             raise ValueError
-        _check_types(record)
+        _check_types(record, stem)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -148,24 +142,31 @@ def read_record(stem: Path) -> dict[str, Any] | None:
     return record
 
 
+def file_names(record: Mapping[str, Any]) -> list[str]:
+    """Return the names of the files beside a record that belong to it, whatever its schema."""
+    return [name_of(entry) for entry in record["files"]]
+
+
 def write_record(
     stem: Path,
     recipe: Recipe,
     *,
-    source: Source,
-    files: Sequence[str],
+    source: Mapping[str, Any],
+    files: Sequence[Path],
     targets: Sequence[Mapping[str, Any]],
     details: Mapping[str, Any],
+    root: Path | None = None,
 ) -> None:
     """Write the record, last of all files of a result.
 
     Args:
-        stem: As :func:`output_stem` returns it.
+        stem: As :func:`esp_medsam.io.output_stem` returns it.
         recipe: What was asked for.
-        source: The input.
-        files: Names of the files beside the record that belong to it.
+        source: The input, as :func:`described_source` describes it.
+        files: The files beside the record that belong to it, which are there.
         targets: For each target name, label and confidence.
         details: What else a reader may want to know: unit, warnings.
+        root: Folder above them, below which no link is followed; None is their own.
 
     Raises:
         OutputError: If it cannot be written.
@@ -173,67 +174,82 @@ def write_record(
     record = {
         "software": f"esp-medsam {__version__}",
         "schema": _SCHEMA,
-        "source": _source(source),
+        "source": source,
         "modality": recipe.modality,
         "targets": list(targets),
         "formats": list(recipe.formats),
-        "files": list(files),
+        "files": [described_file(path) for path in files],
         "weights_sha256": recipe.weights_sha256,
         "settings": recipe.settings,
         **details,
     }
-    with atomic_file(record_path(stem)) as file:
+    with atomic_file(record_path(stem), root) as file:
         file.write(_as_json(record).encode("ascii") + b"\n")
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits.
+def described_source(image: Image) -> dict[str, Any]:
+    """Return what a record says of its input: where it lay, and what tells it from another.
 
-    Raises:
-        OSError: If it cannot be read.
+    No path of this machine is in it: the file, or the folder of a DICOM volume, is named from the
+    input's root on.
     """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    is_folder = bool(image.sources) and image.path not in {s.path for s in image.sources}
+    place = PurePosixPath(image.relative_dir, "" if is_folder else Path(image.path).name)
+    return {"path": str(place), **described_identity(image.identity)}
+
+
+def described_image(image: Image, segmentation: Segmentation) -> dict[str, Any]:
+    """Return what a record says of its input besides where it lies."""
+    return {
+        "modality_origin": image.modality_origin,
+        "dicom_modality": image.dicom_modality,
+        "study_uid": image.study_uid,
+        "series_uid": image.series_uid,
+        "unit": image.unit,
+        "intensity_range": image.intensity_range,
+        "spatial_shape": image.file_shape or image.spatial_shape,
+        "warnings": [*image.warnings, *segmentation.warnings],
+    }
+
+
+def described_targets(
+    targets: Sequence[Target], segmentation: Segmentation
+) -> list[dict[str, Any]]:
+    """Return what a record says of each target."""
+    return [
+        {"name": target.name, "label": target.label, "confidence": confidence}
+        for target, confidence in zip(targets, segmentation.confidence, strict=True)
+    ]
 
 
 def _as_json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2, default=str)
 
 
-def _check_types(record: Mapping[str, Any]) -> None:
+def _check_types(record: Mapping[str, Any], stem: Path) -> None:
     """Raise ValueError where what is read back is not of the type it was written as."""
     targets, files = record.get("targets"), record.get("files")
     if not isinstance(targets, list) or not all(isinstance(t, dict) for t in targets):
         raise ValueError
     if not isinstance(record.get("settings", {}), dict):
         raise ValueError
-    # A record comes from a folder that others may write to: its names must not lead elsewhere.
-    if not isinstance(files, list) or any(Path(str(f)).name != f for f in files):
+    if not isinstance(files, list) or not all(is_file_entry(e) for e in files):
+        raise ValueError
+    # A record comes from a folder that others may write to: it must name its own files alone.
+    if not all(name_of(e).startswith((f"{stem.name}.", f"{stem.name}_")) for e in files):
         raise ValueError
 
 
-def _source(source: Source) -> dict[str, Any]:
-    """Return what tells this input from another of the same name."""
-    stated: dict[str, Any] = {"path": str(source.path.absolute())}
-    if len(source.files) > 1:
-        stated["files"] = len(source.files)
-    try:
-        status = [Path(path).stat() for path in source.files]
-    except OSError:  # gone since it was read: its result is still good
-        return {**stated, "bytes": None, "modified_ns": None}
-    return {
-        **stated,
-        "bytes": sum(s.st_size for s in status),
-        "modified_ns": max(s.st_mtime_ns for s in status),
-    }
-
-
-def _same_source(recorded: Any, source: Source) -> bool:
-    """Whether the input is the recorded one: of its size and its time, wherever it lies now."""
-    current = _source(source)
-    return isinstance(recorded, dict) and all(
-        recorded.get(key) == current.get(key) for key in ("files", "bytes", "modified_ns")
-    )
+def _is_same_input(recorded: Any, files: Sequence[str | Path], *, verify: bool) -> bool:
+    """Whether the input is the recorded one, wherever it lies and whatever it is called now."""
+    if not isinstance(recorded, dict):
+        return False
+    states = states_of(files)
+    # Schema 1 counts files only where there are several, and knows no hash.
+    found = (len(states), sum(state.size for state in states))
+    if found != (recorded.get("files", 1), recorded.get("bytes")):
+        return False
+    same_time = max(state.modified_ns for state in states) == recorded.get("modified_ns")
+    if recorded.get("sha256") is None:
+        return same_time
+    return (same_time and not verify) or identify(files).sha256 == recorded["sha256"]

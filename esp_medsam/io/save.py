@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,26 +19,34 @@ from esp_medsam.errors import (
     OutputExistsError,
     WeightsNotFoundError,
 )
-from esp_medsam.image import Image, Segmentation, image_of, segmentation_of
-from esp_medsam.io.atomic import is_ours
+from esp_medsam.identity import check_unchanged, sha256_of
+from esp_medsam.image import Image, image_of, segmentation_of
+from esp_medsam.io.atomic import all_or_none, is_ours, remove_file
 from esp_medsam.io.dicom_seg import SegOptions
-from esp_medsam.io.output_files import ENDINGS, PREVIEW_ENDING, plan_files, write_file
+from esp_medsam.io.output_files import (
+    ENDINGS,
+    PREVIEW_ENDING,
+    OutputFile,
+    formats_for,
+    plan_files,
+    read_formats,
+    write_file,
+)
+from esp_medsam.io.output_path import check_outputs, output_stem, refuse_inputs
 from esp_medsam.io.preview import write_preview
 from esp_medsam.io.record import (
     Recipe,
-    Source,
+    check_agreement,
+    described_image,
+    described_source,
+    described_targets,
+    file_names,
     is_done,
-    output_stem,
     read_record,
     record_path,
-    sha256_of,
     write_record,
 )
 from esp_medsam.modality import ModalityTable, Target
-
-
-OUTPUT_FORMATS = ("auto", *ENDINGS)
-"""What a user may ask for; ``auto`` is DICOM-SEG for DICOM, else NIfTI or, of pictures, PNG."""
 
 
 class SaveSegmentationd(SaveImaged):
@@ -74,6 +83,8 @@ class SaveSegmentationd(SaveImaged):
         transforms: In words and by modality, what images are prepared with that is not the default;
             of an item that of its own modality is recorded and compared.
         overwrite: Whether results that differ, and files that are not ours, may be replaced.
+        verify: Whether a result counts as done only where the content of its input and its files
+            is what its record says, which reads them all; else sizes and times tell.
         allow_missing_keys: Whether to pass over a key that is missing.
 
     Raises:
@@ -100,6 +111,7 @@ class SaveSegmentationd(SaveImaged):
         settings: Mapping[str, Any] | None = None,
         transforms: Mapping[str, str] | None = None,
         overwrite: bool = False,
+        verify: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(
@@ -111,7 +123,7 @@ class SaveSegmentationd(SaveImaged):
         self.output_dir = Path(output_dir)
         self.table = table
         self.probability_key = probability_key
-        self.output_formats = _formats(output_format)
+        self.output_formats = read_formats(output_format)
         self.seg_type = seg_type
         self.fixed_uids = fixed_uids
         self.write_empty = write_empty
@@ -124,14 +136,17 @@ class SaveSegmentationd(SaveImaged):
         self.settings = dict(settings or {})
         self.transforms = transforms
         self.overwrite = overwrite
+        self.verify = verify
         self._weights_sha256: str | None = None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the result of one item and return the item unchanged.
 
         Raises:
+            InputChangedError: If the input is no longer what was read; nothing is written then.
+            InputNotFoundError: If it is gone.
             OutputExistsError: If a result that differs is there, or a file that is not ours.
-            OutputError: If a file cannot be written.
+            OutputError: If a file cannot be written; those written before it are removed.
             GeometryError: If the labelmap is not on the grid of its image.
         """
         out = dict(data)
@@ -154,7 +169,7 @@ class SaveSegmentationd(SaveImaged):
             OptionError: If the output format cannot hold the result.
             WeightsNotFoundError: If the file of the weights is gone.
         """
-        formats = self._formats_of(is_volume=is_volume, is_dicom=is_dicom)
+        formats = formats_for(self.output_formats, is_volume=is_volume, is_dicom=is_dicom)
         settings = dict(self.settings)
         if self.transforms is not None:
             said = self.transforms.get(modality)
@@ -181,7 +196,9 @@ class SaveSegmentationd(SaveImaged):
             OptionError: If the output format is for pictures, or for DICOM, and it is none.
             FormatError: If its files lack what a DICOM-SEG must state.
         """
-        formats = self._formats_of(is_volume=image.is_volume, is_dicom=bool(image.sources))
+        formats = formats_for(
+            self.output_formats, is_volume=image.is_volume, is_dicom=bool(image.sources)
+        )
         if "dicom-seg" in formats:
             check_source(image)
         if "nifti" in formats and image.is_volume and image.affine is None:
@@ -194,7 +211,7 @@ class SaveSegmentationd(SaveImaged):
 
     def is_done(
         self,
-        source: Source,
+        files: Sequence[str | Path],
         *,
         name: str,
         relative_dir: str = "",
@@ -203,10 +220,10 @@ class SaveSegmentationd(SaveImaged):
         modality: str,
         targets: Sequence[str],
     ) -> bool:
-        """Whether the result of ``source`` is there, and the one this saver would write.
+        """Whether the result of an input is there, and the one this saver would write.
 
         Args:
-            source: The input.
+            files: The files of the input.
             name: What its outputs are called.
             relative_dir: Folder of the input below the input root.
             is_volume: Whether it has three axes.
@@ -219,16 +236,21 @@ class SaveSegmentationd(SaveImaged):
 
         Raises:
             OutputExistsError: If a result that differs is there.
+            OutputError: If it could not be written, whatever comes out: told before it is made.
             OptionError: If the output format cannot hold the result.
+            InputNotFoundError: If the input is gone.
         """
         recipe = self.recipe(
             is_volume=is_volume, is_dicom=is_dicom, modality=modality, targets=targets
         )
+        stem = output_stem(self.output_dir, relative_dir, name)
+        planned = self._plan(stem, recipe, self.table.select(modality, targets))
+        check_outputs(self._paths(stem, planned), self.output_dir)
         if self.overwrite:
             return False
-        stem = output_stem(self.output_dir, relative_dir, name)
         # Asked for later, a preview contradicts nothing: it is only not there yet.
-        return is_done(stem, recipe, source) and (not self.preview or is_ours(_preview(stem)))
+        is_drawn = not self.preview or is_ours(_preview(stem))
+        return is_done(stem, recipe, files, verify=self.verify) and is_drawn
 
     def _save(self, labelmap: Any, probability: Tensor | None, pixels: Tensor | None) -> None:
         image, segmentation = image_of(labelmap.meta), segmentation_of(labelmap.meta)
@@ -241,41 +263,52 @@ class SaveSegmentationd(SaveImaged):
             modality=image.modality,
             targets=segmentation.targets,
         )
-        files = plan_files(
+        planned = self._plan(stem, recipe, targets)
+        _check_input(image)
+        previous = self._make_way(stem, recipe, image, self._paths(stem, planned))
+        with all_or_none(self.output_dir) as written:
+            for file in planned:
+                is_there = write_file(
+                    file,
+                    image,
+                    targets,
+                    labelmap=_plain(labelmap),
+                    probability=None if probability is None else _plain(probability),
+                    seg=self._seg_options(recipe),
+                    root=self.output_dir,
+                )
+                written += [file.path] if is_there else []
+            if self.preview:
+                self._draw(_preview(stem), labelmap, pixels, image, targets)
+                written.append(_preview(stem))
+            _check_input(image)  # a DICOM-SEG takes over what the headers say when it is written
+            for name in previous.difference(path.name for path in written):
+                remove_file(stem.with_name(name), self.output_dir)
+            found = {"empty": not bool(_plain(labelmap).any())}
+            write_record(
+                stem,
+                recipe,
+                source=described_source(image),
+                files=written,
+                targets=described_targets(targets, segmentation),
+                details={**found, **described_image(image, segmentation)},
+                root=self.output_dir,
+            )
+
+    def _plan(self, stem: Path, recipe: Recipe, targets: Sequence[Target]) -> list[OutputFile]:
+        """Return the files of a result but for its picture and its record."""
+        return plan_files(
             stem,
             [name for name in recipe.formats if name in ENDINGS],
             targets,
             split_targets=self.split_targets,
             probabilities=self.probabilities,
         )
-        picture = _preview(stem) if self.preview else None
-        paths = [file.path for file in files] + ([picture] if picture else [])
-        previous = self._make_way(stem, recipe, image, paths)
-        names = [
-            file.path.name
-            for file in files
-            if write_file(
-                file,
-                image,
-                targets,
-                labelmap=_plain(labelmap),
-                probability=None if probability is None else _plain(probability),
-                seg=self._seg_options(recipe),
-            )
-        ]
-        if picture is not None:
-            self._draw(picture, labelmap, pixels, image, targets)
-            names.append(picture.name)
-        for name in previous.difference(names):
-            stem.with_name(name).unlink(missing_ok=True)
-        write_record(
-            stem,
-            recipe,
-            source=Source.of(image),
-            files=names,
-            targets=_described(targets, segmentation),
-            details={"empty": not bool(_plain(labelmap).any()), **_details(image, segmentation)},
-        )
+
+    def _paths(self, stem: Path, planned: Sequence[OutputFile]) -> list[Path]:
+        """Return all that a result may consist of, its record last."""
+        picture = [_preview(stem)] if self.preview else []
+        return [*(file.path for file in planned), *picture, record_path(stem)]
 
     def _seg_options(self, recipe: Recipe) -> SegOptions:
         # What says when an object is written, not what it holds, must not make it another one.
@@ -301,42 +334,32 @@ class SaveSegmentationd(SaveImaged):
             msg = f"{path.name} needs the image, which is not there under {self.image_key!r}."
             raise KeyError(msg)
         shown, labels = _plain(pixels).numpy(), _plain(labelmap).numpy()
-        write_preview(path, shown, labels, image, targets, self.slice_axis)
+        write_preview(path, shown, labels, image, targets, self.slice_axis, self.output_dir)
 
     def _make_way(
         self, stem: Path, recipe: Recipe, image: Image, paths: Sequence[Path]
     ) -> set[str]:
         """Refuse to replace what must stay; take back the old record; return its files."""
-        if not self.overwrite:
-            is_done(stem, recipe, Source.of(image))
+        check_outputs(paths, self.output_dir)
+        refuse_inputs(paths, image.identity)
         try:
             record = read_record(stem)
         except OutputExistsError:
             if not self.overwrite:
                 raise
             record = None
-        previous = set(record["files"]) if record else set()
-        for path in paths:
+        if record and not self.overwrite:
+            check_agreement(record, stem, recipe, _files_of(image))
+        previous = set(file_names(record)) if record else set()
+        for path in paths[:-1]:
             # What a killed run left has our mark, and no record.
             known = path.name in previous or self.overwrite
-            if not known and path.exists() and not is_ours(path):
+            if not known and os.path.lexists(path) and not is_ours(path):
                 msg = f"{path} must be free; it was not written here. Pass --overwrite, or move it."
                 raise OutputExistsError(msg)
         # Without its record the old result is none: a crash from here on mixes nothing.
-        record_path(stem).unlink(missing_ok=True)
+        remove_file(record_path(stem), self.output_dir)
         return previous
-
-    def _formats_of(self, *, is_volume: bool, is_dicom: bool) -> list[str]:
-        """Return the formats of an input's result, each once."""
-        usual = "dicom-seg" if is_dicom else "nifti" if is_volume else "png"
-        chosen = [usual if name == "auto" else name for name in self.output_formats]
-        if "png" in chosen and is_volume:
-            msg = "output_format png must not be asked for volumes; got one. Use nifti."
-            raise OptionError(msg)
-        if "dicom-seg" in chosen and not is_dicom:
-            msg = f"output_format dicom-seg must be asked of DICOM images; got none. Use {usual}."
-            raise OptionError(msg)
-        return list(dict.fromkeys(chosen))
 
     def _hash_of_weights(self) -> str | None:
         if self.weights is None:
@@ -350,15 +373,15 @@ class SaveSegmentationd(SaveImaged):
         return self._weights_sha256
 
 
-def _formats(output_format: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the formats asked for, from a list or a text with commas."""
-    parts = output_format.split(",") if isinstance(output_format, str) else output_format
-    names = tuple(str(part).strip() for part in parts)
-    if not names or not set(names) <= set(OUTPUT_FORMATS):
-        valid = ", ".join(OUTPUT_FORMATS)
-        msg = f"output_format must be one of {valid}, or several; got {output_format!r}."
-        raise OptionError(msg)
-    return names
+def _check_input(image: Image) -> None:
+    """Refuse to write the result of what its input no longer is."""
+    if image.identity is not None:
+        check_unchanged(image.identity)
+
+
+def _files_of(image: Image) -> list[str]:
+    """Return the files that an image was read from."""
+    return [image.path] if image.identity is None else [f.path for f in image.identity.files]
 
 
 def _preview(stem: Path) -> Path:
@@ -369,24 +392,3 @@ def _plain(tensor: Tensor) -> Tensor:
     """Return the numbers of a tensor, of MONAI's or torch's kind, on the CPU."""
     plain = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
     return plain.detach().cpu()
-
-
-def _details(image: Image, segmentation: Segmentation) -> dict[str, Any]:
-    """Return what a record says of its input besides where it lies."""
-    return {
-        "modality_origin": image.modality_origin,
-        "dicom_modality": image.dicom_modality,
-        "study_uid": image.study_uid,
-        "series_uid": image.series_uid,
-        "unit": image.unit,
-        "intensity_range": image.intensity_range,
-        "spatial_shape": image.file_shape or image.spatial_shape,
-        "warnings": [*image.warnings, *segmentation.warnings],
-    }
-
-
-def _described(targets: Sequence[Target], segmentation: Segmentation) -> list[dict[str, Any]]:
-    return [
-        {"name": target.name, "label": target.label, "confidence": confidence}
-        for target, confidence in zip(targets, segmentation.confidence, strict=True)
-    ]

@@ -30,11 +30,11 @@ from esp_medsam.errors import (
     OutputError,
     OutputExistsError,
 )
+from esp_medsam.identity import sha256_of
 from esp_medsam.io.like import Grid, Like
 from esp_medsam.io.nifti import write_nifti
 from esp_medsam.io.nifti_header import geometry_of
 from esp_medsam.io.output_files import label_extension
-from esp_medsam.io.record import sha256_of
 from esp_medsam.workflows.items import count_others
 from esp_medsam.workflows.seg2nifti_record import KIND, agrees, read_record, stale, write_record
 from esp_medsam.workflows.segment import SegmentResult, failure

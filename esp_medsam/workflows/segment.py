@@ -112,8 +112,9 @@ class Segmentation:
             yield failure(item, error)
         if not self.items:
             return
-        with alone_in(self.saver.output_dir):
+        with alone_in(self.saver.output_dir) as folder:
             for item in self.items:
+                folder.clear(self.saver.output_dir / item["relative_dir"])
                 yield self.segment(item)
 
     def segment(self, item: Item) -> SegmentResult:
@@ -165,7 +166,7 @@ class Segmentation:
         """Whether an earlier run left what this one would write."""
         targets = self.table.select(item["modality"], self.targets)
         return self.saver.is_done(
-            io.Source(Path(item["image"]), tuple(item.get("files", ()))),
+            item.get("files") or io.files_of(item["image"]),
             name=item["name"],
             relative_dir=item["relative_dir"],
             is_volume=item["is_volume"],

@@ -16,6 +16,7 @@ from pydicom.uid import generate_uid
 
 from esp_medsam.dicom import scan
 from esp_medsam.errors import EmptyInputError, ModalityError, explain
+from esp_medsam.io import file_names
 from esp_medsam.workflows.pipeline import build_segmentation
 from esp_medsam.workflows.segment import SegmentResult
 
@@ -110,9 +111,10 @@ class TestSegmentDicom:
         record = json.loads(Path(result.record).read_text())
         assert record["formats"] == ["dicom-seg", "probabilities"]
         assert set(record["settings"]) >= {"seg_type", "fixed_uids", "write_empty"}
-        assert record["empty"] == (f"{uid}_seg.dcm" not in record["files"])
+        names = file_names(record)
+        assert record["empty"] == (f"{uid}_seg.dcm" not in names)
         assert record["empty"] == all(t["confidence"] is None for t in record["targets"])
-        assert all(Path(result.record).with_name(name).exists() for name in record["files"])
+        assert all(Path(result.record).with_name(name).exists() for name in names)
 
     def test_the_modality_is_dicom_s_where_the_user_says_none(
         self, tmp_path: Path, run: Run
@@ -124,7 +126,8 @@ class TestSegmentDicom:
         assert result.record is not None
         record = json.loads(Path(result.record).read_text())
         assert (record["modality"], record["modality_origin"]) == ("ct", "dicom")
-        assert record["source"]["files"] == 2
+        assert (record["source"]["path"], record["source"]["files"]) == (".", 2)
+        assert str(tmp_path) not in Path(result.record).read_text()
 
     def test_a_conflict_fails_and_names_both(self, tmp_path: Path, run: Run) -> None:
         write_series(tmp_path / "in", [0.0, 1.0])
@@ -216,7 +219,7 @@ class TestSegmentDicom:
 
         assert result.code == "E_GEOMETRY"
         assert "not evenly stacked" in result.message
-        assert not list((tmp_path / "out").iterdir())
+        assert not (tmp_path / "out").exists()
 
     def test_a_gap_is_no_obstacle_to_dicom_seg(self, tmp_path: Path, run: Run) -> None:
         uid = write_series(tmp_path / "in", [0.0, 1.0, 2.0, 5.0])

@@ -25,7 +25,8 @@ class TestErrors:
 
         assert sorted(codes) == [
             *("checkpoint", "checkpoint_mismatch", "corrupt", "device", "disk_full", "error"),
-            *("exists", "format", "geometry", "modality", "modality_conflict", "name_clash"),
+            *("exists", "format", "geometry", "input_changed", "modality", "modality_conflict"),
+            "name_clash",
             *("no_input", "no_weights", "nonfinite", "not_found", "option", "output", "pacs"),
             *(
                 "pacs_access",

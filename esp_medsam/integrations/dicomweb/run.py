@@ -20,7 +20,7 @@ from esp_medsam.integrations.dicomweb.query import Series, no_uids, takes
 from esp_medsam.integrations.dicomweb.spool import Made, Spool
 from esp_medsam.integrations.dicomweb.store import read_object, send
 from esp_medsam.integrations.dicomweb.work import private_folder
-from esp_medsam.io import read_record
+from esp_medsam.io import file_names, read_record
 from esp_medsam.workflows.items import Item, plan_items
 from esp_medsam.workflows.segment import Segmentation, SegmentResult, failure
 
@@ -211,7 +211,7 @@ class PacsRun:
         stem = Path(result.record).with_suffix("")
         path = stem.with_name(f"{stem.name}.dcm")
         record = read_record(stem)
-        if record is None or path.name not in record["files"]:
+        if record is None or path.name not in file_names(record):
             return Made(label=label)
         dataset = read_object(path)
         made = Made(

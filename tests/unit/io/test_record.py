@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from esp_medsam.errors import OutputError, OutputExistsError
+from esp_medsam.errors import InputNotFoundError, OutputExistsError
+from esp_medsam.identity import identify
+from esp_medsam.image import Image, SourceInstance
 from esp_medsam.io.record import (
     Recipe,
-    Source,
+    described_source,
+    file_names,
     is_done,
-    output_stem,
     read_record,
     record_path,
     write_record,
@@ -39,43 +42,35 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def stem(tmp_path: Path, source: Path) -> Path:
     """A result that is done."""
-    stem = output_stem(tmp_path / "out", "sub", "in")
+    stem = tmp_path / "out" / "sub" / "in_seg"
+    stem.parent.mkdir(parents=True)
+    stem.with_name("in_seg.nii.gz").write_bytes(b"mask")
+    image = Image(
+        path=str(source), name="in", modality="ct", spatial_shape=(1,), identity=identify([source])
+    )
     write_record(
         stem,
         RECIPE,
-        source=Source(source),
-        files=["in_seg.nii.gz"],
+        source=described_source(image),
+        files=[stem.with_name("in_seg.nii.gz")],
         targets=[{"name": "liver", "label": 1, "confidence": None}],
         details={"unit": None},
     )
-    (stem.parent / "in_seg.nii.gz").touch()
     return stem
 
 
-class TestOutputStem:
-    def test_lies_in_the_input_s_own_folder(self, tmp_path: Path) -> None:
-        assert output_stem(tmp_path, "a/b", "n") == tmp_path / "a" / "b" / "n_seg"
-        assert record_path(tmp_path / "n.1_seg") == tmp_path / "n.1_seg.json"
-
-    @pytest.mark.parametrize(
-        ("folder", "name"), [("..", "n"), ("/etc", "n"), ("", "../n"), ("", ".."), ("a", "")]
-    )
-    def test_never_lies_outside(self, tmp_path: Path, folder: str, name: str) -> None:
-        with pytest.raises(OutputError, match="must lie inside"):
-            output_stem(tmp_path, folder, name)
+def later(path: Path) -> None:
+    """Make a file look as if it had just been written."""
+    os.utime(path, ns=(1, path.stat().st_mtime_ns + 10**9))
 
 
 class TestIsDone:
     def test_is_so_where_all_agrees(self, stem: Path, source: Path) -> None:
-        assert is_done(stem, RECIPE, Source(source))
+        assert is_done(stem, RECIPE, [source])
+        assert is_done(stem, RECIPE, [source], verify=True)
 
     def test_is_not_so_without_a_record(self, tmp_path: Path, source: Path) -> None:
-        assert not is_done(tmp_path / "none_seg", RECIPE, Source(source))
-
-    def test_is_not_so_where_a_file_is_missing(self, stem: Path, source: Path) -> None:
-        stem.with_name("in_seg.nii.gz").unlink()
-
-        assert not is_done(stem, RECIPE, Source(source))
+        assert not is_done(tmp_path / "none_seg", RECIPE, [source])
 
     @pytest.mark.parametrize(
         ("field", "value", "found"),
@@ -93,45 +88,95 @@ class TestIsDone:
         recipe = dataclasses.replace(RECIPE, **{field: value})
 
         with pytest.raises(OutputExistsError, match=f"made with {found}.*--overwrite"):
-            is_done(stem, recipe, Source(source))
+            is_done(stem, recipe, [source])
 
     def test_a_setting_that_an_older_record_lacks_is_no_difference(
         self, stem: Path, source: Path
     ) -> None:
         recipe = dataclasses.replace(RECIPE, settings={**RECIPE.settings, "new": 1})
 
-        assert is_done(stem, recipe, Source(source))
+        assert is_done(stem, recipe, [source])
 
-    def test_another_input_of_the_same_name_is_not_taken_for_done(
-        self, stem: Path, source: Path, tmp_path: Path
+
+class TestOutputsOfARecord:
+    @pytest.mark.parametrize("content", [None, b"", b"mas", b"mask and more"])
+    def test_that_are_missing_or_of_another_size_are_made_again(
+        self, stem: Path, source: Path, content: bytes | None
     ) -> None:
-        other = tmp_path / "other" / "in.nii"
-        other.parent.mkdir()
-        other.write_bytes(b"image")
-        os.utime(other, ns=(1, 1))
+        mask = stem.with_name("in_seg.nii.gz")
+        mask.unlink()
+        if content is not None:
+            mask.write_bytes(content)
 
-        with pytest.raises(OutputExistsError, match="another input file"):
-            is_done(stem, RECIPE, Source(other))
+        assert not is_done(stem, RECIPE, [source])
 
-    @pytest.mark.parametrize("content", [b"another image", b"IMAGE"])
-    def test_a_changed_input_is_not_taken_for_done(
-        self, stem: Path, source: Path, content: bytes
+    def test_that_were_copied_are_whole(self, stem: Path, source: Path) -> None:
+        later(stem.with_name("in_seg.nii.gz"))
+
+        assert is_done(stem, RECIPE, [source])
+
+    def test_that_were_written_to_are_made_again(self, stem: Path, source: Path) -> None:
+        mask = stem.with_name("in_seg.nii.gz")
+        mask.write_bytes(b"MASK")
+        later(mask)
+
+        assert not is_done(stem, RECIPE, [source])
+
+    def test_whose_bits_flipped_are_found_where_they_are_verified(
+        self, stem: Path, source: Path
     ) -> None:
-        source.write_bytes(content)
-        os.utime(source, ns=(1, 1))
+        mask = stem.with_name("in_seg.nii.gz")
+        status = mask.stat()
+        mask.write_bytes(b"MASK")
+        os.utime(mask, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-        with pytest.raises(OutputExistsError, match="another input file"):
-            is_done(stem, RECIPE, Source(source))
+        assert is_done(stem, RECIPE, [source])
+        assert not is_done(stem, RECIPE, [source], verify=True)
 
-    def test_a_moved_input_is_still_the_same(
+    @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+    def test_that_are_no_files_are_made_again(self, stem: Path, source: Path, make: Any) -> None:
+        stem.with_name("in_seg.nii.gz").unlink()
+        make(stem.with_name("in_seg.nii.gz"))
+
+        assert not is_done(stem, RECIPE, [source])
+
+
+class TestInputOfARecord:
+    def test_that_was_moved_is_still_the_same(
         self, stem: Path, source: Path, tmp_path: Path
     ) -> None:
         moved = tmp_path / "moved.nii"
         source.rename(moved)
 
-        assert is_done(stem, RECIPE, Source(moved))
+        assert is_done(stem, RECIPE, [moved])
 
-    def test_a_series_with_a_slice_more_is_not_taken_for_done(
+    def test_that_was_copied_is_still_the_same(self, stem: Path, source: Path) -> None:
+        later(source)
+
+        assert is_done(stem, RECIPE, [source])
+
+    @pytest.mark.parametrize("content", [b"another image", b"IMAGE"])
+    def test_that_is_another_one_is_not_taken_for_done(
+        self, stem: Path, source: Path, content: bytes
+    ) -> None:
+        source.write_bytes(content)
+        later(source)
+
+        with pytest.raises(OutputExistsError, match="another input file"):
+            is_done(stem, RECIPE, [source])
+
+    def test_that_hides_its_change_is_found_where_it_is_verified(
+        self, stem: Path, source: Path
+    ) -> None:
+        status = source.stat()
+        source.write_bytes(b"IMAGE")
+        os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+        assert is_done(stem, RECIPE, [source])
+        with pytest.raises(OutputExistsError, match="another input file"):
+            is_done(stem, RECIPE, [source], verify=True)
+
+    def test_that_has_a_file_more_is_not_taken_for_done(
         self, stem: Path, source: Path, tmp_path: Path
     ) -> None:
         empty = tmp_path / "more.dcm"
@@ -139,23 +184,139 @@ class TestIsDone:
         os.utime(empty, ns=(1, 1))
 
         with pytest.raises(OutputExistsError, match="another input file"):
-            is_done(stem, RECIPE, Source(tmp_path, (str(source), str(empty))))
+            is_done(stem, RECIPE, [source, empty])
+
+    def test_that_is_gone_is_said_to_be(self, stem: Path, source: Path) -> None:
+        source.unlink()
+
+        with pytest.raises(InputNotFoundError, match=r"in\.nii must be a file; there is none"):
+            is_done(stem, RECIPE, [source])
+
+
+class TestSchema1:
+    """What the first released records look like: no hashes, and the path as it was."""
+
+    @pytest.fixture
+    def old(self, tmp_path: Path, source: Path) -> Path:
+        stem = tmp_path / "out" / "in_seg"
+        stem.parent.mkdir()
+        stem.with_name("in_seg.nii.gz").write_bytes(b"mask")
+        os.utime(source, ns=(1, 1700000000123456789))
+        record_path(stem).write_text(
+            """{
+  "software": "esp-medsam 0.1.0",
+  "schema": 1,
+  "source": {
+    "path": "/data/in.nii",
+    "bytes": 5,
+    "modified_ns": 1700000000123456789
+  },
+  "modality": "ct",
+  "targets": [
+    {
+      "name": "liver",
+      "label": 1,
+      "confidence": 0.9
+    }
+  ],
+  "formats": [
+    "nifti"
+  ],
+  "files": [
+    "in_seg.nii.gz"
+  ],
+  "weights_sha256": "abc",
+  "settings": {
+    "size": [
+      448,
+      448
+    ],
+    "path": "x"
+  },
+  "empty": false,
+  "modality_origin": "user",
+  "dicom_modality": null,
+  "study_uid": null,
+  "series_uid": null,
+  "unit": "HU",
+  "intensity_range": null,
+  "spatial_shape": [
+    5,
+    6,
+    4
+  ],
+  "warnings": []
+}
+""",
+            encoding="ascii",
+        )
+        return stem
+
+    @pytest.mark.parametrize("verify", [False, True])
+    def test_is_kept_on_what_it_states(self, old: Path, source: Path, verify: bool) -> None:
+        assert is_done(old, RECIPE, [source], verify=verify)
+
+        record = read_record(old)
+        assert record is not None
+        assert file_names(record) == ["in_seg.nii.gz"]
+
+    def test_is_made_again_where_a_file_is_missing(self, old: Path, source: Path) -> None:
+        old.with_name("in_seg.nii.gz").unlink()
+
+        assert not is_done(old, RECIPE, [source])
+
+    def test_of_a_changed_input_is_not_taken_for_done(self, old: Path, source: Path) -> None:
+        later(source)
+
+        with pytest.raises(OutputExistsError, match="another input file"):
+            is_done(old, RECIPE, [source])
+
+    def test_counts_the_files_of_a_series(self, old: Path, source: Path, tmp_path: Path) -> None:
+        record = json.loads(record_path(old).read_text())
+        record["source"]["files"] = 2
+        record_path(old).write_text(json.dumps(record))
+        second = tmp_path / "second.dcm"
+        second.touch()
+        os.utime(second, ns=(1, 1))
+
+        assert is_done(old, RECIPE, [source, second])
 
 
 class TestReadRecord:
-    def test_gives_what_was_written(self, stem: Path) -> None:
+    def test_gives_what_was_written(self, stem: Path, source: Path) -> None:
         record = read_record(stem)
 
         assert record is not None
         assert record["software"] == "esp-medsam 0.1.0"
+        assert record["schema"] == 2
         assert record["settings"] == {"size": [448, 448], "path": "x"}
         assert record["targets"] == [{"name": "liver", "label": 1, "confidence": None}]
+        assert record["source"] == {
+            "path": "in.nii",
+            "files": 1,
+            "bytes": 5,
+            "modified_ns": source.stat().st_mtime_ns,
+            "sha256": hashlib.sha256(b"image").hexdigest(),
+        }
+        assert record["files"] == [
+            {
+                "name": "in_seg.nii.gz",
+                "bytes": 4,
+                "modified_ns": stem.with_name("in_seg.nii.gz").stat().st_mtime_ns,
+                "sha256": hashlib.sha256(b"mask").hexdigest(),
+            }
+        ]
+        assert file_names(record) == ["in_seg.nii.gz"]
 
     @pytest.mark.parametrize(
         "content",
         [
             "", "{", "[]", '{"software": "other"}', "[" * 10**5,
             json.dumps({"software": "esp-medsam 1", "targets": [], "files": ["../../x"]}),
+            json.dumps({"software": "esp-medsam 1", "targets": [], "files": ["b_seg.png"]}),
+            json.dumps({"software": "esp-medsam 1", "targets": [], "files": ["a_seg.\0"]}),
+            json.dumps({"software": "esp-medsam 1", "targets": [], "files": ["a_seg.\ud800"]}),
+            json.dumps({"software": "esp-medsam 1", "targets": [], "files": [{"name": "a_seg.x"}]}),
             json.dumps({"software": "esp-medsam 1", "targets": [1], "files": []}),
             json.dumps({"software": "esp-medsam 1", "targets": [], "files": [], "settings": []}),
         ],
@@ -165,3 +326,39 @@ class TestReadRecord:
 
         with pytest.raises(OutputExistsError, match="it is something else"):
             read_record(tmp_path / "a_seg")
+
+    def test_does_not_wait_for_a_pipe(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "a_seg.json")
+
+        with pytest.raises(OutputExistsError, match="it is something else"):
+            read_record(tmp_path / "a_seg")
+
+
+class TestDescribedSource:
+    @pytest.mark.parametrize(
+        ("path", "relative_dir", "sources", "named"),
+        [
+            ("/data/in/a.png", "", (), "a.png"),
+            ("/data/in/x/y/a.png", "x/y", (), "x/y/a.png"),
+            ("/data/in/x", "x", ("/data/in/x/1.dcm", "/data/in/x/2.dcm"), "x"),
+            ("/data/in", "", ("/data/in/1.dcm",), "."),
+            ("/data/in/1.dcm", "", ("/data/in/1.dcm",), "1.dcm"),
+        ],
+    )
+    def test_names_the_input_from_its_root_on(
+        self, path: str, relative_dir: str, sources: tuple[str, ...], named: str
+    ) -> None:
+        instances = [SourceInstance(path=p, sop_class_uid="", sop_instance_uid="") for p in sources]
+        image = Image(
+            path=path,
+            name="a",
+            modality="ct",
+            spatial_shape=(1,),
+            relative_dir=relative_dir,
+            sources=tuple(instances),
+        )
+
+        source = described_source(image)
+
+        assert source["path"] == named
+        assert source["sha256"] is None  # it was read from no file

@@ -24,7 +24,7 @@ from esp_medsam.errors import (
     WeightsNotFoundError,
 )
 from esp_medsam.image import SEGMENTATION_KEY
-from esp_medsam.io import SaveSegmentationd, Source, collate, read_record
+from esp_medsam.io import SaveSegmentationd, collate, file_names, read_record
 from esp_medsam.modality import ModalityTable
 
 
@@ -157,12 +157,12 @@ class TestRecord:
             {"name": "kidney_tumor", "label": 4, "confidence": None},
         ]
         assert record["formats"] == ["nifti"]
-        assert record["files"] == ["n_seg.nii.gz"]
+        assert [file["name"] for file in record["files"]] == ["n_seg.nii.gz"]
         assert record["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
         assert record["settings"] == {"input_size": [448, 448]}
         assert record["warnings"] == ["beware"]
         assert record["unit"] == "HU"
-        assert record["source"]["path"] == str(scan)
+        assert record["source"]["path"] == "a/b/scan.nii.gz"
 
     def test_is_written_last(
         self,
@@ -187,7 +187,7 @@ class TestRecord:
 class TestExistingResults:
     def test_of_the_same_kind_are_done(self, saver: Saver, result: Result, scan: Path) -> None:
         asked = {"name": "scan", "modality": "ct", "targets": TARGETS}
-        asked |= {"source": Source(scan), "is_volume": True, "is_dicom": False}
+        asked |= {"files": [scan], "is_volume": True, "is_dicom": False}
         assert not saver().is_done(**asked)
 
         saver()(result(scan))
@@ -200,7 +200,7 @@ class TestExistingResults:
         self, saver: Saver, result: Result, scan: Path, tmp_path: Path
     ) -> None:
         asked = {"name": "scan", "modality": "ct", "targets": TARGETS}
-        asked |= {"source": Source(scan), "is_volume": True, "is_dicom": False}
+        asked |= {"files": [scan], "is_volume": True, "is_dicom": False}
         saver(transforms={"ct": "Clahe()", "mri": "Clahe()"})(result(scan))
 
         record = json.loads((tmp_path / "out" / "scan_seg.json").read_text())
@@ -331,7 +331,7 @@ class TestSaveSegmentationd:
         assert names() == drawn
         record = read_record(tmp_path / "out" / "scan_seg")
         assert record is not None
-        assert record["files"] == drawn[1:]
+        assert file_names(record) == drawn[1:]
 
     def test_refuses_a_format_it_cannot_write(self, saver: Saver) -> None:
         with pytest.raises(OptionError, match=r"one of auto, dicom-seg, nifti, png.*'dicom'"):

@@ -15,7 +15,7 @@ from esp_medsam.errors import (
     OptionError,
     OutputExistsError,
 )
-from esp_medsam.io import SaveSegmentationd, Source, read_record
+from esp_medsam.io import SaveSegmentationd, read_record
 from esp_medsam.modality import ModalityTable
 
 
@@ -134,10 +134,10 @@ class TestDicomSeg:
         assert (record["empty"], record["files"]) == (True, [])
         asked = {"name": "1.2.3", "modality": "ct", "targets": TARGETS}
         asked |= {"is_volume": True, "is_dicom": True}
-        source = Source(series, tuple(map(str, sorted(series.iterdir()))))
-        assert saver().is_done(source, **asked)
+        files = sorted(series.iterdir())
+        assert saver().is_done(files, **asked)
         with pytest.raises(OutputExistsError, match="write_empty False"):
-            saver(write_empty=True).is_done(source, **asked)
+            saver(write_empty=True).is_done(files, **asked)
 
     def test_of_nothing_is_written_where_that_is_asked_for(
         self, saver: Saver, result: Result, series: Path, tmp_path: Path

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,9 @@ from esp_medsam.errors import OutputError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.pipeline import build_segmentation
 from esp_medsam.workflows.segment import Segmentation, failure, line_of, summary
+
+
+DIRS = {"dataset_dir": "in", "output_dir": "out"}
 
 
 class Prediction(NamedTuple):
@@ -282,6 +286,86 @@ class TestSegmentation:
         assert (results["a.png"].code, results["a_seg.png"].status) == ("E_OUTPUT", "done")
         assert results["b.png"].status == "done"
         assert (tmp_path / "in/a_seg.png").read_bytes() == theirs
+
+    def test_f16_input_that_changes_while_it_is_segmented_fails_and_has_no_result(
+        self, build: Callable[..., Segmentation], tmp_path: Path, table: ModalityTable
+    ) -> None:
+        class Slow(BrightIsForeground):
+            def encode(self, image: Tensor, modality: Tensor) -> Tensor:
+                picture(tmp_path / "in/a.png", seed=7)
+                return super().encode(image, modality)
+
+        picture(tmp_path / "in/a.png")
+
+        (changed,) = build(network=Slow(table)).results()
+        (done,) = build().results()
+
+        assert changed.code == "E_INPUT_CHANGED"
+        assert done.status == "done"  # not kept: there was no result
+        mask = np.array(PIL.Image.open(tmp_path / "out/a_seg.png"))
+        assert mask.shape == (27, 30)
+
+    def test_f16_input_that_vanishes_while_others_are_segmented_fails_alone(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        for name in ("a", "b", "c"):
+            picture(tmp_path / f"in/{name}.png")
+        results = build().results()
+        first = next(results)
+        (tmp_path / "in/b.png").unlink()
+
+        assert [r.code for r in (first, *results)] == [None, "E_NOT_FOUND", None]
+
+    def test_copy_of_input_and_outputs_is_kept(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        picture(tmp_path / "in/a.png")
+        list(build().results())
+        for folder in ("in", "out"):
+            shutil.copytree(
+                tmp_path / folder, tmp_path / "copy" / folder, copy_function=shutil.copy
+            )
+        options = {name: str(tmp_path / "copy" / place) for name, place in DIRS.items()}
+
+        (result,) = build(**options).results()
+
+        assert result.status == "kept"
+
+    def test_damaged_result_is_done_again(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        picture(tmp_path / "in/a.png")
+        list(build().results())
+        whole = (tmp_path / "out/a_seg.png").read_bytes()
+        (tmp_path / "out/a_seg.png").write_bytes(whole[:50])
+
+        (result,) = build().results()
+
+        assert result.status == "done"
+        assert (tmp_path / "out/a_seg.png").read_bytes() == whole
+
+    def test_what_killed_runs_left_half_written_is_removed(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        for folder in ("", "x"):
+            picture(tmp_path / "in" / folder / "a.png")
+            (tmp_path / "out" / folder).mkdir()
+            (tmp_path / "out" / folder / ".esp-medsam-1234.tmp").touch()
+
+        list(build().results())
+
+        assert not list((tmp_path / "out").rglob(".esp-medsam-*"))
+
+    def test_name_that_is_too_long_fails_alone_before_it_is_segmented(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        picture(tmp_path / f"in/{'n' * 250}.png")
+        picture(tmp_path / "in/o.png")
+
+        first, second = build().results()
+
+        assert (first.code, second.status) == ("E_OUTPUT", "done")
+        assert "must have at most 255 bytes" in first.message
 
     def test_interrupt_ends_the_run(
         self, build: Callable[..., Segmentation], tmp_path: Path, table: ModalityTable

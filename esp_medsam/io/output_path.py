@@ -1,0 +1,115 @@
+"""Where outputs may go: what can be known of it before anything is computed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from esp_medsam.errors import EspMedSamError, OutputError
+from esp_medsam.identity import Identity
+from esp_medsam.io.atomic import check_writable, output_error
+from esp_medsam.io.folder import entered, missing_folders
+
+
+_MAX_NAME = 255
+"""Bytes, on Windows characters, of a file name that file systems take."""
+
+
+def output_stem(output_dir: str | Path, relative_dir: str, name: str) -> Path:
+    """Return ``<output_dir>/<relative_dir>/<name>_seg``, to which endings are added.
+
+    Raises:
+        OutputError: If that would lie outside ``output_dir``.
+    """
+    root = Path(output_dir)
+    folder = root / relative_dir
+    inside = not Path(relative_dir).is_absolute() and ".." not in Path(relative_dir).parts
+    if not inside or name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+        msg = f"Outputs must lie inside {root}; got folder {relative_dir!r} and name {name!r}."
+        raise OutputError(msg)
+    return folder / f"{name}_seg"
+
+
+def check_output_dir(output_dir: str | os.PathLike[str]) -> None:
+    """Refuse a folder that nothing could be written to; it is not made, and nothing stays in it.
+
+    Whether it can be is tried, not asked: file systems that are read-only, gone, or full of files
+    answer differently.
+
+    Raises:
+        OutputError: If it is no folder, cannot be written to, or has a name that is too long.
+    """
+    path = Path(output_dir)
+    try:
+        missing = missing_folders(path)
+        _check_names(missing, "Choose a shorter one.")
+        there = path if not missing else missing[-1].parent
+        if not there.is_dir():
+            msg = f"{path} must be a folder to write to; {there} is none."
+            raise OutputError(msg)
+        with entered(there, make=False) as folder:
+            check_writable(folder)
+    except EspMedSamError:
+        raise
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def check_outputs(paths: Iterable[Path], root: Path) -> None:
+    """Refuse names that no file system takes, and places that a link leads to.
+
+    Args:
+        paths: Files of one folder that are to be written.
+        root: Folder above it, below which no link is followed.
+
+    Raises:
+        OutputError: If one cannot be written, whatever else happens.
+    """
+    paths = list(paths)
+    _check_names(paths, "Shorten the input's name, or leave out the option that adds to it.")
+    for path in paths[:1]:
+        try:
+            with suppress(FileNotFoundError):
+                path.lstat()  # tells where the whole path is too long
+            with suppress(FileNotFoundError), entered(path.parent, root, make=False):
+                pass
+        except EspMedSamError:
+            raise
+        except OSError as error:
+            raise output_error(path, error) from error
+
+
+def refuse_inputs(paths: Iterable[Path], identity: Identity | None) -> None:
+    """Refuse to replace a file of the very input whose result is to be written.
+
+    Args:
+        paths: Files that are to be written.
+        identity: The input; None where it was read from no file.
+
+    Raises:
+        OutputError: If one of them is one of its files.
+    """
+    files = () if identity is None else identity.files
+    held = {(file.state.device, file.state.inode): file.path for file in files}
+    for path in paths:
+        if not os.path.lexists(path):
+            continue
+        status = path.lstat()
+        if source := held.get((status.st_dev, status.st_ino)):
+            msg = (
+                f"An output must be none of the inputs; {path} is the input {source}. "
+                "Choose another output folder, or rename the input."
+            )
+            raise OutputError(msg)
+
+
+def _check_names(paths: Iterable[Path], remedy: str) -> None:
+    for path in paths:
+        length = len(path.name if os.name == "nt" else os.fsencode(path.name))
+        if length > _MAX_NAME:
+            msg = (
+                f"The name of an output must have at most {_MAX_NAME} bytes; {path} has {length}. "
+            )
+            raise OutputError(msg + remedy)

@@ -1,0 +1,91 @@
+"""What a record says of its files, and whether they are still so."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from esp_medsam.errors import EspMedSamError, OutputError
+from esp_medsam.identity import Identity, identify, sha256_of
+
+
+Entry = str | Mapping[str, Any]
+"""What a record lists a file by: name, size, time and hash; of schema 1 its name alone."""
+
+
+def described_identity(identity: Identity | None) -> dict[str, Any]:
+    """Return an identity as a record says it; all None of what was read from no file."""
+    if identity is None:
+        return dict.fromkeys(("files", "bytes", "modified_ns", "sha256"))
+    return {
+        "files": len(identity.files),
+        "bytes": identity.size,
+        "modified_ns": identity.modified_ns,
+        "sha256": identity.sha256,
+    }
+
+
+def described_file(path: Path) -> dict[str, Any]:
+    """Return what a record says of an output that was just written.
+
+    Raises:
+        OutputError: If it is not there any more.
+    """
+    try:
+        (file,) = identify([path]).files
+    except EspMedSamError as error:
+        msg = f"{path} must stay until its record is written; something else removes it."
+        raise OutputError(msg) from error
+    return {
+        "name": path.name,
+        "bytes": file.state.size,
+        "modified_ns": file.state.modified_ns,
+        "sha256": file.sha256,
+    }
+
+
+def is_whole(path: Path, entry: Entry, *, verify: bool = False) -> bool:
+    """Whether an output is there, and as its record says.
+
+    Args:
+        path: The output.
+        entry: What its record says of it; of schema 1 no more than its name.
+        verify: Whether content is compared even where size and time agree.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        if isinstance(entry, str):
+            return True
+        if status.st_size != entry["bytes"]:
+            return False
+        same_time = status.st_mtime_ns == entry["modified_ns"]
+        return (same_time and not verify) or sha256_of(path) == entry["sha256"]
+    except OSError:
+        return False
+
+
+def name_of(entry: Entry) -> str:
+    """Return the name of a file that a record lists."""
+    return entry if isinstance(entry, str) else str(entry["name"])
+
+
+def is_file_entry(value: Any) -> bool:
+    """Whether a value that a record holds is an entry, and its name leads nowhere else."""
+    name = value
+    if isinstance(value, dict):
+        kinds = {"name": str, "bytes": int, "modified_ns": int, "sha256": str}
+        if not all(isinstance(value.get(key), kind) for key, kind in kinds.items()):
+            return False
+        name = value["name"]
+    if not isinstance(name, str) or "\0" in name or Path(name).name != name:
+        return False
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
