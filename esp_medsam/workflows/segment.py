@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from esp_medsam import io
-from esp_medsam.errors import EspMedSamError, TooLargeError, explain, one_line
+from esp_medsam.errors import (
+    DiskFullError,
+    EspMedSamError,
+    TooLargeError,
+    explain,
+    one_line,
+)
 from esp_medsam.image import image_of, segmentation_of
 from esp_medsam.inferers.device import is_out_of_memory
 from esp_medsam.io.atomic import alone_in
@@ -57,8 +63,7 @@ class SegmentResult:
 class Segmentation:
     """Drive the parts of a pipeline over its items.
 
-    It holds no state between items and prints nothing; what happens is in the results, and in
-    the log.
+    It prints nothing; what happens is in the results, and in the log.
 
     Args:
         items: What to segment: ``image``, ``name`` and ``relative_dir`` of each.
@@ -71,6 +76,9 @@ class Segmentation:
         targets: Names of the chosen targets; None means all of each item's modality.
         refused: Items that cannot be taken, each with its reason.
         left_alone: What else lies in the input, in one line, told once; empty for nothing.
+
+    Attributes:
+        not_tried: Items without a result because the disk was full, which ends a run.
     """
 
     def __init__(
@@ -97,25 +105,32 @@ class Segmentation:
         self.targets = targets
         self.refused = refused
         self.left_alone = left_alone
+        self.not_tried = 0
 
     def __len__(self) -> int:
-        """Return the number of results there will be."""
+        """Return the number of results there will be, unless the disk is full."""
         return len(self.refused) + len(self.items)
 
     def results(self) -> Iterator[SegmentResult]:
-        """Yield one result per item, as it comes.
+        """Yield one result per item, as it comes; none after one that met a full disk.
 
         Raises:
             OutputError: If another run is writing to the output folder.
         """
+        self.not_tried = 0
         for item, error in self.refused:
             yield failure(item, error)
         if not self.items:
             return
         with alone_in(self.saver.output_dir) as folder:
-            for item in self.items:
+            for number, item in enumerate(self.items, start=1):
                 folder.clear(self.saver.output_dir / item["relative_dir"])
-                yield self.segment(item)
+                result = self.segment(item)
+                if result.code == DiskFullError.code:
+                    self.not_tried = len(self.items) - number
+                yield result
+                if self.not_tried:
+                    return
 
     def segment(self, item: Item) -> SegmentResult:
         """Segment one item and write its files; a failure is a result, not an error."""
@@ -156,10 +171,11 @@ class Segmentation:
                 logger.warning("%s: %s", one_line(result.path), warning)
             results.append(result)
         failed = [result for result in results if result.status == "failed"]
-        logger.info("%s.", summary(results))
+        logger.info("%s.", summary(results, self.not_tried))
         if failed:
             logger.error("Failed:\n%s", "\n".join(table_of(failed)))
-            msg = f"{len(failed)} of {len(self)} items failed; see the table above."
+            more = _untold(self.not_tried)
+            msg = f"{len(failed)} of {len(self)} items failed{more}; see the table above."
             raise SystemExit(msg)
 
     def _is_done(self, item: Item) -> bool:
@@ -232,9 +248,18 @@ def table_of(failed: Sequence[SegmentResult]) -> list[str]:
     return [f"  {code:<{codes}}  {path:<{paths}}  {message}" for code, path, message in rows]
 
 
-def summary(results: Sequence[SegmentResult]) -> str:
-    """Return how many items were done, kept and failed, and in how many nothing was found."""
+def summary(results: Sequence[SegmentResult], not_tried: int = 0) -> str:
+    """Return how many items were done, kept and failed, and in how many nothing was found.
+
+    Args:
+        results: Of all items that were tried.
+        not_tried: Number of items that were not, because the disk was full.
+    """
     counts = Counter(result.status for result in results)
     empty = sum(bool(result.empty) for result in results)
     done = f"{counts['done']} done" + (f" ({empty} with nothing found)" if empty else "")
-    return f"{done}, {counts['kept']} kept, {counts['failed']} failed"
+    return f"{done}, {counts['kept']} kept, {counts['failed']} failed{_untold(not_tried)}"
+
+
+def _untold(not_tried: int) -> str:
+    return f", {not_tried} not tried because the disk is full" if not_tried else ""

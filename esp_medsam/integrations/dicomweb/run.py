@@ -13,7 +13,14 @@ from typing import Any, Literal, get_args
 
 from esp_medsam import __version__
 from esp_medsam.dicom.modality import settle
-from esp_medsam.errors import EspMedSamError, FormatError, OptionError, PacsError, one_line
+from esp_medsam.errors import (
+    DiskFullError,
+    EspMedSamError,
+    FormatError,
+    OptionError,
+    PacsError,
+    one_line,
+)
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.fetch import IMAGE, check_listed, fetch_series
 from esp_medsam.integrations.dicomweb.query import Series, no_uids, takes
@@ -67,6 +74,8 @@ class PacsRun:
 
     Attributes:
         left_alone: Number of series that were not taken, by their Modality (0008,0060).
+        not_tried: Number of ``volumes``, ``series`` and ``studies`` without a result because the
+            disk was full, which ends a run.
     """
 
     def __init__(
@@ -85,13 +94,14 @@ class PacsRun:
         self.modality = modality
         self.force_modality = force_modality
         self.left_alone: Counter[str] = Counter()
+        self.not_tried: Counter[str] = Counter()
         self._input = work / "in"
         self._output = segmentation.saver.output_dir
 
     def results(
         self, studies: Sequence[str], series_uid: str | None = None, *, refused: int = 0
     ) -> Iterator[PacsResult]:
-        """Yield one result for each volume, as it comes.
+        """Yield one result for each volume, as it comes; none after one that met a full disk.
 
         Args:
             studies: UIDs of the studies.
@@ -100,7 +110,8 @@ class PacsRun:
         """
         if refused:
             yield _failed("query", no_uids(refused, "studies"))
-        for study_uid in studies:
+        is_full = False
+        for place, study_uid in enumerate(studies, start=1):
             try:
                 found, nameless = self.pacs.find_series(study_uid)
                 if nameless:
@@ -109,8 +120,14 @@ class PacsRun:
             except EspMedSamError as error:
                 yield _failed(f"study {study_uid}", error)
                 continue
-            for series in chosen:
-                yield from self._series(series, named=series_uid is not None)
+            for number, series in enumerate(chosen, start=1):
+                for result in self._series(series, named=series_uid is not None):
+                    is_full |= result.code == DiskFullError.code
+                    yield result
+                if is_full:
+                    left = {"series": len(chosen) - number, "studies": len(studies) - place}
+                    self.not_tried += Counter(left)  # of which none is none
+                    return
 
     def _chosen(
         self, found: Sequence[Series], study_uid: str, series_uid: str | None
@@ -184,7 +201,7 @@ class PacsRun:
             yield _failed(_label(series, item), error)
         made: list[Made] = []
         details: dict[str, SegmentResult] = {}
-        for item in plan.items:
+        for number, item in enumerate(plan.items, start=1):
             result = self.segmentation.segment(item)
             label = _label(series, item)
             details[label] = result
@@ -196,6 +213,9 @@ class PacsRun:
                     message=result.message,
                     seconds=result.seconds,
                 )
+                if result.code == DiskFullError.code:
+                    self.not_tried += Counter(volumes=len(plan.items) - number)
+                    break
             else:
                 made.append(self._spool(label, result))
         if len(made) == len(plan.items) + len(plan.refused):
@@ -289,10 +309,23 @@ def line_of(result: PacsResult) -> str:
     return f"{result.status} {result.label}: instance {result.instance_uid}{before}"
 
 
-def summary(results: Sequence[PacsResult], left_alone: Mapping[str, int]) -> str:
-    """Return how many volumes were stored and so on, and which series were left alone."""
+def summary(
+    results: Sequence[PacsResult],
+    left_alone: Mapping[str, int],
+    not_tried: Mapping[str, int] | None = None,
+) -> str:
+    """Return how many volumes were stored and so on, and which series were left alone.
+
+    Args:
+        results: Of all volumes that were tried.
+        left_alone: As :attr:`PacsRun.left_alone` counts them.
+        not_tried: As :attr:`PacsRun.not_tried` counts them.
+    """
     counts = Counter(result.status for result in results)
     told = ", ".join(f"{counts[status]} {status}" for status in get_args(Status))
+    if not_tried:
+        missing = ", ".join(f"{count} {kind}" for kind, count in not_tried.items())
+        told += f"; not tried because the disk is full: {missing}"
     if not left_alone:
         return told
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(left_alone.items()))

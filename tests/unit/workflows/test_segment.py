@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -366,6 +368,39 @@ class TestSegmentation:
 
         assert (first.code, second.status) == ("E_OUTPUT", "done")
         assert "must have at most 255 bytes" in first.message
+
+    def test_f3_full_disk_ends_the_run_and_says_what_was_not_tried(
+        self,
+        build: Callable[..., Segmentation],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        for name in ("a", "b", "c", "d"):
+            picture(tmp_path / f"in/{name}.png")
+        fsync = os.fsync
+
+        def full(descriptor: int) -> None:
+            if (tmp_path / "out/a_seg.json").exists():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", full)
+        segmentation = build()
+
+        with caplog.at_level(logging.INFO), pytest.raises(SystemExit) as ended:
+            segmentation.run()
+
+        assert segmentation.not_tried == 2
+        told = "1 of 4 items failed, 2 not tried because the disk is full; see the table above."
+        assert ended.value.code == told
+        assert "1 done, 0 kept, 1 failed, 2 not tried because the disk is full." in caplog.messages
+        assert caplog.messages[-1].startswith("Failed:\n  E_DISK_FULL  ")
+        names = sorted(path.name for path in (tmp_path / "out").iterdir())
+        assert names == ["a_seg.json", "a_seg.png"]
+        monkeypatch.undo()
+        assert [r.status for r in segmentation.results()] == ["kept", "done", "done", "done"]
+        assert segmentation.not_tried == 0
 
     def test_interrupt_ends_the_run(
         self, build: Callable[..., Segmentation], tmp_path: Path, table: ModalityTable

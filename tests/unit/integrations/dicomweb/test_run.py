@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from esp_medsam.errors import DiskFullError
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.run import PacsResult, PacsRun, line_of, summary
 from esp_medsam.integrations.dicomweb.spool import Spool
@@ -38,8 +39,9 @@ class Pipeline:
         self.items.append(item["name"])
         try:
             content = self.found(item["name"])
-        except ValueError:
-            return SegmentResult(path="x", status="failed", code="E_GEOMETRY", message="No.")
+        except (ValueError, DiskFullError) as error:
+            code = "E_GEOMETRY" if isinstance(error, ValueError) else error.code
+            return SegmentResult(path="x", status="failed", code=code, message="No.")
         output: Path = self.saver.output_dir
         output.mkdir(exist_ok=True)
         files = []
@@ -68,12 +70,17 @@ def driven(fake: Any, pacs: Pacs, tmp_path: Path, table: ModalityTable, result_o
     """Return a function that runs study 1.2 and gives results, the run and its pipeline."""
     spool = Spool(tmp_path / "spool", pacs.url)
 
-    def drive(series: str | None = None, found: Any = result_of, modality: str = "ct") -> Any:
+    def drive(
+        series: str | None = None,
+        found: Any = result_of,
+        modality: str = "ct",
+        studies: tuple[str, ...] = ("1.2",),
+    ) -> Any:
         work = tmp_path / "work"
         work.mkdir(exist_ok=True)
         pipeline: Any = Pipeline(table, work / "out", found)
         run = PacsRun(pacs=pacs, segmentation=pipeline, spool=spool, work=work, modality=modality)
-        results = list(run.results(["1.2"], series))
+        results = list(run.results(studies, series))
         assert list(work.iterdir()) == []
         return SimpleNamespace(results=results, run=run, pipeline=pipeline, spool=spool)
 
@@ -159,6 +166,47 @@ class TestPacsRun:
             ("stored", None),
         ]
         assert again.pipeline.items == ["1.2.3"]  # what failed is tried again
+
+    def test_f3_full_disk_ends_the_run_and_what_waits_stays(
+        self, driven: Any, fake: Any, reply: Any
+    ) -> None:
+        fake.replies = lambda method, path: reply(status=503) if method == "POST" else None
+        (waiting,) = driven("1.2.3").spool.entries()
+
+        def full(name: str) -> bytes:
+            raise DiskFullError
+
+        done = driven("1.2.4", found=full, studies=("1.2", "1.2", "1.2"))
+
+        assert [(r.status, r.code) for r in done.results] == [("failed", "E_DISK_FULL")]
+        assert done.run.not_tried == {"studies": 2}
+        assert done.spool.entries() == [waiting]
+        told = summary(done.results, {}, done.run.not_tried)
+        assert told.endswith("1 failed; not tried because the disk is full: 2 studies")
+
+    def test_f3_full_disk_of_one_volume_still_sends_those_before_it(
+        self, driven: Any, fake: Any, image: Any, result_of: Any
+    ) -> None:
+        for number in range(3):  # three volumes: at one place, of an acquisition each
+            uids = ("1.2", "1.2.3", f"1.2.3.{number + 1}")
+            keys = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+            stated = dict(zip(keys, uids, strict=True))
+            fake.files[uids] = image(**stated, Modality="CT", AcquisitionNumber=number)
+
+        def found(name: str) -> bytes:
+            if name.endswith("-1"):
+                raise DiskFullError
+            content: bytes = result_of("1.2.3")
+            return content
+
+        done = driven(found=found)
+
+        assert [(r.status, r.code) for r in done.results] == [
+            ("failed", "E_DISK_FULL"),
+            ("stored", None),
+        ]
+        assert done.run.not_tried == {"volumes": 1, "series": 1}
+        assert len(done.pipeline.items) == 2
 
     def test_an_error_of_ours_names_no_value(self, driven: Any) -> None:
         def found(name: str) -> bytes:
