@@ -212,19 +212,35 @@ def failure(item: Item, error: BaseException, seconds: float = 0.0) -> SegmentRe
         place = traceback.extract_tb(error.__traceback__)[-1:]
         where = "".join(f" at {Path(frame.filename).name}:{frame.lineno}" for frame in place)
         line = f"E_INTERNAL: unexpected {type(error).__name__}{where}; please report it."
-    logger.debug("%s", label_of(item), exc_info=error)
+    logger.debug("%s: %s", one_line(label_of(item)), _places(error))
     code, _, message = line.partition(": ")
     return SegmentResult(
         path=label_of(item), status="failed", code=code, message=message, seconds=seconds
     )
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from."""
+def _chain(error: BaseException, *, contexts: bool = False) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, or while."""
     current: BaseException | None = error
-    while current is not None:
+    seen: set[int] = set()
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
         yield current
-        current = current.__cause__
+        hidden = not contexts or current.__suppress_context__
+        current = current.__cause__ or (None if hidden else current.__context__)
+
+
+def _places(error: BaseException) -> str:
+    """Return type and place of an error, and of those behind it, innermost frame first.
+
+    Their texts are left out: those of readers and decoders quote values of headers.
+    """
+    told = []
+    for each in _chain(error, contexts=True):
+        frames = traceback.walk_tb(each.__traceback__)
+        places = [f"{frame.f_code.co_filename}:{line}" for frame, line in frames]
+        told.append(" < ".join([type(each).__qualname__, *reversed(places)]))
+    return "; behind it ".join(told)
 
 
 def line_of(result: SegmentResult) -> str:

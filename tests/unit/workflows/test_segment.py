@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -493,3 +494,33 @@ class TestResults:
 
         assert "Doe" not in result.message
         assert line_of(result).startswith("failed a.png: E_INTERNAL: unexpected RuntimeError")
+
+    def test_log_tells_types_and_places_and_no_text_of_any_error(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def read() -> None:
+            try:
+                raise ValueError("Canary^Jane")  # noqa: EM101
+            except ValueError as error:
+                raise KeyError("19700101") from error  # noqa: EM101
+
+        with caplog.at_level(logging.DEBUG):
+            try:
+                read()
+            except KeyError as error:
+                error.__context__ = LookupError("Doe")
+                failure({"image": "a.png"}, error)
+
+        (told,) = caplog.messages
+        assert re.fullmatch(
+            r"a\.png: KeyError < \S*test_segment\.py:\d+ < \S*test_segment\.py:\d+; "
+            r"behind it ValueError < \S*test_segment\.py:\d+",
+            told,
+        )
+        assert caplog.records[0].exc_info is None
+
+    def test_loop_of_causes_ends(self) -> None:
+        first, second = ValueError(), ValueError()
+        first.__cause__, second.__cause__ = second, first
+
+        assert failure({"image": "a.png"}, first).code == "E_INTERNAL"
