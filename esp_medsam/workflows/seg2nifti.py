@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import colorsys
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,22 +22,38 @@ from esp_medsam.dicom import (
     read_segmentation,
 )
 from esp_medsam.errors import (
+    DiskFullError,
     EmptyInputError,
     EspMedSamError,
     GeometryError,
     InputNotFoundError,
     NameClashError,
-    OutputError,
     OutputExistsError,
 )
-from esp_medsam.identity import sha256_of
+from esp_medsam.identity import Identity, check_unchanged, identify
+from esp_medsam.io.atomic import all_or_none, alone_in, is_ours, remove_file
 from esp_medsam.io.like import Grid, Like
 from esp_medsam.io.nifti import write_nifti
 from esp_medsam.io.nifti_header import geometry_of
 from esp_medsam.io.output_files import label_extension
+from esp_medsam.io.output_path import check_outputs
+from esp_medsam.io.recorded_file import described_file, described_identity
+from esp_medsam.workflows.input_files import InputFiles, would_replace
 from esp_medsam.workflows.items import count_others
-from esp_medsam.workflows.seg2nifti_record import KIND, agrees, read_record, stale, write_record
+from esp_medsam.workflows.seg2nifti_record import (
+    KIND,
+    agrees,
+    are_whole,
+    names_of,
+    read_record,
+    write_record,
+)
 from esp_medsam.workflows.segment import SegmentResult, failure
+from esp_medsam.workflows.walk import cannot_be_listed, files_below
+
+
+_ENDING = re.compile(r"(?=(_segment\d+)?\.nii\.gz$|\.json$)")
+"""Ends what the names of a result's files begin with."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +66,22 @@ class _Shown:
 
 @dataclass(frozen=True)
 class _Item:
-    """One segmentation file, and where what is made of it goes, without an ending."""
+    """One segmentation file, and where what is made of it goes.
+
+    Attributes:
+        path: The file.
+        place: The file, from the input's root on.
+        stem: What its outputs are called, without an ending.
+    """
 
     path: Path
+    place: str
     stem: Path
+
+    @property
+    def record(self) -> Path:
+        """Where it is said what its outputs are."""
+        return self.stem.with_name(f"{self.stem.name}.json")
 
 
 class Seg2Nifti:
@@ -70,9 +98,12 @@ class Seg2Nifti:
             the segments, from the first to the last.
         split_segments: Whether each segment has a file of its own, which they need to overlap.
         overwrite: Whether existing files may be replaced.
+        verify: Whether files of an earlier result are read to see that they are whole; else their
+            sizes and times tell.
 
     Attributes:
         others: Files that are no segmentations.
+        not_tried: Files without a result because the disk was full, which ends a run.
 
     Raises:
         InputNotFoundError: If ``source`` or ``like`` does not exist.
@@ -88,14 +119,18 @@ class Seg2Nifti:
         like: str | os.PathLike[str] | None = None,
         split_segments: bool = False,
         overwrite: bool = False,
+        verify: bool = False,
     ) -> None:
         self.split_segments = split_segments
         self.overwrite = overwrite
+        self.verify = verify
         self.others: list[Path] = []
-        self._like_path = None if like is None else os.fspath(like)
+        self.not_tried = 0
+        self._output = Path(output)
         self._refused: list[tuple[Path, EspMedSamError]] = []
-        self._items = self._find(Path(source), Path(output))
+        self._items = self._find(Path(source))
         self._like = None if like is None else Like(like)
+        self._spare_inputs()
 
     @property
     def left_alone(self) -> str:
@@ -103,39 +138,58 @@ class Seg2Nifti:
         return count_others(self.others) if self.others else ""
 
     def __len__(self) -> int:
-        """Return the number of results there will be."""
+        """Return the number of results there will be, unless the disk is full."""
         return len(self._items) + len(self._refused)
 
     def results(self) -> Iterator[SegmentResult]:
-        """Convert all, and yield what became of each."""
-        for item in self._items:
-            try:
-                result = self._convert(item)
-            except Exception as error:  # one bad file never ends a run
-                result = failure({"image": str(item.path)}, error)
-            yield result
+        """Convert all, and yield what became of each; none after one that met a full disk.
+
+        Raises:
+            OutputError: If another run is writing to the output folder.
+        """
+        self.not_tried = 0
         for path, reason in self._refused:
             yield failure({"image": str(path)}, reason)
+        if not self._items:
+            return
+        with alone_in(self._output) as folder:
+            for number, item in enumerate(self._items, start=1):
+                folder.clear(item.stem.parent)
+                try:
+                    result = self._convert(item)
+                except Exception as error:  # one bad file never ends a run
+                    result = failure({"image": str(item.path)}, error)
+                if result.code == DiskFullError.code:
+                    self.not_tried = len(self._items) - number
+                yield result
+                if self.not_tried:
+                    return
 
-    def _find(self, source: Path, output: Path) -> list[_Item]:
+    def _find(self, source: Path) -> list[_Item]:
         if not source.exists():
             msg = f"IN must be an existing file or folder; got {source}."
             raise InputNotFoundError(msg)
         if not source.is_dir():
-            return [_Item(source, output / _name(source))]
+            return [_Item(source, source.name, self._output / _name(source))]
         found: list[Path] = []
-        for path in self._files(source):
+        unreadable: list[tuple[Path, OSError]] = []
+        for path in files_below(source, unreadable, follow_links=False):
             try:
                 is_one = not path.name.startswith(".") and is_dicom(path) and is_segmentation(path)
             except EspMedSamError as error:
                 self._refused.append((path, error))
                 continue
             (found if is_one else self.others).append(path)
+        self._refused += [(folder, cannot_be_listed(folder, why)) for folder, why in unreadable]
         if not found and not self._refused:
             what = self.left_alone or "nothing"
             msg = f"IN must hold at least one DICOM Segmentation; got {source} with {what}."
             raise EmptyInputError(msg)
-        items = [_Item(p, output / p.parent.relative_to(source) / _name(p)) for p in found]
+        places = [path.relative_to(source) for path in found]
+        items = [
+            _Item(path, place.as_posix(), self._output / place.parent / _name(path))
+            for path, place in zip(found, places, strict=True)
+        ]
         rivals = Counter(str(item.stem).casefold() for item in items)
         for item in items:
             if rivals[str(item.stem).casefold()] > 1:
@@ -143,72 +197,102 @@ class Seg2Nifti:
                 self._refused.append((item.path, NameClashError(msg)))
         return [item for item in items if rivals[str(item.stem).casefold()] == 1]
 
-    def _files(self, folder: Path) -> list[Path]:
-        """Return all files below a folder; links to folders are not followed."""
-
-        def unreadable(error: OSError) -> None:
-            msg = f"A folder of the input must be readable; {error.filename} cannot be listed."
-            self._refused.append((Path(str(error.filename)), EmptyInputError(msg)))
-
-        return sorted(
-            Path(parent, name)
-            for parent, _, names in os.walk(folder, onerror=unreadable)
-            for name in names
-        )
+    def _spare_inputs(self) -> None:
+        """Refuse items whose outputs would replace an input, the image of the grid included."""
+        inputs = [item.path for item in self._items]
+        if self._like is not None:
+            path = self._like.path
+            inputs += [path] if not path.is_dir() else list(path.iterdir())
+        files = InputFiles(inputs, _ENDING)
+        for item in self._items:
+            if (replaced := files.replaced_by(item.stem)) is not None:
+                error = would_replace(str(item.path), item.stem, replaced)
+                self._refused.append((item.path, error))
+        refused = {path for path, _ in self._refused}
+        self._items = [item for item in self._items if item.path not in refused]
 
     def _convert(self, item: _Item) -> SegmentResult:
         """Write the files of one segmentation, its record last."""
+        identity = identify([item.path])
         segmentation, grid = self._placed(read_segmentation(item.path))
-        made_with = self._made_with(item, segmentation, grid)
-        record = item.stem.with_name(f"{item.stem.name}.json")
-        previous = read_record(record)
-        if previous is not None and not self.overwrite and agrees(previous, made_with, record):
-            return SegmentResult(path=str(item.path), status="kept", record=str(record))
+        check_unchanged(identity)
+        made_with = self._made_with(item, identity, segmentation, grid)
         files = self._files_of(item, segmentation)
-        self._make_way([*files.values(), record])
-        _remove(record)  # without it, what a crash leaves is no result
+        check_outputs([*files.values(), item.record], self._output)
+        previous = read_record(item.record)
+        if previous is not None and not self.overwrite:
+            if not agrees(previous, made_with):
+                msg = (
+                    f"{item.record} must agree with what is asked for; it does not. "
+                    "Pass --overwrite to replace it, or change OUT."
+                )
+                raise OutputExistsError(msg)
+            if are_whole(previous, item.record, verify=self.verify):
+                record = str(item.record)
+                return SegmentResult(path=str(item.path), status="kept", record=record)
+        self._make_way(item, files.values(), previous)
+        remove_file(item.record, self._output)  # without it, what a crash leaves is no result
+        self._write(item, files, segmentation, grid, made_with, previous)
+        return SegmentResult(
+            path=str(item.path),
+            status="done",
+            record=str(item.record),
+            warnings=segmentation.warnings,
+        )
+
+    def _write(
+        self,
+        item: _Item,
+        files: Mapping[int, Path],
+        segmentation: DicomSegmentation,
+        grid: Grid | None,
+        made_with: Mapping[str, Any],
+        previous: Mapping[str, Any] | None,
+    ) -> None:
         voxels: dict[int, int] = {}
-        with ExitStack() as undoing:  # of several files, the first go where a later one fails
+        with all_or_none(self._output) as written:
             for number, array in _arrays(segmentation, list(files)):
-                voxels |= _write(files[number], array, segmentation, grid, number)
-                undoing.callback(_remove, files[number])
-            for path in stale(previous, item.stem, files.values()):
-                _remove(path)
+                path = files[number]
+                voxels |= _write(path, array, segmentation, grid, number, self._output)
+                written.append(path)
+            for name in set(names_of(previous, item.stem)) - {path.name for path in written}:
+                remove_file(item.stem.with_name(name), self._output)
             content = {
                 **made_with,
                 "fractional_type": segmentation.fractional_type or None,
-                "files": [path.name for path in files.values()],
+                "files": [described_file(path) for path in written],
                 "segments": [
                     {
                         **asdict(segment),
-                        "file": files.get(segment.number, files.get(0, record)).name,
+                        "file": files.get(segment.number, files.get(0, item.record)).name,
                         "voxels": voxels[segment.number],
                     }
                     for segment in segmentation.segments
                 ],
                 "warnings": list(segmentation.warnings),
             }
-            write_record(record, content)
-            undoing.pop_all()
-        return SegmentResult(
-            path=str(item.path), status="done", record=str(record), warnings=segmentation.warnings
-        )
+            write_record(item.record, content, self._output)
 
     def _made_with(
-        self, item: _Item, segmentation: DicomSegmentation, grid: Grid | None
+        self,
+        item: _Item,
+        identity: Identity,
+        segmentation: DicomSegmentation,
+        grid: Grid | None,
     ) -> dict[str, Any]:
-        """Return what a record says a result was made of, and how."""
+        """Return what a record says a result was made of, and how; no path of this machine."""
         geometry = segmentation.geometry if grid is None else grid.image
+        like = None if self._like is None else self._like.path.absolute().name
         return {
             "source": {
-                "path": str(item.path),
-                "sha256": sha256_of(item.path),
+                "path": item.place,
+                **described_identity(identity),
                 "sop_instance_uid": segmentation.sop_instance_uid,
                 "study_uid": segmentation.study_uid,
                 "segmented_series": list(segmentation.source_series),
             },
             KIND: segmentation.kind.upper(),
-            "like": self._like_path,
+            "like": like,
             "shape": list((segmentation if grid is None else grid.image).spatial_shape),
             "affine": np.asarray(geometry.affine).tolist(),
             "split_segments": self.split_segments,
@@ -246,12 +330,24 @@ class Seg2Nifti:
             for segment in segmentation.segments
         }
 
-    def _make_way(self, paths: Sequence[Path]) -> None:
+    def _make_way(
+        self, item: _Item, paths: Iterable[Path], previous: Mapping[str, Any] | None
+    ) -> None:
+        """Refuse to replace what must stay.
+
+        Raises:
+            OutputExistsError: If there is a file that is neither of an earlier result of the same
+                nor without a result, as a killed run leaves one.
+        """
+        if previous is None and os.path.lexists(item.record):
+            msg = (
+                f"{item.record} must be free; it is no record of seg2nifti. Move it, or change OUT."
+            )
+            raise OutputExistsError(msg)
+        known = names_of(previous, item.stem)
         for path in paths:
-            if path.suffix == ".json" and path.exists() and read_record(path) is None:
-                msg = f"{path} must be free; it is no record of seg2nifti. Move it, or change OUT."
-                raise OutputExistsError(msg)
-            if path.exists() and not self.overwrite:
+            is_free = not os.path.lexists(path) or path.name in known or is_ours(path)
+            if not is_free and not self.overwrite:
                 msg = f"{path} must be free; it exists. Pass --overwrite, or move it."
                 raise OutputExistsError(msg)
 
@@ -274,6 +370,7 @@ def _write(
     segmentation: DicomSegmentation,
     grid: Grid | None,
     number: int,
+    root: Path,
 ) -> dict[int, int]:
     """Write one file, of the segment of that number or of all; return voxels by segment."""
     by_number = {segment.number: segment for segment in segmentation.segments}
@@ -291,6 +388,7 @@ def _write(
         geometry=geometry,
         extension=b"" if is_fraction else label_extension(labels),
         slope=1 / segmentation.maximum if is_fraction else 1.0,
+        root=root,
     )
     if number:
         return {number: int(np.count_nonzero(array))}
@@ -317,16 +415,3 @@ def _shown(segment: SegSegment) -> _Shown:
 def _name(path: Path) -> str:
     """Return what outputs are called: UIDs as names keep their dots."""
     return path.name[:-4] if path.name.lower().endswith(".dcm") else path.name
-
-
-def _remove(path: Path) -> None:
-    """Remove a file where there is one.
-
-    Raises:
-        OutputError: If it cannot be removed.
-    """
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        msg = f"{path} must be writable; got: {error.strerror}."
-        raise OutputError(msg) from error

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from esp_medsam import __version__
 from esp_medsam.io.atomic import atomic_file, is_ours
 from esp_medsam.io.json_file import read_json
+from esp_medsam.io.recorded_file import is_file_entry, is_whole, name_of
 
+
+_SCHEMA = 2
+"""That of 1 was not stated, and listed files by their names alone."""
 
 KIND = "segmentation_type"
 """Key that records written here have, and those of ``segment`` have not."""
@@ -25,39 +30,45 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record if KIND in record else None
 
 
-def write_record(path: Path, content: Mapping[str, Any]) -> None:
+def write_record(path: Path, content: Mapping[str, Any], root: Path) -> None:
     """Write a record, last of all files of a result.
+
+    Args:
+        path: Where it goes.
+        content: What it says.
+        root: Folder above it, below which no link is followed.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    record = {"made_by": f"esp-medsam {__version__}", **content}
-    with atomic_file(path) as file:
+    record = {"made_by": f"esp-medsam {__version__}", "schema": _SCHEMA, **content}
+    with atomic_file(path, root) as file:
         file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
-def agrees(previous: dict[str, Any], made_with: dict[str, Any], record: Path) -> bool:
-    """Whether an earlier result is the one asked for, and all of it is there."""
+def agrees(previous: Mapping[str, Any], made_with: Mapping[str, Any]) -> bool:
+    """Whether an earlier result is the one asked for: of that content, on that grid."""
+    source = previous.get("source")
+    if not isinstance(source, dict) or source.get("sha256") != made_with["source"]["sha256"]:
+        return False
+    return all(previous.get(key) == made_with[key] for key in ("shape", "affine", "split_segments"))
+
+
+def are_whole(previous: Mapping[str, Any], record: Path, *, verify: bool = False) -> bool:
+    """Whether all files of an earlier result are there, and as its record says."""
     files = previous.get("files")
-    if not isinstance(files, list) or not isinstance(previous.get("source"), dict):
-        return False
-    if previous["source"].get("sha256") != made_with["source"]["sha256"]:
-        return False
-    keys = ("shape", "affine", "split_segments")
-    same = all(previous.get(key) == made_with[key] for key in keys)
-    return same and all(record.with_name(str(name)).is_file() for name in files)
+    return isinstance(files, list) and all(
+        is_file_entry(entry) and is_whole(record.with_name(name_of(entry)), entry, verify=verify)
+        for entry in files
+    )
 
 
-def stale(previous: dict[str, Any] | None, stem: Path, files: Iterable[Path]) -> list[Path]:
-    """Return files of an earlier result that are not of this one."""
-    names = previous.get("files") if previous else None
-    own = {path.name for path in files}
-    return [
-        stem.with_name(name)
-        for name in (names if isinstance(names, list) else ())
-        if isinstance(name, str)
-        and Path(name).name == name
-        and name.startswith(stem.name)
-        and name.endswith(".nii.gz")
-        and name not in own
-    ]
+def names_of(previous: Mapping[str, Any] | None, stem: Path) -> list[str]:
+    """Return the names of an earlier result's files, none of another's.
+
+    A record comes from a folder that others may write to.
+    """
+    files = previous.get("files") if previous else None
+    names = [name_of(e) for e in files if is_file_entry(e)] if isinstance(files, list) else []
+    own = re.compile(rf"{re.escape(stem.name)}(_segment\d+)?\.nii\.gz")
+    return [name for name in names if own.fullmatch(name)]

@@ -14,6 +14,7 @@ from pydicom import dcmread
 from esp_medsam.cli.main import main
 from esp_medsam.errors import EmptyInputError, GeometryError, InputNotFoundError, TooLargeError
 from esp_medsam.image import Image
+from esp_medsam.io import file_names
 from esp_medsam.workflows.seg2nifti import Seg2Nifti
 from esp_medsam.workflows.segment import SegmentResult
 
@@ -65,8 +66,8 @@ class TestLabelmap:
         (extension,) = file.header.extensions
         assert b">liver</Label>" in extension.get_content()
         assert record["segmentation_type"] == "LABELMAP"
-        assert record["source"]["path"] == str(tmp_path / "seg.dcm")
-        assert record["files"] == ["seg.nii.gz"]
+        assert record["source"]["path"] == "seg.dcm"
+        assert file_names(record) == ["seg.nii.gz"]
         by_label = {segment["label"]: segment for segment in record["segments"]}
         liver = by_label["liver"]
         assert liver["type"] == {"value": "10200004", "scheme": "SCT", "meaning": "Liver"}
@@ -101,7 +102,7 @@ class TestSplit:
 
         record = json.loads(Path(str(result.record)).read_text(encoding="utf-8"))
         files = {segment["label"]: segment["file"] for segment in record["segments"]}
-        assert sorted(record["files"]) == sorted(files.values())
+        assert sorted(file_names(record)) == sorted(files.values())
         for label, mask in zip(("liver", "kidney"), masks, strict=True):
             values, _ = loaded(tmp_path / "out" / files[label])
             np.testing.assert_array_equal(values, mask[..., 1:4])
