@@ -173,7 +173,7 @@ def clear_temporaries(path: Path, root: Path | None = None) -> None:
 
 
 def _clear(folder: Folder, name: str) -> None:
-    descriptor = folder.open(name, os.O_RDONLY)
+    descriptor = folder.open(name, os.O_RDWR)  # NFS locks no file that is open for reading alone
     try:
         status = os.fstat(descriptor)
         is_own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()

@@ -27,7 +27,7 @@ from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.input_files import InputFiles, would_replace
-from esp_medsam.workflows.walk import cannot_be_listed, files_below
+from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_regular, is_there
 
 
 Item = dict[str, Any]
@@ -97,7 +97,7 @@ def plan_items(
         ModalityError: If no modality is given, and no file is of a kind that says it.
     """
     root = Path(dataset_dir)
-    if not os.path.exists(root):  # noqa: PTH110  # Path's raises where a name is too long
+    if not is_there(root):
         msg = f"{root} must be an existing file or folder; there is none."
         raise InputNotFoundError(msg)
     given = modality if isinstance(modality, str) else None
@@ -187,8 +187,7 @@ class _Search:
         for path in files_below(self.root, unreadable, without=output_dir):
             if not self._chosen(path):
                 continue
-            is_file = os.path.isfile(path)  # noqa: PTH113  # Path's raises where it is too long
-            if path.name.startswith(".") or not is_file:
+            if path.name.startswith(".") or not is_regular(path):
                 self.others.append(str(path))
             elif _is_output(path):
                 self.outputs.append(str(path))

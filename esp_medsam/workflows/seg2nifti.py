@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import colorsys
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from esp_medsam.dicom import (
-    DicomSegmentation,
-    SegSegment,
-    is_dicom,
-    is_segmentation,
-    read_segmentation,
-)
+from esp_medsam.dicom import DicomSegmentation, is_dicom, is_segmentation, read_segmentation
 from esp_medsam.errors import (
     DiskFullError,
     EmptyInputError,
@@ -33,13 +25,11 @@ from esp_medsam.errors import (
 from esp_medsam.identity import Identity, check_unchanged, identify
 from esp_medsam.io.atomic import all_or_none, alone_in, is_ours, remove_file
 from esp_medsam.io.like import Grid, Like
-from esp_medsam.io.nifti import write_nifti
-from esp_medsam.io.nifti_header import geometry_of
-from esp_medsam.io.output_files import label_extension
 from esp_medsam.io.output_path import check_outputs
 from esp_medsam.io.recorded_file import described_file, described_identity
 from esp_medsam.workflows.input_files import InputFiles, would_replace
 from esp_medsam.workflows.items import count_others
+from esp_medsam.workflows.seg2nifti_files import arrays_of, write_array
 from esp_medsam.workflows.seg2nifti_record import (
     KIND,
     agrees,
@@ -49,19 +39,11 @@ from esp_medsam.workflows.seg2nifti_record import (
     write_record,
 )
 from esp_medsam.workflows.segment import SegmentResult, failure
-from esp_medsam.workflows.walk import cannot_be_listed, files_below
+from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_there
 
 
 _ENDING = re.compile(r"(?=(_segment\d+)?\.nii\.gz$|\.json$)")
 """Ends what the names of a result's files begin with."""
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """Name and color of a label value."""
-
-    name: str
-    color: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -127,6 +109,7 @@ class Seg2Nifti:
         self.others: list[Path] = []
         self.not_tried = 0
         self._output = Path(output)
+        self._inputs: list[Path] = []
         self._refused: list[tuple[Path, EspMedSamError]] = []
         self._items = self._find(Path(source))
         self._like = None if like is None else Like(like)
@@ -166,12 +149,13 @@ class Seg2Nifti:
                     return
 
     def _find(self, source: Path) -> list[_Item]:
-        if not source.exists():
+        if not is_there(source):
             msg = f"IN must be an existing file or folder; got {source}."
             raise InputNotFoundError(msg)
         if not source.is_dir():
+            self._inputs.append(source)
             return [_Item(source, source.name, self._output / _name(source))]
-        found: list[Path] = []
+        found = self._inputs
         unreadable: list[tuple[Path, OSError]] = []
         for path in files_below(source, unreadable, follow_links=False):
             try:
@@ -199,7 +183,7 @@ class Seg2Nifti:
 
     def _spare_inputs(self) -> None:
         """Refuse items whose outputs would replace an input, the image of the grid included."""
-        inputs = [item.path for item in self._items]
+        inputs = list(self._inputs)
         if self._like is not None:
             path = self._like.path
             inputs += [path] if not path.is_dir() else list(path.iterdir())
@@ -232,7 +216,8 @@ class Seg2Nifti:
                 return SegmentResult(path=str(item.path), status="kept", record=record)
         self._make_way(item, files.values(), previous)
         remove_file(item.record, self._output)  # without it, what a crash leaves is no result
-        self._write(item, files, segmentation, grid, made_with, previous)
+        stale = set(names_of(previous, item.stem)) - {path.name for path in files.values()}
+        self._write(item, files, segmentation, grid, made_with, stale)
         return SegmentResult(
             path=str(item.path),
             status="done",
@@ -247,15 +232,16 @@ class Seg2Nifti:
         segmentation: DicomSegmentation,
         grid: Grid | None,
         made_with: Mapping[str, Any],
-        previous: Mapping[str, Any] | None,
+        stale: Iterable[str],
     ) -> None:
+        """Write the files and their record, and remove those of an earlier result: all or none."""
         voxels: dict[int, int] = {}
         with all_or_none(self._output) as written:
-            for number, array in _arrays(segmentation, list(files)):
+            for number, array in arrays_of(segmentation, list(files)):
                 path = files[number]
-                voxels |= _write(path, array, segmentation, grid, number, self._output)
+                voxels |= write_array(path, array, segmentation, grid, number, self._output)
                 written.append(path)
-            for name in set(names_of(previous, item.stem)) - {path.name for path in written}:
+            for name in stale:
                 remove_file(item.stem.with_name(name), self._output)
             content = {
                 **made_with,
@@ -350,66 +336,6 @@ class Seg2Nifti:
             if not is_free and not self.overwrite:
                 msg = f"{path} must be free; it exists. Pass --overwrite, or move it."
                 raise OutputExistsError(msg)
-
-
-def _arrays(
-    segmentation: DicomSegmentation, numbers: Sequence[int]
-) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Yield the mask of each segment, or for 0 the labelmap of all; a labelmap is decoded once."""
-    labels = segmentation.labelmap() if segmentation.kind == "labelmap" or 0 in numbers else None
-    for number in numbers:
-        if labels is None:
-            yield number, segmentation.mask(number)
-        else:
-            yield number, (labels == number).view(np.uint8) if number else labels
-
-
-def _write(
-    path: Path,
-    array: npt.NDArray[Any],
-    segmentation: DicomSegmentation,
-    grid: Grid | None,
-    number: int,
-    root: Path,
-) -> dict[int, int]:
-    """Write one file, of the segment of that number or of all; return voxels by segment."""
-    by_number = {segment.number: segment for segment in segmentation.segments}
-    affine = segmentation.geometry.affine
-    assert affine is not None, "checked before"
-    geometry = geometry_of(affine) if grid is None else grid.geometry
-    if grid is not None:
-        array = grid.take(array, affine)
-    is_fraction = segmentation.kind == "fractional"
-    shown = [(1, by_number[number])] if number else list(by_number.items())
-    labels = [(value, _shown(segment)) for value, segment in shown]
-    write_nifti(
-        path,
-        array,
-        geometry=geometry,
-        extension=b"" if is_fraction else label_extension(labels),
-        slope=1 / segmentation.maximum if is_fraction else 1.0,
-        root=root,
-    )
-    if number:
-        return {number: int(np.count_nonzero(array))}
-    return _counts(array, list(by_number))
-
-
-def _counts(array: npt.NDArray[Any], numbers: Sequence[int]) -> dict[int, int]:
-    """Return how many voxels hold each number, plane by plane: counting takes 64 bits a voxel."""
-    last = max(numbers, default=0)
-    planes = (array[..., k].ravel() for k in range(array.shape[-1]))
-    total = sum(np.bincount(plane, minlength=last + 1) for plane in planes)
-    return {number: int(np.asarray(total)[number]) for number in numbers}
-
-
-def _shown(segment: SegSegment) -> _Shown:
-    """Return name and color; without one a hue of its own, the golden ratio on from the last."""
-    if segment.color is not None:
-        return _Shown(segment.label, segment.color)
-    hue = segment.number * 0.618034 % 1
-    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.7, 1))
-    return _Shown(segment.label, (red, green, blue))
 
 
 def _name(path: Path) -> str:

@@ -68,6 +68,16 @@ def _inode(path: Path) -> _Inode | None:
     return status.st_dev, status.st_ino
 
 
+def is_there(path: Path) -> bool:
+    """Whether a path leads to anything; False where the system does not say."""
+    return os.path.exists(path)  # noqa: PTH110  # Path's raises where a name is too long
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a path leads to a regular file; False where the system does not say."""
+    return os.path.isfile(path)  # noqa: PTH113  # Path's raises where a name is too long
+
+
 def cannot_be_listed(folder: Path, error: OSError) -> ReadError:
     """Say that a folder cannot be listed."""
     reason = error.strerror or type(error).__name__

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esp_medsam.errors import OutputError
+from esp_medsam.errors import InputNotFoundError, OutputError
 from esp_medsam.io.folder import entered
 from esp_medsam.workflows import seg2nifti as module
 from esp_medsam.workflows.seg2nifti import Seg2Nifti
@@ -254,6 +254,10 @@ class TestPlaces:
         result = one(tmp_path / f"{'n' * 250}.dcm", tmp_path / "out")
 
         assert (result.code, "at most 255 bytes" in result.message) == ("E_OUTPUT", True)
+
+    def test_input_whose_name_is_too_long_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(InputNotFoundError, match="IN must be an existing file or folder"):
+            Seg2Nifti(tmp_path / ("n" * 300), tmp_path / "out")
 
     def test_pipe_is_refused_at_once(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "seg.dcm")
