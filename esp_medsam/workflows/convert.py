@@ -8,7 +8,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from esp_medsam.errors import ModalityError, OptionError, OutputError, OutputExistsError
+from esp_medsam.errors import (
+    CheckpointError,
+    ModalityError,
+    OptionError,
+    OutputError,
+    OutputExistsError,
+)
 from esp_medsam.io.atomic import atomic_file, clear_temporaries
 from esp_medsam.networks.checkpoints import (
     from_delightsam,
@@ -16,6 +22,7 @@ from esp_medsam.networks.checkpoints import (
     from_sam,
     load_checkpoint,
 )
+from esp_medsam.regular_file import open_regular
 from esp_medsam.workflows.weights import write_state_dict
 
 
@@ -64,6 +71,7 @@ def convert(
         msg = f"modality must be left out for {origin}, whose weights belong to none."
         raise OptionError(msg)
     target = Path(output)
+    _check_regular(source)
     _refuse_input(Path(source), target)
     _refuse_existing(target, overwrite)
     found, state_dict = _convert(origin, load_checkpoint(source), modality, os.fspath(source))
@@ -85,6 +93,17 @@ def _convert(
     assert modality is not None, "checked before"
     network = from_delightsam(theirs, modality, source=source)
     return f"De-LightSAM network for {modality}", network.state_dict()
+
+
+def _check_regular(source: str | os.PathLike[str]) -> None:
+    """Refuse a pipe, which torch would wait for, and what else is no file."""
+    try:
+        open_regular(source).close()
+    except FileNotFoundError:  # told where it is loaded
+        return
+    except OSError as error:
+        msg = f"IN must be a file of weights; {os.fspath(source)} cannot be read: {error.strerror}."
+        raise CheckpointError(msg) from error
 
 
 def _refuse_input(source: Path, target: Path) -> None:

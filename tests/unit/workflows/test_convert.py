@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -158,6 +160,13 @@ class TestConvert:
             convert(mobile_sam, tmp_path / "out.pt", origin="mobilesam")
 
         assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+    def test_refuses_at_once_what_is_no_file(self, tmp_path: Path, make: Any) -> None:
+        make(tmp_path / "in.pth")
+
+        with pytest.raises(CheckpointError, match=r"in\.pth cannot be read: it is a"):
+            convert(tmp_path / "in.pth", tmp_path / "out.pt", origin="sam")
 
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(WeightsNotFoundError, match="there is no such file"):
