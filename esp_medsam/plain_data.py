@@ -23,6 +23,9 @@ YAML_BYTES = 2**19
 JSON_BYTES = 2**26
 """Of a JSON file at most, unless the caller says otherwise; a datalist takes 200 bytes an image."""
 
+OWN_BYTES = 2**24
+"""Of a JSON file that this package writes at most."""
+
 DEEPEST = 32
 """Mappings and lists within each other."""
 
@@ -50,6 +53,20 @@ def read_plain(path: Path) -> Any:
 def read_json(path: Path, *, most_bytes: int = JSON_BYTES) -> Any:
     """Return what a JSON file of a limited size holds; errors as of :func:`read_plain`."""
     return _json(_read(path, most_bytes))
+
+
+def read_own_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file that this package writes, to folders of others as well.
+
+    Raises:
+        ValueError: If it holds something else, or is far larger than any of ours.
+        OSError: If it cannot be read, or is no regular file.
+    """
+    content = read_json(path, most_bytes=OWN_BYTES)
+    if not isinstance(content, dict):
+        msg = f"no object but {shown(content)}"
+        raise ValueError(msg)
+    return content
 
 
 def read_yaml(path: Path) -> Any:

@@ -186,6 +186,7 @@ class InferenceSettings(Settings):
     probabilities: bool
     preview: bool
     overwrite: bool
+    verify: bool
     ct_input: CtInput
     transforms: Transforms
     slice_axis: SliceAxis | None

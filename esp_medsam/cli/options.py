@@ -59,6 +59,10 @@ WriteEmpty = Annotated[
     typer.Option("--write_empty", "--write-empty", help="A dicom-seg of nothing found, too."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of other settings.")]
+Verify = Annotated[
+    bool,
+    typer.Option("--verify", help="Compare contents, not sizes and times."),
+]
 SplitTargets = Annotated[
     bool,
     typer.Option("--split_targets", "--split-targets", help="Also one 0/1 file per target."),

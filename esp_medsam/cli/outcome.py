@@ -17,13 +17,16 @@ if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not w
     from esp_medsam.workflows.segment import SegmentResult
 
 
-def report(results: Sequence[SegmentResult], written: str, output: Path) -> None:
+def report(
+    results: Sequence[SegmentResult], written: str, output: Path, *, not_tried: int = 0
+) -> None:
     """Print what was done and, to stderr, what failed.
 
     Args:
         results: Of all items.
         written: What lies in ``output`` now, in words; not told where all failed.
         output: Where it lies.
+        not_tried: Number of items without a result, because the disk was full.
 
     Raises:
         typer.Exit: With status 1, if anything failed.
@@ -32,7 +35,7 @@ def report(results: Sequence[SegmentResult], written: str, output: Path) -> None
 
     failed = [result for result in results if result.status == "failed"]
     where = f"; {written} are in {one_line(str(output))}" if len(failed) < len(results) else ""
-    print(f"{summary(results)}{where}.")
+    print(f"{summary(results, not_tried)}{where}.")
     if failed:
         print("\n".join(("Failed:", *table_of(failed))), file=sys.stderr)
         raise typer.Exit(1)

@@ -195,7 +195,7 @@ def pacs(
             force_modality=force_modality,
         )
         results = _drive(run.results(studies, series, refused=refused))
-        _report(summary(results, run.left_alone), waiting)
+        _report(summary(results, run.left_alone, run.not_tried), waiting)
     if any(result.status == "failed" for result in results):
         raise typer.Exit(1)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from esp_medsam.cli.options import path_of
+from esp_medsam.cli.options import Verify, path_of
 from esp_medsam.cli.outcome import interrupted, report
 from esp_medsam.errors import one_line
 
@@ -35,6 +35,7 @@ def seg2nifti(
         typer.Option("--split_segments", "--split-segments", help="A 0/1 file for each segment."),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    verify: Verify = False,
 ) -> None:
     """Write DICOM Segmentations as NIfTI, with a JSON that says what each segment is.
 
@@ -45,7 +46,12 @@ def seg2nifti(
     from esp_medsam.workflows.seg2nifti import Seg2Nifti
 
     conversion = Seg2Nifti(
-        source, output, like=like, split_segments=split_segments, overwrite=overwrite
+        source,
+        output,
+        like=like,
+        split_segments=split_segments,
+        overwrite=overwrite,
+        verify=verify,
     )
     if conversion.left_alone:
         print(f"Left alone: {conversion.left_alone}.", file=sys.stderr)
@@ -57,4 +63,4 @@ def seg2nifti(
                 print(one_line(f"{result.path}: {warning}"), file=sys.stderr)
     except KeyboardInterrupt:
         raise interrupted() from None
-    report(results, "files", output)
+    report(results, "files", output, not_tried=conversion.not_tried)

@@ -31,6 +31,7 @@ from esp_medsam.cli.options import (
     SplitTargets,
     Targets,
     TrustConfig,
+    Verify,
     WriteEmpty,
     path_of,
 )
@@ -62,6 +63,7 @@ def segment(
     write_empty: WriteEmpty = False,
     device: Device = None,
     overwrite: Overwrite = False,
+    verify: Verify = False,
     split_targets: SplitTargets = False,
     probabilities: Probabilities = False,
     preview: Annotated[
@@ -103,6 +105,7 @@ def segment(
         write_empty=write_empty or None,
         device=device,
         overwrite=overwrite or None,
+        verify=verify or None,
         split_targets=split_targets or None,
         probabilities=probabilities or None,
         preview=preview or None,
@@ -122,7 +125,7 @@ def segment(
         results = _drive(segmentation)
     except KeyboardInterrupt:
         raise interrupted() from None
-    report(results, "masks and records", output)
+    report(results, "masks and records", output, not_tried=segmentation.not_tried)
 
 
 def _drive(segmentation: Segmentation) -> list[SegmentResult]:

@@ -13,7 +13,6 @@ from esp_medsam.errors import OutputExistsError
 from esp_medsam.identity import identify, states_of
 from esp_medsam.image import Image, Segmentation
 from esp_medsam.io.atomic import atomic_file
-from esp_medsam.io.json_file import read_json
 from esp_medsam.io.recorded_file import (
     described_file,
     described_identity,
@@ -22,6 +21,7 @@ from esp_medsam.io.recorded_file import (
     name_of,
 )
 from esp_medsam.modality import Target
+from esp_medsam.plain_data import read_own_json
 
 
 _SCHEMA = 2
@@ -63,11 +63,11 @@ def is_done(
         verify: Whether content is compared even where sizes and times agree.
 
     Returns:
-        False where there is no record, or a file that it lists is missing or another: do it
-        (again).
+        False where there is no record, or a file that it lists is missing or empty: do it (again).
 
     Raises:
-        OutputExistsError: If the result differs in anything from what is asked for.
+        OutputExistsError: If the result differs in anything from what is asked for, or a file of it
+            was changed since.
         InputNotFoundError: If a file of the input is gone.
         ReadError: If one cannot be read.
     """
@@ -75,7 +75,18 @@ def is_done(
     if record is None:
         return False
     check_agreement(record, stem, recipe, files, verify=verify)
-    return all(is_whole(stem.with_name(name_of(e)), e, verify=verify) for e in record["files"])
+    return is_there(record, stem, verify=verify)
+
+
+def is_there(record: Mapping[str, Any], stem: Path, *, verify: bool = False) -> bool:
+    """Whether all files of a record are there; arguments as :func:`is_done`.
+
+    Raises:
+        OutputExistsError: If one was changed since.
+    """
+    # All are looked at, whichever is missing.
+    whole = [is_whole(stem.with_name(name_of(e)), e, verify=verify) for e in record["files"]]
+    return all(whole)
 
 
 def check_agreement(
@@ -130,7 +141,7 @@ def read_record(stem: Path) -> dict[str, Any] | None:
     """
     path = record_path(stem)
     try:
-        record = read_json(path)
+        record = read_own_json(path)
         if not str(record.get("software")).startswith("esp-medsam"):
             raise ValueError
         _check_types(record, stem)

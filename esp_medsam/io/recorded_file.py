@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.errors import EspMedSamError, OutputError
+from esp_medsam.errors import EspMedSamError, OutputError, OutputExistsError
 from esp_medsam.identity import Identity, identify, sha256_of
 
 
@@ -54,19 +54,33 @@ def is_whole(path: Path, entry: Entry, *, verify: bool = False) -> bool:
         path: The output.
         entry: What its record says of it; of schema 1 no more than its name.
         verify: Whether content is compared even where size and time agree.
+
+    Returns:
+        False where it is missing, or empty: there is nothing in it to lose.
+
+    Raises:
+        OutputExistsError: If its content is another one. Somebody may have corrected it by hand,
+            and nothing tells that from damage.
     """
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
             return False
         if isinstance(entry, str):
             return True
-        if status.st_size != entry["bytes"]:
-            return False
+        same_size = status.st_size == entry["bytes"]
         same_time = status.st_mtime_ns == entry["modified_ns"]
-        return (same_time and not verify) or sha256_of(path) == entry["sha256"]
+        if same_size and same_time and not verify:
+            return True
+        if same_size and sha256_of(path) == entry["sha256"]:
+            return True
     except OSError:
         return False
+    msg = (
+        f"{path} must be what its record says; it was changed since, or damaged. Move it away to "
+        "keep it, or pass --overwrite to have it made again."
+    )
+    raise OutputExistsError(msg)
 
 
 def name_of(entry: Entry) -> str:

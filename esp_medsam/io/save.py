@@ -42,6 +42,7 @@ from esp_medsam.io.record import (
     described_targets,
     file_names,
     is_done,
+    is_there,
     read_record,
     record_path,
     write_record,
@@ -350,6 +351,7 @@ class SaveSegmentationd(SaveImaged):
             record = None
         if record and not self.overwrite:
             check_agreement(record, stem, recipe, _files_of(image))
+            is_there(record, stem)  # what was changed by hand is not replaced
         previous = set(file_names(record)) if record else set()
         for path in paths[:-1]:
             # What a killed run left has our mark, and no record.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
 
-from esp_medsam.errors import OptionError, OutputError
+from esp_medsam.errors import OptionError
 from esp_medsam.inferers.device import device_of
+from esp_medsam.io import check_output_dir
 from esp_medsam.settings import Given, InferenceSettings
 from esp_medsam.workflows.items import Plan
 from esp_medsam.workflows.overlay_transforms import build_transforms
@@ -104,17 +104,6 @@ def check_settings(settings: InferenceSettings) -> None:
         WeightsNotFoundError: If there are no weights.
         DeviceError: If there is no such device.
     """
-    _check_output(Path(settings.output_dir))
+    check_output_dir(settings.output_dir)
     check_weights(settings.ckpt_path)
     device_of(settings.device)
-
-
-def _check_output(output_dir: Path) -> None:
-    """Refuse an output folder that could only be found wanting once the first item is done."""
-    there = next(path for path in (output_dir, *output_dir.absolute().parents) if path.exists())
-    if not there.is_dir():
-        msg = f"{output_dir} must be a folder to write to; {there} is a file."
-        raise OutputError(msg)
-    if not os.access(there, os.W_OK | os.X_OK):
-        msg = f"{output_dir} must be a folder to write to; {there} is not writable."
-        raise OutputError(msg)

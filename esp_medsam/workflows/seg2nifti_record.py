@@ -10,8 +10,8 @@ from typing import Any
 
 from esp_medsam import __version__
 from esp_medsam.io.atomic import atomic_file, is_ours
-from esp_medsam.io.json_file import read_json
 from esp_medsam.io.recorded_file import is_file_entry, is_whole, name_of
+from esp_medsam.plain_data import read_own_json
 
 
 _SCHEMA = 2
@@ -24,7 +24,7 @@ KIND = "segmentation_type"
 def read_record(path: Path) -> dict[str, Any] | None:
     """Return the record of an earlier run; None where there is none of ours."""
     try:
-        record = read_json(path) if is_ours(path) else {}
+        record = read_own_json(path) if is_ours(path) else {}
     except (OSError, ValueError):
         return None
     return record if KIND in record else None
@@ -55,12 +55,16 @@ def agrees(previous: Mapping[str, Any], made_with: Mapping[str, Any]) -> bool:
 
 
 def are_whole(previous: Mapping[str, Any], record: Path, *, verify: bool = False) -> bool:
-    """Whether all files of an earlier result are there, and as its record says."""
+    """Whether all files of an earlier result are there, and as its record says.
+
+    Raises:
+        OutputExistsError: If one was changed since.
+    """
     files = previous.get("files")
-    return isinstance(files, list) and all(
-        is_file_entry(entry) and is_whole(record.with_name(name_of(entry)), entry, verify=verify)
-        for entry in files
-    )
+    if not isinstance(files, list) or not all(is_file_entry(entry) for entry in files):
+        return False
+    whole = [is_whole(record.with_name(name_of(e)), e, verify=verify) for e in files]
+    return all(whole)
 
 
 def names_of(previous: Mapping[str, Any] | None, stem: Path) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from esp_medsam.plain_data import YAML_BYTES, read_json, read_plain, read_yaml
+from esp_medsam.plain_data import YAML_BYTES, read_json, read_own_json, read_plain, read_yaml
 
 
 Read = Callable[..., Any]
@@ -94,6 +94,13 @@ class TestReadPlain:
 
         with pytest.raises(ValueError, match="more than 4 bytes"):
             read_json(tmp_path / "file.json", most_bytes=4)
+
+    @pytest.mark.parametrize("content", ["", "[]", "{", "[" * 10**5, "5"])
+    def test_takes_nothing_but_an_object_for_our_own(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "file.json").write_text(content)
+
+        with pytest.raises(ValueError, match=r"no JSON|no object|more than 32"):
+            read_own_json(tmp_path / "file.json")
 
     def test_refuses_a_pipe_without_waiting(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "file.yaml")

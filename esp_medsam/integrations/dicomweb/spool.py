@@ -22,7 +22,7 @@ from esp_medsam.integrations.dicomweb.work import private_folder
 from esp_medsam.io import atomic_file, output_error
 from esp_medsam.io.atomic import clear_temporaries
 from esp_medsam.io.folder import entered
-from esp_medsam.io.json_file import read_json
+from esp_medsam.plain_data import read_own_json
 
 
 def default_spool() -> Path:
@@ -153,7 +153,7 @@ def _server_of(folder: Path) -> str | None:
 def _read(path: Path) -> dict[str, Any] | None:
     """Return what one of our JSON files holds; None where there is none, or another."""
     try:
-        return read_json(path)
+        return read_own_json(path)
     except (OSError, ValueError):
         return None
 

@@ -32,6 +32,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Build:
 
         class Pipeline:
             left_alone = "2 other files"
+            not_tried = 0
 
             def __len__(self) -> int:
                 return len(results)

@@ -124,19 +124,22 @@ class TestRecordedFiles:
             assert file["bytes"] == path.stat().st_size
             assert file["modified_ns"] == path.stat().st_mtime_ns
 
-    def test_that_are_damaged_are_made_again_without_overwrite(
+    def test_that_were_changed_stay_without_overwrite(
         self, saver: Saver, result: Result, scan: Path, tmp_path: Path
     ) -> None:
         saver()(result(scan))
         mask = tmp_path / "out/scan_seg.nii.gz"
         whole = mask.read_bytes()
-        mask.write_bytes(whole[:100])
-        assert not saver().is_done([scan], **ASKED)
+        mask.write_bytes(b"corrected by hand")
 
-        saver()(result(scan))
+        for attempt in (lambda: saver().is_done([scan], **ASKED), lambda: saver()(result(scan))):
+            with pytest.raises(OutputExistsError, match="changed since, or damaged"):
+                attempt()
+        assert mask.read_bytes() == b"corrected by hand"
+
+        saver(overwrite=True)(result(scan))
 
         assert mask.read_bytes() == whole
-        assert saver().is_done([scan], **ASKED)
 
     def test_that_hide_their_damage_are_found_by_verify(
         self, saver: Saver, result: Result, scan: Path, tmp_path: Path
@@ -150,7 +153,8 @@ class TestRecordedFiles:
         os.utime(mask, ns=(1, status.st_mtime_ns))
 
         assert saver().is_done([scan], **ASKED)
-        assert not saver(verify=True).is_done([scan], **ASKED)
+        with pytest.raises(OutputExistsError, match="changed since, or damaged"):
+            saver(verify=True).is_done([scan], **ASKED)
 
     def test_of_a_preview_that_is_gone_are_made_again(
         self, saver: Saver, result: Result, scan: Path, tmp_path: Path

@@ -152,7 +152,8 @@ class TestExisting:
         os.utime(mask, ns=(1, status.st_mtime_ns))
 
         assert one(tmp_path / "seg.dcm", tmp_path / "out").status == "kept"
-        assert one(tmp_path / "seg.dcm", tmp_path / "out", verify=True).status == "done"
+        result = one(tmp_path / "seg.dcm", tmp_path / "out", verify=True)
+        assert (result.status, result.code) == ("failed", "E_EXISTS")
 
     def test_f1_what_a_killed_run_left_is_replaced_without_overwrite(
         self, write_seg: Write, tmp_path: Path

@@ -334,18 +334,34 @@ class TestSegmentation:
 
         assert result.status == "kept"
 
-    def test_damaged_result_is_done_again(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+    @pytest.mark.parametrize("damage", [None, b""])
+    def test_result_that_is_gone_or_empty_is_done_again(
+        self, build: Callable[..., Segmentation], tmp_path: Path, damage: bytes | None
     ) -> None:
         picture(tmp_path / "in/a.png")
         list(build().results())
-        whole = (tmp_path / "out/a_seg.png").read_bytes()
-        (tmp_path / "out/a_seg.png").write_bytes(whole[:50])
+        mask = tmp_path / "out/a_seg.png"
+        whole = mask.read_bytes()
+        mask.unlink()
+        if damage is not None:
+            mask.write_bytes(damage)
 
         (result,) = build().results()
 
         assert result.status == "done"
-        assert (tmp_path / "out/a_seg.png").read_bytes() == whole
+        assert mask.read_bytes() == whole
+
+    def test_result_that_was_corrected_by_hand_stays(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        picture(tmp_path / "in/a.png")
+        list(build().results())
+        (tmp_path / "out/a_seg.png").write_bytes(b"corrected")
+
+        (result,) = build().results()
+
+        assert (result.status, result.code) == ("failed", "E_EXISTS")
+        assert (tmp_path / "out/a_seg.png").read_bytes() == b"corrected"
 
     def test_what_killed_runs_left_half_written_is_removed(
         self, build: Callable[..., Segmentation], tmp_path: Path
