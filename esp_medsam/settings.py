@@ -130,6 +130,19 @@ def _listing(length: int) -> Callable[[object], object]:
     return check
 
 
+def _or_auto(least: int) -> Callable[[object], object]:
+    """Return the check that a value is a whole number from ``least``, or ``auto``."""
+
+    def check(value: object) -> object:
+        text = str(value)
+        if text == "auto" or (text.isdecimal() and least <= int(text[:10]) < 2**31):
+            return text if text == "auto" else int(text)
+        msg = f"must be auto, or a whole number from {least}"
+        raise ValueError(msg)
+
+    return check
+
+
 PathText = Annotated[str, BeforeValidator(_path)]
 Text = Annotated[str, BeforeValidator(_text)]
 Names = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
@@ -137,6 +150,8 @@ Patterns = Annotated[tuple[str, ...] | None, BeforeValidator(_patterns)]
 Device = Annotated[str, BeforeValidator(_device)]
 Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, lt=2**31)]
 Index = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, lt=2**31)]
+CountOrAuto = Annotated[int | str, BeforeValidator(_or_auto(1))]
+IndexOrAuto = Annotated[int | str, BeforeValidator(_or_auto(0))]
 Side = Annotated[int, BeforeValidator(_no_bool), Field(ge=32, le=2**14, multiple_of=32)]
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
@@ -208,17 +223,17 @@ class TrainSettings(Settings):
     pretrained: Annotated[str | None, BeforeValidator(_no_path)]
     input_size: Size
     epochs: Count
-    samples_per_epoch: Count
+    samples_per_epoch: CountOrAuto
     turns: dict[str, Count]
     batch_size: Count
     learning_rate: Positive
-    warmup_steps: Index
+    warmup_steps: IndexOrAuto
     weight_decay: Annotated[Number, Field(ge=0)]
     max_norm: Positive
     average_decay: Share
     val_interval: Count
     num_workers: Index
-    amp: bool
+    amp: bool | Literal["auto"]
     seed: Annotated[Index, Field(lt=2**32)]
     device: Device
     pixel_mean: Mean
@@ -311,6 +326,7 @@ def _plain(value: object) -> object:
 
 _RULES: Mapping[str, str] = {
     "bool_parsing": "must be true or false",
+    "literal_error": "must be {expected}",
     "bool_type": "must be true or false",
     "int_parsing": "must be a whole number",
     "int_type": "must be a whole number",

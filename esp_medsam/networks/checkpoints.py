@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ __all__ = [
     "from_sam",
     "held_modalities",
     "load_checkpoint",
+    "load_grown",
     "load_into",
     "load_shared",
     "to_delightsam",
@@ -220,10 +221,56 @@ def load_shared(
     compare(source, fitting, expected)
     network.load_state_dict(own | fitting)
     if silence_experts:
-        for module in network.modules():
-            if isinstance(module, ModalityController):
-                nn.init.zeros_(module.expert.fc2.weight)
-                nn.init.zeros_(module.expert.fc2.bias)
+        _silence_experts(network, list(network.modalities))
+
+
+def load_grown(
+    network: ESPMedSAM, state_dict: Mapping[str, Tensor], *, source: str = "state_dict"
+) -> tuple[list[str], list[str]]:
+    """Load weights into a network that has modalities or targets more, or fewer.
+
+    What the network has beyond them keeps its values, but that experts of new controllers are
+    silenced: they begin as zero, so that training starts from what is known.
+
+    Args:
+        network: Takes the values in its own precision; left as it is where anything is wrong.
+        state_dict: Weights of a network of the same design.
+        source: What messages shall call ``state_dict``.
+
+    Returns:
+        Names of what stays fresh, and of what was left out: ``thyroid_us``, ``ct.spleen``.
+
+    Raises:
+        CheckpointMismatchError: If anything else is missing, unexpected or mis-shaped; it names
+            all.
+    """
+    own = network.state_dict()
+    ours, theirs = ({_owner_of(key) for key in keys} for keys in (own, state_dict))
+    fresh, left_out = sorted(ours - theirs), sorted(theirs - ours)
+    held = {key: value for key, value in state_dict.items() if _owner_of(key) not in left_out}
+    compare(source, held, {k: v for k, v in own.items() if _owner_of(k) not in fresh})
+    network.load_state_dict(own | held)
+    _silence_experts(network, [name for name in fresh if "." not in name])
+    return fresh, left_out
+
+
+_OWNED = ("prompt_generator.heads.", "modality_query.targets.")
+"""Beginnings of what a target owns; a modality owns its controllers."""
+
+
+def _owner_of(key: str) -> str:
+    """Return whose a parameter is: a modality's, a target's, or, empty, all modalities'."""
+    modality = key.partition(_CONTROLLERS)[2].partition(".")[0]
+    target = next((key.removeprefix(start) for start in _OWNED if key.startswith(start)), "")
+    return modality or ".".join(target.split(".")[:2])
+
+
+def _silence_experts(network: ESPMedSAM, modalities: Collection[str]) -> None:
+    """Set the last linear layer of the experts of these modalities to zero."""
+    for name, module in network.named_modules():
+        if isinstance(module, ModalityController) and name.rpartition(".")[2] in modalities:
+            nn.init.zeros_(module.expert.fc2.weight)
+            nn.init.zeros_(module.expert.fc2.bias)
 
 
 def held_modalities(state_dict: Mapping[str, Tensor]) -> list[str]:

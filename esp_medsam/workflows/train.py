@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,13 @@ from esp_medsam.networks import ESPMedSAM, Prediction
 from esp_medsam.networks.checkpoints import (
     held_modalities,
     load_checkpoint,
-    load_into,
+    load_grown,
     load_shared,
 )
 from esp_medsam.workflows.weights import write_state_dict
+
+
+logger = logging.getLogger(__name__)
 
 
 class PredictForward(nn.Module):
@@ -95,8 +100,9 @@ def start_from(network: ESPMedSAM, weights: str | Path | None) -> ESPMedSAM:
 
     Args:
         network: Freshly initialized.
-        weights: A state dict of the same network, or what ``esp-medsam convert --from mobilesam``
-            made, which holds no controllers: theirs stay fresh, the experts silenced. None or
+        weights: A state dict of the same design, of which the network may hold modalities and
+            targets more, or fewer; or what ``esp-medsam convert --from mobilesam`` made, which
+            holds no controllers. What it does not hold stays fresh, new experts silenced. None or
             empty starts from scratch.
 
     Raises:
@@ -106,10 +112,76 @@ def start_from(network: ESPMedSAM, weights: str | Path | None) -> ESPMedSAM:
     if weights:
         state_dict, source = load_checkpoint(weights), os.fspath(weights)
         if held_modalities(state_dict):
-            load_into(network, state_dict, source=source)
+            fresh, left_out = load_grown(network, state_dict, source=source)
+            told = f"fresh: {', '.join(fresh) or 'nothing'}"
+            told += f"; left out: {', '.join(left_out)}" if left_out else ""
+            logger.info("Training starts from %s; %s.", source, told)
         else:
             load_shared(network, state_dict, silence_experts=True, source=source)
+            logger.info("Training starts from %s, which all modalities share.", source)
     return network
+
+
+AUTO = "auto"
+
+MOST_SAMPLES, SAMPLES_A_SLICE = 4000, 10
+"""Slices drawn in an epoch at most, and times that each of a small set is drawn."""
+
+MOST_WARM_UP, WARM_UP = 200, 0.05
+"""Steps of warm-up at most, and as a share of all."""
+
+
+def samples_of(asked: int | str, dataset: Sized) -> int:
+    """Return how many slices make an epoch; ``auto`` goes by how many there are."""
+    if asked != AUTO:
+        return int(asked)
+    return min(MOST_SAMPLES, SAMPLES_A_SLICE * len(dataset))
+
+
+def warmup_of(asked: int | str, steps: int) -> int:
+    """Return how many steps the learning rate rises; ``auto`` goes by how many there are."""
+    return int(asked) if asked != AUTO else min(MOST_WARM_UP, round(WARM_UP * steps))
+
+
+class KeepBest:
+    """Write the weights whenever validation was never better, and say at the end which they are.
+
+    Args:
+        average: The averaged weights, which are validated.
+        path: File to write or replace.
+        metric: Metric of the evaluator that says how good they are; higher is better.
+    """
+
+    def __init__(
+        self, average: AveragedWeights, path: str | Path, *, metric: str = "val_mean_dice"
+    ) -> None:
+        self.average = average
+        self.path = Path(path)
+        self.metric = metric
+        self.best: float | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the evaluator."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the weights if they are the best so far."""
+        value = float(engine.state.metrics.get(self.metric, float("nan")))
+        if self.best is None or value > self.best:
+            save_weights(self.average.network, self.path)
+            self.best = -1.0 if math.isnan(value) else value
+
+    def tell(self) -> None:
+        """Log where the best weights are, and how to use them."""
+        if self.best is None:
+            save_weights(self.average.network, self.path)
+        score = "no validation" if self.best is None else f"mean Dice {self.best:.3f}"
+        logger.info(
+            "Best weights (%s): %s. Segment with: esp-medsam segment IN OUT --ckpt_path %s",
+            score,
+            self.path,
+            self.path,
+        )
 
 
 def weight_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

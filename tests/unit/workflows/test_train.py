@@ -1,22 +1,27 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 import torch
+from ignite.engine import Engine, Events
 from torch import nn
 
 from esp_medsam.errors import CheckpointError, CheckpointMismatchError, WeightsNotFoundError
 from esp_medsam.losses import Annotation
 from esp_medsam.networks import ESPMedSAM, Prediction, build_product, build_released
-from esp_medsam.networks.checkpoints import to_delightsam
+from esp_medsam.networks.checkpoints import load_checkpoint, to_delightsam
 from esp_medsam.workflows.train import (
     AveragedWeights,
     ClipGradients,
+    KeepBest,
     PredictForward,
     dice_inputs,
+    samples_of,
     save_weights,
     start_from,
+    warmup_of,
     weight_groups,
 )
 
@@ -115,6 +120,56 @@ class TestDiceInputs:
         assert masks.sum((0, 2, 3)).tolist() == truth.sum((0, 2, 3)).tolist() == [16] + [0] * 5
 
 
+class TestSamplesOf:
+    @pytest.mark.parametrize(
+        ("asked", "slices", "samples"), [("auto", 30, 300), ("auto", 9000, 4000), (50, 30, 50)]
+    )
+    def test_goes_by_how_many_there_are_unless_told(
+        self, asked: int | str, slices: int, samples: int
+    ) -> None:
+        assert samples_of(asked, range(slices)) == samples
+
+
+class TestWarmupOf:
+    @pytest.mark.parametrize(
+        ("asked", "steps", "warmup"),
+        [("auto", 4, 0), ("auto", 300, 15), ("auto", 9000, 200), (7, 4, 7)],
+    )
+    def test_is_a_share_of_all_steps_unless_told(
+        self, asked: int | str, steps: int, warmup: int
+    ) -> None:
+        assert warmup_of(asked, steps) == warmup
+
+
+class TestKeepBest:
+    def test_keeps_the_weights_that_validated_best(
+        self, network: ESPMedSAM, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        average = AveragedWeights(network)
+        best = KeepBest(average, tmp_path / "model.pt")
+        engine = Engine(lambda *_: None)
+        best.attach(engine)
+        name = "mask_decoder.hypernetwork.fc1.bias"
+
+        for score in (0.5, 0.8, 0.6, float("nan")):
+            average.network.state_dict()[name].fill_(score)
+            engine.state.metrics["val_mean_dice"] = score
+            engine.fire_event(Events.COMPLETED)
+        with caplog.at_level(logging.INFO):
+            best.tell()
+
+        kept = load_checkpoint(tmp_path / "model.pt")[name]
+        torch.testing.assert_close(kept.float(), torch.full_like(kept, 0.8).float())
+        assert f"Best weights (mean Dice 0.800): {tmp_path / 'model.pt'}." in caplog.text
+
+    def test_keeps_weights_that_never_had_a_score(self, network: ESPMedSAM, tmp_path: Path) -> None:
+        best = KeepBest(AveragedWeights(network), tmp_path / "model.pt")
+
+        best.tell()
+
+        assert (tmp_path / "model.pt").is_file()
+
+
 class TestWeights:
     def test_half_precision_weights_start_a_network_again(
         self, network: ESPMedSAM, tmp_path: Path
@@ -156,12 +211,62 @@ class TestWeights:
         with pytest.raises(CheckpointError, match=r"ESP\.pth must be a converted MobileSAM"):
             start_from(network, tmp_path / "ESP.pth")
 
-    def test_refuses_weights_of_another_network(self, network: ESPMedSAM, tmp_path: Path) -> None:
+    def test_refuses_weights_of_another_design(self, network: ESPMedSAM, tmp_path: Path) -> None:
         save_weights(network, tmp_path / "model.pt")
-        other = build_product({"ct": 6}, {"ct": ["liver"]}, expert_ratio=0.1)
+        other = build_product({"xray": 1}, {"xray": ["lungs"]}, "xray", expert_ratio=0.2)
 
         with pytest.raises(CheckpointMismatchError, match=r"xray"):
             start_from(other, tmp_path / "model.pt")
+
+    def test_leave_what_the_network_has_beyond_them_fresh(
+        self, network: ESPMedSAM, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        save_weights(network, tmp_path / "model.pt")
+        targets = {"xray": ["lungs", "heart"], "ct": ["liver"]}
+        grown = build_product({"xray": 1, "ct": 6}, targets, "xray", expert_ratio=0.1)
+        before = {key: value.clone() for key, value in grown.state_dict().items()}
+
+        with caplog.at_level(logging.INFO):
+            start_from(grown, tmp_path / "model.pt")
+
+        after, held = grown.state_dict(), load_checkpoint(tmp_path / "model.pt")
+        assert all(torch.equal(after[key], value.float()) for key, value in held.items())
+        fresh = set(after) - set(held)
+        silent = {key for key in fresh if ".ct.expert.fc2." in key}
+        assert all(torch.equal(after[key], before[key]) for key in fresh - silent)
+        assert silent
+        assert not any(after[key].any() for key in silent)
+        assert "fresh: ct, ct.liver, xray.heart." in caplog.text
+
+    def test_old_targets_come_out_of_a_grown_network_as_before(
+        self, network: ESPMedSAM, tmp_path: Path
+    ) -> None:
+        save_weights(network, tmp_path / "model.pt")
+        old = build_product({"xray": 1}, {"xray": ["lungs"]}, "xray", expert_ratio=0.1)
+        targets = {"ct": ["liver"], "xray": ["heart", "lungs"]}
+        grown = build_product({"xray": 1, "ct": 6}, targets, "xray", expert_ratio=0.1)
+        for each in (old, grown):
+            start_from(each, tmp_path / "model.pt").eval()
+        image, modality = torch.randn(1, 3, 64, 64), torch.tensor([1])
+
+        with torch.no_grad():
+            before = old.predict(image, modality, [0]).low_res_logits
+            after = grown.predict(image, modality, [1]).low_res_logits
+
+        torch.testing.assert_close(after, before, atol=1e-5, rtol=0)
+
+    def test_that_the_network_has_no_place_for_are_left_out_and_told(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        targets = {"xray": ["lungs", "heart"], "ct": ["liver"]}
+        large = build_product({"xray": 1, "ct": 6}, targets, "xray", expert_ratio=0.1)
+        save_weights(large, tmp_path / "model.pt")
+        small = build_product({"xray": 1}, {"xray": ["lungs"]}, "xray", expert_ratio=0.1)
+
+        with caplog.at_level(logging.INFO):
+            start_from(small, tmp_path / "model.pt")
+
+        assert "fresh: nothing; left out: ct, ct.liver, xray.heart." in caplog.text
 
     def test_refuses_a_path_without_a_file(self, network: ESPMedSAM, tmp_path: Path) -> None:
         with pytest.raises(WeightsNotFoundError, match=r"none\.pt"):
