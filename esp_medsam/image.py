@@ -171,6 +171,17 @@ class Image(_Record):
             return None
         return (*self.pixel_spacing, 1.0)[:axes]
 
+    @property
+    def voxel_ml(self) -> float | None:
+        """Volume of a voxel in milliliters; None of pictures, and of slices not evenly stacked."""
+        if not self.is_volume or self.affine is None:
+            return None
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    def ml_of(self, voxels: int) -> float | None:
+        """Return the volume of so many voxels in milliliters; None where it is not known."""
+        return None if self.voxel_ml is None else voxels * self.voxel_ml
+
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation(_Record):
@@ -179,12 +190,19 @@ class Segmentation(_Record):
     Attributes:
         targets: Names, in table order.
         confidence: Mean foreground probability inside each mask, in [0.5, 1]; None where empty.
+        voxels: How many voxels, or pixels, each has in the labelmap; empty before there is one.
         warnings: What a user should know about the result, a sentence each.
     """
 
     targets: tuple[str, ...]
     confidence: tuple[float | None, ...]
+    voxels: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+def said_ml(ml: float) -> str:
+    """Return a volume in words: ``1,126.8 ml``, ``0.05 ml``."""
+    return f"{ml:,.1f} ml" if ml >= 1 else f"{ml:.2g} ml"
 
 
 def image_of(meta: Mapping[Any, Any]) -> Image:

@@ -24,6 +24,12 @@ RELEASED_INDICES: Mapping[str, int] = {
 }
 """Indices that weights already published depend on; users' own modalities begin after them."""
 
+TIERS = ("ready", "experimental")
+"""How far a target can be relied on. Only ready ones are segmented where none are named."""
+
+ALL = "all"
+"""In place of names of targets: every one of the modality."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -69,6 +75,8 @@ class Target:
         color: Red, green and blue, 0 to 255.
         anatomic_region: Where it lies; None where the type says it.
         clean_up: What is done to its mask.
+        tier: One of :data:`TIERS`.
+        least_ml: Volume below which a mask of it is hardly believed; 0 believes all.
     """
 
     name: str
@@ -78,6 +86,8 @@ class Target:
     color: tuple[int, int, int]
     anatomic_region: Code | None = None
     clean_up: CleanUp = CleanUp()
+    tier: str = "ready"
+    least_ml: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -166,16 +176,19 @@ class ModalityTable:
         Args:
             modality: Name of the modality.
             targets: Names of the targets, in any order; one name alone may be given as a string;
-                None chooses all.
+                ``all`` chooses all, None those that are ready.
 
         Raises:
             ModalityError: If the modality is unknown.
-            TargetError: If a target is unknown, given twice, or the choice is empty.
+            TargetError: If a target is unknown, given twice, or the choice is empty; if none is
+                named and none is ready.
         """
         available = self[modality].targets
         if targets is None:
-            return available
+            return _ready(modality, available)
         chosen = [targets] if isinstance(targets, str) else list(targets)
+        if chosen == [ALL]:
+            return available
         valid = [target.name for target in available]
         unknown = [name for name in chosen if name not in valid]
         repeated = sorted({name for name in chosen if chosen.count(name) > 1})
@@ -195,6 +208,15 @@ class ModalityTable:
             "modalities": [asdict(modality) for modality in self.modalities],
             "neutral_dicom_modalities": list(self.neutral_dicom_modalities),
         }
+
+
+def _ready(modality: str, available: tuple[Target, ...]) -> tuple[Target, ...]:
+    ready = tuple(target for target in available if target.tier == "ready")
+    if not ready:
+        names = listed([target.name for target in available])
+        msg = f"targets of {modality} must be named, because none is ready; there are {names}. "
+        raise TargetError(msg + f"Pass --targets with some of them, or {ALL}.")
+    return ready
 
 
 class _TableReader:
@@ -242,7 +264,11 @@ class _TableReader:
 
     def _target(self, key: str, name: str, content: Any) -> Target:
         required = ("label", "category", "type", "color")
-        fields = self._fields(content, key, required, ("anatomic_region", "clean_up"))
+        optional = ("anatomic_region", "clean_up", "tier", "least_ml")
+        fields = self._fields(content, key, required, optional)
+        if fields.get("tier", "ready") not in TIERS:
+            rule = f"must be one of {', '.join(TIERS)}"
+            self._problem(f"{key}.tier", f"{rule}; got {shown(fields['tier'])}")
         region = None
         if fields.get("anatomic_region") is not None:
             region = self._code(fields["anatomic_region"], f"{key}.anatomic_region")
@@ -254,6 +280,8 @@ class _TableReader:
             color=self._color(fields.get("color"), f"{key}.color"),
             anatomic_region=region,
             clean_up=self._clean_up(fields.get("clean_up"), f"{key}.clean_up"),
+            tier=str(fields.get("tier", "ready")),
+            least_ml=self._size(fields.get("least_ml", 0), f"{key}.least_ml"),
         )
 
     def _code(self, content: Any, key: str) -> Code:
@@ -313,8 +341,8 @@ class _TableReader:
             self._problem(key, f"must be a mapping with at least one name; got {shown(content)}")
             return {}
         for name in content:
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
-                rule = "must have names of a-z, 0-9 and _, a letter first"
+            if not isinstance(name, str) or not _NAME.fullmatch(name) or name == ALL:
+                rule = f"must have names of a-z, 0-9 and _, a letter first, and none called {ALL}"
                 self._problem(key, f"{rule}; got {shown(name)}")
         return {str(name): value for name, value in content.items()}
 
@@ -330,6 +358,13 @@ class _TableReader:
             self._problem(key, f"must be an integer from {least} to {most}; got {shown(value)}")
             return least
         return value
+
+    def _size(self, value: Any, key: str) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 <= value < 1e6:  # neither NaN nor infinity is
+            self._problem(key, f"must be milliliters from 0; got {shown(value)}")
+            return 0.0
+        return float(value)
 
     def _unique(self, values: Mapping[str, int]) -> None:
         """Report every key whose value another key before it has."""

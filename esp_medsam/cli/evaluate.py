@@ -14,6 +14,7 @@ from rich.table import Table
 
 from esp_medsam.cli.options import Amp, Bundle, CkptPath, Device, path_of
 from esp_medsam.errors import OptionError
+from esp_medsam.modality import ALL
 
 
 def evaluate(
@@ -45,6 +46,7 @@ def evaluate(
         device=device,
         amp=amp or None,
         ckpt_path=None if ckpt_path is None else str(ckpt_path),
+        targets=ALL,  # what is not ready is what numbers are wanted of
     )
     from esp_medsam.workflows.datalist import read_datalist
     from esp_medsam.workflows.evaluate import summarize, target_scores

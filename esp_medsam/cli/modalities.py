@@ -22,11 +22,12 @@ def modalities(
     if as_json:
         print(json.dumps(table.to_json(), indent=2))
         return
-    rows = [("modality", "target", "label", "category", "type", "region")]
+    rows = [("modality", "target", "tier", "label", "category", "type", "region")]
     rows += [
         (
             modality.name,
             target.name,
+            target.tier,
             str(target.label),
             _coded(target.category),
             _coded(target.type),

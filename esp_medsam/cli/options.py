@@ -38,7 +38,7 @@ Targets = Annotated[
     list[str] | None,
     typer.Option(
         "--targets",
-        help="Targets to segment, repeated or with commas; all by default.",
+        help="Targets to segment, repeated or with commas, or all; by default those ready.",
         callback=_split,
     ),
 ]

@@ -37,6 +37,7 @@ class Recipe:
         formats: Kinds of file written, such as ``nifti``, ``split_targets``, ``probabilities``.
         weights_sha256: Hash of the weights; None where they have no file.
         settings: What else the result depends on; compared where a record has it too.
+        or_more: Whether a result of more targets will do, as where none were named.
     """
 
     modality: str
@@ -44,6 +45,7 @@ class Recipe:
     formats: tuple[str, ...]
     weights_sha256: str | None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    or_more: bool = False
 
 
 def record_path(stem: Path) -> Path:
@@ -104,15 +106,17 @@ def check_agreement(
         InputNotFoundError: If a file of the input is gone.
         ReadError: If one cannot be read.
     """
+    held = [target.get("name") for target in record.get("targets", [])]
     theirs = {
         "modality": record.get("modality"),
-        "targets": [target.get("name") for target in record.get("targets", [])],
+        "targets": held,
         "formats": record.get("formats"),
         "weights": record.get("weights_sha256"),
     }
+    has_more = recipe.or_more and set(recipe.targets) < set(held)
     ours = {
         "modality": recipe.modality,
-        "targets": list(recipe.targets),
+        "targets": held if has_more else list(recipe.targets),
         "formats": list(recipe.formats),
         "weights": recipe.weights_sha256,
     }
@@ -175,7 +179,7 @@ def write_record(
         recipe: What was asked for.
         source: The input, as :func:`described_source` describes it.
         files: The files beside the record that belong to it, which are there.
-        targets: For each target name, label and confidence.
+        targets: Each target, as :func:`described_targets` describes it.
         details: What else a reader may want to know: unit, warnings.
         root: Folder above them, below which no link is followed; None is their own.
 
@@ -224,12 +228,19 @@ def described_image(image: Image, segmentation: Segmentation) -> dict[str, Any]:
 
 
 def described_targets(
-    targets: Sequence[Target], segmentation: Segmentation
+    targets: Sequence[Target], segmentation: Segmentation, image: Image
 ) -> list[dict[str, Any]]:
     """Return what a record says of each target."""
+    sizes = segmentation.voxels or [None] * len(targets)
     return [
-        {"name": target.name, "label": target.label, "confidence": confidence}
-        for target, confidence in zip(targets, segmentation.confidence, strict=True)
+        {
+            "name": target.name,
+            "label": target.label,
+            "confidence": confidence,
+            "voxels": voxels,
+            "ml": None if voxels is None else image.ml_of(voxels),
+        }
+        for target, confidence, voxels in zip(targets, segmentation.confidence, sizes, strict=True)
     ]
 
 

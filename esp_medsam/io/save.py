@@ -156,7 +156,13 @@ class SaveSegmentationd(SaveImaged):
         return out
 
     def recipe(
-        self, *, is_volume: bool, is_dicom: bool, modality: str, targets: Sequence[str]
+        self,
+        *,
+        is_volume: bool,
+        is_dicom: bool,
+        modality: str,
+        targets: Sequence[str],
+        or_more: bool = False,
     ) -> Recipe:
         """Return what a result is made with, as its record would state it.
 
@@ -165,6 +171,7 @@ class SaveSegmentationd(SaveImaged):
             is_dicom: Whether it is of DICOM files.
             modality: Name of its modality.
             targets: Names of the chosen targets, in table order.
+            or_more: Whether a result of more targets will do.
 
         Raises:
             OptionError: If the output format cannot hold the result.
@@ -187,6 +194,7 @@ class SaveSegmentationd(SaveImaged):
             formats=tuple(formats),
             weights_sha256=self._hash_of_weights(),
             settings=settings,
+            or_more=or_more,
         )
 
     def check(self, image: Image) -> None:
@@ -220,6 +228,7 @@ class SaveSegmentationd(SaveImaged):
         is_dicom: bool,
         modality: str,
         targets: Sequence[str],
+        or_more: bool = False,
     ) -> bool:
         """Whether the result of an input is there, and the one this saver would write.
 
@@ -231,6 +240,7 @@ class SaveSegmentationd(SaveImaged):
             is_dicom: Whether it is of DICOM files.
             modality: Name of its modality.
             targets: Names of the chosen targets, in table order.
+            or_more: Whether a result of more targets will do.
 
         Returns:
             False where it is to be made, or made anew: always with ``overwrite``.
@@ -242,7 +252,11 @@ class SaveSegmentationd(SaveImaged):
             InputNotFoundError: If the input is gone.
         """
         recipe = self.recipe(
-            is_volume=is_volume, is_dicom=is_dicom, modality=modality, targets=targets
+            is_volume=is_volume,
+            is_dicom=is_dicom,
+            modality=modality,
+            targets=targets,
+            or_more=or_more,
         )
         stem = output_stem(self.output_dir, relative_dir, name)
         planned = self._plan(stem, recipe, self.table.select(modality, targets))
@@ -291,7 +305,7 @@ class SaveSegmentationd(SaveImaged):
                 recipe,
                 source=described_source(image),
                 files=written,
-                targets=described_targets(targets, segmentation),
+                targets=described_targets(targets, segmentation, image),
                 details={**found, **described_image(image, segmentation)},
                 root=self.output_dir,
             )

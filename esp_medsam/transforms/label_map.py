@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from esp_medsam.image import SEGMENTATION_KEY, image_of, segmentation_of
+from esp_medsam.image import SEGMENTATION_KEY, Image, image_of, said_ml, segmentation_of
 from esp_medsam.modality import CleanUp, ModalityTable, Target
 from esp_medsam.transforms.clean_up import clean_up
 
@@ -70,7 +70,8 @@ class LabelMapd(MapTransform):
     """Dictionary form of :class:`LabelMap`.
 
     The labelmap takes the place of the probability, which stays, uncopied, under ``probability``.
-    The confidence of a target that the clean-up changed is measured anew.
+    The confidence of a target that the clean-up changed is measured anew; voxels are counted, and
+    a mask smaller than the table believes is told as a warning, never removed.
 
     Args:
         keys: Keys of MetaTensors that the inferer made, usually ``pred``.
@@ -98,17 +99,44 @@ class LabelMapd(MapTransform):
         for key in self.key_iterator(result):
             pred: MetaTensor = result[key]
             probability = pred.as_tensor().cpu()
-            segmentation = segmentation_of(pred.meta)
-            targets = self.table.select(image_of(pred.meta).modality, segmentation.targets)
+            segmentation, image = segmentation_of(pred.meta), image_of(pred.meta)
+            targets = self.table.select(image.modality, segmentation.targets)
             labelmap, changed = self.label_map(probability, targets)
             confidence = list(segmentation.confidence)
             for place in changed:
                 confidence[place] = confidence_of(probability[place], targets[place].clean_up)
-            segmentation = replace(segmentation, confidence=tuple(confidence))
+            voxels = _counted(labelmap[0], targets)
+            segmentation = replace(
+                segmentation,
+                confidence=tuple(confidence),
+                voxels=voxels,
+                warnings=(*segmentation.warnings, *_hardly_believed(voxels, targets, image)),
+            )
             meta = {**pred.meta, SEGMENTATION_KEY: segmentation}
             result[key] = MetaTensor(labelmap, meta=meta)
             result[self.probability_key] = MetaTensor(probability, meta=meta)
         return result
+
+
+def _counted(labelmap: Tensor, targets: Sequence[Target]) -> tuple[int, ...]:
+    """Return the voxels of each target, counted slice by slice: bincount widens what it counts."""
+    counts = torch.zeros(256, dtype=torch.int64)
+    for one in labelmap:
+        counts += torch.bincount(one.flatten(), minlength=256)
+    return tuple(int(counts[target.label]) for target in targets)
+
+
+def _hardly_believed(
+    voxels: Sequence[int], targets: Sequence[Target], image: Image
+) -> Iterator[str]:
+    """Yield what to know of masks that are too small for what they are called."""
+    for count, target in zip(voxels, targets, strict=True):
+        ml = image.ml_of(count)
+        if count and ml is not None and ml < target.least_ml:
+            yield (
+                f"{target.name}: {said_ml(ml)} were found; from {target.least_ml:g} ml it is "
+                "believable. Look at it before you use it."
+            )
 
 
 def mask_of(probability: Tensor, rule: CleanUp) -> tuple[Tensor, bool]:

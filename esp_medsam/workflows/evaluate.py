@@ -103,7 +103,7 @@ def target_scores(
             )
         )
         record = image_of(image.meta)
-        for target in table.select(item["modality"], None):
+        for target in table[item["modality"]].targets:
             truth = _truth(item, target.name, table, record)
             if truth is not None and target.name in found:
                 mask, _ = mask_of(found[target.name], target.clean_up)

@@ -19,7 +19,7 @@ from esp_medsam.errors import (
     explain,
     one_line,
 )
-from esp_medsam.image import image_of, segmentation_of
+from esp_medsam.image import image_of, said_ml, segmentation_of
 from esp_medsam.inferers.device import is_out_of_memory
 from esp_medsam.io.atomic import alone_in
 from esp_medsam.modality import ModalityTable
@@ -43,9 +43,10 @@ class SegmentResult:
         record: The JSON that says how the result was made; None where it failed.
         confidence: Mean probability inside each target's mask, None where it is empty; nothing
             where the item was not segmented now.
+        voxels: Voxels, or pixels, of each target in the labelmap; None likewise.
+        ml: Volume of each target in milliliters, None where it is not known; None likewise.
         empty: Whether nothing was found; None where the item was not segmented now.
-        warnings: What the reader says of the image. What the inferer met, such as memory running
-            out, it logs itself; the record holds both.
+        warnings: What is to be known of the image and of its result, a sentence each.
         seconds: Time taken.
     """
 
@@ -55,6 +56,8 @@ class SegmentResult:
     message: str = ""
     record: str | None = None
     confidence: Mapping[str, float | None] | None = None
+    voxels: Mapping[str, int] | None = None
+    ml: Mapping[str, float | None] | None = None
     empty: bool | None = None
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -73,7 +76,8 @@ class Segmentation:
         postprocessing: From probabilities to files.
         saver: The saver within ``postprocessing``; says what is done already.
         table: Modalities at hand.
-        targets: Names of the chosen targets; None means all of each item's modality.
+        targets: Names of the chosen targets; None means those of each item's modality that are
+            ready.
         refused: Items that cannot be taken, each with its reason.
         left_alone: What else lies in the input, in one line, told once; empty for nothing.
 
@@ -151,8 +155,13 @@ class Segmentation:
             status="done",
             record=self._record(item),
             confidence=dict(zip(segmentation.targets, segmentation.confidence, strict=True)),
-            empty=not bool(data["pred"].any()),
-            warnings=image.warnings,
+            voxels=dict(zip(segmentation.targets, segmentation.voxels, strict=True)),
+            ml={
+                target: image.ml_of(voxels)
+                for target, voxels in zip(segmentation.targets, segmentation.voxels, strict=True)
+            },
+            empty=not any(segmentation.voxels),
+            warnings=(*image.warnings, *segmentation.warnings),
             seconds=time.perf_counter() - start,
         )
 
@@ -189,6 +198,7 @@ class Segmentation:
             is_dicom="volume" in item,
             modality=item["modality"],
             targets=[target.name for target in targets],
+            or_more=self.targets is None,
         )
 
     def _record(self, item: Item) -> str:
@@ -250,11 +260,18 @@ def line_of(result: SegmentResult) -> str:
         return f"failed {path}: {result.code}: {result.message}"
     if result.status == "kept":
         return f"kept {path}: done before"
-    told = ", ".join(
-        f"{name} empty" if value is None else f"{name} {value:.2f}"
-        for name, value in (result.confidence or {}).items()
-    )
+    told = ", ".join(f"{name} {_size(result, name)}" for name in result.confidence or {})
     return f"done {path} in {result.seconds:.1f} s: {told}"
+
+
+def _size(result: SegmentResult, target: str) -> str:
+    """Return how much of a target was found, and how sure the network is of it."""
+    confidence = (result.confidence or {}).get(target)
+    voxels, ml = (result.voxels or {}).get(target, 0), (result.ml or {}).get(target)
+    if not voxels or confidence is None:
+        return "not found"
+    size = f"{voxels:,} pixels" if ml is None else said_ml(ml)
+    return f"{size} ({confidence:.2f})"
 
 
 def table_of(failed: Sequence[SegmentResult]) -> list[str]:

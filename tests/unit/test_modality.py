@@ -105,7 +105,31 @@ class TestModalityTable:
     def test_selects_in_table_order(self, table: ModalityTable) -> None:
         assert [t.name for t in table.select("ct", ["pancreas", "liver"])] == ["liver", "pancreas"]
         assert [t.name for t in table.select("ct", "kidney")] == ["kidney"]
-        assert len(table.select("ct")) == 6
+        assert len(table.select("ct", "all")) == len(table.select("ct", ["all"])) == 6
+
+    def test_selects_what_is_ready_where_nothing_is_named(self, table: ModalityTable) -> None:
+        assert [t.name for t in table.select("ct")] == ["liver"]
+        assert [t.name for t in table.select("mri")] == [
+            "left_ventricle",
+            "myocardium",
+            "right_ventricle",
+        ]
+
+    def test_refuses_a_modality_of_which_nothing_is_ready(
+        self, read: Callable[[Any], ModalityTable]
+    ) -> None:
+        content = copy.deepcopy(SMALL)
+        for target in content["modalities"]["oct"]["targets"].values():
+            target["tier"] = "experimental"
+
+        table = read(content)
+
+        with pytest.raises(TargetError, match=r"none is ready; there are drusen, fluid.*--targets"):
+            table.select("oct")
+        assert len(table.select("oct", "all")) == 2
+
+    def test_without_tiers_all_is_ready(self, read: Callable[[Any], ModalityTable]) -> None:
+        assert {t.tier for m in read(SMALL).modalities for t in m.targets} == {"ready"}
 
     @pytest.mark.parametrize(
         ("targets", "got"),
@@ -140,6 +164,14 @@ class TestTableErrors:
             ("modalities.oct.targets.fluid.type", {**CODE, "value": 1}, "a string of 1 to 16"),
             ("modalities.oct.targets.fluid.clean_up", {"holes": 1}, "no keys but largest"),
             ("modalities.oct.targets.fluid.clean_up", {"fill_holes": 1}, "must be true or false"),
+            (
+                "modalities.oct.targets.fluid.tier",
+                "good",
+                "must be one of ready, experimental;",
+            ),
+            ("modalities.oct.targets.fluid.least_ml", -1, "must be milliliters from 0; got -1"),
+            ("modalities.oct.targets.fluid.least_ml", float("nan"), "must be milliliters from 0"),
+            ("modalities.oct.targets.all", TARGET, "and none called all; got 'all'"),
             ("modalities.oct.targets.fluid.extra", 1, "must have no keys but .*; got extra"),
             ("modalities.oct.targets.Fluid", TARGET, "names of a-z, 0-9 and _.*got 'Fluid'"),
             ("modalities.oct.targets", {}, "at least one name"),

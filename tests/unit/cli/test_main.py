@@ -254,7 +254,7 @@ class TestModalities:
         assert main(["modalities"]) == 0
 
         (liver,) = (row for row in capsys.readouterr().out.splitlines() if " liver " in row)
-        assert liver.split()[:3] == ["ct", "liver", "1"]
+        assert liver.split()[:4] == ["ct", "liver", "ready", "1"]
         assert "Liver (10200004, SCT)" in liver
 
     def test_json_holds_the_whole_table(self, capsys: pytest.CaptureFixture[str]) -> None:

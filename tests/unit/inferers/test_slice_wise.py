@@ -219,12 +219,21 @@ class TestTargets:
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
         image = load(blob((16, 16, 3)), RAS, "ct")
-        everything = build_inferer(table)(image, network)
+        everything = build_inferer(table, targets="all")(image, network)
 
         chosen = build_inferer(table, targets=["pancreas", "liver"])(image, network)
 
         assert segmentation_of(chosen.meta).targets == ("liver", "pancreas")
         assert torch.equal(chosen.as_tensor(), everything.as_tensor()[:, [0, 2]])
+
+    def test_are_those_that_are_ready_where_none_is_named(
+        self, table: ModalityTable, network: BrightIsForeground
+    ) -> None:
+        found = build_inferer(table)(load(blob((16, 16, 3)), RAS, "ct"), network)
+
+        ready = tuple(target.name for target in table["ct"].targets if target.tier == "ready")
+        assert segmentation_of(found.meta).targets == ready
+        assert 0 < len(ready) < len(table["ct"].targets)
 
     def test_confidence_is_the_mean_probability_inside_the_mask(
         self, table: ModalityTable, network: BrightIsForeground

@@ -98,6 +98,24 @@ class TestIsDone:
         assert is_done(stem, recipe, [source])
 
 
+class TestTargetsOfARecord:
+    def test_that_has_more_will_do_where_none_were_named(self, stem: Path, source: Path) -> None:
+        path = record_path(stem)
+        record = json.loads(path.read_text())
+        record["targets"].append({"name": "spleen", "label": 9, "confidence": None})
+        path.write_text(json.dumps(record))
+
+        assert is_done(stem, dataclasses.replace(RECIPE, or_more=True), [source])
+        with pytest.raises(OutputExistsError, match="made with targets"):
+            is_done(stem, RECIPE, [source])
+
+    def test_that_has_fewer_will_not_do(self, stem: Path, source: Path) -> None:
+        recipe = dataclasses.replace(RECIPE, targets=("liver", "spleen"), or_more=True)
+
+        with pytest.raises(OutputExistsError, match="made with targets"):
+            is_done(stem, recipe, [source])
+
+
 class TestOutputsOfARecord:
     @pytest.mark.parametrize("content", [None, b""])
     def test_that_are_missing_or_empty_are_made_again(

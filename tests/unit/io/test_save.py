@@ -151,10 +151,11 @@ class TestRecord:
         )
         record = json.loads((tmp_path / "out" / "a" / "b" / "n_seg.json").read_text())
 
+        unknown = {"voxels": None, "ml": None}  # what made the labelmap did not count
         assert record["modality"] == "ct"
         assert record["targets"] == [
-            {"name": "kidney", "label": 2, "confidence": 0.875},
-            {"name": "kidney_tumor", "label": 4, "confidence": None},
+            {"name": "kidney", "label": 2, "confidence": 0.875, **unknown},
+            {"name": "kidney_tumor", "label": 4, "confidence": None, **unknown},
         ]
         assert record["formats"] == ["nifti"]
         assert [file["name"] for file in record["files"]] == ["n_seg.nii.gz"]

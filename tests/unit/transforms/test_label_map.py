@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -94,3 +95,33 @@ class TestLabelMapd:
 
         assert segmentation_of(result["pred"].meta).confidence == (1.0,)
         assert result["pred"].as_tensor().tolist() == [[[0, 0, 1, 1, 1]]]
+
+    def test_counts_voxels_after_overlaps_are_settled(self, table: ModalityTable) -> None:
+        record = Image(path="a", name="a", modality="ct", spatial_shape=(1, 1, 3), affine=np.eye(4))
+        done = Segmentation(targets=("liver", "kidney"), confidence=(0.9, 0.9))
+        meta = {IMAGE_KEY: record, SEGMENTATION_KEY: done}
+        probability = torch.tensor([[[[200, 200, 0]]], [[[0, 250, 250]]]], dtype=torch.uint8)
+
+        result = LabelMapd("pred", table=table)({"pred": MetaTensor(probability, meta=meta)})
+
+        assert segmentation_of(result["pred"].meta).voxels == (1, 2)
+
+    @pytest.mark.parametrize(
+        ("spacing", "warned"), [((10.0, 10.0, 10.0), True), ((10.0, 100.0, 100.0), False)]
+    )
+    def test_masks_too_small_to_believe_are_told_and_kept(
+        self, table: ModalityTable, spacing: tuple[float, ...], warned: bool
+    ) -> None:
+        affine = np.diag([*spacing, 1.0])
+        record = Image(path="a", name="a", modality="ct", spatial_shape=(1, 1, 2), affine=affine)
+        done = Segmentation(targets=("liver",), confidence=(0.9,), warnings=("Before.",))
+        meta = {IMAGE_KEY: record, SEGMENTATION_KEY: done}
+        probability = torch.tensor([[[[200, 0]]]], dtype=torch.uint8)
+
+        result = LabelMapd("pred", table=table)({"pred": MetaTensor(probability, meta=meta)})
+
+        told = segmentation_of(result["pred"].meta).warnings
+        assert told[0] == "Before."
+        assert len(told) == 1 + warned
+        assert told[-1].startswith("liver: 1.0 ml were found; from 20 ml") == warned
+        assert result["pred"].any()
