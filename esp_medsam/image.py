@@ -200,6 +200,13 @@ class Segmentation(_Record):
     warnings: tuple[str, ...] = ()
 
 
+def said_size(voxels: int, ml: float | None) -> str:
+    """Return how much was found in words: ``not found``, ``1,126.8 ml``, ``3,071 pixels``."""
+    if not voxels:
+        return "not found"
+    return f"{voxels:,} pixels" if ml is None else said_ml(ml)
+
+
 def said_ml(ml: float) -> str:
     """Return a volume in words: ``1,126.8 ml``, ``0.05 ml``."""
     return f"{ml:,.1f} ml" if ml >= 1 else f"{ml:.2g} ml"

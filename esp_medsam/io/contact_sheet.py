@@ -14,6 +14,7 @@ import PIL.ImageFont
 
 from esp_medsam.errors import one_line
 from esp_medsam.io.raster import write_png
+from esp_medsam.io.tile import font_of
 
 
 BAR = 24
@@ -55,21 +56,29 @@ def write_sheet(path: Path, tiles: Sequence[Tile]) -> None:
     write_png(path, draw_sheet(tiles))
 
 
-def draw_sheet(tiles: Sequence[Tile]) -> PIL.Image.Image:
-    """Lay tiles out row by row, as square as can be, each below its line."""
-    columns = int(np.ceil(np.sqrt(len(tiles))))
-    rows = -(-len(tiles) // columns)
-    height = BAR + max(tile.pixels.shape[0] for tile in tiles)
+def draw_sheet(tiles: Sequence[Tile], columns: int | None = None) -> PIL.Image.Image:
+    """Lay tiles out row by row, each below its line.
+
+    Args:
+        tiles: At least one.
+        columns: Tiles in a row; None makes the sheet as square as can be.
+    """
+    columns = columns or int(np.ceil(np.sqrt(len(tiles))))
+    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    heights = [BAR + max(tile.pixels.shape[0] for tile in row) for row in rows]
     width = max(tile.pixels.shape[1] for tile in tiles)
-    size = (GAP + columns * (width + GAP), GAP + rows * (height + GAP))
+    size = (GAP + columns * (width + GAP), GAP + sum(heights) + len(rows) * GAP)
     sheet = PIL.Image.new("RGB", size, _BACKGROUND)
-    draw, font = PIL.ImageDraw.Draw(sheet), PIL.ImageFont.load_default(_FONT_SIZE)
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, columns)
-        left, top = GAP + column * (width + GAP), GAP + row * (height + GAP)
-        text = _fitting(one_line(tile.name), tile.place, width - 8, font)
-        draw.text((left + 4, top + BAR // 2), text, fill=_INK, font=font, anchor="lm")
-        sheet.paste(PIL.Image.fromarray(np.ascontiguousarray(tile.pixels)), (left, top + BAR))
+    draw, font = PIL.ImageDraw.Draw(sheet), font_of(_FONT_SIZE)
+    top = GAP
+    for row, height in zip(rows, heights, strict=True):
+        for column, tile in enumerate(row):
+            left = GAP + column * (width + GAP)
+            text = _fitting(one_line(tile.name), tile.place, width - 8, font)
+            draw.text((left + 4, top + BAR // 2), text, fill=_INK, font=font, anchor="lm")
+            picture = PIL.Image.fromarray(np.ascontiguousarray(tile.pixels))
+            sheet.paste(picture, (left + (width - picture.width) // 2, top + BAR))
+        top += height + GAP
     return sheet
 
 

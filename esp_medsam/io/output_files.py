@@ -22,9 +22,6 @@ from esp_medsam.modality import Target
 from esp_medsam.transforms.label_map import mask_of
 
 
-PREVIEW_ENDING = "_preview.png"
-"""What is added to a result's stem for its picture."""
-
 ENDINGS = {"dicom-seg": ".dcm", "nifti": ".nii.gz", "png": ".png"}
 """What file names end in, by output format."""
 

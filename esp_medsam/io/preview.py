@@ -1,128 +1,242 @@
-"""A picture of a result: the masks' colors over the image as a radiologist sees it."""
+"""A picture of a result that a radiologist can judge: contours, names, sizes, sides, scale."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-from scipy.ndimage import binary_erosion  # type: ignore[import-untyped]  # ships no types
+import PIL.ImageDraw
 
 from esp_medsam.image import Image
-from esp_medsam.io.raster import write_png
+from esp_medsam.io.contact_sheet import Tile, draw_sheet
+from esp_medsam.io.raster import write_jpeg, write_png
+from esp_medsam.io.tile import (
+    Rgb,
+    font_of,
+    gray_to_rgb,
+    mark,
+    overlay,
+    scaled,
+    scaled_labels,
+)
 from esp_medsam.modality import Target
-from esp_medsam.transforms.orientation import Display, display_of_image
+from esp_medsam.transforms.orientation import (
+    Display,
+    display_of,
+    display_of_image,
+    plane_of,
+)
 
 
-FILL = 0.35
-"""Opacity of a mask's inside; its outline is opaque, so that the image stays readable below."""
+PREVIEW_ENDINGS = ("_preview.png", "_preview.jpg")
+"""What may be added to a result's stem for its picture."""
 
 TILES = 9
-"""Slices of a volume that are shown: those with most foreground, or evenly spread ones."""
+"""Slices of a volume that are shown at most, unless there are more targets."""
 
 TILE_SIDE = 320
 """Longer side of a slice in the sheet, pixels."""
 
-PHOTOGRAPH_SIDE = 1600
-"""Longer side of a picture of one image, pixels, at most."""
+LONGEST = 2048
+"""Longer side of the picture, pixels, at most."""
 
-_Rgb = npt.NDArray[np.uint8]
+MOST_BYTES = 1_000_000
+"""Of a PNG; a larger picture becomes a JPEG."""
+
+SIDES = {"axial": "RLAP", "coronal": "RLHF", "sagittal": "APHF"}
+"""What lies at the left, right, top and bottom of a slice as it is shown."""
+
+_THIN = 8
+"""Voxels that an axis must have to be looked along for the other two planes."""
+
+_LEGEND_SIZE = 16
+_ROW = 24
+_PAPER, _INK, _FAINT = (32, 36, 42), (235, 235, 235), (170, 175, 180)
+
+
+class Shown(NamedTuple):
+    """What a target looks like in the legend.
+
+    Attributes:
+        target: The target.
+        size: How much of it was found, in words; empty where nobody counted.
+    """
+
+    target: Target
+    size: str = ""
 
 
 def write_preview(
-    path: Path,
+    stem: Path,
     pixels: npt.NDArray[np.generic],
     labelmap: npt.NDArray[np.uint8],
     record: Image,
-    targets: Sequence[Target],
+    shown: Sequence[Shown],
     slice_axis: str | None = None,
     root: Path | None = None,
-) -> None:
-    """Write the picture of a result: an image whole, of a volume up to nine slices.
+) -> Path:
+    """Write the picture of a result, as PNG where that is small, else as JPEG.
 
     Args:
-        path: File to write.
+        stem: Path of the result without what tells its files apart.
         pixels: ``(C, *spatial)`` in their own dtype.
         labelmap: ``(1, *spatial)`` on the same grid.
-        record: What is known of the image.
-        targets: Labels and colors.
+        record: What is known of the image; its measured intensities give black and white.
+        shown: The targets, in the order of the legend.
         slice_axis: As the inferer's.
         root: Folder above it, below which no link is followed; None is its own.
+
+    Returns:
+        The file that was written.
 
     Raises:
         OutputError: If the file cannot be written.
     """
-    display = display_of_image(record, slice_axis)
-    picture = preview(pixels, labelmap, record, targets, display)
-    write_png(path, PIL.Image.fromarray(picture), root)
+    picture = preview(pixels, labelmap, record, shown, slice_axis)
+    encoded = io.BytesIO()
+    picture.save(encoded, format="PNG")
+    png, jpeg = (stem.with_name(f"{stem.name}{ending}") for ending in PREVIEW_ENDINGS)
+    if encoded.tell() <= MOST_BYTES:
+        write_png(png, picture, root)
+        return png
+    write_jpeg(jpeg, picture, root)
+    return jpeg
 
 
 def preview(
     pixels: npt.NDArray[np.generic],
     labelmap: npt.NDArray[np.uint8],
     record: Image,
-    targets: Sequence[Target],
-    display: Display,
-) -> _Rgb:
-    """Draw masks over an image.
+    shown: Sequence[Shown],
+    slice_axis: str | None = None,
+) -> PIL.Image.Image:
+    """Draw masks over an image, with a legend.
+
+    A picture is shown whole, at its own size. Of a volume, slices spread over what was found are
+    shown, at least one of each target, and, where all three axes are long enough, the three planes
+    through the largest. Arguments are those of :func:`write_preview`.
+    """
+    display = display_of_image(record, slice_axis)
+    view = _View(pixels, labelmap, record, [one.target for one in shown])
+    if display.slice_axis is None:
+        body = PIL.Image.fromarray(view.slice(display, 0, None, None))
+    else:
+        tiles = [*_planes(view), *_slices(view, display)]
+        body = draw_sheet(tiles, columns=3 if len(tiles) > 4 else None)
+    return _limited(_with_legend(body, shown, _caption(record)))
+
+
+class _View:
+    """An image with its masks, from which slices are drawn."""
+
+    def __init__(
+        self,
+        pixels: npt.NDArray[np.generic],
+        labelmap: npt.NDArray[np.uint8],
+        record: Image,
+        targets: Sequence[Target],
+    ) -> None:
+        self.pixels = pixels
+        self.labelmap = labelmap
+        self.record = record
+        self.targets = targets
+
+    def slice(self, display: Display, index: int, side: int | None, plane: str | None) -> Rgb:
+        """Return a slice with contours, sides and scale, its longer side of so many pixels."""
+        values = display.show(self.pixels, index)
+        labels = display.show(self.labelmap, index)[0]
+        spacing = None if self.record.spacing is None else display.shown(self.record.spacing)
+        size, mm_per_pixel = _size(labels.shape, spacing, side)
+        # Thinned first: as float a photograph of many megapixels would fill the memory.
+        step = max(1, max(labels.shape) // (2 * max(size)))
+        limits = self.record.intensity_range or (0.0, 1.0)
+        rgb = scaled(gray_to_rgb(values[:, ::step, ::step], limits), size)
+        drawn = overlay(rgb, scaled_labels(labels, size), self.targets)
+        return mark(drawn, sides=None if plane is None else SIDES[plane], mm_per_pixel=mm_per_pixel)
+
+
+def _slices(view: _View, display: Display) -> list[Tile]:
+    """Return slices as they were segmented, spread over what was found."""
+    assert display.slice_axis is not None, "a volume has one"
+    plane = plane_of(view.record, display)
+    count = display.count(view.record.spatial_shape)
+    return [
+        Tile(
+            plane or "frame",
+            f"{index + 1} of {count}",
+            view.slice(display, index, TILE_SIDE, plane),
+        )
+        for index in chosen_slices(view.labelmap[0], display.slice_axis, TILES)
+    ]
+
+
+def _planes(view: _View) -> list[Tile]:
+    """Return the three planes where they show most of the largest target.
+
+    Without one they go through the middle; where an axis is too short there are none.
+    """
+    record = view.record
+    if record.affine is None or min(record.spatial_shape, default=0) < _THIN:
+        return []
+    sizes = profiles(view.labelmap[0])
+    largest = max(sizes.values(), key=lambda axes: int(axes[0].sum()), default=None)
+    tiles = []
+    for plane in ("axial", "coronal", "sagittal"):
+        display = display_of(record.spatial_shape, record.affine, plane)
+        axis = display.slice_axis
+        assert axis is not None, "a volume has one"
+        count = record.spatial_shape[axis]
+        index = count // 2 if largest is None else int(largest[axis].argmax())
+        drawn = view.slice(display, index, TILE_SIDE, plane)
+        tiles.append(Tile(plane, f"{index + 1} of {count}", drawn))
+    return tiles
+
+
+Profile = tuple[npt.NDArray[np.int64], ...]
+"""How many voxels each slice along each axis holds."""
+
+
+def profiles(labelmap: npt.NDArray[np.uint8]) -> dict[int, Profile]:
+    """Return the profile of each label value but 0, slice by slice: no second volume is held."""
+    found: dict[int, Profile] = {}
+    for index, one in enumerate(labelmap):
+        for label in np.flatnonzero(np.bincount(one.ravel(), minlength=256)[1:]) + 1:
+            mask = one == label
+            profile = found.setdefault(
+                int(label), tuple(np.zeros(length, np.int64) for length in labelmap.shape)
+            )
+            profile[0][index] = mask.sum()
+            for axis in range(1, labelmap.ndim):
+                others = tuple(other for other in range(mask.ndim) if other != axis - 1)
+                profile[axis][:] += mask.sum(axis=others)
+    return found
+
+
+def chosen_slices(labelmap: npt.NDArray[np.uint8], axis: int, count: int) -> list[int]:
+    """Return slices to show, in order: the fullest of each target, the rest spread between.
 
     Args:
-        pixels: ``(C, *spatial)`` in their own dtype.
-        labelmap: ``(1, *spatial)`` on the same grid.
-        record: What is known of the image; its measured intensities give black and white.
-        targets: Labels and colors.
-        display: How slices are shown.
+        labelmap: ``(*spatial)``, label values.
+        axis: Axis that the slices are taken along.
+        count: How many at most, unless there are more targets.
 
     Returns:
-        The picture, ``(rows, columns, 3)``.
+        Indices, none twice; evenly spread ones where nothing was found.
     """
-    spacing = None if record.spacing is None else display.shown(record.spacing)
-    if display.slice_axis is None:
-        indices, side = [0], PHOTOGRAPH_SIDE
-    else:
-        indices, side = fullest_slices(labelmap[0], display.slice_axis), TILE_SIDE
-    tiles = []
-    for index in indices:
-        shown, labels = display.show(pixels, index), display.show(labelmap, index)[0]
-        # Thinned first: as float a photograph of many megapixels would fill the memory.
-        step = max(1, max(labels.shape) // (2 * side))
-        size = _tile_size((labels.shape[0], labels.shape[1]), spacing, side)
-        low, high = record.intensity_range or (0.0, 1.0)
-        unit = np.clip((shown[:, ::step, ::step].astype(np.float32) - low) / (high - low), 0, 1)
-        rgb = np.broadcast_to(unit, (3, *unit.shape[1:])).transpose(1, 2, 0)
-        base = PIL.Image.fromarray((255.0 * rgb).round().astype(np.uint8))
-        scaled = np.array(base.resize(size, PIL.Image.Resampling.BILINEAR))
-        marks = PIL.Image.fromarray(np.ascontiguousarray(labels))
-        tiles.append(
-            overlay(scaled, np.array(marks.resize(size, PIL.Image.Resampling.NEAREST)), targets)
-        )
-    return _sheet(tiles)
-
-
-def overlay(rgb: _Rgb, labels: npt.NDArray[np.uint8], targets: Sequence[Target]) -> _Rgb:
-    """Return a picture with each target's mask filled lightly and outlined in its color."""
-    result = rgb.astype(np.float32)
-    for target in targets:
-        mask = labels == target.label
-        outline = mask & ~binary_erosion(mask, border_value=1)
-        color = np.array(target.color, np.float32)
-        result[mask] += FILL * (color - result[mask])
-        result[outline] = color
-    drawn: _Rgb = result.round().astype(np.uint8)
-    return drawn
-
-
-def fullest_slices(labelmap: npt.NDArray[np.uint8], axis: int, count: int = TILES) -> list[int]:
-    """Return up to ``count`` slices with most foreground, in order; evenly spread ones without."""
-    others = tuple(other for other in range(labelmap.ndim) if other != axis)
-    foreground = np.count_nonzero(labelmap, axis=others)
-    length = len(foreground)
-    if not foreground.any():
-        return spread(length, count)
-    fullest = np.argsort(-foreground, kind="stable")[:count]
-    return sorted(int(index) for index in fullest if foreground[index])
+    found = [profile[axis] for profile in profiles(labelmap).values()]
+    if not found:
+        return spread(labelmap.shape[axis], count)
+    chosen = {int(sizes.argmax()) for sizes in found}
+    filled = np.flatnonzero(np.sum(found, axis=0))
+    while len(chosen) < min(count, len(filled)):
+        distance = np.abs(filled[:, None] - sorted(chosen)).min(axis=1)
+        chosen.add(int(filled[distance.argmax()]))
+    return sorted(chosen)
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -130,25 +244,61 @@ def spread(count: int, most: int) -> list[int]:
     return sorted({int((place + 0.5) * count / most) for place in range(most)})
 
 
-def _tile_size(
-    shape: tuple[int, int], spacing: tuple[float, float] | None, side: int
-) -> tuple[int, int]:
-    """Return width and height of a tile, aspect in mm; a photograph is never enlarged."""
+def _size(
+    shape: tuple[int, ...], spacing: tuple[float, float] | None, side: int | None
+) -> tuple[tuple[int, int], float | None]:
+    """Return width and height of a slice as drawn, aspect in mm, and the size of its pixels.
+
+    Without a side a picture keeps its own size, and is only made smaller.
+    """
     height, width = (n * mm for n, mm in zip(shape, spacing or (1.0, 1.0), strict=True))
-    scale = side / max(height, width)
-    if spacing is None:
-        scale = min(scale, 1.0)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    if side is None:
+        finest = min(spacing) if spacing else 1.0
+        scale = min(1.0 / finest, LONGEST / max(height, width))
+    else:
+        scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return size, None if spacing is None else 1.0 / scale
 
 
-def _sheet(tiles: Sequence[_Rgb]) -> _Rgb:
-    """Lay equal tiles out in rows, as square as can be."""
-    columns = int(np.ceil(np.sqrt(len(tiles))))
-    rows = -(-len(tiles) // columns)
-    height, width = tiles[0].shape[:2]
-    sheet = np.zeros((rows * height, columns * width, 3), np.uint8)
-    for place, tile in enumerate(tiles):
-        row, column = divmod(place, columns)
-        top, left = row * height, column * width
-        sheet[top : top + height, left : left + width] = tile
+def _caption(record: Image) -> str:
+    """Return what is shown: the name of the result, the modality, and the window."""
+    black, white = record.intensity_range or (0.0, 1.0)
+    unit = f" {record.unit}" if record.unit else ""
+    return f"{record.name}   {record.modality}, {black:g} to {white:g}{unit} as black to white"
+
+
+def _with_legend(body: PIL.Image.Image, shown: Sequence[Shown], caption: str) -> PIL.Image.Image:
+    """Return a picture with its caption above, and below it what each color means."""
+    font = font_of(_LEGEND_SIZE)
+    names = [one.target.name.replace("_", " ") for one in shown]
+    texts = [
+        f"{name}: {one.size}" if one.size else name for name, one in zip(names, shown, strict=True)
+    ]
+    widths = [round(font.getlength(text)) + 3 * _ROW for text in texts]
+    widest = max([*widths, round(font.getlength(caption)) + _ROW])
+    width = max(body.width, min(LONGEST, widest))
+    rows: list[list[int]] = [[]]
+    for number, wide in enumerate(widths):
+        if rows[-1] and sum(widths[n] for n in rows[-1]) + wide > width:
+            rows.append([])
+        rows[-1].append(number)
+    sheet = PIL.Image.new("RGB", (width, body.height + _ROW * (len(rows) + 2)), _PAPER)
+    draw = PIL.ImageDraw.Draw(sheet)
+    draw.text((8, _ROW // 2), caption, _INK, font, "lm")
+    sheet.paste(body, ((width - body.width) // 2, _ROW))
+    for line, row in enumerate(rows):
+        left, middle = 8, body.height + _ROW * (line + 1) + _ROW // 2
+        for number in row:
+            draw.rectangle((left, middle - 7, left + 14, middle + 7), shown[number].target.color)
+            draw.text((left + 22, middle), texts[number], _INK, font, "lm")
+            left += widths[number]
+    note = "esp-medsam, for research only"
+    draw.text((8, sheet.height - _ROW // 2), note, _FAINT, font, "lm")
     return sheet
+
+
+def _limited(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Return a picture no larger than may be."""
+    picture.thumbnail((LONGEST, LONGEST), PIL.Image.Resampling.LANCZOS)
+    return picture

@@ -114,6 +114,12 @@ def write_labelmap_png(
     write_png(path, picture, root)
 
 
+def write_jpeg(path: Path, picture: PIL.Image.Image, root: Path | None = None) -> None:
+    """Write a picture as JPEG, whole or not at all, with the mark of our files."""
+    with atomic_file(path, root) as file:
+        picture.save(file, format="JPEG", quality=90, comment=MARK)
+
+
 def write_gray_png(path: Path, array: npt.NDArray[np.uint8], root: Path | None = None) -> None:
     """Write ``array``, ``(rows, columns)``, as a gray PNG, whole or not at all."""
     write_png(path, PIL.Image.fromarray(np.ascontiguousarray(array)), root)

@@ -20,12 +20,11 @@ from esp_medsam.errors import (
     WeightsNotFoundError,
 )
 from esp_medsam.identity import check_unchanged, sha256_of
-from esp_medsam.image import Image, image_of, segmentation_of
+from esp_medsam.image import Image, Segmentation, image_of, said_size, segmentation_of
 from esp_medsam.io.atomic import all_or_none, is_ours, remove_file
 from esp_medsam.io.dicom_seg import SegOptions
 from esp_medsam.io.output_files import (
     ENDINGS,
-    PREVIEW_ENDING,
     OutputFile,
     formats_for,
     plan_files,
@@ -33,7 +32,7 @@ from esp_medsam.io.output_files import (
     write_file,
 )
 from esp_medsam.io.output_path import check_outputs, output_stem, refuse_inputs
-from esp_medsam.io.preview import write_preview
+from esp_medsam.io.preview import PREVIEW_ENDINGS, Shown, write_preview
 from esp_medsam.io.record import (
     Recipe,
     check_agreement,
@@ -56,7 +55,8 @@ class SaveSegmentationd(SaveImaged):
     Files are ``<output_dir>/<relative_dir>/<name>_seg`` with an ending: the labelmap; with
     ``split_targets`` each target's 0/1 mask ``<name>_seg_<target>``, before overlaps are settled;
     with ``probabilities`` ``<name>_seg_<target>_probability``, 255 times the probability;
-    with ``preview`` ``<name>_seg_preview.png``, the mask over the image. The record
+    with ``preview`` ``<name>_seg_preview.png``, masks drawn over the image, or ``.jpg`` where
+    that is smaller. The record
     ``<name>_seg.json`` comes last: a result without it is not done and is made anew.
 
     It derives from MONAI's SaveImaged, of which it uses nothing, because MONAI Label takes that
@@ -264,7 +264,7 @@ class SaveSegmentationd(SaveImaged):
         if self.overwrite:
             return False
         # Asked for later, a preview contradicts nothing: it is only not there yet.
-        is_drawn = not self.preview or is_ours(_preview(stem))
+        is_drawn = not self.preview or any(map(is_ours, _previews(stem)))
         return is_done(stem, recipe, files, verify=self.verify) and is_drawn
 
     def _save(self, labelmap: Any, probability: Tensor | None, pixels: Tensor | None) -> None:
@@ -294,8 +294,8 @@ class SaveSegmentationd(SaveImaged):
                 )
                 written += [file.path] if is_there else []
             if self.preview:
-                self._draw(_preview(stem), labelmap, pixels, image, targets)
-                written.append(_preview(stem))
+                shown = _shown(targets, segmentation, image)
+                written.append(self._draw(stem, labelmap, pixels, image, shown))
             _check_input(image)  # a DICOM-SEG takes over what the headers say when it is written
             for name in previous.difference(path.name for path in written):
                 remove_file(stem.with_name(name), self.output_dir)
@@ -322,8 +322,8 @@ class SaveSegmentationd(SaveImaged):
 
     def _paths(self, stem: Path, planned: Sequence[OutputFile]) -> list[Path]:
         """Return all that a result may consist of, its record last."""
-        picture = [_preview(stem)] if self.preview else []
-        return [*(file.path for file in planned), *picture, record_path(stem)]
+        pictures = _previews(stem) if self.preview else []
+        return [*(file.path for file in planned), *pictures, record_path(stem)]
 
     def _seg_options(self, recipe: Recipe) -> SegOptions:
         # What says when an object is written, not what it holds, must not make it another one.
@@ -338,18 +338,18 @@ class SaveSegmentationd(SaveImaged):
 
     def _draw(
         self,
-        path: Path,
+        stem: Path,
         labelmap: Tensor,
         pixels: Tensor | None,
         image: Image,
-        targets: Sequence[Target],
-    ) -> None:
-        """Write the picture of a result."""
+        shown: Sequence[Shown],
+    ) -> Path:
+        """Write the picture of a result and return its path."""
         if pixels is None:
-            msg = f"{path.name} needs the image, which is not there under {self.image_key!r}."
+            msg = f"preview of {stem.name} needs the image; {self.image_key!r} is not there."
             raise KeyError(msg)
-        shown, labels = _plain(pixels).numpy(), _plain(labelmap).numpy()
-        write_preview(path, shown, labels, image, targets, self.slice_axis, self.output_dir)
+        values, labels = _plain(pixels).numpy(), _plain(labelmap).numpy()
+        return write_preview(stem, values, labels, image, shown, self.slice_axis, self.output_dir)
 
     def _make_way(
         self, stem: Path, recipe: Recipe, image: Image, paths: Sequence[Path]
@@ -400,8 +400,17 @@ def _files_of(image: Image) -> list[str]:
     return [image.path] if image.identity is None else [f.path for f in image.identity.files]
 
 
-def _preview(stem: Path) -> Path:
-    return stem.with_name(f"{stem.name}{PREVIEW_ENDING}")
+def _previews(stem: Path) -> list[Path]:
+    """Return where the picture of a result may be."""
+    return [stem.with_name(f"{stem.name}{ending}") for ending in PREVIEW_ENDINGS]
+
+
+def _shown(targets: Sequence[Target], segmentation: Segmentation, image: Image) -> list[Shown]:
+    """Return targets as the legend of a picture names them."""
+    if not segmentation.voxels:
+        return [Shown(target) for target in targets]
+    sizes = zip(targets, segmentation.voxels, strict=True)
+    return [Shown(target, said_size(voxels, image.ml_of(voxels))) for target, voxels in sizes]
 
 
 def _plain(tensor: Tensor) -> Tensor:

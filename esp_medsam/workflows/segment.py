@@ -19,7 +19,7 @@ from esp_medsam.errors import (
     explain,
     one_line,
 )
-from esp_medsam.image import image_of, said_ml, segmentation_of
+from esp_medsam.image import image_of, said_size, segmentation_of
 from esp_medsam.inferers.device import is_out_of_memory
 from esp_medsam.io.atomic import alone_in
 from esp_medsam.modality import ModalityTable
@@ -268,10 +268,8 @@ def _size(result: SegmentResult, target: str) -> str:
     """Return how much of a target was found, and how sure the network is of it."""
     confidence = (result.confidence or {}).get(target)
     voxels, ml = (result.voxels or {}).get(target, 0), (result.ml or {}).get(target)
-    if not voxels or confidence is None:
-        return "not found"
-    size = f"{voxels:,} pixels" if ml is None else said_ml(ml)
-    return f"{size} ({confidence:.2f})"
+    size = said_size(voxels, ml)
+    return size if confidence is None else f"{size} ({confidence:.2f})"
 
 
 def table_of(failed: Sequence[SegmentResult]) -> list[str]:

@@ -191,7 +191,7 @@ class TestHosts:
         drive(driven)
 
         with PIL.Image.open(tmp_path / "a_seg_preview.png") as picture:
-            assert picture.size == (301, 225)
+            assert picture.size == (301, 225 + 3 * 24)  # with its caption and its legend
 
 
 class TestErrors:

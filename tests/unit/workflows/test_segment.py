@@ -204,7 +204,7 @@ class TestSegmentation:
         (replaced,) = build(preview=True, overwrite=True).results()
         assert replaced.status == "done"
         with PIL.Image.open(theirs) as drawn:
-            assert drawn.size == (30, 20)
+            assert drawn.format == "PNG"
 
     def test_summary_counts_those_with_nothing_found(
         self, build: Callable[..., Segmentation], tmp_path: Path
