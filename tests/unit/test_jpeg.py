@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from esp_medsam.jpeg import MOST_SCANS, count_scans, is_whole
+
+
+END = b"\xff\xd9"
+
+KINDS: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "optimized": {"optimize": True},
+    "coarse": {"quality": 20},
+    "subsampled": {"subsampling": 2},
+    "restarts": {"restart_marker_blocks": 5},
+    "restarts_by_row": {"restart_marker_rows": 1},
+    "progressive": {"progressive": True},
+    "progressive_fine": {"progressive": True, "quality": 98},
+    "progressive_restarts": {"progressive": True, "restart_marker_blocks": 3},
+}
+
+
+def picture(channels: int = 1) -> npt.NDArray[np.uint8]:
+    y, x = np.mgrid[:37, :51]
+    waves = [128 + 60 * np.sin(x / (3 + k)) + 50 * np.cos(y / (2 + k)) for k in range(channels)]
+    noise = np.random.default_rng(0).normal(0, 6, (37, 51, channels))
+    return (np.stack(waves, -1) + noise).clip(0, 255).astype(np.uint8)
+
+
+def encoded(kind: str, channels: int = 1) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture(channels).squeeze()).save(file, "JPEG", **KINDS[kind])
+    return file.getvalue()
+
+
+def decode(data: bytes) -> npt.NDArray[Any]:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def start_of_data(data: bytes) -> int:
+    """Where the data of the first scan begin."""
+    at = data.index(b"\xff\xda") + 2
+    return at + int.from_bytes(data[at : at + 2], "big")
+
+
+class TestIsWhole:
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_what_an_encoder_wrote_is(self, kind: str, channels: int) -> None:
+        data = encoded(kind, channels)
+
+        assert is_whole(data, decode(data), decode)
+        assert is_whole(data + bytes(3), decode(data), decode)
+
+    @given(
+        kind=st.sampled_from(list(KINDS)),
+        channels=st.sampled_from([1, 3]),
+        share=st.floats(0, 1, exclude_max=True),
+    )
+    def test_what_was_cut_anywhere_and_closed_is_not_unless_nothing_is_lost(
+        self, kind: str, channels: int, share: float
+    ) -> None:
+        data = encoded(kind, channels)
+        start = start_of_data(data)
+        cut = data[: start + int(share * (len(data) - len(END) - start))] + END
+        try:
+            shown = decode(cut)
+        except OSError:
+            return  # cut within a marker or a table, which decoders do refuse
+
+        lost = (shown != decode(data)).mean()
+        assert lost < 0.001 or not is_whole(cut, shown, decode)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_missing_end_mark_alone_takes_nothing_away(self, kind: str) -> None:
+        data = encoded(kind)
+
+        assert is_whole(data[:-2], decode(data), decode)
+
+    @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+    def test_what_was_cut_between_two_restarts_is_not(self, share: float) -> None:
+        data = encoded("restarts")
+        marks = [k for k in range(len(data)) if data[k] == 0xFF and 0xD0 <= data[k + 1] <= 0xD7]
+        cut = data[: marks[int(share * len(marks))]] + END
+
+        assert not is_whole(cut, decode(cut), decode)
+
+    def test_what_was_cut_between_two_scans_is_not(self) -> None:
+        data = encoded("progressive")
+        scans = [k for k in range(len(data)) if data[k : k + 2] == b"\xff\xc4"]
+        cut = data[: scans[-1]] + END
+
+        assert decode(cut).shape == (37, 51)
+        assert not is_whole(cut, decode(cut), decode)
+
+    def test_a_component_without_a_scan_is_missing(self) -> None:
+        frame = struct.pack(">BHHB", 8, 8, 8, 2) + bytes([1, 0x11, 0, 2, 0x11, 0])
+        scan = bytes([1, 1, 0, 0, 63, 0])
+        data = b"\xff\xd8" + segment(0xC0, frame) + segment(0xDA, scan) + b"\x12" + END
+
+        assert not is_whole(data, np.zeros((8, 8)), lambda _: np.zeros((8, 8)))
+        assert count_scans(data) == 1
+
+    def test_of_arithmetic_coding_nothing_is_added_to_the_data(self) -> None:
+        data = encoded("baseline").replace(b"\xff\xc0", b"\xff\xc9")
+
+        assert is_whole(data, picture(), lambda _: picture(3))
+
+    def test_what_no_decoder_takes_is_not(self) -> None:
+        def refuse(_: bytes) -> npt.NDArray[Any]:
+            raise OSError
+
+        assert not is_whole(encoded("baseline"), picture(), refuse)
+
+    def test_memory_that_runs_out_is_no_answer(self) -> None:
+        def burst(_: bytes) -> npt.NDArray[Any]:
+            raise MemoryError
+
+        with pytest.raises(MemoryError):
+            is_whole(encoded("baseline"), picture(), burst)
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"",
+            b"GIF89a",
+            b"\xff\xd8",
+            b"\xff\xd8\xff\xd9",
+            b"\xff\xd8\xff\xc0\x00\x01",
+            b"\xff\xd8\xff\xc0\x00\x08\x08\x00\x08\x00\x08\x03" + END,
+            b"\xff\xd8\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + END,
+            b"\xff\xd8\xff\xda\x00\x02" + END,
+            b"\xff\xd8\xff\xda\xff\xff" + END,
+            b"\xff\xd8" + b"\xff\xfe\x00\x02" * 70_000 + END,
+        ],
+    )
+    def test_what_is_no_jpeg_is_not(self, data: bytes) -> None:
+        assert not is_whole(data, picture(), decode)
+        assert count_scans(data) == 0
+
+    @given(st.binary(max_size=300), st.data())
+    def test_any_bytes_have_an_answer(self, noise: bytes, data: st.DataObject) -> None:
+        content = bytearray(encoded(data.draw(st.sampled_from(list(KINDS)))))
+        at = data.draw(st.integers(2, len(content)))
+        content[at : at + len(noise)] = noise
+
+        assert is_whole(bytes(content), picture(), lambda _: picture()) in (True, False)
+
+
+class TestCountScans:
+    def test_counts_them(self) -> None:
+        assert count_scans(encoded("baseline")) == 1
+        assert count_scans(encoded("baseline", 3)) == 1
+        assert 6 <= count_scans(encoded("progressive", 3)) < MOST_SCANS
+
+    def test_a_bomb_of_scans_is_told_by_their_number(self) -> None:
+        data = encoded("progressive")
+        last = data.rindex(b"\xff\xda")
+        bomb = data[:-2] + data[last:-2] * 1000 + END
+
+        assert count_scans(bomb) > MOST_SCANS
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
