@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -84,6 +87,34 @@ def write_volume(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def bounded() -> Callable[..., Any]:
+    """Return a function that calls another, and holds it to 2 s and 300 MB however it ends."""
+
+    def call(function: Callable[..., Any], *arguments: Any, megabytes: int = 300) -> Any:
+        before, start = _peak_memory(), time.process_time()
+        try:
+            return function(*arguments)
+        finally:
+            seconds, taken = time.process_time() - start, _peak_memory(since=before)
+            assert seconds < 2
+            assert taken < megabytes * 2**20
+
+    return call
+
+
+def _peak_memory(since: int | None = None) -> int:
+    """Return the memory in use and begin anew to keep its peak, or what that is above ``since``."""
+    status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not clear.exists():
+        return 0  # only Linux tells
+    if since is None:
+        clear.write_text("5")
+    field = "VmRSS" if since is None else "VmHWM"
+    (kilobytes,) = re.findall(rf"{field}:\s+(\d+) kB", status.read_text())
+    return int(kilobytes) * 1024 - (since or 0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-import PIL.ImageOps
+import PIL.ImageFile
 import PIL.PngImagePlugin
+from PIL.ExifTags import Base
+from PIL.Image import Transpose
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
     COMPRESSION,
@@ -20,11 +24,19 @@ from PIL.TiffImagePlugin import (
     SAMPLEFORMAT,
 )
 
-from esp_medsam.errors import CorruptFileError, FormatError, NonFiniteError, TooLargeError
+from esp_medsam.errors import (
+    CorruptFileError,
+    FormatError,
+    NonFiniteError,
+    ReadError,
+    TooLargeError,
+)
+from esp_medsam.io import jpeg_data, png, tiff
 from esp_medsam.io.atomic import MARK, atomic_file
 from esp_medsam.io.content import Content
 from esp_medsam.memory import check_fits
 from esp_medsam.quiet import quietly
+from esp_medsam.regular_file import open_regular
 
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
@@ -43,9 +55,22 @@ _DAMAGE = (
 
 _GRAY = frozenset({"L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
-
 _DEEP = _GRAY - {"L", "F"}
 """Gray of more than 8 bits."""
+
+_READING = 16
+"""Bytes that a pixel takes while it is read: decoded, turned, laid on black and taken apart."""
+
+_TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by its EXIF orientation."""
 
 
 def read_raster(path: Path) -> Content:
@@ -59,34 +84,75 @@ def read_raster(path: Path) -> Content:
         CorruptFileError: If it is damaged or cut short.
         TooLargeError: If it holds more pixels than Pillow's limit or memory.
         NonFiniteError: If it holds NaN or infinity.
+        OSError: If the system does not let it be read.
     """
     notes: list[str] = []
     try:
-        # Pillow warns from half its limit on; at the limit it raises, which is handled below. Given
-        # a path, it maps a plain TIFF into memory, and garbles one that is turned.
-        with quietly(), path.open("rb") as file, PIL.Image.open(file, formats=_FORMATS) as picture:
-            _check(picture, path)
-            _check_planes(picture, path)
-            pixels = _upright(picture, path, notes)
-    except PIL.Image.DecompressionBombError as error:
-        limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)
-        msg = f"{path} must have at most {limit:,} pixels. Crop it or scale it down."
-        raise TooLargeError(msg) from error
+        with quietly(), open_regular(path) as file:
+            pixels = _read(file, path, notes)
     except PIL.UnidentifiedImageError as error:
         msg = (
             f"{path} must be PNG, JPEG, TIFF or BMP of 8 or 16 bits, gray or in color; "
             "its content is none of them."
         )
         raise FormatError(msg) from error
-    except (FormatError, TooLargeError):
+    except PIL.Image.DecompressionBombError as error:
+        raise _too_large(path) from error
+    except ReadError:
         raise
     except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's, not Pillow's: it cannot be read at all
         msg = f"{path} must be a whole picture; it is damaged or cut short. Copy it again."
         raise CorruptFileError(msg) from error
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         msg = f"{path} must hold finite numbers; it has NaN or infinite pixels."
         raise NonFiniteError(msg)
     return Content(pixels=pixels, warnings=tuple(notes))
+
+
+def _read(file: BinaryIO, path: Path, notes: list[str]) -> npt.NDArray[Any]:
+    """Return the pixels of a picture that has them all.
+
+    Pillow takes what is missing for black or gray, and room for all that is claimed.
+    """
+    source, data = file, b""
+    beginning = file.read(len(png.SIGNATURE))
+    if beginning == png.SIGNATURE:
+        header = png.read_header(file, path)
+        _check_size(header.width, header.height, path)
+        file.seek(len(png.SIGNATURE))
+        source = png.picture_alone(file, header, path)
+    elif beginning.startswith(jpeg_data.SIGNATURE):
+        check_fits(path, file.seek(0, os.SEEK_END), "the file")
+        file.seek(0)
+        data = jpeg_data.picture_alone(file.read(), path)
+        source = io.BytesIO(data)
+    elif beginning.startswith(tiff.SIGNATURES):
+        layout = tiff.read_layout(file, path)
+        for part in tiff.jpegs(file, layout):
+            jpeg_data.check_part(part, layout.most_pixels, path)
+    with PIL.Image.open(source, formats=_FORMATS) as picture:
+        _check_size(picture.width, picture.height, path)
+        _check(picture, path)
+        if data:
+            jpeg_data.check_whole(data, picture, path)
+        return _upright(picture, path, notes)
+
+
+def _check_size(width: int, height: int, path: Path) -> None:
+    """Refuse more pixels than Pillow's limit, or than fit in memory, before any is decoded."""
+    limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)
+    if 0 < limit < width * height:
+        raise _too_large(path, f"; got {width:,} x {height:,}")
+    check_fits(path, _READING * width * height, f"its picture of {width:,} x {height:,}")
+
+
+def _too_large(path: Path, found: str = "") -> TooLargeError:
+    limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)
+    return TooLargeError(
+        f"{path} must have at most {limit:,} pixels{found}. Crop it or scale it down."
+    )
 
 
 def write_labelmap_png(
@@ -137,21 +203,16 @@ def write_png(path: Path, picture: PIL.Image.Image, root: Path | None = None) ->
         picture.save(file, format="PNG", pnginfo=info)
 
 
-def _check(picture: PIL.Image.Image, path: Path) -> None:
-    """Refuse several frames, and more pixels than fit in memory, before any is decoded."""
-    frames = getattr(picture, "n_frames", 1)
-    # A phone's JPEG may carry a depth map or a thumbnail behind the picture that all show.
-    if frames > 1 and picture.format in ("PNG", "TIFF"):
-        msg = f"{path} must hold one picture; got {frames}. Save the one you mean on its own."
-        raise FormatError(msg)
-    width, height = picture.size
-    check_fits(path, 8 * width * height, "the picture")
-
-
-def _check_planes(picture: PIL.Image.Image, path: Path) -> None:
-    """Refuse the kinds of TIFF that Pillow opens and garbles."""
+def _check(picture: PIL.ImageFile.ImageFile, path: Path) -> None:
+    """Refuse kinds of TIFF and BMP that Pillow opens, and then does not read as they are meant."""
+    if picture.format == "BMP":
+        _check_bmp(picture, path)
     if picture.format != "TIFF":
         return
+    # To count them all may take minutes.
+    if getattr(picture, "is_animated", False):
+        msg = f"{path} must hold one picture; it has several. Save the one you mean on its own."
+        raise FormatError(msg)
     bits = max(_tags(picture, BITSPERSAMPLE) or (1,))
     is_in_planes = _tag(picture, PLANAR_CONFIGURATION) == 2 and _tag(picture, COMPRESSION) == 1
     reason = ""
@@ -164,6 +225,20 @@ def _check_planes(picture: PIL.Image.Image, path: Path) -> None:
     if reason:
         msg = f"{path} must be a TIFF that is read exactly; {reason}. Save it as PNG."
         raise FormatError(msg)
+
+
+def _check_bmp(picture: PIL.ImageFile.ImageFile, path: Path) -> None:
+    """Refuse a BMP that is cut short, or run-length encoded: such rows may lawfully be missing."""
+    (tile,) = picture.tile
+    if tile.codec_name != "raw":
+        msg = f"{path} must be a BMP that is not run-length encoded. Save it as PNG."
+        raise FormatError(msg)
+    assert picture.fp is not None, "it was just opened"
+    assert isinstance(tile.args, tuple), "that of a BMP states how long a row is"
+    end = tile.offset + int(tile.args[1]) * picture.height
+    if end > picture.fp.seek(0, os.SEEK_END):
+        msg = f"{path} must be a whole picture; rows of it are missing. Copy it again."
+        raise CorruptFileError(msg)
 
 
 def _tags(picture: PIL.Image.Image, number: int) -> tuple[Any, ...]:
@@ -206,7 +281,9 @@ def _upright(picture: PIL.Image.Image, path: Path, notes: list[str]) -> npt.NDAr
         notes.append("Its 16-bit colors were read as 8-bit.")
     is_white_zero = _tag(picture, PHOTOMETRIC_INTERPRETATION) == 0
     is_unsigned = picture.mode in _DEEP and _tag(picture, SAMPLEFORMAT) in (None, 1)
-    pixels = _pixels(PIL.ImageOps.exif_transpose(picture), path, notes)
+    picture.load()  # only then EXIF that follows the pixels is known, and a TIFF is turned
+    turn = _TURNS.get(picture.getexif().get(Base.Orientation, 1))
+    pixels = _pixels(picture if turn is None else picture.transpose(turn), path, notes)
     return _unsigned(pixels, is_white_zero=is_white_zero) if is_unsigned else pixels
 
 
@@ -215,9 +292,11 @@ def _pixels(picture: PIL.Image.Image, path: Path, notes: list[str]) -> npt.NDArr
     if picture.mode == "1":
         picture = picture.convert("L")
     if picture.has_transparency_data and picture.mode not in _DEEP:
-        picture = _on_black(picture, notes)
-    elif picture.mode not in _GRAY | {"RGB"}:
+        return _on_black(picture, notes)
+    if picture.mode not in _GRAY | {"RGB"}:
         picture = _to_rgb(picture, path)
+    if picture.mode == "RGB":
+        return _stacked(picture.getchannel(band) for band in picture.getbands())
     array = np.array(picture)
     if array.dtype.byteorder not in "=|":
         array = array.astype(array.dtype.newbyteorder("="))
@@ -225,20 +304,26 @@ def _pixels(picture: PIL.Image.Image, path: Path, notes: list[str]) -> npt.NDArr
         is_clear = array == picture.info["transparency"]
         array[is_clear] = 0
         notes += ["It is partly transparent; it was laid on black."] if is_clear.any() else []
-    if array.ndim == 2:
-        return array[np.newaxis]
-    return np.ascontiguousarray(np.moveaxis(array, -1, 0))
+    return array[np.newaxis]
 
 
-def _on_black(picture: PIL.Image.Image, notes: list[str]) -> PIL.Image.Image:
+def _stacked(bands: Iterable[PIL.Image.Image]) -> npt.NDArray[np.uint8]:
+    """Return bands, one after the other: Pillow's own array holds them interleaved, twice."""
+    return np.stack([np.asarray(band) for band in bands])
+
+
+def _on_black(picture: PIL.Image.Image, notes: list[str]) -> npt.NDArray[np.uint8]:
     """Return the picture without its alpha: dropped where all is opaque, else laid on black."""
-    is_gray = picture.mode in ("L", "LA", "La")
-    layered = picture.convert("LA" if is_gray else "RGBA")
-    opaque, alpha = layered.convert(layered.mode[:-1]), layered.getchannel("A")
+    mode = "LA" if picture.mode in ("L", "LA", "La") else "RGBA"
+    layered = picture if picture.mode == mode else picture.convert(mode)
+    *names, alpha_name = layered.getbands()
+    alpha = layered.getchannel(alpha_name)
+    bands = (layered.getchannel(name) for name in names)
     if alpha.getextrema() == (255, 255):
-        return opaque
+        return _stacked(bands)
     notes.append("It is partly transparent; it was laid on black.")
-    return PIL.Image.composite(opaque, PIL.Image.new(opaque.mode, opaque.size), alpha)
+    black = PIL.Image.new("L", layered.size)
+    return _stacked(PIL.Image.composite(band, black, alpha) for band in bands)
 
 
 def _to_rgb(picture: PIL.Image.Image, path: Path) -> PIL.Image.Image:

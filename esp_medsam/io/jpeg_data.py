@@ -1,0 +1,102 @@
+"""JPEG files as Pillow is given them: the picture alone, and all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from esp_medsam.errors import CorruptFileError, TooLargeError
+from esp_medsam.jpeg import MOST_SCANS, count_scans, is_whole
+
+
+SIGNATURE = b"\xff\xd8"
+
+_SEGMENT = re.compile(rb"\xff+([\xc0-\xfe])")
+_SCAN = 0xDA
+
+_ASIDE = {0xFE, *range(0xE0, 0xF0)} - {0xE0, 0xEE}
+"""Comments and application segments; the two left out say which colors the numbers mean."""
+
+_TURNED = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
+"""What may say how the picture is turned."""
+
+_MOST_PASSED = 2**31
+"""Pixels that all scans may pass over together: twelve times the largest picture."""
+
+_PIXELS_OF_A_BYTE = 8 * 64
+"""Every block of 8 x 8 pixels takes a bit at least."""
+
+
+def picture_alone(data: bytes, path: Path) -> bytes:
+    """Return a JPEG without what its pixels do not depend on: profiles, comments, thumbnails.
+
+    Raises:
+        CorruptFileError: If its segments cannot be followed to a picture.
+    """
+    if not count_scans(data):
+        raise _damaged(path)
+    parts, told, at = [SIGNATURE], set(), len(SIGNATURE)
+    while (found := _SEGMENT.search(data, at)) is not None and found[1][0] != _SCAN:
+        start, body = found.start(), found.end() + 2
+        at = found.end() + int.from_bytes(data[found.end() : body], "big")
+        turned = next((mark for mark in _TURNED if data.startswith(mark, body)), None)
+        if found[1][0] not in _ASIDE or (turned is not None and turned not in told):
+            parts.append(data[start:at])
+            told.add(turned)
+    return b"".join((*parts, data[at:]))
+
+
+def check_whole(data: bytes, picture: PIL.Image.Image, path: Path) -> None:
+    """Refuse a JPEG that lacks data, which Pillow takes for gray, or that takes long to decode.
+
+    Args:
+        data: The JPEG.
+        picture: The same, opened by Pillow; decoded here.
+        path: The file it is of, for messages.
+
+    Raises:
+        CorruptFileError: If it is cut short.
+        TooLargeError: If it passes over its pixels more often than any encoder makes it.
+    """
+    scans, pixels = count_scans(data), picture.width * picture.height
+    if scans > MOST_SCANS or scans * pixels > _MOST_PASSED:
+        msg = f"{path} must be a JPEG of a few scans; got {scans}. Save it anew, not progressive."
+        raise TooLargeError(msg)
+    is_possible = scans and pixels <= _PIXELS_OF_A_BYTE * len(data)
+    if not is_possible or not is_whole(data, _digest(picture), _decoded):
+        raise _damaged(path)
+
+
+def check_part(data: bytes, most_pixels: int, path: Path) -> None:
+    """Refuse a JPEG that is a part of a picture as :func:`check_whole` does, or for its size.
+
+    Raises:
+        CorruptFileError: If it is cut short, or has more than ``most_pixels``.
+        TooLargeError: If it passes over its pixels more often than any encoder makes it.
+    """
+    with PIL.Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+        if picture.width * picture.height > most_pixels:
+            raise _damaged(path)
+        check_whole(data, picture, path)
+
+
+def _decoded(data: bytes) -> npt.NDArray[np.uint8]:
+    with PIL.Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+        return _digest(picture)
+
+
+def _digest(picture: PIL.Image.Image) -> npt.NDArray[np.uint8]:
+    """Return what stands for the pixels: two pictures at a time would take twice the memory."""
+    return np.frombuffer(hashlib.blake2b(picture.tobytes()).digest(), np.uint8)
+
+
+def _damaged(path: Path) -> CorruptFileError:
+    return CorruptFileError(
+        f"{path} must be a whole picture; a part of its JPEG data is missing. Copy it again."
+    )

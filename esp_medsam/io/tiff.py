@@ -1,0 +1,199 @@
+"""TIFF files, of which the first directory is read before Pillow sees them.
+
+Pillow leaves strips that are missing black, and walks long lists of strips for minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from esp_medsam.errors import CorruptFileError, FormatError, TooLargeError
+
+
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES = 256, 257, 258, 259, 277
+_STRIP_STARTS, _STRIP_ROWS, _STRIP_SIZES = 273, 278, 279
+_TILE_COLUMNS, _TILE_ROWS, _TILE_STARTS, _TILE_SIZES = 322, 323, 324, 325
+_PLANAR, _JPEG_TABLES = 284, 347
+
+_RAW, _JPEG = 1, 7
+
+_EXPANSION = {_RAW: 1, 5: 2**12, _JPEG: 2**12, 8: 2**11, 32946: 2**11, 32773: 2**7, 50000: 2**15}
+"""Compressions that are read (none, LZW, JPEG, deflate under two numbers, PackBits, Zstandard), and
+what one byte can become at most: a file that claims more cannot be whole.
+
+Of the others, fax codes are decoded to white where they are cut.
+"""
+
+_MOST_PIECES = 2**16
+"""Strips or tiles: more than the largest picture has in rows, or in tiles of 64 x 64."""
+
+_MOST_TILE = 2**24
+"""Pixels of a tile, which takes memory whole, however little of it lies in the picture."""
+
+_TYPES = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}
+"""Types of whole numbers, and of bytes."""
+
+
+class TiffLayout(NamedTuple):
+    """Where the parts of a picture lie in its file.
+
+    Attributes:
+        width: Pixels in a row.
+        height: Rows.
+        pieces: First byte and length of each strip or tile.
+        most_pixels: Pixels that a strip or tile has at most.
+        jpeg_tables: What strips of JPEG have in common, empty for nothing; None where the picture
+            is packed otherwise.
+    """
+
+    width: int
+    height: int
+    pieces: list[tuple[int, int]]
+    most_pixels: int
+    jpeg_tables: bytes | None
+
+
+def read_layout(file: BinaryIO, path: Path) -> TiffLayout:
+    """Return where the first picture of a TIFF lies, all of whose parts are there.
+
+    Args:
+        file: The TIFF.
+        path: The file, for messages.
+
+    Raises:
+        CorruptFileError: If a strip or tile is missing, or too short for its pixels.
+        FormatError: If it is packed in a way that is not read.
+        TooLargeError: If it has more strips or tiles than any picture needs.
+    """
+    directory = _Directory(file, path)
+    compression = directory.number(_COMPRESSION, _RAW)
+    if compression not in _EXPANSION:
+        msg = (
+            f"{path} must be a TIFF without compression, or with LZW, deflate, PackBits, JPEG or "
+            f"Zstandard; got compression {compression}. Save it as PNG."
+        )
+        raise FormatError(msg)
+    needed = _unpacked_sizes(directory, path)
+    starts = directory.values(_TILE_STARTS) or directory.values(_STRIP_STARTS)
+    sizes = directory.values(_TILE_SIZES) or directory.values(_STRIP_SIZES)
+    if compression == _RAW and not sizes:  # old writers leave them out
+        sizes = tuple(needed)
+    on_disk = file.seek(0, os.SEEK_END)
+    pieces = list(zip(starts, sizes, strict=False))
+    is_whole = len(starts) == len(sizes) == len(needed) and sum(sizes) <= on_disk
+    for (start, size), least in zip(pieces, needed, strict=False):
+        is_whole &= 0 < start <= on_disk - size and size * _EXPANSION[compression] >= least
+    if not is_whole:
+        raise _damaged(path, "its strips or tiles are not all there")
+    width, height = directory.number(_WIDTH), directory.number(_HEIGHT)
+    columns, rows = _piece_shape(directory)
+    tables = bytes(directory.values(_JPEG_TABLES)) if compression == _JPEG else None
+    return TiffLayout(width, height, pieces, columns * rows, tables)
+
+
+def jpegs(file: BinaryIO, layout: TiffLayout) -> Iterator[bytes]:
+    """Yield each strip or tile of JPEG with what they have in common, whole JPEGs of their own."""
+    if layout.jpeg_tables is None:
+        return
+    for start, size in layout.pieces:
+        file.seek(start)
+        yield layout.jpeg_tables[:-2] + file.read(size)[2 if layout.jpeg_tables else 0 :]
+
+
+def _piece_shape(directory: _Directory) -> tuple[int, int]:
+    """Return the columns and rows of a tile, or of a strip but the last."""
+    if _TILE_STARTS in directory:
+        return directory.number(_TILE_COLUMNS), directory.number(_TILE_ROWS)
+    height = directory.number(_HEIGHT)
+    return directory.number(_WIDTH), min(directory.number(_STRIP_ROWS, height), height)
+
+
+def _unpacked_sizes(directory: _Directory, path: Path) -> list[int]:
+    """Return how many bytes each strip or tile must unpack to, plane by plane."""
+    width, height = directory.number(_WIDTH), directory.number(_HEIGHT)
+    columns, rows = _piece_shape(directory)
+    samples = directory.number(_SAMPLES, 1)
+    if not (width and height and columns and rows and 0 < samples < 2**8):
+        raise _damaged(path, "its header states no picture")
+    bits = directory.values(_BITS) or (1,)
+    bits = bits * samples if len(bits) == 1 else bits[:samples]
+    planes = bits if directory.number(_PLANAR, 1) == 2 else (sum(bits),)
+    is_tiled = _TILE_STARTS in directory
+    across, down = -(-width // columns), -(-height // rows)
+    if across * down * len(planes) > _MOST_PIECES or (is_tiled and columns * rows > _MOST_TILE):
+        msg = (
+            f"{path} must have at most {_MOST_PIECES:,} strips or tiles, of {_MOST_TILE:,} pixels; "
+            f"got {across:,} x {down:,} of {columns:,} x {rows:,}. Save it as PNG."
+        )
+        raise TooLargeError(msg)
+    heights = [rows] * (across * down)
+    if not is_tiled:
+        heights[-1] = height - rows * (down - 1)  # the last strip ends with the picture
+    return [-(-columns * depth // 8) * count for depth in planes for count in heights]
+
+
+class _Directory:
+    """The first directory of a TIFF or BigTIFF; values are read when they are asked for."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file = file
+        self._path = path
+        signature = self._read(0, 4)
+        self._order = "<" if signature.startswith(b"I") else ">"
+        is_big = b"+" in signature
+        self._offset = "Q" if is_big else "I"
+        (start,) = self._unpacked(self._offset, 8 if is_big else 4, 1)
+        (count,) = self._unpacked("Q" if is_big else "H", start, 1)
+        width = struct.calcsize(self._offset)
+        entry, start = 4 + 2 * width, start + (8 if is_big else 2)
+        if count > 2**16:
+            raise _damaged(path, "its directory is too long")
+        block = self._read(start, count * entry)
+        self._entries = {}
+        for place in range(0, len(block), entry):
+            tag, kind, number = struct.unpack_from(f"{self._order}HH{self._offset}", block, place)
+            self._entries[tag] = (kind, number, start + place + 4 + width)
+        if len(self._entries) < count:
+            raise _damaged(path, "its directory states a tag twice")
+
+    def __contains__(self, tag: int) -> bool:
+        return tag in self._entries
+
+    def number(self, tag: int, default: int = 0) -> int:
+        """Return the first value of a tag."""
+        return next(iter(self.values(tag)), default)
+
+    def values(self, tag: int) -> tuple[int, ...]:
+        """Return the values of a tag, which must be whole numbers; none where it is missing."""
+        if tag not in self._entries:
+            return ()
+        kind, count, place = self._entries[tag]
+        if kind not in _TYPES or count > _MOST_PIECES:
+            raise _damaged(self._path, f"its tag {tag} holds what it cannot")
+        if count * struct.calcsize(_TYPES[kind]) > struct.calcsize(self._offset):
+            (place,) = self._unpacked(self._offset, place, 1)
+        return self._unpacked(_TYPES[kind], place, count)
+
+    def _unpacked(self, kind: str, place: int, count: int) -> tuple[int, ...]:
+        order = f"{self._order}{count}{kind}"
+        return struct.unpack(order, self._read(place, struct.calcsize(order)))
+
+    def _read(self, place: int, size: int) -> bytes:
+        try:
+            self._file.seek(place)
+        except (OSError, OverflowError) as error:
+            raise _damaged(self._path, "it points beyond its end") from error
+        data = self._file.read(size)
+        if len(data) < size:
+            raise _damaged(self._path, "it is cut short")
+        return data
+
+
+def _damaged(path: Path, reason: str) -> CorruptFileError:
+    return CorruptFileError(f"{path} must be a whole picture; {reason}. Copy it again.")
