@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +10,19 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from esp_medsam.errors import CorruptFileError, FormatError, GeometryError
+from esp_medsam.errors import CorruptFileError, FormatError, GeometryError, TooLargeError
 from esp_medsam.io.affine import SHEAR_WARNING, check_affine, is_sheared
+from esp_medsam.regular_file import open_regular
 
 
-MAX_HEADER_BYTES = 2**20
-"""A header is text of some lines; even with a table of gradients it is far shorter."""
+_MOST_BYTES, _MOST_LINES = 2**20, 2**13
+"""A header is text of some lines; even with a table of gradients it is far shorter.
+
+ITK takes minutes for 90,000.
+"""
+
+_MOST_DIGITS = 18
+"""Of an integer: what fits in 64 bits."""
 
 LPS_TO_RAS = (-1.0, -1.0, 1.0)
 """Signs that turn positions as ITK states them, to left and posterior, into ours."""
@@ -60,8 +67,26 @@ class ItkHeader:
 
 def read_block(path: Path) -> bytes:
     """Return the beginning of a file, enough to hold any header."""
-    with path.open("rb") as file:
-        return file.read(MAX_HEADER_BYTES)
+    with open_regular(path) as file:
+        return file.read(_MOST_BYTES)
+
+
+def lines(block: bytes, path: Path) -> Iterator[tuple[str, int]]:
+    """Yield each line of a header, and the byte behind it.
+
+    Raises:
+        TooLargeError: If there are more than any header has.
+    """
+    start = 0
+    for _ in range(_MOST_LINES):
+        if start >= len(block):
+            return
+        end = block.find(b"\n", start)
+        end = end if end >= 0 else len(block)
+        line, start = block[start:end].decode("latin-1").rstrip("\r"), end + 1
+        yield line, min(start, len(block))
+    msg = f"{path} must have a header of at most {_MOST_LINES:,} lines. Save it anew."
+    raise TooLargeError(msg)
 
 
 def add_field(fields: dict[str, str], name: str, value: str, path: Path) -> None:
@@ -94,11 +119,12 @@ def integers(text: str, name: str, path: Path, *, least: int = 1) -> tuple[int, 
     Raises:
         CorruptFileError: If it holds something else, or one below ``least``.
     """
+    words = text.split()
     try:
-        values = tuple(int(word) for word in text.split())
+        values = tuple(int(word) for word in words if len(word) <= _MOST_DIGITS)
     except ValueError:
         values = ()
-    if not values or min(values) < least:
+    if not values or len(values) < len(words) or min(values) < least:
         msg = f"{path} must have integers from {least} on as {name}; got {text[:40]!r}."
         raise CorruptFileError(msg)
     return values
@@ -124,7 +150,7 @@ def beside(path: Path, name: str) -> Path:
     """Return the data file that a header names, which must lie beside it.
 
     Raises:
-        FormatError: If the name leads elsewhere, or stands for several files.
+        FormatError: If the name leads elsewhere, be it through a link, or stands for several files.
         CorruptFileError: If there is no such file.
     """
     plain = name.removeprefix("./")
@@ -138,6 +164,11 @@ def beside(path: Path, name: str) -> Path:
     if not data.is_file():
         msg = f"{path} must have its data file beside it; {plain!r} is not there."
         raise CorruptFileError(msg)
+    if data.resolve().parent != path.parent.resolve():
+        msg = (
+            f"{path} must have its data file beside it; {plain!r} is a link to elsewhere. Copy it."
+        )
+        raise FormatError(msg)
     return data
 
 

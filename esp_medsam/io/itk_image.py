@@ -6,19 +6,17 @@ it finds it. So header and data are checked here first, and what ITK understood 
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK
 
-from esp_medsam.errors import CorruptFileError, FormatError, GeometryError
+from esp_medsam.errors import CorruptFileError, FormatError, GeometryError, TooLargeError
 from esp_medsam.io.content import Content
+from esp_medsam.io.inflate import DAMAGE, GZIP, GZIP_OR_ZLIB, Inflated
 from esp_medsam.io.itk_header import ItkHeader, read_block
 from esp_medsam.io.metaimage_header import parse_metaimage
 from esp_medsam.io.nrrd_header import parse_nrrd
@@ -31,11 +29,15 @@ from esp_medsam.io.voxels import (
     memory_dtype,
 )
 from esp_medsam.memory import check_fits
+from esp_medsam.regular_file import open_regular
 
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 
 sitk: Any = SimpleITK  # typed in part, so that each call would need an exception
+
+_MOST_TEXT = 2**23
+"""Numbers written as text: ITK reads a million in a third of a second."""
 
 _PIECE = 2**20
 _MAX_TAIL = 2**26
@@ -104,6 +106,9 @@ def _check_data(header: ItkHeader, path: Path) -> tuple[str, ...]:
     held = size - max(header.offset, 0)
     needed = header.count * header.dtype.itemsize
     if header.encoding == "text":
+        if header.count > _MOST_TEXT:
+            msg = f"{path} must have at most {_MOST_TEXT:,} numbers as text. Save it with gzip."
+            raise TooLargeError(msg)
         held, needed = held + 1, 2 * header.count  # a digit and a space of each number
     elif header.encoding != "raw":
         if header.stored_bytes is not None and header.stored_bytes > held:
@@ -127,37 +132,17 @@ def _counts_exactly(header: ItkHeader) -> bool:
 def _unpacked(header: ItkHeader, path: Path, needed: int) -> int:
     """Return how many bytes the packed data hold, counted to a little beyond ``needed``."""
     total = 0
+    kind = GZIP if header.stored_bytes is None else GZIP_OR_ZLIB
     try:
-        with header.data_path.open("rb") as file:
+        with open_regular(header.data_path) as file:
             file.seek(header.offset)
-            limit = header.stored_bytes
-            for piece in _gunzipped(file) if limit is None else _inflated(file, limit):
+            stream = Inflated(file, kind, header.stored_bytes)
+            while total <= needed + _MAX_TAIL and (piece := stream.read(_PIECE)):
                 total += len(piece)
-                if total > needed + _MAX_TAIL:
-                    break
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except DAMAGE as error:
         msg = f"{path} must have whole compressed data; they are damaged or cut short."
         raise CorruptFileError(msg) from error
     return total
-
-
-def _gunzipped(file: BinaryIO) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=file) as stream:
-        while piece := stream.read(_PIECE):
-            yield piece
-
-
-def _inflated(file: BinaryIO, left: int) -> Iterator[bytes]:
-    """Yield what ``left`` bytes of zlib or gzip data hold, told apart as MetaIO does."""
-    unpacker = zlib.decompressobj(47)
-    while not unpacker.eof:
-        packed = unpacker.unconsumed_tail
-        if not packed:
-            packed = file.read(min(_PIECE, left))
-            left -= len(packed)
-            if not packed:
-                raise EOFError
-        yield unpacker.decompress(packed, _PIECE)
 
 
 def _read(header: ItkHeader, path: Path) -> npt.NDArray[Any]:
@@ -166,6 +151,8 @@ def _read(header: ItkHeader, path: Path) -> npt.NDArray[Any]:
         image = sitk.ReadImage(os.fspath(path))
         array = sitk.GetArrayFromImage(image)  # a copy, axes reversed, components last
     except (RuntimeError, TypeError) as error:
+        if "allocate memory" in str(error):
+            raise MemoryError from error
         msg = f"{path} must be {header.kind} as ITK reads it; it is not. Save it anew."
         raise FormatError(msg) from error
     axes = image.GetDimension()

@@ -17,6 +17,7 @@ from esp_medsam.io.itk_header import (
     add_field,
     beside,
     integers,
+    lines,
     numbers,
     require,
     usable_affine,
@@ -92,19 +93,17 @@ def parse_metaimage(block: bytes, path: Path) -> ItkHeader:
 def _fields(block: bytes, path: Path) -> tuple[dict[str, str], int]:
     """Return the fields up to ElementDataFile, which is the last, and the byte behind it."""
     fields: dict[str, str] = {}
-    position = 0
-    while "ElementDataFile" not in fields:
-        end = block.find(b"\n", position)
-        line = block[position : end if end >= 0 else None].decode("latin-1")
-        field = re.match(r"\s*([A-Za-z][A-Za-z0-9_]*)\s*[=:](.*)$", line.rstrip("\r"))
+    for line, position in lines(block, path):
+        field = re.match(r"\s*([A-Za-z][A-Za-z0-9_]*)\s*[=:](.*)$", line)
         if field is not None:
             add_field(fields, field[1], field[2].strip(), path)
-        elif line.strip() or end < 0:
-            kind = CorruptFileError if "NDims" in fields else FormatError
-            msg = f"{path} must be MetaImage, lines of names and values; its content is not."
-            raise kind(msg)
-        position = end + 1 if end >= 0 else len(block)
-    return fields, position
+            if field[1] == "ElementDataFile":
+                return fields, position
+        elif line.strip():
+            break
+    kind = CorruptFileError if "NDims" in fields else FormatError
+    msg = f"{path} must be MetaImage, lines of names and values; its content is not."
+    raise kind(msg)
 
 
 def _axes(fields: Mapping[str, str], path: Path) -> _Axes:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import zlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol
 
 import nibabel
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from esp_medsam.errors import CorruptFileError
 from esp_medsam.io.atomic import MARK, atomic_file
 from esp_medsam.io.content import Content
+from esp_medsam.io.inflate import DAMAGE, Inflated
 from esp_medsam.io.nifti_header import HEADER_BYTES, NiftiHeader, parse_header
 from esp_medsam.io.voxels import (
     CHUNK_VOXELS,
@@ -26,6 +27,7 @@ from esp_medsam.io.voxels import (
     memory_dtype,
 )
 from esp_medsam.memory import check_fits
+from esp_medsam.regular_file import open_regular
 
 
 _nib: Any = nibabel  # it annotates only some of its functions
@@ -57,12 +59,13 @@ def read_nifti(path: Path, frame: int | None = None) -> Content:
         GeometryError: If its affine is not usable.
         NonFiniteError: If it holds NaN or infinity.
     """
-    with _decompressed(path) as (stream, is_gzip):
+    with _opened(path) as (file, stream):
         block = _read(stream, HEADER_BYTES)
         header = parse_header(block, path)
         frames = int(np.prod(header.volumes, dtype=object))
         number, notes = choose_frame(frame, frames, header.shape + header.volumes, path)
-        _check_size(header, frames, path, is_gzip=is_gzip)
+        is_gzip = stream is not file
+        _check_size(header, frames, path, os.fstat(file.fileno()).st_size, is_gzip=is_gzip)
         size = int(np.prod(header.shape, dtype=np.int64)) * header.dtype.itemsize
         start = header.offset + number * size
         end = header.offset + frames * size
@@ -71,7 +74,7 @@ def read_nifti(path: Path, frame: int | None = None) -> Content:
         if is_gzip:  # to the checksum; of other files the size was checked
             _skip(stream, end, max(len(block), start + size), path)
         else:
-            stream.seek(max(len(block), end))
+            file.seek(max(len(block), end))
         warnings = header.warnings + notes + _read_tail(stream, begun=max(0, len(block) - end))
     shape = header.shape if len(header.shape) == 3 else (*header.shape, 1)
     return Content(
@@ -91,7 +94,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
         CorruptFileError: If it is damaged or cut short.
         GeometryError: If its affine is not usable.
     """
-    with _decompressed(path) as (stream, _):
+    with _opened(path) as (_, stream):
         return parse_header(_read(stream, HEADER_BYTES), path)
 
 
@@ -143,28 +146,31 @@ def write_nifti(
             image.to_stream(file)
 
 
+class _Stream(Protocol):
+    """What bytes are read from: a file, or what it unpacks to."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 @contextmanager
-def _decompressed(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
-    """Open ``path`` for reading bytes, through gzip where its content is; say which."""
-    with path.open("rb") as file:
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, _Stream]]:
+    """Open ``path``; yield the file, and the file again or, of a gzip file, what it unpacks to."""
+    with open_regular(path) as file:
         is_gzip = file.read(2) == _GZIP_MARK
         file.seek(0)
-        if not is_gzip:
-            yield file, False
-            return
         try:
-            with gzip.GzipFile(fileobj=file) as stream:
-                yield cast("BinaryIO", stream), True
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            yield file, Inflated(file) if is_gzip else file
+        except DAMAGE as error:
             msg = f"{path} must be a whole gzip file; it is damaged or cut short. Copy it again."
             raise CorruptFileError(msg) from error
 
 
-def _check_size(header: NiftiHeader, frames: int, path: Path, *, is_gzip: bool) -> None:
+def _check_size(
+    header: NiftiHeader, frames: int, path: Path, on_disk: int, *, is_gzip: bool
+) -> None:
     """Refuse a file that cannot hold what it claims, before memory is taken for it."""
     count = int(np.prod([int(length) for length in header.shape], dtype=object))
     check_fits(path, count * _memory_dtype(header).itemsize, "its volume")
-    on_disk = path.stat().st_size
     most = on_disk * _MAX_RATIO if is_gzip else on_disk
     if header.offset + frames * count * header.dtype.itemsize > most:
         size = " x ".join(str(length) for length in header.shape + header.volumes)
@@ -178,7 +184,7 @@ def _memory_dtype(header: NiftiHeader) -> np.dtype[Any]:
 
 
 def _read_voxels(
-    stream: BinaryIO, begun: bytes, header: NiftiHeader, path: Path
+    stream: _Stream, begun: bytes, header: NiftiHeader, path: Path
 ) -> npt.NDArray[Any]:
     """Return the voxels of one volume in the order of the file, converted piece by piece.
 
@@ -210,7 +216,7 @@ def _scaled(stored: npt.NDArray[Any], header: NiftiHeader) -> npt.NDArray[Any]:
         return stored.astype(np.float32) if stored.dtype.kind == "f" else stored
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
+def _read(stream: _Stream, size: int) -> bytes:
     """Read ``size`` bytes, or as many as there are."""
     parts = []
     while size > 0:
@@ -222,7 +228,7 @@ def _read(stream: BinaryIO, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _skip(stream: BinaryIO, offset: int, position: int, path: Path) -> None:
+def _skip(stream: _Stream, offset: int, position: int, path: Path) -> None:
     """Read on to ``offset``, through header extensions or other volumes, piece by piece."""
     while position < offset:
         part = stream.read(min(offset - position, 2**20))
@@ -232,7 +238,7 @@ def _skip(stream: BinaryIO, offset: int, position: int, path: Path) -> None:
         position += len(part)
 
 
-def _read_tail(stream: BinaryIO, *, begun: int) -> tuple[str, ...]:
+def _read_tail(stream: _Stream, *, begun: int) -> tuple[str, ...]:
     """Read what follows the voxels, so that gzip compares its checksum; say if it is anything.
 
     ``begun`` bytes of it were read already, with the header.

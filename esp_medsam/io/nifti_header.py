@@ -23,6 +23,9 @@ HEADER_BYTES = 540
 DISAGREEMENT_TOLERANCE = 1e-3
 """Elements of qform and sform, in mm, may differ by so much: what float32 quaternions lose."""
 
+_LAST_OFFSET = 2**26
+"""Bytes before the voxels at most: room for any header extension, and for no detour."""
+
 _NUMBERS = frozenset({2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280})
 """Data type codes of real numbers, 8 to 64 bits; the rest is color, complex or beyond float64."""
 
@@ -75,8 +78,11 @@ def parse_header(block: bytes, path: Path) -> NiftiHeader:
     dtype = _dtype(header, path)
     slope, intercept = _scaling(header, path)
     offset = float(header["vox_offset"])
-    if not math.isfinite(offset) or not (offset == 0 or offset >= int(header["sizeof_hdr"])):
-        msg = f"{path} must have its voxels after its header; got vox_offset {offset:g}."
+    if not (offset == 0 or int(header["sizeof_hdr"]) <= offset <= _LAST_OFFSET):
+        msg = (
+            f"{path} must have its voxels after its header, at byte {_LAST_OFFSET:,} at most; "
+            f"got vox_offset {offset:g}."
+        )
         raise CorruptFileError(msg)
     affine, warnings = _affine(header, len(shape), path)
     return NiftiHeader(

@@ -17,6 +17,7 @@ from esp_medsam.io.itk_header import (
     add_field,
     beside,
     integers,
+    lines,
     numbers,
     require,
     usable_affine,
@@ -112,11 +113,7 @@ def _fields(block: bytes, path: Path) -> tuple[dict[str, str], int | None]:
         msg = f"{path} must be NRRD; its content is something else."
         raise FormatError(msg)
     fields: dict[str, str] = {}
-    position = block.index(b"\n") + 1
-    while position < len(block):
-        end = block.find(b"\n", position)
-        line = block[position : end if end >= 0 else None].decode("latin-1").rstrip("\r")
-        position = end + 1 if end >= 0 else len(block)
+    for line, position in lines(block, path):
         if not line:
             return fields, position
         field = re.match(r"([^:#][^:]*):(?!=)(.*)$", line)

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esp_medsam.errors import FormatError, NonFiniteError, OptionError
+from esp_medsam.errors import FormatError, NonFiniteError, OptionError, TooLargeError
 
 
 CHUNK_VOXELS = 2**20
 """Voxels that are converted at a time, so that no second volume is held meanwhile."""
+
+_MOST_FRAMES = 2**16
+"""Volumes of a file; the longest series of functional MRI have some thousands."""
 
 MORE_BYTES = "It holds more bytes than its header accounts for; they were passed over."
 """Warning about what follows the voxels."""
@@ -32,10 +35,14 @@ def choose_frame(
 
     Raises:
         FormatError: If there are several and none is chosen.
+        TooLargeError: If there are more than any series has.
         OptionError: If there is no volume of that number.
     """
     if frames == 1:
         return 0, ()
+    if frames > _MOST_FRAMES:
+        msg = f"{path} must hold at most {_MOST_FRAMES:,} volumes; got {frames:,}. Split it."
+        raise TooLargeError(msg)
     if frame is None:
         size = " x ".join(str(length) for length in lengths)
         msg = (

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from esp_medsam.errors import (
     GeometryError,
     NonFiniteError,
     ReadError,
+    TooLargeError,
 )
 from esp_medsam.io.itk_image import read_itk
 
@@ -73,6 +76,52 @@ class TestDetachedData:
             write_mha(data=b"", name="a.mhd", ElementDataFile=name),
         ):
             with pytest.raises(FormatError, match="data file"):
+                read_itk(path)
+
+    def test_refuses_a_link_to_elsewhere(
+        self, write_nrrd: Write, write_mha: Write, volume: np.ndarray, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "elsewhere"
+        folder.mkdir()
+        (folder / "b.raw").write_bytes(volume.tobytes(order="F"))
+        (tmp_path / "b.raw").symlink_to(folder / "b.raw")
+        (tmp_path / "c.raw").symlink_to("/dev/zero")
+
+        for name in ("b.raw", "c.raw"):
+            for path in (
+                write_nrrd(data=b"", name="a.nhdr", data_file=name),
+                write_mha(data=b"", name="a.mhd", ElementDataFile=name),
+            ):
+                with pytest.raises((FormatError, CorruptFileError), match="its data file beside"):
+                    read_itk(path)
+
+    def test_a_folder_may_be_a_link(
+        self, write_nrrd: Write, volume: np.ndarray, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "elsewhere"
+        folder.mkdir()
+        (folder / "b.raw").write_bytes(volume.tobytes(order="F"))
+        write_nrrd(data=b"", name="elsewhere/a.nhdr", data_file="b.raw")
+        (tmp_path / "link").symlink_to(folder)
+
+        assert read_itk(tmp_path / "link" / "a.nhdr").pixels.shape == (1, *volume.shape)
+
+    @pytest.mark.parametrize("kind", ["pipe", "folder", "loop"])
+    def test_refuses_what_is_no_file(
+        self, write_nrrd: Write, write_mha: Write, tmp_path: Path, kind: str
+    ) -> None:
+        data = tmp_path / "b.raw"
+        {
+            "pipe": lambda: os.mkfifo(data),
+            "folder": data.mkdir,
+            "loop": lambda: data.symlink_to("b.raw"),
+        }[kind]()
+
+        for path in (
+            write_nrrd(data=b"", name="a.nhdr", data_file="b.raw"),
+            write_mha(data=b"", name="a.mhd", ElementDataFile="b.raw"),
+        ):
+            with pytest.raises(CorruptFileError, match=r"'b\.raw' is not there"):
                 read_itk(path)
 
     def test_refuses_a_missing_and_a_short_file(
@@ -161,3 +210,55 @@ class TestDamage:
         except (ReadError, GeometryError, NonFiniteError):
             return
         assert pixels.ndim == 4
+
+
+class TestCost:
+    """Each of these took seconds, and 90,000 keys a minute and a half."""
+
+    @pytest.mark.parametrize("line", ["k:=v", "k{}:=v", "k{}: v", "# comment", "#"])
+    def test_of_a_long_nrrd_header_is_nothing(
+        self, write_nrrd: Write, bounded: Callable[..., Any], line: str
+    ) -> None:
+        path = write_nrrd()
+        more = "".join(f"{line.format(k)}\n" for k in range(90_000)).encode()
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\n" + more, 1))
+
+        with pytest.raises(TooLargeError, match="a header of at most 8,192 lines"):
+            bounded(read_itk, path)
+
+    @pytest.mark.parametrize("line", ["k{} = v", "", "Comment{} ="])
+    def test_of_a_long_metaimage_header_is_nothing(
+        self, write_mha: Write, bounded: Callable[..., Any], line: str
+    ) -> None:
+        path = write_mha()
+        more = "".join(f"{line.format(k)}\n" for k in range(90_000)).encode()
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\n" + more, 1))
+
+        with pytest.raises(TooLargeError, match="a header of at most 8,192 lines"):
+            bounded(read_itk, path)
+
+    def test_of_a_line_that_does_not_end_is_nothing(
+        self, write_nrrd: Write, write_mha: Write, bounded: Callable[..., Any]
+    ) -> None:
+        for path in (write_nrrd(), write_mha()):
+            path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\nk: " + b"v" * 10**8)
+            with pytest.raises((CorruptFileError, FormatError), match="must"):
+                bounded(read_itk, path)
+
+    @pytest.mark.parametrize("digits", [19, 300, 4000, 900_000])
+    def test_of_a_length_beyond_64_bits_is_nothing(
+        self, write_nrrd: Write, write_mha: Write, bounded: Callable[..., Any], digits: int
+    ) -> None:
+        sizes = "2 3 " + "9" * digits
+
+        for path in (write_nrrd(sizes=sizes), write_mha(DimSize=sizes)):
+            with pytest.raises(CorruptFileError, match="must have integers from 1 on"):
+                bounded(read_itk, path)
+
+    def test_of_numbers_as_text_is_bounded(
+        self, write_nrrd: Write, bounded: Callable[..., Any]
+    ) -> None:
+        path = write_nrrd(data=b"0 " * 10**7, sizes="1000 1000 10", encoding="text")
+
+        with pytest.raises(TooLargeError, match="at most 8,388,608 numbers as text"):
+            bounded(read_itk, path)

@@ -190,7 +190,7 @@ class TestDamage:
         for path in (
             write_nrrd(sizes="700 700 700"),
             write_nrrd(sizes="700 700 700", encoding="gzip", data=gzip.compress(bytes(9))),
-            write_nrrd(sizes="700 700 700", encoding="ascii"),
+            write_nrrd(sizes="700 700 9", encoding="ascii"),
             write_mha(DimSize="700 700 700"),
             write_mha(CompressedData="True", CompressedDataSize=str(10**15)),
         ):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,55 @@ class TestDamage:
 
         with pytest.raises(TooLargeError, match=r"must fit in memory.* GiB"):
             read_nifti(path)
+
+    @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+    @pytest.mark.parametrize("second", [False, True])
+    def test_n7_refuses_voxels_beyond_any_header(
+        self,
+        volume: np.ndarray,
+        tmp_path: Path,
+        bounded: Callable[..., Any],
+        name: str,
+        second: bool,
+    ) -> None:
+        """Gzip makes three gigabytes before them of a file of three megabytes."""
+        image = (nib.Nifti2Image if second else nib.Nifti1Image)(volume, np.eye(4))
+        image.header.set_slope_inter(1, 0)
+        image.header["vox_offset"] = 3e9
+        content = bytes(image.header.binaryblock) + bytes(2**22)
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+
+        with pytest.raises(CorruptFileError, match=r"at byte 67,108,864 at most; got .* 3e\+09"):
+            bounded(read_nifti, tmp_path / name)
+
+    def test_n7_passes_over_a_bomb_behind_the_voxels(
+        self, volume: np.ndarray, write_volume: Write, bounded: Callable[..., Any]
+    ) -> None:
+        path = write_volume(volume)
+        path.write_bytes(path.read_bytes() + gzip.compress(bytes(10**9), 1))
+
+        content = bounded(read_nifti, path)
+
+        np.testing.assert_array_equal(content.pixels[0], volume)
+        assert "more bytes than its header accounts for" in content.warnings[-1]
+
+    def test_n8_refuses_dimensions_that_overflow(
+        self, tmp_path: Path, bounded: Callable[..., Any]
+    ) -> None:
+        header = nib.Nifti1Header()
+        header["dim"] = [7, *[32767] * 7]
+        header["magic"] = b"n+1"
+        header["pixdim"][1:4] = 1
+        (tmp_path / "a.nii").write_bytes(header.binaryblock + bytes(999))
+
+        with pytest.raises(TooLargeError, match=r"at most 65,536 volumes; got 1,152,780,773,560"):
+            bounded(read_nifti, tmp_path / "a.nii", 0)
+
+    def test_says_of_a_pipe_what_it_is(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "a.nii")
+
+        with pytest.raises(OSError, match="it is a pipe, not a file"):
+            read_nifti(tmp_path / "a.nii")
 
     def test_refuses_a_gzip_file_too_small_for_its_claim_before_reading(
         self, patched: Write, volume: np.ndarray, write_volume: Write

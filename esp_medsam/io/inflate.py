@@ -1,0 +1,80 @@
+"""Bytes out of gzip and zlib data, piece by piece, at a cost that follows from their number.
+
+Python's own gzip reads the name in a header letter by letter, and thousands of empty members one
+by one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import BinaryIO
+
+
+GZIP, GZIP_OR_ZLIB = 31, 47
+"""Kinds of data, as zlib numbers them."""
+
+DAMAGE = (EOFError, zlib.error)
+"""What reading raises of data that are cut short, or damaged."""
+
+_MOST_MEMBERS = 2**17
+"""Members of a gzip file: bgzip, which writes the most, puts 64 KiB into each."""
+
+_PIECE = 2**15
+
+
+class Inflated:
+    """What packed data hold; all checksums are compared on the way.
+
+    Args:
+        file: The data, from here to the end.
+        kind: ``GZIP``, of any number of members, or ``GZIP_OR_ZLIB``, of one stream.
+        left: How many bytes are data; None means all.
+    """
+
+    def __init__(self, file: BinaryIO, kind: int = GZIP, left: int | None = None) -> None:
+        self._file = file
+        self._kind = kind
+        self._left = left
+        self._packed = b""
+        self._members = 1
+        self._unpacker = zlib.decompressobj(kind)
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most ``size``; none at the end.
+
+        Raises:
+            EOFError: If the data are cut short.
+            zlib.error: If they are damaged, or followed by others.
+        """
+        while not self._unpacker.eof or self._begins_anew():
+            packed = self._packed or self._more()
+            data = self._unpacker.decompress(packed, size)
+            is_over = self._unpacker.eof
+            self._packed = self._unpacker.unused_data if is_over else self._unpacker.unconsumed_tail
+            if data:
+                return data
+            if not packed and not is_over:
+                raise EOFError
+        return b""
+
+    def _begins_anew(self) -> bool:
+        """Whether another member follows, zeros between them passed over."""
+        if self._kind != GZIP:
+            return False
+        while not self._packed.strip(b"\0"):
+            self._packed = self._more()
+            if not self._packed:
+                return False
+        self._packed = self._packed.lstrip(b"\0")
+        self._members += 1
+        if self._members > _MOST_MEMBERS:
+            msg = f"more than {_MOST_MEMBERS} members"
+            raise zlib.error(msg)
+        self._unpacker = zlib.decompressobj(self._kind)
+        return True
+
+    def _more(self) -> bytes:
+        packed = self._file.read(_PIECE if self._left is None else min(_PIECE, self._left))
+        if self._left is not None:
+            self._left -= len(packed)
+        return packed
