@@ -10,11 +10,21 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from esp_medsam.errors import CheckpointError, CheckpointMismatchError, WeightsNotFoundError
+from esp_medsam.errors import (
+    CheckpointError,
+    CheckpointMismatchError,
+    TooLargeError,
+    WeightsNotFoundError,
+)
+from esp_medsam.networks.checkpoint_archive import NotPlainError, check_archive
+from esp_medsam.regular_file import open_regular
 
 
 WRAPPERS = ("state_dict", "model")
 """Keys under which training loops keep the state dict beside their own state."""
+
+_LONGEST_NAME, _SHOWN = 500, 60
+"""Characters of a parameter's name, and of what is shown of it where it is none."""
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -28,23 +38,34 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         WeightsNotFoundError: If there is no such file.
         CheckpointError: If it cannot be read, or holds something else.
+        TooLargeError: If memory runs out.
     """
-    file = Path(path)
-    if not file.exists():
-        msg = f"{file} must be a checkpoint; there is no such file."
+    source = Path(path)
+    if not source.exists():
+        msg = f"{source} must be a checkpoint; there is no such file."
         raise WeightsNotFoundError(msg)
     try:
-        with warnings.catch_warnings():  # what torch finds odd in a file is an error or nothing
-            warnings.simplefilter("ignore")
+        with open_regular(source) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch finds odd in a file is an error or nothing
+            check_archive(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
+    except MemoryError as error:
+        msg = f"{source} must fit in memory; it ran out. Free some, or use a larger machine."
+        raise TooLargeError(msg) from error
+    except OSError as error:
+        msg = f"{source} must be a readable file; got: {error.strerror or error}."
+        raise CheckpointError(msg) from error
+    except NotPlainError as error:
+        msg = f"{source} must be a state dict saved by torch.save; {error}."
+        raise CheckpointError(msg) from error
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         reason = str(error).strip().partition("\n")[0].partition(". ")[0][:120]
         msg = (
-            f"{file} must be a state dict saved by torch.save; "
+            f"{source} must be a state dict saved by torch.save; "
             f"reading it gave {type(error).__name__}{': ' if reason else ''}{reason}."
         )
         raise CheckpointError(msg) from error
-    return _state_dict(content, file)
+    return _state_dict(content, source)
 
 
 def _state_dict(content: object, file: Path) -> dict[str, Tensor]:
@@ -58,10 +79,11 @@ def _state_dict(content: object, file: Path) -> dict[str, Tensor]:
         msg = f"{file} must hold a state dict, plain or under {' or '.join(WRAPPERS)}; got {held}."
         raise CheckpointError(msg)
     for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
+        is_plain = isinstance(value, Tensor) and value.nbytes <= value.untyped_storage().nbytes()
+        if not isinstance(key, str) or len(key) > _LONGEST_NAME or not is_plain:
             msg = (
                 f"{file} must hold a state dict, names and tensors alone; "
-                f"got {key!r}: {type(value).__name__}."
+                f"got {repr(key)[:_SHOWN]}: {type(value).__name__}."
             )
             raise CheckpointError(msg)
     return dict(content)
