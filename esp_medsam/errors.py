@@ -163,10 +163,28 @@ def _rebuild_mismatch(source: str, keys: dict[str, tuple[str, ...]]) -> Checkpoi
     return CheckpointMismatchError(source, **keys)
 
 
+class CheckpointHashError(CheckpointError):
+    """A checkpoint is not the file that its record was written for."""
+
+    code = "E_CHECKPOINT_HASH"
+
+
 class WeightsNotFoundError(EspMedSamError, FileNotFoundError):
     """The bundle has no weights, or the path given holds none."""
 
     code = "E_NO_WEIGHTS"
+
+
+class RuntimeCheckError(EspMedSamError, RuntimeError):
+    """A network does not compute here what it computed where its weights were made."""
+
+    code = "E_SELF_CHECK"
+
+
+class NetworkOutputError(EspMedSamError, RuntimeError):
+    """A network gives the same for every pixel, as one without weights does."""
+
+    code = "E_NETWORK"
 
 
 class TableError(EspMedSamError, ValueError):

@@ -16,6 +16,7 @@ from esp_medsam.errors import (
     OutputExistsError,
 )
 from esp_medsam.io.atomic import atomic_file, clear_temporaries
+from esp_medsam.networks import ESPMedSAM
 from esp_medsam.networks.checkpoints import (
     from_delightsam,
     from_mobilesam,
@@ -23,7 +24,7 @@ from esp_medsam.networks.checkpoints import (
     load_checkpoint,
 )
 from esp_medsam.regular_file import open_regular
-from esp_medsam.workflows.weights import write_state_dict
+from esp_medsam.workflows.weights import record_weights, write_state_dict
 
 
 ORIGINS = ("delightsam", "mobilesam", "sam")
@@ -38,7 +39,7 @@ def convert(
     modality: str | None = None,
     overwrite: bool = False,
 ) -> str:
-    """Write a converted checkpoint, whole or not at all.
+    """Write a converted checkpoint, and beside it what it must be, each whole or not at all.
 
     Args:
         source: Official checkpoint.
@@ -74,25 +75,30 @@ def convert(
     _check_regular(source)
     _refuse_input(Path(source), target)
     _refuse_existing(target, overwrite)
-    found, state_dict = _convert(origin, load_checkpoint(source), modality, os.fspath(source))
+    found, state_dict, network = _convert(
+        origin, load_checkpoint(source), modality, os.fspath(source)
+    )
     clear_temporaries(target.parent)
     with atomic_file(target) as file:
         _refuse_existing(target, overwrite)
         write_state_dict(state_dict, file)
+    record_weights(target, network)
     return found
 
 
 def _convert(
     origin: str, theirs: Mapping[str, Tensor], modality: str | None, source: str
-) -> tuple[str, dict[str, Tensor]]:
+) -> tuple[str, dict[str, Tensor], ESPMedSAM | None]:
+    """Return what was found, its state dict, and its network where it is a whole one."""
     if origin == "sam":
         checkpoint = from_sam(theirs, source=source)
-        return f"SAM image encoder {checkpoint.variant.name}", checkpoint.state_dict
+        return f"SAM image encoder {checkpoint.variant.name}", checkpoint.state_dict, None
     if origin == "mobilesam":
-        return "MobileSAM image encoder and mask decoder", from_mobilesam(theirs, source=source)
+        shared = from_mobilesam(theirs, source=source)
+        return "MobileSAM image encoder and mask decoder", shared, None
     assert modality is not None, "checked before"
     network = from_delightsam(theirs, modality, source=source)
-    return f"De-LightSAM network for {modality}", network.state_dict()
+    return f"De-LightSAM network for {modality}", network.state_dict(), network
 
 
 def _check_regular(source: str | os.PathLike[str]) -> None:

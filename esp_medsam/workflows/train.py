@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -16,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from esp_medsam.io.atomic import atomic_file
+from esp_medsam.io.weights_record import check_hash, read_weights_record
 from esp_medsam.networks import ESPMedSAM, Prediction
 from esp_medsam.networks.checkpoints import (
     held_modalities,
@@ -23,7 +25,7 @@ from esp_medsam.networks.checkpoints import (
     load_grown,
     load_shared,
 )
-from esp_medsam.workflows.weights import write_state_dict
+from esp_medsam.workflows.weights import check_weights, record_weights, write_state_dict
 
 
 logger = logging.getLogger(__name__)
@@ -107,9 +109,13 @@ def start_from(network: ESPMedSAM, weights: str | Path | None) -> ESPMedSAM:
 
     Raises:
         WeightsNotFoundError: If there is no such file.
-        CheckpointError: If the file is not one, or does not fit.
+        CheckpointError: If the file is not one, does not fit, or is not what its record says.
     """
     if weights:
+        check_weights(weights)
+        record = read_weights_record(weights)
+        if record is not None:
+            check_hash(weights, record)
         state_dict, source = load_checkpoint(weights), os.fspath(weights)
         if held_modalities(state_dict):
             fresh, left_out = load_grown(network, state_dict, source=source)
@@ -236,7 +242,7 @@ def dice_inputs(output: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:
-    """Write a network's state dict in half precision, whole or not at all.
+    """Write a network's state dict in half precision, and its record, whole or not at all.
 
     Args:
         network: What to write; counters and other integers keep their type.
@@ -246,5 +252,10 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
         name: value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
         for name, value in network.state_dict().items()
     }
+    asked = None
+    if isinstance(network, ESPMedSAM):  # with the weights that were rounded
+        asked = copy.deepcopy(network).cpu().float().eval()
+        asked.load_state_dict(state)
     with atomic_file(Path(path)) as file:
         write_state_dict(state, file)
+    record_weights(path, asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,21 @@ from typing import BinaryIO, TypeVar
 import torch
 from torch import Tensor, nn
 
-from esp_medsam.errors import WeightsNotFoundError
+from esp_medsam.errors import RuntimeCheckError, WeightsNotFoundError, one_line
+from esp_medsam.io.weights_record import (
+    check_hash,
+    pin_in_bundle,
+    read_weights_record,
+    write_sidecar,
+)
+from esp_medsam.modality import ModalityTable
+from esp_medsam.networks import ESPMedSAM, build_product
 from esp_medsam.networks.checkpoints import load_checkpoint, load_into
+from esp_medsam.networks.self_check import SelfCheck, differences, self_check
+from esp_medsam.workflows.bundle import TABLE, WEIGHTS
 
+
+logger = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -23,6 +36,9 @@ def load_network(
     device: str | torch.device = "cpu",
 ) -> Network:
     """Give a network its weights, for inference on a device.
+
+    They are held to what is known of them: in a bundle its metadata say it, elsewhere a file beside
+    them. Then the network is asked for what it computed where they were made.
 
     Args:
         network: The network; changed in place.
@@ -35,11 +51,54 @@ def load_network(
     Raises:
         WeightsNotFoundError: If there is no such file.
         CheckpointError: If the file is no checkpoint.
+        CheckpointHashError: If it is not the file that its record was written for.
         CheckpointMismatchError: If it does not hold exactly the network's parameters.
+        RuntimeCheckError: If the network computes something else than where it was made.
     """
     check_weights(ckpt_path)
+    record = read_weights_record(ckpt_path)
+    if record is None:
+        logger.warning(
+            "%s: nothing says which file it must be, so whether it is the right one is not known.",
+            one_line(os.fspath(ckpt_path)),
+        )
+    else:
+        check_hash(ckpt_path, record)
     load_into(network, load_checkpoint(ckpt_path), source=os.fspath(ckpt_path))
-    return network.float().eval().requires_grad_(False).to(device)
+    network = network.float().eval().requires_grad_(False).to(device)
+    if record is not None and record.self_check is not None:
+        _check_computes(network, record.self_check, device)
+    return network
+
+
+def _check_computes(network: nn.Module, expected: SelfCheck, device: str | torch.device) -> None:
+    """Refuse a machine on which the network computes something else."""
+    assert isinstance(network, ESPMedSAM), "of others no self-check is written"
+    wrong = differences(self_check(network), expected)
+    if wrong:
+        msg = (
+            f"This machine must compute what the weights' maker computed; on {device} it does not, "
+            f"with torch {torch.__version__}, for {', '.join(wrong[:3])} and {len(wrong)} targets "
+            "in all. Use another device, or another version of torch."
+        )
+        raise RuntimeCheckError(msg)
+
+
+def pin_weights(bundle: str | os.PathLike[str]) -> None:
+    """Write into a bundle's metadata what its weights must be, once they were replaced.
+
+    Args:
+        bundle: Folder of the bundle, whose table of targets belongs to the weights.
+
+    Raises:
+        CheckpointError: If the weights do not fit the product's network and the table.
+        OutputError: If the metadata cannot be written.
+    """
+    root = Path(bundle)
+    table = ModalityTable.read(root / TABLE)
+    network = build_product(table.indices, table.target_names)
+    load_into(network, load_checkpoint(root / WEIGHTS), source=str(root / WEIGHTS))
+    pin_in_bundle(root / WEIGHTS, self_check(network.float().eval()))
 
 
 def check_weights(ckpt_path: str | os.PathLike[str]) -> None:
@@ -62,3 +121,17 @@ def write_state_dict(state_dict: Mapping[str, Tensor], file: BinaryIO) -> None:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
+
+
+def record_weights(path: str | os.PathLike[str], network: ESPMedSAM | None = None) -> None:
+    """Write beside weights that were just written what they must be, whole or not at all.
+
+    Args:
+        path: Their file.
+        network: A network with these very weights, in evaluation mode and float32, to be asked for
+            what it computes; None where they are a part of one.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    write_sidecar(path, None if network is None else self_check(network))

@@ -24,15 +24,16 @@ class TestErrors:
         codes = [error.code.removeprefix("E_").lower() for error in ALL]
 
         assert sorted(codes) == [
-            *("checkpoint", "checkpoint_mismatch", "corrupt", "device", "disk_full", "error"),
-            *("exists", "format", "geometry", "input_changed", "modality", "modality_conflict"),
-            "name_clash",
-            *("no_input", "no_weights", "nonfinite", "not_found", "option", "output", "pacs"),
+            *("checkpoint", "checkpoint_hash", "checkpoint_mismatch", "corrupt", "device"),
+            *("disk_full", "error", "exists", "format", "geometry", "input_changed"),
+            *("modality", "modality_conflict", "name_clash", "network", "no_input"),
+            *("no_weights", "nonfinite", "not_found", "option", "output", "pacs"),
             *(
                 "pacs_access",
                 "pacs_incomplete",
                 "pacs_refused",
                 "read",
+                "self_check",
                 "table",
                 "target",
                 "too_large",

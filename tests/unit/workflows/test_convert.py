@@ -16,6 +16,7 @@ from esp_medsam.errors import (
     OutputExistsError,
     WeightsNotFoundError,
 )
+from esp_medsam.io.weights_record import check_hash, read_weights_record
 from esp_medsam.networks import build_released
 from esp_medsam.networks.checkpoints import (
     build_released_from_checkpoint,
@@ -87,6 +88,28 @@ class TestConvert:
 
         assert found == "SAM image encoder vit_b"
         assert set(saved) == set(entries)
+
+    @pytest.mark.parametrize(
+        ("origin", "modality", "asked"),
+        [("delightsam", "fundus", True), ("mobilesam", None, False)],
+    )
+    def test_writes_beside_it_what_it_must_be(
+        self,
+        official: Path,
+        mobile_sam: Path,
+        tmp_path: Path,
+        origin: str,
+        modality: str | None,
+        asked: bool,
+    ) -> None:
+        source = official if origin == "delightsam" else mobile_sam
+        convert(source, tmp_path / "out.pt", origin=origin, modality=modality)
+
+        record = read_weights_record(tmp_path / "out.pt")
+
+        assert record is not None
+        check_hash(tmp_path / "out.pt", record)
+        assert (record.self_check is not None) == asked
 
     def test_refuses_an_output_that_exists(self, official: Path, tmp_path: Path) -> None:
         (tmp_path / "out.pt").write_bytes(b"mine")

@@ -8,10 +8,17 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from esp_medsam.errors import CheckpointError, CheckpointMismatchError, WeightsNotFoundError
+from esp_medsam.errors import (
+    CheckpointError,
+    CheckpointHashError,
+    CheckpointMismatchError,
+    WeightsNotFoundError,
+)
+from esp_medsam.io.weights_record import read_weights_record
 from esp_medsam.losses import Annotation
 from esp_medsam.networks import ESPMedSAM, Prediction, build_product, build_released
 from esp_medsam.networks.checkpoints import load_checkpoint, to_delightsam
+from esp_medsam.networks.self_check import self_check
 from esp_medsam.workflows.train import (
     AveragedWeights,
     ClipGradients,
@@ -24,6 +31,7 @@ from esp_medsam.workflows.train import (
     warmup_of,
     weight_groups,
 )
+from esp_medsam.workflows.weights import load_network
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +191,31 @@ class TestWeights:
         expected = network.state_dict()[name].half().float()
         torch.testing.assert_close(other.state_dict()[name], expected)
         assert other.state_dict()[name].dtype == torch.float32
+
+    def test_are_recorded_with_what_they_compute_as_written(
+        self, network: ESPMedSAM, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        save_weights(network.train(), tmp_path / "model.pt")
+        other = build_product({"xray": 1}, {"xray": ["lungs"]}, "xray", expert_ratio=0.1)
+
+        load_network(other, tmp_path / "model.pt")
+
+        record = read_weights_record(tmp_path / "model.pt")
+        assert record is not None
+        assert record.self_check == self_check(other)
+        assert network.training
+        assert not caplog.records
+
+    def test_f18_damaged_weights_start_no_training(
+        self, network: ESPMedSAM, tmp_path: Path
+    ) -> None:
+        save_weights(network, tmp_path / "model.pt")
+        content = bytearray((tmp_path / "model.pt").read_bytes())
+        content[len(content) // 2] ^= 1
+        (tmp_path / "model.pt").write_bytes(content)
+
+        with pytest.raises(CheckpointHashError, match=r"remove model\.pt\.json"):
+            start_from(network, tmp_path / "model.pt")
 
     def test_weights_without_controllers_leave_those_fresh_and_silent(
         self, network: ESPMedSAM, tmp_path: Path

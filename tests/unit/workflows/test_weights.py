@@ -6,8 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from esp_medsam.errors import CheckpointError, CheckpointMismatchError, WeightsNotFoundError
-from esp_medsam.workflows.weights import load_network
+from esp_medsam.errors import (
+    CheckpointError,
+    CheckpointHashError,
+    CheckpointMismatchError,
+    WeightsNotFoundError,
+)
+from esp_medsam.workflows.weights import load_network, record_weights
 
 
 class TestLoadNetwork:
@@ -32,6 +37,29 @@ class TestLoadNetwork:
         (tmp_path / "model.pt").write_bytes(b"not weights")
 
         with pytest.raises(CheckpointError):
+            load_network(nn.Linear(2, 1), tmp_path / "model.pt")
+
+    def test_weights_of_which_nothing_is_known_are_told_of(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        torch.save(nn.Linear(2, 1).state_dict(), tmp_path / "model.pt")
+
+        load_network(nn.Linear(2, 1), tmp_path / "model.pt")
+
+        (record,) = caplog.records
+        assert "model.pt: nothing says which file it must be" in record.message
+
+    def test_f18_weights_that_are_not_what_stands_beside_them_are_refused(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        torch.save(nn.Linear(2, 1).state_dict(), tmp_path / "model.pt")
+        record_weights(tmp_path / "model.pt")
+        load_network(nn.Linear(2, 1), tmp_path / "model.pt")
+        assert not caplog.records
+
+        torch.save(nn.Linear(2, 1).state_dict(), tmp_path / "model.pt")
+
+        with pytest.raises(CheckpointHashError, match=r"remove model\.pt\.json"):
             load_network(nn.Linear(2, 1), tmp_path / "model.pt")
 
     def test_missing_weights_name_the_options(self, tmp_path: Path) -> None:

@@ -1,0 +1,169 @@
+"""What is written beside weights: their hash, and what their network computes of one picture.
+
+Of the weights of a bundle it stands in the bundle's metadata, under "weights"; of others in a
+file of their own beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from esp_medsam.errors import CheckpointError, CheckpointHashError
+from esp_medsam.io.atomic import atomic_file
+from esp_medsam.io.json_file import read_json
+from esp_medsam.io.record import sha256_of
+
+
+METADATA = Path("configs", "metadata.json")
+"""Within a bundle."""
+
+_KEY = "weights"
+
+_SHOWN = 12
+"""Digits of a hash that a message shows."""
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """What is known of weights.
+
+    Attributes:
+        path: The file that says so.
+        sha256: Their hash, in hexadecimal digits.
+        self_check: See :func:`esp_medsam.networks.self_check.self_check`; None where they are of
+            no network that can be asked.
+    """
+
+    path: Path
+    sha256: str
+    self_check: Mapping[str, Any] | None
+
+
+def read_weights_record(weights: str | os.PathLike[str]) -> WeightsRecord | None:
+    """Return what is known of weights; None where nothing is.
+
+    Args:
+        weights: Their file. Where it lies in a bundle whose metadata list it, that counts alone.
+
+    Raises:
+        CheckpointError: If what is there is not such a record.
+    """
+    root, name = _place_in_bundle(weights)
+    metadata, sidecar = root / METADATA, sidecar_of(weights)
+    try:
+        if metadata.is_file():
+            entry = read_json(metadata).get(_KEY, {}).get(name)
+            if entry is not None:
+                return _checked(metadata, entry)
+        if sidecar.is_file():
+            return _checked(sidecar, read_json(sidecar))
+    except (AttributeError, OSError, ValueError) as error:
+        msg = f"{metadata} and {sidecar} must be JSON, and readable; one is not."
+        raise CheckpointError(msg) from error
+    return None
+
+
+def sidecar_of(weights: str | os.PathLike[str]) -> Path:
+    """Return the file beside weights that tells of them."""
+    path = Path(weights)
+    return path.with_name(f"{path.name}.json")
+
+
+def write_sidecar(weights: str | os.PathLike[str], self_check: Mapping[str, Any] | None) -> None:
+    """Write what is to be known of weights that were just written, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with atomic_file(sidecar_of(weights)) as file:
+        file.write(_as_json(_entry(weights, self_check)))
+
+
+def pin_in_bundle(weights: str | os.PathLike[str], self_check: Mapping[str, Any] | None) -> None:
+    """Write what is to be known of weights into the metadata of the bundle that they lie in.
+
+    Raises:
+        OutputError: If it cannot be written.
+        OSError: If the bundle has no metadata.
+    """
+    root, name = _place_in_bundle(weights)
+    metadata = read_json(root / METADATA)
+    metadata[_KEY] = {**metadata.get(_KEY, {}), name: _entry(weights, self_check)}
+    with atomic_file(root / METADATA) as file:
+        file.write(_as_json(metadata))
+
+
+def check_hash(weights: str | os.PathLike[str], record: WeightsRecord) -> None:
+    """Require that weights are the file that their record was written for.
+
+    Raises:
+        CheckpointHashError: If they are another one.
+    """
+    found = hash_of_weights(weights)
+    if found == record.sha256:
+        return
+    if record.path == sidecar_of(weights):
+        remedy = f"remove {record.path.name}"
+    else:
+        remedy = f"call esp_medsam.workflows.weights.pin_weights({str(record.path.parents[1])!r})"
+    msg = (
+        f"{os.fspath(weights)} must be the file that {record.path} was written for, of SHA-256 "
+        f"{record.sha256[:_SHOWN]}; got {found[:_SHOWN]}. Copy it again; where you replaced it "
+        f"yourself, {remedy}."
+    )
+    raise CheckpointHashError(msg)
+
+
+def hash_of_weights(weights: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, which is taken once for as long as nothing writes to it.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    status = Path(weights).stat()
+    return _hashed(os.fspath(weights), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _hashed(path: str, *state: int) -> str:
+    del state  # a part of the key alone
+    return sha256_of(Path(path))
+
+
+def _place_in_bundle(weights: str | os.PathLike[str]) -> tuple[Path, str]:
+    """Return the folder that is the bundle, if it is one, and the path of weights in it."""
+    path = Path(os.path.abspath(weights))  # noqa: PTH100  # resolve() follows a link out of it
+    return path.parent.parent, f"{path.parent.name}/{path.name}"
+
+
+def _entry(weights: str | os.PathLike[str], self_check: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"sha256": hash_of_weights(weights), "self_check": self_check}
+
+
+def _checked(path: Path, entry: Any) -> WeightsRecord:
+    check = entry.get("self_check")
+    is_right = check is None or all(
+        isinstance(targets, dict) and all(_are_numbers(row) for row in targets.values())
+        for targets in (check.values() if isinstance(check, dict) else [None])
+    )
+    if not is_right or not re.fullmatch("[0-9a-f]{64}", str(entry.get("sha256"))):
+        raise ValueError
+    return WeightsRecord(path, entry["sha256"], check)
+
+
+def _are_numbers(row: Any) -> bool:
+    return isinstance(row, list) and all(isinstance(value, int | float) for value in row)
+
+
+def _as_json(value: Mapping[str, Any]) -> bytes:
+    """Return JSON with every row of numbers in one line."""
+    text = json.dumps(value, indent=4)
+    rows = re.sub(r"\[\s*(-?\d[^\[\]\"]*?)\s*\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    return f"{rows}\n".encode("ascii")
