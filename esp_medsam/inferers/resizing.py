@@ -132,6 +132,15 @@ def to_probability(
     return probability
 
 
+def content_part(logits: Tensor, content: tuple[int, int], input_size: tuple[int, int]) -> Tensor:
+    """Return the part ``(..., h', w')`` of logits over the whole input that is not padding."""
+    rows, columns = (
+        -(-length * side // whole)
+        for length, side, whole in zip(content, logits.shape[-2:], input_size, strict=True)
+    )
+    return logits[..., :rows, :columns]
+
+
 def _bands(rows: int, elements_per_row: int) -> Iterator[slice]:
     """Split rows into bands of about ``_BAND_ELEMENTS`` elements."""
     step = max(1, _BAND_ELEMENTS // max(1, elements_per_row))

@@ -17,11 +17,13 @@ from esp_medsam.inferers.device import Placement, device_of
 from esp_medsam.inferers.preparation import Slices, View
 from esp_medsam.inferers.resizing import (
     RESIZE_MODES,
+    content_part,
     content_size,
     to_content,
     to_input,
     to_probability,
 )
+from esp_medsam.inferers.told_apart import CONSTANT, LogitRange, is_constant
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides
 from esp_medsam.transforms.label_map import FOREGROUND
@@ -108,6 +110,7 @@ class SliceWiseInferer(Inferer):
             ModalityError: If the network does not hold the modality.
             TargetError: If a target is unknown, or not held by the network.
             NonFiniteError: If the network's output is not finite.
+            NetworkOutputError: If it is the same for all pixels, which are not.
         """
         del args, kwargs
         if not isinstance(inputs, MetaTensor) or IMAGE_KEY not in inputs.meta:
@@ -162,7 +165,9 @@ class SliceWiseInferer(Inferer):
         """Return one image's probabilities ``(T, *spatial)`` and what is to be told of them."""
         names = [target.name for target in self.table.select(record.modality, self.targets)]
         slices = Slices(pixels, record, transforms=self.transforms, slice_axis=self.slice_axis)
-        job = _Job(slices, record.path, *_places(network, record.modality, names))
+        job = _Job(
+            slices, record.path, *_places(network, record.modality, names), LogitRange(names)
+        )
         probability = torch.empty((len(names), *pixels.shape[1:]), dtype=torch.uint8)
         inside = torch.zeros(2, len(names), dtype=torch.int64)
         placement = Placement(network, self.device, self.slice_batch)
@@ -183,10 +188,15 @@ class SliceWiseInferer(Inferer):
             total / (255.0 * size) if size else None
             for total, size in zip(*inside.tolist(), strict=True)
         )
-        for warning in placement.warnings:
+        warnings = placement.warnings
+        if is_constant(pixels):
+            warnings += (CONSTANT,)
+        else:
+            job.logits.check(record.path)
+        for warning in warnings:
             logger.warning("%s: %s", one_line(record.path), warning)
         return probability, Segmentation(
-            targets=tuple(names), confidence=confidence, warnings=placement.warnings
+            targets=tuple(names), confidence=confidence, warnings=warnings
         )
 
     def _predict(self, job: _Job, indices: range, network: Any, device: torch.device) -> Tensor:
@@ -205,6 +215,8 @@ class SliceWiseInferer(Inferer):
                 f"{indices.start} to {indices.stop - 1} of {job.path}."
             )
             raise NonFiniteError(msg)
+        for one, size in zip(logits, sizes, strict=True):
+            job.logits.add(content_part(one, size, self.input_size))
         return torch.stack(
             [
                 view.put_back(to_probability(one[None], size, self.input_size, view.size)[0])
@@ -214,12 +226,13 @@ class SliceWiseInferer(Inferer):
 
 
 class _Job(NamedTuple):
-    """One image on its way: its slices, its path, and what the network is asked."""
+    """One image on its way: its slices, its path, what the network is asked, and what it says."""
 
     slices: Slices
     path: str
     modality: int
     places: list[int]
+    logits: LogitRange
 
 
 def _places(network: Any, modality: str, names: list[str]) -> tuple[int, list[int]]:

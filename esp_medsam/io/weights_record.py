@@ -128,7 +128,8 @@ def hash_of_weights(weights: str | os.PathLike[str]) -> str:
         OSError: If it cannot be read.
     """
     status = Path(weights).stat()
-    return _hashed(os.fspath(weights), status.st_ino, status.st_size, status.st_mtime_ns)
+    state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return _hashed(os.fspath(weights), *state)
 
 
 @lru_cache(maxsize=8)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import permutations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -10,7 +10,13 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from esp_medsam.errors import ModalityError, NonFiniteError, OptionError, TargetError
+from esp_medsam.errors import (
+    ModalityError,
+    NetworkOutputError,
+    NonFiniteError,
+    OptionError,
+    TargetError,
+)
 from esp_medsam.image import IMAGE_KEY, Image, segmentation_of
 from esp_medsam.inferers.slice_wise import SliceWiseInferer
 from esp_medsam.modality import ModalityTable
@@ -317,6 +323,74 @@ class TestFaults:
 
         with pytest.raises(NonFiniteError, match=r"slices 0 to 2 of /data/a.png"):
             build_inferer(table)(load(pixels, RAS, "mri"), network)
+
+    def test_logits_that_are_all_the_same_are_refused(self, table: ModalityTable) -> None:
+        """As zeros for weights give, or a dead layer of one target alone."""
+
+        class Dead(BrightIsForeground):
+            def decode(self, *arguments: Any) -> Prediction:
+                logits = super().decode(*arguments).low_res_logits
+                logits[:, 1] = -3.0
+                return Prediction(logits)
+
+        image = load(blob((12, 10, 6)), RAS, "mri")
+
+        with pytest.raises(NetworkOutputError, match=r"all of /data/a\.png, for left_ventricle\."):
+            build_inferer(table)(image, Dead(table))
+
+    def test_f18_a_network_of_zeros_is_refused(
+        self, table: ModalityTable, network: BrightIsForeground
+    ) -> None:
+        network.scale.data.zero_()
+
+        with pytest.raises(NetworkOutputError, match="must tell pixels apart"):
+            build_inferer(table)(load(blob((12, 10))), network)
+
+    def test_padding_does_not_hide_logits_that_are_all_the_same(self, table: ModalityTable) -> None:
+        class Padded(BrightIsForeground):
+            def decode(self, encoded: Tensor, *arguments: Any) -> Prediction:
+                return super().decode((encoded != 0).float(), *arguments)
+
+        image = load(blob((12, 30)).clip(1))
+
+        with pytest.raises(NetworkOutputError, match="must tell pixels apart"):
+            build_inferer(table)(image, Padded(table, stride=4))
+
+    def test_a_mask_that_is_empty_by_far_is_one(
+        self, table: ModalityTable, network: BrightIsForeground
+    ) -> None:
+        network.scale.data.fill_(1e5)
+
+        result = build_inferer(table)(load(blob((12, 10)) // 3), network)
+
+        assert not result.any()
+        assert segmentation_of(result.meta).warnings == ()
+
+    def test_slices_that_are_each_the_same_throughout_are_told_apart(
+        self, table: ModalityTable, network: BrightIsForeground
+    ) -> None:
+        pixels = np.zeros((1, 12, 10, 6), np.uint8) + np.arange(6, dtype=np.uint8)
+
+        assert build_inferer(table)(load(pixels, RAS, "mri"), network).shape == (1, 5, 12, 10, 6)
+
+    @pytest.mark.parametrize("shape", [(12, 10), (12, 10, 6)])
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_n19_a_constant_image_is_segmented_with_a_warning(
+        self,
+        table: ModalityTable,
+        network: BrightIsForeground,
+        caplog: pytest.LogCaptureFixture,
+        shape: tuple[int, ...],
+        channels: int,
+    ) -> None:
+        pixels = np.stack([np.full(shape, 9 * k, np.uint8) for k in range(channels)])
+
+        result = build_inferer(table)(load(pixels, RAS, "mri"), network)
+
+        assert not (result >= 128).any()
+        (warning,) = segmentation_of(result.meta).warnings
+        assert warning.startswith("The image is constant")
+        assert caplog.messages == [f"/data/a.png: {warning}"]
 
     def test_slice_batch_is_halved_where_memory_runs_out(
         self,
