@@ -3,12 +3,14 @@
     python benchmarks/segment_memory.py [--shape 512 512 300] [--config OVERLAY] [--limit_gb 1.5]
 
 Reads, measures, segments and writes as the command does, with the bundle's weights, or with random
-ones where it has none: what the network finds does not matter here. Needs Linux.
+ones where it has none: what the network finds does not matter here. The peak is held to the limit,
+and to what is estimated before the volume is read. Needs Linux.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from esp_medsam.io.budget import beside_image
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks.builders import build_product
 from esp_medsam.workflows.bundle import TABLE, WEIGHTS, find_bundle
@@ -67,18 +70,24 @@ def main() -> int:
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
 
         start = time.perf_counter()
-        (result,) = build_segmentation(
+        segmentation = build_segmentation(
             overlays=arguments.config,
             dataset_dir=str(volume),
             output_dir=str(folder / "out"),
             modality="ct",
             ckpt_path=str(ckpt_path),
             device=arguments.device,
-        ).results()
-    above = gigabytes("VmHWM") - imports
+        )
+        built = gigabytes("VmRSS")
+        (result,) = segmentation.results()
+    above, taken = gigabytes("VmHWM") - imports, gigabytes("VmHWM") - built
+    voxels = math.prod(arguments.shape)
+    later = beside_image(segmentation.table, "ct", None).of(voxels)
+    estimate = (sum(later.values()) + 2 * voxels) / 2**30
     print(f"{result.status} {result.message}in {time.perf_counter() - start:.0f} s")
     print(f"{imports:.2f} GB after imports, {above:.2f} GB above them at the peak")
-    return int(result.status != "done" or above > arguments.limit_gb)
+    print(f"{taken:.2f} GB from the volume on, {estimate:.2f} GB estimated")
+    return int(result.status != "done" or above > arguments.limit_gb or taken > estimate)
 
 
 if __name__ == "__main__":

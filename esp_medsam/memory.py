@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from esp_medsam.errors import TooLargeError
@@ -12,56 +14,120 @@ from esp_medsam.errors import TooLargeError
 _UNKNOWN = 8 * 2**30
 """Bytes assumed where the system does not say: half of a common laptop."""
 
+_SYSTEM = Path("/proc/meminfo")
+_GROUP = Path("/proc/self/cgroup")
+_PROCESS = Path("/proc/self/statm")
+"""What Linux says: of all memory, of the control groups that this process is in, and of it."""
 
-def check_fits(path: Path, size: int, what: str) -> None:
+_GROUPS = tuple(Path("/sys/fs/cgroup", name) for name in ("", "memory", "unified"))
+"""Where control groups are: of version 2, of version 1, and of version 2 beside version 1."""
+
+_GROUP_FILES = (
+    ("memory.max", "memory.current", ""),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+)
+"""A group's limit, what it uses, and how its statistics begin, of version 2 and version 1."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What later steps take beside an image, by what takes it.
+
+    Attributes:
+        per_voxel: Bytes for each voxel.
+        fixed: Bytes, however large the image is.
+    """
+
+    per_voxel: Mapping[str, int] = field(default_factory=dict)
+    fixed: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, voxels: int) -> dict[str, int]:
+        """Return the bytes that each part takes beside so many voxels."""
+        return {name: size * voxels for name, size in self.per_voxel.items()} | dict(self.fixed)
+
+
+NOTHING = Beside()
+
+
+def check_fits(path: Path, size: int, what: str, beside: Mapping[str, int] | None = None) -> None:
     """Refuse what cannot be held in memory, before any of it is allocated.
 
     Args:
         path: File that asks for it.
         size: Bytes needed.
         what: What needs them, for the message.
+        beside: Bytes that later steps will take meanwhile, by what takes them.
 
     Raises:
-        TooLargeError: If ``size`` is more than the memory at hand.
+        TooLargeError: If there is not so much memory at hand.
     """
-    available = available_memory()
-    if size > available:
-        msg = (
-            f"{path} must fit in memory; {what} needs {_gigabytes(size)}, "
-            f"{_gigabytes(available)} are free. Crop or split it, or use a larger machine."
-        )
-        raise TooLargeError(msg)
+    parts = {what: size, **(beside or {})}
+    total, available = sum(parts.values()), available_memory()
+    if total <= available:
+        return
+    needs = ", ".join(f"{name} needs {_gigabytes(each)}" for name, each in parts.items())
+    together = f", {_gigabytes(total)} together" if beside else ""
+    fewer = "Segment fewer targets at a time, crop" if beside else "Crop"
+    msg = (
+        f"{path} must fit in memory; {needs}{together}, {_gigabytes(available)} are free. "
+        f"{fewer} or split it, or use a larger machine."
+    )
+    raise TooLargeError(msg)
 
 
 def available_memory() -> int:
     """Return the bytes of memory that can be had without swapping.
 
-    Within the limit of a container, and of the process (``ulimit -v``).
+    Within the limits of a container, and of the process (``ulimit -v``).
     """
-    limits = []
-    with suppress(OSError, ValueError, IndexError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        line = next(line for line in lines if line.startswith("MemAvailable:"))
-        limits.append(int(line.split()[1]) * 1024)
-    with suppress(OSError, ValueError):
-        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    limits += _left_to_process()
+    limits = [*_left_to_system(), *_left_to_groups(), *_left_to_process()]
     if not limits:
         with suppress(AttributeError, OSError, ValueError):
             limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min(limits, default=_UNKNOWN)
 
 
-def _left_to_process() -> list[int]:
-    """Return the bytes of addresses that the process may still take, where it has a limit."""
+def _left_to_system() -> Iterator[int]:
+    with suppress(OSError, ValueError):
+        for line in _SYSTEM.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                yield int(line.split()[1]) * 1024
+
+
+def _left_to_groups() -> Iterator[int]:
+    """Yield what is left to the control groups of the process, and to all above them."""
+    with suppress(OSError, ValueError):
+        for line in _GROUP.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            parts = [part for part in path.split("/") if part not in ("", "..")]
+            for count in range(len(parts) + 1):
+                for root in _GROUPS:
+                    yield from _left_to_group(root.joinpath(*parts[:count]))
+
+
+def _left_to_group(folder: Path) -> Iterator[int]:
+    for limit, used, prefix in _GROUP_FILES:
+        with suppress(KeyError, OSError, ValueError):  # without a limit there is no number
+            most = int((folder / limit).read_text(encoding="ascii"))
+            taken = int((folder / used).read_text(encoding="ascii"))
+            statistics = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+            stated = dict(line.split() for line in statistics)
+            # The system takes back what it keeps of files when memory runs short.
+            kept = sum(int(stated[f"{prefix}{kind}_file"]) for kind in ("active", "inactive"))
+            yield max(0, most - taken + kept)
+
+
+def _left_to_process() -> Iterator[int]:
+    """Yield the bytes of addresses that the process may still take, where it has a limit."""
     with suppress(ImportError, OSError, ValueError, IndexError):
         import resource  # POSIX alone has it
 
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         if limit != resource.RLIM_INFINITY:
-            taken = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
-            return [max(0, limit - int(taken) * resource.getpagesize())]
-    return []
+            taken = _PROCESS.read_text(encoding="ascii").split()[0]
+            yield max(0, limit - int(taken) * resource.getpagesize())
 
 
 def _gigabytes(size: int) -> str:

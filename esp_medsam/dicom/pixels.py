@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from esp_medsam.dicom.values import narrowed, regions_of, rescale, wider, window
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume
 from esp_medsam.errors import CorruptFileError, FormatError
 from esp_medsam.image import UltrasoundRegion
-from esp_medsam.memory import check_fits
+from esp_medsam.memory import NOTHING, Beside, check_fits
 from esp_medsam.quiet import quietly
 
 
@@ -50,7 +51,7 @@ class DicomPixels:
     warnings: tuple[str, ...] = ()
 
 
-def read_pixels(volume: DicomVolume) -> DicomPixels:
+def read_pixels(volume: DicomVolume, beside: Beside = NOTHING) -> DicomPixels:
     """Read, decode and rescale the pixels of a volume.
 
     Values follow DICOM's order: modality LUT or each slice's own slope and intercept; then, of
@@ -59,6 +60,7 @@ def read_pixels(volume: DicomVolume) -> DicomPixels:
 
     Args:
         volume: What the headers said.
+        beside: What must fit in memory beside it.
 
     Raises:
         InputNotFoundError: If a file is gone.
@@ -72,7 +74,7 @@ def read_pixels(volume: DicomVolume) -> DicomPixels:
     for place, piece in enumerate(volume.slices):
         places.setdefault(piece.source.path, []).append(place)
     with quietly():
-        stack = _Stack(volume)
+        stack = _Stack(volume, beside)
         for path, of_file in places.items():
             with explained(path):
                 _read_file(path, sorted(of_file, key=lambda p: _index(volume.slices[p])), stack)
@@ -86,8 +88,9 @@ class _Stack:
     headers allow.
     """
 
-    def __init__(self, volume: DicomVolume) -> None:
+    def __init__(self, volume: DicomVolume, beside: Beside) -> None:
         self.volume = volume
+        self.beside = beside.of(math.prod(volume.spatial_shape))
         self.pixels: npt.NDArray[Any] | None = None
         self.kind: str | None = None
         self.window: tuple[float, float] | None = None
@@ -109,7 +112,7 @@ class _Stack:
         frame = rows * columns * samples * max(width, 1)
         count = len(self.volume.slices)
         what = f"its {count} x {rows} x {columns} pixels"
-        check_fits(Path(source.path), (count + DECODING) * frame, what)
+        check_fits(Path(source.path), (count + DECODING) * frame, what, self.beside)
 
     def place(self, number: int, values: npt.NDArray[Any], photometric: str) -> None:
         """Put one slice in its place."""
@@ -130,7 +133,8 @@ class _Stack:
         dtype = wider(self.pixels.dtype, values.dtype)
         if dtype != self.pixels.dtype:
             size = self.pixels.size * dtype.itemsize
-            check_fits(Path(piece.source.path), size, f"its volume as {dtype.name}")
+            what = f"its volume as {dtype.name}"
+            check_fits(Path(piece.source.path), size, what, self.beside)
             self.pixels = self.pixels.astype(dtype)
         self.pixels[number] = values
 

@@ -12,6 +12,7 @@ from esp_medsam.dicom.scan import find_volumes
 from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.errors import EmptyInputError, OptionError
 from esp_medsam.image import Image
+from esp_medsam.memory import NOTHING, Beside
 from esp_medsam.modality import ModalityTable
 
 
@@ -27,6 +28,7 @@ def read_dicom(
     volume: str | None = None,
     files: Sequence[str] | None = None,
     force_modality: bool = False,
+    beside: Beside = NOTHING,
 ) -> Image:
     """Return one volume or image, pixels included.
 
@@ -38,6 +40,7 @@ def read_dicom(
             tells it from others of its series.
         files: Files of the folder to take alone; None takes all.
         force_modality: Whether the user's word counts against the file's.
+        beside: What must fit in memory beside it.
 
     Raises:
         EmptyInputError: If there is no DICOM image.
@@ -55,7 +58,7 @@ def read_dicom(
         force=force_modality,
         source=source,
     )
-    content = read_pixels(chosen)
+    content = read_pixels(chosen, beside)
     return Image(
         path=os.fspath(path),
         name=volume if files is not None and volume is not None else chosen.name,

@@ -26,9 +26,10 @@ from esp_medsam.io.voxels import (
     check_finite,
     choose_frame,
     fits_int32,
+    held_bytes,
     memory_dtype,
 )
-from esp_medsam.memory import check_fits
+from esp_medsam.memory import NOTHING, Beside, check_fits
 from esp_medsam.regular_file import open_regular
 
 
@@ -44,7 +45,7 @@ _MAX_TAIL = 2**26
 """Bytes read beyond the voxels at most, to reach the checksum at the end of compressed data."""
 
 
-def read_itk(path: Path, frame: int | None = None) -> Content:
+def read_itk(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> Content:
     """Return what the NRRD or MetaImage file at ``path`` holds.
 
     Integers stay integers (64-bit ones that fit become int32), all else becomes float32. A 2-D
@@ -53,6 +54,7 @@ def read_itk(path: Path, frame: int | None = None) -> Content:
     Args:
         path: The file; its data may lie in one other file beside it.
         frame: Which volume of a file with several, as stored, from 0; no effect on others.
+        beside: What must fit in memory beside it.
 
     Raises:
         FormatError: If it is neither, or of a type, dimension or encoding that is not read.
@@ -65,7 +67,7 @@ def read_itk(path: Path, frame: int | None = None) -> Content:
     header = _header(path)
     lengths = header.shape if header.frames == 1 else (*header.shape, header.frames)
     number, notes = choose_frame(frame, header.frames, lengths, path)
-    _check_memory(header, path)
+    _check_memory(header, path, beside)
     notes += _check_data(header, path)
     array = _read(header, path)
     pixels = _converted(array[..., number], header.dtype, path)
@@ -92,12 +94,13 @@ def _header(path: Path) -> ItkHeader:
     return parse(read_block(path), path)
 
 
-def _check_memory(header: ItkHeader, path: Path) -> None:
+def _check_memory(header: ItkHeader, path: Path, beside: Beside) -> None:
     """Refuse what does not fit: ITK's image of the file, its array, and ours of one volume."""
+    count, dtype = header.count // header.frames, memory_dtype(header.dtype)
     theirs = 2 * header.count * header.dtype.itemsize
-    ours = header.count // header.frames * memory_dtype(header.dtype).itemsize
     packed = 0 if header.encoding == "raw" else header.data_path.stat().st_size
-    check_fits(path, theirs + ours + packed, "its volume")
+    check_fits(path, theirs + count * dtype.itemsize + packed, "reading its volume")
+    check_fits(path, count * held_bytes(dtype), "its volume", beside.of(count))
 
 
 def _check_data(header: ItkHeader, path: Path) -> tuple[str, ...]:

@@ -15,7 +15,9 @@ from monai.transforms import MapTransform
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image
+from esp_medsam.io.budget import beside_image
 from esp_medsam.io.read import CT_INPUTS, read
+from esp_medsam.memory import NOTHING, Beside
 from esp_medsam.modality import ModalityTable
 
 
@@ -40,6 +42,8 @@ class LoadMedicalImaged(MapTransform):
         series: Name or Series Instance UID of the DICOM volume to read where items do not say.
         frame: Which volume of a 4-D file, from 0.
         force_modality: Whether ``modality`` counts against what DICOM says.
+        targets: Names of the targets that are to be segmented afterwards, which must fit in memory
+            as well; None means all of the modality. Without any nothing else need fit.
         allow_missing_keys: Whether to pass over a key that is missing.
 
     Raises:
@@ -59,6 +63,7 @@ class LoadMedicalImaged(MapTransform):
         series: str | None = None,
         frame: int | None = None,
         force_modality: bool = False,
+        targets: Sequence[str] | str | None = (),
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -73,6 +78,7 @@ class LoadMedicalImaged(MapTransform):
         self.series = series
         self.frame = frame
         self.force_modality = force_modality
+        self.targets = [targets] if isinstance(targets, str) else targets
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a shallow copy of ``data`` with its paths replaced by MetaTensors.
@@ -87,15 +93,17 @@ class LoadMedicalImaged(MapTransform):
         return out
 
     def _load(self, path: Any, item: Mapping[Hashable, Any]) -> MetaTensor:
+        modality = self.modality if isinstance(self.modality, str) else None
         image = read(
             path,
-            modality=self.modality if isinstance(self.modality, str) else None,
+            modality=modality,
             table=self.table,
             ct_input=self.ct_input,
             volume=item.get("volume") or self.series,
             files=item.get("files"),
             frame=self.frame,
             force_modality=self.force_modality,
+            beside=self._beside(modality or item.get("modality")),
         )
         image = dataclasses.replace(
             image,
@@ -105,6 +113,11 @@ class LoadMedicalImaged(MapTransform):
             warnings=tuple(dict.fromkeys((*image.warnings, *item.get("warnings", ())))),
         )
         return as_meta_tensor(image)
+
+    def _beside(self, modality: str | None) -> Beside:
+        if self.targets is not None and len(self.targets) == 0:
+            return NOTHING
+        return beside_image(self.table, modality, self.targets)
 
 
 def as_meta_tensor(image: Image) -> MetaTensor:

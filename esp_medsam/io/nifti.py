@@ -24,9 +24,10 @@ from esp_medsam.io.voxels import (
     check_finite,
     choose_frame,
     fits_int32,
+    held_bytes,
     memory_dtype,
 )
-from esp_medsam.memory import check_fits
+from esp_medsam.memory import NOTHING, Beside, check_fits
 from esp_medsam.regular_file import open_regular
 
 
@@ -41,7 +42,7 @@ _MAX_TAIL = 2**26
 """Bytes read beyond the voxels at most, to reach the checksum at the end of a gzip file."""
 
 
-def read_nifti(path: Path, frame: int | None = None) -> Content:
+def read_nifti(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> Content:
     """Return what the NIfTI file at ``path`` holds, after slope and intercept.
 
     Integers stay integers where they are not scaled (64-bit ones that fit become int32); all
@@ -50,6 +51,7 @@ def read_nifti(path: Path, frame: int | None = None) -> Content:
     Args:
         path: The file.
         frame: Which volume of a file with several, as stored, from 0; no effect on others.
+        beside: What must fit in memory beside it.
 
     Raises:
         FormatError: If it is not NIfTI, or of a type or dimension that is not read.
@@ -65,8 +67,12 @@ def read_nifti(path: Path, frame: int | None = None) -> Content:
         frames = int(np.prod(header.volumes, dtype=object))
         number, notes = choose_frame(frame, frames, header.shape + header.volumes, path)
         is_gzip = stream is not file
-        _check_size(header, frames, path, os.fstat(file.fileno()).st_size, is_gzip=is_gzip)
-        size = int(np.prod(header.shape, dtype=np.int64)) * header.dtype.itemsize
+        count = int(np.prod([int(length) for length in header.shape], dtype=object))
+        held = count * held_bytes(_memory_dtype(header))
+        check_fits(path, held, "its volume", beside.of(count))
+        on_disk = os.fstat(file.fileno()).st_size
+        _check_size(header, frames * count, path, on_disk * _MAX_RATIO if is_gzip else on_disk)
+        size = count * header.dtype.itemsize
         start = header.offset + number * size
         end = header.offset + frames * size
         _skip(stream, start, len(block), path)
@@ -165,14 +171,9 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, _Stream]]:
             raise CorruptFileError(msg) from error
 
 
-def _check_size(
-    header: NiftiHeader, frames: int, path: Path, on_disk: int, *, is_gzip: bool
-) -> None:
-    """Refuse a file that cannot hold what it claims, before memory is taken for it."""
-    count = int(np.prod([int(length) for length in header.shape], dtype=object))
-    check_fits(path, count * _memory_dtype(header).itemsize, "its volume")
-    most = on_disk * _MAX_RATIO if is_gzip else on_disk
-    if header.offset + frames * count * header.dtype.itemsize > most:
+def _check_size(header: NiftiHeader, count: int, path: Path, most: int) -> None:
+    """Refuse a file that cannot hold the numbers it claims, before memory is taken for them."""
+    if header.offset + count * header.dtype.itemsize > most:
         size = " x ".join(str(length) for length in header.shape + header.volumes)
         msg = f"{path} must hold {size} voxels of {header.dtype.itemsize} bytes; it is cut short."
         raise CorruptFileError(msg)

@@ -34,7 +34,7 @@ from esp_medsam.errors import (
 from esp_medsam.io import jpeg_data, png, tiff
 from esp_medsam.io.atomic import MARK, atomic_file
 from esp_medsam.io.content import Content
-from esp_medsam.memory import check_fits
+from esp_medsam.memory import NOTHING, Beside, check_fits
 from esp_medsam.quiet import quietly
 from esp_medsam.regular_file import open_regular
 
@@ -61,6 +61,9 @@ _DEEP = _GRAY - {"L", "F"}
 _READING = 16
 """Bytes that a pixel takes while it is read: decoded, turned, laid on black and taken apart."""
 
+_HELD = 4
+"""Bytes that it has afterwards: three of color, or a deep gray."""
+
 _TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -73,11 +76,15 @@ _TURNS = {
 """What makes a picture upright, by its EXIF orientation."""
 
 
-def read_raster(path: Path) -> Content:
+def read_raster(path: Path, beside: Beside = NOTHING) -> Content:
     """Return the picture at ``path`` as shown: upright by its EXIF orientation, alpha on black.
 
     Gray pictures have one channel in the type of the file (uint8, uint16, int32 or float32),
     all others three of uint8: palettes are looked up, CMYK and YCbCr become RGB.
+
+    Args:
+        path: The file.
+        beside: What must fit in memory beside it.
 
     Raises:
         FormatError: If it is none of the formats, or holds several pages or frames.
@@ -89,7 +96,7 @@ def read_raster(path: Path) -> Content:
     notes: list[str] = []
     try:
         with quietly(), open_regular(path) as file:
-            pixels = _read(file, path, notes)
+            pixels = _read(file, path, beside, notes)
     except PIL.UnidentifiedImageError as error:
         msg = (
             f"{path} must be PNG, JPEG, TIFF or BMP of 8 or 16 bits, gray or in color; "
@@ -111,7 +118,7 @@ def read_raster(path: Path) -> Content:
     return Content(pixels=pixels, warnings=tuple(notes))
 
 
-def _read(file: BinaryIO, path: Path, notes: list[str]) -> npt.NDArray[Any]:
+def _read(file: BinaryIO, path: Path, beside: Beside, notes: list[str]) -> npt.NDArray[Any]:
     """Return the pixels of a picture that has them all.
 
     Pillow takes what is missing for black or gray, and room for all that is claimed.
@@ -120,7 +127,7 @@ def _read(file: BinaryIO, path: Path, notes: list[str]) -> npt.NDArray[Any]:
     beginning = file.read(len(png.SIGNATURE))
     if beginning == png.SIGNATURE:
         header = png.read_header(file, path)
-        _check_size(header.width, header.height, path)
+        _check_size(header.width, header.height, path, beside)
         file.seek(len(png.SIGNATURE))
         source = png.picture_alone(file, header, path)
     elif beginning.startswith(jpeg_data.SIGNATURE):
@@ -133,19 +140,21 @@ def _read(file: BinaryIO, path: Path, notes: list[str]) -> npt.NDArray[Any]:
         for part in tiff.jpegs(file, layout):
             jpeg_data.check_part(part, layout.most_pixels, path)
     with PIL.Image.open(source, formats=_FORMATS) as picture:
-        _check_size(picture.width, picture.height, path)
+        _check_size(picture.width, picture.height, path, beside)
         _check(picture, path)
         if data:
             jpeg_data.check_whole(data, picture, path)
         return _upright(picture, path, notes)
 
 
-def _check_size(width: int, height: int, path: Path) -> None:
+def _check_size(width: int, height: int, path: Path, beside: Beside) -> None:
     """Refuse more pixels than Pillow's limit, or than fit in memory, before any is decoded."""
     limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)
     if 0 < limit < width * height:
         raise _too_large(path, f"; got {width:,} x {height:,}")
-    check_fits(path, _READING * width * height, f"its picture of {width:,} x {height:,}")
+    pixels = width * height
+    check_fits(path, _READING * pixels, f"reading its {width:,} x {height:,} pixels")
+    check_fits(path, _HELD * pixels, f"its picture of {width:,} x {height:,}", beside.of(pixels))
 
 
 def _too_large(path: Path, found: str = "") -> TooLargeError:

@@ -26,6 +26,7 @@ from esp_medsam.io.dicom_image import choose_volume, read_dicom
 from esp_medsam.io.itk_image import files_of_itk, read_itk
 from esp_medsam.io.nifti import read_nifti
 from esp_medsam.io.raster import read_raster
+from esp_medsam.memory import NOTHING, Beside
 from esp_medsam.modality import ModalityTable
 
 
@@ -51,6 +52,7 @@ def read(
     files: Sequence[str] | None = None,
     frame: int | None = None,
     force_modality: bool = False,
+    beside: Beside = NOTHING,
 ) -> Image:
     """Return the image or volume at ``path`` with all that its file says.
 
@@ -66,6 +68,7 @@ def read(
             takes all.
         frame: Which volume of a 4-D file, from 0; no effect on others.
         force_modality: Whether ``modality`` counts against what DICOM says.
+        beside: What must fit in memory beside the image.
 
     Returns:
         The record, pixels included.
@@ -88,7 +91,7 @@ def read(
         raise OptionError(msg)
     path = Path(path)
     if not _may_be_dicom(path):
-        image = _read_file(path, name, table, frame)
+        image = _read_file(path, name, table, frame, beside)
     else:
         if files is None and path.is_dir():
             # Which files are a volume's is known once all headers are; its own are then read anew.
@@ -102,6 +105,7 @@ def read(
             volume=volume,
             files=files,
             force_modality=force_modality,
+            beside=beside,
         )
         image = replace(image, identity=identity)
         _check_same(image, volume)
@@ -118,13 +122,15 @@ def _may_be_dicom(path: Path) -> bool:
         return False
 
 
-def _read_file(path: Path, name: str | None, table: ModalityTable, frame: int | None) -> Image:
+def _read_file(
+    path: Path, name: str | None, table: ModalityTable, frame: int | None, beside: Beside
+) -> Image:
     """Return what a file says that does not know its modality."""
     if name is None:
         names = ", ".join(table.names)
         msg = f"modality must be given for {path}, one of {names}; it is never guessed. "
         raise ModalityError(msg + "See --modality.")
-    identity, content = _content(path, frame)
+    identity, content = _content(path, frame, beside)
     return Image(
         path=os.fspath(path),
         name=name_of(path),
@@ -175,7 +181,7 @@ def _suffix(path: Path) -> str:
     return next((s for s in SUFFIXES if name.endswith(s) and len(name) > len(s)), "")
 
 
-def _content(path: Path, frame: int | None) -> tuple[Identity, Content]:
+def _content(path: Path, frame: int | None, beside: Beside) -> tuple[Identity, Content]:
     """Read the file by the format that its ending says; its content must agree."""
     with _readable(path):
         if not path.exists():
@@ -192,8 +198,10 @@ def _content(path: Path, frame: int | None) -> tuple[Identity, Content]:
             raise CorruptFileError(msg)
         identity = identify(files_of(path))
         if _suffix(path) in NIFTI_SUFFIXES:
-            return identity, read_nifti(path, frame)
-        return identity, read_itk(path, frame) if is_volume(path) else read_raster(path)
+            return identity, read_nifti(path, frame, beside)
+        if is_volume(path):
+            return identity, read_itk(path, frame, beside)
+        return identity, read_raster(path, beside)
 
 
 @contextmanager

@@ -71,6 +71,11 @@ def memory_dtype(stored: np.dtype[Any], *, is_scaled: bool = False) -> np.dtype[
     return native
 
 
+def held_bytes(dtype: np.dtype[Any]) -> int:
+    """Return the bytes of a number as the pipeline holds it: torch has hardly any uint16."""
+    return 4 if dtype == np.uint16 else dtype.itemsize
+
+
 def fits_int32(stored: npt.NDArray[Any]) -> bool:
     """Whether int32 holds all numbers of ``stored``."""
     limits = np.iinfo(np.int32)

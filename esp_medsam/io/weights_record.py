@@ -17,8 +17,8 @@ from typing import Any
 
 from esp_medsam.errors import CheckpointError, CheckpointHashError
 from esp_medsam.io.atomic import atomic_file
-from esp_medsam.io.json_file import read_json
-from esp_medsam.io.record import sha256_of
+from esp_medsam.plain_data import read_own_json
+from esp_medsam.identity import sha256_of
 
 
 METADATA = Path("configs", "metadata.json")
@@ -59,11 +59,11 @@ def read_weights_record(weights: str | os.PathLike[str]) -> WeightsRecord | None
     metadata, sidecar = root / METADATA, sidecar_of(weights)
     try:
         if metadata.is_file():
-            entry = read_json(metadata).get(_KEY, {}).get(name)
+            entry = read_own_json(metadata).get(_KEY, {}).get(name)
             if entry is not None:
                 return _checked(metadata, entry)
         if sidecar.is_file():
-            return _checked(sidecar, read_json(sidecar))
+            return _checked(sidecar, read_own_json(sidecar))
     except (AttributeError, OSError, ValueError) as error:
         msg = f"{metadata} and {sidecar} must be JSON, and readable; one is not."
         raise CheckpointError(msg) from error
@@ -94,7 +94,7 @@ def pin_in_bundle(weights: str | os.PathLike[str], self_check: Mapping[str, Any]
         OSError: If the bundle has no metadata.
     """
     root, name = _place_in_bundle(weights)
-    metadata = read_json(root / METADATA)
+    metadata = read_own_json(root / METADATA)
     metadata[_KEY] = {**metadata.get(_KEY, {}), name: _entry(weights, self_check)}
     with atomic_file(root / METADATA) as file:
         file.write(_as_json(metadata))

@@ -94,6 +94,14 @@ class TestExplain:
 
         assert errors.explain(outer) == "E_TARGET: targets must be known; got x."
 
+    def test_tells_memory_that_ran_out_behind_whatever_it_caused(self) -> None:
+        outer = RuntimeError("applying transform")
+        outer.__cause__ = MemoryError()
+
+        assert errors.explain(outer) == (
+            "E_TOO_LARGE: memory ran out. Free some, or use a larger machine."
+        )
+
     def test_is_none_for_what_is_not_ours(self) -> None:
         assert errors.explain(ValueError("x")) is None
 
