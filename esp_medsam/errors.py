@@ -267,15 +267,26 @@ def explain(error: BaseException) -> str | None:
 
 
 def _of_memory(error: BaseException) -> str | None:
-    """Return that memory ran out: where a library is loaded, the system's loader says so."""
+    """Return that memory ran out."""
+    if not says_out_of_memory(error):
+        return None
+    return (
+        f"{TooLargeError.code}: memory ran out; free some, use a smaller slice_batch, "
+        "or raise the limit (ulimit -v)."
+    )
+
+
+def says_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, torch's on any device, or a loader's.
+
+    Where a library is loaded, the system's loader says so, in an ImportError or OSError.
+    """
     text = str(error).lower()
-    ran_out = "cannot allocate memory" in text or "failed to map segment" in text
-    if isinstance(error, MemoryError) or (isinstance(error, ImportError | OSError) and ran_out):
-        return (
-            f"{TooLargeError.code}: memory ran out; free some, use a smaller slice_batch, "
-            "or raise the limit (ulimit -v)."
-        )
-    return None
+    if isinstance(error, ImportError | OSError):
+        return "cannot allocate memory" in text or "failed to map segment" in text
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    said = isinstance(error, RuntimeError) and any(word in text for word in words)
+    return said or isinstance(error, MemoryError)
 
 
 def _of_config(error: BaseException) -> str | None:

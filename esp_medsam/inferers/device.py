@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from esp_medsam.errors import DeviceError
+from esp_medsam.errors import DeviceError, says_out_of_memory
 
 
 def device_of(name: str | torch.device) -> torch.device:
@@ -97,10 +97,9 @@ class Placement:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device's memory ran out."""
-    text = str(error).lower()
-    words = ("out of memory", "not enough memory", "can't allocate memory")
-    said = any(phrase in text for phrase in words)
-    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and said)
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and says_out_of_memory(error)
+    )
 
 
 def _device_of_parameters(network: Any) -> torch.device | None:

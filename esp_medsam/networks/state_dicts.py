@@ -15,6 +15,7 @@ from esp_medsam.errors import (
     CheckpointMismatchError,
     TooLargeError,
     WeightsNotFoundError,
+    says_out_of_memory,
 )
 from esp_medsam.networks.checkpoint_archive import NotPlainError, check_archive
 from esp_medsam.regular_file import open_regular
@@ -49,9 +50,6 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # what torch finds odd in a file is an error or nothing
             check_archive(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except MemoryError as error:
-        msg = f"{source} must fit in memory; it ran out. Free some, or use a larger machine."
-        raise TooLargeError(msg) from error
     except OSError as error:
         msg = f"{source} must be a readable file; got: {error.strerror or error}."
         raise CheckpointError(msg) from error
@@ -59,6 +57,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         msg = f"{source} must be a state dict saved by torch.save; {error}."
         raise CheckpointError(msg) from error
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+        if says_out_of_memory(error):
+            msg = f"{source} must fit in memory; it ran out. Free some, or use a larger machine."
+            raise TooLargeError(msg) from error
         reason = str(error).strip().partition("\n")[0].partition(". ")[0][:120]
         msg = (
             f"{source} must be a state dict saved by torch.save; "

@@ -20,7 +20,6 @@ from esp_medsam.errors import (
     one_line,
 )
 from esp_medsam.image import image_of, said_size, segmentation_of
-from esp_medsam.inferers.device import is_out_of_memory
 from esp_medsam.io.atomic import alone_in
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.items import Item, label_of
@@ -214,10 +213,6 @@ def failure(item: Item, error: BaseException, seconds: float = 0.0) -> SegmentRe
     and headers name patients.
     """
     line = explain(error)
-    if line is None and any(
-        isinstance(e, MemoryError) or is_out_of_memory(e) for e in _chain(error)
-    ):
-        line = f"{TooLargeError.code}: memory ran out; free some, or use a smaller slice_batch."
     if line is None:
         place = traceback.extract_tb(error.__traceback__)[-1:]
         where = "".join(f" at {Path(frame.filename).name}:{frame.lineno}" for frame in place)

@@ -94,12 +94,20 @@ class TestExplain:
 
         assert errors.explain(outer) == "E_TARGET: targets must be known; got x."
 
-    def test_tells_memory_that_ran_out_behind_whatever_it_caused(self) -> None:
+    @pytest.mark.parametrize(
+        "inner",
+        [
+            MemoryError(),
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        ],
+    )
+    def test_tells_memory_that_ran_out_behind_whatever_it_caused(self, inner: Exception) -> None:
         outer = RuntimeError("applying transform")
-        outer.__cause__ = MemoryError()
+        outer.__cause__ = inner
 
         assert errors.explain(outer) == (
-            "E_TOO_LARGE: memory ran out. Free some, or use a larger machine."
+            "E_TOO_LARGE: memory ran out; free some, or use a smaller slice_batch."
         )
 
     def test_is_none_for_what_is_not_ours(self) -> None:
