@@ -1,0 +1,230 @@
+"""Damage the files that each reader takes, and see that it only says what is wrong.
+
+    python benchmarks/reliability/fuzz.py [--reader nifti|raster|itk|dicom|seg|checkpoint|yaml|json]
+        [--seeds 20] [--mutations 200] [--most_seconds 10] [--most_megabytes 1000]
+
+One line for each reader: how many files, how many were read, the slowest, the most memory above
+that of the imports, and how many were refused by which code; then each that ended in anything but
+an error of `esp_medsam.errors`, took too long or too much, with the file, which is kept. Each
+reader runs in a process of its own, which is started anew where a file ends it. The status is 1
+where there was any such file. Needs Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import select
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+sys.path.insert(0, str(Path(__file__).parent))
+from mutations import mutations  # it lies beside this, in no package
+from seeds import SEEDS, TABLE
+
+from esp_medsam import io
+from esp_medsam.dicom import read_segmentation
+from esp_medsam.errors import EspMedSamError, one_line
+from esp_medsam.io.record import read_record
+from esp_medsam.modality import ModalityTable
+from esp_medsam.networks.checkpoints import load_checkpoint
+from esp_medsam.workflows.datalist import read_datalist
+
+
+@dataclass
+class Outcome:
+    """What became of the files of one reader.
+
+    Attributes:
+        refused: How many were refused, by code.
+        read: How many were read.
+        seconds: The longest that one took.
+        megabytes: The most memory above that of the imports.
+        wrong: What ended in anything else, and where its file is kept.
+    """
+
+    refused: Counter[str] = field(default_factory=Counter)
+    read: int = 0
+    seconds: float = 0.0
+    megabytes: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+
+
+def read(reader: str, path: Path) -> None:
+    """Read a file as a user would have it read."""
+    if reader == "seg":
+        segmentation = read_segmentation(path)
+        for segment in segmentation.segments[:3]:
+            segmentation.mask(segment.number)
+    elif reader == "checkpoint":
+        load_checkpoint(path)
+    elif reader == "yaml":
+        ModalityTable.read(path)
+    elif reader == "json" and path.stem.endswith("_seg"):
+        read_record(path.with_suffix(""))
+    elif reader == "json":
+        read_datalist(path, "training")
+    else:
+        table = ModalityTable.read(TABLE)
+        io.read(path, modality="xray", table=table, force_modality=True)
+
+
+def damaged(reader: str, folder: Path, seeds: int, count: int) -> Iterator[Path]:
+    """Write a damaged file after the other, each in the place of the one before."""
+    (folder / "whole").mkdir(exist_ok=True)
+    for number, whole in enumerate(SEEDS[reader](folder / "whole")[:seeds]):
+        path = folder / "whole" / f"damaged{number}{''.join(whole.suffixes)}"
+        path = path.with_name(f"{path.stem}_seg.json") if whole.stem.endswith("_seg") else path
+        for content in mutations(whole.read_bytes(), count, number):
+            path.write_bytes(content)
+            yield path
+        path.unlink()
+
+
+def fuzz(reader: str, folder: Path, seeds: int, count: int, skip: int = 0) -> Iterator[Any]:
+    """Read damaged files; yield, before each, its path, and then code and seconds of it."""
+    for number, path in enumerate(damaged(reader, folder, seeds, count)):
+        if number < skip:
+            continue
+        yield str(path)
+        start = time.perf_counter()
+        try:
+            read(reader, path)
+            code = "read"
+        except EspMedSamError as error:
+            code = error.code
+        except Exception as error:  # which is what is looked for
+            code = f"undeclared {type(error).__name__}: {error}"
+        yield code, time.perf_counter() - start
+
+
+def work(reader: str, folder: Path, seeds: int, count: int, skip: int) -> None:
+    """Fuzz, and print what becomes of each file, a line each."""
+    warnings.simplefilter("ignore")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # codecs have their say
+    base = _megabytes()
+    for step in fuzz(reader, folder, seeds, count, skip):
+        sys.stdout.write(json.dumps([step, _megabytes() - base]) + "\n")
+        sys.stdout.flush()
+
+
+def _megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def watched(
+    reader: str, folder: Path, seeds: int, count: int, most_seconds: float, most_megabytes: float
+) -> Outcome:
+    """Fuzz in a process of its own; one that a file ends, or holds up, is started anew."""
+    outcome, done, path = Outcome(), 0, ""
+    while True:
+        command = [sys.executable, __file__, "--reader", reader, "--work", str(folder)]
+        command += ["--seeds", str(seeds), "--mutations", str(count), "--skip", str(done)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None, "it was asked for"
+            for line in _lines(process, 120 + most_seconds):
+                step, megabytes = json.loads(line)
+                if isinstance(step, str):
+                    path = step
+                    continue
+                done += 1
+                code, seconds = step
+                wrong = _wrong(code, seconds, megabytes, outcome, most_seconds, most_megabytes)
+                if wrong:
+                    outcome.wrong.append(f"{wrong}: {_kept(folder, path, done)}")
+                elif code == "read":
+                    outcome.read += 1
+                else:
+                    outcome.refused[code] += 1
+        if process.returncode == 0:
+            return outcome
+        done += 1
+        outcome.wrong.append(f"ended with {process.returncode}: {_kept(folder, path, done)}")
+
+
+def _lines(process: subprocess.Popen[str], most_seconds: float) -> Iterator[str]:
+    """Yield lines as they come; end the process where none does for too long."""
+    assert process.stdout is not None, "it was asked for"
+    while select.select([process.stdout], [], [], most_seconds)[0]:
+        line = process.stdout.readline()
+        if not line:
+            return
+        yield line
+    process.kill()
+
+
+def _wrong(
+    code: str,
+    seconds: float,
+    megabytes: float,
+    outcome: Outcome,
+    most_seconds: float,
+    most_megabytes: float,
+) -> str:
+    """Say what is wrong with how a file was read; empty for nothing."""
+    outcome.seconds = max(outcome.seconds, seconds)
+    grew = megabytes > max(outcome.megabytes, most_megabytes)
+    outcome.megabytes = max(outcome.megabytes, megabytes)
+    if " " in code:
+        return one_line(code)
+    if seconds > most_seconds:
+        return f"took {seconds:.0f} s"
+    return f"took {megabytes:.0f} MB" if grew else ""
+
+
+def _kept(folder: Path, path: str, number: int) -> Path:
+    """Keep the file that something was wrong with."""
+    kept = folder / f"{number}_{Path(path).name}"
+    if Path(path).exists():
+        kept.write_bytes(Path(path).read_bytes())
+    return kept
+
+
+def main() -> int:
+    """Fuzz the readers asked for; return the status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reader", choices=SEEDS, nargs="*", default=list(SEEDS))
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--mutations", type=int, default=200)
+    parser.add_argument("--most_seconds", type=float, default=10)
+    parser.add_argument("--most_megabytes", type=float, default=1000)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--skip", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(options.reader[0], options.work, options.seeds, options.mutations, options.skip)
+        return 0
+    failed = False
+    print(f"{'reader':<11}{'files':>6}{'read':>6}{'slowest':>10}{'memory':>9}  refused")
+    for reader in options.reader:
+        folder = Path(tempfile.mkdtemp(prefix=f"fuzz_{reader}_"))
+        outcome = watched(
+            reader, folder, options.seeds, options.mutations,
+            options.most_seconds, options.most_megabytes,
+        )  # fmt: skip
+        files = outcome.read + outcome.refused.total() + len(outcome.wrong)
+        codes = ", ".join(f"{code} {count}" for code, count in outcome.refused.most_common())
+        print(
+            f"{reader:<11}{files:>6}{outcome.read:>6}{outcome.seconds:>8.2f} s"
+            f"{outcome.megabytes:>6.0f} MB  {codes}",
+            flush=True,
+        )
+        for wrong in outcome.wrong:
+            print(f"    {wrong}")
+        failed |= bool(outcome.wrong)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
