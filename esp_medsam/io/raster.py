@@ -137,6 +137,7 @@ def _read(file: BinaryIO, path: Path, beside: Beside, notes: list[str]) -> npt.N
         source = io.BytesIO(data)
     elif beginning.startswith(tiff.SIGNATURES):
         layout = tiff.read_layout(file, path)
+        _check_size(layout.width, layout.height, path, beside)
         for part in tiff.jpegs(file, layout):
             jpeg_data.check_part(part, layout.most_pixels, path)
     with PIL.Image.open(source, formats=_FORMATS) as picture:

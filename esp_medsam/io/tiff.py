@@ -79,9 +79,12 @@ def read_layout(file: BinaryIO, path: Path) -> TiffLayout:
             f"Zstandard; got compression {compression}. Save it as PNG."
         )
         raise FormatError(msg)
+    is_tiled = _TILE_STARTS in directory
+    if is_tiled == (_STRIP_STARTS in directory) or is_tiled != (_TILE_COLUMNS in directory):
+        raise _damaged(path, "it must have strips or tiles, one of the two")
     needed = _unpacked_sizes(directory, path)
-    starts = directory.values(_TILE_STARTS) or directory.values(_STRIP_STARTS)
-    sizes = directory.values(_TILE_SIZES) or directory.values(_STRIP_SIZES)
+    starts = directory.values(_TILE_STARTS if is_tiled else _STRIP_STARTS)
+    sizes = directory.values(_TILE_SIZES if is_tiled else _STRIP_SIZES)
     if compression == _RAW and not sizes:  # old writers leave them out
         sizes = tuple(needed)
     on_disk = file.seek(0, os.SEEK_END)

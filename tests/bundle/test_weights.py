@@ -145,24 +145,27 @@ def matrices(network: ESPMedSAM) -> list[str]:
 
 
 class TestBrokenLayers:
-    def missed(self, network: ESPMedSAM, names: list[str], expected: Any) -> list[str]:
-        """Return which of these parameters can be zero without the self-check's finding it."""
+    def missed(
+        self, network: ESPMedSAM, names: list[str], expected: Any, factor: float = 0.0
+    ) -> list[str]:
+        """Return which of these parameters can be multiplied so, and the self-check passes."""
         found, state = [], network.state_dict()
         for name in names:
             kept = state[name].clone()
-            state[name].zero_()
+            state[name].mul_(factor)
             if not differences(self_check(network), expected):
                 found.append(name)
             state[name].copy_(kept)
         return found
 
-    def test_one_of_twenty_layers_is_found_when_it_is_zero(
-        self, loaded: ESPMedSAM, entry: dict[str, Any]
+    @pytest.mark.parametrize("factor", [0.0, -1.0])
+    def test_one_of_twenty_layers_is_found_when_it_is_zero_or_turned_around(
+        self, loaded: ESPMedSAM, entry: dict[str, Any], factor: float
     ) -> None:
         names = matrices(loaded)
 
         assert len(names) > 100
-        assert self.missed(loaded, names[::20], entry["self_check"]) == []
+        assert self.missed(loaded, names[::20], entry["self_check"], factor) == []
 
     @pytest.mark.slow
     def test_every_layer_is_found_when_it_is_zero(

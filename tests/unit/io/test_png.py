@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from esp_medsam.errors import CorruptFileError, FormatError, TooLargeError
+from esp_medsam.errors import CorruptFileError, FormatError, ReadError, TooLargeError
 from esp_medsam.io.raster import read_raster
 
 
@@ -94,6 +96,28 @@ class TestRows:
             changed[place] ^= 1
             with pytest.raises(CorruptFileError, match=r"a checksum is wrong|do not unpack"):
                 read_raster(write(header(37, 48), bytes(changed)))
+
+
+class TestDamage:
+    @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_gives_the_same_picture_or_an_error(
+        self, array: np.ndarray, write: Callable[..., Path], data: st.DataObject
+    ) -> None:
+        """Every chunk has a checksum, so no change goes unseen."""
+        path = write(
+            header(37, 48), chunk(b"tEXt", b"a\0b"), chunk(b"IDAT", zlib.compress(rows_of(array)))
+        )
+        content = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(1, 4))):
+            content[data.draw(st.integers(8, len(content) - 1))] = data.draw(st.integers(0, 255))
+        path.write_bytes(content)
+
+        try:
+            pixels = read_raster(path).pixels
+        except ReadError:
+            return
+        np.testing.assert_array_equal(pixels[0], array)
 
 
 class TestChunks:
