@@ -26,8 +26,8 @@ _ASIDE = {0xFE, *range(0xE0, 0xF0)} - {0xE0, 0xEE}
 _TURNED = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
 """What may say how the picture is turned."""
 
-_MOST_PASSED = 2**31
-"""Pixels that all scans may pass over together: twelve times the largest picture."""
+_USUAL_SCANS, _MOST_PASSED = 16, 2**28
+"""Scans that any JPEG may have, and pixels that those of one with more may pass over together."""
 
 _PIXELS_OF_A_BYTE = 8 * 64
 """Every block of 8 x 8 pixels takes a bit at least."""
@@ -65,7 +65,7 @@ def check_whole(data: bytes, picture: PIL.Image.Image, path: Path) -> None:
         TooLargeError: If it passes over its pixels more often than any encoder makes it.
     """
     scans, pixels = count_scans(data), picture.width * picture.height
-    if scans > MOST_SCANS or scans * pixels > _MOST_PASSED:
+    if scans > MOST_SCANS or (scans > _USUAL_SCANS and scans * pixels > _MOST_PASSED):
         msg = f"{path} must be a JPEG of a few scans; got {scans}. Save it anew, not progressive."
         raise TooLargeError(msg)
     is_possible = scans and pixels <= _PIXELS_OF_A_BYTE * len(data)

@@ -97,11 +97,12 @@ def _check_end(file: BinaryIO, size: int) -> None:
         msg = "it is cut short, or something follows it. Copy it again"
         raise NotPlainError(msg)
     entries, length, start = struct.unpack("<HII", last[10:20])
-    end = size - 22
-    if locator.startswith(_LOCATOR_64) and last_64.startswith(_END_64):
+    end, is_found = size - 22, True
+    if locator.startswith(_LOCATOR_64):  # Python and torch must find the same
         entries, length, start = struct.unpack("<QQQ", last_64[32:56])
         end = size - 98
-    if start + length != end:
+        is_found = last_64.startswith(_END_64) and locator[8:16] == struct.pack("<q", end)
+    if start + length != end or not is_found:
         msg = "it is damaged. Copy it again"
         raise NotPlainError(msg)
     if entries > _MOST_ENTRIES or length > 2**8 * _MOST_ENTRIES:

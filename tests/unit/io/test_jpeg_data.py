@@ -136,20 +136,21 @@ class TestCost:
         with pytest.raises(CorruptFileError, match="a part of its JPEG data is missing"):
             bounded(read_raster, put(bytes(data)))
 
-    @pytest.mark.parametrize("scans", [101, 40])
+    @pytest.mark.parametrize(("scans", "side"), [(101, 100), (90, 4600), (17, 5000)])
     def test_of_many_scans_is_bounded(
         self,
         encode: Callable[..., bytes],
         put: Callable[[bytes], Path],
         bounded: Callable[..., Any],
         scans: int,
+        side: int,
     ) -> None:
         """Each is a walk over all pixels, and takes few bytes."""
         data = bytearray(encode(progressive=True))
         place = data.rindex(b"\xff\xda")
         last = bytes(data[place:-2])
-        struct.pack_into(">HH", data, data.index(b"\xff\xc2") + 5, 10_000, 10_000)
-        content = bytes(data[:place]) + last * scans + bytes(400_000) + END
+        struct.pack_into(">HH", data, data.index(b"\xff\xc2") + 5, side, side)
+        content = bytes(data[:place]) + last * scans + bytes(50_000) + END
 
         with pytest.raises(TooLargeError, match="must be a JPEG of a few scans; got"):
             bounded(read_raster, put(content))

@@ -269,6 +269,18 @@ class TestDamage:
             with pytest.raises(CheckpointError, match="must be a state dict saved by torch"):
                 load_checkpoint(tmp_path / "a.pt")
 
+    @pytest.mark.parametrize("place", [-98, -42 + 8, -98 + 48])
+    def test_what_python_and_torch_may_find_elsewhere_is_refused(
+        self, whole: bytes, tmp_path: Path, place: int
+    ) -> None:
+        """The list of entries is pointed to twice."""
+        content = bytearray(whole)
+        content[place] ^= 1
+        (tmp_path / "a.pt").write_bytes(content)
+
+        with pytest.raises(CheckpointError, match="it is damaged"):
+            load_checkpoint(tmp_path / "a.pt")
+
     @pytest.mark.parametrize("more", [b"x", bytes(22), b"PK\5\6" + bytes(18)])
     def test_what_has_something_before_or_behind_it_is_refused(
         self, whole: bytes, tmp_path: Path, more: bytes
