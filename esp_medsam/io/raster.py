@@ -58,8 +58,8 @@ _GRAY = frozenset({"L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 _DEEP = _GRAY - {"L", "F"}
 """Gray of more than 8 bits."""
 
-_READING = 16
-"""Bytes that a pixel takes while it is read: decoded, turned, laid on black and taken apart."""
+_READING = 20
+"""Bytes that a pixel takes while it is read: decoded, a JPEG twice, turned and taken apart."""
 
 _HELD = 4
 """Bytes that it has afterwards: three of color, or a deep gray."""
