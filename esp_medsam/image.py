@@ -191,12 +191,15 @@ class Segmentation(_Record):
         targets: Names, in table order.
         confidence: Mean foreground probability inside each mask, in [0.5, 1]; None where empty.
         voxels: How many voxels, or pixels, each has in the labelmap; empty before there is one.
+        plane: ``axial``, ``coronal`` or ``sagittal``, how the slices lay that were segmented; None
+            of a picture, and where nothing positions them.
         warnings: What a user should know about the result, a sentence each.
     """
 
     targets: tuple[str, ...]
     confidence: tuple[float | None, ...]
     voxels: tuple[int, ...] = ()
+    plane: str | None = None
     warnings: tuple[str, ...] = ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 
@@ -31,6 +32,7 @@ def has_bfloat16_units(device: str | torch.device) -> bool:
     return kind == "cpu" and any(_processor().get(unit, False) for unit in _UNITS)
 
 
+@cache
 def _processor() -> Mapping[str, object]:
     """Return what torch knows of the processor; before 2.11 it tells but these."""
     tell = getattr(torch.cpu, "get_capabilities", None)

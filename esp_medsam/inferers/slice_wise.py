@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,9 +10,10 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from esp_medsam.errors import ModalityError, NonFiniteError, OptionError, TargetError, one_line
+from esp_medsam.errors import ModalityError, NonFiniteError, OptionError, TargetError
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation
 from esp_medsam.inferers.device import Placement, device_of
+from esp_medsam.inferers.precision import amp_of, has_bfloat16_units
 from esp_medsam.inferers.preparation import Slices, View
 from esp_medsam.inferers.resizing import (
     RESIZE_MODES,
@@ -27,10 +27,7 @@ from esp_medsam.inferers.told_apart import CONSTANT, LogitRange, is_constant
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides
 from esp_medsam.transforms.label_map import FOREGROUND
-from esp_medsam.transforms.orientation import PLANES
-
-
-logger = logging.getLogger(__name__)
+from esp_medsam.transforms.orientation import PLANES, nearly_otherwise, plane_of
 
 
 class SliceWiseInferer(Inferer):
@@ -47,11 +44,12 @@ class SliceWiseInferer(Inferer):
         table: The modalities and targets of the weights.
         input_size: ``(H, W)`` of the network's input, pixels.
         slice_batch: Slices per forward pass; halved, down to the CPU, where memory runs out.
-        targets: Names of the targets to segment; None means all that the modality has.
+        targets: Names of the targets to segment; None means those that are ready.
         resize: ``fit`` keeps the aspect and pads; ``stretch`` fills the input.
         pixel_mean: Subtracted per channel, of values in 0..1.
         pixel_std: Divided by per channel, of values in 0..1.
-        amp: Whether to run the network under bfloat16 autocast.
+        amp: Whether to run the network under bfloat16 autocast; never where a processor would only
+            emulate it.
         slice_axis: ``axial``, ``coronal`` or ``sagittal`` in place of the rule, for volumes.
         device: Where the network runs; None means where its parameters are.
         transforms: Transforms by modality, in place of what the shipped weights were trained with.
@@ -84,9 +82,9 @@ class SliceWiseInferer(Inferer):
         self.resize = _one_of("resize", resize, RESIZE_MODES)
         self.pixel_mean = tuple(float(value) for value in pixel_mean)
         self.pixel_std = tuple(float(value) for value in pixel_std)
-        self.amp = amp
         self.slice_axis = None if slice_axis is None else _one_of("slice_axis", slice_axis, PLANES)
         self.device = None if device is None else device_of(device)
+        self.amp = amp and (self.device is None or amp_of(amp, self.device, what="inference"))
         self.transforms = check_overrides(transforms, table.names)
 
     def __call__(
@@ -188,22 +186,26 @@ class SliceWiseInferer(Inferer):
             total / (255.0 * size) if size else None
             for total, size in zip(*inside.tolist(), strict=True)
         )
-        warnings = placement.warnings
+        doubt = nearly_otherwise(record) if self.slice_axis is None else None
+        warnings = (*placement.warnings, *([doubt] if doubt else ()))
         if is_constant(pixels):
             warnings += (CONSTANT,)
         else:
             job.logits.check(record.path)
-        for warning in warnings:
-            logger.warning("%s: %s", one_line(record.path), warning)
         return probability, Segmentation(
-            targets=tuple(names), confidence=confidence, warnings=warnings
+            targets=tuple(names),
+            confidence=confidence,
+            plane=plane_of(record, slices.display),
+            warnings=warnings,
         )
 
     def _predict(self, job: _Job, indices: range, network: Any, device: torch.device) -> Tensor:
         """Return the shown slices' probabilities, ``(B, T, rows, columns)`` uint8 on the CPU."""
         views = [job.slices[index] for index in indices]
         image, sizes = self.input_of(views, job.slices.spacing, device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.amp):
+        with torch.autocast(
+            device.type, dtype=torch.bfloat16, enabled=self.amp and has_bfloat16_units(device)
+        ):
             modality = torch.full((len(views),), job.modality, dtype=torch.long, device=device)
             encoded = network.encode(image, modality)
             prediction = network.decode(encoded, modality, job.places, None)

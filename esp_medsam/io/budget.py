@@ -6,7 +6,9 @@ Held to by benchmarks/segment_memory.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from esp_medsam.errors import TargetError
 from esp_medsam.memory import Beside
 from esp_medsam.modality import CleanUp, ModalityTable
 
@@ -22,18 +24,21 @@ _NETWORK = 2**29
 
 
 def beside_image(
-    table: ModalityTable, modality: str | None, targets: Sequence[str] | None
+    table: ModalityTable, modality: str | None, targets: Sequence[str] | str | None
 ) -> Beside:
     """Return what segmenting takes beside an image.
 
     Args:
         table: Modalities at hand.
         modality: Name of the image's; None where only its file will say it, and any may be.
-        targets: Names of the targets; None means all of the modality.
+        targets: As :meth:`esp_medsam.modality.ModalityTable.select` takes them.
     """
-    possible = [table[name] for name in (table.names if modality is None else [modality])]
-    count = max(len(m.targets) for m in possible) if targets is None else len(targets)
-    cleans = any(target.clean_up != CleanUp() for each in possible for target in each.targets)
+    possible = []
+    for name in table.names if modality is None else [modality]:
+        with suppress(TargetError):  # told where the modality is settled
+            possible.append(table.select(name, targets))
+    count = max(map(len, possible), default=0)
+    cleans = any(target.clean_up != CleanUp() for chosen in possible for target in chosen)
     return Beside(
         per_voxel={
             f"the probability of {count} target{'' if count == 1 else 's'}": count,

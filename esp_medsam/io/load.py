@@ -43,7 +43,7 @@ class LoadMedicalImaged(MapTransform):
         frame: Which volume of a 4-D file, from 0.
         force_modality: Whether ``modality`` counts against what DICOM says.
         targets: Names of the targets that are to be segmented afterwards, which must fit in memory
-            as well; None means all of the modality. Without any nothing else need fit.
+            as well; None means those that are ready. Without any nothing else need fit.
         allow_missing_keys: Whether to pass over a key that is missing.
 
     Raises:
@@ -78,7 +78,7 @@ class LoadMedicalImaged(MapTransform):
         self.series = series
         self.frame = frame
         self.force_modality = force_modality
-        self.targets = [targets] if isinstance(targets, str) else targets
+        self.targets = targets
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a shallow copy of ``data`` with its paths replaced by MetaTensors.

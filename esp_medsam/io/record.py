@@ -223,6 +223,7 @@ def described_image(image: Image, segmentation: Segmentation) -> dict[str, Any]:
         "unit": image.unit,
         "intensity_range": image.intensity_range,
         "spatial_shape": image.file_shape or image.spatial_shape,
+        "plane": segmentation.plane,
         "warnings": [*image.warnings, *segmentation.warnings],
     }
 

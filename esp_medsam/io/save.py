@@ -19,7 +19,7 @@ from esp_medsam.errors import (
     OutputExistsError,
     WeightsNotFoundError,
 )
-from esp_medsam.identity import check_unchanged, sha256_of
+from esp_medsam.identity import check_unchanged
 from esp_medsam.image import Image, Segmentation, image_of, said_size, segmentation_of
 from esp_medsam.io.atomic import all_or_none, is_ours, remove_file
 from esp_medsam.io.dicom_seg import SegOptions
@@ -46,6 +46,7 @@ from esp_medsam.io.record import (
     record_path,
     write_record,
 )
+from esp_medsam.io.weights_record import hash_of_weights
 from esp_medsam.modality import ModalityTable, Target
 
 
@@ -382,7 +383,7 @@ class SaveSegmentationd(SaveImaged):
             return None
         if self._weights_sha256 is None:
             try:
-                self._weights_sha256 = sha256_of(Path(self.weights))
+                self._weights_sha256 = hash_of_weights(self.weights)
             except OSError as error:
                 msg = f"weights must be a readable file; got {self.weights}."
                 raise WeightsNotFoundError(msg) from error

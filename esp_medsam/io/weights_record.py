@@ -10,15 +10,16 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from esp_medsam.errors import CheckpointError, CheckpointHashError
+from esp_medsam.identity import sha256_of
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.plain_data import read_own_json
-from esp_medsam.identity import sha256_of
 
 
 METADATA = Path("configs", "metadata.json")
@@ -58,10 +59,9 @@ def read_weights_record(weights: str | os.PathLike[str]) -> WeightsRecord | None
     root, name = _place_in_bundle(weights)
     metadata, sidecar = root / METADATA, sidecar_of(weights)
     try:
-        if metadata.is_file():
-            entry = read_own_json(metadata).get(_KEY, {}).get(name)
-            if entry is not None:
-                return _checked(metadata, entry)
+        entry = _listed(metadata, name)
+        if entry is not None:
+            return _checked(metadata, entry)
         if sidecar.is_file():
             return _checked(sidecar, read_own_json(sidecar))
     except (AttributeError, OSError, ValueError) as error:
@@ -76,8 +76,28 @@ def sidecar_of(weights: str | os.PathLike[str]) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def write_sidecar(weights: str | os.PathLike[str], self_check: Mapping[str, Any] | None) -> None:
+def write_weights_record(
+    weights: str | os.PathLike[str], self_check: Mapping[str, Any] | None
+) -> None:
     """Write what is to be known of weights that were just written, whole or not at all.
+
+    It goes where it would be read: into a bundle's metadata that list them, else beside them.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    root, name = _place_in_bundle(weights)
+    is_listed = False
+    with suppress(AttributeError, OSError, ValueError):  # metadata that cannot be read list nothing
+        is_listed = _listed(root / METADATA, name) is not None
+    if is_listed:
+        pin_in_bundle(weights, self_check)
+    else:
+        write_sidecar(weights, self_check)
+
+
+def write_sidecar(weights: str | os.PathLike[str], self_check: Mapping[str, Any] | None) -> None:
+    """Write what is to be known of weights into a file beside them.
 
     Raises:
         OutputError: If it cannot be written.
@@ -142,6 +162,11 @@ def _place_in_bundle(weights: str | os.PathLike[str]) -> tuple[Path, str]:
     """Return the folder that is the bundle, if it is one, and the path of weights in it."""
     path = Path(os.path.abspath(weights))  # noqa: PTH100  # resolve() follows a link out of it
     return path.parent.parent, f"{path.parent.name}/{path.name}"
+
+
+def _listed(metadata: Path, name: str) -> Any:
+    """Return what a bundle's metadata say of weights; None where they do not list them."""
+    return read_own_json(metadata).get(_KEY, {}).get(name) if metadata.is_file() else None
 
 
 def _entry(weights: str | os.PathLike[str], self_check: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from esp_medsam import io
 from esp_medsam.errors import (
     DiskFullError,
     EspMedSamError,
-    TooLargeError,
     explain,
     one_line,
 )
@@ -224,14 +223,14 @@ def failure(item: Item, error: BaseException, seconds: float = 0.0) -> SegmentRe
     )
 
 
-def _chain(error: BaseException, *, contexts: bool = False) -> Iterator[BaseException]:
+def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and what it was raised from, or while."""
     current: BaseException | None = error
     seen: set[int] = set()
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         yield current
-        hidden = not contexts or current.__suppress_context__
+        hidden = current.__suppress_context__
         current = current.__cause__ or (None if hidden else current.__context__)
 
 
@@ -241,7 +240,7 @@ def _places(error: BaseException) -> str:
     Their texts are left out: those of readers and decoders quote values of headers.
     """
     told = []
-    for each in _chain(error, contexts=True):
+    for each in _chain(error):
         frames = traceback.walk_tb(each.__traceback__)
         places = [f"{frame.f_code.co_filename}:{line}" for frame, line in frames]
         told.append(" < ".join([type(each).__qualname__, *reversed(places)]))

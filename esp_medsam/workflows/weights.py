@@ -16,7 +16,7 @@ from esp_medsam.io.weights_record import (
     check_hash,
     pin_in_bundle,
     read_weights_record,
-    write_sidecar,
+    write_weights_record,
 )
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, build_product
@@ -124,7 +124,7 @@ def write_state_dict(state_dict: Mapping[str, Tensor], file: BinaryIO) -> None:
 
 
 def record_weights(path: str | os.PathLike[str], network: ESPMedSAM | None = None) -> None:
-    """Write beside weights that were just written what they must be, whole or not at all.
+    """Write what weights that were just written must be, whole or not at all.
 
     Args:
         path: Their file.
@@ -134,4 +134,4 @@ def record_weights(path: str | os.PathLike[str], network: ESPMedSAM | None = Non
     Raises:
         OutputError: If it cannot be written.
     """
-    write_sidecar(path, None if network is None else self_check(network))
+    write_weights_record(path, None if network is None else self_check(network))

@@ -43,6 +43,7 @@ class TestHasBfloat16Units:
         monkeypatch.setattr(torch.cpu, "get_capabilities", None, raising=False)
         for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
             monkeypatch.setattr(torch.cpu, name, lambda: supported, raising=False)
+        monkeypatch.setattr(precision, "_processor", precision._processor.__wrapped__)
 
         assert has_bfloat16_units("cpu") is supported
 

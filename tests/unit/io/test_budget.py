@@ -49,11 +49,12 @@ def claimed(tmp_path: Path) -> Callable[..., Path]:
 
 class TestBesideImage:
     def test_counts_the_targets_that_are_segmented(self, table: ModalityTable) -> None:
-        assert "the probability of 6 targets" in beside_image(table, "ct", None).per_voxel
+        assert "the probability of 6 targets" in beside_image(table, "ct", "all").per_voxel
+        assert beside_image(table, "ct", None) == beside_image(table, "ct", ["liver"])
         assert beside_image(table, "ct", ["liver"]).of(10)["the probability of 1 target"] == 10
 
     def test_counts_the_most_where_the_modality_is_not_known(self, table: ModalityTable) -> None:
-        assert beside_image(table, None, None) == beside_image(table, "ct", None)
+        assert beside_image(table, None, "all") == beside_image(table, "ct", "all")
 
     def test_counts_what_cleaning_up_takes(self, table: ModalityTable) -> None:
         target = replace(table["xray"].targets[0], clean_up=CleanUp(largest_component=True))
@@ -72,14 +73,14 @@ class TestRead:
         free: Callable[[float], None],
         bounded: Callable[..., Any],
     ) -> None:
-        """A volume of 3 GB fits in 4 GB, and segmenting it does not."""
-        free(4)
-        path = claimed(1024, 1024, 1500)
-        load = LoadMedicalImaged("image", table=table, modality="ct", targets=None)
+        """A volume of 0.3 GiB fits in 0.4, and segmenting it does not."""
+        free(0.4)
+        path = claimed(1024, 1024, 150)
+        load = LoadMedicalImaged("image", table=table, modality="ct", targets="all")
 
         expected = (
-            "its volume needs 2.9 GiB, the probability of 6 targets needs 8.8 GiB, the labelmap "
-            "needs 7.3 GiB, the network needs 0.5 GiB, 19.5 GiB together, 4.0 GiB are free. "
+            "its volume needs 0.3 GiB, the probability of 6 targets needs 0.9 GiB, the labelmap "
+            "needs 0.7 GiB, the network needs 0.5 GiB, 2.4 GiB together, 0.4 GiB are free. "
             "Segment fewer targets at a time, crop or split it"
         )
         with pytest.raises(TooLargeError, match=re.escape(expected)):
@@ -95,7 +96,7 @@ class TestRead:
         path = claimed(100, 100, 100)
 
         with pytest.raises(TooLargeError, match="Segment fewer targets at a time"):
-            LoadMedicalImaged("image", table=table, modality="ct", targets=None)({"image": path})
+            LoadMedicalImaged("image", table=table, modality="ct", targets="all")({"image": path})
         for targets in ("liver", ["liver"], ()):
             load = LoadMedicalImaged("image", table=table, modality="ct", targets=targets)
             assert load({"image": path})["image"].shape == (1, 100, 100, 100)

@@ -17,6 +17,7 @@ from esp_medsam.io.weights_record import (
     read_weights_record,
     sidecar_of,
     write_sidecar,
+    write_weights_record,
 )
 
 
@@ -39,6 +40,30 @@ def bundle(tmp_path: Path) -> Path:
     metadata = {"name": "a bundle", "shape": ["32*n", "32*n"]}
     (tmp_path / "bundle" / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=4))
     return tmp_path / "bundle"
+
+
+class TestWriteWeightsRecord:
+    def test_goes_beside_weights_that_no_bundle_lists(self, bundle: Path) -> None:
+        weights = bundle / "models" / "model.pt"
+
+        write_weights_record(weights, CHECK)
+
+        record = read_weights_record(weights)
+        assert record is not None
+        assert record.path == sidecar_of(weights)
+
+    def test_is_renewed_in_the_metadata_that_list_them(self, bundle: Path) -> None:
+        weights = bundle / "models" / "model.pt"
+        pin_in_bundle(weights, None)
+        weights.write_bytes(b"other weights")
+
+        write_weights_record(weights, CHECK)
+
+        record = read_weights_record(weights)
+        assert record is not None
+        assert record.path == bundle / "configs" / "metadata.json"
+        assert (record.sha256, record.self_check) == (hash_of_weights(weights), CHECK)
+        assert not sidecar_of(weights).exists()
 
 
 class TestSidecar:

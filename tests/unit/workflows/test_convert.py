@@ -155,7 +155,8 @@ class TestConvert:
         convert(mobile_sam, tmp_path / "out.pt", origin="mobilesam", overwrite=True)
 
         assert (tmp_path / "theirs").read_bytes() == b"theirs"
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["out.pt", "theirs"]
+        names = sorted(path.name for path in tmp_path.iterdir())
+        assert names == ["out.pt", "out.pt.json", "theirs"]
 
     def test_a_wrong_file_leaves_nothing(self, official: Path, tmp_path: Path) -> None:
         with pytest.raises(
