@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import re
 import struct
+from collections.abc import Sequence
+from functools import cache
 
+from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
+from pydicom.valuerep import TEXT_VR_DELIMS
 
-from esp_medsam.errors import EspMedSamError, FormatError
+from esp_medsam.dicom.skim import RawDataset, RawElement
+from esp_medsam.errors import CorruptFileError, EspMedSamError, FormatError
 
 
 _LONGEST = 4096
@@ -19,9 +22,9 @@ _LONGEST = 4096
 _DECIMAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 """A Decimal String; Python's ``float`` would take underscores and ``nan`` too."""
 
-_ITEM = b"\xfe\xff\x00\xe0"
-_PIECES, _LEAST_PIECE = 10_000, 16
-"""Items from which on they must take so many bytes each: pydicom makes kilobytes of empty ones."""
+_NOT_FINITE = ("nan", "inf", "+inf", "-inf", "infinity")
+
+_CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
@@ -36,32 +39,40 @@ class Elements:
     in its own ways.
 
     Args:
-        dataset: The data set, as pydicom read it.
+        raw: The data set.
         path: Its file, for messages.
     """
 
-    def __init__(self, dataset: Dataset, path: str) -> None:
+    def __init__(self, raw: RawDataset, path: str) -> None:
         self.path = path
-        self._dataset = dataset
-        self._items: dict[str, tuple[Elements, ...]] = {}
+        self.raw = raw
 
     def has(self, attribute: str | int) -> bool:
         """Whether the attribute is there, and not empty."""
-        tag = _tag(attribute)
-        if tag not in self._dataset:
-            return False
-        return bool(self._dataset.get_item(tag).value)
+        element = self._element(attribute)
+        return element is not None and element.value != b"" and element.value != ()
 
     def text(self, attribute: str | int) -> str:
         """Return a text without padding; empty where it is absent."""
         return self._bytes(attribute).decode("latin-1").strip(" \0\t\r\n")
+
+    def decoded(self, attribute: str | int, characters: Sequence[str]) -> str:
+        """Return a text in the character set that its file states.
+
+        Args:
+            attribute: The attribute.
+            characters: Specific Character Set; what it does not decode is replaced.
+        """
+        encodings = convert_encodings(list(characters) or None)
+        text: str = decode_bytes(self._bytes(attribute), encodings, TEXT_VR_DELIMS)
+        return text.strip(" \0")
 
     def texts(self, attribute: str | int) -> tuple[str, ...]:
         """Return the values of a text; none where it is absent."""
         text = self.text(attribute)
         return tuple(part.strip() for part in text.split("\\")) if text else ()
 
-    def uid(self, attribute: str) -> str | None:
+    def uid(self, attribute: str | int) -> str | None:
         """Return a UID; None where it is absent or empty.
 
         Raises:
@@ -70,9 +81,27 @@ class Elements:
         text = self.text(attribute)
         if not text:
             return None
-        if len(text) > 64 or not _UID.fullmatch(text):
-            raise self.error(attribute, "be a UID, digits and dots up to 64 characters", text)
+        if not is_uid(text):
+            rule = "be a UID, digits and dots up to 64 characters"
+            raise self.error(attribute, rule, length_of(text))
         return text
+
+    def uid_or_none(self, attribute: str | int) -> str | None:
+        """Return a UID; None where there is none, or something else."""
+        text = self.text(attribute)
+        return text if is_uid(text) else None
+
+    def code(self, attribute: str) -> str | None:
+        """Return a code string; None where it is absent or empty.
+
+        Raises:
+            FormatError: If it is none.
+        """
+        text = self.text(attribute)
+        if text and not is_code(text):
+            rule = "be a code, up to 16 capital letters, digits, spaces and underscores"
+            raise self.error(attribute, rule, length_of(text))
+        return text or None
 
     def integer(self, attribute: str, *, least: int = 0) -> int | None:
         """Return one whole number; None where it is absent.
@@ -103,7 +132,7 @@ class Elements:
             parts = self.texts(attribute)
             readable = all(_DECIMAL.fullmatch(part) and len(part) <= 64 for part in parts)
             values = tuple(float(part) for part in parts) if readable else (math.nan,)
-            got = "\\".join(parts)
+            got = _numbers_shown(parts) or (length_of(self.text(attribute)) if parts else "")
         else:
             values = self._unpacked(attribute, code)
             got = "\\".join(f"{value:g}" for value in values)
@@ -130,23 +159,26 @@ class Elements:
         value = self._bytes(attribute)
         if len(value) != 4:
             return ""
-        group, element = struct.unpack(f"{self._order(attribute)}HH", value)
+        group, element = struct.unpack(f"{self._order}HH", value)
         return keyword_for_tag(group << 16 | element)
 
     def items(self, attribute: str) -> tuple[Elements, ...]:
         """Return the items of a sequence; none where it is absent.
 
         Raises:
-            FormatError: If it is no sequence.
+            CorruptFileError: If they cannot be followed.
         """
-        if attribute not in self._items:
-            self._items[attribute] = self._read_items(attribute)
-        return self._items[attribute]
+        element = self._element(attribute)
+        if element is None:
+            return ()
+        if isinstance(element.value, tuple):
+            return tuple(Elements(item, self.path) for item in element.value)
+        msg = f"{_described(attribute)} of {self.path} must be whole items; it is damaged."
+        raise CorruptFileError(msg)
 
     def item(self, attribute: str) -> Elements | None:
         """Return the first item of a sequence; None where there is none."""
-        items = self.items(attribute)
-        return items[0] if items else None
+        return next(iter(self.items(attribute)), None)
 
     def error(
         self,
@@ -155,9 +187,16 @@ class Elements:
         got: str,
         error: type[EspMedSamError] = FormatError,
     ) -> EspMedSamError:
-        """Return the error that says what an attribute must be and what it is."""
+        """Return the error that says what an attribute must be and what it is.
+
+        Args:
+            attribute: The attribute.
+            rule: What it must do.
+            got: What it is, in words that can name nobody: the text of a header may.
+            error: Kind of the error.
+        """
         shown = got if len(got) <= 40 else f"{got[:40]}..."
-        msg = f"{_described(attribute)} of {self.path} must {rule}; got {shown!r}."
+        msg = f"{_described(attribute)} of {self.path} must {rule}; got {shown}."
         return error(msg)
 
     def missing(self, attribute: str, error: type[EspMedSamError] = FormatError) -> EspMedSamError:
@@ -165,25 +204,16 @@ class Elements:
         msg = f"{self.path} must state {_described(attribute)}; it is missing or empty."
         return error(msg)
 
-    def _read_items(self, attribute: str) -> tuple[Elements, ...]:
-        if not self.has(attribute):
-            return ()
-        raw = self._dataset.get_item(_tag(attribute)).value
-        pieces = raw.count(_ITEM) if isinstance(raw, bytes) else 0
-        if pieces > _PIECES and pieces * _LEAST_PIECE > len(raw):
-            raise self.error(attribute, "be a sequence of items", f"{pieces} empty ones")
-        value = self._dataset[_tag(attribute)].value
-        if not isinstance(value, Sequence):
-            raise self.error(attribute, "be a sequence", type(value).__name__)
-        return tuple(Elements(item, self.path) for item in value)
+    def _element(self, attribute: str | int) -> RawElement | None:
+        tag = _tag(attribute)
+        assert tag in self.raw.wanted, f"{attribute} was not asked for when the file was skimmed"
+        return self.raw.elements.get(tag)
 
     def _bytes(self, attribute: str | int) -> bytes:
-        tag = _tag(attribute)
-        if tag not in self._dataset:
+        element = self._element(attribute)
+        if element is None:
             return b""
-        value = self._dataset.get_item(tag).value
-        if value is None or value == "":
-            return b""
+        value = element.value
         if not isinstance(value, bytes) or len(value) > _LONGEST:
             kind = f"{len(value)} bytes" if isinstance(value, bytes) else "a sequence"
             raise self.error(attribute, f"be a value of at most {_LONGEST} bytes", kind)
@@ -196,13 +226,41 @@ class Elements:
         width = struct.calcsize(f"<{code}")
         if len(value) % width:
             raise self.error(attribute, f"have {width} bytes a value", f"{len(value)} bytes")
-        return struct.unpack(f"{self._order(attribute)}{len(value) // width}{code}", value)
+        return struct.unpack(f"{self._order}{len(value) // width}{code}", value)
 
-    def _order(self, attribute: str | int) -> str:
-        little = getattr(self._dataset.get_item(_tag(attribute)), "is_little_endian", True)
-        return "<" if little else ">"
+    @property
+    def _order(self) -> str:
+        return "<" if self.raw.encoding.little else ">"
 
 
+def tags_of(*keywords: str) -> frozenset[int]:
+    """Return the tags of attributes."""
+    return frozenset(_tag(keyword) for keyword in keywords)
+
+
+def length_of(text: str) -> str:
+    """Return what may be told of a text that nobody knows: its length. It may name a patient."""
+    return f"text of {len(text)} character{'' if len(text) == 1 else 's'}"
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID."""
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def is_code(text: str) -> bool:
+    """Whether a text is a Code String."""
+    return _CODE.fullmatch(text) is not None
+
+
+def _numbers_shown(parts: Sequence[str]) -> str:
+    """Return numbers as we write them; empty where one of them is none."""
+    if not all(_DECIMAL.fullmatch(part) or part.lower() in _NOT_FINITE for part in parts):
+        return ""
+    return "\\".join(f"{float(part):g}" for part in parts)
+
+
+@cache
 def _tag(attribute: str | int) -> int:
     if isinstance(attribute, int):
         return attribute
@@ -213,6 +271,7 @@ def _tag(attribute: str | int) -> int:
     return tag
 
 
+@cache
 def _representation(attribute: str | int) -> str:
     """Return the value representation: the standard's, not the file's, which may be UN."""
     tag = _tag(attribute)

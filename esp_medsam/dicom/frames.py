@@ -8,7 +8,7 @@ from typing import cast
 
 from pydicom.uid import UID
 
-from esp_medsam.dicom.elements import Elements
+from esp_medsam.dicom.elements import Elements, tags_of
 from esp_medsam.dicom.volume import DicomSlice, Orientation, Position
 from esp_medsam.errors import FormatError, GeometryError
 from esp_medsam.image import SourceInstance
@@ -27,6 +27,32 @@ _STACKS = (
     "1.2.840.10008.5.1.4.1.1.130",
 )
 """SOP classes whose images must state where they lie: single, enhanced and legacy converted."""
+
+_PRIVATE = (
+    0x00190010, 0x0019100C, 0x0019100E, 0x00430010, 0x00431039, 0x20010010, 0x20011003,
+)  # fmt: skip
+
+SLICE_ATTRIBUTES = tags_of(
+    "ImageType", "AcquisitionTime", "ContentTime", "SliceThickness", "EchoTime", "EchoNumbers",
+    "ImagerPixelSpacing", "TriggerTime", "NominalPercentageOfCardiacPhase", "InversionTime",
+    "FlipAngle", "ConvolutionKernel", "InstanceNumber", "SequenceOfUltrasoundRegions",
+    "DiffusionBValue", "DiffusionGradientOrientation", "AcquisitionNumber",
+    "ImagePositionPatient", "ImageOrientationPatient", "TemporalPositionIdentifier",
+    "DimensionIndexSequence", "Rows", "Columns", "PixelSpacing", "RescaleIntercept",
+    "RescaleSlope", "RescaleType", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    # In their items
+    "RegionSpatialFormat", "PhysicalUnitsXDirection", "PhysicalUnitsYDirection", "PhysicalDeltaX",
+    "PhysicalDeltaY", "DimensionIndexPointer", "FrameContentSequence", "StackID",
+    "FrameAcquisitionNumber", "FrameAcquisitionDateTime", "TemporalPositionIndex",
+    "DimensionIndexValues", "PlanePositionSequence", "PlaneOrientationSequence",
+    "PixelMeasuresSequence", "PixelValueTransformationSequence", "CardiacSynchronizationSequence",
+    "NominalCardiacTriggerDelayTime", "TemporalPositionSequence", "TemporalPositionTimeOffset",
+    "MRDiffusionSequence", "DiffusionGradientDirectionSequence", "MREchoSequence",
+    "EffectiveEchoTime", "MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "FrameType",
+    "ComplexImageComponent",
+) | frozenset(_PRIVATE)  # fmt: skip
+"""What is read of a header to tell its slices."""
 
 FRAME_GROUPS = "PerFrameFunctionalGroupsSequence"
 SHARED_GROUPS = "SharedFunctionalGroupsSequence"

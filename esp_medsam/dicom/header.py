@@ -1,41 +1,20 @@
-"""The header of one DICOM file, and whether the pixels that it claims are there.
-
-What a file claims is never believed before it is found: no read asks for more than is left of the
-file, no list is longer than the file has frames, nothing is inflated without a limit.
-"""
+"""The header of one DICOM file, and whether the pixels that it claims are there."""
 
 from __future__ import annotations
 
-import os
-import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
-from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ImplicitVRLittleEndian,
-)
+from pydicom.uid import UID
 
-from esp_medsam.dicom.claims import PIXEL_TAGS, BoundedFile, PixelPart, check_pixels, inflated
-from esp_medsam.dicom.elements import Elements
-from esp_medsam.dicom.frames import is_stack, slices_of
+from esp_medsam.dicom.claims import check_pixels
+from esp_medsam.dicom.dicom_file import SOP_CLASS, DicomFile, damaged, opened
+from esp_medsam.dicom.elements import Elements, tags_of
+from esp_medsam.dicom.frames import SLICE_ATTRIBUTES, is_stack, slices_of
+from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 from esp_medsam.dicom.volume import DicomSlice
-from esp_medsam.errors import (
-    CorruptFileError,
-    EspMedSamError,
-    ReadError,
-)
+from esp_medsam.errors import EspMedSamError
 from esp_medsam.image import SourceInstance
-from esp_medsam.quiet import quietly
 
 
 _NO_IMAGES = (
@@ -54,26 +33,13 @@ _NO_IMAGES = (
 )
 """Beginnings of the SOP classes that hold something else than images of a patient."""
 
-_KEYWORDS = (
-    "ImageType", "SOPClassUID", "SOPInstanceUID", "AcquisitionTime", "ContentTime", "Modality",
-    "SliceThickness", "EchoTime", "EchoNumbers", "ImagerPixelSpacing", "TriggerTime",
-    "NominalPercentageOfCardiacPhase", "InversionTime", "FlipAngle", "ConvolutionKernel",
-    "InstanceNumber", "SequenceOfUltrasoundRegions", "DiffusionBValue",
-    "DiffusionGradientOrientation",
-    "StudyInstanceUID", "SeriesInstanceUID", "AcquisitionNumber", "ImagePositionPatient",
-    "ImageOrientationPatient", "FrameOfReferenceUID", "TemporalPositionIdentifier",
-    "ConcatenationUID", "DimensionIndexSequence", "SamplesPerPixel", "PhotometricInterpretation",
-    "NumberOfFrames", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "RescaleIntercept",
-    "RescaleSlope", "RescaleType", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
+_CLASS = tags_of("SOPClassUID")
+_ATTRIBUTES = _CLASS | SLICE_ATTRIBUTES | tags_of(
+    "SOPInstanceUID", "Modality", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
+    "ConcatenationUID", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames",
+    "BitsAllocated",
 )  # fmt: skip
-_PRIVATE = (
-    0x00190010, 0x0019100C, 0x0019100E, 0x00430010, 0x00431039, 0x20010010, 0x20011003,
-)  # fmt: skip
-_TAGS: list[BaseTag | int] = [cast(int, tag_for_keyword(keyword)) for keyword in _KEYWORDS] + list(
-    _PRIVATE
-)
-"""What is read of a header; the rest, a patient's name included, is skipped."""
+"""What is read of a header; the rest, a patient's name included, is passed over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,21 +74,6 @@ class Header:
     problem: EspMedSamError | None = None
 
 
-def is_dicom(path: str | Path) -> bool:
-    """Whether the file begins as DICOM: with its magic word, or with a first element without it.
-
-    Reads 132 bytes at most. A file that cannot be opened is none.
-    """
-    try:
-        if not Path(path).is_file():
-            return False
-        with Path(path).open("rb") as file:
-            start = file.read(132)
-    except OSError:
-        return False
-    return start[128:] == b"DICM" or _begins_with_element(start)
-
-
 def read_header(path: str | Path) -> Header | None:
     """Return what a DICOM file says; None where it holds no image of a patient.
 
@@ -132,9 +83,8 @@ def read_header(path: str | Path) -> Header | None:
         FormatError: If it does not say what it is.
         TooLargeError: If it inflates without end.
     """
-    name = os.fspath(path)
-    with _followed(name) as file:
-        return _header(file, name)
+    with opened(path) as file:
+        return _header(file)
 
 
 def sop_class_of(path: str | Path) -> str:
@@ -145,80 +95,31 @@ def sop_class_of(path: str | Path) -> str:
         CorruptFileError: If its header cannot be followed so far.
         TooLargeError: If it inflates without end.
     """
-    with _followed(os.fspath(path)) as file:
-        meta, file, encoding = _begun(file, os.fspath(path))
-        stated = meta.text(0x00020002)
-        if stated:
-            return stated
-        implicit, little = encoding
-        dataset = _read(file, implicit=implicit, little=little, until=_after_class)
-        return Elements(dataset, os.fspath(path)).text("SOPClassUID")
+    with opened(path) as file:
+        stated = file.meta.uid_or_none(SOP_CLASS)
+        return stated or file.elements(_CLASS, last=max(_CLASS)).uid_or_none("SOPClassUID") or ""
 
 
-@contextmanager
-def _followed(path: str) -> Iterator[BoundedFile]:
-    """Open a file whose header is to be followed, and turn what that raises into our errors."""
-    try:
-        with Path(path).open("rb") as file, quietly():  # what matters is checked here
-            yield BoundedFile(file)
-    except EspMedSamError:
-        raise
-    except Exception as error:  # pydicom names no set of errors that a damaged file can cause
-        if isinstance(error, OSError) and error.strerror:  # the system's; pydicom's has none
-            msg = f"{path} must be readable; got: {error.strerror}."
-            raise ReadError(msg) from error
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: str, error: Exception) -> CorruptFileError:
-    kind = type(error).__name__
-    return CorruptFileError(f"{path} must be a whole DICOM file; its header is damaged ({kind}).")
-
-
-def _begun(file: BoundedFile, path: str) -> tuple[Elements, BoundedFile, tuple[bool, bool]]:
-    """Return the file meta information, the file at its data set, and how that is encoded."""
-    has_magic = file.read(132)[128:] == b"DICM"
-    if not has_magic:
-        file.seek(0)
-    meta = Elements(_read(file, implicit=False, little=True, until=_after_meta), path)
-    syntax = meta.text(0x00020010)
-    if syntax == DeflatedExplicitVRLittleEndian:
-        file = inflated(file, path)
-    return meta, file, _encoding(file, syntax)
-
-
-def _header(file: BoundedFile, path: str) -> Header | None:
-    meta, file, (implicit, little) = _begun(file, path)
-    syntax = meta.text(0x00020010)
-    part = PixelPart()
-
-    def at_pixels(tag: BaseTag, _: str | None, length: int) -> bool:
-        if tag in PIXEL_TAGS:
-            part.tag, part.length, part.start = int(tag), length, file.tell()
-            return True
-        return False
-
-    dataset = _read(file, implicit=implicit, little=little, until=at_pixels, tags=_TAGS)
-    elements = Elements(dataset, path)
-    sop_class_uid = elements.text("SOPClassUID") or meta.text(0x00020002)
+def _header(file: DicomFile) -> Header | None:
+    elements = file.elements(_ATTRIBUTES)
+    stated = elements.uid_or_none("SOPClassUID"), file.meta.uid_or_none(SOP_CLASS)
+    sop_class_uid = stated[0] or stated[1] or ""
     if sop_class_uid.startswith(_NO_IMAGES):
-        return None
-    if not part.tag and not elements.has("Rows") and not _is_image_class(sop_class_uid):
         return None
     if not sop_class_uid:
         error = elements.missing("SOPClassUID")
         raise error
-    return _described(elements, sop_class_uid, file, part, syntax)
+    if not file.pixels.tag and not elements.has("Rows") and not _is_image_class(sop_class_uid):
+        return None
+    return _described(elements, sop_class_uid, file)
 
 
-def _described(
-    elements: Elements, sop_class_uid: str, file: BoundedFile, part: PixelPart, syntax: str
-) -> Header:
+def _described(elements: Elements, sop_class_uid: str, file: DicomFile) -> Header:
     """Return the header, with its slices or with what is wrong."""
     slices: tuple[DicomSlice, ...] = ()
     problem: EspMedSamError | None = None
     identity: dict[str, str | None] = {}
-    positioned, batch = False, None
+    positioned, batch, modality = False, None, None
     try:
         identity["SeriesInstanceUID"] = elements.uid("SeriesInstanceUID")
         positioned = is_stack(elements, sop_class_uid)
@@ -227,8 +128,9 @@ def _described(
         for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID"):
             if elements.uid(keyword) is None:
                 raise elements.missing(keyword)
+        modality = _modality_of(elements)
         frames = elements.integer("NumberOfFrames", least=1) or 1
-        check_pixels(elements, file, part, syntax, frames)
+        check_pixels(elements, file, frames)
         if elements.has("PerFrameFunctionalGroupsSequence"):
             batch = elements.uid("ConcatenationUID") or identity["SOPInstanceUID"]
         source = SourceInstance(
@@ -240,7 +142,7 @@ def _described(
     except EspMedSamError as error:
         problem = error
     except Exception as error:  # what is nested may be damaged too: its series is known already
-        problem = _damaged(elements.path, error)
+        problem = damaged(elements.path, error)
     return Header(
         path=elements.path,
         sop_class_uid=sop_class_uid,
@@ -248,7 +150,7 @@ def _described(
         study_uid=identity.get("StudyInstanceUID"),
         series_uid=identity.get("SeriesInstanceUID"),
         frame_of_reference_uid=identity.get("FrameOfReferenceUID"),
-        dicom_modality=elements.text("Modality") or None,
+        dicom_modality=modality,
         positioned=positioned,
         batch=batch,
         slices=slices,
@@ -256,60 +158,11 @@ def _described(
     )
 
 
-def _read(
-    file: BoundedFile,
-    *,
-    implicit: bool,
-    little: bool,
-    until: Callable[[BaseTag, str | None, int], bool],
-    tags: list[BaseTag | int] | None = None,
-) -> Dataset:
-    return read_dataset(
-        cast(BinaryIO, file),
-        implicit,
-        little,
-        stop_when=until,
-        specific_tags=tags,
-    )
-
-
-def _after_meta(tag: BaseTag, *_: object) -> bool:
-    return tag >> 16 != 2
-
-
-def _after_class(tag: BaseTag, *_: object) -> bool:
-    return int(tag) > 0x00080016
-
-
-def _begins_with_element(start: bytes) -> bool:
-    """Whether the first bytes are an element of group 2 or 8, as of files without a preamble."""
-    if len(start) < 16:
-        return False
-    for order in "<>":
-        group, element = struct.unpack(f"{order}HH", start[:4])
-        if group not in (2, 8) or element > 0x100:
-            continue
-        length: int = struct.unpack(f"{order}L", start[4:8])[0]
-        return start[4:6] in _EXPLICIT or (order == "<" and length <= 1024)
-    return False
-
-
-_EXPLICIT = (b"UL", b"OB", b"UI", b"CS", b"DA", b"TM", b"SH", b"LO", b"SQ")
-
-
-def _encoding(file: BoundedFile, syntax: str) -> tuple[bool, bool]:
-    """Return whether the data set is implicit VR, and little endian; its first bytes say it all.
-
-    pydicom sees for itself where a file is explicit though its transfer syntax says implicit.
-    """
-    start = file.tell()
-    first = file.read(6)
-    file.seek(start)
-    if syntax:
-        return syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
-    explicit = first[4:6].isalpha() and first[4:6].isupper()
-    big = explicit and struct.unpack("<H", first[:2])[0] >= 0x0400
-    return not explicit, not big
+def _modality_of(elements: Elements) -> str | None:
+    """Return the Modality; some write it in small letters, which no code is."""
+    modality = elements.text("Modality").upper()
+    known = SOP_CLASS_MODALITIES.values()
+    return modality if modality in known else elements.code("Modality")
 
 
 def _is_image_class(sop_class_uid: str) -> bool:

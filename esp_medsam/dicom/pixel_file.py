@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy.typing as npt
-from pydicom import Dataset, dcmread
-from pydicom.encaps import generate_frames
-from pydicom.filereader import read_dataset
+from pydicom import DataElement, Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     UID,
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -21,58 +21,94 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from esp_medsam.dicom.claims import BoundedFile, inflated
+from esp_medsam.dicom.claims import check_described, check_held, check_values, native_size
 from esp_medsam.dicom.codecs import codestream_size, decoder_of, missing_codec, name_of
-from esp_medsam.errors import (
-    CorruptFileError,
-    EspMedSamError,
-    FormatError,
-    InputNotFoundError,
-    ReadError,
-    TooLargeError,
-)
+from esp_medsam.dicom.dicom_file import PIXEL_TAGS, DicomFile, opened
+from esp_medsam.dicom.elements import Elements, tags_of
+from esp_medsam.dicom.fragments import Fragment
+from esp_medsam.dicom.pydicom_dataset import as_pydicom
+from esp_medsam.errors import CorruptFileError, EspMedSamError, FormatError, TooLargeError
 from esp_medsam.memory import check_fits
 
 
 DECODING = 6
 """Times the size of a frame that decoding it takes for a moment: codecs copy."""
 
-_META_START = 128 + 4
-"""Bytes before the file meta information: the preamble and the magic word."""
+_ITEMS = 64
+"""Items of a sequence that pydicom is handed: of tables and functional groups the first counts."""
+
+_PIECES, _FRAME_PIECES = 20_000, 200
+"""Elements and items of a header that is handed to pydicom whole, and more of them for a frame."""
+
+
+class _Everything(Container[int]):
+    """All attributes there are."""
+
+    def __contains__(self, tag: object) -> bool:
+        return True
+
+
+PIXEL_ATTRIBUTES = tags_of(
+    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames",
+    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction",
+    "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData", "ModalityLUTSequence", "VOILUTSequence",
+    "SequenceOfUltrasoundRegions", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    # In their items
+    "LUTDescriptor", "LUTData", "ModalityLUTType", "FrameVOILUTSequence", "RegionLocationMinX0",
+    "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1", "RegionDataType",
+    "RegionSpatialFormat",
+)  # fmt: skip
+"""What says how pixels are decoded, and what their values mean."""
 
 
 class PixelFile:
-    """A DICOM file, read whole, whose frames can be decoded.
-
-    Damaged files raise whatever pydicom raises; see :func:`explained`.
+    """The pixels of a DICOM file, read whole, whose frames can be decoded.
 
     Args:
         path: The file.
+        wanted: Tags of what is read of its header.
 
     Attributes:
         path: The file.
-        dataset: All that is in it.
+        elements: Its header.
+        dataset: The same, for pydicom.
+        count: How many frames it holds.
         syntax: Its transfer syntax.
 
     Raises:
         InputNotFoundError: If there is no such file.
         ReadError: If it cannot be read.
-        CorruptFileError: If it has no pixel data.
+        CorruptFileError: If it holds less than its header claims, or contradicts itself.
         FormatError: If its transfer syntax or kind of pixel data is not read here.
         TooLargeError: If it does not fit in memory.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, wanted: frozenset[int] = PIXEL_ATTRIBUTES) -> None:
         self.path = path
-        self.dataset = _read(path)
-        if "FloatPixelData" in self.dataset or "DoubleFloatPixelData" in self.dataset:
-            msg = f"{path} must hold whole numbers as Pixel Data; it holds floating-point ones."
-            raise FormatError(msg)
-        if "PixelData" not in self.dataset:
-            msg = f"{path} must hold Pixel Data; it has none, or is cut short. Copy it again."
+        with opened(path) as file:
+            self.elements = file.elements(wanted)
+            self.count = self.elements.integer("NumberOfFrames", least=1) or 1
+            frames = check_described(self.elements, file, self.count)
+            check_values(self.elements)
+            self.syntax = _syntax_of(file)
+            self._decoder = decoder_of(self.syntax, path)
+            self._compressed = None if frames is None else _compressed(file, frames)
+            content = _native(self.elements, file, self.count) if frames is None else b""
+        if self.syntax.is_encapsulated != (frames is not None):
+            stated = "compressed" if self.syntax.is_encapsulated else "not compressed"
+            msg = f"{path} must hold pixels that are {stated}, as its transfer syntax says."
             raise CorruptFileError(msg)
-        self.syntax = _syntax_of(self.dataset)
-        self._decoder = decoder_of(self.syntax, path)
+        self.dataset = as_pydicom(self.elements.raw, _ITEMS)
+        self._frames = copy(self.dataset)
+        self._frames.file_meta = FileMetaDataset()
+        self._frames.file_meta.TransferSyntaxUID = self.syntax
+        self._hand_over(content, file.pixels.representation or "OW")
 
     def frames(self, indices: Sequence[int]) -> Iterator[tuple[npt.NDArray[Any], str]]:
         """Yield frames and their photometric interpretation.
@@ -85,92 +121,85 @@ class PixelFile:
             were stored as YBR; signs and unused bits are corrected.
 
         Raises:
-            CorruptFileError: If a frame is missing, or of another size than the header says.
+            CorruptFileError: If a frame is missing, damaged, cut short, or of another size than
+                the header says.
             FormatError: If no package at hand decodes it.
         """
+        if indices[-1] >= self.count:
+            msg = f"{self.path} must hold frame {indices[-1] + 1}; it holds {self.count}."
+            raise CorruptFileError(msg)
+        if self._compressed is None:
+            yield from self._decoded(indices)
+            return
+        # One by one: pydicom walks from the first to each frame anew where there is no table.
+        for index in indices:
+            data = self._compressed[index]
+            self._check_codestream(data, index)
+            self._hand_over(encapsulate([data]), "OB")
+            yield from self._decoded([0])
+
+    def whole(self) -> Dataset:
+        """Return all of the file, for highdicom, which reads slides.
+
+        Raises:
+            CorruptFileError: If its header falls into more pieces than its frames can need.
+            EspMedSamError: If it can no longer be read.
+        """
+        with opened(self.path) as file:
+            file.skimmer.pieces = _PIECES + _FRAME_PIECES * self.count
+            whole = as_pydicom(file.elements(_Everything()).raw, self.count + _ITEMS)
+        whole.file_meta = self._frames.file_meta
+        if self._compressed is not None:
+            self._hand_over(encapsulate(self._compressed), "OB")
+        whole[PIXEL_TAGS[0]] = self._frames[PIXEL_TAGS[0]]
+        return whole
+
+    def _hand_over(self, content: bytes, representation: str) -> None:
+        """Let pydicom have pixel data: all frames of them, or one that is compressed."""
+        element = DataElement(PIXEL_TAGS[0], representation, content, already_converted=True)
+        element.is_undefined_length = self.syntax.is_encapsulated
+        self._frames[PIXEL_TAGS[0]] = element
         if self.syntax.is_encapsulated:
-            self._check_codestreams(indices)
-        else:
-            self._check_layout()
-        # By index, though pydicom then walks to each frame from the start where there is no offset
-        # table: without, it fails on JPEG 2000 whose signs it corrects.
+            self._frames.NumberOfFrames = 1
+
+    def _decoded(self, indices: Sequence[int]) -> Iterator[tuple[npt.NDArray[Any], str]]:
+        """Yield frames of what pydicom has."""
+        # By index: without, it fails on JPEG 2000 whose signs it corrects.
         decoded = self._decoder.iter_array(
-            self.dataset, indices=list(indices), allow_excess_frames=False
+            self._frames, indices=list(indices), allow_excess_frames=False
         )
         try:
             for frame, properties in decoded:
                 yield frame, str(properties["photometric_interpretation"])
-        except RuntimeError as error:  # every plugin at hand failed
+        except RuntimeError:  # every plugin at hand failed; their words may quote the header
             plugins = self._decoder.available_plugins
             if self.syntax == JPEGExtended12Bit and "pylibjpeg" not in plugins:
                 # Of 12 bits, which gdcm and Pillow do not decode, though pydicom asks them.
-                raise FormatError(missing_codec(self.syntax, self.path)) from error
+                raise FormatError(missing_codec(self.syntax, self.path)) from None
             msg = (
                 f"{self.path} must hold whole pixel data in {name_of(self.syntax)}; "
                 f"{', '.join(plugins)} cannot decode it. Copy it again."
             )
-            raise CorruptFileError(msg) from error
+            raise CorruptFileError(msg) from None
 
-    def _check_layout(self) -> None:
-        """Refuse values that lie elsewhere than the header says: pydicom would take wrong ones."""
-        dataset = self.dataset
-        allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
-        high = int(dataset.get("HighBit", stored - 1))
-        if stored < allocated and high != stored - 1:
+    def _check_codestream(self, data: bytes, index: int) -> None:
+        """Refuse a frame that claims another size than the header."""
+        claimed = self.elements.integer("Rows"), self.elements.integer("Columns")
+        found = codestream_size(data) if self.syntax != RLELossless else claimed
+        if found != claimed:
+            got = "none" if found is None else f"{found[0]} x {found[1]}"
             msg = (
-                f"{self.path} must have a High Bit of Bits Stored - 1, {stored - 1}; got {high}. "
-                "Convert it, as with gdcmconv --raw."
-            )
-            raise FormatError(msg)
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel) * allocated
-        if dataset.PhotometricInterpretation == "YBR_FULL_422":
-            bits = bits * 2 // 3  # two pixels share their colors
-        held = len(dataset.PixelData)
-        found = 8 * held // max(bits, 1)
-        whole = -(-bits * frames // 8)
-        if found > frames and held > whole + whole % 2:  # beyond the byte that makes it even
-            msg = (
-                f"{self.path} must hold {frames} frames of pixels as its header says; its Pixel "
-                f"Data is long enough for {found}. Its Bits Allocated or its size may be wrong."
+                f"{self.path} must hold frames of {claimed[0]} x {claimed[1]} pixels; "
+                f"frame {index + 1} holds {got}."
             )
             raise CorruptFileError(msg)
-
-    def _check_codestreams(self, indices: Sequence[int]) -> None:
-        """Refuse frames that are missing, or that claim another size than the header."""
-        claimed = (int(self.dataset.Rows), int(self.dataset.Columns))
-        last = max(indices)
-        wanted = set(indices)
-        count = 0
-        for index, data in enumerate(self._encoded_frames()):
-            count = index + 1
-            if index in wanted and self.syntax != RLELossless:
-                found = codestream_size(data)
-                if found != claimed:
-                    got = "none" if found is None else f"{found[0]} x {found[1]}"
-                    msg = (
-                        f"{self.path} must hold frames of {claimed[0]} x {claimed[1]} pixels; "
-                        f"frame {count} holds {got}."
-                    )
-                    raise CorruptFileError(msg)
-            if index == last:
-                return
-        msg = f"{self.path} must hold frame {last + 1}; it holds {count}. Copy it again."
-        raise CorruptFileError(msg)
-
-    def _encoded_frames(self) -> Iterator[bytes]:
-        """Yield the frames as they are in the file."""
-        dataset = self.dataset
-        offsets = None
-        if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
-            offsets = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
-        count = int(dataset.get("NumberOfFrames") or 1)
-        return generate_frames(dataset.PixelData, number_of_frames=count, extended_offsets=offsets)
 
 
 @contextmanager
 def explained(path: str) -> Iterator[None]:
     """Turn whatever pydicom and its decoders raise on damaged files into one of our errors.
+
+    Their words are not told: they quote the header, and a header may name the patient.
 
     Args:
         path: The file that is read.
@@ -184,51 +213,62 @@ def explained(path: str) -> Iterator[None]:
         yield
     except EspMedSamError:
         raise
-    except MemoryError as error:
+    except MemoryError:
         msg = f"{path} must fit in memory; decoding it took more than is free."
-        raise TooLargeError(msg) from error
+        raise TooLargeError(msg) from None
     except Exception as error:
-        words = " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
-        msg = f"{path} must hold what its header says; got: {words}. Copy it again."
-        raise CorruptFileError(msg) from error
+        kind = type(error).__name__
+        msg = f"{path} must hold what its header says; decoding it ended in {kind}. Copy it again."
+        raise CorruptFileError(msg) from None
 
 
-def _read(path: str) -> Dataset:
-    """Read the whole file, of which no more is asked for than there is."""
-    try:
-        check_fits(Path(path), Path(path).stat().st_size, "the file")
-        with Path(path).open("rb") as stream:
-            return _data_set(BoundedFile(stream), path)
-    except FileNotFoundError as error:
-        msg = f"{path} must be a file; there is none."
-        raise InputNotFoundError(msg) from error
-    except OSError as error:
-        if error.strerror is None:  # pydicom's, of a damaged file; the system's has words
-            raise
-        msg = f"{path} must be readable; got: {error.strerror}."
-        raise ReadError(msg) from error
+def _native(elements: Elements, file: DicomFile, count: int) -> bytes:
+    """Read pixels that are not compressed, and lie where the header says."""
+    _check_layout(elements)
+    length, whole = file.pixels.length, native_size(elements, count)
+    found = count * length // max(whole, 1)
+    if found > count and length > whole + whole % 2:  # beyond the byte that makes it even
+        msg = (
+            f"{file.path} must hold {count} frames of pixels as its header says; its Pixel Data is "
+            f"long enough for {found}. Its Bits Allocated or its size may be wrong."
+        )
+        raise CorruptFileError(msg)
+    check_fits(Path(file.path), length, "the file")
+    file.file.seek(file.pixels.start)
+    content = file.file.read(length)
+    check_held(elements, file, count, len(content))
+    return content
 
 
-def _data_set(file: BoundedFile, path: str) -> Dataset:
-    """Let pydicom read the file, but for a deflated data set, which it would inflate unseen."""
-    has_magic = file.read(_META_START)[-4:] == b"DICM"
-    file.seek(_META_START if has_magic else 0)
-    stream = cast(BinaryIO, file)
-    meta = read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        file.seek(0)
-        return dcmread(stream, force=True)
-    dataset = read_dataset(cast(BinaryIO, inflated(file, path)), False, True)
-    dataset.set_original_encoding(False, True)
-    return dataset
+def _check_layout(elements: Elements) -> None:
+    """Refuse values that lie elsewhere than pydicom takes them from."""
+    allocated, stored = elements.integer("BitsAllocated"), elements.integer("BitsStored")
+    high = elements.integer("HighBit")
+    if stored and allocated and stored < allocated and high not in (None, stored - 1):
+        msg = (
+            f"{elements.path} must have a High Bit of Bits Stored - 1, {stored - 1}; got {high}. "
+            "Convert it, as with gdcmconv --raw."
+        )
+        raise FormatError(msg)
 
 
-def _syntax_of(dataset: Dataset) -> UID:
+def _compressed(file: DicomFile, frames: Sequence[Sequence[Fragment]]) -> list[bytes]:
+    """Read compressed frames, each in one piece."""
+    check_fits(Path(file.path), sum(p.length for pieces in frames for p in pieces), "the file")
+    found = []
+    for pieces in frames:
+        parts = []
+        for piece in pieces:
+            file.file.seek(piece.start)
+            parts.append(file.file.read(piece.length))
+        found.append(b"".join(parts))
+    return found
+
+
+def _syntax_of(file: DicomFile) -> UID:
     """Return the transfer syntax, or the one that an uncompressed file without a word is in."""
-    stated = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
-    if stated:
-        return UID(stated)
-    is_implicit, is_little_endian = dataset.original_encoding
-    if is_implicit:
+    if file.syntax:
+        return UID(file.syntax)
+    if file.encoding.implicit:
         return ImplicitVRLittleEndian
-    return ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian
+    return ExplicitVRLittleEndian if file.encoding.little else ExplicitVRBigEndian

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from esp_medsam.dicom.dicom_file import is_dicom
 from esp_medsam.dicom.geometry import check_usable, picture_geometry, stack_geometry
-from esp_medsam.dicom.header import Header, is_dicom, read_header
+from esp_medsam.dicom.header import Header, read_header
 from esp_medsam.dicom.split import Split, safe, split_series
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume
 from esp_medsam.errors import (

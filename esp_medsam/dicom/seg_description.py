@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from highdicom.color import CIELabColor
-from pydicom import Dataset
 
-from esp_medsam.errors import CorruptFileError, one_line
+from esp_medsam.dicom.elements import Elements, tags_of
+from esp_medsam.errors import CorruptFileError, FormatError, one_line
 from esp_medsam.modality import Code
 
+
+SEGMENT_ATTRIBUTES = tags_of(
+    "SpecificCharacterSet", "SegmentSequence", "SegmentNumber", "SegmentLabel",
+    "SegmentAlgorithmType", "SegmentAlgorithmName", "TrackingID", "TrackingUID",
+    "RecommendedDisplayCIELabValue", "SegmentedPropertyCategoryCodeSequence",
+    "SegmentedPropertyTypeCodeSequence", "SegmentedPropertyTypeModifierCodeSequence",
+    "AnatomicRegionSequence", "CodeValue", "LongCodeValue", "URNCodeValue",
+    "CodingSchemeDesignator", "CodeMeaning",
+)  # fmt: skip
+"""What is read of segments."""
 
 _LONGEST = 256
 """Characters kept of a text: four times what a label may have."""
@@ -47,73 +57,82 @@ class SegSegment:
     color: tuple[int, int, int] | None = None
 
 
-def read_segments(dataset: Dataset, path: str) -> tuple[SegSegment, ...]:
+def read_segments(elements: Elements) -> tuple[SegSegment, ...]:
     """Return the segments of an object, by number; value 0 of a labelmap is no segment.
 
     Args:
-        dataset: The object. What pydicom raises of damaged values is passed on.
-        path: Its file, for messages.
+        elements: The object.
 
     Raises:
         CorruptFileError: If it describes none, one without a number, or one number twice.
     """
-    items = dataset.get("SegmentSequence") or ()
+    path, characters = elements.path, elements.texts("SpecificCharacterSet")
     segments: dict[int, SegSegment] = {}
-    for item in items:
-        number = item.get("SegmentNumber")
-        if not isinstance(number, int) or number in segments:
+    for item in elements.items("SegmentSequence"):
+        number = _number(item)
+        if number is None or number in segments:
             got = "none" if number is None else "one twice"
             msg = f"Segments of {path} must have numbers of their own (0062,0004); got {got}."
             raise CorruptFileError(msg)
-        segments[int(number)] = _segment(item, int(number))
+        segments[number] = _segment(item, number, characters)
     if not segments:
         msg = f"{path} must describe its segments (0062,0002); it describes none."
         raise CorruptFileError(msg)
     return tuple(segments[number] for number in sorted(segments) if number != 0)
 
 
-def _segment(item: Dataset, number: int) -> SegSegment:
-    types = _codes(item, "SegmentedPropertyTypeCodeSequence")
-    categories = _codes(item, "SegmentedPropertyCategoryCodeSequence")
-    nested = item.get("SegmentedPropertyTypeCodeSequence") or [Dataset()]
-    modifiers = _codes(nested[0], "SegmentedPropertyTypeModifierCodeSequence")
+def _number(item: Elements) -> int | None:
+    try:
+        return item.integer("SegmentNumber")
+    except FormatError:
+        return None
+
+
+def _segment(item: Elements, number: int, characters: Sequence[str]) -> SegSegment:
+    def text(keyword: str) -> str:
+        return _text(item, keyword, characters)
+
+    types = _codes(item, "SegmentedPropertyTypeCodeSequence", characters)
+    categories = _codes(item, "SegmentedPropertyCategoryCodeSequence", characters)
+    described = item.item("SegmentedPropertyTypeCodeSequence")
+    modifiers = "SegmentedPropertyTypeModifierCodeSequence"
     meaning = types[0].meaning if types else ""
     return SegSegment(
         number=number,
-        label=_text(item, "SegmentLabel") or meaning or f"segment {number}",
+        label=text("SegmentLabel") or meaning or f"segment {number}",
         category=categories[0] if categories else None,
         type=types[0] if types else None,
-        modifiers=modifiers,
-        anatomic_regions=_codes(item, "AnatomicRegionSequence"),
-        algorithm_type=_text(item, "SegmentAlgorithmType"),
-        algorithm_name=_text(item, "SegmentAlgorithmName"),
-        tracking_id=_text(item, "TrackingID"),
-        tracking_uid=_text(item, "TrackingUID"),
-        color=_color(item.get("RecommendedDisplayCIELabValue")),
+        modifiers=_codes(described, modifiers, characters) if described else (),
+        anatomic_regions=_codes(item, "AnatomicRegionSequence", characters),
+        algorithm_type=text("SegmentAlgorithmType"),
+        algorithm_name=text("SegmentAlgorithmName"),
+        tracking_id=text("TrackingID"),
+        tracking_uid=text("TrackingUID"),
+        color=_color(item),
     )
 
 
-def _codes(item: Dataset, keyword: str) -> tuple[Code, ...]:
+def _codes(item: Elements, keyword: str, characters: Sequence[str]) -> tuple[Code, ...]:
     """Return the codes of a sequence, however long their values are."""
     found = []
-    for code in item.get(keyword) or ():
-        values = (_text(code, f"{kind}CodeValue") for kind in ("", "Long", "URN"))
+    for code in item.items(keyword):
+        values = (_text(code, f"{kind}CodeValue", characters) for kind in ("", "Long", "URN"))
         value = next((value for value in values if value), "")
         if value:
-            scheme = _text(code, "CodingSchemeDesignator")
-            found.append(Code(value, scheme, _text(code, "CodeMeaning")))
+            scheme = _text(code, "CodingSchemeDesignator", characters)
+            found.append(Code(value, scheme, _text(code, "CodeMeaning", characters)))
     return tuple(found)
 
 
-def _text(item: Dataset, keyword: str) -> str:
-    value = item.get(keyword)
-    return "" if value is None else one_line(str(value).strip(" \0"))[:_LONGEST]
+def _text(item: Elements, keyword: str, characters: Sequence[str]) -> str:
+    return one_line(item.decoded(keyword, characters))[:_LONGEST]
 
 
-def _color(value: Any) -> tuple[int, int, int] | None:
+def _color(item: Elements) -> tuple[int, int, int] | None:
     """Return RGB of a CIELab value; None where it is none, which changes no pixel."""
     try:
-        red, green, blue = CIELabColor.from_dicom_value(list(value)).to_rgb(clip=True)
+        value = list(item.integers("RecommendedDisplayCIELabValue"))
+        red, green, blue = CIELabColor.from_dicom_value(value).to_rgb(clip=True)
     except (TypeError, ValueError):
         return None
     return int(red), int(green), int(blue)

@@ -12,7 +12,7 @@ from typing import cast
 
 import numpy as np
 
-from esp_medsam.dicom.elements import Elements
+from esp_medsam.dicom.elements import Elements, tags_of
 from esp_medsam.dicom.frames import FRAME_GROUPS, SHARED_GROUPS, is_stack, slices_of
 from esp_medsam.dicom.geometry import (
     UNEVEN,
@@ -28,6 +28,12 @@ from esp_medsam.dicom.volume import DicomSlice, Position, StackGeometry
 from esp_medsam.errors import CorruptFileError, GeometryError
 from esp_medsam.image import SourceInstance
 
+
+FRAME_ATTRIBUTES = tags_of(
+    "SegmentIdentificationSequence", "ReferencedSegmentNumber", "DerivationImageSequence",
+    "SourceImageSequence", "ReferencedSOPInstanceUID", "ReferencedFrameNumber",
+)  # fmt: skip
+"""What is read of a frame beside where it lies."""
 
 _INDICES = "DimensionIndexSequence"
 

@@ -17,22 +17,37 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from esp_medsam.dicom.claims import PIXEL_TAGS
 from esp_medsam.dicom.codecs import name_of
-from esp_medsam.dicom.elements import Elements
+from esp_medsam.dicom.elements import Elements, is_code, length_of, tags_of
+from esp_medsam.dicom.frames import SLICE_ATTRIBUTES
 from esp_medsam.dicom.header import sop_class_of
-from esp_medsam.dicom.pixel_file import PixelFile, explained
-from esp_medsam.dicom.seg_description import read_segments
-from esp_medsam.dicom.seg_planes import SegFrame, SegPlanes, place_frames, read_frames
+from esp_medsam.dicom.pixel_file import PIXEL_ATTRIBUTES, PixelFile, explained
+from esp_medsam.dicom.seg_description import SEGMENT_ATTRIBUTES, read_segments
+from esp_medsam.dicom.seg_planes import (
+    FRAME_ATTRIBUTES,
+    SegFrame,
+    SegPlanes,
+    place_frames,
+    read_frames,
+)
 from esp_medsam.dicom.segmentation import DicomSegmentation
 from esp_medsam.dicom.volume import StackGeometry
-from esp_medsam.errors import CorruptFileError, FormatError
+from esp_medsam.errors import FormatError
 from esp_medsam.image import SourceInstance
 from esp_medsam.quiet import quietly
 
 
 _CLASSES = (str(SegmentationStorage), "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage, and Label Map Segmentation Storage."""
+
+_ATTRIBUTES = PIXEL_ATTRIBUTES | SLICE_ATTRIBUTES | SEGMENT_ATTRIBUTES | FRAME_ATTRIBUTES | tags_of(
+    "SOPClassUID", "SOPInstanceUID", "SegmentationType", "MaximumFractionalValue",
+    "SegmentationFractionalType", "StudyInstanceUID", "FrameOfReferenceUID",
+    "TotalPixelMatrixRows", "TotalPixelMatrixColumns", "SpacingBetweenSlices",
+    "ReferencedSeriesSequence", "SeriesInstanceUID", "ReferencedInstanceSequence",
+    "ReferencedSOPInstanceUID",
+)  # fmt: skip
+"""What is read of an object."""
 
 _KINDS = ("BINARY", "FRACTIONAL", "LABELMAP")
 
@@ -68,14 +83,12 @@ def read_segmentation(path: str | Path) -> DicomSegmentation:
     """
     source = os.fspath(path)
     with quietly(), explained(source):
-        file = PixelFile(source)
+        file = PixelFile(source, _ATTRIBUTES)
         return _read(file)
 
 
 def _read(file: PixelFile) -> DicomSegmentation:
-    path, dataset = file.path, file.dataset
-    # First: it reads values as they stand in the file, which pydicom replaces as it converts them.
-    elements = Elements(dataset, path)
+    path, elements = file.path, file.elements
     sop_class, uid = elements.uid("SOPClassUID") or "", elements.uid("SOPInstanceUID") or ""
     if sop_class not in _CLASSES:
         name = name_of(UID(sop_class)) if sop_class else "nothing"
@@ -83,21 +96,22 @@ def _read(file: PixelFile) -> DicomSegmentation:
         raise FormatError(msg)
     kind = elements.text("SegmentationType")
     if kind not in _KINDS:
-        error = elements.error("SegmentationType", f"be one of {', '.join(_KINDS)}", kind)
+        rule = f"be one of {', '.join(_KINDS)}"
+        error = elements.error("SegmentationType", rule, length_of(kind))
         raise error
-    count = elements.integer("NumberOfFrames", least=1) or 1
-    bits = _check_pixels(elements, file, kind, count)
+    bits = _check_pixels(file, kind)
     fraction = elements.integer("MaximumFractionalValue", least=1)
     if kind == "FRACTIONAL" and (fraction is None or fraction >= 2**bits):
         error = elements.missing("MaximumFractionalValue")
         raise error
+    fractional = elements.text("SegmentationFractionalType")
     spacing = _spacing(elements)
-    segments = read_segments(dataset, path)
+    segments = read_segments(elements)
     numbers = [segment.number for segment in segments]
     where = SourceInstance(path=path, sop_class_uid=sop_class, sop_instance_uid=uid)
-    frames = read_frames(elements, where, count, [] if kind == "LABELMAP" else numbers)
+    frames = read_frames(elements, where, file.count, [] if kind == "LABELMAP" else numbers)
     series, instances = _sources(elements)
-    is_tiled = "TotalPixelMatrixRows" in dataset
+    is_tiled = elements.has("TotalPixelMatrixRows")
     return DicomSegmentation(
         path=path,
         kind=kind.lower(),
@@ -105,11 +119,11 @@ def _read(file: PixelFile) -> DicomSegmentation:
         planes=_slide_planes(elements, frames) if is_tiled else place_frames(frames, (spacing,)),
         frames=frames,
         sop_instance_uid=uid,
-        study_uid=elements.text("StudyInstanceUID"),
-        frame_of_reference_uid=elements.text("FrameOfReferenceUID"),
+        study_uid=elements.uid_or_none("StudyInstanceUID") or "",
+        frame_of_reference_uid=elements.uid_or_none("FrameOfReferenceUID") or "",
         source_series=series,
         source_instances=instances | {f.source[0] for f in frames if f.source is not None},
-        fractional_type=elements.text("SegmentationFractionalType"),
+        fractional_type=fractional if is_code(fractional) else "",
         maximum=(fraction or 1) if kind == "FRACTIONAL" else 1,
         file=file,
         spacing=spacing,
@@ -117,18 +131,15 @@ def _read(file: PixelFile) -> DicomSegmentation:
     )
 
 
-def _check_pixels(elements: Elements, file: PixelFile, kind: str, frames: int) -> int:
-    """Return the bits of a pixel, once the file is seen to hold the pixels that it claims.
+def _check_pixels(file: PixelFile, kind: str) -> int:
+    """Return the bits of a pixel, once they can be those of a segment.
 
     Raises:
-        EspMedSamError: If it does not, or they cannot be segments.
+        EspMedSamError: If they cannot.
     """
+    elements = file.elements
     path, syntax = file.path, file.syntax
-    sizes = [elements.integer(key, least=1) for key in ("Rows", "Columns", "BitsAllocated")]
-    for key, size in zip(("Rows", "Columns", "BitsAllocated"), sizes, strict=True):
-        if size is None:
-            raise elements.missing(key)
-    rows, columns, bits = (size or 0 for size in sizes)
+    bits = elements.integer("BitsAllocated") or 0
     if bits not in {"BINARY": (1, 8), "FRACTIONAL": (8,), "LABELMAP": (8, 16)}[kind]:
         error = elements.error("BitsAllocated", f"be what {kind} can have", str(bits))
         raise error
@@ -144,12 +155,6 @@ def _check_pixels(elements: Elements, file: PixelFile, kind: str, frames: int) -
             f"{name_of(syntax)} are not. Have it written as Explicit VR Little Endian."
         )
         raise FormatError(msg)
-    held = len(file.dataset.get_item(PIXEL_TAGS[0]).value or b"")
-    # Compressed, each frame is an item of 8 bytes at least.
-    needed = frames * 8 if syntax.is_encapsulated else -(-frames * rows * columns * bits // 8)
-    if needed > held:
-        msg = f"{path} must hold {needed} bytes of pixels; it holds {held}. Copy it again."
-        raise CorruptFileError(msg)
     return bits
 
 
@@ -165,10 +170,10 @@ def _sources(elements: Elements) -> tuple[tuple[str, ...], frozenset[str]]:
     """Return the series and the instances that an object says it was made of."""
     series, instances = [], set()
     for item in elements.items("ReferencedSeriesSequence"):
-        series.append(item.text("SeriesInstanceUID"))
+        series.append(item.uid_or_none("SeriesInstanceUID"))
         for instance in item.items("ReferencedInstanceSequence"):
-            instances.add(instance.text("ReferencedSOPInstanceUID"))
-    return tuple(uid for uid in series if uid), frozenset(instances - {""})
+            instances.add(instance.uid_or_none("ReferencedSOPInstanceUID"))
+    return tuple(filter(None, series)), frozenset(filter(None, instances))
 
 
 def _slide_planes(elements: Elements, frames: Sequence[SegFrame]) -> SegPlanes:

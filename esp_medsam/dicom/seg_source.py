@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
+from esp_medsam.dicom.dicom_file import opened
+from esp_medsam.dicom.elements import tags_of
 from esp_medsam.dicom.header import read_header
 from esp_medsam.dicom.pixel_file import explained
+from esp_medsam.dicom.pydicom_dataset import as_pydicom
 from esp_medsam.errors import CorruptFileError, InputNotFoundError
 from esp_medsam.image import Image
 from esp_medsam.quiet import quietly
@@ -43,7 +46,19 @@ _OF_ANIMALS = (
 _NOTED = ("SeriesNumber", "PositionReferenceIndicator")
 """Read for values of our own; not taken over as they are."""
 
-_READ = (*_REQUIRED, *_WITHOUT_POSITION, *_IF_STATED, *_OF_ANIMALS, *_NOTED)
+_OF_CODES = (
+    "CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion", "CodeMeaning", "LongCodeValue",
+    "URNCodeValue", "EquivalentCodeSequence", "ContextIdentifier", "ContextUID",
+    "MappingResource", "MappingResourceUID", "MappingResourceName", "ContextGroupVersion",
+    "ContextGroupExtensionFlag", "ContextGroupLocalVersion", "ContextGroupExtensionCreatorUID",
+    "BreedRegistrationNumber", "BreedRegistryCodeSequence",
+)  # fmt: skip
+"""What the items of the sequences among these hold."""
+
+_READ = tags_of(*_REQUIRED, *_WITHOUT_POSITION, *_IF_STATED, *_OF_ANIMALS, *_NOTED, *_OF_CODES)
+
+_ITEMS = 1000
+"""Items of a sequence that is taken over; an animal has one or two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +106,8 @@ def read_source(image: Image) -> SourceHeader:
         raise CorruptFileError(msg)
     is_positioned = image.slice_affines is not None and header.frame_of_reference_uid is not None
     with quietly(), explained(path):
-        stated = dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_READ))
+        with opened(path) as file:
+            stated = as_pydicom(file.elements(_READ).raw, _ITEMS)
         attributes = _taken_over(stated, is_positioned=is_positioned)
     own = [piece for piece in header.slices if piece.source.frame == source.frame]
     return SourceHeader(

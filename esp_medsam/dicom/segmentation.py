@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import highdicom
 import numpy as np
 import numpy.typing as npt
-from pydicom import Dataset
+from highdicom.seg import Segmentation
 
 from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained
 from esp_medsam.dicom.seg_description import SegSegment
@@ -124,7 +123,7 @@ class DicomSegmentation:
             raise OptionError(msg)
         if self.is_tiled:
             self._check_slide()
-            return self._slide(number)
+            return self._on_slide(self._slide(), number)
         if self.kind == "labelmap":
             inside: Mask = self.labelmap() == number
             return inside.view(np.uint8)
@@ -223,28 +222,26 @@ class DicomSegmentation:
         for _ in self._decoded(range(len(self.frames))):
             pass  # highdicom checks no values
 
-    def _slide(self, number: int) -> Mask:
+    def _slide(self) -> Segmentation:
+        """Return the object as highdicom reads it."""
+        with quietly(), explained(self.path):
+            return Segmentation.from_dataset(self.file.whole(), copy=False)
+
+    def _on_slide(self, slide: Segmentation, number: int) -> Mask:
         """Return a mask on the total pixel matrix, ``(rows, columns)``."""
         with quietly(), explained(self.path):
-            matrix: Mask = _tiled(self.file.dataset).get_total_pixel_matrix(
+            matrix: Mask = slide.get_total_pixel_matrix(
                 segment_numbers=[number], rescale_fractional=False, dtype=np.uint8
             )
         return matrix[..., 0]
 
     def _slide_labels(self, dtype: type[np.unsignedinteger[Any]]) -> Mask:
         """Return all segments on the total pixel matrix."""
+        slide = self._slide()
         labels: Mask = np.zeros(self.spatial_shape, dtype=dtype)
         for segment in self.segments:
-            inside = self._slide(segment.number) != 0
+            inside = self._on_slide(slide, segment.number) != 0
             if labels[inside].any():
                 raise self._overlap(segment.number)
             labels[inside] = segment.number
         return labels
-
-
-def _tiled(dataset: Dataset) -> Any:
-    """Return the object as highdicom reads it."""
-    kind = highdicom.seg.Segmentation
-    if isinstance(dataset, kind):
-        return dataset
-    return kind.from_dataset(dataset, copy=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from esp_medsam.dicom.header import is_dicom, read_header
+from esp_medsam.dicom.dicom_file import is_dicom
+from esp_medsam.dicom.header import read_header
 from esp_medsam.dicom.modality import SECONDARY_CAPTURE
 from esp_medsam.errors import CorruptFileError, EspMedSamError, PacsError, PacsIncompleteError
 from esp_medsam.integrations.dicomweb.client import Pacs

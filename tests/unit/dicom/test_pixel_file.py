@@ -82,15 +82,23 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("changes", "error", "found"),
         [
-            ({"BitsStored": 17, "HighBit": 16}, CorruptFileError, "'Bits Stored' value of '17'"),
-            ({"BitsAllocated": 12}, CorruptFileError, "'Bits Allocated' value of '12'"),
+            (
+                {"BitsStored": 17, "HighBit": 16},
+                CorruptFileError,
+                r"must be 1 to BitsAllocated, 16; got 17",
+            ),
+            ({"BitsAllocated": 12}, CorruptFileError, "a multiple of 8 up to 64; got 12"),
             ({"BitsAllocated": 8, "BitsStored": 8}, CorruptFileError, "long enough for 2"),
             ({"BitsStored": 12, "HighBit": 15}, FormatError, "High Bit of Bits Stored - 1, 11"),
-            ({"PixelData": b"1234"}, CorruptFileError, "less than expected"),
-            ({"PixelData": b""}, CorruptFileError, "must hold what its header says"),
-            ({"NumberOfFrames": 10**9}, CorruptFileError, "less than expected"),
-            ({"SamplesPerPixel": 4}, CorruptFileError, "'Samples per Pixel' value of '4'"),
-            ({"PixelRepresentation": None}, CorruptFileError, "'Pixel Representation'"),
+            ({"PixelData": b"1234"}, CorruptFileError, "32768 bytes of pixels; got 4"),
+            ({"PixelData": b""}, CorruptFileError, "32768 bytes of pixels; got 0"),
+            ({"NumberOfFrames": 10**9}, TooLargeError, "header claims 1000000000"),
+            (
+                {"SamplesPerPixel": 4, "PixelData": bytes(2**17)},
+                CorruptFileError,
+                "must be 1 or 3; got 4",
+            ),
+            ({"PixelRepresentation": None}, CorruptFileError, "state PixelRepresentation"),
             ({"PhotometricInterpretation": "CMYK"}, FormatError, "got CMYK"),
             ({"PhotometricInterpretation": None}, CorruptFileError, "Photometric"),
             (
@@ -131,7 +139,7 @@ class TestDamage:
         path.unlink()
         path.mkdir()
 
-        with pytest.raises(ReadError, match=r"a\.dcm must be readable; got: Is a directory"):
+        with pytest.raises(ReadError, match=r"a\.dcm must be readable; got: it is a folder"):
             read_pixels(volume)
 
     @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
@@ -222,11 +230,11 @@ class TestMemory:
     def test_frames_that_are_not_there_cost_nothing(
         self, dicom: SimpleNamespace, write_shipped: Write
     ) -> None:
-        """A cine that claims a billion frames, as its header would be believed."""
+        """A cine that claims sixty thousand frames, as its header would be believed."""
         volume = dicom.volume_of(dicom.shipped("examples_ybr_color.dcm"))
-        path = write_shipped(like="examples_ybr_color.dcm", NumberOfFrames=10**9)
+        path = write_shipped(like="examples_ybr_color.dcm", NumberOfFrames=60_000)
         source = SourceInstance(
-            path=str(path), sop_class_uid="1", sop_instance_uid="1", frame=10**9
+            path=str(path), sop_class_uid="1", sop_instance_uid="1", frame=60_000
         )
         last = DicomSlice(source=source, rows=240, columns=320)
         claimed = DicomVolume(
@@ -234,7 +242,7 @@ class TestMemory:
         )
 
         tracemalloc.start()
-        with pytest.raises(CorruptFileError, match="must hold frame 1000000000; it holds"):
+        with pytest.raises(CorruptFileError, match="must hold 60000 compressed frames; got 30"):
             read_pixels(claimed)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -253,7 +261,7 @@ class TestMemory:
     def test_a_deflated_bomb_is_not_inflated(
         self, dicom: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("esp_medsam.dicom.claims.MOST_INFLATED", 100_000)
+        monkeypatch.setattr("esp_medsam.dicom.bounded_file.MOST_INFLATED", 100_000)
 
         with pytest.raises(TooLargeError, match=r"image_dfl\.dcm must inflate to at most"):
             read_pixels(dicom.volume_of(dicom.shipped("image_dfl.dcm")))
@@ -263,15 +271,14 @@ class TestMemory:
     ) -> None:
         path = write_shipped()
         volume = dicom.volume_of(path)
-        expected = read_pixels(volume).pixels
         content = path.read_bytes()
         at = content.index(b"\xe0\x7f\x10\x00OW\x00\x00") + 8
         path.write_bytes(content[:at] + b"\xf0\xff\xff\xff" + content[at + 4 :])
 
         tracemalloc.start()
-        read = read_pixels(volume)
+        with pytest.raises(CorruptFileError, match="Pixel Data is long enough for 131071"):
+            read_pixels(volume)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
 
         assert peak < 20e6
-        np.testing.assert_array_equal(read.pixels, expected)

@@ -1,0 +1,117 @@
+"""Compressed frames in a file: the pieces they lie in, and which pieces are one frame."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from esp_medsam.dicom.bounded_file import BoundedFile
+from esp_medsam.errors import CorruptFileError
+
+
+_ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+
+_FRAGMENTS, _LEAST_FRAGMENT = 100_000, 64
+"""Pieces from which on they must hold so many bytes on average: a walk must end."""
+
+_STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
+"""What a frame of JPEG, JPEG-LS or JPEG 2000 begins with."""
+
+
+class Fragment(NamedTuple):
+    """A piece of compressed pixel data: its place and length in the file, without its head."""
+
+    start: int
+    length: int
+
+
+def find_fragments(file: BoundedFile, start: int, path: str) -> list[Fragment]:
+    """Walk from piece to piece of compressed pixels; what is in them is not read.
+
+    Args:
+        file: The file.
+        start: Place of the first byte of its pixel data.
+        path: Its path, for messages.
+
+    Returns:
+        The pieces, the first of which is the table of offsets, be it empty.
+
+    Raises:
+        CorruptFileError: If one is cut short, or there are empty ones without end.
+    """
+    file.seek(start)
+    found: list[Fragment] = []
+    held = 0
+    while head := file.read(8):
+        if head[:4] == _DELIMITER:
+            break
+        length = int.from_bytes(head[4:], "little")
+        if len(head) < 8 or head[:4] != _ITEM or file.left() < length:
+            msg = f"{path} must hold whole compressed pixels; it is cut short. Copy it again."
+            raise CorruptFileError(msg)
+        found.append(Fragment(file.tell(), length))
+        held += length
+        if len(found) > _FRAGMENTS and held < _LEAST_FRAGMENT * len(found):
+            msg = f"{path} must hold compressed pixels; it holds {len(found)} empty pieces or more."
+            raise CorruptFileError(msg)
+        file.seek(file.tell() + length)
+    return found
+
+
+def frames_of(
+    file: BoundedFile, fragments: Sequence[Fragment], count: int, path: str
+) -> list[tuple[Fragment, ...]]:
+    """Return the pieces of each frame.
+
+    Where there are as many pieces as frames, each is one, whatever the table of offsets says;
+    otherwise the table tells them apart, or without one what frames begin with.
+
+    Args:
+        file: The file.
+        fragments: The pieces of its pixel data, the table first.
+        count: How many frames there are.
+        path: Its path, for messages.
+
+    Raises:
+        CorruptFileError: If there are fewer pieces than frames, or nothing tells them apart.
+    """
+    pieces = [fragment for fragment in fragments[1:] if fragment.length]
+    if len(pieces) < count:
+        msg = (
+            f"{path} must hold {count} compressed frames; got {len(pieces)} pieces. Copy it again."
+        )
+        raise CorruptFileError(msg)
+    if count == 1:
+        return [tuple(pieces)]
+    if len(pieces) == count:
+        return [(piece,) for piece in pieces]
+    firsts = _by_table(file, fragments) or {
+        piece.start for piece in pieces if _begins(file, piece).startswith(_STARTS)
+    }
+    frames: list[tuple[Fragment, ...]] = []
+    for piece in pieces:
+        if piece.start in firsts:
+            frames.append((piece,))
+        elif frames:
+            frames[-1] += (piece,)
+    if len(frames) != count or pieces[0].start not in firsts:
+        msg = (
+            f"{path} must say where its {count} compressed frames begin; its {len(pieces)} pieces "
+            "do not follow its table of offsets, or have none."
+        )
+        raise CorruptFileError(msg)
+    return frames
+
+
+def _by_table(file: BoundedFile, fragments: Sequence[Fragment]) -> set[int]:
+    """Return where frames begin by the table of offsets; nowhere where it is empty."""
+    file.seek(fragments[0].start)
+    table = file.read(fragments[0].length // 4 * 4)
+    first = fragments[1].start
+    return {first + offset for (offset,) in struct.iter_unpack("<L", table)}
+
+
+def _begins(file: BoundedFile, fragment: Fragment) -> bytes:
+    file.seek(fragment.start)
+    return file.read(8)

@@ -1,0 +1,36 @@
+"""What was skimmed of a file, as pydicom has it: for decoding, and for tables of values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydicom import DataElement, Dataset
+from pydicom.dataelem import RawDataElement, empty_value_for_VR
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
+
+from esp_medsam.dicom.skim import RawDataset
+
+
+def as_pydicom(raw: RawDataset, most_items: int) -> Dataset:
+    """Return a data set whose values pydicom converts when they are asked for.
+
+    Args:
+        raw: What was skimmed.
+        most_items: Items of each sequence to take, from its first on: pydicom makes kilobytes of
+            each.
+    """
+    elements: dict[BaseTag, DataElement | RawDataElement] = {}
+    for number, (representation, value) in raw.elements.items():
+        tag = BaseTag(number)
+        if isinstance(value, tuple):
+            items = [as_pydicom(item, most_items) for item in value[:most_items]]
+            elements[tag] = DataElement(tag, "SQ", Sequence(items))
+        elif value is not None:
+            stated: Any = value or empty_value_for_VR(representation, raw=True)
+            elements[tag] = RawDataElement(
+                tag, representation, len(value), stated, 0, *raw.encoding
+            )
+    dataset = Dataset(elements)
+    dataset.set_original_encoding(*raw.encoding)
+    return dataset

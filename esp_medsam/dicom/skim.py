@@ -1,0 +1,319 @@
+"""The elements of a DICOM data set as they stand in a file, found within bounds.
+
+pydicom decodes and writes here, but it bounds nothing: it makes kilobytes of each of a million
+empty items, and calls itself for each sequence within another. So what others wrote is skimmed
+first: what is wanted is kept as bytes, all else is passed over, and each step counts.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Container, Iterator
+from functools import cache
+from itertools import product
+from typing import NamedTuple, Protocol
+
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
+
+UNDEFINED = 0xFFFFFFFF
+"""Length of what is as long as its items, and ends with a delimiter."""
+
+MOST_PIECES, _PIECES, _LEAST_PIECE = 8_000_000, 500_000, 32
+"""Elements and items of a header: so many at most, and from so many on one for so many bytes."""
+
+_WANTED, _LEAST_WANTED = 150_000, 96
+"""The same of those that are kept.
+
+Of a frame of enhanced MR there are a hundred, of which thirty are kept; with its pixels it has
+some thousand bytes. A frame of a segmentation has fewer of all.
+"""
+
+MOST_KEPT = 2**26
+"""Bytes of a header that are kept."""
+
+_DEEPEST = 64
+"""Sequences within one another."""
+
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+
+_LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR",
+                   b"UT", b"UV"))  # fmt: skip
+"""Value representations that are followed by a length of four bytes, where they are written."""
+
+_NO_END = 2**63
+
+Until = Callable[[int, "str | None", int], bool]
+"""Told the tag, the representation and the length of an element; whether to end before it."""
+
+
+_WINDOW = 2**16
+"""Bytes of the file that are at hand."""
+
+REPRESENTATIONS = frozenset(bytes(pair) for pair in product(range(65, 91), repeat=2))
+"""What a value representation can be: two capital letters."""
+
+_HEADS = {True: struct.Struct("<HHL"), False: struct.Struct(">HHL")}
+_SHORTS = {True: struct.Struct("<H"), False: struct.Struct(">H")}
+_LONGS = {True: struct.Struct("<L"), False: struct.Struct(">L")}
+"""Tag and length of an element; lengths of two and of four bytes, by what byte comes first."""
+
+
+class Source(Protocol):
+    """What can be skimmed: an open file, or bytes in memory."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to ``size`` bytes."""
+
+    def seek(self, offset: int, /) -> int:
+        """Go to a place, which may lie beyond the end."""
+
+    def tell(self) -> int:
+        """Return the place."""
+
+
+class SkimError(ValueError):
+    """A data set cannot be followed, or takes more than it may; the text says which."""
+
+
+class Encoding(NamedTuple):
+    """How elements are written: without their representation, and the least byte first."""
+
+    implicit: bool
+    little: bool
+
+
+class RawElement(NamedTuple):
+    """An element as it stands in a file.
+
+    Attributes:
+        representation: Its value representation, such as ``DS``; None where the file has none.
+        value: Its bytes, fewer than it claims where it is cut short; its items where it is to be
+            a sequence; None where it is a sequence that cannot be followed, or should be none.
+    """
+
+    representation: str | None
+    value: bytes | tuple[RawDataset, ...] | None
+
+
+class RawDataset(NamedTuple):
+    """The elements of a data set, or of an item, by their tags, as far as they are wanted."""
+
+    encoding: Encoding
+    elements: dict[int, RawElement]
+    wanted: Container[int]
+
+
+class Skimmer:
+    """Skims what stands in a file, within bounds that hold for all of it together.
+
+    Args:
+        source: Where it stands.
+        size: How long that is.
+
+    Attributes:
+        pieces: Elements and items that may still follow.
+    """
+
+    def __init__(self, source: Source, size: int) -> None:
+        self.pieces = min(_PIECES + size // _LEAST_PIECE, MOST_PIECES)
+        self._wanted = _WANTED + size // _LEAST_WANTED
+        self._kept = MOST_KEPT
+        self._source = source
+        self._window, self._start, self._at = b"", source.tell(), 0
+
+    @property
+    def place(self) -> int:
+        """The place in the file of what comes next."""
+        return self._start + self._at
+
+    def dataset(
+        self, encoding: Encoding, wanted: Container[int], until: Until | None = None
+    ) -> RawDataset:
+        """Return what is wanted of the data set that begins where the file is.
+
+        Args:
+            encoding: How it is written. Items that do not state representations where they should,
+                as those of some writers, are told by their first element.
+            wanted: Tags of the elements to keep, in items too.
+            until: Asked of each element, with `place` at its value; where it is true reading ends.
+
+        Returns:
+            The data set; the file is behind it, or at the element that ended it.
+
+        Raises:
+            SkimError: If it cannot be followed, or takes more than it may.
+        """
+        raw = self._dataset(encoding, wanted, _NO_END, 0, until)
+        self._source.seek(self.place)
+        return raw
+
+    def _dataset(
+        self,
+        encoding: Encoding,
+        wanted: Container[int],
+        end: int,
+        depth: int,
+        until: Until | None = None,
+    ) -> RawDataset:
+        """Return the data set here, up to a place, the end of its item, or of the file."""
+        encoding = self._seen(encoding)
+        elements: dict[int, RawElement] = {}
+        while (start := self._start + self._at) < end:
+            head = self._head(encoding)
+            if head is None or head[0] == _ITEM_END:
+                break
+            if until is not None and until(*head):
+                self._go(start)
+                break
+            tag, representation, length = head
+            if tag not in wanted:
+                self._pass(encoding, length)
+                continue
+            self._count_wanted()
+            value: bytes | tuple[RawDataset, ...] | None = None
+            if _is_sequence(tag):
+                value = self._sequence(encoding, wanted, length, end, depth + 1)
+            elif length == UNDEFINED:
+                self._pass(encoding, length)
+            else:
+                value = self._bytes(min(length, end - self.place))
+            elements[tag] = RawElement(representation, value)
+        return RawDataset(encoding, elements, wanted)
+
+    def _sequence(
+        self, encoding: Encoding, wanted: Container[int], length: int, end: int, depth: int
+    ) -> tuple[RawDataset, ...] | None:
+        """Return the items of a sequence; None where nothing but its length can be followed."""
+        if length == UNDEFINED:
+            return tuple(self._items(encoding, wanted, _NO_END, depth))
+        end = min(end, self.place + length)
+        try:
+            return tuple(self._items(encoding, wanted, end, depth))
+        except _AstrayError:
+            return None
+        finally:
+            self._go(end)
+
+    def _items(
+        self, encoding: Encoding, wanted: Container[int], end: int, depth: int
+    ) -> Iterator[RawDataset]:
+        """Yield the items up to a place, or to their delimiter."""
+        if depth > _DEEPEST:
+            raise _AstrayError(_TOO_DEEP)
+        while self.place < end:
+            head = self._head(encoding)
+            if head is not None and head[0] == _SEQUENCE_END:
+                return
+            if head is None or head[0] != _ITEM:
+                raise _AstrayError(_NO_ITEMS)
+            self._count_wanted()
+            if head[2] == UNDEFINED:
+                yield self._dataset(encoding, wanted, end, depth)
+            else:
+                behind = min(end, self.place + head[2])
+                yield self._dataset(encoding, wanted, behind, depth)
+                self._go(behind)
+
+    def _pass(self, encoding: Encoding, length: int) -> None:
+        """Go behind a value; what states no length is gone through."""
+        if length != UNDEFINED:
+            self._at += length
+            return
+        inside = [encoding]  # of a sequence, of an item of it, of a sequence in that, and so on
+        while inside:
+            head = self._head(inside[-1])
+            is_item = len(inside) % 2 == 0
+            if head is None or not (is_item or head[0] in (_ITEM, _SEQUENCE_END)):
+                raise _AstrayError(_NO_ITEMS)
+            if head[0] == (_ITEM_END if is_item else _SEQUENCE_END):
+                inside.pop()
+            elif head[2] != UNDEFINED:
+                self._at += head[2]
+            elif len(inside) >= 2 * _DEEPEST:
+                raise _AstrayError(_TOO_DEEP)
+            else:
+                inside.append(inside[-1] if is_item else self._seen(inside[-1]))
+
+    def _seen(self, encoding: Encoding) -> Encoding:
+        """Return how the element here is written, where it should state its representation."""
+        if encoding.implicit:
+            return encoding
+        if self._at + 6 > len(self._window):
+            self._refill()
+        stated = self._window[self._at + 4 : self._at + 6]
+        return (
+            encoding
+            if stated in REPRESENTATIONS or len(stated) < 2
+            else Encoding(True, encoding.little)
+        )
+
+    def _head(self, encoding: Encoding) -> tuple[int, str | None, int] | None:
+        """Return the tag, the representation and the length of what is next; None at the end."""
+        if self._at + 12 > len(self._window):
+            self._refill()
+        at, window = self._at, self._window
+        if at + 8 > len(window):
+            return None
+        self.pieces -= 1
+        if self.pieces < 0:
+            raise SkimError(_TOO_MANY)
+        implicit, little = encoding
+        group, element, length = _HEADS[little].unpack_from(window, at)
+        tag = group << 16 | element
+        self._at = at + 8
+        stated = window[at + 4 : at + 6]
+        if implicit or group == 0xFFFE or stated not in REPRESENTATIONS:
+            return tag, None, length
+        if stated in _LONG:
+            if at + 12 > len(window):
+                return None
+            self._at = at + 12
+            return tag, stated.decode(), _LONGS[little].unpack_from(window, at + 8)[0]
+        return tag, stated.decode(), _SHORTS[little].unpack_from(window, at + 6)[0]
+
+    def _bytes(self, size: int) -> bytes:
+        """Return a value, or what there is of it."""
+        size = max(0, min(size, self._kept + 1))
+        kept = self._window[self._at : self._at + size]
+        if len(kept) < size:
+            self._source.seek(self.place)
+            kept = self._source.read(size)
+        self._at += len(kept)
+        self._kept -= len(kept)
+        if self._kept < 0:
+            msg = f"it is longer than {MOST_KEPT} bytes"
+            raise SkimError(msg)
+        return kept
+
+    def _count_wanted(self) -> None:
+        self._wanted -= 1
+        if self._wanted < 0:
+            raise SkimError(_TOO_MANY)
+
+    def _refill(self) -> None:
+        """Have at hand what comes next."""
+        self._start, self._at = self.place, 0
+        self._source.seek(self._start)
+        self._window = self._source.read(_WINDOW)
+
+    def _go(self, place: int) -> None:
+        """Go to a place, with what is at hand where it lies there."""
+        self._at = place - self._start
+        if not 0 <= self._at <= len(self._window):
+            self._window, self._start, self._at = b"", place, 0
+
+
+class _AstrayError(SkimError):
+    """A sequence cannot be followed; what lies around it may be."""
+
+
+_NO_ITEMS = "a sequence holds something else than whole items"
+_TOO_DEEP = f"sequences lie in one another, more than {_DEEPEST} deep"
+_TOO_MANY = "it falls into too many pieces"
+
+
+@cache
+def _is_sequence(tag: int) -> bool:
+    """Whether an element is a sequence by the standard, whatever its file says."""
+    return dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ"
