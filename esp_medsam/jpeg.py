@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esp_medsam.jpeg_lossless import has_all_samples
+
 
 MOST_SCANS = 100
 """Scans of a JPEG that is decoded: each is a walk over the whole picture, and takes few bytes.
@@ -26,7 +28,7 @@ _MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")
 """What begins a segment, and ends the data of a scan: a marker, but no restart, and fill bytes."""
 
 _RESTARTS = tuple(bytes((0xFF, 0xD0 + k)) for k in range(8))
-_SCAN, _INTERVAL = 0xDA, 0xDD
+_TABLES, _SCAN, _INTERVAL = 0xC4, 0xDA, 0xDD
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """SOF0 to SOF15: the others of their row are tables, and an extension."""
@@ -35,6 +37,9 @@ _LOSSLESS, _PROGRESSIVE, _ARITHMETIC = (0xC3, 0xCB), (0xC2, 0xCA), range(0xC9, 0
 
 _MOST_SEGMENTS = 65_536
 """Segments from which on there are too many: a walk must end."""
+
+_ALIKE = 16
+"""Samples at the end of a lossless picture that are one value where a decoder filled it."""
 
 _MORE = bytes((73 * k + 165) % 251 for k in range(64))
 """What a decoder is given to go on with: bits of all kinds, and none of a marker."""
@@ -51,9 +56,12 @@ class _Walk:
         interval: Minimum coded units between two restarts; 0 without restarts.
         missing: Of each component, and of each of its coefficients where it is progressive, how
             many of the lowest bits are still to come; None where nothing came.
+        tables: Huffman tables by class and number, as they are stated last.
         scans: How many scans there are.
+        last: Header of the last of them.
         has_restarts: Whether all scans have as many restarts as they must.
-        end: Where the data of the last scan end.
+        start: Where the data of the last scan begin.
+        end: Where they end.
     """
 
     kind: int = 0
@@ -61,8 +69,11 @@ class _Walk:
     factors: dict[int, tuple[int, int]] = field(default_factory=dict)
     interval: int = 0
     missing: dict[int, list[int | None]] = field(default_factory=dict)
+    tables: dict[int, bytes] = field(default_factory=dict)
     scans: int = 0
+    last: bytes = b""
     has_restarts: bool = True
+    start: int = 0
     end: int = 0
 
 
@@ -85,7 +96,9 @@ def is_whole(
     Then it is decoded once more with bytes added to the last scan. A decoder that has all it needs
     passes over them; one that lacks data takes them for it, and gives another picture.
 
-    Of arithmetic coding, whose data may lawfully end early, scans and restarts are counted alone.
+    Of lossless JPEG, whose decoders fill with one value and speak of what was added, samples are
+    counted instead where the picture ends in one value. Of arithmetic coding, whose data may
+    lawfully end early, scans and restarts are counted alone.
 
     Args:
         data: The JPEG, from its start mark; what follows its end mark is passed over.
@@ -97,7 +110,7 @@ def is_whole(
         False where something is missing, or the segments cannot be followed to a picture.
 
     Reference:
-        ISO/IEC 10918-1 B.2, G.1.1 and K.
+        ISO/IEC 10918-1 B.2, G.1.1 and H.1.
     """
     walk = _walked(data)
     if walk is None or not walk.scans or not walk.has_restarts:
@@ -106,6 +119,8 @@ def is_whole(
         return False
     if walk.kind in _ARITHMETIC:
         return True
+    if walk.kind in _LOSSLESS:
+        return not _ends_alike(picture) or _has_all_samples(data, walk)
     try:
         again = decode(data[: walk.end] + _MORE + _END)
     except MemoryError:
@@ -113,6 +128,25 @@ def is_whole(
     except Exception:  # decoders name no set of errors
         return False
     return np.array_equal(picture, again)
+
+
+def _ends_alike(picture: npt.NDArray[Any]) -> bool:
+    """Whether a picture ends in one value, as where a decoder filled it."""
+    end = picture[-1, -_ALIKE:]
+    return bool((end == end[-1]).all())
+
+
+def _has_all_samples(data: bytes, walk: _Walk) -> bool:
+    """Whether the last scan of lossless JPEG has a code for every sample."""
+    components = _components_of(walk.last)
+    tables = [
+        walk.tables.get(selector >> 4) for selector in walk.last[2 : 2 + 2 * len(components) : 2]
+    ]
+    is_sampled = len(set(walk.factors.values())) > 1
+    if walk.interval or is_sampled or None in tables:
+        return True  # gdcm refuses restarts that are missing; components of many sizes are not used
+    count = walk.size[0] * walk.size[1]
+    return has_all_samples(data[walk.start : walk.end], [t for t in tables if t], count)
 
 
 def _walked(data: bytes) -> _Walk | None:
@@ -136,7 +170,8 @@ def _walked(data: bytes) -> _Walk | None:
             end = after.start() if after else len(data)
             restarts = sum(data.count(mark, at, end) for mark in _RESTARTS)
             walk.has_restarts &= restarts >= _restarts_needed(walk, segment)
-            at = walk.end = end
+            walk.last, walk.start, walk.end = segment, at, end
+            at = end
     return None
 
 
@@ -146,6 +181,8 @@ def _took(walk: _Walk, marker: int, segment: bytes) -> bool:
         return _took_frame(walk, marker, segment)
     if marker == _INTERVAL:
         walk.interval = int.from_bytes(segment[:2], "big")
+    if marker == _TABLES:
+        _take_tables(walk, segment)
     return marker != _SCAN or _took_scan(walk, segment)
 
 
@@ -160,6 +197,13 @@ def _took_frame(walk: _Walk, marker: int, segment: bytes) -> bool:
         walk.factors[identifier] = max(factors >> 4, 1), max(factors & 15, 1)
         walk.missing[identifier] = [None] * parts
     return True
+
+
+def _take_tables(walk: _Walk, segment: bytes) -> None:
+    while len(segment) > 17:
+        size = 17 + sum(segment[1:17])
+        walk.tables[segment[0]] = segment[1:size]
+        segment = segment[size:]
 
 
 def _took_scan(walk: _Walk, segment: bytes) -> bool:

@@ -47,7 +47,11 @@ _NAMES: Mapping[str, str] = MappingProxyType(
 )
 """Transfer syntaxes that pydicom 3.0 has no name for."""
 
-_JPEG_START = b"\xff\xd8"
+_JPEG_START, _JPEG_LS = b"\xff\xd8", 0xF7
+
+_MOST_SEGMENTS = 65_536
+"""Segments of a JPEG before its frame header: a walk must end."""
+
 _J2K_START = b"\xff\x4f\xff\x51"
 """Start of codestream, then the marker of its size, which must be next (ISO/IEC 15444-1 A.5.1)."""
 
@@ -108,12 +112,22 @@ def codestream_size(data: bytes) -> tuple[int, int] | None:
     Reference:
         ISO/IEC 10918-1 B.2.2 (JPEG; JPEG-LS has the same frame header), ISO/IEC 15444-1 A.5.1.
     """
-    if data.startswith(_JP2_START):
-        start = data.find(_J2K_START, 0, _JP2_HEADER)
-        return None if start < 0 else _j2k_size(data[start:])
-    if data.startswith(_J2K_START):
-        return _j2k_size(data)
-    return _jpeg_size(data) if data.startswith(_JPEG_START) else None
+    if data.startswith(_JPEG_START):
+        frame = _jpeg_frame(data)
+        return frame and frame[1:]
+    return _j2k_size(codestream_of(data))
+
+
+def codestream_of(data: bytes) -> bytes:
+    """Return a JPEG 2000 codestream without the file that it may be wrapped in; empty of others."""
+    start = data.find(_J2K_START, 0, _JP2_HEADER) if data.startswith(_JP2_START) else 0
+    return data[start:] if start >= 0 and data.startswith(_J2K_START, start) else b""
+
+
+def is_jpeg(data: bytes) -> bool:
+    """Whether a frame is JPEG, and not JPEG-LS or JPEG 2000."""
+    frame = _jpeg_frame(data) if data.startswith(_JPEG_START) else None
+    return frame is not None and frame[0] != _JPEG_LS
 
 
 def _j2k_size(data: bytes) -> tuple[int, int] | None:
@@ -124,17 +138,18 @@ def _j2k_size(data: bytes) -> tuple[int, int] | None:
     return bottom - top, right - left
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Walk the marker segments up to the frame header (SOF0 to SOF15, SOF55 of JPEG-LS)."""
+def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
+    """Walk to the frame header (SOF0 to SOF15, SOF55 of JPEG-LS); return its marker and size."""
     at = len(_JPEG_START)
-    while at + 9 <= len(data) and data[at] == 0xFF:
+    for _ in range(_MOST_SEGMENTS):
+        if at + 9 > len(data) or data[at] != 0xFF:
+            return None
         marker = data[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
-            continue
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(
-                data[at + 7 : at + 9], "big"
-            )
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        elif marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            rows, columns = data[at + 5 : at + 7], data[at + 7 : at + 9]
+            return marker, int.from_bytes(rows, "big"), int.from_bytes(columns, "big")
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None

@@ -27,6 +27,7 @@ from esp_medsam.dicom.dicom_file import PIXEL_TAGS, DicomFile, opened
 from esp_medsam.dicom.elements import Elements, tags_of
 from esp_medsam.dicom.fragments import Fragment
 from esp_medsam.dicom.pydicom_dataset import as_pydicom
+from esp_medsam.dicom.whole_frame import wrong_after, wrong_before
 from esp_medsam.errors import CorruptFileError, EspMedSamError, FormatError, TooLargeError
 from esp_medsam.memory import check_fits
 
@@ -135,8 +136,11 @@ class PixelFile:
         for index in indices:
             data = self._compressed[index]
             self._check_codestream(data, index)
+            self._refuse(index, wrong_before(data, self.syntax))
             self._hand_over(encapsulate([data]), "OB")
-            yield from self._decoded([0])
+            for frame, photometric in self._decoded([0]):
+                self._refuse(index, wrong_after(data, frame))
+                yield frame, photometric
 
     def whole(self) -> Dataset:
         """Return all of the file, for highdicom, which reads slides.
@@ -181,6 +185,12 @@ class PixelFile:
                 f"{', '.join(plugins)} cannot decode it. Copy it again."
             )
             raise CorruptFileError(msg) from None
+
+    def _refuse(self, index: int, wrong: str) -> None:
+        """Refuse a frame of which something is wrong."""
+        if wrong:
+            msg = f"{self.path} must hold whole frames; frame {index + 1} {wrong}. Copy it again."
+            raise CorruptFileError(msg)
 
     def _check_codestream(self, data: bytes, index: int) -> None:
         """Refuse a frame that claims another size than the header."""

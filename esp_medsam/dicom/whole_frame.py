@@ -1,0 +1,113 @@
+"""Whether a compressed frame holds all of its picture, where its decoder would not say.
+
+Decoders refuse what is cut of JPEG-LS, of RLE, and within a tile of JPEG 2000. Of JPEG they fill
+the rest with gray, tiles that are missing with nothing, and say so to nobody.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pydicom.uid import UID, RLELossless
+
+from esp_medsam.dicom.codecs import codestream_of, is_jpeg
+from esp_medsam.jpeg import MOST_SCANS, count_scans, is_whole
+
+
+_TILE_PART = 0xFF90
+
+_MOST_PARTS = 100_000
+"""Segments and parts of tiles of JPEG 2000 that are looked at: a walk must end."""
+
+_RLE_HEADER = 64
+
+
+def wrong_before(data: bytes, syntax: UID) -> str:
+    """Return what a frame is that it must not be; empty where it can be decoded.
+
+    Args:
+        data: The frame, compressed.
+        syntax: Its transfer syntax.
+    """
+    if syntax == RLELossless:
+        return "" if _has_rle_segments(data) else "has segments elsewhere than it says"
+    if is_jpeg(data):
+        scans = count_scans(data)
+        return f"has {scans} scans, more than {MOST_SCANS}" if scans > MOST_SCANS else ""
+    return "" if _has_all_tiles(codestream_of(data)) else "lacks tiles"
+
+
+def wrong_after(data: bytes, frame: npt.NDArray[Any]) -> str:
+    """Return what a frame that was decoded must not be; empty where it is whole.
+
+    Args:
+        data: The frame, compressed.
+        frame: What was decoded.
+    """
+    if not is_jpeg(data):
+        return ""
+    try:
+        picture = _by_pillow(data)
+    except MemoryError:
+        raise
+    except Exception:  # of 12 bits, or lossless, which Pillow does not decode
+        whole = is_whole(data, frame, lambda _: frame)
+    else:
+        whole = is_whole(data, picture, _by_pillow)
+    return "" if whole else "is cut short"
+
+
+def _by_pillow(data: bytes) -> npt.NDArray[Any]:
+    """Decode a JPEG without a word: GDCM tells stderr of each byte that it passes over."""
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+        return np.asarray(image)
+
+
+def _has_all_tiles(data: bytes) -> bool:
+    """Whether a JPEG 2000 codestream has all of its tiles; True where it cannot be followed.
+
+    Reference:
+        ISO/IEC 15444-1 A.4.2 and A.5.1.
+    """
+    seen: Counter[int] = Counter()
+    stated: Counter[int] = Counter()
+    try:
+        right, bottom = struct.unpack_from(">LL", data, 8)
+        width, height, left, top = struct.unpack_from(">LLLL", data, 24)
+        count = -(-(right - left) // width) * -(-(bottom - top) // height)
+        at = 2
+        for _ in range(_MOST_PARTS):
+            marker, length = struct.unpack_from(">HH", data, at)
+            if marker == _TILE_PART:
+                tile, size, _, parts = struct.unpack_from(">HLBB", data, at + 4)
+                seen[tile] += 1
+                stated[tile] |= parts
+                at += size or len(data)  # the last may leave it out
+            elif seen:
+                break
+            else:
+                at += 2 + length
+    except (struct.error, ZeroDivisionError):
+        if not seen:
+            return True
+    return len(seen) >= count and all(seen[tile] >= stated[tile] for tile in seen)
+
+
+def _has_rle_segments(data: bytes) -> bool:
+    """Whether segments of RLE lie one after another, behind their offsets.
+
+    Reference:
+        DICOM PS3.5 G.3 and G.5.
+    """
+    if len(data) < _RLE_HEADER:
+        return False
+    count, *offsets = struct.unpack_from("<16L", data)
+    places = [*offsets[:count], len(data)]
+    return places[0] == _RLE_HEADER and all(a < b for a, b in pairwise(places))
