@@ -14,9 +14,13 @@ _reading = 0
 _silence = ExitStack()
 
 
+_LIBRARIES = ("pydicom", "highdicom", "PIL", "nibabel", "openjpeg", "pylibjpeg", "jpeg_ls")
+"""What reads here and has a logger: some quote all that they read, at one level or another."""
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Silence warnings and pydicom: its words quote values, and a value may name the patient.
+    """Silence warnings and loggers of libraries: they quote values, and one may name the patient.
 
     Filters of warnings and levels of loggers belong to the process, not to a thread. So the first
     of several threads that read silences, and the last one gives back what was there: one that
@@ -38,12 +42,22 @@ def quietly() -> Iterator[None]:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    levels = {logger: logger.level for logger in _loggers()}
+    for logger in levels:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
+
+
+def _loggers() -> list[logging.Logger]:
+    """Return the loggers of libraries, and those below them that there are by now."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(_BELOW)]
+    return [logging.getLogger(name) for name in (*_LIBRARIES, *names)]
+
+
+_BELOW = tuple(f"{name}." for name in _LIBRARIES)

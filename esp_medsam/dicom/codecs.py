@@ -72,12 +72,12 @@ def decoder_of(syntax: UID, source: str) -> Decoder:
     """
     try:
         decoder = get_decoder(syntax)
-    except NotImplementedError as error:
+    except NotImplementedError:
         msg = (
             f"{source} must be in a transfer syntax that is read here; got {name_of(syntax)}. "
             "Convert it to Explicit VR Little Endian with software that reads it."
         )
-        raise FormatError(msg) from error
+        raise FormatError(msg) from None
     if not decoder.is_available:
         raise FormatError(missing_codec(syntax, source))
     return decoder

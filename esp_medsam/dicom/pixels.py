@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
+from esp_medsam.dicom.elements import length_of
 from esp_medsam.dicom.lookup import LookupTable, palette_of, table_of
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained
@@ -24,6 +26,9 @@ from esp_medsam.quiet import quietly
 
 RADIOGRAPHS = frozenset({"CR", "DX", "IO", "MG", "PX", "RF", "RG", "XA"})
 """Modalities whose files say how they are to be shown, and are unreadable otherwise."""
+
+_UNIT = re.compile(r"[A-Za-z0-9_%/.-]{1,8}")
+"""What a unit looks like: HU, US, OD, PCT, BQML."""
 
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 
@@ -215,11 +220,16 @@ class _ValueReader:
         """Return what speaks against Hounsfield units, were it a CT."""
         if self.modality_table is not None:
             kind = str(self._dataset.ModalityLUTSequence[0].get("ModalityLUTType") or "nothing")
-            return () if kind == "HU" else (f"Modality LUT Type says {kind}",)
+            return () if kind == "HU" else (f"Modality LUT Type says {_unit_told(kind)}",)
         if piece.rescale_type not in (None, "HU"):
-            return (f"Rescale Type says {piece.rescale_type}",)
+            return (f"Rescale Type says {_unit_told(piece.rescale_type)}",)
         is_stated = piece.source.frame is not None or "RescaleIntercept" in self._dataset
         return () if is_stated else ("it has no Rescale Intercept",)
+
+
+def _unit_told(text: str) -> str:
+    """Return a unit as its file has it; of what is too long for one the length alone."""
+    return text if _UNIT.fullmatch(text) else length_of(text)
 
 
 def _index(piece: DicomSlice) -> int:

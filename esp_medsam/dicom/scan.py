@@ -11,8 +11,9 @@ from pathlib import Path
 from esp_medsam.dicom.dicom_file import is_dicom
 from esp_medsam.dicom.geometry import check_usable, picture_geometry, stack_geometry
 from esp_medsam.dicom.header import Header, read_header
-from esp_medsam.dicom.split import Split, safe, split_series
+from esp_medsam.dicom.split import split_series
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume
+from esp_medsam.dicom.volume_names import Split, name_of, told_values
 from esp_medsam.errors import (
     EspMedSamError,
     FormatError,
@@ -258,15 +259,15 @@ def _stacks(
     except EspMedSamError as error:
         yield headers[0].series_uid or "", error
         return
-    for more, group in split_series(slices):
-        pairs = split + more
-        name = "_".join(
-            [headers[0].series_uid or ""] + [f"{keyword}-{safe(value)}" for keyword, value in pairs]
-        )
+    volumes = split_series(slices)
+    for (stated, group), told in zip(volumes, told_values(volumes), strict=True):
+        series_uid = headers[0].series_uid or ""
+        name, former = (name_of(series_uid, split + values) for values in (told, stated))
         paths = {part.source.path for part in group}
         members = [header for header in headers if header.path in paths]
         try:
-            yield name, _volume(name, members, group, pairs)
+            volume = _volume(name, members, group, split + told)
+            yield name, replace(volume, former_name=former if former != name else "")
         except EspMedSamError as error:
             yield name, error
 

@@ -43,8 +43,8 @@ _OF_ANIMALS = (
 )  # fmt: skip
 """Types 1C and 2C of the Patient module, required of animals alone; the first two say it is one."""
 
-_NOTED = ("SeriesNumber", "PositionReferenceIndicator")
-"""Read for values of our own; not taken over as they are."""
+_NOTED = ("SeriesNumber",)
+"""Read for a value of our own; not taken over as it is."""
 
 _OF_CODES = (
     "CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion", "CodeMeaning", "LongCodeValue",
@@ -68,7 +68,6 @@ class SourceHeader:
     Attributes:
         attributes: What is taken over as it stands, byte for byte: a PACS matches patients by it.
         frame_of_reference_uid: Frame of Reference UID; None where they state none.
-        position_reference: Position Reference Indicator; empty without one.
         is_positioned: Whether its images lie somewhere in a frame of reference.
         thickness: Slice Thickness in mm; None where they do not say.
         series_number: Series Number; 0 where there is none.
@@ -78,7 +77,6 @@ class SourceHeader:
 
     attributes: Dataset
     frame_of_reference_uid: str | None
-    position_reference: str
     is_positioned: bool
     thickness: float | None
     series_number: int
@@ -113,7 +111,6 @@ def read_source(image: Image) -> SourceHeader:
     return SourceHeader(
         attributes=attributes,
         frame_of_reference_uid=header.frame_of_reference_uid,
-        position_reference=_text(stated, "PositionReferenceIndicator"),
         is_positioned=is_positioned,
         thickness=own[0].thickness if own else None,
         series_number=_number(_text(stated, "SeriesNumber")),

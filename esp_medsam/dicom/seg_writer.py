@@ -339,7 +339,7 @@ def _identified(
     dataset.ImageType = ["DERIVED", "PRIMARY"]
     if header.frame_of_reference_uid is not None:
         dataset.FrameOfReferenceUID = header.frame_of_reference_uid
-        dataset.PositionReferenceIndicator = header.position_reference
+        dataset.PositionReferenceIndicator = ""  # which is free text, and may be empty
     dataset.ReferencedSeriesSequence = [_referenced_series(image)]
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import TypeVar
@@ -13,12 +11,10 @@ import numpy.typing as npt
 
 from esp_medsam.dicom.geometry import closest, depths
 from esp_medsam.dicom.volume import DicomSlice
+from esp_medsam.dicom.volume_names import LOCALIZER, NO_VALUE, Split, natural
 
 
 _K = TypeVar("_K", bound=Hashable)
-
-Split = tuple[tuple[str, str], ...]
-"""Attribute keyword and value of each attribute that a volume was told by from its series."""
 
 ATTRIBUTES = (
     "StackID",
@@ -87,26 +83,14 @@ def split_series(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[DicomS
         for orientation, plane in _by_orientation(kind)
         for attributes, part in _by_attributes(plane, _attributes(plane))
     ]
-    return sorted(volumes, key=lambda volume: [_natural(value) for _, value in volume[0]])
-
-
-def safe(value: str) -> str:
-    """Return ``value`` as it may stand in a file name: few characters, and not many of them."""
-    text = re.sub(r"[^0-9A-Za-z.-]+", "_", value) or "none"
-    if len(text) <= _LONGEST:
-        return text
-    return f"{text[: _LONGEST - 9]}-{hashlib.sha256(value.encode()).hexdigest()[:8]}"
-
-
-_LONGEST = 64
-"""Characters that a value may take of a file name; longer ones end in their hash."""
+    return sorted(volumes, key=lambda volume: [natural(value) for _, value in volume[0]])
 
 
 def _by_localizer(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[DicomSlice, ...]]]:
-    groups = _grouped(slices, ["LOCALIZER" in part.image_type for part in slices])
+    groups = _grouped(slices, [LOCALIZER in part.image_type for part in slices])
     if len(groups) == 1:
         return [((), tuple(slices))]
-    return [((), groups[False]), ((("ImageType", "LOCALIZER"),), groups[True])]
+    return [((), groups[False]), ((("ImageType", LOCALIZER),), groups[True])]
 
 
 def _by_orientation(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[DicomSlice, ...]]]:
@@ -153,7 +137,7 @@ def _by_attributes(
         values = [dict(part.dimensions).get(keyword, "") for part in slices]
         if _tells_apart(values, places, any_number=keyword == "StackID"):
             return [
-                (((keyword, value or "none"), *split), part)
+                (((keyword, value or NO_VALUE), *split), part)
                 for value, group in _grouped(slices, values).items()
                 for split, part in _by_attributes(group, attributes[k + 1 :])
             ]
@@ -181,7 +165,7 @@ def _by_rank(
         pairs = set(zip(places.tolist(), values, strict=True))
         if "" in values or len(pairs) != len(slices):
             continue
-        order = sorted(range(len(slices)), key=lambda k: (places[k], _natural(values[k])))
+        order = sorted(range(len(slices)), key=lambda k: (places[k], natural(values[k])))
         ranks = [0] * len(slices)
         for place, k in enumerate(order):
             ranks[k] = place % count + 1
@@ -206,11 +190,3 @@ def _grouped(slices: Sequence[DicomSlice], keys: Sequence[_K]) -> dict[_K, tuple
     for part, key in zip(slices, keys, strict=True):
         groups[key].append(part)
     return {key: tuple(group) for key, group in groups.items()}
-
-
-def _natural(value: str) -> tuple[float, str]:
-    """Sort numbers as numbers, before text."""
-    try:
-        return float(value), value
-    except ValueError:
-        return float("inf"), value

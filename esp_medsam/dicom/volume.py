@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -47,10 +47,11 @@ class DicomSlice:
     pixel_spacing: tuple[float, float] | None = None
     slope: float = 1.0
     intercept: float = 0.0
-    rescale_type: str | None = None
+    # Text of files is not shown, even where a slice is: it may name the patient.
+    rescale_type: str | None = field(default=None, repr=False)
     thickness: float | None = None
-    image_type: tuple[str, ...] = ()
-    dimensions: tuple[tuple[str, str], ...] = ()
+    image_type: tuple[str, ...] = field(default=(), repr=False)
+    dimensions: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @property
     def where(self) -> str:
@@ -90,6 +91,8 @@ class DicomVolume:
     Attributes:
         name: What its outputs are called: the Series Instance UID, with what the series was split
             by; of images without a position their SOP Instance UID.
+        former_name: What earlier versions called its outputs; empty where it is the same. It may
+            hold text of its files, so it is looked for and never told.
         slices: Its slices in stack order, or its frames in time.
         geometry: Where they lie.
         sop_class_uid: The SOP Class UID of its files.
@@ -97,8 +100,8 @@ class DicomVolume:
         series_uid: Series Instance UID.
         frame_of_reference_uid: Frame of Reference UID.
         dicom_modality: Modality (0008,0060).
-        split: Attribute keyword and value of each attribute that tells it from the other volumes
-            of its series.
+        split: Attribute keyword, and number or rank of its value, of each attribute that tells it
+            from the other volumes of its series.
         warnings: What a user should know about it, those of its geometry included.
     """
 
@@ -112,6 +115,7 @@ class DicomVolume:
     dicom_modality: str | None = None
     split: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    former_name: str = field(default="", repr=False)
 
     @property
     def is_positioned(self) -> bool:

@@ -111,7 +111,8 @@ def choose_volume(
             "choose one by --series."
         )
         raise OptionError(msg)
-    name = names[0] if volume is None else _matching(names, volume, path)
+    former = {entry.former_name: entry.name for entry in found.volumes}
+    name = names[0] if volume is None else _matching(names, former.get(volume, volume), path)
     if name in refused:
         raise refused[name]
     return held[name]

@@ -33,7 +33,8 @@ from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_regular,
 Item = dict[str, Any]
 """What is to be segmented: ``image`` (path; of a DICOM volume the folder), ``name`` (what its
 outputs are called), ``relative_dir``, ``modality``, ``is_volume`` (whether it has three axes), and
-of DICOM ``volume`` (its name in the folder) and ``files``."""
+of DICOM ``volume`` (its name in the folder), ``former_name`` (what earlier versions called its
+outputs; empty where it is the same) and ``files``."""
 
 _NAMED = 5
 """Other files that are named; the rest is counted."""
@@ -208,7 +209,9 @@ class _Search:
         """Take the volumes that were found in a folder, or one file."""
         for volume in found.volumes:
             paths = {Path(piece.source.path) for piece in volume.slices}
-            if self._named(volume.name) and all(self._chosen(path) for path in paths):
+            is_former = volume.former_name and self.series == volume.former_name
+            is_named = is_former or self._named(volume.name)
+            if is_named and all(self._chosen(path) for path in paths):
                 self.volumes.append((folder, volume))
         for name, error in found.refused:
             if self._named(name):
@@ -281,6 +284,7 @@ def _volume_item(folder: Path, volume: DicomVolume, relative_dir: str) -> Item:
         "modality": None,
         "is_volume": len(volume.spatial_shape) == 3,
         "volume": volume.name,
+        "former_name": volume.former_name,
         "files": sorted({piece.source.path for piece in volume.slices}),
         "warnings": volume.warnings,
     }

@@ -18,6 +18,29 @@ def talk() -> None:
 
 
 class TestQuietly:
+    @pytest.mark.parametrize(
+        "name", ["pydicom", "PIL.TiffImagePlugin", "nibabel.global", "highdicom.base", "openjpeg"]
+    )
+    def test_silences_all_that_reads_whatever_level_it_has(
+        self, caplog: pytest.LogCaptureFixture, name: str
+    ) -> None:
+        logger = logging.getLogger(name)
+        before = logger.level
+        try:
+            logger.setLevel(logging.DEBUG)
+            with caplog.at_level(logging.DEBUG):
+                with quietly():
+                    logger.critical("Doe^Jane")
+                    logging.getLogger(f"{name}.new").critical("Doe^Jane")
+                said = caplog.text
+                logger.debug("heard again")
+
+            assert said == ""
+            assert "heard again" in caplog.text
+            assert logger.level == logging.DEBUG
+        finally:
+            logger.setLevel(before)
+
     def test_silences_warnings_and_pydicom_and_gives_both_back(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:

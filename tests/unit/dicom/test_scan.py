@@ -216,7 +216,6 @@ class TestFindVolumes:
             ("InversionTime", (100, 900)),
             ("FlipAngle", (15, 5)),
             ("NominalPercentageOfCardiacPhase", (0, 50)),
-            ("ConvolutionKernel", ("B30f", "B70f")),
         ],
     )
     def test_what_was_set_or_computed_otherwise_is_a_volume(
@@ -229,3 +228,36 @@ class TestFindVolumes:
         volumes = find_volumes(tmp_path).volumes
 
         assert [volume.split for volume in volumes] == [((attribute, str(v)),) for v in values]
+
+    def test_text_is_told_by_its_rank_and_found_by_its_former_name(
+        self, dicom: Any, tmp_path: Path
+    ) -> None:
+        for k in range(6):
+            kernel = ("B100f Doe^Jane", "B30f")[k // 3]
+            changes = {"ConvolutionKernel": kernel, "ImagePositionPatient": [0, 0, k % 3]}
+            dicom.save(dicom.dataset(k, InstanceNumber=1, **changes), tmp_path / f"{k}")
+
+        volumes = find_volumes(tmp_path).volumes
+
+        assert [volume.name for volume in volumes] == [
+            f"{SERIES}_ConvolutionKernel-1", f"{SERIES}_ConvolutionKernel-2",
+        ]  # fmt: skip
+        assert [volume.former_name for volume in volumes] == [
+            f"{SERIES}_ConvolutionKernel-B30f", f"{SERIES}_ConvolutionKernel-B100f_Doe_Jane",
+        ]  # fmt: skip
+        assert [volume.split for volume in volumes] == [
+            (("ConvolutionKernel", rank),) for rank in "12"
+        ]
+        assert "Doe" not in repr(volumes)
+
+    def test_numbers_have_no_former_name(self, dicom: Any, tmp_path: Path) -> None:
+        for k in range(4):
+            changes = {"EchoTime": (5, 12.5)[k % 2], "ImagePositionPatient": [0, 0, k // 2]}
+            dicom.save(dicom.dataset(k, **changes), tmp_path / f"{k}")
+
+        volumes = find_volumes(tmp_path).volumes
+
+        assert [volume.name for volume in volumes] == [
+            f"{SERIES}_EchoTime-12.5", f"{SERIES}_EchoTime-5",
+        ]  # fmt: skip
+        assert [volume.former_name for volume in volumes] == ["", ""]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esp_medsam.dicom import DicomSlice, split_series
-from esp_medsam.dicom.split import safe
+from esp_medsam.dicom.volume_names import safe
 from esp_medsam.image import SourceInstance
 
 

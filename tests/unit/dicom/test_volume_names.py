@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esp_medsam.dicom.volume import DicomSlice
+from esp_medsam.dicom.volume_names import Split, name_of, natural, told_values
+from esp_medsam.image import SourceInstance
+
+
+_numbers = itertools.count()
+
+
+def volumes(keyword: str, *values: str) -> list[tuple[Split, list[DicomSlice]]]:
+    """A volume of one slice for each value."""
+    return [(((keyword, value),), [a_slice(**{keyword: value})]) for value in values]
+
+
+def a_slice(**dimensions: str) -> DicomSlice:
+    path = f"{next(_numbers)}.dcm"
+    source = SourceInstance(path=path, sop_class_uid="1.2", sop_instance_uid="1")
+    return DicomSlice(source=source, rows=4, columns=4, dimensions=tuple(dimensions.items()))
+
+
+def told(keyword: str, *values: str) -> list[str]:
+    return [split[0][1] for split in told_values(volumes(keyword, *values))]
+
+
+class TestToldValues:
+    @pytest.mark.parametrize(
+        ("keyword", "values"),
+        [
+            ("EchoTime", ("12.5", "5")),
+            ("EchoNumbers", ("1", "1\\2")),
+            ("DiffusionBValue", ("1000", "0")),
+            ("DiffusionGradientOrientation", ("0\\1\\0", "1\\0\\0")),
+            ("ImageOrientationPatient", ("1\\0\\0\\0\\1\\0",)),
+            ("TriggerTime", ("7.5", "phase02")),
+            ("AcquisitionTime", ("phase1", "phase2")),
+            ("ImageType", ("LOCALIZER", "none")),
+        ],
+    )
+    def test_numbers_and_our_own_words_stay(self, keyword: str, values: tuple[str, ...]) -> None:
+        assert told(keyword, *values) == list(values)
+
+    @pytest.mark.parametrize(
+        ("keyword", "values", "ranks"),
+        [
+            ("ConvolutionKernel", ("B70f", "B30f"), ["2", "1"]),
+            ("ConvolutionKernel", ("B100f", "B30f"), ["2", "1"]),
+            ("ConvolutionKernel", ("30", "none", "4"), ["2", "none", "1"]),
+            ("AcquisitionTime", ("101112.5", "091112"), ["2", "1"]),
+            ("FrameAcquisitionDateTime", ("20200102", "20191231101010"), ["1", "2"]),
+            ("StackID", ("4711", "Doe^Jane"), ["1", "2"]),
+            ("ImageType", ("P", "M"), ["2", "1"]),
+            ("EchoNumbers", ("1", "Doe"), ["1", "2"]),
+            ("DiffusionBValue", ("nan", "5"), ["2", "5"]),
+            ("EchoTime", ("1_0e", "inf"), ["2", "1"]),
+        ],
+    )
+    def test_texts_and_times_become_their_rank(
+        self, keyword: str, values: tuple[str, ...], ranks: list[str]
+    ) -> None:
+        assert told(keyword, *values) == ranks
+
+    def test_ranks_count_in_the_whole_series(self) -> None:
+        series = [
+            ((("ImageType", kind), ("ConvolutionKernel", kernel)),
+             [a_slice(ImageType=kind, ConvolutionKernel=kernel)])
+            for kind, kernel in (("A", "x"), ("A", "z"), ("B", "y"))
+        ]  # fmt: skip
+
+        assert [[rank for _, rank in split] for split in told_values(series)] == [
+            ["1", "1"], ["1", "3"], ["2", "2"],
+        ]  # fmt: skip
+
+    @given(st.lists(st.text(min_size=1, max_size=9), min_size=1, unique=True))
+    def test_values_that_differ_are_told_apart_without_a_letter_of_them(
+        self, values: list[str]
+    ) -> None:
+        shown = told("StackID", *values)
+
+        assert len(set(shown)) == len(values)
+        own = {"LOCALIZER", "none"} | {v for v in values if v.startswith("phase")}
+        assert all(rank.isdigit() or rank in own for rank in shown)
+
+
+class TestNameOf:
+    def test_says_the_series_and_what_the_volume_was_told_by(self) -> None:
+        assert name_of("1.2", ()) == "1.2"
+        assert name_of("1.2", (("EchoTime", "5"), ("StackID", "1"))) == "1.2_EchoTime-5_StackID-1"
+
+
+class TestNatural:
+    @given(st.lists(st.text(max_size=9)))
+    def test_any_values_have_an_order(self, values: list[str]) -> None:
+        backwards = list(reversed(values))
+
+        assert sorted(backwards, key=natural) == sorted(values, key=natural)
