@@ -13,7 +13,7 @@ from esp_medsam.dicom.elements import Elements, tags_of
 from esp_medsam.dicom.frames import SLICE_ATTRIBUTES, is_stack, slices_of
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 from esp_medsam.dicom.volume import DicomSlice
-from esp_medsam.errors import EspMedSamError
+from esp_medsam.errors import EspMedSamError, FormatError
 from esp_medsam.image import SourceInstance
 
 
@@ -36,8 +36,8 @@ _NO_IMAGES = (
 _CLASS = tags_of("SOPClassUID")
 _ATTRIBUTES = _CLASS | SLICE_ATTRIBUTES | tags_of(
     "SOPInstanceUID", "Modality", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
-    "ConcatenationUID", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames",
-    "BitsAllocated",
+    "ConcatenationUID", "ImagesInAcquisition", "SamplesPerPixel", "PhotometricInterpretation",
+    "NumberOfFrames", "BitsAllocated",
 )  # fmt: skip
 """What is read of a header; the rest, a patient's name included, is passed over."""
 
@@ -57,6 +57,9 @@ class Header:
         positioned: Whether its images are slices that lie somewhere.
         batch: What all frames of a multi-frame volume share: the UID of its concatenation or
             instance; None of single images.
+        number: Instance Number; None where it is missing, or none.
+        acquisition: Acquisition Number; likewise.
+        images_in_acquisition: Images in Acquisition; likewise.
         slices: Its images; none where there is a problem.
         problem: Why it cannot be read.
     """
@@ -70,6 +73,9 @@ class Header:
     dicom_modality: str | None
     positioned: bool
     batch: str | None = None
+    number: int | None = None
+    acquisition: int | None = None
+    images_in_acquisition: int | None = None
     slices: tuple[DicomSlice, ...] = ()
     problem: EspMedSamError | None = None
 
@@ -153,9 +159,20 @@ def _described(elements: Elements, sop_class_uid: str, file: DicomFile) -> Heade
         dicom_modality=modality,
         positioned=positioned,
         batch=batch,
+        number=_counted(elements, "InstanceNumber"),
+        acquisition=_counted(elements, "AcquisitionNumber"),
+        images_in_acquisition=_counted(elements, "ImagesInAcquisition"),
         slices=slices,
         problem=problem,
     )
+
+
+def _counted(elements: Elements, keyword: str) -> int | None:
+    """Return a whole number that nothing depends on alone; None where there is none."""
+    try:
+        return elements.integer(keyword)
+    except FormatError:
+        return None
 
 
 def _modality_of(elements: Elements) -> str | None:

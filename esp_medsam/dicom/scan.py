@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from esp_medsam.dicom.dicom_file import is_dicom
 from esp_medsam.dicom.geometry import check_usable, picture_geometry, stack_geometry
 from esp_medsam.dicom.header import Header, read_header
 from esp_medsam.dicom.split import split_series
+from esp_medsam.dicom.strays import DAMAGED, Stray, find_strays, with_strays
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume
 from esp_medsam.dicom.volume_names import Split, name_of, told_values
 from esp_medsam.errors import (
+    CorruptFileError,
     EspMedSamError,
     FormatError,
     GeometryError,
@@ -23,7 +25,7 @@ from esp_medsam.errors import (
 )
 
 
-__all__ = ["Found", "find_in_folders", "find_volumes", "is_dicom"]
+__all__ = ["Found", "find_in_folders", "find_volumes", "is_dicom", "list_files"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,8 @@ def find_volumes(path: str | Path, files: Sequence[str | Path] | None = None) ->
     Args:
         path: A file, which is taken alone, or a folder, of which the files in it are taken but not
             those in folders below.
-        files: Files of the folder to take alone, as an earlier look found them; None takes all.
+        files: Files of the folder to take alone, as an earlier look found them; None takes all,
+            and tells which of them may be images that cannot be read.
 
     Returns:
         Volumes, refusals and other files. A file that cannot be read is refused together with the
@@ -57,10 +60,15 @@ def find_volumes(path: str | Path, files: Sequence[str | Path] | None = None) ->
         InputNotFoundError: If there is nothing at ``path``.
         ReadError: If the folder cannot be listed.
     """
-    return _found(_read(_files(Path(path)) if files is None else map(Path, files)))
+    if files is not None:
+        return _found(_read(map(Path, files)))
+    path = Path(path)
+    return _found(_read(list_files(path), with_strays=path.is_dir()))
 
 
-def find_in_folders(folders: Sequence[Path]) -> Iterator[tuple[Path, Found]]:
+def find_in_folders(
+    folders: Sequence[Path], is_chosen: Callable[[Path], bool] = lambda _: True
+) -> Iterator[tuple[Path, Found]]:
     """Yield what each folder holds, a stack that is spread over several of them as one.
 
     Some media and exports put so many files into a folder, whatever their series. Such a stack is
@@ -69,12 +77,15 @@ def find_in_folders(folders: Sequence[Path]) -> Iterator[tuple[Path, Found]]:
 
     Args:
         folders: Of each the files are taken, but not those in folders below.
+        is_chosen: Whether a file that cannot be read counts: what the user left out is not missed.
 
     Raises:
         InputNotFoundError: If one of them is gone.
         ReadError: If one cannot be listed.
     """
-    held = {folder: _read(_files(folder)) for folder in folders}
+    held = {folder: _read(list_files(folder), with_strays=True) for folder in folders}
+    for read in held.values():
+        read.strays = [stray for stray in read.strays if is_chosen(Path(stray.path))]
     spread: defaultdict[tuple[str, str], dict[Path, list[Header]]] = defaultdict(dict)
     for folder, read in held.items():
         for header in read.headers:
@@ -89,7 +100,13 @@ def find_in_folders(folders: Sequence[Path]) -> Iterator[tuple[Path, Found]]:
             paths = {header.path for header in headers}
             for folder in parts:
                 held[folder].headers = [h for h in held[folder].headers if h.path not in paths]
-            whole.append((Path(os.path.commonpath(list(parts))), _found(_Read(headers=headers))))
+            strays = [stray for folder in parts for stray in held[folder].strays]
+            whole.append(
+                (
+                    Path(os.path.commonpath(list(parts))),
+                    _found(_Read(headers=headers, strays=strays)),
+                )
+            )
             continue
         for folder, own in instances.items():
             if own != every:
@@ -114,25 +131,34 @@ class _Read:
     headers: list[Header] = field(default_factory=list)
     refused: list[tuple[str, EspMedSamError]] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    strays: list[Stray] = field(default_factory=list)
     notes: dict[tuple[str, str], str] = field(default_factory=dict)
     """What is to be known of a series, by study and series."""
 
 
-def _read(files: Iterable[Path]) -> _Read:
+def _read(files: Iterable[Path], *, with_strays: bool = False) -> _Read:
     read = _Read()
+    foreign, damaged = [], []
     for file in files:
         if file.name.startswith(".") or not is_dicom(file):
             read.others.append(os.fspath(file))
+            foreign.append(file)
             continue
         try:
             header = read_header(file)
         except EspMedSamError as error:
             read.refused.append((file.stem, error))
+            damaged.append(os.fspath(file))
             continue
         if header is None:
             read.others.append(os.fspath(file))
         else:
             read.headers.append(header)
+    if with_strays:
+        damaged += [h.path for h in read.headers if h.problem is not None and not h.series_uid]
+        siblings = [Path(header.path).name for header in read.headers]
+        read.strays = find_strays(foreign, siblings)
+        read.strays += [Stray(path, DAMAGED) for path in damaged]
     return read
 
 
@@ -142,11 +168,13 @@ def _found(read: _Read) -> Found:
     refused = list(read.refused)
     for series in _by_series(read.headers):
         for name, result in _series(series):
-            note = read.notes.get(_series_of(series[0]))
             if isinstance(result, DicomVolume):
-                volumes.append(
-                    replace(result, warnings=(*result.warnings, note)) if note else result
-                )
+                note = read.notes.get(_series_of(series[0]))
+                told = replace(result, warnings=(*result.warnings, note)) if note else result
+                try:
+                    volumes.append(with_strays(told, series, read.strays))
+                except CorruptFileError as error:
+                    refused.append((name, error))
             else:
                 refused.append((name, result))
     return Found(
@@ -156,7 +184,13 @@ def _found(read: _Read) -> Found:
     )
 
 
-def _files(path: Path) -> list[Path]:
+def list_files(path: Path) -> list[Path]:
+    """Return a file alone, or the files of a folder but not those in folders below, sorted.
+
+    Raises:
+        InputNotFoundError: If there is nothing.
+        ReadError: If the folder cannot be listed.
+    """
     if not path.exists():
         msg = f"{path} must be a file or a folder; there is none."
         raise InputNotFoundError(msg)

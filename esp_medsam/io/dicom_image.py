@@ -8,7 +8,7 @@ from pathlib import Path
 
 from esp_medsam.dicom.modality import settle
 from esp_medsam.dicom.pixels import read_pixels
-from esp_medsam.dicom.scan import find_volumes
+from esp_medsam.dicom.scan import find_volumes, list_files
 from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.errors import EmptyInputError, OptionError
 from esp_medsam.image import Image
@@ -97,7 +97,8 @@ def choose_volume(
         if len(found.volumes) == 1 and not found.refused:
             return found.volumes[0]  # alone it needs nothing in its name to tell it from others
         if volume not in {entry.name for entry in found.volumes}:
-            found = find_volumes(path)
+            # What cannot be read beside it was told, or left out by the user, as it was planned.
+            found = find_volumes(path, list_files(path))
     held = {entry.name: entry for entry in found.volumes}
     refused = dict(found.refused)
     names = [*held, *refused]

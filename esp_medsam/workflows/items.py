@@ -200,7 +200,7 @@ class _Search:
                 self.images += [path] if not self.series else []
             else:
                 self.others.append(str(path))
-        for folder, found in find_in_folders(list(dicom_folders)):
+        for folder, found in find_in_folders(list(dicom_folders), self._chosen):
             self._take_dicom(folder, found)
         for folder, error in unreadable:
             self.refused.append((_item(folder, "", None), cannot_be_listed(folder, error)))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from esp_medsam.errors import EmptyInputError, InputNotFoundError
-from esp_medsam.io import read
+from esp_medsam.image import image_of
+from esp_medsam.io import LoadMedicalImaged, read
 from esp_medsam.io.atomic import MARK
 from esp_medsam.io.folder import entered
 from esp_medsam.io.raster import write_gray_png
@@ -275,6 +277,52 @@ class TestPlanItems:
         plan = planned(root, tmp_path / "out", "study*", "study/2/*", modality="ct")
 
         assert [len(item["files"]) for item in plan.items] == [2]
+
+    def test_a_file_that_may_be_a_missing_slice_refuses_its_stack_unless_it_is_left_out(
+        self, write_stack: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        root = write_stack(tmp_path / "in", [0, 2, 4, 6])
+        (root / "1.dcm").write_bytes(b"")
+
+        refused = planned(root, tmp_path / "out", modality="ct")
+        plan = planned(root, tmp_path / "out", exclude="1.dcm", modality="ct")
+
+        ((item, error),) = refused.refused
+        assert "1.dcm is empty" in str(error)
+        assert refused.items == ()
+        (item,) = plan.items
+        assert not any("1.dcm" in warning for warning in item["warnings"])
+
+    def test_a_file_that_may_be_a_slice_is_told_by_what_is_loaded(
+        self, write_stack: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        root = write_stack(tmp_path / "in", [0, 2, 4, 6])
+        (root / "3.dcm").write_bytes(b"")
+        (item,) = planned(root, tmp_path / "out", modality="ct").items
+
+        loaded = LoadMedicalImaged("image", table=TABLE, modality="ct")(item)["image"]
+
+        warnings = [w for w in image_of(loaded.meta).warnings if "3.dcm is empty" in w]
+        assert len(warnings) == 1
+
+    def test_volumes_carry_the_name_that_earlier_versions_gave_them(
+        self, write_stack: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        root = write_stack(tmp_path / "in", [0, 2, 0, 2])
+        for number in range(4):
+            slice_ = dcmread(root / f"{number}.dcm")
+            slice_.ConvolutionKernel, slice_.InstanceNumber = f"B{number // 2}0f", 1
+            slice_.save_as(root / f"{number}.dcm")
+        uid = str(slice_.SeriesInstanceUID)
+
+        items = planned(root, tmp_path / "out", modality="ct").items
+        one = planned(root, tmp_path / "out", modality="ct", series=f"{uid}_ConvolutionKernel-B10f")
+
+        assert [item["name"] for item in items] == [f"{uid}_ConvolutionKernel-{k}" for k in "12"]
+        assert [item["former_name"] for item in items] == [
+            f"{uid}_ConvolutionKernel-B00f", f"{uid}_ConvolutionKernel-B10f",
+        ]  # fmt: skip
+        assert [item["name"] for item in one.items] == [f"{uid}_ConvolutionKernel-2"]
 
     def _spread(self, root: Path) -> Path:
         """Write a stack of three files, whose ending lies, into a folder each."""

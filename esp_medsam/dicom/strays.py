@@ -1,0 +1,199 @@
+"""Files among those of a series that may be slices of it, but cannot be read as such.
+
+A copy that failed leaves an empty file, or one of zeros, and a bad disk one whose header is
+damaged before it names its series. Without it the others may look whole, so each volume of the
+folder says that it is there, and one that lacks something where it would fit is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from esp_medsam.dicom.header import Header
+from esp_medsam.dicom.volume import DicomVolume
+from esp_medsam.errors import CorruptFileError
+from esp_medsam.regular_file import open_regular
+
+
+_SUFFIXES = (".dcm", ".dicom", ".ima")
+"""Endings of DICOM files in lower case; many have none, or digits of a UID."""
+
+_OTHERS = ("readme", "license", "lockfile", "version", "md5sums", "sha256sums")
+"""Names, in lower case, of files without an ending that lie beside DICOM, and are none."""
+
+_PREAMBLE, _MAGIC, _START = bytes(128), b"DICM", 512
+"""What DICOM files begin with; and the bytes in which the magic word is looked for."""
+
+_GAP = 1.5
+"""Median gaps from which on there is room for a slice."""
+
+_NAMED = 3
+"""Strays, and numbers of instances, that a message names; the rest is counted."""
+
+DAMAGED = "is damaged before it names its series"
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A file that may be a slice of a series in its folder.
+
+    Attributes:
+        path: The file.
+        reason: Why it is not known to be one, as it follows its path in a sentence.
+    """
+
+    path: str
+    reason: str
+
+
+def find_strays(files: Iterable[Path], siblings: Iterable[str]) -> list[Stray]:
+    """Return which files of a folder may be slices, of those that are no DICOM by their content.
+
+    Args:
+        files: What is no DICOM by its content, or cannot be opened.
+        siblings: Names of the files beside them that hold DICOM images.
+    """
+    names = frozenset(siblings)
+    strays = []
+    for file in files:
+        reason = "" if file.name.startswith(".") else _reason(file, names)
+        if reason:
+            strays.append(Stray(str(file), reason))
+    return strays
+
+
+def _reason(file: Path, siblings: frozenset[str]) -> str:
+    """Return why a file may be a slice; empty where it is none."""
+    try:
+        with open_regular(file) as content:
+            start = content.read(_START)
+    except OSError:
+        is_other = file.exists() and not file.is_file()
+        return "cannot be opened" if not is_other and _may_be_named_so(file, siblings) else ""
+    if not start:
+        return "is empty" if _may_be_named_so(file, siblings) else ""
+    if start.startswith(_PREAMBLE) or not start.strip(b"\0"):
+        return "begins with zeros"
+    if _MAGIC in start:
+        return "has the mark of DICOM in a wrong place"
+    is_sibling = _without_digits(file.name) in {_without_digits(name) for name in siblings}
+    is_named_so = file.suffix.lower() in _SUFFIXES or is_sibling
+    return "is no DICOM by its content" if is_named_so else ""
+
+
+def _may_be_named_so(file: Path, siblings: frozenset[str]) -> bool:
+    """Whether a DICOM file may have such a name."""
+    suffix = file.suffix.lower()
+    if suffix in _SUFFIXES or suffix[1:].isdigit():
+        return True
+    if suffix in {Path(name).suffix.lower() for name in siblings}:
+        return file.stem.lower() not in _OTHERS
+    return not suffix and file.name.lower() not in _OTHERS
+
+
+def _without_digits(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
+
+
+def with_strays(
+    volume: DicomVolume, series: Sequence[Header], strays: Sequence[Stray]
+) -> DicomVolume:
+    """Return a volume that says which files may be slices of it.
+
+    Args:
+        volume: The volume.
+        series: All files of its series, of its other volumes too.
+        strays: What lies in their folders.
+
+    Raises:
+        CorruptFileError: If the volume, or its series, lacks what one of them may be.
+    """
+    if not strays:
+        return volume
+    told = _told(strays)
+    paths = {piece.source.path for piece in volume.slices}
+    own = [header for header in series if header.path in paths]
+    # What holds many frames is whole in itself, and a picture has no neighbors.
+    if volume.is_positioned and not any(header.batch for header in own):
+        missing = _gap(volume) or _numbers(series, len(strays)) or _acquired(own, series)
+        if missing:
+            msg = (
+                f"A stack must be whole; {missing}, and what lies with it may be what is missing: "
+                f"{told}. Copy it again, or take it out of the folder, and the stack is read as "
+                "it lies."
+            )
+            raise CorruptFileError(msg)
+    note = (
+        f"What lies with it may be an image of it: {told}. Copy it again, or take it out of the "
+        "folder."
+    )
+    return replace(volume, warnings=(*volume.warnings, note))
+
+
+def _told(strays: Sequence[Stray]) -> str:
+    named = ", ".join(f"{stray.path} {stray.reason}" for stray in strays[:_NAMED])
+    more = len(strays) - _NAMED
+    return named + (f", and {more} more likewise" if more > 0 else "")
+
+
+def _gap(volume: DicomVolume) -> str:
+    """Say between which slices there is room for another; empty where there is none."""
+    affines = volume.geometry.slice_affines
+    if affines is None or len(affines) < 3:
+        return ""
+    gaps = np.diff(affines[:, :3, 3] @ affines[0, :3, 2])
+    median = float(np.sort(gaps)[(len(gaps) - 1) // 2])
+    widest = int(gaps.argmax())
+    if gaps[widest] < _GAP * median:
+        return ""
+    before, after = volume.slices[widest].where, volume.slices[widest + 1].where
+    return (
+        f"{gaps[widest]:.3f} mm lie between {before} and {after}, {median:.3f} mm between most of "
+        "its slices"
+    )
+
+
+def _numbers(series: Sequence[Header], strays: int) -> str:
+    """Say which numbers of instances a series lacks; empty where it lacks none.
+
+    A number below the first is missing where strays can be so many: some count on from series to
+    series. Nothing is missing of numbers that are stated twice, or run in even steps.
+    """
+    stated = sorted(header.number for header in series if header.number is not None)
+    if len(stated) < len(series) or len(set(stated)) < len(series):
+        return ""
+    first, last = stated[0], stated[-1]
+    steps = {after - before for before, after in pairwise(stated)}
+    if len(stated) > 2 and len(steps) == 1 and steps != {1}:
+        return ""
+    missing: list[int] = []
+    if last - first < 2 * len(stated) + strays:  # as many holes as numbers are a way to count
+        missing = sorted(set(range(first, last + 1)).difference(stated))
+    if 1 < first <= 1 + strays:
+        missing = [*range(1, first), *missing]
+    if not missing:
+        return ""
+    more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+    named = ", ".join(map(str, missing[:_NAMED]))
+    return f"its series lacks InstanceNumber (0020,0013) {named}{more}"
+
+
+def _acquired(own: Sequence[Header], series: Sequence[Header]) -> str:
+    """Say of which acquisition images are missing; empty where none states that they are."""
+    held = Counter(header.acquisition for header in series)
+    for acquisition in dict.fromkeys(header.acquisition for header in own):
+        stated = [h.images_in_acquisition for h in series if h.acquisition == acquisition]
+        most = max((count for count in stated if count is not None), default=0)
+        if most > held[acquisition]:
+            return (
+                f"an acquisition of it had {most} images by ImagesInAcquisition (0020,1002), of "
+                f"which {held[acquisition]} are there"
+            )
+    return ""
