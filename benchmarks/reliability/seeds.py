@@ -114,20 +114,20 @@ def dicom(folder: Path) -> list[Path]:
     jpeg, j2k = (_encoded(kind) for kind in ("JPEG", "JPEG2000"))
     cine = {"NumberOfFrames": 3, "Modality": "US", "ImagePositionPatient": None}
     for name, syntax, dataset in (
-        ("slice", ImplicitVRLittleEndian, _slice()),
-        ("deflated", DeflatedExplicitVRLittleEndian, _slice()),
-        ("enhanced", ExplicitVRLittleEndian, _enhanced()),
-        ("cine", JPEGBaseline8Bit, _slice(PixelData=encapsulate([jpeg] * 3), **cine)),
-        ("cine_2000", JPEG2000Lossless, _slice(PixelData=encapsulate([j2k] * 3), **cine)),
+        ("slice", ImplicitVRLittleEndian, a_slice()),
+        ("deflated", DeflatedExplicitVRLittleEndian, a_slice()),
+        ("enhanced", ExplicitVRLittleEndian, enhanced()),
+        ("cine", JPEGBaseline8Bit, a_slice(PixelData=encapsulate([jpeg] * 3), **cine)),
+        ("cine_2000", JPEG2000Lossless, a_slice(PixelData=encapsulate([j2k] * 3), **cine)),
     ):
-        made.append(_save(dataset, folder / f"{name}.dcm", syntax))
+        made.append(save(dataset, folder / f"{name}.dcm", syntax))
     return made
 
 
 def seg(folder: Path) -> list[Path]:
     """Segmentations of each kind, ours and one of dcmqi."""
     for number in range(3):
-        _save(_slice(number), folder / f"{number}.dcm", ExplicitVRLittleEndian)
+        save(a_slice(number), folder / f"{number}.dcm", ExplicitVRLittleEndian)
     (volume,) = find_volumes(folder).volumes
     image = Image(
         path=str(folder),
@@ -201,7 +201,8 @@ SEEDS: dict[str, Callable[[Path], list[Path]]] = {
 """What makes the whole files of each reader, in a folder."""
 
 
-def _slice(number: int = 0, **changes: Any) -> Dataset:
+def a_slice(number: int = 0, **changes: Any) -> Dataset:
+    """A slice of an even stack; with the Modality US a cine."""
     attributes: dict[str, Any] = {
         "SOPClassUID": CTImageStorage, "SOPInstanceUID": f"1.2.3.{number + 1}",
         "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.3", "FrameOfReferenceUID": "1.9",
@@ -221,30 +222,32 @@ def _slice(number: int = 0, **changes: Any) -> Dataset:
     return dataset
 
 
-def _enhanced() -> Dataset:
+def enhanced(frames: int = 6) -> Dataset:
+    """An enhanced MR, whose frames are stated without a length."""
+
     def item(**attributes: Any) -> Dataset:
         made = Dataset()
         for keyword, value in attributes.items():
             setattr(made, keyword, Sequence([value]) if isinstance(value, Dataset) else value)
         return made
 
-    frames = [
+    groups = [
         item(
             PlanePositionSequence=item(ImagePositionPatient=[0, 0, 2.0 * k]),
             FrameContentSequence=item(StackID="1", DimensionIndexValues=[1, k]),
             MREchoSequence=item(EffectiveEchoTime=10.0),
         )
-        for k in range(6)
+        for k in range(frames)
     ]
     shared = item(
         PlaneOrientationSequence=item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
         PixelMeasuresSequence=item(PixelSpacing=[0.5, 0.75], SliceThickness=2),
     )
-    dataset = _slice(
+    dataset = a_slice(
         Modality="MR",
-        NumberOfFrames=6,
-        PixelData=bytes(320 * 6),
-        PerFrameFunctionalGroupsSequence=Sequence(frames),
+        NumberOfFrames=frames,
+        PixelData=bytes(320 * frames),
+        PerFrameFunctionalGroupsSequence=Sequence(groups),
         SharedFunctionalGroupsSequence=Sequence([shared]),
     )
     dataset.SOPClassUID = EnhancedMRImageStorage
@@ -259,7 +262,8 @@ def _encoded(kind: str) -> bytes:
     return file.getvalue()
 
 
-def _save(dataset: Dataset, path: Path, syntax: str) -> Path:
+def save(dataset: Dataset, path: Path, syntax: str) -> Path:
+    """Save a data set, and return its path."""
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = UID(syntax)
     if UID(syntax).is_encapsulated:

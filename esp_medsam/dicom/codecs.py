@@ -114,8 +114,17 @@ def codestream_size(data: bytes) -> tuple[int, int] | None:
     """
     if data.startswith(_JPEG_START):
         frame = _jpeg_frame(data)
-        return frame and frame[1:]
+        return frame and frame[1:3]
     return _j2k_size(codestream_of(data))
+
+
+def components_of(data: bytes) -> int | None:
+    """Return how many components a JPEG, JPEG-LS or JPEG 2000 codestream claims; or None."""
+    if data.startswith(_JPEG_START):
+        frame = _jpeg_frame(data)
+        return frame and frame[3]
+    codestream = codestream_of(data)
+    return int.from_bytes(codestream[40:42], "big") if len(codestream) >= 42 else None
 
 
 def codestream_of(data: bytes) -> bytes:
@@ -138,18 +147,23 @@ def _j2k_size(data: bytes) -> tuple[int, int] | None:
     return bottom - top, right - left
 
 
-def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
-    """Walk to the frame header (SOF0 to SOF15, SOF55 of JPEG-LS); return its marker and size."""
+def _jpeg_frame(data: bytes) -> tuple[int, int, int, int] | None:
+    """Walk to the frame header (SOF0 to SOF15, SOF55 of JPEG-LS).
+
+    Returns:
+        Its marker, rows, columns and number of components.
+    """
     at = len(_JPEG_START)
     for _ in range(_MOST_SEGMENTS):
-        if at + 9 > len(data) or data[at] != 0xFF:
+        if at + 10 > len(data) or data[at] != 0xFF:
             return None
         marker = data[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
         elif marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
             rows, columns = data[at + 5 : at + 7], data[at + 7 : at + 9]
-            return marker, int.from_bytes(rows, "big"), int.from_bytes(columns, "big")
+            size = int.from_bytes(rows, "big"), int.from_bytes(columns, "big")
+            return marker, *size, data[at + 9]
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,13 @@ from pydicom.uid import (
 )
 
 from esp_medsam.dicom.claims import check_described, check_held, check_values, native_size
-from esp_medsam.dicom.codecs import codestream_size, decoder_of, missing_codec, name_of
+from esp_medsam.dicom.codecs import (
+    codestream_size,
+    components_of,
+    decoder_of,
+    missing_codec,
+    name_of,
+)
 from esp_medsam.dicom.dicom_file import PIXEL_TAGS, DicomFile, opened
 from esp_medsam.dicom.elements import Elements, tags_of
 from esp_medsam.dicom.fragments import Fragment
@@ -106,10 +111,8 @@ class PixelFile:
             msg = f"{path} must hold pixels that are {stated}, as its transfer syntax says."
             raise CorruptFileError(msg)
         self.dataset = as_pydicom(self.elements.raw, _ITEMS)
-        self._frames = copy(self.dataset)
-        self._frames.file_meta = FileMetaDataset()
-        self._frames.file_meta.TransferSyntaxUID = self.syntax
-        self._hand_over(content, file.pixels.representation or "OW")
+        self._native = content
+        self._representation = file.pixels.representation or "OW"
 
     def frames(self, indices: Sequence[int]) -> Iterator[tuple[npt.NDArray[Any], str]]:
         """Yield frames and their photometric interpretation.
@@ -130,15 +133,14 @@ class PixelFile:
             msg = f"{self.path} must hold frame {indices[-1] + 1}; it holds {self.count}."
             raise CorruptFileError(msg)
         if self._compressed is None:
-            yield from self._decoded(indices)
+            yield from self._decoded(self._native, indices)
             return
         # One by one: pydicom walks from the first to each frame anew where there is no table.
         for index in indices:
             data = self._compressed[index]
             self._check_codestream(data, index)
             self._refuse(index, wrong_before(data, self.syntax))
-            self._hand_over(encapsulate([data]), "OB")
-            for frame, photometric in self._decoded([0]):
+            for frame, photometric in self._decoded(encapsulate([data]), [0]):
                 self._refuse(index, wrong_after(data, frame))
                 yield frame, photometric
 
@@ -152,25 +154,30 @@ class PixelFile:
         with opened(self.path) as file:
             file.skimmer.pieces = _PIECES + _FRAME_PIECES * self.count
             whole = as_pydicom(file.elements(_Everything()).raw, self.count + _ITEMS)
-        whole.file_meta = self._frames.file_meta
-        if self._compressed is not None:
-            self._hand_over(encapsulate(self._compressed), "OB")
-        whole[PIXEL_TAGS[0]] = self._frames[PIXEL_TAGS[0]]
-        return whole
+        frames = self._native if self._compressed is None else encapsulate(self._compressed)
+        return self._with_pixels(whole, frames)
 
-    def _hand_over(self, content: bytes, representation: str) -> None:
-        """Let pydicom have pixel data: all frames of them, or one that is compressed."""
+    def _with_pixels(self, dataset: Dataset, content: bytes) -> Dataset:
+        """Return a data set with pixel data, as pydicom wants them."""
+        is_compressed = self._compressed is not None
+        representation = "OB" if is_compressed else self._representation
         element = DataElement(PIXEL_TAGS[0], representation, content, already_converted=True)
-        element.is_undefined_length = self.syntax.is_encapsulated
-        self._frames[PIXEL_TAGS[0]] = element
-        if self.syntax.is_encapsulated:
-            self._frames.NumberOfFrames = 1
+        element.is_undefined_length = is_compressed
+        dataset[PIXEL_TAGS[0]] = element
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = self.syntax
+        return dataset
 
-    def _decoded(self, indices: Sequence[int]) -> Iterator[tuple[npt.NDArray[Any], str]]:
-        """Yield frames of what pydicom has."""
+    def _decoded(
+        self, content: bytes, indices: Sequence[int]
+    ) -> Iterator[tuple[npt.NDArray[Any], str]]:
+        """Yield frames of pixel data: of all of them, or of one frame that is compressed."""
+        dataset = self._with_pixels(as_pydicom(self.elements.raw, 0), content)
+        if self._compressed is not None:
+            dataset.NumberOfFrames = 1
         # By index: without, it fails on JPEG 2000 whose signs it corrects.
         decoded = self._decoder.iter_array(
-            self._frames, indices=list(indices), allow_excess_frames=False
+            dataset, indices=list(indices), allow_excess_frames=False
         )
         try:
             for frame, properties in decoded:
@@ -194,8 +201,10 @@ class PixelFile:
 
     def _check_codestream(self, data: bytes, index: int) -> None:
         """Refuse a frame that claims another size than the header."""
+        if self.syntax == RLELossless:
+            return
         claimed = self.elements.integer("Rows"), self.elements.integer("Columns")
-        found = codestream_size(data) if self.syntax != RLELossless else claimed
+        found = codestream_size(data)
         if found != claimed:
             got = "none" if found is None else f"{found[0]} x {found[1]}"
             msg = (
@@ -203,6 +212,9 @@ class PixelFile:
                 f"frame {index + 1} holds {got}."
             )
             raise CorruptFileError(msg)
+        samples, components = self.elements.integer("SamplesPerPixel"), components_of(data)
+        if components != samples:
+            self._refuse(index, f"has {components} components, not {samples}")
 
 
 @contextmanager

@@ -19,10 +19,10 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 UNDEFINED = 0xFFFFFFFF
 """Length of what is as long as its items, and ends with a delimiter."""
 
-MOST_PIECES, _PIECES, _LEAST_PIECE = 8_000_000, 500_000, 32
+MOST_PIECES, _PIECES, _LEAST_PIECE = 8_000_000, 400_000, 40
 """Elements and items of a header: so many at most, and from so many on one for so many bytes."""
 
-_WANTED, _LEAST_WANTED = 150_000, 96
+_WANTED, _LEAST_WANTED = 80_000, 96
 """The same of those that are kept.
 
 Of a frame of enhanced MR there are a hundred, of which thirty are kept; with its pixels it has
@@ -168,7 +168,10 @@ class Skimmer:
                 break
             tag, representation, length = head
             if tag not in wanted:
-                self._pass(encoding, length)
+                if length != UNDEFINED:  # by far the most there are
+                    self._at += length
+                else:
+                    self._pass(encoding, length)
                 continue
             self._count_wanted()
             value: bytes | tuple[RawDataset, ...] | None = None
@@ -201,17 +204,20 @@ class Skimmer:
         """Yield the items up to a place, or to their delimiter."""
         if depth > _DEEPEST:
             raise _AstrayError(_TOO_DEEP)
-        while self.place < end:
+        while self._start + self._at < end:
             head = self._head(encoding)
             if head is not None and head[0] == _SEQUENCE_END:
                 return
             if head is None or head[0] != _ITEM:
                 raise _AstrayError(_NO_ITEMS)
             self._count_wanted()
-            if head[2] == UNDEFINED:
+            length = head[2]
+            if length == UNDEFINED:
                 yield self._dataset(encoding, wanted, end, depth)
+            elif not length:
+                yield RawDataset(encoding, {}, wanted)
             else:
-                behind = min(end, self.place + head[2])
+                behind = min(end, self.place + length)
                 yield self._dataset(encoding, wanted, behind, depth)
                 self._go(behind)
 

@@ -94,6 +94,21 @@ class TestCut:
         with pytest.raises(CorruptFileError, match="frame 1 has 506 scans, more than 100"):
             read(bomb, JPEGBaseline8Bit)
 
+    @pytest.mark.parametrize(
+        ("kind", "place", "syntax"),
+        [("JPEG2000", 40, JPEG2000Lossless), ("JPEG", None, JPEGBaseline8Bit)],
+    )
+    def test_more_components_than_the_header_has_are_not_decoded(
+        self, read: Callable[..., np.ndarray], kind: str, place: int | None, syntax: str
+    ) -> None:
+        options = {"no_jp2": True} if kind == "JPEG2000" else {}
+        frame = bytearray(encoded(format=kind, **options))
+        at = frame.index(b"\xff\xc0") + 9 if place is None else place
+        frame[at : at + 2] = b"\x40\0" if place else bytes([255, frame[at + 1]])
+
+        with pytest.raises(CorruptFileError, match=r"frame 1 has (16384|255) components, not 1"):
+            read(bytes(frame), syntax)
+
     @pytest.mark.parametrize("kept", [1, 8, 15])
     def test_jpeg_2000_that_lacks_tiles_is_refused(
         self, read: Callable[..., np.ndarray], kept: int
