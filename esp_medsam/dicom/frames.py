@@ -356,6 +356,6 @@ def _diffusion(elements: Elements) -> Iterator[tuple[str, str]]:
         for number in elements.numbers(philips_b_value, 1) or ():
             yield "DiffusionBValue", f"{number:.9g}"
     elif elements.text(ge_creator[0]) == ge_creator[1] and elements.has(ge_b_value):
-        value = elements.texts(ge_b_value)[0]
-        if value.isdigit() and len(value) <= _LONGEST_B_VALUE:
-            yield "DiffusionBValue", str(int(value) % _GE_FLAG)
+        for value in elements.texts(ge_b_value)[:1]:
+            if value.isascii() and value.isdigit() and len(value) <= _LONGEST_B_VALUE:
+                yield "DiffusionBValue", str(int(value) % _GE_FLAG)

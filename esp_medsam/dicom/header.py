@@ -116,6 +116,9 @@ def _header(file: DicomFile) -> Header | None:
         error = elements.missing("SOPClassUID")
         raise error
     if not file.pixels.tag and not elements.has("Rows") and not _is_image_class(sop_class_uid):
+        if UID(sop_class_uid).name == sop_class_uid and not elements.has("SeriesInstanceUID"):
+            error = elements.missing("SeriesInstanceUID")  # of a class that nobody knows, cut short
+            raise error
         return None
     return _described(elements, sop_class_uid, file)
 

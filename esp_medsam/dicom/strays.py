@@ -60,7 +60,7 @@ def find_strays(files: Iterable[Path], siblings: Iterable[str]) -> list[Stray]:
         files: What is no DICOM by its content, or cannot be opened.
         siblings: Names of the files beside them that hold DICOM images.
     """
-    names = frozenset(siblings)
+    names = _Names(siblings)
     strays = []
     for file in files:
         reason = "" if file.name.startswith(".") else _reason(file, names)
@@ -69,33 +69,45 @@ def find_strays(files: Iterable[Path], siblings: Iterable[str]) -> list[Stray]:
     return strays
 
 
-def _reason(file: Path, siblings: frozenset[str]) -> str:
+class _Names:
+    """What DICOM files may be called, beside others of a folder.
+
+    Args:
+        siblings: Names of those others.
+    """
+
+    def __init__(self, siblings: Iterable[str]) -> None:
+        names = set(siblings)
+        self._suffixes = {Path(name).suffix.lower() for name in names} | set(_SUFFIXES)
+        self._patterns = {_without_digits(name) for name in names}
+
+    def allow(self, file: Path) -> bool:
+        """Whether a DICOM file may be called so."""
+        suffix = file.suffix.lower()
+        if file.stem.lower() in _OTHERS and suffix not in _SUFFIXES:
+            return False
+        return not suffix or suffix[1:].isdigit() or suffix in self._suffixes
+
+    def expect(self, file: Path) -> bool:
+        """Whether a DICOM file is called so, or as one of the others but for digits."""
+        return file.suffix.lower() in _SUFFIXES or _without_digits(file.name) in self._patterns
+
+
+def _reason(file: Path, names: _Names) -> str:
     """Return why a file may be a slice; empty where it is none."""
     try:
         with open_regular(file) as content:
             start = content.read(_START)
     except OSError:
         is_other = file.exists() and not file.is_file()
-        return "cannot be opened" if not is_other and _may_be_named_so(file, siblings) else ""
+        return "cannot be opened" if not is_other and names.allow(file) else ""
     if not start:
-        return "is empty" if _may_be_named_so(file, siblings) else ""
+        return "is empty" if names.allow(file) else ""
     if start.startswith(_PREAMBLE) or not start.strip(b"\0"):
         return "begins with zeros"
     if _MAGIC in start:
         return "has the mark of DICOM in a wrong place"
-    is_sibling = _without_digits(file.name) in {_without_digits(name) for name in siblings}
-    is_named_so = file.suffix.lower() in _SUFFIXES or is_sibling
-    return "is no DICOM by its content" if is_named_so else ""
-
-
-def _may_be_named_so(file: Path, siblings: frozenset[str]) -> bool:
-    """Whether a DICOM file may have such a name."""
-    suffix = file.suffix.lower()
-    if suffix in _SUFFIXES or suffix[1:].isdigit():
-        return True
-    if suffix in {Path(name).suffix.lower() for name in siblings}:
-        return file.stem.lower() not in _OTHERS
-    return not suffix and file.name.lower() not in _OTHERS
+    return "is no DICOM by its content" if names.expect(file) else ""
 
 
 def _without_digits(name: str) -> str:

@@ -55,9 +55,13 @@ def dangling(path: Path) -> None:
     path.symlink_to(path.with_name("gone"))
 
 
+def zeroed_behind_its_mark(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:132] + bytes(1000))
+
+
 DAMAGES = (
     empty, zeroed, without_start, overwritten, cut_before_series, cut_in_meta, cut_in_preamble,
-    dangling,
+    dangling, zeroed_behind_its_mark,
 )  # fmt: skip
 
 
@@ -126,6 +130,16 @@ class TestStacks:
 
         with pytest.raises(CorruptFileError, match=r"had 5 images by Images.* of which 4 are"):
             raise dicom.refusal(find_volumes(tmp_path))
+
+    def test_of_a_class_that_nobody_knows_are_refused_too(self, dicom: Any, tmp_path: Path) -> None:
+        files = [
+            dicom.save(dicom.dataset(k, "1.2.840.99999.1", InstanceNumber=k), tmp_path / f"{k}")
+            for k in range(4)
+        ]
+        cut_before_series(files[1])
+
+        with pytest.raises(CorruptFileError, match="is damaged before it names its series"):
+            raise dict(find_volumes(tmp_path).refused)[SERIES]
 
     def test_with_a_gap_but_no_stray_are_read_as_they_lie(self, dicom: Any, tmp_path: Path) -> None:
         stack(dicom, tmp_path, ImagesInAcquisition=9)[2].unlink()
