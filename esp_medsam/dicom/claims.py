@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pydicom.uid import UID
-
 from esp_medsam.dicom.bounded_file import BoundedFile
 from esp_medsam.dicom.dicom_file import PIXEL_TAGS, DicomFile
-from esp_medsam.dicom.elements import Elements
+from esp_medsam.dicom.elements import Elements, standard_name
 from esp_medsam.dicom.fragments import Fragment, find_fragments, frames_of
 from esp_medsam.dicom.skim import UNDEFINED
 from esp_medsam.errors import CorruptFileError, EspMedSamError, FormatError, TooLargeError
@@ -147,7 +145,7 @@ def native_size(elements: Elements, frames: int) -> int:
 
 
 def _check_video(syntax: str, path: str) -> None:
-    name = UID(syntax).name
+    name = standard_name(syntax)
     if "MPEG" in name or "H.264" in name or "HEVC" in name:
         msg = f"{path} must hold images; it holds video ({name}), which is not read."
         raise FormatError(msg)

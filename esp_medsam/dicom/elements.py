@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from functools import cache
 
 from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.uid import UID
 from pydicom.valuerep import TEXT_VR_DELIMS
 
 from esp_medsam.dicom.skim import RawDataset, RawElement
@@ -236,6 +238,14 @@ class Elements:
 def tags_of(*keywords: str) -> frozenset[int]:
     """Return the tags of attributes."""
     return frozenset(_tag(keyword) for keyword in keywords)
+
+
+def standard_name(uid: str) -> str:
+    """Return what the standard calls a UID; the UID itself where it knows none.
+
+    Without the warning of pydicom's where a UID is written as it should not be.
+    """
+    return str(UID(uid, validation_mode=IGNORE).name)
 
 
 def length_of(text: str) -> str:

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from pydicom.uid import UID
-
-from esp_medsam.dicom.elements import Elements, tags_of
+from esp_medsam.dicom.elements import Elements, standard_name, tags_of
 from esp_medsam.dicom.volume import DicomSlice, Orientation, Position
 from esp_medsam.errors import FormatError, GeometryError
 from esp_medsam.image import SourceInstance
@@ -98,7 +96,7 @@ def is_stack(elements: Elements, sop_class_uid: str) -> bool:
         groups = _Groups(own, elements.item(SHARED_GROUPS))
         stated = groups.macro("PlanePositionSequence"), groups.macro("PlaneOrientationSequence")
         return None not in stated
-    known = UID(sop_class_uid).name != sop_class_uid
+    known = standard_name(sop_class_uid) != sop_class_uid
     positioned = elements.has("ImagePositionPatient") and elements.has("ImageOrientationPatient")
     return positioned and not known
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom.uid import UID
-
 from esp_medsam.dicom.claims import check_pixels
 from esp_medsam.dicom.dicom_file import SOP_CLASS, DicomFile, damaged, opened
-from esp_medsam.dicom.elements import Elements, tags_of
+from esp_medsam.dicom.elements import Elements, standard_name, tags_of
 from esp_medsam.dicom.frames import SLICE_ATTRIBUTES, is_stack, slices_of
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 from esp_medsam.dicom.volume import DicomSlice
@@ -116,7 +114,7 @@ def _header(file: DicomFile) -> Header | None:
         error = elements.missing("SOPClassUID")
         raise error
     if not file.pixels.tag and not elements.has("Rows") and not _is_image_class(sop_class_uid):
-        if UID(sop_class_uid).name == sop_class_uid and not elements.has("SeriesInstanceUID"):
+        if standard_name(sop_class_uid) == sop_class_uid and not elements.has("SeriesInstanceUID"):
             error = elements.missing("SeriesInstanceUID")  # of a class that nobody knows, cut short
             raise error
         return None
@@ -186,4 +184,4 @@ def _modality_of(elements: Elements) -> str | None:
 
 
 def _is_image_class(sop_class_uid: str) -> bool:
-    return "Image Storage" in UID(sop_class_uid).name
+    return "Image Storage" in standard_name(sop_class_uid)
