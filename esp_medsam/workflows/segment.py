@@ -7,6 +7,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -138,8 +139,10 @@ class Segmentation:
         """Segment one item and write its files; a failure is a result, not an error."""
         start = time.perf_counter()
         try:
-            if self._is_done(item):
-                return SegmentResult(path=label_of(item), status="kept", record=self._record(item))
+            kept = self._kept_name(item)
+            if kept is not None:
+                record = self._record(item, kept)
+                return SegmentResult(path=label_of(item), status="kept", record=record)
             data = self.preprocessing(dict(item))
             self.saver.check(image_of(data["image"].meta))
             data["pred"] = self.inferer(data["image"][None], self.network)[0]
@@ -151,7 +154,7 @@ class Segmentation:
         return SegmentResult(
             path=label_of(item),
             status="done",
-            record=self._record(item),
+            record=self._record(item, item["name"]),
             confidence=dict(zip(segmentation.targets, segmentation.confidence, strict=True)),
             voxels=dict(zip(segmentation.targets, segmentation.voxels, strict=True)),
             ml={
@@ -185,12 +188,21 @@ class Segmentation:
             msg = f"{len(failed)} of {len(self)} items failed{more}; see the table above."
             raise SystemExit(msg)
 
-    def _is_done(self, item: Item) -> bool:
-        """Whether an earlier run left what this one would write."""
+    def _kept_name(self, item: Item) -> str | None:
+        """Return the name under which an earlier run left what this one would write."""
+        if self._is_done(item, item["name"]):
+            return str(item["name"])
+        former = item.get("former_name")
+        with suppress(EspMedSamError):  # what else is there does not stand in the way
+            if former and self._is_done(item, former):
+                return str(former)
+        return None
+
+    def _is_done(self, item: Item, name: str) -> bool:
         targets = self.table.select(item["modality"], self.targets)
         return self.saver.is_done(
             item.get("files") or io.files_of(item["image"]),
-            name=item["name"],
+            name=name,
             relative_dir=item["relative_dir"],
             is_volume=item["is_volume"],
             is_dicom="volume" in item,
@@ -199,9 +211,9 @@ class Segmentation:
             or_more=self.targets is None,
         )
 
-    def _record(self, item: Item) -> str:
-        """Return the path of the item's record."""
-        stem = io.output_stem(self.saver.output_dir, item["relative_dir"], item["name"])
+    def _record(self, item: Item, name: str) -> str:
+        """Return the path of the record that an item has under a name."""
+        stem = io.output_stem(self.saver.output_dir, item["relative_dir"], name)
         return str(stem.with_name(f"{stem.name}.json"))
 
 

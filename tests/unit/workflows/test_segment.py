@@ -187,6 +187,35 @@ class TestSegmentation:
         assert (kept.status, replaced.status) == ("kept", "done")
         assert not (tmp_path / "out/a_seg_preview.png").exists()
 
+    @pytest.mark.parametrize("targets", [None, "all"])
+    def test_result_under_the_name_of_earlier_versions_is_kept(
+        self,
+        build: Callable[..., Segmentation],
+        tmp_path: Path,
+        targets: str | None,
+    ) -> None:
+        picture(tmp_path / "in/old.png")
+        list(build(targets=targets).results())
+        again = build()
+        again.items = [{**item, "name": "new", "former_name": "old"} for item in again.items]
+
+        (result,) = again.results()
+
+        assert (result.status, result.record) == ("kept", str(tmp_path / "out/old_seg.json"))
+        assert not (tmp_path / "out/new_seg.json").exists()
+
+    def test_result_under_a_former_name_that_differs_stands_in_no_way(
+        self, build: Callable[..., Segmentation], tmp_path: Path
+    ) -> None:
+        picture(tmp_path / "in/old.png")
+        list(build(modality="xray").results())
+        again = build(modality="ultrasound")
+        again.items = [{**item, "name": "new", "former_name": "old"} for item in again.items]
+
+        (result,) = again.results()
+
+        assert (result.status, result.record) == ("done", str(tmp_path / "out/new_seg.json"))
+
     def test_preview_that_is_not_ours_is_kept_and_the_old_result_too(
         self, build: Callable[..., Segmentation], tmp_path: Path
     ) -> None:
