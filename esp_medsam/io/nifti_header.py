@@ -85,6 +85,8 @@ def parse_header(block: bytes, path: Path) -> NiftiHeader:
         )
         raise CorruptFileError(msg)
     affine, warnings = _affine(header, len(shape), path)
+    if math.isnan(header["scl_slope"]):
+        warnings.append("Its slope (scl_slope) is NaN; the numbers were read as stored.")
     return NiftiHeader(
         shape=shape[:3],
         volumes=shape[3:],
@@ -155,11 +157,11 @@ def _dtype(header: Any, path: Path) -> np.dtype[Any]:
 
 def _scaling(header: Any, path: Path) -> tuple[float, float]:
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or math.isnan(slope):  # how writers say: not scaled, whatever the intercept
+        return 1.0, 0.0
     if not math.isfinite(slope) or not math.isfinite(intercept):
         msg = f"{path} must have finite scaling; got slope {slope}, intercept {intercept}."
         raise CorruptFileError(msg)
-    if slope == 0:  # the standard's way to say: not scaled, whatever the intercept
-        return 1.0, 0.0
     return slope, intercept
 
 

@@ -132,7 +132,7 @@ class TestShapes:
 
 
 class TestDamage:
-    @pytest.mark.parametrize(("slope", "intercept"), [(np.nan, 0), (np.inf, 0), (1, np.nan)])
+    @pytest.mark.parametrize(("slope", "intercept"), [(np.inf, 0), (-np.inf, 0), (1, np.nan)])
     def test_refuses_scaling_that_is_not_finite(
         self,
         patched: Write,
@@ -145,6 +145,17 @@ class TestDamage:
 
         with pytest.raises(CorruptFileError, match="finite scaling"):
             read_nifti(path)
+
+    @pytest.mark.parametrize("intercept", [np.nan, 0.0, 5.0])
+    def test_reads_a_slope_of_nan_as_not_scaled_and_says_so(
+        self, patched: Write, volume: np.ndarray, write_volume: Write, intercept: float
+    ) -> None:
+        path = patched(write_volume(volume, name="a.nii"), 112, "<ff", np.nan, intercept)
+
+        read = read_nifti(path)
+
+        assert np.array_equal(read.pixels[0], volume)
+        assert any("scl_slope" in warning for warning in read.warnings)
 
     @pytest.mark.parametrize("offset", [np.nan, np.inf, -5.0, 100.0])
     def test_refuses_voxels_inside_the_header(
