@@ -208,9 +208,18 @@ def described_source(image: Image) -> dict[str, Any]:
     No path of this machine is in it: the file, or the folder of a DICOM volume, is named from the
     input's root on.
     """
+    return {"path": _place(image), **described_identity(image.identity)}
+
+
+def _place(image: Image) -> str:
+    """Return where an input lay, from its root on."""
     is_folder = bool(image.sources) and image.path not in {s.path for s in image.sources}
-    place = PurePosixPath(image.relative_dir, "" if is_folder else Path(image.path).name)
-    return {"path": str(place), **described_identity(image.identity)}
+    return str(PurePosixPath(image.relative_dir, "" if is_folder else Path(image.path).name))
+
+
+def _without_root(text: str, image: Image) -> str:
+    """Return what is told of an input, with its files named from its root on."""
+    return text.replace(image.path, _place(image)) if Path(image.path).is_absolute() else text
 
 
 def described_image(image: Image, segmentation: Segmentation) -> dict[str, Any]:
@@ -224,7 +233,9 @@ def described_image(image: Image, segmentation: Segmentation) -> dict[str, Any]:
         "intensity_range": image.intensity_range,
         "spatial_shape": image.file_shape or image.spatial_shape,
         "plane": segmentation.plane,
-        "warnings": [*image.warnings, *segmentation.warnings],
+        "warnings": [
+            _without_root(text, image) for text in (*image.warnings, *segmentation.warnings)
+        ],
     }
 
 

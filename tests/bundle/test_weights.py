@@ -81,7 +81,7 @@ class TestShippedWeights:
 
 class TestDamagedWeights:
     @pytest.mark.parametrize("place", [0.01, 0.3, 0.7, 0.999])
-    def test_f18_one_changed_bit_is_refused(
+    def test_f18_s2_one_changed_bit_is_refused(
         self, empty: ESPMedSAM, copied: Path, place: float
     ) -> None:
         content = bytearray(copied.read_bytes())

@@ -159,7 +159,7 @@ class TestKinds:
             ("US/pydicom_echo_multiframe", "ultrasound"),
         ],
     )
-    def test_come_back_as_segmentations_that_name_their_sources(
+    def test_l7_come_back_as_segmentations_that_name_their_sources(
         self,
         tmp_path: Path,
         start_orthanc: Start,
@@ -219,7 +219,7 @@ class TestLeftAlone:
 
 @pytest.mark.slow
 class TestInterruptions:
-    def test_a_pacs_that_dies_before_the_result_is_stored_gets_it_later(
+    def test_f23_a_pacs_that_dies_before_the_result_is_stored_gets_it_later(
         self,
         tmp_path: Path,
         start_orthanc: Start,
@@ -294,7 +294,7 @@ class TestInterruptions:
         assert left == []
         assert len(server.find("SEG")) == 1
 
-    def test_an_answer_that_is_lost_stores_once(
+    def test_f24_an_answer_that_is_lost_stores_once(
         self, start_orthanc: Start, pacs: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         server = start_orthanc()

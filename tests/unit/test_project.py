@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,15 @@ class TestDecisions:
             assert text.startswith(f"# {int(record.name[:4])}. ")
             for part in ("\nStatus: ", "\n## Context\n", "\n## Decision\n", "\n## Consequences\n"):
                 assert part in text, record.name
+
+
+class TestOutcomes:
+    def test_page_is_what_the_tests_say(self) -> None:
+        check = [sys.executable, ROOT / "docs/reference/outcomes.py", "--check"]
+
+        checked = subprocess.run(check, capture_output=True, check=False, text=True)
+
+        assert checked.returncode == 0, checked.stderr
 
 
 class TestTrackedFiles:

@@ -164,7 +164,7 @@ class TestGrid:
         expected = result.as_tensor().permute(0, *(axis + 1 for axis in order)).flip(2)
         assert torch.equal(other.as_tensor(), expected)
 
-    def test_slice_batch_does_not_change_the_mask(
+    def test_l8_slice_batch_does_not_change_the_mask(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
         image = load(blob((12, 10, 7)), RAS, "mri")
@@ -391,7 +391,7 @@ class TestFaults:
         (warning,) = segmentation_of(result.meta).warnings
         assert warning.startswith("The image is constant")
 
-    def test_slice_batch_is_halved_where_memory_runs_out(
+    def test_f7_slice_batch_is_halved_where_memory_runs_out(
         self,
         table: ModalityTable,
         network: BrightIsForeground,

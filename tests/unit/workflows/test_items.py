@@ -185,7 +185,7 @@ class TestPlanItems:
         assert "cannot be listed: Permission denied." in str(error)
 
     @pytest.mark.parametrize("ending", ["", ".png", ".nii.gz", "_seg.png", "_seg.json", ".dcm"])
-    def test_pipes_sockets_and_devices_are_counted_and_never_opened(
+    def test_f17_pipes_sockets_and_devices_are_counted_and_never_opened(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
     ) -> None:
         root = make(tmp_path / "in", "a.png", "b_seg.png")
@@ -200,7 +200,7 @@ class TestPlanItems:
         assert images(plan, root) == ["a.png", "b_seg.png"]
         assert len(plan.others) == 3
 
-    def test_a_pipe_in_the_place_of_a_record_keeps_nobody_waiting(self, tmp_path: Path) -> None:
+    def test_f17_a_pipe_in_the_place_of_a_record_keeps_nobody_waiting(self, tmp_path: Path) -> None:
         root = make(tmp_path / "in", "a.png", "a_seg.png")
         os.mkfifo(root / "a_seg.json")
 

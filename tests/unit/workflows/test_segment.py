@@ -120,7 +120,7 @@ class TestSegmentation:
         np.testing.assert_allclose(mask.affine, image.affine, atol=1e-5)
         assert dice(np.asarray(mask.dataobj) == 1, np.asarray(image.dataobj) == 400) > 0.9
 
-    def test_bad_file_fails_alone_and_the_rest_is_done(
+    def test_l2_bad_file_fails_alone_and_the_rest_is_done(
         self, build: Callable[..., Segmentation], tmp_path: Path
     ) -> None:
         picture(tmp_path / "in/a.png")
@@ -264,7 +264,7 @@ class TestSegmentation:
         assert [result.status for result in build().results()] == ["kept", "kept"]
 
     @pytest.mark.parametrize("option", [{"modality": "fundus"}, {"input_size": [32, 96]}])
-    def test_other_settings_fail_and_name_overwrite(
+    def test_f22_other_settings_fail_and_name_overwrite(
         self, build: Callable[..., Segmentation], tmp_path: Path, option: dict[str, object]
     ) -> None:
         picture(tmp_path / "in/a.png")

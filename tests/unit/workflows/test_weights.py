@@ -62,6 +62,6 @@ class TestLoadNetwork:
         with pytest.raises(CheckpointHashError, match=r"remove model\.pt\.json"):
             load_network(nn.Linear(2, 1), tmp_path / "model.pt")
 
-    def test_missing_weights_name_the_options(self, tmp_path: Path) -> None:
+    def test_f20_missing_weights_name_the_options(self, tmp_path: Path) -> None:
         with pytest.raises(WeightsNotFoundError, match=r"--bundle_root.*--ckpt_path"):
             load_network(nn.Linear(2, 1), tmp_path / "none.pt")

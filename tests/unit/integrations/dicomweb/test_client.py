@@ -195,7 +195,7 @@ class TestStore:
         assert len(fake.asked("POST")) == 1
 
     @pytest.mark.parametrize("status", [0, 504])
-    def test_a_lost_answer_stores_once(
+    def test_f24_a_lost_answer_stores_once(
         self, fake: Any, pacs: Pacs, reply: Any, segmentation: Dataset, status: int
     ) -> None:
         lost = reply(status=status, done=True)

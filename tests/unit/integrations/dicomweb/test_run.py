@@ -217,7 +217,7 @@ class TestPacsRun:
         assert done.results[0].code == "E_INTERNAL"
         assert "Canary" not in repr(done.results)
 
-    def test_keeps_what_the_pacs_does_not_take_and_sends_it_next_time(
+    def test_f23_keeps_what_the_pacs_does_not_take_and_sends_it_next_time(
         self, driven: Any, fake: Any, reply: Any
     ) -> None:
         fake.replies = lambda method, path: reply(status=503) if method == "POST" else None
