@@ -7,6 +7,7 @@ one line; :func:`explain` puts the code in front.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -245,7 +246,8 @@ def explain(error: BaseException) -> str | None:
     """Return ``"<CODE>: <message>"`` of the first of our errors behind ``error``, in one line.
 
     Follows causes and contexts, because MONAI wraps what our transforms and constructors raise.
-    What MONAI itself finds wrong in a config, and that memory ran out, is told as an error of ours.
+    What MONAI itself finds wrong in a config, that memory ran out, and what the system says of a
+    path (too long, no permission) are told as errors of ours.
 
     Args:
         error: The exception that was caught.
@@ -256,14 +258,26 @@ def explain(error: BaseException) -> str | None:
     seen: set[int] = set()
     other: str | None = None
     current: BaseException | None = error
+    is_cause = True
     while current is not None and id(current) not in seen:
         if isinstance(current, EspMedSamError):
             return f"{current.code}: {one_line(str(current))}"
         seen.add(id(current))
         other = other or _of_config(current) or _of_memory(current)
+        if is_cause:  # what failed on the way to another failure is not what failed
+            other = other or _of_path(current)
+        is_cause = is_cause and current.__cause__ is not None
         hidden = current.__suppress_context__
         current = current.__cause__ or (None if hidden else current.__context__)
     return other and one_line(other)
+
+
+def _of_path(error: BaseException) -> str | None:
+    """Return what the system says of a path that it was asked for."""
+    if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
+        return None
+    path = os.fspath(error.filename)
+    return f"{ReadError.code}: {path} must be a path that can be used; got: {error.strerror}."
 
 
 def _of_memory(error: BaseException) -> str | None:

@@ -156,6 +156,7 @@ class Inspection:
             modality=_NOBODY,
             table=_ANY,
             volume=item.get("volume"),
+            files=item.get("files"),
             frame=self.frame,
             force_modality=True,
         )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from esp_medsam.io.atomic import atomic_file
+from esp_medsam.io.atomic import atomic_file, clear_temporaries
 from esp_medsam.io.weights_record import check_hash, read_weights_record
 from esp_medsam.networks import ESPMedSAM, Prediction
 from esp_medsam.networks.checkpoints import (
@@ -244,6 +244,8 @@ def dice_inputs(output: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
 def save_weights(network: nn.Module, path: str | Path) -> None:
     """Write a network's state dict in half precision, and its record, whole or not at all.
 
+    What killed runs left half-written beside it is removed.
+
     Args:
         network: What to write; counters and other integers keep their type.
         path: File to write or replace.
@@ -256,6 +258,7 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
     if isinstance(network, ESPMedSAM):  # with the weights that were rounded
         asked = copy.deepcopy(network).cpu().float().eval()
         asked.load_state_dict(state)
+    clear_temporaries(Path(path).parent)
     with atomic_file(Path(path)) as file:
         write_state_dict(state, file)
     record_weights(path, asked)

@@ -151,6 +151,20 @@ class TestExplain:
 
         assert (errors.explain(wrapped) or "").startswith("E_TOO_LARGE: memory ran out;")
 
+    def test_tells_what_the_system_says_of_a_path(self) -> None:
+        wrapped = RuntimeError("Failed to evaluate")
+        wrapped.__cause__ = OSError(36, "File name too long", "aa")
+
+        line = errors.explain(wrapped)
+
+        assert line == "E_READ: aa must be a path that can be used; got: File name too long."
+
+    def test_blames_no_path_for_another_failure(self) -> None:
+        error = KeyError("a")
+        error.__context__ = FileNotFoundError(2, "No such file", "aa")
+
+        assert errors.explain(error) is None
+
     def test_ends_on_a_loop_of_causes(self) -> None:
         first, second = ValueError(), ValueError()
         first.__cause__, second.__cause__ = second, first

@@ -15,12 +15,14 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from requests.models import PreparedRequest
 
 from esp_medsam.errors import OptionError, one_line
+from esp_medsam.regular_file import open_regular
 
 
 USER, PASSWORD, TOKEN = "ESP_MEDSAM_PACS_USER", "ESP_MEDSAM_PACS_PASSWORD", "ESP_MEDSAM_PACS_TOKEN"
 """Environment variables that hold a user, the password, and a bearer token."""
 
 _LONGEST_SECRET = 2**16
+_LONGEST_KEY = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +184,7 @@ def _secret(path: Path | None, option: str, warnings: list[str]) -> str | None:
     if path is None:
         return None
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(_LONGEST_SECRET)
             mode = os.fstat(file.fileno()).st_mode
         text = content.decode("utf-8").rstrip("\r\n")
@@ -203,9 +205,14 @@ def _file(path: Path, option: str) -> str:
     return str(path)
 
 
+def _content(path: str) -> bytes:
+    with open_regular(path) as file:
+        return file.read(_LONGEST_KEY)
+
+
 def _refuse_encrypted(path: str | None, option: str) -> None:
     """Refuse a key that needs a passphrase, for which OpenSSL would stop and ask."""
-    if path is not None and b"ENCRYPTED" in Path(path).read_bytes():
+    if path is not None and b"ENCRYPTED" in _content(path):
         msg = f"{option} must hold a key without a passphrase; got an encrypted one, {path}."
         raise OptionError(msg)
 

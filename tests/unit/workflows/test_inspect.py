@@ -10,6 +10,9 @@ import PIL.Image
 import pytest
 import SimpleITK
 import torch
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from pydicom.uid import SecondaryCaptureImageStorage
 from torch import Tensor
 
 from esp_medsam.errors import (
@@ -111,6 +114,22 @@ class TestResults:
 
         assert (said.modality, said.modality_origin, said.unit) == (None, None, None)
         assert said.intensities == ((0, 200) if name == "a.png" else (-1000, 1000))
+
+    def test_describe_a_series_that_lies_in_several_folders_without_a_modality(
+        self, folder: Path, build: Build
+    ) -> None:
+        dataset = dcmread(get_testdata_file("CT_small.dcm", download=False))
+        dataset.SOPClassUID = SecondaryCaptureImageStorage
+        dataset.Modality = "OT"
+        for k in range(3):
+            (folder / f"{k}").mkdir()
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{k}"
+            dataset.ImagePositionPatient[2] = 5 * k
+            dataset.save_as(folder / f"{k}/image.dcm")
+
+        results = list(build().results())
+
+        assert [getattr(result, "shape", result) for result in results] == 3 * [(128, 128)]
 
     def test_values_do_not_depend_on_whether_there_is_a_modality(
         self, folder: Path, build: Build

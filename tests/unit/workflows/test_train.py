@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from esp_medsam.errors import (
     CheckpointMismatchError,
     WeightsNotFoundError,
 )
+from esp_medsam.io.atomic import TEMPORARY_PREFIX
 from esp_medsam.io.weights_record import read_weights_record
 from esp_medsam.losses import Annotation
 from esp_medsam.networks import ESPMedSAM, Prediction, build_product, build_released
@@ -205,6 +207,17 @@ class TestWeights:
         assert record.self_check == self_check(other)
         assert network.training
         assert not caplog.records
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs flock")
+    def test_of_a_killed_run_that_are_half_written_are_removed(
+        self, network: ESPMedSAM, tmp_path: Path
+    ) -> None:
+        half_written = tmp_path / f"{TEMPORARY_PREFIX}0123456789abcdef.tmp"
+        half_written.write_bytes(b"half")
+
+        save_weights(network, tmp_path / "model.pt")
+
+        assert not half_written.exists()
 
     def test_f18_damaged_weights_start_no_training(
         self, network: ESPMedSAM, tmp_path: Path
