@@ -285,8 +285,8 @@ def _of_memory(error: BaseException) -> str | None:
     if not says_out_of_memory(error):
         return None
     return (
-        f"{TooLargeError.code}: memory ran out; free some, use a smaller slice_batch, "
-        "or raise the limit (ulimit -v)."
+        f"{TooLargeError.code}: memory ran out; free some, raise the limit (ulimit -v), "
+        "or, where volumes are segmented, use a smaller slice_batch."
     )
 
 
@@ -338,7 +338,10 @@ _LISTED = 20
 
 def shown(value: object) -> str:
     """Return a value as a message quotes it: a hostile one may be a megabyte long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python prints
+        return "a value too long to show"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

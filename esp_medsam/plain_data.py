@@ -17,11 +17,8 @@ from esp_medsam.errors import shown
 from esp_medsam.regular_file import open_regular
 
 
-YAML_BYTES = 2**19
-"""Of a YAML file at most; the shipped ones have some 6 kB, a table of 1,000 targets 350 kB."""
-
-JSON_BYTES = 2**26
-"""Of a JSON file at most, unless the caller says otherwise; a datalist takes 200 bytes an image."""
+MOST_BYTES = 2**19
+"""Of a config or table at most; those shipped have some 6 kB, a table of 1,000 targets 350 kB."""
 
 OWN_BYTES = 2**24
 """Of a JSON file that this package writes at most."""
@@ -30,7 +27,10 @@ DEEPEST = 32
 """Mappings and lists within each other."""
 
 MOST_VALUES = 2**18
-"""Values of a YAML file whose aliases are written out: a few lines of them could mean millions."""
+"""Values of a file at most, the aliases of YAML written out: a few lines could mean millions."""
+
+_BITS = 64
+"""Of a whole number at most: Python itself cannot print one of some thousand digits."""
 
 LONGEST = 4096
 """Characters of one value: YAML's numbers of many parts take time by the square of their length."""
@@ -50,9 +50,14 @@ def read_plain(path: Path) -> Any:
     return read_json(path) if path.suffix.lower() == ".json" else read_yaml(path)
 
 
-def read_json(path: Path, *, most_bytes: int = JSON_BYTES) -> Any:
+def read_json(path: Path, *, most_bytes: int = MOST_BYTES, most_values: int = MOST_VALUES) -> Any:
     """Return what a JSON file of a limited size holds; errors as of :func:`read_plain`."""
-    return _json(_read(path, most_bytes))
+    text = _read(path, most_bytes)
+    # More than there are where texts hold such letters, never fewer.
+    if text.count(",") + text.count("[") + text.count("{") > most_values:
+        msg = f"more than {most_values:,} values"
+        raise ValueError(msg)
+    return _json(text)
 
 
 def read_own_json(path: Path) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def read_own_json(path: Path) -> dict[str, Any]:
 
 def read_yaml(path: Path) -> Any:
     """Return what a YAML file holds; errors as of :func:`read_plain`."""
-    return _yaml(_read(path, YAML_BYTES))
+    return _yaml(_read(path, MOST_BYTES))
 
 
 def _read(path: Path, most_bytes: int) -> str:
@@ -89,12 +94,37 @@ def _read(path: Path, most_bytes: int) -> str:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        content = json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
     except RecursionError as error:
         raise ValueError(_too_deep()) from error
     except json.JSONDecodeError as error:
         msg = f"no JSON at line {error.lineno}, column {error.colno} ({error.msg})"
         raise ValueError(msg) from error
+    _check_depth(content)
+    return content
+
+
+def _whole(digits: str) -> int:
+    number = int(digits) if len(digits) <= _BITS else 2**_BITS
+    if number.bit_length() > _BITS:
+        raise ValueError(_too_large())
+    return number
+
+
+def _check_depth(content: object) -> None:
+    level: list[object] = [content]
+    for _ in range(DEEPEST):
+        within: list[object] = []
+        for value in level:
+            if isinstance(value, dict):
+                within += value.values()
+            elif isinstance(value, list):
+                within += value
+        if not within:
+            return
+        level = within
+    if any(isinstance(value, dict | list) for value in level):
+        raise ValueError(_too_deep())
 
 
 def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -109,12 +139,20 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 def _yaml(text: str) -> Any:
     try:
         _check_events(text)
-        return yaml.load(text, Loader=_UniqueKeyLoader)
+        return _built(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         msg = f"no YAML of plain values{where} ({problem})"
+        raise ValueError(msg) from error
+
+
+def _built(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)
+    except (LookupError, AttributeError, TypeError, ValueError, OverflowError) as error:
+        msg = "a value that is not what its tag says"  # PyYAML stumbles over those
         raise ValueError(msg) from error
 
 
@@ -124,6 +162,8 @@ class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
+            if key_node.tag == _MERGE:
+                continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable) or key in seen:
                 problem = _repeated(key) if isinstance(key, Hashable) else "a key of many values"
@@ -131,6 +171,18 @@ class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: 
             seen.add(key)
         content: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
         return content
+
+    def construct_yaml_int(self, node: Any) -> int:
+        number: int = super().construct_yaml_int(node)
+        if number.bit_length() > _BITS:
+            raise yaml.constructor.ConstructorError(None, None, _too_large(), node.start_mark)
+        return number
+
+
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _UniqueKeyLoader.construct_yaml_int)
+
+_MERGE = "tag:yaml.org,2002:merge"
+"""Of the key ``<<``, which takes the keys of another mapping."""
 
 
 class _Extent(NamedTuple):
@@ -177,6 +229,10 @@ def _check_events(text: str) -> None:
 
 def _too_deep() -> str:
     return f"more than {DEEPEST} lists and mappings within each other"
+
+
+def _too_large() -> str:
+    return f"a whole number of more than {_BITS} bits"
 
 
 def _repeated(key: object) -> str:

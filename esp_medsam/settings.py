@@ -278,8 +278,13 @@ def train_settings(**values: Any) -> TrainSettings:
 
 
 def _with_modality(values: dict[str, Any], table: ModalityTable) -> dict[str, Any]:
-    """Return settings with the modality's name, once there are such targets of it."""
+    """Return settings with the modality's name, once there are such targets of it.
+
+    A list of names leaves it to DICOM which of them it is.
+    """
     if not isinstance(values.get("modality"), str):
+        for name in values.get("modality", ()):
+            table[name]  # raises on unknown names
         return values
     name = table[values["modality"]].name
     table.select(name, values.get("targets"))

@@ -36,6 +36,9 @@ INPUT_SIZES = {
 }
 """What each network is run at."""
 
+MOST_PIXELS = 2**14
+"""Of a side."""
+
 
 def info(
     *,
@@ -67,7 +70,11 @@ def info(
     expert_ratio: Annotated[
         float | None,
         typer.Option(
-            "--expert_ratio", "--expert-ratio", min=0.01, help="Width of our network's experts."
+            "--expert_ratio",
+            "--expert-ratio",
+            min=0.01,
+            max=16,
+            help="Width of our network's experts.",
         ),
     ] = None,
     tokens_per_target: Annotated[
@@ -76,6 +83,7 @@ def info(
             "--tokens_per_target",
             "--tokens-per-target",
             min=1,
+            max=1024,
             help="Tokens of our network's targets.",
         ),
     ] = None,
@@ -94,8 +102,9 @@ def info(
         )
         raise OptionError(msg)
     size = INPUT_SIZES[network] if input_size is None else input_size
-    if min(size) < 32 or any(side % 32 for side in size):
-        msg = f"input_size must be two multiples of 32; got {size[0]} {size[1]}."
+    if min(size) < 32 or max(size) > MOST_PIXELS or any(side % 32 for side in size):
+        msg = f"input_size must be two multiples of 32, {MOST_PIXELS:,} at most; "
+        msg += f"got {size[0]} {size[1]}."
         raise OptionError(msg)
     if targets is None and network is NetworkName.product:
         targets = find_bundle(bundle) / TABLE

@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 where all went well, 1 where anything failed, 2 for wrong usage, 130 where
         it was interrupted.
     """
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a console may lack the letters of a path
             stream.reconfigure(errors="backslashreplace")
@@ -82,6 +83,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _not_printed(error)
     return status
+
+
+def _open_closed_streams() -> None:
+    """Give the process the streams that whoever started it had closed, leading nowhere.
+
+    Else the first files that it opens would take their numbers, and what a library in C prints
+    would end up in an output.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115  # for good
+            setattr(sys, name, nowhere)
 
 
 def _status(argv: Sequence[str] | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,14 @@ ITK takes minutes for 90,000.
 
 _MOST_DIGITS = 18
 """Of an integer: what fits in 64 bits."""
+
+_MOST_TOLD = 40
+"""Characters of a value that a message quotes."""
+
+_UNITS = frozenset(
+    ("m", "meter", "meters", "cm", "centimeter", "centimeters", "um", "µm", "micrometer",
+     "micrometers", "micron", "microns", "nm", "nanometer", "in", "inch", "inches")
+)  # fmt: skip
 
 LPS_TO_RAS = (-1.0, -1.0, 1.0)
 """Signs that turn positions as ITK states them, to left and posterior, into ours."""
@@ -125,7 +134,7 @@ def integers(text: str, name: str, path: Path, *, least: int = 1) -> tuple[int, 
     except ValueError:
         values = ()
     if not values or len(values) < len(words) or min(values) < least:
-        msg = f"{path} must have integers from {least} on as {name}; got {text[:40]!r}."
+        msg = f"{path} must have integers from {least} on as {name}; got {told(text)}."
         raise CorruptFileError(msg)
     return values
 
@@ -141,9 +150,27 @@ def numbers(text: str, count: int, name: str, path: Path) -> npt.NDArray[np.floa
     except ValueError:
         values = np.empty(0)
     if len(values) != count or not np.all(np.isfinite(values)):
-        msg = f"{path} must have {count} finite numbers as {name}; got {text[:60]!r}."
+        msg = f"{path} must have {count} finite numbers as {name}; got {told(text)}."
         raise GeometryError(msg)
     return values
+
+
+def told(text: str) -> str:
+    """Return a value as a message quotes it, where nothing but a number or a type can stand in it.
+
+    Anything else may be about a patient.
+    """
+    is_plain = re.fullmatch(r"([\d\s.,+()-]|e|E|nan|inf)*|[a-z\d-]+|MET_[A-Z_]+", text)
+    return repr(text) if is_plain and len(text) <= _MOST_TOLD else f"text of {len(text)} characters"
+
+
+def lengths_note(unit: str) -> str:
+    """Return what there is to say of lengths in another unit.
+
+    It is named where it is one: whatever else stands there may be about a patient.
+    """
+    named = unit if unit.lower() in _UNITS else "another unit"
+    return f"It states lengths in {named}; the numbers were read as millimeters."
 
 
 def beside(path: Path, name: str) -> Path:
@@ -154,11 +181,12 @@ def beside(path: Path, name: str) -> Path:
         CorruptFileError: If there is no such file.
     """
     plain = name.removeprefix("./")
-    if plain.split(maxsplit=1)[:1] == ["LIST"] or "%" in plain:
+    # ITK takes whatever begins so for a list of names that follow, and reads those anywhere.
+    if plain.upper().startswith("LIST") or "%" in plain:
         msg = f"{path} must have one data file; its header names several. Save it as one file."
         raise FormatError(msg)
     if plain in ("", ".", "..") or any(c in plain for c in "/\\\0"):
-        msg = f"{path} must have its data file beside it; its header names {name[:80]!r}."
+        msg = f"{path} must have its data file beside it; its header names one elsewhere."
         raise FormatError(msg)
     data = path.with_name(plain)
     if not data.is_file():

@@ -14,15 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK
 
-from esp_medsam.errors import CorruptFileError, FormatError, GeometryError, TooLargeError
+from esp_medsam.errors import FormatError, GeometryError
 from esp_medsam.io.content import Content
-from esp_medsam.io.inflate import DAMAGE, GZIP, GZIP_OR_ZLIB, Inflated
+from esp_medsam.io.itk_data import check_same, stored_numbers
 from esp_medsam.io.itk_header import ItkHeader, read_block
 from esp_medsam.io.metaimage_header import parse_metaimage
 from esp_medsam.io.nrrd_header import parse_nrrd
 from esp_medsam.io.voxels import (
     CHUNK_VOXELS,
-    MORE_BYTES,
     check_finite,
     choose_frame,
     fits_int32,
@@ -30,19 +29,11 @@ from esp_medsam.io.voxels import (
     memory_dtype,
 )
 from esp_medsam.memory import NOTHING, Beside, check_fits
-from esp_medsam.regular_file import open_regular
 
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 
 sitk: Any = SimpleITK  # typed in part, so that each call would need an exception
-
-_MOST_TEXT = 2**23
-"""Numbers written as text: ITK reads a million in a third of a second."""
-
-_PIECE = 2**20
-_MAX_TAIL = 2**26
-"""Bytes read beyond the voxels at most, to reach the checksum at the end of compressed data."""
 
 
 def read_itk(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> Content:
@@ -68,14 +59,15 @@ def read_itk(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> 
     lengths = header.shape if header.frames == 1 else (*header.shape, header.frames)
     number, notes = choose_frame(frame, header.frames, lengths, path)
     _check_memory(header, path, beside)
-    notes += _check_data(header, path)
+    stored = stored_numbers(header, path)
     array = _read(header, path)
+    check_same(array, header, stored, path)
     pixels = _converted(array[..., number], header.dtype, path)
     shape = header.shape if len(header.shape) == 3 else (*header.shape, 1)
     return Content(
         pixels=pixels.reshape(shape, order="F")[np.newaxis],
         affine=header.affine,
-        warnings=header.warnings + notes,
+        warnings=header.warnings + notes + stored.warnings,
         file_shape=None if shape == header.shape else header.shape,
     )
 
@@ -101,51 +93,6 @@ def _check_memory(header: ItkHeader, path: Path, beside: Beside) -> None:
     packed = 0 if header.encoding == "raw" else header.data_path.stat().st_size
     check_fits(path, theirs + count * dtype.itemsize + packed, "reading its volume")
     check_fits(path, count * held_bytes(dtype), "its volume", beside.of(count))
-
-
-def _check_data(header: ItkHeader, path: Path) -> tuple[str, ...]:
-    """Refuse data that do not hold what the header claims; say if they hold more."""
-    size = header.data_path.stat().st_size
-    held = size - max(header.offset, 0)
-    needed = header.count * header.dtype.itemsize
-    if header.encoding == "text":
-        if header.count > _MOST_TEXT:
-            msg = f"{path} must have at most {_MOST_TEXT:,} numbers as text. Save it with gzip."
-            raise TooLargeError(msg)
-        held, needed = held + 1, 2 * header.count  # a digit and a space of each number
-    elif header.encoding != "raw":
-        if header.stored_bytes is not None and header.stored_bytes > held:
-            held = 0
-        else:
-            held = _unpacked(header, path, needed)
-    if held < needed:
-        size_text = " x ".join(str(length) for length in (*header.shape, header.frames))
-        msg = (
-            f"{path} must hold {size_text} voxels of {header.dtype.itemsize} bytes; "
-            f"{header.data_path.name} is cut short. Copy it again."
-        )
-        raise CorruptFileError(msg)
-    return (MORE_BYTES,) if held > needed and _counts_exactly(header) else ()
-
-
-def _counts_exactly(header: ItkHeader) -> bool:
-    return header.encoding != "text" and header.offset >= 0
-
-
-def _unpacked(header: ItkHeader, path: Path, needed: int) -> int:
-    """Return how many bytes the packed data hold, counted to a little beyond ``needed``."""
-    total = 0
-    kind = GZIP if header.stored_bytes is None else GZIP_OR_ZLIB
-    try:
-        with open_regular(header.data_path) as file:
-            file.seek(header.offset)
-            stream = Inflated(file, kind, header.stored_bytes)
-            while total <= needed + _MAX_TAIL and (piece := stream.read(_PIECE)):
-                total += len(piece)
-    except DAMAGE as error:
-        msg = f"{path} must have whole compressed data; they are damaged or cut short."
-        raise CorruptFileError(msg) from error
-    return total
 
 
 def _read(header: ItkHeader, path: Path) -> npt.NDArray[Any]:

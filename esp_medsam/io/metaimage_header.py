@@ -17,9 +17,11 @@ from esp_medsam.io.itk_header import (
     add_field,
     beside,
     integers,
+    lengths_note,
     lines,
     numbers,
     require,
+    told,
     usable_affine,
 )
 
@@ -43,6 +45,10 @@ _DIRECTIONS = ("TransformMatrix", "Rotation", "Orientation")
 _POSITIONS = ("Offset", "Origin", "Position")
 _SPACINGS = ("ElementSpacing", "ElementSize")
 """Names of one thing, the first that is stated counts."""
+
+
+_LOCAL = ("LOCAL", "Local", "local")
+"""What ITK takes for the file itself; any other word names a file."""
 
 
 class _Axes(NamedTuple):
@@ -72,7 +78,11 @@ def parse_metaimage(block: bytes, path: Path) -> ItkHeader:
     _check_plain(fields, path)
     affine, warnings = _affine(fields, len(axes.lengths), path)
     name, is_compressed = fields["ElementDataFile"], _is_true(fields, "CompressedData")
-    is_local = name.lower() == "local"
+    is_local = name in _LOCAL
+    skipped = _header_size(fields, path, is_compressed=is_compressed)
+    if is_local and skipped > 0:
+        msg = f"{path} must have no HeaderSize, because its voxels follow its header. Save it anew."
+        raise FormatError(msg)
     size = require(fields, "CompressedDataSize", path) if is_compressed else None
     header = ItkHeader(
         kind="MetaImage",
@@ -81,7 +91,7 @@ def parse_metaimage(block: bytes, path: Path) -> ItkHeader:
         dtype=_dtype(fields, path),
         encoding="zlib" if is_compressed else "raw",
         data_path=path if is_local else beside(path, name),
-        offset=end if is_local else _header_size(fields, path, is_compressed=is_compressed),
+        offset=end if is_local and skipped == 0 else skipped,
         stored_bytes=integers(size, "CompressedDataSize", path)[0] if size else None,
         affine=affine,
         warnings=warnings,
@@ -158,10 +168,7 @@ def _affine(
         msg = f"{path} must have axes of space apart from that of time; they are mixed."
         raise GeometryError(msg)
     if fields.get("DistanceUnits", "mm") not in ("mm", "?"):
-        notes.append(
-            f"It states lengths in {fields['DistanceUnits'][:20]}; "
-            "the numbers were read as millimeters."
-        )
+        notes.append(lengths_note(fields["DistanceUnits"]))
     held = min(axes, 3)
     spatial, place = np.eye(3), np.zeros(3)
     spatial[:held, :held], place[:held] = steps[:held, :held], origin[:held]
@@ -172,7 +179,7 @@ def _affine(
 def _dtype(fields: Mapping[str, str], path: Path) -> np.dtype[Any]:
     stated = require(fields, "ElementType", path)
     if stated not in _TYPES:
-        msg = f"{path} must hold real numbers of 8 to 64 bits; got {stated[:40]!r}."
+        msg = f"{path} must hold real numbers of 8 to 64 bits; got {told(stated)}."
         raise FormatError(msg)
     return np.dtype(_TYPES[stated])
 

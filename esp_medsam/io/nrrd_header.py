@@ -17,9 +17,11 @@ from esp_medsam.io.itk_header import (
     add_field,
     beside,
     integers,
+    lengths_note,
     lines,
     numbers,
     require,
+    told,
     usable_affine,
 )
 
@@ -179,7 +181,7 @@ def _affine(
     if space not in _SPACES:
         msg = (
             f"{path} must place its voxels in the patient (space left-posterior-superior or its "
-            f"like); got space {fields['space'][:40]!r}."
+            f"like); got space {told(fields['space'])}."
         )
         raise GeometryError(msg)
     notes: list[str] = []
@@ -190,10 +192,7 @@ def _affine(
         notes.append("It states no position; its first voxel was taken to lie at the origin.")
     units = set(re.findall(r'"([^"]*)"', fields.get("spaceunits", "")))
     if units - {"mm", ""}:
-        notes.append(
-            f"It states lengths in {', '.join(sorted(units))}; "
-            "the numbers were read as millimeters."
-        )
+        notes.append(lengths_note(", ".join(sorted(units))))
     affine, warnings = usable_affine(axes.steps, origin, _SPACES[space], path)
     return affine, (*warnings, *notes)
 
@@ -203,7 +202,7 @@ def _dtype(fields: Mapping[str, str], path: Path) -> np.dtype[Any]:
     for name, spellings in _TYPES.items():
         if " ".join(stated.lower().split()) in spellings:
             return np.dtype(name)
-    msg = f"{path} must hold real numbers of 8 to 64 bits; got type {stated[:40]!r}."
+    msg = f"{path} must hold real numbers of 8 to 64 bits; got type {told(stated)}."
     raise FormatError(msg)
 
 
@@ -212,7 +211,7 @@ def _encoding(fields: Mapping[str, str], path: Path) -> Literal["raw", "gzip", "
     if stated not in _ENCODINGS:
         msg = (
             f"{path} must be encoded as raw, gzip or text, which ITK reads; "
-            f"got {stated[:40]!r}. Save it anew with gzip."
+            f"got {told(stated)}. Save it anew with gzip."
         )
         raise FormatError(msg)
     return _ENCODINGS[stated]

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.errors import CheckpointError, CheckpointHashError
+from esp_medsam.errors import CheckpointError, CheckpointHashError, OutputExistsError
 from esp_medsam.identity import sha256_of
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.plain_data import read_own_json
@@ -100,10 +100,31 @@ def write_sidecar(weights: str | os.PathLike[str], self_check: Mapping[str, Any]
     """Write what is to be known of weights into a file beside them.
 
     Raises:
+        OutputExistsError: If something else is in its place.
         OutputError: If it cannot be written.
     """
+    check_sidecar(weights)
     with atomic_file(sidecar_of(weights)) as file:
         file.write(_as_json(_entry(weights, self_check)))
+
+
+def check_sidecar(weights: str | os.PathLike[str]) -> None:
+    """Refuse to write weights where their record would replace something else.
+
+    Raises:
+        OutputExistsError: If what lies in the place of their record is none.
+    """
+    sidecar = sidecar_of(weights)
+    if not os.path.lexists(sidecar):
+        return
+    try:
+        _checked(sidecar, read_own_json(sidecar))
+    except (AttributeError, OSError, ValueError) as error:
+        msg = (
+            f"{sidecar} must be free, or a record of weights, because one is written beside "
+            f"{os.fspath(weights)}; it is something else. Move it, or choose another name."
+        )
+        raise OutputExistsError(msg) from error
 
 
 def pin_in_bundle(weights: str | os.PathLike[str], self_check: Mapping[str, Any] | None) -> None:

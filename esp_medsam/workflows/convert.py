@@ -16,6 +16,7 @@ from esp_medsam.errors import (
     OutputExistsError,
 )
 from esp_medsam.io.atomic import atomic_file, clear_temporaries
+from esp_medsam.io.weights_record import check_sidecar
 from esp_medsam.networks import ESPMedSAM
 from esp_medsam.networks.checkpoints import (
     from_delightsam,
@@ -59,7 +60,8 @@ def convert(
         ModalityError: If ``modality`` is needed and not given, or not a released one.
         WeightsNotFoundError: If ``source`` does not exist.
         CheckpointError: If ``source`` is not a checkpoint of ``origin``.
-        OutputExistsError: If ``output`` exists and ``overwrite`` is not set.
+        OutputExistsError: If ``output`` exists and ``overwrite`` is not set, or what lies in the
+            place of its record is none.
         OutputError: If it cannot be written, or is ``source`` itself.
     """
     if origin not in ORIGINS:
@@ -75,6 +77,7 @@ def convert(
     _check_regular(source)
     _refuse_input(Path(source), target)
     _refuse_existing(target, overwrite)
+    check_sidecar(target)
     found, state_dict, network = _convert(
         origin, load_checkpoint(source), modality, os.fspath(source)
     )

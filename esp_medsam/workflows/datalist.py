@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from esp_medsam.errors import InputNotFoundError, OptionError, listed
+from esp_medsam.errors import InputNotFoundError, OptionError, TargetError, listed, shown
 from esp_medsam.image import Image
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.inferers.resizing import content_size, to_content
@@ -31,6 +31,13 @@ WHITE = 127
 
 GRID_TOLERANCE = 0.1
 """Part of a voxel's shortest side that a mask may lie off its image: headers round."""
+
+
+MOST_BYTES, MOST_VALUES = 2**26, 2**20
+"""Of a datalist at most; an image takes some 200 bytes and five values."""
+
+_MOST_PROBLEMS = 100
+"""Found in a datalist before the rest of it is left unread."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +78,14 @@ def read_datalist(path: str | Path, section: str) -> list[dict[str, Any]]:
     Raises:
         InputNotFoundError: If there is no such file.
         OptionError: If the file is not JSON, has no such section, or an item is not what it must
-            be; it names all.
+            be; it names the first of them.
     """
     path = Path(path)
-    if not path.is_file():
-        msg = f"datalist must be a JSON file; there is none at {path}."
-        raise InputNotFoundError(msg)
     try:
-        datalist = read_json(path)
+        datalist = read_json(path, most_bytes=MOST_BYTES, most_values=MOST_VALUES)
+    except FileNotFoundError as error:
+        msg = f"datalist must be a JSON file; there is none at {path}."
+        raise InputNotFoundError(msg) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         msg = f"datalist must be a JSON file; in {path} got {reason}."
@@ -90,17 +97,31 @@ def read_datalist(path: str | Path, section: str) -> list[dict[str, Any]]:
         held = listed([str(name) for name in datalist]) or "none"
         msg = f"datalist must have a section {section!r}; {path} has {held}."
         raise OptionError(msg)
-    try:
-        items = _ITEMS.validate_python(datalist[section])
-    except ValidationError as error:
-        problems = [
-            f"{section}{''.join(f'[{part!r}]' for part in found['loc'])} {rule_of(found)}"
-            for found in error.errors(include_url=False)
-        ]
+    return [_located(item, path.parent) for item in _items(datalist[section], section, path)]
+
+
+def _items(content: object, section: str, path: Path) -> list[_Item]:
+    """Return the items of a section, or raise one error that names what is wrong with them."""
+    if not isinstance(content, list):
+        msg = f"datalist must hold a list of items as {section}; {path} holds {shown(content)}."
+        raise OptionError(msg)
+    items, problems = [], []
+    for number, entry in enumerate(content):
+        try:
+            items.append(_Item.model_validate(entry))
+        except ValidationError as error:
+            problems += [
+                f"{section}[{number}]{''.join(f'[{part!r}]' for part in found['loc'])} "
+                f"{rule_of(found)}"
+                for found in error.errors(include_url=False)
+            ]
+            if len(problems) > _MOST_PROBLEMS:
+                break
+    if problems:
         told = listed(problems, "; ")
         msg = f"datalist must be as docs/reference/datalist.md says; in {path} {told}."
-        raise OptionError(msg) from error
-    return [_located(item, path.parent) for item in items]
+        raise OptionError(msg)
+    return items
 
 
 def _one_or_more(value: object) -> object:
@@ -120,14 +141,29 @@ class _Item(BaseModel):
     ct_input: CtInput | None = None
 
 
-_ITEMS = TypeAdapter(list[_Item])
-
-
 def _located(item: _Item, folder: Path) -> dict[str, Any]:
     """Return an item with paths that lie where its datalist does."""
     given = item.model_dump(exclude_unset=True)
     labels = {name: [str(folder / path) for path in paths] for name, paths in item.labels.items()}
     return {**given, "image": str(folder / item.image), "labels": labels}
+
+
+def check_targets(item: Mapping[str, Any], table: ModalityTable) -> None:
+    """Require that an item's modality, and what it says of targets, are in a table.
+
+    Raises:
+        ModalityError: If its modality is not.
+        TargetError: If a target that it labels or calls absent is not one of its modality, or
+            there is none.
+    """
+    names = [target.name for target in table[item["modality"]].targets]
+    named = {*item["labels"], *item.get("absent", ())}
+    if not named or not named <= set(names):
+        msg = (
+            f"labels and absent of {item['image']} must name targets of {item['modality']}, "
+            f"{', '.join(names)}; got {listed(sorted(named - set(names))) or 'none'}."
+        )
+        raise TargetError(msg)
 
 
 def slices_of(
@@ -144,6 +180,7 @@ def slices_of(
         input_size: ``(H, W)`` that the slices are scaled to fit.
         transforms: Transforms by modality, in place of the defaults.
     """
+    check_targets(item, table)
     modality = table[item["modality"]]
     ct_input = item.get("ct_input", "hu")
     image = read(item["image"], modality=modality.name, table=table, ct_input=ct_input)
@@ -152,7 +189,6 @@ def slices_of(
 
     absent = set(item.get("absent", ()))
     names = [target.name for target in modality.targets]
-    table.select(modality.name, sorted(absent | set(item["labels"])))  # raises on unknown names
     masks = np.zeros((len(names), *image.spatial_shape), dtype=np.uint8)
     for target, paths in item["labels"].items():
         for path in paths:

@@ -17,7 +17,7 @@ from esp_medsam.io import LoadMedicalImaged
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms import MeasureImaged, ModalityTransforms
 from esp_medsam.transforms.label_map import mask_of
-from esp_medsam.workflows.datalist import read_mask
+from esp_medsam.workflows.datalist import check_targets, read_mask
 
 
 class TargetScore(NamedTuple):
@@ -82,7 +82,14 @@ def target_scores(
 
     Yields:
         One score for each target that is annotated or known to be absent.
+
+    Raises:
+        ModalityError: If the modality of an item is not in the table; before any is read.
+        TargetError: If one of its targets is not.
     """
+    items = list(items)
+    for item in items:
+        check_targets(item, table)
     for item in items:
         ct_input = item.get("ct_input", "hu")
         preprocessing = Compose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +25,10 @@ from esp_medsam.errors import (
 from esp_medsam.image import Image, image_of
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.inferers.slice_wise import SliceWiseInferer
+from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.contact_sheet import Tile
 from esp_medsam.io.preview import TILES, spread
+from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.modality import Modality, ModalityTable
 from esp_medsam.settings import InferenceSettings
 from esp_medsam.workflows.describe import Description, describe
@@ -216,7 +219,7 @@ def check_sheet(path: Path, plan: Plan, *, overwrite: bool) -> None:
 
     Raises:
         OptionError: If it is no PNG, or one of the images themselves.
-        OutputExistsError: If it exists and ``overwrite`` was not given.
+        OutputExistsError: If it exists and ``overwrite`` was not given, or was not written here.
     """
     if path.suffix.lower() != ".png":
         msg = f"preview must end in .png; got {path}."
@@ -227,6 +230,9 @@ def check_sheet(path: Path, plan: Plan, *, overwrite: bool) -> None:
         raise OptionError(msg)
     if path.exists() and not overwrite:
         msg = f"preview must not exist yet; {path} does. Pass --overwrite to replace it."
+        raise OutputExistsError(msg)
+    if os.path.lexists(path) and not is_ours(path, PNG_MARK):
+        msg = f"preview must replace no file but a preview; {path} is none. Write it elsewhere."
         raise OutputExistsError(msg)
 
 

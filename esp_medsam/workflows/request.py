@@ -10,7 +10,7 @@ from typing import Any
 
 from esp_medsam.errors import OptionError
 from esp_medsam.modality import ModalityTable
-from esp_medsam.plain_data import YAML_BYTES
+from esp_medsam.plain_data import MOST_BYTES
 from esp_medsam.regular_file import open_regular
 from esp_medsam.settings import given_settings
 from esp_medsam.workflows.bundle import CONFIG, TABLE, find_bundle, installed_bundles
@@ -112,7 +112,7 @@ def _is_installed(config: Path) -> bool:
 def _content(path: Path) -> bytes | None:
     try:
         with open_regular(path) as file:
-            return file.read(YAML_BYTES)
+            return file.read(MOST_BYTES)
     except OSError:
         return None
 

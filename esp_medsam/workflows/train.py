@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from esp_medsam.io.atomic import atomic_file, clear_temporaries
-from esp_medsam.io.weights_record import check_hash, read_weights_record
+from esp_medsam.io.weights_record import check_hash, check_sidecar, read_weights_record
 from esp_medsam.networks import ESPMedSAM, Prediction
 from esp_medsam.networks.checkpoints import (
     held_modalities,
@@ -249,6 +249,10 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
     Args:
         network: What to write; counters and other integers keep their type.
         path: File to write or replace.
+
+    Raises:
+        OutputExistsError: If what lies in the place of the record is none.
+        OutputError: If a file cannot be written.
     """
     state = {
         name: value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
@@ -258,6 +262,7 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
     if isinstance(network, ESPMedSAM):  # with the weights that were rounded
         asked = copy.deepcopy(network).cpu().float().eval()
         asked.load_state_dict(state)
+    check_sidecar(path)
     clear_temporaries(Path(path).parent)
     with atomic_file(Path(path)) as file:
         write_state_dict(state, file)

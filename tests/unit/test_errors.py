@@ -107,8 +107,8 @@ class TestExplain:
         outer.__cause__ = inner
 
         assert errors.explain(outer) == (
-            "E_TOO_LARGE: memory ran out; free some, use a smaller slice_batch, or raise the limit "
-            "(ulimit -v)."
+            "E_TOO_LARGE: memory ran out; free some, raise the limit (ulimit -v), or, where "
+            "volumes are segmented, use a smaller slice_batch."
         )
 
     def test_is_none_for_what_is_not_ours(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from esp_medsam.plain_data import YAML_BYTES, read_json, read_own_json, read_plain, read_yaml
+from esp_medsam.plain_data import MOST_BYTES, read_json, read_own_json, read_plain, read_yaml
 
 
 Read = Callable[..., Any]
@@ -48,6 +48,18 @@ class TestReadPlain:
 
         assert read(yaml.safe_dump([code, code])) == [code, code]
 
+    def test_takes_the_keys_of_another_mapping(self, read: Read) -> None:
+        text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}"
+
+        assert read(text)["b"] == {"x": 1, "y": 3}
+
+    @pytest.mark.parametrize("depth", [1, 32])
+    def test_takes_what_lies_within_each_other_as_deep_as_it_says(
+        self, read: Read, depth: int
+    ) -> None:
+        for name in ("file.yaml", "file.json"):
+            assert read("[" * depth + "]" * depth, name) is not None
+
     @pytest.mark.parametrize(
         ("text", "found"),
         [
@@ -57,12 +69,18 @@ class TestReadPlain:
             ("[" * 100_000, "more than 32 lists and mappings"),
             ("- " * 100_000, "more than 32 lists and mappings"),
             (f"a: {'1:' * 100_000}1", "a value of more than 4,096 characters"),
-            (f"a: {'x' * YAML_BYTES}", "more than 524,288 bytes"),
+            (f"a: {'x' * MOST_BYTES}", "more than 524,288 bytes"),
             ("a: 1\na: 2", "the key 'a' twice"),
             ("? [1]\n: 2", "a key of many values"),
             ("a: 1\n---\nb: 2", "no YAML of plain values at line 2"),
             ("a: !!python/object/apply:os.getcwd []", "no YAML of plain values .*constructor"),
             ("a: [1,", "no YAML of plain values at line 2"),
+            (f"a: 0x{'F' * 4_000}", "a whole number of more than 64 bits"),
+            (f"? 0x{'F' * 4_000}\n: 1", "a whole number of more than 64 bits"),
+            ("a: !!timestamp foo", "a value that is not what its tag says"),
+            ('a: !!float ""', "a value that is not what its tag says"),
+            ('a: !!int ""', "a value that is not what its tag says"),
+            ("a: !!bool foo", "a value that is not what its tag says"),
             (b"\xff\xfe\x00", "text that is not UTF-8, from byte 0 on"),
         ],
     )
@@ -79,10 +97,12 @@ class TestReadPlain:
     @pytest.mark.parametrize(
         ("text", "found"),
         [
-            ("[" * 1_000_000, "more than 32 lists and mappings"),
+            ("[" * 100_000, "more than 32 lists and mappings"),
+            ("[" * 33 + "]" * 33, "more than 32 lists and mappings"),
+            (f"[{'{},' * 150_000}1]", "more than 262,144 values"),
             ('{"a": 1, "a": 2}', "the key 'a' twice"),
             ('{"a": ', "no JSON at line 1, column 7"),
-            (f'{{"a": {"1" * 100_000}}}', "Exceeds the limit"),
+            (f'{{"a": {"1" * 100_000}}}', "a whole number of more than 64 bits"),
         ],
     )
     def test_refuses_hostile_json(self, read: Read, text: str, found: str) -> None:

@@ -110,6 +110,17 @@ class TestConsole:
             "E_OUTPUT: standard output must be writable; got: No space left on device.\n"
         )
 
+    @pytest.mark.skipif(os.name == "nt", reason="needs a shell that closes streams")
+    @pytest.mark.parametrize("arguments", [["modalities"], ["--version"], ["segment", "--help"]])
+    @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+    def test_closed_one_hides_what_is_told_and_nothing_else(
+        self, arguments: list[str], closed: str, tmp_path: Path
+    ) -> None:
+        ended = run(arguments, tmp_path, f"exec {closed};")
+
+        assert ended.returncode == 0
+        assert ended.stderr == ""
+
     def test_deleted_current_folder_is_told_in_one_line(self, tmp_path: Path) -> None:
         ended = run(["inspect", "in"], tmp_path, 'mkdir gone; cd gone; rmdir "$PWD";')
 

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from esp_medsam.errors import (
     CorruptFileError,
+    EspMedSamError,
     FormatError,
     GeometryError,
     NonFiniteError,
     ReadError,
     TooLargeError,
 )
-from esp_medsam.io.itk_image import read_itk
+from esp_medsam.io.itk_image import files_of_itk, read_itk
 
 
 Write = Callable[..., Path]
@@ -77,6 +78,44 @@ class TestDetachedData:
         ):
             with pytest.raises(FormatError, match="data file"):
                 read_itk(path)
+
+    @pytest.mark.parametrize("name", ["LISTx.raw", "LIST2", "list.raw", "List 2"])
+    def test_s5_a_file_whose_name_itk_takes_for_a_list_is_refused(
+        self, write_nrrd: Write, write_mha: Write, volume: np.ndarray, tmp_path: Path, name: str
+    ) -> None:
+        (tmp_path / name).write_bytes(volume.tobytes(order="F"))
+
+        for path in (
+            write_nrrd(data=b"/dev/zero", name="a.nhdr", data_file=name),
+            write_mha(data=b"/dev/zero", name="a.mhd", ElementDataFile=name),
+        ):
+            with pytest.raises(FormatError, match="names several"):
+                read_itk(path)
+
+    def test_s5_only_what_itk_takes_for_the_file_itself_is_local(
+        self, write_mha: Write, volume: np.ndarray, tmp_path: Path
+    ) -> None:
+        (tmp_path / "LoCaL").write_bytes((volume + 1).tobytes(order="F"))
+        path = write_mha(ElementDataFile="LoCaL")
+
+        content = read_itk(path)
+
+        np.testing.assert_array_equal(content.pixels[0], volume + 1)
+        assert files_of_itk(path) == (path, tmp_path / "LoCaL")
+
+    def test_voxels_may_end_the_file_that_has_the_header(
+        self, write_mha: Write, volume: np.ndarray
+    ) -> None:
+        path = write_mha(data=b"junk" + volume.tobytes(order="F"), HeaderSize="-1")
+
+        np.testing.assert_array_equal(read_itk(path).pixels[0], volume)
+
+    @pytest.mark.parametrize("size", ["1", "4000"])
+    def test_refuses_a_header_size_where_voxels_follow_the_header(
+        self, write_mha: Write, size: str
+    ) -> None:
+        with pytest.raises(FormatError, match="no HeaderSize"):
+            read_itk(write_mha(HeaderSize=size))
 
     def test_refuses_a_link_to_elsewhere(
         self, write_nrrd: Write, write_mha: Write, volume: np.ndarray, tmp_path: Path
@@ -262,3 +301,27 @@ class TestCost:
 
         with pytest.raises(TooLargeError, match="at most 8,388,608 numbers as text"):
             bounded(read_itk, path)
+
+
+class TestTexts:
+    def test_s7_of_a_patient_are_in_no_message(self, write_nrrd: Write, write_mha: Write) -> None:
+        canary = "DOE^JOHN 1970"
+
+        warnings = (
+            *read_itk(write_nrrd(space_units=f'"{canary}" "{canary}" "{canary}"')).warnings,
+            *read_itk(write_mha(DistanceUnits=canary)).warnings,
+        )
+        told = []
+        for write, field in (
+            (write_nrrd, {"sizes": canary}), (write_nrrd, {"space": canary}),
+            (write_nrrd, {"type": canary}), (write_nrrd, {"encoding": canary}),
+            (write_nrrd, {"space_origin": canary}), (write_mha, {"DimSize": canary}),
+            (write_mha, {"ElementType": canary}), (write_mha, {"Offset": canary}),
+            (write_mha, {"ElementDataFile": f"/{canary}"}),
+        ):  # fmt: skip
+            with pytest.raises(EspMedSamError) as refused:
+                read_itk(write(**field))
+            told.append(str(refused.value))
+
+        assert not [text for text in (*warnings, *told) if "DOE" in text]
+        assert all("another unit" in text for text in warnings)

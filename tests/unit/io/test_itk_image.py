@@ -17,6 +17,7 @@ from esp_medsam.errors import (
     OptionError,
     TooLargeError,
 )
+from esp_medsam.io import itk_image
 from esp_medsam.io.itk_image import read_itk
 
 
@@ -162,6 +163,27 @@ class TestDamage:
 
         with pytest.raises(CorruptFileError, match="whole compressed data"):
             read_itk(write_nrrd(data=bytes(content), encoding="gzip"))
+
+    @pytest.mark.parametrize("name", ["nrrd", "gzip", "mha"])
+    def test_refuses_numbers_that_itk_finds_elsewhere(
+        self,
+        volume: np.ndarray,
+        write_nrrd: Write,
+        write_mha: Write,
+        name: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        packed = gzip.compress(volume.tobytes(order="F"))
+        path = {
+            "nrrd": write_nrrd(),
+            "gzip": write_nrrd(data=packed, encoding="gzip"),
+            "mha": write_mha(),
+        }[name]
+        found = SimpleITK.ReadImage(str(path)) + 1
+        monkeypatch.setattr(itk_image.sitk, "ReadImage", lambda path: found)
+
+        with pytest.raises(FormatError, match="ITK finds others"):
+            read_itk(path)
 
     def test_says_that_bytes_were_passed_over(
         self, volume: np.ndarray, write_nrrd: Write, write_mha: Write

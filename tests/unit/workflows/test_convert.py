@@ -126,6 +126,19 @@ class TestConvert:
 
         assert len(load_checkpoint(tmp_path / "out.pt")) == 397
 
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_c4_its_record_replaces_neither_its_input_nor_another_file(
+        self, mobile_sam: Path, tmp_path: Path, overwrite: bool
+    ) -> None:
+        source, content = tmp_path / "out.pt.json", mobile_sam.read_bytes()
+        source.write_bytes(content)
+
+        with pytest.raises(OutputExistsError, match=r"out\.pt\.json must be free"):
+            convert(source, tmp_path / "out.pt", origin="mobilesam", overwrite=overwrite)
+
+        assert source.read_bytes() == content
+        assert not (tmp_path / "out.pt").exists()
+
     @pytest.mark.parametrize("way", ["name", "link", "hard link", "link to nothing"])
     def test_c4_never_replaces_its_input(self, tmp_path: Path, way: str) -> None:
         source = tmp_path / "in.pth"

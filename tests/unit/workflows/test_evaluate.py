@@ -9,6 +9,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from PIL import Image as PILImage
 
+from esp_medsam.errors import TargetError
 from esp_medsam.image import SEGMENTATION_KEY, Segmentation
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.evaluate import TargetScore, summarize, target_scores
@@ -54,6 +55,21 @@ class TestTargetScores:
             "glioma": (True, pytest.approx(2 * 4 / (4 + 8))),
             "left_ventricle": (False, 0.0),
         }
+
+    @pytest.mark.parametrize("key", ["labels", "absent"])
+    def test_refuses_targets_that_are_not_in_the_table_before_any_image_is_read(
+        self, item: dict[str, Any], table: ModalityTable, key: str
+    ) -> None:
+        wrong = {**item, "image": "none.png", key: {"bogus": ["none.png"]}}
+
+        with pytest.raises(
+            TargetError, match=r"of none\.png must name targets of mri, .*; got bogus"
+        ):
+            next(
+                target_scores(
+                    [item, wrong], table=table, inferer=BrightIsForeground([]), network=None
+                )
+            )
 
     def test_nothing_found_where_nothing_is_counts_as_right(
         self, item: dict[str, Any], table: ModalityTable

@@ -25,6 +25,7 @@ from esp_medsam.errors import (
 )
 from esp_medsam.image import image_of
 from esp_medsam.inferers.preparation import Slices
+from esp_medsam.io.raster import write_gray_png
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.by_modality import ModalityTransforms
 from esp_medsam.workflows import inspect
@@ -355,11 +356,19 @@ class TestCheckSheet:
             check_sheet(tmp_path / "a.jpg", Plan(()), overwrite=False)
 
     def test_keeps_what_is_there_unless_told_otherwise(self, tmp_path: Path) -> None:
-        (tmp_path / "a.png").touch()
+        write_gray_png(tmp_path / "a.png", np.zeros((2, 2), np.uint8))
 
         check_sheet(tmp_path / "a.png", Plan(()), overwrite=True)
         with pytest.raises(OutputExistsError, match="--overwrite"):
             check_sheet(tmp_path / "a.png", Plan(()), overwrite=False)
+
+    def test_c4_replaces_no_picture_but_a_preview_whatever_the_plan_holds(
+        self, tmp_path: Path
+    ) -> None:
+        picture(tmp_path / "a.png")
+
+        with pytest.raises(OutputExistsError, match="no file but a preview"):
+            check_sheet(tmp_path / "a.png", Plan(()), overwrite=True)
 
     def test_never_replaces_an_input(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").touch()

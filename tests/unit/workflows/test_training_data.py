@@ -109,7 +109,7 @@ class TestReadDatalist:
             ("[1]", "holds a list"),
             ("\xff", "text that is not UTF-8"),
             ("[" * 100_000, "more than 32 lists"),
-            ('{"training": 5}', "training must be a valid list"),
+            ('{"training": 5}', "a list of items as training"),
         ],
     )
     def test_refuses_what_is_no_datalist(self, tmp_path: Path, content: str, message: str) -> None:
