@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from pydicom.pixels.decoders.base import Decoder, get_decoder
@@ -48,6 +48,19 @@ _NAMES: Mapping[str, str] = MappingProxyType(
 """Transfer syntaxes that pydicom 3.0 has no name for."""
 
 _JPEG_START, _JPEG_LS = b"\xff\xd8", 0xF7
+
+_SCAN, _FIRST_SEGMENT = 0xDA, 0xC0
+_WITHOUT_SEGMENT = frozenset(range(0xD0, 0xDA))
+"""Restarts, and the marks at beginning and end."""
+
+_PRECISIONS: Mapping[int, Sequence[int]] = MappingProxyType(
+    {
+        0xC0: (8,),
+        **dict.fromkeys((0xC1, 0xC2, 0xC5, 0xC6, 0xC9, 0xCA, 0xCD, 0xCE), (8, 12)),
+        **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF, _JPEG_LS), range(2, 17)),
+    }
+)
+"""Bits of a sample that each kind of coding may have, by the marker of its frame header."""
 
 _MOST_SEGMENTS = 65_536
 """Segments of a JPEG before its frame header: a walk must end."""
@@ -137,6 +150,36 @@ def is_jpeg(data: bytes) -> bool:
     """Whether a frame is JPEG, and not JPEG-LS or JPEG 2000."""
     frame = _jpeg_frame(data) if data.startswith(_JPEG_START) else None
     return frame is not None and frame[0] != _JPEG_LS
+
+
+def has_sound_header(data: bytes) -> bool:
+    """Whether the header of a JPEG or JPEG-LS is one, up to its first scan.
+
+    Its segments follow each other, with one frame header among them of a precision that its kind
+    of coding has. Over some that are none GDCM ends the process, and with it a run.
+
+    Reference:
+        ISO/IEC 10918-1 B.1.1.2, B.2.1 and Table B.2; ISO/IEC 14495-1 C.2.2.
+    """
+    at, frames = len(_JPEG_START), 0
+    for _ in range(_MOST_SEGMENTS):
+        if at + 5 > len(data) or data[at] != 0xFF:
+            return False
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker == _SCAN:
+            return frames == 1 and length == 6 + 2 * data[at + 4]
+        if marker < _FIRST_SEGMENT or marker in _WITHOUT_SEGMENT:
+            return False
+        if marker in _PRECISIONS:
+            frames += 1
+            is_frame = length >= 8 and at + 9 < len(data) and length == 8 + 3 * data[at + 9]
+            if not is_frame or data[at + 4] not in _PRECISIONS[marker]:
+                return False
+        at += 2 + length
+    return False
 
 
 def _j2k_size(data: bytes) -> tuple[int, int] | None:

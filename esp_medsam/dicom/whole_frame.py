@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 from pydicom.uid import UID, RLELossless
 
-from esp_medsam.dicom.codecs import codestream_of, is_jpeg
+from esp_medsam.dicom.codecs import codestream_of, has_sound_header, is_jpeg
 from esp_medsam.jpeg import MOST_SCANS, count_scans, is_whole
 
 
@@ -38,6 +38,8 @@ def wrong_before(data: bytes, syntax: UID) -> str:
     """
     if syntax == RLELossless:
         return "" if _has_rle_segments(data) else "has segments elsewhere than it says"
+    if data.startswith(b"\xff\xd8") and not has_sound_header(data):
+        return "has a damaged header"
     if is_jpeg(data):
         scans = count_scans(data)
         return f"has {scans} scans, more than {MOST_SCANS}" if scans > MOST_SCANS else ""

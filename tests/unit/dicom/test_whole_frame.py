@@ -95,6 +95,23 @@ class TestCut:
             read(bomb, JPEGBaseline8Bit)
 
     @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda frame: frame.replace(b"\xff\xc4\x00", b"\xff\xd4\x00", 1),  # a restart, early
+            lambda frame: frame.replace(b"\xff\xc0\x00\x0b\x08", b"\xff\xc0\x00\x0b\xe2", 1),
+            lambda frame: frame.replace(b"\xff\xc4\x00\x1f", b"\xff\xc4\x00\x19", 1),
+        ],
+    )
+    def test_d13_a_header_over_which_gdcm_ends_the_process_is_refused(
+        self, read: Callable[..., np.ndarray], damage: Callable[[bytes], bytes]
+    ) -> None:
+        frame = encoded(format="JPEG", quality=90)
+        assert damage(frame) != frame
+
+        with pytest.raises(CorruptFileError, match="a damaged header"):
+            read(damage(frame), JPEGBaseline8Bit)
+
+    @pytest.mark.parametrize(
         ("kind", "place", "syntax"),
         [("JPEG2000", 40, JPEG2000Lossless), ("JPEG", None, JPEGBaseline8Bit)],
     )
