@@ -31,6 +31,7 @@ from esp_medsam.dicom.codecs import (
 from esp_medsam.dicom.dicom_file import PIXEL_TAGS, DicomFile, opened
 from esp_medsam.dicom.elements import Elements, tags_of
 from esp_medsam.dicom.fragments import Fragment
+from esp_medsam.dicom.packed_bits import BitLayout, PixelPacker, bit_layout, unpacked_frames
 from esp_medsam.dicom.pydicom_dataset import as_pydicom
 from esp_medsam.dicom.whole_frame import wrong_after, wrong_before
 from esp_medsam.errors import CorruptFileError, EspMedSamError, FormatError, TooLargeError
@@ -86,6 +87,8 @@ class PixelFile:
         dataset: The same, for pydicom.
         count: How many frames it holds.
         syntax: Its transfer syntax.
+        bits: How its frames lie where they are of one bit a pixel, not compressed, and end inside
+            a byte; else None.
 
     Raises:
         InputNotFoundError: If there is no such file.
@@ -105,7 +108,9 @@ class PixelFile:
             self.syntax = _syntax_of(file)
             self._decoder = decoder_of(self.syntax, path)
             self._compressed = None if frames is None else _compressed(file, frames)
-            content = _native(self.elements, file, self.count) if frames is None else b""
+            content, self.bits = b"", None
+            if frames is None:
+                content, self.bits = _native(self.elements, file, self.count)
         if self.syntax.is_encapsulated != (frames is not None):
             stated = "compressed" if self.syntax.is_encapsulated else "not compressed"
             msg = f"{path} must hold pixels that are {stated}, as its transfer syntax says."
@@ -132,6 +137,11 @@ class PixelFile:
         if indices[-1] >= self.count:
             msg = f"{self.path} must hold frame {indices[-1] + 1}; it holds {self.count}."
             raise CorruptFileError(msg)
+        if self.bits is not None:
+            photometric = self.elements.text("PhotometricInterpretation")
+            for frame in unpacked_frames(self._native, self.bits, indices):
+                yield frame, photometric
+            return
         if self._compressed is None:
             yield from self._decoded(self._native, indices)
             return
@@ -154,8 +164,18 @@ class PixelFile:
         with opened(self.path) as file:
             file.skimmer.pieces = _PIECES + _FRAME_PIECES * self.count
             whole = as_pydicom(file.elements(_Everything()).raw, self.count + _ITEMS)
-        frames = self._native if self._compressed is None else encapsulate(self._compressed)
-        return self._with_pixels(whole, frames)
+        if self._compressed is not None:
+            return self._with_pixels(whole, encapsulate(self._compressed))
+        return self._with_pixels(whole, self._without_gaps())
+
+    def _without_gaps(self) -> bytes:
+        """Return pixels that are not compressed as the standard has them."""
+        if self.bits is None or not self.bits.is_padded:
+            return self._native
+        packer = PixelPacker(1)
+        for frame in unpacked_frames(self._native, self.bits, range(self.count)):
+            packer.add(frame)
+        return packer.finish()
 
     def _with_pixels(self, dataset: Dataset, content: bytes) -> Dataset:
         """Return a data set with pixel data, as pydicom wants them."""
@@ -244,22 +264,43 @@ def explained(path: str) -> Iterator[None]:
         raise CorruptFileError(msg) from None
 
 
-def _native(elements: Elements, file: DicomFile, count: int) -> bytes:
-    """Read pixels that are not compressed, and lie where the header says."""
+def _native(elements: Elements, file: DicomFile, count: int) -> tuple[bytes, BitLayout | None]:
+    """Read pixels that are not compressed, and lie where the header says.
+
+    Returns:
+        The pixels, and how they lie where they are of one bit and frames begin inside a byte.
+    """
     _check_layout(elements)
     length, whole = file.pixels.length, native_size(elements, count)
     found = count * length // max(whole, 1)
-    if found > count and length > whole + whole % 2:  # beyond the byte that makes it even
-        msg = (
-            f"{file.path} must hold {count} frames of pixels as its header says; its Pixel Data is "
-            f"long enough for {found}. Its Bits Allocated or its size may be wrong."
-        )
-        raise CorruptFileError(msg)
+    is_longer = found > count and length > whole + whole % 2  # the byte that makes it even
+    shape = _shape_in_bits(elements)
+    if is_longer and shape is None:
+        raise _too_long(file, count, found)
     check_fits(Path(file.path), length, "the file")
     file.file.seek(file.pixels.start)
     content = file.file.read(length)
     check_held(elements, file, count, len(content))
-    return content
+    bits = None if shape is None else bit_layout(content, *shape, count)
+    if is_longer and not (bits is not None and bits.is_padded):
+        raise _too_long(file, count, found)
+    return content, bits
+
+
+def _too_long(file: DicomFile, count: int, found: int) -> CorruptFileError:
+    msg = (
+        f"{file.path} must hold {count} frames of pixels as its header says; its Pixel Data is "
+        f"long enough for {found}. Its Bits Allocated or its size may be wrong."
+    )
+    return CorruptFileError(msg)
+
+
+def _shape_in_bits(elements: Elements) -> tuple[int, int] | None:
+    """Return rows and columns of frames of one bit a pixel that end inside a byte; else None."""
+    if elements.integer("BitsAllocated") != 1 or elements.integer("SamplesPerPixel") != 1:
+        return None
+    rows, columns = elements.integer("Rows") or 0, elements.integer("Columns") or 0
+    return (rows, columns) if rows * columns % 8 else None
 
 
 def _check_layout(elements: Elements) -> None:

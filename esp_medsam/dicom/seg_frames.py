@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,42 +49,6 @@ def filled_planes(mask: Mask) -> list[int]:
     if mask.ndim == 2:
         return [0] if mask.any() else []
     return [int(plane) for plane in np.flatnonzero(mask.any(axis=(0, 1)))]
-
-
-class PixelPacker:
-    """Pixel Data, frame after frame.
-
-    Args:
-        bits: Bits of a pixel: 1, eight of which share a byte across frames too, or 8.
-    """
-
-    def __init__(self, bits: int) -> None:
-        self.bits = bits
-        self._buffer = io.BytesIO()
-        self._rest = np.zeros(0, dtype=np.uint8)
-
-    def add(self, frame: Mask) -> None:
-        """Append a frame ``(rows, columns)``; of 1 bit its values are 0 and 1."""
-        if self.bits == 8:
-            self._buffer.write(np.ascontiguousarray(frame).data)
-            return
-        pixels = np.concatenate([self._rest, frame.ravel()])
-        whole = len(pixels) // 8 * 8
-        self._buffer.write(np.packbits(pixels[:whole], bitorder="little").data)
-        self._rest = pixels[whole:]
-
-    @property
-    def size(self) -> int:
-        """Bytes so far."""
-        return self._buffer.tell()
-
-    def finish(self) -> bytes:
-        """Return all of it, of even length."""
-        self._buffer.write(np.packbits(self._rest, bitorder="little").data)
-        self._rest = self._rest[:0]
-        if self._buffer.tell() % 2:
-            self._buffer.write(b"\0")
-        return self._buffer.getvalue()
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
 
 from esp_medsam import __version__
+from esp_medsam.dicom.packed_bits import PixelPacker
 from esp_medsam.dicom.seg_frames import (
     FrameGroups,
     Mask,
-    PixelPacker,
     count_planes,
     filled_planes,
     plane_of,

@@ -28,6 +28,11 @@ from esp_medsam.quiet import quietly
 _LAYING = 6
 """Bytes a pixel that laying tiles together takes, the result included."""
 
+_PADDED = (
+    "Each of its frames begins in a byte of its own, which the standard does not allow; they were "
+    "read so, as the length of its Pixel Data says."
+)
+
 Mask = npt.NDArray[Any]
 
 
@@ -92,7 +97,9 @@ class DicomSegmentation:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a user should know, a sentence each."""
-        return self.planes.geometry.warnings if not self.problem else ()
+        placed = self.planes.geometry.warnings if not self.problem else ()
+        is_padded = self.file.bits is not None and self.file.bits.is_padded
+        return (*placed, _PADDED) if is_padded else placed
 
     def with_spacing(self, spacing: float) -> DicomSegmentation:
         """Return the same with planes laid that far apart, in mm, where it states no spacing.
