@@ -89,6 +89,11 @@ class Target:
     tier: str = "ready"
     least_ml: float = 0.0
 
+    @property
+    def words(self) -> str:
+        """Its name as people read it: ``Kidney tumor`` of ``kidney_tumor``."""
+        return self.name.replace("_", " ").strip().capitalize()
+
 
 @dataclass(frozen=True)
 class Modality:

@@ -22,11 +22,13 @@ class BitLayout:
         rows: Rows of a frame.
         columns: Its columns.
         step: Bits from the start of one frame to the start of the next.
+        beyond: Bytes behind the last frame, but for the one that makes their number even.
     """
 
     rows: int
     columns: int
     step: int
+    beyond: int = 0
 
     @property
     def pixels(self) -> int:
@@ -57,9 +59,9 @@ def bit_layout(content: bytes, rows: int, columns: int, count: int) -> BitLayout
         the end of all is padded, to an even number of bytes.
     """
     pixels = rows * columns
-    plain = BitLayout(rows, columns, pixels)
     padded = BitLayout(rows, columns, -(-pixels // 8) * 8)
     length, without_gap, apart = len(content), _bytes(pixels * count), padded.step // 8 * count
+    plain = BitLayout(rows, columns, pixels, max(0, length - _even(without_gap)))
     if length <= _even(without_gap) or length not in (apart, _even(apart)):
         return plain
     last = np.frombuffer(content, dtype=np.uint8)[padded.step // 8 - 1 : apart : padded.step // 8]
@@ -83,6 +85,17 @@ def unpacked_frames(
         held = np.frombuffer(content, np.uint8, _bytes(end) - start // 8, start // 8)
         bits = np.unpackbits(held, bitorder="little")[start % 8 :][: layout.pixels]
         yield bits.reshape(layout.rows, layout.columns)
+
+
+def one_byte_a_pixel(content: bytes, count: int) -> bytes:
+    """Return pixels of one bit as bytes of 0 and 1, of even length.
+
+    Args:
+        content: The pixels, without gaps.
+        count: How many there are.
+    """
+    held = np.frombuffer(content, dtype=np.uint8)
+    return np.unpackbits(held, count=count, bitorder="little").tobytes() + bytes(count % 2)
 
 
 class PixelPacker:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from highdicom.color import CIELabColor
@@ -19,6 +19,9 @@ from esp_medsam.modality import Code, Target
 
 ALGORITHM = "esp-medsam"
 """What segments call the algorithm that made them."""
+
+_LONGEST_LABEL = 64
+"""Characters of a Long String, such as Segment Label and Series Description."""
 
 _LONGEST_TEXT = 10240
 """Characters of a Long Text, such as Algorithm Parameters."""
@@ -37,7 +40,7 @@ def describe_segment(
     region = target.anatomic_region
     return SegmentDescription(
         segment_number=number,
-        segment_label=target.name,
+        segment_label=target.words[:_LONGEST_LABEL],
         segmented_property_category=_concept(target.category),
         segmented_property_type=_concept(target.type),
         algorithm_type="AUTOMATIC",
@@ -45,6 +48,26 @@ def describe_segment(
         anatomic_regions=None if region is None else [_concept(region)],
         display_color=CIELabColor.from_rgb(*target.color),
     )
+
+
+def series_description(found: Sequence[Target]) -> str:
+    """Return what a list of series shows: the targets that were found, as many as there is room.
+
+    Args:
+        found: Those that have a segment with foreground, in its order.
+
+    Returns:
+        Such as ``Segmentation: liver, kidney tumor +3``, at most 64 characters.
+    """
+    if not found:
+        return "Segmentation: nothing found"
+    words = [target.words.lower() for target in found]
+    for shown in range(len(words), 0, -1):
+        more = f" +{len(words) - shown}" if shown < len(words) else ""
+        text = f"Segmentation: {', '.join(words[:shown])}"
+        if len(text + more) <= _LONGEST_LABEL:
+            return text + more
+    return text[: _LONGEST_LABEL - len(more)] + more
 
 
 def describe_background() -> Dataset:

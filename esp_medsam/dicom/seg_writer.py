@@ -14,25 +14,23 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset, dcmwrite
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
 
 from esp_medsam import __version__
-from esp_medsam.dicom.packed_bits import PixelPacker
+from esp_medsam.dicom.packed_bits import PixelPacker, one_byte_a_pixel
 from esp_medsam.dicom.seg_frames import (
     FrameGroups,
     Mask,
     count_planes,
     filled_planes,
     plane_of,
-    reference_to,
 )
+from esp_medsam.dicom.seg_header import identified
 from esp_medsam.dicom.seg_identity import SegIdentity, fixed_identity, new_identity
 from esp_medsam.dicom.seg_segments import (
-    ALGORITHM,
     describe_algorithm,
     describe_background,
     describe_segment,
+    series_description,
 )
 from esp_medsam.dicom.seg_source import SourceHeader, read_source
 from esp_medsam.errors import FormatError, GeometryError, OptionError, OutputError
@@ -44,17 +42,11 @@ from esp_medsam.quiet import quietly
 SEG_KINDS = ("binary", "labelmap", "fractional")
 """How segments can be stored: a bit each, which may overlap; one value a pixel; probabilities."""
 
-_LABELMAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
-"""Label Map Segmentation Storage, which pydicom 3.0 has no name for."""
-
 _FOREGROUND = 128
 """Least probability, of 255, that counts as foreground: a segment without any is empty."""
 
 _MOST_BYTES = 2**32 - 2
 """Length of Pixel Data that is not compressed."""
-
-_IMPLEMENTATION_UID = UID("2.25.75457004891770183523061232424736057220")
-"""Names this software, as PS3.7 D.3.3.2 asks; derived from a UUID of its own."""
 
 
 def build_segmentation(
@@ -71,8 +63,11 @@ def build_segmentation(
 ) -> Dataset | None:
     """Return the DICOM Segmentation of masks on the grid of a DICOM image.
 
-    Frames and segments without foreground are left out. Patient and study are those of the image's
-    files, and nothing else of them is taken over.
+    Frames and segments without foreground are left out, but for an empty frame more where the
+    pixels would else take an odd number of bytes. Several ``"binary"`` frames of which some would
+    begin inside a byte are stored as FRACTIONAL of 0 and 1, a byte a pixel: OHIF shows them
+    elsewhere than they are. Patient and study are those of the image's files, and nothing else of
+    them is taken over.
 
     Args:
         image: Record of the image: its grid, and the instance that each slice was read from.
@@ -120,8 +115,9 @@ def build_segmentation(
     if fixed:
         when = (header.study_date, header.study_time)
         identity = fixed_identity(image, targets, {"kind": kind, **made_with}, when)
-    dataset = _identified(image, header, identity, kind, version)
+    dataset = identified(image, header, identity, kind, version)
     dataset.DeviceSerialNumber = weights_sha256 or "0"
+    dataset.SeriesDescription = series_description(content.found)
     content.fill(dataset, identity)
     return dataset
 
@@ -187,6 +183,7 @@ class _Content:
         self.kind = kind
         self.algorithm = algorithm
         self.segments: list[Dataset] = []
+        self.found: list[Target] = []
         self.groups = FrameGroups(image, header, segments_apart=kind != "labelmap")
         self._frames: list[tuple[int, int | None]] = []
         self._packer = PixelPacker(1 if kind == "binary" else 8)
@@ -201,6 +198,7 @@ class _Content:
             return
         number = len(self.segments) + 1
         self.segments.append(describe_segment(number, target, self.algorithm))
+        self.found.append(target)
         self._see_overlap(foreground)
         self._add_frames(foreground.view(np.uint8) if self.kind == "binary" else mask, number)
 
@@ -216,7 +214,8 @@ class _Content:
             )
             raise GeometryError(msg)
         if present:
-            self._describe_labels([t for label, t in by_label.items() if label in present])
+            self.found = [t for label, t in by_label.items() if label in present]
+            self._describe_labels(self.found)
             self._add_frames(labelmap, None)
 
     def add_empty(self, targets: Sequence[Target]) -> None:
@@ -236,7 +235,8 @@ class _Content:
     def fill(self, dataset: Dataset, identity: SegIdentity) -> None:
         """Put segments, frames and pixels into the object."""
         rows, columns = self._size
-        bits = self._packer.bits
+        bits = self._settle_bits()
+        kind = "fractional" if self.kind == "binary" and bits == 8 else self.kind
         dataset.SamplesPerPixel = 1
         dataset.PhotometricInterpretation = "MONOCHROME2"
         dataset.NumberOfFrames = len(self._frames)
@@ -244,11 +244,11 @@ class _Content:
         dataset.BitsAllocated = dataset.BitsStored = bits
         dataset.HighBit = bits - 1
         dataset.PixelRepresentation = 0
-        dataset.SegmentationType = self.kind.upper()
+        dataset.SegmentationType = kind.upper()
         dataset.SegmentsOverlap = self._overlapping
-        if self.kind == "fractional":
+        if kind == "fractional":
             dataset.SegmentationFractionalType = "PROBABILITY"
-            dataset.MaximumFractionalValue = 255
+            dataset.MaximumFractionalValue = 255 if self.kind == "fractional" else 1
         if self.kind == "labelmap":
             dataset.PixelPaddingValue = 0
         dataset.SegmentSequence = self.segments
@@ -261,8 +261,41 @@ class _Content:
         dataset.PerFrameFunctionalGroupsSequence = [
             self.groups.of_frame(plane, planes[plane], segment) for plane, segment in self._frames
         ]
-        dataset.PixelData = self._packer.finish()
+        content = self._packer.finish()
+        if bits > self._packer.bits:
+            content = one_byte_a_pixel(content, rows * columns * len(self._frames))
+        dataset.PixelData = content
         dataset["PixelData"].VR = "OB"
+
+    def _settle_bits(self) -> int:
+        """Return the bits of a pixel by which viewers read the frames there are.
+
+        dcmjs, and OHIF with it, takes the bits of frames that begin inside a byte in the wrong
+        order, and refuses a byte that makes the length even (0.52, `readUncompressed`). A lone
+        frame it takes as it is.
+        """
+        rows, columns = self._size
+        pixels, bits = rows * columns, self._packer.bits
+        if len(self._frames) == 1:
+            return bits
+        if pixels % 8:
+            bits = 8
+        is_odd = pixels * bits // 8 * len(self._frames) % 2
+        return 8 if is_odd and not self._add_empty_frame() else bits
+
+    def _add_empty_frame(self) -> bool:
+        """Add an empty frame, as near as can be to those there are; False where all are there."""
+        taken = set(self._frames)
+        for segment in dict.fromkeys(segment for _, segment in reversed(self._frames)):
+            own = [plane for plane, number in self._frames if number == segment]
+            known = {plane for plane, _ in self._frames}
+            free = [p for p in range(count_planes(self.image)) if (p, segment) not in taken]
+            if free:
+                nearest = min(free, key=lambda p: (p not in known, abs(p - own[-1])))
+                self._frames.append((nearest, segment))
+                self._packer.add(np.zeros(self._size, dtype=np.uint8))
+                return True
+        return False
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -302,57 +335,14 @@ class _Content:
         ]
 
     def _add_frames(self, values: Mask, segment: int | None) -> None:
+        rows, columns = self._size
+        growth = 8 if self._packer.bits == 1 and rows * columns % 8 else 1
         for plane in filled_planes(values):
             self._packer.add(plane_of(values, plane, self.image))
             self._frames.append((plane, segment))
-            if self._packer.size > _MOST_BYTES:
+            if self._packer.size * growth > _MOST_BYTES:
                 msg = (
                     f"The {self.kind} segmentation of {self.image.path} ({self.image.name}) must "
                     "fit in 4 GiB, which one object holds; it does not. Choose fewer targets."
                 )
                 raise OutputError(msg)
-
-
-def _identified(
-    image: Image, header: SourceHeader, identity: SegIdentity, kind: str, version: str
-) -> Dataset:
-    """Return the object with all that says what it is, whose, and of what: not what it holds."""
-    dataset = Dataset()
-    dataset.update(header.attributes)
-    dataset.LossyImageCompression = dataset.get("LossyImageCompression") or "00"
-    dataset.SOPClassUID = _LABELMAP_STORAGE if kind == "labelmap" else SegmentationStorage
-    dataset.SOPInstanceUID = identity.instance_uid
-    dataset.StudyInstanceUID = image.study_uid
-    dataset.SeriesInstanceUID = identity.series_uid
-    dataset.SeriesNumber = 1000 + header.series_number
-    dataset.SeriesDescription = f"{ALGORITHM} {image.modality} segmentation"[:64]
-    dataset.InstanceNumber = 1
-    dataset.Modality = "SEG"
-    dataset.Manufacturer = ALGORITHM
-    dataset.ManufacturerModelName = ALGORITHM
-    dataset.SoftwareVersions = version
-    dataset.ContentDate = identity.date
-    dataset.ContentTime = identity.time
-    dataset.ContentLabel = "SEGMENTATION"
-    dataset.ContentDescription = f"{image.modality} segmentation"[:64]
-    dataset.ContentCreatorName = None
-    dataset.ImageType = ["DERIVED", "PRIMARY"]
-    if header.frame_of_reference_uid is not None:
-        dataset.FrameOfReferenceUID = header.frame_of_reference_uid
-        dataset.PositionReferenceIndicator = ""  # which is free text, and may be empty
-    dataset.ReferencedSeriesSequence = [_referenced_series(image)]
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.ImplementationClassUID = _IMPLEMENTATION_UID
-    # Also the mark by which files written here are known.
-    dataset.file_meta.ImplementationVersionName = f"{ALGORITHM} {version}"[:16]
-    return dataset
-
-
-def _referenced_series(image: Image) -> Dataset:
-    """Return references to every instance of the source, once each."""
-    instances = {source.sop_instance_uid: source for source in image.sources}
-    item = Dataset()
-    item.SeriesInstanceUID = image.series_uid
-    item.ReferencedInstanceSequence = [reference_to(source) for source in instances.values()]
-    return item

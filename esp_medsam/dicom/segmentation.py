@@ -33,6 +33,11 @@ _PADDED = (
     "read so, as the length of its Pixel Data says."
 )
 
+_LONGER = (
+    "Its Pixel Data is {} bytes longer than its frames without gaps, as which they were read; if "
+    "its writer left gaps, segments lie elsewhere."
+)
+
 Mask = npt.NDArray[Any]
 
 
@@ -75,6 +80,11 @@ class DicomSegmentation:
     is_tiled: bool
 
     @property
+    def is_whole(self) -> bool:
+        """Whether each voxel is in a segment or not; of a fractional object where 1 is the most."""
+        return self.kind != "fractional" or self.maximum == 1
+
+    @property
     def spatial_shape(self) -> tuple[int, ...]:
         """Shape of its masks.
 
@@ -98,8 +108,10 @@ class DicomSegmentation:
     def warnings(self) -> tuple[str, ...]:
         """What a user should know, a sentence each."""
         placed = self.planes.geometry.warnings if not self.problem else ()
-        is_padded = self.file.bits is not None and self.file.bits.is_padded
-        return (*placed, _PADDED) if is_padded else placed
+        bits = self.file.bits
+        if bits is not None and bits.is_padded:
+            return (*placed, _PADDED)
+        return (*placed, _LONGER.format(bits.beyond)) if bits and bits.beyond else placed
 
     def with_spacing(self, spacing: float) -> DicomSegmentation:
         """Return the same with planes laid that far apart, in mm, where it states no spacing.
@@ -151,7 +163,7 @@ class DicomSegmentation:
             CorruptFileError: If frames are damaged, or hold what they cannot.
             TooLargeError: If it does not fit in memory.
         """
-        if self.kind == "fractional":
+        if not self.is_whole:
             msg = f"{self.path} must hold whole segments to be one labelmap; it is FRACTIONAL."
             raise OptionError(msg)
         last = max((segment.number for segment in self.segments), default=0)

@@ -309,7 +309,7 @@ class Seg2Nifti:
     def _files_of(self, item: _Item, segmentation: DicomSegmentation) -> dict[int, Path]:
         """Return files by the number of their segment; 0 stands for the labelmap of all."""
         name = item.stem.name
-        if not self.split_segments and segmentation.kind != "fractional":
+        if not self.split_segments and segmentation.is_whole:
             return {0: item.stem.with_name(f"{name}.nii.gz")}
         return {
             segment.number: item.stem.with_name(f"{name}_segment{segment.number}.nii.gz")

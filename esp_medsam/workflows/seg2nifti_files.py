@@ -69,7 +69,7 @@ def write_array(
     geometry = geometry_of(affine) if grid is None else grid.geometry
     if grid is not None:
         array = grid.take(array, affine)
-    is_fraction = segmentation.kind == "fractional"
+    is_fraction = not segmentation.is_whole
     shown = [(1, by_number[number])] if number else list(by_number.items())
     labels = [(value, _shown(segment)) for value, segment in shown]
     write_nifti(

@@ -46,6 +46,19 @@ def each_in_bytes_of_its_own(frames: np.ndarray) -> bytes:
     return np.packbits(frames.reshape(len(frames), -1), axis=1, bitorder="little").tobytes()
 
 
+def in_bits(dataset: Dataset) -> Dataset:
+    """The same as BINARY without gaps, which our writer avoids where frames begin inside a byte."""
+    count = dataset.NumberOfFrames
+    held = np.frombuffer(dataset.PixelData, np.uint8)[: count * dataset.Rows * dataset.Columns]
+    dataset.PixelData = without_gaps(held)
+    dataset["PixelData"].VR = "OB"
+    dataset.SegmentationType = "BINARY"
+    dataset.BitsAllocated = dataset.BitsStored = 1
+    dataset.HighBit = 0
+    del dataset.SegmentationFractionalType, dataset.MaximumFractionalValue
+    return dataset
+
+
 def by_highdicom(sources: list[Dataset], masks: np.ndarray, segments: list[Dataset]) -> Dataset:
     """The segmentation of masks ``(frames, rows, columns, segments)`` as highdicom writes it."""
     return hd.seg.Segmentation(
@@ -159,6 +172,9 @@ class TestASegmentation:
             source.ReferringPhysicianName = ""
         stored = np.stack([seg.as_stored(mask, image) for mask in masks], axis=-1)
         objects = {"ours": seg.made(image, masks, seg.targets[:count])}
+        if objects["ours"].SegmentationType == "FRACTIONAL":
+            again = seg.made(image, masks, seg.targets[:count])
+            objects["ours_in_bits"] = in_bits(again)
         if rows * columns >= 8:  # below, highdicom 0.28 writes frames in bytes of their own
             objects["theirs"] = by_highdicom(sources, stored, described(seg, count))
         for name, dataset in objects.items():
@@ -174,7 +190,8 @@ class TestASegmentation:
         self, seg: SimpleNamespace, tmp_path: Path, syntax: str
     ) -> None:
         image = seg.stack(tmp_path, 7, Rows=5, Columns=7, PixelData=bytes(70))
-        dataset = seg.made(image, np.ones((1, *image.spatial_shape), np.uint8))
+        mask = np.ones(image.spatial_shape, np.uint8)
+        dataset = in_bits(seg.made(image, [mask]))
         odd = without_gaps(np.ones((7, 5, 7), np.uint8))
         assert len(odd) == 31
         path = written(dataset, tmp_path / "seg", syntax)
@@ -196,10 +213,11 @@ class TestASegmentation:
         cine = dicom.picture(0, UltrasoundMultiFrameImageStorage, **shape)
         image = seg.record(dicom.save(cine, tmp_path / "cine"))
         masks = seg.scattered(image, 2)
-        path = seg.saved(seg.made(image, masks, seg.targets[:2]), tmp_path / "seg")
+        path = seg.saved(in_bits(seg.made(image, masks, seg.targets[:2])), tmp_path / "seg")
 
         read = read_segmentation(path)
 
+        assert read.kind == "binary"
         for number in (1, 2):
             np.testing.assert_array_equal(read.mask(number), masks[number - 1])
 
@@ -208,7 +226,7 @@ class TestASegmentation:
     ) -> None:
         image = seg.stack(tmp_path, 4, Rows=5, Columns=7, PixelData=bytes(70))
         masks = seg.scattered(image, 3)
-        dataset = seg.made(image, masks, seg.targets)
+        dataset = in_bits(seg.made(image, masks, seg.targets))
         frames = np.concatenate([seg.as_stored(mask, image) for mask in masks])
         content = each_in_bytes_of_its_own(frames)
         path = written(dataset, tmp_path / "seg", ExplicitVRLittleEndian, content)
@@ -219,9 +237,23 @@ class TestASegmentation:
             np.testing.assert_array_equal(read.mask(k + 1), mask)
         assert ["byte of its own" in warning for warning in read.warnings] == [True]
 
+    def test_with_bytes_behind_its_frames_is_read_with_a_warning(
+        self, seg: SimpleNamespace, tmp_path: Path
+    ) -> None:
+        image = seg.stack(tmp_path, 4, Rows=5, Columns=7, PixelData=bytes(70))
+        dataset = in_bits(seg.made(image, seg.scattered(image)))
+        path = written(
+            dataset, tmp_path / "seg", ExplicitVRLittleEndian, dataset.PixelData + b"\0\0"
+        )
+
+        read = read_segmentation(path)
+
+        (warning,) = read.warnings
+        assert "Pixel Data is 2 bytes longer than its frames" in warning
+
     def test_cut_short_is_refused(self, seg: SimpleNamespace, tmp_path: Path) -> None:
         image = seg.stack(tmp_path, 4, Rows=5, Columns=7, PixelData=bytes(70))
-        dataset = seg.made(image, seg.scattered(image, 3), seg.targets)
+        dataset = in_bits(seg.made(image, seg.scattered(image, 3), seg.targets))
         path = written(dataset, tmp_path / "seg", ExplicitVRLittleEndian, bytes(52))
 
         with pytest.raises(CorruptFileError, match="must hold 53 bytes of pixels; got 52"):

@@ -45,20 +45,6 @@ class TestPixels:
             np.testing.assert_array_equal(actual, seg.as_stored(expected, image))
         assert found.shape == (3, 3, 4, 6)
 
-    def test_of_frames_of_any_number_of_bits_follow_each_other(
-        self, seg: SimpleNamespace, tmp_path: Path
-    ) -> None:
-        image = seg.stack(tmp_path, 3, Rows=5, Columns=7, PixelData=bytes(70))
-        masks = seg.scattered(image, 3)
-
-        dataset = seg.made(image, masks, seg.targets)
-
-        assert len(dataset.PixelData) == 40  # 9 frames of 35 bits, and one byte to be even
-        np.testing.assert_array_equal(
-            seg.decoded(seg.reopened(dataset), image),
-            [seg.as_stored(mask, image) for mask in masks],
-        )
-
     def test_of_a_cine_are_those_of_each_frame(
         self, seg: SimpleNamespace, dicom: SimpleNamespace, tmp_path: Path
     ) -> None:

@@ -127,14 +127,14 @@ class TestOurOwn:
         assert spread is not None
         gaps = np.diff(sorted(kept))
         assert not read.problem or (gaps % max(gaps.min(initial=9), 1)).any()
-        by_label = {target.label: target.name for target in all_targets}
+        by_label = {target.label: target.words for target in all_targets}
         for segment in read.segments:
             found = in_space(read.mask(segment.number), spread)
             if kind == "labelmap":
                 assert by_label[segment.number] == segment.label
                 expected = (labels == segment.number).astype(np.uint8)
             else:
-                names_of = [target.name for target in all_targets]
+                names_of = [target.words for target in all_targets]
                 expected = masks[names_of.index(segment.label)]
             assert found == in_space(expected, image.slice_affines)
         assert {s.number for s in read.segments} == (
@@ -153,7 +153,7 @@ class TestOurOwn:
         read = read_segmentation(path)
 
         first = read.segments[0]
-        assert (first.number, first.label, first.type) == (1, "liver", seg.targets[0].type)
+        assert (first.number, first.label, first.type) == (1, "Liver", seg.targets[0].type)
         assert first.category == seg.targets[0].category
         assert first.algorithm_type == "AUTOMATIC"
         assert first.algorithm_name == "esp-medsam"
@@ -298,7 +298,7 @@ class TestRefused:
             ({"NumberOfFrames": 60_000}, "bytes of pixels"),
             ({"NumberOfFrames": 2_000_000_000}, "at most 65536 frames"),
             ({"PixelRepresentation": 1}, "one whole number"),
-            ({"BitsAllocated": 32, "PixelData": bytes(480)}, "BitsAllocated"),
+            ({"BitsAllocated": 32, "PixelData": bytes(960)}, "BitsAllocated"),
             ({"SegmentationType": "FRACTIONAL"}, "BitsAllocated"),
             ({"PixelData": b"\0\0"}, "bytes of pixels"),
         ],
@@ -311,7 +311,7 @@ class TestRefused:
         changes: dict[str, Any],
         error: str,
     ) -> None:
-        dataset = seg.made(stack, seg.scattered(stack))
+        dataset = seg.made(stack, seg.scattered(stack, 2), seg.targets[:2])
 
         with pytest.raises(EspMedSamError, match=error):
             read_segmentation(seg.changed(dataset, tmp_path / "seg", **changes))

@@ -32,7 +32,7 @@ class TestPatientAndStudy:
 
         assert {keyword: str(dataset[keyword].value) for keyword in taken} == taken
         assert dataset.StudyInstanceUID == "1.2"
-        assert dataset.SeriesDescription == "esp-medsam ct segmentation"
+        assert dataset.SeriesDescription == "Segmentation: liver"
         assert not {element.keyword for element in dataset} & (set(left) - {"SeriesDescription"})
 
     def test_are_there_and_empty_where_the_source_lacks_them(

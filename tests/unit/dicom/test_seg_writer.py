@@ -77,7 +77,7 @@ class TestEmptyMasks:
     def test_make_one_that_opens_where_it_is_asked_for(
         self, seg: SimpleNamespace, tmp_path: Path, kind: str
     ) -> None:
-        image = seg.stack(tmp_path, 2)
+        image = seg.stack(tmp_path, 2, Rows=4, Columns=4, PixelData=bytes(32))
         masks = np.zeros((3, *image.spatial_shape), np.uint8)
 
         dataset = seg.made(image, masks, seg.targets, kind=kind, write_empty=True)
@@ -86,6 +86,7 @@ class TestEmptyMasks:
         assert not seg.decoded(segmentation, image).any()
         assert len(segmentation.segment_numbers) == 3
         assert segmentation.NumberOfFrames == (1 if kind == "labelmap" else 3)
+        assert dataset.SeriesDescription == "Segmentation: nothing found"
 
 
 class TestFiles:

@@ -59,7 +59,7 @@ class TestDicomSeg:
         masks = np.stack([data["pred"][0].numpy() == label for label in labels])
         np.testing.assert_array_equal(found.transpose(3, 2, 1, 0), masks)
         assert [item.SegmentLabel for item in segmentation.SegmentSequence] == [
-            "kidney", "kidney_tumor",
+            "Kidney", "Kidney tumor",
         ]  # fmt: skip
         record = read_record(tmp_path / "out" / "1.2.3_seg")
         assert record is not None

@@ -64,12 +64,12 @@ class TestLabelmap:
         values, file = loaded(tmp_path / "out/seg.nii.gz")
         record = json.loads((tmp_path / "out/seg.json").read_text(encoding="utf-8"))
         (extension,) = file.header.extensions
-        assert b">liver</Label>" in extension.get_content()
+        assert b">Liver</Label>" in extension.get_content()
         assert record["segmentation_type"] == "LABELMAP"
         assert record["source"]["path"] == "seg.dcm"
         assert file_names(record) == ["seg.nii.gz"]
         by_label = {segment["label"]: segment for segment in record["segments"]}
-        liver = by_label["liver"]
+        liver = by_label["Liver"]
         assert liver["type"] == {"value": "10200004", "scheme": "SCT", "meaning": "Liver"}
         assert liver["voxels"] == np.count_nonzero(values == liver["number"]) == 36
         assert {s["number"] for s in record["segments"]} == set(np.unique(values)) - {0}
@@ -92,6 +92,22 @@ class TestLabelmap:
         assert "--split_segments" in result.message
         assert not (tmp_path / "out").exists()
 
+    def test_is_made_of_fractions_that_are_0_and_1(self, write_seg: Write, tmp_path: Path) -> None:
+        masks = write_seg("seg.dcm")
+        dataset = dcmread(tmp_path / "seg.dcm")
+        dataset.PixelData = dataset.pixel_array.astype(np.uint8).tobytes()
+        dataset.BitsAllocated = dataset.BitsStored = 8
+        dataset.HighBit = 7
+        dataset.SegmentationType, dataset.SegmentationFractionalType = "FRACTIONAL", "PROBABILITY"
+        dataset.MaximumFractionalValue = 1
+        dataset.save_as(tmp_path / "seg.dcm")
+
+        one(tmp_path / "seg.dcm", tmp_path / "out")
+
+        values, _ = loaded(tmp_path / "out/seg.nii.gz")
+        assert values.dtype == np.uint8
+        np.testing.assert_array_equal(values, (masks[0] + 2 * masks[1])[..., 1:4])
+
 
 class TestSplit:
     @pytest.mark.parametrize("kind", ["binary", "labelmap"])
@@ -103,7 +119,7 @@ class TestSplit:
         record = json.loads(Path(str(result.record)).read_text(encoding="utf-8"))
         files = {segment["label"]: segment["file"] for segment in record["segments"]}
         assert sorted(file_names(record)) == sorted(files.values())
-        for label, mask in zip(("liver", "kidney"), masks, strict=True):
+        for label, mask in zip(("Liver", "Kidney"), masks, strict=True):
             values, _ = loaded(tmp_path / "out" / files[label])
             np.testing.assert_array_equal(values, mask[..., 1:4])
 
@@ -139,7 +155,7 @@ class TestLike:
 
         record = json.loads((tmp_path / "out/seg.json").read_text(encoding="utf-8"))
         by_label = {segment["label"]: segment["file"] for segment in record["segments"]}
-        for label, mask in zip(("liver", "kidney"), masks, strict=True):
+        for label, mask in zip(("Liver", "Kidney"), masks, strict=True):
             values, file = loaded(tmp_path / "out" / by_label[label])
             scale = 1 / 255 if kind == "fractional" else 1
             np.testing.assert_allclose(values, mask * scale, atol=1e-6)

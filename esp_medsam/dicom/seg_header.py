@@ -1,0 +1,72 @@
+"""What a segmentation object is, whose, and of what: all of it but what it holds."""
+
+from __future__ import annotations
+
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
+
+from esp_medsam.dicom.seg_frames import reference_to
+from esp_medsam.dicom.seg_identity import SegIdentity
+from esp_medsam.dicom.seg_segments import ALGORITHM
+from esp_medsam.dicom.seg_source import SourceHeader
+from esp_medsam.image import Image
+
+
+_LABELMAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
+"""Label Map Segmentation Storage, which pydicom 3.0 has no name for."""
+
+_IMPLEMENTATION_UID = UID("2.25.75457004891770183523061232424736057220")
+"""Names this software, as PS3.7 D.3.3.2 asks; derived from a UUID of its own."""
+
+
+def identified(
+    image: Image, header: SourceHeader, identity: SegIdentity, kind: str, version: str
+) -> Dataset:
+    """Return the object without segments, frames and pixels.
+
+    Args:
+        image: Record of the source.
+        header: What its files say beside.
+        identity: UIDs and times of the object.
+        kind: One of :data:`esp_medsam.dicom.SEG_KINDS`.
+        version: Version of the software.
+    """
+    dataset = Dataset()
+    dataset.update(header.attributes)
+    dataset.LossyImageCompression = dataset.get("LossyImageCompression") or "00"
+    dataset.SOPClassUID = _LABELMAP_STORAGE if kind == "labelmap" else SegmentationStorage
+    dataset.SOPInstanceUID = identity.instance_uid
+    dataset.StudyInstanceUID = image.study_uid
+    dataset.SeriesInstanceUID = identity.series_uid
+    dataset.SeriesNumber = 1000 + header.series_number
+    dataset.InstanceNumber = 1
+    dataset.Modality = "SEG"
+    dataset.Manufacturer = ALGORITHM
+    dataset.ManufacturerModelName = ALGORITHM
+    dataset.SoftwareVersions = version
+    dataset.ContentDate = identity.date
+    dataset.ContentTime = identity.time
+    dataset.ContentLabel = "SEGMENTATION"
+    dataset.ContentDescription = f"{image.modality} segmentation"[:64]
+    dataset.ContentCreatorName = None
+    dataset.ImageType = ["DERIVED", "PRIMARY"]
+    if header.frame_of_reference_uid is not None:
+        dataset.FrameOfReferenceUID = header.frame_of_reference_uid
+        dataset.PositionReferenceIndicator = ""  # which is free text, and may be empty
+    dataset.ReferencedSeriesSequence = [_referenced_series(image)]
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.ImplementationClassUID = _IMPLEMENTATION_UID
+    # Also the mark by which files written here are known.
+    dataset.file_meta.ImplementationVersionName = f"{ALGORITHM} {version}"[:16]
+    return dataset
+
+
+def _referenced_series(image: Image) -> Dataset:
+    """Return references to every instance of the source, once each."""
+    instances = {source.sop_instance_uid: source for source in image.sources}
+    item = Dataset()
+    item.SeriesInstanceUID = image.series_uid
+    item.ReferencedInstanceSequence = [reference_to(source) for source in instances.values()]
+    return item
