@@ -5,15 +5,22 @@ Bytes in, an answer out. Nothing is decoded here; who asks brings a decoder.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from esp_medsam.jpeg_lossless import has_all_samples
+from esp_medsam.jpeg_walk import (
+    ARITHMETIC,
+    LOSSLESS,
+    MOST_SEGMENTS,
+    PROGRESSIVE,
+    Scan,
+    Walk,
+    walked,
+)
 
 
 MOST_SCANS = 100
@@ -22,59 +29,31 @@ MOST_SCANS = 100
 Encoders write ten.
 """
 
-_START, _END = b"\xff\xd8", b"\xff\xd9"
-
-_MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")
-"""What begins a segment, and ends the data of a scan: a marker, but no restart, and fill bytes."""
-
-_RESTARTS = tuple(bytes((0xFF, 0xD0 + k)) for k in range(8))
-_TABLES, _SCAN, _INTERVAL = 0xC4, 0xDA, 0xDD
-
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""SOF0 to SOF15: the others of their row are tables, and an extension."""
-
-_LOSSLESS, _PROGRESSIVE, _ARITHMETIC = (0xC3, 0xCB), (0xC2, 0xCA), range(0xC9, 0xD0)
-
-_MOST_SEGMENTS = 65_536
-"""Segments from which on there are too many: a walk must end."""
+_END, _FILL, _FIRST_RESTART = b"\xff\xd9", 0xFF, 0xD0
 
 _ALIKE = 16
 """Samples at the end of a lossless picture that are one value where a decoder filled it."""
 
-_MORE = bytes((73 * k + 165) % 251 for k in range(64))
-"""What a decoder is given to go on with: bits of all kinds, and none of a marker."""
+_MORE = tuple(bytes((m * k + n) % 251 for k in range(64)) for m, n in ((73, 165), (17, 99)))
+"""What a decoder is given to go on with: bits of all kinds, and none of a marker.
+
+The second begins otherwise, for progressive pictures: one code may end thousands of their blocks.
+"""
+
+_LEAST_MORE, _MUCH = 2, 2**20
+"""Bytes of it that each of many restart intervals is given at least, and that all may be given."""
 
 
-@dataclass
-class _Walk:
-    """What the segments of a JPEG say.
+class _Intervals(NamedTuple):
+    """The data between restarts of a scan, which has one such interval if it has no restarts.
 
     Attributes:
-        kind: Marker of the frame: how it is coded.
-        size: Rows and columns.
-        factors: Sampling factors of each component, across and down, by its identifier.
-        interval: Minimum coded units between two restarts; 0 without restarts.
-        missing: Of each component, and of each of its coefficients where it is progressive, how
-            many of the lowest bits are still to come; None where nothing came.
-        tables: Huffman tables by class and number, as they are stated last.
-        scans: How many scans there are.
-        last: Header of the last of them.
-        has_restarts: Whether all scans have as many restarts as they must.
-        start: Where the data of the last scan begin.
-        end: Where they end.
+        starts: Where each begins.
+        ends: Where each ends, before the fill bytes and the marker.
     """
 
-    kind: int = 0
-    size: tuple[int, int] = (0, 0)
-    factors: dict[int, tuple[int, int]] = field(default_factory=dict)
-    interval: int = 0
-    missing: dict[int, list[int | None]] = field(default_factory=dict)
-    tables: dict[int, bytes] = field(default_factory=dict)
-    scans: int = 0
-    last: bytes = b""
-    has_restarts: bool = True
-    start: int = 0
-    end: int = 0
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
 
 
 def count_scans(data: bytes) -> int:
@@ -82,8 +61,8 @@ def count_scans(data: bytes) -> int:
 
     To be asked before it is decoded, see `MOST_SCANS`.
     """
-    walk = _walked(data)
-    return walk.scans if walk else 0
+    walk = walked(data)
+    return len(walk.scans) if walk else 0
 
 
 def is_whole(
@@ -93,12 +72,14 @@ def is_whole(
 
     One that was cut, and closed with its end mark, decodes without an error: the rest is gray, or
     coarse where it is progressive. So it is seen first whether all scans, and restarts, are there.
-    Then it is decoded once more with bytes added to the last scan. A decoder that has all it needs
-    passes over them; one that lacks data takes them for it, and gives another picture.
+    Then it is decoded once more, twice where it is progressive, with bytes added to each scan,
+    before each restart and at its end. A decoder that has all it needs passes over them; one that
+    lacks data takes them for it, and gives another picture.
 
     Of lossless JPEG, whose decoders fill with one value and speak of what was added, samples are
-    counted instead where the picture ends in one value. Of arithmetic coding, whose data may
-    lawfully end early, scans and restarts are counted alone.
+    counted instead: where the picture ends in one value, and always where it has several scans or
+    restarts. Of arithmetic coding, whose data may lawfully end early, scans and restarts are
+    counted alone.
 
     Args:
         data: The JPEG, from its start mark; what follows its end mark is passed over.
@@ -112,22 +93,74 @@ def is_whole(
     Reference:
         ISO/IEC 10918-1 B.2, G.1.1 and H.1.
     """
-    walk = _walked(data)
-    if walk is None or not walk.scans or not walk.has_restarts:
+    walk = walked(data)
+    if walk is None or not walk.is_complete:
         return False
-    if any(bits != 0 for component in walk.missing.values() for bits in component):
+    scans = [_intervals(data, scan) for scan in walk.scans]
+    intervals = [scan for scan in scans if scan is not None]
+    if len(intervals) < len(scans):
         return False
-    if walk.kind in _ARITHMETIC:
+    if walk.kind in ARITHMETIC:
         return True
-    if walk.kind in _LOSSLESS:
-        return not _ends_alike(picture) or _has_all_samples(data, walk)
+    if walk.kind in LOSSLESS:
+        is_one = len(scans) == 1 and not walk.scans[0].restarts
+        if is_one and not _ends_alike(picture):
+            return True
+        pairs = zip(walk.scans, intervals, strict=True)
+        return all(_has_all_samples(data, walk, *pair) for pair in pairs)
     try:
-        again = decode(data[: walk.end] + _MORE + _END)
+        for more in _MORE[: 2 if walk.kind in PROGRESSIVE else 1]:
+            if not np.array_equal(picture, decode(_with_more(data, intervals, more))):
+                return False
     except MemoryError:
         raise
     except Exception:  # decoders name no set of errors
         return False
-    return np.array_equal(picture, again)
+    return True
+
+
+def _intervals(data: bytes, scan: Scan) -> _Intervals | None:
+    """Return the restart intervals of a scan; None where a restart is missing or out of turn.
+
+    A decoder stops at any marker, so the last interval ends at whatever comes first.
+    """
+    part = np.frombuffer(data, np.uint8, scan.end - scan.start, scan.start)
+    is_mark = (part[:-1] == _FILL) & (part[1:] != 0) & (part[1:] != _FILL)
+    count = np.count_nonzero(is_mark)
+    if not scan.restarts <= count <= scan.restarts + MOST_SEGMENTS:
+        return None
+    marks = np.flatnonzero(is_mark)[: scan.restarts + 1]
+    restarts = marks[: scan.restarts]
+    turns = _FIRST_RESTART + np.arange(len(restarts)) % 8
+    if not np.array_equal(part[restarts + 1], turns):
+        return None
+    ends = marks if len(marks) > len(restarts) else np.append(marks, len(part))
+    starts = np.concatenate(([0], restarts + 2)) + scan.start
+    ends = _before_fill(data, starts, ends + scan.start)
+    return _Intervals(starts, ends)
+
+
+def _before_fill(
+    data: bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return where data end that may be followed by fill bytes, which belong to the marker."""
+    filled = np.frombuffer(data, np.uint8)[ends - 1] == _FILL
+    for k in np.flatnonzero(filled & (ends > starts)):
+        ends[k] = starts[k] + len(data[starts[k] : ends[k]].rstrip(bytes((_FILL,))))
+    return ends
+
+
+def _with_more(data: bytes, scans: Sequence[_Intervals], more: bytes) -> bytes:
+    """Return a JPEG that has more data than it needs; of many bytes about twice as many."""
+    ends = np.concatenate([scan.ends for scan in scans])
+    more = more[: max(_LEAST_MORE, max(len(data), _MUCH) // len(ends))]
+    parts: list[bytes] = []
+    at = 0
+    for end in ends.tolist():
+        parts += (data[at:end], more)
+        at = end
+    # At the end of the last scan nothing can follow that belongs to the picture.
+    return b"".join((*parts, _END))
 
 
 def _ends_alike(picture: npt.NDArray[Any]) -> bool:
@@ -136,106 +169,17 @@ def _ends_alike(picture: npt.NDArray[Any]) -> bool:
     return bool((end == end[-1]).all())
 
 
-def _has_all_samples(data: bytes, walk: _Walk) -> bool:
-    """Whether the last scan of lossless JPEG has a code for every sample."""
-    components = _components_of(walk.last)
-    tables = [
-        walk.tables.get(selector >> 4) for selector in walk.last[2 : 2 + 2 * len(components) : 2]
-    ]
+def _has_all_samples(data: bytes, walk: Walk, scan: Scan, intervals: _Intervals) -> bool:
+    """Whether each interval of a scan of lossless JPEG has a code for every sample."""
+    selectors = scan.header[2 : 2 + 2 * len(scan.components) : 2]
+    tables = [scan.tables[number >> 4] for number in selectors if number >> 4 in scan.tables]
     is_sampled = len(set(walk.factors.values())) > 1
-    if walk.interval or is_sampled or None in tables:
-        return True  # gdcm refuses restarts that are missing; components of many sizes are not used
-    count = walk.size[0] * walk.size[1]
-    return has_all_samples(data[walk.start : walk.end], [t for t in tables if t], count)
-
-
-def _walked(data: bytes) -> _Walk | None:
-    """Return what the segments say; None where one is cut short, or contradicts another."""
-    if not data.startswith(_START):
-        return None
-    walk = _Walk()
-    at = len(_START)
-    for _ in range(_MOST_SEGMENTS):
-        found = _MARKER.search(data, at)
-        if found is None or found[1] == _END[1:]:
-            return walk
-        marker, at = found[1][0], found.end()
-        length = int.from_bytes(data[at : at + 2], "big")
-        segment = data[at + 2 : at + length]
-        at += length
-        if length < 2 or at > len(data) or not _took(walk, marker, segment):
-            return None
-        if marker == _SCAN:
-            after = _MARKER.search(data, at)
-            end = after.start() if after else len(data)
-            restarts = sum(data.count(mark, at, end) for mark in _RESTARTS)
-            walk.has_restarts &= restarts >= _restarts_needed(walk, segment)
-            walk.last, walk.start, walk.end = segment, at, end
-            at = end
-    return None
-
-
-def _took(walk: _Walk, marker: int, segment: bytes) -> bool:
-    """Note what a segment says; False where it says less than it must."""
-    if marker in _FRAMES:
-        return _took_frame(walk, marker, segment)
-    if marker == _INTERVAL:
-        walk.interval = int.from_bytes(segment[:2], "big")
-    if marker == _TABLES:
-        _take_tables(walk, segment)
-    return marker != _SCAN or _took_scan(walk, segment)
-
-
-def _took_frame(walk: _Walk, marker: int, segment: bytes) -> bool:
-    if len(segment) < 6 or len(segment) < 6 + 3 * segment[5]:
-        return False
-    walk.kind = marker
-    walk.size = int.from_bytes(segment[1:3], "big"), int.from_bytes(segment[3:5], "big")
-    parts = 64 if marker in _PROGRESSIVE else 1
-    for k in range(6, 6 + 3 * segment[5], 3):
-        identifier, factors = segment[k], segment[k + 1]
-        walk.factors[identifier] = max(factors >> 4, 1), max(factors & 15, 1)
-        walk.missing[identifier] = [None] * parts
+    if is_sampled or len(tables) < len(selectors) or (scan.interval % (walk.size[1] or 1)):
+        return True  # decoders refuse the last two; components of many sizes are not used
+    left = walk.size[0] * walk.size[1]
+    for start, end in zip(intervals.starts.tolist(), intervals.ends.tolist(), strict=True):
+        count = min(scan.interval or left, left)
+        if not has_all_samples(data[start:end], tables, count):
+            return False
+        left -= count
     return True
-
-
-def _take_tables(walk: _Walk, segment: bytes) -> None:
-    while len(segment) > 17:
-        size = 17 + sum(segment[1:17])
-        walk.tables[segment[0]] = segment[1:size]
-        segment = segment[size:]
-
-
-def _took_scan(walk: _Walk, segment: bytes) -> bool:
-    components = _components_of(segment)
-    if len(segment) < 4 + 2 * len(components) or not set(components) <= set(walk.factors):
-        return False
-    walk.scans += 1
-    first, last, bits = segment[-3:]
-    for identifier in components:
-        missing = walk.missing[identifier]
-        if walk.kind in _PROGRESSIVE:
-            for k in range(first, min(last, 63) + 1):
-                missing[k] = bits & 15
-        else:
-            missing[0] = 0
-    return bool(components)
-
-
-def _components_of(scan: bytes) -> tuple[int, ...]:
-    """Return the identifiers of the components of a scan, from its header."""
-    return tuple(scan[1 : 1 + 2 * scan[0] : 2]) if scan else ()
-
-
-def _restarts_needed(walk: _Walk, scan: bytes) -> int:
-    """Return how many restarts a scan must have at least."""
-    if not walk.interval:
-        return 0
-    components = _components_of(scan)
-    side = 1 if walk.kind in _LOSSLESS else 8
-    # Of several components a unit holds a block of the coarsest one; one alone has its own blocks.
-    own = walk.factors[components[0]] if len(components) == 1 else (1, 1)
-    widest = [max(factors[k] for factors in walk.factors.values()) for k in (0, 1)]
-    across = -(-walk.size[1] * own[0] // (widest[0] * side))
-    down = -(-walk.size[0] * own[1] // (widest[1] * side))
-    return -(-across * down // walk.interval) - 1

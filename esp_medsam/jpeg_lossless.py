@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +59,7 @@ def _lengths(data: bytes, of_codes: npt.NDArray[np.uint8]) -> bytes:
     return lengths[:_CHUNK].tobytes()
 
 
+@lru_cache(maxsize=8)
 def _lengths_by_code(table: bytes) -> npt.NDArray[np.uint8]:
     """Return the bits of a sample by the sixteen that begin with its code."""
     lengths = np.full(2**_LONGEST, _NO_CODE, np.uint8)

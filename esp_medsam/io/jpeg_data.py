@@ -17,7 +17,7 @@ from esp_medsam.jpeg import MOST_SCANS, count_scans, is_whole
 
 SIGNATURE = b"\xff\xd8"
 
-_SEGMENT = re.compile(rb"\xff+([\xc0-\xfe])")
+_SEGMENT = re.compile(rb"\xff([\xc0-\xfe])")
 _SCAN = 0xDA
 
 _ASIDE = {0xFE, *range(0xE0, 0xF0)} - {0xE0, 0xEE}

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,6 +52,30 @@ def start_of_data(data: bytes) -> int:
     """Where the data of the first scan begin."""
     at = data.index(b"\xff\xda") + 2
     return at + int.from_bytes(data[at : at + 2], "big")
+
+
+MARKS = re.compile(rb"\xff[\x01-\xfe]")
+
+
+def scans_of(data: bytes) -> list[tuple[int, int]]:
+    """Where the data of each scan begin and end."""
+    places = []
+    for found in re.finditer(rb"\xff\xda", data):
+        start = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+        after = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]").search(data, start)
+        places.append((start, after.start() if after else len(data)))
+    return places
+
+
+def intervals_of(data: bytes) -> list[tuple[int, int]]:
+    """Where the data between two restarts begin and end."""
+    places = []
+    for start, end in scans_of(data):
+        marks = [
+            found.start() for found in re.compile(rb"\xff[\xd0-\xd7]").finditer(data, start, end)
+        ]
+        places += zip([start, *(mark + 2 for mark in marks)], [*marks, end], strict=True)
+    return places
 
 
 class TestIsWhole:
@@ -101,6 +127,91 @@ class TestIsWhole:
 
         assert decode(cut).shape == (37, 51)
         assert not is_whole(cut, decode(cut), decode)
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("share", [0, 0.25, 0.7])
+    def test_i1_d13_what_lacks_data_in_any_scan_is_not_unless_nothing_is_lost(
+        self, kind: str, channels: int, share: float
+    ) -> None:
+        data = encoded(kind, channels)
+        whole = decode(data)
+        for start, end in scans_of(data):
+            cut = data[: start + int(share * (end - start))] + data[end:]
+            shown = decode(cut)
+
+            assert (shown == whole).all() or not is_whole(cut, shown, decode)
+
+    @pytest.mark.parametrize("kind", [name for name in KINDS if "restarts" in name])
+    @pytest.mark.parametrize("share", [0, 0.5])
+    def test_i1_d13_what_lacks_data_between_two_restarts_is_not_unless_nothing_is_lost(
+        self, kind: str, share: float
+    ) -> None:
+        data = encoded(kind)
+        whole = decode(data)
+        lacking = 0
+        for start, end in intervals_of(data):
+            cut = data[: start + int(share * (end - start))] + data[end:]
+            shown = decode(cut)
+            lacking += not is_whole(cut, shown, decode)
+
+            assert (shown == whole).all() or not is_whole(cut, shown, decode)
+
+        assert lacking
+
+    def test_i1_d13_what_lacks_all_between_most_restarts_is_not(self) -> None:
+        data = encoded("restarts_by_row")
+        cut = data
+        for start, end in reversed(intervals_of(data)[1:]):
+            cut = cut[:start] + cut[end:]
+
+        assert decode(cut).shape == (37, 51)
+        assert not is_whole(cut, decode(cut), decode)
+
+    def test_i1_d13_what_was_cut_by_a_restart_that_does_not_belong_there_is_not(self) -> None:
+        data = encoded("baseline")
+        half = (start_of_data(data) + len(data)) // 2
+        for mark in (b"\xff\xd0", b"\xff\xff\xd0", b"\xff\x01"):
+            cut = data[:half] + mark + data[half:]
+
+            assert not is_whole(cut, decode(cut), decode)
+
+    def test_i1_d13_a_restart_in_place_of_one_that_is_missing_is_not_enough(self) -> None:
+        data = encoded("restarts")
+        (first, end), *_ = intervals_of(data)
+        cut = data[:first] + data[end + 2 : -2] + b"\xff\xd0" + END
+
+        assert decode(cut).shape == (37, 51)
+        assert not is_whole(cut, decode(cut), decode)
+
+    def test_i1_d13_what_lacks_a_scan_that_others_refine_is_not(self) -> None:
+        data = encoded("progressive")
+        places = [k for k in range(len(data)) if data[k : k + 2] == b"\xff\xda"]
+        lacking = 0
+        for (start, end), place in zip(scans_of(data), places, strict=True):
+            first, last, bits = data[start - 3 : start]
+            cut = data[:place] + data[end:]
+            lacking += bits >> 4 == 0 and first > 0
+
+            assert not is_whole(cut, decode(cut), decode), (first, last, bits)
+
+        assert lacking
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_fill_bytes_before_a_marker_belong_to_it(self, kind: str) -> None:
+        """ISO/IEC 10918-1 B.1.1.2."""
+        data = encoded(kind)
+        filled = MARKS.sub(lambda mark: b"\xff\xff" + mark[0], data[start_of_data(data) :])
+        data = data[: start_of_data(data)] + filled
+
+        assert is_whole(data, decode(data), decode)
+
+    def test_many_fill_bytes_take_no_time(self, bounded: Callable[..., Any]) -> None:
+        start = start_of_data(encoded("baseline"))
+        data = encoded("baseline")[:start] + b"\xff" * 10**6 + b"\0" + END
+
+        assert bounded(count_scans, data) == 1
+        assert bounded(count_scans, data[:2] + b"\xff" * 10**6 + b"\0") == 0
 
     def test_a_component_without_a_scan_is_missing(self) -> None:
         frame = struct.pack(">BHHB", 8, 8, 8, 2) + bytes([1, 0x11, 0, 2, 0x11, 0])

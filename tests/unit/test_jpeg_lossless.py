@@ -50,6 +50,27 @@ def jpeg_of(samples: npt.NDArray[Any], data: bytes | None = None) -> bytes:
     return b"\xff\xd8" + head + (data_of(samples) if data is None else data) + b"\xff\xd9"
 
 
+def restarted_jpeg_of(samples: npt.NDArray[Any], rows: list[bytes]) -> bytes:
+    """A lossless JPEG that restarts with each row."""
+    interval = b"\xff\xdd" + struct.pack(">HH", 4, samples.shape[1])
+    marks = [bytes([0xFF, 0xD0 + k % 8]) for k in range(len(rows) - 1)]
+    data = b"".join(map(bytes.__add__, rows, [*marks, b""]))
+    return b"\xff\xd8" + interval + jpeg_of(samples, data)[2:]
+
+
+def planes_of(samples: npt.NDArray[Any], planes: list[bytes]) -> bytes:
+    """A lossless JPEG of two components, each in a scan of its own."""
+    one = jpeg_of(samples, b"")
+    frame = struct.pack(">HBHHB", 14, 16, *samples.shape, 2) + bytes([1, 0x11, 0, 2, 0x11, 0])
+    scans = [
+        one[one.index(b"\xff\xda") : -2],
+        one[one.index(b"\xff\xda") : -2].replace(b"\1\1", b"\1\2"),
+    ]
+    tables = one[one.index(b"\xff\xc4") : one.index(b"\xff\xda")]
+    data = b"".join(map(bytes.__add__, scans, planes))
+    return b"\xff\xd8\xff\xc3" + frame + tables + data + b"\xff\xd9"
+
+
 class TestHasAllSamples:
     @given(arrays(np.uint16, (3, 5)), st.sampled_from([1, 3]))
     def test_counts_the_samples(self, samples: npt.NDArray[np.uint16], components: int) -> None:
@@ -96,6 +117,24 @@ class TestIsWhole:
 
         assert is_whole(jpeg_of(samples), samples, self.never)
         assert not is_whole(jpeg_of(samples, data[: int(share * len(data))]), filled, self.never)
+
+    @pytest.mark.parametrize("row", [0, 3, 6, 9])
+    @pytest.mark.parametrize("share", [0, 0.5])
+    def test_d13_each_restart_interval_must_have_all_samples(self, row: int, share: float) -> None:
+        samples = np.random.default_rng(0).integers(0, 99, (10, 40), np.uint16)
+        rows = [data_of(samples[k]) for k in range(10)]
+        assert is_whole(restarted_jpeg_of(samples, rows), samples, self.never)
+        rows[row] = rows[row][: int(share * len(rows[row]))]
+
+        assert not is_whole(restarted_jpeg_of(samples, rows), samples, self.never)
+
+    def test_d13_of_several_scans_each_must_have_all_samples(self) -> None:
+        samples = np.random.default_rng(0).integers(0, 99, (10, 40), np.uint16)
+        data = data_of(samples)
+        assert is_whole(planes_of(samples, [data, data]), samples, self.never)
+
+        for planes in ([data[:-9], data], [data, data[:-9]]):
+            assert not is_whole(planes_of(samples, planes), samples, self.never)
 
     def test_what_ends_in_several_values_was_decoded_to_its_end(self) -> None:
         samples = np.arange(80, dtype=np.uint16).reshape(2, 40)

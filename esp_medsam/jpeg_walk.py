@@ -1,0 +1,177 @@
+"""What the segments of a JPEG say, read one after another without decoding anything."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+LOSSLESS, PROGRESSIVE, ARITHMETIC = (0xC3, 0xCB), (0xC2, 0xCA), range(0xC9, 0xD0)
+
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""SOF0 to SOF15: the others of their row are tables, and an extension."""
+
+_START, _END, _TABLES, _SCAN, _INTERVAL = b"\xff\xd8", b"\xd9", 0xC4, 0xDA, 0xDD
+
+_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
+"""What begins a segment, and ends the data of a scan: a marker, but no restart.
+
+Without the fill bytes before it: to ask for them takes the square of their number.
+"""
+
+MOST_SEGMENTS = 65_536
+"""Segments from which on there are too many: a walk must end."""
+
+
+class Scan(NamedTuple):
+    """One scan.
+
+    Attributes:
+        header: What its segment says.
+        start: Where its data begin.
+        end: Where they end, fill bytes included.
+        interval: Minimum coded units between two restarts; 0 without restarts.
+        restarts: How many restarts its data must have.
+        tables: Huffman tables by class and number, as they stand when it begins.
+    """
+
+    header: bytes
+    start: int
+    end: int
+    interval: int
+    restarts: int
+    tables: dict[int, bytes]
+
+    @property
+    def components(self) -> tuple[int, ...]:
+        """The identifiers of its components."""
+        return _components_of(self.header)
+
+
+@dataclass
+class Walk:
+    """What the segments of a JPEG say.
+
+    Attributes:
+        kind: Marker of the frame: how it is coded.
+        size: Rows and columns.
+        factors: Sampling factors of each component, across and down, by its identifier.
+        interval: Minimum coded units between two restarts, as stated last.
+        missing: Of each component, and of each of its coefficients where it is progressive, how
+            many of the lowest bits are still to come; None where nothing came.
+        tables: Huffman tables by class and number, as they are stated last.
+        scans: The scans, in their order.
+        is_stepwise: Whether each scan of a progressive one refines what those before it left.
+    """
+
+    kind: int = 0
+    size: tuple[int, int] = (0, 0)
+    factors: dict[int, tuple[int, int]] = field(default_factory=dict)
+    interval: int = 0
+    missing: dict[int, list[int | None]] = field(default_factory=dict)
+    tables: dict[int, bytes] = field(default_factory=dict)
+    scans: list[Scan] = field(default_factory=list)
+    is_stepwise: bool = True
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the scans are all there, whatever their data are."""
+        missing = {bits for component in self.missing.values() for bits in component}
+        return self.is_stepwise and bool(self.scans) and missing == {0}
+
+
+def walked(data: bytes) -> Walk | None:
+    """Return what the segments say; None where one is cut short, or contradicts another.
+
+    Reference:
+        ISO/IEC 10918-1 B.2.
+    """
+    if not data.startswith(_START):
+        return None
+    walk = Walk()
+    at = len(_START)
+    for _ in range(MOST_SEGMENTS):
+        found = _MARKER.search(data, at)
+        if found is None or found[1] == _END:
+            return walk
+        marker, at = found[1][0], found.end()
+        length = int.from_bytes(data[at : at + 2], "big")
+        segment = data[at + 2 : at + length]
+        at += length
+        if length < 2 or at > len(data) or not _took(walk, marker, segment):
+            return None
+        if marker == _SCAN:
+            after = _MARKER.search(data, at)
+            end = after.start() if after else len(data)
+            restarts = _restarts_needed(walk, segment)
+            tables = walk.tables.copy()
+            walk.scans.append(Scan(segment, at, end, walk.interval, restarts, tables))
+            at = end
+    return None
+
+
+def _took(walk: Walk, marker: int, segment: bytes) -> bool:
+    """Note what a segment says; False where it says less than it must."""
+    if marker in _FRAMES:
+        return _took_frame(walk, marker, segment)
+    if marker == _INTERVAL:
+        walk.interval = int.from_bytes(segment[:2], "big")
+    if marker == _TABLES:
+        _take_tables(walk, segment)
+    return marker != _SCAN or _took_scan(walk, segment)
+
+
+def _took_frame(walk: Walk, marker: int, segment: bytes) -> bool:
+    if len(segment) < 6 or len(segment) < 6 + 3 * segment[5]:
+        return False
+    walk.kind = marker
+    walk.size = int.from_bytes(segment[1:3], "big"), int.from_bytes(segment[3:5], "big")
+    parts = 64 if marker in PROGRESSIVE else 1
+    for k in range(6, 6 + 3 * segment[5], 3):
+        identifier, factors = segment[k], segment[k + 1]
+        walk.factors[identifier] = max(factors >> 4, 1), max(factors & 15, 1)
+        walk.missing[identifier] = [None] * parts
+    return True
+
+
+def _take_tables(walk: Walk, segment: bytes) -> None:
+    while len(segment) > 17:
+        size = 17 + sum(segment[1:17])
+        walk.tables[segment[0]] = segment[1:size]
+        segment = segment[size:]
+
+
+def _took_scan(walk: Walk, segment: bytes) -> bool:
+    components = _components_of(segment)
+    if len(segment) < 4 + 2 * len(components) or not set(components) <= set(walk.factors):
+        return False
+    first, last, bits = segment[-3:]
+    for identifier in components:
+        missing = walk.missing[identifier]
+        if walk.kind in PROGRESSIVE:
+            for k in range(first, min(last, 63) + 1):
+                walk.is_stepwise &= bits >> 4 in (0, missing[k])
+                missing[k] = bits & 15
+        else:
+            missing[0] = 0
+    return bool(components)
+
+
+def _components_of(scan: bytes) -> tuple[int, ...]:
+    """Return the identifiers of the components of a scan, from its header."""
+    return tuple(scan[1 : 1 + 2 * scan[0] : 2]) if scan else ()
+
+
+def _restarts_needed(walk: Walk, scan: bytes) -> int:
+    """Return how many restarts a scan must have at least."""
+    if not walk.interval:
+        return 0
+    components = _components_of(scan)
+    side = 1 if walk.kind in LOSSLESS else 8
+    # Of several components a unit holds a block of the coarsest one; one alone has its own blocks.
+    own = walk.factors[components[0]] if len(components) == 1 else (1, 1)
+    widest = [max(factors[k] for factors in walk.factors.values()) for k in (0, 1)]
+    across = -(-walk.size[1] * own[0] // (widest[0] * side))
+    down = -(-walk.size[0] * own[1] // (widest[1] * side))
+    return -(-across * down // walk.interval) - 1
