@@ -34,6 +34,7 @@ from esp_medsam.errors import (
 from esp_medsam.io import jpeg_data, png, tiff
 from esp_medsam.io.atomic import MARK, atomic_file
 from esp_medsam.io.content import Content
+from esp_medsam.io.tiff_strips import check_unpacked
 from esp_medsam.memory import NOTHING, Beside, check_fits
 from esp_medsam.quiet import quietly
 from esp_medsam.regular_file import open_regular
@@ -140,6 +141,7 @@ def _read(file: BinaryIO, path: Path, beside: Beside, notes: list[str]) -> npt.N
         _check_size(layout.width, layout.height, path, beside)
         for part in tiff.jpegs(file, layout):
             jpeg_data.check_part(part, layout.most_pixels, path)
+        check_unpacked(file, layout, path)
     with PIL.Image.open(source, formats=_FORMATS) as picture:
         _check_size(picture.width, picture.height, path, beside)
         _check(picture, path)

@@ -16,12 +16,16 @@ from esp_medsam.errors import CorruptFileError, FormatError, TooLargeError
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES = 256, 257, 258, 259, 277
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 259, 262, 277
 _STRIP_STARTS, _STRIP_ROWS, _STRIP_SIZES = 273, 278, 279
 _TILE_COLUMNS, _TILE_ROWS, _TILE_STARTS, _TILE_SIZES = 322, 323, 324, 325
-_PLANAR, _JPEG_TABLES = 284, 347
+_PLANAR, _JPEG_TABLES, _SUBSAMPLING = 284, 347, 530
 
 _RAW, _JPEG = 1, 7
+_IN_PLANES = 2
+
+_YCBCR = 6
+"""Brightness and two colors, of which four pixels share one unless the file says otherwise."""
 
 _EXPANSION = {_RAW: 1, 5: 2**12, _JPEG: 2**12, 8: 2**11, 32946: 2**11, 32773: 2**7, 50000: 2**15}
 """Compressions that are read (none, LZW, JPEG, deflate under two numbers, PackBits, Zstandard), and
@@ -50,6 +54,9 @@ class TiffLayout(NamedTuple):
         most_pixels: Pixels that a strip or tile has at most.
         jpeg_tables: What strips of JPEG have in common, empty for nothing; None where the picture
             is packed otherwise.
+        compression: Number of how they are packed.
+        unpacked: Bytes that each must unpack to, where Pillow would not say that they do not;
+            empty where it would.
     """
 
     width: int
@@ -57,6 +64,8 @@ class TiffLayout(NamedTuple):
     pieces: list[tuple[int, int]]
     most_pixels: int
     jpeg_tables: bytes | None
+    compression: int
+    unpacked: list[int]
 
 
 def read_layout(file: BinaryIO, path: Path) -> TiffLayout:
@@ -73,19 +82,14 @@ def read_layout(file: BinaryIO, path: Path) -> TiffLayout:
     """
     directory = _Directory(file, path)
     compression = directory.number(_COMPRESSION, _RAW)
-    if compression not in _EXPANSION:
-        msg = (
-            f"{path} must be a TIFF without compression, or with LZW, deflate, PackBits, JPEG or "
-            f"Zstandard; got compression {compression}. Save it as PNG."
-        )
-        raise FormatError(msg)
+    _check_kind(directory, compression, path)
     is_tiled = _TILE_STARTS in directory
     if is_tiled == (_STRIP_STARTS in directory) or is_tiled != (_TILE_COLUMNS in directory):
         raise _damaged(path, "it must have strips or tiles, one of the two")
     needed = _unpacked_sizes(directory, path)
     starts = directory.values(_TILE_STARTS if is_tiled else _STRIP_STARTS)
     sizes = directory.values(_TILE_SIZES if is_tiled else _STRIP_SIZES)
-    if compression == _RAW and not sizes:  # old writers leave them out
+    if compression == _RAW and not sizes and not _is_ycbcr(directory):  # old writers leave them out
         sizes = tuple(needed)
     on_disk = file.seek(0, os.SEEK_END)
     pieces = list(zip(starts, sizes, strict=False))
@@ -94,10 +98,12 @@ def read_layout(file: BinaryIO, path: Path) -> TiffLayout:
         is_whole &= 0 < start <= on_disk - size and size * _EXPANSION[compression] >= least
     if not is_whole:
         raise _damaged(path, "its strips or tiles are not all there")
+    is_lax = _is_ycbcr(directory) and compression not in (_RAW, _JPEG)
     width, height = directory.number(_WIDTH), directory.number(_HEIGHT)
     columns, rows = _piece_shape(directory)
     tables = bytes(directory.values(_JPEG_TABLES)) if compression == _JPEG else None
-    return TiffLayout(width, height, pieces, columns * rows, tables)
+    unpacked = needed if is_lax else []
+    return TiffLayout(width, height, pieces, columns * rows, tables, compression, unpacked)
 
 
 def jpegs(file: BinaryIO, layout: TiffLayout) -> Iterator[bytes]:
@@ -107,6 +113,39 @@ def jpegs(file: BinaryIO, layout: TiffLayout) -> Iterator[bytes]:
     for start, size in layout.pieces:
         file.seek(start)
         yield layout.jpeg_tables[:-2] + file.read(size)[2 if layout.jpeg_tables else 0 :]
+
+
+def _check_kind(directory: _Directory, compression: int, path: Path) -> None:
+    """Refuse what Pillow does not read, or would read whatever is missing."""
+    reason = ""
+    if compression not in _EXPANSION:
+        reason = (
+            "without compression, or with LZW, deflate, PackBits, JPEG or Zstandard; "
+            f"got compression {compression}"
+        )
+    elif _is_ycbcr(directory):
+        if compression == _RAW and directory.values(_SUBSAMPLING)[:2] not in ((), (1, 1)):
+            reason = "in full where it is YCbCr without compression; got colors that pixels share"
+        if compression == _JPEG and directory.number(_PLANAR, 1) == _IN_PLANES:
+            reason = "of one plane where it is YCbCr and JPEG; got several"
+    if reason:
+        msg = f"{path} must be a TIFF {reason}. Save it as PNG."
+        raise FormatError(msg)
+
+
+def _is_ycbcr(directory: _Directory) -> bool:
+    return directory.number(_PHOTOMETRIC) == _YCBCR and directory.number(_SAMPLES, 1) == 3
+
+
+def _shared(directory: _Directory, path: Path) -> tuple[int, int]:
+    """Return how many pixels share a color, across and down; ``(1, 1)`` where none do."""
+    is_packed = directory.number(_COMPRESSION, _RAW) not in (_RAW, _JPEG)
+    if not (_is_ycbcr(directory) and is_packed) or directory.number(_PLANAR, 1) == _IN_PLANES:
+        return 1, 1
+    across, down, *_ = (*(directory.values(_SUBSAMPLING) or (2, 2)), 0, 0)
+    if not {across, down} <= {1, 2, 4}:
+        raise _damaged(path, "its header states no picture")
+    return across, down
 
 
 def _piece_shape(directory: _Directory) -> tuple[int, int]:
@@ -126,7 +165,7 @@ def _unpacked_sizes(directory: _Directory, path: Path) -> list[int]:
         raise _damaged(path, "its header states no picture")
     bits = directory.values(_BITS) or (1,)
     bits = bits * samples if len(bits) == 1 else bits[:samples]
-    planes = bits if directory.number(_PLANAR, 1) == 2 else (sum(bits),)
+    planes = bits if directory.number(_PLANAR, 1) == _IN_PLANES else (sum(bits),)
     is_tiled = _TILE_STARTS in directory
     across, down = -(-width // columns), -(-height // rows)
     if across * down * len(planes) > _MOST_PIECES or (is_tiled and columns * rows > _MOST_TILE):
@@ -138,7 +177,11 @@ def _unpacked_sizes(directory: _Directory, path: Path) -> list[int]:
     heights = [rows] * (across * down)
     if not is_tiled:
         heights[-1] = height - rows * (down - 1)  # the last strip ends with the picture
-    return [-(-columns * depth // 8) * count for depth in planes for count in heights]
+    right, below = _shared(directory, path)
+    if (right, below) == (1, 1):
+        return [-(-columns * depth // 8) * count for depth in planes for count in heights]
+    group = right * below + 2  # in bytes: a brightness for each pixel, and the two colors
+    return [-(-columns // right) * -(-count // below) * group for count in heights]
 
 
 class _Directory:
