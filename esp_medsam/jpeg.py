@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from esp_medsam.jpeg_lossless import has_all_samples
+from esp_medsam.jpeg_codes import has_all_blocks, has_all_samples
 from esp_medsam.jpeg_walk import (
     ARITHMETIC,
     LOSSLESS,
@@ -66,7 +66,7 @@ def count_scans(data: bytes) -> int:
 
 
 def is_whole(
-    data: bytes, picture: npt.NDArray[Any], decode: Callable[[bytes], npt.NDArray[Any]]
+    data: bytes, picture: npt.NDArray[Any], decode: Callable[[bytes], npt.NDArray[Any]] | None
 ) -> bool:
     """Whether a JPEG has data for every block of its picture.
 
@@ -78,14 +78,14 @@ def is_whole(
 
     Of lossless JPEG, whose decoders fill with one value and speak of what was added, samples are
     counted instead: where the picture ends in one value, and always where it has several scans or
-    restarts. Of arithmetic coding, whose data may lawfully end early, scans and restarts are
-    counted alone.
+    restarts. Without a decoder blocks are counted, unless it is progressive. Of that, and of
+    arithmetic coding, whose data may lawfully end early, scans and restarts are counted alone.
 
     Args:
         data: The JPEG, from its start mark; what follows its end mark is passed over.
         picture: What ``decode`` made of it.
-        decode: The decoder, of pictures of 8 bits, 12 bits or whatever it takes. All that it raises
-            but ``MemoryError`` means that it met what was added.
+        decode: The decoder; None where there is none that passes over what was added. All that it
+            raises but ``MemoryError`` means that it met that.
 
     Returns:
         False where something is missing, or the segments cannot be followed to a picture.
@@ -106,8 +106,20 @@ def is_whole(
         is_one = len(scans) == 1 and not walk.scans[0].restarts
         if is_one and not _ends_alike(picture):
             return True
+    if walk.kind in LOSSLESS or (decode is None and walk.kind not in PROGRESSIVE):
         pairs = zip(walk.scans, intervals, strict=True)
-        return all(_has_all_samples(data, walk, *pair) for pair in pairs)
+        return all(_has_all_units(data, walk, *pair) for pair in pairs)
+    return decode is None or _is_decoded_alike(data, picture, decode, walk, intervals)
+
+
+def _is_decoded_alike(
+    data: bytes,
+    picture: npt.NDArray[Any],
+    decode: Callable[[bytes], npt.NDArray[Any]],
+    walk: Walk,
+    intervals: Sequence[_Intervals],
+) -> bool:
+    """Whether a picture stays what it is where its scans are given more data."""
     try:
         for more in _MORE[: 2 if walk.kind in PROGRESSIVE else 1]:
             if not np.array_equal(picture, decode(_with_more(data, intervals, more))):
@@ -169,17 +181,31 @@ def _ends_alike(picture: npt.NDArray[Any]) -> bool:
     return bool((end == end[-1]).all())
 
 
-def _has_all_samples(data: bytes, walk: Walk, scan: Scan, intervals: _Intervals) -> bool:
-    """Whether each interval of a scan of lossless JPEG has a code for every sample."""
+def _has_all_units(data: bytes, walk: Walk, scan: Scan, intervals: _Intervals) -> bool:
+    """Whether each interval of a scan has the codes of its units, sequential or lossless."""
     selectors = scan.header[2 : 2 + 2 * len(scan.components) : 2]
-    tables = [scan.tables[number >> 4] for number in selectors if number >> 4 in scan.tables]
-    is_sampled = len(set(walk.factors.values())) > 1
-    if is_sampled or len(tables) < len(selectors) or (scan.interval % (walk.size[1] or 1)):
-        return True  # decoders refuse the last two; components of many sizes are not used
-    left = walk.size[0] * walk.size[1]
+    first = [scan.tables.get(number >> 4, b"") for number in selectors]
+    others = [scan.tables.get(0x10 | (number & 15), b"") for number in selectors]
+    factors = [walk.factors[identifier] for identifier in scan.components]
+    counts = [1] if len(factors) == 1 else [across * down for across, down in factors]
+    is_lossless = walk.kind in LOSSLESS
+    if not all(first) or not (is_lossless or all(others)):
+        return True  # decoders refuse it
+    if is_lossless and (max(counts) > 1 or scan.interval % (walk.size[1] or 1)):
+        return True  # the first is not used, the second is refused
+    blocks = [
+        pair
+        for pair, count in zip(zip(first, others, strict=True), counts, strict=True)
+        for _ in range(count)
+    ]
+    left = scan.units
     for start, end in zip(intervals.starts.tolist(), intervals.ends.tolist(), strict=True):
         count = min(scan.interval or left, left)
-        if not has_all_samples(data[start:end], tables, count):
+        if is_lossless:
+            is_whole_part = has_all_samples(data[start:end], first, count)
+        else:
+            is_whole_part = has_all_blocks(data[start:end], blocks, count)
+        if not is_whole_part:
             return False
         left -= count
     return True

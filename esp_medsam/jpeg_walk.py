@@ -32,7 +32,7 @@ class Scan(NamedTuple):
         start: Where its data begin.
         end: Where they end, fill bytes included.
         interval: Minimum coded units between two restarts; 0 without restarts.
-        restarts: How many restarts its data must have.
+        units: How many minimum coded units it has.
         tables: Huffman tables by class and number, as they stand when it begins.
     """
 
@@ -40,8 +40,13 @@ class Scan(NamedTuple):
     start: int
     end: int
     interval: int
-    restarts: int
+    units: int
     tables: dict[int, bytes]
+
+    @property
+    def restarts(self) -> int:
+        """How many restarts its data must have."""
+        return -(-self.units // self.interval) - 1 if self.interval else 0
 
     @property
     def components(self) -> tuple[int, ...]:
@@ -104,9 +109,8 @@ def walked(data: bytes) -> Walk | None:
         if marker == _SCAN:
             after = _MARKER.search(data, at)
             end = after.start() if after else len(data)
-            restarts = _restarts_needed(walk, segment)
-            tables = walk.tables.copy()
-            walk.scans.append(Scan(segment, at, end, walk.interval, restarts, tables))
+            units, tables = _units(walk, segment), walk.tables.copy()
+            walk.scans.append(Scan(segment, at, end, walk.interval, units, tables))
             at = end
     return None
 
@@ -163,15 +167,15 @@ def _components_of(scan: bytes) -> tuple[int, ...]:
     return tuple(scan[1 : 1 + 2 * scan[0] : 2]) if scan else ()
 
 
-def _restarts_needed(walk: Walk, scan: bytes) -> int:
-    """Return how many restarts a scan must have at least."""
-    if not walk.interval:
-        return 0
+def _units(walk: Walk, scan: bytes) -> int:
+    """Return how many minimum coded units a scan has.
+
+    Of several components a unit holds a block of the coarsest one; one alone has its own blocks.
+    """
     components = _components_of(scan)
     side = 1 if walk.kind in LOSSLESS else 8
-    # Of several components a unit holds a block of the coarsest one; one alone has its own blocks.
     own = walk.factors[components[0]] if len(components) == 1 else (1, 1)
     widest = [max(factors[k] for factors in walk.factors.values()) for k in (0, 1)]
     across = -(-walk.size[1] * own[0] // (widest[0] * side))
     down = -(-walk.size[0] * own[1] // (widest[1] * side))
-    return -(-across * down // walk.interval) - 1
+    return across * down

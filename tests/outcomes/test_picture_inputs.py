@@ -63,6 +63,26 @@ def half_jpeg() -> bytes:
     return content[: len(content) // 3] + b"\xff\xd9"
 
 
+def coarse_jpeg() -> bytes:
+    """A progressive JPEG whose first scan lacks most of its data, and the others none."""
+    content = saved(form="JPEG", quality=95, progressive=True)
+    start = content.index(b"\xff\xda") + 14
+    end = content.index(b"\xff\xc4", start)
+    return content[: start + (end - start) // 4] + content[end:]
+
+
+def half_tiff(path: Path) -> None:
+    """A TIFF in YCbCr that holds half of what its strip unpacks to."""
+    picture("YCbCr").save(path, compression="tiff_adobe_deflate")
+    with PIL.Image.open(path) as file:
+        (size,) = file.tag_v2[279]
+    content = path.read_bytes()
+    entry = struct.pack("<HHI", 279, 4, 1)
+    path.write_bytes(
+        content.replace(entry + struct.pack("<I", size), entry + struct.pack("<I", size // 2))
+    )
+
+
 def pages(path: Path) -> None:
     picture().save(path, save_all=True, append_images=[picture()])
 
@@ -86,6 +106,13 @@ CASES: dict[str, tuple[str, str, str, Write]] = {
     "I1 a PNG that lacks rows": ("E_CORRUPT", "missing", "png", holding(half_png())),
     "I1 a JPEG that was cut": ("E_CORRUPT", "cut short", "jpg", holding(saved(form="JPEG")[:900])),
     "I1 a JPEG that was cut and closed": ("E_CORRUPT", "missing", "jpg", holding(half_jpeg())),
+    "I1 a progressive JPEG whose first scan was cut": (
+        "E_CORRUPT",
+        "missing",
+        "jpg",
+        holding(coarse_jpeg()),
+    ),
+    "I1 a TIFF in YCbCr that was cut": ("E_CORRUPT", "holds less", "tif", half_tiff),
     "I1 an empty PNG": ("E_CORRUPT", "empty", "png", holding(b"")),
     "I2 13,000 x 13,000 pixels in 400 bytes": (
         "E_CORRUPT",

@@ -184,6 +184,38 @@ class TestIsWhole:
         assert decode(cut).shape == (37, 51)
         assert not is_whole(cut, decode(cut), decode)
 
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("kind", [name for name in KINDS if "progressive" not in name])
+    def test_d13_without_a_decoder_blocks_are_counted(self, kind: str, channels: int) -> None:
+        """As of 12 bits."""
+        data = encoded(kind, channels)
+        assert is_whole(data, picture(), None)
+        for start, end in intervals_of(data):
+            for share in (0, 0.5, 0.9):
+                cut = data[: start + int(share * (end - start))] + data[end:]
+
+                assert not is_whole(cut, picture(), None)
+
+    def test_blocks_are_counted_from_chunk_to_chunk(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = encoded("subsampled", 3)
+        for chunk in (1, 7, 1000):
+            monkeypatch.setattr("esp_medsam.jpeg_codes._CHUNK", chunk)
+
+            assert is_whole(data, picture(), None)
+            assert not is_whole(data[:-5] + END, picture(), None)
+
+    def test_without_tables_blocks_are_not_counted(self) -> None:
+        """Decoders refuse it."""
+        data = encoded("baseline").replace(b"\xff\xc4", b"\xff\xfe")
+
+        assert is_whole(data, picture(), None)
+
+    def test_of_progressive_without_a_decoder_scans_are_counted(self) -> None:
+        data = encoded("progressive")
+
+        assert is_whole(data, picture(), None)
+        assert not is_whole(data[: data.rindex(b"\xff\xda")] + END, picture(), None)
+
     def test_i1_d13_what_lacks_a_scan_that_others_refine_is_not(self) -> None:
         data = encoded("progressive")
         places = [k for k in range(len(data)) if data[k : k + 2] == b"\xff\xda"]

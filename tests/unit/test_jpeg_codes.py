@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from esp_medsam.jpeg import is_whole
-from esp_medsam.jpeg_lossless import has_all_samples
+from esp_medsam.jpeg_codes import has_all_samples
 
 
 COUNTS = bytes([0, 0, 0, 0, 17] + [0] * 11)
@@ -85,7 +85,7 @@ class TestHasAllSamples:
         data = data_of(samples)
 
         for chunk in (1, 7, 1000, len(data)):
-            monkeypatch.setattr("esp_medsam.jpeg_lossless._CHUNK", chunk)
+            monkeypatch.setattr("esp_medsam.jpeg_codes._CHUNK", chunk)
 
             assert has_all_samples(data, [TABLE], samples.size)
             assert not has_all_samples(data[:-3], [TABLE], samples.size)
