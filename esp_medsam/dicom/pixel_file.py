@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydicom import DataElement, Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import (
     UID,
     ExplicitVRBigEndian,
@@ -28,6 +29,7 @@ from esp_medsam.dicom.codecs import (
     missing_codec,
     name_of,
 )
+from esp_medsam.dicom.colors import RGB, YBR, colors_of
 from esp_medsam.dicom.dicom_file import PIXEL_TAGS, DicomFile, opened
 from esp_medsam.dicom.elements import Elements, tags_of
 from esp_medsam.dicom.fragments import Fragment
@@ -86,6 +88,7 @@ class PixelFile:
         dataset: The same, for pydicom.
         count: How many frames it holds.
         syntax: Its transfer syntax.
+        notes: What a user should know of the frames decoded so far, a sentence each.
 
     Raises:
         InputNotFoundError: If there is no such file.
@@ -97,6 +100,7 @@ class PixelFile:
 
     def __init__(self, path: str, wanted: frozenset[int] = PIXEL_ATTRIBUTES) -> None:
         self.path = path
+        self.notes: dict[str, None] = {}
         with opened(path) as file:
             self.elements = file.elements(wanted)
             self.count = self.elements.integer("NumberOfFrames", least=1) or 1
@@ -140,7 +144,7 @@ class PixelFile:
             data = self._compressed[index]
             self._check_codestream(data, index)
             self._refuse(index, wrong_before(data, self.syntax))
-            for frame, photometric in self._decoded(encapsulate([data]), [0]):
+            for frame, photometric in self._decoded_frame(data):
                 self._refuse(index, wrong_after(data, frame))
                 yield frame, photometric
 
@@ -168,16 +172,43 @@ class PixelFile:
         dataset.file_meta.TransferSyntaxUID = self.syntax
         return dataset
 
+    def _decoded_frame(self, data: bytes) -> Iterator[tuple[npt.NDArray[Any], str]]:
+        """Yield one compressed frame, its colors as its codestream has them."""
+        content = encapsulate([data])
+        if self.syntax == RLELossless or self.elements.integer("SamplesPerPixel") != 3:
+            yield from self._decoded(content, [0])
+            return
+        colors = colors_of(data, self.elements.code("PhotometricInterpretation") or "")
+        if colors.note:
+            self.notes[colors.note] = None
+        # By pydicom they would be converted by signs of its own.
+        for frame, _ in self._decoded(content, [0], colors.photometric):
+            if colors.photometric != YBR:
+                yield frame, colors.photometric
+            else:
+                yield convert_color_space(frame, YBR, RGB), RGB
+
     def _decoded(
-        self, content: bytes, indices: Sequence[int]
+        self, content: bytes, indices: Sequence[int], photometric: str | None = None
     ) -> Iterator[tuple[npt.NDArray[Any], str]]:
-        """Yield frames of pixel data: of all of them, or of one frame that is compressed."""
+        """Yield frames of pixel data: of all of them, or of one frame that is compressed.
+
+        Args:
+            content: The pixel data.
+            indices: Numbers of the frames, from 0.
+            photometric: In place of what the header says; then colors are not converted.
+        """
         dataset = self._with_pixels(as_pydicom(self.elements.raw, 0), content)
         if self._compressed is not None:
             dataset.NumberOfFrames = 1
+        if photometric is not None:
+            dataset.PhotometricInterpretation = photometric
         # By index: without, it fails on JPEG 2000 whose signs it corrects.
         decoded = self._decoder.iter_array(
-            dataset, indices=list(indices), allow_excess_frames=False
+            dataset,
+            indices=list(indices),
+            raw=photometric is not None,
+            allow_excess_frames=False,
         )
         try:
             for frame, properties in decoded:

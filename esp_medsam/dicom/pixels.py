@@ -176,6 +176,7 @@ def _read_file(path: str, places: list[int], stack: _Stack) -> None:
     for place, (frame, photometric) in zip(places, source.frames(indices), strict=True):
         stack.place(place, reader(frame, photometric, slices[place]), photometric)
         stack.other_units.update(reader.other_unit(slices[place]))
+    stack.notes.update(source.notes)
     if reader.shown_by_table is not None and stack.volume.slices[0].source.path == path:
         stack.window = (0.0, float(2**reader.shown_by_table.bits - 1))
 
