@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from pydicom import DataElement, Dataset
 from pydicom.dataset import FileMetaDataset
@@ -17,7 +18,9 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
     JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
     RLELossless,
 )
 
@@ -33,6 +36,7 @@ from esp_medsam.dicom.colors import RGB, YBR, colors_of
 from esp_medsam.dicom.dicom_file import PIXEL_TAGS, DicomFile, opened
 from esp_medsam.dicom.elements import Elements, tags_of
 from esp_medsam.dicom.fragments import Fragment
+from esp_medsam.dicom.padding import PADDING_ATTRIBUTES, cut, padding_of
 from esp_medsam.dicom.pydicom_dataset import as_pydicom
 from esp_medsam.dicom.whole_frame import wrong_after, wrong_before
 from esp_medsam.errors import CorruptFileError, EspMedSamError, FormatError, TooLargeError
@@ -71,7 +75,7 @@ PIXEL_ATTRIBUTES = tags_of(
     "LUTDescriptor", "LUTData", "ModalityLUTType", "FrameVOILUTSequence", "RegionLocationMinX0",
     "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1", "RegionDataType",
     "RegionSpatialFormat",
-)  # fmt: skip
+) | PADDING_ATTRIBUTES  # fmt: skip
 """What says how pixels are decoded, and what their values mean."""
 
 
@@ -115,6 +119,7 @@ class PixelFile:
             msg = f"{path} must hold pixels that are {stated}, as its transfer syntax says."
             raise CorruptFileError(msg)
         self.dataset = as_pydicom(self.elements.raw, _ITEMS)
+        self._padding = padding_of(self.elements) if wanted >= PADDING_ATTRIBUTES else None
         self._native = content
         self._representation = file.pixels.representation or "OW"
 
@@ -203,16 +208,16 @@ class PixelFile:
             dataset.NumberOfFrames = 1
         if photometric is not None:
             dataset.PhotometricInterpretation = photometric
+        options: dict[str, Any] = {"allow_excess_frames": False}
+        if self._padding is not None:
+            options["correct_unused_bits"] = False
         # By index: without, it fails on JPEG 2000 whose signs it corrects.
         decoded = self._decoder.iter_array(
-            dataset,
-            indices=list(indices),
-            raw=photometric is not None,
-            allow_excess_frames=False,
+            dataset, indices=list(indices), raw=photometric is not None, **options
         )
         try:
             for frame, properties in decoded:
-                yield frame, str(properties["photometric_interpretation"])
+                yield self._padded(frame), str(properties["photometric_interpretation"])
         except RuntimeError:  # every plugin at hand failed; their words may quote the header
             plugins = self._decoder.available_plugins
             if self.syntax == JPEGExtended12Bit and "pylibjpeg" not in plugins:
@@ -223,6 +228,28 @@ class PixelFile:
                 f"{', '.join(plugins)} cannot decode it. Copy it again."
             )
             raise CorruptFileError(msg) from None
+
+    def _padded(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a frame whose unused bits are corrected, but for padding that lies in them."""
+        padding = self._padding
+        if padding is None or 8 * frame.dtype.itemsize != padding.allocated:
+            return frame
+        frame = frame.astype(frame.dtype.newbyteorder("="), copy=False)
+        found = padding.find(frame)
+        # Codestreams of these state their own precision, which pydicom leaves as it is.
+        is_whole = self.syntax in (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
+        values = frame if is_whole else cut(frame, padding.stored)
+        if found.any():
+            self.notes[f"{padding.reason}; its pixels of that value were read as padding."] = None
+            held = np.iinfo(values.dtype)
+            is_held = held.min <= padding.instead <= held.max
+            wider = np.int32 if padding.allocated < 32 else np.int64
+            values = values.copy() if is_held else values.astype(wider)
+            values[found] = padding.instead
+        elif (values[[0, 0, -1, -1], [0, -1, 0, -1]] == padding.when_cut).all():
+            note = f"{padding.reason}; cut to {padding.when_cut} it was read as a value."
+            self.notes[note] = None
+        return values
 
     def _refuse(self, index: int, wrong: str) -> None:
         """Refuse a frame of which something is wrong."""

@@ -61,7 +61,7 @@ def read_pixels(volume: DicomVolume, beside: Beside = NOTHING) -> DicomPixels:
 
     Values follow DICOM's order: modality LUT or each slice's own slope and intercept; then, of
     radiographs alone, the VOI LUT as a table where there is one, else the window is handed on.
-    Padding keeps its rescaled value.
+    Padding keeps its rescaled value; what of it lies beyond Bits Stored is told.
 
     Args:
         volume: What the headers said.
