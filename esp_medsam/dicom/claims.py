@@ -17,6 +17,15 @@ _BEYOND = 2**26
 """Bytes that a deflated file may have behind its pixels: padding, signatures."""
 
 
+def frames_claimed(elements: Elements) -> int:
+    """Return how many frames a header claims: one where it says none or 0, as pydicom takes it.
+
+    Raises:
+        FormatError: If it claims something else than a number.
+    """
+    return elements.integer("NumberOfFrames") or 1
+
+
 def check_pixels(elements: Elements, file: DicomFile, frames: int) -> None:
     """Check that a file holds the pixels that its header claims; they are not read.
 

@@ -24,7 +24,13 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from esp_medsam.dicom.claims import check_described, check_held, check_values, native_size
+from esp_medsam.dicom.claims import (
+    check_described,
+    check_held,
+    check_values,
+    frames_claimed,
+    native_size,
+)
 from esp_medsam.dicom.codecs import (
     codestream_size,
     components_of,
@@ -107,7 +113,7 @@ class PixelFile:
         self.notes: dict[str, None] = {}
         with opened(path) as file:
             self.elements = file.elements(wanted)
-            self.count = self.elements.integer("NumberOfFrames", least=1) or 1
+            self.count = frames_claimed(self.elements)
             frames = check_described(self.elements, file, self.count)
             check_values(self.elements)
             self.syntax = _syntax_of(file)
@@ -204,8 +210,7 @@ class PixelFile:
             photometric: In place of what the header says; then colors are not converted.
         """
         dataset = self._with_pixels(as_pydicom(self.elements.raw, 0), content)
-        if self._compressed is not None:
-            dataset.NumberOfFrames = 1
+        dataset.NumberOfFrames = self.count if self._compressed is None else 1
         if photometric is not None:
             dataset.PhotometricInterpretation = photometric
         options: dict[str, Any] = {"allow_excess_frames": False}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from pydicom.uid import (
 )
 
 from esp_medsam.dicom import find_volumes, is_dicom
+from esp_medsam.dicom.pixels import read_pixels
 from esp_medsam.errors import (
     CorruptFileError,
     EspMedSamError,
@@ -123,6 +125,36 @@ class TestBadHeaders:
         (tmp_path / "0").write_bytes(content.replace(old, new))
 
         assert "must be a UID" in str(dicom.refusal(find_volumes(tmp_path)))
+
+    @pytest.mark.parametrize("text", ["0", "", " ", "00", "1 ", "01", "1.0", "+1", "0 "])
+    def test_no_number_of_frames_or_0_is_one_frame(
+        self, dicom: Any, tmp_path: Path, text: str
+    ) -> None:
+        path = dicom.with_text(tmp_path / "0", "NumberOfFrames", text)
+
+        (volume,) = find_volumes(path).volumes
+
+        assert [piece.source.frame for piece in volume.slices] == [None]
+        np.testing.assert_array_equal(
+            read_pixels(volume).pixels[0, :, :, 0].T, 2 * np.arange(24).reshape(4, 6) - 1024
+        )
+
+    @pytest.mark.parametrize("text", ["-1", "1.5", "many", "1\\2"])
+    def test_a_number_of_frames_that_is_none_is_refused(
+        self, dicom: Any, tmp_path: Path, text: str
+    ) -> None:
+        path = dicom.with_text(tmp_path / "0", "NumberOfFrames", text)
+
+        assert "NumberOfFrames (0028,0008)" in str(dicom.refusal(find_volumes(path)))
+
+    def test_0_frames_whose_pixels_are_several_are_refused(
+        self, dicom: Any, tmp_path: Path
+    ) -> None:
+        dicom.save(dicom.picture(NumberOfFrames=0, PixelData=bytes(48 * 3)), tmp_path / "0")
+        (volume,) = find_volumes(tmp_path).volumes
+
+        with pytest.raises(CorruptFileError, match="hold 1 frames .* long enough for 3"):
+            read_pixels(volume)
 
     def test_a_mosaic_is_refused(self, dicom: Any, tmp_path: Path) -> None:
         dicom.save(
