@@ -101,10 +101,31 @@ def check_held(elements: Elements, file: DicomFile, frames: int, held: int) -> N
         CorruptFileError: If they are fewer.
     """
     needed, length = native_size(elements, frames), file.pixels.length
+    if held >= length:
+        check_subsampled(elements, file, frames)
     if length > held or needed > length:
+        stated = elements.text("PhotometricInterpretation")
+        is_422 = length == needed * 2 // 3 and stated in ("RGB", "YBR_FULL")
+        likely = f": it has the length of YBR_FULL_422, not of {stated}" if is_422 else ""
         msg = (
             f"{file.path} must hold {max(needed, length)} bytes of pixels; got "
-            f"{min(length, held)}. It is cut short or its header is wrong; copy it again."
+            f"{min(length, held)}. It is cut short or its header is wrong{likely}; copy it again."
+        )
+        raise CorruptFileError(msg)
+
+
+def check_subsampled(elements: Elements, file: DicomFile, frames: int) -> None:
+    """Refuse pixels of full length that are stated to share colors, two by two.
+
+    Raises:
+        CorruptFileError: If they are as long as if each had its own.
+    """
+    stated, length = elements.text("PhotometricInterpretation"), file.pixels.length
+    if stated == "YBR_FULL_422" and length >= _full_size(elements, frames) > 0:
+        msg = (
+            f"{file.path} must hold {native_size(elements, frames)} bytes of pixels by its "
+            f"Photometric Interpretation (0028,0004), {stated}; its {length} bytes are RGB or "
+            "YBR_FULL. Set it to the one that is true, as with dcmodify."
         )
         raise CorruptFileError(msg)
 
@@ -145,12 +166,20 @@ def _wrong(elements: Elements, keyword: str, rule: str, got: int) -> EspMedSamEr
 
 def native_size(elements: Elements, frames: int) -> int:
     """Return how many bytes the pixels take where they are not compressed."""
+    is_422 = elements.text("PhotometricInterpretation") == "YBR_FULL_422"
+    bits = _bits(elements, frames)
+    return ((bits * 2 // 3 if is_422 else bits) + 7) // 8
+
+
+def _full_size(elements: Elements, frames: int) -> int:
+    """Return how many bytes pixels take of which each has all samples."""
+    return (_bits(elements, frames) + 7) // 8
+
+
+def _bits(elements: Elements, frames: int) -> int:
     rows, columns = elements.integer("Rows") or 0, elements.integer("Columns") or 0
     samples = elements.integer("SamplesPerPixel", least=1) or 1
-    bits = rows * columns * frames * samples * (elements.integer("BitsAllocated") or 0)
-    if elements.text("PhotometricInterpretation") == "YBR_FULL_422":
-        bits = bits * 2 // 3
-    return (bits + 7) // 8
+    return rows * columns * frames * samples * (elements.integer("BitsAllocated") or 0)
 
 
 def _check_video(syntax: str, path: str) -> None:

@@ -24,9 +24,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from esp_medsam.dicom.bounded_file import BoundedFile
 from esp_medsam.dicom.claims import (
     check_described,
     check_held,
+    check_subsampled,
     check_values,
     frames_claimed,
     native_size,
@@ -312,14 +314,16 @@ def _native(elements: Elements, file: DicomFile, count: int) -> bytes:
     _check_layout(elements)
     length, whole = file.pixels.length, native_size(elements, count)
     found = count * length // max(whole, 1)
+    file.file.seek(file.pixels.start)
+    if isinstance(file.file, BoundedFile) and length <= file.file.left():
+        check_subsampled(elements, file, count)
     if found > count and length > whole + whole % 2:  # beyond the byte that makes it even
         msg = (
             f"{file.path} must hold {count} frames of pixels as its header says; its Pixel Data is "
-            f"long enough for {found}. Its Bits Allocated or its size may be wrong."
+            f"long enough for {found}. Its Number of Frames, Bits Allocated or size may be wrong."
         )
         raise CorruptFileError(msg)
     check_fits(Path(file.path), length, "the file")
-    file.file.seek(file.pixels.start)
     content = file.file.read(length)
     check_held(elements, file, count, len(content))
     return content

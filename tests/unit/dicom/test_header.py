@@ -153,8 +153,39 @@ class TestBadHeaders:
         dicom.save(dicom.picture(NumberOfFrames=0, PixelData=bytes(48 * 3)), tmp_path / "0")
         (volume,) = find_volumes(tmp_path).volumes
 
-        with pytest.raises(CorruptFileError, match="hold 1 frames .* long enough for 3"):
+        with pytest.raises(CorruptFileError, match=r"hold 1 frames .* long enough for 3"):
             read_pixels(volume)
+
+    @pytest.mark.parametrize("frames", [1, 2, 3, 5])
+    def test_pixels_of_full_length_that_are_stated_to_share_colors_are_refused(
+        self, dicom: Any, tmp_path: Path, frames: int
+    ) -> None:
+        pixels = bytes(72 * frames)
+        picture = dicom.picture(
+            SOPClassUID=UltrasoundMultiFrameImageStorage, NumberOfFrames=frames, SamplesPerPixel=3,
+            PlanarConfiguration=0, PhotometricInterpretation="YBR_FULL_422", BitsAllocated=8,
+            BitsStored=8, HighBit=7, PixelData=pixels,
+        )  # fmt: skip
+        path = dicom.save(picture, tmp_path / "0")
+
+        said = "Photometric Interpretation (0028,0004), YBR_FULL_422; its "
+        assert said in str(dicom.refusal(find_volumes(tmp_path)))
+        with pytest.raises(CorruptFileError, match="bytes are RGB or YBR_FULL"):
+            read_pixels(dicom.volume_of(path))
+
+    @pytest.mark.parametrize("frames", [1, 2])
+    def test_pixels_that_share_colors_and_are_stated_not_to_are_refused(
+        self, dicom: Any, tmp_path: Path, frames: int
+    ) -> None:
+        picture = dicom.picture(
+            SOPClassUID=UltrasoundMultiFrameImageStorage, NumberOfFrames=frames, SamplesPerPixel=3,
+            PlanarConfiguration=0, PhotometricInterpretation="RGB", BitsAllocated=8,
+            BitsStored=8, HighBit=7, PixelData=bytes(48 * frames),
+        )  # fmt: skip
+        dicom.save(picture, tmp_path / "0")
+
+        said = "it has the length of YBR_FULL_422, not of RGB"
+        assert said in str(dicom.refusal(find_volumes(tmp_path)))
 
     def test_a_mosaic_is_refused(self, dicom: Any, tmp_path: Path) -> None:
         dicom.save(
