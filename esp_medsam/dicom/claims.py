@@ -130,8 +130,12 @@ def check_subsampled(elements: Elements, file: DicomFile, frames: int) -> None:
         raise CorruptFileError(msg)
 
 
-def check_values(elements: Elements) -> None:
+def check_values(elements: Elements, *, is_compressed: bool) -> None:
     """Refuse a description of pixels by which none can be decoded.
+
+    Args:
+        elements: The header.
+        is_compressed: Whether a codestream says how colors lie beside one another.
 
     Raises:
         CorruptFileError: If it lacks something, or contradicts itself.
@@ -145,7 +149,8 @@ def check_values(elements: Elements) -> None:
     samples = _stated(elements, "SamplesPerPixel")
     if samples not in (1, 3):
         raise _wrong(elements, "SamplesPerPixel", "be 1 or 3", samples)
-    for keyword in ("PixelRepresentation", *(["PlanarConfiguration"] if samples == 3 else [])):
+    is_planar = samples == 3 and not is_compressed
+    for keyword in ("PixelRepresentation", *(["PlanarConfiguration"] if is_planar else [])):
         if _stated(elements, keyword) not in (0, 1):
             raise _wrong(elements, keyword, "be 0 or 1", _stated(elements, keyword))
     if elements.code("PhotometricInterpretation") is None:

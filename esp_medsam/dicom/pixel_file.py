@@ -117,7 +117,7 @@ class PixelFile:
             self.elements = file.elements(wanted)
             self.count = frames_claimed(self.elements)
             frames = check_described(self.elements, file, self.count)
-            check_values(self.elements)
+            check_values(self.elements, is_compressed=frames is not None)
             self.syntax = _syntax_of(file)
             self._decoder = decoder_of(self.syntax, path)
             self._compressed = None if frames is None else _compressed(file, frames)
@@ -213,6 +213,8 @@ class PixelFile:
         """
         dataset = self._with_pixels(as_pydicom(self.elements.raw, 0), content)
         dataset.NumberOfFrames = self.count if self._compressed is None else 1
+        if self._compressed is not None:  # decoders give colors pixel by pixel, whatever it says
+            dataset.PlanarConfiguration = 0
         if photometric is not None:
             dataset.PhotometricInterpretation = photometric
         options: dict[str, Any] = {"allow_excess_frames": False}

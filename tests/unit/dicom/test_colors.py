@@ -13,7 +13,8 @@ from openjpeg.utils import encode_array
 from PIL import Image
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless
+from pydicom.pixels import get_encoder
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from esp_medsam.dicom.colors import colors_of
 from esp_medsam.dicom.pixels import DicomPixels, read_pixels
@@ -69,9 +70,11 @@ def jpeg_2000(*, transformed: bool) -> bytes:
 def read(dicom: SimpleNamespace, tmp_path: Path) -> Callable[..., DicomPixels]:
     """Return a function that reads a frame under a header that says what it is told."""
 
-    def read_frame(data: bytes, stated: str, syntax: str = JPEGBaseline8Bit) -> DicomPixels:
+    def read_frame(
+        data: bytes, stated: str, syntax: str = JPEGBaseline8Bit, planar: int | None = 0
+    ) -> DicomPixels:
         picture = dicom.picture(
-            SamplesPerPixel=3, PlanarConfiguration=0, Rows=32, Columns=32, BitsAllocated=8,
+            SamplesPerPixel=3, PlanarConfiguration=planar, Rows=32, Columns=32, BitsAllocated=8,
             BitsStored=8, HighBit=7, PhotometricInterpretation=stated,
             PixelData=encapsulate([data]), RescaleSlope=None, RescaleIntercept=None,
         )  # fmt: skip
@@ -240,6 +243,24 @@ class TestJpeg2000:
         assert is_true(plain)
         assert not is_true(converted)
         assert (plain.warnings, converted.warnings) == ((), ())
+
+
+@pytest.mark.parametrize("planar", [0, 1, 2, None])
+def test_planar_configuration_says_nothing_of_compressed_colors(
+    read: Callable[..., DicomPixels], planar: int | None
+) -> None:
+    rle = get_encoder(RLELossless).encode(
+        truth().tobytes(), rows=32, columns=32, number_of_frames=1, samples_per_pixel=3,
+        bits_allocated=8, bits_stored=8, pixel_representation=0, photometric_interpretation="RGB",
+        planar_configuration=0,
+    )  # fmt: skip
+    lossless = bytes(jpeg_ls.encode_array(truth()))
+
+    assert is_true(read(jpeg(sampling=2), "YBR_FULL_422", planar=planar))
+    assert is_true(read(jpeg(is_rgb=True), "RGB", planar=planar))
+    assert is_true(read(jpeg_2000(transformed=True), "YBR_RCT", JPEG2000Lossless, planar))
+    assert is_true(read(lossless, "RGB", JPEGLSLossless, planar))
+    assert is_true(read(rle, "RGB", RLELossless, planar))
 
 
 @pytest.mark.parametrize(

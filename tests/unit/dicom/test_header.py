@@ -187,6 +187,21 @@ class TestBadHeaders:
         said = "it has the length of YBR_FULL_422, not of RGB"
         assert said in str(dicom.refusal(find_volumes(tmp_path)))
 
+    @pytest.mark.parametrize("slope", [0, 2])
+    def test_colors_are_not_rescaled_and_a_slope_refuses_none(
+        self, dicom: Any, tmp_path: Path, slope: int
+    ) -> None:
+        picture = dicom.picture(
+            SamplesPerPixel=3, PlanarConfiguration=0, PhotometricInterpretation="RGB",
+            BitsAllocated=8, BitsStored=8, HighBit=7, RescaleSlope=slope, PixelData=bytes(72),
+        )  # fmt: skip
+        dicom.save(picture, tmp_path / "0")
+
+        (volume,) = find_volumes(tmp_path).volumes
+
+        assert (volume.slices[0].slope, volume.slices[0].intercept) == (1, 0)
+        assert not read_pixels(volume).pixels.any()
+
     def test_a_mosaic_is_refused(self, dicom: Any, tmp_path: Path) -> None:
         dicom.save(
             dicom.dataset(0, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), tmp_path / "0"
