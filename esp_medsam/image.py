@@ -90,6 +90,9 @@ class Image(_Record):
         affine: ``(4, 4)`` float64, voxel index to RAS+ in mm; None where the file states no
             geometry, as photographs do not, and where slices are not evenly stacked.
         unit: ``"HU"`` where pixel values are Hounsfield units, else None.
+        unit_origin: Who said so: ``"dicom"``, ``"user"``, or ``"assumed"`` of a CT whose format
+            states no unit; None without one.
+        other_unit: What speaks against Hounsfield units in a DICOM file, in words.
         intensity_range: Values to be shown as 0 and 1, as measured by a transform; None before.
         warnings: What a user should know about how the file was read, a sentence each.
         file_shape: Shape that an output file has, where it is not ``spatial_shape``: a 2-D NIfTI
@@ -122,6 +125,8 @@ class Image(_Record):
     modality_origin: str = "user"
     affine: npt.NDArray[np.float64] | None = None
     unit: str | None = None
+    unit_origin: str | None = None
+    other_unit: str = ""
     intensity_range: tuple[float, float] | None = None
     warnings: tuple[str, ...] = ()
     file_shape: tuple[int, ...] | None = None

@@ -202,7 +202,7 @@ class InferenceSettings(Settings):
     preview: bool
     overwrite: bool
     verify: bool
-    ct_input: CtInput
+    ct_input: CtInput | None
     transforms: Transforms
     slice_axis: SliceAxis | None
     device: Device

@@ -147,7 +147,9 @@ def _lines(described: Description) -> Iterator[tuple[str, str]]:
     least, most = (
         f"{value:.6g}" if value % 1 else f"{value:.0f}" for value in described.intensities
     )
-    unit = described.unit or ("no unit" if described.modality else "as stored")
+    given = " as given" if described.unit_origin == "user" else ""
+    unit = f"{described.unit}{given}" if described.unit else None
+    unit = unit or ("no unit" if described.modality else "as stored")
     yield "intensities", f"{least} to {most} ({unit}, {described.dtype})"
 
 

@@ -80,7 +80,9 @@ Series = Annotated[
 Frame = Annotated[int | None, typer.Option("--frame", help="Which volume of a 4-D file, from 0.")]
 CtInput = Annotated[
     str | None,
-    typer.Option("--ct_input", "--ct-input", help="windowed for 8-bit CT; hu by default."),
+    typer.Option(
+        "--ct_input", "--ct-input", help="windowed for 8-bit CT; hu where DICOM does not say HU."
+    ),
 ]
 SliceAxis = Annotated[
     str | None,

@@ -17,6 +17,15 @@ _BEYOND = 2**26
 """Bytes that a deflated file may have behind its pixels: padding, signatures."""
 
 
+def frames_claimed(elements: Elements) -> int:
+    """Return how many frames a header claims: one where it says none or 0, as pydicom takes it.
+
+    Raises:
+        FormatError: If it claims something else than a number.
+    """
+    return elements.integer("NumberOfFrames") or 1
+
+
 def check_pixels(elements: Elements, file: DicomFile, frames: int) -> None:
     """Check that a file holds the pixels that its header claims; they are not read.
 
@@ -92,16 +101,41 @@ def check_held(elements: Elements, file: DicomFile, frames: int, held: int) -> N
         CorruptFileError: If they are fewer.
     """
     needed, length = native_size(elements, frames), file.pixels.length
+    if held >= length:
+        check_subsampled(elements, file, frames)
     if length > held or needed > length:
+        stated = elements.text("PhotometricInterpretation")
+        is_422 = length == needed * 2 // 3 and stated in ("RGB", "YBR_FULL")
+        likely = f": it has the length of YBR_FULL_422, not of {stated}" if is_422 else ""
         msg = (
             f"{file.path} must hold {max(needed, length)} bytes of pixels; got "
-            f"{min(length, held)}. It is cut short or its header is wrong; copy it again."
+            f"{min(length, held)}. It is cut short or its header is wrong{likely}; copy it again."
         )
         raise CorruptFileError(msg)
 
 
-def check_values(elements: Elements) -> None:
+def check_subsampled(elements: Elements, file: DicomFile, frames: int) -> None:
+    """Refuse pixels of full length that are stated to share colors, two by two.
+
+    Raises:
+        CorruptFileError: If they are as long as if each had its own.
+    """
+    stated, length = elements.text("PhotometricInterpretation"), file.pixels.length
+    if stated == "YBR_FULL_422" and length >= _full_size(elements, frames) > 0:
+        msg = (
+            f"{file.path} must hold {native_size(elements, frames)} bytes of pixels by its "
+            f"Photometric Interpretation (0028,0004), {stated}; its {length} bytes are RGB or "
+            "YBR_FULL. Set it to the one that is true, as with dcmodify."
+        )
+        raise CorruptFileError(msg)
+
+
+def check_values(elements: Elements, *, is_compressed: bool) -> None:
     """Refuse a description of pixels by which none can be decoded.
+
+    Args:
+        elements: The header.
+        is_compressed: Whether a codestream says how colors lie beside one another.
 
     Raises:
         CorruptFileError: If it lacks something, or contradicts itself.
@@ -115,7 +149,8 @@ def check_values(elements: Elements) -> None:
     samples = _stated(elements, "SamplesPerPixel")
     if samples not in (1, 3):
         raise _wrong(elements, "SamplesPerPixel", "be 1 or 3", samples)
-    for keyword in ("PixelRepresentation", *(["PlanarConfiguration"] if samples == 3 else [])):
+    is_planar = samples == 3 and not is_compressed
+    for keyword in ("PixelRepresentation", *(["PlanarConfiguration"] if is_planar else [])):
         if _stated(elements, keyword) not in (0, 1):
             raise _wrong(elements, keyword, "be 0 or 1", _stated(elements, keyword))
     if elements.code("PhotometricInterpretation") is None:
@@ -136,12 +171,20 @@ def _wrong(elements: Elements, keyword: str, rule: str, got: int) -> EspMedSamEr
 
 def native_size(elements: Elements, frames: int) -> int:
     """Return how many bytes the pixels take where they are not compressed."""
+    is_422 = elements.text("PhotometricInterpretation") == "YBR_FULL_422"
+    bits = _bits(elements, frames)
+    return ((bits * 2 // 3 if is_422 else bits) + 7) // 8
+
+
+def _full_size(elements: Elements, frames: int) -> int:
+    """Return how many bytes pixels take of which each has all samples."""
+    return (_bits(elements, frames) + 7) // 8
+
+
+def _bits(elements: Elements, frames: int) -> int:
     rows, columns = elements.integer("Rows") or 0, elements.integer("Columns") or 0
     samples = elements.integer("SamplesPerPixel", least=1) or 1
-    bits = rows * columns * frames * samples * (elements.integer("BitsAllocated") or 0)
-    if elements.text("PhotometricInterpretation") == "YBR_FULL_422":
-        bits = bits * 2 // 3
-    return (bits + 7) // 8
+    return rows * columns * frames * samples * (elements.integer("BitsAllocated") or 0)
 
 
 def _check_video(syntax: str, path: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from pydicom.pixels.decoders.base import Decoder, get_decoder
@@ -41,6 +42,18 @@ PACKAGES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Packages from PyPI that decode a transfer syntax."""
+
+_SAFEST: Mapping[str, Sequence[str]] = MappingProxyType(
+    {
+        JPEGBaseline8Bit: ("pillow",),
+        JPEGExtended12Bit: ("pylibjpeg", "pillow"),
+        JPEGLSLossless: ("pyjpegls",),
+        JPEGLSNearLossless: ("pyjpegls",),
+        JPEG2000Lossless: ("pylibjpeg",),
+        JPEG2000: ("pylibjpeg",),
+    }
+)
+"""Plugins of pydicom to ask before GDCM."""
 
 _NAMES: Mapping[str, str] = MappingProxyType(
     {"1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression"}
@@ -94,6 +107,15 @@ def decoder_of(syntax: UID, source: str) -> Decoder:
     if not decoder.is_available:
         raise FormatError(missing_codec(syntax, source))
     return decoder
+
+
+def safest_plugin(decoder: Decoder) -> str:
+    """Return which of pydicom's plugins is to decode; empty where it may choose.
+
+    GDCM ends the process over some damaged JPEG and JPEG 2000, and with it a run.
+    """
+    available = decoder.available_plugins
+    return next((name for name in _SAFEST.get(decoder.UID, ()) if name in available), "")
 
 
 def missing_codec(syntax: UID, source: str) -> str:
@@ -190,23 +212,39 @@ def _j2k_size(data: bytes) -> tuple[int, int] | None:
     return bottom - top, right - left
 
 
-def _jpeg_frame(data: bytes) -> tuple[int, int, int, int] | None:
-    """Walk to the frame header (SOF0 to SOF15, SOF55 of JPEG-LS).
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield marker and content of the segments of a JPEG or JPEG-LS, its frame header the last.
 
-    Returns:
-        Its marker, rows, columns and number of components.
+    Fewer where they cannot be followed so far.
     """
     at = len(_JPEG_START)
     for _ in range(_MOST_SEGMENTS):
         if at + 10 > len(data) or data[at] != 0xFF:
-            return None
+            return
         marker = data[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
-        elif marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            rows, columns = data[at + 5 : at + 7], data[at + 7 : at + 9]
-            size = int.from_bytes(rows, "big"), int.from_bytes(columns, "big")
-            return marker, *size, data[at + 9]
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            continue
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        yield marker, data[at + 4 : at + 2 + length]
+        if is_jpeg_frame(marker):
+            return
+        at += 2 + length
+
+
+def is_jpeg_frame(marker: int) -> bool:
+    """Whether a marker begins a frame header: SOF0 to SOF15, or SOF55 of JPEG-LS."""
+    return marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC))
+
+
+def _jpeg_frame(data: bytes) -> tuple[int, int, int, int] | None:
+    """Walk to the frame header.
+
+    Returns:
+        Its marker, rows, columns and number of components.
+    """
+    for marker, segment in jpeg_segments(data):
+        if is_jpeg_frame(marker) and len(segment) >= 6:
+            rows, columns = struct.unpack_from(">HH", segment, 1)
+            return marker, rows, columns, segment[5]
     return None

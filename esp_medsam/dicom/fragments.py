@@ -65,7 +65,8 @@ def frames_of(
     """Return the pieces of each frame.
 
     Where there are as many pieces as frames, each is one, whatever the table of offsets says;
-    otherwise the table tells them apart, or without one what frames begin with.
+    otherwise the table tells them apart. Where it is empty, or does not, as one of zeros, what
+    frames begin with does.
 
     Args:
         file: The file.
@@ -74,7 +75,8 @@ def frames_of(
         path: Its path, for messages.
 
     Raises:
-        CorruptFileError: If there are fewer pieces than frames, or nothing tells them apart.
+        CorruptFileError: If there are fewer pieces than frames, several frames where there should
+            be one, or nothing tells them apart.
     """
     pieces = [fragment for fragment in fragments[1:] if fragment.length]
     if len(pieces) < count:
@@ -82,25 +84,38 @@ def frames_of(
             f"{path} must hold {count} compressed frames; got {len(pieces)} pieces. Copy it again."
         )
         raise CorruptFileError(msg)
-    if count == 1:
-        return [tuple(pieces)]
     if len(pieces) == count:
         return [(piece,) for piece in pieces]
-    firsts = _by_table(file, fragments) or {
-        piece.start for piece in pieces if _begins(file, piece).startswith(_STARTS)
-    }
+    begun = {piece.start for piece in pieces if _begins(file, piece).startswith(_STARTS)}
+    if count == 1 and len(begun) > 1:
+        msg = (
+            f"{path} must hold 1 compressed frame, as its Number of Frames says; "
+            f"{len(begun)} of its pieces begin one."
+        )
+        raise CorruptFileError(msg)
+    if count == 1:
+        return [tuple(pieces)]
+    for firsts in (_by_table(file, fragments), begun):
+        frames = _grouped(pieces, firsts)
+        if len(frames) == count:
+            return frames
+    msg = (
+        f"{path} must say where its {count} compressed frames begin; its {len(pieces)} pieces "
+        "do not follow its table of offsets, or have none."
+    )
+    raise CorruptFileError(msg)
+
+
+def _grouped(pieces: Sequence[Fragment], firsts: set[int]) -> list[tuple[Fragment, ...]]:
+    """Return the pieces of each frame; none where there are pieces before the first."""
     frames: list[tuple[Fragment, ...]] = []
     for piece in pieces:
         if piece.start in firsts:
             frames.append((piece,))
-        elif frames:
+        elif not frames:
+            return []
+        else:
             frames[-1] += (piece,)
-    if len(frames) != count or pieces[0].start not in firsts:
-        msg = (
-            f"{path} must say where its {count} compressed frames begin; its {len(pieces)} pieces "
-            "do not follow its table of offsets, or have none."
-        )
-        raise CorruptFileError(msg)
     return frames
 
 

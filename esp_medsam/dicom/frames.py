@@ -133,7 +133,7 @@ def slices_of(
 def _single(
     elements: Elements, source: SourceInstance, rows: int, columns: int, *, positioned: bool
 ) -> DicomSlice:
-    slope, intercept = _rescale(elements)
+    slope, intercept = _rescale(elements) if _is_gray(elements) else (1.0, 0.0)
     return DicomSlice(
         source=source,
         rows=rows,
@@ -168,13 +168,14 @@ def _frames(
         item.tag("DimensionIndexPointer") for item in elements.items("DimensionIndexSequence")
     ]
     spacing = None if positioned else _picture_spacing(elements)
+    is_gray = _is_gray(elements)
     for k in range(frames):
         groups = _Groups(own[k], shared) if own else _Groups(shared or elements, None)
         measures = groups.macro("PixelMeasuresSequence")
         plane = groups.macro("PlanePositionSequence") if positioned else None
         turned = groups.macro("PlaneOrientationSequence") if positioned else None
         values = groups.macro("PixelValueTransformationSequence") or elements
-        slope, intercept = _rescale(values)
+        slope, intercept = _rescale(values) if is_gray else (1.0, 0.0)
         yield DicomSlice(
             source=source if frames == 1 else _of_frame(source, k + 1),
             rows=shape[0],
@@ -234,6 +235,11 @@ def _ultrasound_spacing(elements: Elements) -> tuple[float, float] | None:
             return None
         spacings.add((abs(down) * 10, abs(across) * 10))
     return spacings.pop() if len(spacings) == 1 else None
+
+
+def _is_gray(elements: Elements) -> bool:
+    """Whether values are rescaled at all: colors are not, whatever their file says."""
+    return elements.text("PhotometricInterpretation").startswith("MONOCHROME")
 
 
 def _rescale(elements: Elements) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from esp_medsam.dicom.claims import check_pixels
+from esp_medsam.dicom.claims import check_pixels, frames_claimed
 from esp_medsam.dicom.dicom_file import SOP_CLASS, DicomFile, damaged, opened
 from esp_medsam.dicom.elements import Elements, standard_name, tags_of
 from esp_medsam.dicom.frames import SLICE_ATTRIBUTES, is_stack, slices_of
@@ -136,7 +136,7 @@ def _described(elements: Elements, sop_class_uid: str, file: DicomFile) -> Heade
             if elements.uid(keyword) is None:
                 raise elements.missing(keyword)
         modality = _modality_of(elements)
-        frames = elements.integer("NumberOfFrames", least=1) or 1
+        frames = frames_claimed(elements)
         check_pixels(elements, file, frames)
         if elements.has("PerFrameFunctionalGroupsSequence"):
             batch = elements.uid("ConcatenationUID") or identity["SOPInstanceUID"]

@@ -4,38 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from pydicom import DataElement, Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import (
-    UID,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
     JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
     RLELossless,
 )
 
-from esp_medsam.dicom.claims import check_described, check_held, check_values, native_size
+from esp_medsam.dicom.claims import (
+    check_described,
+    check_values,
+    frames_claimed,
+)
 from esp_medsam.dicom.codecs import (
     codestream_size,
     components_of,
     decoder_of,
     missing_codec,
     name_of,
+    safest_plugin,
 )
-from esp_medsam.dicom.dicom_file import PIXEL_TAGS, DicomFile, opened
-from esp_medsam.dicom.elements import Elements, tags_of
-from esp_medsam.dicom.fragments import Fragment
-from esp_medsam.dicom.packed_bits import BitLayout, PixelPacker, bit_layout, unpacked_frames
+from esp_medsam.dicom.colors import RGB, YBR, colors_of, without_colors
+from esp_medsam.dicom.dicom_file import PIXEL_TAGS, opened
+from esp_medsam.dicom.elements import tags_of
+from esp_medsam.dicom.packed_bits import PixelPacker, unpacked_frames
+from esp_medsam.dicom.padding import PADDING_ATTRIBUTES, cut, padding_of
 from esp_medsam.dicom.pydicom_dataset import as_pydicom
+from esp_medsam.dicom.stored_pixels import compressed_frames, native_pixels, syntax_of
 from esp_medsam.dicom.whole_frame import wrong_after, wrong_before
 from esp_medsam.errors import CorruptFileError, EspMedSamError, FormatError, TooLargeError
-from esp_medsam.memory import check_fits
 
 
 DECODING = 6
@@ -70,7 +76,7 @@ PIXEL_ATTRIBUTES = tags_of(
     "LUTDescriptor", "LUTData", "ModalityLUTType", "FrameVOILUTSequence", "RegionLocationMinX0",
     "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1", "RegionDataType",
     "RegionSpatialFormat",
-)  # fmt: skip
+) | PADDING_ATTRIBUTES  # fmt: skip
 """What says how pixels are decoded, and what their values mean."""
 
 
@@ -89,6 +95,7 @@ class PixelFile:
         syntax: Its transfer syntax.
         bits: How its frames lie where they are of one bit a pixel, not compressed, and end inside
             a byte; else None.
+        notes: What a user should know of the frames decoded so far, a sentence each.
 
     Raises:
         InputNotFoundError: If there is no such file.
@@ -100,22 +107,24 @@ class PixelFile:
 
     def __init__(self, path: str, wanted: frozenset[int] = PIXEL_ATTRIBUTES) -> None:
         self.path = path
+        self.notes: dict[str, None] = {}
         with opened(path) as file:
             self.elements = file.elements(wanted)
-            self.count = self.elements.integer("NumberOfFrames", least=1) or 1
+            self.count = frames_claimed(self.elements)
             frames = check_described(self.elements, file, self.count)
-            check_values(self.elements)
-            self.syntax = _syntax_of(file)
+            check_values(self.elements, is_compressed=frames is not None)
+            self.syntax = syntax_of(file)
             self._decoder = decoder_of(self.syntax, path)
-            self._compressed = None if frames is None else _compressed(file, frames)
+            self._compressed = None if frames is None else compressed_frames(file, frames)
             content, self.bits = b"", None
             if frames is None:
-                content, self.bits = _native(self.elements, file, self.count)
+                content, self.bits = native_pixels(self.elements, file, self.count)
         if self.syntax.is_encapsulated != (frames is not None):
             stated = "compressed" if self.syntax.is_encapsulated else "not compressed"
             msg = f"{path} must hold pixels that are {stated}, as its transfer syntax says."
             raise CorruptFileError(msg)
         self.dataset = as_pydicom(self.elements.raw, _ITEMS)
+        self._padding = padding_of(self.elements) if wanted >= PADDING_ATTRIBUTES else None
         self._native = content
         self._representation = file.pixels.representation or "OW"
 
@@ -150,7 +159,7 @@ class PixelFile:
             data = self._compressed[index]
             self._check_codestream(data, index)
             self._refuse(index, wrong_before(data, self.syntax))
-            for frame, photometric in self._decoded(encapsulate([data]), [0]):
+            for frame, photometric in self._decoded_frame(data):
                 self._refuse(index, wrong_after(data, frame))
                 yield frame, photometric
 
@@ -188,30 +197,87 @@ class PixelFile:
         dataset.file_meta.TransferSyntaxUID = self.syntax
         return dataset
 
+    def _decoded_frame(self, data: bytes) -> Iterator[tuple[npt.NDArray[Any], str]]:
+        """Yield one compressed frame, its colors as its codestream has them."""
+        content = encapsulate([data])
+        if self.syntax == RLELossless or self.elements.integer("SamplesPerPixel") != 3:
+            yield from self._decoded(content, [0])
+            return
+        colors = colors_of(data, self.elements.code("PhotometricInterpretation") or "")
+        if colors.note:
+            self.notes[colors.note] = None
+        if self.syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
+            content = encapsulate([without_colors(data)])
+        # By pydicom they would be converted by signs of its own.
+        for frame, _ in self._decoded(content, [0], colors.photometric):
+            if colors.photometric != YBR:
+                yield frame, colors.photometric
+            else:
+                yield convert_color_space(frame, YBR, RGB), RGB
+
     def _decoded(
-        self, content: bytes, indices: Sequence[int]
+        self, content: bytes, indices: Sequence[int], photometric: str | None = None
     ) -> Iterator[tuple[npt.NDArray[Any], str]]:
-        """Yield frames of pixel data: of all of them, or of one frame that is compressed."""
+        """Yield frames of pixel data: of all of them, or of one frame that is compressed.
+
+        Args:
+            content: The pixel data.
+            indices: Numbers of the frames, from 0.
+            photometric: In place of what the header says; then colors are not converted.
+        """
         dataset = self._with_pixels(as_pydicom(self.elements.raw, 0), content)
-        if self._compressed is not None:
-            dataset.NumberOfFrames = 1
+        dataset.NumberOfFrames = self.count if self._compressed is None else 1
+        if self._compressed is not None:  # decoders give colors pixel by pixel, whatever it says
+            dataset.PlanarConfiguration = 0
+        if photometric is not None:
+            dataset.PhotometricInterpretation = photometric
+        options: dict[str, Any] = {"allow_excess_frames": False}
+        if self._padding is not None:
+            options["correct_unused_bits"] = False
         # By index: without, it fails on JPEG 2000 whose signs it corrects.
         decoded = self._decoder.iter_array(
-            dataset, indices=list(indices), allow_excess_frames=False
+            dataset,
+            indices=list(indices),
+            raw=photometric is not None,
+            decoding_plugin=safest_plugin(self._decoder),
+            **options,
         )
         try:
             for frame, properties in decoded:
-                yield frame, str(properties["photometric_interpretation"])
-        except RuntimeError:  # every plugin at hand failed; their words may quote the header
+                yield self._padded(frame), str(properties["photometric_interpretation"])
+        except RuntimeError:  # the plugins that were asked failed; their words may quote the header
             plugins = self._decoder.available_plugins
             if self.syntax == JPEGExtended12Bit and "pylibjpeg" not in plugins:
                 # Of 12 bits, which gdcm and Pillow do not decode, though pydicom asks them.
                 raise FormatError(missing_codec(self.syntax, self.path)) from None
             msg = (
                 f"{self.path} must hold whole pixel data in {name_of(self.syntax)}; "
-                f"{', '.join(plugins)} cannot decode it. Copy it again."
+                f"{safest_plugin(self._decoder) or ', '.join(plugins)} cannot decode it. "
+                "Copy it again."
             )
             raise CorruptFileError(msg) from None
+
+    def _padded(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a frame whose unused bits are corrected, but for padding that lies in them."""
+        padding = self._padding
+        if padding is None or 8 * frame.dtype.itemsize != padding.allocated:
+            return frame
+        frame = frame.astype(frame.dtype.newbyteorder("="), copy=False)
+        found = padding.find(frame)
+        # Codestreams of these state their own precision, which pydicom leaves as it is.
+        is_whole = self.syntax in (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
+        values = frame if is_whole else cut(frame, padding.stored)
+        if found.any():
+            self.notes[f"{padding.reason}; its pixels of that value were read as padding."] = None
+            held = np.iinfo(values.dtype)
+            is_held = held.min <= padding.instead <= held.max
+            wider = np.int32 if padding.allocated < 32 else np.int64
+            values = values.copy() if is_held else values.astype(wider)
+            values[found] = padding.instead
+        elif (values[[0, 0, -1, -1], [0, -1, 0, -1]] == padding.when_cut).all():
+            note = f"{padding.reason}; cut to {padding.when_cut} it was read as a value."
+            self.notes[note] = None
+        return values
 
     def _refuse(self, index: int, wrong: str) -> None:
         """Refuse a frame of which something is wrong."""
@@ -262,76 +328,3 @@ def explained(path: str) -> Iterator[None]:
         kind = type(error).__name__
         msg = f"{path} must hold what its header says; decoding it ended in {kind}. Copy it again."
         raise CorruptFileError(msg) from None
-
-
-def _native(elements: Elements, file: DicomFile, count: int) -> tuple[bytes, BitLayout | None]:
-    """Read pixels that are not compressed, and lie where the header says.
-
-    Returns:
-        The pixels, and how they lie where they are of one bit and frames begin inside a byte.
-    """
-    _check_layout(elements)
-    length, whole = file.pixels.length, native_size(elements, count)
-    found = count * length // max(whole, 1)
-    is_longer = found > count and length > whole + whole % 2  # the byte that makes it even
-    shape = _shape_in_bits(elements)
-    if is_longer and shape is None:
-        raise _too_long(file, count, found)
-    check_fits(Path(file.path), length, "the file")
-    file.file.seek(file.pixels.start)
-    content = file.file.read(length)
-    check_held(elements, file, count, len(content))
-    bits = None if shape is None else bit_layout(content, *shape, count)
-    if is_longer and not (bits is not None and bits.is_padded):
-        raise _too_long(file, count, found)
-    return content, bits
-
-
-def _too_long(file: DicomFile, count: int, found: int) -> CorruptFileError:
-    msg = (
-        f"{file.path} must hold {count} frames of pixels as its header says; its Pixel Data is "
-        f"long enough for {found}. Its Bits Allocated or its size may be wrong."
-    )
-    return CorruptFileError(msg)
-
-
-def _shape_in_bits(elements: Elements) -> tuple[int, int] | None:
-    """Return rows and columns of frames of one bit a pixel that end inside a byte; else None."""
-    if elements.integer("BitsAllocated") != 1 or elements.integer("SamplesPerPixel") != 1:
-        return None
-    rows, columns = elements.integer("Rows") or 0, elements.integer("Columns") or 0
-    return (rows, columns) if rows * columns % 8 else None
-
-
-def _check_layout(elements: Elements) -> None:
-    """Refuse values that lie elsewhere than pydicom takes them from."""
-    allocated, stored = elements.integer("BitsAllocated"), elements.integer("BitsStored")
-    high = elements.integer("HighBit")
-    if stored and allocated and stored < allocated and high not in (None, stored - 1):
-        msg = (
-            f"{elements.path} must have a High Bit of Bits Stored - 1, {stored - 1}; got {high}. "
-            "Convert it, as with gdcmconv --raw."
-        )
-        raise FormatError(msg)
-
-
-def _compressed(file: DicomFile, frames: Sequence[Sequence[Fragment]]) -> list[bytes]:
-    """Read compressed frames, each in one piece."""
-    check_fits(Path(file.path), sum(p.length for pieces in frames for p in pieces), "the file")
-    found = []
-    for pieces in frames:
-        parts = []
-        for piece in pieces:
-            file.file.seek(piece.start)
-            parts.append(file.file.read(piece.length))
-        found.append(b"".join(parts))
-    return found
-
-
-def _syntax_of(file: DicomFile) -> UID:
-    """Return the transfer syntax, or the one that an uncompressed file without a word is in."""
-    if file.syntax:
-        return UID(file.syntax)
-    if file.encoding.implicit:
-        return ImplicitVRLittleEndian
-    return ExplicitVRLittleEndian if file.encoding.little else ExplicitVRBigEndian

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
-from esp_medsam.dicom.elements import length_of
 from esp_medsam.dicom.lookup import LookupTable, palette_of, table_of
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained
+from esp_medsam.dicom.units import HU, against_hu, is_hu, unit_told
 from esp_medsam.dicom.values import narrowed, regions_of, rescale, wider, window_of
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume
 from esp_medsam.errors import CorruptFileError, FormatError
@@ -26,9 +25,6 @@ from esp_medsam.quiet import quietly
 
 RADIOGRAPHS = frozenset({"CR", "DX", "IO", "MG", "PX", "RF", "RG", "XA"})
 """Modalities whose files say how they are to be shown, and are unreadable otherwise."""
-
-_UNIT = re.compile(r"[A-Za-z0-9_%/.-]{1,8}")
-"""What a unit looks like: HU, US, OD, PCT, BQML."""
 
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 
@@ -42,6 +38,7 @@ class DicomPixels:
             int32 or float32. Gray values are rescaled, low ones low even where they are shown
             white; colors are RGB.
         unit: ``"HU"`` where values are Hounsfield units, else None.
+        other_unit: What speaks against Hounsfield units, were it a CT, in words.
         window: Values that a radiograph asks to be shown as black and white; None without.
         inverted: Whether low values are shown white (MONOCHROME1).
         ultrasound_regions: Regions that the machine calibrated.
@@ -50,6 +47,7 @@ class DicomPixels:
 
     pixels: npt.NDArray[Any]
     unit: str | None = None
+    other_unit: str = ""
     window: tuple[float, float] | None = None
     inverted: bool = False
     ultrasound_regions: tuple[UltrasoundRegion, ...] = ()
@@ -61,7 +59,7 @@ def read_pixels(volume: DicomVolume, beside: Beside = NOTHING) -> DicomPixels:
 
     Values follow DICOM's order: modality LUT or each slice's own slope and intercept; then, of
     radiographs alone, the VOI LUT as a table where there is one, else the window is handed on.
-    Padding keeps its rescaled value.
+    Padding keeps its rescaled value; what of it lies beyond Bits Stored is told.
 
     Args:
         volume: What the headers said.
@@ -101,7 +99,7 @@ class _Stack:
         self.window: tuple[float, float] | None = None
         self.regions: tuple[UltrasoundRegion, ...] = ()
         self.notes: dict[str, None] = {}
-        self.other_units: set[str] = set()
+        self.units: set[str] = set()
 
     def begin(self, source: PixelFile) -> None:
         """Take from the first file what holds for all, and see whether the volume fits."""
@@ -147,17 +145,19 @@ class _Stack:
         """Return the whole."""
         assert self.pixels is not None, "a volume has at least one slice"
         inverted = self.kind == "MONOCHROME1"
-        unit = None
-        if SOP_CLASS_MODALITIES.get(self.volume.sop_class_uid) == "CT" and self.kind in _GRAY:
-            unit = None if self.other_units else "HU"
-            for reason in sorted(self.other_units):
+        is_gray = self.kind in _GRAY
+        against = against_hu(self.units, self.volume.sop_class_uid) if is_gray else ("it is color",)
+        unit = None if against else HU
+        if is_gray and SOP_CLASS_MODALITIES.get(self.volume.sop_class_uid) == "CT":
+            for reason in against:
                 self.notes[f"Its values were not read as Hounsfield units: {reason}."] = None
-            if unit and inverted:
-                note = "Its Hounsfield units are as stored, though it asks to show low ones white."
-                self.notes[note] = None
+        if unit and inverted:
+            note = "Its Hounsfield units are as stored, though it asks to show low ones white."
+            self.notes[note] = None
         return DicomPixels(
             pixels=_arranged(self.pixels, self.volume),
             unit=unit,
+            other_unit=" and ".join(against),
             window=self.window,
             inverted=inverted,
             ultrasound_regions=self.regions,
@@ -175,7 +175,8 @@ def _read_file(path: str, places: list[int], stack: _Stack) -> None:
     indices = [_index(slices[place]) for place in places]
     for place, (frame, photometric) in zip(places, source.frames(indices), strict=True):
         stack.place(place, reader(frame, photometric, slices[place]), photometric)
-        stack.other_units.update(reader.other_unit(slices[place]))
+        stack.units.add(reader.unit(slices[place]))
+    stack.notes.update(source.notes)
     if reader.shown_by_table is not None and stack.volume.slices[0].source.path == path:
         stack.window = (0.0, float(2**reader.shown_by_table.bits - 1))
 
@@ -216,20 +217,16 @@ class _ValueReader:
             values = rescale(frame, piece.slope, piece.intercept, source=piece.where)
         return values if self.shown_by_table is None else narrowed(self.shown_by_table(values))
 
-    def other_unit(self, piece: DicomSlice) -> tuple[str, ...]:
-        """Return what speaks against Hounsfield units, were it a CT."""
+    def unit(self, piece: DicomSlice) -> str:
+        """Return ``HU``, nothing where no unit is stated, or what speaks against it."""
         if self.modality_table is not None:
             kind = str(self._dataset.ModalityLUTSequence[0].get("ModalityLUTType") or "nothing")
-            return () if kind == "HU" else (f"Modality LUT Type says {_unit_told(kind)}",)
-        if piece.rescale_type not in (None, "HU"):
-            return (f"Rescale Type says {_unit_told(piece.rescale_type)}",)
+            return HU if is_hu(kind) else f"Modality LUT Type says {unit_told(kind)}"
+        if piece.rescale_type is not None:
+            stated = piece.rescale_type
+            return HU if is_hu(stated) else f"Rescale Type says {unit_told(stated)}"
         is_stated = piece.source.frame is not None or "RescaleIntercept" in self._dataset
-        return () if is_stated else ("it has no Rescale Intercept",)
-
-
-def _unit_told(text: str) -> str:
-    """Return a unit as its file has it; of what is too long for one the length alone."""
-    return text if _UNIT.fullmatch(text) else length_of(text)
+        return "" if is_stated else "it has no Rescale Intercept"
 
 
 def _index(piece: DicomSlice) -> int:

@@ -59,6 +59,7 @@ def read_dicom(
         source=source,
     )
     content = read_pixels(chosen, beside)
+    unit = content.unit if name == "ct" else None
     return Image(
         path=os.fspath(path),
         name=volume if files is not None and volume is not None else chosen.name,
@@ -67,7 +68,9 @@ def read_dicom(
         spatial_shape=content.pixels.shape[1:],
         pixels=content.pixels,
         affine=chosen.geometry.affine,
-        unit=content.unit if name == "ct" else None,
+        unit=unit,
+        unit_origin=unit and "dicom",
+        other_unit=content.other_unit,
         warnings=(*chosen.warnings, *content.warnings),
         dicom_modality=chosen.dicom_modality,
         stack_axis=chosen.geometry.stack_axis,

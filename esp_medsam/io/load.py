@@ -38,7 +38,8 @@ class LoadMedicalImaged(MapTransform):
         keys: Keys of the paths to read.
         table: Modalities at hand.
         modality: Name of the modality of all images; a list, as of all names, means not given.
-        ct_input: What CT values are: ``"hu"``, or ``"windowed"`` to 8 bits.
+        ct_input: What CT values are: ``"hu"``, whatever their files say, or ``"windowed"`` to 8
+            bits; None leaves it to DICOM.
         series: Name or Series Instance UID of the DICOM volume to read where items do not say.
         frame: Which volume of a 4-D file, from 0.
         force_modality: Whether ``modality`` counts against what DICOM says.
@@ -59,7 +60,7 @@ class LoadMedicalImaged(MapTransform):
         *,
         table: ModalityTable,
         modality: str | Sequence[str],
-        ct_input: str = "hu",
+        ct_input: str | None = None,
         series: str | None = None,
         frame: int | None = None,
         force_modality: bool = False,
@@ -69,7 +70,7 @@ class LoadMedicalImaged(MapTransform):
         super().__init__(keys, allow_missing_keys)
         if isinstance(modality, str):
             table[modality]
-        if ct_input not in CT_INPUTS:
+        if ct_input not in (None, *CT_INPUTS):
             msg = f"ct_input must be one of {', '.join(CT_INPUTS)}; got {ct_input!r}."
             raise OptionError(msg)
         self.table = table

@@ -131,7 +131,8 @@ def write_nifti(
     header = _nib.Nifti2Header() if is_second else _nib.Nifti1Header()
     header.set_data_dtype(array.dtype)
     header.set_data_shape(array.shape)
-    header["pixdim"][:4] = fields.pop("pixdim", (1.0, 1.0, 1.0, 1.0))
+    pixdim = fields.pop("pixdim", (1.0, 1.0, 1.0, 1.0))
+    header["pixdim"][:4] = pixdim
     for name, values in fields.items():
         header[name] = values if len(values) > 1 else values[0]
     header["descrip"] = MARK
@@ -141,6 +142,8 @@ def write_nifti(
     kind = _nib.Nifti2Image if is_second else _nib.Nifti1Image
     image = kind(array, None, header)
     image.header.set_slope_inter(slope, 0.0)
+    # nibabel mends spacings; a reader that goes by them would lay the two apart.
+    image.header["pixdim"][:4] = pixdim
     with atomic_file(path, root) as file:
         if path.name.lower().endswith(".gz"):
             # No name and no time in the file: the same mask makes the same bytes.

@@ -23,6 +23,12 @@ HEADER_BYTES = 540
 DISAGREEMENT_TOLERANCE = 1e-3
 """Elements of qform and sform, in mm, may differ by so much: what float32 quaternions lose."""
 
+_ROUNDING = 1e-5
+"""What the square of a quaternion's length may be over 1, written in float32."""
+
+_UNNOTICED = float(3 * np.finfo(np.float32).eps)
+"""What of it is no word worth: nibabel's own threshold."""
+
 _LAST_OFFSET = 2**26
 """Bytes before the voxels at most: room for any header extension, and for no detour."""
 
@@ -167,29 +173,17 @@ def _scaling(header: Any, path: Path) -> tuple[float, float]:
 
 def _affine(header: Any, dimensions: int, path: Path) -> tuple[npt.NDArray[np.float64], list[str]]:
     """Return the affine by sform, else qform, else spacing alone, and what there is to say."""
-    warnings: list[str] = []
     header = header.copy()
     if dimensions == 2 and header["pixdim"][3] == 0:
         header["pixdim"][3] = 1  # writers of 2-D files leave the third spacing out
     if header["pixdim"][0] == 0:
         header["pixdim"][0] = 1  # handedness left out, which the standard reads as 1
-    spacing = np.asarray(header["pixdim"][1:4], dtype=np.float64)
-    if not np.all(np.isfinite(spacing)) or np.any(spacing == 0):
-        refuse_affine(path, f"its spacing is {spacing.tolist()}")
-    qform = _qform(header, path)
-    sform = header.get_sform() if int(header["sform_code"]) > 0 else None
-    if sform is not None:
-        affine = np.asarray(sform, dtype=np.float64)
-        if qform is not None and np.abs(affine - qform).max() > DISAGREEMENT_TOLERANCE:
-            warnings.append("Its qform and sform disagree; the sform was used.")
-    elif qform is not None:
-        affine = qform
+    if int(header["sform_code"]) > 0:
+        affine, warnings = _by_sform(header)
+    elif int(header["qform_code"]) > 0:
+        affine, warnings = _by_qform(header, path)
     else:
-        affine = np.asarray(header.get_base_affine(), dtype=np.float64)
-        warnings.append(
-            "It states no position (qform and sform codes are 0); the first axis was taken to run "
-            "to the left, the others to anterior and superior, as most readers do."
-        )
+        affine, warnings = _by_spacing(header, path)
     check_affine(affine, path)
     if is_sheared(affine):
         warnings.append(SHEAR_WARNING)
@@ -199,17 +193,77 @@ def _affine(header: Any, dimensions: int, path: Path) -> tuple[npt.NDArray[np.fl
     return affine, warnings
 
 
-def _qform(header: Any, path: Path) -> npt.NDArray[np.float64] | None:
+def _by_sform(header: Any) -> tuple[npt.NDArray[np.float64], list[str]]:
+    """Return the sform; of qform and spacing, which it needs none of, what is wrong with them."""
+    affine = np.asarray(header.get_sform(), dtype=np.float64)
+    broken = _broken_spacing(header)
+    if broken:
+        return affine, [f"{broken}; the sform was used, which some readers read otherwise."]
     if int(header["qform_code"]) <= 0:
-        return None
+        return affine, []
+    qform, problem = _qform(header)
+    if problem:
+        return affine, [f"Its qform is broken ({problem}); the sform was used."]
+    if qform is not None and np.abs(affine - qform).max() > DISAGREEMENT_TOLERANCE:
+        return affine, ["Its qform and sform disagree; the sform was used."]
+    return affine, []
+
+
+def _by_qform(header: Any, path: Path) -> tuple[npt.NDArray[np.float64], list[str]]:
+    _check_spacing(header, path)
+    qform, problem = _qform(header)
+    if qform is None:
+        msg = f"{path} must have a usable affine; its qform is not: {problem}."
+        raise GeometryError(msg)
+    return qform, [f"Its qform was mended: {problem}."] if problem else []
+
+
+def _by_spacing(header: Any, path: Path) -> tuple[npt.NDArray[np.float64], list[str]]:
+    _check_spacing(header, path)
+    note = (
+        "It states no position (qform and sform codes are 0); the first axis was taken to run "
+        "to the left, the others to anterior and superior, as most readers do."
+    )
+    return np.asarray(header.get_base_affine(), dtype=np.float64), [note]
+
+
+def _check_spacing(header: Any, path: Path) -> None:
+    """Refuse spacings that an affine cannot be made of: readers take a negative one variously."""
+    if _broken_spacing(header):
+        refuse_affine(path, f"its spacing is {_spacing(header)}")
+
+
+def _broken_spacing(header: Any) -> str:
+    """Return what is wrong with the spacings, the beginning of a sentence; empty where nothing."""
+    spacing = _spacing(header)
+    is_usable = all(math.isfinite(length) and length > 0 for length in spacing)
+    return "" if is_usable else f"Its pixdim holds spacings that are none, {spacing}"
+
+
+def _spacing(header: Any) -> list[float]:
+    return [float(length) for length in header["pixdim"][1:4]]
+
+
+def _qform(header: Any) -> tuple[npt.NDArray[np.float64] | None, str]:
+    """Return the qform, and what is wrong with it; None where it is not usable.
+
+    A quaternion that rounding made longer than 1 is shortened, as the standard's own code does.
+    """
+    names = ("quatern_b", "quatern_c", "quatern_d")
+    squared = sum(float(header[name]) ** 2 for name in names)
+    problem = ""
+    if 1 + _ROUNDING >= squared > 1:
+        for name in names:
+            header[name] = float(header[name]) / math.sqrt(squared)
+        if squared > 1 + _UNNOTICED:
+            problem = f"its quaternion is longer than 1, {math.sqrt(squared):.9g}"
     try:
         qform = np.asarray(header.get_qform(), dtype=np.float64)
     except (HeaderDataError, ValueError) as error:
-        msg = f"{path} must have a usable affine; its qform is not: {error}."
-        raise GeometryError(msg) from error
+        return None, str(error)
     if not np.all(np.isfinite(qform)):
-        refuse_affine(path, "its qform holds NaN or infinity")
-    return qform
+        return None, "it holds NaN or infinity"
+    return qform, problem
 
 
 def _geometry(header: Any) -> dict[str, tuple[float, ...]]:

@@ -47,7 +47,7 @@ def read(
     *,
     modality: str | None,
     table: ModalityTable,
-    ct_input: str = "hu",
+    ct_input: str | None = None,
     volume: str | None = None,
     files: Sequence[str] | None = None,
     frame: int | None = None,
@@ -62,7 +62,8 @@ def read(
         modality: What it shows, a name of ``table``; None leaves it to DICOM, and is refused for
             other formats.
         table: Modalities at hand.
-        ct_input: What CT values are: ``"hu"`` or ``"windowed"``; no effect on other modalities.
+        ct_input: What CT values are: ``"hu"`` or ``"windowed"``; None leaves it to DICOM, and takes
+            other volumes to be in Hounsfield units. No effect on other modalities.
         volume: Name or Series Instance UID of the DICOM volume, where there are several.
         files: Files of a DICOM folder to take alone, as an earlier look at it found them; None
             takes all.
@@ -86,7 +87,7 @@ def read(
         NonFiniteError: If it holds NaN or infinity.
     """
     name = None if modality is None else table[modality].name
-    if ct_input not in CT_INPUTS:
+    if ct_input not in (None, *CT_INPUTS):
         msg = f"ct_input must be one of {', '.join(CT_INPUTS)}; got {ct_input!r}."
         raise OptionError(msg)
     path = Path(path)
@@ -131,6 +132,7 @@ def _read_file(
         msg = f"modality must be given for {path}, one of {names}; it is never guessed. "
         raise ModalityError(msg + "See --modality.")
     identity, content = _content(path, frame, beside)
+    is_ct_volume = name == "ct" and is_volume(path)
     return Image(
         path=os.fspath(path),
         name=name_of(path),
@@ -138,7 +140,8 @@ def _read_file(
         spatial_shape=content.pixels.shape[1:],
         pixels=content.pixels,
         affine=content.affine,
-        unit="HU" if name == "ct" and is_volume(path) else None,
+        unit="HU" if is_ct_volume else None,
+        unit_origin="assumed" if is_ct_volume else None,
         warnings=content.warnings,
         file_shape=content.file_shape,
         nifti_geometry=content.nifti_geometry,
@@ -232,7 +235,7 @@ def _check_same(image: Image, volume: str | None) -> None:
         raise InputChangedError(msg)
 
 
-def _with_ct_checked(image: Image, ct_input: str) -> Image:
+def _with_ct_checked(image: Image, ct_input: str | None) -> Image:
     """Refuse CT values that cannot be what the user says they are; warn where they may not be."""
     if image.modality != "ct":
         return image
@@ -246,22 +249,51 @@ def _with_ct_checked(image: Image, ct_input: str) -> Image:
                 f"got {least:g} to {most:g}. Leave ct_input out where they are Hounsfield units."
             )
             raise FormatError(msg)
-        return replace(image, unit=None)
+        return replace(image, unit=None, unit_origin=None)
+    if ct_input == "hu":
+        image = _in_hounsfield_units(image)
     if image.unit != "HU":
-        reason, remedy = (
-            ("its files do not say so", "or its true modality and force_modality where it is none")
-            if image.sources
-            else ("PNG, JPEG, TIFF and BMP cannot", "or use NIfTI or DICOM")
-        )
-        msg = (
-            f"{image.path} must hold Hounsfield units to be CT; {reason}. Pass ct_input windowed "
-            f"where it is 8-bit CT, {remedy}."
-        )
-        raise FormatError(msg)
-    if in_bytes and most > least:
+        raise _no_hounsfield_units(image)
+    if in_bytes and most > least and ct_input is None:
         note = (
             "Its values lie between 0 and 255 and were read as Hounsfield units; "
             "pass ct_input windowed where they are 8-bit CT."
         )
         return replace(image, warnings=(*image.warnings, note))
     return image
+
+
+def _in_hounsfield_units(image: Image) -> Image:
+    """Return a CT in Hounsfield units by the user's word, where its files do not say it."""
+    if image.unit_origin == "assumed":
+        return replace(image, unit_origin="user")
+    if image.unit == "HU" or not _may_be_in_hounsfield_units(image):
+        return image
+    notes = [f"Its values were read as Hounsfield units by ct_input; {image.other_unit}."]
+    if image.inverted:
+        notes.append("They are as stored, though it asks to show low ones white.")
+    earlier = [note for note in image.warnings if "were not read as Hounsfield units" not in note]
+    return replace(image, unit="HU", unit_origin="user", warnings=(*earlier, *notes))
+
+
+def _may_be_in_hounsfield_units(image: Image) -> bool:
+    """Whether it is left to the user: DICOM in gray, whatever it says of its unit."""
+    assert image.pixels is not None, "just read"
+    return bool(image.sources) and image.pixels.shape[0] == 1
+
+
+def _no_hounsfield_units(image: Image) -> FormatError:
+    """Return the error that says why a CT is not in Hounsfield units, and what may be said."""
+    if not image.sources:
+        reason, hint = "PNG, JPEG, TIFF and BMP cannot", ""
+        otherwise = "or use NIfTI or DICOM"
+    else:
+        reason = image.other_unit
+        is_open = _may_be_in_hounsfield_units(image)
+        hint = "hu where its values are Hounsfield units all the same, " if is_open else ""
+        otherwise = "or its true modality and force_modality where it is none"
+    msg = (
+        f"{image.path} must hold Hounsfield units to be CT; {reason}. Pass ct_input {hint}windowed "
+        f"where it is 8-bit CT, {otherwise}."
+    )
+    return FormatError(msg)

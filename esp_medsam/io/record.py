@@ -230,6 +230,7 @@ def described_image(image: Image, segmentation: Segmentation) -> dict[str, Any]:
         "study_uid": image.study_uid,
         "series_uid": image.series_uid,
         "unit": image.unit,
+        "unit_origin": image.unit_origin,
         "intensity_range": image.intensity_range,
         "spatial_shape": image.file_shape or image.spatial_shape,
         "plane": segmentation.plane,

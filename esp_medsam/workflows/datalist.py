@@ -66,7 +66,8 @@ def read_datalist(path: str | Path, section: str) -> list[dict[str, Any]]:
     ``{"image": path, "modality": name, "dataset": name, "labels": {target: path or [paths]},
     "absent": [targets]}``, paths relative to the file. Of several masks of a target the union
     counts. A target under neither key is unknown there and counts in no loss. CT of eight bits,
-    windowed by its source, adds ``"ct_input": "windowed"``.
+    windowed by its source, adds ``"ct_input": "windowed"``; CT in Hounsfield units whose files do
+    not say so ``"ct_input": "hu"``.
 
     Args:
         path: The JSON file.
@@ -182,7 +183,7 @@ def slices_of(
     """
     check_targets(item, table)
     modality = table[item["modality"]]
-    ct_input = item.get("ct_input", "hu")
+    ct_input = item.get("ct_input")
     image = read(item["image"], modality=modality.name, table=table, ct_input=ct_input)
     assert image.pixels is not None
     image = MeasureImage(transforms)(image.pixels, image)

@@ -51,6 +51,7 @@ class Description:
         dtype: Type that the values are held in.
         intensities: Least and largest value.
         unit: ``HU``, or None where values have no unit, or it takes a modality to know.
+        unit_origin: ``dicom``, ``user``, or ``assumed`` of a format without units; None likewise.
         warnings: What a user should know, a sentence each.
     """
 
@@ -73,6 +74,7 @@ class Description:
     dtype: str
     intensities: tuple[float, float]
     unit: str | None
+    unit_origin: str | None
     warnings: tuple[str, ...]
 
 
@@ -121,6 +123,7 @@ def describe(
         dtype=pixels.dtype.name,
         intensities=(pixels.min().item(), pixels.max().item()),
         unit=record.unit,
+        unit_origin=record.unit_origin,
         warnings=(*record.warnings, *([doubt] if doubt else ())),
     )
 

@@ -91,7 +91,7 @@ def target_scores(
     for item in items:
         check_targets(item, table)
     for item in items:
-        ct_input = item.get("ct_input", "hu")
+        ct_input = item.get("ct_input")
         preprocessing = Compose(
             [
                 LoadMedicalImaged(

@@ -68,6 +68,20 @@ def refusal(action: Callable[[], object]) -> str:
 
 
 class TestSegmentDicom:
+    def test_the_unit_of_a_ct_is_the_users_word_where_its_files_leave_it_open(
+        self, tmp_path: Path, run: Run
+    ) -> None:
+        uid = write_series(tmp_path / "in", [10.0, 12.5, 15.0], RescaleType="US")
+
+        (refused,) = run(tmp_path / "in", output_format="nifti")
+        (done,) = run(tmp_path / "in", output_format="nifti", ct_input="hu")
+
+        assert (refused.status, done.status) == ("failed", "done")
+        record = json.loads((tmp_path / "out" / f"{uid}_seg.json").read_text())
+        assert (record["unit"], record["unit_origin"]) == ("HU", "user")
+        assert record["settings"]["ct_input"] == "hu"
+        assert any("Rescale Type says US" in warning for warning in record["warnings"])
+
     def test_a_series_comes_out_on_its_own_grid(self, tmp_path: Path, run: Run) -> None:
         uid = write_series(tmp_path / "in/study", [10.0, 12.5, 15.0])
 

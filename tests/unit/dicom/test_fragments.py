@@ -53,6 +53,23 @@ class TestFramesOf:
         assert frames(2, FIRST, MORE, FIRST) == [FIRST + MORE, FIRST]
 
     @pytest.mark.parametrize(
+        "offsets", [table(0, 0), table(0), table(0, 11), table(10, 20), table(0, 0, 0, 0)]
+    )
+    def test_instead_of_a_table_that_tells_nothing_what_frames_begin_with_does(
+        self, offsets: bytes
+    ) -> None:
+        assert frames(2, FIRST, MORE, FIRST, offsets=offsets) == [FIRST + MORE, FIRST]
+
+    def test_a_table_that_tells_them_apart_counts_before_what_they_begin_with(self) -> None:
+        found = frames(2, FIRST, FIRST, FIRST, offsets=table(0, 28))
+
+        assert found == [FIRST + FIRST, FIRST]
+
+    def test_several_frames_in_place_of_one_are_refused(self) -> None:
+        with pytest.raises(CorruptFileError, match="Number of Frames says; 2 of its pieces begin"):
+            frames(1, FIRST, MORE, FIRST)
+
+    @pytest.mark.parametrize(
         "offsets", [table(0, 11), table(0, 2**32 - 1), table(10, 20), table(0, 10, 20), table(0)]
     )
     def test_a_table_that_lies_is_refused(self, offsets: bytes) -> None:

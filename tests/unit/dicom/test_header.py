@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from pydicom.uid import (
 )
 
 from esp_medsam.dicom import find_volumes, is_dicom
+from esp_medsam.dicom.pixels import read_pixels
 from esp_medsam.errors import (
     CorruptFileError,
     EspMedSamError,
@@ -123,6 +125,82 @@ class TestBadHeaders:
         (tmp_path / "0").write_bytes(content.replace(old, new))
 
         assert "must be a UID" in str(dicom.refusal(find_volumes(tmp_path)))
+
+    @pytest.mark.parametrize("text", ["0", "", " ", "00", "1 ", "01", "1.0", "+1", "0 "])
+    def test_no_number_of_frames_or_0_is_one_frame(
+        self, dicom: Any, tmp_path: Path, text: str
+    ) -> None:
+        path = dicom.with_text(tmp_path / "0", "NumberOfFrames", text)
+
+        (volume,) = find_volumes(path).volumes
+
+        assert [piece.source.frame for piece in volume.slices] == [None]
+        np.testing.assert_array_equal(
+            read_pixels(volume).pixels[0, :, :, 0].T, 2 * np.arange(24).reshape(4, 6) - 1024
+        )
+
+    @pytest.mark.parametrize("text", ["-1", "1.5", "many", "1\\2"])
+    def test_a_number_of_frames_that_is_none_is_refused(
+        self, dicom: Any, tmp_path: Path, text: str
+    ) -> None:
+        path = dicom.with_text(tmp_path / "0", "NumberOfFrames", text)
+
+        assert "NumberOfFrames (0028,0008)" in str(dicom.refusal(find_volumes(path)))
+
+    def test_0_frames_whose_pixels_are_several_are_refused(
+        self, dicom: Any, tmp_path: Path
+    ) -> None:
+        dicom.save(dicom.picture(NumberOfFrames=0, PixelData=bytes(48 * 3)), tmp_path / "0")
+        (volume,) = find_volumes(tmp_path).volumes
+
+        with pytest.raises(CorruptFileError, match=r"hold 1 frames .* long enough for 3"):
+            read_pixels(volume)
+
+    @pytest.mark.parametrize("frames", [1, 2, 3, 5])
+    def test_pixels_of_full_length_that_are_stated_to_share_colors_are_refused(
+        self, dicom: Any, tmp_path: Path, frames: int
+    ) -> None:
+        pixels = bytes(72 * frames)
+        picture = dicom.picture(
+            SOPClassUID=UltrasoundMultiFrameImageStorage, NumberOfFrames=frames, SamplesPerPixel=3,
+            PlanarConfiguration=0, PhotometricInterpretation="YBR_FULL_422", BitsAllocated=8,
+            BitsStored=8, HighBit=7, PixelData=pixels,
+        )  # fmt: skip
+        path = dicom.save(picture, tmp_path / "0")
+
+        said = "Photometric Interpretation (0028,0004), YBR_FULL_422; its "
+        assert said in str(dicom.refusal(find_volumes(tmp_path)))
+        with pytest.raises(CorruptFileError, match="bytes are RGB or YBR_FULL"):
+            read_pixels(dicom.volume_of(path))
+
+    @pytest.mark.parametrize("frames", [1, 2])
+    def test_pixels_that_share_colors_and_are_stated_not_to_are_refused(
+        self, dicom: Any, tmp_path: Path, frames: int
+    ) -> None:
+        picture = dicom.picture(
+            SOPClassUID=UltrasoundMultiFrameImageStorage, NumberOfFrames=frames, SamplesPerPixel=3,
+            PlanarConfiguration=0, PhotometricInterpretation="RGB", BitsAllocated=8,
+            BitsStored=8, HighBit=7, PixelData=bytes(48 * frames),
+        )  # fmt: skip
+        dicom.save(picture, tmp_path / "0")
+
+        said = "it has the length of YBR_FULL_422, not of RGB"
+        assert said in str(dicom.refusal(find_volumes(tmp_path)))
+
+    @pytest.mark.parametrize("slope", [0, 2])
+    def test_colors_are_not_rescaled_and_a_slope_refuses_none(
+        self, dicom: Any, tmp_path: Path, slope: int
+    ) -> None:
+        picture = dicom.picture(
+            SamplesPerPixel=3, PlanarConfiguration=0, PhotometricInterpretation="RGB",
+            BitsAllocated=8, BitsStored=8, HighBit=7, RescaleSlope=slope, PixelData=bytes(72),
+        )  # fmt: skip
+        dicom.save(picture, tmp_path / "0")
+
+        (volume,) = find_volumes(tmp_path).volumes
+
+        assert (volume.slices[0].slope, volume.slices[0].intercept) == (1, 0)
+        assert not read_pixels(volume).pixels.any()
 
     def test_a_mosaic_is_refused(self, dicom: Any, tmp_path: Path) -> None:
         dicom.save(

@@ -26,18 +26,85 @@ class TestAffine:
     def test_refuses_numbers_that_are_not_finite(
         self, patched: Write, volume: np.ndarray, write_volume: Write
     ) -> None:
-        for offset in (80, 256, 280):  # pixdim[1], quatern_b, srow_x
+        # pixdim[1], quatern_b, srow_x, each where it is used
+        for offset, codes in ((80, (1, 0)), (256, (1, 0)), (280, (1, 1))):
             path = patched(write_volume(volume, name="a.nii"), offset, "<f", np.nan)
-            patched(path, 252, "<hh", 1, 1)
+            patched(path, 252, "<hh", *codes)
             with pytest.raises(GeometryError, match="usable affine"):
                 read_nifti(path)
 
-    @pytest.mark.parametrize("spacing", [0.0, np.inf])
-    def test_refuses_a_spacing_of_zero_or_infinity(
-        self, patched: Write, volume: np.ndarray, write_volume: Write, spacing: float
+    @pytest.mark.parametrize("spacing", [0.0, -1.0, np.inf, np.nan])
+    @pytest.mark.parametrize("codes", [(1, 0), (0, 0)])
+    def test_refuses_a_spacing_that_is_none_where_it_is_used(
+        self,
+        patched: Write,
+        volume: np.ndarray,
+        write_volume: Write,
+        spacing: float,
+        codes: tuple[int, int],
     ) -> None:
+        path = patched(write_volume(volume, name="a.nii"), 84, "<f", spacing)
+
         with pytest.raises(GeometryError, match="its spacing is"):
-            read_nifti(patched(write_volume(volume, name="a.nii"), 84, "<f", spacing))
+            read_nifti(patched(path, 252, "<hh", *codes))
+
+    @pytest.mark.parametrize("code", [0, 1])
+    @pytest.mark.parametrize(
+        ("offset", "value"),
+        [
+            (76, np.nan), (76, 3.0), (80, -1.0), (84, 0.0), (84, -2.0), (88, np.inf), (88, np.nan),
+            (256, np.nan), (256, 2.0), (260, 1.0000004), (268, np.inf), (272, np.nan),
+        ],
+    )  # fmt: skip
+    def test_what_a_good_sform_does_not_use_refuses_nothing(
+        self,
+        patched: Write,
+        tmp_path: Path,
+        volume: np.ndarray,
+        write_volume: Write,
+        offset: int,
+        value: float,
+        code: int,
+    ) -> None:
+        affine = np.diag([-2.0, 2, 3, 1])
+        path = patched(write_volume(volume, affine, "a.nii"), 252, "<hh", code, 1)
+
+        content = read_nifti(patched(path, offset, "<f", value))
+
+        np.testing.assert_array_equal(content.affine, affine)
+        is_used = code == 1 or 80 <= offset <= 88
+        said = "Its pixdim holds" if 80 <= offset <= 88 else "Its qform is broken"
+        assert [w.startswith(said) for w in content.warnings] == ([True] if is_used else [])
+        # The mask repeats what is stored, so that each reader reads the two alike.
+        write_nifti(
+            tmp_path / "m.nii", np.zeros((2, 3, 4), np.uint8), geometry=content.nifti_geometry
+        )
+        again = read_nifti(tmp_path / "m.nii")
+        np.testing.assert_array_equal(again.affine, affine)
+        np.testing.assert_array_equal(
+            again.nifti_geometry["pixdim"], content.nifti_geometry["pixdim"]
+        )
+
+    @pytest.mark.parametrize(("value", "said"), [(1.0000001, 0), (1.0000004, 1), (1.000004, 1)])
+    def test_a_quaternion_that_rounding_made_too_long_is_shortened(
+        self, patched: Write, volume: np.ndarray, write_volume: Write, value: float, said: int
+    ) -> None:
+        image = write_volume(volume, np.diag([-2.0, 2, -3, 1]), "a.nii")
+        patched(image, 252, "<hh", 1, 0)
+
+        content = read_nifti(patched(image, 256, "<3f", 0, value, 0))
+
+        np.testing.assert_allclose(np.abs(content.affine[:3, :3]), np.diag([2, 2, 3]), atol=1e-6)
+        assert len(content.warnings) == said
+
+    @pytest.mark.parametrize("value", [1.00001, 1.1])
+    def test_a_longer_quaternion_is_refused_where_it_is_used(
+        self, patched: Write, volume: np.ndarray, write_volume: Write, value: float
+    ) -> None:
+        path = patched(write_volume(volume, name="a.nii"), 252, "<hh", 1, 0)
+
+        with pytest.raises(GeometryError, match="its qform is not: w2 should be positive"):
+            read_nifti(patched(path, 256, "<f", value))
 
     def test_refuses_axes_of_no_length_and_of_one_direction(
         self, patched: Write, volume: np.ndarray, write_volume: Write

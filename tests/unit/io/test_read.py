@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
 import skimage
+from pydicom import DataElement, dcmread
+from pydicom.datadict import dictionary_VR
 
 from esp_medsam.errors import (
     CorruptFileError,
@@ -104,6 +107,26 @@ class TestRead:
                 read(tmp_path / name, modality="xray", table=table)
 
 
+@pytest.fixture
+def write_ct(shipped: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes one slice of a CT, changed; None takes away."""
+
+    def write(**changes: Any) -> Path:
+        dataset = dcmread(shipped("CT_small.dcm"))
+        for keyword, value in changes.items():
+            if value is None:
+                delattr(dataset, keyword)
+            else:
+                element = DataElement(
+                    keyword, dictionary_VR(keyword), value, already_converted=True
+                )
+                dataset[keyword] = element
+        dataset.save_as(tmp_path / "a.dcm")
+        return tmp_path / "a.dcm"
+
+    return write
+
+
 class TestCt:
     def test_a_photograph_format_holds_no_hounsfield_units(
         self, table: ModalityTable, gray_png: Path
@@ -127,6 +150,77 @@ class TestCt:
 
         assert image.unit == "HU"
         assert "pass ct_input windowed" in image.warnings[0]
+
+    def test_a_user_may_say_what_dicom_leaves_open(
+        self, table: ModalityTable, write_ct: Callable[..., Path]
+    ) -> None:
+        path = write_ct(RescaleType="US")
+        with pytest.raises(FormatError, match=r"Rescale Type says US\. Pass ct_input hu where"):
+            read(path, modality="ct", table=table)
+
+        image = read(path, modality="ct", table=table, ct_input="hu")
+
+        assert (image.unit, image.unit_origin) == ("HU", "user")
+        (note,) = (note for note in image.warnings if "Hounsfield" in note)
+        assert note == (
+            "Its values were read as Hounsfield units by ct_input; Rescale Type says US."
+        )
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"RescaleType": "Doe^Jane"}, "Rescale Type says text of 8 characters"),
+            ({"RescaleIntercept": None, "RescaleSlope": None}, "it has no Rescale Intercept"),
+            ({"SOPClassUID": "1.2.3"}, "its SOP class is none of CT"),
+        ],
+    )
+    def test_whatever_leaves_it_open_is_told(
+        self, table: ModalityTable, write_ct: Callable[..., Path],
+        changes: dict[str, Any], reason: str,
+    ) -> None:  # fmt: skip
+        path = write_ct(**changes)
+        with pytest.raises(FormatError, match=reason):
+            read(path, modality="ct", table=table)
+
+        image = read(path, modality="ct", table=table, ct_input="hu")
+
+        assert (image.unit, image.unit_origin) == ("HU", "user")
+        assert any(reason in note for note in image.warnings)
+
+    @pytest.mark.parametrize("unit", ["HU", "Hounsfield Unit", "hounsfield units"])
+    @pytest.mark.parametrize("ct_input", [None, "hu"])
+    @pytest.mark.parametrize("sop_class", [None, "05703841015643452503209109170649121759226008"])
+    def test_what_dicom_says_is_dicoms_word(
+        self, table: ModalityTable, write_ct: Callable[..., Path],
+        unit: str, ct_input: str | None, sop_class: str | None,
+    ) -> None:  # fmt: skip
+        changes = {} if sop_class is None else {"SOPClassUID": sop_class}
+        path = write_ct(RescaleType=unit, **changes)
+
+        image = read(path, modality=None, table=table, ct_input=ct_input)
+
+        assert (image.unit, image.unit_origin) == ("HU", "dicom")
+        assert not any("Hounsfield" in note for note in image.warnings)
+
+    def test_the_origin_of_a_unit_that_a_format_cannot_state_is_told(
+        self, table: ModalityTable, write_volume: WriteVolume
+    ) -> None:
+        path = write_volume(np.abs(HU // 10))
+        assumed = read(path, modality="ct", table=table)
+        given = read(path, modality="ct", table=table, ct_input="hu")
+        windowed = read(path, modality="ct", table=table, ct_input="windowed")
+
+        assert [image.unit_origin for image in (assumed, given, windowed)] == [
+            "assumed", "user", None,
+        ]  # fmt: skip
+        assert [len(image.warnings) for image in (assumed, given)] == [1, 0]
+
+    def test_colors_are_in_no_unit_whatever_a_user_says(
+        self, table: ModalityTable, shipped: Callable[[str], Path], gray_png: Path
+    ) -> None:
+        for path in (shipped("examples_rgb_color.dcm"), gray_png):
+            with pytest.raises(FormatError, match="must hold Hounsfield units"):
+                read(path, modality="ct", table=table, ct_input="hu", force_modality=True)
 
     def test_refuses_another_word(self, table: ModalityTable, gray_png: Path) -> None:
         with pytest.raises(OptionError, match="one of hu, windowed; got 'HU'"):

@@ -1,0 +1,55 @@
+"""Whether the values of a CT are Hounsfield units, by what its files say of them."""
+
+from __future__ import annotations
+
+import re
+
+from esp_medsam.dicom.elements import length_of
+from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
+
+
+HU = "HU"
+
+_HU = re.compile(
+    r"HU|H\.U\.?|(CT[ _-])?HOUNSFIELD([ _-]?(UNITS?|UNIT\(S\)|SCALE|VALUES?|NUMBERS?))?"
+    r"( ?[\[(]HU[\])])?",
+    re.IGNORECASE,
+)
+"""What writers put for HU. HU_MOD, modified Hounsfield units, are others."""
+
+_CODE = re.compile(r"[A-Z0-9_]{1,8}|[a-z]{1,2}/?[a-z]{1,2}[0-9]?|[0-9]{0,2}%")
+"""What a unit that is told looks like: US, OD, Z_EFF, PCT, g/ml. Other text may name a patient."""
+
+
+def is_hu(text: str) -> bool:
+    """Whether a Rescale Type, or Modality LUT Type, says Hounsfield units."""
+    return _HU.fullmatch(" ".join(text.split())) is not None
+
+
+def unit_told(text: str) -> str:
+    """Return a unit as its file has it where it is a short code; else the length alone."""
+    return text if _CODE.fullmatch(text) else length_of(text)
+
+
+def against_hu(said: set[str], sop_class_uid: str) -> tuple[str, ...]:
+    """Return what speaks against Hounsfield units, in words; nothing where they are.
+
+    A CT that states a rescaling and no other unit is in HU, by its SOP class. Of a class that
+    stands for no modality, as one that was replaced to make a file anonymous, or of a secondary
+    capture, every slice must say it.
+
+    Args:
+        said: Of each slice: ``HU``, nothing where it is rescaled without a unit, or what speaks
+            against it.
+        sop_class_uid: SOP Class UID.
+
+    Reference:
+        DICOM PS3.3 C.8.2.1.1.2 and C.11.1.1.2.
+    """
+    implied = SOP_CLASS_MODALITIES.get(sop_class_uid)
+    if implied not in (None, "CT"):
+        return (f"its SOP class stands for {implied}",)
+    others = tuple(sorted(said - {HU, ""}))
+    if others or implied == "CT" or said == {HU}:
+        return others
+    return ("its SOP class is none of CT, and it has no Rescale Type",)
