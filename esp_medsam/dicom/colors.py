@@ -27,6 +27,7 @@ _LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF, 0xF7)
 _JFIF, _SPIFF_OR_HP, _ADOBE = 0xE0, 0xE8, 0xEE
 _SCAN, _FILL = 0xDA, 0xFF
 _AS_YBR = bytes.fromhex("ffe0 0010 4a46494600 0101 00 0001 0001 00 00")
+_AS_RGB = bytes.fromhex("ffee 000e 41646f6265 0064 0000 0000 00")
 _SPIFF_COLORS = {3: YBR, 10: RGB}
 
 _COD, _TILE_PART, _MOST_SEGMENTS = 0xFF52, 0xFF90, 65_536
@@ -61,12 +62,13 @@ def colors_of(data: bytes, stated: str) -> Colors:
 
 
 def without_colors(data: bytes) -> bytes:
-    """Return a JPEG with a sound header from which libjpeg gives its components as they are.
+    """Return a JPEG with a sound header from which its decoder gives components as they are.
 
-    Whatever it says of its colors is replaced by a JFIF marker: then they are YCbCr to libjpeg,
-    and may be asked for so.
+    What it says of its colors is replaced. By a JFIF marker they are YCbCr to libjpeg, of which
+    Pillow may be asked for them so; lossless ones are RGB to GDCM, by Adobe's marker.
     """
-    parts, at = [data[:2], _AS_YBR], 2
+    is_lossless = any(marker in _LOSSLESS for marker, _ in jpeg_segments(data))
+    parts, at = [data[:2], _AS_RGB if is_lossless else _AS_YBR], 2
     while data[at + 1] != _SCAN:
         end = (
             at + 1

@@ -14,9 +14,9 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import (
     JPEG2000TransferSyntaxes,
-    JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
     RLELossless,
 )
 
@@ -206,7 +206,7 @@ class PixelFile:
         colors = colors_of(data, self.elements.code("PhotometricInterpretation") or "")
         if colors.note:
             self.notes[colors.note] = None
-        if self.syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
+        if self.syntax in JPEGTransferSyntaxes:
             content = encapsulate([without_colors(data)])
         # By pydicom they would be converted by signs of its own.
         for frame, _ in self._decoded(content, [0], colors.photometric):

@@ -58,7 +58,7 @@ class TestInfo:
         [
             (
                 "--input_size 100 64",
-                "E_OPTION: input_size must be two multiples of 32; got 100 64.",
+                "E_OPTION: input_size must be two multiples of 32, 16,384 at most; got 100 64.",
             ),
             ("--modality spect", "E_MODALITY: modality must be one of dermoscopy, xray"),
             (

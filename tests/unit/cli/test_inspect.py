@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 
 from esp_medsam.cli.main import main
+from esp_medsam.io.raster import write_gray_png
 from esp_medsam.workflows.inspect import Inspection
 
 
@@ -169,7 +170,7 @@ class TestPreview:
         assert red.sum() == 448 * round(448 * 20 / 30)
 
     def test_replaces_an_older_one_when_told_to(self, picture: Path, tmp_path: Path) -> None:
-        (tmp_path / "sheet.png").write_bytes(b"old")
+        write_gray_png(tmp_path / "sheet.png", np.zeros((1, 1), np.uint8))
         sheet = str(tmp_path / "sheet.png")
 
         status = main(
@@ -178,7 +179,7 @@ class TestPreview:
 
         assert status == 0
         with PIL.Image.open(sheet) as drawn:
-            assert drawn.format == "PNG"
+            assert drawn.size > (1, 1)
 
     def test_without_a_modality_fails_and_writes_nothing(
         self, picture: Path, tmp_path: Path, capsys: Shown

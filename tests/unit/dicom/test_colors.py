@@ -173,6 +173,18 @@ class TestJpeg:
 
 
 class TestLossless:
+    def test_d13_an_unknown_adobe_marker_ends_no_process(
+        self, dicom: SimpleNamespace, tmp_path: Path
+    ) -> None:
+        content = bytearray(dicom.shipped("SC_rgb_jpeg_gdcm.dcm").read_bytes())
+        content[content.index(b"Adobe") + 11] = 64
+        (tmp_path / "a.dcm").write_bytes(content)
+
+        pixels = read_pixels(dicom.volume_of(tmp_path / "a.dcm")).pixels
+
+        expected = dcmread(dicom.shipped("SC_rgb_jpeg_gdcm.dcm")).pixel_array
+        np.testing.assert_array_equal(np.moveaxis(pixels, 0, -1), expected)
+
     def test_jpeg_with_a_jfif_marker_keeps_the_rgb_of_its_header(
         self, dicom: SimpleNamespace, tmp_path: Path
     ) -> None:
