@@ -11,7 +11,7 @@ from pathlib import Path
 from esp_medsam.dicom.dicom_file import is_dicom
 from esp_medsam.dicom.geometry import check_usable, picture_geometry, stack_geometry
 from esp_medsam.dicom.header import Header, read_header
-from esp_medsam.dicom.split import split_series
+from esp_medsam.dicom.split import count_places, split_series
 from esp_medsam.dicom.strays import DAMAGED, Stray, find_strays, with_strays
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume
 from esp_medsam.dicom.volume_names import Split, name_of, told_values
@@ -268,18 +268,46 @@ def _copies(headers: Sequence[Header], sop_instance_uid: str | None) -> EspMedSa
 def _batches(headers: Sequence[Header]) -> list[tuple[Split, list[Header]]]:
     """Keep apart what one series should not mix: SOP classes, and multi-frame instances."""
     groups: defaultdict[tuple[str, str], list[Header]] = defaultdict(list)
-    for header in headers:
+    for header in _with_slices_pooled(headers):
         groups[header.sop_class_uid, header.batch or ""].append(header)
     classes = len({sop_class for sop_class, _ in groups})
     instances = Counter(sop_class for sop_class, _ in groups)
     return [
         (
             ((("SOPClassUID", sop_class),) if classes > 1 else ())
-            + ((("SOPInstanceUID", batch),) if instances[sop_class] > 1 else ()),
+            + ((("SOPInstanceUID", batch),) if batch and instances[sop_class] > 1 else ()),
             groups[sop_class, batch],
         )
         for sop_class, batch in sorted(groups)
     ]
+
+
+def _with_slices_pooled(headers: Sequence[Header]) -> list[Header]:
+    """Return headers of which multi-frame files of one place are in no batch of their own.
+
+    Some writers store enhanced images a slice a file. They are left apart where together they
+    would lie at one place, and nothing told them apart.
+    """
+    batches: defaultdict[tuple[str, str], list[Header]] = defaultdict(list)
+    for header in headers:
+        if header.batch:
+            batches[header.sop_class_uid, header.batch].append(header)
+    flat: defaultdict[str, list[Header]] = defaultdict(list)
+    for (sop_class, _), batch in batches.items():
+        if count_places([part for header in batch for part in header.slices]) == 1:
+            flat[sop_class] += batch
+    pooled = {
+        header.path
+        for group in flat.values()
+        if len(group) > 1 and _lie_apart([part for header in group for part in header.slices])
+        for header in group
+    }
+    return [replace(h, batch=None) if h.path in pooled else h for h in headers]
+
+
+def _lie_apart(slices: Sequence[DicomSlice]) -> bool:
+    """Whether the volumes among slices hold one slice at each place."""
+    return all(count_places(part) == len(part) for _, part in split_series(slices))
 
 
 def _stacks(
