@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from esp_medsam.dicom.geometry import closest, depths
 from esp_medsam.dicom.interleave import lie_between
+from esp_medsam.dicom.stations import chained, stations
 from esp_medsam.dicom.volume import DicomSlice
 from esp_medsam.dicom.volume_names import LOCALIZER, NO_VALUE, Split, natural
 
@@ -102,8 +103,8 @@ def split_series(
 def parts_of(slices: Sequence[DicomSlice], *, interleaved: bool = False) -> list[Part]:
     """Return the volumes among the slices of one series.
 
-    Localizers, and slices turned more than about one degree against the others, are volumes of
-    their own. What is left is split where slices would lie at one place: by the first of
+    Localizers, slices turned more than about one degree against the others, and those of another
+    station of the table are volumes of their own. What is left is split where slices would lie at one place: by the first of
     `ATTRIBUTES` that differs there, and so on. Where only times, or numbers of instances, differ
     and each place holds the same number of slices, they are split by the rank at their place.
     Volumes whose slices lie between one another are told by the first attribute, times of day
@@ -118,10 +119,11 @@ def parts_of(slices: Sequence[DicomSlice], *, interleaved: bool = False) -> list
         position, are left together.
     """
     parts = [
-        part._replace(split=localizer + orientation + part.split)
+        part._replace(split=localizer + orientation + station + part.split)
         for localizer, kind in _by_localizer(slices)
         for orientation, plane in _by_orientation(kind)
-        for part in _by_attributes(plane, _attributes(plane), interleaved=interleaved)
+        for station, block in _by_station(plane)
+        for part in _by_attributes(block, _attributes(block), interleaved=interleaved)
     ]
     return sorted(parts, key=lambda part: [natural(value) for _, value in part.split])
 
@@ -145,15 +147,7 @@ def _by_orientation(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[Dic
     if any(part.orientation is None for part in slices):
         return [((), tuple(slices))]
     unique = sorted({part.orientation for part in slices if part.orientation is not None})
-    cosines = np.array(unique)
-    labels = np.full(len(unique), -1)
-    for start in range(len(unique)):
-        pending = [start] if labels[start] < 0 else []
-        while pending:
-            k = pending.pop()
-            labels[k] = start
-            near = np.abs(cosines - cosines[k]).max(axis=1) <= _OWN_ORIENTATION
-            pending += np.flatnonzero(near & (labels < 0)).tolist()
+    labels = chained(np.array(unique), _OWN_ORIENTATION)
     if len(set(labels.tolist())) == 1:
         return [((), tuple(slices))]
     label_of = dict(zip(unique, labels.tolist(), strict=True))
@@ -162,6 +156,31 @@ def _by_orientation(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[Dic
         ((("ImageOrientationPatient", "\\".join(f"{c + 0:.3g}" for c in unique[label])),), group)
         for label, group in groups.items()
     ]
+
+
+def _by_station(
+    slices: Sequence[DicomSlice], places: npt.NDArray[np.intp] | None = None
+) -> list[tuple[Split, tuple[DicomSlice, ...]]]:
+    """Keep what lies at one station together; each is told by what it states, or its position."""
+    if any(part.position is None or part.orientation is None for part in slices):
+        return [((), tuple(slices))]
+    labels = stations(slices, places).tolist()
+    groups = _grouped(slices, labels)
+    if len(groups) == 1:
+        return [((), tuple(slices))]
+    for keyword in _attributes(slices):
+        values = [dict(part.dimensions).get(keyword, "") for part in slices]
+        pairs = set(zip(labels, values, strict=True))
+        if len(pairs) == len(groups) == len(set(values)) and keyword not in _OF_DAY:
+            told = dict(pairs)
+            return [(((keyword, told[k] or NO_VALUE),), group) for k, group in groups.items()]
+    return [((("ImagePositionPatient", _first(group)),), group) for group in groups.values()]
+
+
+def _first(slices: Sequence[DicomSlice]) -> str:
+    """Return the position of the first slice along the normal."""
+    position = slices[int(np.argmin(depths(slices)))].position or ()
+    return "\\".join(f"{c + 0:.6g}" for c in position)
 
 
 def _attributes(slices: Sequence[DicomSlice]) -> tuple[str, ...]:
@@ -184,6 +203,13 @@ def _by_attributes(
     keyword = ""
     if np.bincount(places).max() > 1:
         keyword = next((k for k in attributes if _tells_apart(k, stated[k], places)), "")
+        beside = [] if keyword else _by_station(slices, places)
+        if len(beside) > 1:
+            return [
+                part._replace(split=station + part.split)
+                for station, group in beside
+                for part in _by_attributes(group, attributes, interleaved=interleaved)
+            ]
         by_rank = [] if keyword else _by_rank(slices, places)
     if not (keyword or by_rank or interleaved):
         timeless = (k for k in attributes if k not in _OF_DAY)

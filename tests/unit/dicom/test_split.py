@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +24,7 @@ def make_slice(
     *,
     image_type: tuple[str, ...] = (),
     orientation: tuple[float, float, float, float, float, float] = AXIAL,
+    aside: float = 0,
     **dimensions: str,
 ) -> DicomSlice:
     number = next(_numbers)
@@ -30,7 +33,7 @@ def make_slice(
         source=source,
         rows=4,
         columns=4,
-        position=(0, 0, height),
+        position=(aside, 0, height),
         orientation=orientation,
         pixel_spacing=(1, 1),
         image_type=image_type,
@@ -158,7 +161,7 @@ class TestSplitSeries:
 
     def test_slices_turned_otherwise_are_volumes_of_their_own(self) -> None:
         stack = [make_slice(z) for z in range(3)]
-        other = [make_slice(z, orientation=SAGITTAL) for z in range(2)]
+        other = [make_slice(0, orientation=SAGITTAL, aside=z) for z in range(2)]
 
         volumes = dict(split_series([*stack, *other]))
 
@@ -318,6 +321,61 @@ class TestVolumesBetweenOneAnother:
         slices = alternating(AcquisitionNumber=("1", "2"))
 
         assert split_series(slices, interleaved=True) == [((), tuple(slices))]
+
+
+class TestStations:
+    @pytest.mark.parametrize("counts", [(5, 4, 5), (5, 5, 5), (1, 1), (3, 1)])
+    @pytest.mark.parametrize("shift", [0.0, 0.5, 40.0])  # along the normal from one to the next
+    def test_beside_one_another_are_volumes(self, counts: tuple[int, ...], shift: float) -> None:
+        groups = [
+            tuple(make_slice(z + shift * k, aside=60.0 * k, InstanceNumber=str(z)) for z in range(n))
+            for k, n in enumerate(counts)
+        ]
+
+        volumes = dict(split_series([part for group in groups for part in group]))
+
+        assert volumes == {
+            (("ImagePositionPatient", f"{60 * k}\\0\\{shift * k:g}"),): group
+            for k, group in enumerate(groups)
+        }
+
+    def test_are_told_by_what_they_state(self) -> None:
+        slices = [
+            make_slice(z, aside=60.0 * k, AcquisitionNumber=str(k + 1))
+            for k in range(2)
+            for z in range(3)
+        ]
+
+        volumes = split_series(slices)
+
+        assert [split for split, _ in volumes] == [
+            (("AcquisitionNumber", "1"),), (("AcquisitionNumber", "2"),),
+        ]  # fmt: skip
+
+    def test_each_hold_volumes_of_their_own(self) -> None:
+        slices = [
+            make_slice(z, aside=60.0 * k, EchoTime=echo)
+            for k in range(2)
+            for z in range(3)
+            for echo in ("10", "90")
+        ]
+
+        volumes = split_series(slices)
+
+        assert [len(part) for _, part in volumes] == [3] * 4
+        assert all(len({part.position for part in group}) == 3 for _, group in volumes)
+
+    def test_a_little_beside_one_another_are_told_where_slices_share_a_depth(self) -> None:
+        slices = [make_slice(z, aside=a) for a in (0.0, 3.0) for z in range(4 - int(a) // 3)]
+        wide = [replace(part, rows=400, columns=400) for part in slices]
+
+        assert [len(part) for _, part in split_series(wide)] == [4, 3]
+
+    @pytest.mark.parametrize("heights", [range(20), (0, 1, 2, 50, 51, 52), (0, 9)])
+    def test_a_gantry_tilt_is_none(self, heights: Sequence[float]) -> None:
+        slices = [make_slice(z, aside=0.577 * z) for z in heights]
+
+        assert split_series(slices) == [((), tuple(slices))]
 
 
 class TestSafe:
