@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from esp_medsam.dicom.rounding import last_digits, rounded_grid
 from esp_medsam.dicom.volume import DicomSlice, Orientation, StackGeometry
 from esp_medsam.errors import GeometryError
 
@@ -33,16 +34,21 @@ _FARTHEST = 1e7
 Array = npt.NDArray[np.float64]
 
 
-def stack_geometry(slices: Sequence[DicomSlice]) -> tuple[tuple[DicomSlice, ...], StackGeometry]:
+def stack_geometry(
+    slices: Sequence[DicomSlice], digits: Array | None = None
+) -> tuple[tuple[DicomSlice, ...], StackGeometry]:
     """Return the slices in order along their normal, and where they lie.
 
     Slices are ordered by what their positions measure along the normal of their planes, ascending.
     Where they are evenly spaced, within 1 % of the median gap, and do not drift sideways, within
-    1e-4 in their direction, one affine holds them all; otherwise only their own do, and a warning
-    says why.
+    1e-4 in their direction, one affine holds them all. So it does where their positions are those
+    of an even grid but for rounding (see :func:`rounded_grid`): it is that grid's, and a warning
+    says how far slices lie off it. Otherwise only their own do, and a warning says why.
 
     Args:
         slices: One slice or more of a volume, in any order.
+        digits: Last digit in mm that each coordinate of their positions is rounded to, 0 where it
+            is not; None looks at them.
 
     Returns:
         The slices in order, and their geometry.
@@ -66,14 +72,22 @@ def stack_geometry(slices: Sequence[DicomSlice]) -> tuple[tuple[DicomSlice, ...]
     _check_apart(ordered, positions @ normal)
     slice_affines = np.stack([_slice_affine(part) for part in ordered])
     step, warnings = _step(ordered, positions, normal)
+    start, rounding = positions[0], 0.0
+    if step is None and _is_square(ordered[0]):
+        digits = last_digits(positions) if digits is None else digits
+        grid = rounded_grid(positions, normal, digits)
+        if grid is not None:
+            start, step, rounding = grid.start, grid.gap * normal, float(np.linalg.norm(digits))
+            warnings = (_rounded(digits, grid.off),)
     affine = None
     if step is not None:
         affine = slice_affines[0].copy()
-        affine[:3, 2] = _ras(step)
+        affine[:3, 2], affine[:3, 3] = _ras(step), _ras(start)
     geometry = StackGeometry(
         affine=affine,
         slice_affines=slice_affines,
         stack_axis=2 if affine is None else None,
+        rounding=rounding,
         warnings=warnings,
     )
     return ordered, geometry
@@ -184,7 +198,7 @@ def _step(
 
     It is None where no one step does.
     """
-    if abs(float(np.dot(*_orientation(ordered[0])))) > SHEARED:
+    if not _is_square(ordered[0]):
         warning = "Its rows and columns are not at right angles, so no affine holds it."
         return None, (warning,)
     if len(ordered) == 1:
@@ -226,6 +240,14 @@ def _lone_step(part: DicomSlice, normal: Array) -> tuple[Array, tuple[str, ...]]
     return normal, ("It is one slice of unstated thickness; its depth was taken as 1 mm.",)
 
 
+def _rounded(digits: Array, off: float) -> str:
+    """Say that positions are rounded, and how far slices lie off the grid of the affine."""
+    return (
+        f"Its positions are rounded to {digits.max():g} mm; its affine is that of the even grid "
+        f"they were rounded from, off which its slices lie by up to {off:.3f} mm."
+    )
+
+
 def _uneven(
     ordered: Sequence[DicomSlice], gaps: Array, median: float, uneven: npt.NDArray[np.bool_]
 ) -> str:
@@ -257,6 +279,11 @@ def _orientation(part: DicomSlice) -> Array:
     """Return the two directions, each of length 1: ``(2, 3)``, LPS."""
     vectors = np.array(cast(Orientation, part.orientation), dtype=np.float64).reshape(2, 3)
     return cast(Array, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def _is_square(part: DicomSlice) -> bool:
+    """Whether rows and columns are at right angles."""
+    return abs(float(np.dot(*_orientation(part)))) <= SHEARED
 
 
 def _normal(orientation: Array) -> Array:
