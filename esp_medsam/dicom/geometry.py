@@ -22,6 +22,9 @@ UNEVEN = 1e-2
 SHEARED = 1e-4
 """Difference of direction cosines from which directions count as different."""
 
+TURNED = 2e-2
+"""Difference of direction cosines, about one degree, from which slices are another stack's."""
+
 _DRIFT = 0.1
 """Part of a gap that a slice may lie off the even grid where gaps within `UNEVEN` add up."""
 
@@ -43,7 +46,8 @@ def stack_geometry(
     Where they are evenly spaced, within 1 % of the median gap, and do not drift sideways, within
     1e-4 in their direction, one affine holds them all. So it does where their positions are those
     of an even grid but for rounding (see :func:`rounded_grid`): it is that grid's, and a warning
-    says how far slices lie off it. Otherwise only their own do, and a warning says why.
+    says how far slices lie off it. Otherwise only their own do, and a warning says why; so, too,
+    where slices are turned or scaled a little against one another.
 
     Args:
         slices: One slice or more of a volume, in any order.
@@ -55,7 +59,7 @@ def stack_geometry(
 
     Raises:
         GeometryError: If one states no position, orientation or spacing, or none that is usable;
-            if matrix, spacing or orientation differ; or if two lie at one place.
+            if matrix, spacing or orientation differ, or slices cross; or if two lie at one place.
     """
     for part in slices:
         check_stated(part)
@@ -71,9 +75,10 @@ def stack_geometry(
     positions = positions[order]
     _check_apart(ordered, positions @ normal)
     slice_affines = np.stack([_slice_affine(part) for part in ordered])
-    step, warnings = _step(ordered, positions, normal)
+    unlike = _unlike(ordered, slice_affines)
+    step, warnings = (None, (unlike,)) if unlike else _step(ordered, positions, normal)
     start, rounding = positions[0], 0.0
-    if step is None and _is_square(ordered[0]):
+    if step is None and not unlike and _is_square(ordered[0]):
         digits = last_digits(positions) if digits is None else digits
         grid = rounded_grid(positions, normal, digits)
         if grid is not None:
@@ -160,16 +165,19 @@ def _stated(part: DicomSlice) -> dict[str, tuple[float, ...] | None]:
 
 
 def check_alike(slices: Sequence[DicomSlice]) -> None:
-    """Refuse slices that are no stack: of another matrix, spacing or orientation."""
+    """Refuse slices that are no stack: of another matrix, spacing or orientation.
+
+    Spacings may differ by one in a hundred, and direction cosines by :data:`TURNED`.
+    """
     first = slices[0]
     spacing = np.array(first.pixel_spacing)
     for part in slices[1:]:
         if (part.rows, part.columns) != (first.rows, first.columns):
             what = "matrix"
             values = f"{first.rows} x {first.columns}", f"{part.rows} x {part.columns}"
-        elif np.abs(np.array(part.pixel_spacing) / spacing - 1).max() > SHEARED:
+        elif np.abs(np.array(part.pixel_spacing) / spacing - 1).max() > UNEVEN:
             what, values = "PixelSpacing", (str(first.pixel_spacing), str(part.pixel_spacing))
-        elif np.abs(_orientation(part) - _orientation(first)).max() > SHEARED:
+        elif np.abs(_orientation(part) - _orientation(first)).max() > TURNED:
             what, values = "orientation", (str(first.orientation), str(part.orientation))
         else:
             continue
@@ -178,6 +186,53 @@ def check_alike(slices: Sequence[DicomSlice]) -> None:
             f"and {values[1]} in {part.where}."
         )
         raise GeometryError(msg)
+
+
+def is_alike(slice_affines: Array) -> bool:
+    """Whether slices are turned and scaled alike, to a ten thousandth.
+
+    Args:
+        slice_affines: ``(N, 4, 4)``, as of :class:`StackGeometry`.
+    """
+    turned, scaled = _unlikeness(slice_affines)
+    return max(turned, scaled) <= SHEARED
+
+
+def _unlikeness(slice_affines: Array) -> tuple[float, float]:
+    """Return how far direction cosines, and part of the spacing, differ from the first slice's."""
+    axes = slice_affines[:, :3, :2]
+    spacings = np.linalg.norm(axes, axis=1, keepdims=True)
+    cosines = axes / spacings
+    turned = float(np.abs(cosines - cosines[0]).max())
+    return turned, float(np.abs(spacings / spacings[0] - 1).max())
+
+
+def _unlike(ordered: Sequence[DicomSlice], slice_affines: Array) -> str:
+    """Say that slices are turned or scaled against one another; empty where they are alike.
+
+    Raises:
+        GeometryError: If they cross, so that they are in no order.
+    """
+    if is_alike(slice_affines):
+        return ""
+    rows, columns = ordered[0].rows, ordered[0].columns
+    corners = np.array([[i, j, 0, 1] for i in (0, columns - 1) for j in (0, rows - 1)]).T
+    along = np.einsum("c,ncp->np", slice_affines[0, :3, 2], (slice_affines @ corners)[:, :3])
+    for k in np.flatnonzero((np.diff(along, axis=0) <= 0).any(axis=1)).tolist():
+        msg = (
+            f"Slices of a stack must have one orientation; {ordered[k].where} and "
+            f"{ordered[k + 1].where} cross."
+        )
+        raise GeometryError(msg)
+    turned, scaled = _unlikeness(slice_affines)
+    differences = [
+        *([f"orientation (by {np.degrees(turned):.2g} degrees)"] if turned > SHEARED else []),
+        *([f"PixelSpacing (by {100 * scaled:.2g} %)"] if scaled > SHEARED else []),
+    ]
+    return (
+        f"Its slices differ in {' and '.join(differences)}, so no affine holds them all: each lies "
+        "at its own position."
+    )
 
 
 def _check_apart(ordered: Sequence[DicomSlice], along: Array) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from esp_medsam.dicom.geometry import closest, depths
+from esp_medsam.dicom.geometry import TURNED, closest, depths
 from esp_medsam.dicom.interleave import lie_between
 from esp_medsam.dicom.stations import chained, stations
 from esp_medsam.dicom.volume import DicomSlice
@@ -70,10 +70,6 @@ _TIMES = (
 
 _OF_DAY = ("AcquisitionTime", "FrameAcquisitionDateTime", "ContentTime")
 """Times of day, which alternate in one volume, too: scanners take every other slice first."""
-
-_OWN_ORIENTATION = 0.02
-"""Difference of direction cosines, about one degree, from which slices are another volume's."""
-
 
 class Part(NamedTuple):
     """One volume among the slices of a series.
@@ -147,7 +143,7 @@ def _by_orientation(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[Dic
     if any(part.orientation is None for part in slices):
         return [((), tuple(slices))]
     unique = sorted({part.orientation for part in slices if part.orientation is not None})
-    labels = chained(np.array(unique), _OWN_ORIENTATION)
+    labels = chained(np.array(unique), TURNED)
     if len(set(labels.tolist())) == 1:
         return [((), tuple(slices))]
     label_of = dict(zip(unique, labels.tolist(), strict=True))

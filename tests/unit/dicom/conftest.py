@@ -264,7 +264,6 @@ def seg() -> SimpleNamespace:
         drawn=drawn,
         scattered=scattered,
         made=made,
-        record_of=record,
         saved=saved,
         changed=changed,
         bytes_of=bytes_of,

@@ -129,7 +129,7 @@ class TestSegmentationOfRoundedPositions:
         for k, position in enumerate(even(6.51, OBLIQUE, 12).round(1).tolist()):
             changes = {"ImagePositionPatient": position, "ImageOrientationPatient": cosines}
             dicom.save(dicom.dataset(k, **changes), tmp_path / "in" / f"{k}")
-        image = seg.record_of(tmp_path / "in")
+        image = seg.record(tmp_path / "in")
         masks = np.zeros((1, *image.spatial_shape), np.uint8)
         masks[..., list(planes)] = 1
 
