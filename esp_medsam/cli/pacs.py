@@ -20,6 +20,7 @@ from esp_medsam.cli.options import (
     Config,
     Device,
     ForceModality,
+    Join,
     SegType,
     Targets,
     TrustConfig,
@@ -58,6 +59,7 @@ def pacs(
         str | None, typer.Option("--modality", help="What the images are, see `modalities`.")
     ] = None,
     force_modality: ForceModality = False,
+    join: Join = None,
     targets: Targets = None,
     seg_type: SegType = None,
     write_empty: WriteEmpty = False,
@@ -155,6 +157,7 @@ def pacs(
         trust_config=trust_config,
         modality=modality,
         force_modality=force_modality or None,
+        join=join,
         targets=targets,
         seg_type=seg_type,
         write_empty=write_empty or None,
@@ -163,6 +166,13 @@ def pacs(
         output_format="dicom-seg",
         fixed_uids=True,  # a re-run makes the same object, which the PACS is asked for
     )
+    joined = request.settings.get("join") or ()
+    if "series" in joined:
+        msg = (
+            "join must be frame_of_reference or interleaved here, because series are fetched one "
+            "by one; got series. Fetch them yourself, and use segment."
+        )
+        raise OptionError(msg)
     tell_what_runs(request)
     access = read_access(
         url,
@@ -193,6 +203,7 @@ def pacs(
             work=work,
             modality=request.settings["modality"],
             force_modality=force_modality,
+            join=joined,
         )
         results = _drive(run.results(studies, series, refused=refused))
         _report(summary(results, run.left_alone, run.not_tried), waiting)

@@ -11,7 +11,17 @@ from pathlib import Path
 from esp_medsam.dicom.dicom_file import is_dicom
 from esp_medsam.dicom.geometry import check_usable, picture_geometry, stack_geometry
 from esp_medsam.dicom.header import Header, read_header
-from esp_medsam.dicom.split import count_places, split_series
+from esp_medsam.dicom.joining import (
+    FRAME_OF_REFERENCE,
+    INTERLEAVED,
+    SERIES,
+    SeriesKey,
+    check_join,
+    hints,
+    series_of,
+    with_series_joined,
+)
+from esp_medsam.dicom.split import Part, count_places, parts_of, split_series
 from esp_medsam.dicom.strays import DAMAGED, Stray, find_strays, with_strays
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume
 from esp_medsam.dicom.volume_names import Split, name_of, told_values
@@ -43,7 +53,11 @@ class Found:
     others: tuple[str, ...] = ()
 
 
-def find_volumes(path: str | Path, files: Sequence[str | Path] | None = None) -> Found:
+def find_volumes(
+    path: str | Path,
+    files: Sequence[str | Path] | None = None,
+    join: Iterable[str] = (),
+) -> Found:
     """Return the volumes that a DICOM file, or the files of a folder, make up.
 
     Args:
@@ -51,6 +65,7 @@ def find_volumes(path: str | Path, files: Sequence[str | Path] | None = None) ->
             those in folders below.
         files: Files of the folder to take alone, as an earlier look found them; None takes all,
             and tells which of them may be images that cannot be read.
+        join: What to join that files keep apart, of :data:`~esp_medsam.dicom.joining.JOINS`.
 
     Returns:
         Volumes, refusals and other files. A file that cannot be read is refused together with the
@@ -59,15 +74,22 @@ def find_volumes(path: str | Path, files: Sequence[str | Path] | None = None) ->
     Raises:
         InputNotFoundError: If there is nothing at ``path``.
         ReadError: If the folder cannot be listed.
+        OptionError: If ``join`` asks for something else.
     """
+    joins = check_join(join)
     if files is not None:
-        return _found(_read(map(Path, files)))
-    path = Path(path)
-    return _found(_read(list_files(path), with_strays=path.is_dir()))
+        read = _read(map(Path, files))
+    else:
+        path = Path(path)
+        read = _read(list_files(path), with_strays=path.is_dir())
+    _join_or_hint([read], joins)
+    return _found(read, joins)
 
 
 def find_in_folders(
-    folders: Sequence[Path], is_chosen: Callable[[Path], bool] = lambda _: True
+    folders: Sequence[Path],
+    is_chosen: Callable[[Path], bool] = lambda _: True,
+    join: Iterable[str] = (),
 ) -> Iterator[tuple[Path, Found]]:
     """Yield what each folder holds, a stack that is spread over several of them as one.
 
@@ -78,19 +100,23 @@ def find_in_folders(
     Args:
         folders: Of each the files are taken, but not those in folders below.
         is_chosen: Whether a file that cannot be read counts: what the user left out is not missed.
+        join: What to join that files keep apart, of :data:`~esp_medsam.dicom.joining.JOINS`.
 
     Raises:
         InputNotFoundError: If one of them is gone.
         ReadError: If one cannot be listed.
+        OptionError: If ``join`` asks for something else.
     """
+    joins = check_join(join)
     held = {folder: _read(list_files(folder), with_strays=True) for folder in folders}
     for read in held.values():
         read.strays = [stray for stray in read.strays if is_chosen(Path(stray.path))]
-    spread: defaultdict[tuple[str, str], dict[Path, list[Header]]] = defaultdict(dict)
+    _join_or_hint(list(held.values()), joins)
+    spread: defaultdict[SeriesKey, dict[Path, list[Header]]] = defaultdict(dict)
     for folder, read in held.items():
         for header in read.headers:
             if header.positioned and header.series_uid:
-                spread[_series_of(header)].setdefault(folder, []).append(header)
+                spread[series_of(header)].setdefault(folder, []).append(header)
     whole: list[tuple[Path, Found]] = []
     for parts in spread.values():
         instances = {folder: {h.sop_instance_uid for h in parts[folder]} for folder in parts}
@@ -101,18 +127,17 @@ def find_in_folders(
             for folder in parts:
                 held[folder].headers = [h for h in held[folder].headers if h.path not in paths]
             strays = [stray for folder in parts for stray in held[folder].strays]
-            whole.append(
-                (
-                    Path(os.path.commonpath(list(parts))),
-                    _found(_Read(headers=headers, strays=strays)),
-                )
-            )
+            notes = {}
+            for folder in parts:
+                notes |= held[folder].notes
+            together = _Read(headers=headers, strays=strays, notes=notes)
+            whole.append((Path(os.path.commonpath(list(parts))), _found(together, joins)))
             continue
         for folder, own in instances.items():
             if own != every:
                 note = _part(len(own), len(every), len(instances))
-                held[folder].notes[_series_of(parts[folder][0])] = note
-    yield from ((folder, _found(read)) for folder, read in held.items())
+                held[folder].notes[series_of(parts[folder][0])] = note
+    yield from ((folder, _found(read, joins)) for folder, read in held.items())
     yield from whole
 
 
@@ -132,7 +157,7 @@ class _Read:
     refused: list[tuple[str, EspMedSamError]] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     strays: list[Stray] = field(default_factory=list)
-    notes: dict[tuple[str, str], str] = field(default_factory=dict)
+    notes: dict[SeriesKey, str] = field(default_factory=dict)
     """What is to be known of a series, by study and series."""
 
 
@@ -162,14 +187,28 @@ def _read(files: Iterable[Path], *, with_strays: bool = False) -> _Read:
     return read
 
 
-def _found(read: _Read) -> Found:
+def _join_or_hint(reads: Sequence[_Read], joins: frozenset[str]) -> None:
+    """Join lone slices where the user says so; elsewhere note which look like neighbors."""
+    headers = [header for read in reads for header in read.headers]
+    if SERIES in joins:
+        joined = {header.path: header for header in with_series_joined(headers, joins)}
+        for read in reads:
+            read.headers = [joined[header.path] for header in read.headers]
+        return
+    told = hints(headers)
+    for read in reads:
+        own = set(map(series_of, read.headers))
+        read.notes |= {key: note for key, note in told.items() if key in own}
+
+
+def _found(read: _Read, joins: frozenset[str]) -> Found:
     """Return the volumes that headers make up."""
     volumes: list[DicomVolume] = []
     refused = list(read.refused)
     for series in _by_series(read.headers):
-        for name, result in _series(series):
+        for name, result in _series(series, joins):
             if isinstance(result, DicomVolume):
-                note = read.notes.get(_series_of(series[0]))
+                note = read.notes.get(series_of(series[0]))
                 told = replace(result, warnings=(*result.warnings, note)) if note else result
                 try:
                     volumes.append(with_strays(told, series, read.strays))
@@ -204,17 +243,15 @@ def list_files(path: Path) -> list[Path]:
 
 
 def _by_series(headers: Sequence[Header]) -> list[list[Header]]:
-    groups: defaultdict[tuple[str, str], list[Header]] = defaultdict(list)
+    groups: defaultdict[SeriesKey, list[Header]] = defaultdict(list)
     for header in headers:
-        groups[_series_of(header)].append(header)
+        groups[series_of(header)].append(header)
     return [groups[key] for key in sorted(groups)]
 
 
-def _series_of(header: Header) -> tuple[str, str]:
-    return header.series_uid or "", header.study_uid or ""
-
-
-def _series(headers: Sequence[Header]) -> Iterator[tuple[str, DicomVolume | EspMedSamError]]:
+def _series(
+    headers: Sequence[Header], joins: frozenset[str]
+) -> Iterator[tuple[str, DicomVolume | EspMedSamError]]:
     """Yield each volume of a series, or why it is refused, with its name."""
     problems = [header for header in headers if header.problem is not None]
     stack_problems = [header for header in problems if header.positioned or not header.series_uid]
@@ -233,7 +270,7 @@ def _series(headers: Sequence[Header]) -> Iterator[tuple[str, DicomVolume | EspM
                 yield name, _copies(headers, header.sop_instance_uid)
             named.add(name)
         else:
-            yield name, _volume(name, [header], header.slices, ())
+            yield name, _volume(name, [header], Part((), header.slices), (), joins)
     if stack_problems:
         yield _refusal(stack_problems)
         return
@@ -242,7 +279,7 @@ def _series(headers: Sequence[Header]) -> Iterator[tuple[str, DicomVolume | EspM
         yield stacks[0].series_uid or "", _copies(stacks, copied)
         return
     for split, batch in _batches(stacks):
-        yield from _stacks(batch, split)
+        yield from _stacks(batch, split, joins)
 
 
 def _refusal(problems: Sequence[Header]) -> tuple[str, EspMedSamError]:
@@ -311,7 +348,7 @@ def _lie_apart(slices: Sequence[DicomSlice]) -> bool:
 
 
 def _stacks(
-    headers: Sequence[Header], split: Split
+    headers: Sequence[Header], split: Split, joins: frozenset[str]
 ) -> Iterator[tuple[str, DicomVolume | EspMedSamError]]:
     """Yield the volumes that the slices of a series make up, or why they are refused."""
     slices = [part for header in headers for part in header.slices]
@@ -321,37 +358,35 @@ def _stacks(
     except EspMedSamError as error:
         yield headers[0].series_uid or "", error
         return
-    volumes = split_series(slices)
-    for (stated, group), told in zip(volumes, told_values(volumes), strict=True):
-        series_uid = headers[0].series_uid or ""
-        name, former = (name_of(series_uid, split + values) for values in (told, stated))
-        paths = {part.source.path for part in group}
+    series_uid = headers[0].series_uid or ""
+    if any(part.source.series_uid for part in slices):
+        split = (("SeriesInstanceUID", "joined"), *split)
+    parts = parts_of(slices, interleaved=INTERLEAVED in joins)
+    told_splits = told_values([(part.split, part.slices) for part in parts])
+    for part, told in zip(parts, told_splits, strict=True):
+        name, former = (name_of(series_uid, split + values) for values in (told, part.split))
+        paths = {piece.source.path for piece in part.slices}
         members = [header for header in headers if header.path in paths]
         try:
-            volume = _volume(name, members, group, split + told)
+            volume = _volume(name, members, part, split + told, joins)
             yield name, replace(volume, former_name=former if former != name else "")
         except EspMedSamError as error:
             yield name, error
 
 
 def _volume(
-    name: str, headers: Sequence[Header], slices: Sequence[DicomSlice], split: Split
+    name: str, headers: Sequence[Header], part: Part, split: Split, joins: frozenset[str]
 ) -> DicomVolume:
     """Return the volume of these slices.
 
     Raises:
         GeometryError: If they do not make up one.
     """
-    first = headers[0]
-    frames = {header.frame_of_reference_uid for header in headers}
-    warnings: tuple[str, ...] = ()
-    if first.positioned and len(frames) > 1:
-        other = next(h for h in headers if h.frame_of_reference_uid != first.frame_of_reference_uid)
-        msg = (
-            "Slices of a stack must have one FrameOfReferenceUID; "
-            f"{first.path} and {other.path} have two, so their positions say nothing."
-        )
-        raise GeometryError(msg)
+    first, slices = headers[0], part.slices
+    joined = _joined(headers, part, joins)
+    warnings = tuple(_JOINED[join].format(count=len(slices)) for join in joined)
+    if part.between and INTERLEAVED not in joined:
+        warnings = (*warnings, _BETWEEN.format(attribute=part.between))
     lost = slices[0].position is None and slices[0].orientation is None
     if first.positioned and not (len(slices) == 1 and lost):
         ordered, geometry = stack_geometry(slices)
@@ -375,8 +410,52 @@ def _volume(
         dicom_modality=first.dicom_modality,
         split=split,
         warnings=geometry.warnings + warnings,
+        joined=joined,
     )
 
+
+def _joined(headers: Sequence[Header], part: Part, joins: frozenset[str]) -> tuple[str, ...]:
+    """Return what the user joined of these slices.
+
+    Raises:
+        GeometryError: If they state several frames of reference, and the user joined none.
+    """
+    joined = []
+    if len({piece.source.series_uid for piece in part.slices}) > 1:
+        joined.append(SERIES)
+    first = headers[0]
+    others = [h for h in headers if h.frame_of_reference_uid != first.frame_of_reference_uid]
+    if first.positioned and others:
+        if FRAME_OF_REFERENCE not in joins:
+            msg = (
+                "Slices of a stack must have one FrameOfReferenceUID; "
+                f"{first.path} and {others[0].path} have two, so their positions say nothing. "
+                f"Pass --join {FRAME_OF_REFERENCE} if they were taken in one all the same."
+            )
+            raise GeometryError(msg)
+        joined.append(FRAME_OF_REFERENCE)
+    if part.between and INTERLEAVED in joins:
+        joined.append(INTERLEAVED)
+    return tuple(joined)
+
+
+_JOINED = {
+    SERIES: "Its {count} slices state a series each; they were joined, as --join series says.",
+    FRAME_OF_REFERENCE: (
+        "Its slices state several Frames of Reference; their positions were taken to count from "
+        "one origin, as --join frame_of_reference says."
+    ),
+    INTERLEAVED: (
+        "Its slices state what tells volumes apart that lie between one another; they were joined, "
+        "as --join interleaved says."
+    ),
+}
+"""What is to be known of what the user joined."""
+
+_BETWEEN = (
+    "Its slices lie between those of other volumes of its series, told apart by {attribute}. Pass "
+    "--join interleaved if they are one volume."
+)
 
 _TILED = {"1.2.840.10008.5.1.4.1.1.77.1.6"}
 """Whole slide microscopy: frames are tiles, not times."""

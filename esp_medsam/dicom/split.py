@@ -77,8 +77,8 @@ class Part(NamedTuple):
     Attributes:
         split: What it was told by.
         slices: Its slices, in any order.
-        between: Attribute that told it from volumes between whose slices its own lie; empty where
-            none had to.
+        between: Attribute that told it from volumes between whose slices its own lie, or would
+            have, had they not been joined; empty where there are none.
     """
 
     split: Split
@@ -207,10 +207,11 @@ def _by_attributes(
                 for part in _by_attributes(group, attributes, interleaved=interleaved)
             ]
         by_rank = [] if keyword else _by_rank(slices, places)
-    if not (keyword or by_rank or interleaved):
+    if not (keyword or by_rank):
         timeless = (k for k in attributes if k not in _OF_DAY)
-        keyword = next((k for k in timeless if lie_between(stated[k], along, places)), "")
-        between = keyword
+        between = next((k for k in timeless if lie_between(stated[k], along, places)), "")
+        keyword = "" if interleaved else between
+        whole = [Part((), tuple(slices), between)]
     if not keyword:
         return [Part(split, part) for split, part in by_rank] or whole
     rest = tuple(other for other in attributes if other != keyword)

@@ -106,6 +106,7 @@ class DicomVolume:
         split: Attribute keyword, and number or rank of its value, of each attribute that tells it
             from the other volumes of its series.
         warnings: What a user should know about it, those of its geometry included.
+        joined: What its files keep apart and the user joined, such as ``"series"``.
     """
 
     name: str
@@ -118,6 +119,7 @@ class DicomVolume:
     dicom_modality: str | None = None
     split: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
     former_name: str = field(default="", repr=False)
 
     @property

@@ -72,6 +72,7 @@ def plan_items(
     modality: str | Sequence[str],
     force_modality: bool = False,
     series: str | None = None,
+    join: Sequence[str] | None = None,
 ) -> Plan:
     """Find the images to segment.
 
@@ -91,6 +92,7 @@ def plan_items(
         modality: Name of the images' modality; a list, as of all names, leaves it to DICOM.
         force_modality: Whether ``modality`` counts against what DICOM says.
         series: Name or Series Instance UID of the DICOM volume to take alone; None takes all.
+        join: What to join that DICOM files keep apart, of ``esp_medsam.dicom.joining.JOINS``.
 
     Raises:
         InputNotFoundError: If ``dataset_dir`` does not exist.
@@ -102,7 +104,7 @@ def plan_items(
         msg = f"{root} must be an existing file or folder; there is none."
         raise InputNotFoundError(msg)
     given = modality if isinstance(modality, str) else None
-    search = _Search(root, include, exclude, series)
+    search = _Search(root, include, exclude, series, tuple(join or ()))
     search.walk(None if output_dir is None else Path(output_dir))
     if given is None and search.images and not (search.volumes or search.refused):
         msg = f"modality must be given; it is one of {', '.join(table.names)}."
@@ -146,6 +148,7 @@ class _Search:
         include: Patterns that take.
         exclude: Patterns that leave out.
         series: DICOM volume to take alone.
+        join: What to join that DICOM files keep apart.
     """
 
     def __init__(
@@ -154,11 +157,13 @@ class _Search:
         include: Sequence[str] | str | None,
         exclude: Sequence[str] | str | None,
         series: str | None,
+        join: tuple[str, ...],
     ) -> None:
         self.root = root
         self.include = include
         self.exclude = exclude
         self.series = series
+        self.join = join
         self.inputs: list[Path] = []
         self.images: list[Path] = []
         self.volumes: list[tuple[Path, DicomVolume]] = []
@@ -179,7 +184,7 @@ class _Search:
         if self.root.is_file():
             self.inputs.append(self.root)
             if is_dicom(self.root):
-                self._take_dicom(self.root, find_volumes(self.root))
+                self._take_dicom(self.root, find_volumes(self.root, join=self.join))
             else:
                 self.images.append(self.root)
             return
@@ -200,7 +205,7 @@ class _Search:
                 self.images += [path] if not self.series else []
             else:
                 self.others.append(str(path))
-        for folder, found in find_in_folders(list(dicom_folders), self._chosen):
+        for folder, found in find_in_folders(list(dicom_folders), self._chosen, self.join):
             self._take_dicom(folder, found)
         for folder, error in unreadable:
             self.refused.append((_item(folder, "", None), cannot_be_listed(folder, error)))
