@@ -93,8 +93,9 @@ def _lone(headers: Sequence[Header], *, same_frame: bool) -> list[list[Header]]:
             continue
         if len(header.slices) == 1 and header.slices[0].position is not None:
             (part,) = header.slices
-            what = study_uid, header.sop_class_uid, header.dicom_modality, part.rows, part.columns
-            groups[(*what, header.frame_of_reference_uid if same_frame else "")].append(header)
+            frame = header.frame_of_reference_uid if same_frame else None
+            kind = header.sop_class_uid, header.dicom_modality, part.rows, part.columns
+            groups[study_uid, kind, frame].append(header)
     return list(groups.values())
 
 

@@ -7,7 +7,7 @@ lies off an even grid by more than that last digit.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +89,7 @@ def rounded_grid(positions: Array, normal: Array, digits: Array) -> RoundedGrid 
     gap = float(numbers @ (positions @ normal) / (numbers @ numbers))
     middle = positions.mean(axis=0)
     off = positions - (middle + gap * numbers[:, None] * normal)
-    most = np.maximum(digits, _EXACT * gap)
+    most: Array = np.maximum(digits, _EXACT * gap)
     if (np.abs(off) > _NEAR * most).any() or not _can_be_rounded(positions, numbers, normal, most):
         return None
     if np.abs(off @ normal).max() > _UNAMBIGUOUS * gap:
@@ -98,10 +98,12 @@ def rounded_grid(positions: Array, normal: Array, digits: Array) -> RoundedGrid 
     return RoundedGrid(middle + gap * numbers[0] * normal, gap, farthest)
 
 
-def _can_be_rounded(positions: Array, numbers: Array, normal: Array, digits: Array) -> bool:
+def _can_be_rounded(
+    positions: Array, numbers: npt.NDArray[Any], normal: Array, digits: Array
+) -> bool:
     """Whether some gap leaves all positions within one last digit of one another, as rounding does.
 
-    How far they spread about an even grid is convex in its gap, so a search by thirds finds the least.
+    How far they spread about an even grid is convex in its gap: a search by thirds finds the least.
     """
 
     def spread(gap: float) -> float:

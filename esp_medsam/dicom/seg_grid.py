@@ -13,7 +13,7 @@ GRID_TOLERANCE = 0.02
 """Part of a voxel that a mask may lie off its image: NIfTI keeps positions in 32 bits."""
 
 _UNAMBIGUOUS = 0.4
-"""Part of a voxel up to which there is no doubt which one is meant, however positions are rounded."""
+"""Part of a voxel up to which it is certain which one is meant, however positions are rounded."""
 
 
 def masks_on_grid(
@@ -40,8 +40,8 @@ def masks_on_grid(
 
     Raises:
         GeometryError: If the image has no position; if a voxel of it lies off the masks' grid by
-            more than :data:`GRID_TOLERANCE` voxels and the rounding; or if a mask holds anything that the image
-            does not cover.
+            more than :data:`GRID_TOLERANCE` voxels and the rounding; or if a mask holds anything
+            that the image does not cover.
     """
     if image.slice_affines is None:
         msg = f"{image.path} ({image.name}) must state positions to match a mask by; it does not."

@@ -71,6 +71,7 @@ _TIMES = (
 _OF_DAY = ("AcquisitionTime", "FrameAcquisitionDateTime", "ContentTime")
 """Times of day, which alternate in one volume, too: scanners take every other slice first."""
 
+
 class Part(NamedTuple):
     """One volume among the slices of a series.
 
@@ -100,11 +101,11 @@ def parts_of(slices: Sequence[DicomSlice], *, interleaved: bool = False) -> list
     """Return the volumes among the slices of one series.
 
     Localizers, slices turned more than about one degree against the others, and those of another
-    station of the table are volumes of their own. What is left is split where slices would lie at one place: by the first of
-    `ATTRIBUTES` that differs there, and so on. Where only times, or numbers of instances, differ
-    and each place holds the same number of slices, they are split by the rank at their place.
-    Volumes whose slices lie between one another are told by the first attribute, times of day
-    excepted, of which :func:`lie_between` says so.
+    station of the table are volumes of their own. What is left is split where slices would lie at
+    one place: by the first of `ATTRIBUTES` that differs there, and so on. Where only times, or
+    numbers of instances, differ and each place holds the same number of slices, they are split by
+    the rank at their place. Volumes whose slices lie between one another are told by the first
+    attribute, times of day excepted, of which :func:`lie_between` says so.
 
     Args:
         slices: Slices of a series, in any order.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from esp_medsam.dicom.dicomdir import is_dicomdir
 from esp_medsam.dicom.modality import settle
 from esp_medsam.dicom.pixels import read_pixels
 from esp_medsam.dicom.scan import find_volumes, list_files
@@ -108,6 +109,9 @@ def choose_volume(
     held = {entry.name: entry for entry in found.volumes}
     refused = dict(found.refused)
     names = [*held, *refused]
+    if not names and is_dicomdir(path):
+        msg = f"{path} must be an image, or a folder; it is a DICOMDIR. Pass its folder."
+        raise EmptyInputError(msg)
     if not names:
         msg = f"{path} must hold a DICOM image; it holds {len(found.others)} other files."
         raise EmptyInputError(msg)

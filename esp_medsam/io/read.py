@@ -79,7 +79,8 @@ def read(
 
     Raises:
         ModalityError: If the modality is unknown, not given, or contradicted by DICOM.
-        OptionError: If ``ct_input`` or ``join`` is something else, or one volume of several must be chosen.
+        OptionError: If ``ct_input`` or ``join`` is something else, or one volume of several must be
+            chosen.
         InputNotFoundError: If there is no such file.
         InputChangedError: If it was written to while it was read.
         FormatError: If the file's format, type or dimension is not read, or a CT in it holds no

@@ -255,9 +255,10 @@ class TestStackGeometry:
         for k, part in enumerate(ordered):
             there = geometry.slice_affines[k] @ (5, 3, 0, 1)
             np.testing.assert_allclose(there[:3], RAS @ patient_position(part, 5, 3), atol=1e-6)
-        assert geometry.warnings == (
-            "Its slices differ in orientation (by 0.029 degrees), so no affine holds them all: each "
-            "lies at its own position.",
+        (warning,) = geometry.warnings
+        assert warning == (
+            "Its slices differ in orientation (by 0.029 degrees), so no affine holds them all: "
+            "each lies at its own position."
         )
 
     def test_slices_scaled_a_little_lie_each_at_its_own_position(self) -> None:

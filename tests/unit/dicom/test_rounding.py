@@ -18,7 +18,10 @@ from esp_medsam.image import SourceInstance
 RAS = np.diag([-1.0, -1.0, 1.0])
 
 
-def make_slices(positions: Any, axes: Any = np.eye(3)) -> list[DicomSlice]:
+UPRIGHT = np.eye(3)
+
+
+def make_slices(positions: Any, axes: Any = UPRIGHT) -> list[DicomSlice]:
     return [
         DicomSlice(
             source=SourceInstance(path=f"{k}.dcm", sop_class_uid="1.2", sop_instance_uid=f"1.{k}"),
@@ -65,9 +68,10 @@ class TestRoundedPositions:
         assert geometry.slice_affines is not None
         grid = geometry.affine[:3, 3] + np.arange(22)[:, None] * geometry.affine[:3, 2]
         off = np.linalg.norm(geometry.slice_affines[:, :3, 3] - grid, axis=1).max()
-        assert geometry.warnings == (
+        (warning,) = geometry.warnings
+        assert warning == (
             "Its positions are rounded to 0.1 mm; its affine is that of the even grid they were "
-            f"rounded from, off which its slices lie by up to {off:.3f} mm.",
+            f"rounded from, off which its slices lie by up to {off:.3f} mm."
         )
 
     def test_are_known_as_float32_too(self) -> None:

@@ -328,7 +328,9 @@ class TestStations:
     @pytest.mark.parametrize("shift", [0.0, 0.5, 40.0])  # along the normal from one to the next
     def test_beside_one_another_are_volumes(self, counts: tuple[int, ...], shift: float) -> None:
         groups = [
-            tuple(make_slice(z + shift * k, aside=60.0 * k, InstanceNumber=str(z)) for z in range(n))
+            tuple(
+                make_slice(z + shift * k, aside=60.0 * k, InstanceNumber=str(z)) for z in range(n)
+            )
             for k, n in enumerate(counts)
         ]
 
