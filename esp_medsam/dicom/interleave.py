@@ -28,7 +28,8 @@ def lie_between(values: Sequence[str], along: Array, places: npt.NDArray[np.intp
     """Whether a value tells volumes that lie with their slices between one another.
 
     At least two values must each have slices between those of the other. It is no such value where
-    it would tear holes into a stack that has none, or where it has about as many values as slices.
+    it would tear holes into a stack that has none, or where it has many values of few slices each,
+    unless these lie in clusters.
 
     Args:
         values: Of an attribute, slice by slice.
@@ -39,12 +40,16 @@ def lie_between(values: Sequence[str], along: Array, places: npt.NDArray[np.intp
     held: defaultdict[str, list[int]] = defaultdict(list)
     for k in np.argsort(along, kind="stable").tolist():
         held[values[k]].append(k)
-    if len(held) == 1 or not _any_mutual(held, places):
-        return False
-    holes = _holes(along, places)
+    holes = _spans(along, places, _HOLE)
     few = len(held) <= 2 * min(map(len, held.values()))
-    return (few or bool(holes)) and not any(
-        _is_torn(_holes(along[slices], places[slices]), holes) for slices in held.values()
+    # Volumes that follow a moving head may be many, but lie in clusters: all their gaps hold one's
+    # end. In this order, because the last costs most where an attribute has many values.
+    torn = _HOLE if few else 0.0
+    return (
+        len(held) > 1
+        and (few or bool(holes))
+        and not any(_is_torn(_spans(along[s], places[s], torn), holes) for s in held.values())
+        and _any_mutual(held, places)
     )
 
 
@@ -67,16 +72,16 @@ def _is_within(first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]) -> boo
     return bool(np.setdiff1d(inside, second).size)
 
 
-def _holes(along: Array, places: npt.NDArray[np.intp]) -> list[_Span]:
-    """Return where a slice would fit between those that are there."""
+def _spans(along: Array, places: npt.NDArray[np.intp], least: float) -> list[_Span]:
+    """Return the gaps between places, of ``least`` times their median or more."""
     heights = along[np.unique(places, return_index=True)[1]]
     gaps = np.diff(heights)
     if not gaps.size:
         return []
     median = float(np.sort(gaps)[(len(gaps) - 1) // 2])
-    return [span for span in pairwise(heights.tolist()) if span[1] - span[0] >= _HOLE * median]
+    return [span for span in pairwise(heights.tolist()) if span[1] - span[0] >= least * median]
 
 
 def _is_torn(own: Sequence[_Span], of_all: Sequence[_Span]) -> bool:
-    """Whether a part has a hole where the whole has none."""
+    """Whether a part has a gap, or hole, that holds no hole of the whole."""
     return any(not any(low <= a and b <= high for a, b in of_all) for low, high in own)

@@ -311,6 +311,11 @@ class TestVolumesBetweenOneAnother:
 
         assert split_series(slices) == [((), tuple(slices))]
 
+    def test_a_number_in_each_of_two_blocks_leaves_a_stack_with_a_gap_whole(self) -> None:
+        slices = [make_slice(z, TriggerTime=str(z % 5)) for z in range(10) if z != 7]
+
+        assert split_series(slices) == [((), tuple(slices))]
+
     @pytest.mark.parametrize("keyword", ["AcquisitionTime", "ContentTime", "InstanceNumber"])
     def test_every_other_slice_taken_first_is_one_volume(self, keyword: str) -> None:
         slices = alternating(**{keyword: ("100000", "100130")})
