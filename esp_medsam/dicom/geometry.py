@@ -148,6 +148,16 @@ def check_usable(part: DicomSlice) -> None:
         raise GeometryError(msg)
 
 
+def is_usable(part: DicomSlice) -> bool:
+    """Whether a slice says where it lies, by numbers that can be computed with."""
+    try:
+        check_stated(part)
+        check_usable(part)
+    except GeometryError:
+        return False
+    return True
+
+
 def check_stated(part: DicomSlice) -> None:
     """Refuse a slice that does not say where it lies: no place is ever made up."""
     for name, value in _stated(part).items():

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from esp_medsam.dicom.geometry import is_usable
 from esp_medsam.dicom.header import Header
 from esp_medsam.dicom.split import count_places, split_series
 from esp_medsam.errors import OptionError
@@ -91,7 +92,7 @@ def _lone(headers: Sequence[Header], *, same_frame: bool) -> list[list[Header]]:
         header = members[0]
         if len(members) > 1 or not series_uid or not header.positioned or header.problem:
             continue
-        if len(header.slices) == 1 and header.slices[0].position is not None:
+        if len(header.slices) == 1 and is_usable(header.slices[0]):
             (part,) = header.slices
             frame = header.frame_of_reference_uid if same_frame else None
             kind = header.sop_class_uid, header.dicom_modality, part.rows, part.columns

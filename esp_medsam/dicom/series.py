@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from esp_medsam.dicom.geometry import check_usable, picture_geometry, stack_geometry
+from esp_medsam.dicom.geometry import check_usable, is_usable, picture_geometry, stack_geometry
 from esp_medsam.dicom.header import Header
 from esp_medsam.dicom.joining import FRAME_OF_REFERENCE, INTERLEAVED, SERIES
 from esp_medsam.dicom.split import Part, count_places, parts_of, split_series
@@ -103,7 +103,8 @@ def _with_slices_pooled(headers: Sequence[Header]) -> list[Header]:
             batches[header.sop_class_uid, header.batch].append(header)
     flat: defaultdict[str, list[Header]] = defaultdict(list)
     for (sop_class, _), batch in batches.items():
-        if count_places([part for header in batch for part in header.slices]) == 1:
+        slices = [piece for header in batch for piece in header.slices]
+        if all(map(is_usable, slices)) and count_places(slices) == 1:
             flat[sop_class] += batch
     pooled = {
         header.path
