@@ -45,12 +45,15 @@ class SourceInstance:
         sop_class_uid: Its SOP Class UID.
         sop_instance_uid: Its SOP Instance UID.
         frame: Number of the frame in it, from 1; None where it has but one image.
+        series_uid: Its own Series Instance UID where the user joined several; None where it is the
+            image's.
     """
 
     path: str
     sop_class_uid: str
     sop_instance_uid: str
     frame: int | None = None
+    series_uid: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,7 @@ class Image(_Record):
         sources: The DICOM instance of each slice along the last axis, or of the one image.
         study_uid: DICOM's Study Instance UID.
         series_uid: DICOM's Series Instance UID.
+        joined: What its files keep apart and the user joined, such as ``"series"``.
         window: Values that the file itself asks to be shown as black and white; None without.
         inverted: Whether low values are shown white (MONOCHROME1).
         ultrasound_regions: Regions that the machine calibrated.
@@ -138,6 +142,7 @@ class Image(_Record):
     sources: tuple[SourceInstance, ...] = ()
     study_uid: str | None = None
     series_uid: str | None = None
+    joined: tuple[str, ...] = ()
     window: tuple[float, float] | None = None
     inverted: bool = False
     ultrasound_regions: tuple[UltrasoundRegion, ...] = ()

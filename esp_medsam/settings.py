@@ -164,6 +164,7 @@ Transforms = Annotated[Any, BeforeValidator(_mapping)]
 OutputFormat = Literal["auto", "dicom-seg", "nifti", "png"]
 SegType = Literal["binary", "labelmap", "fractional"]
 CtInput = Literal["hu", "windowed"]
+Join = Literal["series", "frame_of_reference", "interleaved"]
 SliceAxis = Literal["axial", "coronal", "sagittal"]
 Resize = Literal["fit", "stretch"]
 
@@ -190,6 +191,7 @@ class InferenceSettings(Settings):
     force_modality: bool
     targets: Names
     series: Text | None
+    join: Annotated[tuple[Join, ...] | None, BeforeValidator(_names)]
     frame: Index | None
     include: Patterns
     exclude: Patterns

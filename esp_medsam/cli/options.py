@@ -77,6 +77,15 @@ Exclude = Annotated[list[str] | None, typer.Option("--exclude", help="Leave out 
 Series = Annotated[
     str | None, typer.Option("--series", help="A DICOM Series Instance UID to take alone.")
 ]
+Join = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--join",
+        help="Read as one what DICOM files keep apart: series (of lone slices), "
+        "frame_of_reference, interleaved; several with commas.",
+        callback=_split,
+    ),
+]
 Frame = Annotated[int | None, typer.Option("--frame", help="Which volume of a 4-D file, from 0.")]
 CtInput = Annotated[
     str | None,

@@ -21,6 +21,7 @@ from esp_medsam.cli.options import (
     CtInput,
     Device,
     ForceModality,
+    Join,
     SegType,
     Targets,
     TrustConfig,
@@ -59,6 +60,7 @@ def pacs(
         str | None, typer.Option("--modality", help="What the images are, see `modalities`.")
     ] = None,
     force_modality: ForceModality = False,
+    join: Join = None,
     targets: Targets = None,
     ct_input: CtInput = None,
     seg_type: SegType = None,
@@ -157,6 +159,7 @@ def pacs(
         trust_config=trust_config,
         modality=modality,
         force_modality=force_modality or None,
+        join=join,
         targets=targets,
         ct_input=ct_input,
         seg_type=seg_type,
@@ -166,6 +169,13 @@ def pacs(
         output_format="dicom-seg",
         fixed_uids=True,  # a re-run makes the same object, which the PACS is asked for
     )
+    joined = request.settings.get("join") or ()
+    if "series" in joined:
+        msg = (
+            "join must be frame_of_reference or interleaved here, because series are fetched one "
+            "by one; got series. Fetch them yourself, and use segment."
+        )
+        raise OptionError(msg)
     tell_what_runs(request)
     access = read_access(
         url,
@@ -196,6 +206,7 @@ def pacs(
             work=work,
             modality=request.settings["modality"],
             force_modality=force_modality,
+            join=joined,
         )
         results = _drive(run.results(studies, series, refused=refused))
         _report(summary(results, run.left_alone, run.not_tried), waiting)

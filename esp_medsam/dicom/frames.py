@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -38,7 +39,8 @@ SLICE_ATTRIBUTES = tags_of(
     "ImagePositionPatient", "ImageOrientationPatient", "TemporalPositionIdentifier",
     "DimensionIndexSequence", "Rows", "Columns", "PixelSpacing", "RescaleIntercept",
     "RescaleSlope", "RescaleType", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "KVP", "RepetitionTime", "SequenceName", "FilterType",
+    "ReconstructionDiameter", "ContrastBolusAgent",
     # In their items
     "RegionSpatialFormat", "PhysicalUnitsXDirection", "PhysicalUnitsYDirection", "PhysicalDeltaX",
     "PhysicalDeltaY", "DimensionIndexPointer", "FrameContentSequence", "StackID",
@@ -48,7 +50,8 @@ SLICE_ATTRIBUTES = tags_of(
     "NominalCardiacTriggerDelayTime", "TemporalPositionSequence", "TemporalPositionTimeOffset",
     "MRDiffusionSequence", "DiffusionGradientDirectionSequence", "MREchoSequence",
     "EffectiveEchoTime", "MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "FrameType",
-    "ComplexImageComponent",
+    "ComplexImageComponent", "MRModifierSequence", "InversionTimes",
+    "MRTimingAndRelatedParametersSequence", "CTReconstructionSequence", "CTXRayDetailsSequence",
 ) | frozenset(_PRIVATE)  # fmt: skip
 """What is read of a header to tell its slices."""
 
@@ -169,6 +172,7 @@ def _frames(
     ]
     spacing = None if positioned else _picture_spacing(elements)
     is_gray = _is_gray(elements)
+    of_all = dict(_single_dimensions(elements)) if positioned else {}
     for k in range(frames):
         groups = _Groups(own[k], shared) if own else _Groups(shared or elements, None)
         measures = groups.macro("PixelMeasuresSequence")
@@ -188,8 +192,15 @@ def _frames(
             rescale_type=values.text("RescaleType") or None,
             thickness=_thickness(measures) if measures else None,
             image_type=elements.texts("ImageType"),
-            dimensions=tuple(_frame_dimensions(groups, pointers)) if positioned else (),
+            dimensions=_dimensions(groups, pointers, of_all) if positioned else (),
         )
+
+
+def _dimensions(
+    groups: _Groups, pointers: list[str], of_all: dict[str, str]
+) -> tuple[tuple[str, str], ...]:
+    """Return what may tell a frame from others: what its file says of all, and its own word."""
+    return tuple({**of_all, **dict(_frame_dimensions(groups, pointers))}.items())
 
 
 def _of_frame(source: SourceInstance, frame: int) -> SourceInstance:
@@ -272,21 +283,24 @@ def _single_dimensions(elements: Elements) -> Iterator[tuple[str, str]]:
     for keyword in ("EchoNumbers", "EchoTime", "InversionTime", "FlipAngle", "ConvolutionKernel"):
         yield from _stated(elements, keyword)
     yield from _kind("ImageType", elements.texts("ImageType"))
-    for keyword in ("AcquisitionTime", "ContentTime", "InstanceNumber"):
+    for keyword in (
+        "AcquisitionTime",
+        "ContentTime",
+        "InstanceNumber",
+        "KVP",
+        "RepetitionTime",
+        "SequenceName",
+        "FilterType",
+        "ReconstructionDiameter",
+        "SliceThickness",
+        "ContrastBolusAgent",
+    ):
         yield from _stated(elements, keyword)
 
 
 def _frame_dimensions(groups: _Groups, pointers: list[str]) -> Iterator[tuple[str, str]]:
     """Return what may tell a frame from another at its place, as far as it is stated."""
-    macros = {
-        "FrameContentSequence": ("StackID", "FrameAcquisitionNumber", "TemporalPositionIndex"),
-        "CardiacSynchronizationSequence": ("NominalCardiacTriggerDelayTime",),
-        "TemporalPositionSequence": ("TemporalPositionTimeOffset",),
-        "MRDiffusionSequence": ("DiffusionBValue",),
-        "MREchoSequence": ("EffectiveEchoTime",),
-        "MRImageFrameTypeSequence": ("ComplexImageComponent",),
-    }
-    for sequence, keywords in macros.items():
+    for sequence, keywords in _MACROS.items():
         macro = groups.macro(sequence)
         for keyword in keywords if macro else ():
             yield from _stated(macro, keyword)
@@ -305,6 +319,25 @@ def _frame_dimensions(groups: _Groups, pointers: list[str]) -> Iterator[tuple[st
             yield keyword, str(index)
 
 
+_MACROS = {
+    "FrameContentSequence": ("StackID", "FrameAcquisitionNumber", "TemporalPositionIndex"),
+    "CardiacSynchronizationSequence": (
+        "NominalCardiacTriggerDelayTime",
+        "NominalPercentageOfCardiacPhase",
+    ),
+    "TemporalPositionSequence": ("TemporalPositionTimeOffset",),
+    "MRDiffusionSequence": ("DiffusionBValue",),
+    "MREchoSequence": ("EffectiveEchoTime",),
+    "MRModifierSequence": ("InversionTimes",),
+    "MRTimingAndRelatedParametersSequence": ("RepetitionTime", "FlipAngle"),
+    "MRImageFrameTypeSequence": ("ComplexImageComponent",),
+    "CTReconstructionSequence": ("ConvolutionKernel", "ReconstructionDiameter"),
+    "CTXRayDetailsSequence": ("KVP",),
+    "PixelMeasuresSequence": ("SliceThickness",),
+}
+"""Functional groups, and what they hold that may tell frames apart."""
+
+
 def _stated(elements: Elements | None, keyword: str) -> Iterator[tuple[str, str]]:
     """Return an attribute that is stated; numbers without what only formats them."""
     text = _written(elements, keyword) if elements else ""
@@ -313,15 +346,17 @@ def _stated(elements: Elements | None, keyword: str) -> Iterator[tuple[str, str]
 
 
 def _written(elements: Elements, keyword: str) -> str:
+    """Return a value in the one way that it is written here; empty where it tells nothing."""
     if not elements.has(keyword):
         return ""
-    if keyword.endswith(("Time", "ID", "DateTime")) and keyword not in _NUMBERS:
+    if not keyword.endswith(("Time", "ID", "DateTime")) or keyword in _NUMBERS:
+        # Several echo numbers, say, are no number, and still tell slices apart.
+        with suppress(FormatError):
+            value = elements.number(keyword)
+            return "" if value is None else f"{value:.9g}"
+    with suppress(FormatError):  # longer than any that tells something
         return elements.text(keyword)
-    try:
-        value = elements.number(keyword)
-    except FormatError:
-        return elements.text(keyword)  # several echo numbers, say: still tells slices apart
-    return "" if value is None else f"{value:.9g}"
+    return ""
 
 
 _NUMBERS = (
@@ -330,6 +365,7 @@ _NUMBERS = (
     "EffectiveEchoTime",
     "InversionTime",
     "NominalCardiacTriggerDelayTime",
+    "RepetitionTime",
 )
 
 

@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from esp_medsam.dicom.rounding import last_digits, rounded_grid
 from esp_medsam.dicom.volume import DicomSlice, Orientation, StackGeometry
 from esp_medsam.errors import GeometryError
 
@@ -20,6 +21,9 @@ UNEVEN = 1e-2
 
 SHEARED = 1e-4
 """Difference of direction cosines from which directions count as different."""
+
+TURNED = 2e-2
+"""Difference of direction cosines, about one degree, from which slices are another stack's."""
 
 _DRIFT = 0.1
 """Part of a gap that a slice may lie off the even grid where gaps within `UNEVEN` add up."""
@@ -33,23 +37,29 @@ _FARTHEST = 1e7
 Array = npt.NDArray[np.float64]
 
 
-def stack_geometry(slices: Sequence[DicomSlice]) -> tuple[tuple[DicomSlice, ...], StackGeometry]:
+def stack_geometry(
+    slices: Sequence[DicomSlice], digits: Array | None = None
+) -> tuple[tuple[DicomSlice, ...], StackGeometry]:
     """Return the slices in order along their normal, and where they lie.
 
     Slices are ordered by what their positions measure along the normal of their planes, ascending.
     Where they are evenly spaced, within 1 % of the median gap, and do not drift sideways, within
-    1e-4 in their direction, one affine holds them all; otherwise only their own do, and a warning
-    says why.
+    1e-4 in their direction, one affine holds them all. So it does where their positions are those
+    of an even grid but for rounding (see :func:`rounded_grid`): it is that grid's, and a warning
+    says how far slices lie off it. Otherwise only their own do, and a warning says why; so, too,
+    where slices are turned or scaled a little against one another.
 
     Args:
         slices: One slice or more of a volume, in any order.
+        digits: Last digit in mm that each coordinate of their positions is rounded to, 0 where it
+            is not; None looks at them.
 
     Returns:
         The slices in order, and their geometry.
 
     Raises:
         GeometryError: If one states no position, orientation or spacing, or none that is usable;
-            if matrix, spacing or orientation differ; or if two lie at one place.
+            if matrix, spacing or orientation differ, or slices cross; or if two lie at one place.
     """
     for part in slices:
         check_stated(part)
@@ -65,15 +75,24 @@ def stack_geometry(slices: Sequence[DicomSlice]) -> tuple[tuple[DicomSlice, ...]
     positions = positions[order]
     _check_apart(ordered, positions @ normal)
     slice_affines = np.stack([_slice_affine(part) for part in ordered])
-    step, warnings = _step(ordered, positions, normal)
+    unlike = _unlike(ordered, slice_affines)
+    step, warnings = (None, (unlike,)) if unlike else _step(ordered, positions, normal)
+    start, rounding = positions[0], 0.0
+    if step is None and not unlike and _is_square(ordered[0]):
+        digits = last_digits(positions) if digits is None else digits
+        grid = rounded_grid(positions, normal, digits)
+        if grid is not None:
+            start, step, rounding = grid.start, grid.gap * normal, float(np.linalg.norm(digits))
+            warnings = (_rounded(digits, grid.off),)
     affine = None
     if step is not None:
         affine = slice_affines[0].copy()
-        affine[:3, 2] = _ras(step)
+        affine[:3, 2], affine[:3, 3] = _ras(step), _ras(start)
     geometry = StackGeometry(
         affine=affine,
         slice_affines=slice_affines,
         stack_axis=2 if affine is None else None,
+        rounding=rounding,
         warnings=warnings,
     )
     return ordered, geometry
@@ -129,6 +148,16 @@ def check_usable(part: DicomSlice) -> None:
         raise GeometryError(msg)
 
 
+def is_usable(part: DicomSlice) -> bool:
+    """Whether a slice says where it lies, by numbers that can be computed with."""
+    try:
+        check_stated(part)
+        check_usable(part)
+    except GeometryError:
+        return False
+    return True
+
+
 def check_stated(part: DicomSlice) -> None:
     """Refuse a slice that does not say where it lies: no place is ever made up."""
     for name, value in _stated(part).items():
@@ -146,16 +175,19 @@ def _stated(part: DicomSlice) -> dict[str, tuple[float, ...] | None]:
 
 
 def check_alike(slices: Sequence[DicomSlice]) -> None:
-    """Refuse slices that are no stack: of another matrix, spacing or orientation."""
+    """Refuse slices that are no stack: of another matrix, spacing or orientation.
+
+    Spacings may differ by one in a hundred, and direction cosines by :data:`TURNED`.
+    """
     first = slices[0]
     spacing = np.array(first.pixel_spacing)
     for part in slices[1:]:
         if (part.rows, part.columns) != (first.rows, first.columns):
             what = "matrix"
             values = f"{first.rows} x {first.columns}", f"{part.rows} x {part.columns}"
-        elif np.abs(np.array(part.pixel_spacing) / spacing - 1).max() > SHEARED:
+        elif np.abs(np.array(part.pixel_spacing) / spacing - 1).max() > UNEVEN:
             what, values = "PixelSpacing", (str(first.pixel_spacing), str(part.pixel_spacing))
-        elif np.abs(_orientation(part) - _orientation(first)).max() > SHEARED:
+        elif np.abs(_orientation(part) - _orientation(first)).max() > TURNED:
             what, values = "orientation", (str(first.orientation), str(part.orientation))
         else:
             continue
@@ -164,6 +196,53 @@ def check_alike(slices: Sequence[DicomSlice]) -> None:
             f"and {values[1]} in {part.where}."
         )
         raise GeometryError(msg)
+
+
+def is_alike(slice_affines: Array) -> bool:
+    """Whether slices are turned and scaled alike, to a ten thousandth.
+
+    Args:
+        slice_affines: ``(N, 4, 4)``, as of :class:`StackGeometry`.
+    """
+    turned, scaled = _unlikeness(slice_affines)
+    return max(turned, scaled) <= SHEARED
+
+
+def _unlikeness(slice_affines: Array) -> tuple[float, float]:
+    """Return how far direction cosines, and part of the spacing, differ from the first slice's."""
+    axes = slice_affines[:, :3, :2]
+    spacings = np.linalg.norm(axes, axis=1, keepdims=True)
+    cosines = axes / spacings
+    turned = float(np.abs(cosines - cosines[0]).max())
+    return turned, float(np.abs(spacings / spacings[0] - 1).max())
+
+
+def _unlike(ordered: Sequence[DicomSlice], slice_affines: Array) -> str:
+    """Say that slices are turned or scaled against one another; empty where they are alike.
+
+    Raises:
+        GeometryError: If they cross, so that they are in no order.
+    """
+    if is_alike(slice_affines):
+        return ""
+    rows, columns = ordered[0].rows, ordered[0].columns
+    corners = np.array([[i, j, 0, 1] for i in (0, columns - 1) for j in (0, rows - 1)]).T
+    along = np.einsum("c,ncp->np", slice_affines[0, :3, 2], (slice_affines @ corners)[:, :3])
+    for k in np.flatnonzero((np.diff(along, axis=0) <= 0).any(axis=1)).tolist():
+        msg = (
+            f"Slices of a stack must have one orientation; {ordered[k].where} and "
+            f"{ordered[k + 1].where} cross."
+        )
+        raise GeometryError(msg)
+    turned, scaled = _unlikeness(slice_affines)
+    differences = [
+        *([f"orientation (by {np.degrees(turned):.2g} degrees)"] if turned > SHEARED else []),
+        *([f"PixelSpacing (by {100 * scaled:.2g} %)"] if scaled > SHEARED else []),
+    ]
+    return (
+        f"Its slices differ in {' and '.join(differences)}, so no affine holds them all: each lies "
+        "at its own position."
+    )
 
 
 def _check_apart(ordered: Sequence[DicomSlice], along: Array) -> None:
@@ -184,7 +263,7 @@ def _step(
 
     It is None where no one step does.
     """
-    if abs(float(np.dot(*_orientation(ordered[0])))) > SHEARED:
+    if not _is_square(ordered[0]):
         warning = "Its rows and columns are not at right angles, so no affine holds it."
         return None, (warning,)
     if len(ordered) == 1:
@@ -226,6 +305,14 @@ def _lone_step(part: DicomSlice, normal: Array) -> tuple[Array, tuple[str, ...]]
     return normal, ("It is one slice of unstated thickness; its depth was taken as 1 mm.",)
 
 
+def _rounded(digits: Array, off: float) -> str:
+    """Say that positions are rounded, and how far slices lie off the grid of the affine."""
+    return (
+        f"Its positions are rounded to {digits.max():g} mm; its affine is that of the even grid "
+        f"they were rounded from, off which its slices lie by up to {off:.3f} mm."
+    )
+
+
 def _uneven(
     ordered: Sequence[DicomSlice], gaps: Array, median: float, uneven: npt.NDArray[np.bool_]
 ) -> str:
@@ -257,6 +344,11 @@ def _orientation(part: DicomSlice) -> Array:
     """Return the two directions, each of length 1: ``(2, 3)``, LPS."""
     vectors = np.array(cast(Orientation, part.orientation), dtype=np.float64).reshape(2, 3)
     return cast(Array, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def _is_square(part: DicomSlice) -> bool:
+    """Whether rows and columns are at right angles."""
+    return abs(float(np.dot(*_orientation(part)))) <= SHEARED
 
 
 def _normal(orientation: Array) -> Array:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from esp_medsam.dicom.dicom_file import is_dicom
-from esp_medsam.dicom.geometry import check_usable, picture_geometry, stack_geometry
 from esp_medsam.dicom.header import Header, read_header
-from esp_medsam.dicom.split import split_series
-from esp_medsam.dicom.strays import DAMAGED, Stray, find_strays, with_strays
-from esp_medsam.dicom.volume import DicomSlice, DicomVolume
-from esp_medsam.dicom.volume_names import Split, name_of, told_values
-from esp_medsam.errors import (
-    CorruptFileError,
-    EspMedSamError,
-    FormatError,
-    GeometryError,
-    InputNotFoundError,
-    ReadError,
+from esp_medsam.dicom.joining import (
+    SERIES,
+    SeriesKey,
+    check_join,
+    hints,
+    series_of,
+    with_series_joined,
 )
+from esp_medsam.dicom.series import volumes_of
+from esp_medsam.dicom.strays import DAMAGED, Stray, find_strays, with_strays
+from esp_medsam.dicom.volume import DicomVolume
+from esp_medsam.errors import CorruptFileError, EspMedSamError, InputNotFoundError, ReadError
 
 
 __all__ = ["Found", "find_in_folders", "find_volumes", "is_dicom", "list_files"]
@@ -43,7 +42,11 @@ class Found:
     others: tuple[str, ...] = ()
 
 
-def find_volumes(path: str | Path, files: Sequence[str | Path] | None = None) -> Found:
+def find_volumes(
+    path: str | Path,
+    files: Sequence[str | Path] | None = None,
+    join: Iterable[str] = (),
+) -> Found:
     """Return the volumes that a DICOM file, or the files of a folder, make up.
 
     Args:
@@ -51,6 +54,7 @@ def find_volumes(path: str | Path, files: Sequence[str | Path] | None = None) ->
             those in folders below.
         files: Files of the folder to take alone, as an earlier look found them; None takes all,
             and tells which of them may be images that cannot be read.
+        join: What to join that files keep apart, of :data:`~esp_medsam.dicom.joining.JOINS`.
 
     Returns:
         Volumes, refusals and other files. A file that cannot be read is refused together with the
@@ -59,15 +63,22 @@ def find_volumes(path: str | Path, files: Sequence[str | Path] | None = None) ->
     Raises:
         InputNotFoundError: If there is nothing at ``path``.
         ReadError: If the folder cannot be listed.
+        OptionError: If ``join`` asks for something else.
     """
+    joins = check_join(join)
     if files is not None:
-        return _found(_read(map(Path, files)))
-    path = Path(path)
-    return _found(_read(list_files(path), with_strays=path.is_dir()))
+        read = _read(map(Path, files))
+    else:
+        path = Path(path)
+        read = _read(list_files(path), with_strays=path.is_dir())
+    _join_or_hint([read], joins)
+    return _found(read, joins)
 
 
 def find_in_folders(
-    folders: Sequence[Path], is_chosen: Callable[[Path], bool] = lambda _: True
+    folders: Sequence[Path],
+    is_chosen: Callable[[Path], bool] = lambda _: True,
+    join: Iterable[str] = (),
 ) -> Iterator[tuple[Path, Found]]:
     """Yield what each folder holds, a stack that is spread over several of them as one.
 
@@ -78,19 +89,23 @@ def find_in_folders(
     Args:
         folders: Of each the files are taken, but not those in folders below.
         is_chosen: Whether a file that cannot be read counts: what the user left out is not missed.
+        join: What to join that files keep apart, of :data:`~esp_medsam.dicom.joining.JOINS`.
 
     Raises:
         InputNotFoundError: If one of them is gone.
         ReadError: If one cannot be listed.
+        OptionError: If ``join`` asks for something else.
     """
+    joins = check_join(join)
     held = {folder: _read(list_files(folder), with_strays=True) for folder in folders}
     for read in held.values():
         read.strays = [stray for stray in read.strays if is_chosen(Path(stray.path))]
-    spread: defaultdict[tuple[str, str], dict[Path, list[Header]]] = defaultdict(dict)
+    _join_or_hint(list(held.values()), joins)
+    spread: defaultdict[SeriesKey, dict[Path, list[Header]]] = defaultdict(dict)
     for folder, read in held.items():
         for header in read.headers:
             if header.positioned and header.series_uid:
-                spread[_series_of(header)].setdefault(folder, []).append(header)
+                spread[series_of(header)].setdefault(folder, []).append(header)
     whole: list[tuple[Path, Found]] = []
     for parts in spread.values():
         instances = {folder: {h.sop_instance_uid for h in parts[folder]} for folder in parts}
@@ -101,18 +116,17 @@ def find_in_folders(
             for folder in parts:
                 held[folder].headers = [h for h in held[folder].headers if h.path not in paths]
             strays = [stray for folder in parts for stray in held[folder].strays]
-            whole.append(
-                (
-                    Path(os.path.commonpath(list(parts))),
-                    _found(_Read(headers=headers, strays=strays)),
-                )
-            )
+            notes: dict[SeriesKey, str] = {}
+            for folder in parts:
+                notes |= held[folder].notes
+            together = _Read(headers=headers, strays=strays, notes=notes)
+            whole.append((Path(os.path.commonpath(list(parts))), _found(together, joins)))
             continue
         for folder, own in instances.items():
             if own != every:
                 note = _part(len(own), len(every), len(instances))
-                held[folder].notes[_series_of(parts[folder][0])] = note
-    yield from ((folder, _found(read)) for folder, read in held.items())
+                held[folder].notes[series_of(parts[folder][0])] = note
+    yield from ((folder, _found(read, joins)) for folder, read in held.items())
     yield from whole
 
 
@@ -132,7 +146,7 @@ class _Read:
     refused: list[tuple[str, EspMedSamError]] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     strays: list[Stray] = field(default_factory=list)
-    notes: dict[tuple[str, str], str] = field(default_factory=dict)
+    notes: dict[SeriesKey, str] = field(default_factory=dict)
     """What is to be known of a series, by study and series."""
 
 
@@ -162,14 +176,28 @@ def _read(files: Iterable[Path], *, with_strays: bool = False) -> _Read:
     return read
 
 
-def _found(read: _Read) -> Found:
+def _join_or_hint(reads: Sequence[_Read], joins: frozenset[str]) -> None:
+    """Join lone slices where the user says so; elsewhere note which look like neighbors."""
+    headers = [header for read in reads for header in read.headers]
+    if SERIES in joins:
+        joined = {header.path: header for header in with_series_joined(headers, joins)}
+        for read in reads:
+            read.headers = [joined[header.path] for header in read.headers]
+        return
+    told = hints(headers)
+    for read in reads:
+        own = set(map(series_of, read.headers))
+        read.notes |= {key: note for key, note in told.items() if key in own}
+
+
+def _found(read: _Read, joins: frozenset[str]) -> Found:
     """Return the volumes that headers make up."""
     volumes: list[DicomVolume] = []
     refused = list(read.refused)
     for series in _by_series(read.headers):
-        for name, result in _series(series):
+        for name, result in volumes_of(series, joins):
             if isinstance(result, DicomVolume):
-                note = read.notes.get(_series_of(series[0]))
+                note = read.notes.get(series_of(series[0]))
                 told = replace(result, warnings=(*result.warnings, note)) if note else result
                 try:
                     volumes.append(with_strays(told, series, read.strays))
@@ -204,151 +232,7 @@ def list_files(path: Path) -> list[Path]:
 
 
 def _by_series(headers: Sequence[Header]) -> list[list[Header]]:
-    groups: defaultdict[tuple[str, str], list[Header]] = defaultdict(list)
+    groups: defaultdict[SeriesKey, list[Header]] = defaultdict(list)
     for header in headers:
-        groups[_series_of(header)].append(header)
+        groups[series_of(header)].append(header)
     return [groups[key] for key in sorted(groups)]
-
-
-def _series_of(header: Header) -> tuple[str, str]:
-    return header.series_uid or "", header.study_uid or ""
-
-
-def _series(headers: Sequence[Header]) -> Iterator[tuple[str, DicomVolume | EspMedSamError]]:
-    """Yield each volume of a series, or why it is refused, with its name."""
-    problems = [header for header in headers if header.problem is not None]
-    stack_problems = [header for header in problems if header.positioned or not header.series_uid]
-    counts = Counter(header.sop_instance_uid for header in headers)
-    named: set[str] = set()
-    stacks: list[Header] = []
-    for header in headers:
-        if header.positioned or header in stack_problems:
-            stacks.append(header)
-            continue
-        name = header.sop_instance_uid or Path(header.path).stem
-        if header.problem is not None:
-            yield name, header.problem
-        elif counts[header.sop_instance_uid] > 1:
-            if name not in named:
-                yield name, _copies(headers, header.sop_instance_uid)
-            named.add(name)
-        else:
-            yield name, _volume(name, [header], header.slices, ())
-    if stack_problems:
-        yield _refusal(stack_problems)
-        return
-    copied = next((h.sop_instance_uid for h in stacks if counts[h.sop_instance_uid] > 1), None)
-    if copied:
-        yield stacks[0].series_uid or "", _copies(stacks, copied)
-        return
-    for split, batch in _batches(stacks):
-        yield from _stacks(batch, split)
-
-
-def _refusal(problems: Sequence[Header]) -> tuple[str, EspMedSamError]:
-    """Return the name and the reason of a stack that is refused for files of it."""
-    first = problems[0]
-    error = first.problem or FormatError()
-    if len(problems) > 1:
-        more = len(problems) - 1
-        error = type(error)(f"{error} {more} more {'files' if more > 1 else 'file'} likewise.")
-    return first.series_uid or Path(first.path).stem, error
-
-
-def _copies(headers: Sequence[Header], sop_instance_uid: str | None) -> EspMedSamError:
-    """Return why files of one instance are refused."""
-    first, second = [h.path for h in headers if h.sop_instance_uid == sop_instance_uid][:2]
-    msg = (
-        f"SOPInstanceUID of files must differ; {first} and {second} both have "
-        f"{sop_instance_uid}. Take one of them out."
-    )
-    return FormatError(msg)
-
-
-def _batches(headers: Sequence[Header]) -> list[tuple[Split, list[Header]]]:
-    """Keep apart what one series should not mix: SOP classes, and multi-frame instances."""
-    groups: defaultdict[tuple[str, str], list[Header]] = defaultdict(list)
-    for header in headers:
-        groups[header.sop_class_uid, header.batch or ""].append(header)
-    classes = len({sop_class for sop_class, _ in groups})
-    instances = Counter(sop_class for sop_class, _ in groups)
-    return [
-        (
-            ((("SOPClassUID", sop_class),) if classes > 1 else ())
-            + ((("SOPInstanceUID", batch),) if instances[sop_class] > 1 else ()),
-            groups[sop_class, batch],
-        )
-        for sop_class, batch in sorted(groups)
-    ]
-
-
-def _stacks(
-    headers: Sequence[Header], split: Split
-) -> Iterator[tuple[str, DicomVolume | EspMedSamError]]:
-    """Yield the volumes that the slices of a series make up, or why they are refused."""
-    slices = [part for header in headers for part in header.slices]
-    try:
-        for part in slices:
-            check_usable(part)
-    except EspMedSamError as error:
-        yield headers[0].series_uid or "", error
-        return
-    volumes = split_series(slices)
-    for (stated, group), told in zip(volumes, told_values(volumes), strict=True):
-        series_uid = headers[0].series_uid or ""
-        name, former = (name_of(series_uid, split + values) for values in (told, stated))
-        paths = {part.source.path for part in group}
-        members = [header for header in headers if header.path in paths]
-        try:
-            volume = _volume(name, members, group, split + told)
-            yield name, replace(volume, former_name=former if former != name else "")
-        except EspMedSamError as error:
-            yield name, error
-
-
-def _volume(
-    name: str, headers: Sequence[Header], slices: Sequence[DicomSlice], split: Split
-) -> DicomVolume:
-    """Return the volume of these slices.
-
-    Raises:
-        GeometryError: If they do not make up one.
-    """
-    first = headers[0]
-    frames = {header.frame_of_reference_uid for header in headers}
-    warnings: tuple[str, ...] = ()
-    if first.positioned and len(frames) > 1:
-        other = next(h for h in headers if h.frame_of_reference_uid != first.frame_of_reference_uid)
-        msg = (
-            "Slices of a stack must have one FrameOfReferenceUID; "
-            f"{first.path} and {other.path} have two, so their positions say nothing."
-        )
-        raise GeometryError(msg)
-    lost = slices[0].position is None and slices[0].orientation is None
-    if first.positioned and not (len(slices) == 1 and lost):
-        ordered, geometry = stack_geometry(slices)
-    else:
-        ordered, geometry = tuple(slices), picture_geometry(slices)
-        if first.positioned:
-            if slices[0].pixel_spacing is None:
-                msg = f"{first.path} must state PixelSpacing (0028,0030); it is missing or empty."
-                raise GeometryError(msg)
-            warnings = ("It states no position, so it was read as a picture.",)
-        elif len({header.sop_class_uid for header in headers} & _TILED) and len(slices) > 1:
-            warnings = ("Its frames are tiles of a slide; each was read as a picture of its own.",)
-    return DicomVolume(
-        name=name,
-        slices=ordered,
-        geometry=geometry,
-        sop_class_uid=first.sop_class_uid,
-        study_uid=first.study_uid,
-        series_uid=first.series_uid,
-        frame_of_reference_uid=first.frame_of_reference_uid,
-        dicom_modality=first.dicom_modality,
-        split=split,
-        warnings=geometry.warnings + warnings,
-    )
-
-
-_TILED = {"1.2.840.10008.5.1.4.1.1.77.1.6"}
-"""Whole slide microscopy: frames are tiles, not times."""

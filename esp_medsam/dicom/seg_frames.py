@@ -16,6 +16,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
 
+from esp_medsam.dicom.geometry import is_alike
 from esp_medsam.dicom.seg_source import SourceHeader
 from esp_medsam.image import Image, SourceInstance
 
@@ -86,6 +87,8 @@ class FrameGroups:
         else:
             is_cine = image.is_volume and image.slice_affines is None
             self._place = _TIME if is_cine else _PLACE
+        # Slices that are turned or scaled against one another state it, each for itself.
+        self._is_alike = not header.is_positioned or is_alike(self._affines())
         self._derivations: dict[int, list[Dataset]] = {}
         self._purpose = CodedConcept.from_code(codes.cid7202.SourceImageForImageProcessingOperation)
         self._derivation = CodedConcept.from_code(codes.cid7203.SegmentationImageDerivation)
@@ -98,10 +101,15 @@ class FrameGroups:
     def shared(self) -> Dataset:
         """Return what holds for all frames."""
         item = Dataset()
-        if self.header.is_positioned:
-            item.PlaneOrientationSequence = PlaneOrientationSequence("PATIENT", self._orientation())
-            item.PixelMeasuresSequence = self._measures()
+        if self.header.is_positioned and self._is_alike:
+            self._measure(item, 0)
         return item
+
+    def _measure(self, item: Dataset, plane: int) -> None:
+        """Say how a plane is turned, and how far its pixels lie apart."""
+        turned = PlaneOrientationSequence("PATIENT", self._orientation(plane))
+        item.PlaneOrientationSequence = turned
+        item.PixelMeasuresSequence = self._measures(plane)
 
     def of_frame(self, plane: int, ordinal: int, segment: int | None) -> Dataset:
         """Return the functional groups of one frame.
@@ -122,6 +130,8 @@ class FrameGroups:
         item.DerivationImageSequence = self._derivation_of(plane)
         if self.header.is_positioned:
             item.PlanePositionSequence = PlanePositionSequence("PATIENT", self._position(plane))
+            if not self._is_alike:
+                self._measure(item, plane)
         if segment is not None:
             identification = Dataset()
             identification.ReferencedSegmentNumber = segment
@@ -150,20 +160,20 @@ class FrameGroups:
     def _position(self, plane: int) -> list[float]:
         return _lps(self._affines()[plane][:3, 3])
 
-    def _orientation(self) -> list[float]:
-        """Return the cosines of a row and of a column; slices of a stack have the same."""
-        axes = self._affines()[0][:3, :2]
+    def _orientation(self, plane: int) -> list[float]:
+        """Return the cosines of a row and of a column."""
+        axes = self._affines()[plane][:3, :2]
         cosines = axes / np.linalg.norm(axes, axis=0)
         return [*_lps(cosines[:, 0].round(_DIGITS)), *_lps(cosines[:, 1].round(_DIGITS))]
 
-    def _measures(self) -> PixelMeasuresSequence:
+    def _measures(self, plane: int) -> PixelMeasuresSequence:
         """Return the spacing, as readers need it that lay frames on an even grid.
 
         Where slices are missing or uneven that grid is as fine as the closest two: such readers
         would else take the thickness for a step, and lay one slice over another. Nor do they read
         an object without a thickness.
         """
-        columns, rows = np.linalg.norm(self._affines()[0][:3, :2], axis=0)
+        columns, rows = np.linalg.norm(self._affines()[plane][:3, :2], axis=0)
         gap = self._least_gap()
         return PixelMeasuresSequence(
             pixel_spacing=[_rounded(rows), _rounded(columns)],  # between rows first

@@ -12,9 +12,16 @@ from esp_medsam.image import Image
 GRID_TOLERANCE = 0.02
 """Part of a voxel that a mask may lie off its image: NIfTI keeps positions in 32 bits."""
 
+_UNAMBIGUOUS = 0.4
+"""Part of a voxel up to which it is certain which one is meant, however positions are rounded."""
+
 
 def masks_on_grid(
-    masks: npt.NDArray[np.uint8], affine: npt.NDArray[np.float64], image: Image
+    masks: npt.NDArray[np.uint8],
+    affine: npt.NDArray[np.float64],
+    image: Image,
+    *,
+    rounding: float = 0.0,
 ) -> npt.NDArray[np.uint8]:
     """Return masks on the grid of an image, to which their own is turned, flipped or cut.
 
@@ -25,14 +32,16 @@ def masks_on_grid(
         masks: ``(T, i, j, k)``, of targets on one grid.
         affine: ``(4, 4)``, from the masks' voxels to RAS+ in mm.
         image: Record of a DICOM stack whose slices lie somewhere.
+        rounding: How far in mm the positions of its slices are rounded, and so those of a mask
+            that was made of some of them.
 
     Returns:
         ``(T, *image.spatial_shape)``.
 
     Raises:
         GeometryError: If the image has no position; if a voxel of it lies off the masks' grid by
-            more than :data:`GRID_TOLERANCE` voxels; or if a mask holds anything that the image
-            does not cover.
+            more than :data:`GRID_TOLERANCE` voxels and the rounding; or if a mask holds anything
+            that the image does not cover.
     """
     if image.slice_affines is None:
         msg = f"{image.path} ({image.name}) must state positions to match a mask by; it does not."
@@ -42,8 +51,10 @@ def masks_on_grid(
         raise GeometryError(msg)
     out = np.zeros((len(masks), *image.spatial_shape), dtype=masks.dtype)
     inverse = np.linalg.inv(affine)
+    voxel = float(np.linalg.norm(affine[:3, :3], axis=0).min())
+    tolerance = min(GRID_TOLERANCE + rounding / voxel, _UNAMBIGUOUS)
     for k, slice_affine in enumerate(image.slice_affines):
-        _take_slice(masks, inverse @ slice_affine, out[..., k], image)
+        _take_slice(masks, inverse @ slice_affine, out[..., k], image, tolerance)
     lost = int(np.count_nonzero(masks)) - int(np.count_nonzero(out))
     if lost:
         msg = (
@@ -59,6 +70,7 @@ def _take_slice(
     to_mask: npt.NDArray[np.float64],
     out: npt.NDArray[np.uint8],
     image: Image,
+    tolerance: float,
 ) -> None:
     """Fill one slice ``(T, columns, rows)`` with the plane of the masks that it lies in."""
     columns, rows = image.spatial_shape[:2]
@@ -67,10 +79,10 @@ def _take_slice(
     exact = (to_mask @ corners)[:3]
     start = to_mask[:3, 3].round()
     off = np.abs(exact - (turn @ corners[:2] + start[:, None])).max()
-    if off > GRID_TOLERANCE or (np.abs(turn).sum(axis=0) != 1).any():
+    if off > tolerance or (np.abs(turn).sum(axis=0) != 1).any():
         msg = (
             f"A mask must lie on the grid of {image.path} ({image.name}), within "
-            f"{GRID_TOLERANCE} voxels; it is off by {off:.3g}. Resample it to the image, to "
+            f"{tolerance:.2g} voxels; it is off by {off:.3g}. Resample it to the image, to "
             "nearest neighbors."
         )
         raise GeometryError(msg)

@@ -10,7 +10,7 @@ from esp_medsam.dicom.seg_frames import reference_to
 from esp_medsam.dicom.seg_identity import SegIdentity
 from esp_medsam.dicom.seg_segments import ALGORITHM
 from esp_medsam.dicom.seg_source import SourceHeader
-from esp_medsam.image import Image
+from esp_medsam.image import Image, SourceInstance
 
 
 _LABELMAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
@@ -54,7 +54,7 @@ def identified(
     if header.frame_of_reference_uid is not None:
         dataset.FrameOfReferenceUID = header.frame_of_reference_uid
         dataset.PositionReferenceIndicator = ""  # which is free text, and may be empty
-    dataset.ReferencedSeriesSequence = [_referenced_series(image)]
+    dataset.ReferencedSeriesSequence = _referenced_series(image)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.ImplementationClassUID = _IMPLEMENTATION_UID
@@ -63,10 +63,16 @@ def identified(
     return dataset
 
 
-def _referenced_series(image: Image) -> Dataset:
-    """Return references to every instance of the source, once each."""
-    instances = {source.sop_instance_uid: source for source in image.sources}
-    item = Dataset()
-    item.SeriesInstanceUID = image.series_uid
-    item.ReferencedInstanceSequence = [reference_to(source) for source in instances.values()]
-    return item
+def _referenced_series(image: Image) -> list[Dataset]:
+    """Return references to every instance of the source, once each, by their series."""
+    series: dict[str | None, dict[str, SourceInstance]] = {}
+    for source in image.sources:
+        own = series.setdefault(source.series_uid or image.series_uid, {})
+        own[source.sop_instance_uid] = source
+    items = []
+    for series_uid, instances in series.items():
+        item = Dataset()
+        item.SeriesInstanceUID = series_uid
+        item.ReferencedInstanceSequence = [reference_to(source) for source in instances.values()]
+        items.append(item)
+    return items

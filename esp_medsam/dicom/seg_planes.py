@@ -24,6 +24,7 @@ from esp_medsam.dicom.geometry import (
     depths,
     stack_geometry,
 )
+from esp_medsam.dicom.rounding import last_digits
 from esp_medsam.dicom.volume import DicomSlice, Position, StackGeometry
 from esp_medsam.errors import CorruptFileError, GeometryError
 from esp_medsam.image import SourceInstance
@@ -132,8 +133,9 @@ def place_frames(frames: Sequence[SegFrame], spacing: Sequence[float | None] = (
     _check_once(frames, places)
     near = closest(slices)
     steps = [step for step in spacing if step is not None and np.isfinite(step) and step > near]
-    filled, at = _filled(planes, steps)
-    ordered, geometry = stack_geometry(filled)
+    digits = last_digits(np.array([plane.position for plane in planes]))
+    filled, at = _filled(planes, steps, float(np.linalg.norm(digits)))
+    ordered, geometry = stack_geometry(filled, digits)
     problem = "" if geometry.affine is not None else geometry.warnings[-1]
     if len(filled) == 1 and not steps and planes[0].thickness is None:
         problem = "It has one plane, and states neither spacing nor thickness."
@@ -216,7 +218,7 @@ def _check_once(frames: Sequence[SegFrame], places: Sequence[int]) -> None:
 
 
 def _filled(
-    planes: Sequence[DicomSlice], steps: Sequence[float]
+    planes: Sequence[DicomSlice], steps: Sequence[float], rounding: float
 ) -> tuple[list[DicomSlice], list[int]]:
     """Return planes and those missing between them, and which the given ones are.
 
@@ -225,6 +227,7 @@ def _filled(
     Args:
         planes: Along their normal.
         steps: Steps to try before the least distance.
+        rounding: How far a plane may lie off where it is said to lie, mm.
     """
     if len(planes) == 1:
         depth = steps[0] if steps else planes[0].thickness
@@ -233,8 +236,9 @@ def _filled(
     for step in (*steps, float(gaps.min())):
         counts = np.maximum(np.rint(gaps / step), 1.0)
         even = gaps.sum() / counts.sum()
-        is_even = np.abs(gaps - counts * even).max() <= UNEVEN * even
-        if is_even and abs(even / step - 1) <= UNEVEN and counts.sum() < MOST_PLANES:
+        is_even = np.abs(gaps - counts * even).max() <= UNEVEN * even + rounding
+        is_step = abs(even - step) <= UNEVEN * step + rounding / counts.sum()
+        if is_even and is_step and counts.sum() < MOST_PLANES:
             break
     else:
         return list(planes), list(range(len(planes)))
@@ -257,13 +261,15 @@ def _warnings(
     if len(planes) == 1:
         return geometry.warnings if not steps else ()
     stated = steps or [planes[0].thickness or 0.0]
-    if any(abs(length / step - 1) <= UNEVEN for length in stated):
-        return ()
+    told = geometry.warnings
+    if any(abs(length - step) <= UNEVEN * step + geometry.rounding for length in stated):
+        return told
     if steps:
         start = f"Its positions contradict the spacing of {steps[0]:g} mm that it states"
     else:
         start = "It states no spacing between its planes"
-    return (f"{start}; they were taken to be {step:.6g} mm apart, their least distance.",)
+    said = f"{start}; they were taken to be {step:.6g} mm apart, their least distance."
+    return (*told, said)
 
 
 def _segment_of(groups: Sequence[Elements], where: DicomSlice, segments: Sequence[int]) -> int:

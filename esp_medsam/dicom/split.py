@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from esp_medsam.dicom.geometry import closest, depths
+from esp_medsam.dicom.geometry import TURNED, closest, depths
+from esp_medsam.dicom.interleave import lie_between
+from esp_medsam.dicom.stations import chained, stations
 from esp_medsam.dicom.volume import DicomSlice
 from esp_medsam.dicom.volume_names import LOCALIZER, NO_VALUE, Split, natural
 
@@ -32,6 +34,7 @@ ATTRIBUTES = (
     "EchoTime",
     "EffectiveEchoTime",
     "InversionTime",
+    "InversionTimes",
     "FlipAngle",
     "ConvolutionKernel",
     "ImageType",
@@ -40,8 +43,15 @@ ATTRIBUTES = (
     "AcquisitionTime",
     "FrameAcquisitionDateTime",
     "ContentTime",
+    "KVP",
+    "RepetitionTime",
+    "SequenceName",
+    "FilterType",
+    "ReconstructionDiameter",
+    "SliceThickness",
+    "ContrastBolusAgent",
 )
-"""What tells slices at one place apart, in this order.
+"""What tells slices at one place apart, or between one another, in this order.
 
 Image types come before the times of day: a magnitude and a phase image of one slice are computed at
 times of their own, and a split by time could mix the two.
@@ -58,32 +68,68 @@ _TIMES = (
 )
 """What may differ from slice to slice of one phase: only its rank at a place tells the phase."""
 
-_OWN_ORIENTATION = 0.02
-"""Difference of direction cosines, about one degree, from which slices are another volume's."""
+_OF_DAY = ("AcquisitionTime", "FrameAcquisitionDateTime", "ContentTime")
+"""Times of day, which alternate in one volume, too: scanners take every other slice first."""
 
 
-def split_series(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[DicomSlice, ...]]]:
+class Part(NamedTuple):
+    """One volume among the slices of a series.
+
+    Attributes:
+        split: What it was told by.
+        slices: Its slices, in any order.
+        between: Attribute that told it from volumes between whose slices its own lie, or would
+            have, had they not been joined; empty where there are none.
+    """
+
+    split: Split
+    slices: tuple[DicomSlice, ...]
+    between: str = ""
+
+
+def split_series(
+    slices: Sequence[DicomSlice], *, interleaved: bool = False
+) -> list[tuple[Split, tuple[DicomSlice, ...]]]:
     """Return the volumes among the slices of one series, each with what it was told by.
 
-    Localizers, and slices turned more than about one degree against the others, are volumes of
-    their own. What is left is split only where slices would lie at one place: by the first of
-    `ATTRIBUTES` that differs there, and so on. Where only times, or numbers of instances, differ
-    and each place holds the same number of slices, they are split by the rank at their place.
+    As :func:`parts_of` finds them.
+    """
+    return [(part.split, part.slices) for part in parts_of(slices, interleaved=interleaved)]
+
+
+def parts_of(slices: Sequence[DicomSlice], *, interleaved: bool = False) -> list[Part]:
+    """Return the volumes among the slices of one series.
+
+    Localizers, slices turned more than about one degree against the others, and those of another
+    station of the table are volumes of their own. What is left is split where slices would lie at
+    one place: by the first of `ATTRIBUTES` that differs there, and so on. Where only times, or
+    numbers of instances, differ and each place holds the same number of slices, they are split by
+    the rank at their place. Volumes whose slices lie between one another are told by the first
+    attribute, times of day excepted, of which :func:`lie_between` says so.
 
     Args:
         slices: Slices of a series, in any order.
+        interleaved: Whether slices between one another are one volume, whatever they state.
 
     Returns:
         Volumes, sorted by what they were told by. Slices that still lie at one place, or state no
         position, are left together.
     """
-    volumes = [
-        (localizer + orientation + attributes, part)
+    parts = [
+        part._replace(split=localizer + orientation + station + part.split)
         for localizer, kind in _by_localizer(slices)
         for orientation, plane in _by_orientation(kind)
-        for attributes, part in _by_attributes(plane, _attributes(plane))
+        for station, block in _by_station(plane)
+        for part in _by_attributes(block, _attributes(block), interleaved=interleaved)
     ]
-    return sorted(volumes, key=lambda volume: [natural(value) for _, value in volume[0]])
+    return sorted(parts, key=lambda part: [natural(value) for _, value in part.split])
+
+
+def count_places(slices: Sequence[DicomSlice]) -> int:
+    """Return at how many places along their normal slices lie; 0 where one does not say."""
+    if any(part.position is None or part.orientation is None for part in slices):
+        return 0
+    return int(_places(slices)[1].max()) + 1
 
 
 def _by_localizer(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[DicomSlice, ...]]]:
@@ -98,15 +144,7 @@ def _by_orientation(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[Dic
     if any(part.orientation is None for part in slices):
         return [((), tuple(slices))]
     unique = sorted({part.orientation for part in slices if part.orientation is not None})
-    cosines = np.array(unique)
-    labels = np.full(len(unique), -1)
-    for start in range(len(unique)):
-        pending = [start] if labels[start] < 0 else []
-        while pending:
-            k = pending.pop()
-            labels[k] = start
-            near = np.abs(cosines - cosines[k]).max(axis=1) <= _OWN_ORIENTATION
-            pending += np.flatnonzero(near & (labels < 0)).tolist()
+    labels = chained(np.array(unique), TURNED)
     if len(set(labels.tolist())) == 1:
         return [((), tuple(slices))]
     label_of = dict(zip(unique, labels.tolist(), strict=True))
@@ -117,6 +155,31 @@ def _by_orientation(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[Dic
     ]
 
 
+def _by_station(
+    slices: Sequence[DicomSlice], places: npt.NDArray[np.intp] | None = None
+) -> list[tuple[Split, tuple[DicomSlice, ...]]]:
+    """Keep what lies at one station together; each is told by what it states, or its position."""
+    if any(part.position is None or part.orientation is None for part in slices):
+        return [((), tuple(slices))]
+    labels = stations(slices, places).tolist()
+    groups = _grouped(slices, labels)
+    if len(groups) == 1:
+        return [((), tuple(slices))]
+    for keyword in _attributes(slices):
+        values = [dict(part.dimensions).get(keyword, "") for part in slices]
+        pairs = set(zip(labels, values, strict=True))
+        if len(pairs) == len(groups) == len(set(values)) and keyword not in _OF_DAY:
+            told = dict(pairs)
+            return [(((keyword, told[k] or NO_VALUE),), group) for k, group in groups.items()]
+    return [((("ImagePositionPatient", _first(group)),), group) for group in groups.values()]
+
+
+def _first(slices: Sequence[DicomSlice]) -> str:
+    """Return the position of the first slice along the normal."""
+    position = slices[int(np.argmin(depths(slices)))].position or ()
+    return "\\".join(f"{c + 0:.6g}" for c in position)
+
+
 def _attributes(slices: Sequence[DicomSlice]) -> tuple[str, ...]:
     """Return what may tell these slices apart: ours in their order, then a file's own."""
     stated = dict.fromkeys(keyword for part in slices for keyword, _ in part.dimensions)
@@ -125,27 +188,46 @@ def _attributes(slices: Sequence[DicomSlice]) -> tuple[str, ...]:
 
 
 def _by_attributes(
-    slices: Sequence[DicomSlice], attributes: tuple[str, ...]
-) -> list[tuple[Split, tuple[DicomSlice, ...]]]:
-    alone: list[tuple[Split, tuple[DicomSlice, ...]]] = [((), tuple(slices))]
+    slices: Sequence[DicomSlice], attributes: tuple[str, ...], *, interleaved: bool
+) -> list[Part]:
+    whole = [Part((), tuple(slices))]
     if any(part.position is None or part.orientation is None for part in slices):
-        return alone
-    places = _places(slices)
-    if np.bincount(places).max() == 1:
-        return alone
-    for k, keyword in enumerate(attributes):
-        values = [dict(part.dimensions).get(keyword, "") for part in slices]
-        if _tells_apart(values, places, any_number=keyword == "StackID"):
+        return whole
+    along, places = _places(slices)
+    dimensions = [dict(part.dimensions) for part in slices]
+    stated = {keyword: [d.get(keyword, "") for d in dimensions] for keyword in attributes}
+    between, by_rank = "", list[tuple[Split, tuple[DicomSlice, ...]]]()
+    keyword = ""
+    if np.bincount(places).max() > 1:
+        keyword = next((k for k in attributes if _tells_apart(k, stated[k], places)), "")
+        beside = [] if keyword else _by_station(slices, places)
+        if len(beside) > 1:
             return [
-                (((keyword, value or NO_VALUE), *split), part)
-                for value, group in _grouped(slices, values).items()
-                for split, part in _by_attributes(group, attributes[k + 1 :])
+                part._replace(split=station + part.split)
+                for station, group in beside
+                for part in _by_attributes(group, attributes, interleaved=interleaved)
             ]
-    return _by_rank(slices, places) or alone
+        by_rank = [] if keyword else _by_rank(slices, places)
+    if not (keyword or by_rank):
+        timeless = (k for k in attributes if k not in _OF_DAY)
+        between = next((k for k in timeless if lie_between(stated[k], along, places)), "")
+        keyword = "" if interleaved else between
+        whole = [Part((), tuple(slices), between)]
+    if not keyword:
+        return [Part(split, part) for split, part in by_rank] or whole
+    rest = tuple(other for other in attributes if other != keyword)
+    return [
+        part._replace(
+            split=((keyword, value or NO_VALUE), *part.split), between=part.between or between
+        )
+        for value, group in _grouped(slices, stated[keyword]).items()
+        for part in _by_attributes(group, rest, interleaved=interleaved)
+    ]
 
 
-def _tells_apart(values: Sequence[str], places: npt.NDArray[np.intp], *, any_number: bool) -> bool:
+def _tells_apart(keyword: str, values: Sequence[str], places: npt.NDArray[np.intp]) -> bool:
     """Whether slices at one place differ in it, and it does not number the slices themselves."""
+    any_number = keyword == "StackID"
     pairs = set(zip(places.tolist(), values, strict=True))
     kinds, held = len(set(values)), len(set(places.tolist()))
     most = int(np.bincount(places).max())
@@ -175,14 +257,16 @@ def _by_rank(
     return []
 
 
-def _places(slices: Sequence[DicomSlice]) -> npt.NDArray[np.intp]:
-    """Number the places that slices lie at: those at one place have one number."""
+def _places(
+    slices: Sequence[DicomSlice],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """Return the depths of slices in mm, and number their places: those at one have one number."""
     along = depths(slices)
     order = np.argsort(along, kind="stable")
     numbers = np.concatenate([[0], np.cumsum(np.diff(along[order]) >= closest(slices))])
     places = np.empty(len(slices), dtype=np.intp)
     places[order] = numbers
-    return places
+    return along, places
 
 
 def _grouped(slices: Sequence[DicomSlice], keys: Sequence[_K]) -> dict[_K, tuple[DicomSlice, ...]]:

@@ -133,7 +133,7 @@ def with_strays(
     paths = {piece.source.path for piece in volume.slices}
     own = [header for header in series if header.path in paths]
     # What holds many frames is whole in itself, and a picture has no neighbors.
-    if volume.is_positioned and not any(header.batch for header in own):
+    if volume.is_positioned and not any(h.batch and len(h.slices) > 1 for h in own):
         missing = _gap(volume) or _numbers(series, len(strays)) or _acquired(own, series)
         if missing:
             msg = (

@@ -74,6 +74,8 @@ class StackGeometry:
             not evenly stacked; None where any axis will do, and for one 2-D image.
         pixel_spacing: Distance in mm between rows, and between columns, of images that state no
             position; None otherwise.
+        rounding: How far in mm a slice may lie off ``affine``, because positions are rounded; 0
+            where they are not.
         warnings: What a user should know, a sentence each.
     """
 
@@ -81,6 +83,7 @@ class StackGeometry:
     slice_affines: npt.NDArray[np.float64] | None = None
     stack_axis: int | None = None
     pixel_spacing: tuple[float, float] | None = None
+    rounding: float = 0.0
     warnings: tuple[str, ...] = ()
 
 
@@ -103,6 +106,7 @@ class DicomVolume:
         split: Attribute keyword, and number or rank of its value, of each attribute that tells it
             from the other volumes of its series.
         warnings: What a user should know about it, those of its geometry included.
+        joined: What its files keep apart and the user joined, such as ``"series"``.
     """
 
     name: str
@@ -115,6 +119,7 @@ class DicomVolume:
     dicom_modality: str | None = None
     split: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
     former_name: str = field(default="", repr=False)
 
     @property

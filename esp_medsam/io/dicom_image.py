@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from esp_medsam.dicom.dicomdir import is_dicomdir
 from esp_medsam.dicom.modality import settle
 from esp_medsam.dicom.pixels import read_pixels
 from esp_medsam.dicom.scan import find_volumes, list_files
@@ -27,6 +28,7 @@ def read_dicom(
     table: ModalityTable,
     volume: str | None = None,
     files: Sequence[str] | None = None,
+    join: Sequence[str] = (),
     force_modality: bool = False,
     beside: Beside = NOTHING,
 ) -> Image:
@@ -39,6 +41,7 @@ def read_dicom(
         volume: Name of the volume where there are several: its Series Instance UID, with what
             tells it from others of its series.
         files: Files of the folder to take alone; None takes all.
+        join: What to join that files keep apart, of :data:`esp_medsam.dicom.joining.JOINS`.
         force_modality: Whether the user's word counts against the file's.
         beside: What must fit in memory beside it.
 
@@ -48,7 +51,7 @@ def read_dicom(
         ModalityError: If neither user nor file says the modality, or they contradict each other.
         EspMedSamError: If it cannot be read; see :func:`esp_medsam.io.read`.
     """
-    chosen = choose_volume(path, volume, files)
+    chosen = choose_volume(path, volume, files, join)
     source = f"{path} ({chosen.name})"
     name, origin = settle(
         chosen.dicom_modality,
@@ -79,6 +82,7 @@ def read_dicom(
         sources=tuple(piece.source for piece in chosen.slices),
         study_uid=chosen.study_uid,
         series_uid=chosen.series_uid,
+        joined=chosen.joined,
         window=content.window,
         inverted=content.inverted,
         ultrasound_regions=content.ultrasound_regions,
@@ -86,7 +90,10 @@ def read_dicom(
 
 
 def choose_volume(
-    path: Path, volume: str | None, files: Sequence[str] | None = None
+    path: Path,
+    volume: str | None,
+    files: Sequence[str] | None = None,
+    join: Sequence[str] = (),
 ) -> DicomVolume:
     """Return the volume of that name, or the only one.
 
@@ -95,16 +102,19 @@ def choose_volume(
         OptionError: If there are several and none is chosen, or the chosen one is missing.
         EspMedSamError: Why the chosen or only one cannot be read.
     """
-    found = find_volumes(path, files)
+    found = find_volumes(path, files, join)
     if files is not None:
         if len(found.volumes) == 1 and not found.refused:
             return found.volumes[0]  # alone it needs nothing in its name to tell it from others
         if volume not in {entry.name for entry in found.volumes}:
             # What cannot be read beside it was told, or left out by the user, as it was planned.
-            found = find_volumes(path, list_files(path))
+            found = find_volumes(path, list_files(path), join)
     held = {entry.name: entry for entry in found.volumes}
     refused = dict(found.refused)
     names = [*held, *refused]
+    if not names and is_dicomdir(path):
+        msg = f"{path} must be an image, or a folder; it is a DICOMDIR. Pass its folder."
+        raise EmptyInputError(msg)
     if not names:
         msg = f"{path} must hold a DICOM image; it holds {len(found.others)} other files."
         raise EmptyInputError(msg)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -44,11 +44,13 @@ class Grid:
         image: Record of the image, its pixels not read.
         geometry: Geometry fields of a NIfTI header.
         frame_of_reference_uid: What DICOM's positions count in; None where it is not known.
+        rounding: How far in mm its slices may lie off it, because their positions are rounded.
     """
 
     image: Image
     geometry: Mapping[str, tuple[float, ...]]
     frame_of_reference_uid: str | None = None
+    rounding: float = 0.0
 
     def take(self, masks: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
         """Return a mask, or labelmap, on this grid; nothing is interpolated.
@@ -62,8 +64,8 @@ class Grid:
             TooLargeError: If it does not fit in memory.
         """
         _check_fits(Path(self.image.path), self.image.spatial_shape, masks.dtype.itemsize)
-        taken: npt.NDArray[Any] = masks_on_grid(masks[None], affine, self.image)[0]
-        return taken
+        taken = masks_on_grid(masks[None], affine, self.image, rounding=self.rounding)
+        return cast("npt.NDArray[Any]", taken[0])
 
     def spacing_along(self, normal: npt.NDArray[np.float64]) -> float | None:
         """Return the distance in mm of voxels along a direction; None where no axis has it."""
@@ -165,7 +167,8 @@ def _grid_of_dicom(volume: DicomVolume, path: Path) -> Grid:
         raise GeometryError(msg)
     geometry = geometry_of(affine)
     uid = volume.frame_of_reference_uid
-    return _grid(path, volume.name, volume.spatial_shape, affine, geometry, uid)
+    grid = _grid(path, volume.name, volume.spatial_shape, affine, geometry, uid)
+    return replace(grid, rounding=volume.geometry.rounding)
 
 
 def _grid(

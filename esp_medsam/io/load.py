@@ -41,6 +41,7 @@ class LoadMedicalImaged(MapTransform):
         ct_input: What CT values are: ``"hu"``, whatever their files say, or ``"windowed"`` to 8
             bits; None leaves it to DICOM.
         series: Name or Series Instance UID of the DICOM volume to read where items do not say.
+        join: What to join that DICOM files keep apart, see :func:`esp_medsam.io.read`.
         frame: Which volume of a 4-D file, from 0.
         force_modality: Whether ``modality`` counts against what DICOM says.
         targets: Names of the targets that are to be segmented afterwards, which must fit in memory
@@ -62,6 +63,7 @@ class LoadMedicalImaged(MapTransform):
         modality: str | Sequence[str],
         ct_input: str | None = None,
         series: str | None = None,
+        join: Sequence[str] | None = None,
         frame: int | None = None,
         force_modality: bool = False,
         targets: Sequence[str] | str | None = (),
@@ -77,6 +79,7 @@ class LoadMedicalImaged(MapTransform):
         self.modality = modality
         self.ct_input = ct_input
         self.series = series
+        self.join = tuple(join or ())
         self.frame = frame
         self.force_modality = force_modality
         self.targets = targets
@@ -102,6 +105,7 @@ class LoadMedicalImaged(MapTransform):
             ct_input=self.ct_input,
             volume=item.get("volume") or self.series,
             files=item.get("files"),
+            join=self.join,
             frame=self.frame,
             force_modality=self.force_modality,
             beside=self._beside(modality or item.get("modality")),

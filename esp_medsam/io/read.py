@@ -50,6 +50,7 @@ def read(
     ct_input: str | None = None,
     volume: str | None = None,
     files: Sequence[str] | None = None,
+    join: Sequence[str] = (),
     frame: int | None = None,
     force_modality: bool = False,
     beside: Beside = NOTHING,
@@ -67,6 +68,9 @@ def read(
         volume: Name or Series Instance UID of the DICOM volume, where there are several.
         files: Files of a DICOM folder to take alone, as an earlier look at it found them; None
             takes all.
+        join: What to join that DICOM files keep apart: ``"series"``, of lone slices;
+            ``"frame_of_reference"``; ``"interleaved"``, volumes whose slices lie between one
+            another.
         frame: Which volume of a 4-D file, from 0; no effect on others.
         force_modality: Whether ``modality`` counts against what DICOM says.
         beside: What must fit in memory beside the image.
@@ -76,7 +80,8 @@ def read(
 
     Raises:
         ModalityError: If the modality is unknown, not given, or contradicted by DICOM.
-        OptionError: If ``ct_input`` is neither, or one volume of several must be chosen.
+        OptionError: If ``ct_input`` or ``join`` is something else, or one volume of several must be
+            chosen.
         InputNotFoundError: If there is no such file.
         InputChangedError: If it was written to while it was read.
         FormatError: If the file's format, type or dimension is not read, or a CT in it holds no
@@ -96,7 +101,7 @@ def read(
     else:
         if files is None and path.is_dir():
             # Which files are a volume's is known once all headers are; its own are then read anew.
-            chosen = choose_volume(path, volume)
+            chosen = choose_volume(path, volume, join=join)
             volume, files = chosen.name, sorted({part.source.path for part in chosen.slices})
         identity = identify([path] if files is None else files)
         image = read_dicom(
@@ -105,6 +110,7 @@ def read(
             table=table,
             volume=volume,
             files=files,
+            join=join,
             force_modality=force_modality,
             beside=beside,
         )

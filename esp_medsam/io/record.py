@@ -229,6 +229,7 @@ def described_image(image: Image, segmentation: Segmentation) -> dict[str, Any]:
         "dicom_modality": image.dicom_modality,
         "study_uid": image.study_uid,
         "series_uid": image.series_uid,
+        "joined": list(image.joined),
         "unit": image.unit,
         "unit_origin": image.unit_origin,
         "intensity_range": image.intensity_range,

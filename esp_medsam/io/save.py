@@ -212,7 +212,8 @@ class SaveSegmentationd(SaveImaged):
         if "dicom-seg" in formats:
             check_source(image)
         if "nifti" in formats and image.is_volume and image.affine is None:
-            what = "frames in time" if image.slice_affines is None else "not evenly stacked"
+            what = "not evenly stacked, or not turned and scaled alike"
+            what = "frames in time" if image.slice_affines is None else what
             msg = (
                 f"output_format nifti must be asked of evenly stacked slices only; those of "
                 f"{image.path} ({image.name}) are {what}, which NIfTI cannot say."

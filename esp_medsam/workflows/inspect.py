@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ class Inspection:
         preprocessing: From an item to the data with its image loaded and measured.
         inferer: How slices are taken and scaled.
         frame: Which volume of a 4-D file, from 0.
+        join: What to join that DICOM files keep apart.
         is_given: Whether the user said the modality.
         draw: Whether to draw; then every item must have a modality.
 
@@ -89,6 +90,7 @@ class Inspection:
         preprocessing: Callable[[Item], dict[str, Any]],
         inferer: SliceWiseInferer,
         frame: int | None = None,
+        join: Sequence[str] | None = None,
         is_given: bool = False,
         draw: bool = False,
     ) -> None:
@@ -96,6 +98,7 @@ class Inspection:
         self.preprocessing = preprocessing
         self.inferer = inferer
         self.frame = frame
+        self.join = tuple(join or ())
         self.is_given = is_given
         self.draw = draw
         self.tiles: list[Tile] = []
@@ -160,6 +163,7 @@ class Inspection:
             table=_ANY,
             volume=item.get("volume"),
             files=item.get("files"),
+            join=self.join,
             frame=self.frame,
             force_modality=True,
         )
@@ -203,12 +207,14 @@ def build_inspection(request: Request, *, draw: bool = False) -> Inspection:
         modality=settings.modality if is_given else table.names[0],
         force_modality=True,
         series=settings.series,
+        join=settings.join,
     )
     return Inspection(
         plan=plan,
         preprocessing=config.get_parsed_content("preprocessing"),
         inferer=config.get_parsed_content("inferer"),
         frame=settings.frame,
+        join=settings.join,
         is_given=is_given,
         draw=draw,
     )

@@ -12,21 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from esp_medsam import io
+from esp_medsam.dicom.dicomdir import compared, is_dicomdir, place_of
 from esp_medsam.dicom.modality import settle
 from esp_medsam.dicom.scan import Found, find_in_folders, find_volumes, is_dicom
 from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.errors import (
-    EmptyInputError,
     EspMedSamError,
     InputNotFoundError,
     ModalityError,
     NameClashError,
-    one_line,
 )
 from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.archives import check_no_archive
 from esp_medsam.workflows.input_files import InputFiles, would_replace
+from esp_medsam.workflows.left_alone import count_left_alone, nothing_taken
 from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_regular, is_there
 
 
@@ -35,9 +36,6 @@ Item = dict[str, Any]
 outputs are called), ``relative_dir``, ``modality``, ``is_volume`` (whether it has three axes), and
 of DICOM ``volume`` (its name in the folder), ``former_name`` (what earlier versions called its
 outputs; empty where it is the same) and ``files``."""
-
-_NAMED = 5
-"""Other files that are named; the rest is counted."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +47,22 @@ class Plan:
         refused: Items, and folders, that cannot be taken, each with the reason.
         others: Files that are no images.
         outputs: Our own outputs of this or an earlier run.
+        notes: What is to be known of the input as a whole, without full stops.
     """
 
     items: tuple[Item, ...]
     refused: tuple[tuple[Item, EspMedSamError], ...] = ()
     others: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def left_alone(self) -> str:
         """What is no item, in one line; empty where there is nothing else."""
-        return _counted(self.others, self.outputs) if self.others or self.outputs else ""
+        counted = (
+            [count_left_alone(self.others, self.outputs)] if self.others or self.outputs else []
+        )
+        return "; ".join([*counted, *self.notes])
 
 
 def plan_items(
@@ -72,6 +75,7 @@ def plan_items(
     modality: str | Sequence[str],
     force_modality: bool = False,
     series: str | None = None,
+    join: Sequence[str] | None = None,
 ) -> Plan:
     """Find the images to segment.
 
@@ -82,7 +86,7 @@ def plan_items(
     read or whose modality is not settled; the rest goes on.
 
     Args:
-        dataset_dir: Folder, searched in depth, or one file.
+        dataset_dir: Folder, searched in depth, or one file; a DICOMDIR stands for its folder.
         output_dir: Where outputs go; None where there will be none.
         include: Patterns (``*``, ``?``) of paths below the folder, one of which must match; None
             means all.
@@ -91,9 +95,11 @@ def plan_items(
         modality: Name of the images' modality; a list, as of all names, leaves it to DICOM.
         force_modality: Whether ``modality`` counts against what DICOM says.
         series: Name or Series Instance UID of the DICOM volume to take alone; None takes all.
+        join: What to join that DICOM files keep apart, of ``esp_medsam.dicom.joining.JOINS``.
 
     Raises:
         InputNotFoundError: If ``dataset_dir`` does not exist.
+        FormatError: If it is an archive.
         EmptyInputError: If nothing is left to segment.
         ModalityError: If no modality is given, and no file is of a kind that says it.
     """
@@ -101,14 +107,18 @@ def plan_items(
     if not is_there(root):
         msg = f"{root} must be an existing file or folder; there is none."
         raise InputNotFoundError(msg)
+    if is_regular(root) and is_dicomdir(root):
+        root = root.parent
+    elif is_regular(root) and not io.is_image(root) and not is_dicom(root):
+        check_no_archive(root)
     given = modality if isinstance(modality, str) else None
-    search = _Search(root, include, exclude, series)
+    search = _Search(root, include, exclude, series, tuple(join or ()))
     search.walk(None if output_dir is None else Path(output_dir))
     if given is None and search.images and not (search.volumes or search.refused):
         msg = f"modality must be given; it is one of {', '.join(table.names)}."
         raise ModalityError(msg)
     if not (search.images or search.volumes or search.refused):
-        raise _empty(search)
+        raise nothing_taken(search.root, search.others, search.outputs, series, search.not_named)
     items = [_item(path, search.relative_dir(path), given) for path in search.images]
     refused: list[tuple[Item, EspMedSamError]] = [
         (item, _no_modality(item, table)) for item in items if given is None
@@ -134,7 +144,11 @@ def plan_items(
         kept, replacing = _without_replacing(kept, search.inputs, Path(output_dir))
         clashing += replacing
     return Plan(
-        kept, (*clashing, *refused, *search.refused), tuple(search.others), tuple(search.outputs)
+        kept,
+        (*clashing, *refused, *search.refused),
+        tuple(search.others),
+        tuple(search.outputs),
+        tuple(search.notes),
     )
 
 
@@ -146,6 +160,7 @@ class _Search:
         include: Patterns that take.
         exclude: Patterns that leave out.
         series: DICOM volume to take alone.
+        join: What to join that DICOM files keep apart.
     """
 
     def __init__(
@@ -154,11 +169,13 @@ class _Search:
         include: Sequence[str] | str | None,
         exclude: Sequence[str] | str | None,
         series: str | None,
+        join: tuple[str, ...],
     ) -> None:
         self.root = root
         self.include = include
         self.exclude = exclude
         self.series = series
+        self.join = join
         self.inputs: list[Path] = []
         self.images: list[Path] = []
         self.volumes: list[tuple[Path, DicomVolume]] = []
@@ -166,6 +183,7 @@ class _Search:
         self.others: list[str] = []
         self.outputs: list[str] = []
         self.not_named: list[str] = []
+        self.notes: list[str] = []
 
     def relative_dir(self, path: str | Path) -> str:
         """Return the folder of a file below the root; empty for the root itself."""
@@ -179,13 +197,15 @@ class _Search:
         if self.root.is_file():
             self.inputs.append(self.root)
             if is_dicom(self.root):
-                self._take_dicom(self.root, find_volumes(self.root))
+                self._take_dicom(self.root, find_volumes(self.root, join=self.join))
             else:
                 self.images.append(self.root)
             return
         unreadable: list[tuple[Path, OSError]] = []
         dicom_folders: dict[Path, None] = {}
+        every: list[Path] = []
         for path in files_below(self.root, unreadable, without=output_dir):
+            every.append(path)
             if not self._chosen(path):
                 continue
             if path.name.startswith(".") or not is_regular(path):
@@ -200,8 +220,9 @@ class _Search:
                 self.images += [path] if not self.series else []
             else:
                 self.others.append(str(path))
-        for folder, found in find_in_folders(list(dicom_folders), self._chosen):
+        for folder, found in find_in_folders(list(dicom_folders), self._chosen, self.join):
             self._take_dicom(folder, found)
+        self._compare_dicomdirs(every)
         for folder, error in unreadable:
             self.refused.append((_item(folder, "", None), cannot_be_listed(folder, error)))
 
@@ -222,6 +243,16 @@ class _Search:
             path = Path(other)
             if self._chosen(path) and is_dicom(path) and not _is_output(path):
                 self.others.append(other)
+
+    def _compare_dicomdirs(self, every: Sequence[Path]) -> None:
+        """Note which files are missing that a medium's own list names."""
+        for path in map(Path, self.others):
+            if path.stem.casefold() != "dicomdir" or not is_dicomdir(path):
+                continue
+            folder = path.parent
+            below = [file for file in every if file.is_relative_to(folder)]
+            note = compared(path, {place_of(file.relative_to(folder)) for file in below})
+            self.notes += [note] if note else []
 
     def _named(self, name: str) -> bool:
         if self.series is None or name == self.series or name.startswith(f"{self.series}_"):
@@ -331,31 +362,3 @@ def _without_replacing(
         else:
             refused.append((item, would_replace(label_of(item), stem, path)))
     return tuple(kept), tuple(refused)
-
-
-def _empty(search: _Search) -> EmptyInputError:
-    """Say that nothing is there to take."""
-    if search.series is not None:
-        held = ", ".join(search.not_named[:_NAMED]) or "none"
-        more = ", ..." if len(search.not_named) > _NAMED else ""
-        return EmptyInputError(
-            f"{search.root} must hold DICOM series {search.series}; got {held}{more}."
-        )
-    return EmptyInputError(
-        f"{search.root} must hold at least one readable image ({', '.join(io.SUFFIXES)} or DICOM); "
-        f"got {_counted(search.others, search.outputs)}."
-    )
-
-
-def count_others(others: Sequence[str | Path]) -> str:
-    """Return how many files are left alone, naming the first, in one line."""
-    named = ", ".join(Path(path).name for path in others[:_NAMED])
-    more = ", ..." if len(others) > _NAMED else ""
-    said = f"{len(others)} other file{'' if len(others) == 1 else 's'}"
-    return one_line(f"{said} ({named}{more})") if others else said
-
-
-def _counted(others: Sequence[str], outputs: Sequence[str]) -> str:
-    """Return how many files are left out, outputs of ours apart."""
-    results = f"{len(outputs)} output{'' if len(outputs) == 1 else 's'} of earlier runs"
-    return f"{count_others(others)}, {results}"

@@ -28,7 +28,7 @@ from esp_medsam.io.like import Grid, Like
 from esp_medsam.io.output_path import check_outputs
 from esp_medsam.io.recorded_file import described_file, described_identity
 from esp_medsam.workflows.input_files import InputFiles, would_replace
-from esp_medsam.workflows.items import count_others
+from esp_medsam.workflows.left_alone import count_others
 from esp_medsam.workflows.seg2nifti_files import arrays_of, write_array
 from esp_medsam.workflows.seg2nifti_record import (
     KIND,

@@ -163,6 +163,22 @@ class TestSegmentDicom:
         record = json.loads(Path(result.record).read_text())
         assert (record["modality"], record["modality_origin"]) == ("mri", "forced")
 
+    def test_slices_of_a_series_each_are_joined_and_it_is_recorded(
+        self, tmp_path: Path, run: Run
+    ) -> None:
+        for number in range(3):
+            write_series(tmp_path / str(number), [float(number)], StudyInstanceUID="1.2.3.4")
+
+        (result,) = run(tmp_path, join=["series"], exclude="out/*")
+        (kept,) = run(tmp_path, join=["series"], exclude="out/*")
+
+        assert (result.status, kept.status) == ("done", "kept"), result.message
+        assert result.record is not None
+        record = json.loads(Path(result.record).read_text())
+        assert record["joined"] == ["series"]
+        assert record["spatial_shape"][2] == record["source"]["files"] == 3
+        assert "as --join series says" in record["warnings"][0]
+
     def test_every_series_of_a_folder_is_done_or_one_chosen(self, tmp_path: Path, run: Run) -> None:
         first = write_series(tmp_path / "in", [0.0, 1.0])
         (tmp_path / "more").mkdir()

@@ -81,6 +81,7 @@ class TestGivenSettings:
             ("seg_type", "BINARY", "seg_type must be 'binary', 'labelmap' or 'fractional'"),
             ("slice_axis", "x", "slice_axis must be 'axial', 'coronal' or 'sagittal'"),
             ("resize", "crop", "resize must be 'fit' or 'stretch'"),
+            ("join", "studies", "join must be 'series', .* or 'interleaved' at index 0"),
             ("ct_input", "HU", "ct_input must be 'hu' or 'windowed'"),
             ("dataset_dir", "", "dataset_dir must be a path; got ''"),
             ("output_dir", "a\0b", "output_dir must be a path"),

@@ -71,6 +71,7 @@ class PacsRun:
         work: Folder for patients' data, which the caller removes.
         modality: Name of the modality.
         force_modality: Whether that counts against what DICOM says.
+        join: What to join that files of a series keep apart.
 
     Attributes:
         left_alone: Number of series that were not taken, by their Modality (0008,0060).
@@ -87,12 +88,14 @@ class PacsRun:
         work: Path,
         modality: str,
         force_modality: bool = False,
+        join: Sequence[str] = (),
     ) -> None:
         self.pacs = pacs
         self.segmentation = segmentation
         self.spool = spool
         self.modality = modality
         self.force_modality = force_modality
+        self.join = tuple(join)
         self.left_alone: Counter[str] = Counter()
         self.not_tried: Counter[str] = Counter()
         self._input = work / "in"
@@ -196,6 +199,7 @@ class PacsRun:
             table=self.segmentation.table,
             modality=self.modality,
             force_modality=self.force_modality,
+            join=self.join,
         )
         for item, error in plan.refused:
             yield _failed(_label(series, item), error)
@@ -281,6 +285,7 @@ class PacsRun:
             "recipe": asdict(recipe),
             "targets": [asdict(target) for target in targets],
             "force_modality": self.force_modality,
+            **({"join": sorted(self.join)} if self.join else {}),
         }
         content = json.dumps(facts, sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()

@@ -223,7 +223,7 @@ class TestStackGeometry:
         [
             ({"rows": 5}, r"one matrix; got 4 x 6 in 0\.dcm and 5 x 6 in 1\.dcm"),
             ({"pixel_spacing": (0.5, 0.8)}, "one PixelSpacing"),
-            ({"orientation": (1, 0.001, 0, 0, 1, 0)}, "one orientation"),
+            ({"orientation": (0.9995, 0.03, 0, -0.03, 0.9995, 0)}, "one orientation"),
             ({"position": None}, r"1\.dcm must state ImagePositionPatient"),
             ({"orientation": None}, r"1\.dcm must state ImageOrientationPatient"),
             ({"pixel_spacing": None}, r"1\.dcm must state PixelSpacing"),
@@ -241,6 +241,42 @@ class TestStackGeometry:
 
         with pytest.raises(GeometryError, match=message):
             stack_geometry([first, replace(second, **change)])  # type: ignore[arg-type]
+
+    def test_slices_turned_a_little_lie_each_at_its_own_position(self) -> None:
+        slices = axial(0, 2, 4)
+        angle = 0.0005
+        turned = (math.cos(angle), math.sin(angle), 0, -math.sin(angle), math.cos(angle), 0)
+
+        ordered, geometry = stack_geometry([replace(slices[0], orientation=turned), *slices[1:]])
+
+        assert geometry.affine is None
+        assert geometry.stack_axis == 2
+        assert geometry.slice_affines is not None
+        for k, part in enumerate(ordered):
+            there = geometry.slice_affines[k] @ (5, 3, 0, 1)
+            np.testing.assert_allclose(there[:3], RAS @ patient_position(part, 5, 3), atol=1e-6)
+        (warning,) = geometry.warnings
+        assert warning == (
+            "Its slices differ in orientation (by 0.029 degrees), so no affine holds them all: "
+            "each lies at its own position."
+        )
+
+    def test_slices_scaled_a_little_lie_each_at_its_own_position(self) -> None:
+        slices = axial(0, 2, 4)
+
+        _, geometry = stack_geometry([*slices[:2], replace(slices[2], pixel_spacing=(0.501, 0.75))])
+
+        assert geometry.affine is None
+        assert geometry.slice_affines is not None
+        assert np.linalg.norm(geometry.slice_affines[2][:3, 1]) == pytest.approx(0.501)
+        assert "differ in PixelSpacing (by 0.2 %)" in geometry.warnings[0]
+
+    def test_slices_that_cross_are_refused(self) -> None:
+        first, second = (replace(part, columns=600) for part in axial(0, 2))
+        leaning = (math.cos(0.01), 0, -math.sin(0.01), 0, 1, 0)
+
+        with pytest.raises(GeometryError, match=r"0\.dcm and 1\.dcm cross"):
+            stack_geometry([first, replace(second, orientation=leaning)])
 
     def test_skewed_rows_and_columns_have_no_affine(self) -> None:
         slices = make_slices([(0, 0, z) for z in (0, 3, 6)], (1, 0, 0, 0.001, 1, 0))

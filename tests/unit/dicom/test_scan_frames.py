@@ -193,3 +193,95 @@ class TestEnhanced:
         dicom.save(dataset, tmp_path / "0")
 
         assert "ImagePositionPatient" in str(dicom.refusal(find_volumes(tmp_path)))
+
+
+class TestOneSliceAFile:
+    """Enhanced images that a writer stored a slice a file."""
+
+    def test_is_one_volume(self, dicom: Any, tmp_path: Path) -> None:
+        for k in range(4):
+            self.save(dicom, tmp_path / f"{k}", 2.0 * k, number=k)
+
+        (volume,) = find_volumes(tmp_path).volumes
+
+        assert volume.name == SERIES
+        assert volume.spatial_shape == (6, 4, 4)
+        assert volume.geometry.affine is not None
+        assert [part.source.frame for part in volume.slices] == [None] * 4
+
+    @pytest.mark.parametrize(
+        ("sequence", "keyword", "values"),
+        [
+            ("MRModifierSequence", "InversionTimes", (120.0, 300.0, 900.0)),
+            ("MREchoSequence", "EffectiveEchoTime", (10.0, 20.0, 30.0)),
+            ("MRTimingAndRelatedParametersSequence", "FlipAngle", (3.0, 10.0, 20.0)),
+            ("MRDiffusionSequence", "DiffusionBValue", (0.0, 50.0, 800.0)),
+        ],
+    )
+    def test_holds_the_volumes_that_its_functional_groups_tell(
+        self, dicom: Any, tmp_path: Path, sequence: str, keyword: str, values: tuple[float, ...]
+    ) -> None:
+        for k in range(12):
+            group = {sequence: dicom.item(**{keyword: values[k // 4]})}
+            self.save(dicom, tmp_path / f"{k}", 2.0 * (k % 4), number=k, **group)
+
+        volumes = find_volumes(tmp_path).volumes
+
+        assert {volume.name for volume in volumes} == {
+            f"{SERIES}_{keyword}-{value:g}" for value in values
+        }
+        assert [volume.spatial_shape for volume in volumes] == [(6, 4, 4)] * 3
+
+    def test_holds_the_volumes_that_its_headers_tell(self, dicom: Any, tmp_path: Path) -> None:
+        for k in range(8):
+            header = {"AcquisitionNumber": 1 + k // 4}
+            self.save(dicom, tmp_path / f"{k}", 2.0 * (k % 4), number=k, header=header)
+
+        volumes = find_volumes(tmp_path).volumes
+
+        assert [volume.split for volume in volumes] == [
+            (("AcquisitionNumber", "1"),), (("AcquisitionNumber", "2"),),
+        ]  # fmt: skip
+
+    def test_a_file_of_all_times_of_one_slice_is_part_of_each_volume(
+        self, dicom: Any, tmp_path: Path
+    ) -> None:
+        for k in range(3):
+            dataset = dicom.enhanced([(0, 0, 2.0 * k)] * 2, SOPInstanceUID=f"1.2.3.{k + 1}")
+            for time, item in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+                content = dicom.item(TemporalPositionIndex=time + 1)
+                item.FrameContentSequence = Sequence([content])
+            dicom.save(dataset, tmp_path / f"{k}")
+
+        volumes = find_volumes(tmp_path).volumes
+
+        assert [volume.spatial_shape for volume in volumes] == [(6, 4, 3)] * 2
+
+    def test_that_nothing_tells_apart_stays_a_volume_of_its_own(
+        self, dicom: Any, tmp_path: Path
+    ) -> None:
+        for k in range(2):
+            self.save(dicom, tmp_path / f"{k}", 0.0, number=k, header={"InstanceNumber": 1})
+
+        found = find_volumes(tmp_path)
+
+        assert found.refused == ()
+        assert [volume.name for volume in found.volumes] == [
+            f"{SERIES}_SOPInstanceUID-1.2.3.{k}" for k in (1, 2)
+        ]
+
+    @staticmethod
+    def save(
+        dicom: Any,
+        path: Path,
+        height: float,
+        *,
+        number: int,
+        header: dict[str, Any] | None = None,
+        **groups: Any,
+    ) -> None:
+        stated = {"SOPInstanceUID": f"1.2.3.{number + 1}", "InstanceNumber": number}
+        dataset = dicom.enhanced([(0, 0, height)], **{**stated, **(header or {})})
+        for sequence, item in groups.items():
+            setattr(dataset.SharedFunctionalGroupsSequence[0], sequence, Sequence([item]))
+        dicom.save(dataset, path)

@@ -14,6 +14,8 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
 )
 
+from esp_medsam.dicom import read_segmentation
+
 
 def cine(dicom: SimpleNamespace, folder: Path) -> Path:
     """An ultrasound cine of five frames of 4 x 6."""
@@ -183,6 +185,33 @@ class TestPositions:
         measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
         assert list(measures.PixelSpacing) == [0.5, 0.75]
         assert measures.SliceThickness == measures.SpacingBetweenSlices == 2
+
+    def test_are_stated_by_each_frame_where_slices_are_turned_or_scaled_a_little(
+        self, dicom: SimpleNamespace, seg: SimpleNamespace, tmp_path: Path
+    ) -> None:
+        turned = [[1, 0, 0, 0, 1, 0], [1, 0.0005, 0, -0.0005, 1, 0], [1, 0, 0, 0, 1, 0]]
+        spacings = [[0.781, 0.781], [0.78125, 0.78125], [0.78125, 0.78125]]
+        (tmp_path / "in").mkdir()
+        for k in range(3):
+            changes = {"ImageOrientationPatient": turned[k], "PixelSpacing": spacings[k]}
+            dicom.save(dicom.dataset(k, **changes), tmp_path / "in" / f"{k}")
+        image = seg.record(tmp_path / "in")
+        mask = seg.scattered(image)
+
+        dataset = seg.reopened(seg.made(image, mask))
+
+        shared = dataset.SharedFunctionalGroupsSequence[0]
+        assert "PlaneOrientationSequence" not in shared
+        assert "PixelMeasuresSequence" not in shared
+        for k, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+            cosines = frame.PlaneOrientationSequence[0].ImageOrientationPatient
+            np.testing.assert_allclose(cosines, turned[k], atol=1e-6)
+            np.testing.assert_allclose(frame.PixelMeasuresSequence[0].PixelSpacing, spacings[k])
+        np.testing.assert_array_equal(seg.decoded(dataset, image)[0], seg.as_stored(mask[0], image))
+        read = read_segmentation(seg.saved(dataset, tmp_path / "seg"))
+        assert read.geometry.affine is None
+        assert "differ in orientation (by 0.029 degrees) and PixelSpacing" in read.problem
+        np.testing.assert_array_equal(read.mask(1), mask[0])
 
     @pytest.mark.parametrize(("count", "thickness"), [(1, 1.0), (2, 2.0)])
     def test_come_with_a_thickness_without_which_readers_fail(

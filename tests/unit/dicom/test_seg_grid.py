@@ -90,6 +90,14 @@ class TestMasksOnGrid:
         with pytest.raises(GeometryError, match=r"off by 0\.022"):
             shifted(1.1 * GRID_TOLERANCE)
 
+    def test_off_by_what_positions_are_rounded_by_are_taken(self) -> None:
+        affine = AFFINE.copy()
+        affine[:3, 3] += 0.1
+
+        found = masks_on_grid(masks(), affine, stack(), rounding=0.1 * 3**0.5)
+
+        np.testing.assert_array_equal(found, masks())
+
     def test_with_anything_outside_the_image_are_refused(self) -> None:
         whole = np.ones((1, 4, 5, 3), np.uint8)
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +24,7 @@ def make_slice(
     *,
     image_type: tuple[str, ...] = (),
     orientation: tuple[float, float, float, float, float, float] = AXIAL,
+    aside: float = 0,
     **dimensions: str,
 ) -> DicomSlice:
     number = next(_numbers)
@@ -30,7 +33,7 @@ def make_slice(
         source=source,
         rows=4,
         columns=4,
-        position=(0, 0, height),
+        position=(aside, 0, height),
         orientation=orientation,
         pixel_spacing=(1, 1),
         image_type=image_type,
@@ -158,7 +161,7 @@ class TestSplitSeries:
 
     def test_slices_turned_otherwise_are_volumes_of_their_own(self) -> None:
         stack = [make_slice(z) for z in range(3)]
-        other = [make_slice(z, orientation=SAGITTAL) for z in range(2)]
+        other = [make_slice(0, orientation=SAGITTAL, aside=z) for z in range(2)]
 
         volumes = dict(split_series([*stack, *other]))
 
@@ -200,6 +203,186 @@ class TestSplitSeries:
         )
         for _, part in volumes:
             assert len({s.position for s in part}) == len(part) == count
+
+
+def alternating(**values: tuple[str, str]) -> list[DicomSlice]:
+    """Two stacks of a gap of 2, the second with its slices between those of the first."""
+    return [make_slice(z, **{k: v[z % 2] for k, v in values.items()}) for z in range(10)]
+
+
+class TestVolumesBetweenOneAnother:
+    @pytest.mark.parametrize(
+        ("keyword", "values"),
+        [
+            ("AcquisitionNumber", ("2", "3")),
+            ("TemporalPositionIdentifier", ("1", "2")),
+            ("TriggerTime", ("0", "412.5")),
+            ("DiffusionBValue", ("0", "1000")),
+            ("EchoTime", ("10", "90")),
+            ("InversionTimes", ("120", "900")),
+            ("FlipAngle", ("15", "5")),
+            ("ConvolutionKernel", ("B30f", "B70f")),
+            ("ImageType", ("M", "P")),
+            ("KVP", ("80", "140")),
+            ("ContrastBolusAgent", ("", "iodine")),
+            ("EffectiveEchoTime", ("10", "90")),
+            ("LUTLabel", ("1", "2")),  # one of a file's own dimensions
+        ],
+    )
+    def test_are_told_by_whatever_does_not_come_in_one_run(
+        self, keyword: str, values: tuple[str, str]
+    ) -> None:
+        slices = alternating(**{keyword: values})
+
+        volumes = dict(split_series(slices))
+
+        assert volumes == {
+            ((keyword, value or "none"),): tuple(slices[k::2]) for k, value in enumerate(values)
+        }
+
+    def test_of_other_spacings_are_told(self) -> None:
+        thick = [make_slice(5 * k, ConvolutionKernel="thick") for k in range(6)]
+        thin = [make_slice(1.3 * k + 0.2, ConvolutionKernel="thin") for k in range(19)]
+
+        volumes = split_series([*thick, *thin])
+
+        assert [part for _, part in volumes] == [tuple(thick), tuple(thin)]
+
+    def test_that_overlap_at_an_end_are_told(self) -> None:
+        first = [make_slice(5 * k, AcquisitionNumber="1") for k in range(8)]
+        second = [make_slice(5 * k + 22, AcquisitionNumber="2") for k in range(8)]
+
+        volumes = split_series([*first, *second])
+
+        assert [part for _, part in volumes] == [tuple(first), tuple(second)]
+
+    def test_are_told_where_a_slice_is_missing(self) -> None:
+        slices = alternating(AcquisitionNumber=("1", "2"))
+        for gone in (slices[4:5], slices[4:6]):
+            left = [part for part in slices if part not in gone]
+
+            volumes = split_series(left)
+
+            assert len(volumes) == 2
+
+    def test_that_follow_a_moving_head_are_told_by_their_time(self) -> None:
+        moves = [0, 0.031, -0.012, 0.117, 0.064, -0.083, 0.003, 0.142, -0.055, 0.091]
+        slices = [
+            make_slice(2 * k + move, TemporalPositionIdentifier=str(time))
+            for time, move in enumerate(moves)
+            for k in range(4)
+        ]
+
+        volumes = split_series(slices)
+
+        assert [len(part) for _, part in volumes] == [4] * 10
+
+    def test_are_split_again_by_what_tells_slices_at_one_place_apart(self) -> None:
+        slices = [
+            make_slice(2 * k + offset, AcquisitionNumber=f"{offset}", EchoTime=echo)
+            for offset in (0, 1)
+            for echo in ("10", "90")
+            for k in range(4)
+        ]
+
+        volumes = split_series(slices)
+
+        assert len(volumes) == 4
+        assert {keyword for split, _ in volumes for keyword, _ in split} == {
+            "AcquisitionNumber", "EchoTime",
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            "0000011111",  # the table moved once
+            "0001112223",
+            "0000110000",  # a block of its own amid a stack
+            "0011001100",
+            "0000101111",  # one slice that states another's
+            "0123456789",  # a number of each slice
+            "0123401234",  # likewise, in each of two blocks
+            "0210320143",  # times that agree by chance
+            "0012210012",
+        ],
+    )
+    def test_a_value_that_tells_no_volumes_apart_leaves_a_stack_whole(self, values: str) -> None:
+        slices = [make_slice(z, AcquisitionNumber=value) for z, value in enumerate(values)]
+
+        assert split_series(slices) == [((), tuple(slices))]
+
+    def test_a_number_in_each_of_two_blocks_leaves_a_stack_with_a_gap_whole(self) -> None:
+        slices = [make_slice(z, TriggerTime=str(z % 5)) for z in range(10) if z != 7]
+
+        assert split_series(slices) == [((), tuple(slices))]
+
+    @pytest.mark.parametrize("keyword", ["AcquisitionTime", "ContentTime", "InstanceNumber"])
+    def test_every_other_slice_taken_first_is_one_volume(self, keyword: str) -> None:
+        slices = alternating(**{keyword: ("100000", "100130")})
+
+        assert split_series(slices) == [((), tuple(slices))]
+
+    def test_the_user_says_that_they_are_one(self) -> None:
+        slices = alternating(AcquisitionNumber=("1", "2"))
+
+        assert split_series(slices, interleaved=True) == [((), tuple(slices))]
+
+
+class TestStations:
+    @pytest.mark.parametrize("counts", [(5, 4, 5), (5, 5, 5), (1, 1), (3, 1)])
+    @pytest.mark.parametrize("shift", [0.0, 0.5, 40.0])  # along the normal from one to the next
+    def test_beside_one_another_are_volumes(self, counts: tuple[int, ...], shift: float) -> None:
+        groups = [
+            tuple(
+                make_slice(z + shift * k, aside=60.0 * k, InstanceNumber=str(z)) for z in range(n)
+            )
+            for k, n in enumerate(counts)
+        ]
+
+        volumes = dict(split_series([part for group in groups for part in group]))
+
+        assert volumes == {
+            (("ImagePositionPatient", f"{60 * k}\\0\\{shift * k:g}"),): group
+            for k, group in enumerate(groups)
+        }
+
+    def test_are_told_by_what_they_state(self) -> None:
+        slices = [
+            make_slice(z, aside=60.0 * k, AcquisitionNumber=str(k + 1))
+            for k in range(2)
+            for z in range(3)
+        ]
+
+        volumes = split_series(slices)
+
+        assert [split for split, _ in volumes] == [
+            (("AcquisitionNumber", "1"),), (("AcquisitionNumber", "2"),),
+        ]  # fmt: skip
+
+    def test_each_hold_volumes_of_their_own(self) -> None:
+        slices = [
+            make_slice(z, aside=60.0 * k, EchoTime=echo)
+            for k in range(2)
+            for z in range(3)
+            for echo in ("10", "90")
+        ]
+
+        volumes = split_series(slices)
+
+        assert [len(part) for _, part in volumes] == [3] * 4
+        assert all(len({part.position for part in group}) == 3 for _, group in volumes)
+
+    def test_a_little_beside_one_another_are_told_where_slices_share_a_depth(self) -> None:
+        slices = [make_slice(z, aside=a) for a in (0.0, 3.0) for z in range(4 - int(a) // 3)]
+        wide = [replace(part, rows=400, columns=400) for part in slices]
+
+        assert [len(part) for _, part in split_series(wide)] == [4, 3]
+
+    @pytest.mark.parametrize("heights", [range(20), (0, 1, 2, 50, 51, 52), (0, 9)])
+    def test_a_gantry_tilt_is_none(self, heights: Sequence[float]) -> None:
+        slices = [make_slice(z, aside=0.577 * z) for z in heights]
+
+        assert split_series(slices) == [((), tuple(slices))]
 
 
 class TestSafe:

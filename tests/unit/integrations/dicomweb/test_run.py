@@ -134,7 +134,7 @@ class TestPacsRun:
             StudyInstanceUID="1.2",
             SeriesInstanceUID="1.2.3",
             SOPInstanceUID="1.9",
-            ImagePositionPatient=[0, 0, 5],
+            ImagePositionPatient=[-158.135803, -179.035797, -70.699997],
         )
         fake.files["1.2", "1.2.3", "1.9"] = content
 

@@ -1,0 +1,87 @@
+"""Whether volumes of one series lie with their slices between those of each other.
+
+Two acquisitions, the second shifted by half a gap, fill each other's gaps: together they look like
+one even stack of half the spacing. What tells them apart is a value that does not come in one run
+along the stack. A value that changes once, or in runs, belongs to a stack of several blocks, and
+one that each slice has for itself only numbers them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+
+Array = npt.NDArray[np.float64]
+
+_HOLE = 1.5
+"""Median gaps from which on there is room for a slice."""
+
+_Span = tuple[float, float]
+
+
+def lie_between(values: Sequence[str], along: Array, places: npt.NDArray[np.intp]) -> bool:
+    """Whether a value tells volumes that lie with their slices between one another.
+
+    At least two values must each have slices between those of the other. It is no such value where
+    it would tear holes into a stack that has none, or where it has many values of few slices each,
+    unless these lie in clusters.
+
+    Args:
+        values: Of an attribute, slice by slice.
+        along: How far each slice lies along the normal, in mm.
+        places: Number of the place of each slice, counted along the normal; those at one place
+            have one.
+    """
+    held: defaultdict[str, list[int]] = defaultdict(list)
+    for k in np.argsort(along, kind="stable").tolist():
+        held[values[k]].append(k)
+    holes = _spans(along, places, _HOLE)
+    few = len(held) <= 2 * min(map(len, held.values()))
+    # Volumes that follow a moving head may be many, but lie in clusters: all their gaps hold one's
+    # end. In this order, because the last costs most where an attribute has many values.
+    torn = _HOLE if few else 0.0
+    return (
+        len(held) > 1
+        and (few or bool(holes))
+        and not any(_is_torn(_spans(along[s], places[s], torn), holes) for s in held.values())
+        and _any_mutual(held, places)
+    )
+
+
+def _any_mutual(held: dict[str, list[int]], places: npt.NDArray[np.intp]) -> bool:
+    """Whether two values have slices between those of each other."""
+    spans = {value: places[slices] for value, slices in held.items() if len(slices) > 1}
+    ordered = sorted(spans.values(), key=lambda span: int(span[0]))
+    for k, first in enumerate(ordered):
+        for second in ordered[k + 1 :]:
+            if second[0] >= first[-1]:
+                break
+            if _is_within(first, second) and _is_within(second, first):
+                return True
+    return False
+
+
+def _is_within(first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]) -> bool:
+    """Whether a slice of the first lies between slices of the second, at none of their places."""
+    inside = first[(first > second[0]) & (first < second[-1])]
+    return bool(np.setdiff1d(inside, second).size)
+
+
+def _spans(along: Array, places: npt.NDArray[np.intp], least: float) -> list[_Span]:
+    """Return the gaps between places, of ``least`` times their median or more."""
+    heights = along[np.unique(places, return_index=True)[1]]
+    gaps = np.diff(heights)
+    if not gaps.size:
+        return []
+    median = float(np.sort(gaps)[(len(gaps) - 1) // 2])
+    return [span for span in pairwise(heights.tolist()) if span[1] - span[0] >= least * median]
+
+
+def _is_torn(own: Sequence[_Span], of_all: Sequence[_Span]) -> bool:
+    """Whether a part has a gap, or hole, that holds no hole of the whole."""
+    return any(not any(low <= a and b <= high for a, b in of_all) for low, high in own)

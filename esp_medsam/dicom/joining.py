@@ -1,0 +1,107 @@
+"""What files keep apart and a user may join: series, frames of reference, volumes in each other.
+
+Exports and anonymizers write UIDs anew, sometimes for each file. Nothing in such files says what
+belongs together, so nothing is joined but by the user's word, which is noted with the result.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from esp_medsam.dicom.geometry import is_usable
+from esp_medsam.dicom.header import Header
+from esp_medsam.dicom.split import count_places, split_series
+from esp_medsam.errors import OptionError
+
+
+SERIES, FRAME_OF_REFERENCE, INTERLEAVED = "series", "frame_of_reference", "interleaved"
+
+JOINS = (SERIES, FRAME_OF_REFERENCE, INTERLEAVED)
+"""What may be joined: lone slices that state a series each, slices that state a Frame of Reference
+each, and volumes that lie with their slices between one another."""
+
+_LEAST = 3
+"""Lone slices beside one another from which on they look like a stack that was taken apart."""
+
+SeriesKey = tuple[str, str]
+"""Series and Study Instance UID; empty where there is none."""
+
+
+def series_of(header: Header) -> SeriesKey:
+    """Return the series that a file states."""
+    return header.series_uid or "", header.study_uid or ""
+
+
+def check_join(join: Iterable[str]) -> frozenset[str]:
+    """Return what is to be joined.
+
+    Raises:
+        OptionError: If something else is asked for.
+    """
+    for name in join:
+        if name not in JOINS:
+            msg = f"join must be of {', '.join(JOINS)}; got {name!r}."
+            raise OptionError(msg)
+    return frozenset(join)
+
+
+def with_series_joined(headers: Sequence[Header], join: frozenset[str]) -> list[Header]:
+    """Return headers of which lone slices that may be one stack state one series, the least.
+
+    Each slice keeps its own in its source. They are of one study, SOP class, Modality, matrix and,
+    unless these are joined as well, Frame of Reference.
+    """
+    if SERIES not in join:
+        return list(headers)
+    joined: dict[str, str] = {}
+    for group in _lone(headers, same_frame=FRAME_OF_REFERENCE not in join):
+        if len(group) > 1:
+            least = min(header.series_uid or "" for header in group)
+            joined |= dict.fromkeys((header.path for header in group), least)
+    return [_of_series(h, joined[h.path]) if h.path in joined else h for h in headers]
+
+
+def hints(headers: Sequence[Header]) -> dict[SeriesKey, str]:
+    """Return what is to be known of lone slices that look like neighbors, by their series."""
+    told: dict[SeriesKey, str] = {}
+    for group in _lone(headers, same_frame=False):
+        by_instance = {header.slices[0].source.path: header for header in group}
+        for _, slices in split_series([header.slices[0] for header in group]):
+            if len(slices) < _LEAST or count_places(slices) < len(slices):
+                continue
+            members = [by_instance[part.source.path] for part in slices]
+            frames = {header.frame_of_reference_uid for header in members}
+            option = SERIES if len(frames) == 1 else f"{SERIES},{FRAME_OF_REFERENCE}"
+            note = (
+                f"It is alone in its series; so are {len(members) - 1} other slices of its study, "
+                f"which look like its neighbors. Pass --join {option} to read them as one volume."
+            )
+            told |= dict.fromkeys(map(series_of, members), note)
+    return told
+
+
+def _lone(headers: Sequence[Header], *, same_frame: bool) -> list[list[Header]]:
+    """Return slices that are alone in their series, those together that may be one stack."""
+    held: defaultdict[SeriesKey, list[Header]] = defaultdict(list)
+    for header in headers:
+        held[series_of(header)].append(header)
+    groups: defaultdict[tuple[object, ...], list[Header]] = defaultdict(list)
+    for (series_uid, study_uid), members in held.items():
+        header = members[0]
+        if len(members) > 1 or not series_uid or not header.positioned or header.problem:
+            continue
+        if len(header.slices) == 1 and is_usable(header.slices[0]):
+            (part,) = header.slices
+            frame = header.frame_of_reference_uid if same_frame else None
+            kind = header.sop_class_uid, header.dicom_modality, part.rows, part.columns
+            groups[study_uid, kind, frame].append(header)
+    return list(groups.values())
+
+
+def _of_series(header: Header, series_uid: str) -> Header:
+    (part,) = header.slices
+    source = replace(part.source, series_uid=header.series_uid)
+    slices = (replace(part, source=source),)
+    return replace(header, series_uid=series_uid, slices=slices, batch=None)

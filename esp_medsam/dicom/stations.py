@@ -1,0 +1,94 @@
+"""Which slices of a series lie beside one another: stations of a table that moves in their plane.
+
+Coronal stacks of a whole body, say, share depths, and lie far apart along the body. A gantry tilt
+moves slices sideways as well, but evenly with their depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from esp_medsam.dicom.geometry import depths
+from esp_medsam.dicom.volume import DicomSlice
+
+
+Array = npt.NDArray[np.float64]
+
+_APART = 0.1
+"""Part of the shorter side of a slice from which on one that is moved so far is another's."""
+
+_STEEPEST = 1.0
+"""Millimeters sideways for each along the normal up to which slices are tilted, not moved."""
+
+
+def stations(
+    slices: Sequence[DicomSlice], places: npt.NDArray[np.intp] | None = None
+) -> npt.NDArray[np.intp]:
+    """Number the stations of slices that are turned alike; all 0 where there is one.
+
+    Args:
+        slices: Each with its position and orientation.
+        places: Number of each slice's place along the normal. With it, slices at one depth that
+            lie a pixel apart, or more, are of two stations; without, it takes a tenth of a side.
+    """
+    one = np.zeros(len(slices), dtype=np.intp)
+    spacings = [part.pixel_spacing for part in slices if part.pixel_spacing is not None]
+    if len(spacings) < len(slices):
+        return one
+    pixel = max(max(spacing) for spacing in spacings)
+    aside = _aside(slices)
+    if places is None:
+        first, spacing = slices[0], spacings[0]
+        reach = _APART * min(first.rows * spacing[0], first.columns * spacing[1])
+        if np.ptp(aside, axis=0).max() <= reach or _is_tilted(aside, depths(slices), pixel):
+            return one
+    else:
+        order = np.lexsort((aside[:, 1], aside[:, 0], places))
+        steps = np.linalg.norm(np.diff(aside[order], axis=0), axis=1)
+        apart = steps[(np.diff(places[order]) == 0) & (steps >= pixel)]
+        if not apart.size:
+            return one
+        reach = float(apart.min()) / 2
+    return chained(aside, reach)
+
+
+def chained(points: Array, reach: float) -> npt.NDArray[np.intp]:
+    """Number groups of points, each within ``reach`` of another of its group in all coordinates.
+
+    Args:
+        points: ``(N, d)``.
+        reach: In their unit.
+
+    Returns:
+        ``(N,)``: the number of the first point of its group.
+    """
+    labels = np.full(len(points), -1, dtype=np.intp)
+    for start in range(len(points)):
+        pending = [start] if labels[start] < 0 else []
+        while pending:
+            k = pending.pop()
+            labels[k] = start
+            near = np.abs(points - points[k]).max(axis=1) <= reach
+            found = np.flatnonzero(near & (labels < 0))
+            labels[found] = start
+            pending += found.tolist()
+    return labels
+
+
+def _aside(slices: Sequence[DicomSlice]) -> Array:
+    """Return how far slices lie along the rows and the columns of the first: ``(N, 2)``, mm."""
+    positions = np.array([part.position for part in slices], dtype=np.float64)
+    axes = np.array(slices[0].orientation, dtype=np.float64).reshape(2, 3)
+    aside: Array = positions @ axes.T
+    return aside
+
+
+def _is_tilted(aside: Array, along: Array, pixel: float) -> bool:
+    """Whether slices move sideways evenly with their depth, as a gantry tilt moves them."""
+    lines = np.column_stack([np.ones_like(along), along])
+    solution = np.linalg.lstsq(lines, aside, rcond=None)[0]
+    off = np.abs(aside - lines @ solution).max()
+    return bool(off <= pixel and np.linalg.norm(solution[1]) <= _STEEPEST)

@@ -1,0 +1,148 @@
+"""Even stacks whose positions are written with few digits."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from esp_medsam.dicom import DicomSlice, read_segmentation, stack_geometry
+from esp_medsam.image import SourceInstance
+
+
+RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+UPRIGHT = np.eye(3)
+
+
+def make_slices(positions: Any, axes: Any = UPRIGHT) -> list[DicomSlice]:
+    return [
+        DicomSlice(
+            source=SourceInstance(path=f"{k}.dcm", sop_class_uid="1.2", sop_instance_uid=f"1.{k}"),
+            rows=64,
+            columns=64,
+            position=tuple(float(x) for x in position),  # type: ignore[arg-type]
+            orientation=tuple(axes[:, :2].T.ravel().tolist()),
+            pixel_spacing=(0.5, 0.75),
+        )
+        for k, position in enumerate(positions)
+    ]
+
+
+def even(gap: float, axes: Any, count: int) -> Any:
+    return np.array([-12.3, 45.6, -78.9]) + np.arange(count)[:, None] * gap * axes[:, 2]
+
+
+OBLIQUE = Rotation.from_euler("xyz", [9.6, -2, 1], degrees=True).as_matrix()
+
+
+class TestRoundedPositions:
+    @pytest.mark.parametrize("digits", [1, 2])
+    @pytest.mark.parametrize("axes", [np.eye(3), OBLIQUE])
+    @pytest.mark.parametrize("gap", [0.625, 1.25, 6.51])
+    def test_have_the_affine_of_the_grid_that_they_were_rounded_from(
+        self, gap: float, axes: Any, digits: int
+    ) -> None:
+        truth = even(gap, axes, 40)
+
+        _, geometry = stack_geometry(make_slices(truth.round(digits), axes))
+
+        assert geometry.affine is not None
+        assert geometry.stack_axis is None
+        unit = 10.0**-digits
+        np.testing.assert_allclose(geometry.affine[:3, 3], RAS @ truth[0], atol=unit)
+        np.testing.assert_allclose(np.linalg.norm(geometry.affine[:3, 2]), gap, atol=unit / 20)
+
+    def test_are_told_and_by_how_much_slices_are_off(self) -> None:
+        truth = even(6.51, OBLIQUE, 22)
+
+        _, geometry = stack_geometry(make_slices(truth.round(1), OBLIQUE))
+
+        assert geometry.affine is not None
+        assert geometry.slice_affines is not None
+        grid = geometry.affine[:3, 3] + np.arange(22)[:, None] * geometry.affine[:3, 2]
+        off = np.linalg.norm(geometry.slice_affines[:, :3, 3] - grid, axis=1).max()
+        (warning,) = geometry.warnings
+        assert warning == (
+            "Its positions are rounded to 0.1 mm; its affine is that of the even grid they were "
+            f"rounded from, off which its slices lie by up to {off:.3f} mm."
+        )
+
+    def test_are_known_as_float32_too(self) -> None:
+        rounded = even(6.51, OBLIQUE, 22).round(1).astype(np.float32)
+
+        _, geometry = stack_geometry(make_slices(rounded, OBLIQUE))
+
+        assert geometry.affine is not None
+
+    @settings(max_examples=25, deadline=None)
+    @given(
+        turn=st.tuples(*[st.floats(-0.4, 0.4)] * 3),
+        gap=st.floats(0.6, 10),
+        count=st.integers(30, 60),
+        lost=st.integers(5, 20),
+    )
+    def test_do_not_hide_a_missing_slice(
+        self, turn: tuple[float, float, float], gap: float, count: int, lost: int
+    ) -> None:
+        axes = Rotation.from_rotvec(turn).as_matrix()
+        positions = np.delete(even(gap, axes, count).round(1), lost, axis=0)
+
+        _, geometry = stack_geometry(make_slices(positions, axes))
+
+        assert geometry.affine is None
+        assert geometry.stack_axis == 2
+
+    @pytest.mark.parametrize(
+        "positions",
+        [
+            [(0, 0, z) for z in (0, 2, 4.1, 6, 8, 10)],  # one slice moved by a whole digit
+            [(0, 0, z) for z in (0, 2, 4, 6.2, 8.2, 10.2)],  # two blocks
+            [(0, 0, z) for z in (0, 2, 5, 8, 10, 12, 15)],  # rounded to whole millimeters
+            [(0, 0, z) for z in (0, 2.0003, 4.0507, 6.0511)],  # uneven, and not rounded
+            [(0, round(0.1 * k, 1), 2 * k) for k in range(10)],  # a gantry tilt
+            [(0, round(0.05 * k, 1), 2 * k) for k in range(10)],  # one of little more than a degree
+        ],
+    )
+    def test_do_not_make_uneven_stacks_even(self, positions: Any) -> None:
+        _, geometry = stack_geometry(make_slices(positions))
+
+        assert geometry.affine is None
+
+    def test_within_one_percent_stay_as_they_are(self) -> None:
+        _, geometry = stack_geometry(make_slices([(0, 0, z) for z in (0, 10, 20.05, 30.05)]))
+
+        assert geometry.affine is not None
+        np.testing.assert_allclose(geometry.affine[:3, 3], 0)
+        assert geometry.warnings == ()
+
+
+class TestSegmentationOfRoundedPositions:
+    @pytest.mark.parametrize("planes", [range(12), (2, 4), (1, 2, 9), (0, 11)])
+    def test_lies_on_the_grid_of_its_source(
+        self, dicom: Any, seg: SimpleNamespace, tmp_path: Any, planes: Any
+    ) -> None:
+        (tmp_path / "in").mkdir()
+        cosines = OBLIQUE[:, :2].T.ravel().round(6).tolist()
+        for k, position in enumerate(even(6.51, OBLIQUE, 12).round(1).tolist()):
+            changes = {"ImagePositionPatient": position, "ImageOrientationPatient": cosines}
+            dicom.save(dicom.dataset(k, **changes), tmp_path / "in" / f"{k}")
+        image = seg.record(tmp_path / "in")
+        masks = np.zeros((1, *image.spatial_shape), np.uint8)
+        masks[..., list(planes)] = 1
+
+        read = read_segmentation(seg.saved(seg.made(image, masks), tmp_path / "seg"))
+
+        assert read.geometry.affine is not None
+        held = np.ptp(list(planes)) + 1
+        assert read.spatial_shape == (*image.spatial_shape[:2], held)
+        np.testing.assert_array_equal(read.mask(1), masks[0, ..., min(planes) :][..., :held])
+        expected = image.affine @ (0, 0, min(planes), 1)
+        np.testing.assert_allclose(read.geometry.affine[:, 3], expected, atol=0.15)
+        assert "rounded to 0.1 mm" in read.warnings[0]
