@@ -16,7 +16,7 @@ from esp_medsam.transforms.bias_field import (
     BiasField,
     MeasureBiasField,
 )
-from esp_medsam.transforms.orientation import Display
+from esp_medsam.orientation import Display
 
 
 slices = hnp.arrays(

@@ -17,7 +17,7 @@ from esp_medsam.transforms.body import (
     TableRemoval,
     box_as_shown,
 )
-from esp_medsam.transforms.orientation import Display
+from esp_medsam.orientation import Display
 
 
 def phantom(*, table: bool = True, shape: tuple[int, int, int] = (120, 100, 30)) -> np.ndarray:
