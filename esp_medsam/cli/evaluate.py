@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -48,17 +49,14 @@ def evaluate(
         ckpt_path=None if ckpt_path is None else str(ckpt_path),
         targets=ALL,  # what is not ready is what numbers are wanted of
     )
-    from esp_medsam.workflows.datalist import read_datalist
-    from esp_medsam.workflows.evaluate import summarize, target_scores
-    from esp_medsam.workflows.pipeline import read_config
+    from esp_medsam.workflows.datalist import check_targets, read_datalist
 
-    items = read_datalist(datalist, section)
-    if datasets:
-        held = {str(item.get("dataset", item["modality"])) for item in items}
-        if not held.issuperset(datasets):
-            msg = f"dataset must be one of {', '.join(sorted(held))}; got {', '.join(datasets)}."
-            raise OptionError(msg)
-        items = [item for item in items if item.get("dataset", item["modality"]) in datasets]
+    items = _chosen(read_datalist(datalist, section), datasets or [])
+    for item in items:
+        check_targets(item, request.table)
+    from esp_medsam.workflows.evaluate import summarize, target_scores
+    from esp_medsam.workflows.pipeline import read_config  # torch: once all else is right
+
     config = read_config(request)
     settings, inferer, network = (
         config.get_parsed_content(key) for key in ("settings", "inferer", "network")
@@ -90,3 +88,17 @@ def evaluate(
             "" if score.empty is None else f"{score.empty:.0%}",
         )
     Console(width=110).print(shown)
+
+
+def _chosen(items: list[dict[str, Any]], datasets: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the items of these sets; of none named all.
+
+    Raises:
+        OptionError: If there is no such set.
+    """
+    sets = [str(item.get("dataset", item["modality"])) for item in items]
+    if not set(sets).issuperset(datasets):
+        msg = f"dataset must be one of {', '.join(sorted(set(sets)))}; got {', '.join(datasets)}."
+        raise OptionError(msg)
+    named = zip(items, sets, strict=True)
+    return [item for item, name in named if not datasets or name in datasets]

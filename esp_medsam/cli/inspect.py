@@ -32,6 +32,7 @@ from esp_medsam.errors import one_line
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
     from esp_medsam.workflows.describe import Description
     from esp_medsam.workflows.inspect import Inspection, Refusal
+    from esp_medsam.workflows.request import Request
 
 
 def inspect(
@@ -83,10 +84,9 @@ def inspect(
         slice_axis=slice_axis,
     )
     tell_what_runs(request)
-    from esp_medsam.io.contact_sheet import write_sheet
-    from esp_medsam.workflows.inspect import Refusal, build_inspection, check_sheet
+    from esp_medsam.workflows.inspect import Refusal, check_sheet
 
-    inspection = build_inspection(request, draw=preview is not None)
+    inspection = _build(request, draw=preview is not None)
     if preview is not None:
         check_sheet(preview, inspection.plan, overwrite=overwrite)
     refused = 0
@@ -97,10 +97,24 @@ def inspect(
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if preview is not None and inspection.tiles:
+        from esp_medsam.io.contact_sheet import write_sheet
+
         write_sheet(preview, inspection.tiles)
     _print_rest(inspection, refused, preview)
     if refused:
         raise typer.Exit(1)
+
+
+def _build(request: Request, *, draw: bool) -> Inspection:
+    """Plan what to describe; torch and MONAI are loaded only where images are to be prepared."""
+    from esp_medsam.workflows.inspect import build_inspection
+    from esp_medsam.workflows.planning import is_plain
+
+    if not draw and is_plain(request):
+        return build_inspection(request)
+    from esp_medsam.workflows.inspect_prepared import build_prepared_inspection
+
+    return build_prepared_inspection(request, draw=draw)
 
 
 def _print(result: Description | Refusal, *, as_json: bool) -> None:

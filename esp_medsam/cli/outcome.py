@@ -14,7 +14,7 @@ from esp_medsam.errors import one_line
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
     from esp_medsam.workflows.request import Request
-    from esp_medsam.workflows.segment import SegmentResult
+    from esp_medsam.workflows.results import SegmentResult
 
 
 def report(
@@ -31,7 +31,7 @@ def report(
     Raises:
         typer.Exit: With status 1, if anything failed.
     """
-    from esp_medsam.workflows.segment import summary, table_of
+    from esp_medsam.workflows.results import summary, table_of
 
     failed = [result for result in results if result.status == "failed"]
     where = f"; {written} are in {one_line(str(output))}" if len(failed) < len(results) else ""

@@ -40,7 +40,8 @@ from esp_medsam.errors import one_line
 
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
-    from esp_medsam.workflows.segment import Segmentation, SegmentResult
+    from esp_medsam.workflows.results import SegmentResult
+    from esp_medsam.workflows.segment import Segmentation
 
 
 def segment(
@@ -118,9 +119,12 @@ def segment(
         ckpt_path=None if ckpt_path is None else str(ckpt_path),
     )
     tell_what_runs(request)
+    from esp_medsam.workflows.planning import plan_of
+
+    plan = plan_of(request)
     from esp_medsam.workflows.pipeline import build  # torch and MONAI: once all else is right
 
-    segmentation = build(request)
+    segmentation = build(request, plan=plan)
     try:
         results = _drive(segmentation)
     except KeyboardInterrupt:

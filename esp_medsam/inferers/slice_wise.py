@@ -25,9 +25,9 @@ from esp_medsam.inferers.resizing import (
 )
 from esp_medsam.inferers.told_apart import CONSTANT, LogitRange, is_constant
 from esp_medsam.modality import ModalityTable
+from esp_medsam.orientation import PLANES, nearly_otherwise, plane_of
 from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides
 from esp_medsam.transforms.label_map import FOREGROUND
-from esp_medsam.orientation import PLANES, nearly_otherwise, plane_of
 
 
 class SliceWiseInferer(Inferer):

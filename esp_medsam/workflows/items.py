@@ -11,7 +11,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from esp_medsam import io
 from esp_medsam.dicom.modality import settle
 from esp_medsam.dicom.scan import Found, find_in_folders, find_volumes, is_dicom
 from esp_medsam.dicom.volume import DicomVolume
@@ -24,7 +23,9 @@ from esp_medsam.errors import (
     one_line,
 )
 from esp_medsam.io.atomic import is_ours
+from esp_medsam.io.output_path import output_stem
 from esp_medsam.io.raster import PNG_MARK
+from esp_medsam.io.read import SUFFIXES, is_image, is_volume, name_of
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.input_files import InputFiles, would_replace
 from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_regular, is_there
@@ -195,7 +196,7 @@ class _Search:
             elif is_dicom(path):
                 self.inputs.append(path)
                 dicom_folders[path.parent] = None
-            elif io.is_image(path):
+            elif is_image(path):
                 self.inputs.append(path)
                 self.images += [path] if not self.series else []
             else:
@@ -268,10 +269,10 @@ def _item(path: Path, relative_dir: str, modality: str | None) -> Item:
     """Describe one file, for the loader and the saver."""
     return {
         "image": str(path),
-        "name": io.name_of(path),
+        "name": name_of(path),
         "relative_dir": relative_dir,
         "modality": modality,
-        "is_volume": io.is_volume(path),
+        "is_volume": is_volume(path),
     }
 
 
@@ -322,7 +323,7 @@ def _without_replacing(
     refused: list[tuple[Item, EspMedSamError]] = []
     for item in items:
         try:
-            stem = io.output_stem(output_dir, item["relative_dir"], item["name"])
+            stem = output_stem(output_dir, item["relative_dir"], item["name"])
         except EspMedSamError as error:
             refused.append((item, error))
             continue
@@ -342,7 +343,7 @@ def _empty(search: _Search) -> EmptyInputError:
             f"{search.root} must hold DICOM series {search.series}; got {held}{more}."
         )
     return EmptyInputError(
-        f"{search.root} must hold at least one readable image ({', '.join(io.SUFFIXES)} or DICOM); "
+        f"{search.root} must hold at least one readable image ({', '.join(SUFFIXES)} or DICOM); "
         f"got {_counted(search.others, search.outputs)}."
     )
 

@@ -18,7 +18,7 @@ from esp_medsam.dicom import scan
 from esp_medsam.errors import EmptyInputError, ModalityError, explain
 from esp_medsam.io import file_names
 from esp_medsam.workflows.pipeline import build_segmentation
-from esp_medsam.workflows.segment import SegmentResult
+from esp_medsam.workflows.results import SegmentResult
 
 
 BUNDLE = Path(__file__).parents[2] / "bundle"

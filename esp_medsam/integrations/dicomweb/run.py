@@ -29,7 +29,8 @@ from esp_medsam.integrations.dicomweb.store import read_object, send
 from esp_medsam.integrations.dicomweb.work import private_folder
 from esp_medsam.io import file_names, read_record
 from esp_medsam.workflows.items import Item, plan_items
-from esp_medsam.workflows.segment import Segmentation, SegmentResult, failure
+from esp_medsam.workflows.results import SegmentResult, failure
+from esp_medsam.workflows.segment import Segmentation
 
 
 Status = Literal["stored", "held", "empty", "failed"]

@@ -13,9 +13,10 @@ import pytest
 import esp_medsam
 from esp_medsam.cli.main import main
 from esp_medsam.errors import ModalityError
-from esp_medsam.workflows import pipeline
+from esp_medsam.workflows import pipeline, planning
+from esp_medsam.workflows.items import Plan
 from esp_medsam.workflows.request import Request
-from esp_medsam.workflows.segment import SegmentResult
+from esp_medsam.workflows.results import SegmentResult
 
 
 BUNDLE = Path(__file__).parents[3] / "bundle"
@@ -24,7 +25,13 @@ Build = Callable[..., list[Request]]
 
 
 @pytest.fixture
-def build(monkeypatch: pytest.MonkeyPatch) -> Build:
+def unplanned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves finding the items to what is built."""
+    monkeypatch.setattr(planning, "plan_of", lambda request: None)
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch, unplanned: None) -> Build:
     """Puts a pipeline with these results in place of the real one; returns what was asked for."""
 
     def build_(*results: SegmentResult | type[BaseException]) -> list[Request]:
@@ -43,7 +50,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Build:
                         raise result
                     yield result
 
-        def build(request: Request) -> Pipeline:
+        def build(request: Request, *, plan: Plan | None) -> Pipeline:
             asked.append(request)
             return Pipeline()
 
@@ -132,7 +139,8 @@ class TestConsole:
     def test_too_little_memory_to_start_is_told_in_one_line(self, tmp_path: Path) -> None:
         PIL.Image.new("L", (8, 8)).save(tmp_path / "a.png")
 
-        ended = run(["inspect", "a.png"], tmp_path, "ulimit -v 500000;")
+        options = ["--modality", "fundus", "--preview", "b.png"]  # which load torch
+        ended = run(["inspect", "a.png", *options], tmp_path, "ulimit -v 500000;")
 
         assert ended.returncode == 1
         assert ended.stderr.splitlines()[-1].startswith("E_TOO_LARGE: memory ran out;")
@@ -194,7 +202,10 @@ class TestSegment:
         assert request.runs == ()
 
     def test_error_behind_another_is_told_in_one_line(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self,
+        unplanned: None,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         def fail(*args: object, **options: object) -> None:
             try:
@@ -209,7 +220,9 @@ class TestSegment:
         assert main(RUN) == 1
         assert capsys.readouterr().err == "E_MODALITY: modality must be given.\n"
 
-    def test_other_errors_are_not_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_other_errors_are_not_hidden(
+        self, unplanned: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def fail(*args: object, **options: object) -> None:
             msg = "a bug"
             raise TypeError(msg)

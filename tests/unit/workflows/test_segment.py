@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from esp_medsam.errors import OutputError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.pipeline import build_segmentation
-from esp_medsam.workflows.segment import Segmentation, failure, line_of, summary
+from esp_medsam.workflows.results import failure, line_of, summary
+from esp_medsam.workflows.segment import Segmentation
 
 
 DIRS = {"dataset_dir": "in", "output_dir": "out"}
