@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import Amp, Bundle, CkptPath, Device, path_of
 from esp_medsam.errors import OptionError
 from esp_medsam.modality import ALL
@@ -35,11 +36,14 @@ def evaluate(
     ckpt_path: CkptPath = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     bundle: Bundle = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Segment the images of a datalist and print mean Dice per set and target.
 
     Images known not to hold a target are counted apart: of how many nothing was found.
     """
+    del verbose  # its callback sees to it
     from esp_medsam.workflows.request import read_request
 
     request = read_request(
@@ -62,7 +66,12 @@ def evaluate(
         config.get_parsed_content(key) for key in ("settings", "inferer", "network")
     )
     progress = track(
-        items, "Evaluating", console=Console(stderr=True), transient=True, update_period=1.0
+        items,
+        "Evaluating",
+        console=Console(stderr=True),
+        transient=True,
+        update_period=1.0,
+        disable=quiet,
     )
     scores = summarize(
         target_scores(

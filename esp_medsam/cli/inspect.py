@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import (
     Bundle,
     Config,
@@ -61,11 +62,14 @@ def inspect(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object for each item, a line each.")
     ] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print what is understood of each image, volume and DICOM series, and what is refused.
 
     Nothing is segmented and no weights are needed. Ends with status 1 where an item is refused.
     """
+    del verbose  # its callback sees to it
     from esp_medsam.workflows.request import read_request
 
     request = read_request(
@@ -92,15 +96,16 @@ def inspect(
     refused = 0
     try:
         for result in inspection.results():
-            _print(result, as_json=as_json)
             refused += isinstance(result, Refusal)
+            if isinstance(result, Refusal) or not quiet:
+                _print(result, as_json=as_json)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if preview is not None and inspection.tiles:
         from esp_medsam.io.contact_sheet import write_sheet
 
         write_sheet(preview, inspection.tiles)
-    _print_rest(inspection, refused, preview)
+    _print_rest(inspection, refused, preview, quiet=quiet)
     if refused:
         raise typer.Exit(1)
 
@@ -178,12 +183,12 @@ def _modality(described: Description) -> str:
     return f"{described.modality} ({origins[str(described.modality_origin)]})"
 
 
-def _print_rest(inspection: Inspection, refused: int, preview: Path | None) -> None:
+def _print_rest(inspection: Inspection, refused: int, preview: Path | None, *, quiet: bool) -> None:
     """Tell on stderr what is no item, how many there were, and where the preview is."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
-    if inspection.left_alone:
+    if inspection.left_alone and not quiet:
         console.print(f"Left alone: {inspection.left_alone}.")
-    if len(inspection) > 1:
+    if len(inspection) > 1 or quiet:
         console.print(f"{len(inspection) - refused} read, {refused} refused.")
     if preview is None:
         return

@@ -84,6 +84,17 @@ class Segmentation:
         """Return the number of results there will be, unless the disk is full."""
         return len(self.refused) + len(self.items)
 
+    def tell_slices(self, on_slices: Callable[[int, int], None]) -> None:
+        """Have a function told, as an item is segmented, how many of its slices are done.
+
+        An inferer of one's own, which counts no slices, tells nothing.
+
+        Args:
+            on_slices: Called with the number of slices done, and of all of them.
+        """
+        if hasattr(self.inferer, "on_slices"):
+            self.inferer.on_slices = on_slices
+
     def results(self) -> Iterator[SegmentResult]:
         """Yield one result per item, as it comes; none after one that met a full disk.
 

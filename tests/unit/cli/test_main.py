@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,13 +44,20 @@ def build(monkeypatch: pytest.MonkeyPatch, unplanned: None) -> Build:
             left_alone = "2 other files"
             not_tried = 0
 
+            def __init__(self) -> None:
+                self.on_slices: Callable[[int, int], None] = lambda done, total: None
+
             def __len__(self) -> int:
                 return len(results)
+
+            def tell_slices(self, on_slices: Callable[[int, int], None]) -> None:
+                self.on_slices = on_slices
 
             def results(self) -> object:
                 for result in results:
                     if isinstance(result, type):
                         raise result
+                    self.on_slices(4, 16)
                     yield result
 
         def build(request: Request, *, plan: Plan | None) -> Pipeline:
@@ -60,7 +70,15 @@ def build(monkeypatch: pytest.MonkeyPatch, unplanned: None) -> Build:
     return build_
 
 
-DONE = SegmentResult(path="in/a.png", status="done", warnings=("It is upside down.",))
+DONE = SegmentResult(
+    path="in/a.png",
+    status="done",
+    confidence={"lungs": 0.94},
+    voxels={"lungs": 3071},
+    ml={"lungs": None},
+    warnings=("It is upside down.",),
+    seconds=0.26,
+)
 FAILED = SegmentResult(path="in/b.png", status="failed", code="E_CORRUPT", message="Copy it again.")
 RUN = ("segment", "in", "out", "--modality", "xray")
 
@@ -76,6 +94,35 @@ class TestMain:
     ) -> None:
         assert main(arguments) == 2
         assert "Usage" in "".join(capsys.readouterr())
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "",
+            "segment",
+            "inspect",
+            "modalities",
+            "info",
+            "convert",
+            "evaluate",
+            "seg2nifti",
+            "pacs",
+        ],
+    )
+    def test_h_is_short_for_help(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([*command.split(), "-h"]) == 0
+        assert capsys.readouterr().out.startswith(f"Usage: esp-medsam {command}".rstrip())
+
+    @pytest.mark.parametrize("arguments", [["-v", "inspect", "none"], ["inspect", "none", "-v"]])
+    def test_v_is_short_for_verbose(
+        self, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        levels = []
+        monkeypatch.setattr(logging, "basicConfig", lambda **options: levels.append(options))
+
+        main(arguments)
+
+        assert [options["level"] for options in levels] == [logging.INFO]
 
     def test_starts_without_loading_torch(self) -> None:
         code = "import sys, esp_medsam.cli.main; sys.exit('torch' in sys.modules)"
@@ -153,6 +200,36 @@ class TestConsole:
         assert ended.stderr.startswith("E_NOT_FOUND: \\u0142\\U0001f600 must be")
 
 
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+class TestCompletion:
+    def test_installed_in_bash_completes_commands_and_options(self, tmp_path: Path) -> None:
+        (tmp_path / "bin").mkdir()
+        program = tmp_path / "bin/esp-medsam"
+        code = "from esp_medsam.cli.main import main; raise SystemExit(main())"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
+        program.chmod(0o755)
+        environment = {
+            "HOME": str(tmp_path),
+            "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(BUNDLE.parent),
+        }
+        script = """
+            esp-medsam --install-completion bash > /dev/null && . ~/.bashrc
+            completed() {
+                COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _esp_medsam_completion $1
+                echo "${COMPREPLY[@]}"
+            }
+            completed esp-medsam seg
+            completed esp-medsam segment --mod
+        """
+
+        ended = subprocess.run(
+            ["bash", "-c", script], env=environment, capture_output=True, text=True, check=True
+        )
+
+        assert ended.stdout.splitlines() == ["segment seg2nifti", "--modality"]
+
+
 class TestSegment:
     def test_ends_with_0_and_says_where_the_masks_are(
         self, build: Build, capsys: pytest.CaptureFixture[str]
@@ -175,6 +252,47 @@ class TestSegment:
 
         table = capsys.readouterr().err.splitlines()[-2:]
         assert table == ["Failed:", "  E_CORRUPT  in/b.png  Copy it again."]
+
+    def test_off_a_terminal_each_item_is_told_as_it_ends(
+        self, build: Build, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        build(DONE, FAILED)
+
+        main(RUN)
+
+        assert capsys.readouterr().err.splitlines()[:4] == [
+            "Left alone: 2 other files.",
+            "done in/a.png in 0.3 s: lungs 3,071 pixels (0.94)",
+            "in/a.png: It is upside down.",
+            "failed in/b.png: E_CORRUPT: Copy it again.",
+        ]
+
+    def test_on_a_terminal_bars_count_items_and_slices(
+        self, build: Build, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "80")
+        build(DONE, FAILED)
+
+        main(RUN)
+
+        told = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+        assert "Segmenting" in told
+        assert "2/2" in told
+        assert "done in/a.png" not in told
+
+    @pytest.mark.parametrize("where", [0, -1])
+    @pytest.mark.parametrize("option", ["-q", "--quiet"])
+    def test_quiet_tells_failures_and_the_last_line_alone(
+        self, build: Build, capsys: pytest.CaptureFixture[str], option: str, where: int
+    ) -> None:
+        build(DONE, FAILED)
+
+        assert main([option, *RUN] if where == 0 else [*RUN, option]) == 1
+
+        shown = capsys.readouterr()
+        assert shown.err.splitlines() == ["Failed:", "  E_CORRUPT  in/b.png  Copy it again."]
+        assert shown.out.startswith("1 done, 0 kept, 1 failed; masks and records are in out")
 
     def test_interrupt_ends_with_130(
         self, build: Build, capsys: pytest.CaptureFixture[str]
