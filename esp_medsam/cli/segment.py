@@ -133,7 +133,13 @@ def segment(
         results = _drive(segmentation, quiet=quiet)
     except KeyboardInterrupt:
         raise interrupted() from None
-    report(results, "masks and records", output, not_tried=segmentation.not_tried)
+    report(
+        results,
+        "masks and records",
+        output,
+        not_tried=segmentation.not_tried,
+        other_modalities=segmentation.other_modalities,
+    )
 
 
 def _drive(segmentation: Segmentation, *, quiet: bool) -> list[SegmentResult]:

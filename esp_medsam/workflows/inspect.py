@@ -24,7 +24,8 @@ from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.io.read import read
 from esp_medsam.modality import Modality, ModalityTable
 from esp_medsam.workflows.describe import Description, describe
-from esp_medsam.workflows.items import Item, Plan, plan_items
+from esp_medsam.workflows.item import Item
+from esp_medsam.workflows.items import Plan, plan_items
 from esp_medsam.workflows.planning import plain_settings
 from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.results import failure
@@ -218,6 +219,7 @@ def plan_inspection(settings: Mapping[str, Any], table: ModalityTable) -> Plan:
         modality=modality if isinstance(modality, str) else table.names[0],
         force_modality=True,
         series=settings["series"],
+        leave_alone=isinstance(modality, str) and not settings["force_modality"],
     )
 
 

@@ -17,7 +17,7 @@ from esp_medsam.io.contact_sheet import Tile
 from esp_medsam.io.preview import TILES, spread
 from esp_medsam.settings import InferenceSettings
 from esp_medsam.workflows.inspect import Inspection, plan_inspection
-from esp_medsam.workflows.items import Item
+from esp_medsam.workflows.item import Item
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.request import Request
 

@@ -4,38 +4,35 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
-from esp_medsam.dicom.modality import settle
+from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES, settle
 from esp_medsam.dicom.scan import Found, find_in_folders, find_volumes, is_dicom
 from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.errors import (
     EmptyInputError,
     EspMedSamError,
     InputNotFoundError,
+    ModalityConflictError,
     ModalityError,
-    NameClashError,
     one_line,
 )
 from esp_medsam.io.atomic import is_ours
-from esp_medsam.io.output_path import output_stem
 from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.io.read import SUFFIXES, is_image, is_volume, name_of
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.input_files import InputFiles, would_replace
+from esp_medsam.workflows.clashes import without_clashes, without_replacing
+from esp_medsam.workflows.item import Item
+from esp_medsam.workflows.left_alone import counted, is_left_alone
 from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_regular, is_there
 
 
-Item = dict[str, Any]
-"""What is to be segmented: ``image`` (path; of a DICOM volume the folder), ``name`` (what its
-outputs are called), ``relative_dir``, ``modality``, ``is_volume`` (whether it has three axes), and
-of DICOM ``volume`` (its name in the folder), ``former_name`` (what earlier versions called its
-outputs; empty where it is the same) and ``files``."""
+VOLUMES = "DICOM volumes of other modalities"
+"""What is left alone, in messages."""
 
 _NAMED = 5
 """Other files that are named; the rest is counted."""
@@ -50,17 +47,22 @@ class Plan:
         refused: Items, and folders, that cannot be taken, each with the reason.
         others: Files that are no images.
         outputs: Our own outputs of this or an earlier run.
+        other_modalities: Number of DICOM volumes of other modalities than that of the run, by
+            theirs.
     """
 
     items: tuple[Item, ...]
     refused: tuple[tuple[Item, EspMedSamError], ...] = ()
     others: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    other_modalities: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def left_alone(self) -> str:
         """What is no item, in one line; empty where there is nothing else."""
-        return _counted(self.others, self.outputs) if self.others or self.outputs else ""
+        files = _counted(self.others, self.outputs) if self.others or self.outputs else ""
+        volumes = counted(self.other_modalities, VOLUMES) if self.other_modalities else ""
+        return "; ".join(filter(None, (files, volumes)))
 
 
 def plan_items(
@@ -73,6 +75,7 @@ def plan_items(
     modality: str | Sequence[str],
     force_modality: bool = False,
     series: str | None = None,
+    leave_alone: bool | None = None,
 ) -> Plan:
     """Find the images to segment.
 
@@ -81,6 +84,9 @@ def plan_items(
     that would share an output's name, case ignored, are refused, each with the others' names, and
     so are those whose outputs would replace an input, and DICOM volumes whose headers cannot be
     read or whose modality is not settled; the rest goes on.
+
+    DICOM volumes of a folder that are of another modality than the one given are left alone and
+    counted, unless ``series`` names them.
 
     Args:
         dataset_dir: Folder, searched in depth, or one file.
@@ -92,10 +98,13 @@ def plan_items(
         modality: Name of the images' modality; a list, as of all names, leaves it to DICOM.
         force_modality: Whether ``modality`` counts against what DICOM says.
         series: Name or Series Instance UID of the DICOM volume to take alone; None takes all.
+        leave_alone: Whether volumes of other modalities are left alone, not refused; None leaves
+            them alone unless the modality is forced.
 
     Raises:
         InputNotFoundError: If ``dataset_dir`` does not exist.
         EmptyInputError: If nothing is left to segment.
+        ModalityConflictError: If all that it holds is left alone.
         ModalityError: If no modality is given, and no file is of a kind that says it.
     """
     root = Path(dataset_dir)
@@ -115,7 +124,12 @@ def plan_items(
         (item, _no_modality(item, table)) for item in items if given is None
     ]
     items = [item for item in items if given is not None]
+    may_leave = not force_modality if leave_alone is None else leave_alone
+    others = Counter[str]()
     for folder, volume in search.volumes:
+        if given is not None and may_leave and search.is_of_other(volume, given, table):
+            others[_modality_said(volume)] += 1
+            continue
         item = _volume_item(folder, volume, search.relative_dir(folder / volume.name))
         try:
             item["modality"], _ = settle(
@@ -130,12 +144,18 @@ def plan_items(
             refused.append((item, error))
         else:
             items.append(item)
-    kept, clashing = _without_clashes(items)
+    if others and not (items or refused or search.refused):
+        raise _none_of(given, root, others)
+    kept, clashing = without_clashes(items)
     if output_dir is not None:
-        kept, replacing = _without_replacing(kept, search.inputs, Path(output_dir))
+        kept, replacing = without_replacing(kept, search.inputs, Path(output_dir))
         clashing += replacing
     return Plan(
-        kept, (*clashing, *refused, *search.refused), tuple(search.others), tuple(search.outputs)
+        kept,
+        (*clashing, *refused, *search.refused),
+        tuple(search.others),
+        tuple(search.outputs),
+        others,
     )
 
 
@@ -167,6 +187,16 @@ class _Search:
         self.others: list[str] = []
         self.outputs: list[str] = []
         self.not_named: list[str] = []
+
+    def is_of_other(self, volume: DicomVolume, modality: str, table: ModalityTable) -> bool:
+        """Whether a volume of a folder is of another modality, and nobody named it."""
+        return (
+            self.series is None
+            and not self.root.is_file()
+            and is_left_alone(
+                volume.dicom_modality, volume.sop_class_uid, modality, table, takes_open=True
+            )
+        )
 
     def relative_dir(self, path: str | Path) -> str:
         """Return the folder of a file below the root; empty for the root itself."""
@@ -260,11 +290,6 @@ def _is_output(path: Path) -> bool:
     return is_ours(path) or any(is_ours(path.with_name(f"{s}_seg.json")) for s in stems)
 
 
-def label_of(item: Item) -> str:
-    """Return what messages call an item: its path, and of a DICOM volume its name."""
-    return f"{item['image']} ({item['volume']})" if item.get("volume") else str(item["image"])
-
-
 def _item(path: Path, relative_dir: str, modality: str | None) -> Item:
     """Describe one file, for the loader and the saver."""
     return {
@@ -291,47 +316,24 @@ def _volume_item(folder: Path, volume: DicomVolume, relative_dir: str) -> Item:
     }
 
 
+def _modality_said(volume: DicomVolume) -> str:
+    """Return the Modality that a volume states, or that its SOP class stands for."""
+    value = (volume.dicom_modality or "").strip().upper()
+    return value or SOP_CLASS_MODALITIES.get(volume.sop_class_uid or "", "unknown")
+
+
+def _none_of(given: str | None, root: Path, others: Mapping[str, int]) -> ModalityConflictError:
+    """Say that all of a folder is of other modalities."""
+    told = counted(others, VOLUMES)
+    msg = f"{root} must hold an image of the modality given, {given}; got {told}. "
+    msg += "Give the right one, or pass --force_modality if the files are wrong."
+    return ModalityConflictError(msg)
+
+
 def _no_modality(item: Item, table: ModalityTable) -> ModalityError:
     """Say that the file's format does not know its modality."""
     msg = f"modality must be given for {item['image']}, one of {', '.join(table.names)}. "
     return ModalityError(msg + "Pass --modality.")
-
-
-def _without_clashes(
-    items: list[Item],
-) -> tuple[tuple[Item, ...], tuple[tuple[Item, EspMedSamError], ...]]:
-    """Split items into those whose outputs have names of their own, and the rest."""
-    by_output: dict[str, list[Item]] = defaultdict(list)
-    for item in items:
-        by_output[f"{item['relative_dir']}/{item['name']}".casefold()].append(item)
-    kept = [group[0] for group in by_output.values() if len(group) == 1]
-    refused: list[tuple[Item, EspMedSamError]] = []
-    for group in by_output.values():
-        for item in group if len(group) > 1 else ():
-            rivals = ", ".join(label_of(other) for other in group if other is not item)
-            msg = f"An image must have an output name of its own; {label_of(item)} shares "
-            refused.append((item, NameClashError(msg + f"{item['name']}_seg with {rivals}.")))
-    return tuple(kept), tuple(refused)
-
-
-def _without_replacing(
-    items: Sequence[Item], inputs: Sequence[Path], output_dir: Path
-) -> tuple[tuple[Item, ...], tuple[tuple[Item, EspMedSamError], ...]]:
-    """Split items into those whose outputs replace no input, and the rest."""
-    files = InputFiles(inputs, re.compile(r"_seg(?=[._])"))
-    kept: list[Item] = []
-    refused: list[tuple[Item, EspMedSamError]] = []
-    for item in items:
-        try:
-            stem = output_stem(output_dir, item["relative_dir"], item["name"])
-        except EspMedSamError as error:
-            refused.append((item, error))
-            continue
-        if (path := files.replaced_by(stem)) is None:
-            kept.append(item)
-        else:
-            refused.append((item, would_replace(label_of(item), stem, path)))
-    return tuple(kept), tuple(refused)
 
 
 def _empty(search: _Search) -> EmptyInputError:

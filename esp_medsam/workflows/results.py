@@ -12,7 +12,9 @@ from typing import Literal
 
 from esp_medsam.errors import explain, one_line
 from esp_medsam.image import said_size
-from esp_medsam.workflows.items import Item, label_of
+from esp_medsam.workflows.item import Item, label_of
+from esp_medsam.workflows.items import VOLUMES
+from esp_medsam.workflows.left_alone import counted
 
 
 logger = logging.getLogger(__name__)
@@ -120,17 +122,23 @@ def table_of(failed: Sequence[SegmentResult]) -> list[str]:
     return [f"  {code:<{codes}}  {path:<{paths}}  {message}" for code, path, message in rows]
 
 
-def summary(results: Sequence[SegmentResult], not_tried: int = 0) -> str:
+def summary(
+    results: Sequence[SegmentResult],
+    not_tried: int = 0,
+    other_modalities: Mapping[str, int] | None = None,
+) -> str:
     """Return how many items were done, kept and failed, and in how many nothing was found.
 
     Args:
         results: Of all items that were tried.
         not_tried: Number of items that were not, because the disk was full.
+        other_modalities: Number of DICOM volumes that were left alone, by their modality.
     """
     counts = Counter(result.status for result in results)
     empty = sum(bool(result.empty) for result in results)
     done = f"{counts['done']} done" + (f" ({empty} with nothing found)" if empty else "")
-    return f"{done}, {counts['kept']} kept, {counts['failed']} failed{untold(not_tried)}"
+    told = f"{done}, {counts['kept']} kept, {counts['failed']} failed{untold(not_tried)}"
+    return f"{told}; {counted(other_modalities, VOLUMES)}" if other_modalities else told
 
 
 def untold(not_tried: int) -> str:

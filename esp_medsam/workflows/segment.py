@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from esp_medsam.io.atomic import alone_in
 from esp_medsam.io.output_path import output_stem
 from esp_medsam.io.read import files_of
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.items import Item, label_of
+from esp_medsam.workflows.item import Item, label_of
 from esp_medsam.workflows.results import (
     SegmentResult,
     failure,
@@ -49,6 +49,7 @@ class Segmentation:
             ready.
         refused: Items that cannot be taken, each with its reason.
         left_alone: What else lies in the input, in one line, told once; empty for nothing.
+        other_modalities: Number of DICOM volumes among it, by their modality.
 
     Attributes:
         not_tried: Items without a result because the disk was full, which ends a run.
@@ -67,6 +68,7 @@ class Segmentation:
         targets: Sequence[str] | None = None,
         refused: Sequence[tuple[Item, EspMedSamError]] = (),
         left_alone: str = "",
+        other_modalities: Mapping[str, int] | None = None,
     ) -> None:
         self.items = items
         self.preprocessing = preprocessing
@@ -78,6 +80,7 @@ class Segmentation:
         self.targets = targets
         self.refused = refused
         self.left_alone = left_alone
+        self.other_modalities = other_modalities or {}
         self.not_tried = 0
 
     def __len__(self) -> int:
@@ -162,7 +165,7 @@ class Segmentation:
                 logger.warning("%s: %s", one_line(result.path), warning)
             results.append(result)
         failed = [result for result in results if result.status == "failed"]
-        logger.info("%s.", summary(results, self.not_tried))
+        logger.info("%s.", summary(results, self.not_tried, self.other_modalities))
         if failed:
             logger.error("Failed:\n%s", "\n".join(table_of(failed)))
             more = untold(self.not_tried)

@@ -130,9 +130,10 @@ class TestSegmentDicom:
         assert str(tmp_path) not in Path(result.record).read_text()
 
     def test_a_conflict_fails_and_names_both(self, tmp_path: Path, run: Run) -> None:
-        write_series(tmp_path / "in", [0.0, 1.0])
+        write_series(tmp_path / "in", [0.0])
+        (file,) = (tmp_path / "in").iterdir()
 
-        (result,) = run(tmp_path / "in", modality="mri")
+        (result,) = run(file, modality="mri")
 
         assert result.code == "E_MODALITY_CONFLICT"
         assert "mri" in result.message

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import PIL.Image
 import pytest
@@ -43,6 +44,7 @@ def build(monkeypatch: pytest.MonkeyPatch, unplanned: None) -> Build:
         class Pipeline:
             left_alone = "2 other files"
             not_tried = 0
+            other_modalities: ClassVar[dict[str, int]] = {}
 
             def __init__(self) -> None:
                 self.on_slices: Callable[[int, int], None] = lambda done, total: None
