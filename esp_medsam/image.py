@@ -104,6 +104,7 @@ class Image(_Record):
         pixel_spacing: Distance in mm between neighbors along the first two array axes, where a
             file states it without a position; None otherwise.
         sources: The DICOM instance of each slice along the last axis, or of the one image.
+        volume: Name of the DICOM volume, made of its UIDs; None for other formats.
         study_uid: DICOM's Study Instance UID.
         series_uid: DICOM's Series Instance UID.
         window: Values that the file itself asks to be shown as black and white; None without.
@@ -131,6 +132,7 @@ class Image(_Record):
     slice_affines: npt.NDArray[np.float64] | None = None
     pixel_spacing: tuple[float, float] | None = None
     sources: tuple[SourceInstance, ...] = ()
+    volume: str | None = None
     study_uid: str | None = None
     series_uid: str | None = None
     window: tuple[float, float] | None = None

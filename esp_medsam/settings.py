@@ -165,6 +165,7 @@ OutputFormat = Literal["auto", "dicom-seg", "nifti", "png"]
 SegType = Literal["binary", "labelmap", "fractional"]
 CtInput = Literal["hu", "windowed"]
 SliceAxis = Literal["axial", "coronal", "sagittal"]
+ResultNames = Literal["uid", "readable"]
 Resize = Literal["fit", "stretch"]
 
 
@@ -194,6 +195,7 @@ class InferenceSettings(Settings):
     include: Patterns
     exclude: Patterns
     output_format: Annotated[tuple[OutputFormat, ...], BeforeValidator(_some_names)]
+    names: ResultNames
     seg_type: SegType
     fixed_uids: bool
     write_empty: bool

@@ -22,6 +22,7 @@ from esp_medsam.cli.options import (
     Frame,
     Include,
     Modality,
+    Names,
     OutputFormat,
     Overwrite,
     Probabilities,
@@ -57,6 +58,7 @@ def segment(
     force_modality: ForceModality = False,
     targets: Targets = None,
     output_format: OutputFormat = None,
+    names: Names = None,
     seg_type: SegType = None,
     fixed_uids: Annotated[
         bool,
@@ -105,6 +107,7 @@ def segment(
         frame=frame,
         targets=targets,
         output_format=output_format,
+        names=names,
         seg_type=seg_type,
         fixed_uids=fixed_uids or None,
         write_empty=write_empty or None,

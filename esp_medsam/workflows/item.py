@@ -9,7 +9,8 @@ Item = dict[str, Any]
 """What is to be segmented: ``image`` (path; of a DICOM volume the folder), ``name`` (what its
 outputs are called), ``relative_dir``, ``modality``, ``is_volume`` (whether it has three axes), and
 of DICOM ``volume`` (its name in the folder), ``former_name`` (what earlier versions called its
-outputs; empty where it is the same) and ``files``."""
+outputs; empty where it is the same), ``other_names`` (what they are called by another option) and
+``files``."""
 
 
 def label_of(item: Item) -> str:

@@ -28,6 +28,7 @@ from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.clashes import without_clashes, without_replacing
 from esp_medsam.workflows.item import Item
 from esp_medsam.workflows.left_alone import counted, is_left_alone
+from esp_medsam.workflows.readable_names import READABLE, readable_name, with_names
 from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_regular, is_there
 
 
@@ -76,6 +77,7 @@ def plan_items(
     force_modality: bool = False,
     series: str | None = None,
     leave_alone: bool | None = None,
+    names: str = "uid",
 ) -> Plan:
     """Find the images to segment.
 
@@ -100,6 +102,8 @@ def plan_items(
         series: Name or Series Instance UID of the DICOM volume to take alone; None takes all.
         leave_alone: Whether volumes of other modalities are left alone, not refused; None leaves
             them alone unless the modality is forced.
+        names: What results of DICOM are called: ``uid``, or ``readable``, see
+            :func:`~esp_medsam.workflows.readable_names.readable_name`.
 
     Raises:
         InputNotFoundError: If ``dataset_dir`` does not exist.
@@ -107,13 +111,13 @@ def plan_items(
         ModalityConflictError: If all that it holds is left alone.
         ModalityError: If no modality is given, and no file is of a kind that says it.
     """
-    root = Path(dataset_dir)
+    root, output = Path(dataset_dir), None if output_dir is None else Path(output_dir)
     if not is_there(root):
         msg = f"{root} must be an existing file or folder; there is none."
         raise InputNotFoundError(msg)
     given = modality if isinstance(modality, str) else None
     search = _Search(root, include, exclude, series)
-    search.walk(None if output_dir is None else Path(output_dir))
+    search.walk(output)
     if given is None and search.images and not (search.volumes or search.refused):
         msg = f"modality must be given; it is one of {', '.join(table.names)}."
         raise ModalityError(msg)
@@ -126,6 +130,8 @@ def plan_items(
     items = [item for item in items if given is not None]
     may_leave = not force_modality if leave_alone is None else leave_alone
     others = Counter[str]()
+    # By what name it may be known is asked where there may be results, or where it is to be given.
+    reads_names = names == READABLE or (output is not None and output.is_dir())
     for folder, volume in search.volumes:
         if given is not None and may_leave and search.is_of_other(volume, given, table):
             others[_modality_said(volume)] += 1
@@ -140,15 +146,17 @@ def plan_items(
                 force=force_modality,
                 source=f"{folder} ({volume.name})",
             )
+            if reads_names:
+                item["readable"] = readable_name(volume, item["modality"], table)
         except EspMedSamError as error:
             refused.append((item, error))
         else:
             items.append(item)
     if others and not (items or refused or search.refused):
         raise _none_of(given, root, others)
-    kept, clashing = without_clashes(items)
-    if output_dir is not None:
-        kept, replacing = without_replacing(kept, search.inputs, Path(output_dir))
+    kept, clashing = without_clashes(with_names(items, output, readable=names == READABLE))
+    if output is not None:
+        kept, replacing = without_replacing(kept, search.inputs, output)
         clashing += replacing
     return Plan(
         kept,

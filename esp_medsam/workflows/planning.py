@@ -61,4 +61,5 @@ def plan_of(request: Request) -> Plan | None:
         modality=settings["modality"],
         force_modality=settings["force_modality"],
         series=settings["series"],
+        names=settings["names"],
     )

@@ -176,10 +176,10 @@ class Segmentation:
         """Return the name under which an earlier run left what this one would write."""
         if self._is_done(item, item["name"]):
             return str(item["name"])
-        former = item.get("former_name")
-        with suppress(EspMedSamError):  # what else is there does not stand in the way
-            if former and self._is_done(item, former):
-                return str(former)
+        for name in (item.get("former_name"), *item.get("other_names", ())):
+            with suppress(EspMedSamError):  # what else is there does not stand in the way
+                if name and self._is_done(item, name):
+                    return str(name)
         return None
 
     def _is_done(self, item: Item, name: str) -> bool:
