@@ -143,6 +143,13 @@ def _or_auto(least: int) -> Callable[[object], object]:
     return check
 
 
+def _turns(value: object) -> object:
+    if value != "auto" and not isinstance(value, Mapping):
+        msg = "must be auto, or whole numbers by modality"
+        raise ValueError(msg)
+    return value
+
+
 PathText = Annotated[str, BeforeValidator(_path)]
 Text = Annotated[str, BeforeValidator(_text)]
 Names = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
@@ -152,6 +159,7 @@ Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, lt=2**31)]
 Index = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, lt=2**31)]
 CountOrAuto = Annotated[int | str, BeforeValidator(_or_auto(1))]
 IndexOrAuto = Annotated[int | str, BeforeValidator(_or_auto(0))]
+Turns = Annotated[dict[str, Count] | Literal["auto"], BeforeValidator(_turns)]
 Side = Annotated[int, BeforeValidator(_no_bool), Field(ge=32, le=2**14, multiple_of=32)]
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
@@ -226,7 +234,7 @@ class TrainSettings(Settings):
     input_size: Size
     epochs: Count
     samples_per_epoch: CountOrAuto
-    turns: dict[str, Count]
+    turns: Turns
     batch_size: Count
     learning_rate: Positive
     warmup_steps: IndexOrAuto

@@ -14,12 +14,14 @@ import typer
 from typer.main import get_command
 
 import esp_medsam
+from esp_medsam.cli.codes import codes
 from esp_medsam.cli.convert import convert
 from esp_medsam.cli.evaluate import evaluate
 from esp_medsam.cli.info import info
 from esp_medsam.cli.inspect import inspect
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.modalities import modalities
+from esp_medsam.cli.new_bundle import new_bundle, pin_weights
 from esp_medsam.cli.pacs import pacs
 from esp_medsam.cli.seg2nifti import seg2nifti
 from esp_medsam.cli.segment import segment
@@ -42,6 +44,9 @@ app.command("convert")(convert)
 app.command("evaluate")(evaluate)
 app.command("seg2nifti")(seg2nifti)
 app.command("pacs")(pacs)
+app.command("codes")(codes)
+app.command("new-bundle")(new_bundle)
+app.command("pin-weights")(pin_weights)
 
 
 @app.callback(invoke_without_command=True)

@@ -120,6 +120,4 @@ class TestOptions:
         Path("d.json").write_text(text.replace('"lungs"', '"lung"'))
 
         assert evaluate() == 1
-        assert capsys.readouterr().err.startswith(
-            "E_TARGET: labels and absent of images/a.png"
-        )
+        assert capsys.readouterr().err.startswith("E_TARGET: labels and absent of images/a.png")

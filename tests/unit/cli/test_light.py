@@ -44,6 +44,8 @@ def home(tmp_path: Path, shipped: Callable[[str], Path]) -> Path:
     nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "in/b.nii.gz")
     (tmp_path / "in/c.dcm").write_bytes(shipped("CT_small.dcm").read_bytes())
     item = {"image": "in/a.png", "modality": "xray", "labels": {}}
+    table = ROOT / "bundle/configs/targets.yaml"
+    (tmp_path / "t.yaml").write_bytes(table.read_bytes())
     (tmp_path / "d.json").write_text(json.dumps({"test": [item]}))
     (tmp_path / "bad.json").write_text(json.dumps({"test": [{**item, "modality": "ray"}]}))
     return tmp_path
@@ -65,7 +67,15 @@ def run(home: Path, *arguments: str) -> tuple[int, str, str]:
 
 class TestWithoutTorch:
     @pytest.mark.parametrize(
-        "arguments", [("--help",), ("modalities",), ("inspect", "in"), ("inspect", "in", "--json")]
+        "arguments",
+        [
+            ("--help",),
+            ("modalities",),
+            ("codes", "liver"),
+            ("inspect", "in"),
+            ("inspect", "in", "--json"),
+            ("new-bundle", "mine", "--targets", "t.yaml"),
+        ],
     )
     def test_what_only_reads_is_done(self, home: Path, arguments: tuple[str, ...]) -> None:
         assert run(home, *arguments)[:2] == (0, "")
@@ -115,6 +125,9 @@ class TestWithoutTorch:
             (("info", "--modality", "ray"), "E_MODALITY"),
             (("info", "--network", "paper", "--modality", "ray"), "E_MODALITY"),
             (("info", "--input_size", "33", "32"), "E_OPTION"),
+            (("codes", "xyzzy"), "E_OPTION"),
+            (("new-bundle", "mine", "--targets", "none.yaml"), "E_TABLE"),
+            (("pin-weights", "in", "d.json"), "E_OPTION"),
             (("seg2nifti", "none", "out"), "E_NOT_FOUND"),
             (("seg2nifti", "in", "out"), "E_NO_INPUT"),
             (("pacs", "--url", "https://p", "--study", "1.2", "--modality", "ray"), "E_MODALITY"),
@@ -139,6 +152,9 @@ class TestWithoutTorch:
             ("evaluate", "d.json"),
             ("seg2nifti", "in", "out"),
             ("pacs",),
+            ("codes", "liver"),
+            ("new-bundle", "mine"),
+            ("pin-weights", "mine", "a"),
         ],
     )
     def test_wrong_usage_is_told(self, home: Path, command: tuple[str, ...]) -> None:
