@@ -24,7 +24,7 @@ from rich.table import Table
 
 from esp_medsam.io import read
 from esp_medsam.modality import ModalityTable
-from esp_medsam.transforms.orientation import PLANES, closest_world_axes
+from esp_medsam.orientation import PLANES, closest_world_axes
 from esp_medsam.workflows.datalist import read_datalist
 from esp_medsam.workflows.evaluate import target_scores
 from esp_medsam.workflows.pipeline import read_config

@@ -110,6 +110,7 @@ class Image(_Record):
         pixel_spacing: Distance in mm between neighbors along the first two array axes, where a
             file states it without a position; None otherwise.
         sources: The DICOM instance of each slice along the last axis, or of the one image.
+        volume: Name of the DICOM volume, made of its UIDs; None for other formats.
         study_uid: DICOM's Study Instance UID.
         series_uid: DICOM's Series Instance UID.
         joined: What its files keep apart and the user joined, such as ``"series"``.
@@ -140,6 +141,7 @@ class Image(_Record):
     slice_affines: npt.NDArray[np.float64] | None = None
     pixel_spacing: tuple[float, float] | None = None
     sources: tuple[SourceInstance, ...] = ()
+    volume: str | None = None
     study_uid: str | None = None
     series_uid: str | None = None
     joined: tuple[str, ...] = ()

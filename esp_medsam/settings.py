@@ -143,6 +143,13 @@ def _or_auto(least: int) -> Callable[[object], object]:
     return check
 
 
+def _turns(value: object) -> object:
+    if value != "auto" and not isinstance(value, Mapping):
+        msg = "must be auto, or whole numbers by modality"
+        raise ValueError(msg)
+    return value
+
+
 PathText = Annotated[str, BeforeValidator(_path)]
 Text = Annotated[str, BeforeValidator(_text)]
 Names = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
@@ -152,6 +159,7 @@ Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, lt=2**31)]
 Index = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, lt=2**31)]
 CountOrAuto = Annotated[int | str, BeforeValidator(_or_auto(1))]
 IndexOrAuto = Annotated[int | str, BeforeValidator(_or_auto(0))]
+Turns = Annotated[dict[str, Count] | Literal["auto"], BeforeValidator(_turns)]
 Side = Annotated[int, BeforeValidator(_no_bool), Field(ge=32, le=2**14, multiple_of=32)]
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
@@ -166,6 +174,7 @@ SegType = Literal["binary", "labelmap", "fractional"]
 CtInput = Literal["hu", "windowed"]
 Join = Literal["series", "frame_of_reference", "interleaved"]
 SliceAxis = Literal["axial", "coronal", "sagittal"]
+ResultNames = Literal["uid", "readable"]
 Resize = Literal["fit", "stretch"]
 
 
@@ -196,6 +205,7 @@ class InferenceSettings(Settings):
     include: Patterns
     exclude: Patterns
     output_format: Annotated[tuple[OutputFormat, ...], BeforeValidator(_some_names)]
+    names: ResultNames
     seg_type: SegType
     fixed_uids: bool
     write_empty: bool
@@ -226,7 +236,7 @@ class TrainSettings(Settings):
     input_size: Size
     epochs: Count
     samples_per_epoch: CountOrAuto
-    turns: dict[str, Count]
+    turns: Turns
     batch_size: Count
     learning_rate: Positive
     warmup_steps: IndexOrAuto

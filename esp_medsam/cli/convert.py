@@ -37,7 +37,11 @@ def convert(
     Run converted De-LightSAM weights with the bundle's delightsam.yaml, which sets the input they
     were trained with.
     """
-    from esp_medsam.workflows.convert import convert as run
+    from esp_medsam.workflows.conversion import check_conversion
 
-    found = run(source, output, origin=origin.value, modality=modality, overwrite=overwrite)
+    name = origin.value
+    check_conversion(source, output, origin=name, modality=modality, overwrite=overwrite)
+    from esp_medsam.workflows.convert import convert as run  # torch: once all else is right
+
+    found = run(source, output, origin=name, modality=modality, overwrite=overwrite)
     print(f"{found}: written to {output}.")

@@ -15,6 +15,7 @@ from esp_medsam.cli.options import Bundle, path_of
 from esp_medsam.errors import ModalityError, OptionError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.bundle import TABLE, find_bundle
+from esp_medsam.workflows.conversion import RELEASED
 
 
 if TYPE_CHECKING:  # networks load torch, which --help must not wait for
@@ -109,8 +110,20 @@ def info(
     if targets is None and network is NetworkName.product:
         targets = find_bundle(bundle) / TABLE
     table = None if targets is None else ModalityTable.read(targets)
+    _check_modality(network, RELEASED if table is None else table.names, modality or [])
     summary = _summarize(network, choices, table, modality or [], size)
     print(json.dumps(summary.to_json(), indent=2) if as_json else _text(network, summary))
+
+
+def _check_modality(network: NetworkName, names: Sequence[str], modality: Sequence[str]) -> None:
+    """Refuse modalities that there are not, and several where one counts."""
+    unknown = [name for name in modality if name not in names]
+    if unknown:
+        msg = f"modality must be one of {', '.join(names)}; got {', '.join(unknown)}."
+        raise ModalityError(msg)
+    if len(modality) > 1 and network is not NetworkName.released:
+        msg = f"modality must be given once for --network {network.value}; got {len(modality)}."
+        raise OptionError(msg)
 
 
 def _summarize(
@@ -125,16 +138,9 @@ def _summarize(
 
     indices = builders.RELEASED_MODALITIES if table is None else table.indices
     names = builders.RELEASED_TARGETS if table is None else table.target_names
-    unknown = [name for name in modality if name not in indices]
-    if unknown:
-        msg = f"modality must be one of {', '.join(indices)}; got {', '.join(unknown)}."
-        raise ModalityError(msg)
     if network is NetworkName.released:
         held = modality or ["xray" if "xray" in indices else next(iter(indices))]
         indices = {name: indices[name] for name in held}
-    elif len(modality) > 1:
-        msg = f"modality must be given once for --network {network.value}; got {len(modality)}."
-        raise OptionError(msg)
     designs: dict[NetworkName, Design] = {
         NetworkName.released: builders.build_released_design,
         NetworkName.paper: builders.build_paper,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import (
     Bundle,
     Config,
@@ -33,6 +34,7 @@ from esp_medsam.errors import one_line
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
     from esp_medsam.workflows.describe import Description
     from esp_medsam.workflows.inspect import Inspection, Refusal
+    from esp_medsam.workflows.request import Request
 
 
 def inspect(
@@ -62,11 +64,14 @@ def inspect(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object for each item, a line each.")
     ] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print what is understood of each image, volume and DICOM series, and what is refused.
 
     Nothing is segmented and no weights are needed. Ends with status 1 where an item is refused.
     """
+    del verbose  # its callback sees to it
     from esp_medsam.workflows.request import read_request
 
     request = read_request(
@@ -86,24 +91,38 @@ def inspect(
         slice_axis=slice_axis,
     )
     tell_what_runs(request)
-    from esp_medsam.io.contact_sheet import write_sheet
-    from esp_medsam.workflows.inspect import Refusal, build_inspection, check_sheet
+    from esp_medsam.workflows.inspect import Refusal, check_sheet
 
-    inspection = build_inspection(request, draw=preview is not None)
+    inspection = _build(request, draw=preview is not None)
     if preview is not None:
         check_sheet(preview, inspection.plan, overwrite=overwrite)
     refused = 0
     try:
         for result in inspection.results():
-            _print(result, as_json=as_json)
             refused += isinstance(result, Refusal)
+            if isinstance(result, Refusal) or not quiet:
+                _print(result, as_json=as_json)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if preview is not None and inspection.tiles:
+        from esp_medsam.io.contact_sheet import write_sheet
+
         write_sheet(preview, inspection.tiles)
-    _print_rest(inspection, refused, preview)
+    _print_rest(inspection, refused, preview, quiet=quiet)
     if refused:
         raise typer.Exit(1)
+
+
+def _build(request: Request, *, draw: bool) -> Inspection:
+    """Plan what to describe; torch and MONAI are loaded only where images are to be prepared."""
+    from esp_medsam.workflows.inspect import build_inspection
+    from esp_medsam.workflows.planning import is_plain
+
+    if not draw and is_plain(request):
+        return build_inspection(request)
+    from esp_medsam.workflows.inspect_prepared import build_prepared_inspection
+
+    return build_prepared_inspection(request, draw=draw)
 
 
 def _print(result: Description | Refusal, *, as_json: bool) -> None:
@@ -169,12 +188,12 @@ def _modality(described: Description) -> str:
     return f"{described.modality} ({origins[str(described.modality_origin)]})"
 
 
-def _print_rest(inspection: Inspection, refused: int, preview: Path | None) -> None:
+def _print_rest(inspection: Inspection, refused: int, preview: Path | None, *, quiet: bool) -> None:
     """Tell on stderr what is no item, how many there were, and where the preview is."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
-    if inspection.left_alone:
+    if inspection.left_alone and not quiet:
         console.print(f"Left alone: {inspection.left_alone}.")
-    if len(inspection) > 1:
+    if len(inspection) > 1 or quiet:
         console.print(f"{len(inspection) - refused} read, {refused} refused.")
     if preview is None:
         return

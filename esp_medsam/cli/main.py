@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -15,11 +14,14 @@ import typer
 from typer.main import get_command
 
 import esp_medsam
+from esp_medsam.cli.codes import codes
 from esp_medsam.cli.convert import convert
 from esp_medsam.cli.evaluate import evaluate
 from esp_medsam.cli.info import info
 from esp_medsam.cli.inspect import inspect
+from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.modalities import modalities
+from esp_medsam.cli.new_bundle import new_bundle, pin_weights
 from esp_medsam.cli.pacs import pacs
 from esp_medsam.cli.seg2nifti import seg2nifti
 from esp_medsam.cli.segment import segment
@@ -30,7 +32,7 @@ app = typer.Typer(
     name="esp-medsam",
     help="Segment medical images of many modalities without prompts. For research only.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -42,17 +44,20 @@ app.command("convert")(convert)
 app.command("evaluate")(evaluate)
 app.command("seg2nifti")(seg2nifti)
 app.command("pacs")(pacs)
+app.command("codes")(codes)
+app.command("new-bundle")(new_bundle)
+app.command("pin-weights")(pin_weights)
 
 
 @app.callback(invoke_without_command=True)
 def options(
     *,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Log each step to stderr.")] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Options of all sub-commands."""
-    if verbose:
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    del verbose, quiet  # their callbacks, and sub-commands, see to them
     if version:
         print(esp_medsam.__version__)
         raise typer.Exit

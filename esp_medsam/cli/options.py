@@ -50,6 +50,12 @@ OutputFormat = Annotated[
         help="auto, dicom-seg, nifti or png; several with commas.",
     ),
 ]
+Names = Annotated[
+    str | None,
+    typer.Option(
+        "--names", help="What results of DICOM are called: uid, or readable (CT_abdomen_3)."
+    ),
+]
 SegType = Annotated[
     str | None,
     typer.Option("--seg_type", "--seg-type", help="binary, labelmap or fractional; of dicom-seg."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,16 @@ from esp_medsam.errors import one_line
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
     from esp_medsam.workflows.request import Request
-    from esp_medsam.workflows.segment import SegmentResult
+    from esp_medsam.workflows.results import SegmentResult
 
 
 def report(
-    results: Sequence[SegmentResult], written: str, output: Path, *, not_tried: int = 0
+    results: Sequence[SegmentResult],
+    written: str,
+    output: Path,
+    *,
+    not_tried: int = 0,
+    other_modalities: Mapping[str, int] | None = None,
 ) -> None:
     """Print what was done and, to stderr, what failed.
 
@@ -27,15 +32,16 @@ def report(
         written: What lies in ``output`` now, in words; not told where all failed.
         output: Where it lies.
         not_tried: Number of items without a result, because the disk was full.
+        other_modalities: Number of DICOM volumes that were left alone, by their modality.
 
     Raises:
         typer.Exit: With status 1, if anything failed.
     """
-    from esp_medsam.workflows.segment import summary, table_of
+    from esp_medsam.workflows.results import summary, table_of
 
     failed = [result for result in results if result.status == "failed"]
     where = f"; {written} are in {one_line(str(output))}" if len(failed) < len(results) else ""
-    print(f"{summary(results, not_tried)}{where}.")
+    print(f"{summary(results, not_tried, other_modalities)}{where}.")
     if failed:
         print("\n".join(("Failed:", *table_of(failed))), file=sys.stderr)
         raise typer.Exit(1)

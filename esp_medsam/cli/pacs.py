@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import (
     Bundle,
     CkptPath,
@@ -139,11 +140,14 @@ def pacs(
     timeout: Annotated[
         float, typer.Option("--timeout", min=1.0, help="Seconds to wait for an answer.")
     ] = 60.0,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Segment series of a PACS over DICOMweb, and store the DICOM-SEG there.
 
     What the PACS has already is not stored again; what it cannot take now waits in the spool.
     """
+    del verbose  # its callback sees to it
     _check_extra()
     from esp_medsam.integrations.dicomweb.access import read_access
     from esp_medsam.integrations.dicomweb.client import Pacs
@@ -208,7 +212,7 @@ def pacs(
             force_modality=force_modality,
             join=joined,
         )
-        results = _drive(run.results(studies, series, refused=refused))
+        results = _drive(run.results(studies, series, refused=refused), quiet=quiet)
         _report(summary(results, run.left_alone, run.not_tried), waiting)
     if any(result.status == "failed" for result in results):
         raise typer.Exit(1)
@@ -292,13 +296,15 @@ def _ended() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def _drive(results: Iterator[PacsResult]) -> list[PacsResult]:
+def _drive(results: Iterator[PacsResult], *, quiet: bool) -> list[PacsResult]:
     """Take every result, telling each as it comes, and what it warns of."""
     from esp_medsam.integrations.dicomweb.run import line_of
 
     done = []
     for result in results:
         done.append(result)
+        if quiet and result.status != "failed":
+            continue
         for warning in result.warnings:
             _tell(f"{result.label}: {warning}")
         _tell(f"{line_of(result)}")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import Verify, path_of
 from esp_medsam.cli.outcome import interrupted, report
 from esp_medsam.errors import one_line
@@ -36,6 +37,8 @@ def seg2nifti(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     verify: Verify = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write DICOM Segmentations as NIfTI, with a JSON that says what each segment is.
 
@@ -43,6 +46,7 @@ def seg2nifti(
     those that are FRACTIONAL always have a file each, of 0 to 1. Without --like the grid reaches
     from the first plane that holds a segment to the last.
     """
+    del verbose  # its callback sees to it
     from esp_medsam.workflows.seg2nifti import Seg2Nifti
 
     conversion = Seg2Nifti(
@@ -53,13 +57,13 @@ def seg2nifti(
         overwrite=overwrite,
         verify=verify,
     )
-    if conversion.left_alone:
+    if conversion.left_alone and not quiet:
         print(f"Left alone: {conversion.left_alone}.", file=sys.stderr)
     results = []
     try:
         for result in conversion.results():
             results.append(result)
-            for warning in result.warnings:
+            for warning in () if quiet else result.warnings:
                 print(one_line(f"{result.path}: {warning}"), file=sys.stderr)
     except KeyboardInterrupt:
         raise interrupted() from None

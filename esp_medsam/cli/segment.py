@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import (
     Amp,
     Bundle,
@@ -22,6 +23,7 @@ from esp_medsam.cli.options import (
     Include,
     Join,
     Modality,
+    Names,
     OutputFormat,
     Overwrite,
     Probabilities,
@@ -41,7 +43,8 @@ from esp_medsam.errors import one_line
 
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
-    from esp_medsam.workflows.segment import Segmentation, SegmentResult
+    from esp_medsam.workflows.results import SegmentResult
+    from esp_medsam.workflows.segment import Segmentation
 
 
 def segment(
@@ -56,6 +59,7 @@ def segment(
     force_modality: ForceModality = False,
     targets: Targets = None,
     output_format: OutputFormat = None,
+    names: Names = None,
     seg_type: SegType = None,
     fixed_uids: Annotated[
         bool,
@@ -83,11 +87,14 @@ def segment(
     trust_config: TrustConfig = False,
     ckpt_path: CkptPath = None,
     bundle: Bundle = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Segment every image, volume and DICOM series in a folder, or one file, of one modality.
 
     Results that are there already and agree are kept; a killed run goes on where it stopped.
     """
+    del verbose  # its callback sees to it
     from esp_medsam.workflows.request import read_request
 
     request = read_request(
@@ -103,6 +110,7 @@ def segment(
         frame=frame,
         targets=targets,
         output_format=output_format,
+        names=names,
         seg_type=seg_type,
         fixed_uids=fixed_uids or None,
         write_empty=write_empty or None,
@@ -121,28 +129,72 @@ def segment(
         ckpt_path=None if ckpt_path is None else str(ckpt_path),
     )
     tell_what_runs(request)
+    from esp_medsam.workflows.planning import plan_of
+
+    plan = plan_of(request)
     from esp_medsam.workflows.pipeline import build  # torch and MONAI: once all else is right
 
-    segmentation = build(request)
+    segmentation = build(request, plan=plan)
     try:
-        results = _drive(segmentation)
+        results = _drive(segmentation, quiet=quiet)
     except KeyboardInterrupt:
         raise interrupted() from None
-    report(results, "masks and records", output, not_tried=segmentation.not_tried)
+    report(
+        results,
+        "masks and records",
+        output,
+        not_tried=segmentation.not_tried,
+        other_modalities=segmentation.other_modalities,
+    )
 
 
-def _drive(segmentation: Segmentation) -> list[SegmentResult]:
-    """Segment every item under a progress bar on stderr, telling warnings as they come."""
+def _drive(segmentation: Segmentation, *, quiet: bool) -> list[SegmentResult]:
+    """Segment every item; on a terminal under a bar, elsewhere with a line for each as it ends."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    if quiet:
+        return list(segmentation.results())
     if segmentation.left_alone:
         console.print(f"Left alone: {segmentation.left_alone}.")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    from esp_medsam.workflows.results import line_of
+
     results = []
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-        task = progress.add_task("Segmenting", total=len(segmentation))
+    with _Bars(console, segmentation) as bars:
         for result in segmentation.results():
             results.append(result)
+            bars.advance_item()
+            if not console.is_terminal:
+                console.print(line_of(result))
             for warning in result.warnings:
-                progress.console.print(one_line(f"{result.path}: {warning}"))
-            progress.advance(task)
+                console.print(one_line(f"{result.path}: {warning}"))
     return results
+
+
+class _Bars(Progress):
+    """A bar of the items, and below it one of the slices of the volume at work.
+
+    Args:
+        console: Where they are drawn; nothing is where that is no terminal.
+        segmentation: What is counted.
+    """
+
+    def __init__(self, console: Console, segmentation: Segmentation) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        super().__init__(
+            *columns,
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._items = self.add_task("Segmenting", total=len(segmentation))
+        self._slices = self.add_task("  slices", visible=False)
+        segmentation.tell_slices(self._count)
+
+    def advance_item(self) -> None:
+        """Count an item that has ended."""
+        self.advance(self._items)
+        self.update(self._slices, visible=False)
+
+    def _count(self, done: int, total: int) -> None:
+        """Show how many slices are done; of a picture there is but one."""
+        self.update(self._slices, completed=done, total=total, visible=total > 1)

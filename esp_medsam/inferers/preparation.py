@@ -13,9 +13,9 @@ from torch import Tensor
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import IMAGE_KEY, Image
+from esp_medsam.orientation import Display, display_of_image
 from esp_medsam.transforms.box import crop_of_stack
 from esp_medsam.transforms.by_modality import ModalityTransforms, SliceStep, transforms_of
-from esp_medsam.transforms.orientation import Display, display_of_image
 from esp_medsam.transforms.slices import CropToFound
 
 

@@ -25,9 +25,9 @@ from esp_medsam.inferers.resizing import (
 )
 from esp_medsam.inferers.told_apart import CONSTANT, LogitRange, is_constant
 from esp_medsam.modality import ModalityTable
+from esp_medsam.orientation import PLANES, nearly_otherwise, plane_of
 from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides
 from esp_medsam.transforms.label_map import FOREGROUND
-from esp_medsam.transforms.orientation import PLANES, nearly_otherwise, plane_of
 
 
 class SliceWiseInferer(Inferer):
@@ -54,6 +54,10 @@ class SliceWiseInferer(Inferer):
         device: Where the network runs; None means where its parameters are.
         transforms: Transforms by modality, in place of what the shipped weights were trained with.
 
+    Attributes:
+        on_slices: Told after each batch how many slices of the image are done, and of how many;
+            None tells nobody.
+
     Raises:
         OptionError: If an option is out of its range.
         DeviceError: If ``device`` names none that is here.
@@ -75,6 +79,7 @@ class SliceWiseInferer(Inferer):
         transforms: Mapping[str, ModalityTransforms] | None = None,
     ) -> None:
         super().__init__()
+        self.on_slices: Callable[[int, int], None] | None = None
         self.table = table
         self.input_size = _input_size(input_size)
         self.slice_batch = _at_least_one("slice_batch", slice_batch)
@@ -182,6 +187,8 @@ class SliceWiseInferer(Inferer):
                     slices.display.put(probability, index, batch[position])
                 inside += _inside(batch)
                 start = indices.stop
+                if self.on_slices is not None:
+                    self.on_slices(start, count)
         confidence = tuple(
             total / (255.0 * size) if size else None
             for total, size in zip(*inside.tolist(), strict=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from esp_medsam.io.atomic import TEMPORARY_PREFIX, atomic_file, output_error
-from esp_medsam.io.load import LoadMedicalImaged, collate
-from esp_medsam.io.output_files import OUTPUT_FORMATS
 from esp_medsam.io.output_path import check_output_dir, output_stem
 from esp_medsam.io.read import (
     CT_INPUTS,
@@ -16,7 +17,12 @@ from esp_medsam.io.read import (
     read,
 )
 from esp_medsam.io.record import Recipe, file_names, is_done, read_record, record_path
-from esp_medsam.io.save import SaveSegmentationd
+
+
+if TYPE_CHECKING:
+    from esp_medsam.io.load import LoadMedicalImaged, collate
+    from esp_medsam.io.output_files import OUTPUT_FORMATS
+    from esp_medsam.io.save import SaveSegmentationd
 
 
 __all__ = [
@@ -42,3 +48,19 @@ __all__ = [
     "read_record",
     "record_path",
 ]
+
+_WITH_TORCH = {
+    "LoadMedicalImaged": "esp_medsam.io.load",
+    "OUTPUT_FORMATS": "esp_medsam.io.output_files",
+    "SaveSegmentationd": "esp_medsam.io.save",
+    "collate": "esp_medsam.io.load",
+}
+"""Where what needs torch and MONAI is, which whoever only reads must not wait for."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch and MONAI, the first time that it is asked for."""
+    if name not in _WITH_TORCH:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(_WITH_TORCH[name]), name)

@@ -63,9 +63,11 @@ def read_dicom(
     )
     content = read_pixels(chosen, beside)
     unit = content.unit if name == "ct" else None
+    own = volume if files is not None and volume is not None else chosen.name
     return Image(
         path=os.fspath(path),
-        name=volume if files is not None and volume is not None else chosen.name,
+        name=own,
+        volume=own,
         modality=name,
         modality_origin=origin,
         spatial_shape=content.pixels.shape[1:],

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK
 
 from esp_medsam.errors import FormatError, GeometryError
 from esp_medsam.io.content import Content
@@ -32,8 +31,6 @@ from esp_medsam.memory import NOTHING, Beside, check_fits
 
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
-
-sitk: Any = SimpleITK  # typed in part, so that each call would need an exception
 
 
 def read_itk(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> Content:
@@ -97,6 +94,9 @@ def _check_memory(header: ItkHeader, path: Path, beside: Beside) -> None:
 
 def _read(header: ItkHeader, path: Path) -> npt.NDArray[Any]:
     """Return all numbers as ITK reads them, ``(*shape, frames)``."""
+    import SimpleITK  # here, because a fifth of a second is much to whoever reads other formats
+
+    sitk: Any = SimpleITK  # typed in part, so that each call would need an exception
     try:
         image = sitk.ReadImage(os.fspath(path))
         array = sitk.GetArrayFromImage(image)  # a copy, axes reversed, components last

@@ -13,11 +13,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor, list_data_collate
 from monai.transforms import MapTransform
 
-from esp_medsam.errors import OptionError
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image
-from esp_medsam.io.budget import beside_image
-from esp_medsam.io.read import CT_INPUTS, read
-from esp_medsam.memory import NOTHING, Beside
+from esp_medsam.io.item_reader import ItemReader
 from esp_medsam.modality import ModalityTable
 
 
@@ -70,19 +67,16 @@ class LoadMedicalImaged(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if isinstance(modality, str):
-            table[modality]
-        if ct_input not in (None, *CT_INPUTS):
-            msg = f"ct_input must be one of {', '.join(CT_INPUTS)}; got {ct_input!r}."
-            raise OptionError(msg)
-        self.table = table
-        self.modality = modality
-        self.ct_input = ct_input
-        self.series = series
-        self.join = tuple(join or ())
-        self.frame = frame
-        self.force_modality = force_modality
-        self.targets = targets
+        self.read = ItemReader(
+            table=table,
+            modality=modality,
+            ct_input=ct_input,
+            series=series,
+            join=join,
+            frame=frame,
+            force_modality=force_modality,
+            targets=targets,
+        )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a shallow copy of ``data`` with its paths replaced by MetaTensors.
@@ -93,36 +87,8 @@ class LoadMedicalImaged(MapTransform):
         """
         out = dict(data)
         for key in self.key_iterator(out):
-            out[key] = self._load(out[key], out)
+            out[key] = as_meta_tensor(self.read(out[key], out))
         return out
-
-    def _load(self, path: Any, item: Mapping[Hashable, Any]) -> MetaTensor:
-        modality = self.modality if isinstance(self.modality, str) else None
-        image = read(
-            path,
-            modality=modality,
-            table=self.table,
-            ct_input=self.ct_input,
-            volume=item.get("volume") or self.series,
-            files=item.get("files"),
-            join=self.join,
-            frame=self.frame,
-            force_modality=self.force_modality,
-            beside=self._beside(modality or item.get("modality")),
-        )
-        image = dataclasses.replace(
-            image,
-            name=str(item.get("name") or image.name),
-            relative_dir=str(item.get("relative_dir") or ""),
-            # What is known only where the folders beside it are, too; each said once.
-            warnings=tuple(dict.fromkeys((*image.warnings, *item.get("warnings", ())))),
-        )
-        return as_meta_tensor(image)
-
-    def _beside(self, modality: str | None) -> Beside:
-        if self.targets is not None and len(self.targets) == 0:
-            return NOTHING
-        return beside_image(self.table, modality, self.targets)
 
 
 def as_meta_tensor(image: Image) -> MetaTensor:

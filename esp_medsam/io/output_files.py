@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
-from xml.etree import ElementTree
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from torch import Tensor
 from esp_medsam.errors import GeometryError, OptionError
 from esp_medsam.image import Image
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
+from esp_medsam.io.label_names import label_extension
 from esp_medsam.io.nifti import write_nifti
 from esp_medsam.io.nifti_header import geometry_of
 from esp_medsam.io.raster import write_gray_png, write_labelmap_png
@@ -28,18 +28,6 @@ ENDINGS = {"dicom-seg": ".dcm", "nifti": ".nii.gz", "png": ".png"}
 
 OUTPUT_FORMATS = ("auto", *ENDINGS)
 """What a user may ask for; ``auto`` is DICOM-SEG for DICOM, else NIfTI or, of pictures, PNG."""
-
-
-class Labeled(Protocol):
-    """What a label value stands for: a target, or a segment that others described."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-
-    @property
-    def color(self) -> tuple[int, int, int]:
-        """RGB that it is shown in."""
 
 
 class OutputFile(NamedTuple):
@@ -242,24 +230,3 @@ def _write_nifti(
         slope=1 / 255 if is_probability else 1.0,
         root=root,
     )
-
-
-def label_extension(shown: Sequence[tuple[int, Labeled]]) -> bytes:
-    """Return names and colors of label values as the XML that viewers and others know.
-
-    It is the label table of Connectome Workbench, which TotalSegmentator reads and writes too.
-
-    Args:
-        shown: Label value and what it stands for.
-    """
-    root = ElementTree.Element("CaretExtension")
-    volume = ElementTree.SubElement(root, "VolumeInformation", Index="0")
-    table = ElementTree.SubElement(volume, "LabelTable")
-    for label, target in shown:
-        red, green, blue = (f"{channel / 255:.4f}" for channel in target.color)
-        attributes = {"Key": str(label), "Red": red, "Green": green, "Blue": blue, "Alpha": "1"}
-        ElementTree.SubElement(table, "Label", attributes).text = target.name
-    ElementTree.SubElement(volume, "StudyMetaDataLinkSet")
-    ElementTree.SubElement(volume, "VolumeType").text = "Label"
-    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-    return text

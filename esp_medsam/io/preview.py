@@ -25,7 +25,7 @@ from esp_medsam.io.tile import (
     scaled_labels,
 )
 from esp_medsam.modality import Target
-from esp_medsam.transforms.orientation import (
+from esp_medsam.orientation import (
     Display,
     display_of,
     display_of_image,

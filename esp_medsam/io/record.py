@@ -227,6 +227,7 @@ def described_image(image: Image, segmentation: Segmentation) -> dict[str, Any]:
     return {
         "modality_origin": image.modality_origin,
         "dicom_modality": image.dicom_modality,
+        "volume": image.volume,
         "study_uid": image.study_uid,
         "series_uid": image.series_uid,
         "joined": list(image.joined),

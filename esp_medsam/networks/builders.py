@@ -200,7 +200,7 @@ def build_paper(
 def build_product(
     modalities: Mapping[str, int],
     targets: Mapping[str, Sequence[str]],
-    default_modality: str = "ct",
+    default_modality: str | None = None,
     *,
     expert_ratio: float = 0.5,
     tokens_per_target: int = 1,
@@ -214,11 +214,14 @@ def build_product(
     Args:
         modalities: Index of each modality that gets a controller.
         targets: Target names of each modality.
-        default_modality: What the network assumes where no modality is given.
+        default_modality: What the network assumes where no modality is given; None means ct, or
+            the first where there is none.
         expert_ratio: See :func:`build_network`.
         tokens_per_target: See :func:`build_network`.
         high_resolution_widths: See :func:`build_network`.
     """
+    if default_modality is None:
+        default_modality = "ct" if "ct" in modalities else next(iter(modalities), "")
     return build_network(
         modalities=modalities,
         targets=targets,

@@ -1,4 +1,4 @@
-"""MONAI transforms that know the modality, and the geometry of how slices are shown.
+"""MONAI transforms that know the modality.
 
 Array forms go into :class:`ModalityTransforms`; dictionary forms, with a ``d`` at the end, serve
 pipelines of one's own. ``docs/reference/transforms.md`` says what each is for.

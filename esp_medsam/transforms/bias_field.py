@@ -15,9 +15,9 @@ from torch import Tensor
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
+from esp_medsam.orientation import Display
 from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.mri import Pixels, as_array, require_finite
-from esp_medsam.transforms.orientation import Display
 from esp_medsam.transforms.slices import SliceTransform
 
 

@@ -15,11 +15,11 @@ from skimage.measure import label
 from torch import Tensor
 
 from esp_medsam.image import Image
+from esp_medsam.orientation import Display
 from esp_medsam.transforms.box import CropToBox
 from esp_medsam.transforms.ct import AIR, require_hounsfield
 from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.options import number
-from esp_medsam.transforms.orientation import Display
 from esp_medsam.transforms.slices import SliceTransform, as_float, record_of
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import IMAGE_KEY, Image, image_of
+from esp_medsam.orientation import Display
 from esp_medsam.transforms.intensity import IntensityRule, MeasureIntensity
 from esp_medsam.transforms.mri import as_array
-from esp_medsam.transforms.orientation import Display
 from esp_medsam.transforms.slices import CropToFound, SliceTransform
 
 

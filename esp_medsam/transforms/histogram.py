@@ -13,10 +13,10 @@ from torch import Tensor
 
 from esp_medsam.errors import InputNotFoundError, OptionError
 from esp_medsam.image import Image
+from esp_medsam.orientation import Display
 from esp_medsam.plain_data import read_json
 from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.mri import Pixels, foreground, require_finite
-from esp_medsam.transforms.orientation import Display
 from esp_medsam.transforms.slices import SliceTransform
 
 

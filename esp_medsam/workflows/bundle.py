@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import esp_medsam
-from esp_medsam.errors import OptionError, WeightsNotFoundError
+from esp_medsam.errors import OptionError, OutputExistsError, WeightsNotFoundError
 
 
 BUNDLE_VARIABLE = "ESP_MEDSAM_BUNDLE"
@@ -58,6 +58,38 @@ def default_root() -> str:
 def is_bundle(path: Path) -> bool:
     """Whether a folder holds the bundle's configuration."""
     return (path / CONFIG).is_file() and (path / TABLE).is_file()
+
+
+def check_free(
+    folder: str | os.PathLike[str], weights: str | os.PathLike[str], *, overwrite: bool
+) -> None:
+    """Refuse weights that are not there, a folder that is no bundle, and to replace its weights.
+
+    Args:
+        folder: Folder of a bundle.
+        weights: File to be put into it.
+        overwrite: Whether the bundle's own may be replaced.
+
+    Raises:
+        OptionError: If the folder is no bundle, or the file is its own already.
+        WeightsNotFoundError: If there is no such file.
+        OutputExistsError: If the bundle has weights and ``overwrite`` is not set.
+    """
+    root, source = Path(folder), Path(weights)
+    if not is_bundle(root):
+        msg = f"BUNDLE must be a folder that holds {CONFIG}; got {root}."
+        raise OptionError(msg)
+    if not source.is_file():
+        msg = f"FILE must be a file of weights; got {source}."
+        raise WeightsNotFoundError(msg)
+    target = root / WEIGHTS
+    if target.exists() and target.samefile(source):
+        msg = f"FILE must be another than the bundle's own weights; got {source}. "
+        msg += "Call esp_medsam.workflows.weights.pin_weights to pin those."
+        raise OptionError(msg)
+    if os.path.lexists(target) and not overwrite:
+        msg = f"BUNDLE must have no weights yet; {target} is there. Pass --overwrite to replace it."
+        raise OutputExistsError(msg)
 
 
 def installed_bundles() -> Iterator[Path]:

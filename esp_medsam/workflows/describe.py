@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 
 from esp_medsam.image import Image
-from esp_medsam.transforms.orientation import display_of_image, nearly_otherwise, plane_of
+from esp_medsam.orientation import display_of_image, nearly_otherwise, plane_of
 
 
 _nib: Any = nibabel  # it annotates only some of its functions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,6 +30,8 @@ class TargetScore(NamedTuple):
         image: Path of the image.
         present: Whether the truth holds any of the target.
         dice: Dice coefficient, 0 to 1; where the target is absent 1 if nothing was found, else 0.
+        voxels: Voxels, or pixels, that were found.
+        true_voxels: Those of the truth.
     """
 
     dataset: str
@@ -38,6 +40,8 @@ class TargetScore(NamedTuple):
     image: str
     present: bool
     dice: float
+    voxels: int
+    true_voxels: int
 
 
 @dataclass(frozen=True)
@@ -64,12 +68,15 @@ class Score:
 
 
 def target_scores(
-    items: Iterable[Mapping[str, Any]],
+    items: Sequence[Mapping[str, Any]],
     *,
     table: ModalityTable,
     inferer: Inferer,
     network: Any,
     transforms: Mapping[str, ModalityTransforms] | None = None,
+    ct_input: str | None = None,
+    frame: int | None = None,
+    tracked: Callable[[Sequence[Mapping[str, Any]]], Iterable[Mapping[str, Any]]] | None = None,
 ) -> Iterator[TargetScore]:
     """Segment each item as inference does and compare what is known of it.
 
@@ -79,6 +86,9 @@ def target_scores(
         inferer: From an image and the network to uint8 probabilities.
         network: Anything that the inferer takes.
         transforms: Transforms by modality, as the inferer has them.
+        ct_input: What CT values are where an item does not say.
+        frame: Which volume of a 4-D file, from 0.
+        tracked: Hands the items on one by one, and shows how far they are; None shows nothing.
 
     Yields:
         One score for each target that is annotated or known to be absent.
@@ -87,15 +97,17 @@ def target_scores(
         ModalityError: If the modality of an item is not in the table; before any is read.
         TargetError: If one of its targets is not.
     """
-    items = list(items)
     for item in items:
         check_targets(item, table)
-    for item in items:
-        ct_input = item.get("ct_input")
+    for item in items if tracked is None else tracked(items):
         preprocessing = Compose(
             [
                 LoadMedicalImaged(
-                    "image", table=table, modality=item["modality"], ct_input=ct_input
+                    "image",
+                    table=table,
+                    modality=item["modality"],
+                    ct_input=item.get("ct_input", ct_input),
+                    frame=frame,
                 ),
                 MeasureImaged("image", transforms=transforms),
             ]
@@ -121,6 +133,8 @@ def target_scores(
                     str(item["image"]),
                     bool(truth.any()),
                     _dice(mask, truth),
+                    int(mask.sum()),
+                    int(truth.sum()),
                 )
 
 

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
-
-from esp_medsam import io
 from esp_medsam.dicom.modality import settle
 from esp_medsam.errors import (
     EspMedSamError,
@@ -22,20 +16,19 @@ from esp_medsam.errors import (
     OutputExistsError,
     explain,
 )
-from esp_medsam.image import Image, image_of
-from esp_medsam.inferers.preparation import Slices
-from esp_medsam.inferers.slice_wise import SliceWiseInferer
+from esp_medsam.image import Image
 from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.contact_sheet import Tile
-from esp_medsam.io.preview import TILES, spread
+from esp_medsam.io.item_reader import ItemReader
 from esp_medsam.io.raster import PNG_MARK
+from esp_medsam.io.read import read
 from esp_medsam.modality import Modality, ModalityTable
-from esp_medsam.settings import InferenceSettings
 from esp_medsam.workflows.describe import Description, describe
-from esp_medsam.workflows.items import Item, Plan, plan_items
-from esp_medsam.workflows.pipeline import read_config
+from esp_medsam.workflows.item import Item
+from esp_medsam.workflows.items import Plan, plan_items
+from esp_medsam.workflows.planning import plain_settings
 from esp_medsam.workflows.request import Request
-from esp_medsam.workflows.segment import failure
+from esp_medsam.workflows.results import failure
 
 
 MOST_TILES = 81
@@ -66,17 +59,18 @@ class Refusal:
 class Inspection:
     """Describe items one by one, and draw what the network would see of them.
 
-    An item whose modality is known is prepared as it would be to be segmented; of others the
-    file is read alone. It prints and writes nothing.
+    It prints and writes nothing.
 
     Args:
         plan: The items, and what was refused already.
-        preprocessing: From an item to the data with its image loaded and measured.
-        inferer: How slices are taken and scaled.
+        read: From an item to its image, pixels included, as it would be to be segmented.
         frame: Which volume of a 4-D file, from 0.
         join: What to join that DICOM files keep apart.
+        table: Modalities at hand.
+        slice_axis: ``axial``, ``coronal`` or ``sagittal`` in place of the rule.
         is_given: Whether the user said the modality.
-        draw: Whether to draw; then every item must have a modality.
+        draw: From an image, as ``read`` gives it, to what is drawn of it; None draws nothing. Then
+            every item must have a modality.
 
     Attributes:
         tiles: What was drawn so far, at most :data:`MOST_TILES`.
@@ -87,18 +81,20 @@ class Inspection:
         self,
         *,
         plan: Plan,
-        preprocessing: Callable[[Item], dict[str, Any]],
-        inferer: SliceWiseInferer,
+        read: Callable[[Item], Image],
+        table: ModalityTable,
         frame: int | None = None,
         join: Sequence[str] | None = None,
+        slice_axis: str | None = None,
         is_given: bool = False,
-        draw: bool = False,
+        draw: Callable[[Image], Sequence[Tile]] | None = None,
     ) -> None:
         self.plan = plan
-        self.preprocessing = preprocessing
-        self.inferer = inferer
+        self.read = read
+        self.table = table
         self.frame = frame
         self.join = tuple(join or ())
+        self.slice_axis = slice_axis
         self.is_given = is_given
         self.draw = draw
         self.tiles: list[Tile] = []
@@ -133,20 +129,18 @@ class Inspection:
                 :func:`esp_medsam.errors.explain`.
         """
         try:
-            image = self.preprocessing(dict(item))["image"]
+            image = self.read(item)
         except Exception as error:
-            if self.draw or not self._lacks_modality(error):
+            if self.draw is not None or not self._lacks_modality(error):
                 raise
-            record = self._read(item)
-            if record.sources and not self._is_open(record):
+            image = self._as_stored(item)
+            if image.sources and not self._is_open(image):
                 raise
-            return describe(record, item, slice_axis=self.inferer.slice_axis, has_modality=False)
-        record, pixels = image_of(image.meta), image.as_tensor()
-        described = replace(record, pixels=pixels.numpy())
-        description = describe(described, item, slice_axis=self.inferer.slice_axis)
-        if self.draw and len(self.tiles) < MOST_TILES:
-            self.tiles += tiles_of(pixels, record, self.inferer)[: MOST_TILES - len(self.tiles)]
-        elif self.draw:
+            return describe(image, item, slice_axis=self.slice_axis, has_modality=False)
+        description = describe(image, item, slice_axis=self.slice_axis)
+        if self.draw is not None and len(self.tiles) < MOST_TILES:
+            self.tiles += self.draw(image)[: MOST_TILES - len(self.tiles)]
+        elif self.draw is not None:
             self.undrawn += 1
         return description
 
@@ -155,9 +149,9 @@ class Inspection:
         code = (explain(error) or "").partition(":")[0]
         return not self.is_given and code == ModalityError.code
 
-    def _read(self, item: Item) -> Image:
+    def _as_stored(self, item: Item) -> Image:
         """Return what an item holds that does not say its modality."""
-        return io.read(
+        return read(
             item["image"],
             modality=_NOBODY,
             table=_ANY,
@@ -168,55 +162,70 @@ class Inspection:
             force_modality=True,
         )
 
-    def _is_open(self, record: Image) -> bool:
+    def _is_open(self, image: Image) -> bool:
         """Whether a DICOM image leaves its modality to the user."""
 
         def agrees(given: str | None) -> bool:
-            uid = record.sources[0].sop_class_uid
+            uid = image.sources[0].sop_class_uid
             try:
-                settle(record.dicom_modality, uid, given, self.inferer.table, source=record.path)
+                settle(image.dicom_modality, uid, given, self.table, source=image.path)
             except ModalityError:
                 return False
             return True
 
-        return not agrees(None) and any(agrees(name) for name in self.inferer.table.names)
+        return not agrees(None) and any(agrees(name) for name in self.table.names)
 
 
-def build_inspection(request: Request, *, draw: bool = False) -> Inspection:
-    """Plan what to describe, with the bundle's own preparation.
+def build_inspection(request: Request) -> Inspection:
+    """Plan what to describe, without a network and what prepares images for one.
 
     Args:
         request: What is asked for; its ``dataset_dir`` is a file, or a folder, searched in depth.
-        draw: Whether to draw what the network would see.
+            Its settings must be all that is asked, see
+            :func:`~esp_medsam.workflows.planning.is_plain`.
 
     Raises:
-        EspMedSamError: If the path or an option is not usable; MONAI wraps those it meets while
-            building, see :func:`esp_medsam.errors.explain`.
+        EspMedSamError: If the path or an option is not usable.
     """
-    config = read_config(request)
-    settings: InferenceSettings = config.get_parsed_content("settings")
-    table = request.table
-    is_given = isinstance(settings.modality, str)
-    plan = plan_items(
-        settings.dataset_dir,
-        None,  # there is no output
-        settings.include,
-        settings.exclude,
-        table=table,
-        # Forced, so that nothing is refused for its modality before it is looked at.
-        modality=settings.modality if is_given else table.names[0],
-        force_modality=True,
-        series=settings.series,
-        join=settings.join,
+    settings = plain_settings(request)
+    reader = ItemReader(
+        table=request.table,
+        **{name: settings[name] for name in ("modality", "force_modality", "targets", "series")},
+        **{name: settings[name] for name in ("frame", "join", "ct_input")},
     )
     return Inspection(
-        plan=plan,
-        preprocessing=config.get_parsed_content("preprocessing"),
-        inferer=config.get_parsed_content("inferer"),
-        frame=settings.frame,
-        join=settings.join,
-        is_given=is_given,
-        draw=draw,
+        plan=plan_inspection(settings, request.table),
+        read=lambda item: reader(item["image"], item),
+        table=request.table,
+        frame=settings["frame"],
+        join=settings["join"],
+        slice_axis=settings["slice_axis"],
+        is_given=isinstance(settings["modality"], str),
+    )
+
+
+def plan_inspection(settings: Mapping[str, Any], table: ModalityTable) -> Plan:
+    """Return what is described: nothing is refused for its modality before it is looked at.
+
+    Args:
+        settings: Values of the keys of ``inference.yaml`` that say what is taken.
+        table: Modalities at hand.
+
+    Raises:
+        EspMedSamError: As :func:`~esp_medsam.workflows.items.plan_items`.
+    """
+    modality = settings["modality"]
+    return plan_items(
+        settings["dataset_dir"],
+        None,  # there is no output
+        settings["include"],
+        settings["exclude"],
+        table=table,
+        modality=modality if isinstance(modality, str) else table.names[0],
+        force_modality=True,
+        series=settings["series"],
+        join=settings["join"],
+        leave_alone=isinstance(modality, str) and not settings["force_modality"],
     )
 
 
@@ -240,38 +249,6 @@ def check_sheet(path: Path, plan: Plan, *, overwrite: bool) -> None:
     if os.path.lexists(path) and not is_ours(path, PNG_MARK):
         msg = f"preview must replace no file but a preview; {path} is none. Write it elsewhere."
         raise OutputExistsError(msg)
-
-
-def tiles_of(pixels: Tensor, record: Image, inferer: SliceWiseInferer) -> list[Tile]:
-    """Draw slices of an image as the network would see them, evenly spread over a volume.
-
-    Args:
-        pixels: ``(C, *spatial)`` in the image's own dtype.
-        record: What is known and was measured of it.
-        inferer: How slices are taken, prepared and scaled.
-    """
-    slices = Slices(pixels, record, transforms=inferer.transforms, slice_axis=inferer.slice_axis)
-    last = len(slices) - 1
-    return [
-        Tile(
-            f"{record.relative_dir}/{record.name}".removeprefix("/"),
-            f"slice {index} (0-{last})" if record.is_volume else "",
-            seen(slices, index, inferer),
-        )
-        for index in spread(len(slices), TILES)
-    ]
-
-
-def seen(slices: Slices, index: int, inferer: SliceWiseInferer) -> npt.NDArray[np.uint8]:
-    """Return a slice as it enters the network, before normalization: ``(H, W, 3)``.
-
-    Padding has the color that is zero to the network, the mean.
-    """
-    inputs, _ = inferer.input_of([slices[index]], slices.spacing, torch.device("cpu"))
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (inferer.pixel_mean, inferer.pixel_std))
-    rgb = (inputs[0] * std + mean).clamp(0.0, 1.0).mul(255.0).round()
-    drawn: npt.NDArray[np.uint8] = rgb.to(torch.uint8).permute(1, 2, 0).numpy()
-    return drawn
 
 
 def _refusal(item: Item, error: BaseException) -> Refusal:

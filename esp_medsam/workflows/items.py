@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
-from esp_medsam import io
 from esp_medsam.dicom.dicomdir import compared, is_dicomdir, place_of
-from esp_medsam.dicom.modality import settle
+from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES, settle
 from esp_medsam.dicom.scan import Found, find_in_folders, find_volumes, is_dicom
 from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.errors import (
     EspMedSamError,
     InputNotFoundError,
+    ModalityConflictError,
     ModalityError,
-    NameClashError,
 )
 from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.raster import PNG_MARK
+from esp_medsam.io.read import is_image, is_volume, name_of
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.archives import check_no_archive
-from esp_medsam.workflows.input_files import InputFiles, would_replace
-from esp_medsam.workflows.left_alone import count_left_alone, nothing_taken
+from esp_medsam.workflows.clashes import without_clashes, without_replacing
+from esp_medsam.workflows.item import Item
+from esp_medsam.workflows.left_alone import count_left_alone, counted, is_left_alone, nothing_taken
+from esp_medsam.workflows.readable_names import READABLE, readable_name, with_names
 from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_regular, is_there
 
 
-Item = dict[str, Any]
-"""What is to be segmented: ``image`` (path; of a DICOM volume the folder), ``name`` (what its
-outputs are called), ``relative_dir``, ``modality``, ``is_volume`` (whether it has three axes), and
-of DICOM ``volume`` (its name in the folder), ``former_name`` (what earlier versions called its
-outputs; empty where it is the same) and ``files``."""
+VOLUMES = "DICOM volumes of other modalities"
+"""What is left alone, in messages."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,8 @@ class Plan:
         others: Files that are no images.
         outputs: Our own outputs of this or an earlier run.
         notes: What is to be known of the input as a whole, without full stops.
+        other_modalities: Number of DICOM volumes of other modalities than that of the run, by
+            theirs.
     """
 
     items: tuple[Item, ...]
@@ -55,14 +55,14 @@ class Plan:
     others: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    other_modalities: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def left_alone(self) -> str:
         """What is no item, in one line; empty where there is nothing else."""
-        counted = (
-            [count_left_alone(self.others, self.outputs)] if self.others or self.outputs else []
-        )
-        return "; ".join([*counted, *self.notes])
+        files = count_left_alone(self.others, self.outputs) if self.others or self.outputs else ""
+        volumes = counted(self.other_modalities, VOLUMES) if self.other_modalities else ""
+        return "; ".join(filter(None, (files, volumes, *self.notes)))
 
 
 def plan_items(
@@ -76,6 +76,8 @@ def plan_items(
     force_modality: bool = False,
     series: str | None = None,
     join: Sequence[str] | None = None,
+    leave_alone: bool | None = None,
+    names: str = "uid",
 ) -> Plan:
     """Find the images to segment.
 
@@ -84,6 +86,9 @@ def plan_items(
     that would share an output's name, case ignored, are refused, each with the others' names, and
     so are those whose outputs would replace an input, and DICOM volumes whose headers cannot be
     read or whose modality is not settled; the rest goes on.
+
+    DICOM volumes of a folder that are of another modality than the one given are left alone and
+    counted, unless ``series`` names them.
 
     Args:
         dataset_dir: Folder, searched in depth, or one file; a DICOMDIR stands for its folder.
@@ -96,24 +101,29 @@ def plan_items(
         force_modality: Whether ``modality`` counts against what DICOM says.
         series: Name or Series Instance UID of the DICOM volume to take alone; None takes all.
         join: What to join that DICOM files keep apart, of ``esp_medsam.dicom.joining.JOINS``.
+        leave_alone: Whether volumes of other modalities are left alone, not refused; None leaves
+            them alone unless the modality is forced.
+        names: What results of DICOM are called: ``uid``, or ``readable``, see
+            :func:`~esp_medsam.workflows.readable_names.readable_name`.
 
     Raises:
         InputNotFoundError: If ``dataset_dir`` does not exist.
         FormatError: If it is an archive.
         EmptyInputError: If nothing is left to segment.
+        ModalityConflictError: If all that it holds is left alone.
         ModalityError: If no modality is given, and no file is of a kind that says it.
     """
-    root = Path(dataset_dir)
+    root, output = Path(dataset_dir), None if output_dir is None else Path(output_dir)
     if not is_there(root):
         msg = f"{root} must be an existing file or folder; there is none."
         raise InputNotFoundError(msg)
     if is_regular(root) and is_dicomdir(root):
         root = root.parent
-    elif is_regular(root) and not io.is_image(root) and not is_dicom(root):
+    elif is_regular(root) and not is_image(root) and not is_dicom(root):
         check_no_archive(root)
     given = modality if isinstance(modality, str) else None
     search = _Search(root, include, exclude, series, tuple(join or ()))
-    search.walk(None if output_dir is None else Path(output_dir))
+    search.walk(output)
     if given is None and search.images and not (search.volumes or search.refused):
         msg = f"modality must be given; it is one of {', '.join(table.names)}."
         raise ModalityError(msg)
@@ -124,7 +134,14 @@ def plan_items(
         (item, _no_modality(item, table)) for item in items if given is None
     ]
     items = [item for item in items if given is not None]
+    may_leave = not force_modality if leave_alone is None else leave_alone
+    others = Counter[str]()
+    # By what name it may be known is asked where there may be results, or where it is to be given.
+    reads_names = names == READABLE or (output is not None and output.is_dir())
     for folder, volume in search.volumes:
+        if given is not None and may_leave and search.is_of_other(volume, given, table):
+            others[_modality_said(volume)] += 1
+            continue
         item = _volume_item(folder, volume, search.relative_dir(folder / volume.name))
         try:
             item["modality"], _ = settle(
@@ -135,13 +152,17 @@ def plan_items(
                 force=force_modality,
                 source=f"{folder} ({volume.name})",
             )
+            if reads_names:
+                item["readable"] = readable_name(volume, item["modality"], table)
         except EspMedSamError as error:
             refused.append((item, error))
         else:
             items.append(item)
-    kept, clashing = _without_clashes(items)
-    if output_dir is not None:
-        kept, replacing = _without_replacing(kept, search.inputs, Path(output_dir))
+    if others and not (items or refused or search.refused):
+        raise _none_of(given, root, others)
+    kept, clashing = without_clashes(with_names(items, output, readable=names == READABLE))
+    if output is not None:
+        kept, replacing = without_replacing(kept, search.inputs, output)
         clashing += replacing
     return Plan(
         kept,
@@ -149,6 +170,7 @@ def plan_items(
         tuple(search.others),
         tuple(search.outputs),
         tuple(search.notes),
+        others,
     )
 
 
@@ -185,6 +207,16 @@ class _Search:
         self.not_named: list[str] = []
         self.notes: list[str] = []
 
+    def is_of_other(self, volume: DicomVolume, modality: str, table: ModalityTable) -> bool:
+        """Whether a volume of a folder is of another modality, and nobody named it."""
+        return (
+            self.series is None
+            and not self.root.is_file()
+            and is_left_alone(
+                volume.dicom_modality, volume.sop_class_uid, modality, table, takes_open=True
+            )
+        )
+
     def relative_dir(self, path: str | Path) -> str:
         """Return the folder of a file below the root; empty for the root itself."""
         if self.root.is_file():
@@ -215,7 +247,7 @@ class _Search:
             elif is_dicom(path):
                 self.inputs.append(path)
                 dicom_folders[path.parent] = None
-            elif io.is_image(path):
+            elif is_image(path):
                 self.inputs.append(path)
                 self.images += [path] if not self.series else []
             else:
@@ -290,19 +322,14 @@ def _is_output(path: Path) -> bool:
     return is_ours(path) or any(is_ours(path.with_name(f"{s}_seg.json")) for s in stems)
 
 
-def label_of(item: Item) -> str:
-    """Return what messages call an item: its path, and of a DICOM volume its name."""
-    return f"{item['image']} ({item['volume']})" if item.get("volume") else str(item["image"])
-
-
 def _item(path: Path, relative_dir: str, modality: str | None) -> Item:
     """Describe one file, for the loader and the saver."""
     return {
         "image": str(path),
-        "name": io.name_of(path),
+        "name": name_of(path),
         "relative_dir": relative_dir,
         "modality": modality,
-        "is_volume": io.is_volume(path),
+        "is_volume": is_volume(path),
     }
 
 
@@ -321,44 +348,21 @@ def _volume_item(folder: Path, volume: DicomVolume, relative_dir: str) -> Item:
     }
 
 
+def _modality_said(volume: DicomVolume) -> str:
+    """Return the Modality that a volume states, or that its SOP class stands for."""
+    value = (volume.dicom_modality or "").strip().upper()
+    return value or SOP_CLASS_MODALITIES.get(volume.sop_class_uid or "", "unknown")
+
+
+def _none_of(given: str | None, root: Path, others: Mapping[str, int]) -> ModalityConflictError:
+    """Say that all of a folder is of other modalities."""
+    told = counted(others, VOLUMES)
+    msg = f"{root} must hold an image of the modality given, {given}; got {told}. "
+    msg += "Give the right one, or pass --force_modality if the files are wrong."
+    return ModalityConflictError(msg)
+
+
 def _no_modality(item: Item, table: ModalityTable) -> ModalityError:
     """Say that the file's format does not know its modality."""
     msg = f"modality must be given for {item['image']}, one of {', '.join(table.names)}. "
     return ModalityError(msg + "Pass --modality.")
-
-
-def _without_clashes(
-    items: list[Item],
-) -> tuple[tuple[Item, ...], tuple[tuple[Item, EspMedSamError], ...]]:
-    """Split items into those whose outputs have names of their own, and the rest."""
-    by_output: dict[str, list[Item]] = defaultdict(list)
-    for item in items:
-        by_output[f"{item['relative_dir']}/{item['name']}".casefold()].append(item)
-    kept = [group[0] for group in by_output.values() if len(group) == 1]
-    refused: list[tuple[Item, EspMedSamError]] = []
-    for group in by_output.values():
-        for item in group if len(group) > 1 else ():
-            rivals = ", ".join(label_of(other) for other in group if other is not item)
-            msg = f"An image must have an output name of its own; {label_of(item)} shares "
-            refused.append((item, NameClashError(msg + f"{item['name']}_seg with {rivals}.")))
-    return tuple(kept), tuple(refused)
-
-
-def _without_replacing(
-    items: Sequence[Item], inputs: Sequence[Path], output_dir: Path
-) -> tuple[tuple[Item, ...], tuple[tuple[Item, EspMedSamError], ...]]:
-    """Split items into those whose outputs replace no input, and the rest."""
-    files = InputFiles(inputs, re.compile(r"_seg(?=[._])"))
-    kept: list[Item] = []
-    refused: list[tuple[Item, EspMedSamError]] = []
-    for item in items:
-        try:
-            stem = io.output_stem(output_dir, item["relative_dir"], item["name"])
-        except EspMedSamError as error:
-            refused.append((item, error))
-            continue
-        if (path := files.replaced_by(stem)) is None:
-            kept.append(item)
-        else:
-            refused.append((item, would_replace(label_of(item), stem, path)))
-    return tuple(kept), tuple(refused)

@@ -1,12 +1,14 @@
-"""What a run leaves alone, counted in one line; and that nothing else was there."""
+"""What a run leaves alone: files that are no images, and DICOM images of another modality."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from esp_medsam import io
+from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 from esp_medsam.errors import EmptyInputError, one_line
+from esp_medsam.io.read import SUFFIXES
+from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.archives import archive_kind
 
 
@@ -36,7 +38,7 @@ def nothing_taken(
         return EmptyInputError(f"{root} must hold DICOM series {series}; got {held}{more}.")
     archives = [path for path in others if archive_kind(Path(path))]
     return EmptyInputError(
-        f"{root} must hold at least one readable image ({', '.join(io.SUFFIXES)} or DICOM); "
+        f"{root} must hold at least one readable image ({', '.join(SUFFIXES)} or DICOM); "
         f"got {count_left_alone(others, outputs)}."
         + (f" Unpack the archives first: {_some(archives)}." if archives else "")
     )
@@ -58,3 +60,47 @@ def count_left_alone(others: Sequence[str], outputs: Sequence[str]) -> str:
     """Return how many files are left out, outputs of ours apart."""
     results = f"{len(outputs)} output{'' if len(outputs) == 1 else 's'} of earlier runs"
     return f"{count_others(others)}, {results}"
+
+
+def is_left_alone(
+    dicom_modality: str | None,
+    sop_class_uid: str | None,
+    modality: str,
+    table: ModalityTable,
+    *,
+    takes_open: bool,
+) -> bool:
+    """Whether DICOM images that nobody named are left alone, by the one rule of all commands.
+
+    They are where all that they say of their modality means another one. What contradicts itself
+    is not: it is taken, so that it fails and is told.
+
+    Args:
+        dicom_modality: Modality (0008,0060); None or empty where there is none.
+        sop_class_uid: SOP Class UID (0008,0016); None where it is not known.
+        modality: Name of the modality that the run is for.
+        table: Modalities at hand.
+        takes_open: Whether images are taken that leave their modality open: a folder of them was
+            chosen by someone; among a study's series screenshots of a CT are not what was asked
+            for, unless DICOM has no other value for the modality.
+    """
+    value = (dicom_modality or "").strip().upper()
+    said = {value, SOP_CLASS_MODALITIES.get((sop_class_uid or "").strip(), "")}
+    said -= {"", *table.neutral_dicom_modalities}
+    own = table[modality].dicom_modalities
+    if said or takes_open:
+        return bool(said) and said.isdisjoint(own)
+    return bool(own) or value not in table.neutral_dicom_modalities
+
+
+def counted(counts: Mapping[str, int], what: str) -> str:
+    """Return how many were left alone, and of which modalities.
+
+    As in ``2 series left alone: 1 KO, 1 MR``.
+
+    Args:
+        counts: Number of them by their Modality (0008,0060).
+        what: What they are, in the plural.
+    """
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    return f"{sum(counts.values())} {what} left alone: {kinds}"

@@ -105,9 +105,14 @@ def settings_of(content: Mapping[str, Any], path: Path, table: ModalityTable) ->
     return given_settings(content, table)
 
 
+def is_expression(value: object) -> bool:
+    """Whether a value is a text that MONAI would run, look up, or read as a file's name."""
+    return isinstance(value, str) and value[:1] in ("$", "@", "%")
+
+
 def _expressions(value: object) -> Iterator[str]:
-    """Yield the texts in a value that MONAI would run, look up, or read as a file's name."""
-    if isinstance(value, str) and value[:1] in ("$", "@", "%"):
+    """Yield the texts in a value that are expressions."""
+    if isinstance(value, str) and is_expression(value):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():

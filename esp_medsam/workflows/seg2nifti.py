@@ -29,6 +29,7 @@ from esp_medsam.io.output_path import check_outputs
 from esp_medsam.io.recorded_file import described_file, described_identity
 from esp_medsam.workflows.input_files import InputFiles, would_replace
 from esp_medsam.workflows.left_alone import count_others
+from esp_medsam.workflows.results import SegmentResult, failure
 from esp_medsam.workflows.seg2nifti_files import arrays_of, write_array
 from esp_medsam.workflows.seg2nifti_record import (
     KIND,
@@ -38,7 +39,6 @@ from esp_medsam.workflows.seg2nifti_record import (
     read_record,
     write_record,
 )
-from esp_medsam.workflows.segment import SegmentResult, failure
 from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_there
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from esp_medsam.dicom import DicomSegmentation, SegSegment
+from esp_medsam.io.label_names import label_extension
 from esp_medsam.io.like import Grid
 from esp_medsam.io.nifti import write_nifti
 from esp_medsam.io.nifti_header import geometry_of
-from esp_medsam.io.output_files import label_extension
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from esp_medsam.io.atomic import atomic_file, clear_temporaries
 from esp_medsam.io.weights_record import check_hash, check_sidecar, read_weights_record
+from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, Prediction
 from esp_medsam.networks.checkpoints import (
     held_modalities,
@@ -142,6 +143,16 @@ def samples_of(asked: int | str, dataset: Sized) -> int:
     if asked != AUTO:
         return int(asked)
     return min(MOST_SAMPLES, SAMPLES_A_SLICE * len(dataset))
+
+
+def turns_of(asked: Mapping[str, int] | str, table: ModalityTable) -> dict[str, int]:
+    """Return the turns of each modality in a round; ``auto`` goes by how many targets it has.
+
+    Of several targets a slice shows one or two.
+    """
+    if not isinstance(asked, str):
+        return dict(asked)
+    return {entry.name: 2 if len(entry.targets) > 1 else 1 for entry in table.modalities}
 
 
 def warmup_of(asked: int | str, steps: int) -> int:

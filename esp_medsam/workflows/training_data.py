@@ -19,7 +19,8 @@ from esp_medsam.losses import Annotation
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.augmentation import augmentation
 from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides
-from esp_medsam.workflows.datalist import read_datalist, slices_of
+from esp_medsam.workflows.datalist import read_datalist
+from esp_medsam.workflows.training_slices import slices_of
 
 
 class SliceDataset(Dataset[dict[str, Any]]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from esp_medsam.errors import RuntimeCheckError, WeightsNotFoundError, one_line
+from esp_medsam.io.atomic import atomic_file
 from esp_medsam.io.weights_record import (
     check_hash,
     pin_in_bundle,
@@ -22,7 +24,8 @@ from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, build_product
 from esp_medsam.networks.checkpoints import load_checkpoint, load_into
 from esp_medsam.networks.self_check import SelfCheck, differences, self_check
-from esp_medsam.workflows.bundle import TABLE, WEIGHTS
+from esp_medsam.regular_file import open_regular
+from esp_medsam.workflows.bundle import TABLE, WEIGHTS, check_free
 
 
 logger = logging.getLogger(__name__)
@@ -95,10 +98,45 @@ def pin_weights(bundle: str | os.PathLike[str]) -> None:
         OutputError: If the metadata cannot be written.
     """
     root = Path(bundle)
+    network = _network_of(root, root / WEIGHTS)
+    pin_in_bundle(root / WEIGHTS, self_check(network))
+
+
+def place_weights(
+    bundle: str | os.PathLike[str], weights: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Copy weights into a bundle and write into its metadata what they must be.
+
+    Args:
+        bundle: Folder of the bundle, whose table of targets belongs to the weights.
+        weights: Their file, held to the record beside it where there is one.
+        overwrite: Whether the bundle's own may be replaced.
+
+    Raises:
+        OptionError: If the folder is no bundle, or the file is its own already.
+        WeightsNotFoundError: If there is no such file.
+        OutputExistsError: If the bundle has weights and ``overwrite`` is not set.
+        CheckpointError: If they do not fit the product's network and the table, or are not what
+            their record says.
+        OutputError: If the bundle cannot be written to.
+    """
+    check_free(bundle, weights, overwrite=overwrite)
+    root = Path(bundle)
+    record = read_weights_record(weights)
+    if record is not None:
+        check_hash(weights, record)
+    network = _network_of(root, Path(weights))
+    with open_regular(weights) as source, atomic_file(root / WEIGHTS) as file:
+        shutil.copyfileobj(source, file)
+    pin_in_bundle(root / WEIGHTS, self_check(network))
+
+
+def _network_of(root: Path, weights: Path) -> ESPMedSAM:
+    """Return the network of a bundle's table with these weights, for inference."""
     table = ModalityTable.read(root / TABLE)
     network = build_product(table.indices, table.target_names)
-    load_into(network, load_checkpoint(root / WEIGHTS), source=str(root / WEIGHTS))
-    pin_in_bundle(root / WEIGHTS, self_check(network.float().eval()))
+    load_into(network, load_checkpoint(weights), source=str(weights))
+    return network.float().eval()
 
 
 def check_weights(ckpt_path: str | os.PathLike[str]) -> None:

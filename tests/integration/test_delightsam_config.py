@@ -15,7 +15,7 @@ from esp_medsam.networks import build_released
 from esp_medsam.networks.checkpoints import to_delightsam
 from esp_medsam.workflows.pipeline import build_segmentation, read_config
 from esp_medsam.workflows.request import read_request
-from esp_medsam.workflows.segment import SegmentResult
+from esp_medsam.workflows.results import SegmentResult
 
 
 BUNDLE = Path(__file__).parents[2] / "bundle"

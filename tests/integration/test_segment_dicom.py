@@ -18,7 +18,7 @@ from esp_medsam.dicom import scan
 from esp_medsam.errors import EmptyInputError, ModalityError, explain
 from esp_medsam.io import file_names
 from esp_medsam.workflows.pipeline import build_segmentation
-from esp_medsam.workflows.segment import SegmentResult
+from esp_medsam.workflows.results import SegmentResult
 
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
@@ -144,9 +144,10 @@ class TestSegmentDicom:
         assert str(tmp_path) not in Path(result.record).read_text()
 
     def test_a_conflict_fails_and_names_both(self, tmp_path: Path, run: Run) -> None:
-        write_series(tmp_path / "in", [0.0, 1.0])
+        write_series(tmp_path / "in", [0.0])
+        (file,) = (tmp_path / "in").iterdir()
 
-        (result,) = run(tmp_path / "in", modality="mri")
+        (result,) = run(file, modality="mri")
 
         assert result.code == "E_MODALITY_CONFLICT"
         assert "mri" in result.message

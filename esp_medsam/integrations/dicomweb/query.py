@@ -11,7 +11,6 @@ from urllib.parse import parse_qsl
 from pydicom.datadict import tag_for_keyword
 
 from esp_medsam.errors import OptionError, PacsError, one_line
-from esp_medsam.modality import ModalityTable
 
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -131,13 +130,3 @@ def read_query(query: str) -> dict[str, str]:
         )
         raise OptionError(msg)
     return filters
-
-
-def takes(series: Series, modality: str, table: ModalityTable) -> bool:
-    """Whether a series that nobody named is one of images of the modality.
-
-    Values that leave the modality open count where the table has no other for it: screenshots of a
-    CT are not what was asked for.
-    """
-    values = table[modality].dicom_modalities or table.neutral_dicom_modalities
-    return series.dicom_modality in values

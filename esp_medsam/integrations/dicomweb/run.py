@@ -23,13 +23,16 @@ from esp_medsam.errors import (
 )
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.fetch import IMAGE, check_listed, fetch_series
-from esp_medsam.integrations.dicomweb.query import Series, no_uids, takes
+from esp_medsam.integrations.dicomweb.query import Series, no_uids
 from esp_medsam.integrations.dicomweb.spool import Made, Spool
 from esp_medsam.integrations.dicomweb.store import read_object, send
 from esp_medsam.integrations.dicomweb.work import private_folder
 from esp_medsam.io import file_names, read_record
-from esp_medsam.workflows.items import Item, plan_items
-from esp_medsam.workflows.segment import Segmentation, SegmentResult, failure
+from esp_medsam.workflows.item import Item
+from esp_medsam.workflows.items import plan_items
+from esp_medsam.workflows.left_alone import counted, is_left_alone
+from esp_medsam.workflows.results import SegmentResult, failure
+from esp_medsam.workflows.segment import Segmentation
 
 
 Status = Literal["stored", "held", "empty", "failed"]
@@ -141,7 +144,13 @@ class PacsRun:
             raise PacsError(msg)
         if series_uid is None:
             table = self.segmentation.table
-            chosen = [series for series in found if takes(series, self.modality, table)]
+            chosen = [
+                series
+                for series in found
+                if not is_left_alone(
+                    series.dicom_modality, None, self.modality, table, takes_open=False
+                )
+            ]
             self.left_alone.update(s.dicom_modality or "unknown" for s in found if s not in chosen)
             return chosen
         named = [series for series in found if series.series_uid == series_uid]
@@ -200,6 +209,7 @@ class PacsRun:
             modality=self.modality,
             force_modality=self.force_modality,
             join=self.join,
+            leave_alone=False,  # that the series is of the modality was said by the PACS
         )
         for item, error in plan.refused:
             yield _failed(_label(series, item), error)
@@ -333,5 +343,4 @@ def summary(
         told += f"; not tried because the disk is full: {missing}"
     if not left_alone:
         return told
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(left_alone.items()))
-    return f"{told}; {sum(left_alone.values())} series left alone: {kinds}"
+    return f"{told}; {counted(left_alone, 'series')}"

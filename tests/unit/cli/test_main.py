@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import PIL.Image
 import pytest
@@ -13,9 +17,10 @@ import pytest
 import esp_medsam
 from esp_medsam.cli.main import main
 from esp_medsam.errors import ModalityError
-from esp_medsam.workflows import pipeline
+from esp_medsam.workflows import pipeline, planning
+from esp_medsam.workflows.items import Plan
 from esp_medsam.workflows.request import Request
-from esp_medsam.workflows.segment import SegmentResult
+from esp_medsam.workflows.results import SegmentResult
 
 
 BUNDLE = Path(__file__).parents[3] / "bundle"
@@ -24,7 +29,13 @@ Build = Callable[..., list[Request]]
 
 
 @pytest.fixture
-def build(monkeypatch: pytest.MonkeyPatch) -> Build:
+def unplanned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves finding the items to what is built."""
+    monkeypatch.setattr(planning, "plan_of", lambda request: None)
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch, unplanned: None) -> Build:
     """Puts a pipeline with these results in place of the real one; returns what was asked for."""
 
     def build_(*results: SegmentResult | type[BaseException]) -> list[Request]:
@@ -33,17 +44,25 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Build:
         class Pipeline:
             left_alone = "2 other files"
             not_tried = 0
+            other_modalities: ClassVar[dict[str, int]] = {}
+
+            def __init__(self) -> None:
+                self.on_slices: Callable[[int, int], None] = lambda done, total: None
 
             def __len__(self) -> int:
                 return len(results)
+
+            def tell_slices(self, on_slices: Callable[[int, int], None]) -> None:
+                self.on_slices = on_slices
 
             def results(self) -> object:
                 for result in results:
                     if isinstance(result, type):
                         raise result
+                    self.on_slices(4, 16)
                     yield result
 
-        def build(request: Request) -> Pipeline:
+        def build(request: Request, *, plan: Plan | None) -> Pipeline:
             asked.append(request)
             return Pipeline()
 
@@ -53,7 +72,15 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Build:
     return build_
 
 
-DONE = SegmentResult(path="in/a.png", status="done", warnings=("It is upside down.",))
+DONE = SegmentResult(
+    path="in/a.png",
+    status="done",
+    confidence={"lungs": 0.94},
+    voxels={"lungs": 3071},
+    ml={"lungs": None},
+    warnings=("It is upside down.",),
+    seconds=0.26,
+)
 FAILED = SegmentResult(path="in/b.png", status="failed", code="E_CORRUPT", message="Copy it again.")
 RUN = ("segment", "in", "out", "--modality", "xray")
 
@@ -69,6 +96,35 @@ class TestMain:
     ) -> None:
         assert main(arguments) == 2
         assert "Usage" in "".join(capsys.readouterr())
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "",
+            "segment",
+            "inspect",
+            "modalities",
+            "info",
+            "convert",
+            "evaluate",
+            "seg2nifti",
+            "pacs",
+        ],
+    )
+    def test_h_is_short_for_help(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([*command.split(), "-h"]) == 0
+        assert capsys.readouterr().out.startswith(f"Usage: esp-medsam {command}".rstrip())
+
+    @pytest.mark.parametrize("arguments", [["-v", "inspect", "none"], ["inspect", "none", "-v"]])
+    def test_v_is_short_for_verbose(
+        self, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        levels = []
+        monkeypatch.setattr(logging, "basicConfig", lambda **options: levels.append(options))
+
+        main(arguments)
+
+        assert [options["level"] for options in levels] == [logging.INFO]
 
     def test_starts_without_loading_torch(self) -> None:
         code = "import sys, esp_medsam.cli.main; sys.exit('torch' in sys.modules)"
@@ -132,7 +188,8 @@ class TestConsole:
     def test_too_little_memory_to_start_is_told_in_one_line(self, tmp_path: Path) -> None:
         PIL.Image.new("L", (8, 8)).save(tmp_path / "a.png")
 
-        ended = run(["inspect", "a.png"], tmp_path, "ulimit -v 500000;")
+        options = ["--modality", "fundus", "--preview", "b.png"]  # which load torch
+        ended = run(["inspect", "a.png", *options], tmp_path, "ulimit -v 500000;")
 
         assert ended.returncode == 1
         assert ended.stderr.splitlines()[-1].startswith("E_TOO_LARGE: memory ran out;")
@@ -143,6 +200,36 @@ class TestConsole:
 
         assert ended.returncode == 1
         assert ended.stderr.startswith("E_NOT_FOUND: \\u0142\\U0001f600 must be")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+class TestCompletion:
+    def test_installed_in_bash_completes_commands_and_options(self, tmp_path: Path) -> None:
+        (tmp_path / "bin").mkdir()
+        program = tmp_path / "bin/esp-medsam"
+        code = "from esp_medsam.cli.main import main; raise SystemExit(main())"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
+        program.chmod(0o755)
+        environment = {
+            "HOME": str(tmp_path),
+            "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(BUNDLE.parent),
+        }
+        script = """
+            esp-medsam --install-completion bash > /dev/null && . ~/.bashrc
+            completed() {
+                COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _esp_medsam_completion $1
+                echo "${COMPREPLY[@]}"
+            }
+            completed esp-medsam seg
+            completed esp-medsam segment --mod
+        """
+
+        ended = subprocess.run(
+            ["bash", "-c", script], env=environment, capture_output=True, text=True, check=True
+        )
+
+        assert ended.stdout.splitlines() == ["segment seg2nifti", "--modality"]
 
 
 class TestSegment:
@@ -167,6 +254,47 @@ class TestSegment:
 
         table = capsys.readouterr().err.splitlines()[-2:]
         assert table == ["Failed:", "  E_CORRUPT  in/b.png  Copy it again."]
+
+    def test_off_a_terminal_each_item_is_told_as_it_ends(
+        self, build: Build, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        build(DONE, FAILED)
+
+        main(RUN)
+
+        assert capsys.readouterr().err.splitlines()[:4] == [
+            "Left alone: 2 other files.",
+            "done in/a.png in 0.3 s: lungs 3,071 pixels (0.94)",
+            "in/a.png: It is upside down.",
+            "failed in/b.png: E_CORRUPT: Copy it again.",
+        ]
+
+    def test_on_a_terminal_bars_count_items_and_slices(
+        self, build: Build, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "80")
+        build(DONE, FAILED)
+
+        main(RUN)
+
+        told = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+        assert "Segmenting" in told
+        assert "2/2" in told
+        assert "done in/a.png" not in told
+
+    @pytest.mark.parametrize("where", [0, -1])
+    @pytest.mark.parametrize("option", ["-q", "--quiet"])
+    def test_quiet_tells_failures_and_the_last_line_alone(
+        self, build: Build, capsys: pytest.CaptureFixture[str], option: str, where: int
+    ) -> None:
+        build(DONE, FAILED)
+
+        assert main([option, *RUN] if where == 0 else [*RUN, option]) == 1
+
+        shown = capsys.readouterr()
+        assert shown.err.splitlines() == ["Failed:", "  E_CORRUPT  in/b.png  Copy it again."]
+        assert shown.out.startswith("1 done, 0 kept, 1 failed; masks and records are in out")
 
     def test_interrupt_ends_with_130(
         self, build: Build, capsys: pytest.CaptureFixture[str]
@@ -194,7 +322,10 @@ class TestSegment:
         assert request.runs == ()
 
     def test_error_behind_another_is_told_in_one_line(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self,
+        unplanned: None,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         def fail(*args: object, **options: object) -> None:
             try:
@@ -209,7 +340,9 @@ class TestSegment:
         assert main(RUN) == 1
         assert capsys.readouterr().err == "E_MODALITY: modality must be given.\n"
 
-    def test_other_errors_are_not_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_other_errors_are_not_hidden(
+        self, unplanned: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def fail(*args: object, **options: object) -> None:
             msg = "a bug"
             raise TypeError(msg)

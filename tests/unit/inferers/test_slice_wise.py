@@ -175,6 +175,16 @@ class TestGrid:
         assert torch.equal(one.as_tensor(), many.as_tensor())
         assert network.batches == [1] * 7 + [4, 3]
 
+    def test_tells_after_each_batch_how_many_slices_are_done(
+        self, table: ModalityTable, network: BrightIsForeground
+    ) -> None:
+        inferer, told = build_inferer(table, slice_batch=2), []
+        inferer.on_slices = lambda done, total: told.append((done, total))
+
+        inferer(load(blob((12, 10, 5)), RAS, "mri"), network)
+
+        assert told == [(2, 5), (4, 5), (5, 5)]
+
     def test_slices_of_uneven_spacing_keep_their_aspect_in_mm(self, table: ModalityTable) -> None:
         """Sagittal slices of 2 mm by 1 mm pixels: half the rows, twice the length."""
         seen: list[Tensor] = []

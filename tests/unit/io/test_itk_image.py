@@ -17,7 +17,6 @@ from esp_medsam.errors import (
     OptionError,
     TooLargeError,
 )
-from esp_medsam.io import itk_image
 from esp_medsam.io.itk_image import read_itk
 
 
@@ -180,7 +179,7 @@ class TestDamage:
             "mha": write_mha(),
         }[name]
         found = SimpleITK.ReadImage(str(path)) + 1
-        monkeypatch.setattr(itk_image.sitk, "ReadImage", lambda path: found)
+        monkeypatch.setattr(SimpleITK, "ReadImage", lambda path: found)
 
         with pytest.raises(FormatError, match="ITK finds others"):
             read_itk(path)

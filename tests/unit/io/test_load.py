@@ -103,7 +103,7 @@ class TestLoadMedicalImaged:
             LoadMedicalImaged("image", table=table, modality="ct", ct_input="x")
 
     def test_pickles_for_worker_processes(self, load: LoadMedicalImaged) -> None:
-        assert pickle.loads(pickle.dumps(load)).modality == "mri"
+        assert pickle.loads(pickle.dumps(load)).read.modality == "mri"
 
 
 @dataclasses.dataclass

@@ -11,12 +11,12 @@ from hypothesis.extra import numpy as hnp
 
 from esp_medsam.errors import NonFiniteError, OptionError
 from esp_medsam.image import Image
+from esp_medsam.orientation import Display
 from esp_medsam.transforms.bias_field import (
     ApplyBiasField,
     BiasField,
     MeasureBiasField,
 )
-from esp_medsam.transforms.orientation import Display
 
 
 slices = hnp.arrays(

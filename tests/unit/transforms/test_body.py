@@ -12,12 +12,12 @@ from torch import Tensor
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import IMAGE_KEY, Image
+from esp_medsam.orientation import Display
 from esp_medsam.transforms.body import (
     MeasureBody,
     TableRemoval,
     box_as_shown,
 )
-from esp_medsam.transforms.orientation import Display
 
 
 def phantom(*, table: bool = True, shape: tuple[int, int, int] = (120, 100, 30)) -> np.ndarray:

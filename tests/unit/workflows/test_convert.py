@@ -84,7 +84,9 @@ class TestConvert:
             module, "write_state_dict", lambda state_dict, file: saved.update(state_dict)
         )
 
-        found = convert("sam_vit_b_01ec64.pth", tmp_path / "out.pt", origin="sam")
+        source = tmp_path / "sam_vit_b_01ec64.pth"
+        source.touch()
+        found = convert(source, tmp_path / "out.pt", origin="sam")
 
         assert found == "SAM image encoder vit_b"
         assert set(saved) == set(entries)

@@ -86,10 +86,10 @@ class TestTargetScores:
 class TestSummarize:
     def test_absent_images_do_not_enter_the_mean_dice(self) -> None:
         scores = [
-            TargetScore("s", "mri", "glioma", "a", True, 0.4),
-            TargetScore("s", "mri", "glioma", "b", True, 0.8),
-            TargetScore("s", "mri", "glioma", "c", False, 1.0),
-            TargetScore("s", "mri", "glioma", "d", False, 0.0),
+            TargetScore("s", "mri", "glioma", "a", True, 0.4, 5, 5),
+            TargetScore("s", "mri", "glioma", "b", True, 0.8, 5, 5),
+            TargetScore("s", "mri", "glioma", "c", False, 1.0, 0, 0),
+            TargetScore("s", "mri", "glioma", "d", False, 0.0, 5, 0),
         ]
 
         (score,) = summarize(scores)

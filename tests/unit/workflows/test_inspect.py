@@ -23,7 +23,7 @@ from esp_medsam.errors import (
     OutputExistsError,
     explain,
 )
-from esp_medsam.image import image_of
+from esp_medsam.image import Image, image_of
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.io.raster import write_gray_png
 from esp_medsam.modality import ModalityTable
@@ -35,10 +35,11 @@ from esp_medsam.workflows.inspect import (
     Refusal,
     build_inspection,
     check_sheet,
-    seen,
 )
+from esp_medsam.workflows.inspect_prepared import build_prepared_inspection, seen
 from esp_medsam.workflows.items import Plan
-from esp_medsam.workflows.request import read_request
+from esp_medsam.workflows.pipeline import read_config
+from esp_medsam.workflows.request import Request, read_request
 
 
 Build = Callable[..., Inspection]
@@ -52,14 +53,21 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def build(folder: Path) -> Build:
-    """Builds the bundle's own preparation, for a small network."""
+    """Builds an inspection for a small network: prepared where it must be, or on ``prepared``."""
 
-    def build_(path: Path = folder, **options: Any) -> Inspection:
-        draw = options.pop("draw", False)
-        settings = {"dataset_dir": path, "device": "cpu", "input_size": [64, 96], **options}
-        return build_inspection(read_request(**settings), draw=draw)
+    def build_(
+        path: Path = folder, *, draw: bool = False, prepared: bool = False, **options: Any
+    ) -> Inspection:
+        request = asked(path, **options)
+        if draw or prepared or "transforms" in options:
+            return build_prepared_inspection(request, draw=draw)
+        return build_inspection(request)
 
     return build_
+
+
+def asked(path: Path, **options: Any) -> Request:
+    return read_request(dataset_dir=path, device="cpu", input_size=[64, 96], **options)
 
 
 def picture(path: Path, value: int = 200, mode: str = "RGB") -> Path:
@@ -142,6 +150,20 @@ class TestResults:
         assert without.intensities == with_one.intensities
         assert without.dtype == with_one.dtype
 
+    @pytest.mark.parametrize("modality", [None, "ct", "mri"])
+    def test_are_the_same_whether_prepared_or_read_alone(
+        self, folder: Path, build: Build, shipped: Callable[[str], Path], modality: str | None
+    ) -> None:
+        volume(folder / "a.nii.gz")
+        picture(folder / "b.png", mode="L")
+        (folder / "c.nii").write_bytes(b"no volume")
+        for name in ("CT_small.dcm", "MR_small.dcm", "examples_palette.dcm"):
+            (folder / name).write_bytes(shipped(name).read_bytes())
+
+        alone, prepared = (build(modality=modality, prepared=p) for p in (False, True))
+
+        assert list(alone.results()) == list(prepared.results())
+
     def test_one_bad_file_is_refused_alone(self, folder: Path, build: Build) -> None:
         picture(folder / "a.png")
         (folder / "b.png").write_bytes(b"no picture")
@@ -204,11 +226,11 @@ class TestResults:
         volume(folder / "a.nii.gz")
         inspection = build(modality="ct")
 
-        def fail(data: dict[str, Any]) -> dict[str, Any]:
+        def fail(item: dict[str, Any]) -> Image:
             msg = "An image in HU must be of a modality with a window."
             raise ModalityError(msg)
 
-        inspection.preprocessing = fail
+        inspection.read = fail
         (result,) = inspection.results()
 
         assert isinstance(result, Refusal)
@@ -272,13 +294,13 @@ class TestDrawing:
     @pytest.mark.parametrize("resize", ["fit", "stretch"])
     @pytest.mark.parametrize("name", ["a.png", "a.nii.gz"])
     def test_shows_what_the_network_is_given(
-        self, folder: Path, build: Build, table: ModalityTable, name: str, resize: str
+        self, folder: Path, table: ModalityTable, name: str, resize: str
     ) -> None:
         path = (picture if name == "a.png" else volume)(folder / name)
         modality = "fundus" if name == "a.png" else "ct"
-        inspection = build(modality=modality, resize=resize)
-        inferer, network = inspection.inferer, Recorder(table)
-        image = inspection.preprocessing({"image": str(path)})["image"]
+        config = read_config(asked(folder, modality=modality, resize=resize))
+        inferer, network = config.get_parsed_content("inferer"), Recorder(table)
+        image = config.get_parsed_content("preprocessing")({"image": str(path)})["image"]
 
         inferer(image[None], network)
 

@@ -21,7 +21,8 @@ from esp_medsam.io.atomic import MARK
 from esp_medsam.io.folder import entered
 from esp_medsam.io.raster import write_gray_png
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.items import Plan, label_of, plan_items
+from esp_medsam.workflows.item import label_of
+from esp_medsam.workflows.items import Plan, plan_items
 
 
 TABLE = ModalityTable.read(Path(__file__).parents[3] / "bundle/configs/targets.yaml")

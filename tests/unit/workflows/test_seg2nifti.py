@@ -15,8 +15,8 @@ from esp_medsam.cli.main import main
 from esp_medsam.errors import EmptyInputError, GeometryError, InputNotFoundError, TooLargeError
 from esp_medsam.image import Image
 from esp_medsam.io import file_names
+from esp_medsam.workflows.results import SegmentResult
 from esp_medsam.workflows.seg2nifti import Seg2Nifti
-from esp_medsam.workflows.segment import SegmentResult
 
 
 Write = Callable[..., np.ndarray]

@@ -14,8 +14,8 @@ import pytest
 from esp_medsam.errors import InputNotFoundError, OutputError
 from esp_medsam.io.folder import entered
 from esp_medsam.workflows import seg2nifti as module
+from esp_medsam.workflows.results import SegmentResult
 from esp_medsam.workflows.seg2nifti import Seg2Nifti
-from esp_medsam.workflows.segment import SegmentResult
 
 
 Write = Callable[..., np.ndarray]

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from esp_medsam.errors import OutputError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.pipeline import build_segmentation
-from esp_medsam.workflows.segment import Segmentation, failure, line_of, summary
+from esp_medsam.workflows.results import failure, line_of, summary
+from esp_medsam.workflows.segment import Segmentation
 
 
 DIRS = {"dataset_dir": "in", "output_dir": "out"}
@@ -203,6 +204,27 @@ class TestSegmentation:
 
         assert (result.status, result.record) == ("kept", str(tmp_path / "out/old_seg.json"))
         assert not (tmp_path / "out/new_seg.json").exists()
+
+    @pytest.mark.parametrize("first", ["uid", "readable"])
+    def test_result_counts_under_each_name_that_an_option_gives(
+        self,
+        build: Callable[..., Segmentation],
+        tmp_path: Path,
+        shipped: Callable[[str], Path],
+        first: str,
+    ) -> None:
+        (tmp_path / "in/a.dcm").write_bytes(shipped("CT_small.dcm").read_bytes())
+        second = "readable" if first == "uid" else "uid"
+        (made,) = build(modality="ct", targets="all", names=first).results()
+
+        (kept,) = build(modality="ct", targets="all", names=second).results()
+        (again,) = build(modality="ct", targets="all", names=first).results()
+
+        assert [made.status, kept.status, again.status] == ["done", "kept", "kept"]
+        assert made.record == kept.record == again.record
+        assert made.record is not None
+        assert Path(made.record).name.startswith("CT_1_seg" if first == "readable" else "1.3.6.1.4")
+        assert len(list((tmp_path / "out").glob("*_seg.json"))) == 1
 
     def test_result_under_a_former_name_that_differs_stands_in_no_way(
         self, build: Callable[..., Segmentation], tmp_path: Path

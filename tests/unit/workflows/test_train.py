@@ -18,6 +18,7 @@ from esp_medsam.errors import (
 from esp_medsam.io.atomic import TEMPORARY_PREFIX
 from esp_medsam.io.weights_record import read_weights_record
 from esp_medsam.losses import Annotation
+from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, Prediction, build_product, build_released
 from esp_medsam.networks.checkpoints import load_checkpoint, to_delightsam
 from esp_medsam.networks.self_check import self_check
@@ -30,6 +31,7 @@ from esp_medsam.workflows.train import (
     samples_of,
     save_weights,
     start_from,
+    turns_of,
     warmup_of,
     weight_groups,
 )
@@ -320,3 +322,14 @@ class TestWeights:
 
     def test_starts_from_scratch_without_a_path(self, network: ESPMedSAM) -> None:
         assert start_from(network, "") is network
+
+
+class TestTurns:
+    def test_auto_gives_two_where_there_are_several_targets(self, table: ModalityTable) -> None:
+        turns = turns_of("auto", table)
+
+        assert {name for name, count in turns.items() if count == 2} == {"ct", "mri"}
+        assert set(turns.values()) == {1, 2}
+
+    def test_are_those_that_are_given(self, table: ModalityTable) -> None:
+        assert turns_of({"ct": 3}, table) == {"ct": 3}

@@ -13,8 +13,9 @@ from PIL import Image as PILImage
 
 from esp_medsam.errors import EmptyInputError, InputNotFoundError, OptionError, TargetError
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.datalist import read_datalist, slices_of
+from esp_medsam.workflows.datalist import read_datalist
 from esp_medsam.workflows.training_data import ModalityBatches, SliceDataset, prepare_batch
+from esp_medsam.workflows.training_slices import slices_of
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from esp_medsam.errors import OptionError
@@ -10,9 +8,7 @@ from esp_medsam.integrations.dicomweb.query import (
     checked_uid,
     read_query,
     series_of,
-    takes,
 )
-from esp_medsam.modality import ModalityTable
 
 
 class TestReadQuery:
@@ -66,31 +62,3 @@ class TestSeriesOf:
         }
 
         assert series_of(answer, "1.2").dicom_modality == ""
-
-
-class TestTakes:
-    @pytest.mark.parametrize(
-        ("dicom_modality", "modality", "taken"),
-        [
-            ("CT", "ct", True),
-            ("IVUS", "ultrasound", True),
-            ("SEG", "ct", False),
-            ("OT", "ct", False),
-            ("", "ct", False),
-            ("XC", "dermoscopy", False),
-        ],
-    )
-    def test_series_of_images_of_the_modality(
-        self, table: ModalityTable, dicom_modality: str, modality: str, taken: bool
-    ) -> None:
-        series = Series(study_uid="1", series_uid="2", dicom_modality=dicom_modality)
-
-        assert takes(series, modality, table) is taken
-
-    def test_neutral_ones_of_a_modality_that_dicom_has_no_value_for(
-        self, table: ModalityTable
-    ) -> None:
-        own = replace(table.modalities[0], dicom_modalities=())
-        series = Series(study_uid="1", series_uid="2", dicom_modality="XC")
-
-        assert takes(series, own.name, replace(table, modalities=(own,)))

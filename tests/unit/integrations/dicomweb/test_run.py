@@ -15,7 +15,7 @@ from esp_medsam.integrations.dicomweb.run import PacsResult, PacsRun, line_of, s
 from esp_medsam.integrations.dicomweb.spool import Spool
 from esp_medsam.io import Recipe
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.segment import SegmentResult
+from esp_medsam.workflows.results import SegmentResult
 
 
 class Pipeline:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from esp_medsam.errors import GeometryError, OptionError
 from esp_medsam.image import Image
-from esp_medsam.transforms.orientation import (
+from esp_medsam.orientation import (
     PLANES,
     closest_world_axes,
     display_of,

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from esp_medsam.errors import GeometryError, OptionError
 from esp_medsam.image import Image
 
 
-ArrayOrTensor = TypeVar("ArrayOrTensor", npt.NDArray[np.generic], Tensor)
+if TYPE_CHECKING:  # reading alone must not wait for torch
+    from torch import Tensor
+
+ArrayOrTensor = TypeVar("ArrayOrTensor", npt.NDArray[np.generic], "Tensor")
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 """World axis that a stack of such slices runs along."""
@@ -273,6 +275,6 @@ def _flip(image: ArrayOrTensor, *, rows: bool, columns: bool) -> ArrayOrTensor:
     axes = tuple(axis for axis, reverse in ((-2, rows), (-1, columns)) if reverse)
     if not axes:
         return image
-    if isinstance(image, Tensor):
-        return image.flip(axes)
-    return np.flip(image, axes)
+    if isinstance(image, np.ndarray):
+        return np.flip(image, axes)
+    return image.flip(axes)

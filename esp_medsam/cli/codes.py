@@ -1,0 +1,54 @@
+"""``esp-medsam codes``: coded terms by name, for a table of one's own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from esp_medsam.errors import OptionError, shown
+from esp_medsam.modality import Code
+
+
+_MOST = 40
+"""Terms that are printed unless all are asked for."""
+
+
+def codes(
+    name: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="What it is called, in English.")
+    ],
+    *,
+    every: Annotated[bool, typer.Option("--all", help=f"Not only the first {_MOST}.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look up SNOMED CT codes, as a target's category, type and region in targets.yaml need them.
+
+    The last column says what DICOM suggests a code for: category (CID 7150), type (CID 7151),
+    anatomic_region. Others may be used.
+    """
+    from esp_medsam.terms import find_terms
+
+    asked = " ".join(name)
+    found = find_terms(asked)
+    if not found:
+        msg = f"NAME must be words of a term that DICOM knows; got {shown(asked)}, which none has. "
+        raise OptionError(msg + "Try fewer words, in English, in the singular.")
+    told = found if every else found[:_MOST]
+    if as_json:
+        print(json.dumps([asdict(term) for term in told], indent=1))
+        return
+    rows = [(_as_yaml(term.code), ", ".join(term.uses)) for term in told]
+    width = max(len(row[0]) for row in rows)
+    print("\n".join(f"{code:<{width}}  {uses}".rstrip() for code, uses in rows))
+    if len(told) < len(found):
+        print(f"{len(found) - len(told)} more; say more of the name, or pass --all.")
+
+
+def _as_yaml(code: Code) -> str:
+    """Return a code as a line of targets.yaml has it."""
+    needs_quotes = any(sign in code.meaning for sign in ",:[]{}#&*!|>'\"%@`")
+    meaning = json.dumps(code.meaning) if needs_quotes else code.meaning
+    return f'{{value: "{code.value}", scheme: {code.scheme}, meaning: {meaning}}}'

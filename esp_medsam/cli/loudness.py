@@ -1,0 +1,34 @@
+"""How much a sub-command says: ``--verbose`` and ``--quiet``, before its name or behind it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+
+def _log_steps(value: bool) -> bool:
+    """Write the log to stderr from now on, where that is asked for."""
+    if value:
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    return value
+
+
+def _here_or_before(ctx: typer.Context, value: bool) -> bool:
+    """Return whether it was asked for, behind the sub-command's name or before it."""
+    return value or bool(ctx.find_root().params.get("quiet"))
+
+
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Log each step to stderr.", callback=_log_steps)
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "-q",
+        "--quiet",
+        help="Tell failures and the last line alone.",
+        callback=_here_or_before,
+    ),
+]

@@ -1,0 +1,64 @@
+"""``esp-medsam new-bundle`` and ``pin-weights``: a bundle of one's own targets and weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esp_medsam.cli.options import Bundle, path_of
+from esp_medsam.errors import one_line
+
+
+def new_bundle(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", parser=path_of, help="A new folder for it.")
+    ],
+    *,
+    targets: Annotated[
+        Path,
+        typer.Option(
+            parser=path_of,
+            metavar="FILE",
+            help="Its modalities and targets, as in the bundle's configs/targets.yaml.",
+        ),
+    ],
+    bundle: Bundle = None,
+) -> None:
+    """Make a bundle of your own modalities and targets, to train and then to segment with.
+
+    It holds the installed bundle's configs and no weights: those come with pin-weights.
+    """
+    from esp_medsam.workflows.new_bundle import new_bundle as make
+
+    table = make(folder, targets, source=bundle)
+    count = sum(len(modality.targets) for modality in table.modalities)
+    said = f"{count} target{'' if count == 1 else 's'} of {', '.join(table.names)}"
+    print(one_line(f"{folder}: a bundle of {said}, without weights."))
+
+
+def pin_weights(
+    folder: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", parser=path_of, help="Folder of the bundle.")
+    ],
+    weights: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", parser=path_of, help="Weights that training wrote."),
+    ],
+    *,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the weights that it has.")
+    ] = False,
+) -> None:
+    """Put trained weights into a bundle, and write into its metadata what they must be.
+
+    Segmenting refuses weights that are another file, and a machine that computes something else.
+    """
+    from esp_medsam.workflows.bundle import WEIGHTS, check_free
+
+    check_free(folder, weights, overwrite=overwrite)
+    from esp_medsam.workflows.weights import place_weights  # torch: once all else is right
+
+    place_weights(folder, weights, overwrite=overwrite)
+    print(one_line(f"{weights}: now {folder / WEIGHTS}, which {folder} holds it to."))

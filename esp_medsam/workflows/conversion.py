@@ -1,0 +1,82 @@
+"""What can be known of a conversion of weights before any of them are read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from esp_medsam.errors import (
+    CheckpointError,
+    ModalityError,
+    OptionError,
+    OutputError,
+    OutputExistsError,
+    WeightsNotFoundError,
+)
+from esp_medsam.regular_file import open_regular
+
+
+ORIGINS = ("delightsam", "mobilesam", "sam")
+"""Whose checkpoints can be converted."""
+
+RELEASED = ("dermoscopy", "xray", "ultrasound", "fundus", "microscopy", "endoscopy")
+"""Modalities that De-LightSAM was released for, as ``esp_medsam.networks.builders`` has them."""
+
+
+def check_conversion(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    origin: str,
+    modality: str | None,
+    overwrite: bool,
+) -> None:
+    """Refuse what cannot be converted; arguments and errors as of ``workflows.convert.convert``."""
+    if origin not in ORIGINS:
+        msg = f"from must be one of {', '.join(ORIGINS)}; got {origin!r}."
+        raise OptionError(msg)
+    if origin == "delightsam" and modality is None:
+        msg = "modality must be given for a De-LightSAM checkpoint, which does not say its own."
+        raise ModalityError(msg)
+    if origin != "delightsam" and modality is not None:
+        msg = f"modality must be left out for {origin}, whose weights belong to none."
+        raise OptionError(msg)
+    if modality is not None and modality not in RELEASED:
+        msg = f"modality must be one of {', '.join(RELEASED)}; got {modality}."
+        raise ModalityError(msg)
+    _check_regular(source)
+    _refuse_input(Path(source), Path(output))
+    refuse_existing(Path(output), overwrite)
+
+
+def _check_regular(source: str | os.PathLike[str]) -> None:
+    """Refuse a pipe, which torch would wait for, and what else is no file."""
+    try:
+        open_regular(source).close()
+    except FileNotFoundError as error:
+        msg = f"IN must be a file of weights; there is no such file: {os.fspath(source)}."
+        raise WeightsNotFoundError(msg) from error
+    except OSError as error:
+        msg = f"IN must be a file of weights; {os.fspath(source)} cannot be read: {error.strerror}."
+        raise CheckpointError(msg) from error
+
+
+def _refuse_input(source: Path, target: Path) -> None:
+    try:
+        is_same = source.samefile(target)  # through links, and of two names of one file
+    except OSError:  # one of them is not there
+        return
+    if is_same:
+        msg = f"OUT must be another file than IN; {target} is {source} itself. Name another file."
+        raise OutputError(msg)
+
+
+def refuse_existing(target: Path, overwrite: bool) -> None:
+    """Refuse to replace a file without a word.
+
+    Raises:
+        OutputExistsError: If it exists and ``overwrite`` is not set.
+    """
+    if os.path.lexists(target) and not overwrite:
+        msg = f"{target} must not exist; it does. Name another file, or give --overwrite."
+        raise OutputExistsError(msg)

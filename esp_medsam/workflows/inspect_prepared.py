@@ -1,0 +1,87 @@
+"""Inspecting what the pipeline makes of images: drawn as the network will see them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from esp_medsam.image import Image, image_of
+from esp_medsam.inferers.preparation import Slices
+from esp_medsam.inferers.slice_wise import SliceWiseInferer
+from esp_medsam.io.contact_sheet import Tile
+from esp_medsam.io.preview import TILES, spread
+from esp_medsam.settings import InferenceSettings
+from esp_medsam.workflows.inspect import Inspection, plan_inspection
+from esp_medsam.workflows.item import Item
+from esp_medsam.workflows.pipeline import read_config
+from esp_medsam.workflows.request import Request
+
+
+def build_prepared_inspection(request: Request, *, draw: bool = False) -> Inspection:
+    """Plan what to describe, with the bundle's own preparation.
+
+    Args:
+        request: What is asked for; its ``dataset_dir`` is a file, or a folder, searched in depth.
+        draw: Whether to draw what the network would see.
+
+    Raises:
+        EspMedSamError: If the path or an option is not usable; MONAI wraps those it meets while
+            building, see :func:`esp_medsam.errors.explain`.
+    """
+    config = read_config(request)
+    settings: InferenceSettings = config.get_parsed_content("settings")
+    preprocessing: Any = config.get_parsed_content("preprocessing")
+    inferer: SliceWiseInferer = config.get_parsed_content("inferer")
+
+    def read(item: Item) -> Image:
+        image = preprocessing(dict(item))["image"]
+        return replace(image_of(image.meta), pixels=image.as_tensor().numpy())
+
+    return Inspection(
+        plan=plan_inspection(dict(settings), request.table),
+        read=read,
+        table=request.table,
+        frame=settings.frame,
+        join=settings.join,
+        slice_axis=settings.slice_axis,
+        is_given=isinstance(settings.modality, str),
+        draw=partial(tiles_of, inferer=inferer) if draw else None,
+    )
+
+
+def tiles_of(image: Image, inferer: SliceWiseInferer) -> list[Tile]:
+    """Draw slices of an image as the network would see them, evenly spread over a volume.
+
+    Args:
+        image: What is known and was measured of it, pixels included, in a type that torch has.
+        inferer: How slices are taken, prepared and scaled.
+    """
+    assert image.pixels is not None, "they are what is drawn"
+    pixels = torch.from_numpy(image.pixels)
+    slices = Slices(pixels, image, transforms=inferer.transforms, slice_axis=inferer.slice_axis)
+    last = len(slices) - 1
+    return [
+        Tile(
+            f"{image.relative_dir}/{image.name}".removeprefix("/"),
+            f"slice {index} (0-{last})" if image.is_volume else "",
+            seen(slices, index, inferer),
+        )
+        for index in spread(len(slices), TILES)
+    ]
+
+
+def seen(slices: Slices, index: int, inferer: SliceWiseInferer) -> npt.NDArray[np.uint8]:
+    """Return a slice as it enters the network, before normalization: ``(H, W, 3)``.
+
+    Padding has the color that is zero to the network, the mean.
+    """
+    inputs, _ = inferer.input_of([slices[index]], slices.spacing, torch.device("cpu"))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (inferer.pixel_mean, inferer.pixel_std))
+    rgb = (inputs[0] * std + mean).clamp(0.0, 1.0).mul(255.0).round()
+    drawn: npt.NDArray[np.uint8] = rgb.to(torch.uint8).permute(1, 2, 0).numpy()
+    return drawn

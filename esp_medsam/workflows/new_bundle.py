@@ -1,0 +1,115 @@
+"""A bundle of one's own: the configs of the installed one, and another table of targets."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from esp_medsam.errors import OutputExistsError
+from esp_medsam.io.atomic import atomic_file
+from esp_medsam.modality import Modality, ModalityTable
+from esp_medsam.plain_data import read_own_json
+from esp_medsam.workflows.bundle import TABLE, find_bundle
+
+
+_CONFIGS = ("inference.yaml", "train.yaml", "logging.conf")
+"""What is copied as it is: only a config that is the installed one may run without trust."""
+
+_METADATA = Path("configs", "metadata.json")
+
+_README = """\
+# {name}
+
+A bundle for the Python package esp_medsam, which segments, without prompts:
+
+{targets}
+
+Research only. Not a medical device: not for diagnosis, treatment or any other clinical decision.
+
+Say here what it was trained on, under which terms, and how well it does on images that it was not
+trained on: `esp-medsam evaluate DATALIST --bundle .`
+"""
+
+
+def new_bundle(
+    folder: str | os.PathLike[str],
+    targets: str | os.PathLike[str],
+    *,
+    source: str | os.PathLike[str] | None = None,
+) -> ModalityTable:
+    """Make a bundle without weights, which ``workflows.weights.place_weights`` adds.
+
+    Args:
+        folder: Where it goes; a new or empty folder.
+        targets: Its table of modalities and targets, in the form of ``targets.yaml``.
+        source: Bundle to take the rest from; None is the installed one.
+
+    Returns:
+        The table.
+
+    Raises:
+        TableError: If the table breaks a rule.
+        OutputExistsError: If the folder holds anything.
+        OutputError: If it cannot be written to.
+    """
+    table = ModalityTable.read(Path(targets))
+    root, origin = Path(folder), find_bundle(source)
+    if os.path.lexists(root) and not (root.is_dir() and not any(root.iterdir())):
+        msg = f"FOLDER must be new, or empty; {root} is not. Name another one."
+        raise OutputExistsError(msg)
+    files = {Path("configs", name): (origin / "configs" / name).read_bytes() for name in _CONFIGS}
+    files[Path("LICENSE")] = (origin / "LICENSE").read_bytes()
+    files[TABLE] = Path(targets).read_bytes()
+    files[_METADATA] = _as_json(_metadata(read_own_json(origin / _METADATA), root.name, table))
+    files[Path("docs", "README.md")] = _readme(root.name, table).encode()
+    for path, content in files.items():
+        with atomic_file(root / path) as file:
+            file.write(content)
+    return table
+
+
+def _metadata(shipped: dict[str, Any], name: str, table: ModalityTable) -> dict[str, Any]:
+    """Return what a bundle of these targets says of itself, in the place of the shipped one's."""
+    formats = shipped["network_data_format"]
+    default = _default(table)
+    named = {str(place): target.name for place, target in enumerate(default.targets)}
+    inputs, outputs = formats["inputs"]["image"], formats["outputs"]["pred"]
+    kind = default.dicom_modalities[0] if default.dicom_modalities else default.name
+    return {
+        **shipped,
+        "version": "0.1.0",
+        "changelog": {"0.1.0": "Made by esp-medsam new-bundle"},
+        "name": name,
+        "task": f"Segmentation of images of {', '.join(table.names)} without prompts",
+        "description": f"Segments {'; '.join(_said(table))}, without prompts. Needs the Python "
+        "package esp_medsam.",
+        "authors": "Unknown; say who trained it",
+        "copyright": "Unknown; say whose it is",
+        "data_source": "Unknown; say what it was trained on, and under which terms",
+        "pred_classes": "One channel of logits per target of the modality; network_data_format "
+        f"describes {default.name}, the default modality",
+        "network_data_format": {
+            "inputs": {"image": {**inputs, "modality": kind}},
+            "outputs": {"pred": {**outputs, "num_channels": len(named), "channel_def": named}},
+        },
+        "weights": {},
+    }
+
+
+def _default(table: ModalityTable) -> Modality:
+    """Return the modality that the network assumes where none is given."""
+    return next((m for m in table.modalities if m.name == "ct"), table.modalities[0])
+
+
+def _said(table: ModalityTable) -> list[str]:
+    return [f"{m.name}: {', '.join(target.name for target in m.targets)}" for m in table.modalities]
+
+
+def _readme(name: str, table: ModalityTable) -> str:
+    return _README.format(name=name, targets="\n".join(f"- {line}" for line in _said(table)))
+
+
+def _as_json(value: dict[str, Any]) -> bytes:
+    return f"{json.dumps(value, indent=4)}\n".encode("ascii")

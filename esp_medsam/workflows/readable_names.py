@@ -1,0 +1,94 @@
+"""Names of DICOM results that people can read, made of coded terms and numbers alone."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from esp_medsam.dicom.dicom_file import opened
+from esp_medsam.dicom.elements import tags_of
+from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
+from esp_medsam.dicom.volume import DicomVolume
+from esp_medsam.errors import EspMedSamError
+from esp_medsam.io.output_path import output_stem
+from esp_medsam.io.record import read_record
+from esp_medsam.modality import ModalityTable
+from esp_medsam.terms import body_part
+from esp_medsam.workflows.item import Item
+
+
+READABLE = "readable"
+"""What asks for such names."""
+
+_DIGEST = 8
+"""Hexadecimal digits that tell two results apart that would be called alike."""
+
+_TAGS = tags_of("BodyPartExamined", "SeriesNumber")
+
+
+def readable_name(volume: DicomVolume, modality: str, table: ModalityTable) -> str:
+    """Return what people would call a volume: ``CT_abdomen_3``.
+
+    It is Modality, Body Part Examined and Series Number, and what tells the volume from others of
+    its series; of what is missing, or no coded term, nothing stands there. So no patient is named.
+
+    Args:
+        volume: What its headers say.
+        modality: Name of its modality in the table, where the file's own is no known term.
+        table: Modalities at hand.
+    """
+    with opened(volume.slices[0].source.path) as file:
+        elements = file.elements(_TAGS, last=max(_TAGS))
+        part, number = elements.text("BodyPartExamined"), elements.text("SeriesNumber")
+    stated = (volume.dicom_modality or "").strip().upper()
+    known = {value for entry in table.modalities for value in entry.dicom_modalities}
+    known |= {*table.neutral_dicom_modalities, *SOP_CLASS_MODALITIES.values()}
+    pieces = [
+        stated if stated in known else modality,
+        body_part(part),
+        str(int(number)) if re.fullmatch(r"\d{1,9}", number) else None,
+        volume.name.removeprefix(volume.series_uid or "?").strip("_") if volume.split else None,
+    ]
+    return "_".join(piece for piece in pieces if piece)
+
+
+def with_names(items: Sequence[Item], output_dir: Path | None, *, readable: bool) -> list[Item]:
+    """Return items with what their outputs are called, and what another option would call them.
+
+    A readable name that others of the run share, or that stands in the output folder for another
+    image, ends in a part of a hash of the volume's UID.
+
+    Args:
+        items: Those of DICOM hold their readable name, in ``"readable"``.
+        output_dir: Where outputs go; None where there will be none.
+        readable: Whether DICOM results are called by it, else by their UID.
+    """
+    counts = Counter(str(item.get("readable") or item["name"]).casefold() for item in items)
+    named = []
+    for item in items:
+        short = item.get("readable")
+        if not short:
+            named.append(item)
+            continue
+        uid = item["name"]
+        long = f"{short}_{hashlib.sha256(uid.encode()).hexdigest()[:_DIGEST]}"
+        is_own = counts[short.casefold()] == 1 and not _is_of_another(item, short, output_dir)
+        name = (short if is_own else long) if readable else uid
+        others = tuple(other for other in (uid, short, long) if other != name)
+        kept = {key: value for key, value in item.items() if key != "readable"}
+        named.append({**kept, "name": name, "other_names": others})
+    return named
+
+
+def _is_of_another(item: Item, name: str, output_dir: Path | None) -> bool:
+    """Whether a result of that name is there, and is not known to be of this very image."""
+    if output_dir is None:
+        return False
+    try:
+        record = read_record(output_stem(output_dir, item["relative_dir"], name))
+    except EspMedSamError:
+        return True
+    return record is not None and record.get("volume") != item["volume"]

@@ -1,0 +1,146 @@
+"""What became of each item of a run, and how that is told."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from esp_medsam.errors import explain, one_line
+from esp_medsam.image import said_size
+from esp_medsam.workflows.item import Item, label_of
+from esp_medsam.workflows.items import VOLUMES
+from esp_medsam.workflows.left_alone import counted
+
+
+logger = logging.getLogger(__name__)
+
+Status = Literal["done", "kept", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentResult:
+    """What became of one item.
+
+    Attributes:
+        path: The input.
+        status: ``done``; ``kept``, an earlier result that agrees; ``failed``.
+        code: Stable code of the failure; None without one.
+        message: What is wrong and what to do, one line; empty without a failure.
+        record: The JSON that says how the result was made; None where it failed.
+        confidence: Mean probability inside each target's mask, None where it is empty; nothing
+            where the item was not segmented now.
+        voxels: Voxels, or pixels, of each target in the labelmap; None likewise.
+        ml: Volume of each target in milliliters, None where it is not known; None likewise.
+        empty: Whether nothing was found; None where the item was not segmented now.
+        warnings: What is to be known of the image and of its result, a sentence each.
+        seconds: Time taken.
+    """
+
+    path: str
+    status: Status
+    code: str | None = None
+    message: str = ""
+    record: str | None = None
+    confidence: Mapping[str, float | None] | None = None
+    voxels: Mapping[str, int] | None = None
+    ml: Mapping[str, float | None] | None = None
+    empty: bool | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+def failure(item: Item, error: BaseException, seconds: float = 0.0) -> SegmentResult:
+    """Turn an error into the result of its item.
+
+    Of an error that is none of ours only type and place are told: its text may quote a header,
+    and headers name patients.
+    """
+    line = explain(error)
+    if line is None:
+        place = traceback.extract_tb(error.__traceback__)[-1:]
+        where = "".join(f" at {Path(frame.filename).name}:{frame.lineno}" for frame in place)
+        line = f"E_INTERNAL: unexpected {type(error).__name__}{where}; please report it."
+    logger.debug("%s: %s", one_line(label_of(item)), _places(error))
+    code, _, message = line.partition(": ")
+    return SegmentResult(
+        path=label_of(item), status="failed", code=code, message=message, seconds=seconds
+    )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, or while."""
+    current: BaseException | None = error
+    seen: set[int] = set()
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        hidden = current.__suppress_context__
+        current = current.__cause__ or (None if hidden else current.__context__)
+
+
+def _places(error: BaseException) -> str:
+    """Return type and place of an error, and of those behind it, innermost frame first.
+
+    Their texts are left out: those of readers and decoders quote values of headers.
+    """
+    told = []
+    for each in _chain(error):
+        frames = traceback.walk_tb(each.__traceback__)
+        places = [f"{frame.f_code.co_filename}:{line}" for frame, line in frames]
+        told.append(" < ".join([type(each).__qualname__, *reversed(places)]))
+    return "; behind it ".join(told)
+
+
+def line_of(result: SegmentResult) -> str:
+    """Return a result in one line."""
+    path = one_line(result.path)
+    if result.status == "failed":
+        return f"failed {path}: {result.code}: {result.message}"
+    if result.status == "kept":
+        return f"kept {path}: done before"
+    told = ", ".join(f"{name} {_size(result, name)}" for name in result.confidence or {})
+    return f"done {path} in {result.seconds:.1f} s: {told}"
+
+
+def _size(result: SegmentResult, target: str) -> str:
+    """Return how much of a target was found, and how sure the network is of it."""
+    confidence = (result.confidence or {}).get(target)
+    voxels, ml = (result.voxels or {}).get(target, 0), (result.ml or {}).get(target)
+    size = said_size(voxels, ml)
+    return size if confidence is None else f"{size} ({confidence:.2f})"
+
+
+def table_of(failed: Sequence[SegmentResult]) -> list[str]:
+    """Return the failures as the lines of a table: code, path, and what is wrong."""
+    rows = [(result.code or "", one_line(result.path), result.message) for result in failed]
+    codes, paths = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
+    return [f"  {code:<{codes}}  {path:<{paths}}  {message}" for code, path, message in rows]
+
+
+def summary(
+    results: Sequence[SegmentResult],
+    not_tried: int = 0,
+    other_modalities: Mapping[str, int] | None = None,
+) -> str:
+    """Return how many items were done, kept and failed, and in how many nothing was found.
+
+    Args:
+        results: Of all items that were tried.
+        not_tried: Number of items that were not, because the disk was full.
+        other_modalities: Number of DICOM volumes that were left alone, by their modality.
+    """
+    counts = Counter(result.status for result in results)
+    empty = sum(bool(result.empty) for result in results)
+    done = f"{counts['done']} done" + (f" ({empty} with nothing found)" if empty else "")
+    told = f"{done}, {counts['kept']} kept, {counts['failed']} failed{untold(not_tried)}"
+    return f"{told}; {counted(other_modalities, VOLUMES)}" if other_modalities else told
+
+
+def untold(not_tried: int) -> str:
+    """Return what a summary says of items that were not tried; empty where all were."""
+    return f", {not_tried} not tried because the disk is full" if not_tried else ""

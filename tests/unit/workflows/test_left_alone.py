@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+
+from esp_medsam.errors import ModalityConflictError
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.items import Plan, plan_items
+from esp_medsam.workflows.left_alone import counted, is_left_alone
+
+
+CT_STORAGE, MR_STORAGE, SECONDARY = (
+    f"1.2.840.10008.5.1.4.1.1.{ending}" for ending in ("2", "4", "7")
+)
+
+
+class TestIsLeftAlone:
+    @pytest.mark.parametrize(
+        ("dicom_modality", "modality", "left"),
+        [
+            ("CT", "ct", False),
+            ("IVUS", "ultrasound", False),
+            ("SEG", "ct", True),
+            ("OT", "ct", True),
+            ("", "ct", True),
+            (None, "ct", True),
+            ("XC", "dermoscopy", True),
+        ],
+    )
+    def test_of_a_study_only_series_of_the_modality_are_taken(
+        self, table: ModalityTable, dicom_modality: str, modality: str, left: bool
+    ) -> None:
+        assert is_left_alone(dicom_modality, None, modality, table, takes_open=False) is left
+
+    def test_of_a_study_open_series_are_taken_where_dicom_has_no_value_for_the_modality(
+        self, table: ModalityTable
+    ) -> None:
+        own = replace(table.modalities[0], dicom_modalities=())
+        alone = replace(table, modalities=(own,))
+
+        assert not is_left_alone("XC", None, own.name, alone, takes_open=False)
+        assert is_left_alone("", None, own.name, alone, takes_open=False)
+
+    @pytest.mark.parametrize(
+        ("dicom_modality", "sop_class", "left"),
+        [
+            ("CT", CT_STORAGE, False),
+            ("MR", MR_STORAGE, True),
+            ("mr ", MR_STORAGE, True),
+            ("", MR_STORAGE, True),
+            ("MR", SECONDARY, True),
+            ("PT", None, True),
+            ("OT", SECONDARY, False),
+            ("", "", False),
+            (None, None, False),
+            # These contradict themselves, and are told.
+            ("MR", CT_STORAGE, False),
+            ("CT", MR_STORAGE, False),
+        ],
+    )
+    def test_of_a_folder_only_what_means_another_modality_is(
+        self, table: ModalityTable, dicom_modality: str, sop_class: str, left: bool
+    ) -> None:
+        assert is_left_alone(dicom_modality, sop_class, "ct", table, takes_open=True) is left
+
+
+class TestCounted:
+    def test_names_each_modality(self) -> None:
+        assert counted({"SR": 2, "MR": 1}, "series") == "3 series left alone: 1 MR, 2 SR"
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, shipped: Callable[[str], Path]) -> Path:
+    """A folder with a CT and two MR of one patient."""
+    (tmp_path / "in").mkdir()
+    dcmread(shipped("CT_small.dcm")).save_as(tmp_path / "in/a.dcm")
+    for number in range(2):
+        image = dcmread(shipped("MR_small.dcm"))
+        image.SeriesInstanceUID += f".{number}"
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
+        image.save_as(tmp_path / f"in/mr{number}.dcm")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def planned(mixed: Path, table: ModalityTable) -> Callable[..., Plan]:
+    def plan(path: Path = mixed, modality: str = "ct", **options: Any) -> Plan:
+        return plan_items(path, mixed.parent / "out", table=table, modality=modality, **options)
+
+    return plan
+
+
+class TestPlan:
+    def test_leaves_other_modalities_of_a_folder_alone_and_counts_them(
+        self, planned: Callable[..., Plan]
+    ) -> None:
+        plan = planned()
+
+        assert [item["modality"] for item in plan.items] == ["ct"]
+        assert plan.refused == ()
+        assert plan.other_modalities == {"MR": 2}
+        assert plan.left_alone == "2 DICOM volumes of other modalities left alone: 2 MR"
+
+    def test_takes_all_that_is_forced(self, planned: Callable[..., Plan]) -> None:
+        plan = planned(force_modality=True)
+
+        assert len(plan.items) == 3
+        assert plan.left_alone == ""
+
+    def test_refuses_one_file_that_contradicts(
+        self, planned: Callable[..., Plan], mixed: Path
+    ) -> None:
+        ((_, error),) = planned(mixed / "mr0.dcm").refused
+
+        assert isinstance(error, ModalityConflictError)
+
+    def test_refuses_a_series_that_was_named(
+        self, planned: Callable[..., Plan], mixed: Path
+    ) -> None:
+        uid = str(dcmread(mixed / "mr0.dcm").SeriesInstanceUID)
+
+        ((_, error),) = planned(series=uid).refused
+
+        assert isinstance(error, ModalityConflictError)
+
+    def test_refuses_a_folder_that_holds_nothing_of_the_modality(
+        self, planned: Callable[..., Plan], mixed: Path
+    ) -> None:
+        (mixed / "a.dcm").unlink()
+
+        with pytest.raises(
+            ModalityConflictError, match=r"modality given, ct; got 2 .*: 2 MR\. Give"
+        ):
+            planned()
+
+    def test_refuses_what_contradicts_itself(
+        self, planned: Callable[..., Plan], mixed: Path
+    ) -> None:
+        image = dcmread(mixed / "a.dcm")
+        image.Modality = "MR"
+        image.save_as(mixed / "a.dcm")
+
+        ((item, error),) = planned().refused
+
+        assert isinstance(error, ModalityConflictError)
+        assert item["files"] == [str(mixed / "a.dcm")]
