@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import cast
 
+from esp_medsam.dicom.dimensions import Groups, frame_dimensions, single_dimensions
 from esp_medsam.dicom.elements import Elements, standard_name, tags_of
 from esp_medsam.dicom.volume import DicomSlice, Orientation, Position
 from esp_medsam.errors import FormatError, GeometryError
@@ -58,33 +57,6 @@ SLICE_ATTRIBUTES = tags_of(
 FRAME_GROUPS = "PerFrameFunctionalGroupsSequence"
 SHARED_GROUPS = "SharedFunctionalGroupsSequence"
 
-_SIEMENS = ((0x00190010, "SIEMENS MR HEADER"), 0x0019100C, 0x0019100E)
-"""Private creator, b-value and gradient direction of Siemens MR."""
-
-_PHILIPS = ((0x20010010, "Philips Imaging DD 001"), 0x20011003)
-"""Private creator and b-value of Philips MR."""
-
-_GE = ((0x00430010, "GEMS_PARM_01"), 0x00431039)
-"""Private creator and b-value of GE MR, the first of its values."""
-
-_GE_FLAG = 100_000
-"""GE adds a multiple of this, a flag, to the b-values of some series: 1000000800 is 800."""
-
-_LONGEST_B_VALUE = 12
-"""Digits of an Integer String."""
-
-
-@dataclass(frozen=True)
-class _Groups:
-    """Functional groups of one frame: its own macros first, then those that all frames share."""
-
-    own: Elements
-    shared: Elements | None
-
-    def macro(self, attribute: str) -> Elements | None:
-        found = self.own.item(attribute)
-        return found if found or not self.shared else self.shared.item(attribute)
-
 
 def is_stack(elements: Elements, sop_class_uid: str) -> bool:
     """Whether a file's images are slices with a position, rather than pictures.
@@ -96,7 +68,7 @@ def is_stack(elements: Elements, sop_class_uid: str) -> bool:
         return True
     own = elements.item(FRAME_GROUPS)
     if own is not None:
-        groups = _Groups(own, elements.item(SHARED_GROUPS))
+        groups = Groups(own, elements.item(SHARED_GROUPS))
         stated = groups.macro("PlanePositionSequence"), groups.macro("PlaneOrientationSequence")
         return None not in stated
     known = standard_name(sop_class_uid) != sop_class_uid
@@ -149,7 +121,7 @@ def _single(
         rescale_type=elements.text("RescaleType") or None,
         thickness=_thickness(elements),
         image_type=elements.texts("ImageType"),
-        dimensions=tuple(_single_dimensions(elements)) if positioned else (),
+        dimensions=tuple(single_dimensions(elements)) if positioned else (),
     )
 
 
@@ -172,9 +144,9 @@ def _frames(
     ]
     spacing = None if positioned else _picture_spacing(elements)
     is_gray = _is_gray(elements)
-    of_all = dict(_single_dimensions(elements)) if positioned else {}
+    of_all = dict(single_dimensions(elements)) if positioned else {}
     for k in range(frames):
-        groups = _Groups(own[k], shared) if own else _Groups(shared or elements, None)
+        groups = Groups(own[k], shared) if own else Groups(shared or elements, None)
         measures = groups.macro("PixelMeasuresSequence")
         plane = groups.macro("PlanePositionSequence") if positioned else None
         turned = groups.macro("PlaneOrientationSequence") if positioned else None
@@ -192,15 +164,8 @@ def _frames(
             rescale_type=values.text("RescaleType") or None,
             thickness=_thickness(measures) if measures else None,
             image_type=elements.texts("ImageType"),
-            dimensions=_dimensions(groups, pointers, of_all) if positioned else (),
+            dimensions=frame_dimensions(groups, pointers, of_all) if positioned else (),
         )
-
-
-def _dimensions(
-    groups: _Groups, pointers: list[str], of_all: dict[str, str]
-) -> tuple[tuple[str, str], ...]:
-    """Return what may tell a frame from others: what its file says of all, and its own word."""
-    return tuple({**of_all, **dict(_frame_dimensions(groups, pointers))}.items())
 
 
 def _of_frame(source: SourceInstance, frame: int) -> SourceInstance:
@@ -268,134 +233,3 @@ def _thickness(elements: Elements) -> float | None:
     except FormatError:
         return None
     return value if value is not None and 0 < value < 1e4 else None
-
-
-def _single_dimensions(elements: Elements) -> Iterator[tuple[str, str]]:
-    """Return what may tell an image from another at its place, as far as it is stated."""
-    for keyword in (
-        "AcquisitionNumber",
-        "TemporalPositionIdentifier",
-        "TriggerTime",
-        "NominalPercentageOfCardiacPhase",
-    ):
-        yield from _stated(elements, keyword)
-    yield from _diffusion(elements)
-    for keyword in ("EchoNumbers", "EchoTime", "InversionTime", "FlipAngle", "ConvolutionKernel"):
-        yield from _stated(elements, keyword)
-    yield from _kind("ImageType", elements.texts("ImageType"))
-    for keyword in (
-        "AcquisitionTime",
-        "ContentTime",
-        "InstanceNumber",
-        "KVP",
-        "RepetitionTime",
-        "SequenceName",
-        "FilterType",
-        "ReconstructionDiameter",
-        "SliceThickness",
-        "ContrastBolusAgent",
-    ):
-        yield from _stated(elements, keyword)
-
-
-def _frame_dimensions(groups: _Groups, pointers: list[str]) -> Iterator[tuple[str, str]]:
-    """Return what may tell a frame from another at its place, as far as it is stated."""
-    for sequence, keywords in _MACROS.items():
-        macro = groups.macro(sequence)
-        for keyword in keywords if macro else ():
-            yield from _stated(macro, keyword)
-    for sequence in ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence"):
-        macro = groups.macro(sequence)
-        yield from _kind("FrameType", macro.texts("FrameType") if macro else ())
-    diffusion = groups.macro("MRDiffusionSequence")
-    direction = diffusion.item("DiffusionGradientDirectionSequence") if diffusion else None
-    yield from _vector(direction, "DiffusionGradientOrientation")
-    content = groups.macro("FrameContentSequence")
-    if content is None:
-        return
-    yield from _stated(content, "FrameAcquisitionDateTime")
-    for keyword, index in zip(pointers, content.integers("DimensionIndexValues"), strict=False):
-        if keyword and keyword not in ("ImagePositionPatient", "InStackPositionNumber", "StackID"):
-            yield keyword, str(index)
-
-
-_MACROS = {
-    "FrameContentSequence": ("StackID", "FrameAcquisitionNumber", "TemporalPositionIndex"),
-    "CardiacSynchronizationSequence": (
-        "NominalCardiacTriggerDelayTime",
-        "NominalPercentageOfCardiacPhase",
-    ),
-    "TemporalPositionSequence": ("TemporalPositionTimeOffset",),
-    "MRDiffusionSequence": ("DiffusionBValue",),
-    "MREchoSequence": ("EffectiveEchoTime",),
-    "MRModifierSequence": ("InversionTimes",),
-    "MRTimingAndRelatedParametersSequence": ("RepetitionTime", "FlipAngle"),
-    "MRImageFrameTypeSequence": ("ComplexImageComponent",),
-    "CTReconstructionSequence": ("ConvolutionKernel", "ReconstructionDiameter"),
-    "CTXRayDetailsSequence": ("KVP",),
-    "PixelMeasuresSequence": ("SliceThickness",),
-}
-"""Functional groups, and what they hold that may tell frames apart."""
-
-
-def _stated(elements: Elements | None, keyword: str) -> Iterator[tuple[str, str]]:
-    """Return an attribute that is stated; numbers without what only formats them."""
-    text = _written(elements, keyword) if elements else ""
-    if text:
-        yield keyword, text
-
-
-def _written(elements: Elements, keyword: str) -> str:
-    """Return a value in the one way that it is written here; empty where it tells nothing."""
-    if not elements.has(keyword):
-        return ""
-    if not keyword.endswith(("Time", "ID", "DateTime")) or keyword in _NUMBERS:
-        # Several echo numbers, say, are no number, and still tell slices apart.
-        with suppress(FormatError):
-            value = elements.number(keyword)
-            return "" if value is None else f"{value:.9g}"
-    with suppress(FormatError):  # longer than any that tells something
-        return elements.text(keyword)
-    return ""
-
-
-_NUMBERS = (
-    "TriggerTime",
-    "EchoTime",
-    "EffectiveEchoTime",
-    "InversionTime",
-    "NominalCardiacTriggerDelayTime",
-    "RepetitionTime",
-)
-
-
-def _vector(elements: Elements | None, attribute: str | int) -> Iterator[tuple[str, str]]:
-    values = elements.numbers(attribute, 3) if elements else None
-    if values is not None:
-        yield "DiffusionGradientOrientation", "\\".join(f"{value + 0:.4g}" for value in values)
-
-
-def _kind(keyword: str, values: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Return what an image type says beyond original and primary: phase, magnitude, Dixon."""
-    if values[2:]:
-        yield keyword, "\\".join(values[2:])
-
-
-def _diffusion(elements: Elements) -> Iterator[tuple[str, str]]:
-    """Return b-value and gradient direction: the standard's, else Siemens', Philips' or GE's."""
-    creator, b_value, direction = _SIEMENS
-    philips_creator, philips_b_value = _PHILIPS
-    ge_creator, ge_b_value = _GE
-    if elements.has("DiffusionBValue"):
-        yield from _stated(elements, "DiffusionBValue")
-        yield from _vector(elements, "DiffusionGradientOrientation")
-    elif elements.text(creator[0]) == creator[1] and elements.has(b_value):
-        yield "DiffusionBValue", elements.text(b_value)
-        yield from _vector(elements, direction)
-    elif elements.text(philips_creator[0]) == philips_creator[1] and elements.has(philips_b_value):
-        for number in elements.numbers(philips_b_value, 1) or ():
-            yield "DiffusionBValue", f"{number:.9g}"
-    elif elements.text(ge_creator[0]) == ge_creator[1] and elements.has(ge_b_value):
-        for value in elements.texts(ge_b_value)[:1]:
-            if value.isascii() and value.isdigit() and len(value) <= _LONGEST_B_VALUE:
-                yield "DiffusionBValue", str(int(value) % _GE_FLAG)
