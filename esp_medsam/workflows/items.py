@@ -27,13 +27,14 @@ from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.archives import check_no_archive
 from esp_medsam.workflows.clashes import without_clashes, without_replacing
 from esp_medsam.workflows.item import Item
-from esp_medsam.workflows.left_alone import count_left_alone, counted, is_left_alone, nothing_taken
+from esp_medsam.workflows.left_alone import (
+    count_left_alone,
+    is_left_alone,
+    nothing_taken,
+    volumes_of_others,
+)
 from esp_medsam.workflows.readable_names import READABLE, readable_name, with_names
 from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_regular, is_there
-
-
-VOLUMES = "DICOM volumes of other modalities"
-"""What is left alone, in messages."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Plan:
     def left_alone(self) -> str:
         """What is no item, in one line; empty where there is nothing else."""
         files = count_left_alone(self.others, self.outputs) if self.others or self.outputs else ""
-        volumes = counted(self.other_modalities, VOLUMES) if self.other_modalities else ""
+        volumes = volumes_of_others(self.other_modalities) if self.other_modalities else ""
         return "; ".join(filter(None, (files, volumes, *self.notes)))
 
 
@@ -140,7 +141,7 @@ def plan_items(
     reads_names = names == READABLE or (output is not None and output.is_dir())
     for folder, volume in search.volumes:
         if given is not None and may_leave and search.is_of_other(volume, given, table):
-            others[_modality_said(volume)] += 1
+            others[_modality_said(volume, table)] += 1
             continue
         item = _volume_item(folder, volume, search.relative_dir(folder / volume.name))
         try:
@@ -348,15 +349,22 @@ def _volume_item(folder: Path, volume: DicomVolume, relative_dir: str) -> Item:
     }
 
 
-def _modality_said(volume: DicomVolume) -> str:
-    """Return the Modality that a volume states, or that its SOP class stands for."""
+def _modality_said(volume: DicomVolume, table: ModalityTable) -> str:
+    """Return the Modality that a volume states, or that its SOP class stands for.
+
+    What is no known one is not told: some write names there.
+    """
     value = (volume.dicom_modality or "").strip().upper()
-    return value or SOP_CLASS_MODALITIES.get(volume.sop_class_uid or "", "unknown")
+    known = {
+        *SOP_CLASS_MODALITIES.values(),
+        *(v for m in table.modalities for v in m.dicom_modalities),
+    }
+    return value if value in known else SOP_CLASS_MODALITIES.get(volume.sop_class_uid, "unknown")
 
 
 def _none_of(given: str | None, root: Path, others: Mapping[str, int]) -> ModalityConflictError:
     """Say that all of a folder is of other modalities."""
-    told = counted(others, VOLUMES)
+    told = volumes_of_others(others)
     msg = f"{root} must hold an image of the modality given, {given}; got {told}. "
     msg += "Give the right one, or pass --force_modality if the files are wrong."
     return ModalityConflictError(msg)

@@ -102,5 +102,21 @@ def counted(counts: Mapping[str, int], what: str) -> str:
         counts: Number of them by their Modality (0008,0060).
         what: What they are, in the plural.
     """
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-    return f"{sum(counts.values())} {what} left alone: {kinds}"
+    return f"{sum(counts.values())} {what} left alone: {_kinds(counts)}"
+
+
+def volumes_of_others(counts: Mapping[str, int]) -> str:
+    """Return how many DICOM volumes are of other modalities than a run's, and of which.
+
+    As in ``1 DICOM volume of another modality (1 MR)``.
+
+    Args:
+        counts: Number of them by their Modality (0008,0060).
+    """
+    number = sum(counts.values())
+    what = "volume of another modality" if number == 1 else "volumes of other modalities"
+    return f"{number} DICOM {what} ({_kinds(counts)})"
+
+
+def _kinds(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))

@@ -13,8 +13,7 @@ from typing import Literal
 from esp_medsam.errors import explain, one_line
 from esp_medsam.image import said_size
 from esp_medsam.workflows.item import Item, label_of
-from esp_medsam.workflows.items import VOLUMES
-from esp_medsam.workflows.left_alone import counted
+from esp_medsam.workflows.left_alone import volumes_of_others
 
 
 logger = logging.getLogger(__name__)
@@ -138,7 +137,9 @@ def summary(
     empty = sum(bool(result.empty) for result in results)
     done = f"{counts['done']} done" + (f" ({empty} with nothing found)" if empty else "")
     told = f"{done}, {counts['kept']} kept, {counts['failed']} failed{untold(not_tried)}"
-    return f"{told}; {counted(other_modalities, VOLUMES)}" if other_modalities else told
+    if not other_modalities:
+        return told
+    return f"{told}; left alone: {volumes_of_others(other_modalities)}"
 
 
 def untold(not_tried: int) -> str:

@@ -11,7 +11,7 @@ from pydicom import dcmread
 from esp_medsam.errors import ModalityConflictError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.items import Plan, plan_items
-from esp_medsam.workflows.left_alone import counted, is_left_alone
+from esp_medsam.workflows.left_alone import counted, is_left_alone, volumes_of_others
 
 
 CT_STORAGE, MR_STORAGE, SECONDARY = (
@@ -70,6 +70,9 @@ class TestIsLeftAlone:
 
 
 class TestCounted:
+    def test_names_one_volume_as_one(self) -> None:
+        assert volumes_of_others({"MR": 1}) == "1 DICOM volume of another modality (1 MR)"
+
     def test_names_each_modality(self) -> None:
         assert counted({"SR": 2, "MR": 1}, "series") == "3 series left alone: 1 MR, 2 SR"
 
@@ -104,7 +107,16 @@ class TestPlan:
         assert [item["modality"] for item in plan.items] == ["ct"]
         assert plan.refused == ()
         assert plan.other_modalities == {"MR": 2}
-        assert plan.left_alone == "2 DICOM volumes of other modalities left alone: 2 MR"
+        assert plan.left_alone == "2 DICOM volumes of other modalities (2 MR)"
+
+    def test_tells_no_modality_that_is_none(
+        self, planned: Callable[..., Plan], mixed: Path
+    ) -> None:
+        image = dcmread(mixed / "mr0.dcm")
+        image.Modality = "DOE JANE"
+        image.save_as(mixed / "mr0.dcm")
+
+        assert planned().other_modalities == {"MR": 2}
 
     def test_takes_all_that_is_forced(self, planned: Callable[..., Plan]) -> None:
         plan = planned(force_modality=True)
@@ -134,7 +146,7 @@ class TestPlan:
         (mixed / "a.dcm").unlink()
 
         with pytest.raises(
-            ModalityConflictError, match=r"modality given, ct; got 2 .*: 2 MR\. Give"
+            ModalityConflictError, match=r"modality given, ct; got 2 .* \(2 MR\)\. Give"
         ):
             planned()
 

@@ -269,6 +269,9 @@ class TestSegmentation:
 
         assert [result.empty for result in results] == [False, True]
         assert summary(results) == "2 done (1 with nothing found), 0 kept, 0 failed"
+        assert summary(results, other_modalities={"MR": 1, "PT": 2}).endswith(
+            ", 0 failed; left alone: 3 DICOM volumes of other modalities (1 MR, 2 PT)"
+        )
         assert summary(list(build().results())) == "0 done, 2 kept, 0 failed"
 
     def test_second_run_to_the_same_folder_is_refused(
