@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from esp_medsam.dicom.modality import settle
 from esp_medsam.errors import (
@@ -18,7 +18,6 @@ from esp_medsam.errors import (
 )
 from esp_medsam.image import Image
 from esp_medsam.io.atomic import is_ours
-from esp_medsam.io.contact_sheet import Tile
 from esp_medsam.io.item_reader import ItemReader
 from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.io.read import read
@@ -29,6 +28,10 @@ from esp_medsam.workflows.items import Plan, plan_items
 from esp_medsam.workflows.planning import plain_settings
 from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.results import failure
+
+
+if TYPE_CHECKING:  # drawing needs scipy, which describing must not wait for
+    from esp_medsam.io.contact_sheet import Tile
 
 
 MOST_TILES = 81

@@ -24,7 +24,7 @@ from esp_medsam.workflows.conversion import RELEASED
 
 ROOT = Path(__file__).parents[3]
 
-HEAVY = ("torch", "monai", "ignite", "itk", "SimpleITK", "skimage")
+HEAVY = ("torch", "monai", "ignite", "itk", "SimpleITK", "scipy.ndimage", "skimage")
 
 CODE = f"""
 import sys
