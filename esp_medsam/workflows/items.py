@@ -138,7 +138,7 @@ def plan_items(
     may_leave = not force_modality if leave_alone is None else leave_alone
     others = Counter[str]()
     # By what name it may be known is asked where there may be results, or where it is to be given.
-    reads_names = names == READABLE or (output is not None and output.is_dir())
+    reads_names = names == READABLE or (output is not None and is_there(output))
     for folder, volume in search.volumes:
         if given is not None and may_leave and search.is_of_other(volume, given, table):
             others[_modality_said(volume, table)] += 1

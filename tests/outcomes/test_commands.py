@@ -124,3 +124,17 @@ def test_c6_a_name_too_long_for_its_output_is_told(
     assert status == 1
     assert "E_OUTPUT" in (told := "".join(capsys.readouterr()))
     assert "at most 255 bytes" in told
+
+
+def test_c6_an_output_folder_of_too_long_a_name_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(tmp_path / "a.png")
+
+    status = main(
+        ["segment", str(tmp_path / "a.png"), str(tmp_path / ("a" * 300)), "--modality", "fundus"]
+    )
+
+    assert status == 1
+    assert (told := capsys.readouterr().err).startswith("E_OUTPUT: ")
+    assert told.count("\n") == 1

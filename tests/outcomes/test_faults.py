@@ -82,7 +82,9 @@ class TestSignals:
         pixels = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
         for name in range(ITEMS):
             PIL.Image.fromarray(pixels).save(tmp_path / f"in/{name}.png")
-        start = "from esp_medsam.cli.main import main; raise SystemExit(main())"
+        # Whoever started the tests in the background had SIGINT ignored, by all that they start.
+        start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        start += "from esp_medsam.cli.main import main; raise SystemExit(main())"
         command = [sys.executable, "-c", start, "segment", "in", "out", "--modality", "fundus"]
         command += ["--ckpt_path", str(random_weights)]
         run = subprocess.Popen(
