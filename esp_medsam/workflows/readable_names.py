@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esp_medsam.dicom.dicom_file import opened
-from esp_medsam.dicom.elements import tags_of
+from esp_medsam.dicom.elements import Elements, tags_of
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 from esp_medsam.dicom.volume import DicomVolume
-from esp_medsam.errors import EspMedSamError
+from esp_medsam.errors import EspMedSamError, FormatError
 from esp_medsam.io.output_path import output_stem
 from esp_medsam.io.record import read_record
 from esp_medsam.modality import ModalityTable
@@ -42,7 +42,7 @@ def readable_name(volume: DicomVolume, modality: str, table: ModalityTable) -> s
     """
     with opened(volume.slices[0].source.path) as file:
         elements = file.elements(_TAGS, last=max(_TAGS))
-        part, number = elements.text("BodyPartExamined"), elements.text("SeriesNumber")
+    part, number = _text(elements, "BodyPartExamined"), _text(elements, "SeriesNumber")
     stated = (volume.dicom_modality or "").strip().upper()
     known = {value for entry in table.modalities for value in entry.dicom_modalities}
     known |= {*table.neutral_dicom_modalities, *SOP_CLASS_MODALITIES.values()}
@@ -53,6 +53,14 @@ def readable_name(volume: DicomVolume, modality: str, table: ModalityTable) -> s
         volume.name.removeprefix(volume.series_uid or "?").strip("_") if volume.split else None,
     ]
     return "_".join(piece for piece in pieces if piece)
+
+
+def _text(elements: Elements, attribute: str) -> str:
+    """Return a text; empty of what is none, since a name is no reason to refuse an image."""
+    try:
+        return elements.text(attribute)
+    except FormatError:
+        return ""
 
 
 def with_names(items: Sequence[Item], output_dir: Path | None, *, readable: bool) -> list[Item]:

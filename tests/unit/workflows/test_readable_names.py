@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import dcmread
+from pydicom import DataElement, dcmread
 
 from esp_medsam.modality import ModalityTable
 from esp_medsam.terms import body_part
@@ -92,6 +92,18 @@ class TestReadableNames:
         write("a.dcm", **said)
 
         assert named() == [name]
+
+    @pytest.mark.parametrize("names", ["uid", "readable"])
+    def test_refuse_no_image_for_what_only_a_name_is_made_of(
+        self, write: Write, named: Named, tmp_path: Path, names: str
+    ) -> None:
+        path = write("a.dcm")
+        dataset = dcmread(path)
+        dataset["BodyPartExamined"] = DataElement("BodyPartExamined", "LT", "A" * 9000)
+        dataset.save_as(path)
+        (tmp_path / "out").mkdir()
+
+        assert named(names=names) == ["CT_3" if names == "readable" else dataset.SeriesInstanceUID]
 
     def test_that_a_run_would_give_twice_end_in_a_hash_each(
         self, write: Write, named: Named
