@@ -102,8 +102,10 @@ def identify(paths: Iterable[str | os.PathLike[str]]) -> Identity:
     return Identity(tuple(_identify(path) for path in sorted({os.fspath(path) for path in paths})))
 
 
-def check_unchanged(identity: Identity) -> None:
+def check_unchanged(identity: Identity | None) -> None:
     """Refuse an input that is no longer what it was: what was read may be of neither.
+
+    What came from no file, and has no identity, passes.
 
     Content is hashed again only where the system says that something happened to a file. One that
     was touched, moved away and back, or replaced by a copy of itself is the same.
@@ -113,7 +115,7 @@ def check_unchanged(identity: Identity) -> None:
         InputNotFoundError: If a file is gone.
         ReadError: If one can no longer be read.
     """
-    for file in identity.files:
+    for file in identity.files if identity is not None else ():
         if _state(file.path) != file.state and _identify(file.path).sha256 != file.sha256:
             msg = (
                 f"{file.path} must not change until its result is written; it did. "

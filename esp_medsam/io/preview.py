@@ -12,7 +12,7 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImageDraw
 
-from esp_medsam.image import Image
+from esp_medsam.image import Image, Segmentation, said_size
 from esp_medsam.io.contact_sheet import Tile, draw_sheet
 from esp_medsam.io.raster import write_jpeg, write_png
 from esp_medsam.io.tile import (
@@ -71,6 +71,21 @@ class Shown(NamedTuple):
     size: str = ""
 
 
+def shown_targets(
+    targets: Sequence[Target], segmentation: Segmentation, image: Image
+) -> list[Shown]:
+    """Return targets as the legend of a picture names them."""
+    if not segmentation.voxels:
+        return [Shown(target) for target in targets]
+    sizes = zip(targets, segmentation.voxels, strict=True)
+    return [Shown(target, said_size(voxels, image.ml_of(voxels))) for target, voxels in sizes]
+
+
+def previews_of(stem: Path) -> list[Path]:
+    """Return where the picture of a result may be."""
+    return [stem.with_name(f"{stem.name}{ending}") for ending in PREVIEW_ENDINGS]
+
+
 def write_preview(
     stem: Path,
     pixels: npt.NDArray[np.generic],
@@ -100,7 +115,7 @@ def write_preview(
     picture = preview(pixels, labelmap, record, shown, slice_axis)
     encoded = io.BytesIO()
     picture.save(encoded, format="PNG")
-    png, jpeg = (stem.with_name(f"{stem.name}{ending}") for ending in PREVIEW_ENDINGS)
+    png, jpeg = previews_of(stem)
     if encoded.tell() <= MOST_BYTES:
         write_png(png, picture, root)
         return png

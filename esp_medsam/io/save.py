@@ -20,7 +20,7 @@ from esp_medsam.errors import (
     WeightsNotFoundError,
 )
 from esp_medsam.identity import check_unchanged
-from esp_medsam.image import Image, Segmentation, image_of, said_size, segmentation_of
+from esp_medsam.image import Image, image_of, segmentation_of
 from esp_medsam.io.atomic import all_or_none, is_ours, remove_file
 from esp_medsam.io.dicom_seg import SegOptions
 from esp_medsam.io.output_files import (
@@ -32,7 +32,7 @@ from esp_medsam.io.output_files import (
     write_file,
 )
 from esp_medsam.io.output_path import check_outputs, output_stem, refuse_inputs
-from esp_medsam.io.preview import PREVIEW_ENDINGS, Shown, write_preview
+from esp_medsam.io.preview import Shown, previews_of, shown_targets, write_preview
 from esp_medsam.io.record import (
     Recipe,
     check_agreement,
@@ -266,7 +266,7 @@ class SaveSegmentationd(SaveImaged):
         if self.overwrite:
             return False
         # Asked for later, a preview contradicts nothing: it is only not there yet.
-        is_drawn = not self.preview or any(map(is_ours, _previews(stem)))
+        is_drawn = not self.preview or any(map(is_ours, previews_of(stem)))
         return is_done(stem, recipe, files, verify=self.verify) and is_drawn
 
     def _save(self, labelmap: Any, probability: Tensor | None, pixels: Tensor | None) -> None:
@@ -281,27 +281,30 @@ class SaveSegmentationd(SaveImaged):
             targets=segmentation.targets,
         )
         planned = self._plan(stem, recipe, targets)
-        _check_input(image)
+        check_unchanged(image.identity)
         previous = self._make_way(stem, recipe, image, self._paths(stem, planned))
+        labels = _plain(labelmap)
+        probabilities = None if probability is None else _plain(probability)
         with all_or_none(self.output_dir) as written:
             for file in planned:
                 is_there = write_file(
                     file,
                     image,
                     targets,
-                    labelmap=_plain(labelmap),
-                    probability=None if probability is None else _plain(probability),
+                    labelmap=labels,
+                    probability=probabilities,
                     seg=self._seg_options(recipe),
                     root=self.output_dir,
                 )
                 written += [file.path] if is_there else []
             if self.preview:
-                shown = _shown(targets, segmentation, image)
-                written.append(self._draw(stem, labelmap, pixels, image, shown))
-            _check_input(image)  # a DICOM-SEG takes over what the headers say when it is written
+                shown = shown_targets(targets, segmentation, image)
+                written.append(self._draw(stem, labels, pixels, image, shown))
+            # A DICOM-SEG takes over what the headers say when it is written.
+            check_unchanged(image.identity)
             for name in previous.difference(path.name for path in written):
                 remove_file(stem.with_name(name), self.output_dir)
-            found = {"empty": not bool(_plain(labelmap).any())}
+            found = {"empty": not bool(labels.any())}
             write_record(
                 stem,
                 recipe,
@@ -324,7 +327,7 @@ class SaveSegmentationd(SaveImaged):
 
     def _paths(self, stem: Path, planned: Sequence[OutputFile]) -> list[Path]:
         """Return all that a result may consist of, its record last."""
-        pictures = _previews(stem) if self.preview else []
+        pictures = previews_of(stem) if self.preview else []
         return [*(file.path for file in planned), *pictures, record_path(stem)]
 
     def _seg_options(self, recipe: Recipe) -> SegOptions:
@@ -341,7 +344,7 @@ class SaveSegmentationd(SaveImaged):
     def _draw(
         self,
         stem: Path,
-        labelmap: Tensor,
+        labels: Tensor,
         pixels: Tensor | None,
         image: Image,
         shown: Sequence[Shown],
@@ -350,8 +353,9 @@ class SaveSegmentationd(SaveImaged):
         if pixels is None:
             msg = f"preview of {stem.name} needs the image; {self.image_key!r} is not there."
             raise KeyError(msg)
-        values, labels = _plain(pixels).numpy(), _plain(labelmap).numpy()
-        return write_preview(stem, values, labels, image, shown, self.slice_axis, self.output_dir)
+        values = _plain(pixels).numpy()
+        place = self.slice_axis, self.output_dir
+        return write_preview(stem, values, labels.numpy(), image, shown, *place)
 
     def _make_way(
         self, stem: Path, recipe: Recipe, image: Image, paths: Sequence[Path]
@@ -391,28 +395,9 @@ class SaveSegmentationd(SaveImaged):
         return self._weights_sha256
 
 
-def _check_input(image: Image) -> None:
-    """Refuse to write the result of what its input no longer is."""
-    if image.identity is not None:
-        check_unchanged(image.identity)
-
-
 def _files_of(image: Image) -> list[str]:
     """Return the files that an image was read from."""
     return [image.path] if image.identity is None else [f.path for f in image.identity.files]
-
-
-def _previews(stem: Path) -> list[Path]:
-    """Return where the picture of a result may be."""
-    return [stem.with_name(f"{stem.name}{ending}") for ending in PREVIEW_ENDINGS]
-
-
-def _shown(targets: Sequence[Target], segmentation: Segmentation, image: Image) -> list[Shown]:
-    """Return targets as the legend of a picture names them."""
-    if not segmentation.voxels:
-        return [Shown(target) for target in targets]
-    sizes = zip(targets, segmentation.voxels, strict=True)
-    return [Shown(target, said_size(voxels, image.ml_of(voxels))) for target, voxels in sizes]
 
 
 def _plain(tensor: Tensor) -> Tensor:

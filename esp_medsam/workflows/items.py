@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
+from typing import NamedTuple
 
-from esp_medsam.dicom.dicomdir import compared, is_dicomdir, place_of
+from esp_medsam.dicom.dicomdir import is_dicomdir
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES, settle
-from esp_medsam.dicom.scan import Found, find_in_folders, find_volumes, is_dicom
+from esp_medsam.dicom.scan import is_dicom
 from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.errors import (
     EspMedSamError,
@@ -20,21 +19,19 @@ from esp_medsam.errors import (
     ModalityConflictError,
     ModalityError,
 )
-from esp_medsam.io.atomic import is_ours
-from esp_medsam.io.raster import PNG_MARK
-from esp_medsam.io.read import is_image, is_volume, name_of
+from esp_medsam.io.read import is_image
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.archives import check_no_archive
 from esp_medsam.workflows.clashes import without_clashes, without_replacing
-from esp_medsam.workflows.item import Item
+from esp_medsam.workflows.item import Item, item_of_file, item_of_volume
 from esp_medsam.workflows.left_alone import (
     count_left_alone,
-    is_left_alone,
     nothing_taken,
     volumes_of_others,
 )
 from esp_medsam.workflows.readable_names import READABLE, readable_name, with_names
-from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_regular, is_there
+from esp_medsam.workflows.search import Search
+from esp_medsam.workflows.walk import is_regular, is_there
 
 
 @dataclass(frozen=True)
@@ -123,42 +120,29 @@ def plan_items(
     elif is_regular(root) and not is_image(root) and not is_dicom(root):
         check_no_archive(root)
     given = modality if isinstance(modality, str) else None
-    search = _Search(root, include, exclude, series, tuple(join or ()))
+    search = Search(root, include, exclude, series, tuple(join or ()))
     search.walk(output)
     if given is None and search.images and not (search.volumes or search.refused):
         msg = f"modality must be given; it is one of {', '.join(table.names)}."
         raise ModalityError(msg)
     if not (search.images or search.volumes or search.refused):
         raise nothing_taken(search.root, search.others, search.outputs, series, search.not_named)
-    items = [_item(path, search.relative_dir(path), given) for path in search.images]
+    items = [item_of_file(path, search.relative_dir(path), given) for path in search.images]
     refused: list[tuple[Item, EspMedSamError]] = [
         (item, _no_modality(item, table)) for item in items if given is None
     ]
     items = [item for item in items if given is not None]
-    may_leave = not force_modality if leave_alone is None else leave_alone
-    others = Counter[str]()
     # By what name it may be known is asked where there may be results, or where it is to be given.
     reads_names = names == READABLE or (output is not None and is_there(output))
-    for folder, volume in search.volumes:
-        if given is not None and may_leave and search.is_of_other(volume, given, table):
-            others[_modality_said(volume, table)] += 1
-            continue
-        item = _volume_item(folder, volume, search.relative_dir(folder / volume.name))
-        try:
-            item["modality"], _ = settle(
-                volume.dicom_modality,
-                volume.sop_class_uid,
-                given,
-                table,
-                force=force_modality,
-                source=f"{folder} ({volume.name})",
-            )
-            if reads_names:
-                item["readable"] = readable_name(volume, item["modality"], table)
-        except EspMedSamError as error:
-            refused.append((item, error))
-        else:
-            items.append(item)
+    volumes = _settled(
+        search,
+        table,
+        given,
+        force=force_modality,
+        leaves=not force_modality if leave_alone is None else leave_alone,
+        reads_names=reads_names,
+    )
+    items, refused, others = items + volumes.items, refused + volumes.refused, volumes.others
     if others and not (items or refused or search.refused):
         raise _none_of(given, root, others)
     kept, clashing = without_clashes(with_names(items, output, readable=names == READABLE))
@@ -175,178 +159,46 @@ def plan_items(
     )
 
 
-class _Search:
-    """What lies below a folder, kind by kind.
+class _Settled(NamedTuple):
+    """DICOM volumes that have a modality, those that have none, and how many are of others."""
 
-    Args:
-        root: The folder, or one file.
-        include: Patterns that take.
-        exclude: Patterns that leave out.
-        series: DICOM volume to take alone.
-        join: What to join that DICOM files keep apart.
-    """
+    items: list[Item]
+    refused: list[tuple[Item, EspMedSamError]]
+    others: Counter[str]
 
-    def __init__(
-        self,
-        root: Path,
-        include: Sequence[str] | str | None,
-        exclude: Sequence[str] | str | None,
-        series: str | None,
-        join: tuple[str, ...],
-    ) -> None:
-        self.root = root
-        self.include = include
-        self.exclude = exclude
-        self.series = series
-        self.join = join
-        self.inputs: list[Path] = []
-        self.images: list[Path] = []
-        self.volumes: list[tuple[Path, DicomVolume]] = []
-        self.refused: list[tuple[Item, EspMedSamError]] = []
-        self.others: list[str] = []
-        self.outputs: list[str] = []
-        self.not_named: list[str] = []
-        self.notes: list[str] = []
 
-    def is_of_other(self, volume: DicomVolume, modality: str, table: ModalityTable) -> bool:
-        """Whether a volume of a folder is of another modality, and nobody named it."""
-        return (
-            self.series is None
-            and not self.root.is_file()
-            and is_left_alone(
-                volume.dicom_modality, volume.sop_class_uid, modality, table, takes_open=True
+def _settled(
+    search: Search,
+    table: ModalityTable,
+    given: str | None,
+    *,
+    force: bool,
+    leaves: bool,
+    reads_names: bool,
+) -> _Settled:
+    """Settle the modality of each DICOM volume, by the user's word or by its own."""
+    settled = _Settled([], [], Counter())
+    for folder, volume in search.volumes:
+        if given is not None and leaves and search.is_of_other(volume, given, table):
+            settled.others[_modality_said(volume, table)] += 1
+            continue
+        item = item_of_volume(folder, volume, search.relative_dir(folder / volume.name))
+        try:
+            item["modality"], _ = settle(
+                volume.dicom_modality,
+                volume.sop_class_uid,
+                given,
+                table,
+                force=force,
+                source=f"{folder} ({volume.name})",
             )
-        )
-
-    def relative_dir(self, path: str | Path) -> str:
-        """Return the folder of a file below the root; empty for the root itself."""
-        if self.root.is_file():
-            return ""
-        relative = Path(path).parent.relative_to(self.root).as_posix()
-        return "" if relative == os.curdir else relative
-
-    def walk(self, output_dir: Path | None) -> None:
-        """Sort every file; ``output_dir`` is left out."""
-        if self.root.is_file():
-            self.inputs.append(self.root)
-            if is_dicom(self.root):
-                self._take_dicom(self.root, find_volumes(self.root, join=self.join))
-            else:
-                self.images.append(self.root)
-            return
-        unreadable: list[tuple[Path, OSError]] = []
-        dicom_folders: dict[Path, None] = {}
-        every: list[Path] = []
-        for path in files_below(self.root, unreadable, without=output_dir):
-            every.append(path)
-            if not self._chosen(path):
-                continue
-            if path.name.startswith(".") or not is_regular(path):
-                self.others.append(str(path))
-            elif _is_output(path):
-                self.outputs.append(str(path))
-            elif is_dicom(path):
-                self.inputs.append(path)
-                dicom_folders[path.parent] = None
-            elif is_image(path):
-                self.inputs.append(path)
-                self.images += [path] if not self.series else []
-            else:
-                self.others.append(str(path))
-        for folder, found in find_in_folders(list(dicom_folders), self._chosen, self.join):
-            self._take_dicom(folder, found)
-        self._compare_dicomdirs(every)
-        for folder, error in unreadable:
-            self.refused.append((_item(folder, "", None), cannot_be_listed(folder, error)))
-
-    def _take_dicom(self, folder: Path, found: Found) -> None:
-        """Take the volumes that were found in a folder, or one file."""
-        for volume in found.volumes:
-            paths = {Path(piece.source.path) for piece in volume.slices}
-            is_former = volume.former_name and self.series == volume.former_name
-            is_named = is_former or self._named(volume.name)
-            if is_named and all(self._chosen(path) for path in paths):
-                self.volumes.append((folder, volume))
-        for name, error in found.refused:
-            if self._named(name):
-                item = _item(folder, self.relative_dir(folder / name), None)
-                self.refused.append(({**item, "name": name, "volume": name}, error))
-        # Reports, segmentations and the like; what is no DICOM at all was sorted before.
-        for other in found.others:
-            path = Path(other)
-            if self._chosen(path) and is_dicom(path) and not _is_output(path):
-                self.others.append(other)
-
-    def _compare_dicomdirs(self, every: Sequence[Path]) -> None:
-        """Note which files are missing that a medium's own list names."""
-        for path in map(Path, self.others):
-            if path.stem.casefold() != "dicomdir" or not is_dicomdir(path):
-                continue
-            folder = path.parent
-            below = [file for file in every if file.is_relative_to(folder)]
-            note = compared(path, {place_of(file.relative_to(folder)) for file in below})
-            self.notes += [note] if note else []
-
-    def _named(self, name: str) -> bool:
-        if self.series is None or name == self.series or name.startswith(f"{self.series}_"):
-            return True
-        self.not_named.append(name)
-        return False
-
-    def _chosen(self, path: Path) -> bool:
-        relative = path.name if self.root.is_file() else path.relative_to(self.root).as_posix()
-        return _chosen(relative, self.include, self.exclude)
-
-
-def _chosen(
-    path: str, include: Sequence[str] | str | None, exclude: Sequence[str] | str | None
-) -> bool:
-    """Whether the patterns take a path."""
-    wanted = [include] if isinstance(include, str) else include
-    unwanted = [exclude] if isinstance(exclude, str) else exclude
-    return (not wanted or any(fnmatch(path, pattern) for pattern in wanted)) and not any(
-        fnmatch(path, pattern) for pattern in unwanted or ()
-    )
-
-
-def _is_output(path: Path) -> bool:
-    """Whether a file is one of ours: by its name, and its own mark or its record's.
-
-    A picture that was written here is, whatever its name: inspect's goes where the user says.
-    """
-    if path.suffix.lower() == ".png" and is_ours(path, PNG_MARK):
-        return True
-    stems = [path.name[: end.start()] for end in re.finditer(r"_seg(?=[._])", path.name)]
-    if not stems:
-        return False
-    # A killed run leaves no record; an image that a viewer saved anew has lost its mark.
-    return is_ours(path) or any(is_ours(path.with_name(f"{s}_seg.json")) for s in stems)
-
-
-def _item(path: Path, relative_dir: str, modality: str | None) -> Item:
-    """Describe one file, for the loader and the saver."""
-    return {
-        "image": str(path),
-        "name": name_of(path),
-        "relative_dir": relative_dir,
-        "modality": modality,
-        "is_volume": is_volume(path),
-    }
-
-
-def _volume_item(folder: Path, volume: DicomVolume, relative_dir: str) -> Item:
-    """Describe one DICOM volume, for the loader and the saver; its modality is not settled."""
-    return {
-        "image": str(folder),
-        "name": volume.name,
-        "relative_dir": relative_dir,
-        "modality": None,
-        "is_volume": len(volume.spatial_shape) == 3,
-        "volume": volume.name,
-        "former_name": volume.former_name,
-        "files": sorted({piece.source.path for piece in volume.slices}),
-        "warnings": volume.warnings,
-    }
+            if reads_names:
+                item["readable"] = readable_name(volume, item["modality"], table)
+        except EspMedSamError as error:
+            settled.refused.append((item, error))
+        else:
+            settled.items.append(item)
+    return settled
 
 
 def _modality_said(volume: DicomVolume, table: ModalityTable) -> str:

@@ -1,0 +1,169 @@
+"""What lies below a folder: images, DICOM volumes, results of earlier runs, and the rest."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from esp_medsam.dicom.dicomdir import compared, is_dicomdir, place_of
+from esp_medsam.dicom.scan import Found, find_in_folders, find_volumes, is_dicom
+from esp_medsam.dicom.volume import DicomVolume
+from esp_medsam.errors import EspMedSamError
+from esp_medsam.io.atomic import is_ours
+from esp_medsam.io.raster import PNG_MARK
+from esp_medsam.io.read import is_image
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.item import Item, item_of_file
+from esp_medsam.workflows.left_alone import is_left_alone
+from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_regular
+
+
+class Search:
+    """What lies below a folder, kind by kind.
+
+    Args:
+        root: The folder, or one file.
+        include: Patterns that take.
+        exclude: Patterns that leave out.
+        series: DICOM volume to take alone.
+        join: What to join that DICOM files keep apart.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        include: Sequence[str] | str | None,
+        exclude: Sequence[str] | str | None,
+        series: str | None,
+        join: tuple[str, ...],
+    ) -> None:
+        self.root = root
+        self.include = include
+        self.exclude = exclude
+        self.series = series
+        self.join = join
+        self.inputs: list[Path] = []
+        self.images: list[Path] = []
+        self.volumes: list[tuple[Path, DicomVolume]] = []
+        self.refused: list[tuple[Item, EspMedSamError]] = []
+        self.others: list[str] = []
+        self.outputs: list[str] = []
+        self.not_named: list[str] = []
+        self.notes: list[str] = []
+
+    def is_of_other(self, volume: DicomVolume, modality: str, table: ModalityTable) -> bool:
+        """Whether a volume of a folder is of another modality, and nobody named it."""
+        return (
+            self.series is None
+            and not self.root.is_file()
+            and is_left_alone(
+                volume.dicom_modality, volume.sop_class_uid, modality, table, takes_open=True
+            )
+        )
+
+    def relative_dir(self, path: str | Path) -> str:
+        """Return the folder of a file below the root; empty for the root itself."""
+        if self.root.is_file():
+            return ""
+        relative = Path(path).parent.relative_to(self.root).as_posix()
+        return "" if relative == os.curdir else relative
+
+    def walk(self, output_dir: Path | None) -> None:
+        """Sort every file; ``output_dir`` is left out."""
+        if self.root.is_file():
+            self.inputs.append(self.root)
+            if is_dicom(self.root):
+                self._take_dicom(self.root, find_volumes(self.root, join=self.join))
+            else:
+                self.images.append(self.root)
+            return
+        unreadable: list[tuple[Path, OSError]] = []
+        dicom_folders: dict[Path, None] = {}
+        every: list[Path] = []
+        for path in files_below(self.root, unreadable, without=output_dir):
+            every.append(path)
+            if not self._chosen(path):
+                continue
+            if path.name.startswith(".") or not is_regular(path):
+                self.others.append(str(path))
+            elif _is_output(path):
+                self.outputs.append(str(path))
+            elif is_dicom(path):
+                self.inputs.append(path)
+                dicom_folders[path.parent] = None
+            elif is_image(path):
+                self.inputs.append(path)
+                self.images += [path] if not self.series else []
+            else:
+                self.others.append(str(path))
+        for folder, found in find_in_folders(list(dicom_folders), self._chosen, self.join):
+            self._take_dicom(folder, found)
+        self._compare_dicomdirs(every)
+        for folder, error in unreadable:
+            self.refused.append((item_of_file(folder, "", None), cannot_be_listed(folder, error)))
+
+    def _take_dicom(self, folder: Path, found: Found) -> None:
+        """Take the volumes that were found in a folder, or one file."""
+        for volume in found.volumes:
+            paths = {Path(piece.source.path) for piece in volume.slices}
+            is_former = volume.former_name and self.series == volume.former_name
+            is_named = is_former or self._named(volume.name)
+            if is_named and all(self._chosen(path) for path in paths):
+                self.volumes.append((folder, volume))
+        for name, error in found.refused:
+            if self._named(name):
+                item = item_of_file(folder, self.relative_dir(folder / name), None)
+                self.refused.append(({**item, "name": name, "volume": name}, error))
+        # Reports, segmentations and the like; what is no DICOM at all was sorted before.
+        for other in found.others:
+            path = Path(other)
+            if self._chosen(path) and is_dicom(path) and not _is_output(path):
+                self.others.append(other)
+
+    def _compare_dicomdirs(self, every: Sequence[Path]) -> None:
+        """Note which files are missing that a medium's own list names."""
+        for path in map(Path, self.others):
+            if path.stem.casefold() != "dicomdir" or not is_dicomdir(path):
+                continue
+            folder = path.parent
+            below = [file for file in every if file.is_relative_to(folder)]
+            note = compared(path, {place_of(file.relative_to(folder)) for file in below})
+            self.notes += [note] if note else []
+
+    def _named(self, name: str) -> bool:
+        if self.series is None or name == self.series or name.startswith(f"{self.series}_"):
+            return True
+        self.not_named.append(name)
+        return False
+
+    def _chosen(self, path: Path) -> bool:
+        relative = path.name if self.root.is_file() else path.relative_to(self.root).as_posix()
+        return _chosen(relative, self.include, self.exclude)
+
+
+def _chosen(
+    path: str, include: Sequence[str] | str | None, exclude: Sequence[str] | str | None
+) -> bool:
+    """Whether the patterns take a path."""
+    wanted = [include] if isinstance(include, str) else include
+    unwanted = [exclude] if isinstance(exclude, str) else exclude
+    return (not wanted or any(fnmatch(path, pattern) for pattern in wanted)) and not any(
+        fnmatch(path, pattern) for pattern in unwanted or ()
+    )
+
+
+def _is_output(path: Path) -> bool:
+    """Whether a file is one of ours: by its name, and its own mark or its record's.
+
+    A picture that was written here is, whatever its name: inspect's goes where the user says.
+    """
+    if path.suffix.lower() == ".png" and is_ours(path, PNG_MARK):
+        return True
+    stems = [path.name[: end.start()] for end in re.finditer(r"_seg(?=[._])", path.name)]
+    if not stems:
+        return False
+    # A killed run leaves no record; an image that a viewer saved anew has lost its mark.
+    return is_ours(path) or any(is_ours(path.with_name(f"{s}_seg.json")) for s in stems)
