@@ -61,23 +61,21 @@ def colors_of(data: bytes, stated: str) -> Colors:
     return _of_jpeg_2000(codestream, stated) if codestream else _of_jpeg(data, stated)
 
 
-def without_colors(data: bytes) -> bytes:
+def without_application_data(data: bytes) -> bytes:
     """Return a JPEG with a sound header from which its decoder gives components as they are.
 
-    What it says of its colors is replaced. By a JFIF marker they are YCbCr to libjpeg, of which
-    Pillow may be asked for them so; lossless ones are RGB to GDCM, by Adobe's marker.
+    JFIF's and Adobe's markers are replaced by one of ours, which says of colors what makes nobody
+    convert them: that they are YCbCr, to libjpeg, of which Pillow may be asked for them so; of
+    lossless ones that they are RGB, to GDCM. It ends the process over versions that it does not
+    know.
     """
     is_lossless = any(marker in _LOSSLESS for marker, _ in jpeg_segments(data))
     parts, at = [data[:2], _AS_RGB if is_lossless else _AS_YBR], 2
-    while data[at + 1] != _SCAN:
-        end = (
-            at + 1
-            if data[at + 1] == _FILL
-            else at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        )
-        if data[at + 1] not in (_JFIF, _ADOBE):
-            parts.append(data[at:end])
-        at = end
+    while (marker := data[at + 1]) != _SCAN:
+        length = 1 if marker == _FILL else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker not in (_JFIF, _ADOBE):
+            parts.append(data[at : at + length])
+        at += length
     return b"".join((*parts, data[at:]))
 
 

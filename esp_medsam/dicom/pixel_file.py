@@ -33,7 +33,7 @@ from esp_medsam.dicom.codecs import (
     name_of,
     safest_plugin,
 )
-from esp_medsam.dicom.colors import RGB, YBR, colors_of, without_colors
+from esp_medsam.dicom.colors import RGB, YBR, colors_of, without_application_data
 from esp_medsam.dicom.dicom_file import PIXEL_TAGS, opened
 from esp_medsam.dicom.elements import tags_of
 from esp_medsam.dicom.packed_bits import PixelPacker, unpacked_frames
@@ -199,15 +199,14 @@ class PixelFile:
 
     def _decoded_frame(self, data: bytes) -> Iterator[tuple[npt.NDArray[Any], str]]:
         """Yield one compressed frame, its colors as its codestream has them."""
-        content = encapsulate([data])
+        plain = without_application_data(data) if self.syntax in JPEGTransferSyntaxes else data
+        content = encapsulate([plain])
         if self.syntax == RLELossless or self.elements.integer("SamplesPerPixel") != 3:
             yield from self._decoded(content, [0])
             return
         colors = colors_of(data, self.elements.code("PhotometricInterpretation") or "")
         if colors.note:
             self.notes[colors.note] = None
-        if self.syntax in JPEGTransferSyntaxes:
-            content = encapsulate([without_colors(data)])
         # By pydicom they would be converted by signs of its own.
         for frame, _ in self._decoded(content, [0], colors.photometric):
             if colors.photometric != YBR:

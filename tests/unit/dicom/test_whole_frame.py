@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pydicom import dcmread, dcmwrite
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, RLELossless
 
 from esp_medsam.dicom.pixels import read_pixels
 from esp_medsam.errors import CorruptFileError
@@ -110,6 +110,27 @@ class TestCut:
 
         with pytest.raises(CorruptFileError, match="a damaged header"):
             read(damage(frame), JPEGBaseline8Bit)
+
+    @pytest.mark.parametrize("revision", [1, 2, 94])
+    def test_d13_a_jfif_revision_that_gdcm_does_not_know_ends_no_process(
+        self, write_shipped: Callable[..., Path], dicom: SimpleNamespace, revision: int
+    ) -> None:
+        frame = b"".join(
+            (
+                b"\xff\xd8\xff\xe0\x00\x10JFIF\0" + bytes([revision, 1, 0, 0, 1, 0, 1, 0, 0]),
+                b"\xff\xc3\x00\x0b\x10\x00\x08\x00\x08\x01\x01\x11\x00",
+                b"\xff\xc4\x00\x14\x00\x01" + bytes(16),  # one code, of no difference
+                b"\xff\xda\x00\x08\x01\x01\x00\x01\x00\x00" + bytes(8) + b"\xff\xd9",
+            )
+        )
+        gray = {"BitsAllocated": 16, "BitsStored": 16, "HighBit": 15, "PixelRepresentation": 0}
+        path = write_shipped(
+            Rows=8, Columns=8, syntax=JPEGLosslessSV1, PixelData=encapsulate([frame]), **gray
+        )
+
+        pixels = read_pixels(dicom.volume_of(path, slope=1.0, intercept=0.0)).pixels
+
+        assert np.unique(pixels).tolist() == [2**15]
 
     @pytest.mark.parametrize(
         ("kind", "place", "syntax"),
