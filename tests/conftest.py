@@ -91,7 +91,10 @@ def write_volume(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def bounded() -> Callable[..., Any]:
-    """Return a function that calls another, and holds it to 2 s and 300 MB however it ends."""
+    """Return a function that calls another, and holds it to 20 s and 300 MB however it ends.
+
+    What it is for takes minutes or gigabytes, and slow machines ten times what fast ones take.
+    """
 
     def call(function: Callable[..., Any], *arguments: Any, megabytes: int = 300) -> Any:
         before, start = _peak_memory(), time.process_time()
@@ -99,7 +102,7 @@ def bounded() -> Callable[..., Any]:
             return function(*arguments)
         finally:
             seconds, taken = time.process_time() - start, _peak_memory(since=before)
-            assert seconds < 2
+            assert seconds < 20
             assert taken < megabytes * 2**20
 
     return call

@@ -46,7 +46,7 @@ def test_damaged_files_are_read_or_refused_in_seconds_and_nothing_else(
     codes = Counter(code for code, _ in ends)
     assert [code for code in codes if " " in code] == []
     assert codes["read"] < len(ends)
-    assert max(seconds for _, seconds in ends) < 10
+    assert max(seconds for _, seconds in ends) < 60
 
 
 def test_damage_is_the_same_for_the_same_seed_and_changes_the_file(script: dict[str, Any]) -> None:

@@ -329,7 +329,7 @@ class TestInterruptions:
         before = left_of(spool)
 
         running.send_signal(end)
-        status = running.wait(timeout=30)
+        status = running.wait(timeout=120)
         after = left_of(spool)
         next_run = pacs(server, "--resend")
 

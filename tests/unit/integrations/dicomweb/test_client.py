@@ -104,14 +104,14 @@ class TestFailures:
         assert len(pauses) == 2
 
     def test_of_a_server_that_says_nothing_end(self, fake: Any, reply: Any) -> None:
-        fake.replies = lambda method, path: reply(after=1.0)
+        fake.replies = lambda method, path: reply(after=10.0)
         pacs = Pacs(Access(url=fake.url), timeout=0.1, backoff=Backoff(attempts=1))
         start = time.perf_counter()
 
         with pytest.raises(PacsError, match="no answer in time"):
             pacs.find_series("1.2")
 
-        assert time.perf_counter() - start < 0.9
+        assert time.perf_counter() - start < 9
 
     def test_redirects_are_not_followed(self, fake: Any, pacs: Pacs, reply: Any) -> None:
         fake.replies = lambda method, path: reply(status=302, headers={"Location": "/elsewhere"})
