@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from esp_medsam.errors import TooLargeError
@@ -47,6 +48,32 @@ class Beside:
 
 
 NOTHING = Beside()
+
+_LIBRARIES = 5 * 2**28
+_LIBRARIES_OF_CUDA = 5 * 2**29
+_LIBRARIES_PER_CORE = 80 * 2**20
+"""Addresses that torch and MONAI take, more where torch is built for CUDA, and for each core."""
+
+
+def check_libraries_fit() -> None:
+    """Refuse to load torch and MONAI where the limit of the process (``ulimit -v``) is too low.
+
+    Without this, libraries below them end the process, each in its own way.
+
+    Raises:
+        TooLargeError: If it leaves fewer addresses than they take.
+    """
+    needed = _LIBRARIES + _LIBRARIES_PER_CORE * (os.cpu_count() or 1)
+    torch = find_spec("torch")
+    if torch is not None and list(Path(str(torch.origin)).parent.glob("lib/libtorch_cuda.*")):
+        needed += _LIBRARIES_OF_CUDA
+    for left in _left_to_process():
+        if left < needed:
+            msg = (
+                f"torch and MONAI must fit in memory; they need {_gigabytes(needed)}, and the "
+                f"limit of this process leaves {_gigabytes(left)}. Raise it (ulimit -v)."
+            )
+            raise TooLargeError(msg)
 
 
 def check_fits(path: Path, size: int, what: str, beside: Mapping[str, int] | None = None) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from esp_medsam.cli.options import path_of
+from esp_medsam.memory import check_libraries_fit
 
 
 class Origin(str, Enum):
@@ -41,6 +42,7 @@ def convert(
 
     name = origin.value
     check_conversion(source, output, origin=name, modality=modality, overwrite=overwrite)
+    check_libraries_fit()
     from esp_medsam.workflows.convert import convert as run  # torch: once all else is right
 
     found = run(source, output, origin=name, modality=modality, overwrite=overwrite)

@@ -27,6 +27,7 @@ from esp_medsam.cli.options import (
 )
 from esp_medsam.cli.outcome import tell_what_runs
 from esp_medsam.errors import one_line
+from esp_medsam.memory import check_libraries_fit
 
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
@@ -98,6 +99,7 @@ def evaluate(
     items = chosen_items(listed, datasets or [], request.settings.get("targets"), request.table)
     if cases is not None:
         check_cases_file(cases, datalist, listed, overwrite=overwrite)
+    check_libraries_fit()
     from esp_medsam.workflows.evaluate import summarize, target_scores
     from esp_medsam.workflows.pipeline import read_config  # torch: once all else is right
 

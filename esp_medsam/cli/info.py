@@ -13,6 +13,7 @@ import typer
 
 from esp_medsam.cli.options import Bundle, path_of
 from esp_medsam.errors import ModalityError, OptionError
+from esp_medsam.memory import check_libraries_fit
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.bundle import TABLE, find_bundle
 from esp_medsam.workflows.conversion import RELEASED
@@ -133,6 +134,7 @@ def _summarize(
     modality: list[str],
     input_size: tuple[int, int],
 ) -> Summary:
+    check_libraries_fit()
     from esp_medsam.networks import builders
     from esp_medsam.networks.summary import summarize
 

@@ -29,6 +29,7 @@ from esp_medsam.cli.options import (
 )
 from esp_medsam.cli.outcome import tell_what_runs
 from esp_medsam.errors import one_line
+from esp_medsam.memory import check_libraries_fit
 
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
@@ -120,6 +121,7 @@ def _build(request: Request, *, draw: bool) -> Inspection:
 
     if not draw and is_plain(request):
         return build_inspection(request)
+    check_libraries_fit()
     from esp_medsam.workflows.inspect_prepared import build_prepared_inspection
 
     return build_prepared_inspection(request, draw=draw)

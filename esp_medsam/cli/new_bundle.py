@@ -9,6 +9,7 @@ import typer
 
 from esp_medsam.cli.options import Bundle, path_of
 from esp_medsam.errors import one_line
+from esp_medsam.memory import check_libraries_fit
 
 
 def new_bundle(
@@ -58,6 +59,7 @@ def pin_weights(
     from esp_medsam.workflows.bundle import WEIGHTS, check_free
 
     check_free(folder, weights, overwrite=overwrite)
+    check_libraries_fit()
     from esp_medsam.workflows.weights import place_weights  # torch: once all else is right
 
     place_weights(folder, weights, overwrite=overwrite)

@@ -31,6 +31,7 @@ from esp_medsam.cli.options import (
 )
 from esp_medsam.cli.outcome import tell_what_runs
 from esp_medsam.errors import OptionError, one_line
+from esp_medsam.memory import check_libraries_fit
 
 
 if TYPE_CHECKING:  # these load torch and what the extra brings, which --help must not wait for
@@ -267,6 +268,7 @@ def _check_extra() -> None:
 
 def _build(request: Request, work: Path) -> Segmentation:
     """Build the pipeline once, without items: those come series by series."""
+    check_libraries_fit()
     from esp_medsam.workflows.items import Plan
     from esp_medsam.workflows.pipeline import build
 

@@ -40,6 +40,7 @@ from esp_medsam.cli.options import (
 )
 from esp_medsam.cli.outcome import interrupted, report, tell_what_runs
 from esp_medsam.errors import one_line
+from esp_medsam.memory import check_libraries_fit
 
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
@@ -132,6 +133,7 @@ def segment(
     from esp_medsam.workflows.planning import plan_of
 
     plan = plan_of(request)
+    check_libraries_fit()
     from esp_medsam.workflows.pipeline import build  # torch and MONAI: once all else is right
 
     segmentation = build(request, plan=plan)

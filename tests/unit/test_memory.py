@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -38,6 +40,58 @@ class TestCheckFits:
     def test_tells_sizes_beyond_any_machine(self) -> None:
         with pytest.raises(TooLargeError, match="must fit in memory"):
             memory.check_fits(Path("a"), (2**63) ** 7, "it")
+
+
+@pytest.fixture
+def limit_addresses() -> Iterator[Callable[[int], None]]:
+    """Return a function that leaves the process so many bytes of addresses, until the test ends."""
+    resource = pytest.importorskip("resource")
+    statistics = Path("/proc/self/statm")
+    if not statistics.exists():
+        pytest.skip("the system does not say what a process has taken")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+
+    def limit(left: int) -> None:
+        taken = int(statistics.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + left, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+class TestCheckLibrariesFit:
+    def test_refuses_what_the_limit_of_the_process_leaves_no_room_for(
+        self, limit_addresses: Callable[[int], None]
+    ) -> None:
+        limit_addresses(GIGABYTE)
+
+        with pytest.raises(TooLargeError, match=r"torch and MONAI .* need \d.* Raise it \(ulimit"):
+            memory.check_libraries_fit()
+
+    def test_asks_for_more_where_torch_is_built_for_cuda(
+        self,
+        limit_addresses: Callable[[int], None],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        monkeypatch.setattr(memory.os, "cpu_count", lambda: 2)
+        monkeypatch.setattr(memory, "find_spec", lambda name: Spec(str(tmp_path / "__init__.py")))
+        limit_addresses(2 * GIGABYTE)
+
+        memory.check_libraries_fit()
+        (tmp_path / "lib").mkdir()
+        (tmp_path / "lib/libtorch_cuda.so").touch()
+        with pytest.raises(TooLargeError, match=r"need 3\.9 GiB"):
+            memory.check_libraries_fit()
+
+    def test_passes_where_there_is_no_limit(self) -> None:
+        memory.check_libraries_fit()
+
+
+class Spec(NamedTuple):
+    """Where a module lies."""
+
+    origin: str
 
 
 @pytest.fixture
@@ -113,16 +167,11 @@ class TestAvailableMemory:
     def test_is_a_sensible_amount_here(self) -> None:
         assert 2**26 < memory.available_memory() < 2**50
 
-    def test_is_no_more_than_the_limit_of_the_process_leaves(self) -> None:
-        resource = pytest.importorskip("resource")
-        if not Path("/proc/self/statm").exists():
-            pytest.skip("the system does not say what a process has taken")
-        before = resource.getrlimit(resource.RLIMIT_AS)
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        try:
-            resource.setrlimit(resource.RLIMIT_AS, (taken + 2**28, before[1]))
-            available = memory.available_memory()
-        finally:
-            resource.setrlimit(resource.RLIMIT_AS, before)
+    def test_is_no_more_than_the_limit_of_the_process_leaves(
+        self, limit_addresses: Callable[[int], None]
+    ) -> None:
+        limit_addresses(2**28)
+
+        available = memory.available_memory()
 
         assert 2**27 < available <= 2**28
