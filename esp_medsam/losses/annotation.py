@@ -1,19 +1,35 @@
-"""What is known of a batch's targets: the masks, and which rows count at all."""
+"""What is known of a batch's targets: the masks, which rows count at all, and at which pixels."""
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
 class Annotation(NamedTuple):
     """Ground truth of a batch.
 
+    What is unknown counts in no loss: a slice of a set that annotates the liver says nothing about
+    the pancreas, and one on which only some vertebrae were outlined says nothing of the others.
+
     Attributes:
         mask: 0 or 1, ``(B, T, H, W)``; zeros where a target is known to be absent.
         known: Whether target T of image B is annotated or known to be absent, ``(B, T)`` bool.
-            What is unknown counts in no loss: a slice of a set that annotates the liver says
-            nothing about the pancreas.
+        labeled: At which pixels the masks say anything, ``(B, 1, H, W)`` bool; None for all. The
+            margin around a smaller image is labeled: nothing is there.
     """
 
     mask: Tensor
     known: Tensor
+    labeled: Tensor | None = None
+
+    def rows(self, count: int) -> "Annotation":
+        """Return the first ``count`` targets alone."""
+        return Annotation(self.mask[:, :count], self.known[:, :count], self.labeled)
+
+    def labeled_of_known(self) -> Tensor:
+        """Return the labeled pixels of each known target, ``(N, H, W)`` bool."""
+        B, T, H, W = self.mask.shape
+        if self.labeled is None:
+            return torch.ones_like(self.mask[self.known], dtype=torch.bool)
+        return self.labeled.expand(B, T, H, W)[self.known]

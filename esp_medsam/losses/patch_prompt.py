@@ -26,7 +26,9 @@ def patch_target(mask: Tensor) -> Tensor:
 class PatchPromptLoss(nn.Module):
     """Binary cross-entropy of the patch logits against the max-pooled mask, known targets alone.
 
-    The one loss that trains the patch heads: the prompt itself is cut from the graph.
+    The one loss that trains the patch heads: the prompt itself is cut from the graph. A patch with
+    pixels that are not labeled counts only where the others hold the target: what is not labeled
+    may hold it, too.
     """
 
     def forward(self, patch_logits: Tensor, annotation: Annotation) -> Tensor:
@@ -37,8 +39,11 @@ class PatchPromptLoss(nn.Module):
             annotation: Masks and what is known, T rows each.
         """
         known = annotation.known
-        target = patch_target(annotation.mask)[known]
+        labeled = annotation.labeled_of_known()[:, None]
+        target = patch_target(annotation.mask[known][:, None] * labeled)
+        counts = target.maximum(1.0 - patch_target(~labeled))
         each = F.binary_cross_entropy_with_logits(
-            patch_logits[known].float(), target, reduction="none"
+            patch_logits[known][:, None].float(), target, reduction="none"
         )
-        return each.flatten(1).mean(1).sum() / torch.clamp(known.sum(), min=1)
+        per_target = (each * counts).flatten(1).sum(1) / counts.flatten(1).sum(1).clamp(min=1)
+        return per_target.sum() / torch.clamp(known.sum(), min=1)

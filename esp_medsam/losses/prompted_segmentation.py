@@ -52,7 +52,7 @@ class PromptedSegmentationLoss(nn.Module):
         if bool(annotation.known[:, rows:].any()):
             msg = f"annotation must know nothing of rows beyond the prediction's {rows}."
             raise ValueError(msg)
-        annotation = Annotation(annotation.mask[:, :rows], annotation.known[:, :rows])
+        annotation = annotation.rows(rows)
         mask_loss: Tensor = self.segmentation(prediction.low_res_logits, annotation)
         patch_loss: Tensor = self.patch_prompt(prediction.patch_logits, annotation)
         return mask_loss + self.patch_weight * patch_loss

@@ -16,9 +16,9 @@ class SegmentationLoss(nn.Module):
 
     The Dice term is left out where the target is absent: there it says nothing of where to look,
     and pushes so hard that a target which most images lack is never found again.
-    Every (image, target) weighs the same, however large it is. The authors' sibling code sums
-    the Dice term over the whole batch and weighs a focal term by 0.16; per target is what keeps
-    small targets and absent ones from drowning.
+    Sums and means are over labeled pixels. Every (image, target) weighs the same, however large
+    it is. The authors' sibling code sums the Dice term over the whole batch and weighs a focal term
+    by 0.16; per target is what keeps small targets and absent ones from drowning.
 
     Args:
         dice_weight: Weight of the Dice term.
@@ -46,12 +46,14 @@ class SegmentationLoss(nn.Module):
                 logits, size=annotation.mask.shape[-2:], mode="bilinear", align_corners=False
             )
         known = annotation.known
+        labeled_NP = annotation.labeled_of_known().flatten(1).float()
         logits_NP = logits[known].float().flatten(1)
-        mask_NP = annotation.mask[known].float().flatten(1)
-        probability = logits_NP.sigmoid()
+        mask_NP = annotation.mask[known].float().flatten(1) * labeled_NP
+        probability = logits_NP.sigmoid() * labeled_NP
         overlap = 2 * (probability * mask_NP).sum(1) + self.smooth
         dice = 1 - overlap / (probability.sum(1) + mask_NP.sum(1) + self.smooth)
-        bce = F.binary_cross_entropy_with_logits(logits_NP, mask_NP, reduction="none").mean(1)
+        bce_NP = F.binary_cross_entropy_with_logits(logits_NP, mask_NP, reduction="none")
+        bce = (bce_NP * labeled_NP).sum(1) / labeled_NP.sum(1).clamp(min=1)
         present = mask_NP.amax(1)
         each = self.dice_weight * present * dice + self.bce_weight * bce
         return each.sum() / torch.clamp(known.sum(), min=1)

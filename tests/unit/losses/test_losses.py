@@ -131,3 +131,59 @@ class TestPromptedSegmentationLoss:
 
         with pytest.raises(ValueError, match="beyond the prediction's 2"):
             PromptedSegmentationLoss()(predicted, annotation)
+
+
+class TestLabeled:
+    """Pixels of which nothing is known."""
+
+    @pytest.fixture
+    def partly(self, annotation: Annotation) -> Annotation:
+        """Rows above 32 are labeled in image 0, all of image 1."""
+        labeled = torch.ones(2, 1, 64, 64, dtype=torch.bool)
+        labeled[0, :, 32:] = False
+        return annotation._replace(labeled=labeled)
+
+    def test_pixels_that_are_not_count_in_no_mask_loss(self, partly: Annotation) -> None:
+        logits = torch.randn(2, 3, 64, 64, requires_grad=True)
+
+        loss = SegmentationLoss()(logits, partly)
+        loss.backward()
+
+        mask = partly.mask.clone()
+        mask[0, 0, 40:60, :] = 1
+        assert SegmentationLoss()(logits, partly._replace(mask=mask)) == loss
+        assert logits.grad is not None
+        assert (logits.grad[0, :, 32:] == 0).all()
+        assert (logits.grad[0, 0, :32] != 0).all()
+        assert (logits.grad[1, 1] != 0).all()
+
+    def test_the_loss_is_that_of_the_labeled_part_alone(self, partly: Annotation) -> None:
+        logits = torch.randn(2, 3, 64, 64)
+        top = Annotation(partly.mask[:1, :, :32], partly.known[:1])
+
+        alone = SegmentationLoss()(logits[:1, :, :32], top)
+        within = SegmentationLoss()(
+            logits[:1], Annotation(partly.mask[:1], partly.known[:1], partly.labeled[:1])
+        )
+
+        assert within == pytest.approx(float(alone), rel=1e-5)
+
+    def test_a_patch_with_some_that_are_not_counts_only_where_the_target_is_seen(
+        self, partly: Annotation
+    ) -> None:
+        assert partly.labeled is not None
+        partly.labeled[0, :, 16:48] = False  # of both rows of patches a part
+        logits = torch.zeros(2, 3, 2, 2, requires_grad=True)
+
+        PatchPromptLoss()(logits, partly).backward()
+
+        assert logits.grad is not None
+        assert logits.grad[0, 0].nonzero().tolist() == [[0, 0]]
+        assert (logits.grad[0, 2] == 0).all()
+        assert (logits.grad[1, 1] != 0).all()
+
+    def test_without_any_there_is_no_loss(self, annotation: Annotation) -> None:
+        nothing = annotation._replace(labeled=torch.zeros(2, 1, 64, 64, dtype=torch.bool))
+
+        for loss, size in ((SegmentationLoss(), 64), (PatchPromptLoss(), 2)):
+            assert loss(torch.randn(2, 3, size, size), nothing) == 0
