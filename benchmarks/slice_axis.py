@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,13 @@ from rich.table import Table
 from esp_medsam.io import read
 from esp_medsam.modality import ModalityTable
 from esp_medsam.orientation import PLANES, closest_world_axes
-from esp_medsam.workflows.datalist import read_datalist
+from esp_medsam.workflows.datalist import Item, read_datalist
 from esp_medsam.workflows.evaluate import target_scores
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.request import read_request
 
 
-def coarser(item: Mapping[str, Any], axis: int, factor: float, folder: Path) -> dict[str, Any]:
+def coarser(item: Item, axis: int, factor: float, folder: Path) -> Item:
     """Write an item's image and masks with one array axis coarser, and return it."""
 
     def resampled(path: str, interpolator: int) -> str:
@@ -59,15 +59,18 @@ def coarser(item: Mapping[str, Any], axis: int, factor: float, folder: Path) -> 
         return str(target)
 
     masks = {
-        target: [resampled(path, SimpleITK.sitkNearestNeighbor) for path in paths]
-        for target, paths in item["labels"].items()
+        target: tuple(
+            mask.model_copy(update={"path": resampled(mask.path, SimpleITK.sitkNearestNeighbor)})
+            for mask in given
+        )
+        for target, given in item.labels.items()
     }
-    image = resampled(str(item["image"]), SimpleITK.sitkLinear)
-    return {**item, "image": image, "labels": masks}
+    image = resampled(item.image, SimpleITK.sitkLinear)
+    return item.model_copy(update={"image": image, "labels": masks})
 
 
 def dices(
-    item: Mapping[str, Any], plane: str, table: ModalityTable, network: Any, options: list[str]
+    item: Item, plane: str, table: ModalityTable, network: Any, options: list[str]
 ) -> Iterator[tuple[str, float]]:
     """Yield each target of an item with its Dice, sliced along a plane's axis."""
     request = read_request(None, options, slice_axis=plane, device="cpu")
@@ -104,7 +107,7 @@ def main() -> None:
                     for way, plane in (("axial", "axial"), ("along", names[world])):
                         for target, dice in dices(made, plane, table, network, arguments.config):
                             found[key][way].append(dice)
-                            print(item["image"], f"{factor:g}", names[world], plane, target, dice)
+                            print(item.image, f"{factor:g}", names[world], plane, target, dice)
     shown = Table("coarser by", "along", "volumes x targets", "head-foot slices", "slices along it")
     for (factor, plane), ways in sorted(found.items()):
         means = [f"{np.mean(ways[way]):.3f}" for way in ("axial", "along")]

@@ -19,7 +19,6 @@ import json
 import tempfile
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 import torch
 from monai.transforms import Transform
@@ -32,7 +31,7 @@ from esp_medsam.networks import ESPMedSAM, build_product
 from esp_medsam.networks.state_dicts import load_checkpoint, load_into
 from esp_medsam.transforms.by_modality import Measure, ModalityTransforms
 from esp_medsam.workflows.bundle import TABLE, WEIGHTS, find_bundle
-from esp_medsam.workflows.datalist import read_datalist
+from esp_medsam.workflows.datalist import Item, read_datalist
 from esp_medsam.workflows.train import weight_groups
 from esp_medsam.workflows.training_data import ModalityBatches, SliceDataset, prepare_batch
 
@@ -123,23 +122,23 @@ def train(network: ESPMedSAM, data: SliceDataset, *, steps: int, batch: int, see
         image, annotation, (modality,), _ = prepare_batch(drawn, "cpu")
         prediction = network.predict(image, modality)
         rows = prediction.low_res_logits.shape[1]
-        kept = type(annotation)(annotation.mask[:, :rows], annotation.known[:, :rows])
+        kept = annotation.rows(rows)
         optimizer.zero_grad(set_to_none=True)
         loss(prediction, kept).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
 
 
-def items_of(items: list[dict[str, Any]], modality: str) -> list[dict[str, Any]]:
+def items_of(items: list[Item], modality: str) -> list[Item]:
     """Return the items of a modality; of CT those in HU."""
-    return [i for i in items if i["modality"] == modality and i.get("ct_input") != "windowed"]
+    return [i for i in items if i.modality == modality and i.ct_input != "windowed"]
 
 
 def learned_histogram(arguments: argparse.Namespace, table: ModalityTable) -> ModalityTransforms:
     """Return the standard histogram of the MRI of the section ``training``."""
     mine = items_of(read_datalist(arguments.datalist, "training"), "mri")
     chosen = mine[:: max(1, len(mine) // arguments.most)]
-    images = (read(item["image"], modality="mri", table=table) for item in chosen)
+    images = (read(item.image, modality="mri", table=table) for item in chosen)
     scale = t.StandardScale.learn(image.pixels for image in images if image.pixels is not None)
     return measured(t.MeasureHistogram(scale))
 
@@ -156,7 +155,10 @@ def score(
         mine = items_of(items, modality)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "datalist.json"
-            path.write_text(json.dumps({section: mine[:: max(1, len(mine) // arguments.most)]}))
+            some = mine[:: max(1, len(mine) // arguments.most)]
+            path.write_text(
+                json.dumps({section: [item.model_dump(exclude_unset=True) for item in some]})
+            )
             data.append(
                 SliceDataset(
                     datalist=path,

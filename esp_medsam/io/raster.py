@@ -77,7 +77,7 @@ _TURNS = {
 """What makes a picture upright, by its EXIF orientation."""
 
 
-def read_raster(path: Path, beside: Beside = NOTHING) -> Content:
+def read_raster(path: Path, beside: Beside = NOTHING, *, look_up: bool = True) -> Content:
     """Return the picture at ``path`` as shown: upright by its EXIF orientation, alpha on black.
 
     Gray pictures have one channel in the type of the file (uint8, uint16, int32 or float32),
@@ -86,6 +86,7 @@ def read_raster(path: Path, beside: Beside = NOTHING) -> Content:
     Args:
         path: The file.
         beside: What must fit in memory beside it.
+        look_up: Whether places in a palette become the colors there; a label map means the places.
 
     Raises:
         FormatError: If it is none of the formats, or holds several pages or frames.
@@ -97,7 +98,7 @@ def read_raster(path: Path, beside: Beside = NOTHING) -> Content:
     notes: list[str] = []
     try:
         with quietly(), open_regular(path) as file:
-            pixels = _read(file, path, beside, notes)
+            pixels = _read(file, path, beside, notes, look_up=look_up)
     except PIL.UnidentifiedImageError as error:
         msg = (
             f"{path} must be PNG, JPEG, TIFF or BMP of 8 or 16 bits, gray or in color; "
@@ -119,7 +120,9 @@ def read_raster(path: Path, beside: Beside = NOTHING) -> Content:
     return Content(pixels=pixels, warnings=tuple(notes))
 
 
-def _read(file: BinaryIO, path: Path, beside: Beside, notes: list[str]) -> npt.NDArray[Any]:
+def _read(
+    file: BinaryIO, path: Path, beside: Beside, notes: list[str], *, look_up: bool
+) -> npt.NDArray[Any]:
     """Return the pixels of a picture that has them all.
 
     Pillow takes what is missing for black or gray, and room for all that is claimed.
@@ -147,7 +150,7 @@ def _read(file: BinaryIO, path: Path, beside: Beside, notes: list[str]) -> npt.N
         _check(picture, path)
         if data:
             jpeg_data.check_whole(data, picture, path)
-        return _upright(picture, path, notes)
+        return _upright(picture, path, notes, look_up=look_up)
 
 
 def _check_size(width: int, height: int, path: Path, beside: Beside) -> None:
@@ -287,7 +290,9 @@ def _raw_mode(tile: Any) -> str:
     return arguments if isinstance(arguments, str) else str(first)
 
 
-def _upright(picture: PIL.Image.Image, path: Path, notes: list[str]) -> npt.NDArray[Any]:
+def _upright(
+    picture: PIL.Image.Image, path: Path, notes: list[str], *, look_up: bool
+) -> npt.NDArray[Any]:
     """Return ``(C, rows, columns)``, turned as EXIF says, in the numbers that the file means."""
     if _is_deep_color(picture):
         notes.append("Its 16-bit colors were read as 8-bit.")
@@ -295,7 +300,10 @@ def _upright(picture: PIL.Image.Image, path: Path, notes: list[str]) -> npt.NDAr
     is_unsigned = picture.mode in _DEEP and _tag(picture, SAMPLEFORMAT) in (None, 1)
     picture.load()  # only then EXIF that follows the pixels is known, and a TIFF is turned
     turn = _TURNS.get(picture.getexif().get(Base.Orientation, 1))
-    pixels = _pixels(picture if turn is None else picture.transpose(turn), path, notes)
+    turned = picture if turn is None else picture.transpose(turn)
+    if turned.mode == "P" and not look_up:
+        return np.array(turned)[np.newaxis]
+    pixels = _pixels(turned, path, notes)
     return _unsigned(pixels, is_white_zero=is_white_zero) if is_unsigned else pixels
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from esp_medsam.dicom import is_dicom
 from esp_medsam.errors import (
     CorruptFileError,
@@ -53,6 +55,7 @@ def read(
     join: Sequence[str] = (),
     frame: int | None = None,
     force_modality: bool = False,
+    ct_offset: float | None = None,
     beside: Beside = NOTHING,
 ) -> Image:
     """Return the image or volume at ``path`` with all that its file says.
@@ -73,6 +76,8 @@ def read(
             another.
         frame: Which volume of a 4-D file, from 0; no effect on others.
         force_modality: Whether ``modality`` counts against what DICOM says.
+        ct_offset: What to add to the values of a gray CT picture to have Hounsfield units; None
+            leaves pictures without any, so that they are refused.
         beside: What must fit in memory beside the image.
 
     Returns:
@@ -118,6 +123,8 @@ def read(
         _check_same(image, volume)
     assert image.identity is not None, "it was taken before the image was read"
     check_unchanged(image.identity)
+    if ct_offset is not None:
+        image = _with_offset(image, ct_offset)
     return _with_ct_checked(image, ct_input)
 
 
@@ -267,6 +274,16 @@ def _with_ct_checked(image: Image, ct_input: str | None) -> Image:
         )
         return replace(image, warnings=(*image.warnings, note))
     return image
+
+
+def _with_offset(image: Image, offset: float) -> Image:
+    """Return a CT picture in Hounsfield units, by the word of whoever knows how it was stored."""
+    assert image.pixels is not None, "just read"
+    if image.modality != "ct" or is_volume(image.path) or image.sources or len(image.pixels) != 1:
+        msg = f"offset must be given for gray CT pictures alone; got {offset:g} for {image.path}."
+        raise OptionError(msg)
+    pixels = image.pixels.astype(np.float32) + np.float32(offset)
+    return replace(image, pixels=pixels, unit="HU", unit_origin="user")
 
 
 def _in_hounsfield_units(image: Image) -> Image:

@@ -2,63 +2,203 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import product
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from esp_medsam.errors import InputNotFoundError, OptionError, TargetError, listed, shown
-from esp_medsam.image import Image
-from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
 from esp_medsam.plain_data import read_json
-from esp_medsam.settings import CtInput, rule_of
-
-
-WHITE = 127
-"""Values of a picture's mask above this are the target."""
-
-GRID_TOLERANCE = 0.1
-"""Part of a voxel's shortest side that a mask may lie off its image: headers round."""
+from esp_medsam.settings import CtInput, Number, rule_of
 
 
 MOST_BYTES, MOST_VALUES = 2**26, 2**20
 """Of a datalist at most; an image takes some 200 bytes and five values."""
 
-_MOST_PROBLEMS = 100
+MOST_PROBLEMS = 100
 """Found in a datalist before the rest of it is left unread."""
 
+SECTIONS = ("training", "validation", "test")
+"""Sections that the workflows read; others are the user's own."""
 
-def read_datalist(path: str | Path, section: str) -> list[dict[str, Any]]:
-    """Read one section of a datalist.
+PathText = Annotated[str, Field(min_length=1)]
 
-    A datalist is JSON: ``{"training": [...], "validation": [...], "test": [...]}``. An item is
-    ``{"image": path, "modality": name, "dataset": name, "labels": {target: path or [paths]},
-    "absent": [targets]}``, paths relative to the file. Of several masks of a target the union
-    counts. A target under neither key is unknown there and counts in no loss. CT of eight bits,
-    windowed by its source, adds ``"ct_input": "windowed"``; CT in Hounsfield units whose files do
-    not say so ``"ct_input": "hu"``.
+
+class _Part(BaseModel):
+    """Base of what a datalist holds: nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = "must be a whole number"
+        raise ValueError(msg)
+    return value
+
+
+class Mask(_Part):
+    """A file that says where something is.
+
+    Attributes:
+        path: Where it lies.
+        values: Values of its pixels that mean it; None takes what is white in a picture and not 0
+            in a volume.
+    """
+
+    path: PathText
+    values: Annotated[tuple[Annotated[int, BeforeValidator(_whole)], ...], Field(min_length=1)] | (
+        None
+    ) = None
+
+
+def _masks(value: object) -> object:
+    """Return one mask or several as a list of them; a path alone is a mask."""
+    one_or_more = value if isinstance(value, list | tuple) else [value]
+    return [{"path": one} if isinstance(one, str) else one for one in one_or_more]
+
+
+Masks = Annotated[tuple[Mask, ...], BeforeValidator(_masks), Field(min_length=1)]
+
+
+def _by_target(value: object) -> object:
+    """Return labels by target: of a label map, or of several, each target's values of it."""
+    label_maps = [_label_map(one) for one in (value if isinstance(value, list) else [value])]
+    if not label_maps or None in label_maps:
+        return value
+    labels: dict[str, list[object]] = {}
+    for path, values in filter(None, label_maps):
+        for target, its_own in values.items():
+            labels.setdefault(target, []).append({"path": path, "values": its_own})
+    return labels
+
+
+def _label_map(value: object) -> tuple[object, Mapping[str, object]] | None:
+    """Return path and values of a label map; of masks, of targets named so, its values differ."""
+    if not isinstance(value, Mapping) or value.keys() != {"path", "values"}:
+        return None
+    values = value["values"]
+    return (value["path"], values) if isinstance(values, Mapping) else None
+
+
+class Item(_Part):
+    """An image of a datalist, and what is known of it; keys beside these are the user's own.
+
+    Attributes:
+        image: Path of the image or volume; of a DICOM series its folder.
+        modality: Name of its modality.
+        labels: Masks of each annotated target; of several the union counts.
+        absent: Targets that it is known not to show.
+        unknown: Masks of the pixels of which nothing is known, of no target.
+        dataset: Name of the set it comes from.
+        patient: Whose image it is, in any words; images of a patient stay together.
+        ct_input: What CT values are, as of :func:`esp_medsam.io.read`.
+        offset: What to add to the values of a CT picture to have Hounsfield units.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    image: PathText
+    modality: str
+    labels: Annotated[dict[str, Masks], BeforeValidator(_by_target)]
+    absent: tuple[str, ...] = ()
+    unknown: Masks = ()
+    dataset: str | None = None
+    patient: str | None = None
+    ct_input: CtInput | None = None
+    offset: Number | None = None
+
+    @field_validator("absent", mode="before")
+    @classmethod
+    def _none_is_none_absent(cls, value: object) -> object:
+        return () if value is None else value
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Item:
+        both = sorted(set(self.labels) & set(self.absent))
+        if both:
+            msg = f"must not name one target in labels and absent; got {', '.join(both)}"
+            raise ValueError(msg)
+        if self.offset is not None and self.ct_input != "hu":
+            msg = "must give offset with ct_input hu alone"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def set_name(self) -> str:
+        """Name of the set it comes from; its modality's where none is given."""
+        return self.modality if self.dataset is None else self.dataset
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of its image and its masks."""
+        masks = (mask for masks in (*self.labels.values(), self.unknown) for mask in masks)
+        return tuple(dict.fromkeys((self.image, *(mask.path for mask in masks))))
+
+    def located(self, folder: Path) -> Item:
+        """Return it with paths that lie where its datalist does."""
+
+        def placed(masks: Sequence[Mask]) -> tuple[Mask, ...]:
+            return tuple(
+                mask.model_copy(update={"path": str(folder / mask.path)}) for mask in masks
+            )
+
+        return self.model_copy(
+            update={
+                "image": str(folder / self.image),
+                "labels": {name: placed(masks) for name, masks in self.labels.items()},
+                "unknown": placed(self.unknown),
+            }
+        )
+
+
+def read_datalist(path: str | Path, section: str) -> list[Item]:
+    """Read one section of a datalist, a JSON file as ``docs/reference/datalist.md`` says.
 
     Args:
         path: The JSON file.
         section: ``training``, ``validation`` or ``test``.
-        table: Modalities and targets that there are; None where any may be.
 
     Returns:
-        The items, with absolute paths.
+        The items, with paths that are absolute or lie where the file does.
 
     Raises:
         InputNotFoundError: If there is no such file.
         OptionError: If the file is not JSON, has no such section, or an item is not what it must
             be; it names the first of them.
     """
-    path = Path(path)
+    sections = read_sections(path)
+    if section not in sections:
+        held = listed([str(name) for name in sections]) or "none"
+        msg = f"datalist must have a section {section!r}; {path} has {held}."
+        raise OptionError(msg)
+    items, problems = items_of(sections[section], section, Path(path))
+    if problems:
+        told = listed(problems, "; ")
+        msg = f"datalist must be as docs/reference/datalist.md says; in {path} {told}."
+        raise OptionError(msg)
+    return items
+
+
+def read_sections(path: str | Path) -> dict[str, Any]:
+    """Return the sections of a datalist as they stand in it.
+
+    Raises:
+        InputNotFoundError: If there is no such file.
+        OptionError: If it is not JSON, or holds no sections.
+    """
     try:
-        datalist = read_json(path, most_bytes=MOST_BYTES, most_values=MOST_VALUES)
+        datalist = read_json(Path(path), most_bytes=MOST_BYTES, most_values=MOST_VALUES)
     except FileNotFoundError as error:
         msg = f"datalist must be a JSON file; there is none at {path}."
         raise InputNotFoundError(msg) from error
@@ -69,62 +209,39 @@ def read_datalist(path: str | Path, section: str) -> list[dict[str, Any]]:
     if not isinstance(datalist, dict):
         msg = f"datalist must hold an object of sections; {path} holds a {type(datalist).__name__}."
         raise OptionError(msg)
-    if section not in datalist:
-        held = listed([str(name) for name in datalist]) or "none"
-        msg = f"datalist must have a section {section!r}; {path} has {held}."
-        raise OptionError(msg)
-    return [_located(item, path.parent) for item in _items(datalist[section], section, path)]
+    return datalist
 
 
-def _items(content: object, section: str, path: Path) -> list[_Item]:
-    """Return the items of a section, or raise one error that names what is wrong with them."""
+def items_of(content: object, section: str, path: Path) -> tuple[list[Item], list[str]]:
+    """Return the items of a section, and what is wrong with the others.
+
+    Args:
+        content: The section.
+        section: Its name.
+        path: The datalist, where relative paths lie.
+
+    Raises:
+        OptionError: If the section is no list.
+    """
     if not isinstance(content, list):
         msg = f"datalist must hold a list of items as {section}; {path} holds {shown(content)}."
         raise OptionError(msg)
     items, problems = [], []
     for number, entry in enumerate(content):
         try:
-            items.append(_Item.model_validate(entry))
+            items.append(Item.model_validate(entry).located(path.parent))
         except ValidationError as error:
             problems += [
                 f"{section}[{number}]{''.join(f'[{part!r}]' for part in found['loc'])} "
                 f"{rule_of(found)}"
                 for found in error.errors(include_url=False)
             ]
-            if len(problems) > _MOST_PROBLEMS:
+            if len(problems) > MOST_PROBLEMS:
                 break
-    if problems:
-        told = listed(problems, "; ")
-        msg = f"datalist must be as docs/reference/datalist.md says; in {path} {told}."
-        raise OptionError(msg)
-    return items
+    return items, problems
 
 
-def _one_or_more(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-class _Item(BaseModel):
-    """What an item of a datalist must be; keys beside these are the user's own."""
-
-    model_config = ConfigDict(extra="allow")
-
-    image: Annotated[str, Field(min_length=1)]
-    modality: str
-    labels: dict[str, Annotated[list[str], BeforeValidator(_one_or_more)]]
-    dataset: str | None = None
-    absent: list[str] | None = None
-    ct_input: CtInput | None = None
-
-
-def _located(item: _Item, folder: Path) -> dict[str, Any]:
-    """Return an item with paths that lie where its datalist does."""
-    given = item.model_dump(exclude_unset=True)
-    labels = {name: [str(folder / path) for path in paths] for name, paths in item.labels.items()}
-    return {**given, "image": str(folder / item.image), "labels": labels}
-
-
-def check_targets(item: Mapping[str, Any], table: ModalityTable) -> None:
+def check_targets(item: Item, table: ModalityTable) -> None:
     """Require that an item's modality, and what it says of targets, are in a table.
 
     Raises:
@@ -132,44 +249,11 @@ def check_targets(item: Mapping[str, Any], table: ModalityTable) -> None:
         TargetError: If a target that it labels or calls absent is not one of its modality, or
             there is none.
     """
-    names = [target.name for target in table[item["modality"]].targets]
-    named = {*item["labels"], *item.get("absent", ())}
+    names = [target.name for target in table[item.modality].targets]
+    named = {*item.labels, *item.absent}
     if not named or not named <= set(names):
         msg = (
-            f"labels and absent of {item['image']} must name targets of {item['modality']}, "
+            f"labels and absent of {item.image} must name targets of {item.modality}, "
             f"{', '.join(names)}; got {listed(sorted(named - set(names))) or 'none'}."
         )
         raise TargetError(msg)
-
-
-def read_mask(path: str, image: Image, table: ModalityTable) -> npt.NDArray[np.uint8]:
-    """Return a mask file as uint8 0 or 1; a picture's mask is white, a volume's is not 0.
-
-    Args:
-        path: The mask.
-        image: Record of its image; of a CT's mask no Hounsfield units are expected.
-        table: Modalities at hand.
-
-    Raises:
-        OptionError: If it is not on its image's grid, or a picture of 0 and 1 in place of white.
-    """
-    mask = read(path, modality=image.modality, table=table, ct_input="windowed")
-    assert mask.pixels is not None
-    if mask.spatial_shape != image.spatial_shape:
-        msg = f"labels must lie on their image's grid, {image.spatial_shape}; {path} is "
-        msg += f"{mask.spatial_shape}."
-        raise OptionError(msg)
-    if mask.affine is not None and image.affine is not None:
-        corners = np.array(list(product(*((0, side - 1) for side in mask.spatial_shape))))
-        moved = np.abs(
-            corners @ (mask.affine - image.affine)[:3, :3].T + (mask.affine - image.affine)[:3, 3]
-        ).max()
-        if moved > GRID_TOLERANCE * min(image.spacing or (1.0,)):
-            msg = f"labels must lie where their image does; {path} lies {moved:.3g} mm off."
-            raise OptionError(msg)
-    least = 0 if mask.affine is not None else WHITE
-    if 0 < mask.pixels.max() <= least:
-        msg = f"labels that are pictures must be white where the target is; {path} reaches only "
-        raise OptionError(msg + f"{mask.pixels.max()} of 255.")
-    foreground: npt.NDArray[np.uint8] = (mask.pixels[0] > least).astype(np.uint8)
-    return foreground

@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 import torch
 from monai.inferers import Inferer
 from monai.metrics import compute_dice
-from monai.transforms import Compose
 from torch import Tensor
 
-from esp_medsam.image import Image, image_of, segmentation_of
-from esp_medsam.io import LoadMedicalImaged
+from esp_medsam.image import segmentation_of
+from esp_medsam.io.load import as_meta_tensor
 from esp_medsam.modality import ModalityTable
-from esp_medsam.transforms import MeasureImaged, ModalityTransforms
+from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
 from esp_medsam.transforms.label_map import mask_of
-from esp_medsam.workflows.datalist import check_targets, read_mask
+from esp_medsam.workflows.datalist import Item, check_targets
+from esp_medsam.workflows.datalist_images import labeled_pixels, read_image, target_mask
 
 
 class TargetScore(NamedTuple):
@@ -68,7 +68,7 @@ class Score:
 
 
 def target_scores(
-    items: Sequence[Mapping[str, Any]],
+    items: Sequence[Item],
     *,
     table: ModalityTable,
     inferer: Inferer,
@@ -76,7 +76,7 @@ def target_scores(
     transforms: Mapping[str, ModalityTransforms] | None = None,
     ct_input: str | None = None,
     frame: int | None = None,
-    tracked: Callable[[Sequence[Mapping[str, Any]]], Iterable[Mapping[str, Any]]] | None = None,
+    tracked: Callable[[Sequence[Item]], Iterable[Item]] | None = None,
 ) -> Iterator[TargetScore]:
     """Segment each item as inference does and compare what is known of it.
 
@@ -99,20 +99,11 @@ def target_scores(
     """
     for item in items:
         check_targets(item, table)
+    measure = MeasureImage(transforms)
     for item in items if tracked is None else tracked(items):
-        preprocessing = Compose(
-            [
-                LoadMedicalImaged(
-                    "image",
-                    table=table,
-                    modality=item["modality"],
-                    ct_input=item.get("ct_input", ct_input),
-                    frame=frame,
-                ),
-                MeasureImaged("image", transforms=transforms),
-            ]
-        )
-        image = preprocessing({"image": item["image"]})["image"]
+        record = read_image(item, table, ct_input=ct_input, frame=frame)
+        assert record.pixels is not None
+        image = as_meta_tensor(measure(record.pixels, record))
         probability = inferer(image[None], network)
         found = dict(
             zip(
@@ -121,21 +112,24 @@ def target_scores(
                 strict=True,
             )
         )
-        record = image_of(image.meta)
-        for target in table[item["modality"]].targets:
-            truth = _truth(item, target.name, table, record)
-            if truth is not None and target.name in found:
-                mask, _ = mask_of(found[target.name], target.clean_up)
-                yield TargetScore(
-                    str(item.get("dataset", item["modality"])),
-                    item["modality"],
-                    target.name,
-                    str(item["image"]),
-                    bool(truth.any()),
-                    _dice(mask, truth),
-                    int(mask.sum()),
-                    int(truth.sum()),
-                )
+        labeled = labeled_pixels(item, record, table)
+        for target in table[item.modality].targets:
+            truth = target_mask(item, target.name, record, table)
+            if truth is None or target.name not in found:
+                continue
+            mask, _ = mask_of(found[target.name], target.clean_up)
+            if labeled is not None:
+                mask, truth = mask * torch.from_numpy(labeled), truth & labeled
+            yield TargetScore(
+                item.set_name,
+                item.modality,
+                target.name,
+                item.image,
+                bool(truth.any()),
+                _dice(mask, torch.from_numpy(truth)),
+                int(mask.sum()),
+                int(truth.sum()),
+            )
 
 
 def summarize(scores: Iterable[TargetScore]) -> list[Score]:
@@ -158,19 +152,6 @@ def _summary(dataset: str, modality: str, target: str, group: Sequence[TargetSco
         len(absent),
         sum(absent) / len(absent) if absent else None,
     )
-
-
-def _truth(
-    item: Mapping[str, Any], target: str, table: ModalityTable, image: Image
-) -> Tensor | None:
-    """Return a target's mask; None where nothing is known of it."""
-    if target in item["labels"]:
-        paths = item["labels"][target]
-        masks = [torch.from_numpy(read_mask(path, image, table)) for path in paths]
-        return torch.stack(masks).amax(0) > 0
-    if target in item.get("absent", ()):
-        return torch.zeros(image.spatial_shape, dtype=torch.bool)
-    return None
 
 
 def _dice(mask: Tensor, truth: Tensor) -> float:

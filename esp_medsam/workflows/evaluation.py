@@ -14,7 +14,7 @@ from typing import Any
 from esp_medsam.errors import OptionError, OutputExistsError
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.modality import ALL, ModalityTable
-from esp_medsam.workflows.datalist import check_targets
+from esp_medsam.workflows.datalist import Item, check_targets
 from esp_medsam.workflows.overlays import read_overlay
 from esp_medsam.workflows.request import Request
 
@@ -32,11 +32,11 @@ def with_all_targets(request: Request) -> Request:
 
 
 def chosen_items(
-    items: Sequence[Mapping[str, Any]],
+    items: Sequence[Item],
     datasets: Sequence[str],
     targets: Sequence[str] | str | None,
     table: ModalityTable,
-) -> list[Mapping[str, Any]]:
+) -> list[Item]:
     """Return the items of these sets; of none named all.
 
     Args:
@@ -50,7 +50,7 @@ def chosen_items(
         ModalityError: If the modality of an item is not in the table.
         TargetError: If one of its targets, or one of ``targets``, is not.
     """
-    sets = [str(item.get("dataset", item["modality"])) for item in items]
+    sets = [item.set_name for item in items]
     if not set(sets).issuperset(datasets):
         msg = f"dataset must be one of {', '.join(sorted(set(sets)))}; got {', '.join(datasets)}."
         raise OptionError(msg)
@@ -61,14 +61,12 @@ def chosen_items(
         raise OptionError(msg)
     for item in chosen:
         check_targets(item, table)
-    for modality in dict.fromkeys(item["modality"] for item in chosen):
+    for modality in dict.fromkeys(item.modality for item in chosen):
         table.select(modality, targets)
     return chosen
 
 
-def check_cases_file(
-    path: Path, datalist: Path, items: Iterable[Mapping[str, Any]], *, overwrite: bool
-) -> None:
+def check_cases_file(path: Path, datalist: Path, items: Iterable[Item], *, overwrite: bool) -> None:
     """Refuse a place where no cases may be written, before anything is computed.
 
     Args:
@@ -86,8 +84,7 @@ def check_cases_file(
         raise OptionError(msg)
     if not os.path.lexists(path):
         return
-    masks = (mask for item in items for paths in item["labels"].values() for mask in paths)
-    inputs = {str(datalist), *(str(item["image"]) for item in items), *masks}
+    inputs = {str(datalist), *(name for item in items for name in item.files)}
     if path.resolve() in {Path(name).resolve() for name in inputs}:
         msg = f"cases must be none of the inputs; got {path}. Write them elsewhere."
         raise OptionError(msg)

@@ -242,14 +242,16 @@ def dice_inputs(output: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Return masks and truth for MONAI's MeanDice, ``(B, T, H, W)`` each.
 
     T is that of the annotation, whatever the batch's modalities have: MeanDice puts batches
-    together. Rows of which nothing is known are empty in the truth, and it passes over those.
+    together. Rows of which nothing is known are empty in the truth, and it passes over those;
+    pixels of which nothing is known are empty in both.
     """
     logits = output["pred"].low_res_logits
     annotation = output["label"]
     masks = torch.zeros_like(annotation.mask, dtype=torch.float32)
     masks[:, : logits.shape[1]] = logits > 0
     truth = annotation.mask * annotation.known[:, :, None, None]
-    return masks, truth.float()
+    labeled = 1 if annotation.labeled is None else annotation.labeled
+    return masks * labeled, (truth * labeled).float()
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:

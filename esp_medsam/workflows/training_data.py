@@ -73,22 +73,26 @@ class SliceDataset(Dataset[dict[str, Any]]):
         return len(self.slices)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return a view: ``image (3, H, W)``, ``label (T, H, W)``, ``known (T,)``, ``modality``.
+        """Return a view, by the names that a batch has them by.
 
-        T is the largest number of targets of any modality; rows beyond the slice's own are not
-        known.
+        ``image (3, H, W)`` float, ``label (T, H, W)`` uint8, ``known (T,)`` and ``labeled
+        (1, H, W)`` bool, and ``modality``, an index. T is the largest number of targets of any
+        modality; rows beyond the slice's own are not known.
         """
         piece = self.slices[index]
         image = piece.image.expand(3, -1, -1).float() / 255.0
-        view = self.views[piece.modality]({"image": image, "label": piece.label})
-        label = torch.zeros((self.rows, *view["label"].shape[-2:]), dtype=torch.uint8)
-        label[: len(piece.label)] = _plain(view["label"]).to(torch.uint8)
+        masks = torch.cat([piece.label, piece.unlabeled])
+        view = self.views[piece.modality]({"image": image, "label": masks})
+        masks = _plain(view["label"]).to(torch.uint8)
+        label = torch.zeros((self.rows, *masks.shape[-2:]), dtype=torch.uint8)
+        label[: len(piece.label)] = masks[:-1]
         known = torch.zeros(self.rows, dtype=torch.bool)
         known[: len(piece.known)] = piece.known
         return {
             "image": _plain(view["image"]).float(),
             "label": label,
             "known": known,
+            "labeled": masks[-1:] == 0,
             "modality": self.table[piece.modality].index,
         }
 
@@ -164,8 +168,8 @@ def prepare_batch(
     batch: Mapping[str, Tensor], device: torch.device | str, non_blocking: bool = False
 ) -> tuple[Tensor, Annotation, tuple[Tensor], dict[str, Any]]:
     """Hand a batch to MONAI's engines: image, annotation, and the modality as an argument."""
-    image, label, known, modality = (
+    image, label, known, labeled, modality = (
         batch[key].to(device, non_blocking=non_blocking)
-        for key in ("image", "label", "known", "modality")
+        for key in ("image", "label", "known", "labeled", "modality")
     )
-    return image, Annotation(label, known), (modality,), {}
+    return image, Annotation(label, known, labeled), (modality,), {}

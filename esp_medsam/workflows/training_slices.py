@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from esp_medsam.image import Image
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.inferers.resizing import content_size, to_content
 from esp_medsam.io.load import as_meta_tensor
-from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
-from esp_medsam.workflows.datalist import check_targets, read_mask
+from esp_medsam.workflows.datalist import Item, check_targets
+from esp_medsam.workflows.datalist_images import labeled_pixels, read_image, target_mask
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class TrainingSlice:
     Attributes:
         image: uint8, ``(1 or 3, h, w)``; 0..255 is what is shown as black to white.
         label: uint8 0 or 1, one row per target of the modality, ``(T, h, w)``.
+        unlabeled: uint8 0 or 1, ``(1, h, w)``: pixels at which the label says nothing.
         known: Which targets are annotated or known to be absent, ``(T,)`` bool.
         modality: Name of the modality.
         dataset: Name of the set it comes from.
@@ -33,13 +34,14 @@ class TrainingSlice:
 
     image: Tensor
     label: Tensor
+    unlabeled: Tensor
     known: Tensor
     modality: str
     dataset: str
 
 
 def slices_of(
-    item: Mapping[str, Any],
+    item: Item,
     table: ModalityTable,
     input_size: tuple[int, int],
     transforms: Mapping[str, ModalityTransforms] | None = None,
@@ -53,25 +55,17 @@ def slices_of(
         transforms: Transforms by modality, in place of the defaults.
     """
     check_targets(item, table)
-    modality = table[item["modality"]]
-    ct_input = item.get("ct_input")
-    image = read(item["image"], modality=modality.name, table=table, ct_input=ct_input)
+    modality = table[item.modality]
+    image = read_image(item, table)
     assert image.pixels is not None
     image = MeasureImage(transforms)(image.pixels, image)
-
-    absent = set(item.get("absent", ()))
-    names = [target.name for target in modality.targets]
-    masks = np.zeros((len(names), *image.spatial_shape), dtype=np.uint8)
-    for target, paths in item["labels"].items():
-        for path in paths:
-            masks[names.index(target)] |= read_mask(path, image, table)
-    known = torch.tensor([name in absent or name in item["labels"] for name in names])
+    masks, known = _annotated(item, image, table)
 
     views = Slices(as_meta_tensor(image).as_tensor(), image, transforms=transforms)
     slices = []
     for index in range(len(views)):
         view = views[index]
-        label = views.display.show(torch.from_numpy(masks), index)[:, view.box[0], view.box[1]]
+        label = views.display.show(masks, index)[:, view.box[0], view.box[1]]
         size = content_size(view.size, views.spacing, input_size, "fit")
         device = torch.device("cpu")
         content = to_content([view.pixels], size, view.intensity_range, device)[0]
@@ -79,10 +73,29 @@ def slices_of(
         slices.append(
             TrainingSlice(
                 (content * 255.0).round().to(torch.uint8),
-                (scaled >= 0.5).to(torch.uint8),
+                (scaled[:-1] >= 0.5).to(torch.uint8),
+                (scaled[-1:] > 0.0).to(torch.uint8),
                 known,
                 modality.name,
-                str(item.get("dataset", modality.name)),
+                item.set_name,
             )
         )
     return slices
+
+
+def _annotated(item: Item, image: Image, table: ModalityTable) -> tuple[Tensor, Tensor]:
+    """Return the masks of all targets and, last, of the unlabeled pixels, and what is known.
+
+    Both are uint8 of 0 or 1, ``(T + 1, *spatial)``, and bool, ``(T,)``.
+    """
+    targets = [target.name for target in table[item.modality].targets]
+    masks = np.zeros((len(targets) + 1, *image.spatial_shape), dtype=np.uint8)
+    known = torch.zeros(len(targets), dtype=torch.bool)
+    for row, target in enumerate(targets):
+        mask = target_mask(item, target, image, table)
+        if mask is not None:
+            masks[row], known[row] = mask, True
+    labeled = labeled_pixels(item, image, table)
+    if labeled is not None:
+        masks[-1] = ~labeled
+    return torch.from_numpy(masks), known

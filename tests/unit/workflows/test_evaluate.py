@@ -12,6 +12,7 @@ from PIL import Image as PILImage
 from esp_medsam.errors import TargetError
 from esp_medsam.image import SEGMENTATION_KEY, Segmentation
 from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.datalist import Item, Mask
 from esp_medsam.workflows.evaluate import TargetScore, summarize, target_scores
 
 
@@ -29,22 +30,24 @@ class BrightIsForeground(Inferer):
 
 
 @pytest.fixture
-def item(tmp_path: Path) -> dict[str, Any]:
+def item(tmp_path: Path) -> Item:
     image, mask = np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8)
     image[:8], mask[:4] = 200, 255
     PILImage.fromarray(image).save(tmp_path / "a.png")
     PILImage.fromarray(mask).save(tmp_path / "m.png")
-    return {
-        "image": str(tmp_path / "a.png"),
-        "modality": "mri",
-        "dataset": "made",
-        "labels": {"glioma": [str(tmp_path / "m.png")]},
-        "absent": ["left_ventricle"],
-    }
+    return Item.model_validate(
+        {
+            "image": str(tmp_path / "a.png"),
+            "modality": "mri",
+            "dataset": "made",
+            "labels": {"glioma": [str(tmp_path / "m.png")]},
+            "absent": ["left_ventricle"],
+        }
+    )
 
 
 class TestTargetScores:
-    def test_scores_what_is_known_alone(self, item: dict[str, Any], table: ModalityTable) -> None:
+    def test_scores_what_is_known_alone(self, item: Item, table: ModalityTable) -> None:
         names = [target.name for target in table["mri"].targets]
 
         scores = list(
@@ -56,11 +59,29 @@ class TestTargetScores:
             "left_ventricle": (False, 0.0),
         }
 
+    def test_pixels_of_which_nothing_is_known_count_on_neither_side(
+        self, item: Item, tmp_path: Path, table: ModalityTable
+    ) -> None:
+        unknown = np.zeros((16, 16), np.uint8)
+        unknown[2:6] = 255  # half of the truth, and half of what is found beside it
+        PILImage.fromarray(unknown).save(tmp_path / "u.png")
+        partly = item.model_copy(update={"unknown": (Mask(path=str(tmp_path / "u.png")),)})
+
+        glioma, _ = target_scores(
+            [partly],
+            table=table,
+            inferer=BrightIsForeground([target.name for target in table["mri"].targets]),
+            network=None,
+        )
+
+        assert (glioma.true_voxels, glioma.voxels) == (2 * 16, 4 * 16)
+        assert glioma.dice == pytest.approx(2 * 2 / (2 + 4))
+
     @pytest.mark.parametrize("key", ["labels", "absent"])
     def test_refuses_targets_that_are_not_in_the_table_before_any_image_is_read(
-        self, item: dict[str, Any], table: ModalityTable, key: str
+        self, item: Item, table: ModalityTable, key: str
     ) -> None:
-        wrong = {**item, "image": "none.png", key: {"bogus": ["none.png"]}}
+        wrong = item.model_copy(update={"image": "none.png", key: {"bogus": ("none.png",)}})
 
         with pytest.raises(
             TargetError, match=r"of none\.png must name targets of mri, .*; got bogus"
@@ -72,9 +93,9 @@ class TestTargetScores:
             )
 
     def test_nothing_found_where_nothing_is_counts_as_right(
-        self, item: dict[str, Any], table: ModalityTable
+        self, item: Item, table: ModalityTable
     ) -> None:
-        PILImage.fromarray(np.zeros((16, 16), np.uint8)).save(item["image"])
+        PILImage.fromarray(np.zeros((16, 16), np.uint8)).save(item.image)
 
         scores = target_scores(
             [item], table=table, inferer=BrightIsForeground(["left_ventricle"]), network=None

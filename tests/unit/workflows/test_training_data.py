@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from esp_medsam.errors import EmptyInputError, InputNotFoundError, OptionError, TargetError
+from esp_medsam.errors import EmptyInputError, OptionError, TargetError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import read_datalist
 from esp_medsam.workflows.training_data import ModalityBatches, SliceDataset, prepare_batch
@@ -62,69 +62,6 @@ def dataset(path: Path, table: ModalityTable, *, random: bool = False) -> SliceD
     )
 
 
-class TestReadDatalist:
-    def test_paths_are_relative_to_the_file(
-        self, tmp_path: Path, photograph: dict[str, Any]
-    ) -> None:
-        (item,) = read_datalist(write(tmp_path, training=[photograph]), "training")
-
-        assert item["image"] == str(tmp_path / "a.png")
-        assert item["labels"] == {"lesion": [str(tmp_path / "a_mask.png")]}
-
-    @pytest.mark.parametrize(
-        ("item", "problem"),
-        [
-            (
-                {"image": "a.png"},
-                r"\[0\]\['modality'\] must be given; .*\['labels'\] must be given",
-            ),
-            (5, r"training\[0\] must be a valid dictionary"),
-            ({"image": "", "modality": "ct", "labels": {}}, r"\['image'\] must not be empty"),
-            ({"image": 5, "modality": "ct", "labels": {}}, r"\['image'\] must be text"),
-            ({"image": "a", "modality": "ct", "labels": []}, r"\['labels'\] must be a valid dict"),
-            ({"image": "a", "modality": "ct", "labels": {"liver": 1}}, "must be a valid list"),
-            ({"image": "a", "modality": "ct", "labels": {"liver": [1]}}, "must be text"),
-            ({"image": "a", "modality": "ct", "labels": {}, "absent": "a"}, "must be a valid list"),
-            ({"image": "a", "modality": "ct", "labels": {}, "ct_input": "HU"}, "must be 'hu' or"),
-        ],
-    )
-    def test_names_what_is_wrong_with_an_item(
-        self, tmp_path: Path, item: Any, problem: str
-    ) -> None:
-        with pytest.raises(OptionError, match=problem):
-            read_datalist(write(tmp_path, training=[item]), "training")
-
-    def test_keeps_what_users_add(self, tmp_path: Path, photograph: dict[str, Any]) -> None:
-        (item,) = read_datalist(write(tmp_path, training=[{**photograph, "fold": 3}]), "training")
-
-        assert item["fold"] == 3
-
-    def test_names_the_sections_there_are(self, tmp_path: Path) -> None:
-        with pytest.raises(OptionError, match=r"section 'test'.*has training"):
-            read_datalist(write(tmp_path, training=[]), "test")
-
-    @pytest.mark.parametrize(
-        ("content", "message"),
-        [
-            ("not json", "JSON file; .* no JSON at line 1"),
-            ("[1]", "holds a list"),
-            ("\xff", "text that is not UTF-8"),
-            ("[" * 100_000, "more than 32 lists"),
-            ('{"training": 5}', "a list of items as training"),
-        ],
-    )
-    def test_refuses_what_is_no_datalist(self, tmp_path: Path, content: str, message: str) -> None:
-        path = tmp_path / "datalist.json"
-        path.write_bytes(content.encode("latin-1"))
-
-        with pytest.raises(OptionError, match=message):
-            read_datalist(path, "training")
-
-    def test_says_where_it_looked(self, tmp_path: Path) -> None:
-        with pytest.raises(InputNotFoundError, match=r"none at .*nothing\.json"):
-            read_datalist(tmp_path / "nothing.json", "training")
-
-
 class TestSlicesOf:
     def test_a_volume_is_shown_as_a_radiologist_sees_it(
         self, tmp_path: Path, volume: dict[str, Any], table: ModalityTable
@@ -166,6 +103,23 @@ class TestSlicesOf:
         piece = slices_of(item, table, (40, 40))[0]
 
         assert piece.label.sum() == 50 + 200
+
+    def test_says_at_which_pixels_nothing_is_known(
+        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
+    ) -> None:
+        unknown = np.zeros((40, 20), np.uint8)
+        unknown[35:, :] = 255
+        PILImage.fromarray(unknown).save(tmp_path / "u.png")
+        path = write(tmp_path, training=[{**photograph, "unknown": "u.png"}])
+        (item,) = read_datalist(path, "training")
+
+        piece = slices_of(item, table, (40, 40))[0]
+
+        np.testing.assert_array_equal(piece.unlabeled[0].numpy(), unknown // 255)
+        view = dataset(path, table)[0]  # 64 x 32 in a margin, which is labeled
+        assert view["labeled"].dtype == torch.bool
+        assert (~view["labeled"]).sum() == (8 + 1) * 32  # and the row that is partly of both
+        assert view["labeled"][:, :, 0].all()
 
     def test_refuses_a_mask_off_the_grid(
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
