@@ -1,0 +1,243 @@
+"""A store of arrays on disk, by key: filled once by any number of processes, mapped to be read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from esp_medsam.errors import DiskFullError, OptionError, OutputError
+from esp_medsam.io.atomic import atomic_file, clear_temporaries, output_error
+from esp_medsam.plain_data import read_json
+from esp_medsam.regular_file import open_regular
+
+
+logger = logging.getLogger(__name__)
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+SHARD_BYTES = 2**27
+"""Bytes that are gathered before they become a shard: what a killed process may lose."""
+
+MANIFEST = "store.json"
+_SUFFIX = ".safetensors"
+_MOST_MANIFEST = 2**16
+_BLOCK = 2**20
+
+
+class ShardStore:
+    """Named arrays by key, in shards of safetensors, each called by the SHA-256 of its content.
+
+    A shard appears whole or not at all, so a killed process loses what it had not written yet and
+    nothing else. Each process writes shards of its own: several may fill one store, without locks;
+    what two of them put under one key is the same. A shard whose content is not what it is called
+    by is passed over with a warning, so that its keys are put anew.
+
+    What is unpickled, as in the workers of a data loader, reads the same files: nothing is copied.
+
+    Args:
+        folder: Where the shards lie; made where it is missing.
+        identity: All that the arrays depend on and keys do not say. A store of another identity is
+            refused.
+        argument: What a user calls the folder by, for messages.
+        verify: Whether to hash shards that are there; without, only their length is checked.
+        shard_bytes: Bytes from which a shard is written.
+
+    Raises:
+        OptionError: If the folder holds a store of another identity, or something else.
+        OutputError: If it cannot be read or written; of these DiskFullError without room.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        identity: Mapping[str, str],
+        *,
+        argument: str = "cache_dir",
+        verify: bool = True,
+        shard_bytes: int = SHARD_BYTES,
+    ) -> None:
+        self.folder = Path(folder)
+        self.verify = verify
+        self.shard_bytes = shard_bytes
+        self._waiting: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        self._places: dict[str, str] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
+        self._seen: set[str] = set()
+        self._open: dict[str, Any] = {}
+        self._settle(dict(identity), argument)
+        clear_temporaries(self.folder)
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._places.keys() | self._waiting.keys())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places or key in self._waiting
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places.keys() | self._waiting.keys())
+
+    def __getitem__(self, key: str) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays of a key, by name.
+
+        Raises:
+            KeyError: If there is no such key.
+            OutputError: If its shard cannot be read any more.
+        """
+        if key in self._waiting:
+            return self._waiting[key]
+        shard = self._places[key]
+        file = self._open.get(shard)
+        if file is None:
+            path = self.folder / shard
+            try:
+                file = self._open[shard] = safe_open(path, framework="np")
+            except (OSError, SafetensorError) as error:
+                msg = f"{path} must be the shard that it was; got: {error}. Run again."
+                raise OutputError(msg) from error
+        return {name: file.get_tensor(f"{key}/{name}") for name in self._names[key]}
+
+    def put(self, key: str, arrays: Arrays) -> None:
+        """Keep arrays under a key; they are on disk once their shard is full, or at ``flush``.
+
+        Args:
+            key: Any text.
+            arrays: At least one, by names without a slash.
+
+        Raises:
+            OutputError: If a shard cannot be written; of these DiskFullError without room.
+        """
+        self._waiting[key] = {name: np.ascontiguousarray(each) for name, each in arrays.items()}
+        held = sum(each.nbytes for kept in self._waiting.values() for each in kept.values())
+        if held >= self.shard_bytes:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits as one shard.
+
+        Raises:
+            OutputError: If it cannot be written; of these DiskFullError without room.
+        """
+        if not self._waiting:
+            return
+        content = save(
+            {
+                f"{key}/{name}": each
+                for key, arrays in self._waiting.items()
+                for name, each in arrays.items()
+            }
+        )
+        shard = hashlib.sha256(content).hexdigest() + _SUFFIX
+        with atomic_file(self.folder / shard) as file:
+            file.write(content)
+        self._add(shard)
+        self._waiting.clear()
+
+    def refresh(self) -> None:
+        """Take in the shards that have appeared, of this process and of others."""
+        try:
+            names = sorted(path.name for path in self.folder.iterdir() if path.suffix == _SUFFIX)
+        except OSError as error:
+            raise output_error(self.folder, error) from error
+        for name in names:
+            if name in self._seen:
+                continue
+            reason = self._damage(name)
+            if reason:
+                self._seen.add(name)
+                logger.warning("%s is passed over and made anew: %s.", self.folder / name, reason)
+            else:
+                self._add(name)
+
+    def __enter__(self) -> ShardStore:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Write what waits, whatever ended the block, unless the disk is full."""
+        if not isinstance(error, DiskFullError):
+            self.flush()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out open files, which each process has of its own, and write what waits."""
+        self.flush()
+        return {**self.__dict__, "_open": {}}
+
+    def _settle(self, identity: dict[str, str], argument: str) -> None:
+        """State the identity in a new store, or hold it against that of one that is there."""
+        path = self.folder / MANIFEST
+        try:
+            if not path.exists():
+                if self.folder.is_dir() and any(self.folder.iterdir()):
+                    msg = (
+                        f"{argument} must be an empty folder, or one of this kind; "
+                        f"{self.folder} holds something else."
+                    )
+                    raise OptionError(msg)
+                self._write_manifest(path, identity)
+                return
+            found = read_json(path, most_bytes=_MOST_MANIFEST, most_values=_MOST_MANIFEST)
+        except OSError as error:
+            raise output_error(path, error) from error
+        except ValueError as error:
+            msg = f"{argument} must hold a store; {path} is damaged: {error}. Remove the folder."
+            raise OptionError(msg) from error
+        if found != identity:
+            stated = found if isinstance(found, dict) else {}
+            other = sorted(k for k in stated | identity if stated.get(k) != identity.get(k))
+            msg = (
+                f"{argument} must be of the same {', '.join(other)}; {self.folder} was made with "
+                "others. Choose another folder, or remove it."
+            )
+            raise OptionError(msg)
+
+    @staticmethod
+    def _write_manifest(path: Path, identity: dict[str, str]) -> None:
+        with atomic_file(path) as file:
+            file.write((json.dumps(identity, indent=1, sort_keys=True) + "\n").encode())
+
+    def _damage(self, name: str) -> str | None:
+        """Return why a shard cannot be taken; None where it can."""
+        path = self.folder / name
+        try:
+            if self.verify and _sha256(path) + _SUFFIX != name:
+                return "its content is not what was written"
+            with safe_open(path, framework="np"):
+                return None
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        except SafetensorError as error:
+            return str(error)
+
+    def _add(self, name: str) -> None:
+        """Know the arrays of a shard that is whole."""
+        self._seen.add(name)
+        names: dict[str, list[str]] = {}
+        with safe_open(self.folder / name, framework="np") as file:
+            for full in file.keys():  # noqa: SIM118  # it is no mapping
+                key, _, array = full.rpartition("/")
+                names.setdefault(key, []).append(array)
+        for key, arrays in names.items():
+            self._places[key], self._names[key] = name, tuple(arrays)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
