@@ -19,6 +19,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
+
 
 TARGET_2D = {
     "dermoscopy": "lesion",
@@ -131,8 +133,9 @@ def slices_ctmri(root: Path) -> list[tuple[str, dict[str, Any]]]:
         masks[key][target] = str(root / row["mask"])
     items = []
     for (split, modality, dataset, image), found in masks.items():
-        labels = {target: [path] for target, path in found.items()}
-        absent = set(ABSENT[dataset])
+        drawn = {target: path for target, path in found.items() if is_drawn(path)}
+        labels = {target: [path] for target, path in drawn.items()}
+        absent = {*ABSENT[dataset], *(found.keys() - drawn.keys())}
         if dataset == "KiTS19" and "kidney" in found:
             # Its kidney leaves the tumor out; ours is the organ with any tumor in it.
             labels["kidney"] += labels.get("kidney_tumor", [])
@@ -148,6 +151,12 @@ def slices_ctmri(root: Path) -> list[tuple[str, dict[str, Any]]]:
             item["ct_input"] = "windowed"
         items.append((split, item))
     return items
+
+
+def is_drawn(path: str) -> bool:
+    """Whether a picture of a mask holds anything."""
+    with PIL.Image.open(path) as mask:
+        return mask.getbbox() is not None
 
 
 def volumes(root: Path) -> list[tuple[str, dict[str, Any]]]:

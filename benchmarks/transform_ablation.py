@@ -32,6 +32,7 @@ from esp_medsam.networks.state_dicts import load_checkpoint, load_into
 from esp_medsam.transforms.by_modality import Measure, ModalityTransforms
 from esp_medsam.workflows.bundle import TABLE, WEIGHTS, find_bundle
 from esp_medsam.workflows.datalist import Item, read_datalist
+from esp_medsam.workflows.read_slices import SliceReader
 from esp_medsam.workflows.train import weight_groups
 from esp_medsam.workflows.training_data import ModalityBatches, SliceDataset, prepare_batch
 
@@ -159,16 +160,17 @@ def score(
             path.write_text(
                 json.dumps({section: [item.model_dump(exclude_unset=True) for item in some]})
             )
+            size = (arguments.size, arguments.size)
+            transforms = None if chosen is None else {modality: chosen}
+            read = SliceReader(datalist=path, table=table, input_size=size, transforms=transforms)
             data.append(
                 SliceDataset(
-                    datalist=path,
-                    section=section,
+                    read(section)[section],
                     table=table,
-                    input_size=(arguments.size, arguments.size),
+                    input_size=size,
                     pixel_mean=MEAN,
                     pixel_std=STD,
                     random=section == "training",
-                    transforms=None if chosen is None else {modality: chosen},
                 )
             )
     network = build_product(table.indices, table.target_names)

@@ -232,6 +232,8 @@ class TrainSettings(Settings):
 
     datalist: PathText
     output_dir: PathText
+    cache_dir: Annotated[str | None, BeforeValidator(_no_path)]
+    empty_slices: Share
     pretrained: Annotated[str | None, BeforeValidator(_no_path)]
     input_size: Size
     epochs: Count

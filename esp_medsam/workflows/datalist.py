@@ -187,7 +187,7 @@ def read_datalist(path: str | Path, section: str) -> list[Item]:
         told = listed(problems, "; ")
         msg = f"datalist must be as docs/reference/datalist.md says; in {path} {told}."
         raise OptionError(msg)
-    return items
+    return list(items.values())
 
 
 def read_sections(path: str | Path) -> dict[str, Any]:
@@ -212,8 +212,8 @@ def read_sections(path: str | Path) -> dict[str, Any]:
     return datalist
 
 
-def items_of(content: object, section: str, path: Path) -> tuple[list[Item], list[str]]:
-    """Return the items of a section, and what is wrong with the others.
+def items_of(content: object, section: str, path: Path) -> tuple[dict[int, Item], list[str]]:
+    """Return the items of a section by their numbers, and what is wrong with the others.
 
     Args:
         content: The section.
@@ -226,10 +226,11 @@ def items_of(content: object, section: str, path: Path) -> tuple[list[Item], lis
     if not isinstance(content, list):
         msg = f"datalist must hold a list of items as {section}; {path} holds {shown(content)}."
         raise OptionError(msg)
-    items, problems = [], []
+    items: dict[int, Item] = {}
+    problems: list[str] = []
     for number, entry in enumerate(content):
         try:
-            items.append(Item.model_validate(entry).located(path.parent))
+            items[number] = Item.model_validate(entry).located(path.parent)
         except ValidationError as error:
             problems += [
                 f"{section}[{number}]{''.join(f'[{part!r}]' for part in found['loc'])} "

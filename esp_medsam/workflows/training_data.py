@@ -1,88 +1,92 @@
-"""Training slices: read as at inference, kept in memory as uint8, augmented view by view."""
+"""Training views: augmented each by a seed of its own, drawn so that no modality is lost."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import Compose
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from esp_medsam.errors import EmptyInputError, OptionError
+from esp_medsam.errors import OptionError
 from esp_medsam.losses import Annotation
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.augmentation import augmentation
-from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides
-from esp_medsam.workflows.datalist import read_datalist
-from esp_medsam.workflows.training_slices import slices_of
+from esp_medsam.workflows.kept_slices import SliceSequence
+
+
+class Draw(NamedTuple):
+    """A slice to be shown, and how.
+
+    Attributes:
+        place: Place of the slice.
+        seed: Of all that is random about its view.
+    """
+
+    place: int
+    seed: int
 
 
 class SliceDataset(Dataset[dict[str, Any]]):
-    """The slices of a datalist, in memory, as training or validation views.
+    """Slices as training or validation views.
 
     Args:
-        datalist: JSON file, see :func:`read_datalist`.
-        section: Section of it.
+        slices: The slices, see :class:`~esp_medsam.workflows.read_slices.SliceReader`.
         table: Modalities and targets; also the index of each modality.
         input_size: ``(H, W)`` of the network's input.
         pixel_mean: Mean per channel, of values in 0..1.
         pixel_std: Standard deviation per channel.
         random: Whether views are augmented.
-        workers: Threads that read files.
-        transforms: Transforms by modality, in place of the defaults.
     """
 
     def __init__(
         self,
+        slices: SliceSequence,
         *,
-        datalist: str | Path,
-        section: str,
         table: ModalityTable,
         input_size: Sequence[int],
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         random: bool,
-        workers: int = 2,
-        transforms: Mapping[str, ModalityTransforms] | None = None,
     ) -> None:
-        check_overrides(transforms, table.names)
+        self.slices = slices
         self.table = table
         self.rows = max(len(modality.targets) for modality in table.modalities)
         height, width = input_size
-        items = read_datalist(datalist, section)
-        with ThreadPoolExecutor(workers) as pool:
-            read_item = pool.map(
-                lambda item: slices_of(item, table, (height, width), transforms), items
-            )
-            self.slices = [piece for pieces in read_item for piece in pieces]
-        if not self.slices:
-            msg = f"datalist must hold at least one item under {section!r}; {datalist} holds none."
-            raise EmptyInputError(msg)
         self.views: dict[str, Compose] = {
             name: augmentation(name, (height, width), pixel_mean, pixel_std, random=random)
-            for name in {piece.modality for piece in self.slices}
+            for name in sorted(set(slices.modalities))
         }
 
     def __len__(self) -> int:
         return len(self.slices)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, drawn: Draw | int) -> dict[str, Any]:
         """Return a view, by the names that a batch has them by.
 
         ``image (3, H, W)`` float, ``label (T, H, W)`` uint8, ``known (T,)`` and ``labeled
-        (1, H, W)`` bool, and ``modality``, an index. T is the largest number of targets of any
-        modality; rows beyond the slice's own are not known.
+        (1, H, W)`` bool, ``modality``, an index, and ``slice``, the slice's place. T is the largest
+        number of targets of any modality; rows beyond the slice's own are not known.
+
+        Args:
+            drawn: A slice and the seed of its view; or a slice alone, whose view, if it is random,
+                is any.
         """
-        piece = self.slices[index]
+        place, seed = drawn if isinstance(drawn, Draw) else (drawn, None)
+        piece = self.slices[place]
+        transform = self.views[piece.modality]
+        if seed is not None:
+            transform.set_random_state(seed)
         image = piece.image.expand(3, -1, -1).float() / 255.0
         masks = torch.cat([piece.label, piece.unlabeled])
-        view = self.views[piece.modality]({"image": image, "label": masks})
+        view = transform({"image": image, "label": masks})
         masks = _plain(view["label"]).to(torch.uint8)
         label = torch.zeros((self.rows, *masks.shape[-2:]), dtype=torch.uint8)
         label[: len(piece.label)] = masks[:-1]
@@ -94,10 +98,11 @@ class SliceDataset(Dataset[dict[str, Any]]):
             "known": known,
             "labeled": masks[-1:] == 0,
             "modality": self.table[piece.modality].index,
+            "slice": place,
         }
 
 
-class ModalityBatches(Sampler[list[int]]):
+class ModalityBatches(Sampler[list[Draw]]):
     """Draw batches in which the modalities take turns, so that none is lost among the others.
 
     Batch sizes that are multiples of a round give every batch the same make-up, and so the same
@@ -105,16 +110,20 @@ class ModalityBatches(Sampler[list[int]]):
     n slices is drawn in proportion to the fourth root of n: a set of eight slices is neither lost
     nor learned by heart.
 
+    What is drawn depends on the seed, the epoch and the place in it alone, so that an epoch can be
+    begun anywhere.
+
     Args:
         dataset: Slices to draw from, with replacement.
         batch_size: Slices of a batch.
         samples: Slices that make an epoch, rounded down to whole batches.
         turns: Turns of a modality in a round, 1 where it is not named; more for those with
             several targets, of which a slice shows one or two.
-        seed: Seed of the draws; each epoch goes on with them.
+        seed: Seed of the draws.
 
     Raises:
-        OptionError: If ``turns`` names an unknown modality; one without slices is passed over.
+        OptionError: If ``turns`` names an unknown modality, and where an epoch would have no batch;
+            a modality without slices is passed over.
     """
 
     def __init__(
@@ -128,35 +137,74 @@ class ModalityBatches(Sampler[list[int]]):
     ) -> None:
         self.batch_size = batch_size
         self.batches = samples // batch_size
-        self.generator = torch.Generator().manual_seed(seed)
-        places: dict[str, list[int]] = {}
-        for place, piece in enumerate(dataset.slices):
-            places.setdefault(piece.modality, []).append(place)
-        count = Counter((piece.modality, piece.dataset) for piece in dataset.slices)
+        if self.batches == 0:
+            msg = f"batch_size must be at most samples_per_epoch, {samples}; got {batch_size}."
+            raise OptionError(msg)
+        self.seed = seed
+        self.epoch, self.first = 1, 0
         turns = {} if turns is None else turns
         if not turns.keys() <= set(dataset.table.names):
             msg = f"turns must name modalities, of {', '.join(dataset.table.names)}; "
             raise OptionError(msg + f"got {', '.join(turns)}.")
-        self.groups: list[tuple[Tensor, Tensor]] = []
-        for modality, group in places.items():
-            pieces = [dataset.slices[place] for place in group]
-            weights = [count[(piece.modality, piece.dataset)] ** -0.75 for piece in pieces]
-            drawn_from = (torch.tensor(group), torch.tensor(weights))
-            self.groups += [drawn_from] * turns.get(modality, 1)
+        self.groups = _groups(dataset.slices, turns)
 
     def __len__(self) -> int:
         return self.batches
 
-    def __iter__(self) -> Iterator[list[int]]:
-        turn = 0
-        for _ in range(self.batches):
-            batch = []
-            for _ in range(self.batch_size):
-                places, weights = self.groups[turn % len(self.groups)]
-                drawn = torch.multinomial(weights, 1, generator=self.generator)
-                batch.append(int(places[drawn]))
-                turn += 1
-            yield batch
+    def start_at(self, epoch: int, batch: int = 0) -> None:
+        """Draw, from now on, what comes at a batch, from 0, of an epoch, from 1."""
+        self.epoch, self.first = epoch, batch
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        """Yield the batches of the present epoch, the first time from where it is begun."""
+        first, self.first = self.first, 0
+        for batch in range(first, self.batches):
+            random = np.random.default_rng([self.seed, self.epoch, batch])
+            turn = batch * self.batch_size
+            yield [
+                self._draw(random, (turn + place) % len(self.groups))
+                for place in range(self.batch_size)
+            ]
+
+    def _draw(self, random: np.random.Generator, group: int) -> Draw:
+        places, cumulated = self.groups[group]
+        drawn = np.searchsorted(cumulated, random.random(), side="right")
+        return Draw(int(places[drawn]), int(random.integers(2**32)))
+
+
+class DrawEpochs:
+    """Have each epoch of a trainer draw what its number says, from wherever it is begun.
+
+    Args:
+        batches: What the trainer's loader draws by.
+    """
+
+    def __init__(self, batches: ModalityBatches) -> None:
+        self.batches = batches
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Set out from the trainer's epoch and step."""
+        self.batches.start_at(engine.state.epoch, engine.state.iteration % len(self.batches))
+
+
+def _groups(
+    slices: SliceSequence, turns: Mapping[str, int]
+) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
+    """Return, turn by turn, the slices to draw one from, and their probabilities, cumulated."""
+    kinds = list(zip(slices.modalities, slices.datasets, strict=True))
+    count = Counter(kinds)
+    groups = []
+    for modality in dict.fromkeys(slices.modalities):
+        places = np.array([place for place, (name, _) in enumerate(kinds) if name == modality])
+        weights = np.array([count[kinds[place]] ** -0.75 for place in places])
+        cumulated = np.cumsum(weights) / weights.sum()
+        cumulated[-1] = 1.0
+        groups += [(places, cumulated)] * turns.get(modality, 1)
+    return groups
 
 
 def _plain(image: Tensor) -> Tensor:

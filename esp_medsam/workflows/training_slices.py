@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.inferers.resizing import content_size, to_content
@@ -38,6 +39,11 @@ class TrainingSlice:
     known: Tensor
     modality: str
     dataset: str
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether any target is in it."""
+        return bool(self.label.any())
 
 
 def slices_of(
@@ -93,8 +99,15 @@ def _annotated(item: Item, image: Image, table: ModalityTable) -> tuple[Tensor, 
     known = torch.zeros(len(targets), dtype=torch.bool)
     for row, target in enumerate(targets):
         mask = target_mask(item, target, image, table)
-        if mask is not None:
-            masks[row], known[row] = mask, True
+        if mask is None:
+            continue
+        if target in item.labels and not mask.any():
+            msg = (
+                f"labels of {item.image} must hold some of {target}; none is there. Name it in "
+                "absent, or leave it out where it was not looked for."
+            )
+            raise OptionError(msg)
+        masks[row], known[row] = mask, True
     labeled = labeled_pixels(item, image, table)
     if labeled is not None:
         masks[-1] = ~labeled

@@ -21,25 +21,32 @@ BUNDLE = Path(__file__).parents[2] / "bundle"
 
 @pytest.fixture
 def datalist(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    items = []
-    for modality, target in (("dermoscopy", "lesion"), ("xray", "lungs"), ("fundus", "vessels")):
-        image = rng.integers(0, 100, (48, 64, 3), dtype=np.uint8)
-        mask = np.zeros((48, 64), np.uint8)
-        mask[10:30, 20:40] = 255
-        image[10:30, 20:40] += 100
-        PILImage.fromarray(image).save(tmp_path / f"{modality}.png")
-        PILImage.fromarray(mask).save(tmp_path / f"{modality}_mask.png")
-        items.append(
-            {
-                "image": f"{modality}.png",
-                "modality": modality,
-                "labels": {target: f"{modality}_mask.png"},
-            }
-        )
+    sections = {}
+    for section in ("training", "validation"):
+        (tmp_path / section).mkdir()
+        sections[section] = [
+            written(tmp_path, f"{section}/{modality}", modality, target)
+            for modality, target in (
+                ("dermoscopy", "lesion"),
+                ("xray", "lungs"),
+                ("fundus", "vessels"),
+            )
+        ]
     path = tmp_path / "datalist.json"
-    path.write_text(json.dumps({"training": items, "validation": items}))
+    path.write_text(json.dumps(sections))
     return path
+
+
+def written(folder: Path, name: str, modality: str, target: str) -> dict[str, Any]:
+    """Write a picture of a bright square and its mask, and return its item."""
+    rng = np.random.default_rng(sum(name.encode()))
+    image = rng.integers(0, 100, (48, 64, 3), dtype=np.uint8)
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:30, 20:40] = 255
+    image[10:30, 20:40] += 100
+    PILImage.fromarray(image).save(folder / f"{name}.png")
+    PILImage.fromarray(mask).save(folder / f"{name}_mask.png")
+    return {"image": f"{name}.png", "modality": modality, "labels": {target: f"{name}_mask.png"}}
 
 
 def workflow(datalist: Path, output_dir: Path, **override: Any) -> ConfigWorkflow:

@@ -9,12 +9,21 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
+from monai.data import DataLoader
 from PIL import Image as PILImage
 
-from esp_medsam.errors import EmptyInputError, OptionError, TargetError
+from esp_medsam.errors import OptionError, TargetError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import read_datalist
-from esp_medsam.workflows.training_data import ModalityBatches, SliceDataset, prepare_batch
+from esp_medsam.workflows.read_slices import SliceReader
+from esp_medsam.workflows.training_data import (
+    Draw,
+    DrawEpochs,
+    ModalityBatches,
+    SliceDataset,
+    prepare_batch,
+)
 from esp_medsam.workflows.training_slices import slices_of
 
 
@@ -51,9 +60,9 @@ def write(folder: Path, **sections: list[dict[str, Any]]) -> Path:
 
 
 def dataset(path: Path, table: ModalityTable, *, random: bool = False) -> SliceDataset:
+    read = SliceReader(datalist=path, table=table, input_size=(64, 64))
     return SliceDataset(
-        datalist=path,
-        section="training",
+        read("training")["training"],
         table=table,
         input_size=(64, 64),
         pixel_mean=(0.5, 0.5, 0.5),
@@ -187,9 +196,18 @@ class TestSliceDataset:
             centers = [torch.nonzero(mask).float().mean(0) for mask in (red, label)]
             assert (centers[0] - centers[1]).norm() < 2.0
 
-    def test_refuses_an_empty_section(self, tmp_path: Path, table: ModalityTable) -> None:
-        with pytest.raises(EmptyInputError, match="at least one item under 'training'"):
-            dataset(write(tmp_path, training=[]), table)
+    def test_a_view_is_that_of_its_seed_alone(
+        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
+    ) -> None:
+        data = dataset(write(tmp_path, training=[photograph]), table, random=True)
+
+        first = data[Draw(0, 5)]["image"]
+        data[Draw(0, 6)]
+        torch.manual_seed(1)
+        again, other = data[Draw(0, 5)]["image"], data[Draw(0, 6)]["image"]
+
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
 
     def test_batches_hold_every_modality_alike_and_reach_the_engine(
         self,
@@ -205,7 +223,10 @@ class TestSliceDataset:
 
         assert len(drawn) == len(batches) == 2
         for batch in drawn:
-            assert Counter(data.slices[i].modality for i in batch) == {"dermoscopy": 2, "ct": 2}
+            assert Counter(data.slices[draw.place].modality for draw in batch) == {
+                "dermoscopy": 2,
+                "ct": 2,
+            }
         collated = torch.utils.data.default_collate([data[i] for i in drawn[0]])
         image, annotation, (modality,), _ = prepare_batch(collated, "cpu")
         assert image.shape == (4, 3, 64, 64)
@@ -223,7 +244,10 @@ class TestSliceDataset:
 
         (batch,) = ModalityBatches(data, batch_size=3, samples=3, turns={"ct": 2})
 
-        assert Counter(data.slices[i].modality for i in batch) == {"dermoscopy": 1, "ct": 2}
+        assert Counter(data.slices[draw.place].modality for draw in batch) == {
+            "dermoscopy": 1,
+            "ct": 2,
+        }
 
     def test_turns_of_a_modality_without_slices_are_passed_over(
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
@@ -232,7 +256,7 @@ class TestSliceDataset:
 
         (batch,) = ModalityBatches(data, batch_size=2, samples=2, turns={"mri": 2})
 
-        assert batch == [0, 0]
+        assert [draw.place for draw in batch] == [0, 0]
 
     def test_refuses_turns_of_an_unknown_modality(
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
@@ -241,3 +265,74 @@ class TestSliceDataset:
 
         with pytest.raises(OptionError, match=r"turns must name modalities.*got ct, mir"):
             ModalityBatches(data, batch_size=1, samples=1, turns={"ct": 2, "mir": 2})
+
+    def test_refuses_an_epoch_without_a_batch(
+        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
+    ) -> None:
+        data = dataset(write(tmp_path, training=[photograph]), table)
+
+        with pytest.raises(OptionError, match=r"batch_size .* samples_per_epoch, 3; got 4"):
+            ModalityBatches(data, batch_size=4, samples=3)
+
+
+class TestDraws:
+    @pytest.fixture
+    def data(
+        self,
+        tmp_path: Path,
+        photograph: dict[str, Any],
+        volume: dict[str, Any],
+        table: ModalityTable,
+    ) -> SliceDataset:
+        return dataset(write(tmp_path, training=[photograph, volume]), table, random=True)
+
+    def test_are_those_of_seed_and_epoch(self, data: SliceDataset) -> None:
+        def drawn(seed: int, epoch: int) -> list[list[Draw]]:
+            batches = ModalityBatches(data, batch_size=3, samples=12, seed=seed)
+            batches.start_at(epoch)
+            return list(batches)
+
+        assert drawn(0, 1) == drawn(0, 1)
+        assert len({str(drawn(seed, epoch)) for seed in (0, 1) for epoch in (1, 2)}) == 4
+
+    @pytest.mark.parametrize("first", [1, 3])
+    def test_of_an_epoch_that_is_begun_later_are_the_rest_of_it(
+        self, data: SliceDataset, first: int
+    ) -> None:
+        batches = ModalityBatches(data, batch_size=3, samples=12)
+        batches.start_at(2)
+        whole = list(batches)
+
+        batches.start_at(2, first)
+
+        assert list(batches) == whole[first:]
+        assert list(batches) == whole  # from then on it is begun at its beginning
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_give_the_same_views_whatever_reads_them(
+        self, data: SliceDataset, workers: int
+    ) -> None:
+        batches = ModalityBatches(data, batch_size=2, samples=6)
+        first, *_ = (data[draw] for draw in next(iter(batches)))
+
+        loaded = next(iter(DataLoader(data, batch_sampler=batches, num_workers=workers)))
+
+        assert torch.equal(loaded["image"][0], first["image"])
+        assert torch.equal(loaded["label"][0], first["label"])
+
+    def test_follow_an_engine_that_goes_on_in_the_middle(self, data: SliceDataset) -> None:
+        def run(*, iteration: int, epoch: int) -> list[list[int]]:
+            batches = ModalityBatches(data, batch_size=2, samples=6)
+            seen: list[list[int]] = []
+            engine = Engine(lambda engine, batch: seen.append(batch["slice"].tolist()))
+            DrawEpochs(batches).attach(engine)
+            engine.state.max_epochs, engine.state.epoch_length = 3, len(batches)
+            engine.state.iteration, engine.state.epoch = iteration, epoch
+            engine.run(DataLoader(data, batch_sampler=batches), max_epochs=3)
+            return seen
+
+        whole = run(iteration=0, epoch=0)
+
+        assert len(whole) == 9
+        assert run(iteration=4, epoch=1) == whole[4:]
+        assert run(iteration=6, epoch=2) == whole[6:]

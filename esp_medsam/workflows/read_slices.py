@@ -1,0 +1,200 @@
+"""The slices of a datalist, all of it read and checked before anything is learned from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from esp_medsam.errors import (
+    EmptyInputError,
+    EspMedSamError,
+    InputNotFoundError,
+    OptionError,
+    explain,
+    one_line,
+)
+from esp_medsam.identity import identify
+from esp_medsam.io.read import files_of
+from esp_medsam.io.shards import ShardStore
+from esp_medsam.modality import ModalityTable
+from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides, described
+from esp_medsam.workflows.datalist import Item, items_of, read_sections
+from esp_medsam.workflows.kept_slices import InMemory, OnDisk, SliceSequence
+from esp_medsam.workflows.training_slices import TrainingSlice, slices_of
+
+
+logger = logging.getLogger(__name__)
+
+READING = "1"
+"""Changes with whatever changes the slices that an item gives; caches of another one are not."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An item, where it stands, and what tells it from others."""
+
+    place: str
+    item: Item
+    image_hash: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceReader:
+    """Read the items of a datalist as slices.
+
+    Args:
+        datalist: JSON file, see :func:`~esp_medsam.workflows.datalist.read_datalist`.
+        table: Modalities and targets.
+        input_size: ``(H, W)`` of the network's input.
+        transforms: Transforms by modality, in place of the defaults.
+        cache_dir: Folder that keeps the slices on disk, from which they are mapped; None or empty
+            keeps them in memory.
+        empty_slices: Share of the slices of volumes that is kept of those without any target, 0 to
+            1; which ones depends on their content alone.
+        workers: Threads that read files.
+    """
+
+    datalist: str | Path
+    table: ModalityTable
+    input_size: Sequence[int]
+    transforms: Mapping[str, ModalityTransforms] | None = None
+    cache_dir: str | Path | None = None
+    empty_slices: float = 1.0
+    workers: int = 2
+
+    def __call__(self, *sections: str) -> dict[str, SliceSequence]:
+        """Return the slices of each section, by its name.
+
+        Raises:
+            OptionError: If the datalist has faults: an item that is not what it must be, a file
+                that is missing or cannot be read, a mask that is empty or not on its image's grid,
+                an image in two sections. Each is logged, a line each.
+            EmptyInputError: If a section has no items.
+            OutputError: If the cache cannot be written; of these DiskFullError without room.
+        """
+        check_overrides(self.transforms, self.table.names)
+        faults: list[str] = []
+        entries = self._entries(sections, faults)
+        faults += _in_two_sections(entries)
+        slices = {name: self._slices(entries[name], faults) for name in sections}
+        if faults:
+            for fault in faults:
+                logger.error("%s", one_line(fault))
+            msg = (
+                f"datalist must be without faults before anything is learned from it; "
+                f"{self.datalist} has {len(faults)}, the first: {faults[0]}"
+            )
+            raise OptionError(msg)
+        return slices
+
+    def _entries(self, sections: Sequence[str], faults: list[str]) -> dict[str, list[_Entry]]:
+        held = read_sections(self.datalist)
+        missing = [name for name in sections if name not in held]
+        if missing:
+            msg = f"datalist must have a section {missing[0]!r}; {self.datalist} has "
+            raise OptionError(msg + f"{', '.join(held) or 'none'}.")
+        found: dict[str, list[_Entry]] = {}
+        with ThreadPoolExecutor(self.workers) as pool:
+            for name in sections:
+                items, problems = items_of(held[name], name, Path(self.datalist))
+                faults += problems
+                if not items and not problems:
+                    msg = f"datalist must hold at least one item under {name!r}; {self.datalist} "
+                    raise EmptyInputError(msg + "holds none.")
+                places = (f"{name}[{number}]" for number in items)
+                ended = list(pool.map(self._entry, places, items.values()))
+                found[name] = [entry for entry in ended if isinstance(entry, _Entry)]
+                faults += [entry for entry in ended if isinstance(entry, str)]
+        return found
+
+    def _entry(self, place: str, item: Item) -> _Entry | str:
+        """Return an item with the hashes of its files, or what is wrong with one."""
+        try:
+            image_hash, *mask_hashes = (_content_hash(path) for path in item.files)
+        except EspMedSamError as error:
+            return f"{place} {explain(error)}"
+        said = item.model_dump(include={"modality", "absent", "ct_input", "offset"})
+        said["labels"] = {
+            target: [(item.files.index(mask.path), mask.values) for mask in masks]
+            for target, masks in item.labels.items()
+        }
+        said["unknown"] = [(item.files.index(mask.path), mask.values) for mask in item.unknown]
+        key = _digest([image_hash, mask_hashes, said])
+        return _Entry(place, item, image_hash, key)
+
+    def _slices(self, entries: Sequence[_Entry], faults: list[str]) -> SliceSequence:
+        """Return the slices of items, read or from the cache, or what is wrong with an item."""
+        kept: InMemory | OnDisk = OnDisk(self._store()) if self.cache_dir else InMemory()
+        with ThreadPoolExecutor(self.workers) as pool:
+            read = pool.map(lambda entry: self._read(entry, kept), entries)
+            for entry, slices in zip(entries, read, strict=True):
+                if isinstance(slices, str):
+                    faults.append(f"{entry.place} {slices}")
+                else:
+                    kept.add(entry.key, entry.item, slices, self._chosen)
+        kept.complete()
+        return kept
+
+    def _read(self, entry: _Entry, kept: SliceSequence) -> list[TrainingSlice] | str | None:
+        """Return an item's slices, None where they are kept already, or why there are none."""
+        if entry.key in kept:
+            return None
+        try:
+            height, width = self.input_size
+            return slices_of(entry.item, self.table, (height, width), self.transforms)
+        except EspMedSamError as error:
+            return str(explain(error))
+
+    def _chosen(self, key: str, count: int, filled: Sequence[bool]) -> Iterator[int]:
+        """Yield which slices of an item are learned from, by whether any target is in them."""
+        for index in range(count):
+            share = int(_digest([key, index])[:8], 16) / 2**32
+            if count == 1 or filled[index] or share < self.empty_slices:
+                yield index
+
+    def _store(self) -> ShardStore:
+        assert self.cache_dir
+        targets = {m.name: [t.name for t in m.targets] for m in self.table.modalities}
+        identity = {
+            "reading": READING,
+            "input_size": "{} x {}".format(*self.input_size),
+            "targets": _digest(targets),
+            "transforms": _digest(described(self.transforms)),
+        }
+        return ShardStore(self.cache_dir, identity)
+
+
+def _in_two_sections(entries: Mapping[str, Sequence[_Entry]]) -> Iterator[str]:
+    """Yield each image that stands in another section, too: its score would say nothing."""
+    first: dict[str, tuple[str, _Entry]] = {}
+    for section, each in entries.items():
+        for entry in each:
+            where, other = first.setdefault(entry.image_hash, (section, entry))
+            if where != section:
+                yield (
+                    f"{entry.place} must hold an image of its own; {entry.item.image} has the "
+                    f"content of {other.item.image}, {other.place}."
+                )
+
+
+def _content_hash(path: str) -> str:
+    """Return the hash of what an image or mask is read from; of a folder, of all its files."""
+    source = Path(path)
+    if source.is_dir():
+        files = sorted(file for file in source.rglob("*") if file.is_file())
+        if not files:
+            msg = f"{path} must hold a DICOM series; the folder is empty."
+            raise InputNotFoundError(msg)
+        return identify(files).sha256
+    return identify(files_of(source)).sha256
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

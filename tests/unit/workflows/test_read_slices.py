@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PILImage
+
+from esp_medsam.errors import EmptyInputError, OptionError
+from esp_medsam.modality import ModalityTable
+from esp_medsam.transforms import IntensityRule, ModalityTransforms
+from esp_medsam.workflows import read_slices
+from esp_medsam.workflows.kept_slices import SliceSequence
+from esp_medsam.workflows.read_slices import SliceReader
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Any:
+    """Return a function that writes a picture and its mask, and returns its item."""
+
+    def write(name: str, **keys: Any) -> dict[str, Any]:
+        seed = sum(name.encode())
+        pixels = np.random.default_rng(seed).integers(0, 255, (40, 20, 3), np.uint8)
+        PILImage.fromarray(pixels).save(tmp_path / f"{name}.png")
+        mask = np.zeros((40, 20), np.uint8)
+        mask[10:20, 5:10] = 255
+        PILImage.fromarray(mask).save(tmp_path / f"{name}_mask.png")
+        labels = {"lesion": f"{name}_mask.png"}
+        return {"image": f"{name}.png", "modality": "dermoscopy", "labels": labels, **keys}
+
+    return write
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> dict[str, Any]:
+    """A CT of twenty slices, two of which hold the liver."""
+    values = np.random.default_rng(0).integers(-100, 100, (32, 32, 20), np.int16)
+    label = np.zeros((32, 32, 20), np.uint8)
+    label[8:20, 8:20, 9:11] = 1
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    nib.save(nib.Nifti1Image(values, affine), tmp_path / "v.nii.gz")
+    nib.save(nib.Nifti1Image(label, affine), tmp_path / "v_label.nii.gz")
+    return {"image": "v.nii.gz", "modality": "ct", "labels": {"liver": "v_label.nii.gz"}}
+
+
+def reader(folder: Path, table: ModalityTable, content: Any, **options: Any) -> SliceReader:
+    path = folder / "datalist.json"
+    path.write_text(json.dumps(content))
+    return SliceReader(datalist=path, table=table, **{"input_size": (32, 32), **options})
+
+
+def assert_same(first: SliceSequence, second: SliceSequence) -> None:
+    assert len(first) == len(second)
+    assert list(first.modalities) == list(second.modalities)
+    assert list(first.datasets) == list(second.datasets)
+    for index in range(len(first)):
+        one, other = first[index], second[index]
+        for name in ("image", "label", "unlabeled", "known"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+        assert (one.modality, one.dataset) == (other.modality, other.dataset)
+
+
+class TestFaults:
+    def test_are_all_told_before_anything_is_learned(
+        self, tmp_path: Path, picture: Any, table: ModalityTable, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        PILImage.new("L", (20, 40)).save(tmp_path / "empty.png")
+        PILImage.new("L", (21, 40), 255).save(tmp_path / "wide.png")
+        first = picture("a")
+        faulty = [
+            {"image": "b.png"},
+            {**picture("b"), "labels": {"lesion": "none.png"}},
+            {**picture("c"), "labels": {"lesion": "empty.png"}},
+            {**picture("d"), "labels": {"lesion": "wide.png"}},
+            {**picture("e"), "labels": {"moon": "e_mask.png"}},
+            {**picture("f"), "modality": "xrays"},
+            {**picture("g"), "labels": {"path": "g_mask.png", "values": {"lesion": [7]}}},
+        ]
+        (tmp_path / "copy.png").write_bytes((tmp_path / "a.png").read_bytes())
+        read = reader(
+            tmp_path,
+            table,
+            {"training": [first, *faulty], "validation": [{**first, "image": "copy.png"}]},
+        )
+
+        with (
+            caplog.at_level(logging.ERROR),
+            pytest.raises(
+                OptionError,
+                match=r"must be without faults before .* has 9, the first: training\[1\]",
+            ),
+        ):
+            read("training", "validation")
+
+        lines = sorted(record.getMessage() for record in caplog.records)
+        expected = [
+            r"training[1]['labels'] must be given",
+            r"training[1]['modality'] must be given",
+            "none.png must be a file; there is none",
+            "must hold some of lesion; none is there. Name it in absent",
+            "must lie on their image's grid, (40, 20); ",
+            "must name targets of dermoscopy, lesion; got moon",
+            "got 'xrays'",
+            "must hold some of lesion; none is there. Name it in absent",
+            f"copy.png has the content of {tmp_path / 'a.png'}, training[0].",
+        ]
+        assert len(lines) == len(expected)
+        for part in expected:
+            assert any(part in line for line in lines), (part, lines)
+
+    def test_name_the_place_of_an_item_behind_a_faulty_one(
+        self, tmp_path: Path, picture: Any, table: ModalityTable, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        items = [picture("a"), {"image": "b.png"}, {**picture("c"), "modality": "xrays"}]
+
+        with caplog.at_level(logging.ERROR), pytest.raises(OptionError):
+            reader(tmp_path, table, {"training": items})("training")
+
+        assert any(record.getMessage().startswith("training[2] ") for record in caplog.records)
+
+    def test_one_image_may_stand_twice_in_a_section(
+        self, tmp_path: Path, picture: Any, table: ModalityTable
+    ) -> None:
+        item = picture("a")
+
+        assert len(reader(tmp_path, table, {"training": [item, item]})("training")["training"]) == 2
+
+    def test_refuses_a_section_that_is_missing_or_empty(
+        self, tmp_path: Path, table: ModalityTable
+    ) -> None:
+        read = reader(tmp_path, table, {"training": []})
+
+        with pytest.raises(EmptyInputError, match="at least one item under 'training'"):
+            read("training")
+        with pytest.raises(OptionError, match=r"a section 'validation'; .* has training"):
+            read("training", "validation")
+
+
+class TestCache:
+    def test_gives_what_memory_gives_and_is_filled_once(
+        self,
+        tmp_path: Path,
+        picture: Any,
+        volume: dict[str, Any],
+        table: ModalityTable,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        content = {"training": [picture("a", dataset="mine"), volume]}
+        in_memory = reader(tmp_path, table, content)("training")["training"]
+        cached = {"cache_dir": tmp_path / "cache"}
+
+        first = reader(tmp_path, table, content, **cached)("training")["training"]
+        monkeypatch.setattr(read_slices, "slices_of", None)  # nothing is read a second time
+        second = reader(tmp_path, table, content, **cached)("training")["training"]
+
+        assert_same(first, in_memory)
+        assert_same(second, in_memory)
+
+    def test_reads_anew_what_changed(
+        self, tmp_path: Path, picture: Any, table: ModalityTable
+    ) -> None:
+        content = {"training": [picture("a")]}
+        cached = {"cache_dir": tmp_path / "cache"}
+        before = reader(tmp_path, table, content, **cached)("training")["training"]
+        PILImage.new("L", (20, 40), 255).save(tmp_path / "a_mask.png")
+
+        after = reader(tmp_path, table, content, **cached)("training")["training"]
+
+        assert before[0].label.sum() < after[0].label.sum() == after[0].label.numel()
+
+    @pytest.mark.parametrize("key", ["absent", "unknown", "modality"])
+    def test_tells_items_apart_by_what_they_say(
+        self, tmp_path: Path, picture: Any, table: ModalityTable, key: str
+    ) -> None:
+        item = picture("a", modality="ct", ct_input="windowed", labels={"liver": "a_mask.png"})
+        PILImage.new("L", (20, 40)).save(tmp_path / "a.png")
+        changed: dict[str, Any] = {
+            "absent": {"absent": ["kidney"]},
+            "unknown": {"unknown": {"path": "a_mask.png", "values": [0]}},
+            "modality": {"modality": "dermoscopy", "labels": {"lesion": "a_mask.png"}},
+        }
+        cached = {"cache_dir": tmp_path / "cache"}
+
+        for each in (item, {**item, **changed[key]}):
+            content = {"training": [each]}
+            memory = reader(tmp_path, table, content)("training")["training"]
+            assert_same(reader(tmp_path, table, content, **cached)("training")["training"], memory)
+
+    def test_of_another_size_or_other_transforms_is_refused(
+        self, tmp_path: Path, picture: Any, table: ModalityTable
+    ) -> None:
+        content = {"training": [picture("a")]}
+        cached = {"cache_dir": tmp_path / "cache"}
+        reader(tmp_path, table, content, **cached)("training")
+        window = {"ct": ModalityTransforms(intensity=IntensityRule(hounsfield=(-160, 240)))}
+
+        with pytest.raises(OptionError, match=r"cache_dir must be of the same input_size, transf"):
+            reader(tmp_path, table, content, **cached, input_size=(64, 64), transforms=window)(
+                "training"
+            )
+
+    def test_travels_to_workers_without_its_slices(
+        self, tmp_path: Path, volume: dict[str, Any], table: ModalityTable
+    ) -> None:
+        read = reader(tmp_path, table, {"training": [volume]}, cache_dir=tmp_path / "cache")
+        slices = read("training")["training"]
+
+        pickled = pickle.dumps(slices)
+
+        assert len(pickled) < 20 * 300
+        assert_same(pickle.loads(pickled), slices)
+
+
+class TestEmptySlices:
+    @pytest.mark.parametrize("cache", ["", "cache"])
+    def test_of_volumes_are_kept_at_a_rate_and_always_the_same(
+        self, tmp_path: Path, volume: dict[str, Any], table: ModalityTable, cache: str
+    ) -> None:
+        cache_dir = tmp_path / cache if cache else None
+
+        def kept(share: float) -> list[float]:
+            read = reader(
+                tmp_path, table, {"training": [volume]}, empty_slices=share, cache_dir=cache_dir
+            )
+            slices = read("training")["training"]
+            filled = [slices[index].is_filled for index in range(len(slices))]
+            assert sum(filled) == 2
+            return [float(slices[index].image.float().mean()) for index in range(len(slices))]
+
+        none, some, again, all_of_them = kept(0.0), kept(0.5), kept(0.5), kept(1.0)
+
+        assert (len(none), len(all_of_them)) == (2, 20)
+        assert 2 < len(some) < 20
+        assert some == again
+        assert set(none) < set(some) < set(all_of_them)
+
+    def test_pictures_stay(self, tmp_path: Path, picture: Any, table: ModalityTable) -> None:
+        empty = picture("a", labels={}, absent=["lesion"])
+
+        slices = reader(tmp_path, table, {"training": [empty]}, empty_slices=0.0)("training")
+
+        assert len(slices["training"]) == 1
