@@ -26,7 +26,8 @@ TURNED = 2e-2
 """Difference of direction cosines, about one degree, from which slices are another stack's."""
 
 _DRIFT = 0.1
-"""Part of a gap that a slice may lie off the even grid where gaps within `UNEVEN` add up."""
+"""Part of a gap that a slice may lie off the even grid where gaps within `UNEVEN` add up; from
+`UNEVEN` on it is told."""
 
 _UNUSABLE = 1e-2
 """Error of the length or right angle of an orientation from which it is none."""
@@ -84,6 +85,10 @@ def stack_geometry(
         if grid is not None:
             start, step, rounding = grid.start, grid.gap * normal, float(np.linalg.norm(digits))
             warnings = (_rounded(digits, grid.off),)
+    elif step is not None:
+        off = _off(positions, step)
+        if off > UNEVEN * float(np.linalg.norm(step)):
+            rounding, warnings = off, (*warnings, _drifting(off))
     affine = None
     if step is not None:
         affine = slice_affines[0].copy()
@@ -303,6 +308,20 @@ def _lone_step(part: DicomSlice, normal: Array) -> tuple[Array, tuple[str, ...]]
         warning = f"It is one slice; its depth of {part.thickness:g} mm is its SliceThickness."
         return part.thickness * normal, (warning,)
     return normal, ("It is one slice of unstated thickness; its depth was taken as 1 mm.",)
+
+
+def _off(positions: Array, step: Array) -> float:
+    """Return how far slices lie off where equal steps from the first lead, in mm."""
+    led = positions[0] + np.outer(np.arange(len(positions)), step)
+    return float(np.linalg.norm(positions - led, axis=1).max())
+
+
+def _drifting(off: float) -> str:
+    """Say how far slices whose gaps differ a little lie off the even grid of the affine."""
+    return (
+        f"Its gaps differ by less than 1 %; its affine is that of an even grid, off which its "
+        f"slices lie by up to {off:.3f} mm."
+    )
 
 
 def _rounded(digits: Array, off: float) -> str:

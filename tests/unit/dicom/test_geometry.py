@@ -124,6 +124,30 @@ class TestStackGeometry:
         assert geometry.warnings == ()
         assert geometry.stack_axis is None
 
+    @pytest.mark.parametrize(("share", "is_told"), [(1e-4, False), (4e-3, True)])
+    def test_gaps_that_add_up_off_the_even_grid_are_told(self, share: float, is_told: bool) -> None:
+        gaps = [5 * (1 + share)] * 10 + [5 * (1 - share)] * 10
+        heights = np.concatenate([[0.0], np.cumsum(gaps)])
+        slices = make_slices([np.array([0, 0, z]) for z in heights], [1, 0, 0, 0, 1, 0], (1, 1))
+
+        ordered, geometry = stack_geometry(slices)
+
+        assert geometry.affine is not None
+        off = max(
+            abs((geometry.affine @ [0, 0, k, 1])[2] - part.position[2])
+            for k, part in enumerate(ordered)
+            if part.position is not None
+        )
+        assert off == pytest.approx(10 * 5 * share)
+        if not is_told:
+            assert (geometry.warnings, geometry.rounding) == ((), 0.0)
+            return
+        (warning,) = geometry.warnings
+        assert (
+            "its affine is that of an even grid, off which its slices lie by up to 0.200" in warning
+        )
+        assert geometry.rounding == pytest.approx(off)
+
     @settings(max_examples=25, deadline=None)
     @given(stack=stacks(), data=st.data())
     def test_a_missing_slice_takes_the_affine_and_nothing_else(
