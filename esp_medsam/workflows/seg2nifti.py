@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +35,9 @@ from esp_medsam.workflows.seg2nifti_record import (
     agrees,
     are_whole,
     names_of,
+    owner_of,
     read_record,
+    rivals_among,
     write_record,
 )
 from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_there
@@ -174,12 +175,12 @@ class Seg2Nifti:
             _Item(path, place.as_posix(), self._output / place.parent / _name(path))
             for path, place in zip(found, places, strict=True)
         ]
-        rivals = Counter(str(item.stem).casefold() for item in items)
+        rivals = rivals_among([item.stem for item in items])
         for item in items:
-            if rivals[str(item.stem).casefold()] > 1:
-                msg = f"{item.path} must have an output name of its own; others share {item.stem}."
+            if item.stem in rivals:
+                msg = f"{item.path} must have output names of its own; others share {item.stem}."
                 self._refused.append((item.path, NameClashError(msg)))
-        return [item for item in items if rivals[str(item.stem).casefold()] == 1]
+        return [item for item in items if item.stem not in rivals]
 
     def _spare_inputs(self) -> None:
         """Refuse items whose outputs would replace an input, the image of the grid included."""
@@ -332,8 +333,12 @@ class Seg2Nifti:
             raise OutputExistsError(msg)
         known = names_of(previous, item.stem)
         for path in paths:
-            is_free = not os.path.lexists(path) or path.name in known or is_ours(path)
-            if not is_free and not self.overwrite:
+            if not os.path.lexists(path) or path.name in known:
+                continue
+            if (owner := owner_of(path, item.record)) is not None:
+                msg = f"{path} must be free; it is of the result of {owner}. Change OUT."
+                raise OutputExistsError(msg)
+            if not is_ours(path) and not self.overwrite:
                 msg = f"{path} must be free; it exists. Pass --overwrite, or move it."
                 raise OutputExistsError(msg)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ _SCHEMA = 2
 
 KIND = "segmentation_type"
 """Key that records written here have, and those of ``segment`` have not."""
+
+
+_OF_SEGMENT = re.compile(r"_segment\d+$")
+"""Ends the name of a file that holds one segment."""
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -76,3 +81,32 @@ def names_of(previous: Mapping[str, Any] | None, stem: Path) -> list[str]:
     names = [name_of(e) for e in files if is_file_entry(e)] if isinstance(files, list) else []
     own = re.compile(rf"{re.escape(stem.name)}(_segment\d+)?\.nii\.gz")
     return [name for name in names if own.fullmatch(name)]
+
+
+def rivals_among(stems: Sequence[Path]) -> set[Path]:
+    """Return the names of results that others would write to, on any file system.
+
+    A result is written to the files of its name, or to one for each segment, which may be what
+    another is called.
+    """
+    held: defaultdict[str, set[Path]] = defaultdict(set)
+    count = Counter(str(stem).casefold() for stem in stems)
+    for stem in stems:
+        held[str(stem).casefold()].add(stem)
+        held[_OF_SEGMENT.sub("", str(stem).casefold())].add(stem)
+    return {
+        stem
+        for name, each in held.items()
+        if count[name] > 1 or (count[name] and len(each) > 1)
+        for stem in each
+    }
+
+
+def owner_of(path: Path, record: Path) -> Path | None:
+    """Return the record of another result that a file is of; None where there is none."""
+    stem = path.with_name(path.name.removesuffix(".nii.gz"))
+    for name in {stem.name, _OF_SEGMENT.sub("", stem.name)}:
+        other = stem.with_name(f"{name}.json")
+        if other != record and path.name in names_of(read_record(other), other.with_suffix("")):
+            return other
+    return None

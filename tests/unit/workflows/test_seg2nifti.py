@@ -291,6 +291,39 @@ class TestFolder:
 
         assert [result.code for result in results] == ["E_NAME_CLASH"] * 2
 
+    def test_a_name_that_is_that_of_another_one_s_segment_is_refused(
+        self, write_seg: Write, tmp_path: Path
+    ) -> None:
+        for name in ("liver.dcm", "Liver_Segment1.dcm", "liver_segment.dcm", "spleen_segment2.dcm"):
+            write_seg(f"in/{name}")
+
+        results = {
+            Path(result.path).name: result.code
+            for result in run(tmp_path / "in", tmp_path / "out", split_segments=True)
+        }
+
+        assert results == {
+            "liver.dcm": "E_NAME_CLASH",
+            "Liver_Segment1.dcm": "E_NAME_CLASH",
+            "liver_segment.dcm": None,
+            "spleen_segment2.dcm": None,
+        }
+
+    def test_a_file_of_another_result_stays_whatever_is_asked_for(
+        self, write_seg: Write, tmp_path: Path
+    ) -> None:
+        write_seg("liver_segment1.dcm")
+        write_seg("liver.dcm")
+        one(tmp_path / "liver_segment1.dcm", tmp_path / "out")
+        before = (tmp_path / "out/liver_segment1.nii.gz").read_bytes()
+
+        result = one(tmp_path / "liver.dcm", tmp_path / "out", split_segments=True, overwrite=True)
+
+        assert result.code == "E_EXISTS"
+        assert "is of the result of" in str(result.message)
+        assert (tmp_path / "out/liver_segment1.nii.gz").read_bytes() == before
+        assert not (tmp_path / "out/liver.json").exists()
+
 
 class TestCommand:
     def test_refuses_a_file_for_a_folder(self, write_seg: Write, tmp_path: Path) -> None:
