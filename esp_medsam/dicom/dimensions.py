@@ -19,6 +19,45 @@ _PHILIPS = ((0x20010010, "Philips Imaging DD 001"), 0x20011003)
 _GE = ((0x00430010, "GEMS_PARM_01"), 0x00431039)
 """Private creator and b-value of GE MR, the first of its values."""
 
+ATTRIBUTES = (
+    "StackID",
+    "AcquisitionNumber",
+    "FrameAcquisitionNumber",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "TriggerTime",
+    "NominalCardiacTriggerDelayTime",
+    "NominalPercentageOfCardiacPhase",
+    "TemporalPositionTimeOffset",
+    "DiffusionBValue",
+    "DiffusionGradientOrientation",
+    "EchoNumbers",
+    "EchoTime",
+    "EffectiveEchoTime",
+    "InversionTime",
+    "InversionTimes",
+    "FlipAngle",
+    "ConvolutionKernel",
+    "ImageType",
+    "FrameType",
+    "ComplexImageComponent",
+    "AcquisitionTime",
+    "FrameAcquisitionDateTime",
+    "ContentTime",
+    "KVP",
+    "RepetitionTime",
+    "SequenceName",
+    "FilterType",
+    "ReconstructionDiameter",
+    "SliceThickness",
+    "ContrastBolusAgent",
+)
+"""What tells slices at one place apart, or between one another, in this order.
+
+Image types come before the times of day: a magnitude and a phase image of one slice are computed at
+times of their own, and a split by time could mix the two.
+"""
+
 _GE_FLAG = 100_000
 """GE adds a multiple of this, a flag, to the b-values of some series: 1000000800 is 800."""
 
@@ -42,40 +81,28 @@ class Groups:
 def frame_dimensions(
     groups: Groups, pointers: list[str], of_all: dict[str, str]
 ) -> tuple[tuple[str, str], ...]:
-    """Return what may tell a frame from others: what its file says of all, and its own word."""
-    return tuple({**of_all, **dict(_own_dimensions(groups, pointers))}.items())
+    """Return what may tell a frame from others: what its file says of all, and its own word.
+
+    A dimension index counts where the attribute that it points at is not stated itself: it numbers
+    the values of one file, so that two files give one number to different values.
+    """
+    stated = {**of_all, **dict(_own_dimensions(groups))}
+    for keyword, index in _own_indices(groups, pointers):
+        stated.setdefault(keyword, index)
+    return tuple(stated.items())
 
 
 def single_dimensions(elements: Elements) -> Iterator[tuple[str, str]]:
-    """Return what may tell an image from another at its place, as far as it is stated."""
-    for keyword in (
-        "AcquisitionNumber",
-        "TemporalPositionIdentifier",
-        "TriggerTime",
-        "NominalPercentageOfCardiacPhase",
-    ):
-        yield from _stated(elements, keyword)
+    """Yield what may tell an image from another at its place, as far as it is stated."""
+    for keyword in (*ATTRIBUTES, "InstanceNumber"):
+        if keyword not in ("DiffusionBValue", "DiffusionGradientOrientation", "ImageType"):
+            yield from _stated(elements, keyword)
     yield from _diffusion(elements)
-    for keyword in ("EchoNumbers", "EchoTime", "InversionTime", "FlipAngle", "ConvolutionKernel"):
-        yield from _stated(elements, keyword)
     yield from _kind("ImageType", elements.texts("ImageType"))
-    for keyword in (
-        "AcquisitionTime",
-        "ContentTime",
-        "InstanceNumber",
-        "KVP",
-        "RepetitionTime",
-        "SequenceName",
-        "FilterType",
-        "ReconstructionDiameter",
-        "SliceThickness",
-        "ContrastBolusAgent",
-    ):
-        yield from _stated(elements, keyword)
 
 
-def _own_dimensions(groups: Groups, pointers: list[str]) -> Iterator[tuple[str, str]]:
-    """Return what may tell a frame from another at its place, as far as it is stated."""
+def _own_dimensions(groups: Groups) -> Iterator[tuple[str, str]]:
+    """Yield what may tell a frame from another at its place, as far as it is stated."""
     for sequence, keywords in _MACROS.items():
         macro = groups.macro(sequence)
         for keyword in keywords if macro else ():
@@ -86,11 +113,14 @@ def _own_dimensions(groups: Groups, pointers: list[str]) -> Iterator[tuple[str, 
     diffusion = groups.macro("MRDiffusionSequence")
     direction = diffusion.item("DiffusionGradientDirectionSequence") if diffusion else None
     yield from _vector(direction, "DiffusionGradientOrientation")
+    yield from _stated(groups.macro("FrameContentSequence"), "FrameAcquisitionDateTime")
+
+
+def _own_indices(groups: Groups, pointers: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the number of a frame along each dimension but its place."""
     content = groups.macro("FrameContentSequence")
-    if content is None:
-        return
-    yield from _stated(content, "FrameAcquisitionDateTime")
-    for keyword, index in zip(pointers, content.integers("DimensionIndexValues"), strict=False):
+    indices = content.integers("DimensionIndexValues") if content else ()
+    for keyword, index in zip(pointers, indices, strict=False):
         if keyword and keyword not in ("ImagePositionPatient", "InStackPositionNumber", "StackID"):
             yield keyword, str(index)
 
@@ -115,7 +145,7 @@ _MACROS = {
 
 
 def _stated(elements: Elements | None, keyword: str) -> Iterator[tuple[str, str]]:
-    """Return an attribute that is stated; numbers without what only formats them."""
+    """Yield an attribute that is stated; numbers without what only formats them."""
     text = _written(elements, keyword) if elements else ""
     if text:
         yield keyword, text
@@ -146,19 +176,21 @@ _NUMBERS = (
 
 
 def _vector(elements: Elements | None, attribute: str | int) -> Iterator[tuple[str, str]]:
-    values = elements.numbers(attribute, 3) if elements else None
+    values = None
+    with suppress(FormatError):  # no direction tells nothing, and is no reason to refuse an image
+        values = elements.numbers(attribute, 3) if elements else None
     if values is not None:
         yield "DiffusionGradientOrientation", "\\".join(f"{value + 0:.4g}" for value in values)
 
 
 def _kind(keyword: str, values: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Return what an image type says beyond original and primary: phase, magnitude, Dixon."""
+    """Yield what an image type says beyond original and primary: phase, magnitude, Dixon."""
     if values[2:]:
         yield keyword, "\\".join(values[2:])
 
 
 def _diffusion(elements: Elements) -> Iterator[tuple[str, str]]:
-    """Return b-value and gradient direction: the standard's, else Siemens', Philips' or GE's."""
+    """Yield b-value and gradient direction: the standard's, else Siemens', Philips' or GE's."""
     creator, b_value, direction = _SIEMENS
     philips_creator, philips_b_value = _PHILIPS
     ge_creator, ge_b_value = _GE
@@ -166,7 +198,8 @@ def _diffusion(elements: Elements) -> Iterator[tuple[str, str]]:
         yield from _stated(elements, "DiffusionBValue")
         yield from _vector(elements, "DiffusionGradientOrientation")
     elif elements.text(creator[0]) == creator[1] and elements.has(b_value):
-        yield "DiffusionBValue", elements.text(b_value)
+        with suppress(FormatError):
+            yield "DiffusionBValue", elements.text(b_value)
         yield from _vector(elements, direction)
     elif elements.text(philips_creator[0]) == philips_creator[1] and elements.has(philips_b_value):
         for number in elements.numbers(philips_b_value, 1) or ():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice, pairwise, takewhile
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,15 @@ Array = npt.NDArray[np.float64]
 
 _HOLE = 1.5
 """Median gaps from which on there is room for a slice."""
+
+_MOST_PAIRS = 4000
+"""Pairs of values that are looked at: a search among hundreds of nested ones ends in time."""
+
+_FEWEST_OF_BLOCK = 3
+"""Values up to which they tell volumes, and do not number the slices of blocks."""
+
+_EVEN = 1e-2
+"""Part of the median gap within which gaps are those of one stack."""
 
 _Span = tuple[float, float]
 
@@ -48,6 +57,7 @@ def lie_between(values: Sequence[str], along: Array, places: npt.NDArray[np.intp
     return (
         len(held) > 1
         and (few or bool(holes))
+        and not (len(held) > _FEWEST_OF_BLOCK and _numbers_blocks(held, along, places))
         and not any(_is_torn(_spans(along[s], places[s], torn), holes) for s in held.values())
         and _any_mutual(held, places)
     )
@@ -57,13 +67,15 @@ def _any_mutual(held: dict[str, list[int]], places: npt.NDArray[np.intp]) -> boo
     """Whether two values have slices between those of each other."""
     spans = {value: places[slices] for value, slices in held.items() if len(slices) > 1}
     ordered = sorted(spans.values(), key=lambda span: int(span[0]))
-    for k, first in enumerate(ordered):
-        for second in ordered[k + 1 :]:
-            if second[0] >= first[-1]:
-                break
-            if _is_within(first, second) and _is_within(second, first):
-                return True
-    return False
+    pairs = (
+        (first, second)
+        for k, first in enumerate(ordered)
+        for second in takewhile(lambda span: span[0] < first[-1], ordered[k + 1 :])  # noqa: B023
+    )
+    return any(
+        _is_within(first, second) and _is_within(second, first)
+        for first, second in islice(pairs, _MOST_PAIRS)
+    )
 
 
 def _is_within(first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]) -> bool:
@@ -80,6 +92,20 @@ def _spans(along: Array, places: npt.NDArray[np.intp], least: float) -> list[_Sp
         return []
     median = float(np.sort(gaps)[(len(gaps) - 1) // 2])
     return [span for span in pairwise(heights.tolist()) if span[1] - span[0] >= least * median]
+
+
+def _numbers_blocks(held: dict[str, list[int]], along: Array, places: npt.NDArray[np.intp]) -> bool:
+    """Whether values number the slices of blocks: even ones, which hold each value once at most.
+
+    In clusters of volumes that follow a moving head places are as uneven as it moved.
+    """
+    gaps = np.array([high - low for low, high in _spans(along, places, 0.0)])
+    median = float(np.sort(gaps)[(len(gaps) - 1) // 2])
+    inner = gaps[gaps < _HOLE * median]
+    if inner.size == gaps.size or (np.abs(inner - median) > _EVEN * median).any():
+        return False
+    block = np.concatenate([[0], np.cumsum(gaps >= _HOLE * median)])[places]
+    return all(len(set(block[slices].tolist())) == len(slices) for slices in held.values())
 
 
 def _is_torn(own: Sequence[_Span], of_all: Sequence[_Span]) -> bool:

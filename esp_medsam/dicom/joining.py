@@ -40,11 +40,12 @@ def check_join(join: Iterable[str]) -> frozenset[str]:
     Raises:
         OptionError: If something else is asked for.
     """
-    for name in join:
+    names = frozenset(join)
+    for name in sorted(names):
         if name not in JOINS:
             msg = f"join must be of {', '.join(JOINS)}; got {name!r}."
             raise OptionError(msg)
-    return frozenset(join)
+    return names
 
 
 def with_series_joined(headers: Sequence[Header], join: frozenset[str]) -> list[Header]:
@@ -91,6 +92,8 @@ def _lone(headers: Sequence[Header], *, same_frame: bool) -> list[list[Header]]:
     for (series_uid, study_uid), members in held.items():
         header = members[0]
         if len(members) > 1 or not series_uid or not header.positioned or header.problem:
+            continue
+        if not study_uid:  # whose it is nobody knows, nor whether another is of the same
             continue
         if len(header.slices) == 1 and is_usable(header.slices[0]):
             (part,) = header.slices

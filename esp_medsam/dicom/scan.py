@@ -219,13 +219,15 @@ def list_files(path: Path) -> list[Path]:
         InputNotFoundError: If there is nothing.
         ReadError: If the folder cannot be listed.
     """
-    if not path.exists():
-        msg = f"{path} must be a file or a folder; there is none."
-        raise InputNotFoundError(msg)
-    if not path.is_dir():
-        return [path]
     try:
+        if not path.exists():
+            msg = f"{path} must be a file or a folder; there is none."
+            raise InputNotFoundError(msg)
+        if not path.is_dir():
+            return [path]
         return sorted(file for file in path.iterdir() if not file.is_dir())
+    except InputNotFoundError:
+        raise
     except OSError as error:
         msg = f"{path} must be a folder that can be listed; got: {error.strerror}."
         raise ReadError(msg) from error

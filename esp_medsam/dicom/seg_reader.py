@@ -32,7 +32,7 @@ from esp_medsam.dicom.seg_planes import (
 )
 from esp_medsam.dicom.segmentation import DicomSegmentation
 from esp_medsam.dicom.volume import StackGeometry
-from esp_medsam.errors import FormatError
+from esp_medsam.errors import CorruptFileError, FormatError
 from esp_medsam.image import SourceInstance
 from esp_medsam.quiet import quietly
 
@@ -101,13 +101,20 @@ def _read(file: PixelFile) -> DicomSegmentation:
         raise error
     bits = _check_pixels(file, kind)
     fraction = elements.integer("MaximumFractionalValue", least=1)
-    if kind == "FRACTIONAL" and (fraction is None or fraction >= 2**bits):
+    if kind == "FRACTIONAL" and fraction is None:
         error = elements.missing("MaximumFractionalValue")
+        raise error
+    if kind == "FRACTIONAL" and fraction is not None and fraction >= 2**bits:
+        rule = f"be from 1 to {2**bits - 1}"
+        error = elements.error("MaximumFractionalValue", rule, str(fraction))
         raise error
     fractional = elements.text("SegmentationFractionalType")
     spacing = _spacing(elements)
     segments = read_segments(elements)
     numbers = [segment.number for segment in segments]
+    if not numbers and kind != "LABELMAP":
+        msg = f"Segments of {path} must be numbered from 1 (0062,0004); there is none but 0."
+        raise CorruptFileError(msg)
     where = SourceInstance(path=path, sop_class_uid=sop_class, sop_instance_uid=uid)
     frames = read_frames(elements, where, file.count, [] if kind == "LABELMAP" else numbers)
     series, instances = _sources(elements)

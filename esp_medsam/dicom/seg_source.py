@@ -14,6 +14,7 @@ from pydicom.tag import Tag
 from esp_medsam.dicom.dicom_file import opened
 from esp_medsam.dicom.elements import tags_of
 from esp_medsam.dicom.header import read_header
+from esp_medsam.dicom.joining import FRAME_OF_REFERENCE
 from esp_medsam.dicom.pixel_file import explained
 from esp_medsam.dicom.pydicom_dataset import as_pydicom
 from esp_medsam.errors import CorruptFileError, InputNotFoundError
@@ -102,7 +103,10 @@ def read_source(image: Image) -> SourceHeader:
     if header is None or header.sop_instance_uid != source.sop_instance_uid:
         msg = f"{path} must still be the instance {source.sop_instance_uid}; it was replaced."
         raise CorruptFileError(msg)
-    is_positioned = image.slice_affines is not None and header.frame_of_reference_uid is not None
+    frame_of_reference_uid = header.frame_of_reference_uid
+    if frame_of_reference_uid is None and FRAME_OF_REFERENCE in image.joined:
+        frame_of_reference_uid = _first_frame_of_reference(image)
+    is_positioned = image.slice_affines is not None and frame_of_reference_uid is not None
     with quietly(), explained(path):
         with opened(path) as file:
             stated = as_pydicom(file.elements(_READ).raw, _ITEMS)
@@ -110,13 +114,23 @@ def read_source(image: Image) -> SourceHeader:
     own = [piece for piece in header.slices if piece.source.frame == source.frame]
     return SourceHeader(
         attributes=attributes,
-        frame_of_reference_uid=header.frame_of_reference_uid,
+        frame_of_reference_uid=frame_of_reference_uid,
         is_positioned=is_positioned,
         thickness=own[0].thickness if own else None,
         series_number=_number(_text(stated, "SeriesNumber")),
         study_date=_digits(_text(stated, "StudyDate"), 8),
         study_time=_digits(_text(stated, "StudyTime"), 6),
     )
+
+
+def _first_frame_of_reference(image: Image) -> str | None:
+    """Return the first Frame of Reference that a slice states: by the user's word that of all."""
+    for path in dict.fromkeys(source.path for source in image.sources):
+        with quietly():
+            header = read_header(path)
+        if header is not None and header.frame_of_reference_uid is not None:
+            return header.frame_of_reference_uid
+    return None
 
 
 def _taken_over(stated: Dataset, *, is_positioned: bool) -> Dataset:

@@ -25,13 +25,12 @@ def volumes_of(
         headers: Of its files.
         joins: What the user joined, of :data:`~esp_medsam.dicom.joining.JOINS`.
     """
-    problems = [header for header in headers if header.problem is not None]
-    stack_problems = [header for header in problems if header.positioned or not header.series_uid]
+    stack_problems = [h for h in headers if h.problem is not None and _may_be_of_stack(h)]
     counts = Counter(header.sop_instance_uid for header in headers)
     named: set[str] = set()
     stacks: list[Header] = []
     for header in headers:
-        if header.positioned or header in stack_problems:
+        if header.positioned or (header.problem is not None and _may_be_of_stack(header)):
             stacks.append(header)
             continue
         name = header.sop_instance_uid or Path(header.path).stem
@@ -52,6 +51,10 @@ def volumes_of(
         return
     for split, batch in _batches(stacks):
         yield from _stacks(batch, split, joins)
+
+
+def _may_be_of_stack(header: Header) -> bool:
+    return header.positioned or not header.series_uid
 
 
 def _refusal(problems: Sequence[Header]) -> tuple[str, EspMedSamError]:
@@ -101,18 +104,24 @@ def _with_slices_pooled(headers: Sequence[Header]) -> list[Header]:
     for header in headers:
         if header.batch:
             batches[header.sop_class_uid, header.batch].append(header)
-    flat: defaultdict[str, list[Header]] = defaultdict(list)
+    flat: defaultdict[tuple[object, ...], list[Header]] = defaultdict(list)
     for (sop_class, _), batch in batches.items():
         slices = [piece for header in batch for piece in header.slices]
         if all(map(is_usable, slices)) and count_places(slices) == 1:
-            flat[sop_class] += batch
-    pooled = {
-        header.path
+            matrix = slices[0].rows, slices[0].columns
+            flat[sop_class, matrix, batch[0].frame_of_reference_uid] += batch
+    groups = [
+        group
         for group in flat.values()
         if len(group) > 1 and _lie_apart([part for header in group for part in header.slices])
-        for header in group
-    }
-    return [replace(h, batch=None) if h.path in pooled else h for h in headers]
+    ]
+    classes = Counter(group[0].sop_class_uid for group in groups)
+    pooled: dict[str, str | None] = {}
+    for group in groups:
+        least = min(header.batch or "" for header in group)
+        kept = least if classes[group[0].sop_class_uid] > 1 else None
+        pooled |= dict.fromkeys((header.path for header in group), kept)
+    return [replace(h, batch=pooled[h.path]) if h.path in pooled else h for h in headers]
 
 
 def _lie_apart(slices: Sequence[DicomSlice]) -> bool:
@@ -179,7 +188,9 @@ def _volume(
         sop_class_uid=first.sop_class_uid,
         study_uid=first.study_uid,
         series_uid=first.series_uid,
-        frame_of_reference_uid=first.frame_of_reference_uid,
+        frame_of_reference_uid=next(
+            filter(None, (h.frame_of_reference_uid for h in headers)), None
+        ),
         dicom_modality=first.dicom_modality,
         split=split,
         warnings=geometry.warnings + warnings,

@@ -9,53 +9,15 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from esp_medsam.dicom.dimensions import ATTRIBUTES
 from esp_medsam.dicom.geometry import TURNED, closest, depths
 from esp_medsam.dicom.interleave import lie_between
 from esp_medsam.dicom.stations import chained, stations
 from esp_medsam.dicom.volume import DicomSlice
-from esp_medsam.dicom.volume_names import LOCALIZER, NO_VALUE, Split, natural
+from esp_medsam.dicom.volume_names import LOCALIZER, Split, natural
 
 
 _K = TypeVar("_K", bound=Hashable)
-
-ATTRIBUTES = (
-    "StackID",
-    "AcquisitionNumber",
-    "FrameAcquisitionNumber",
-    "TemporalPositionIdentifier",
-    "TemporalPositionIndex",
-    "TriggerTime",
-    "NominalCardiacTriggerDelayTime",
-    "NominalPercentageOfCardiacPhase",
-    "TemporalPositionTimeOffset",
-    "DiffusionBValue",
-    "DiffusionGradientOrientation",
-    "EchoNumbers",
-    "EchoTime",
-    "EffectiveEchoTime",
-    "InversionTime",
-    "InversionTimes",
-    "FlipAngle",
-    "ConvolutionKernel",
-    "ImageType",
-    "FrameType",
-    "ComplexImageComponent",
-    "AcquisitionTime",
-    "FrameAcquisitionDateTime",
-    "ContentTime",
-    "KVP",
-    "RepetitionTime",
-    "SequenceName",
-    "FilterType",
-    "ReconstructionDiameter",
-    "SliceThickness",
-    "ContrastBolusAgent",
-)
-"""What tells slices at one place apart, or between one another, in this order.
-
-Image types come before the times of day: a magnitude and a phase image of one slice are computed at
-times of their own, and a split by time could mix the two.
-"""
 
 _TIMES = (
     "TriggerTime",
@@ -170,7 +132,7 @@ def _by_station(
         pairs = set(zip(labels, values, strict=True))
         if len(pairs) == len(groups) == len(set(values)) and keyword not in _OF_DAY:
             told = dict(pairs)
-            return [(((keyword, told[k] or NO_VALUE),), group) for k, group in groups.items()]
+            return [(((keyword, told[k]),), group) for k, group in groups.items()]
     return [((("ImagePositionPatient", _first(group)),), group) for group in groups.values()]
 
 
@@ -217,9 +179,7 @@ def _by_attributes(
         return [Part(split, part) for split, part in by_rank] or whole
     rest = tuple(other for other in attributes if other != keyword)
     return [
-        part._replace(
-            split=((keyword, value or NO_VALUE), *part.split), between=part.between or between
-        )
+        part._replace(split=((keyword, value), *part.split), between=part.between or between)
         for value, group in _grouped(slices, stated[keyword]).items()
         for part in _by_attributes(group, rest, interleaved=interleaved)
     ]

@@ -66,15 +66,16 @@ def chained(points: Array, reach: float) -> npt.NDArray[np.intp]:
         ``(N,)``: the number of the first point of its group.
     """
     labels = np.full(len(points), -1, dtype=np.intp)
-    for start in range(len(points)):
-        pending = [start] if labels[start] < 0 else []
+    left = np.arange(len(points))  # ever fewer, so that points that lie together cost little
+    while left.size:
+        start = left[0]
+        pending, left = [start], left[1:]
         while pending:
             k = pending.pop()
             labels[k] = start
-            near = np.abs(points - points[k]).max(axis=1) <= reach
-            found = np.flatnonzero(near & (labels < 0))
-            labels[found] = start
-            pending += found.tolist()
+            near = np.abs(points[left] - points[k]).max(axis=1) <= reach if left.size else left > 0
+            pending += left[near].tolist()
+            left = left[~near]
     return labels
 
 

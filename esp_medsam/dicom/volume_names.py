@@ -16,7 +16,7 @@ Split = tuple[tuple[str, str], ...]
 """Attribute keyword and value of each attribute that a volume was told by from its series."""
 
 LOCALIZER, NO_VALUE = "LOCALIZER", "none"
-"""The one value of Image Type that is told; and what stands for no value."""
+"""The one value of Image Type that is told; and what a name says where no value is stated."""
 
 _NUMBERS = ("DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV")
 """Value representations of numbers, which are told as they are."""
@@ -31,8 +31,9 @@ _LONGEST = 64
 def told_values(volumes: Sequence[tuple[Split, Sequence[DicomSlice]]]) -> list[Split]:
     """Return, for each volume of a series, what it was told by in words that tell no more.
 
-    Numbers stay. Of texts, times of day and all else their rank is told, from 1, among the values
-    in the series: a kernel, or a time, is written by people and scanners who write names too.
+    Numbers stay, where an attribute holds nothing else. Of texts, times of day and all else their
+    rank is told, from 1, among the values in the series: a kernel, or a time, is written by people
+    and scanners who write names too.
 
     Args:
         volumes: What each was told by, and its slices.
@@ -50,10 +51,14 @@ def told_values(volumes: Sequence[tuple[Split, Sequence[DicomSlice]]]) -> list[S
 
 
 def _told(keyword: str, value: str, stated: Sequence[str]) -> str:
-    is_ours = value in (LOCALIZER, NO_VALUE) or _OURS.fullmatch(value)
-    if is_ours or _is_numbers(keyword, value):
+    if not value:
+        return NO_VALUE
+    others = [other for other in stated if other]
+    if value not in others or value == LOCALIZER:
+        return value  # given here, not by a file
+    if all(_is_numbers(keyword, other) for other in others):
         return value
-    return str([other for other in stated if other].index(value) + 1)
+    return str(others.index(value) + 1)
 
 
 def _is_numbers(keyword: str, value: str) -> bool:

@@ -133,8 +133,37 @@ class TestSeries:
             for item in dataset.ReferencedSeriesSequence
         } == {series(k): [f"1.2.3.{k + 1}"] for k in range(4)}
 
+    def test_without_a_study_are_of_nobody_knows_whom(self, dicom: Any, tmp_path: Path) -> None:
+        save(dicom, tmp_path, SeriesInstanceUID=series, StudyInstanceUID=None)
+
+        volumes = find_volumes(tmp_path, join=["series"]).volumes
+
+        assert len(volumes) == 4
+        assert not any("--join" in note for volume in volumes for note in volume.warnings)
+
+    def test_are_joined_by_names_that_come_one_by_one(self, dicom: Any, tmp_path: Path) -> None:
+        save(dicom, tmp_path, SeriesInstanceUID=series)
+
+        (volume,) = find_volumes(tmp_path, join=(name for name in ["series"])).volumes
+
+        assert volume.joined == ("series",)
+
 
 class TestFramesOfReference:
+    def test_that_a_slice_states_is_that_of_all(
+        self, dicom: Any, seg: SimpleNamespace, tmp_path: Path
+    ) -> None:
+        save(dicom, tmp_path / "in", FrameOfReferenceUID=lambda k: frame(0) if k else None)
+        join = ["frame_of_reference"]
+        (volume,) = find_volumes(tmp_path / "in", join=join).volumes
+        image = io.read(tmp_path / "in", modality="ct", table=TABLE, join=join)
+
+        dataset = seg.made(image, seg.scattered(image))
+
+        assert volume.frame_of_reference_uid == dataset.FrameOfReferenceUID == frame(0)
+        groups = dataset.PerFrameFunctionalGroupsSequence
+        assert all("PlanePositionSequence" in group for group in groups)
+
     def test_of_a_slice_each_are_refused_with_the_option(self, dicom: Any, tmp_path: Path) -> None:
         save(dicom, tmp_path, FrameOfReferenceUID=frame)
 

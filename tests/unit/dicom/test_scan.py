@@ -20,6 +20,7 @@ from esp_medsam.dicom import find_volumes
 from esp_medsam.errors import (
     CorruptFileError,
     InputNotFoundError,
+    ReadError,
 )
 
 
@@ -52,6 +53,31 @@ class TestFindVolumes:
             "1.2.3.3",
         ]
         assert {(part.slope, part.intercept) for part in volume.slices} == {(2.0, -1024.0)}
+
+    def test_a_path_that_the_system_refuses_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(ReadError, match=r"must be a folder that can be listed; got: File name"):
+            find_volumes(tmp_path / ("a" * 300))
+
+    @pytest.mark.parametrize(
+        ("tag", "vr", "value"),
+        [(0x00189089, "FD", [float("nan"), 0.0, 1.0]), (0x0019100E, "FD", [1.0])],
+    )
+    def test_a_direction_that_is_none_refuses_no_stack(
+        self, dicom: Any, tmp_path: Path, tag: int, vr: str, value: list[float]
+    ) -> None:
+        for k in range(3):
+            dataset = dicom.dataset(k)
+            dataset.DiffusionBValue = 1000.0
+            dataset.add_new(0x00190010, "LO", "SIEMENS MR HEADER")
+            dataset.add_new(0x0019100C, "IS", "1000")
+            if tag == 0x0019100E:
+                del dataset.DiffusionBValue
+            dataset.add_new(tag, vr, value)
+            dicom.save(dataset, tmp_path / f"{k}.dcm")
+
+        (volume,) = find_volumes(tmp_path).volumes
+
+        assert volume.spatial_shape == (6, 4, 3)
 
     def test_one_file_is_taken_alone(self, dicom: Any, tmp_path: Path) -> None:
         files = dicom.save_stack(tmp_path)

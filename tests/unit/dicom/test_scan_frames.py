@@ -158,6 +158,47 @@ class TestEnhanced:
         assert [volume.split[0][1] for volume in volumes] == ["1", "2"]
         assert [volume.spatial_shape for volume in volumes] == [(6, 4, 2)] * 2
 
+    @pytest.mark.parametrize("indexed", [True, False])
+    def test_an_index_never_hides_the_value_that_it_numbers(
+        self, dicom: Any, tmp_path: Path, indexed: bool
+    ) -> None:
+        """A slice a file: each calls its b-value number 1."""
+        for z in range(6):
+            dataset = dicom.enhanced([(0, 0, z)], SOPInstanceUID=f"1.5.{z}")
+            (item,) = dataset.PerFrameFunctionalGroupsSequence
+            b_value = dicom.item(DiffusionBValue=50.0 if z % 2 else 1000.0)
+            item.MRDiffusionSequence = Sequence([b_value])
+            item.FrameContentSequence = Sequence([dicom.item(DimensionIndexValues=[1])])
+            if indexed:
+                pointer = dicom.item(DimensionIndexPointer=0x00189087)
+                dataset.DimensionIndexSequence = Sequence([pointer])
+            dicom.save(dataset, tmp_path / f"{z}")
+
+        volumes = find_volumes(tmp_path).volumes
+
+        assert {volume.split: len(volume.slices) for volume in volumes} == {
+            (("DiffusionBValue", "50"),): 3,
+            (("DiffusionBValue", "1000"),): 3,
+        }
+
+    def test_a_slice_a_file_of_two_matrices_are_two_volumes(
+        self, dicom: Any, tmp_path: Path
+    ) -> None:
+        for k in range(6):
+            dataset = dicom.enhanced([(0, 0, k)], SOPInstanceUID=f"1.5.{k}")
+            if k > 2:
+                dataset.Rows *= 2
+                dataset.PixelData = dataset.PixelData * 2
+            dicom.save(dataset, tmp_path / f"{k}")
+
+        found = find_volumes(tmp_path)
+
+        assert not found.refused
+        assert {volume.name: volume.spatial_shape for volume in found.volumes} == {
+            f"{SERIES}_SOPInstanceUID-1.5.0": (6, 4, 3),
+            f"{SERIES}_SOPInstanceUID-1.5.3": (6, 8, 3),
+        }
+
     def test_two_instances_of_a_series_are_two_volumes(self, dicom: Any, tmp_path: Path) -> None:
         for k in range(2):
             dataset = dicom.enhanced([(0, 0, z) for z in (0, 2)], SOPInstanceUID=f"1.5.{k}")

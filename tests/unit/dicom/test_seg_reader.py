@@ -316,6 +316,30 @@ class TestRefused:
         with pytest.raises(EspMedSamError, match=error):
             read_segmentation(seg.changed(dataset, tmp_path / "seg", **changes))
 
+    def test_by_a_segment_number_that_stands_for_nothing(
+        self, seg: SimpleNamespace, stack: Image, tmp_path: Path
+    ) -> None:
+        dataset = seg.made(stack, seg.scattered(stack, 1), seg.targets[:1])
+        dataset.SegmentSequence[0].SegmentNumber = 0
+        for group in dataset.PerFrameFunctionalGroupsSequence:
+            group.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 0
+
+        with pytest.raises(CorruptFileError, match=r"numbered from 1 .*; there is none but 0"):
+            read_segmentation(seg.saved(dataset, tmp_path / "seg"))
+
+    @pytest.mark.parametrize(
+        ("most", "error"), [(300, "must be from 1 to 255; got 300"), (None, "is missing or empty")]
+    )
+    def test_by_fractions_of_more_than_a_byte_holds(
+        self, seg: SimpleNamespace, stack: Image, tmp_path: Path, most: int | None, error: str
+    ) -> None:
+        masks = 255 * seg.scattered(stack, 1)
+        dataset = seg.made(stack, masks, seg.targets[:1], kind="fractional")
+        dataset.MaximumFractionalValue = most
+
+        with pytest.raises(EspMedSamError, match=error):
+            read_segmentation(seg.saved(dataset, tmp_path / "seg"))
+
     def test_by_a_segment_that_is_not_described(
         self, seg: SimpleNamespace, stack: Image, tmp_path: Path
     ) -> None:

@@ -237,7 +237,7 @@ class TestVolumesBetweenOneAnother:
         volumes = dict(split_series(slices))
 
         assert volumes == {
-            ((keyword, value or "none"),): tuple(slices[k::2]) for k, value in enumerate(values)
+            ((keyword, value),): tuple(slices[k::2]) for k, value in enumerate(values)
         }
 
     def test_of_other_spacings_are_told(self) -> None:
@@ -311,8 +311,16 @@ class TestVolumesBetweenOneAnother:
 
         assert split_series(slices) == [((), tuple(slices))]
 
-    def test_a_number_in_each_of_two_blocks_leaves_a_stack_with_a_gap_whole(self) -> None:
-        slices = [make_slice(z, TriggerTime=str(z % 5)) for z in range(10) if z != 7]
+    @pytest.mark.parametrize(("blocks", "wider"), [(2, 0.0), (2, 1.0), (2, 7.0), (3, 1.0)])
+    @pytest.mark.parametrize("missing", [None, 0, 4, 5, 7, 9])
+    def test_a_number_in_each_block_leaves_a_stack_with_gaps_whole(
+        self, blocks: int, wider: float, missing: int | None
+    ) -> None:
+        slices = [
+            make_slice(z + wider * (z // 5), TriggerTime=str(z % 5))
+            for z in range(5 * blocks)
+            if z != missing
+        ]
 
         assert split_series(slices) == [((), tuple(slices))]
 
