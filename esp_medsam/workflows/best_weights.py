@@ -1,0 +1,89 @@
+"""The weights that a training leaves behind: those that validated best."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from pathlib import Path
+
+from ignite.engine import Engine, Events
+from torch import nn
+
+from esp_medsam.io.atomic import atomic_file, clear_temporaries
+from esp_medsam.io.weights_record import check_sidecar
+from esp_medsam.networks import ESPMedSAM
+from esp_medsam.workflows.averaging import AveragedWeights
+from esp_medsam.workflows.weights import record_weights, write_state_dict
+
+
+logger = logging.getLogger(__name__)
+
+
+class KeepBest:
+    """Write the weights whenever validation was never better, and say at the end which they are.
+
+    Args:
+        average: The averaged weights, which are validated.
+        path: File to write or replace.
+        metric: Metric of the evaluator that says how good they are; higher is better.
+    """
+
+    def __init__(
+        self, average: AveragedWeights, path: str | Path, *, metric: str = "val_mean_dice"
+    ) -> None:
+        self.average = average
+        self.path = Path(path)
+        self.metric = metric
+        self.best: float | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the evaluator."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the weights if they are the best so far."""
+        value = float(engine.state.metrics.get(self.metric, float("nan")))
+        if self.best is None or value > self.best:
+            save_weights(self.average.network, self.path)
+            self.best = -1.0 if math.isnan(value) else value
+
+    def tell(self) -> None:
+        """Log where the best weights are, and how to use them."""
+        if self.best is None:
+            save_weights(self.average.network, self.path)
+        score = "no validation" if self.best is None else f"mean Dice {self.best:.3f}"
+        logger.info(
+            "Best weights (%s): %s. Segment with: esp-medsam segment IN OUT --ckpt_path %s",
+            score,
+            self.path,
+            self.path,
+        )
+
+
+def save_weights(network: nn.Module, path: str | Path) -> None:
+    """Write a network's state dict in half precision, and its record, whole or not at all.
+
+    What killed runs left half-written beside it is removed.
+
+    Args:
+        network: What to write; counters and other integers keep their type.
+        path: File to write or replace.
+
+    Raises:
+        OutputExistsError: If what lies in the place of the record is none.
+        OutputError: If a file cannot be written.
+    """
+    state = {
+        name: value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
+        for name, value in network.state_dict().items()
+    }
+    asked = None
+    if isinstance(network, ESPMedSAM):  # with the weights that were rounded
+        asked = copy.deepcopy(network).cpu().float().eval()
+        asked.load_state_dict(state)
+    check_sidecar(path)
+    clear_temporaries(Path(path).parent)
+    with atomic_file(Path(path)) as file:
+        write_state_dict(state, file)
+    record_weights(path, asked)

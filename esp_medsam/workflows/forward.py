@@ -1,0 +1,52 @@
+"""What is trained, as a module, and what MONAI's handlers read of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from esp_medsam.networks import ESPMedSAM, Prediction
+
+
+class PredictForward(nn.Module):
+    """The network's ``predict`` as a module's ``forward``, which is what trainers and DDP wrap.
+
+    Args:
+        network: The network.
+        amp: Whether to compute in bfloat16 where autocast does; weights stay float32.
+    """
+
+    def __init__(self, network: ESPMedSAM, *, amp: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.amp = amp
+
+    def forward(self, image: Tensor, modality: Tensor) -> Prediction:
+        """Return the prediction for ``image``, ``(B, 3, H, W)``, and indices, ``(B,)``."""
+        with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
+            return self.network.predict(image, modality)
+
+
+def loss_of(output: Mapping[str, Any]) -> float:
+    """Return the loss of a step, for MONAI's handlers."""
+    loss: Tensor = output["loss"]
+    return float(loss.detach())
+
+
+def dice_inputs(output: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Return masks and truth for MONAI's MeanDice, ``(B, T, H, W)`` each.
+
+    T is that of the annotation, whatever the batch's modalities have: MeanDice puts batches
+    together. Rows of which nothing is known are empty in the truth, and it passes over those;
+    pixels of which nothing is known are empty in both.
+    """
+    logits = output["pred"].low_res_logits
+    annotation = output["label"]
+    masks = torch.zeros_like(annotation.mask, dtype=torch.float32)
+    masks[:, : logits.shape[1]] = logits > 0
+    truth = annotation.mask * annotation.known[:, :, None, None]
+    labeled = 1 if annotation.labeled is None else annotation.labeled
+    return masks * labeled, (truth * labeled).float()

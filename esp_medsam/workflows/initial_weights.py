@@ -1,0 +1,51 @@
+"""The weights that a training starts from."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from esp_medsam.io.weights_record import check_hash, read_weights_record
+from esp_medsam.networks import ESPMedSAM
+from esp_medsam.networks.checkpoints import (
+    held_modalities,
+    load_checkpoint,
+    load_grown,
+    load_shared,
+)
+from esp_medsam.workflows.weights import check_weights
+
+
+logger = logging.getLogger(__name__)
+
+
+def start_from(network: ESPMedSAM, weights: str | Path | None) -> ESPMedSAM:
+    """Return the network with the weights to start from.
+
+    Args:
+        network: Freshly initialized.
+        weights: A state dict of the same design, of which the network may hold modalities and
+            targets more, or fewer; or what ``esp-medsam convert --from mobilesam`` made, which
+            holds no controllers. What it does not hold stays fresh, new experts silenced. None or
+            empty starts from scratch.
+
+    Raises:
+        WeightsNotFoundError: If there is no such file.
+        CheckpointError: If the file is not one, does not fit, or is not what its record says.
+    """
+    if weights:
+        check_weights(weights)
+        record = read_weights_record(weights)
+        if record is not None:
+            check_hash(weights, record)
+        state_dict, source = load_checkpoint(weights), os.fspath(weights)
+        if held_modalities(state_dict):
+            fresh, left_out = load_grown(network, state_dict, source=source)
+            told = f"fresh: {', '.join(fresh) or 'nothing'}"
+            told += f"; left out: {', '.join(left_out)}" if left_out else ""
+            logger.info("Training starts from %s; %s.", source, told)
+        else:
+            load_shared(network, state_dict, silence_experts=True, source=source)
+            logger.info("Training starts from %s, which all modalities share.", source)
+    return network

@@ -1,0 +1,39 @@
+"""What the optimizer is given: groups of weights, the schedule, gradients of bounded norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+
+def weight_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the optimizer's groups: matrices and kernels decay, norms and biases do not."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+class ClipGradients:
+    """Scale gradients down to a norm before every step; hook of an optimizer.
+
+    Args:
+        max_norm: Largest norm of all gradients together.
+    """
+
+    def __init__(self, max_norm: float) -> None:
+        self.max_norm = max_norm
+
+    def attach(self, optimizer: Optimizer) -> Optimizer:
+        """Register on ``optimizer`` and return it."""
+        optimizer.register_step_pre_hook(self)
+        return optimizer
+
+    def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Clip the gradients of the optimizer's parameters."""
+        del args, kwargs
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, self.max_norm)
