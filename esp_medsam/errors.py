@@ -176,6 +176,12 @@ class WeightsNotFoundError(EspMedSamError, FileNotFoundError):
     code = "E_NO_WEIGHTS"
 
 
+class DivergedError(EspMedSamError, ArithmeticError):
+    """A training no longer computes finite numbers."""
+
+    code = "E_DIVERGED"
+
+
 class RuntimeCheckError(EspMedSamError, RuntimeError):
     """A network does not compute here what it computed where its weights were made."""
 

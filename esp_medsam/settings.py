@@ -92,6 +92,10 @@ def _patterns(value: object) -> object:
     return tuple(patterns)
 
 
+def _frozen(value: object) -> object:
+    return () if value in (None, "") else _patterns(value)
+
+
 def _device(value: object) -> object:
     text = value if isinstance(value, str) else str(value)  # torch's own, which nobody imports here
     if not re.fullmatch(r"(cpu|cuda|mps)(:\d{1,3})?", text):
@@ -243,9 +247,16 @@ class TrainSettings(Settings):
     learning_rate: Positive
     warmup_steps: IndexOrAuto
     weight_decay: Annotated[Number, Field(ge=0)]
+    decay: Literal["cosine", "exponential"]
+    accumulate: Count
     max_norm: Positive
+    max_bad_steps: Count
+    frozen: Annotated[tuple[str, ...], BeforeValidator(_frozen)]
     average_decay: Share
     val_interval: Count
+    patience: Index
+    checkpoint_steps: Index
+    resume: bool | Literal["auto"]
     num_workers: Index
     amp: bool | Literal["auto"]
     seed: Annotated[Index, Field(lt=2**32)]

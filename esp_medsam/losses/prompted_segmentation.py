@@ -48,11 +48,25 @@ class PromptedSegmentationLoss(nn.Module):
         Raises:
             ValueError: If a row beyond the prediction's T is known.
         """
+        terms = self.terms(prediction, annotation)
+        return terms["mask"] + self.patch_weight * terms["patch"]
+
+    def terms(self, prediction: MaskPrediction, annotation: Annotation) -> dict[str, Tensor]:
+        """Return what the loss is made of, by name, not yet weighted: scalars.
+
+        Args:
+            prediction: What the network's ``predict`` returned, T rows.
+            annotation: Masks and what is known of them, at least T rows.
+
+        Raises:
+            ValueError: If a row beyond the prediction's T is known.
+        """
         rows = prediction.low_res_logits.shape[1]
         if bool(annotation.known[:, rows:].any()):
             msg = f"annotation must know nothing of rows beyond the prediction's {rows}."
             raise ValueError(msg)
         annotation = annotation.rows(rows)
-        mask_loss: Tensor = self.segmentation(prediction.low_res_logits, annotation)
-        patch_loss: Tensor = self.patch_prompt(prediction.patch_logits, annotation)
-        return mask_loss + self.patch_weight * patch_loss
+        return {
+            "mask": self.segmentation(prediction.low_res_logits, annotation),
+            "patch": self.patch_prompt(prediction.patch_logits, annotation),
+        }

@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
@@ -36,6 +39,16 @@ class KeepBest:
         self.path = Path(path)
         self.metric = metric
         self.best: float | None = None
+        self.since = 0
+        self.is_writer = not dist.is_initialized() or dist.get_rank() == 0
+
+    def state_dict(self) -> dict[str, float | int | None]:
+        """Return the best score, and how many validations there were since."""
+        return {"best": self.best, "since": self.since}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take a best score over."""
+        self.best, self.since = state["best"], state["since"]
 
     def attach(self, engine: Engine) -> None:
         """Register on the evaluator."""
@@ -44,12 +57,17 @@ class KeepBest:
     def __call__(self, engine: Engine) -> None:
         """Write the weights if they are the best so far."""
         value = float(engine.state.metrics.get(self.metric, float("nan")))
+        self.since += 1
         if self.best is None or value > self.best:
-            save_weights(self.average.network, self.path)
+            if self.is_writer:
+                save_weights(self.average.network, self.path)
             self.best = -1.0 if math.isnan(value) else value
+            self.since = 0
 
     def tell(self) -> None:
         """Log where the best weights are, and how to use them."""
+        if not self.is_writer:
+            return
         if self.best is None:
             save_weights(self.average.network, self.path)
         score = "no validation" if self.best is None else f"mean Dice {self.best:.3f}"
@@ -59,6 +77,35 @@ class KeepBest:
             self.path,
             self.path,
         )
+
+
+class EarlyStop:
+    """End a training that has not become better for a while.
+
+    Args:
+        best: What knows how long ago the best validation was.
+        patience: Validations without a better one that end it; 0 for never.
+    """
+
+    def __init__(self, best: KeepBest, *, patience: int) -> None:
+        self.best = best
+        self.patience = patience
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the trainer, after its validation."""
+        if self.patience:
+            engine.add_event_handler(Events.STARTED, self)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """End the training if it is time; one that was ended does not go on."""
+        if self.best.since >= self.patience:
+            logger.info(
+                "Training ends after epoch %d: no better for %d validations (patience).",
+                engine.state.epoch,
+                self.best.since,
+            )
+            engine.terminate()
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from esp_medsam.networks import ESPMedSAM, Prediction
+from esp_medsam.networks.frozen import hold_frozen_norms
 
 
 class PredictForward(nn.Module):
@@ -23,6 +25,12 @@ class PredictForward(nn.Module):
         super().__init__()
         self.network = network
         self.amp = amp
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; batch norms whose parameters are frozen keep their statistics."""
+        super().train(mode)
+        hold_frozen_norms(self)
+        return self
 
     def forward(self, image: Tensor, modality: Tensor) -> Prediction:
         """Return the prediction for ``image``, ``(B, 3, H, W)``, and indices, ``(B,)``."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 
 def weight_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -37,3 +39,30 @@ class ClipGradients:
         del args, kwargs
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, self.max_norm)
+
+
+def schedule(
+    optimizer: Optimizer, *, decay: Literal["cosine", "exponential"], warmup: int, steps: int
+) -> LambdaLR:
+    """Return the schedule of the learning rate: it rises from 0, then falls.
+
+    Args:
+        optimizer: Whose rate it is.
+        decay: ``cosine`` falls to 0, ``exponential`` to a hundredth.
+        warmup: Steps that it rises.
+        steps: Steps in all.
+    """
+
+    def share(step: int) -> float:
+        if step < warmup:
+            return step / warmup
+        progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+        if decay == "exponential":
+            return float(EXPONENTIAL_END**progress)
+        return max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress)))
+
+    return LambdaLR(optimizer, share)  # a plain function: checkpoints hold the step alone
+
+
+EXPONENTIAL_END = 0.01
+"""Share of the learning rate that an exponential decay leaves at the end."""

@@ -1,25 +1,38 @@
 """The parts that ``train.yaml`` puts together on MONAI's engines, under one name."""
 
-from esp_medsam.workflows.averaging import AveragedWeights, AverageHandler
-from esp_medsam.workflows.best_weights import KeepBest, save_weights
+from esp_medsam.workflows.averaging import AveragedWeights
+from esp_medsam.workflows.best_weights import EarlyStop, KeepBest, save_weights
+from esp_medsam.workflows.checkpointing import Checkpoints
 from esp_medsam.workflows.forward import PredictForward, dice_inputs, loss_of
+from esp_medsam.workflows.freezing import with_frozen
+from esp_medsam.workflows.history import History
 from esp_medsam.workflows.initial_weights import start_from
 from esp_medsam.workflows.lengths import samples_of, turns_of, warmup_of
-from esp_medsam.workflows.optimization import ClipGradients, weight_groups
+from esp_medsam.workflows.optimization import ClipGradients, schedule, weight_groups
+from esp_medsam.workflows.run_identity import run_of
+from esp_medsam.workflows.steps import AfterStep, FiniteSteps, SeedSteps
 
 
 __all__ = [
-    "AverageHandler",
+    "AfterStep",
     "AveragedWeights",
+    "Checkpoints",
     "ClipGradients",
+    "EarlyStop",
+    "FiniteSteps",
+    "History",
     "KeepBest",
     "PredictForward",
+    "SeedSteps",
     "dice_inputs",
     "loss_of",
+    "run_of",
     "samples_of",
     "save_weights",
+    "schedule",
     "start_from",
     "turns_of",
     "warmup_of",
     "weight_groups",
+    "with_frozen",
 ]

@@ -72,8 +72,9 @@ class SliceDataset(Dataset[dict[str, Any]]):
         """Return a view, by the names that a batch has them by.
 
         ``image (3, H, W)`` float, ``label (T, H, W)`` uint8, ``known (T,)`` and ``labeled
-        (1, H, W)`` bool, ``modality``, an index, and ``slice``, the slice's place. T is the largest
-        number of targets of any modality; rows beyond the slice's own are not known.
+        (1, H, W)`` bool, ``modality``, an index, ``slice``, the slice's place, and ``dataset``,
+        the name of its set. T is the largest number of targets of any modality; rows beyond the
+        slice's own are not known.
 
         Args:
             drawn: A slice and the seed of its view; or a slice alone, whose view, if it is random,
@@ -99,6 +100,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
             "labeled": masks[-1:] == 0,
             "modality": self.table[piece.modality].index,
             "slice": place,
+            "dataset": piece.dataset,
         }
 
 
@@ -115,15 +117,17 @@ class ModalityBatches(Sampler[list[Draw]]):
 
     Args:
         dataset: Slices to draw from, with replacement.
-        batch_size: Slices of a batch.
+        batch_size: Slices of a batch, over all processes together.
         samples: Slices that make an epoch, rounded down to whole batches.
         turns: Turns of a modality in a round, 1 where it is not named; more for those with
             several targets, of which a slice shows one or two.
         seed: Seed of the draws.
+        rank: Which of the processes this is; of ``n`` it gets every n-th slice of each batch.
+        processes: How many share a batch.
 
     Raises:
-        OptionError: If ``turns`` names an unknown modality, and where an epoch would have no batch;
-            a modality without slices is passed over.
+        OptionError: If ``turns`` names an unknown modality, where an epoch would have no batch, and
+            where processes cannot share one evenly; a modality without slices is passed over.
     """
 
     def __init__(
@@ -134,7 +138,13 @@ class ModalityBatches(Sampler[list[Draw]]):
         samples: int,
         turns: Mapping[str, int] | None = None,
         seed: int = 0,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
+        if batch_size % processes:
+            msg = f"batch_size must be a multiple of the {processes} processes; got {batch_size}."
+            raise OptionError(msg)
+        self.rank, self.processes = rank, processes
         self.batch_size = batch_size
         self.batches = samples // batch_size
         if self.batches == 0:
@@ -161,10 +171,11 @@ class ModalityBatches(Sampler[list[Draw]]):
         for batch in range(first, self.batches):
             random = np.random.default_rng([self.seed, self.epoch, batch])
             turn = batch * self.batch_size
-            yield [
+            drawn = [
                 self._draw(random, (turn + place) % len(self.groups))
                 for place in range(self.batch_size)
             ]
+            yield drawn[self.rank :: self.processes]
 
     def _draw(self, random: np.random.Generator, group: int) -> Draw:
         places, cumulated = self.groups[group]

@@ -25,7 +25,7 @@ class TestErrors:
 
         assert sorted(codes) == [
             *("checkpoint", "checkpoint_hash", "checkpoint_mismatch", "corrupt", "device"),
-            *("disk_full", "error", "exists", "format", "geometry", "input_changed"),
+            *("disk_full", "diverged", "error", "exists", "format", "geometry", "input_changed"),
             *("modality", "modality_conflict", "name_clash", "network", "no_input"),
             *("no_weights", "nonfinite", "not_found", "option", "output", "pacs"),
             *(

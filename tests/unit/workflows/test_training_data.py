@@ -336,3 +336,18 @@ class TestDraws:
         assert len(whole) == 9
         assert run(iteration=4, epoch=1) == whole[4:]
         assert run(iteration=6, epoch=2) == whole[6:]
+
+    def test_of_processes_make_up_the_batch_of_one(self, data: SliceDataset) -> None:
+        (whole,) = ModalityBatches(data, batch_size=4, samples=4)
+
+        first, second = (
+            next(iter(ModalityBatches(data, batch_size=4, samples=4, rank=rank, processes=2)))
+            for rank in range(2)
+        )
+
+        assert len(first) == len(second) == 2
+        assert sorted(first + second) == sorted(whole)
+
+    def test_refuse_a_batch_that_processes_cannot_share(self, data: SliceDataset) -> None:
+        with pytest.raises(OptionError, match="batch_size must be a multiple of the 2 processes"):
+            ModalityBatches(data, batch_size=3, samples=3, processes=2)

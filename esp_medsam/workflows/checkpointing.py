@@ -1,0 +1,197 @@
+"""Checkpoints of a training: whole or not at all, and all that the next step depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.distributed as dist
+from ignite.engine import Events
+from monai.engines import SupervisedTrainer
+
+from esp_medsam.errors import OptionError, OutputError, listed, one_line
+from esp_medsam.identity import sha256_of
+from esp_medsam.io.atomic import atomic_file, clear_temporaries, remove_file
+
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"step-(\d{8,})-([0-9a-f]{32})\.pt")
+"""Of a checkpoint: the steps that were done, and the beginning of the file's SHA-256."""
+
+_FORMAT = 1
+
+
+class Stateful(Protocol):
+    """What a checkpoint can hold."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as tensors and plain data."""
+
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Take a state over."""
+
+
+class Checkpoints:
+    """Write checkpoints of a trainer, and let it go on from the last one that is whole.
+
+    A checkpoint is written after each epoch, validation and all, and every so many steps. The name
+    of its file holds what its content hashes to: a damaged one is told and passed over. The one
+    before stays until the next has been read back.
+
+    Args:
+        folder: Where they lie.
+        parts: All that the next step depends on, by name.
+        run: What must be the same for a run to go on, by name, as text.
+        every: Steps from one to the next within an epoch; 0 for none but after epochs.
+        resume: Whether to go on from the last one; ``auto`` where there is one.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        parts: Mapping[str, Stateful],
+        *,
+        run: Mapping[str, str],
+        every: int = 0,
+        resume: bool | Literal["auto"] = "auto",
+    ) -> None:
+        self.folder = Path(folder)
+        self.parts = parts
+        self.is_writer = not dist.is_initialized() or dist.get_rank() == 0
+        self.described = dict(run)
+        self.every = every
+        self.resume = resume
+        self._good: Path | None = None
+
+    def attach(self, engine: SupervisedTrainer) -> None:
+        """Register on the trainer; last of its handlers, so that all others have done theirs."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._after_step)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def run(self, engine: SupervisedTrainer) -> None:
+        """Run a trainer to its end, from where its last whole checkpoint is.
+
+        Raises:
+            OptionError: If the checkpoint is of another run, or there is none and must be.
+            OutputError: If a checkpoint cannot be written.
+        """
+        self.restore(engine)
+        state = engine.state
+        if state.iteration >= state.max_epochs * state.epoch_length:
+            logger.info("All %d epochs are done.", state.max_epochs)
+            return
+        engine.run()
+
+    def restore(self, engine: SupervisedTrainer) -> bool:
+        """Bring the parts and a trainer to where the last whole checkpoint is; say if there is one.
+
+        Raises:
+            OptionError: If it is of another run, or there is none and must be.
+        """
+        content = self._last_whole() if self.resume else None
+        if content is None:
+            if self.resume is True:
+                msg = f"resume must find a checkpoint; there is none in {self.folder}. "
+                raise OptionError(msg + "Check output_dir, or leave resume at auto.")
+            if self.is_writer:
+                self._keep(())
+            return False
+        self._check_same(content, engine)
+        for name, part in self.parts.items():
+            part.load_state_dict(content["parts"][name])
+        engine.state.iteration = content["iteration"]
+        engine.state.epoch = content["iteration"] // engine.state.epoch_length
+        logger.info(
+            "Training goes on after step %d, in epoch %d.",
+            engine.state.iteration,
+            engine.state.epoch + 1,
+        )
+        return True
+
+    def _check_same(self, content: Mapping[str, Any], engine: SupervisedTrainer) -> None:
+        """Refuse the checkpoint of another run."""
+        before = {**content["run"], "steps of an epoch": str(content["epoch_length"])}
+        now = {**self.described, "steps of an epoch": str(engine.state.epoch_length)}
+        changed = [
+            f"{name} was {before.get(name, 'not there')}, is {now.get(name, 'not there')}"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name)
+        ]
+        if changed or content["format"] != _FORMAT or content["parts"].keys() != self.parts.keys():
+            msg = (
+                f"resume must meet the settings that the run in {self.folder} began with; got "
+                f"{listed(changed, '; ') or 'a checkpoint of another version'}. Give the same "
+                "settings, another output_dir, or resume false to begin anew."
+            )
+            raise OptionError(one_line(msg))
+
+    def _after_step(self, engine: SupervisedTrainer) -> None:
+        """Write a checkpoint in the midst of an epoch, where gradients do not still add up."""
+        place = engine.state.iteration % engine.state.epoch_length
+        if self.every and place and place % engine.accumulation_steps == 0:
+            before = max(0, place - engine.accumulation_steps)
+            if place // self.every > before // self.every:
+                self._write(engine)
+
+    def _write(self, engine: SupervisedTrainer) -> None:
+        """Write a checkpoint and read it back; the last good one stays beside it, others go."""
+        if not self.is_writer:
+            return
+        content = {
+            "format": _FORMAT,
+            "run": self.described,
+            "iteration": engine.state.iteration,
+            "epoch_length": engine.state.epoch_length,
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        digest = hashlib.sha256(buffer.getbuffer()).hexdigest()[:32]
+        path = self.folder / f"step-{engine.state.iteration:08d}-{digest}.pt"
+        clear_temporaries(self.folder)
+        self._keep((self._good, path))
+        with atomic_file(path) as file:
+            file.write(buffer.getbuffer())
+        if _digest_of(path) != digest:
+            remove_file(path)
+            msg = f"{path} must read back as it was written; it does not. Check the disk."
+            raise OutputError(msg)
+        self._good = path
+
+    def _found(self) -> list[Path]:
+        """Return the checkpoints there are, the last one first."""
+        if not self.folder.is_dir():
+            return []
+        named = [(path, _NAME.fullmatch(path.name)) for path in self.folder.iterdir()]
+        steps = [(int(match[1]), path) for path, match in named if match]
+        return [path for _, path in sorted(steps, reverse=True)]
+
+    def _keep(self, kept: Collection[Path | None]) -> None:
+        """Remove all checkpoints but these."""
+        for path in self._found():
+            if path not in kept:
+                remove_file(path)
+
+    def _last_whole(self) -> dict[str, Any] | None:
+        """Return what the last checkpoint holds that is as it was written."""
+        for path in self._found():
+            match = _NAME.fullmatch(path.name)
+            assert match is not None, "they were found by it"
+            if _digest_of(path) != match[2]:
+                logger.warning("%s is damaged; the one before it is taken.", one_line(str(path)))
+                continue
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            self._good = path
+            return content
+        return None
+
+
+def _digest_of(path: Path) -> str:
+    return sha256_of(path)[:32]

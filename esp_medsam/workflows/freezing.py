@@ -1,0 +1,40 @@
+"""What of a network trains, told in a few lines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from torch import nn
+
+from esp_medsam.networks.frozen import freeze
+
+
+logger = logging.getLogger(__name__)
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def with_frozen(network: Network, patterns: Sequence[str]) -> Network:
+    """Return the network with the parameters frozen that patterns match, and log what trains.
+
+    Args:
+        network: The network; changed in place.
+        patterns: See :func:`~esp_medsam.networks.frozen.freeze`.
+
+    Raises:
+        OptionError: If a pattern matches nothing, or all.
+    """
+    freeze(network, patterns)
+    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    for pattern in patterns:
+        matched = [size for name, size in sizes.items() if fnmatchcase(name, pattern)]
+        logger.info("Frozen by %s: %s parameters.", pattern, f"{sum(matched):,}")
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    total = sum(sizes.values())
+    logger.info(
+        "%s of %s parameters train (%.1f %%).", f"{trained:,}", f"{total:,}", 100 * trained / total
+    )
+    return network

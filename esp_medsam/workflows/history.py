@@ -1,0 +1,90 @@
+"""What each epoch of a training came to: for the curves, and to compare runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Events
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from esp_medsam.io.atomic import atomic_file
+
+
+class History:
+    """Record each epoch: mean loss, learning rate, skipped steps, metrics of validation.
+
+    Args:
+        validator: The evaluator whose metrics are taken where it ran in that epoch.
+        optimizer: The trainer's optimizer.
+        path: JSON file to write or replace after each epoch; None writes none.
+    """
+
+    def __init__(
+        self,
+        validator: SupervisedEvaluator,
+        optimizer: Optimizer,
+        *,
+        path: str | Path | None = None,
+    ) -> None:
+        self.validator = validator
+        self.optimizer = optimizer
+        self.path = None if path is None else Path(path)
+        self.epochs: list[dict[str, Any]] = []
+        self._total, self._steps, self._skipped = 0.0, 0, 0
+
+    def attach(self, engine: SupervisedTrainer) -> None:
+        """Register on the trainer, after its validation."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._close)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epochs, and the sums of the one that is open."""
+        return {"epochs": self.epochs, "open": [self._total, self._steps, self._skipped]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take epochs and sums over."""
+        self.epochs = [dict(epoch) for epoch in state["epochs"]]
+        self._total, self._steps, self._skipped = state["open"]
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss of the steps so far of the epoch that is open; NaN where there is none."""
+        return self._total / self._steps if self._steps else math.nan
+
+    def _add(self, engine: SupervisedTrainer) -> None:
+        if getattr(engine.state, "is_skipped", False):
+            self._skipped += 1
+            return
+        self._total += float(engine.state.output["loss"].detach())
+        self._steps += 1
+
+    def _close(self, engine: SupervisedTrainer) -> None:
+        state = self.validator.state
+        metrics = state.metrics if state.epoch == engine.state.epoch else {}
+        record = {
+            "epoch": engine.state.epoch,
+            "steps": engine.state.iteration,
+            "loss": _finite(self.mean_loss),
+            "skipped": self._skipped,
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            "metrics": {
+                name: _finite(float(value))
+                for name, value in sorted(metrics.items())
+                if isinstance(value, int | float | Tensor)
+            },
+        }
+        self.epochs.append(record)
+        self._total, self._steps, self._skipped = 0.0, 0, 0
+        if self.path is not None:
+            with atomic_file(self.path) as file:
+                file.write(json.dumps(self.epochs, indent=1).encode())
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,63 @@
+"""What makes two trainings the same run, so that one can go on where the other stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from esp_medsam.errors import InputNotFoundError
+from esp_medsam.identity import sha256_of
+from esp_medsam.modality import ModalityTable
+from esp_medsam.settings import TrainSettings
+from esp_medsam.transforms.by_modality import described
+
+
+FREE = frozenset(
+    {
+        "cache_dir",
+        "checkpoint_steps",
+        "device",
+        "epochs",
+        "max_bad_steps",
+        "mlflow",
+        "num_workers",
+        "output_dir",
+        "patience",
+        "resume",
+    }
+)
+"""Settings that may change from one part of a run to the next."""
+
+
+def run_of(settings: TrainSettings, table: ModalityTable) -> dict[str, str]:
+    """Return in words what must be the same for a run to go on.
+
+    A datalist and weights count by what is in the files, wherever they lie.
+
+    Args:
+        settings: All settings of the run.
+        table: Its modalities and targets.
+
+    Raises:
+        InputNotFoundError: If there is no datalist.
+    """
+    told: dict[str, Any] = {
+        name: getattr(settings, name) for name in TrainSettings.model_fields if name not in FREE
+    }
+    told["transforms"] = described(settings.transforms)
+    told["datalist"] = _content(settings.datalist, "datalist")
+    told["pretrained"] = settings.pretrained and _content(settings.pretrained, "pretrained")
+    told["targets"] = _plain(table.target_names)
+    return {name: str(value) for name, value in told.items()}
+
+
+def _content(path: str, name: str) -> str:
+    if not Path(path).is_file():
+        msg = f"{name} must be a file; there is none at {path}."
+        raise InputNotFoundError(msg)
+    return f"of SHA-256 {sha256_of(Path(path))[:16]}"
+
+
+def _plain(targets: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {name: list(names) for name, names in targets.items()}

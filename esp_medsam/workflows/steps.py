@@ -1,0 +1,197 @@
+"""The steps of a training: each drawn by its own seed, and none that is not finite."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from ignite.engine import EventEnum, Events
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from esp_medsam.errors import DivergedError, listed
+
+
+logger = logging.getLogger(__name__)
+
+
+class StepEvents(EventEnum):
+    """What happens to a trainer beside ignite's events."""
+
+    STEPPED = "stepped"
+    """The optimizer has taken a step: not where gradients still add up, nor at a skipped one."""
+
+
+class SeedSteps:
+    """Make what a network draws at a step, as dropout does, depend on seed and step alone.
+
+    Args:
+        seed: Seed of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def attach(self, engine: SupervisedTrainer) -> None:
+        """Register on the trainer."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self)
+
+    def __call__(self, engine: SupervisedTrainer) -> None:
+        """Set out from the trainer's step."""
+        sequence = np.random.SeedSequence([self.seed, engine.state.iteration])
+        torch.manual_seed(int(sequence.generate_state(1)[0]))
+
+
+class AfterStep:
+    """Call functions after each step that the optimizer takes.
+
+    Args:
+        calls: The functions, such as the average's and the schedule's.
+    """
+
+    def __init__(self, calls: Sequence[Callable[[], object]]) -> None:
+        self.calls = calls
+
+    def attach(self, engine: SupervisedTrainer) -> None:
+        """Register on the trainer, which must have the event: attach FiniteSteps first."""
+        engine.add_event_handler(StepEvents.STEPPED, self)
+
+    def __call__(self, engine: SupervisedTrainer) -> None:
+        """Call them all."""
+        del engine
+        for call in self.calls:
+            call()
+
+
+class _Found(NamedTuple):
+    """What made a step unfit."""
+
+    step: int
+    epoch: int
+    loss: float
+    terms: Mapping[str, float]
+    gradient_norm: float
+    learning_rate: float
+    sets: Sequence[str]
+
+
+class FiniteSteps:
+    """Skip steps whose loss or gradients are not finite, and end a training of such steps alone.
+
+    A skipped step changes no weight, no average, no state of the optimizer and no statistics of
+    batch norms; where gradients of several batches add up, all of these are skipped.
+
+    Args:
+        network: What is trained.
+        optimizer: Its optimizer.
+        max_bad_steps: How many in a row end the training.
+    """
+
+    def __init__(self, network: nn.Module, optimizer: Optimizer, *, max_bad_steps: int) -> None:
+        self.network = network
+        self.optimizer = optimizer
+        self.max_bad_steps = max_bad_steps
+        self.skipped = 0
+        self.in_a_row = 0
+        self._found: _Found | None = None
+        self._statistics: list[tuple[Tensor, Tensor]] = []
+
+    def attach(self, engine: SupervisedTrainer) -> None:
+        """Register on the trainer."""
+        engine.register_events(*StepEvents)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._begin)
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._check)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._end)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the counts."""
+        return {"skipped": self.skipped, "in_a_row": self.in_a_row}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Take counts over."""
+        self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
+
+    def _begin(self, engine: SupervisedTrainer) -> None:
+        if (_place_of(engine) - 1) % engine.accumulation_steps == 0:
+            self._found = None
+            self._statistics = [
+                (buffer, buffer.clone())
+                for module in self.network.modules()
+                if isinstance(module, _BatchNorm)
+                for buffer in module.buffers()
+            ]
+
+    def _check(self, engine: SupervisedTrainer) -> None:
+        loss = engine.state.output["loss"].detach()
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        bad = (~(torch.isfinite(loss) & torch.isfinite(norm))).float()
+        if dist.is_initialized():
+            dist.all_reduce(bad)
+        if bad and self._found is None:
+            self._found = self._describe(engine, float(loss), float(norm))
+        if self._found is not None:  # without gradients the optimizer leaves all as it is
+            self.optimizer.zero_grad(set_to_none=True)
+            for buffer, before in self._statistics:
+                buffer.copy_(before)
+
+    def _end(self, engine: SupervisedTrainer) -> None:
+        place = _place_of(engine)
+        engine.state.is_skipped = self._found is not None
+        if place % engine.accumulation_steps and place != engine.state.epoch_length:
+            return
+        if self._found is None:
+            self.in_a_row = 0
+            engine.fire_event(StepEvents.STEPPED)
+            return
+        self.skipped += 1
+        self.in_a_row += 1
+        if self.in_a_row >= self.max_bad_steps:
+            msg = (
+                f"training must stay finite; {self.in_a_row} steps in a row (max_bad_steps) did "
+                f"not. {_told(self._found)}. Lower learning_rate or max_norm, set amp to false, or "
+                "look at the images of these sets."
+            )
+            raise DivergedError(msg)
+        logger.warning("Step skipped, it is not finite. %s.", _told(self._found))
+
+    def _describe(self, engine: SupervisedTrainer, loss: float, norm: float) -> _Found:
+        output, batch = engine.state.output, engine.state.batch
+        terms = getattr(engine.loss_function, "terms", None)
+        with torch.no_grad():
+            told = {} if terms is None else terms(output["pred"], output["label"])
+        each = output["pred"].low_res_logits.detach().flatten(1).isfinite().all(1).tolist()
+        names = batch.get("dataset", ["unknown"] * len(each))
+        wrong = [name for name, is_fine in zip(names, each, strict=True) if not is_fine]
+        return _Found(
+            step=engine.state.iteration,
+            epoch=engine.state.epoch,
+            loss=loss,
+            terms={name: float(value) for name, value in told.items()},
+            gradient_norm=norm,
+            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            sets=sorted(set(wrong or names)),
+        )
+
+
+def _place_of(engine: SupervisedTrainer) -> int:
+    """Return which step of its epoch a trainer is at, from 1."""
+    return int((engine.state.iteration - 1) % engine.state.epoch_length) + 1
+
+
+def _told(found: _Found) -> str:
+    terms = ", ".join(f"{name} {value:.3g}" for name, value in found.terms.items())
+    norm = "not finite" if not math.isfinite(found.gradient_norm) else f"{found.gradient_norm:.3g}"
+    return (
+        f"Step {found.step} of epoch {found.epoch}: loss {found.loss:.3g}"
+        f"{f' ({terms})' if terms else ''}, gradient norm {norm}, learning rate "
+        f"{found.learning_rate:.3g}, sets {listed(found.sets)}"
+    )
