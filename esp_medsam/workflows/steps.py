@@ -84,10 +84,11 @@ class _Found(NamedTuple):
 
 
 class FiniteSteps:
-    """Skip steps whose loss or gradients are not finite, and end a training of such steps alone.
+    """Skip steps that are not finite: loss, gradients, or statistics of batch norms.
 
-    A skipped step changes no weight, no average, no state of the optimizer and no statistics of
-    batch norms; where gradients of several batches add up, all of these are skipped.
+    A skipped step changes no weight, no average, no state of the optimizer and no statistics; where
+    gradients of several batches add up, all of these are skipped. A run of such steps ends the
+    training.
 
     Args:
         network: What is trained.
@@ -133,7 +134,10 @@ class FiniteSteps:
         loss = engine.state.output["loss"].detach()
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        bad = (~(torch.isfinite(loss) & torch.isfinite(norm))).float()
+        # Statistics overflow where loss and gradients do not: the norm itself divides by them.
+        statistics = [torch.isfinite(buffer).all() for buffer, _ in self._statistics]
+        fine = torch.stack([torch.isfinite(loss), torch.isfinite(norm), *statistics]).all()
+        bad = (~fine).float()
         if dist.is_initialized():
             dist.all_reduce(bad)
         if bad and self._found is None:

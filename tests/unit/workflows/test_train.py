@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import copy
+import json
 import logging
 import sys
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,15 +29,19 @@ from esp_medsam.networks.self_check import self_check
 from esp_medsam.workflows.train import (
     AveragedWeights,
     ClipGradients,
+    EarlyStop,
+    History,
     KeepBest,
     PredictForward,
     dice_inputs,
     samples_of,
     save_weights,
+    schedule,
     start_from,
     turns_of,
     warmup_of,
     weight_groups,
+    with_frozen,
 )
 from esp_medsam.workflows.weights import load_network
 
@@ -109,6 +117,121 @@ class TestClipGradients:
         optimizer.step()
 
         torch.testing.assert_close(parameter, torch.tensor([-0.5]))
+
+
+class TestSchedule:
+    @pytest.mark.parametrize(("decay", "end"), [("cosine", 0.0), ("exponential", 0.01)])
+    def test_rises_and_then_falls_to_its_end(self, decay: Any, end: float) -> None:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+        rate = schedule(optimizer, decay=decay, warmup=4, steps=20)
+
+        seen = [rate.get_last_lr()[0]]
+        for _ in range(20):
+            optimizer.step()
+            rate.step()
+            seen.append(rate.get_last_lr()[0])
+
+        assert seen[:5] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0])
+        assert all(after < before for before, after in pairwise(seen[4:]))
+        assert seen[-1] == pytest.approx(2.0 * end)
+
+    def test_halfway_down_an_exponential_is_the_root_of_its_end(self) -> None:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        rate = schedule(optimizer, decay="exponential", warmup=0, steps=2)
+
+        optimizer.step()
+        rate.step()
+
+        assert rate.get_last_lr() == pytest.approx([0.1])
+
+
+class TestEarlyStop:
+    def run(self, scores: list[float], patience: int, tmp_path: Path) -> int:
+        best = KeepBest(AveragedWeights(nn.Linear(1, 1)), tmp_path / "model.pt")
+        validator, trainer = Engine(lambda *_: None), Engine(lambda *_: None)
+        best.attach(validator)
+
+        @trainer.on(Events.EPOCH_COMPLETED)
+        def validate(engine: Engine) -> None:
+            validator.state.metrics["val_mean_dice"] = scores[engine.state.epoch - 1]
+            validator.fire_event(Events.COMPLETED)
+
+        EarlyStop(best, patience=patience).attach(trainer)
+        return trainer.run([0], max_epochs=len(scores)).epoch
+
+    def test_ends_a_training_that_has_not_become_better(self, tmp_path: Path) -> None:
+        assert self.run([0.1, 0.5, 0.4, 0.5, 0.9], 2, tmp_path) == 4
+
+    def test_lets_one_go_on_that_does_or_has_no_patience_set(self, tmp_path: Path) -> None:
+        assert self.run([0.1, 0.5, 0.4, 0.6, 0.5], 2, tmp_path) == 5
+        assert self.run([0.5, 0.4, 0.3, 0.2], 0, tmp_path) == 4
+
+    def test_one_that_was_ended_does_not_go_on(self, tmp_path: Path) -> None:
+        best = KeepBest(AveragedWeights(nn.Linear(1, 1)), tmp_path / "model.pt")
+        best.load_state_dict({"best": 0.5, "since": 2})
+        steps: list[int] = []
+        trainer = Engine(lambda engine, _: steps.append(engine.state.iteration))
+        EarlyStop(best, patience=2).attach(trainer)
+
+        trainer.run([0], max_epochs=3)
+
+        assert steps == []
+
+
+class TestWithFrozen:
+    def test_tells_how_many_parameters_train(self, caplog: pytest.LogCaptureFixture) -> None:
+        layers = nn.Sequential(nn.Linear(999, 1), nn.Linear(1, 1))
+
+        with caplog.at_level(logging.INFO):
+            with_frozen(layers, ["0.*"])
+
+        assert caplog.messages == [
+            "Frozen by 0.*: 1,000 parameters.",
+            "2 of 1,002 parameters train (0.2 %).",
+        ]
+
+    def test_frozen_norms_of_what_is_trained_keep_their_statistics(
+        self, network: ESPMedSAM
+    ) -> None:
+        frozen = with_frozen(copy.deepcopy(network), ["image_encoder.*"])
+        forward = PredictForward(frozen)
+        before = {name: value.clone() for name, value in frozen.named_buffers()}
+
+        forward.train()
+        forward(torch.randn(2, 3, 64, 64), torch.tensor([1, 1]))
+
+        assert frozen.mask_decoder.training
+        changed = [n for n, value in frozen.named_buffers() if not torch.equal(value, before[n])]
+        assert not [name for name in changed if name.startswith("image_encoder.")]
+
+
+class TestHistory:
+    def test_tells_of_each_epoch_its_loss_and_its_validation_if_it_had_one(
+        self, tmp_path: Path
+    ) -> None:
+        validator = Engine(lambda *_: None)
+        trainer = Engine(lambda _, loss: {"loss": torch.tensor(loss)})
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+
+        @trainer.on(Events.EPOCH_COMPLETED(every=2))
+        def validate(engine: Engine) -> None:
+            validator.state.epoch = engine.state.epoch
+            validator.state.metrics = {"val_mean_dice": 0.25, "worst": float("nan")}
+
+        history = History(validator, optimizer, path=tmp_path / "history.json")
+        history.attach(trainer)
+        trainer.run([1.0, 2.0, 6.0], max_epochs=2)
+
+        first, second = json.loads((tmp_path / "history.json").read_text())
+        assert first == {
+            "epoch": 1,
+            "steps": 3,
+            "loss": 3.0,
+            "skipped": 0,
+            "learning_rate": 0.5,
+            "metrics": {},
+        }
+        assert second["metrics"] == {"val_mean_dice": 0.25, "worst": None}
 
 
 class TestDiceInputs:
