@@ -9,6 +9,7 @@ from esp_medsam.workflows.history import History
 from esp_medsam.workflows.initial_weights import start_from
 from esp_medsam.workflows.lengths import samples_of, turns_of, warmup_of
 from esp_medsam.workflows.optimization import ClipGradients, schedule, weight_groups
+from esp_medsam.workflows.processor import use_processor
 from esp_medsam.workflows.run_identity import run_of
 from esp_medsam.workflows.steps import AfterStep, FiniteSteps, SeedSteps
 
@@ -32,6 +33,7 @@ __all__ = [
     "schedule",
     "start_from",
     "turns_of",
+    "use_processor",
     "warmup_of",
     "weight_groups",
     "with_frozen",

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,17 @@ def differences(first: Any, second: Any, place: str = "") -> list[str]:
     return [] if first == second else [f"{place}: {first} != {second}"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums over another number of threads may round differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def datalist(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("images")
@@ -164,7 +176,7 @@ def datalist(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def unbroken(datalist: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unbroken(one_thread: None, datalist: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run that nothing stopped."""
     folder = tmp_path_factory.mktemp("unbroken")
     train(datalist, str(folder))

@@ -1,0 +1,79 @@
+"""How training uses the processor: precision, threads, memory; chosen once, told in one line."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from typing import Literal
+
+import torch
+
+from esp_medsam.inferers.precision import amp_of, has_bfloat16_units
+
+
+logger = logging.getLogger(__name__)
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""Options of glibc's mallopt."""
+
+_KEPT = 2**31 - 1
+"""Bytes of free memory that glibc keeps at the end of its heap."""
+
+
+def use_processor(
+    device: str | torch.device,
+    *,
+    amp: bool | Literal["auto"],
+    num_workers: int,
+    processes: int = 1,
+) -> bool:
+    """Set threads and memory for training, log what was chosen, and say whether to use bfloat16.
+
+    On a CPU the step and the workers of the loader, which take a thread each, share the cores.
+    OMP_NUM_THREADS overrides that. Sums over another number of threads may round differently.
+
+    Args:
+        device: Where the network trains.
+        amp: Whether to compute in bfloat16; ``auto`` where the device has units for it.
+        num_workers: Workers of the loader.
+        processes: Trainings that share the machine.
+    """
+    in_bfloat16 = (
+        has_bfloat16_units(device) if amp == "auto" else amp_of(amp, device, what="training")
+    )
+    told = ["bfloat16" if in_bfloat16 else "float32", "channels last"]
+    if torch.device(device).type == "cpu":
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(threads_for(_cores() // processes, num_workers))
+        told.append(f"threads {torch.get_num_threads()}, workers {num_workers}")
+        if keep_memory():
+            told.append("freed memory kept")
+    logger.info("Training on %s: %s.", device, ", ".join(told))
+    return in_bfloat16
+
+
+def threads_for(cores: int, num_workers: int) -> int:
+    """Return how many threads the step takes beside workers that take one each."""
+    return max(1, cores - num_workers)
+
+
+def keep_memory() -> bool:
+    """Have glibc keep the memory that activations free, not hand it back to map it anew each step.
+
+    Returns:
+        Whether the C library is one that can.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
+        return False
+    done = [mallopt(_M_MMAP_MAX, 0), mallopt(_M_TRIM_THRESHOLD, _KEPT)]
+    return all(done)
+
+
+def _cores() -> int:
+    """Return how many cores the process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
