@@ -167,7 +167,10 @@ def check_stated(part: DicomSlice) -> None:
     """Refuse a slice that does not say where it lies: no place is ever made up."""
     for name, value in _stated(part).items():
         if value is None:
-            msg = f"{part.where} must state {name}; without it nobody knows where it lies."
+            msg = (
+                f"{part.where} must state {name}; without it nobody knows where it lies. Export "
+                "the series again, or take it out."
+            )
             raise GeometryError(msg)
 
 

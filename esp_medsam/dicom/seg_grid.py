@@ -46,8 +46,11 @@ def masks_on_grid(
     if image.slice_affines is None:
         msg = f"{image.path} ({image.name}) must state positions to match a mask by; it does not."
         raise GeometryError(msg)
-    if masks.ndim != 4 or not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
-        msg = f"masks must be (T, i, j, k) with an affine that can be inverted; got {masks.shape}."
+    if masks.ndim != 4:
+        msg = f"masks must be (T, i, j, k); got the shape {masks.shape}."
+        raise GeometryError(msg)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
+        msg = f"affine must be one that can be inverted; got {np.asarray(affine).tolist()}."
         raise GeometryError(msg)
     out = np.zeros((len(masks), *image.spatial_shape), dtype=masks.dtype)
     inverse = np.linalg.inv(affine)

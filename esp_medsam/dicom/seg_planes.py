@@ -278,7 +278,8 @@ def _segment_of(groups: Sequence[Elements], where: DicomSlice, segments: Sequenc
     numbers = [item.integer("ReferencedSegmentNumber") for item in items if item is not None]
     number = numbers[0] if numbers else segments[0] if len(segments) == 1 else None
     if number is None or number not in segments:
-        msg = f"{where.where} must be of a segment that the object describes; got {number}."
+        got = "none" if number is None else str(number)
+        msg = f"{where.where} must be of a segment that the object describes; got {got}."
         raise CorruptFileError(msg)
     return number
 

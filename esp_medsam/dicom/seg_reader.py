@@ -95,6 +95,9 @@ def _read(file: PixelFile) -> DicomSegmentation:
         msg = f"{path} must be a DICOM Segmentation; it says it is {name}."
         raise FormatError(msg)
     kind = elements.text("SegmentationType")
+    if not kind:
+        error = elements.missing("SegmentationType")
+        raise error
     if kind not in _KINDS:
         rule = f"be one of {', '.join(_KINDS)}"
         error = elements.error("SegmentationType", rule, length_of(kind))
@@ -150,8 +153,12 @@ def _check_pixels(file: PixelFile, kind: str) -> int:
     if bits not in {"BINARY": (1, 8), "FRACTIONAL": (8,), "LABELMAP": (8, 16)}[kind]:
         error = elements.error("BitsAllocated", f"be what {kind} can have", str(bits))
         raise error
-    if elements.integer("SamplesPerPixel") != 1 or elements.integer("PixelRepresentation"):
-        msg = f"{path} must hold one whole number from 0 a pixel; its header says another thing."
+    samples, signed = elements.integer("SamplesPerPixel"), elements.integer("PixelRepresentation")
+    if samples != 1 or signed:
+        msg = (
+            f"{path} must hold one whole number from 0 a pixel; its SamplesPerPixel is {samples}, "
+            f"its PixelRepresentation {signed}."
+        )
         raise FormatError(msg)
     if syntax in _LOSSY:
         msg = f"{path} must be compressed without loss; {name_of(syntax)} may lose values."

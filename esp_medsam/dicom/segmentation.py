@@ -20,7 +20,7 @@ from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained
 from esp_medsam.dicom.seg_description import SegSegment
 from esp_medsam.dicom.seg_planes import SegFrame, SegPlanes, place_frames
 from esp_medsam.dicom.volume import StackGeometry
-from esp_medsam.errors import CorruptFileError, OptionError
+from esp_medsam.errors import CorruptFileError, OptionError, listed
 from esp_medsam.memory import check_fits
 from esp_medsam.quiet import quietly
 
@@ -138,7 +138,8 @@ class DicomSegmentation:
             TooLargeError: If the mask does not fit in memory.
         """
         if number not in {segment.number for segment in self.segments}:
-            msg = f"segment must be one that {self.path} describes; got {number}."
+            numbers = listed([str(segment.number) for segment in self.segments])
+            msg = f"segment must be one that {self.path} describes, {numbers}; got {number}."
             raise OptionError(msg)
         if self.is_tiled:
             self._check_slide()
@@ -200,7 +201,11 @@ class DicomSegmentation:
             for k, (values, _) in zip(wanted, self.file.frames(wanted), strict=True):
                 where = self.frames[k].where
                 if values.shape != (where.rows, where.columns):
-                    msg = f"{where.where} must be {where.rows} x {where.columns} pixels; it is not."
+                    found = " x ".join(map(str, values.shape))
+                    msg = (
+                        f"{where.where} must be {where.rows} x {where.columns} pixels; its data "
+                        f"are {found}. Copy it again."
+                    )
                     raise CorruptFileError(msg)
                 yield self.planes.places[k], self._checked(values, where.where)
 

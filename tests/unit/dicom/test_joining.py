@@ -75,8 +75,10 @@ class TestSeries:
     ) -> None:
         save(dicom, tmp_path, SeriesInstanceUID=series, **changes)
 
-        for volume in find_volumes(tmp_path).volumes:
-            assert len(volume.warnings) == 1
+        volumes = find_volumes(tmp_path).volumes
+
+        assert len(volumes) == 4
+        assert [len(volume.warnings) for volume in volumes] == [1] * 4
 
     def test_are_one_volume_by_the_user_s_word(self, dicom: Any, tmp_path: Path) -> None:
         save(dicom, tmp_path, SeriesInstanceUID=series)
@@ -118,7 +120,7 @@ class TestSeries:
         (volume,) = found[tmp_path]
         assert volume.spatial_shape == (6, 4, 4)
         hinted = [volume for _, held in find_in_folders(folders) for volume in held.volumes]
-        assert all("--join series" in volume.warnings[-1] for volume in hinted)
+        assert ["--join series" in volume.warnings[-1] for volume in hinted] == [True] * 4
 
     def test_are_referenced_each_by_the_segmentation(
         self, dicom: Any, seg: SimpleNamespace, tmp_path: Path
@@ -196,7 +198,10 @@ class TestInterleaved:
     def test_volumes_say_what_told_them_and_the_option(self, dicom: Any, tmp_path: Path) -> None:
         save(dicom, tmp_path, 6, AcquisitionNumber=lambda k: k % 2)
 
-        for volume in find_volumes(tmp_path).volumes:
+        volumes = find_volumes(tmp_path).volumes
+
+        assert len(volumes) == 2
+        for volume in volumes:
             (warning,) = volume.warnings
             assert warning == (
                 "Its slices lie between those of other volumes of its series, told apart by "

@@ -191,7 +191,7 @@ class TestDamage:
         # A warning would end the test: they are errors here.
         path = write_shipped(syntax=JPEGBaseline8Bit, PixelData=encapsulate([b"\xff\xd8\xff\xd9"]))
 
-        with pytest.raises(CorruptFileError):
+        with pytest.raises(CorruptFileError, match=str(path)):
             read_pixels(dicom.volume_of(path))
 
         assert caplog.text == ""

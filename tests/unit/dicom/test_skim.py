@@ -158,21 +158,23 @@ class TestSkimmer:
         assert as_stated(skim(content + item, EXPLICIT)) == {IMAGES: [{UID: b"1\0"}]}
 
     @pytest.mark.parametrize(
-        "items",
+        ("items", "expected"),
         [
-            b"abcdefgh",
-            head(UID, 0),
-            head(ITEM, UNDEFINED),
-            head(ITEM, UNDEFINED) + head(UID, UNDEFINED) + head(UID, 0),
-            head(ITEM, 0)[:5],
+            (b"abcdefgh", None),
+            (head(UID, 0), None),
+            (head(ITEM, UNDEFINED), [{}]),
+            (head(ITEM, UNDEFINED) + head(UID, UNDEFINED) + head(UID, 0), None),
+            (head(ITEM, 0)[:5], [{}]),
         ],
     )
-    def test_a_sequence_that_holds_no_items_is_astray(self, items: bytes) -> None:
+    def test_a_sequence_that_holds_no_items_is_astray(
+        self, items: bytes, expected: list[dict[int, object]] | None
+    ) -> None:
         behind = head(0x00280010, 2) + b"ab"
 
         found = as_stated(skim(head(IMAGES, len(items)) + items + behind))
 
-        assert found[IMAGES] is None or found[IMAGES] == [{}]
+        assert found[IMAGES] == expected
         assert found[0x00280010] == b"ab"
         with pytest.raises(SkimError, match="whole items"):
             skim(head(IMAGES, UNDEFINED) + items)
@@ -222,6 +224,8 @@ class TestSkimmer:
     def test_any_bytes_are_followed_or_refused(self, content: bytes) -> None:
         for encoding in ENCODINGS:
             try:
-                skim(content, encoding)
+                found = skim(content, encoding)
             except SkimError:
                 continue
+            values = [value for _, value in found.elements.values() if isinstance(value, bytes)]
+            assert sum(map(len, values)) <= len(content)
