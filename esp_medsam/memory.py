@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 
 from esp_medsam.errors import TooLargeError
 
@@ -102,11 +104,53 @@ def check_fits(path: Path, size: int, what: str, beside: Mapping[str, int] | Non
     raise TooLargeError(msg)
 
 
+class _Answer:
+    """What the system last said of its memory, for those who ask a thousand times."""
+
+    def __init__(self) -> None:
+        self.asking = 0
+        self.lock = Lock()
+        self.until = 0.0
+        self.available = 0
+
+
+_answer = _Answer()
+
+_FRESH = 0.5
+"""Seconds for which an answer of the system is good."""
+
+
+@contextmanager
+def seldom_asked() -> Iterator[None]:
+    """Ask the system for its memory twice a second at most, for runs over many small files.
+
+    It takes a millisecond, which is what a small picture takes. Any thread may be inside.
+    """
+    with _answer.lock:
+        _answer.asking += 1
+    try:
+        yield
+    finally:
+        with _answer.lock:
+            _answer.asking -= 1
+            _answer.until = 0.0
+
+
 def available_memory() -> int:
     """Return the bytes of memory that can be had without swapping.
 
     Within the limits of a container, and of the process (``ulimit -v``).
     """
+    if not _answer.asking:
+        return _available_memory()
+    with _answer.lock:
+        if time.monotonic() >= _answer.until:
+            _answer.available = _available_memory()
+            _answer.until = time.monotonic() + _FRESH
+        return _answer.available
+
+
+def _available_memory() -> int:
     limits = [*_left_to_system(), *_left_to_groups(), *_left_to_process()]
     if not limits:
         with suppress(AttributeError, OSError, ValueError):

@@ -16,6 +16,7 @@ from typer.main import get_command
 import esp_medsam
 from esp_medsam.cli.codes import codes
 from esp_medsam.cli.convert import convert
+from esp_medsam.cli.datalist import datalist
 from esp_medsam.cli.evaluate import evaluate
 from esp_medsam.cli.info import info
 from esp_medsam.cli.inspect import inspect
@@ -41,6 +42,7 @@ app.command("inspect")(inspect)
 app.command("modalities")(modalities)
 app.command("info")(info)
 app.command("convert")(convert)
+app.command("datalist")(datalist)
 app.command("evaluate")(evaluate)
 app.command("seg2nifti")(seg2nifti)
 app.command("pacs")(pacs)

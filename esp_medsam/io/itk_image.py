@@ -52,7 +52,7 @@ def read_itk(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> 
         GeometryError: If it does not say where its voxels lie.
         NonFiniteError: If it holds NaN or infinity.
     """
-    header = _header(path)
+    header = read_itk_header(path)
     lengths = header.shape if header.frames == 1 else (*header.shape, header.frames)
     number, notes = choose_frame(frame, header.frames, lengths, path)
     _check_memory(header, path, beside)
@@ -75,10 +75,15 @@ def files_of_itk(path: Path) -> tuple[Path, ...]:
     Raises:
         EspMedSamError: If its header cannot be read.
     """
-    return tuple(dict.fromkeys((path, _header(path).data_path)))
+    return tuple(dict.fromkeys((path, read_itk_header(path).data_path)))
 
 
-def _header(path: Path) -> ItkHeader:
+def read_itk_header(path: Path) -> ItkHeader:
+    """Return what the header of an NRRD or MetaImage file says; no voxel is read.
+
+    Raises:
+        EspMedSamError: If it cannot be read.
+    """
     parse = parse_nrrd if path.suffix.lower() in NRRD_SUFFIXES else parse_metaimage
     return parse(read_block(path), path)
 

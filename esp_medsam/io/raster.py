@@ -77,7 +77,7 @@ _TURNS = {
 """What makes a picture upright, by its EXIF orientation."""
 
 
-def read_raster(path: Path, beside: Beside = NOTHING, *, look_up: bool = True) -> Content:
+def read_raster(path: Path, beside: Beside = NOTHING, *, indices: bool = False) -> Content:
     """Return the picture at ``path`` as shown: upright by its EXIF orientation, alpha on black.
 
     Gray pictures have one channel in the type of the file (uint8, uint16, int32 or float32),
@@ -86,7 +86,8 @@ def read_raster(path: Path, beside: Beside = NOTHING, *, look_up: bool = True) -
     Args:
         path: The file.
         beside: What must fit in memory beside it.
-        look_up: Whether places in a palette become the colors there; a label map means the places.
+        indices: Whether a picture with a palette keeps its indices, which label maps mean, in place
+            of its colors.
 
     Raises:
         FormatError: If it is none of the formats, or holds several pages or frames.
@@ -98,7 +99,7 @@ def read_raster(path: Path, beside: Beside = NOTHING, *, look_up: bool = True) -
     notes: list[str] = []
     try:
         with quietly(), open_regular(path) as file:
-            pixels = _read(file, path, beside, notes, look_up=look_up)
+            pixels = _read(file, path, beside, notes, indices=indices)
     except PIL.UnidentifiedImageError as error:
         msg = (
             f"{path} must be PNG, JPEG, TIFF or BMP of 8 or 16 bits, gray or in color; "
@@ -121,7 +122,7 @@ def read_raster(path: Path, beside: Beside = NOTHING, *, look_up: bool = True) -
 
 
 def _read(
-    file: BinaryIO, path: Path, beside: Beside, notes: list[str], *, look_up: bool
+    file: BinaryIO, path: Path, beside: Beside, notes: list[str], *, indices: bool
 ) -> npt.NDArray[Any]:
     """Return the pixels of a picture that has them all.
 
@@ -150,7 +151,7 @@ def _read(
         _check(picture, path)
         if data:
             jpeg_data.check_whole(data, picture, path)
-        return _upright(picture, path, notes, look_up=look_up)
+        return _upright(picture, path, notes, indices=indices)
 
 
 def _check_size(width: int, height: int, path: Path, beside: Beside) -> None:
@@ -168,6 +169,39 @@ def _too_large(path: Path, found: str = "") -> TooLargeError:
     return TooLargeError(
         f"{path} must have at most {limit:,} pixels{found}. Crop it or scale it down."
     )
+
+
+def read_raster_size(path: Path) -> tuple[int, int]:
+    """Return rows and columns of the picture at ``path``, as its header states them.
+
+    It is not decoded. Where EXIF that says how it is turned follows the pixels, as it may in a
+    PNG, rows and columns may be exchanged.
+
+    Raises:
+        CorruptFileError: If its header is damaged.
+        FormatError: If it is none of the formats.
+        OSError: If the system does not let it be read.
+    """
+    try:
+        with (
+            quietly(),
+            open_regular(path) as file,
+            PIL.Image.open(file, formats=_FORMATS) as picture,
+        ):
+            # Of a PNG without EXIF so far Pillow would decode the pixels to look behind them.
+            is_stated = picture.format != "PNG" or "exif" in picture.info
+            turn = picture.getexif().get(Base.Orientation) if is_stated else None
+            is_upright = turn not in _TURNS or turn in (2, 3, 4)
+            width, height = picture.size
+            return (height, width) if is_upright else (width, height)
+    except PIL.UnidentifiedImageError as error:
+        msg = f"{path} must be PNG, JPEG, TIFF or BMP; its content is none of them."
+        raise FormatError(msg) from error
+    except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        msg = f"{path} must be a whole picture; its header is damaged. Copy it again."
+        raise CorruptFileError(msg) from error
 
 
 def write_labelmap_png(
@@ -291,7 +325,7 @@ def _raw_mode(tile: Any) -> str:
 
 
 def _upright(
-    picture: PIL.Image.Image, path: Path, notes: list[str], *, look_up: bool
+    picture: PIL.Image.Image, path: Path, notes: list[str], *, indices: bool
 ) -> npt.NDArray[Any]:
     """Return ``(C, rows, columns)``, turned as EXIF says, in the numbers that the file means."""
     if _is_deep_color(picture):
@@ -301,7 +335,7 @@ def _upright(
     picture.load()  # only then EXIF that follows the pixels is known, and a TIFF is turned
     turn = _TURNS.get(picture.getexif().get(Base.Orientation, 1))
     turned = picture if turn is None else picture.transpose(turn)
-    if turned.mode == "P" and not look_up:
+    if turned.mode == "P" and indices:
         return np.array(turned)[np.newaxis]
     pixels = _pixels(turned, path, notes)
     return _unsigned(pixels, is_white_zero=is_white_zero) if is_unsigned else pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,9 +26,9 @@ from esp_medsam.identity import Identity, check_unchanged, identify
 from esp_medsam.image import Image
 from esp_medsam.io.content import Content
 from esp_medsam.io.dicom_image import choose_volume, read_dicom
-from esp_medsam.io.itk_image import files_of_itk, read_itk
-from esp_medsam.io.nifti import read_nifti
-from esp_medsam.io.raster import read_raster
+from esp_medsam.io.itk_image import files_of_itk, read_itk, read_itk_header
+from esp_medsam.io.nifti import read_nifti, read_nifti_header
+from esp_medsam.io.raster import read_raster, read_raster_size
 from esp_medsam.memory import NOTHING, Beside
 from esp_medsam.modality import ModalityTable
 
@@ -96,13 +97,59 @@ def read(
         GeometryError: If its geometry is not usable.
         NonFiniteError: If it holds NaN or infinity.
     """
-    name = None if modality is None else table[modality].name
     if ct_input not in (None, *CT_INPUTS):
         msg = f"ct_input must be one of {', '.join(CT_INPUTS)}; got {ct_input!r}."
         raise OptionError(msg)
+    image = read_as_stored(
+        path,
+        modality=modality,
+        table=table,
+        volume=volume,
+        files=files,
+        join=join,
+        frame=frame,
+        force_modality=force_modality,
+        beside=beside,
+    )
+    if ct_offset is not None:
+        image = _with_offset(image, ct_offset)
+    return _with_ct_checked(image, ct_input)
+
+
+def read_as_stored(
+    path: str | Path,
+    *,
+    modality: str | None,
+    table: ModalityTable,
+    volume: str | None = None,
+    files: Sequence[str] | None = None,
+    join: Sequence[str] = (),
+    frame: int | None = None,
+    force_modality: bool = False,
+    beside: Beside = NOTHING,
+    indices: bool = False,
+) -> Image:
+    """Return what :func:`read` does, whatever the values of a CT are: masks have none of its units.
+
+    Args:
+        path: See :func:`read`, as of all but the last.
+        modality: What it shows.
+        table: Modalities at hand.
+        volume: Name of the DICOM volume.
+        files: Files of a DICOM folder.
+        join: What to join.
+        frame: Which volume of a 4-D file.
+        force_modality: Whether ``modality`` counts against DICOM.
+        beside: What must fit in memory beside it.
+        indices: Whether pictures with a palette keep its indices in place of its colors.
+
+    Raises:
+        EspMedSamError: As of :func:`read`, but for what is said of Hounsfield units.
+    """
+    name = None if modality is None else table[modality].name
     path = Path(path)
     if not _may_be_dicom(path):
-        image = _read_file(path, name, table, frame, beside)
+        image = _read_file(path, name, table, frame, beside, indices=indices)
     else:
         if files is None and path.is_dir():
             # Which files are a volume's is known once all headers are; its own are then read anew.
@@ -123,9 +170,7 @@ def read(
         _check_same(image, volume)
     assert image.identity is not None, "it was taken before the image was read"
     check_unchanged(image.identity)
-    if ct_offset is not None:
-        image = _with_offset(image, ct_offset)
-    return _with_ct_checked(image, ct_input)
+    return image
 
 
 def _may_be_dicom(path: Path) -> bool:
@@ -137,14 +182,20 @@ def _may_be_dicom(path: Path) -> bool:
 
 
 def _read_file(
-    path: Path, name: str | None, table: ModalityTable, frame: int | None, beside: Beside
+    path: Path,
+    name: str | None,
+    table: ModalityTable,
+    frame: int | None,
+    beside: Beside,
+    *,
+    indices: bool,
 ) -> Image:
     """Return what a file says that does not know its modality."""
     if name is None:
         names = ", ".join(table.names)
         msg = f"modality must be given for {path}, one of {names}; it is never guessed. "
         raise ModalityError(msg + "See --modality.")
-    identity, content = _content(path, frame, beside)
+    identity, content = _content(path, frame, beside, indices=indices)
     is_ct_volume = name == "ct" and is_volume(path)
     return Image(
         path=os.fspath(path),
@@ -159,6 +210,50 @@ def _read_file(
         file_shape=content.file_shape,
         nifti_geometry=content.nifti_geometry,
         identity=identity,
+    )
+
+
+def read_grid(path: str | Path, *, modality: str) -> Image | None:
+    """Return what the header of a file states of its grid, without its pixels.
+
+    Cheap, and so the first of two looks: pictures may turn out to be turned, and what is damaged
+    behind the header is not seen.
+
+    Args:
+        path: The file.
+        modality: What it shows.
+
+    Returns:
+        The record, its pixels None; None of DICOM, and of files of several volumes, which only
+        reading tells.
+
+    Raises:
+        EspMedSamError: If there is no such file, or its header cannot be read.
+    """
+    path = Path(path)
+    if _may_be_dicom(path):
+        return None
+    shape: tuple[int, ...]
+    with _readable(path):
+        _check_file(path)
+        if not is_volume(path):
+            shape, affine, volumes = read_raster_size(path), None, 1
+        elif _suffix(path) in NIFTI_SUFFIXES:
+            nifti = read_nifti_header(path)
+            shape, affine, volumes = nifti.shape, nifti.affine, math.prod(nifti.volumes)
+        else:
+            itk = read_itk_header(path)
+            shape, affine, volumes = itk.shape, itk.affine, itk.frames
+    if volumes != 1:
+        return None
+    if affine is not None and len(shape) == 2:
+        shape = (*shape, 1)
+    return Image(
+        path=os.fspath(path),
+        name=name_of(path),
+        modality=modality,
+        spatial_shape=shape,
+        affine=affine,
     )
 
 
@@ -197,27 +292,34 @@ def _suffix(path: Path) -> str:
     return next((s for s in SUFFIXES if name.endswith(s) and len(name) > len(s)), "")
 
 
-def _content(path: Path, frame: int | None, beside: Beside) -> tuple[Identity, Content]:
+def _content(
+    path: Path, frame: int | None, beside: Beside, *, indices: bool
+) -> tuple[Identity, Content]:
     """Read the file by the format that its ending says; its content must agree."""
     with _readable(path):
-        if not path.exists():
-            msg = f"{path} must be a file; there is none."
-            raise InputNotFoundError(msg)
-        if not path.is_file():
-            msg = f"{path} must be one file; it is a folder or a device."
-            raise FormatError(msg)
-        if not _suffix(path):
-            msg = f"{path} must end in one of {', '.join(SUFFIXES)}."
-            raise FormatError(msg)
-        if path.stat().st_size == 0:
-            msg = f"{path} must hold an image; it is empty (0 bytes). Copy it again."
-            raise CorruptFileError(msg)
+        _check_file(path)
         identity = identify(files_of(path))
         if _suffix(path) in NIFTI_SUFFIXES:
             return identity, read_nifti(path, frame, beside)
         if is_volume(path):
             return identity, read_itk(path, frame, beside)
-        return identity, read_raster(path, beside)
+        return identity, read_raster(path, beside, indices=indices)
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file, or of no format that is read."""
+    if not path.exists():
+        msg = f"{path} must be a file; there is none."
+        raise InputNotFoundError(msg)
+    if not path.is_file():
+        msg = f"{path} must be one file; it is a folder or a device."
+        raise FormatError(msg)
+    if not _suffix(path):
+        msg = f"{path} must end in one of {', '.join(SUFFIXES)}."
+        raise FormatError(msg)
+    if path.stat().st_size == 0:
+        msg = f"{path} must hold an image; it is empty (0 bytes). Copy it again."
+        raise CorruptFileError(msg)
 
 
 @contextmanager

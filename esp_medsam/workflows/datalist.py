@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -22,16 +22,32 @@ from esp_medsam.plain_data import read_json
 from esp_medsam.settings import CtInput, Number, rule_of
 
 
-MOST_BYTES, MOST_VALUES = 2**26, 2**20
-"""Of a datalist at most; an image takes some 200 bytes and five values."""
+MOST_BYTES, MOST_VALUES = 2**27, 2**21
+"""Of a datalist at most; an image takes some 250 bytes and ten values."""
 
-MOST_PROBLEMS = 100
+MOST_FAULTS = 100
 """Found in a datalist before the rest of it is left unread."""
 
 SECTIONS = ("training", "validation", "test")
 """Sections that the workflows read; others are the user's own."""
 
 PathText = Annotated[str, Field(min_length=1)]
+
+
+class Fault(NamedTuple):
+    """What is wrong with a datalist, in one place.
+
+    Attributes:
+        place: Section, number from 0, and key, such as ``training[3]['labels']['liver']``.
+        rule: What it must be, and what it is.
+    """
+
+    place: str
+    rule: str
+
+    def __str__(self) -> str:
+        """Return both, in a line."""
+        return f"{self.place} {self.rule}"
 
 
 class _Part(BaseModel):
@@ -47,6 +63,14 @@ def _whole(value: object) -> object:
     return value
 
 
+def _in_a_list(value: object) -> object:
+    return [value] if isinstance(value, int) else value
+
+
+Value = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**31)]
+Values = Annotated[tuple[Value, ...], BeforeValidator(_in_a_list), Field(min_length=1)]
+
+
 class Mask(_Part):
     """A file that says where something is.
 
@@ -57,9 +81,7 @@ class Mask(_Part):
     """
 
     path: PathText
-    values: Annotated[tuple[Annotated[int, BeforeValidator(_whole)], ...], Field(min_length=1)] | (
-        None
-    ) = None
+    values: Values | None = None
 
 
 def _masks(value: object) -> object:
@@ -75,7 +97,10 @@ def _by_target(value: object) -> object:
     """Return labels by target: of a label map, or of several, each target's values of it."""
     label_maps = [_label_map(one) for one in (value if isinstance(value, list) else [value])]
     if not label_maps or None in label_maps:
-        return value
+        if isinstance(value, Mapping):
+            return value
+        msg = "must be masks by target, or a label map with its path and its values by target"
+        raise ValueError(msg)
     labels: dict[str, list[object]] = {}
     for path, values in filter(None, label_maps):
         for target, its_own in values.items():
@@ -129,8 +154,11 @@ class Item(_Part):
         if both:
             msg = f"must not name one target in labels and absent; got {', '.join(both)}"
             raise ValueError(msg)
-        if self.offset is not None and self.ct_input != "hu":
-            msg = "must give offset with ct_input hu alone"
+        if self.offset is not None and (self.modality, self.ct_input) != ("ct", "hu"):
+            msg = "must give offset with modality ct and ct_input hu alone"
+            raise ValueError(msg)
+        if any(0 in (mask.values or ()) for masks in self.labels.values() for mask in masks):
+            msg = "must not give the value 0 in labels: it means nothing there"
             raise ValueError(msg)
         return self
 
@@ -142,8 +170,12 @@ class Item(_Part):
     @property
     def files(self) -> tuple[str, ...]:
         """Paths of its image and its masks."""
-        masks = (mask for masks in (*self.labels.values(), self.unknown) for mask in masks)
-        return tuple(dict.fromkeys((self.image, *(mask.path for mask in masks))))
+        return tuple(dict.fromkeys((self.image, *(mask.path for mask in self.masks))))
+
+    @property
+    def masks(self) -> tuple[Mask, ...]:
+        """All its masks, those of unknown pixels last."""
+        return tuple(mask for masks in (*self.labels.values(), self.unknown) for mask in masks)
 
     def located(self, folder: Path) -> Item:
         """Return it with paths that lie where its datalist does."""
@@ -182,9 +214,9 @@ def read_datalist(path: str | Path, section: str) -> list[Item]:
         held = listed([str(name) for name in sections]) or "none"
         msg = f"datalist must have a section {section!r}; {path} has {held}."
         raise OptionError(msg)
-    items, problems = items_of(sections[section], section, Path(path))
-    if problems:
-        told = listed(problems, "; ")
+    items, faults = parse_items(sections[section], section, Path(path).parent)
+    if faults:
+        told = listed([str(fault) for fault in faults], "; ")
         msg = f"datalist must be as docs/reference/datalist.md says; in {path} {told}."
         raise OptionError(msg)
     return list(items.values())
@@ -212,34 +244,32 @@ def read_sections(path: str | Path) -> dict[str, Any]:
     return datalist
 
 
-def items_of(content: object, section: str, path: Path) -> tuple[dict[int, Item], list[str]]:
-    """Return the items of a section by their numbers, and what is wrong with the others.
+def parse_items(content: object, section: str, folder: Path) -> tuple[dict[int, Item], list[Fault]]:
+    """Return the items of a section by their number, and what is wrong with the others.
+
+    After :data:`MOST_FAULTS` the rest is left unread.
 
     Args:
         content: The section.
         section: Its name.
-        path: The datalist, where relative paths lie.
-
-    Raises:
-        OptionError: If the section is no list.
+        folder: Folder that relative paths begin in.
     """
     if not isinstance(content, list):
-        msg = f"datalist must hold a list of items as {section}; {path} holds {shown(content)}."
-        raise OptionError(msg)
+        return {}, [Fault(section, f"must be a list of items; got {shown(content)}")]
     items: dict[int, Item] = {}
-    problems: list[str] = []
+    faults: list[Fault] = []
     for number, entry in enumerate(content):
         try:
-            items[number] = Item.model_validate(entry).located(path.parent)
+            items[number] = Item.model_validate(entry).located(folder)
         except ValidationError as error:
-            problems += [
-                f"{section}[{number}]{''.join(f'[{part!r}]' for part in found['loc'])} "
-                f"{rule_of(found)}"
-                for found in error.errors(include_url=False)
-            ]
-            if len(problems) > MOST_PROBLEMS:
+            for found in error.errors(include_url=False):
+                key = "".join(f"[{part!r}]" for part in found["loc"])
+                value = "" if found["type"] == "missing" else f"; got {shown(found['input'])}"
+                rule = rule_of({**found, "loc": ()})
+                faults.append(Fault(f"{section}[{number}]{key}", f"{rule}{value}"))
+            if len(faults) > MOST_FAULTS:
                 break
-    return items, problems
+    return items, faults
 
 
 def check_targets(item: Item, table: ModalityTable) -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Iterable
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
-from esp_medsam.io.raster import read_raster
-from esp_medsam.io.read import is_volume, read
+from esp_medsam.io.read import read, read_as_stored
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import Item, Mask
 
@@ -54,95 +50,110 @@ def read_image(
     )
 
 
-def target_mask(
-    item: Item, target: str, image: Image, table: ModalityTable
-) -> npt.NDArray[np.bool_] | None:
-    """Return where a target is in an item's image; None where nothing is known of it.
-
-    Raises:
-        OptionError: As :func:`read_mask`.
-    """
-    if target in item.labels:
-        return _union(item.labels[target], image, table)
-    if target in item.absent:
-        return np.zeros(image.spatial_shape, dtype=np.bool_)
-    return None
-
-
-def labeled_pixels(item: Item, image: Image, table: ModalityTable) -> npt.NDArray[np.bool_] | None:
-    """Return at which pixels an item's masks say anything; None for all.
-
-    Raises:
-        OptionError: As :func:`read_mask`.
-    """
-    return ~_union(item.unknown, image, table) if item.unknown else None
-
-
-def _union(masks: Sequence[Mask], image: Image, table: ModalityTable) -> npt.NDArray[np.bool_]:
-    return reduce(np.logical_or, (read_mask(mask, image, table) for mask in masks))
-
-
-def read_mask(mask: Mask, image: Image, table: ModalityTable) -> npt.NDArray[np.bool_]:
-    """Return where a mask's file says that something is.
-
-    Without values a picture's mask is white, a volume's is not 0. With values a picture in a
-    palette means its places there, not its colors.
+class MaskReader:
+    """Read masks of one image; a file that several targets share is read once.
 
     Args:
-        mask: The mask.
-        image: Record of its image; of a CT's mask no Hounsfield units are expected.
+        image: Record of the image, whose grid the masks must lie on.
         table: Modalities at hand.
-
-    Raises:
-        OptionError: If it is not on its image's grid, is in color, has none of the values, or is a
-            picture of 0 and 1 in place of white.
     """
-    values, affine = _values(mask, image, table)
-    shape = values.shape[1:]
-    if shape != image.spatial_shape:
-        msg = f"labels must lie on their image's grid, {image.spatial_shape}; {mask.path} is "
-        msg += f"{shape}."
-        raise OptionError(msg)
-    if affine is not None and image.affine is not None:
-        _check_place(mask.path, affine - image.affine, image)
-    if mask.values is None:
-        return _foreground(mask.path, values[0], least=0 if affine is not None else WHITE)
-    if len(values) > 1:
-        msg = f"labels with values must be gray or in a palette; {mask.path} is in color."
-        raise OptionError(msg)
-    found: npt.NDArray[np.bool_] = np.isin(values[0], mask.values)
-    return found
+
+    def __init__(self, image: Image, table: ModalityTable) -> None:
+        self.image = image
+        self.table = table
+        self._last: tuple[str, bool, Image] | None = None
+
+    def of_target(self, item: Item, target: str) -> npt.NDArray[np.bool_] | None:
+        """Return where an item has a target, ``(*spatial)``; None where nothing is known of it.
+
+        Raises:
+            EspMedSamError: As of a single mask.
+        """
+        if target in item.labels:
+            return self.united(item.labels[target])
+        return self.united(()) if target in item.absent else None
+
+    def labeled(self, item: Item) -> npt.NDArray[np.bool_] | None:
+        """Return at which pixels an item's masks say anything, ``(*spatial)``; None for all.
+
+        Raises:
+            EspMedSamError: As of a single mask.
+        """
+        return ~self.united(item.unknown) if item.unknown else None
+
+    def united(self, masks: Iterable[Mask]) -> npt.NDArray[np.bool_]:
+        """Return the union of masks, ``(*spatial)``.
+
+        Raises:
+            EspMedSamError: As of a single one.
+        """
+        union = np.zeros(self.image.spatial_shape, dtype=np.bool_)
+        for mask in masks:
+            union |= self(mask)
+        return union
+
+    def __call__(self, mask: Mask) -> npt.NDArray[np.bool_]:
+        """Return where a mask says that something is, ``(*spatial)``.
+
+        Without values a picture's mask is white, a volume's is not 0. With values a picture in a
+        palette means its indices, not its colors.
+
+        Raises:
+            OptionError: If it is not on its image's grid, is a picture of 0 and 1 in place of
+                white, or a label map in colors.
+            EspMedSamError: If it cannot be read.
+        """
+        stored = self.stored(mask)
+        assert stored.pixels is not None, "just read"
+        if mask.values is not None:
+            found: npt.NDArray[np.bool_] = np.isin(stored.pixels[0], mask.values)
+            return found
+        least = 0 if stored.affine is not None else WHITE
+        if 0 < stored.pixels.max() <= least:
+            msg = (
+                f"labels that are pictures must be white where the target is; {mask.path} reaches "
+                f"only {stored.pixels.max()} of 255. State the values of a label map."
+            )
+            raise OptionError(msg)
+        foreground: npt.NDArray[np.bool_] = stored.pixels[0] > least
+        return foreground
+
+    def stored(self, mask: Mask) -> Image:
+        """Return a mask's file with the numbers it holds, once it is seen to lie on the grid.
+
+        Raises:
+            OptionError: If it does not, or is a label map in colors.
+            EspMedSamError: If it cannot be read.
+        """
+        indices = mask.values is not None
+        if self._last is None or self._last[:2] != (mask.path, indices):
+            stored = read_as_stored(
+                mask.path, modality=self.image.modality, table=self.table, indices=indices
+            )
+            self._check_grid(stored, mask.path)
+            self._last = mask.path, indices, stored if not indices else _without_color(stored)
+        return self._last[2]
+
+    def _check_grid(self, mask: Image, path: str) -> None:
+        image = self.image
+        if mask.spatial_shape != image.spatial_shape:
+            msg = f"labels must lie on their image's grid, {image.spatial_shape}; {path} is "
+            msg += f"{mask.spatial_shape}."
+            raise OptionError(msg)
+        if mask.affine is None or image.affine is None:
+            return
+        corners = np.array(list(product(*((0, side - 1) for side in mask.spatial_shape))))
+        difference = mask.affine - image.affine
+        moved = np.abs(corners @ difference[:3, :3].T + difference[:3, 3]).max()
+        if moved > GRID_TOLERANCE * min(image.spacing or (1.0,)):
+            msg = f"labels must lie where their image does; {path} lies {moved:.3g} mm off."
+            raise OptionError(msg)
 
 
-def _values(
-    mask: Mask, image: Image, table: ModalityTable
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64] | None]:
-    """Return the pixels of a mask's file, ``(C, *spatial)``, and its affine if it has one."""
-    path = Path(mask.path)
-    if mask.values is not None and path.is_file() and not is_volume(path):
-        return read_raster(path, look_up=False).pixels, None
-    whole = read(path, modality=image.modality, table=table, ct_input="windowed")
-    assert whole.pixels is not None
-    return whole.pixels, whole.affine
-
-
-def _check_place(path: str, off: npt.NDArray[np.float64], image: Image) -> None:
-    """Refuse a mask whose affine puts it elsewhere than its image; ``off`` is the difference."""
-    corners = np.array(list(product(*((0, side - 1) for side in image.spatial_shape))))
-    moved = np.abs(corners @ off[:3, :3].T + off[:3, 3]).max()
-    if moved > GRID_TOLERANCE * min(image.spacing or (1.0,)):
-        msg = f"labels must lie where their image does; {path} lies {moved:.3g} mm off."
-        raise OptionError(msg)
-
-
-def _foreground(path: str, values: npt.NDArray[Any], *, least: int) -> npt.NDArray[np.bool_]:
-    """Return where values lie above ``least``; refuse those that never reach it."""
-    most = values.max()
-    if 0 < most <= least:
-        msg = (
-            f"labels that are pictures must be white where the target is; {path} reaches only "
-            f"{most} of 255. Say which of its values are the target: {{path, values}}."
-        )
-        raise OptionError(msg)
-    found: npt.NDArray[np.bool_] = values > least
-    return found
+def _without_color(mask: Image) -> Image:
+    """Return a label map of one channel; gray that is stored as color is taken for what it is."""
+    assert mask.pixels is not None, "just read"
+    if (mask.pixels != mask.pixels[:1]).any():
+        msg = f"labels with values must be a gray picture, or one with a palette; {mask.path} is "
+        raise OptionError(msg + "in color. Save it with a value for each color.")
+    return mask

@@ -17,7 +17,7 @@ from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
 from esp_medsam.transforms.label_map import mask_of
 from esp_medsam.workflows.datalist import Item, check_targets
-from esp_medsam.workflows.datalist_images import labeled_pixels, read_image, target_mask
+from esp_medsam.workflows.datalist_images import MaskReader, read_image
 
 
 class TargetScore(NamedTuple):
@@ -112,9 +112,10 @@ def target_scores(
                 strict=True,
             )
         )
-        labeled = labeled_pixels(item, record, table)
+        reader = MaskReader(record, table)
+        labeled = reader.labeled(item)
         for target in table[item.modality].targets:
-            truth = target_mask(item, target.name, record, table)
+            truth = reader.of_target(item, target.name)
             if truth is None or target.name not in found:
                 continue
             mask, _ = mask_of(found[target.name], target.clean_up)

@@ -24,7 +24,7 @@ from esp_medsam.io.read import files_of
 from esp_medsam.io.shards import ShardStore
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides, described
-from esp_medsam.workflows.datalist import Item, items_of, read_sections
+from esp_medsam.workflows.datalist import Item, parse_items, read_sections
 from esp_medsam.workflows.kept_slices import InMemory, OnDisk, SliceSequence
 from esp_medsam.workflows.training_slices import TrainingSlice, slices_of
 
@@ -103,9 +103,9 @@ class SliceReader:
         found: dict[str, list[_Entry]] = {}
         with ThreadPoolExecutor(self.workers) as pool:
             for name in sections:
-                items, problems = items_of(held[name], name, Path(self.datalist))
-                faults += problems
-                if not items and not problems:
+                items, wrong = parse_items(held[name], name, Path(self.datalist).parent)
+                faults += map(str, wrong)
+                if not items and not wrong:
                     msg = f"datalist must hold at least one item under {name!r}; {self.datalist} "
                     raise EmptyInputError(msg + "holds none.")
                 places = (f"{name}[{number}]" for number in items)

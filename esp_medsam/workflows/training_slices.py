@@ -17,7 +17,7 @@ from esp_medsam.io.load import as_meta_tensor
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
 from esp_medsam.workflows.datalist import Item, check_targets
-from esp_medsam.workflows.datalist_images import labeled_pixels, read_image, target_mask
+from esp_medsam.workflows.datalist_images import MaskReader, read_image
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,9 @@ def _annotated(item: Item, image: Image, table: ModalityTable) -> tuple[Tensor, 
     targets = [target.name for target in table[item.modality].targets]
     masks = np.zeros((len(targets) + 1, *image.spatial_shape), dtype=np.uint8)
     known = torch.zeros(len(targets), dtype=torch.bool)
+    reader = MaskReader(image, table)
     for row, target in enumerate(targets):
-        mask = target_mask(item, target, image, table)
+        mask = reader.of_target(item, target)
         if mask is None:
             continue
         if target in item.labels and not mask.any():
@@ -108,7 +109,7 @@ def _annotated(item: Item, image: Image, table: ModalityTable) -> tuple[Tensor, 
             )
             raise OptionError(msg)
         masks[row], known[row] = mask, True
-    labeled = labeled_pixels(item, image, table)
+    labeled = reader.labeled(item)
     if labeled is not None:
         masks[-1] = ~labeled
     return torch.from_numpy(masks), known

@@ -14,7 +14,7 @@ from esp_medsam.io import read
 from esp_medsam.io.nifti import read_nifti, write_nifti
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import Mask
-from esp_medsam.workflows.datalist_images import read_mask
+from esp_medsam.workflows.datalist_images import MaskReader
 
 
 class Read(NamedTuple):
@@ -157,7 +157,7 @@ class TestEdgeNifti:
         image = read(folder / "n18_label_mismatch" / "image.nii.gz", modality="ct", table=table)
 
         with pytest.raises(OptionError, match="must lie on their image's grid"):
-            read_mask(Mask(path=str(image.path).replace("image", "label")), image, table)
+            MaskReader(image, table)(Mask(path=str(image.path).replace("image", "label")))
 
 
 class TestSharedImages:

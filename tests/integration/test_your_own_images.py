@@ -93,8 +93,6 @@ class TestPage:
         for language, content in blocks():
             if language == "yaml":
                 Path("targets.yaml").write_text(content)
-            elif language == "python":
-                exec(compile(content, str(PAGE), "exec"), {})
             else:
                 for line in content.splitlines():
                     run(line)

@@ -164,6 +164,22 @@ class TestAvailableMemory:
 
         assert memory.available_memory() == 16 * GIGABYTE
 
+    def test_is_asked_seldom_where_that_will_do(
+        self, system: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = 100.0
+        monkeypatch.setattr(memory.time, "monotonic", lambda: now)
+        with memory.seldom_asked():
+            first = memory.available_memory()
+            (system.parent / "meminfo").write_text("MemAvailable: 7 kB\n")
+            again = memory.available_memory()
+            now = 101.0
+            later = memory.available_memory()
+            (system.parent / "meminfo").write_text("MemAvailable: 5 kB\n")
+
+        assert again == first != later == 7 * 1024
+        assert memory.available_memory() == 5 * 1024
+
     def test_is_a_sensible_amount_here(self) -> None:
         assert 2**26 < memory.available_memory() < 2**50
 

@@ -75,6 +75,16 @@ class TestWithoutTorch:
             ("inspect", "in"),
             ("inspect", "in", "--json"),
             ("new-bundle", "mine", "--targets", "t.yaml"),
+            (
+                "datalist",
+                "l.json",
+                "--images",
+                "in/*.png",
+                "--modality",
+                "xray",
+                "--absent",
+                "lungs",
+            ),
         ],
     )
     def test_what_only_reads_is_done(self, home: Path, arguments: tuple[str, ...]) -> None:
@@ -116,6 +126,10 @@ class TestWithoutTorch:
             (("evaluate", "bad.json"), "E_MODALITY"),
             (("evaluate", "d.json", "--section", "other"), "E_OPTION"),
             (("evaluate", "d.json", "--dataset", "other"), "E_OPTION"),
+            (("datalist", "--check", "none.json"), "E_NOT_FOUND"),
+            (("datalist", "--check", "bad.json"), "E_OPTION"),
+            (("datalist", "l.json", "--csv", "none.csv"), "E_NOT_FOUND"),
+            (("datalist", "d.json", "--csv", "none.csv"), "E_EXISTS"),
             (("convert", "none.pt", "out.pt", "--from", "sam"), "E_NO_WEIGHTS"),
             (("convert", "d.json", "o.pt", "--from", "delightsam"), "E_MODALITY"),
             (
@@ -150,6 +164,7 @@ class TestWithoutTorch:
             ("info",),
             ("convert", "a", "b"),
             ("evaluate", "d.json"),
+            ("datalist", "l.json"),
             ("seg2nifti", "in", "out"),
             ("pacs",),
             ("codes", "liver"),

@@ -35,6 +35,23 @@ def saved(path: Path, array: np.ndarray, mode: str | None = None, **options: Any
     return path
 
 
+class TestIndices:
+    def test_of_a_palette_are_kept_where_they_are_asked_for(self, tmp_path: Path) -> None:
+        write_labelmap_png(tmp_path / "a.png", GRAY // 20, {1: (255, 0, 0)})
+
+        assert read_raster(tmp_path / "a.png").pixels.shape == (3, 3, 4)
+        np.testing.assert_array_equal(
+            read_raster(tmp_path / "a.png", indices=True).pixels, GRAY[None] // 20
+        )
+
+    def test_leave_other_pictures_as_they_are(self, tmp_path: Path) -> None:
+        path = saved(tmp_path / "a.png", COLOR)
+
+        np.testing.assert_array_equal(
+            read_raster(path, indices=True).pixels, read_raster(path).pixels
+        )
+
+
 class TestPixels:
     @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
     @pytest.mark.parametrize("array", [GRAY, COLOR])

@@ -36,7 +36,7 @@ class TestReadDatalist:
         )
 
     def test_a_label_map_names_the_values_of_each_target(self, tmp_path: Path) -> None:
-        labels = {"path": "m.nii.gz", "values": {"liver": [6], "kidney": [2, 3]}}
+        labels = {"path": "m.nii.gz", "values": {"liver": 6, "kidney": [2, 3]}}
 
         item = read(tmp_path, {**CT, "labels": labels})
 
@@ -79,7 +79,7 @@ class TestReadDatalist:
             (5, r"training\[0\] must be a valid dictionary"),
             ({**CT, "image": ""}, r"\['image'\] must not be empty"),
             ({**CT, "image": 5}, r"\['image'\] must be text"),
-            ({**CT, "labels": []}, r"\['labels'\] must be a valid dict"),
+            ({**CT, "labels": []}, r"\['labels'\] must be masks by target, or"),
             ({**CT, "labels": {"liver": 1}}, r"\['liver'\].* must be a valid dict"),
             ({**CT, "labels": {"liver": [1]}}, r"\['liver'\].* must be a valid dict"),
             ({**CT, "labels": {"liver": []}}, r"\['liver'\] must hold at least 1"),
@@ -96,11 +96,16 @@ class TestReadDatalist:
                 {**CT, "labels": {"liver": {"path": "a", "value": [1]}}},
                 r"\['value'\] must be left o",
             ),
+            ({**CT, "labels": {"liver": {"path": "a", "values": 0}}}, "must not give the value 0"),
+            (
+                {**CT, "labels": {"liver": {"path": "a", "values": -1}}},
+                "must be at least 0",
+            ),
             ({**CT, "absent": "a"}, "must be a valid tuple"),
             ({**CT, "ct_input": "HU"}, "must be 'hu' or"),
             ({**CT, "ct_input": "hu", "offset": "x"}, r"\['offset'\] must be a number"),
             ({**CT, "ct_input": "hu", "offset": float("inf")}, r"\['offset'\] must be a finite"),
-            ({**CT, "offset": -1024}, r"training\[0\] must give offset with ct_input hu alone"),
+            ({**CT, "offset": -1024}, r"training\[0\] must give offset with modality ct and"),
             (
                 {**CT, "labels": {"liver": "a"}, "absent": ["liver"]},
                 r"training\[0\] must not name one target in labels and absent; got liver",
@@ -131,7 +136,7 @@ class TestReadDatalist:
             ("[1]", "holds a list"),
             ("\xff", "text that is not UTF-8"),
             ("[" * 100_000, "more than 32 lists"),
-            ('{"training": 5}', "a list of items as training"),
+            ('{"training": 5}', "training must be a list of items; got 5"),
         ],
     )
     def test_refuses_what_is_no_datalist(self, tmp_path: Path, content: str, message: str) -> None:

@@ -13,12 +13,7 @@ from esp_medsam.image import Image
 from esp_medsam.io.raster import write_labelmap_png
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import Item, Mask
-from esp_medsam.workflows.datalist_images import (
-    labeled_pixels,
-    read_image,
-    read_mask,
-    target_mask,
-)
+from esp_medsam.workflows.datalist_images import MaskReader, read_image
 
 
 VALUES = np.arange(12, dtype=np.uint8).reshape(3, 4)
@@ -42,7 +37,7 @@ class TestReadMask:
     ) -> None:
         PILImage.fromarray(VALUES.astype(np.uint16) * 300).save(tmp_path / "m.png")
 
-        mask = read_mask(Mask(path=str(tmp_path / "m.png"), values=(300, 3300)), image, table)
+        mask = MaskReader(image, table)(Mask(path=str(tmp_path / "m.png"), values=(300, 3300)))
 
         np.testing.assert_array_equal(mask, np.isin(VALUES, (1, 11)))
 
@@ -51,7 +46,7 @@ class TestReadMask:
     ) -> None:
         write_labelmap_png(tmp_path / "m.png", VALUES, {1: (255, 0, 0), 7: (0, 255, 0)})
 
-        mask = read_mask(Mask(path=str(tmp_path / "m.png"), values=(7,)), image, table)
+        mask = MaskReader(image, table)(Mask(path=str(tmp_path / "m.png"), values=(7,)))
 
         np.testing.assert_array_equal(mask, VALUES == 7)
 
@@ -63,17 +58,17 @@ class TestReadMask:
             nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / name)
         volume = read_image(item(tmp_path, image=str(tmp_path / "v.nii.gz")), table)
 
-        mask = read_mask(Mask(path=str(tmp_path / "m.nii.gz"), values=(0, 5)), volume, table)
+        mask = MaskReader(volume, table)(Mask(path=str(tmp_path / "m.nii.gz"), values=(0, 5)))
 
         np.testing.assert_array_equal(mask, np.isin(labels, (0, 5)))
 
     def test_refuses_values_in_color(
         self, tmp_path: Path, image: Image, table: ModalityTable
     ) -> None:
-        PILImage.fromarray(np.stack([VALUES] * 3, -1)).save(tmp_path / "m.png")
+        PILImage.fromarray(np.stack([VALUES, VALUES, VALUES + 1], -1)).save(tmp_path / "m.png")
 
-        with pytest.raises(OptionError, match=r"must be gray or in a palette; .*m\.png is in col"):
-            read_mask(Mask(path=str(tmp_path / "m.png"), values=(1,)), image, table)
+        with pytest.raises(OptionError, match=r"a gray picture, or one with .*m\.png is"):
+            MaskReader(image, table)(Mask(path=str(tmp_path / "m.png"), values=(1,)))
 
     def test_refuses_values_off_the_grid(
         self, tmp_path: Path, image: Image, table: ModalityTable
@@ -81,7 +76,7 @@ class TestReadMask:
         PILImage.fromarray(VALUES.T.copy()).save(tmp_path / "m.png")
 
         with pytest.raises(OptionError, match=r"image's grid, \(3, 4\); .*m\.png is \(4, 3\)"):
-            read_mask(Mask(path=str(tmp_path / "m.png"), values=(1,)), image, table)
+            MaskReader(image, table)(Mask(path=str(tmp_path / "m.png"), values=(1,)))
 
 
 class TestWhatIsKnown:
@@ -92,9 +87,9 @@ class TestWhatIsKnown:
         labels = {"path": str(tmp_path / "m.png"), "values": {"glioma": [1]}}
         mine = item(tmp_path, labels=labels, absent=["myocardium"])
 
+        reader = MaskReader(image, table)
         glioma, myocardium, other = (
-            target_mask(mine, target, image, table)
-            for target in ("glioma", "myocardium", "left_ventricle")
+            reader.of_target(mine, target) for target in ("glioma", "myocardium", "left_ventricle")
         )
 
         assert glioma is not None
@@ -107,11 +102,11 @@ class TestWhatIsKnown:
         PILImage.fromarray(VALUES).save(tmp_path / "m.png")
         unknown = {"path": str(tmp_path / "m.png"), "values": [0, 3]}
 
-        labeled = labeled_pixels(item(tmp_path, unknown=unknown), image, table)
+        labeled = MaskReader(image, table).labeled(item(tmp_path, unknown=unknown))
 
         assert labeled is not None
         np.testing.assert_array_equal(labeled, ~np.isin(VALUES, (0, 3)))
-        assert labeled_pixels(item(tmp_path), image, table) is None
+        assert MaskReader(image, table).labeled(item(tmp_path)) is None
 
 
 class TestOffset:

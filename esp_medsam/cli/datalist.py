@@ -1,0 +1,244 @@
+"""``esp-medsam datalist``: build a datalist from files, or look one over."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from esp_medsam.cli.loudness import Quiet
+from esp_medsam.cli.options import Bundle, path_of
+from esp_medsam.errors import OptionError, OutputExistsError, one_line
+
+
+if TYPE_CHECKING:
+    from esp_medsam.modality import ModalityTable
+    from esp_medsam.workflows.datalist_build import Case
+
+
+def datalist(
+    output: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", parser=path_of, help="JSON file to write."),
+    ] = None,
+    *,
+    check: Annotated[
+        Path | None,
+        typer.Option(parser=path_of, metavar="FILE", help="Look this one over; write nothing."),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN", help="Images, with {case} where cases differ; * ? **/ as in a shell."
+        ),
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TARGET=PATTERN",
+            help="Masks of a target, of the same {case}; #1,2 behind it: values of a label map. "
+            "Repeatable.",
+        ),
+    ] = None,
+    unknown: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Masks of pixels of which nothing is known."),
+    ] = None,
+    absent: Annotated[
+        list[str] | None, typer.Option(help="Targets that no image shows; repeatable.")
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv",
+            parser=path_of,
+            metavar="FILE",
+            help="A row for each image, in place of patterns; see docs/reference/datalist.md.",
+        ),
+    ] = None,
+    root: Annotated[
+        Path, typer.Option(parser=path_of, metavar="FOLDER", help="Where patterns begin.")
+    ] = Path(),
+    modality: Annotated[
+        str | None, typer.Option(help="What the images are, see `modalities`.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the set they come from.")] = None,
+    ct_input: Annotated[
+        str | None, typer.Option("--ct_input", "--ct-input", help="hu or windowed.")
+    ] = None,
+    offset: Annotated[
+        float | None, typer.Option(help="Added to gray pictures to make them Hounsfield units.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Shares of training, validation and test.")
+    ] = "70,15,15",
+    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    patient: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="What of an image's path is its patient; by default DICOM's Patient ID, the CSV's "
+            "column, else the case.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
+    bundle: Bundle = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write a datalist, which training and evaluation read, no patient in two sections of it.
+
+    Empty masks become absent targets. Nothing is written where the datalist would have faults.
+    """
+    from esp_medsam.modality import ModalityTable
+    from esp_medsam.workflows.bundle import TABLE, find_bundle
+    from esp_medsam.workflows.datalist_split import shares_of
+
+    building = (output, images, table)
+    if check is not None and any(given is not None for given in building):
+        msg = "--check goes without FILE, --images and --csv"
+        raise typer.BadParameter(msg)
+    if check is None and (output is None or (images is None) == (table is None)):
+        msg = "pass FILE and --images or --csv, or --check alone"
+        raise typer.BadParameter(msg)
+    known = ModalityTable.read(find_bundle(bundle) / TABLE)
+    if check is not None:
+        _check_file(check, known, quiet=quiet)
+        return
+    assert output is not None, "just checked"
+    if os.path.lexists(output) and not overwrite:
+        msg = f"FILE must not exist yet; {output} does. Pass --overwrite to replace it."
+        raise OutputExistsError(msg)
+    shares = shares_of(split)
+    name = None if modality is None else known[modality].name
+    given = {"dataset": dataset, "ct_input": ct_input, "offset": offset}
+    more = {key: value for key, value in given.items() if value is not None}
+    cases = _cases(images, labels, unknown, absent, table, root, name, more)
+    _write(output, cases, known, shares, seed, patient, as_json=as_json, quiet=quiet)
+
+
+def _cases(
+    images: str | None,
+    labels: list[str] | None,
+    unknown: str | None,
+    absent: list[str] | None,
+    table: Path | None,
+    root: Path,
+    modality: str | None,
+    more: dict[str, Any],
+) -> list[Case]:
+    """Return the cases that are asked for, and say what does not fit together."""
+    from esp_medsam.workflows.datalist_build import cases_of_csv, cases_of_patterns
+
+    if table is not None:
+        if labels or unknown or absent:
+            msg = "--csv goes without --labels, --unknown and --absent"
+            raise typer.BadParameter(msg)
+        return cases_of_csv(table, modality=modality, more=more)
+    assert images is not None, "one of the two is given"
+    if modality is None:
+        msg = "--images needs --modality"
+        raise typer.BadParameter(msg)
+    if not labels and not absent:
+        msg = "--images needs --labels or --absent"
+        raise typer.BadParameter(msg)
+    paired = cases_of_patterns(
+        images,
+        labels or [],
+        modality=modality,
+        root=root,
+        unknown=unknown,
+        absent=absent or [],
+        more=more,
+    )
+    for note in paired.notes:
+        print(one_line(note), file=sys.stderr)
+    return paired.cases
+
+
+def _write(
+    output: Path,
+    cases: list[Case],
+    table: ModalityTable,
+    shares: Sequence[float],
+    seed: int,
+    patient: str | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from esp_medsam.io.atomic import atomic_file
+    from esp_medsam.workflows.datalist_build import (
+        build_sections,
+        counts_of,
+        find_patients,
+        settle_absent,
+    )
+    from esp_medsam.workflows.datalist_check import faults_of
+
+    if any(case.section is None for case in cases):
+        find_patients(cases, patient)
+    for case in _tracked(quiet)(cases, description="Reading masks"):
+        if case.modality in table.names:  # told below where it is not
+            settle_absent(case, table)
+    here = Path()  # the folder of the output may not be there yet
+    tracked = partial(_tracked(quiet), description="Looking it over")
+    looked_over = build_sections(cases, shares, seed, here)
+    _refuse([str(fault) for fault in faults_of(looked_over, here, table, tracked=tracked)], output)
+    sections = build_sections(cases, shares, seed, output.parent)
+    with atomic_file(output) as file:
+        file.write((json.dumps(sections, indent=1, ensure_ascii=False) + "\n").encode())
+    counts = list(counts_of(sections))
+    if as_json:
+        print(json.dumps([count._asdict() for count in counts], indent=1))
+    else:
+        shown = Table("section", "modality", "set", "target", "with it", "without", "images")
+        for count in counts:
+            shown.add_row(*map(str, count))
+        Console(width=110).print(shown)
+    told = ", ".join(f"{name} {len(items)}" for name, items in sections.items())
+    print(one_line(f"{output}: {told}."), file=sys.stderr)
+
+
+def _check_file(path: Path, table: ModalityTable, *, quiet: bool) -> None:
+    """Print the faults of a datalist; the status says whether there are any."""
+    from esp_medsam.workflows.datalist import SECTIONS, read_sections
+    from esp_medsam.workflows.datalist_check import faults_of
+
+    sections = read_sections(path)
+    tracked = partial(_tracked(quiet), description="Looking it over")
+    faults = faults_of(sections, path.parent, table, tracked=tracked)
+    _refuse([str(fault) for fault in faults], path)
+    told = ", ".join(f"{name} {len(sections.get(name, ()))}" for name in SECTIONS)
+    print(one_line(f"{path}: no faults; {told}."))
+
+
+def _refuse(faults: Sequence[str], path: Path) -> None:
+    """Print faults, a line each, and end with an error where there are any."""
+    from esp_medsam.workflows.datalist import MOST_FAULTS
+
+    for fault in faults:
+        print(one_line(fault))
+    if faults:
+        count = f"more than {MOST_FAULTS}" if len(faults) > MOST_FAULTS else str(len(faults))
+        msg = f"datalist must have no faults; {path} has {count}."
+        raise OptionError(msg)
+
+
+def _tracked(quiet: bool) -> Any:
+    return partial(
+        track,
+        console=Console(stderr=True),
+        transient=True,
+        update_period=1.0,
+        disable=quiet or not sys.stderr.isatty(),
+    )

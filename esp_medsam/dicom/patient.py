@@ -1,0 +1,31 @@
+"""Whose a DICOM file is, as a hash: enough to keep a patient's images together."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from esp_medsam.dicom.dicom_file import opened
+
+
+_PATIENT_ID, _ISSUER = 0x00100020, 0x00100021
+
+
+def patient_hash(path: str | Path) -> str | None:
+    """Return a hash of Patient ID and its issuer; None where the file states no ID.
+
+    The ID itself is never handed on. Hashes of short numbers can be reversed by trying all of
+    them, so this one, too, is for grouping alone and belongs in no file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        EspMedSamError: If it cannot be read.
+    """
+    with opened(path) as file:
+        elements = file.elements((_PATIENT_ID, _ISSUER), last=_ISSUER)
+        patient, issuer = (elements.text(tag) for tag in (_PATIENT_ID, _ISSUER))
+    if not patient:
+        return None
+    return hashlib.sha256(f"{issuer}\n{patient}".encode()).hexdigest()

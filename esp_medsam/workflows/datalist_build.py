@@ -1,0 +1,404 @@
+"""Build a datalist from folders or a table: which masks an image has, and its section."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from esp_medsam.dicom import is_dicom
+from esp_medsam.dicom.patient import patient_hash
+from esp_medsam.errors import (
+    EmptyInputError,
+    EspMedSamError,
+    InputNotFoundError,
+    OptionError,
+    listed,
+)
+from esp_medsam.io.read import read_as_stored
+from esp_medsam.modality import ModalityTable
+from esp_medsam.quiet import quietly
+from esp_medsam.workflows.datalist import SECTIONS
+from esp_medsam.workflows.datalist_images import WHITE
+from esp_medsam.workflows.datalist_patterns import Named, by_patient, files_by_case, named
+from esp_medsam.workflows.datalist_split import sections_of
+
+
+@dataclass
+class Case:
+    """An image that is to become an item.
+
+    Attributes:
+        image: The image.
+        modality: Its modality.
+        labels: Masks by target.
+        patient: Whose it is; None where that is not known yet.
+        section: Its section; None where it is to be drawn.
+        absent: Targets known to be absent.
+        unknown: Masks of pixels of which nothing is known.
+        more: Further keys: ``dataset``, ``ct_input``, ``offset``.
+    """
+
+    image: Path
+    modality: str
+    labels: dict[str, list[Named]]
+    patient: str | None = None
+    section: str | None = None
+    absent: list[str] = field(default_factory=list)
+    unknown: list[Named] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+class Paired(NamedTuple):
+    """Cases, and what did not fit together.
+
+    Attributes:
+        cases: The cases.
+        notes: What a user should know, a sentence each.
+    """
+
+    cases: list[Case]
+    notes: list[str]
+
+
+def cases_of_patterns(
+    images: str,
+    labels: Sequence[str],
+    *,
+    modality: str,
+    root: Path,
+    unknown: str | None = None,
+    absent: Sequence[str] = (),
+    more: Mapping[str, Any],
+) -> Paired:
+    """Return the cases that patterns match.
+
+    Args:
+        images: Pattern of the images, see :func:`files_by_case`.
+        labels: ``TARGET=PATTERN`` each, ``#`` and values of a label map behind it where it is one.
+        modality: Modality of all.
+        root: Folder that relative patterns begin in.
+        unknown: Pattern, and values, of what nothing is known of.
+        absent: Targets known to be absent from all.
+        more: Further keys of all.
+
+    Raises:
+        OptionError: If a pattern is not what it must be.
+        EmptyInputError: If one matches nothing.
+    """
+    found = files_by_case(images, root, "images")
+    cases = {
+        case: Case(path, modality, {}, case, absent=list(absent), more=dict(more))
+        for case, path in found.items()
+    }
+    notes = []
+    for label in labels:
+        target, is_given, pattern = label.partition("=")
+        if not (target and is_given and pattern):
+            msg = f"labels must be TARGET=PATTERN, such as liver=masks/{{case}}.png; got {label}."
+            raise OptionError(msg)
+        masks = _masks(pattern, root, f"labels of {target}")
+        notes += _unpaired(cases, masks, target)
+        for case in cases.keys() & masks.keys():
+            cases[case].labels.setdefault(target, []).append(masks[case])
+    if unknown is not None:
+        masks = _masks(unknown, root, "unknown")
+        for case in cases.keys() & masks.keys():
+            cases[case].unknown.append(masks[case])
+    return Paired(list(cases.values()), notes)
+
+
+def _masks(pattern: str, root: Path, option: str) -> dict[str, Named]:
+    asked = named(pattern)
+    found = files_by_case(asked.text, root, option)
+    return {case: Named(str(path), asked.values) for case, path in found.items()}
+
+
+def _unpaired(images: Mapping[str, Case], masks: Mapping[str, Named], target: str) -> list[str]:
+    lacking = [case for case in images if case not in masks]
+    left = [case for case in masks if case not in images]
+    if len(left) == len(masks):
+        msg = (
+            f"labels of {target} must belong to images; none does. Images are of "
+            f"{listed(list(images)[:3])}, masks of {listed(left[:3])}."
+        )
+        raise OptionError(msg)
+    notes = []
+    if lacking:
+        notes.append(f"{target} is unknown in {_images(lacking)}: they have no mask of it.")
+    if left:
+        notes.append(f"{len(left)} masks of {target} belong to no image: {listed(left[:5])}.")
+    return notes
+
+
+def _images(cases: Sequence[str]) -> str:
+    count = "1 image" if len(cases) == 1 else f"{len(cases)} images"
+    return f"{count} ({listed(list(cases)[:5])}{', ...' if len(cases) > 5 else ''})"
+
+
+_COLUMNS = ("image", "modality", "dataset", "patient", "section", "absent", "unknown", "ct_input",
+            "offset")  # fmt: skip
+_LABEL = "labels."
+
+
+def cases_of_csv(path: Path, *, modality: str | None, more: Mapping[str, Any]) -> list[Case]:
+    """Return the cases of a table, a row each.
+
+    Columns are ``image``, and any of ``modality``, ``dataset``, ``patient``, ``section``,
+    ``absent``, ``unknown``, ``ct_input``, ``offset`` and ``labels.TARGET``. A mask is a path, ``#``
+    and values behind it of a label map; several are divided by ``;``, and so are absent targets.
+    Paths begin in the table's folder.
+
+    Args:
+        path: The CSV file, in UTF-8.
+        modality: That of rows that do not say.
+        more: Further keys of rows that do not say.
+
+    Raises:
+        InputNotFoundError: If there is no such file.
+        OptionError: If it is not such a table.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = list(reader.fieldnames or ())
+            rows = list(reader)
+    except FileNotFoundError as error:
+        msg = f"csv must be a file; there is none at {path}."
+        raise InputNotFoundError(msg) from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        msg = f"csv must be a table in UTF-8; {path} is none ({error})."
+        raise OptionError(msg) from error
+    wrong = [name for name in columns if name not in _COLUMNS and not name.startswith(_LABEL)]
+    if "image" not in columns or wrong or len(set(columns)) < len(columns):
+        msg = (
+            f"csv must have columns image, and of {', '.join(_COLUMNS[1:])} and labels.TARGET, "
+            f"each once; {path} has {listed(columns)}."
+        )
+        raise OptionError(msg)
+    if not rows:
+        msg = f"csv must have a row for each image; {path} has none."
+        raise EmptyInputError(msg)
+    return [_case(row, number, path, modality, more) for number, row in enumerate(rows, 2)]
+
+
+def _case(
+    row: Mapping[str, Any], line: int, path: Path, modality: str | None, more: Mapping[str, Any]
+) -> Case:
+    if None in row or None in row.values():
+        msg = f"csv must have a value for each column in each row; {path}, row {line} has not."
+        raise OptionError(msg)
+    cells = {name: value.strip() for name, value in row.items()}
+    asked = cells.get("modality") or modality
+    if not cells["image"] or not asked:
+        msg = f"csv must say image and modality; {path}, row {line} does not. See --modality."
+        raise OptionError(msg)
+    given = {name: cells[name] for name in ("dataset", "ct_input") if cells.get(name)}
+    if cells.get("offset"):
+        given["offset"] = _number(cells["offset"], f"{path}, row {line}")
+    return Case(
+        path.parent / cells["image"],
+        asked,
+        {
+            name.removeprefix(_LABEL): _paths(cell, path.parent)
+            for name, cell in cells.items()
+            if name.startswith(_LABEL) and cell
+        },
+        cells.get("patient") or None,
+        cells.get("section") or None,
+        _parts(cells.get("absent", "")),
+        _paths(cells.get("unknown", ""), path.parent),
+        {**more, **given},
+    )
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        return int(text) if text.lstrip("-").isdecimal() else float(text)
+    except ValueError as error:
+        msg = f"offset must be a number; {where} has {text}."
+        raise OptionError(msg) from error
+
+
+def _parts(cell: str) -> list[str]:
+    return [part.strip() for part in cell.split(";") if part.strip()]
+
+
+def _paths(cell: str, folder: Path) -> list[Named]:
+    return [Named(str(folder / text), values) for text, values in map(named, _parts(cell))]
+
+
+def find_patients(cases: Sequence[Case], pattern: str | None) -> None:
+    """Write into each case whose it is.
+
+    By the pattern where one is given, else by DICOM's Patient ID, hashed; other images keep what
+    their table or their name says.
+
+    Raises:
+        OptionError: If the pattern does not match, or DICOM does not say it.
+    """
+    if pattern is not None:
+        found = by_patient(pattern, [case.image.as_posix() for case in cases])
+        for case, patient in zip(cases, found, strict=True):
+            case.patient = patient
+        return
+    for case in cases:
+        file = _dicom_file(case.image)
+        if file is not None:
+            case.patient = patient_hash(file)
+        if case.patient is None:
+            msg = f"patient must be given; nothing says whose {case.image} is. See --patient."
+            raise OptionError(msg)
+
+
+def _dicom_file(path: Path) -> Path | None:
+    """Return a DICOM file of an image; None where it is of another format."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return next((file for file in files if is_dicom(file)), None)
+
+
+def settle_absent(case: Case, table: ModalityTable) -> None:
+    """Move targets whose masks are empty to the absent ones, and drop values not held.
+
+    A mask that cannot be read stays: what is wrong with it is told where the datalist is looked
+    over.
+    """
+    for target, masks in list(case.labels.items()):
+        held = [_held(mask, case, table) for mask in masks]
+        case.labels[target] = [mask for mask in held if mask is not None]
+        if not case.labels[target]:
+            del case.labels[target]
+            case.absent.append(target)
+
+
+def _held(mask: Named, case: Case, table: ModalityTable) -> Named | None:
+    """Return a mask with the values that its file holds; None where it is empty."""
+    indices = mask.values is not None
+    try:
+        with quietly():
+            stored = read_as_stored(mask.text, modality=case.modality, table=table, indices=indices)
+    except EspMedSamError:
+        return mask
+    assert stored.pixels is not None, "just read"
+    if mask.values is not None:
+        values = tuple(v for v in mask.values if np.any(stored.pixels[0] == v))
+        return mask._replace(values=values) if values else None
+    # One of 0 and 1 is not empty; that it must be white is told later.
+    least = 0 if stored.affine is not None or stored.pixels.max() <= WHITE else WHITE
+    return mask if stored.pixels.max() > least else None
+
+
+def build_sections(
+    cases: Sequence[Case], shares: Sequence[float], seed: int, folder: Path
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the sections of a datalist that is to lie in a folder.
+
+    Args:
+        cases: The cases, of known patients unless they have sections.
+        shares: Shares of the sections.
+        seed: Seed of the split.
+        folder: Folder that its paths are to begin in.
+
+    Raises:
+        OptionError: If some cases have a section and others do not, or one is unknown.
+    """
+    given = {case.section for case in cases}
+    if given == {None}:
+        kinds = [(case.modality, case.more.get("dataset")) for case in cases]
+        drawn = sections_of([case.patient or "" for case in cases], kinds, shares, seed)
+    else:
+        wrong = sorted({str(name or "none") for name in given} - set(SECTIONS))
+        if wrong:
+            msg = f"section must be {', '.join(SECTIONS)} in every row, or in none; got "
+            raise OptionError(msg + f"{listed(wrong)}.")
+        drawn = [case.section or "" for case in cases]
+    sections: dict[str, list[dict[str, Any]]] = {name: [] for name in SECTIONS}
+    for case, section in zip(cases, drawn, strict=True):
+        sections[section].append(_item(case, folder))
+    return sections
+
+
+def _item(case: Case, folder: Path) -> dict[str, Any]:
+    item: dict[str, Any] = {
+        "image": _relative(str(case.image), folder),
+        "modality": case.modality,
+        **case.more,
+        "labels": _labels(case, folder),
+    }
+    if case.absent:
+        item["absent"] = case.absent
+    if case.unknown:
+        item["unknown"] = [_mask(mask, folder) for mask in case.unknown]
+    return item
+
+
+def _labels(case: Case, folder: Path) -> dict[str, Any]:
+    """Return the labels of an item, as one map where they are."""
+    masks = [mask for several in case.labels.values() for mask in several]
+    is_map = len({mask.text for mask in masks}) == 1 and len(masks) == len(case.labels)
+    if is_map and all(mask.values is not None for mask in masks):
+        values = {target: list(mask.values or ()) for target, (mask,) in case.labels.items()}
+        return {"path": _relative(masks[0].text, folder), "values": values}
+    return {
+        target: _mask(several[0], folder)
+        if len(several) == 1
+        else [_mask(mask, folder) for mask in several]
+        for target, several in case.labels.items()
+    }
+
+
+def _mask(mask: Named, folder: Path) -> str | dict[str, Any]:
+    path = _relative(mask.text, folder)
+    return path if mask.values is None else {"path": path, "values": list(mask.values)}
+
+
+def _relative(path: str, folder: Path) -> str:
+    """Return a path as a datalist in a folder names it, with ``/``."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return Path(path).resolve().as_posix()
+
+
+class Count(NamedTuple):
+    """Of how many images of a set what is known of a target.
+
+    Attributes:
+        section: The section.
+        modality: The modality.
+        dataset: The set.
+        target: The target.
+        labeled: Images with masks of it.
+        absent: Images without it.
+        images: Images of the set in the section.
+    """
+
+    section: str
+    modality: str
+    dataset: str
+    target: str
+    labeled: int
+    absent: int
+    images: int
+
+
+def counts_of(sections: Mapping[str, Iterable[Mapping[str, Any]]]) -> Iterator[Count]:
+    """Yield the counts of what :func:`build_sections` returned."""
+    for section, items in sections.items():
+        images: Counter[tuple[str, str]] = Counter()
+        labeled: Counter[tuple[str, str, str]] = Counter()
+        absent: Counter[tuple[str, str, str]] = Counter()
+        for item in items:
+            kind = item["modality"], str(item.get("dataset") or item["modality"])
+            images[kind] += 1
+            labels = item["labels"]
+            labeled.update((*kind, target) for target in labels.get("values", labels))
+            absent.update((*kind, target) for target in item.get("absent", ()))
+        for key in dict.fromkeys((*labeled, *absent)):
+            yield Count(section, *key, labeled[key], absent[key], images[key[:2]])

@@ -1,0 +1,286 @@
+"""Look a datalist over as a whole, so that no training ends at its last image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from esp_medsam.errors import EspMedSamError, listed, shown
+from esp_medsam.identity import identify
+from esp_medsam.image import Image
+from esp_medsam.io.read import RASTER_SUFFIXES, files_of, read_grid
+from esp_medsam.memory import seldom_asked
+from esp_medsam.modality import ModalityTable
+from esp_medsam.quiet import quietly
+from esp_medsam.workflows.datalist import (
+    MOST_FAULTS,
+    SECTIONS,
+    Fault,
+    Item,
+    Mask,
+    parse_items,
+)
+from esp_medsam.workflows.datalist_images import MaskReader, read_image
+
+
+_CHUNK = 512
+"""Items between two looks at how many faults there are."""
+
+
+class Placed(NamedTuple):
+    """An item and where it stands.
+
+    Attributes:
+        section: Its section.
+        number: Its number there, from 0.
+        item: See :func:`~esp_medsam.workflows.datalist.read_datalist`.
+    """
+
+    section: str
+    number: int
+    item: Item
+
+    @property
+    def place(self) -> str:
+        """Section and number, as faults name them."""
+        return f"{self.section}[{self.number}]"
+
+
+def faults_of(
+    sections: Mapping[str, Any],
+    folder: Path,
+    table: ModalityTable,
+    *,
+    workers: int | None = None,
+    tracked: Callable[[Sequence[Placed]], Iterable[Placed]] | None = None,
+) -> list[Fault]:
+    """Return what is wrong with a datalist; the rest is not read after :data:`MOST_FAULTS`.
+
+    Headers of images are read, masks whole, and images that two sections may share are hashed. A
+    fault is: an item that is not as ``docs/reference/datalist.md`` says, an unknown modality or
+    target, a missing or unreadable file, a mask off its image's grid, an empty mask, a value that
+    its label map does not hold, an image that is named twice, and one whose content is in two
+    sections.
+
+    Args:
+        sections: What the file holds.
+        folder: Folder that its paths begin in.
+        table: Modalities and targets at hand.
+        workers: Threads that read files; None goes by the processors.
+        tracked: Hands items on one by one, and shows how far they are; None shows nothing.
+    """
+    held = [section for section in SECTIONS if section in sections]
+    if not held:
+        names = listed([str(name) for name in sections]) or "none"
+        return [Fault("datalist", f"must have a section {', '.join(SECTIONS)}; got {names}")]
+    placed: list[Placed] = []
+    faults: list[Fault] = []
+    for section in held:
+        items, found = parse_items(sections[section], section, folder)
+        faults += found
+        placed += [Placed(section, number, item) for number, item in items.items()]
+    faults += _named_twice(placed)
+    count = workers or min(16, 2 * (os.cpu_count() or 1))
+    # Both are cheap once and dear a hundred thousand times.
+    with quietly(), seldom_asked(), ThreadPoolExecutor(count) as pool:
+        queue = iter(placed if tracked is None else tracked(placed))
+        while len(faults) <= MOST_FAULTS and (chunk := list(islice(queue, _CHUNK))):
+            for found in pool.map(lambda one: _faults_of_item(one, table), chunk):
+                faults += found
+        if len(faults) <= MOST_FAULTS:
+            faults += _in_two_sections(placed, pool)
+    order = {section: place for place, section in enumerate(held)}
+    faults.sort(key=lambda fault: _order(fault, order))
+    return faults[: MOST_FAULTS + 1]
+
+
+def _order(fault: Fault, sections: Mapping[str, int]) -> tuple[int, int]:
+    """Return where a fault stands: by section and number."""
+    section, _, rest = fault.place.partition("[")
+    number = rest.partition("]")[0]
+    return sections[section], int(number) if number else -1
+
+
+def _named_twice(placed: Iterable[Placed]) -> Iterator[Fault]:
+    """Yield the images that a datalist names again."""
+    first: dict[str, str] = {}
+    for one in placed:
+        path = os.path.normpath(one.item.image)
+        place = first.setdefault(path, one.place)
+        if place != one.place:
+            yield Fault(f"{one.place}['image']", f"must be named once; {path} is {place} as well")
+
+
+def _faults_of_item(one: Placed, table: ModalityTable) -> list[Fault]:
+    """Return what is wrong with an item by itself."""
+    item, place = one.item, one.place
+    if item.modality not in table.names:
+        told = f"must be one of {', '.join(table.names)}; got {shown(item.modality)}"
+        return [Fault(f"{place}['modality']", told)]
+    faults = list(_wrong_targets(one, table))
+    missing = [
+        Fault(f"{place}{key}", f"must be a file; there is none at {path}")
+        for key, path in _paths(item)
+        if not Path(path).exists()
+    ]
+    if faults or missing:
+        return faults + missing
+    is_picture = item.image.lower().endswith(RASTER_SUFFIXES)
+    if item.modality == "ct" and is_picture and item.ct_input is None:
+        told = "must be given of a CT picture: windowed, or hu with an offset; got none"
+        return [Fault(f"{place}['ct_input']", told)]
+    try:
+        image = _grid(item, table)
+    except EspMedSamError as error:
+        return [Fault(f"{place}['image']", _told(error))]
+    found = list(_wrong_masks(one, image, table))
+    if found and image.pixels is None:  # the header may have misled
+        try:
+            found = list(_wrong_masks(one, read_image(item, table), table))
+        except EspMedSamError as error:
+            return [Fault(f"{place}['image']", _told(error))]
+    return found
+
+
+def _grid(item: Item, table: ModalityTable) -> Image:
+    """Return the grid of an item's image, from the header alone where that states it."""
+    stated = read_grid(item.image, modality=item.modality)
+    return read_image(item, table) if stated is None else stated
+
+
+def _wrong_targets(one: Placed, table: ModalityTable) -> Iterator[Fault]:
+    names = [target.name for target in table[one.item.modality].targets]
+    absent = one.item.absent
+    if not one.item.labels and not absent:
+        told = "must name a target, or absent must; got none, and nothing can be learned from it"
+        yield Fault(f"{one.place}['labels']", told)
+    for key, given in (("labels", one.item.labels), ("absent", absent)):
+        for target in given:
+            if target not in names:
+                told = f"must name targets of {one.item.modality}, {', '.join(names)}; got "
+                yield Fault(f"{one.place}[{key!r}]", told + shown(target))
+
+
+def _paths(item: Item) -> Iterator[tuple[str, str]]:
+    """Yield every path of an item, once, with the key that names it."""
+    yield "['image']", item.image
+    named: dict[str, str] = {}
+    for target, masks in item.labels.items():
+        for mask in masks:
+            named.setdefault(mask.path, f"['labels'][{target!r}]")
+    for mask in item.masks:
+        named.setdefault(mask.path, "['unknown']")
+    for path, key in named.items():
+        yield key, path
+
+
+def _wrong_masks(one: Placed, image: Image, table: ModalityTable) -> Iterator[Fault]:
+    """Yield what is wrong with the masks of an item; each of its files is told once."""
+    reader = MaskReader(image, table)
+    told: set[str] = set()
+    for key, masks in _mask_groups(one.item):
+        is_empty = True
+        for mask in masks:
+            if mask.path in told:
+                is_empty = False
+                continue
+            try:
+                rule, holds = _of_mask(mask, reader, needed=key != "['unknown']")
+            except EspMedSamError as error:
+                rule, holds = _told(error), True
+                told.add(mask.path)
+            is_empty &= not holds
+            if rule:
+                yield Fault(f"{one.place}{key}", rule)
+        if is_empty and key != "['unknown']":
+            paths = ", ".join(mask.path for mask in masks)
+            yield Fault(
+                f"{one.place}{key}",
+                f"must hold the target; {paths} is empty. Name the target under absent if it is",
+            )
+
+
+def _mask_groups(item: Item) -> Iterator[tuple[str, Sequence[Mask]]]:
+    for target, masks in item.labels.items():
+        yield f"['labels'][{target!r}]", masks
+    yield "['unknown']", item.unknown
+
+
+def _of_mask(mask: Mask, reader: MaskReader, *, needed: bool) -> tuple[str, bool]:
+    """Return what is wrong with a readable mask, or nothing, and whether it holds anything.
+
+    A value that its map does not hold is told as such, not as empty.
+    """
+    if mask.values is None:
+        return "", bool(reader(mask).any())
+    pixels = reader.stored(mask).pixels
+    assert pixels is not None, "just read"
+    lacking = [value for value in mask.values if not (pixels[0] == value).any()]
+    if not lacking or not needed:
+        return "", True
+    values = ", ".join(map(str, lacking))
+    return f"must be values that the map holds; {mask.path} holds no {values}", True
+
+
+def _in_two_sections(placed: Sequence[Placed], pool: ThreadPoolExecutor) -> Iterator[Fault]:
+    """Yield the images whose content is in an earlier section, too.
+
+    Only files of the same size can have the same content, so that few are hashed.
+    """
+    sizes = list(pool.map(lambda one: _size(one.item.image), placed))
+    alike = _shared(placed, sizes)
+    hashes = list(pool.map(lambda one: _hash(one.item.image), alike))
+    first: dict[str, Placed] = {}
+    for one, content in zip(alike, hashes, strict=True):
+        if content is None:
+            continue
+        earlier = first.setdefault(content, one)
+        if earlier.section != one.section and earlier.item.image != one.item.image:
+            yield Fault(
+                f"{one.place}['image']",
+                f"must be in one section; {one.item.image} holds the same bytes as "
+                f"{earlier.place}, {earlier.item.image}",
+            )
+
+
+def _shared(placed: Sequence[Placed], keys: Sequence[object]) -> list[Placed]:
+    """Return the items whose key occurs in several sections."""
+    sections: dict[object, set[str]] = {}
+    for one, key in zip(placed, keys, strict=True):
+        sections.setdefault(key, set()).add(one.section)
+    return [
+        one
+        for one, key in zip(placed, keys, strict=True)
+        if key is not None and len(sections[key]) > 1
+    ]
+
+
+def _size(path: str) -> int | None:
+    """Return the bytes of an image's files; None where they cannot be read."""
+    try:
+        return sum(Path(file).stat().st_size for file in _files(path))
+    except (OSError, EspMedSamError):
+        return None  # told where it was read
+
+
+def _hash(path: str) -> str | None:
+    """Return the hash of an image's content, whatever its files are called."""
+    try:
+        return identify(_files(path)).sha256
+    except EspMedSamError:
+        return None  # told where it was read
+
+
+def _files(path: str) -> Sequence[str | Path]:
+    if Path(path).is_dir():
+        return [file for file in Path(path).iterdir() if file.is_file()]
+    return files_of(path)
+
+
+def _told(error: EspMedSamError) -> str:
+    """Return an error as what a fault's place must be."""
+    return f"must be usable; {str(error).rstrip('.')}"
