@@ -302,6 +302,16 @@ def train_settings(**values: Any) -> TrainSettings:
     return TrainSettings(**_checked(TrainSettings, values))
 
 
+def given_train_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return some settings of ``train.yaml`` checked, typed, and without the others.
+
+    Raises:
+        OptionError: If any is not what it must be; it names all. Where only the device is wrong, a
+            DeviceError.
+    """
+    return _checked(_partial(TrainSettings), values)
+
+
 def _with_modality(values: dict[str, Any], table: ModalityTable) -> dict[str, Any]:
     """Return settings with the modality's name, once there are such targets of it.
 

@@ -26,6 +26,7 @@ from esp_medsam.cli.new_bundle import new_bundle, pin_weights
 from esp_medsam.cli.pacs import pacs
 from esp_medsam.cli.seg2nifti import seg2nifti
 from esp_medsam.cli.segment import segment
+from esp_medsam.cli.train import train
 from esp_medsam.errors import InputNotFoundError, OutputError, explain
 
 
@@ -43,6 +44,7 @@ app.command("modalities")(modalities)
 app.command("info")(info)
 app.command("convert")(convert)
 app.command("datalist")(datalist)
+app.command("train")(train)
 app.command("evaluate")(evaluate)
 app.command("seg2nifti")(seg2nifti)
 app.command("pacs")(pacs)

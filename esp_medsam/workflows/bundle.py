@@ -15,6 +15,7 @@ BUNDLE_VARIABLE = "ESP_MEDSAM_BUNDLE"
 """Environment variable that names the bundle's folder."""
 
 CONFIG = Path("configs", "inference.yaml")
+TRAIN_CONFIG = Path("configs", "train.yaml")
 TABLE = Path("configs", "targets.yaml")
 WEIGHTS = Path("models", "model.pt")
 

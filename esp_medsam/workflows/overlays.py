@@ -10,7 +10,13 @@ from typing import Any
 from esp_medsam.errors import OptionError, listed, shown
 from esp_medsam.modality import ModalityTable
 from esp_medsam.plain_data import read_plain
-from esp_medsam.settings import InferenceSettings, given_settings
+from esp_medsam.settings import (
+    InferenceSettings,
+    Settings,
+    TrainSettings,
+    given_settings,
+    given_train_settings,
+)
 
 
 PACKAGE = "esp_medsam.transforms."
@@ -89,12 +95,29 @@ def settings_of(content: Mapping[str, Any], path: Path, table: ModalityTable) ->
         OptionError: If it holds anything else, which could run code.
         EspMedSamError: If a setting is not what it must be.
     """
-    known = InferenceSettings.model_fields
+    _check_plain(content, path, InferenceSettings, "inference.yaml")
+    return given_settings(content, table)
+
+
+def train_settings_of(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the settings of ``train.yaml`` in a config, checked and typed; transforms stay plain.
+
+    Raises:
+        OptionError: If it holds anything else, which could run code, or a setting is not what it
+            must be.
+    """
+    _check_plain(content, path, TrainSettings, "train.yaml")
+    return given_train_settings(content)
+
+
+def _check_plain(content: Mapping[str, Any], path: Path, kind: type[Settings], config: str) -> None:
+    """Refuse keys that are no settings, and values that could run code."""
+    known = kind.model_fields
     for key in content:
         if key not in known:
             near = get_close_matches(key, known, n=1, cutoff=0.85)
             remedy = f"Is it {near[0]}?" if near else "Other keys may run code: see --trust_config."
-            msg = f"config must hold settings of inference.yaml; in {path} got {shown(key)}. "
+            msg = f"config must hold settings of {config}; in {path} got {shown(key)}. "
             raise OptionError(msg + remedy)
     for key, value in content.items():
         if key == "transforms":
@@ -102,7 +125,6 @@ def settings_of(content: Mapping[str, Any], path: Path, table: ModalityTable) ->
         elif text := next(_expressions(value), None):
             msg = f"{key} must be a plain value; in {path} got {shown(text)}, an expression. "
             raise OptionError(msg + "Write the value out, or see --trust_config.")
-    return given_settings(content, table)
 
 
 def is_expression(value: object) -> bool:

@@ -61,7 +61,7 @@ def read_request(
     root = find_bundle(bundle)
     config = root / CONFIG
     runs: list[str] = []
-    if not _is_installed(config):
+    if not is_installed(config):
         if not trust_config:
             msg = (
                 f"bundle must have the installed {CONFIG.name}, because it is code; that of {root} "
@@ -72,13 +72,13 @@ def read_request(
     table = ModalityTable.read(root / TABLE)
     configs, settings = [config], dict[str, Any]()
     for name in overlays:
-        path = _located(name, config.parent)
+        path = located(name, config.parent)
         content = read_overlay(path)
         real = path.resolve()
-        is_own = real.parent == config.parent.resolve() and _is_installed(real)
+        is_own = real.parent == config.parent.resolve() and is_installed(real)
         if is_own or (trust_config and _is_code(content, path, table)):
             configs.append(path)
-            runs += [] if is_own else [f"{path}: {line}" for line in _code_in(content)]
+            runs += [] if is_own else [f"{path}: {line}" for line in code_in(content)]
             settings = {key: value for key, value in settings.items() if key not in content}
         else:
             settings |= settings_of(content, path, table)
@@ -92,7 +92,7 @@ def read_request(
     )
 
 
-def _located(name: str | os.PathLike[str], own: Path) -> Path:
+def located(name: str | os.PathLike[str], own: Path) -> Path:
     """Return an overlay's path: as given, else of that name beside the bundle's own config."""
     for candidate in (Path(name), own / name):
         if candidate.is_file():
@@ -101,7 +101,7 @@ def _located(name: str | os.PathLike[str], own: Path) -> Path:
     raise OptionError(msg)
 
 
-def _is_installed(config: Path) -> bool:
+def is_installed(config: Path) -> bool:
     """Whether a config of a bundle is, byte for byte, the one that came with this package."""
     content = _content(config)
     return any(
@@ -126,7 +126,7 @@ def _is_code(content: Mapping[str, Any], path: Path, table: ModalityTable) -> bo
     return False
 
 
-def _code_in(content: object, place: str = "") -> Iterator[str]:
+def code_in(content: object, place: str = "") -> Iterator[str]:
     """Yield what MONAI runs of a config: expressions, classes, files that are merged in."""
     if isinstance(content, Mapping):
         for key, value in content.items():
@@ -134,9 +134,9 @@ def _code_in(content: object, place: str = "") -> Iterator[str]:
             if key == "_target_":
                 yield f"{place} makes {value}"
             else:
-                yield from _code_in(value, name)
+                yield from code_in(value, name)
     elif isinstance(content, list):
         for number, value in enumerate(content):
-            yield from _code_in(value, f"{place}[{number}]")
+            yield from code_in(value, f"{place}[{number}]")
     elif isinstance(content, str) and content[:1] in ("$", "%"):
         yield f"{place} runs {content}"

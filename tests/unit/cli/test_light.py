@@ -123,6 +123,8 @@ class TestWithoutTorch:
             (("inspect", "none"), "E_NOT_FOUND"),
             (("inspect", "in", "--modality", "ray"), "E_MODALITY"),
             (("evaluate", "none.json"), "E_NOT_FOUND"),
+            (("train", "none.json", "out"), "E_NOT_FOUND"),
+            (("train", "d.json", "out", "--epochs", "ten"), "E_OPTION"),
             (("evaluate", "bad.json"), "E_MODALITY"),
             (("evaluate", "d.json", "--section", "other"), "E_OPTION"),
             (("evaluate", "d.json", "--dataset", "other"), "E_OPTION"),

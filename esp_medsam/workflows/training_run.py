@@ -1,0 +1,27 @@
+"""A training from its configs to its end, as ``python -m monai.bundle run`` would do it."""
+
+from __future__ import annotations
+
+import logging
+
+from esp_medsam.workflows.pipeline import read_config
+from esp_medsam.workflows.request import Request
+
+
+def run_training(request: Request) -> None:
+    """Build what ``train.yaml`` says, with what is asked for in it, and run it to the end.
+
+    Args:
+        request: What :func:`~esp_medsam.workflows.train_request.read_training` returned.
+
+    Raises:
+        EspMedSamError: If something of it is not usable; MONAI wraps what it meets while building,
+            see :func:`esp_medsam.errors.explain`.
+    """
+    # ignite logs each exception, too, which the caller tells in one line.
+    logging.getLogger("ignite.engine.engine").setLevel(logging.CRITICAL)
+    parser = read_config(request)
+    for section in ("initialize", "run", "finalize"):
+        for position in range(len(parser.get(section, []))):
+            if "install_excepthook" not in str(parser[f"{section}#{position}"]):
+                parser.get_parsed_content(f"{section}#{position}")
