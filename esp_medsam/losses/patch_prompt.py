@@ -1,10 +1,10 @@
 """Patch-prompt loss: does each 32 x 32 patch hold the target?"""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esp_medsam.losses.annotation import Annotation
+from esp_medsam.losses.counting import mean_count
 
 
 PATCH_SIZE = 32
@@ -46,4 +46,4 @@ class PatchPromptLoss(nn.Module):
             patch_logits[known][:, None].float(), target, reduction="none"
         )
         per_target = (each * counts).flatten(1).sum(1) / counts.flatten(1).sum(1).clamp(min=1)
-        return per_target.sum() / torch.clamp(known.sum(), min=1)
+        return per_target.sum() / mean_count(known)

@@ -1,10 +1,10 @@
 """Mask loss: soft Dice and cross-entropy of each known target, alone."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esp_medsam.losses.annotation import Annotation
+from esp_medsam.losses.counting import mean_count
 
 
 class SegmentationLoss(nn.Module):
@@ -56,4 +56,4 @@ class SegmentationLoss(nn.Module):
         bce = (bce_NP * labeled_NP).sum(1) / labeled_NP.sum(1).clamp(min=1)
         present = mask_NP.amax(1)
         each = self.dice_weight * present * dice + self.bce_weight * bce
-        return each.sum() / torch.clamp(known.sum(), min=1)
+        return each.sum() / mean_count(known)

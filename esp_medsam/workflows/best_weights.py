@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
@@ -17,6 +16,7 @@ from esp_medsam.io.atomic import atomic_file, clear_temporaries
 from esp_medsam.io.weights_record import check_sidecar
 from esp_medsam.networks import ESPMedSAM
 from esp_medsam.workflows.averaging import AveragedWeights
+from esp_medsam.workflows.distributed import is_first
 from esp_medsam.workflows.weights import record_weights, write_state_dict
 
 
@@ -40,7 +40,7 @@ class KeepBest:
         self.metric = metric
         self.best: float | None = None
         self.since = 0
-        self.is_writer = not dist.is_initialized() or dist.get_rank() == 0
+        self.is_writer = is_first()
 
     def state_dict(self) -> dict[str, float | int | None]:
         """Return the best score, and how many validations there were since."""

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-import torch.distributed as dist
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 
 from esp_medsam.errors import OptionError, OutputError, listed, one_line
 from esp_medsam.identity import sha256_of
 from esp_medsam.io.atomic import atomic_file, clear_temporaries, remove_file
+from esp_medsam.workflows.distributed import is_first
 
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Checkpoints:
     ) -> None:
         self.folder = Path(folder)
         self.parts = parts
-        self.is_writer = not dist.is_initialized() or dist.get_rank() == 0
+        self.is_writer = is_first()
         self.described = dict(run)
         self.every = every
         self.resume = resume

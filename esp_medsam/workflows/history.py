@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from esp_medsam.io.atomic import atomic_file
+from esp_medsam.workflows.distributed import is_first, mean_over_processes
 
 
 class History:
@@ -61,7 +62,7 @@ class History:
         if getattr(engine.state, "is_skipped", False):
             self._skipped += 1
             return
-        self._total += float(engine.state.output["loss"].detach())
+        self._total += float(mean_over_processes(engine.state.output["loss"].detach()))
         self._steps += 1
 
     def _close(self, engine: SupervisedTrainer) -> None:
@@ -81,7 +82,7 @@ class History:
         }
         self.epochs.append(record)
         self._total, self._steps, self._skipped = 0.0, 0, 0
-        if self.path is not None:
+        if self.path is not None and is_first():
             with atomic_file(self.path) as file:
                 file.write(json.dumps(self.epochs, indent=1).encode())
 

@@ -26,7 +26,6 @@ def use_processor(
     *,
     amp: bool | Literal["auto"],
     num_workers: int,
-    processes: int = 1,
 ) -> bool:
     """Set threads and memory for training, log what was chosen, and say whether to use bfloat16.
 
@@ -37,7 +36,6 @@ def use_processor(
         device: Where the network trains.
         amp: Whether to compute in bfloat16; ``auto`` where the device has units for it.
         num_workers: Workers of the loader.
-        processes: Trainings that share the machine.
     """
     in_bfloat16 = (
         has_bfloat16_units(device) if amp == "auto" else amp_of(amp, device, what="training")
@@ -45,7 +43,7 @@ def use_processor(
     told = ["bfloat16" if in_bfloat16 else "float32", "channels last"]
     if torch.device(device).type == "cpu":
         if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(threads_for(_cores() // processes, num_workers))
+            torch.set_num_threads(threads_for(_cores(), num_workers))
         told.append(f"threads {torch.get_num_threads()}, workers {num_workers}")
         if keep_memory():
             told.append("freed memory kept")

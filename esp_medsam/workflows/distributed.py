@@ -1,0 +1,48 @@
+"""Training in several processes, as torchrun starts them."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+
+from esp_medsam.errors import OptionError
+
+
+_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def join_processes() -> None:
+    """Join the processes that torchrun started: over NCCL where there are GPUs, else over gloo.
+
+    Raises:
+        OptionError: If torchrun started nothing.
+    """
+    missing = [name for name in _VARIABLES if name not in os.environ]
+    if missing:
+        msg = f"multi_gpu_train.yaml must be run by torchrun; the environment has no {missing[0]}. "
+        raise OptionError(msg + "For one process leave it out.")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_device())
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def local_device() -> str:
+    """Return the device of this process: its own GPU, or the CPU."""
+    rank = os.environ.get("LOCAL_RANK", "0")
+    return f"cuda:{rank}" if torch.cuda.is_available() else "cpu"
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes: the first, or the only one."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
+    """Return the mean of a tensor over all processes, which must call this together."""
+    if dist.is_initialized():
+        value = value.clone()
+        dist.all_reduce(value)
+        value /= dist.get_world_size()
+    return value

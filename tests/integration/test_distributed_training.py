@@ -1,0 +1,139 @@
+"""Two processes that share a batch, over gloo, against one that has all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from PIL import Image as PILImage
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from esp_medsam.errors import OptionError
+from esp_medsam.losses import Annotation, PromptedSegmentationLoss
+from esp_medsam.networks import build_product
+from esp_medsam.workflows.distributed import join_processes
+from esp_medsam.workflows.train import PredictForward
+
+
+BUNDLE = Path(__file__).parents[2] / "bundle"
+CHILD = """
+import runpy, sys
+runpy.run_path(sys.argv[1])["in_a_process"](sys.argv[2], int(sys.argv[3]))
+"""
+
+
+def forward_of() -> PredictForward:
+    """Return a network of two modalities, the same in every process, batch norms frozen."""
+    torch.manual_seed(0)
+    targets = {"xray": ["lungs"], "endoscopy": ["polyp", "tool"]}
+    network = build_product({"xray": 1, "endoscopy": 5}, targets, "xray", expert_ratio=0.1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.requires_grad_(False)
+    return PredictForward(network).train()
+
+
+def batch() -> tuple[Tensor, Tensor, Annotation]:
+    """Return slices of which unevenly much is known: of the two of a process 2, and 3 targets."""
+    random = torch.Generator().manual_seed(0)
+    image = torch.randn(4, 3, 64, 64, generator=random)
+    mask = (torch.rand(4, 2, 64, 64, generator=random) > 0.5).to(torch.uint8)
+    known = torch.tensor([[True, False], [True, False], [True, True], [True, False]])
+    return image, torch.tensor([1, 1, 5, 5]), Annotation(mask, known)
+
+
+def gradients(forward: nn.Module, rows: slice) -> dict[str, Tensor]:
+    image, modality, annotation = batch()
+    prediction = forward(image[rows], modality[rows])
+    known = annotation.known[rows, : prediction.low_res_logits.shape[1]]
+    masks = annotation.mask[rows, : known.shape[1]]
+    PromptedSegmentationLoss()(prediction, Annotation(masks, known)).backward()
+    names = forward.named_parameters()
+    return {n.removeprefix("module."): p.grad for n, p in names if p.grad is not None}
+
+
+def in_a_process(folder: str, rank: int) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    forward = DistributedDataParallel(forward_of(), find_unused_parameters=True)
+    torch.save(gradients(forward, slice(2 * rank, 2 * rank + 2)), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+class TestProcesses:
+    def test_of_different_modalities_have_the_gradients_of_one_with_the_whole_batch(
+        self, tmp_path: Path
+    ) -> None:
+        command = [sys.executable, "-c", CHILD, __file__, str(tmp_path)]
+        children = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
+        assert [child.wait() for child in children] == [0, 0]
+
+        whole = gradients(forward_of(), slice(0, 4))
+
+        first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+        assert first.keys() == second.keys() == whole.keys()
+        for name, gradient in whole.items():
+            assert torch.equal(first[name], second[name]), name
+            torch.testing.assert_close(first[name], gradient, rtol=1e-5, atol=1e-5, msg=name)
+
+    def test_must_be_started_by_torchrun(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("RANK", raising=False)
+
+        with pytest.raises(OptionError, match="must be run by torchrun; the environment has no R"):
+            join_processes()
+
+    @pytest.mark.slow
+    def test_train_validate_and_go_on_by_the_overlay(self, tmp_path: Path) -> None:
+        def run(epochs: int) -> list[dict[str, Any]]:
+            configs = [str(BUNDLE / "configs" / n) for n in ("train.yaml", "multi_gpu_train.yaml")]
+            launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+            options = {
+                "config_file": configs,
+                "bundle_root": BUNDLE,
+                "datalist": tmp_path / "d.json",
+                "output_dir": tmp_path / "out",
+                "input_size": [64, 64],
+                "epochs": epochs,
+                "batch_size": 4,
+                "samples_per_epoch": 8,
+                "device": "cpu",
+                "warmup_steps": 1,
+            }
+            told = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+            command = [*launch, "--nproc_per_node", "2", "-m", "monai.bundle", "run", *told]
+            done = subprocess.run(
+                command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+            )
+            assert done.returncode == 0, done.stderr[-2000:]
+            history: list[dict[str, Any]] = json.loads((tmp_path / "out/history.json").read_text())
+            return history
+
+        mask = np.zeros((48, 64), np.uint8)
+        mask[10:30, 20:40] = 255
+        PILImage.fromarray(mask).save(tmp_path / "m.png")
+        items = []
+        for name in ("a", "b", "c", "d"):
+            picture = np.full((48, 64), 60 + 10 * ord(name) % 50, np.uint8) + mask // 2
+            PILImage.fromarray(picture).save(tmp_path / f"{name}.png")
+            modality, target = (("xray", "lungs"), ("dermoscopy", "lesion"))[ord(name) % 2]
+            item = {"image": f"{name}.png", "modality": modality, "labels": {target: "m.png"}}
+            items.append(item)
+        sections = {"training": items[:2], "validation": items[2:]}
+        (tmp_path / "d.json").write_text(json.dumps(sections))
+
+        first = run(1)
+        both = run(2)
+
+        assert both[:1] == first
+        assert [epoch["steps"] for epoch in both] == [2, 4]
+        assert 0.0 <= both[1]["metrics"]["val_mean_dice"] <= 1.0
+        assert torch.load(tmp_path / "out/model.pt", weights_only=True)
