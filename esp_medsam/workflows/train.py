@@ -10,7 +10,9 @@ from esp_medsam.workflows.initial_weights import start_from
 from esp_medsam.workflows.lengths import samples_of, turns_of, warmup_of
 from esp_medsam.workflows.optimization import ClipGradients, schedule, weight_groups
 from esp_medsam.workflows.processor import use_processor
+from esp_medsam.workflows.progress import TellProgress
 from esp_medsam.workflows.run_identity import run_of
+from esp_medsam.workflows.set_scores import SetScores
 from esp_medsam.workflows.steps import AfterStep, FiniteSteps, SeedSteps
 
 
@@ -25,6 +27,8 @@ __all__ = [
     "KeepBest",
     "PredictForward",
     "SeedSteps",
+    "SetScores",
+    "TellProgress",
     "dice_inputs",
     "loss_of",
     "run_of",
