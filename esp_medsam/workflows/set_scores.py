@@ -60,6 +60,14 @@ class SetScores:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._close)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scores of the last run."""
+        return {"scores": [tuple(score) for score in self.scores]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take scores over."""
+        self.scores = [SliceScore(*score) for score in state["scores"]]
+
     def by_set(self) -> dict[str, float]:
         """Return the mean Dice of each set, the sets in order."""
         return means((score.dataset, score.dice) for score in self.scores)

@@ -13,7 +13,9 @@ from esp_medsam.workflows.processor import use_processor
 from esp_medsam.workflows.progress import TellProgress
 from esp_medsam.workflows.run_identity import run_of
 from esp_medsam.workflows.set_scores import SetScores
+from esp_medsam.workflows.slice_pictures import DrawSamples, SlicePictures
 from esp_medsam.workflows.steps import AfterStep, FiniteSteps, SeedSteps
+from esp_medsam.workflows.training_page import TrainingPage
 
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "AveragedWeights",
     "Checkpoints",
     "ClipGradients",
+    "DrawSamples",
     "EarlyStop",
     "FiniteSteps",
     "History",
@@ -28,7 +31,9 @@ __all__ = [
     "PredictForward",
     "SeedSteps",
     "SetScores",
+    "SlicePictures",
     "TellProgress",
+    "TrainingPage",
     "dice_inputs",
     "loss_of",
     "run_of",

@@ -1,0 +1,139 @@
+"""Pictures of validation slices: the truth on the left, what the network found on the right."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import torch
+from ignite.engine import Events
+from monai.engines import SupervisedEvaluator
+from skimage.segmentation import find_boundaries
+from torch import Tensor, nn
+
+from esp_medsam.io.atomic import atomic_file
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.distributed import is_first
+from esp_medsam.workflows.training_data import SliceDataset
+
+
+class SlicePictures:
+    """Draw slices of a dataset with their truth and with what a network finds in them.
+
+    Args:
+        dataset: The slices, as validation views.
+        network: What is called with image and modality, such as a PredictForward.
+        table: Modalities, and the colors of their targets.
+        pixel_mean: Mean per channel that the views were normalized by.
+        pixel_std: Standard deviation per channel.
+        device: Where the network is.
+    """
+
+    def __init__(
+        self,
+        dataset: SliceDataset,
+        network: nn.Module,
+        table: ModalityTable,
+        *,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        device: str | torch.device,
+    ) -> None:
+        self.dataset = dataset
+        self.network = network
+        self.table = table
+        self.device = device
+        self.mean = torch.tensor(pixel_mean)[:, None, None]
+        self.std = torch.tensor(pixel_std)[:, None, None]
+
+    def samples(self) -> dict[str, int]:
+        """Return the first slice of each modality that holds a target, the first where none does.
+
+        Returns:
+            Places in the dataset, by modality.
+        """
+        modalities = self.dataset.slices.modalities
+        chosen: dict[str, int] = {}
+        for name in dict.fromkeys(modalities):
+            places = [place for place, other in enumerate(modalities) if other == name]
+            holds = (place for place in places if self.dataset.slices[place].label.any())
+            chosen[name] = next(holds, places[0])
+        return chosen
+
+    def draw(self, place: int) -> PIL.Image.Image:
+        """Return the picture of a slice, two views of the network's input side by side."""
+        view = self.dataset[place]
+        piece = self.dataset.slices[place]
+        colors = [target.color for target in self.table[piece.modality].targets]
+        found = self._masks(view)[: len(colors)]
+        pixels = ((view["image"] * self.std + self.mean).clamp(0, 1) * 255).round()
+        image = pixels.to(torch.uint8).permute(1, 2, 0).numpy()
+        truth = view["label"][: len(colors)].numpy() > 0
+        sides = [_outlined(image, masks, colors) for masks in (truth, found)]
+        return PIL.Image.fromarray(np.concatenate(sides, axis=1))
+
+    def _masks(self, view: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+        was_training = self.network.training
+        self.network.eval()
+        with torch.no_grad():
+            image = view["image"][None].to(self.device)
+            modality = torch.tensor([view["modality"]], device=self.device)
+            logits: Tensor = self.network(image, modality).low_res_logits.float()
+        self.network.train(was_training)
+        size = view["image"].shape[-2:]
+        raised = nn.functional.interpolate(logits, size=size, mode="bilinear")
+        masks: npt.NDArray[np.bool_] = (raised[0] > 0).cpu().numpy()
+        return masks
+
+
+class DrawSamples:
+    """Write a picture of one slice of each modality after each validation, for the eye.
+
+    Args:
+        pictures: What draws them.
+        folder: Where ``<modality>-<epoch>.png`` appear.
+    """
+
+    def __init__(self, pictures: SlicePictures, folder: str | Path) -> None:
+        self.pictures = pictures
+        self.folder = Path(folder)
+        self.places: dict[str, int] | None = None
+
+    def attach(self, engine: SupervisedEvaluator) -> None:
+        """Register on the evaluator."""
+        if is_first():
+            engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: SupervisedEvaluator) -> None:
+        """Write the pictures."""
+        if self.places is None:
+            self.places = self.pictures.samples()
+        for name, place in self.places.items():
+            with atomic_file(self.folder / f"{name}-{engine.state.epoch:04d}.png") as file:
+                file.write(as_png(self.pictures.draw(place)))
+
+
+def as_png(picture: PIL.Image.Image) -> bytes:
+    """Return a picture as the bytes of a PNG file."""
+    encoded = io.BytesIO()
+    picture.save(encoded, format="PNG", optimize=True)
+    return encoded.getvalue()
+
+
+def _outlined(
+    image: npt.NDArray[np.uint8],
+    masks: npt.NDArray[np.bool_],
+    colors: Sequence[tuple[int, int, int]],
+) -> npt.NDArray[np.uint8]:
+    """Return an image, ``(H, W, 3)``, with the masks, ``(T, H, W)``, outlined and tinted."""
+    drawn: npt.NDArray[np.uint8] = image.copy()
+    for mask, color in zip(masks, colors, strict=False):
+        drawn[mask] = (0.75 * drawn[mask] + 0.25 * np.array(color)).astype(np.uint8)
+        edge = find_boundaries(mask, mode="inner")  # type: ignore[no-untyped-call]  # scikit-image
+        drawn[edge] = color
+    return drawn
