@@ -13,6 +13,7 @@ from esp_medsam.networks.mask_decoder import MaskDecoder
 from esp_medsam.networks.modality_query import ModalityQueries
 from esp_medsam.networks.position_encoding import RandomFourierEncoding
 from esp_medsam.networks.prompt_generator import SelfPatchPromptGenerator
+from esp_medsam.networks.sam_teacher import SAMTeacherEncoder
 from esp_medsam.networks.unused_sam import UnusedPromptEncoder
 
 
@@ -54,6 +55,7 @@ def build_network(
     spare_queries: int = 0,
     high_resolution_widths: Sequence[int] | None = None,
     keep_unused: bool = False,
+    image_encoder: SAMTeacherEncoder | None = None,
 ) -> ESPMedSAM:
     """Build a network from its design choices.
 
@@ -76,6 +78,8 @@ def build_network(
             None, as in code and paper, leaves it out.
         keep_unused: Whether to hold the parameters that the released checkpoints contain and
             nothing uses (ImageNet head, SAM's point and mask prompts).
+        image_encoder: An encoder in place of TinyViT; of ``expert_ratio`` and ``controller_token``
+            it takes nothing.
 
     Returns:
         The network, freshly initialized.
@@ -83,7 +87,7 @@ def build_network(
     Raises:
         ValueError: If a name or number does not fit.
     """
-    encoder = TinyViTImageEncoder(
+    encoder: SAMTeacherEncoder | TinyViTImageEncoder = image_encoder or TinyViTImageEncoder(
         modalities,
         embed_dim=EMBED_DIM,
         expert_ratio=expert_ratio,
@@ -233,4 +237,40 @@ def build_product(
         patch_map="per_target",
         tokens_per_target=tokens_per_target,
         high_resolution_widths=high_resolution_widths,
+    )
+
+
+def build_teacher(
+    encoder: nn.Module,
+    modalities: Mapping[str, int],
+    targets: Mapping[str, Sequence[str]],
+    default_modality: str | None = None,
+    *,
+    tokens: int = 8,
+    adapter_ratio: float = 0.25,
+) -> ESPMedSAM:
+    """Build the medical teacher: a frozen SAM encoder with tokens, adapters and our decoder.
+
+    Args:
+        encoder: SAM's image encoder, see :class:`SAMTeacherEncoder`; frozen here.
+        modalities: Index of each modality that gets tokens.
+        targets: Target names of each modality.
+        default_modality: As of :func:`build_product`.
+        tokens: Tokens of a modality in each block.
+        adapter_ratio: Hidden width of an adapter over the encoder's width.
+    """
+    if default_modality is None:
+        default_modality = "ct" if "ct" in modalities else next(iter(modalities), "")
+    return build_network(
+        modalities=modalities,
+        targets=targets,
+        default_modality=default_modality,
+        expert_ratio=0.0,
+        controller_token="separate",
+        decoding="isolated",
+        hypernetwork="shared",
+        patch_map="per_target",
+        image_encoder=SAMTeacherEncoder(
+            encoder, list(modalities), tokens=tokens, adapter_ratio=adapter_ratio
+        ),
     )
