@@ -1,6 +1,7 @@
 """Losses; torch is all they need. They read the fields of what ``predict`` returns."""
 
 from esp_medsam.losses.annotation import Annotation
+from esp_medsam.losses.distillation import DistillationLoss, TeacherTarget
 from esp_medsam.losses.patch_prompt import PatchPromptLoss, patch_target
 from esp_medsam.losses.prompted_segmentation import PromptedSegmentationLoss
 from esp_medsam.losses.segmentation import SegmentationLoss
@@ -8,8 +9,10 @@ from esp_medsam.losses.segmentation import SegmentationLoss
 
 __all__ = [
     "Annotation",
+    "DistillationLoss",
     "PatchPromptLoss",
     "PromptedSegmentationLoss",
     "SegmentationLoss",
+    "TeacherTarget",
     "patch_target",
 ]
