@@ -20,7 +20,6 @@ FREE = frozenset(
         "device",
         "epochs",
         "max_bad_steps",
-        "mlflow",
         "num_workers",
         "output_dir",
         "patience",
