@@ -139,7 +139,8 @@ def _or_auto(least: int) -> Callable[[object], object]:
 
     def check(value: object) -> object:
         text = str(value)
-        if text == "auto" or (text.isdecimal() and least <= int(text[:10]) < 2**31):
+        is_short = text.isdecimal() and len(text) <= 10
+        if text == "auto" or (is_short and least <= int(text) < 2**31):
             return text if text == "auto" else int(text)
         msg = f"must be auto, or a whole number from {least}"
         raise ValueError(msg)
@@ -180,6 +181,14 @@ Join = Literal["series", "frame_of_reference", "interleaved"]
 SliceAxis = Literal["axial", "coronal", "sagittal"]
 ResultNames = Literal["uid", "readable"]
 Resize = Literal["fit", "stretch"]
+Protocol = Literal["native", "released"]
+PlotFormat = Literal["png", "svg"]
+
+TOLERANCE = 2.0
+"""Of the surface Dice: mm, in pictures without spacing pixels."""
+
+RESAMPLES = 2000
+"""Of patients, for an interval."""
 
 
 class Settings(BaseModel):
@@ -266,6 +275,24 @@ class TrainSettings(Settings):
     transforms: Transforms
 
 
+class EvaluationSettings(Settings):
+    """The keys of ``evaluate.yaml`` that a user may set; what each means stands there."""
+
+    datalist: PathText
+    section: Text
+    datasets: Names = None
+    protocol: Protocol = "native"
+    tolerance: Positive = TOLERANCE
+    resamples: Annotated[Count, Field(ge=100, le=10**6)] = RESAMPLES
+    seed: Annotated[Index, Field(lt=2**32)] = 0
+    cases: Annotated[str | None, BeforeValidator(_no_path)] = None
+    summary: Annotated[str | None, BeforeValidator(_no_path)] = None
+    compare: Annotated[str | None, BeforeValidator(_no_path)] = None
+    plots: Annotated[str | None, BeforeValidator(_no_path)] = None
+    plot_format: PlotFormat = "png"
+    overwrite: bool = False
+
+
 def inference_settings(*, table: ModalityTable, **values: Any) -> InferenceSettings:
     """Return the settings of ``inference.yaml``, once all of them are what they must be.
 
@@ -310,6 +337,15 @@ def given_train_settings(values: Mapping[str, Any]) -> dict[str, Any]:
             DeviceError.
     """
     return _checked(_partial(TrainSettings), values)
+
+
+def evaluation_settings(**values: Any) -> EvaluationSettings:
+    """Return the settings of ``evaluate.yaml``, once all of them are what they must be.
+
+    Raises:
+        OptionError: If any is not; it names all.
+    """
+    return EvaluationSettings(**_checked(EvaluationSettings, values))
 
 
 def _with_modality(values: dict[str, Any], table: ModalityTable) -> dict[str, Any]:
@@ -391,6 +427,7 @@ _RULES: Mapping[str, str] = {
 def rule_of(found: ErrorDetails) -> str:
     """Return what a value must be, to go behind its name."""
     theirs = found["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    rule = _RULES.get(found["type"], theirs).format_map(found.get("ctx", {}))
+    ours = _RULES.get(found["type"])  # theirs may quote what the user wrote
+    rule = theirs if ours is None else ours.format_map(found.get("ctx", {}))
     place = found["loc"][1:2]
     return f"{rule} at index {place[0]}" if place and isinstance(place[0], int) else rule

@@ -1,11 +1,9 @@
-"""``esp-medsam evaluate``: Dice per set and target of a datalist, and of each case."""
+"""``esp-medsam evaluate``: scores of each target of each set of a datalist, and of each case."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import (
@@ -22,16 +19,20 @@ from esp_medsam.cli.options import (
     CkptPath,
     Config,
     Device,
+    EvaluatedTargets,
     TrustConfig,
     path_of,
 )
 from esp_medsam.cli.outcome import tell_what_runs
 from esp_medsam.errors import one_line
 from esp_medsam.memory import check_libraries_fit
+from esp_medsam.settings import RESAMPLES, TOLERANCE
 
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
-    from esp_medsam.workflows.evaluate import Score, TargetScore
+    from esp_medsam.workflows.evaluation import EvaluationPlan
+    from esp_medsam.workflows.evaluation_run import Evaluated
+    from esp_medsam.workflows.request import Request
 
 
 def evaluate(
@@ -46,10 +47,17 @@ def evaluate(
     datasets: Annotated[
         list[str] | None, typer.Option("--dataset", help="Only these sets; repeatable.")
     ] = None,
-    targets: Annotated[
-        list[str] | None,
-        typer.Option("--targets", help="Only these, repeated or with commas; all by default."),
-    ] = None,
+    targets: EvaluatedTargets = None,
+    protocol: Annotated[
+        str, typer.Option(help="native, or released: as the released script, of pictures alone.")
+    ] = "native",
+    tolerance: Annotated[
+        float, typer.Option(help="Of the surface Dice, mm; in pixels where no distance is stated.")
+    ] = TOLERANCE,
+    resamples: Annotated[
+        int, typer.Option(help="Of patients, for the 95 % intervals.")
+    ] = RESAMPLES,
+    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
     cases: Annotated[
         Path | None,
         typer.Option(
@@ -58,7 +66,24 @@ def evaluate(
             help="Also write a row for each case and target: .csv or .json.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE of cases.")] = False,
+    summary: Annotated[
+        Path | None,
+        typer.Option(parser=path_of, metavar="FILE", help="Also write what --json prints: .json."),
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path_of, metavar="FILE", help="Cases of another model, to compare with."
+        ),
+    ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(parser=path_of, metavar="DIR", help="Also draw; needs esp-medsam\\[report]."),
+    ] = None,
+    plot_format: Annotated[str, typer.Option(help="png or svg.")] = "png",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files that these name.")
+    ] = False,
     device: Device = None,
     amp: Amp = False,
     config: Config = None,
@@ -69,9 +94,9 @@ def evaluate(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Segment the images of a datalist and print mean Dice per set and target.
+    """Segment the images of a datalist and print how well each target of each set came out.
 
-    Images known not to hold a target are counted apart: of how many nothing was found.
+    Images known not to hold a target are counted apart: in how many something was found.
     """
     del verbose  # its callback sees to it
     from esp_medsam.workflows.request import read_request
@@ -86,21 +111,50 @@ def evaluate(
         targets=targets or None,
     )
     tell_what_runs(request)
-    from esp_medsam.workflows.datalist import read_datalist
-    from esp_medsam.workflows.evaluation import (
-        check_cases_file,
-        chosen_items,
-        with_all_targets,
-        write_cases,
+    request, plan = _plan(
+        request,
+        datalist=datalist,
+        section=section,
+        datasets=datasets or None,
+        protocol=protocol,
+        tolerance=tolerance,
+        resamples=resamples,
+        seed=seed,
+        cases=cases,
+        summary=summary,
+        compare=compare,
+        plots=plots,
+        plot_format=plot_format,
+        overwrite=overwrite,
     )
+    check_libraries_fit()
+    evaluated = _evaluated(request, plan, quiet=quiet)
+    from esp_medsam.workflows.evaluation_table import lines_of
+
+    if as_json:
+        print(json.dumps(evaluated.content, indent=1))
+    else:
+        print("\n".join(lines_of(evaluated.scores, evaluated.comparison)))
+    for path in evaluated.written:
+        told = f"{len(evaluated.cases)} rows are in {path}." if path == cases else f"Wrote {path}."
+        print(one_line(told), file=sys.stderr)
+
+
+def _plan(request: Request, **asked: Any) -> tuple[Request, EvaluationPlan]:
+    """Return the request, for all targets where none were named, and what is to be scored."""
+    from esp_medsam.settings import evaluation_settings
+    from esp_medsam.workflows.evaluation import plan_evaluation, with_all_targets
 
     request = with_all_targets(request)
-    listed = read_datalist(datalist, section)
-    items = chosen_items(listed, datasets or [], request.settings.get("targets"), request.table)
-    if cases is not None:
-        check_cases_file(cases, datalist, listed, overwrite=overwrite)
-    check_libraries_fit()
-    from esp_medsam.workflows.evaluate import summarize, target_scores
+    targets = request.settings.get("targets")
+    return request, plan_evaluation(
+        evaluation_settings(**asked), table=request.table, targets=targets
+    )
+
+
+def _evaluated(request: Request, plan: EvaluationPlan, *, quiet: bool) -> Evaluated:
+    """Build the pipeline and score what is planned with it, showing how far it is."""
+    from esp_medsam.workflows.evaluation_run import Evaluation
     from esp_medsam.workflows.pipeline import read_config  # torch: once all else is right
 
     parsed = read_config(request)
@@ -115,49 +169,12 @@ def evaluate(
         update_period=1.0,
         disable=quiet,
     )
-    scores = list(
-        target_scores(
-            items,
-            table=table,
-            inferer=inferer,
-            network=network,
-            transforms=settings.transforms,
-            ct_input=settings.ct_input,
-            frame=settings.frame,
-            tracked=tracked,
-        )
-    )
-    if cases is not None:
-        write_cases(cases, [_row(score, datalist) for score in scores])
-    _print(summarize(scores), as_json=as_json)
-    if cases is not None:
-        print(one_line(f"{len(scores)} rows are in {cases}."), file=sys.stderr)
-
-
-def _row(score: TargetScore, datalist: Path) -> dict[str, Any]:
-    """Return a case as a row, its image named from the datalist's folder on."""
-    path = Path(score.image)
-    inside = path.is_relative_to(datalist.parent)
-    return {
-        **score._asdict(),
-        "image": path.relative_to(datalist.parent).as_posix() if inside else score.image,
-    }
-
-
-def _print(scores: Sequence[Score], *, as_json: bool) -> None:
-    """Print the means, as JSON or as a table."""
-    if as_json:
-        print(json.dumps([asdict(score) for score in scores], indent=1))
-        return
-    shown = Table("set", "modality", "target", "with it", "mean Dice", "without", "left empty")
-    for score in scores:
-        shown.add_row(
-            score.dataset,
-            score.modality,
-            score.target,
-            str(score.present),
-            "" if score.dice is None else f"{score.dice:.3f}",
-            str(score.absent),
-            "" if score.empty is None else f"{score.empty:.0%}",
-        )
-    Console(width=110).print(shown)
+    return Evaluation(
+        plan,
+        table=table,
+        inferer=inferer,
+        network=network,
+        transforms=settings.transforms,
+        ct_input=settings.ct_input,
+        frame=settings.frame,
+    ).evaluate(tracked)

@@ -42,6 +42,14 @@ Targets = Annotated[
         callback=_split,
     ),
 ]
+EvaluatedTargets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--targets",
+        help="Only these, repeated or with commas; all by default.",
+        callback=_split,
+    ),
+]
 OutputFormat = Annotated[
     str | None,
     typer.Option(

@@ -1,70 +1,27 @@
-"""Score a network on a datalist, set by set and target by target, on the images' own grids."""
+"""Score a network on a datalist, case by case, on the images' own grids."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from monai.inferers import Inferer
-from monai.metrics import compute_dice
 from torch import Tensor
 
-from esp_medsam.image import segmentation_of
+from esp_medsam.image import Image, segmentation_of
 from esp_medsam.io.load import as_meta_tensor
-from esp_medsam.modality import ModalityTable
+from esp_medsam.modality import ModalityTable, Target
+from esp_medsam.settings import TOLERANCE, Protocol
 from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
-from esp_medsam.transforms.label_map import mask_of
+from esp_medsam.transforms.label_map import FOREGROUND, mask_of
+from esp_medsam.workflows.case_metrics import Distances, distances, overlap, scale_of
+from esp_medsam.workflows.case_score import PresenceError, TargetScore
 from esp_medsam.workflows.datalist import Item, check_targets
 from esp_medsam.workflows.datalist_images import MaskReader, read_image
-
-
-class TargetScore(NamedTuple):
-    """How one target of one image or volume came out.
-
-    Attributes:
-        dataset: Set of the image.
-        modality: Its modality.
-        target: Name of the target.
-        image: Path of the image.
-        present: Whether the truth holds any of the target.
-        dice: Dice coefficient, 0 to 1; where the target is absent 1 if nothing was found, else 0.
-        voxels: Voxels, or pixels, that were found.
-        true_voxels: Those of the truth.
-    """
-
-    dataset: str
-    modality: str
-    target: str
-    image: str
-    present: bool
-    dice: float
-    voxels: int
-    true_voxels: int
-
-
-@dataclass(frozen=True)
-class Score:
-    """A target of a set, over all its images.
-
-    Attributes:
-        dataset: Name of the set.
-        modality: Name of the modality.
-        target: Name of the target.
-        present: Images or volumes that hold the target.
-        dice: Mean Dice over those, 0 to 1; None where there is none.
-        absent: Images known not to hold it.
-        empty: Share of those for which nothing was found; None where there is none.
-    """
-
-    dataset: str
-    modality: str
-    target: str
-    present: int
-    dice: float | None
-    absent: int
-    empty: float | None
+from esp_medsam.workflows.released_protocol import UNIT, released_measures
 
 
 def target_scores(
@@ -76,6 +33,8 @@ def target_scores(
     transforms: Mapping[str, ModalityTransforms] | None = None,
     ct_input: str | None = None,
     frame: int | None = None,
+    tolerance: float = TOLERANCE,
+    protocol: Protocol = "native",
     tracked: Callable[[Sequence[Item]], Iterable[Item]] | None = None,
 ) -> Iterator[TargetScore]:
     """Segment each item as inference does and compare what is known of it.
@@ -88,6 +47,8 @@ def target_scores(
         transforms: Transforms by modality, as the inferer has them.
         ct_input: What CT values are where an item does not say.
         frame: Which volume of a 4-D file, from 0.
+        tolerance: Of the surface Dice, in mm, of pictures without spacing in pixels.
+        protocol: How measures are taken: on the image's own grid, or as the released script does.
         tracked: Hands the items on one by one, and shows how far they are; None shows nothing.
 
     Yields:
@@ -96,6 +57,7 @@ def target_scores(
     Raises:
         ModalityError: If the modality of an item is not in the table; before any is read.
         TargetError: If one of its targets is not.
+        OptionError: If an item is a volume and the protocol is the released one.
     """
     for item in items:
         check_targets(item, table)
@@ -105,57 +67,93 @@ def target_scores(
         assert record.pixels is not None
         image = as_meta_tensor(measure(record.pixels, record))
         probability = inferer(image[None], network)
-        found = dict(
-            zip(
-                segmentation_of(probability.meta).targets,
-                probability.as_tensor()[0],
-                strict=True,
-            )
-        )
+        segmentation = segmentation_of(probability.meta)
+        places = {name: place for place, name in enumerate(segmentation.targets)}
         reader = MaskReader(record, table)
         labeled = reader.labeled(item)
         for target in table[item.modality].targets:
             truth = reader.of_target(item, target.name)
-            if truth is None or target.name not in found:
+            if truth is None or target.name not in places:
                 continue
-            mask, _ = mask_of(found[target.name], target.clean_up)
-            if labeled is not None:
-                mask, truth = mask * torch.from_numpy(labeled), truth & labeled
-            yield TargetScore(
-                item.set_name,
-                item.modality,
-                target.name,
-                item.image,
-                bool(truth.any()),
-                _dice(mask, torch.from_numpy(truth)),
-                int(mask.sum()),
-                int(truth.sum()),
-            )
+            place = places[target.name]
+            case = _Case(item, record, target, truth, labeled)
+            values = probability.as_tensor()[0, place]
+            if protocol == "released":
+                score = _released(case, values)
+            else:
+                score = _native(case, values, tolerance)
+            confidence = segmentation.confidence[place] if segmentation.confidence else None
+            yield score._replace(confidence=confidence if score.voxels else None)
 
 
-def summarize(scores: Iterable[TargetScore]) -> list[Score]:
-    """Return one score for each target of each set, in the order in which they appear."""
-    groups: dict[tuple[str, str, str], list[TargetScore]] = {}
-    for score in scores:
-        groups.setdefault((score.dataset, score.modality, score.target), []).append(score)
-    return [_summary(*key, group) for key, group in groups.items()]
+class _Case(NamedTuple):
+    """A target of an item, and all that is known of it."""
+
+    item: Item
+    image: Image
+    target: Target
+    truth: npt.NDArray[np.bool_]
+    labeled: npt.NDArray[np.bool_] | None
+
+    def masks(self) -> tuple[Tensor, Tensor | None]:
+        """Return the truth, and where anything is known, as tensors."""
+        known = None if self.labeled is None else torch.from_numpy(self.labeled)
+        truth = torch.from_numpy(self.truth)
+        return (truth if known is None else truth & known), known
+
+    def score(self, *, found: int, true: int, present: bool, **measures: Any) -> TargetScore:
+        """Return its score: what is known of the case, and how it came out."""
+        anything = measures.pop("anything", found > 0)
+        error: PresenceError = ""
+        if anything != present:
+            error = "missed" if present else "false alarm"
+        return TargetScore(
+            dataset=self.item.set_name,
+            modality=self.item.modality,
+            target=self.target.name,
+            image=self.item.image,
+            present=present,
+            voxels=found,
+            true_voxels=true,
+            error=error,
+            patient=self.item.patient,
+            **measures,
+        )
 
 
-def _summary(dataset: str, modality: str, target: str, group: Sequence[TargetScore]) -> Score:
-    present = [score.dice for score in group if score.present]
-    absent = [score.dice for score in group if not score.present]
-    return Score(
-        dataset,
-        modality,
-        target,
-        len(present),
-        sum(present) / len(present) if present else None,
-        len(absent),
-        sum(absent) / len(absent) if absent else None,
+def _native(case: _Case, probability: Tensor, tolerance: float) -> TargetScore:
+    """Return the score on the image's own grid, of the mask that a user would get."""
+    mask, _ = mask_of(probability, case.target.clean_up)
+    mask = mask > 0
+    truth, labeled = case.masks()
+    if labeled is not None:
+        mask &= labeled
+    unit, spacing = scale_of(case.image)
+    present = bool(truth.any())
+    apart = Distances()
+    if present and unit is not None:
+        apart = distances(mask, truth, spacing=spacing, tolerance=tolerance, labeled=labeled)
+    return case.score(
+        found=int(mask.sum()),
+        true=int(truth.sum()),
+        present=present,
+        unit=unit,
+        tolerance=tolerance,
+        **overlap(mask, truth)._asdict(),
+        **apart._asdict(),
     )
 
 
-def _dice(mask: Tensor, truth: Tensor) -> float:
-    """Return the Dice coefficient; 1 where both are empty."""
-    dice = compute_dice(mask[None, None], truth[None, None], ignore_empty=False)
-    return float(dice)
+def _released(case: _Case, probability: Tensor) -> TargetScore:
+    """Return the score as the released script takes it."""
+    truth, labeled = case.masks()
+    measures = released_measures(probability, truth, labeled)._asdict()
+    mask = probability >= FOREGROUND
+    return case.score(
+        found=int((mask if labeled is None else mask & labeled).sum()),
+        true=int(truth.sum()),
+        anything=measures.pop("found"),
+        unit=UNIT,
+        protocol="released",
+        **measures,
+    )

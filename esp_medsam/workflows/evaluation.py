@@ -1,20 +1,18 @@
-"""What an evaluation is asked for, checked before anything is computed, and its rows, written."""
+"""What an evaluation is asked for: read and checked before anything is computed."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from esp_medsam.errors import OptionError, OutputExistsError
-from esp_medsam.io.atomic import atomic_file
 from esp_medsam.modality import ALL, ModalityTable
-from esp_medsam.workflows.datalist import Item, check_targets
+from esp_medsam.settings import EvaluationSettings
+from esp_medsam.workflows.case_score import TargetScore, read_cases
+from esp_medsam.workflows.datalist import Item, check_targets, read_datalist
+from esp_medsam.workflows.evaluation_plots import PLOTS, check_plots
 from esp_medsam.workflows.overlays import read_overlay
 from esp_medsam.workflows.request import Request
 
@@ -66,50 +64,79 @@ def chosen_items(
     return chosen
 
 
-def check_cases_file(path: Path, datalist: Path, items: Iterable[Item], *, overwrite: bool) -> None:
-    """Refuse a place where no cases may be written, before anything is computed.
+@dataclass(frozen=True, kw_only=True)
+class EvaluationPlan:
+    """What is to be scored, and what becomes of it.
+
+    Attributes:
+        settings: What was asked for.
+        items: The images.
+        others: Cases of another model to compare with; None compares nothing.
+    """
+
+    settings: EvaluationSettings
+    items: Sequence[Item]
+    others: Sequence[TargetScore] | None = None
+
+
+def plan_evaluation(
+    settings: EvaluationSettings, *, table: ModalityTable, targets: Sequence[str] | str | None
+) -> EvaluationPlan:
+    """Return what is to be scored, once all that can be checked beforehand is as it must be.
 
     Args:
-        path: Where they are to go.
-        datalist: The datalist.
-        items: Its items, whose files stay.
-        overwrite: Whether another file may be replaced.
+        settings: What is asked for.
+        table: Modalities at hand.
+        targets: Targets that are to be scored; None takes those that are ready.
 
     Raises:
-        OptionError: If its ending is unknown, or it is an input.
-        OutputExistsError: If it exists and ``overwrite`` is not set.
+        EspMedSamError: If an input is not, or an output could not be written.
     """
-    if path.suffix.lower() not in ENDINGS:
-        msg = f"cases must end in {' or '.join(ENDINGS)}; got {path}."
+    datalist = Path(settings.datalist)
+    listed_items = read_datalist(datalist, settings.section)
+    items = chosen_items(listed_items, settings.datasets or (), targets, table)
+    inputs = {str(datalist), *(name for item in listed_items for name in item.files)}
+    if settings.compare is not None:
+        inputs.add(settings.compare)
+    _check_outputs(settings, {Path(name).resolve() for name in inputs})
+    others = None if settings.compare is None else read_cases(Path(settings.compare))
+    return EvaluationPlan(settings=settings, items=items, others=others)
+
+
+def _check_outputs(settings: EvaluationSettings, inputs: set[Path]) -> None:
+    """Refuse places where nothing may be written.
+
+    Raises:
+        OptionError: If an ending is unknown, or an input lies there.
+        OutputExistsError: If a file is there and ``overwrite`` is not set.
+    """
+    places: list[tuple[str, Path]] = []
+    for name, path, endings in (
+        ("cases", settings.cases, ENDINGS),
+        ("summary", settings.summary, ENDINGS[1:]),
+    ):
+        if path is not None:
+            if Path(path).suffix.lower() not in endings:
+                msg = f"{name} must end in {' or '.join(endings)}; got {path}."
+                raise OptionError(msg)
+            places.append((name, Path(path)))
+    if len(places) == len(ENDINGS) and len({path.resolve() for _, path in places}) == 1:
+        msg = f"summary must be another file than cases; got {settings.summary} for both."
         raise OptionError(msg)
+    if settings.plots is not None:
+        check_plots()
+        folder = Path(settings.plots)
+        places += [("plots", folder / f"{name}.{settings.plot_format}") for name in PLOTS]
+    for name, place in places:
+        _check_place(name, place, inputs, overwrite=settings.overwrite)
+
+
+def _check_place(name: str, path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
     if not os.path.lexists(path):
         return
-    inputs = {str(datalist), *(name for item in items for name in item.files)}
-    if path.resolve() in {Path(name).resolve() for name in inputs}:
-        msg = f"cases must be none of the inputs; got {path}. Write them elsewhere."
+    if path.resolve() in inputs:
+        msg = f"{name} must be none of the inputs; got {path}. Write them elsewhere."
         raise OptionError(msg)
     if not overwrite:
-        msg = f"cases must not exist yet; {path} does. Pass --overwrite to replace it."
+        msg = f"{name} must not exist yet; {path} does. Pass --overwrite to replace it."
         raise OutputExistsError(msg)
-
-
-def write_cases(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one row for each case and target, as CSV or JSON, whole or not at all.
-
-    Args:
-        path: A file that :func:`check_cases_file` let pass.
-        rows: Values by column, the same columns in each.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
-    if path.suffix.lower() == ".json":
-        text = json.dumps(list(rows), indent=1) + "\n"
-    else:
-        table = io.StringIO(newline="")
-        writer = csv.DictWriter(table, list(rows[0]) if rows else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        text = table.getvalue()
-    with atomic_file(path) as file:
-        file.write(text.encode())

@@ -10,9 +10,11 @@ import yaml
 from esp_medsam.errors import DeviceError, ModalityError, OptionError, TargetError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.settings import (
+    EvaluationSettings,
     Given,
     InferenceSettings,
     TrainSettings,
+    evaluation_settings,
     given_settings,
     inference_settings,
     train_settings,
@@ -137,6 +139,35 @@ class TestInferenceSettings:
     def test_must_all_be_given(self, table: ModalityTable) -> None:
         with pytest.raises(OptionError, match="output_dir must be given"):
             inference_settings(table=table, dataset_dir="in")
+
+
+class TestEvaluationSettings:
+    def test_are_those_of_the_config_and_no_others(self) -> None:
+        config = yaml.safe_load((CONFIGS / "evaluate.yaml").read_text(encoding="utf-8"))
+        node = config["evaluation_settings"]
+        last = list(config).index("evaluation_settings")
+
+        fields = EvaluationSettings.model_fields
+        assert {key: value for key, value in node.items() if key != "_target_"} == {
+            key: f"@{key}" for key in fields
+        }
+        # `targets` and `overwrite` are settings of inference.yaml, which this one lies over.
+        assert set(list(config)[:last]) == (set(fields) | {"targets"}) - {"overwrite"}
+
+    def test_have_the_config_s_defaults(self) -> None:
+        config = yaml.safe_load((CONFIGS / "evaluate.yaml").read_text(encoding="utf-8"))
+
+        settings = evaluation_settings(datalist="d.json", section="test")
+
+        named = settings.model_dump(exclude={"datalist", "section", "overwrite"})
+        assert named == {key: config[key] for key in named}
+
+    def test_take_text_and_refuse_what_it_does_not_say(self) -> None:
+        given = {"datalist": "d.json", "section": "test"}
+
+        assert evaluation_settings(**given, tolerance="1.5", cases="").tolerance == 1.5
+        with pytest.raises(OptionError, match="tolerance must be greater than 0; got '0'"):
+            evaluation_settings(**given, tolerance="0")
 
 
 class TestTrainSettings:

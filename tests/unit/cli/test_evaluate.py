@@ -10,12 +10,14 @@ import PIL.Image
 import pytest
 
 from esp_medsam.cli.main import main
+from esp_medsam.workflows import evaluation_plots
+from esp_medsam.workflows.case_score import TargetScore
 
 
 Shown = pytest.CaptureFixture[str]
 Evaluate = Callable[..., int]
 
-COLUMNS = ["dataset", "modality", "target", "image", "present", "dice", "voxels", "true_voxels"]
+COLUMNS = list(TargetScore._fields)
 
 
 @pytest.fixture
@@ -45,6 +47,13 @@ def evaluate(home: Path) -> Evaluate:
     )
 
 
+class TestTargets:
+    def test_may_come_with_commas(self, evaluate: Evaluate, capsys: Shown) -> None:
+        assert evaluate("--targets", "lungs,bones") == 1
+
+        assert "got 'bones'" in capsys.readouterr().err
+
+
 class TestCases:
     def test_csv_has_a_row_for_each_case_and_target(
         self, evaluate: Evaluate, capsys: Shown
@@ -60,7 +69,7 @@ class TestCases:
         ]
         assert [row["true_voxels"] for row in rows] == ["400", "0"]
         shown = capsys.readouterr()
-        assert "mean Dice" in shown.out
+        assert "Dice (95 %)" in shown.out
         assert shown.err.splitlines()[-1] == "2 rows are in out/cases.csv."
 
     def test_json_holds_the_scores_that_the_means_are_of(
@@ -68,10 +77,12 @@ class TestCases:
     ) -> None:
         assert evaluate("--json", "--cases", "cases.json") == 0
 
-        (mean,) = json.loads(capsys.readouterr().out)
+        printed = json.loads(capsys.readouterr().out)
+        (mean,) = printed["scores"]
         first, second = json.loads(Path("cases.json").read_text())
         assert list(first) == COLUMNS
         assert (mean["dice"], mean["empty"]) == (first["dice"], second["dice"])
+        assert (printed["protocol"], printed["tolerance"], mean["unit"]) == ("native", 2.0, "px")
 
     def test_are_not_replaced_without_a_word(self, evaluate: Evaluate, capsys: Shown) -> None:
         Path("cases.csv").write_text("mine")
@@ -92,6 +103,96 @@ class TestCases:
     ) -> None:
         assert evaluate("--cases", path, "--overwrite") == 1
         assert capsys.readouterr().err.startswith(f"E_OPTION: {told}")
+
+
+class TestSummary:
+    def test_is_what_json_prints(self, evaluate: Evaluate, capsys: Shown) -> None:
+        assert evaluate("--json", "--summary", "summary.json", "--seed", "3") == 0
+
+        printed = json.loads(capsys.readouterr().out)
+        assert json.loads(Path("summary.json").read_text()) == printed
+        assert printed["seed"] == 3
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            (("--summary", "s.csv"), "summary must end in .json; got s.csv."),
+            (
+                ("--summary", "s.json", "--cases", "s.json"),
+                "summary must be another file than cases; got s.json for both.",
+            ),
+            (("--summary", "d.json", "--overwrite"), "summary must be none of the inputs;"),
+            (("--tolerance", "0"), "tolerance must be greater than 0; got 0.0."),
+            (("--resamples", "5"), "resamples must be at least 100; got 5."),
+            (("--seed", "-1"), "seed must be at least 0; got -1."),
+            (("--protocol", "paper"), "protocol must be 'native' or 'released'; got 'paper'."),
+        ],
+    )
+    def test_wrong_values_are_told_before_anything_is_scored(
+        self, evaluate: Evaluate, capsys: Shown, options: tuple[str, ...], told: str
+    ) -> None:
+        assert evaluate(*options) == 1
+        assert capsys.readouterr().err.startswith(f"E_OPTION: {told}")
+
+
+class TestCompare:
+    @pytest.mark.parametrize("name", ["before.csv", "before.json"])
+    def test_a_model_does_not_differ_from_itself(
+        self, evaluate: Evaluate, capsys: Shown, name: str
+    ) -> None:
+        assert evaluate("--cases", name, "--json") == 0
+        capsys.readouterr()
+
+        assert evaluate("--compare", name, "--json") == 0
+        comparison = json.loads(capsys.readouterr().out)["comparison"]
+        assert {one["mean"] for one in comparison["differences"]} == {0.0}
+        assert {one["p_value"] for one in comparison["differences"]} == {1.0}
+        assert (comparison["unpaired"], comparison["others_unpaired"]) == (0, 0)
+
+    def test_cases_of_another_protocol_are_refused(self, evaluate: Evaluate, capsys: Shown) -> None:
+        assert evaluate("--cases", "before.csv", "--protocol", "released") == 0
+        assert "Released protocol" in capsys.readouterr().out
+
+        assert evaluate("--compare", "before.csv") == 1
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert told.startswith("E_OPTION: compare must hold cases that were measured alike")
+        assert "protocol released for native" in told
+
+    def test_table_is_printed(self, evaluate: Evaluate, capsys: Shown) -> None:
+        assert evaluate("--cases", "before.csv") == 0
+        capsys.readouterr()
+
+        assert evaluate("--compare", "before.csv") == 0
+        assert "Wilcoxon signed-rank" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("name", "code"), [("none.csv", "E_NOT_FOUND"), ("d.json", "E_OPTION")]
+    )
+    def test_other_files_are_refused_before_anything_is_scored(
+        self, evaluate: Evaluate, capsys: Shown, name: str, code: str
+    ) -> None:
+        assert evaluate("--compare", name) == 1
+        assert capsys.readouterr().err.startswith(f"{code}: compare must ")
+
+
+class TestPlots:
+    def test_without_their_package_are_refused_first(
+        self, evaluate: Evaluate, capsys: Shown, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(evaluation_plots, "find_spec", lambda name: None)
+
+        assert evaluate("--plots", "drawn") == 1
+        assert capsys.readouterr().err.startswith(
+            "E_OPTION: plots must have matplotlib, which is not installed; install"
+        )
+        assert not Path("drawn").exists()
+
+    def test_are_written_where_asked(self, evaluate: Evaluate, capsys: Shown) -> None:
+        pytest.importorskip("matplotlib")
+
+        assert evaluate("--plots", "drawn") == 0
+        assert Path("drawn/dice.png").read_bytes().startswith(b"\x89PNG")
+        assert "Wrote drawn/dice.png." in capsys.readouterr().err
 
 
 class TestOptions:

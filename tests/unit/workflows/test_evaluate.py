@@ -13,7 +13,7 @@ from esp_medsam.errors import TargetError
 from esp_medsam.image import SEGMENTATION_KEY, Segmentation
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import Item, Mask
-from esp_medsam.workflows.evaluate import TargetScore, summarize, target_scores
+from esp_medsam.workflows.evaluate import target_scores
 
 
 class BrightIsForeground(Inferer):
@@ -103,17 +103,53 @@ class TestTargetScores:
 
         assert [(score.target, score.dice) for score in scores] == [("left_ventricle", 1.0)]
 
+    def test_states_errors_distances_and_what_they_are_in(
+        self, item: Item, table: ModalityTable
+    ) -> None:
+        inferer = BrightIsForeground(["glioma", "left_ventricle"])
 
-class TestSummarize:
-    def test_absent_images_do_not_enter_the_mean_dice(self) -> None:
-        scores = [
-            TargetScore("s", "mri", "glioma", "a", True, 0.4, 5, 5),
-            TargetScore("s", "mri", "glioma", "b", True, 0.8, 5, 5),
-            TargetScore("s", "mri", "glioma", "c", False, 1.0, 0, 0),
-            TargetScore("s", "mri", "glioma", "d", False, 0.0, 5, 0),
-        ]
+        found, alarm = target_scores(
+            [item.model_copy(update={"patient": "p1"})],
+            table=table,
+            inferer=inferer,
+            network=None,
+            tolerance=3.0,
+        )
 
-        (score,) = summarize(scores)
+        assert (found.unit, found.tolerance, found.error, found.patient) == ("px", 3.0, "", "p1")
+        assert found.hd == pytest.approx(4.0)  # four rows too many
+        assert (found.precision, found.recall, found.iou) == (0.5, 1.0, 0.5)
+        assert found.surface_dice is not None
+        assert 0 < found.surface_dice < 1
+        assert (alarm.error, alarm.surface_dice, alarm.hd95) == ("false alarm", None, None)
 
-        assert score.dice == pytest.approx(0.6)
-        assert (score.present, score.absent, score.empty) == (2, 2, 0.5)
+    def test_nothing_found_of_a_target_that_is_there_is_missed(
+        self, item: Item, table: ModalityTable
+    ) -> None:
+        PILImage.fromarray(np.zeros((16, 16), np.uint8)).save(item.image)
+        there = item.model_copy(update={"absent": ()})
+
+        (score,) = target_scores(
+            [there], table=table, inferer=BrightIsForeground(["glioma"]), network=None
+        )
+
+        assert (score.error, score.dice, score.surface_dice, score.hd95) == ("missed", 0, 0, None)
+        assert score.precision is None
+
+
+class TestReleasedProtocol:
+    def test_measures_at_its_own_size_and_says_so(self, item: Item, table: ModalityTable) -> None:
+        (score,) = target_scores(
+            [item],
+            table=table,
+            inferer=BrightIsForeground(["glioma"]),
+            network=None,
+            protocol="released",
+        )
+
+        # A quarter of the rows is true; half are found, and a bilinear edge moves a few.
+        assert score.protocol == "released"
+        assert score.unit == "px of 1024 x 1024"
+        assert score.dice == pytest.approx(2 / 3, abs=0.02)
+        assert score.hd == pytest.approx(256, abs=40)
+        assert (score.surface_dice, score.hd95, score.tolerance) == (None, None, None)

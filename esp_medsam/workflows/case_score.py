@@ -1,0 +1,167 @@
+"""What is known of one case after it was scored, and files of such cases."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from esp_medsam.errors import InputNotFoundError, OptionError, listed
+from esp_medsam.io.atomic import atomic_file
+from esp_medsam.plain_data import read_json
+from esp_medsam.regular_file import open_regular
+from esp_medsam.settings import Protocol, rule_of
+
+
+MOST_BYTES, MOST_VALUES = 2**27, 2**23
+"""Of a file of cases at most; a case takes some 250 bytes, as JSON twice that."""
+
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Voxels = Annotated[int, Field(ge=0)]
+PresenceError = Literal["", "missed", "false alarm"]
+
+
+class TargetScore(NamedTuple):
+    """How one target of one image or volume came out; ``docs/reference/evaluation.md`` defines it.
+
+    Attributes:
+        dataset: Set of the image.
+        modality: Its modality.
+        target: Name of the target.
+        image: Path of the image.
+        present: Whether the truth holds any of the target.
+        dice: Dice coefficient, 0 to 1; where the target is absent 1 if nothing was found, else 0.
+        iou: Intersection over union, 0 to 1; where the target is absent as ``dice``.
+        voxels: Voxels, or pixels, that were found.
+        true_voxels: Those of the truth.
+        precision: Share of what was found that is true; None where nothing was found.
+        recall: Share of what is true that was found; None where nothing is true.
+        surface_dice: Share of both surfaces within ``tolerance`` of the other; None where the
+            target is absent, where distances are not known, and in the released protocol.
+        hd95: 95th percentile of the distances between the surfaces; None as above, and where
+            nothing was found.
+        hd: Their maximum.
+        unit: What distances are in: ``mm``, ``px``, or None where they are not known.
+        tolerance: Of ``surface_dice``, in that unit; None in the released protocol.
+        error: ``missed`` where nothing was found of a target that is there, ``false alarm``
+            where something was found of one that is not, else empty.
+        confidence: Mean probability inside the mask, 0.5 to 1; None where nothing was found.
+        patient: Whose image it is, as the datalist says; None where it does not.
+        protocol: ``native`` or ``released``: how the measures were taken.
+    """
+
+    dataset: str
+    modality: str
+    target: str
+    image: str
+    present: bool
+    dice: Fraction
+    iou: Fraction
+    voxels: Voxels
+    true_voxels: Voxels
+    precision: Fraction | None = None
+    recall: Fraction | None = None
+    surface_dice: Fraction | None = None
+    hd95: Length | None = None
+    hd: Length | None = None
+    unit: str | None = None
+    tolerance: Length | None = None
+    error: PresenceError = ""
+    confidence: Fraction | None = None
+    patient: str | None = None
+    protocol: Protocol = "native"
+
+    @property
+    def resampled_as(self) -> str:
+        """What is drawn as a whole where cases are resampled: the patient, else the image."""
+        return self.image if self.patient is None else f"patient {self.patient}"
+
+
+def by_target(scores: Iterable[TargetScore]) -> dict[tuple[str, str, str], list[TargetScore]]:
+    """Return the scores of each set, modality and target, in the order in which they appear."""
+    groups: dict[tuple[str, str, str], list[TargetScore]] = {}
+    for score in scores:
+        groups.setdefault((score.dataset, score.modality, score.target), []).append(score)
+    return groups
+
+
+def write_cases(path: Path, scores: Sequence[TargetScore]) -> None:
+    """Write one row for each case and target, as CSV or JSON, whole or not at all.
+
+    Args:
+        path: Where to, ending in ``.csv`` or ``.json``; what lies there is replaced.
+        scores: Scores of cases.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    rows = [score._asdict() for score in scores]
+    if path.suffix.lower() == ".json":
+        text = json.dumps(rows, indent=1) + "\n"
+    else:
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, TargetScore._fields, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        text = table.getvalue()
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+def read_cases(path: Path) -> list[TargetScore]:
+    """Read what :func:`write_cases` wrote.
+
+    Raises:
+        InputNotFoundError: If there is no such file.
+        OptionError: If it is something else.
+    """
+    try:
+        if path.suffix.lower() == ".json":
+            rows = read_json(path, most_bytes=MOST_BYTES, most_values=MOST_VALUES)
+        else:
+            rows = [_typed(row) for row in _csv_rows(path)]
+        return _CASES.validate_python(rows)
+    except FileNotFoundError as error:
+        msg = f"compare must be a file of cases; there is none at {path}."
+        raise InputNotFoundError(msg) from error
+    except ValidationError as error:
+        told = [f"{_place(one['loc'])} {rule_of(one)}" for one in error.errors(include_url=False)]
+        msg = f"compare must hold cases as --cases writes them; in {path} {listed(told, '; ')}."
+        raise OptionError(msg) from error
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        msg = f"compare must hold cases as --cases writes them; in {path} got {reason}."
+        raise OptionError(msg) from error
+
+
+_CASES = TypeAdapter(list[TargetScore])
+
+
+def _csv_rows(path: Path) -> Iterable[Mapping[str | None, Any]]:
+    """Return the rows of a CSV file, of a limited size."""
+    with open_regular(path) as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        msg = f"more than {MOST_BYTES:,} bytes"
+        raise ValueError(msg)
+    return csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+
+
+def _typed(row: Mapping[str | None, Any]) -> dict[str, Any]:
+    """Return a row of a CSV file with None where a cell is empty."""
+    if None in row:
+        msg = "a row longer than the first"
+        raise ValueError(msg)
+    return {
+        str(key): None if value == "" and key != "error" else value for key, value in row.items()
+    }
+
+
+def _place(loc: Sequence[int | str]) -> str:
+    return f"case {loc[0]}, {loc[-1]}" if len(loc) > 1 else f"case {loc[0]}" if loc else "it"

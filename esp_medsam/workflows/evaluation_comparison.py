@@ -1,0 +1,172 @@
+"""Two models on the same cases: paired differences, their intervals, and a test of each target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from esp_medsam.errors import OptionError, listed
+from esp_medsam.settings import RESAMPLES
+from esp_medsam.workflows.case_score import TargetScore, by_target
+from esp_medsam.workflows.evaluation_statistics import Interval, holm, mean_interval, signed_rank
+
+
+COMPARED = ("dice", "iou", "surface_dice", "hd95")
+"""Measures that are compared; each is a family of its own for the correction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One measure of one target of a set: these scores less the others', case by case.
+
+    Attributes:
+        dataset: Name of the set.
+        modality: Name of the modality.
+        target: Name of the target.
+        measure: ``dice``, ``iou``, ``surface_dice`` or ``hd95``, of which less is better.
+        cases: Pairs in which both have the measure.
+        patients: Patients, or images where no patient is given, that these are of.
+        mean: Mean difference.
+        interval: Its 95 % interval, patients resampled; None of fewer than two.
+        p_value: Of Wilcoxon's signed-rank test over patients, two-sided.
+        adjusted: That, corrected after Holm for all targets that are compared by this measure.
+    """
+
+    dataset: str
+    modality: str
+    target: str
+    measure: str
+    cases: int
+    patients: int
+    mean: float
+    interval: Interval | None
+    p_value: float | None
+    adjusted: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All differences, and what could not be paired.
+
+    Attributes:
+        differences: One for each measure and target that has pairs.
+        unpaired: Cases of these scores that the others lack.
+        others_unpaired: Cases of the others that these scores lack.
+    """
+
+    differences: tuple[Difference, ...]
+    unpaired: int
+    others_unpaired: int
+
+
+def compare(
+    scores: Sequence[TargetScore],
+    others: Sequence[TargetScore],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Return how scores differ from those of another model on the same cases.
+
+    Only cases that hold the target are compared, in the released protocol all.
+
+    Args:
+        scores: Scores of one model.
+        others: Those of the other.
+        resamples: How often patients are drawn anew for the intervals.
+        seed: Of the draws.
+
+    Raises:
+        OptionError: If they share no case, a case stands there twice, or they were not measured
+            alike.
+    """
+    mine, theirs = _by_case(scores, "datalist"), _by_case(others, "compare")
+    shared = [key for key in mine if key in theirs]
+    if not shared:
+        msg = "compare must hold cases of the same sets, targets and images; got none in common."
+        raise OptionError(msg)
+    for key in shared:
+        _check_alike(mine[key], theirs[key])
+    differences = [
+        found
+        for group in by_target(mine[key] for key in shared).values()
+        for found in _differences(group, theirs, resamples=resamples, seed=seed)
+    ]
+    return Comparison(
+        differences=_corrected(differences),
+        unpaired=len(mine) - len(shared),
+        others_unpaired=len(theirs) - len(shared),
+    )
+
+
+Key = tuple[str, str, str, str]
+
+
+def _key(score: TargetScore) -> Key:
+    return score.dataset, score.modality, score.target, score.image
+
+
+def _by_case(scores: Iterable[TargetScore], what: str) -> dict[Key, TargetScore]:
+    cases: dict[Key, TargetScore] = {}
+    for score in scores:
+        if _key(score) in cases:
+            msg = f"{what} must hold each case once; got {score.target} of {score.image} twice."
+            raise OptionError(msg)
+        cases[_key(score)] = score
+    return cases
+
+
+def _check_alike(one: TargetScore, other: TargetScore) -> None:
+    """Refuse a pair that was measured differently, or of different truths."""
+    facts = ("protocol", "unit", "tolerance", "true_voxels", "patient")
+    unlike = [name for name in facts if getattr(one, name) != getattr(other, name)]
+    if unlike:
+        told = [f"{n} {getattr(other, n)} for {getattr(one, n)}" for n in unlike if n != "patient"]
+        msg = (
+            f"compare must hold cases that were measured alike, on the same truth; of {one.target} "
+            f"of {one.image} got {listed(told or ['another patient'])}."
+        )
+        raise OptionError(msg)
+
+
+def _differences(
+    group: Sequence[TargetScore],
+    theirs: Mapping[Key, TargetScore],
+    *,
+    resamples: int,
+    seed: int,
+) -> Iterable[Difference]:
+    """Yield the difference of each measure of one target of a set."""
+    for measure in COMPARED:
+        pairs = [
+            (score, float(getattr(score, measure)) - float(getattr(theirs[_key(score)], measure)))
+            for score in group
+            if (score.present or score.protocol == "released")
+            and getattr(score, measure) is not None
+            and getattr(theirs[_key(score)], measure) is not None
+        ]
+        if not pairs:
+            continue
+        values = [difference for _, difference in pairs]
+        patients = [score.resampled_as for score, _ in pairs]
+        yield Difference(
+            dataset=group[0].dataset,
+            modality=group[0].modality,
+            target=group[0].target,
+            measure=measure,
+            cases=len(pairs),
+            patients=len(set(patients)),
+            mean=sum(values) / len(values),
+            interval=mean_interval(values, patients, resamples=resamples, seed=seed),
+            p_value=signed_rank(values, patients),
+        )
+
+
+def _corrected(differences: Sequence[Difference]) -> tuple[Difference, ...]:
+    """Return differences with p-values corrected among those of the same measure."""
+    adjusted: dict[int, float | None] = {}
+    for measure in COMPARED:
+        places = [place for place, one in enumerate(differences) if one.measure == measure]
+        family = holm([differences[place].p_value for place in places])
+        adjusted |= dict(zip(places, family, strict=True))
+    return tuple(replace(one, adjusted=adjusted[place]) for place, one in enumerate(differences))

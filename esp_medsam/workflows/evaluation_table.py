@@ -1,0 +1,164 @@
+"""An evaluation as text of 100 columns."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TypeVar
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from esp_medsam.errors import one_line
+from esp_medsam.workflows.evaluation_comparison import Comparison, Difference
+from esp_medsam.workflows.evaluation_statistics import Interval
+from esp_medsam.workflows.evaluation_summary import Score
+
+
+WIDTH = 100
+
+NAME_WIDTH = 23
+"""Characters of the longest name of a target that is shipped."""
+
+_S = TypeVar("_S", Score, Difference)
+
+SMALLEST_P = 0.001
+"""Below this a p-value is said to be less."""
+
+
+def lines_of(scores: Sequence[Score], comparison: Comparison | None) -> list[str]:
+    """Return an evaluation as lines: the table of targets, what it means, and the comparison."""
+    released = any(score.protocol == "released" for score in scores)
+    parts: list[Table | str] = [*(_released(scores) if released else _native(scores))]
+    parts += _notes(scores)
+    if comparison is not None:
+        parts += _compared(comparison)
+    # Into a buffer: a console of its own would look at the terminal, and color what is not one.
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=WIDTH, color_system=None, highlight=False, markup=False)
+    for part in parts:
+        console.print(part)
+    return [line.rstrip() for line in buffer.getvalue().splitlines()]
+
+
+def _native(scores: Sequence[Score]) -> list[Table]:
+    columns = ("with it", "Dice (95 %)", "IoU", "surface", "HD95", "missed", "without", "alarms")
+    tables = []
+    for dataset, own in _by_set(scores):
+        shown = _table(dataset, *columns)
+        for score in own:
+            unit = f" {score.unit}" if score.hd95 is not None else ""
+            shown.add_row(
+                score.target,
+                _count(score.present, score.patients),
+                _mean(score, "dice"),
+                _number(score.iou),
+                _number(score.surface_dice),
+                _number(score.hd95, 1) + unit,
+                f"{score.missed}" if score.present else "",
+                f"{score.absent}",
+                f"{score.false_alarms}" if score.absent else "",
+            )
+        tables.append(shown)
+    return tables
+
+
+def _released(scores: Sequence[Score]) -> list[Table | str]:
+    parts: list[Table | str] = ["Released protocol: every image, 1024 x 1024 pixels"]
+    for dataset, own in _by_set(scores):
+        shown = _table(dataset, "images", "Dice (95 %)", "mIoU", "HD", "F1")
+        for score in own:
+            shown.add_row(
+                score.target,
+                _count(score.present + score.absent, score.patients),
+                _mean(score, "dice"),
+                _number(score.iou),
+                _number(score.hd, 1),
+                _number(score.f1),
+            )
+        parts.append(shown)
+    return parts
+
+
+def _compared(comparison: Comparison) -> list[Table | str]:
+    parts: list[Table | str] = ["These scores less those of compare, case by case"]
+    for dataset, own in _by_set(comparison.differences):
+        shown = _table(dataset, "measure", "cases", "mean difference (95 %)", "p", "p, Holm")
+        for one in own:
+            shown.add_row(
+                one.target,
+                one.measure,
+                _count(one.cases, one.patients),
+                _signed(one),
+                _p_value(one.p_value),
+                _p_value(one.adjusted),
+            )
+        parts.append(shown)
+    notes = [
+        "p: Wilcoxon signed-rank over patients, two-sided; Holm over the targets of each measure."
+    ]
+    if comparison.unpaired or comparison.others_unpaired:
+        told = f"Not paired: {comparison.unpaired} cases here, {comparison.others_unpaired} there."
+        notes.append(told)
+    return [*parts, *notes]
+
+
+def _notes(scores: Sequence[Score]) -> list[str]:
+    """Return what the table cannot say by itself."""
+    notes = ["Means: of images with the target. Alarms: images without it in which some was found."]
+    tolerances = {s.tolerance for s in scores if s.surface_dice is not None and s.tolerance}
+    units = sorted({s.unit for s in scores if s.surface_dice is not None and s.unit})
+    for tolerance in sorted(tolerances):
+        notes.append(f"Surface: Dice of surfaces, tolerance {tolerance:g} {' or '.join(units)}.")
+    if "px" in units:
+        notes.append("px: pixels, where images state no distance.")
+    if any(s.patients != s.present + s.absent and s.patients != s.present for s in scores):
+        notes.append("Behind /: patients, which are resampled as a whole.")
+    return notes
+
+
+def _by_set(scores: Sequence[_S]) -> list[tuple[str, list[_S]]]:
+    """Return scores by the name of their set, in the order in which the sets appear."""
+    sets: dict[str, list[_S]] = {}
+    for score in scores:
+        sets.setdefault(f"{one_line(score.dataset)} ({score.modality})", []).append(score)
+    return list(sets.items())
+
+
+def _table(dataset: str, *columns: str) -> Table:
+    # Names are the user's: what they hold is no markup.
+    title = Text(dataset, style="bold")
+    shown = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    shown.add_column("target", min_width=NAME_WIDTH, overflow="fold")
+    for column in columns:
+        shown.add_column(column, justify="right", no_wrap=True)
+    return shown
+
+
+def _count(cases: int, patients: int) -> str:
+    return f"{cases}" if cases == patients or not patients else f"{cases}/{patients}"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _mean(score: Score, name: str) -> str:
+    value = getattr(score, name)
+    return f"{_number(value)}{_range(score.intervals.get(name))}"
+
+
+def _range(interval: Interval | None, sign: str = "") -> str:
+    return "" if interval is None else f" ({interval.low:{sign}.3f} to {interval.high:{sign}.3f})"
+
+
+def _signed(one: Difference) -> str:
+    return f"{one.mean:+.3f}{_range(one.interval, '+')}"
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"< {SMALLEST_P}" if value < SMALLEST_P else f"{value:.3f}"

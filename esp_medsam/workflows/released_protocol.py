@@ -1,0 +1,90 @@
+"""The measures of the released evaluation script, to set numbers beside numbers made with it.
+
+Masks are compared at 1024 x 1024 pixels, to which images are stretched; every image counts, those
+without the target too. No clean-up, no spacing: distances are pixels of that grid.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from esp_medsam.errors import OptionError
+from esp_medsam.transforms.label_map import FOREGROUND
+from esp_medsam.workflows.case_metrics import distances
+
+
+SIDE = 1024
+"""Pixels along each side of the grid on which masks are compared."""
+
+SMOOTH = 1.0
+"""Added to both sides of the fractions of Dice and IoU."""
+
+UNIT = "px of 1024 x 1024"
+
+
+class ReleasedMeasures(NamedTuple):
+    """What the released script measures of an image.
+
+    Attributes:
+        dice: ``(2 |A & B| + 1) / (|A| + |B| + 1)``.
+        iou: ``(|A & B| + 1) / (|A | B| + 1)``.
+        precision: Share of what was found that is true; None where nothing was found.
+        recall: Share of what is true that was found; None where nothing is true.
+        hd: Largest distance between the contours, in pixels of the grid; None where a mask is
+            empty, and so left out of the mean.
+        found: Whether anything was found.
+        present: Whether anything is true.
+    """
+
+    dice: float
+    iou: float
+    precision: float | None
+    recall: float | None
+    hd: float | None
+    found: bool
+    present: bool
+
+
+def released_measures(
+    probability: Tensor, truth: Tensor, labeled: Tensor | None = None
+) -> ReleasedMeasures:
+    """Return the measures of one target of a picture.
+
+    Args:
+        probability: uint8 ``(H, W)``, 255 times the probability; an axis of one voxel is dropped.
+        truth: bool, of that shape.
+        labeled: bool, where anything is known; None is everywhere.
+
+    Raises:
+        OptionError: If it is a volume: the released script knows pictures alone.
+    """
+    picture = probability.squeeze()
+    if picture.ndim != 2:
+        msg = (
+            "protocol released must have pictures, as the script it follows; got a volume of "
+            f"{tuple(probability.shape)}. Leave volumes out, or take --protocol native."
+        )
+        raise OptionError(msg)
+    found = _stretched(picture.float(), "bilinear") >= FOREGROUND
+    true = _stretched(truth.reshape(picture.shape).float(), "nearest-exact") > 0
+    if labeled is not None:
+        known = _stretched(labeled.reshape(picture.shape).float(), "nearest-exact") > 0
+        found, true = found & known, true & known
+    both, n_found, n_true = (int(mask.sum()) for mask in (found & true, found, true))
+    return ReleasedMeasures(
+        (2 * both + SMOOTH) / (n_found + n_true + SMOOTH),
+        (both + SMOOTH) / (n_found + n_true - both + SMOOTH),
+        both / n_found if n_found else None,
+        both / n_true if n_true else None,
+        distances(found, true, spacing=(1.0, 1.0), tolerance=0.0).hd,
+        n_found > 0,
+        n_true > 0,
+    )
+
+
+def _stretched(picture: Tensor, mode: str) -> Tensor:
+    corners = False if mode == "bilinear" else None
+    return F.interpolate(picture[None, None], (SIDE, SIDE), mode=mode, align_corners=corners)[0, 0]
