@@ -16,7 +16,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.errors import CheckpointError, CheckpointHashError, OutputExistsError
+from esp_medsam.errors import (
+    CheckpointError,
+    CheckpointHashError,
+    OptionError,
+    OutputExistsError,
+)
 from esp_medsam.identity import sha256_of
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.plain_data import read_own_json
@@ -131,14 +136,33 @@ def pin_in_bundle(weights: str | os.PathLike[str], self_check: Mapping[str, Any]
     """Write what is to be known of weights into the metadata of the bundle that they lie in.
 
     Raises:
-        OutputError: If it cannot be written.
-        OSError: If the bundle has no metadata.
+        OptionError: If the bundle's metadata are none.
+        OutputError: If they cannot be written.
     """
     root, name = _place_in_bundle(weights)
-    metadata = read_own_json(root / METADATA)
+    metadata = metadata_of_bundle(root)
     metadata[_KEY] = {**metadata.get(_KEY, {}), name: _entry(weights, self_check)}
     with atomic_file(root / METADATA) as file:
         file.write(_as_json(metadata))
+
+
+def metadata_of_bundle(root: Path) -> dict[str, Any]:
+    """Return the metadata of a bundle, to which those of its weights can be added.
+
+    Raises:
+        OptionError: If they are missing, or not what they must be.
+    """
+    path = root / METADATA
+    try:
+        metadata = read_own_json(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        msg = f"bundle must have metadata in JSON; {path} is none: {reason}."
+        raise OptionError(msg) from error
+    if not isinstance(metadata.get(_KEY, {}), dict):
+        msg = f"bundle must have metadata with an object as {_KEY}; {path} has none."
+        raise OptionError(msg)
+    return metadata
 
 
 def check_hash(weights: str | os.PathLike[str], record: WeightsRecord) -> None:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from esp_medsam.errors import EspMedSamError, NameClashError
+from esp_medsam.errors import EspMedSamError, NameClashError, listed
 from esp_medsam.io.output_path import output_stem
 from esp_medsam.workflows.input_files import InputFiles, would_replace
 from esp_medsam.workflows.item import Item, label_of
@@ -24,7 +24,7 @@ def without_clashes(
     refused: list[tuple[Item, EspMedSamError]] = []
     for group in by_output.values():
         for item in group if len(group) > 1 else ():
-            rivals = ", ".join(label_of(other) for other in group if other is not item)
+            rivals = listed([label_of(other) for other in group if other is not item])
             msg = f"An image must have an output name of its own; {label_of(item)} shares "
             refused.append((item, NameClashError(msg + f"{item['name']}_seg with {rivals}.")))
     return tuple(kept), tuple(refused)

@@ -31,7 +31,20 @@ MOST_FAULTS = 100
 SECTIONS = ("training", "validation", "test")
 """Sections that the workflows read; others are the user's own."""
 
-PathText = Annotated[str, Field(min_length=1)]
+
+def _a_path(value: object) -> object:
+    if isinstance(value, str) and ("\0" in value or (not value.isascii() and _is_torn(value))):
+        msg = "must be a path that can be written down"
+        raise ValueError(msg)
+    return value
+
+
+def _is_torn(text: str) -> bool:
+    """Whether a text holds half of a letter, which no file can be called by."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+PathText = Annotated[str, Field(min_length=1), BeforeValidator(_a_path)]
 
 
 class Fault(NamedTuple):

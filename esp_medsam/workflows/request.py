@@ -17,6 +17,10 @@ from esp_medsam.workflows.bundle import CONFIG, TABLE, find_bundle, installed_bu
 from esp_medsam.workflows.overlays import read_overlay, settings_of
 
 
+OVERLAY = "delightsam.yaml"
+"""The bundle's own config that goes over ``inference.yaml``."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a user asks for.
@@ -59,6 +63,9 @@ def read_request(
         EspMedSamError: If a setting is not what it must be.
     """
     root = find_bundle(bundle)
+    if "#" in str(root):
+        msg = f"bundle must lie in folders without # in their names, which configs use; got {root}."
+        raise OptionError(msg)
     config = root / CONFIG
     runs: list[str] = []
     if not is_installed(config):
@@ -75,7 +82,7 @@ def read_request(
         path = located(name, config.parent)
         content = read_overlay(path)
         real = path.resolve()
-        is_own = real.parent == config.parent.resolve() and is_installed(real)
+        is_own = real == (config.parent / OVERLAY).resolve() and is_installed(real)
         if is_own or (trust_config and _is_code(content, path, table)):
             configs.append(path)
             runs += [] if is_own else [f"{path}: {line}" for line in code_in(content)]

@@ -15,6 +15,10 @@ from esp_medsam.workflows.overlays import read_overlay, train_settings_of
 from esp_medsam.workflows.request import Request, code_in, is_installed, located
 
 
+OVERLAYS = ("multi_gpu_train.yaml",)
+"""The bundle's own configs that go over ``train.yaml``."""
+
+
 def read_training(
     bundle: str | os.PathLike[str] | None = None,
     overlays: Sequence[str | os.PathLike[str]] = (),
@@ -54,7 +58,8 @@ def read_training(
         path = located(name, config.parent)
         content = read_overlay(path)
         real = path.resolve()
-        is_own = real.parent == config.parent.resolve() and is_installed(real)
+        is_own = real in [(config.parent / own).resolve() for own in OVERLAYS]
+        is_own = is_own and is_installed(real)
         if is_own or trust_config:
             configs.append(path)
             runs += [] if is_own else [f"{path}: {line}" for line in code_in(content)]

@@ -16,6 +16,7 @@ from esp_medsam.errors import RuntimeCheckError, WeightsNotFoundError, one_line
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.io.weights_record import (
     check_hash,
+    metadata_of_bundle,
     pin_in_bundle,
     read_weights_record,
     write_weights_record,
@@ -122,6 +123,7 @@ def place_weights(
     """
     check_free(bundle, weights, overwrite=overwrite)
     root = Path(bundle)
+    metadata_of_bundle(root)  # before its weights are replaced
     record = read_weights_record(weights)
     if record is not None:
         check_hash(weights, record)

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,16 @@ from esp_medsam.cli.main import main
 
 Shown = pytest.CaptureFixture[str]
 Train = Callable[..., int]
+
+
+@pytest.fixture(autouse=True)
+def _levels() -> Iterator[None]:
+    """Give loggers their levels back, which the command sets for its process."""
+    names = ("esp_medsam", "ignite.engine.engine")
+    before = {name: logging.getLogger(name).level for name in names}
+    yield
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture

@@ -78,6 +78,12 @@ class TestReadDatalist:
             ),
             (5, r"training\[0\] must be a valid dictionary"),
             ({**CT, "image": ""}, r"\['image'\] must not be empty"),
+            ({**CT, "image": "a\0.png"}, r"\['image'\] must be a path that can be written down"),
+            ({**CT, "image": "\udcff.png"}, r"\['image'\] must be a path that can be written"),
+            (
+                {**CT, "labels": {"{x}": "a"}, "absent": ["{x}"]},
+                r"must not name one target in labels and absent; got \{x\}",
+            ),
             ({**CT, "image": 5}, r"\['image'\] must be text"),
             ({**CT, "labels": []}, r"\['labels'\] must be masks by target, or"),
             ({**CT, "labels": {"liver": 1}}, r"\['liver'\].* must be a valid dict"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from esp_medsam.cli.main import main
-from esp_medsam.errors import CheckpointMismatchError, OutputExistsError, TableError
+from esp_medsam.errors import CheckpointMismatchError, OptionError, OutputExistsError, TableError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
 from esp_medsam.networks.state_dicts import load_checkpoint
@@ -121,6 +121,19 @@ class TestPlaceWeights:
             f"{weights}: now {folder / 'models/model.pt'}, which {folder} holds it to.",
         ]
         assert shown.err.startswith("E_EXISTS: BUNDLE must have no weights yet;")
+
+    @pytest.mark.parametrize("content", ["not json", "[]", '{"weights": []}'])
+    def test_stay_where_the_metadata_of_the_bundle_are_none(
+        self, made: Path, weights: Path, content: str
+    ) -> None:
+        place_weights(made, weights)
+        before = (made / "models/model.pt").read_bytes()
+        (made / "configs/metadata.json").write_text(content)
+
+        with pytest.raises(OptionError, match=r"bundle must have metadata .*metadata\.json"):
+            place_weights(made, weights, overwrite=True)
+
+        assert (made / "models/model.pt").read_bytes() == before
 
     def test_are_replaced_where_asked(self, made: Path, weights: Path) -> None:
         place_weights(made, weights)

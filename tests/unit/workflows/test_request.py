@@ -74,6 +74,19 @@ class TestReadRequest:
 
         assert len(read_request(None, [tmp_path / "link.yaml"]).configs) == 2
 
+    @pytest.mark.parametrize("name", ["train.yaml", "metadata.json", "multi_gpu_train.yaml"])
+    def test_our_own_configs_of_other_workflows_are_no_overlays(self, name: str) -> None:
+        with pytest.raises(OptionError, match=f"must hold settings of inference.yaml; in .*{name}"):
+            read_request(None, [name])
+
+    def test_bundle_in_a_folder_that_configs_cannot_name_is_refused(
+        self, copy: Path, tmp_path: Path
+    ) -> None:
+        copy.rename(tmp_path / "a#1")
+
+        with pytest.raises(OptionError, match=r"folders without # in their names, .*; got .*a#1"):
+            read_request(tmp_path / "a#1")
+
     def test_missing_overlay_is_refused(self) -> None:
         with pytest.raises(OptionError, match=r"config must be a YAML or JSON file, .* got none.y"):
             read_request(None, ["none.yaml"])
