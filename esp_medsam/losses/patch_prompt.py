@@ -26,9 +26,9 @@ def patch_target(mask: Tensor) -> Tensor:
 class PatchPromptLoss(nn.Module):
     """Binary cross-entropy of the patch logits against the max-pooled mask, known targets alone.
 
-    The one loss that trains the patch heads: the prompt itself is cut from the graph. A patch with
-    pixels that are not labeled counts only where the others hold the target: what is not labeled
-    may hold it, too.
+    The one loss that trains the patch heads where the prompt is hard, and so cut from the graph.
+    A patch with pixels that are not labeled counts only where the others hold the target: what is
+    not labeled may hold it, too.
     """
 
     def forward(self, patch_logits: Tensor, annotation: Annotation) -> Tensor:

@@ -1,4 +1,4 @@
-"""The loss of the segmentation stage: masks and patch prompts together."""
+"""The loss of the segmentation stage: masks, patch prompts and presence together."""
 
 from typing import Protocol
 
@@ -6,11 +6,15 @@ from torch import Tensor, nn
 
 from esp_medsam.losses.annotation import Annotation
 from esp_medsam.losses.patch_prompt import PatchPromptLoss
+from esp_medsam.losses.presence import PresenceLoss
 from esp_medsam.losses.segmentation import SegmentationLoss
 
 
 class MaskPrediction(Protocol):
-    """The fields that the loss reads of what the network's ``predict`` returns."""
+    """The fields that the loss reads of what the network's ``predict`` returns.
+
+    It reads ``presence_logits``, ``(B, T)``, too where there are any.
+    """
 
     @property
     def low_res_logits(self) -> Tensor:
@@ -22,21 +26,28 @@ class MaskPrediction(Protocol):
 
 
 class PromptedSegmentationLoss(nn.Module):
-    """Mask loss plus weighted patch-prompt loss.
+    """Mask loss plus weighted patch-prompt loss, and presence loss where that is predicted.
 
     Args:
         patch_weight: Weight of the patch-prompt loss. The paper's weight is unknown; 0.5 is what
             the same authors' UN-SAM uses for its hint loss.
+        presence_weight: Weight of the presence loss; ours, not measured yet.
         segmentation: Mask loss; None for its defaults.
     """
 
     def __init__(
-        self, *, patch_weight: float = 0.5, segmentation: SegmentationLoss | None = None
+        self,
+        *,
+        patch_weight: float = 0.5,
+        presence_weight: float = 0.5,
+        segmentation: SegmentationLoss | None = None,
     ) -> None:
         super().__init__()
         self.patch_weight = patch_weight
+        self.presence_weight = presence_weight
         self.segmentation = SegmentationLoss() if segmentation is None else segmentation
         self.patch_prompt = PatchPromptLoss()
+        self.presence = PresenceLoss()
 
     def forward(self, prediction: MaskPrediction, annotation: Annotation) -> Tensor:
         """Return the loss, a scalar.
@@ -49,7 +60,10 @@ class PromptedSegmentationLoss(nn.Module):
             ValueError: If a row beyond the prediction's T is known.
         """
         terms = self.terms(prediction, annotation)
-        return terms["mask"] + self.patch_weight * terms["patch"]
+        loss = terms["mask"] + self.patch_weight * terms["patch"]
+        if "presence" in terms:
+            loss = loss + self.presence_weight * terms["presence"]
+        return loss
 
     def terms(self, prediction: MaskPrediction, annotation: Annotation) -> dict[str, Tensor]:
         """Return what the loss is made of, by name, not yet weighted: scalars.
@@ -66,7 +80,11 @@ class PromptedSegmentationLoss(nn.Module):
             msg = f"annotation must know nothing of rows beyond the prediction's {rows}."
             raise ValueError(msg)
         annotation = annotation.rows(rows)
-        return {
+        terms: dict[str, Tensor] = {
             "mask": self.segmentation(prediction.low_res_logits, annotation),
             "patch": self.patch_prompt(prediction.patch_logits, annotation),
         }
+        presence_logits: Tensor | None = getattr(prediction, "presence_logits", None)
+        if presence_logits is not None and presence_logits.shape[1] > 0:
+            terms["presence"] = self.presence(presence_logits, annotation)
+        return terms

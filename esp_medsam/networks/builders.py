@@ -12,6 +12,7 @@ from esp_medsam.networks.image_encoder import TinyViTImageEncoder
 from esp_medsam.networks.mask_decoder import MaskDecoder
 from esp_medsam.networks.modality_query import ModalityQueries
 from esp_medsam.networks.position_encoding import RandomFourierEncoding
+from esp_medsam.networks.presence import PresenceHeads
 from esp_medsam.networks.prompt_generator import SelfPatchPromptGenerator
 from esp_medsam.networks.sam_teacher import SAMTeacherEncoder
 from esp_medsam.networks.unused_sam import UnusedPromptEncoder
@@ -51,6 +52,8 @@ def build_network(
     decoding: Literal["joint", "isolated"],
     hypernetwork: Literal["shared", "per_query"],
     patch_map: Literal["shared", "per_target"],
+    prompt: Literal["hard", "straight_through", "soft"] = "hard",
+    presence: bool = False,
     tokens_per_target: int = 1,
     spare_queries: int = 0,
     high_resolution_widths: Sequence[int] | None = None,
@@ -72,6 +75,10 @@ def build_network(
             modality changes no other's mask.
         hypernetwork: Code: one "shared" by all queries. Paper's figure: one "per_query".
         patch_map: Code and paper: one "shared" by all targets. "per_target" predicts each its own.
+        prompt: How patch logits become a prompt; code and paper: "hard". See
+            :class:`SelfPatchPromptGenerator`.
+        presence: Whether to predict for each target if an image holds it; neither code nor paper
+            does.
         tokens_per_target: Tokens of a target; code and paper have 1.
         spare_queries: Queries that nothing decodes; the released network has one.
         high_resolution_widths: Channels of the high-resolution path at strides 8, 4, 2 and 1;
@@ -108,7 +115,7 @@ def build_network(
         image_encoder=encoder,
         position_encoding=RandomFourierEncoding(EMBED_DIM),
         prompt_generator=SelfPatchPromptGenerator(
-            None if patch_map == "shared" else targets, embed_dim=EMBED_DIM
+            None if patch_map == "shared" else targets, embed_dim=EMBED_DIM, prompt=prompt
         ),
         modality_query=ModalityQueries(
             targets,
@@ -120,6 +127,7 @@ def build_network(
         mask_decoder=MaskDecoder(head(EMBED_DIM, EMBED_DIM // 8), EMBED_DIM),
         high_resolution=path,
         high_resolution_head=path_head,
+        presence=PresenceHeads(targets, EMBED_DIM) if presence else None,
         modalities=modalities,
         targets=targets,
         default_modality=default_modality,
@@ -208,6 +216,8 @@ def build_product(
     *,
     expert_ratio: float = 0.5,
     tokens_per_target: int = 1,
+    prompt: Literal["hard", "straight_through", "soft"] = "hard",
+    presence: bool = False,
     high_resolution_widths: Sequence[int] = (64, 32, 24, 16),
 ) -> ESPMedSAM:
     """Build the network that this project trains and ships.
@@ -222,6 +232,8 @@ def build_product(
             the first where there is none.
         expert_ratio: See :func:`build_network`.
         tokens_per_target: See :func:`build_network`.
+        prompt: See :func:`build_network`.
+        presence: See :func:`build_network`.
         high_resolution_widths: See :func:`build_network`.
     """
     if default_modality is None:
@@ -236,6 +248,8 @@ def build_product(
         hypernetwork="shared",
         patch_map="per_target",
         tokens_per_target=tokens_per_target,
+        prompt=prompt,
+        presence=presence,
         high_resolution_widths=high_resolution_widths,
     )
 

@@ -230,36 +230,50 @@ def load_grown(
     """Load weights into a network that has modalities or targets more, or fewer.
 
     What the network has beyond them keeps its values, but that experts of new controllers are
-    silenced: they begin as zero, so that training starts from what is known.
+    silenced: they begin as zero, so that training starts from what is known. Presence heads may
+    be on one side alone.
 
     Args:
         network: Takes the values in its own precision; left as it is where anything is wrong.
-        state_dict: Weights of a network of the same design.
+        state_dict: Weights of a network of the same design, but for presence heads.
         source: What messages shall call ``state_dict``.
 
     Returns:
-        Names of what stays fresh, and of what was left out: ``thyroid_us``, ``ct.spleen``.
+        Names of what stays fresh, and of what was left out: ``thyroid_us``, ``ct.spleen``;
+        ``presence`` for all presence heads.
 
     Raises:
         CheckpointMismatchError: If anything else is missing, unexpected or mis-shaped; it names
             all.
     """
     own = network.state_dict()
-    ours, theirs = ({_owner_of(key) for key in keys} for keys in (own, state_dict))
+    one_side = _has_presence(own) != _has_presence(state_dict)
+    ours, theirs = ({_owner_of(key, one_side) for key in k} for k in (own, state_dict))
     fresh, left_out = sorted(ours - theirs), sorted(theirs - ours)
-    held = {key: value for key, value in state_dict.items() if _owner_of(key) not in left_out}
-    compare(source, held, {k: v for k, v in own.items() if _owner_of(k) not in fresh})
+    held = {k: v for k, v in state_dict.items() if _owner_of(k, one_side) not in left_out}
+    compare(source, held, {k: v for k, v in own.items() if _owner_of(k, one_side) not in fresh})
     network.load_state_dict(own | held)
-    _silence_experts(network, [name for name in fresh if "." not in name])
-    return fresh, left_out
+    _silence_experts(network, [name for name in fresh if name in network.modalities])
+    return [name.rstrip(".") for name in fresh], [name.rstrip(".") for name in left_out]
 
 
-_OWNED = ("prompt_generator.heads.", "modality_query.targets.")
+_PRESENCE = "presence."
+
+_OWNED = ("prompt_generator.heads.", "modality_query.targets.", "presence.heads.")
 """Beginnings of what a target owns; a modality owns its controllers."""
 
 
-def _owner_of(key: str) -> str:
-    """Return whose a parameter is: a modality's, a target's, or, empty, all modalities'."""
+def _has_presence(keys: Collection[str]) -> bool:
+    return any(key.startswith(_PRESENCE) for key in keys)
+
+
+def _owner_of(key: str, presence_apart: bool) -> str:
+    """Return whose a parameter is: a modality's, a target's, or, empty, all modalities'.
+
+    ``presence_apart`` gives presence heads an owner of their own, named as no modality can be.
+    """
+    if presence_apart and key.startswith(_PRESENCE):
+        return _PRESENCE
     modality = key.partition(_CONTROLLERS)[2].partition(".")[0]
     target = next((key.removeprefix(start) for start in _OWNED if key.startswith(start)), "")
     return modality or ".".join(target.split(".")[:2])

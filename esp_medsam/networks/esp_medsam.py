@@ -37,11 +37,14 @@ class Prediction(NamedTuple):
             high-resolution path.
         patch_logits: Logits of "this 32 x 32 patch holds the target", ``(B, T, H / 32, W / 32)``.
         image_embedding: ``(B, 256, H / 16, W / 16)``.
+        presence_logits: Logits of "this image holds the target", ``(B, T)`` float32; ``(B, 0)`` of
+            networks without presence heads.
     """
 
     low_res_logits: Tensor
     patch_logits: Tensor
     image_embedding: Tensor
+    presence_logits: Tensor
 
 
 class ESPMedSAM(nn.Module):
@@ -61,6 +64,7 @@ class ESPMedSAM(nn.Module):
         mask_decoder: Decodes pairs of image and target.
         high_resolution: Fuses full-resolution features, or None.
         high_resolution_head: Turns decoded tokens into weights for them, or None.
+        presence: Tells from image embedding and query numbers which targets are there, or None.
         modalities: Index of each modality that the network holds, in the order of its controllers.
         targets: Target names of each modality that has queries, in the order of the queries.
         default_modality: What ``modality`` None means; may be set later.
@@ -85,6 +89,7 @@ class ESPMedSAM(nn.Module):
         mask_decoder: nn.Module,
         high_resolution: nn.Module | None,
         high_resolution_head: nn.Module | None,
+        presence: nn.Module | None = None,
         modalities: Mapping[str, int],
         targets: Mapping[str, Sequence[str]],
         default_modality: str,
@@ -98,6 +103,7 @@ class ESPMedSAM(nn.Module):
         self.mask_decoder = mask_decoder
         self.high_resolution = high_resolution
         self.high_resolution_head = high_resolution_head
+        self.presence = presence
         self.modalities = dict(modalities)
         self.targets = {name: list(targets[name]) for name in modalities}
         self.places = {name: place for place, name in enumerate(modalities)}
@@ -179,7 +185,7 @@ class ESPMedSAM(nn.Module):
             patch_prompt: 0 or 1 float, ``(B, T, H / 32, W / 32)``, in place of the generated one.
 
         Returns:
-            Mask and patch logits of the T targets.
+            Mask, patch and presence logits of the T targets.
 
         Raises:
             ValueError: If a place in ``targets`` does not exist.
@@ -207,7 +213,15 @@ class ESPMedSAM(nn.Module):
             logits = fine + F.interpolate(
                 logits, size=fine.shape[-2:], mode="bilinear", align_corners=False
             )
-        return Prediction(logits, patch_logits, embedding)
+        presence_logits = self._presence_logits(embedding, query_BT)
+        return Prediction(logits, patch_logits, embedding, presence_logits)
+
+    def _presence_logits(self, embedding: Tensor, query: Tensor) -> Tensor:
+        """Return presence logits, ``(B, T)``, or ``(B, 0)`` without presence heads."""
+        if self.presence is None:
+            return embedding[:, :0, 0, 0]
+        logits: Tensor = self.presence(embedding, query.clamp(min=0))
+        return logits.masked_fill(query < 0, self.absent_logit)
 
     def _decode_pairs(
         self, embedding: Tensor, patch_prompt: Tensor, pair: Tensor, query: Tensor, T: int

@@ -1,6 +1,7 @@
 """Self-patch prompt generator: a dense prompt predicted from the image itself."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,10 @@ from torch import Tensor, nn
 
 from esp_medsam.networks.layers import LayerNorm2d
 from esp_medsam.networks.modality_query import per_target
+
+
+PROMPTS = ("hard", "straight_through", "soft")
+"""How patch logits become a prompt."""
 
 
 class PatchHead(nn.Module):
@@ -23,9 +28,10 @@ class PatchHead(nn.Module):
 class SelfPatchPromptGenerator(nn.Module):
     """Predict which patches of an image hold a target, and embed them as a dense prompt.
 
-    It takes the place of the points, boxes and masks that a user gives to SAM. The patch prompt
-    is binary and cut from the graph: the mask loss cannot reach the patch heads, only a loss on
-    the patch logits trains them. A patch is 2 x 2 cells of the embedding, 32 x 32 pixels.
+    It takes the place of the points, boxes and masks that a user gives to SAM. A patch is 2 x 2
+    cells of the embedding, 32 x 32 pixels. As released, the patch prompt is binary and cut from
+    the graph: the mask loss cannot reach the patch heads, only a loss on the patch logits trains
+    them. Two other prompts let it through.
 
     Args:
         targets: Target names of each modality, for one patch map per target; None for a single
@@ -33,9 +39,12 @@ class SelfPatchPromptGenerator(nn.Module):
         embed_dim: Channels D of the image embedding.
         hidden_dim: Channels of the patch features.
         threshold: Foreground probability, in (0, 1), from which a patch becomes a prompt.
+        prompt: ``hard`` is 0 or 1, without gradient. ``straight_through`` is the same 0 or 1, with
+            the gradient of the probability. ``soft`` is the probability: the embeddings of
+            "holds the target" and "does not" are weighted by it, and no threshold is applied.
 
     Raises:
-        ValueError: If ``threshold`` lies outside (0, 1).
+        ValueError: If ``threshold`` lies outside (0, 1), or ``prompt`` is none of the three.
 
     Reference:
         Xu et al., "ESP-MedSAM", arXiv:2407.14153, Self-Patch Prompt Generator.
@@ -48,12 +57,17 @@ class SelfPatchPromptGenerator(nn.Module):
         embed_dim: int = 256,
         hidden_dim: int = 64,
         threshold: float = 0.5,
+        prompt: Literal["hard", "straight_through", "soft"] = "hard",
     ) -> None:
         super().__init__()
         if not 0.0 < threshold < 1.0:
             msg = f"threshold must lie in (0, 1); got {threshold}."
             raise ValueError(msg)
+        if prompt not in PROMPTS:
+            msg = f"prompt must be one of {', '.join(PROMPTS)}; got {prompt!r}."
+            raise ValueError(msg)
         self.threshold = threshold
+        self.prompt = str(prompt)
         self.shared = targets is None
         self.patch_features = nn.Sequential(
             nn.Conv2d(embed_dim, hidden_dim, kernel_size=2, stride=2),
@@ -96,18 +110,30 @@ class SelfPatchPromptGenerator(nn.Module):
 
     @torch.jit.export
     def patch_prompt(self, patch_logits: Tensor) -> Tensor:
-        """Return the patches to prompt with, 0 or 1, in the shape of ``patch_logits``."""
-        return (patch_logits.detach().sigmoid() >= self.threshold).to(patch_logits.dtype)
+        """Return how much each patch prompts, in 0..1, in the shape of ``patch_logits``."""
+        if self.prompt == "hard":
+            return (patch_logits.detach().sigmoid() >= self.threshold).to(patch_logits.dtype)
+        probability = patch_logits.sigmoid()
+        if self.prompt == "soft":
+            return probability
+        chosen = (probability.detach() >= self.threshold).to(patch_logits.dtype)
+        return chosen + (probability - probability.detach())
 
     def forward(self, patch_prompt: Tensor) -> Tensor:
         """Embed patch prompts.
 
         Args:
-            patch_prompt: 0 or 1, ``(P, 1, h / 2, w / 2)``.
+            patch_prompt: 0 or 1, ``(P, 1, h / 2, w / 2)``; in 0..1 where the prompt is soft.
 
         Returns:
             Dense prompt embedding, ``(P, D, h, w)``, to be added to the image embedding.
         """
         cells = F.interpolate(patch_prompt, scale_factor=2.0, mode="nearest")
+        if self.prompt == "soft":
+            # Embedded as it is, 0.1 would read almost as 1: the norm behind takes size away.
+            absent = self.prompt_embed(torch.zeros_like(cells[:1, :, :1, :1]))
+            present = self.prompt_embed(torch.ones_like(cells[:1, :, :1, :1]))
+            weighted: Tensor = cells * present + (1.0 - cells) * absent
+            return weighted
         embedded: Tensor = self.prompt_embed(cells)
         return embedded

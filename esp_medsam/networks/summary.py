@@ -23,7 +23,7 @@ Design = Callable[[Mapping[str, int], Mapping[str, Sequence[str]], str], ESPMedS
 PARTS = {
     "shared_encoder": ("image_encoder",),
     "modality_controllers": (),
-    "prompt_generator": ("prompt_generator",),
+    "prompt_generator": ("prompt_generator", "presence"),
     "modality_query": ("modality_query",),
     "mask_decoder": ("mask_decoder", "position_encoding"),
     "high_resolution": ("high_resolution", "high_resolution_head"),

@@ -59,7 +59,8 @@ class TinyNetwork(nn.Module):
     def predict(self, image: Tensor, modality: Tensor) -> Prediction:
         small = self.head(self.stem(image).relu() + modality[:, None, None, None])
         logits = nn.functional.interpolate(small, scale_factor=4.0)
-        return Prediction(logits, nn.functional.avg_pool2d(small, 8), small[:, :1])
+        patches = nn.functional.avg_pool2d(small, 8)
+        return Prediction(logits, patches, small[:, :1], small[:, :0, 0, 0])
 
 
 class StoppedError(Exception):

@@ -9,6 +9,7 @@ from torch import Tensor
 from esp_medsam.losses import (
     Annotation,
     PatchPromptLoss,
+    PresenceLoss,
     PromptedSegmentationLoss,
     SegmentationLoss,
     patch_target,
@@ -187,3 +188,67 @@ class TestLabeled:
 
         for loss, size in ((SegmentationLoss(), 64), (PatchPromptLoss(), 2)):
             assert loss(torch.randn(2, 3, size, size), nothing) == 0
+
+
+class Present(NamedTuple):
+    low_res_logits: Tensor
+    patch_logits: Tensor
+    presence_logits: Tensor
+
+
+class TestPresenceLoss:
+    def test_is_cross_entropy_with_what_is_seen_of_known_targets(
+        self, annotation: Annotation
+    ) -> None:
+        logits = torch.randn(2, 3, requires_grad=True)
+
+        loss = PresenceLoss()(logits, annotation)
+        loss.backward()
+
+        seen = torch.tensor([1.0, 0.0, 1.0])  # (0, 0), (0, 2) and (1, 1) are known
+        bce = torch.nn.functional.binary_cross_entropy_with_logits
+        torch.testing.assert_close(loss, bce(logits[annotation.known], seen))
+        assert logits.grad is not None
+        assert (logits.grad != 0).equal(annotation.known)
+
+    def test_what_is_not_seen_counts_only_where_all_is_labeled(
+        self, annotation: Annotation
+    ) -> None:
+        labeled = torch.ones(2, 1, 64, 64, dtype=torch.bool)
+        labeled[0, 0, :, 60:] = False
+        logits = torch.zeros(2, 3, requires_grad=True)
+
+        PresenceLoss()(logits, annotation._replace(labeled=labeled)).backward()
+
+        assert logits.grad is not None
+        assert (logits.grad < 0).tolist() == [[True, False, False], [False, True, False]]
+        assert logits.grad[0, 2] == 0
+
+    def test_foreground_that_is_not_labeled_is_not_seen(self) -> None:
+        mask = torch.ones(1, 1, 32, 32)
+        labeled = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
+        annotation = Annotation(mask, torch.ones(1, 1, dtype=torch.bool), labeled)
+
+        assert PresenceLoss()(torch.ones(1, 1), annotation) == 0
+
+    def test_is_zero_where_nothing_is_known(self) -> None:
+        annotation = Annotation(torch.ones(1, 2, 32, 32), torch.zeros(1, 2, dtype=torch.bool))
+
+        assert PresenceLoss()(torch.randn(1, 2), annotation) == 0
+
+    def test_counts_by_its_weight_where_the_network_predicts_it(
+        self, annotation: Annotation
+    ) -> None:
+        masks, patches, presence = (
+            torch.zeros(2, 3, 64, 64),
+            torch.zeros(2, 3, 2, 2),
+            torch.ones(2, 3),
+        )
+        loss = PromptedSegmentationLoss(presence_weight=0.25)
+        without = loss(Predicted(masks, patches), annotation)
+
+        assert loss(Present(masks, patches, presence[:, :0]), annotation) == without
+        torch.testing.assert_close(
+            loss(Present(masks, patches, presence), annotation),
+            without + 0.25 * PresenceLoss()(presence, annotation),
+        )

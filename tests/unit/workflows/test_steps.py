@@ -34,7 +34,7 @@ class Network(nn.Module):
 
     def forward(self, image: Tensor) -> Prediction:
         logits = self.layers(image)
-        return Prediction(logits, logits, logits)
+        return Prediction(logits, logits, logits, logits[:, :0, 0, 0])
 
 
 class Loss(nn.Module):

@@ -238,7 +238,10 @@ class TestDiceInputs:
     def test_what_is_unknown_is_empty_in_the_truth(self) -> None:
         logits = torch.ones(1, 2, 4, 4)
         annotation = Annotation(torch.ones(1, 3, 4, 4), torch.tensor([[True, False, False]]))
-        output = {"pred": Prediction(logits, logits, logits), "label": annotation}
+        output = {
+            "pred": Prediction(logits, logits, logits, logits[:, :0, 0, 0]),
+            "label": annotation,
+        }
 
         masks, truth = dice_inputs(output)
 
@@ -246,7 +249,8 @@ class TestDiceInputs:
         assert truth.sum((0, 2, 3)).tolist() == [16, 0, 0]
 
     def test_have_one_width_whatever_the_batch_s_modalities_have(self) -> None:
-        narrow = Prediction(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
+        patches = torch.ones(1, 1, 1, 1)
+        narrow = Prediction(torch.ones(1, 1, 4, 4), patches, patches, torch.ones(1, 0))
         annotation = Annotation(torch.ones(1, 6, 4, 4), torch.tensor([[True] + [False] * 5]))
 
         masks, truth = dice_inputs({"pred": narrow, "label": annotation})
