@@ -16,7 +16,7 @@ from monai.engines import SupervisedEvaluator
 from skimage.segmentation import find_boundaries
 from torch import Tensor, nn
 
-from esp_medsam.io.atomic import atomic_file
+from esp_medsam.io.atomic import atomic_file, clear_temporaries
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.distributed import is_first
 from esp_medsam.workflows.training_data import SliceDataset
@@ -113,6 +113,7 @@ class DrawSamples:
         """Write the pictures."""
         if self.places is None:
             self.places = self.pictures.samples()
+        clear_temporaries(self.folder)
         for name, place in self.places.items():
             with atomic_file(self.folder / f"{name}-{engine.state.epoch:04d}.png") as file:
                 file.write(as_png(self.pictures.draw(place)))
