@@ -31,7 +31,7 @@ class FindsTheLeftHalf(nn.Module):
     def forward(self, image: Tensor, modality: Tensor) -> Prediction:
         logits = torch.full((len(image), 6, 8, 8), -1.0)
         logits[..., :4] = 1.0
-        return Prediction(logits, logits, logits)
+        return Prediction(logits, logits, logits, logits[:, :0, 0, 0])
 
 
 @pytest.fixture
