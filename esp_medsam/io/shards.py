@@ -15,8 +15,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from esp_medsam.errors import DiskFullError, OptionError, OutputError
-from esp_medsam.io.atomic import atomic_file, clear_temporaries, output_error
+from esp_medsam.errors import DiskFullError, EspMedSamError, OptionError, OutputError
+from esp_medsam.io.atomic import TEMPORARY_PREFIX, atomic_file, clear_temporaries, output_error
 from esp_medsam.plain_data import read_json
 from esp_medsam.regular_file import open_regular
 
@@ -117,7 +117,7 @@ class ShardStore:
         Raises:
             OutputError: If a shard cannot be written; of these DiskFullError without room.
         """
-        self._waiting[key] = {name: np.ascontiguousarray(each) for name, each in arrays.items()}
+        self._waiting[key] = {name: np.asarray(each, order="C") for name, each in arrays.items()}
         held = sum(each.nbytes for kept in self._waiting.values() for each in kept.values())
         if held >= self.shard_bytes:
             self.flush()
@@ -182,15 +182,16 @@ class ShardStore:
         path = self.folder / MANIFEST
         try:
             if not path.exists():
-                if self.folder.is_dir() and any(self.folder.iterdir()):
+                if self.folder.is_dir() and self._is_foreign() and not path.exists():
                     msg = (
                         f"{argument} must be an empty folder, or one of this kind; "
                         f"{self.folder} holds something else."
                     )
                     raise OptionError(msg)
                 self._write_manifest(path, identity)
-                return
             found = read_json(path, most_bytes=_MOST_MANIFEST, most_values=_MOST_MANIFEST)
+        except EspMedSamError:
+            raise
         except OSError as error:
             raise output_error(path, error) from error
         except ValueError as error:
@@ -204,6 +205,11 @@ class ShardStore:
                 "others. Choose another folder, or remove it."
             )
             raise OptionError(msg)
+
+    def _is_foreign(self) -> bool:
+        """Whether anything lies in the folder but what processes that start now, or died, left."""
+        names = (path.name for path in self.folder.iterdir())
+        return not all(name.startswith(TEMPORARY_PREFIX) for name in names)
 
     @staticmethod
     def _write_manifest(path: Path, identity: dict[str, str]) -> None:

@@ -223,3 +223,13 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
         yield
+
+
+def test_what_a_killed_start_left_in_a_folder_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / ".esp-medsam-0.tmp").touch()
+
+    with store(tmp_path) as kept:
+        kept.put("k", {"x": np.array(3.0)})
+
+    assert store(tmp_path)["k"]["x"].shape == ()
