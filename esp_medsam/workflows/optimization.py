@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -39,6 +40,33 @@ class ClipGradients:
         del args, kwargs
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, self.max_norm)
+
+
+class LeaveUntouched:
+    """Let a step pass over parameters whose gradient is all zero; hook of an optimizer.
+
+    Controllers and queries are stacked before a batch takes its own, so those that it does not take
+    get zeros, not nothing. An optimizer would decay them all the same: modalities that a datalist
+    lacks would fade.
+    """
+
+    def attach(self, optimizer: Optimizer) -> Optimizer:
+        """Register on ``optimizer`` and return it."""
+        optimizer.register_step_pre_hook(self)
+        return optimizer
+
+    def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Take the gradients of zeros away."""
+        del args, kwargs
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        touched = [p for p in parameters if p.grad is not None]
+        if not touched:
+            return
+        # One transfer from the device for all of them.
+        largest = torch.stack([p.grad.abs().amax() for p in touched]).tolist()
+        for parameter, value in zip(touched, largest, strict=True):
+            if value == 0.0:
+                parameter.grad = None
 
 
 def schedule(

@@ -8,7 +8,12 @@ from esp_medsam.workflows.freezing import with_frozen
 from esp_medsam.workflows.history import History
 from esp_medsam.workflows.initial_weights import start_from
 from esp_medsam.workflows.lengths import samples_of, turns_of, warmup_of
-from esp_medsam.workflows.optimization import ClipGradients, schedule, weight_groups
+from esp_medsam.workflows.optimization import (
+    ClipGradients,
+    LeaveUntouched,
+    schedule,
+    weight_groups,
+)
 from esp_medsam.workflows.processor import use_processor
 from esp_medsam.workflows.progress import TellProgress
 from esp_medsam.workflows.run_identity import run_of
@@ -28,6 +33,7 @@ __all__ = [
     "FiniteSteps",
     "History",
     "KeepBest",
+    "LeaveUntouched",
     "PredictForward",
     "SeedSteps",
     "SetScores",

@@ -32,6 +32,7 @@ from esp_medsam.workflows.train import (
     EarlyStop,
     History,
     KeepBest,
+    LeaveUntouched,
     PredictForward,
     dice_inputs,
     samples_of,
@@ -117,6 +118,25 @@ class TestClipGradients:
         optimizer.step()
 
         torch.testing.assert_close(parameter, torch.tensor([-0.5]))
+
+
+class TestLeaveUntouched:
+    def test_what_no_batch_takes_neither_decays_nor_moves(self) -> None:
+        """Of stacked weights the first is taken in two steps, the second in the last alone."""
+        weights = nn.ParameterList([nn.Parameter(torch.ones(2, 2)) for _ in range(3)])
+        optimizer = torch.optim.AdamW(weights, lr=0.1, weight_decay=0.5)
+        LeaveUntouched().attach(optimizer)
+
+        for taken in ([0], [0, 1]):
+            optimizer.zero_grad()
+            torch.stack(list(weights))[taken].sum().backward()
+            assert all(weight.grad is not None for weight in weights)
+            optimizer.step()
+
+        assert (weights[0] < weights[1]).all()
+        assert (weights[1] < 1).all()
+        assert torch.equal(weights[2], torch.ones(2, 2))
+        assert len(optimizer.state) == 2
 
 
 class TestSchedule:
