@@ -115,6 +115,9 @@ def datalist(
         _check_file(check, known, quiet=quiet)
         return
     assert output is not None, "just checked"
+    if output.suffix.lower() != ".json":  # nor could it be an image, or a mask
+        msg = f"FILE must end in .json; got {output}."
+        raise OptionError(msg)
     if os.path.lexists(output) and not overwrite:
         msg = f"FILE must not exist yet; {output} does. Pass --overwrite to replace it."
         raise OutputExistsError(msg)

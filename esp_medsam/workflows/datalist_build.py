@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,8 @@ from esp_medsam.errors import (
 from esp_medsam.io.read import read_as_stored
 from esp_medsam.modality import ModalityTable
 from esp_medsam.quiet import quietly
-from esp_medsam.workflows.datalist import SECTIONS
+from esp_medsam.regular_file import open_regular
+from esp_medsam.workflows.datalist import MOST_BYTES, SECTIONS
 from esp_medsam.workflows.datalist_images import WHITE
 from esp_medsam.workflows.datalist_patterns import Named, by_patient, files_by_case, named
 from esp_medsam.workflows.datalist_split import sections_of
@@ -165,10 +167,14 @@ def cases_of_csv(path: Path, *, modality: str | None, more: Mapping[str, Any]) -
         OptionError: If it is not such a table.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = list(reader.fieldnames or ())
-            rows = list(reader)
+        with open_regular(path) as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            msg = f"csv must have at most {MOST_BYTES:,} bytes; {path} has more."
+            raise OptionError(msg)
+        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+        reader = csv.DictReader(text, strict=True)
+        columns, rows = list(reader.fieldnames or ()), list(reader)
     except FileNotFoundError as error:
         msg = f"csv must be a file; there is none at {path}."
         raise InputNotFoundError(msg) from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from esp_medsam.errors import OptionError, OutputExistsError
+from esp_medsam.io.output_path import check_output_dir
 from esp_medsam.modality import ALL, ModalityTable
 from esp_medsam.settings import EvaluationSettings
 from esp_medsam.workflows.case_score import TargetScore, read_cases
@@ -107,8 +108,9 @@ def _check_outputs(settings: EvaluationSettings, inputs: set[Path]) -> None:
     """Refuse places where nothing may be written.
 
     Raises:
-        OptionError: If an ending is unknown, or an input lies there.
+        OptionError: If an ending is unknown, or an input or what is no file lies there.
         OutputExistsError: If a file is there and ``overwrite`` is not set.
+        OutputError: If the folder cannot be written to.
     """
     places: list[tuple[str, Path]] = []
     for name, path, endings in (
@@ -132,8 +134,12 @@ def _check_outputs(settings: EvaluationSettings, inputs: set[Path]) -> None:
 
 
 def _check_place(name: str, path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
+    check_output_dir(path.parent)
     if not os.path.lexists(path):
         return
+    if not path.is_symlink() and not path.is_file():
+        msg = f"{name} must be a file to write; {path} is something else. Write them elsewhere."
+        raise OptionError(msg)
     if path.resolve() in inputs:
         msg = f"{name} must be none of the inputs; got {path}. Write them elsewhere."
         raise OptionError(msg)

@@ -129,6 +129,14 @@ class TestPatterns:
 
         assert "must match one file of a case" in capsys.readouterr().err
 
+    def test_images_and_masks_are_never_replaced(self, home: Path, capsys: Shown) -> None:
+        before = (home / "labelsTr/p00.nii.gz").read_bytes()
+
+        assert main(["datalist", "labelsTr/p00.nii.gz", *NNUNET, "--overwrite"]) == 1
+
+        assert "FILE must end in .json; got labelsTr/p00.nii.gz." in capsys.readouterr().err
+        assert (home / "labelsTr/p00.nii.gz").read_bytes() == before
+
     def test_nothing_is_replaced_without_a_word(self, home: Path, capsys: Shown) -> None:
         (home / "d.json").write_text("mine")
 
@@ -208,6 +216,12 @@ class TestCsv:
         assert [len(found) for found in numbers] == [2, 1, 1]
         assert sections["test"][0]["absent"] == ["intracranial_hemorrhage", "pancreas"]
         assert "secret" not in (home / "d.json").read_text()
+
+    @pytest.mark.parametrize("path", ["/dev/zero", "imagesTr", "imagesTr/p00_0000.nii.gz"])
+    def test_is_a_file_of_text(self, home: Path, capsys: Shown, path: str) -> None:
+        assert main(["datalist", "d.json", "--csv", path]) == 1
+
+        assert "E_OPTION: csv must " in capsys.readouterr().err
 
     def test_may_say_the_sections(self, home: Path) -> None:
         rows = [{**row, "section": "test"} for row in self.rows(2)]

@@ -47,6 +47,32 @@ def evaluate(home: Path) -> Evaluate:
     )
 
 
+class TestOutputs:
+    @pytest.mark.parametrize(
+        ("option", "path", "code"),
+        [
+            ("--cases", "folder.csv", "E_OPTION"),
+            ("--cases", "/proc/none/c.csv", "E_OUTPUT"),
+            ("--summary", "images/a.png/s.json", "E_OUTPUT"),
+        ],
+    )
+    def test_that_cannot_be_written_are_refused_before_anything_is_computed(
+        self,
+        evaluate: Evaluate,
+        capsys: Shown,
+        monkeypatch: pytest.MonkeyPatch,
+        option: str,
+        path: str,
+        code: str,
+    ) -> None:
+        Path("folder.csv").mkdir()
+        monkeypatch.setattr("esp_medsam.workflows.pipeline.read_config", None)
+
+        assert evaluate(option, path, "--overwrite") == 1
+
+        assert capsys.readouterr().err.startswith(f"{code}: ")
+
+
 class TestTargets:
     def test_may_come_with_commas(self, evaluate: Evaluate, capsys: Shown) -> None:
         assert evaluate("--targets", "lungs,bones") == 1
