@@ -6,7 +6,6 @@ import io
 from collections.abc import Sequence
 from typing import TypeVar
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -107,7 +106,11 @@ def _compared(comparison: Comparison) -> list[Table | str]:
 
 def _notes(scores: Sequence[Score]) -> list[str]:
     """Return what the table cannot say by itself."""
-    notes = ["Means: of images with the target. Alarms: images without it in which some was found."]
+    notes = []
+    if any(score.protocol == "native" for score in scores):
+        notes += [
+            "Means: of images with the target. Alarms: images without it in which some was found."
+        ]
     tolerances = {s.tolerance for s in scores if s.surface_dice is not None and s.tolerance}
     units = sorted({s.unit for s in scores if s.surface_dice is not None and s.unit})
     for tolerance in sorted(tolerances):
@@ -130,7 +133,7 @@ def _by_set(scores: Sequence[_S]) -> list[tuple[str, list[_S]]]:
 def _table(dataset: str, *columns: str) -> Table:
     # Names are the user's: what they hold is no markup.
     title = Text(dataset, style="bold")
-    shown = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    shown = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     shown.add_column("target", min_width=NAME_WIDTH, overflow="fold")
     for column in columns:
         shown.add_column(column, justify="right", no_wrap=True)
