@@ -236,12 +236,10 @@ def build_product(
         presence: See :func:`build_network`.
         high_resolution_widths: See :func:`build_network`.
     """
-    if default_modality is None:
-        default_modality = "ct" if "ct" in modalities else next(iter(modalities), "")
     return build_network(
         modalities=modalities,
         targets=targets,
-        default_modality=default_modality,
+        default_modality=_default(default_modality, modalities),
         expert_ratio=expert_ratio,
         controller_token="separate",
         decoding="isolated",
@@ -273,12 +271,10 @@ def build_teacher(
         tokens: Tokens of a modality in each block.
         adapter_ratio: Hidden width of an adapter over the encoder's width.
     """
-    if default_modality is None:
-        default_modality = "ct" if "ct" in modalities else next(iter(modalities), "")
     return build_network(
         modalities=modalities,
         targets=targets,
-        default_modality=default_modality,
+        default_modality=_default(default_modality, modalities),
         expert_ratio=0.0,
         controller_token="separate",
         decoding="isolated",
@@ -288,3 +284,10 @@ def build_teacher(
             encoder, list(modalities), tokens=tokens, adapter_ratio=adapter_ratio
         ),
     )
+
+
+def _default(given: str | None, modalities: Mapping[str, int]) -> str:
+    """Return what no modality means: what is given, else ct, or the first where there is none."""
+    if given is not None:
+        return given
+    return "ct" if "ct" in modalities else next(iter(modalities), "")
