@@ -87,6 +87,9 @@ class Checkpoints:
         if state.iteration >= state.max_epochs * state.epoch_length:
             logger.info("All %d epochs are done.", state.max_epochs)
             return
+        if state.iteration:
+            told = "Training goes on after step %d, in epoch %d."
+            logger.info(told, state.iteration, state.epoch + 1)
         engine.run()
 
     def restore(self, engine: SupervisedTrainer) -> bool:
@@ -108,11 +111,6 @@ class Checkpoints:
             part.load_state_dict(content["parts"][name])
         engine.state.iteration = content["iteration"]
         engine.state.epoch = content["iteration"] // engine.state.epoch_length
-        logger.info(
-            "Training goes on after step %d, in epoch %d.",
-            engine.state.iteration,
-            engine.state.epoch + 1,
-        )
         return True
 
     def _check_same(self, content: Mapping[str, Any], engine: SupervisedTrainer) -> None:
