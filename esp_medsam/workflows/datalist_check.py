@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from esp_medsam.errors import EspMedSamError, listed, shown
 from esp_medsam.identity import identify
 from esp_medsam.image import Image
-from esp_medsam.io.read import RASTER_SUFFIXES, files_of, read_grid
+from esp_medsam.io.read import RASTER_SUFFIXES, read_grid
 from esp_medsam.memory import seldom_asked
 from esp_medsam.modality import ModalityTable
 from esp_medsam.quiet import quietly
@@ -24,7 +24,7 @@ from esp_medsam.workflows.datalist import (
     Mask,
     parse_items,
 )
-from esp_medsam.workflows.datalist_images import MaskReader, read_image
+from esp_medsam.workflows.datalist_images import MaskReader, content_files, read_image
 
 
 _CHUNK = 512
@@ -262,7 +262,7 @@ def _shared(placed: Sequence[Placed], keys: Sequence[object]) -> list[Placed]:
 def _size(path: str) -> int | None:
     """Return the bytes of an image's files; None where they cannot be read."""
     try:
-        return sum(Path(file).stat().st_size for file in _files(path))
+        return sum(Path(file).stat().st_size for file in content_files(path))
     except (OSError, EspMedSamError):
         return None  # told where it was read
 
@@ -270,15 +270,9 @@ def _size(path: str) -> int | None:
 def _hash(path: str) -> str | None:
     """Return the hash of an image's content, whatever its files are called."""
     try:
-        return identify(_files(path)).sha256
+        return identify(content_files(path)).sha256
     except EspMedSamError:
         return None  # told where it was read
-
-
-def _files(path: str) -> Sequence[str | Path]:
-    if Path(path).is_dir():
-        return [file for file in Path(path).iterdir() if file.is_file()]
-    return files_of(path)
 
 
 def _told(error: EspMedSamError) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from esp_medsam.errors import OptionError
+from esp_medsam.errors import InputNotFoundError, OptionError
 from esp_medsam.image import Image
-from esp_medsam.io.read import read, read_as_stored
+from esp_medsam.io.read import files_of, read, read_as_stored
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import Item, Mask
 
@@ -48,6 +49,23 @@ def read_image(
         ct_offset=item.offset,
         frame=frame,
     )
+
+
+def content_files(path: str) -> tuple[Path, ...]:
+    """Return the files that an image or mask of a datalist is read from; of a folder, all in it.
+
+    Raises:
+        InputNotFoundError: If the folder is empty.
+        EspMedSamError: If a header that names another file cannot be read.
+    """
+    source = Path(path)
+    if not source.is_dir():
+        return files_of(source)
+    files = tuple(sorted(file for file in source.iterdir() if file.is_file()))
+    if not files:
+        msg = f"{path} must hold a DICOM series; the folder has no files."
+        raise InputNotFoundError(msg)
+    return files
 
 
 class MaskReader:

@@ -14,17 +14,16 @@ from typing import Any
 from esp_medsam.errors import (
     EmptyInputError,
     EspMedSamError,
-    InputNotFoundError,
     OptionError,
     explain,
     one_line,
 )
 from esp_medsam.identity import identify
-from esp_medsam.io.read import files_of
 from esp_medsam.io.shards import ShardStore
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides, described
 from esp_medsam.workflows.datalist import Item, parse_items, read_sections
+from esp_medsam.workflows.datalist_images import content_files
 from esp_medsam.workflows.kept_slices import InMemory, OnDisk, SliceSequence
 from esp_medsam.workflows.training_slices import TrainingSlice, slices_of
 
@@ -117,7 +116,7 @@ class SliceReader:
     def _entry(self, place: str, item: Item) -> _Entry | str:
         """Return an item with the hashes of its files, or what is wrong with one."""
         try:
-            image_hash, *mask_hashes = (_content_hash(path) for path in item.files)
+            image_hash, *mask_hashes = (identify(content_files(path)).sha256 for path in item.files)
         except EspMedSamError as error:
             return f"{place} {explain(error)}"
         said = item.model_dump(include={"modality", "absent", "ct_input", "offset"})
@@ -182,18 +181,6 @@ def _in_two_sections(entries: Mapping[str, Sequence[_Entry]]) -> Iterator[str]:
                     f"{entry.place} must hold an image of its own; {entry.item.image} has the "
                     f"content of {other.item.image}, {other.place}."
                 )
-
-
-def _content_hash(path: str) -> str:
-    """Return the hash of what an image or mask is read from; of a folder, of all its files."""
-    source = Path(path)
-    if source.is_dir():
-        files = sorted(file for file in source.rglob("*") if file.is_file())
-        if not files:
-            msg = f"{path} must hold a DICOM series; the folder is empty."
-            raise InputNotFoundError(msg)
-        return identify(files).sha256
-    return identify(files_of(source)).sha256
 
 
 def _digest(value: Any) -> str:
