@@ -14,7 +14,13 @@ from esp_medsam.plain_data import read_own_json
 from esp_medsam.workflows.bundle import TABLE, find_bundle
 
 
-_CONFIGS = ("inference.yaml", "train.yaml", "logging.conf")
+_CONFIGS = (
+    "inference.yaml",
+    "evaluate.yaml",
+    "train.yaml",
+    "multi_gpu_train.yaml",
+    "logging.conf",
+)
 """What is copied as it is: only a config that is the installed one may run without trust."""
 
 _METADATA = Path("configs", "metadata.json")
