@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from esp_medsam.errors import OptionError
 from esp_medsam.modality import ModalityTable
@@ -63,40 +63,88 @@ def read_request(
         EspMedSamError: If a setting is not what it must be.
     """
     root = find_bundle(bundle)
-    if "#" in str(root):
-        msg = f"bundle must lie in folders without # in their names, which configs use; got {root}."
-        raise OptionError(msg)
-    config = root / CONFIG
-    runs: list[str] = []
-    if not is_installed(config):
-        if not trust_config:
-            msg = (
-                f"bundle must have the installed {CONFIG.name}, because it is code; that of {root} "
-                "differs. Pass --trust_config if you trust whoever wrote it."
-            )
-            raise OptionError(msg)
-        runs.append(f"{config}: all that it says")
     table = ModalityTable.read(root / TABLE)
-    configs, settings = [config], dict[str, Any]()
-    for name in overlays:
-        path = located(name, config.parent)
-        content = read_overlay(path)
-        real = path.resolve()
-        is_own = real == (config.parent / OVERLAY).resolve() and is_installed(real)
-        if is_own or (trust_config and _is_code(content, path, table)):
-            configs.append(path)
-            runs += [] if is_own else [f"{path}: {line}" for line in code_in(content)]
-            settings = {key: value for key, value in settings.items() if key not in content}
-        else:
-            settings |= settings_of(content, path, table)
+    layers = read_layers(
+        root / CONFIG,
+        overlays,
+        own=(OVERLAY,),
+        trust_config=trust_config,
+        is_code=lambda content, path: _is_code(content, path, table),
+        settings_of=lambda content, path: settings_of(content, path, table),
+    )
     chosen = {key: value for key, value in given.items() if value is not None}
     return Request(
         root=root,
         table=table,
-        configs=tuple(configs),
-        settings=given_settings(settings | chosen, table),
-        runs=tuple(runs),
+        configs=layers.configs,
+        settings=given_settings(layers.settings | chosen, table),
+        runs=layers.runs,
     )
+
+
+class Layers(NamedTuple):
+    """A bundle's config and what goes over it.
+
+    Attributes:
+        configs: Files that MONAI is to build from, and so may run, in order.
+        settings: What the others set.
+        runs: What foreign configs among ``configs`` run, a line each.
+    """
+
+    configs: tuple[Path, ...]
+    settings: dict[str, Any]
+    runs: tuple[str, ...]
+
+
+def read_layers(
+    config: Path,
+    overlays: Sequence[str | os.PathLike[str]],
+    *,
+    own: Sequence[str],
+    trust_config: bool,
+    settings_of: Callable[[Mapping[str, Any], Path], dict[str, Any]],
+    is_code: Callable[[Mapping[str, Any], Path], bool] | None = None,
+) -> Layers:
+    """Return a bundle's config and overlays, told apart into what may run and what is data.
+
+    Args:
+        config: The bundle's config.
+        overlays: Further configs, in order, whose keys replace those before.
+        own: Names of the bundle's own configs that go over it and may run.
+        trust_config: Whether foreign ones may run.
+        settings_of: Returns what an overlay sets, or refuses it.
+        is_code: Whether an overlay, where it is trusted, is to be built from; None says yes of all.
+
+    Raises:
+        OptionError: If the bundle's or an overlay's config could run code and is not trusted.
+        EspMedSamError: If an overlay is not what it must be.
+    """
+    if "#" in str(config):
+        msg = "bundle must lie in folders without # in their names, which configs use; got "
+        raise OptionError(msg + f"{config.parent.parent}.")
+    runs: list[str] = []
+    if not is_installed(config):
+        if not trust_config:
+            msg = (
+                f"bundle must have the installed {config.name}, because it is code; that of "
+                f"{config.parent.parent} differs. Pass --trust_config if you trust whoever wrote "
+                "it."
+            )
+            raise OptionError(msg)
+        runs.append(f"{config}: all that it says")
+    configs, settings = [config], dict[str, Any]()
+    own_paths = [(config.parent / name).resolve() for name in own]
+    for name in overlays:
+        path = located(name, config.parent)
+        content = read_overlay(path)
+        is_own = path.resolve() in own_paths and is_installed(path.resolve())
+        if is_own or (trust_config and (is_code is None or is_code(content, path))):
+            configs.append(path)
+            runs += [] if is_own else [f"{path}: {line}" for line in code_in(content)]
+            settings = {key: value for key, value in settings.items() if key not in content}
+        else:
+            settings |= settings_of(content, path)
+    return Layers(tuple(configs), settings, tuple(runs))
 
 
 def located(name: str | os.PathLike[str], own: Path) -> Path:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.errors import InputNotFoundError, OptionError
+from esp_medsam.errors import InputNotFoundError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.settings import given_train_settings
 from esp_medsam.workflows.bundle import TABLE, TRAIN_CONFIG, find_bundle
-from esp_medsam.workflows.overlays import read_overlay, train_settings_of
-from esp_medsam.workflows.request import Request, code_in, is_installed, located
+from esp_medsam.workflows.overlays import train_settings_of
+from esp_medsam.workflows.request import Request, read_layers
 
 
 OVERLAYS = ("multi_gpu_train.yaml",)
@@ -43,37 +43,22 @@ def read_training(
         EspMedSamError: If a setting is not what it must be.
     """
     root = find_bundle(bundle)
-    config = root / TRAIN_CONFIG
-    runs: list[str] = []
-    if not is_installed(config):
-        if not trust_config:
-            msg = (
-                f"bundle must have the installed {config.name}, because it is code; that of {root} "
-                "differs. Pass --trust_config if you trust whoever wrote it."
-            )
-            raise OptionError(msg)
-        runs.append(f"{config}: all that it says")
-    configs, settings = [config], dict[str, Any]()
-    for name in overlays:
-        path = located(name, config.parent)
-        content = read_overlay(path)
-        real = path.resolve()
-        is_own = real in [(config.parent / own).resolve() for own in OVERLAYS]
-        is_own = is_own and is_installed(real)
-        if is_own or trust_config:
-            configs.append(path)
-            runs += [] if is_own else [f"{path}: {line}" for line in code_in(content)]
-            settings = {key: value for key, value in settings.items() if key not in content}
-        else:
-            settings |= train_settings_of(content, path)
-    settings |= given_train_settings({k: v for k, v in given.items() if v is not None})
+    layers = read_layers(
+        root / TRAIN_CONFIG,
+        overlays,
+        own=OVERLAYS,
+        trust_config=trust_config,
+        settings_of=train_settings_of,
+    )
+    chosen = {key: value for key, value in given.items() if value is not None}
+    settings = layers.settings | given_train_settings(chosen)
     _check_datalist(settings.get("datalist"))
     return Request(
         root=root,
         table=ModalityTable.read(root / TABLE),
-        configs=tuple(configs),
+        configs=layers.configs,
         settings=settings,
-        runs=tuple(runs),
+        runs=layers.runs,
     )
 
 
