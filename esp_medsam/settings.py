@@ -7,23 +7,13 @@ is false, ``maybe`` is refused.
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    create_model,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from pydantic_core import ErrorDetails
 
 from esp_medsam.errors import (
@@ -36,6 +26,36 @@ from esp_medsam.errors import (
     shown,
 )
 from esp_medsam.modality import ModalityTable
+from esp_medsam.setting_types import (
+    Count,
+    CountOrAuto,
+    CtInput,
+    Deviation,
+    Device,
+    FrozenPatterns,
+    Index,
+    IndexOrAuto,
+    Joins,
+    Mean,
+    Names,
+    Number,
+    OptionalPath,
+    OutputFormats,
+    PathText,
+    Patterns,
+    PlotFormat,
+    Positive,
+    Protocol,
+    Resize,
+    ResultNames,
+    SegType,
+    Share,
+    Size,
+    SliceAxis,
+    Text,
+    Transforms,
+    Turns,
+)
 
 
 @dataclass(frozen=True)
@@ -48,141 +68,6 @@ class Given:
 
     value: Any
 
-
-def _path(value: object) -> object:
-    text = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if isinstance(text, int) and not isinstance(text, bool):
-        return str(text)  # a folder called 2026 is a number to the command line's parser
-    if not isinstance(text, str) or not text or "\0" in text:
-        msg = "must be a path"
-        raise ValueError(msg)
-    return text
-
-
-def _text(value: object) -> object:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _names(value: object) -> object:
-    """Return names in a list or joined with commas one by one."""
-    if value is None:
-        return None
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
-        msg = "must be names, in a list or with commas"
-        raise ValueError(msg)
-    return tuple(name.strip() for name in names)
-
-
-def _some_names(value: object) -> object:
-    names = _names(value)
-    if not names:
-        msg = "must name at least one"
-        raise ValueError(msg)
-    return names
-
-
-def _patterns(value: object) -> object:
-    if value is None:
-        return None
-    patterns = [value] if isinstance(value, str) else value
-    if not isinstance(patterns, list | tuple) or not all(isinstance(p, str) for p in patterns):
-        msg = "must be a pattern, or a list of patterns"
-        raise ValueError(msg)
-    return tuple(patterns)
-
-
-def _frozen(value: object) -> object:
-    return () if value in (None, "") else _patterns(value)
-
-
-def _device(value: object) -> object:
-    text = value if isinstance(value, str) else str(value)  # torch's own, which nobody imports here
-    if not re.fullmatch(r"(cpu|cuda|mps)(:\d{1,3})?", text):
-        msg = "must be cpu, cuda, cuda:<index> or mps"
-        raise ValueError(msg)
-    return text
-
-
-def _no_bool(value: object) -> object:
-    if isinstance(value, bool):
-        msg = "must be a number"
-        raise ValueError(msg)
-    return value
-
-
-def _mapping(value: object) -> object:
-    if value is not None and not isinstance(value, Mapping):
-        msg = "must be by modality"
-        raise ValueError(msg)
-    return value
-
-
-def _no_path(value: object) -> object:
-    return None if value in (None, "") else _path(value)
-
-
-def _listing(length: int) -> Callable[[object], object]:
-    """Return the check that a value lists so many numbers."""
-
-    def check(value: object) -> object:
-        if not isinstance(value, list | tuple) or len(value) != length:
-            msg = f"must be a list of {length} numbers"
-            raise ValueError(msg)
-        return tuple(value)
-
-    return check
-
-
-def _or_auto(least: int) -> Callable[[object], object]:
-    """Return the check that a value is a whole number from ``least``, or ``auto``."""
-
-    def check(value: object) -> object:
-        text = str(value)
-        is_short = text.isdecimal() and len(text) <= 10
-        if text == "auto" or (is_short and least <= int(text) < 2**31):
-            return text if text == "auto" else int(text)
-        msg = f"must be auto, or a whole number from {least}"
-        raise ValueError(msg)
-
-    return check
-
-
-def _turns(value: object) -> object:
-    if value != "auto" and not isinstance(value, Mapping):
-        msg = "must be auto, or whole numbers by modality"
-        raise ValueError(msg)
-    return value
-
-
-PathText = Annotated[str, BeforeValidator(_path)]
-Text = Annotated[str, BeforeValidator(_text)]
-Names = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
-Patterns = Annotated[tuple[str, ...] | None, BeforeValidator(_patterns)]
-Device = Annotated[str, BeforeValidator(_device)]
-Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, lt=2**31)]
-Index = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, lt=2**31)]
-CountOrAuto = Annotated[int | str, BeforeValidator(_or_auto(1))]
-IndexOrAuto = Annotated[int | str, BeforeValidator(_or_auto(0))]
-Turns = Annotated[dict[str, Count] | Literal["auto"], BeforeValidator(_turns)]
-Side = Annotated[int, BeforeValidator(_no_bool), Field(ge=32, le=2**14, multiple_of=32)]
-Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
-Positive = Annotated[Number, Field(gt=0)]
-Share = Annotated[Number, Field(ge=0, le=1)]
-Size = Annotated[tuple[Side, Side], BeforeValidator(_listing(2))]
-Mean = Annotated[tuple[Number, Number, Number], BeforeValidator(_listing(3))]
-Deviation = Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_listing(3))]
-Transforms = Annotated[Any, BeforeValidator(_mapping)]
-
-OutputFormat = Literal["auto", "dicom-seg", "nifti", "png"]
-SegType = Literal["binary", "labelmap", "fractional"]
-CtInput = Literal["hu", "windowed"]
-Join = Literal["series", "frame_of_reference", "interleaved"]
-SliceAxis = Literal["axial", "coronal", "sagittal"]
-ResultNames = Literal["uid", "readable"]
-Resize = Literal["fit", "stretch"]
-Protocol = Literal["native", "released"]
-PlotFormat = Literal["png", "svg"]
 
 TOLERANCE = 2.0
 """Of the surface Dice: mm, in pictures without spacing pixels."""
@@ -213,11 +98,11 @@ class InferenceSettings(Settings):
     force_modality: bool
     targets: Names
     series: Text | None
-    join: Annotated[tuple[Join, ...] | None, BeforeValidator(_names)]
+    join: Joins
     frame: Index | None
     include: Patterns
     exclude: Patterns
-    output_format: Annotated[tuple[OutputFormat, ...], BeforeValidator(_some_names)]
+    output_format: OutputFormats
     names: ResultNames
     seg_type: SegType
     fixed_uids: bool
@@ -245,9 +130,9 @@ class TrainSettings(Settings):
 
     datalist: PathText
     output_dir: PathText
-    cache_dir: Annotated[str | None, BeforeValidator(_no_path)]
+    cache_dir: OptionalPath
     empty_slices: Share
-    pretrained: Annotated[str | None, BeforeValidator(_no_path)]
+    pretrained: OptionalPath
     input_size: Size
     epochs: Count
     samples_per_epoch: CountOrAuto
@@ -260,7 +145,7 @@ class TrainSettings(Settings):
     accumulate: Count
     max_norm: Positive
     max_bad_steps: Count
-    frozen: Annotated[tuple[str, ...], BeforeValidator(_frozen)]
+    frozen: FrozenPatterns
     average_decay: Share
     val_interval: Count
     patience: Index
@@ -285,10 +170,10 @@ class EvaluationSettings(Settings):
     tolerance: Positive = TOLERANCE
     resamples: Annotated[Count, Field(ge=100, le=10**6)] = RESAMPLES
     seed: Annotated[Index, Field(lt=2**32)] = 0
-    cases: Annotated[str | None, BeforeValidator(_no_path)] = None
-    summary: Annotated[str | None, BeforeValidator(_no_path)] = None
-    compare: Annotated[str | None, BeforeValidator(_no_path)] = None
-    plots: Annotated[str | None, BeforeValidator(_no_path)] = None
+    cases: OptionalPath = None
+    summary: OptionalPath = None
+    compare: OptionalPath = None
+    plots: OptionalPath = None
     plot_format: PlotFormat = "png"
     overwrite: bool = False
 

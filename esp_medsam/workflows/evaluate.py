@@ -14,7 +14,8 @@ from torch import Tensor
 from esp_medsam.image import Image, segmentation_of
 from esp_medsam.io.load import as_meta_tensor
 from esp_medsam.modality import ModalityTable, Target
-from esp_medsam.settings import TOLERANCE, Protocol
+from esp_medsam.setting_types import Protocol
+from esp_medsam.settings import TOLERANCE
 from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
 from esp_medsam.transforms.label_map import FOREGROUND, mask_of
 from esp_medsam.workflows.case_metrics import Distances, distances, overlap, scale_of
