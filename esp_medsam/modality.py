@@ -77,6 +77,7 @@ class Target:
         clean_up: What is done to its mask.
         tier: One of :data:`TIERS`.
         least_ml: Volume below which a mask of it is hardly believed; 0 believes all.
+        adapter: Whether the network has an adapter for it, which other targets never see.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Target:
     clean_up: CleanUp = CleanUp()
     tier: str = "ready"
     least_ml: float = 0.0
+    adapter: bool = False
 
     @property
     def words(self) -> str:
@@ -132,16 +134,23 @@ class ModalityTable:
             TableError: If the file cannot be read, or breaks a rule; every problem is named
                 with its key.
         """
-        try:
-            content = read_yaml(Path(path))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            msg = f"{path} must be a readable YAML table of modalities; got: {reason}."
-            raise TableError(msg) from error
+        return cls.of(read_table(path), str(path))
+
+    @classmethod
+    def of(cls, content: Any, source: str) -> ModalityTable:
+        """Return the table that plain data holds.
+
+        Args:
+            content: What YAML holds.
+            source: What messages shall call it, its file for one.
+
+        Raises:
+            TableError: If it breaks a rule; every problem is named with its key.
+        """
         reader = _TableReader()
         table = reader.table(content)
         if reader.problems:
-            msg = f"{path} must be a valid table of modalities; {listed(reader.problems, '; ')}."
+            msg = f"{source} must be a valid table of modalities; {listed(reader.problems, '; ')}."
             raise TableError(msg)
         return table
 
@@ -159,6 +168,12 @@ class ModalityTable:
     def target_names(self) -> dict[str, list[str]]:
         """Names of the targets of each modality, by name, in the order of the channels."""
         return {m.name: [target.name for target in m.targets] for m in self.modalities}
+
+    @property
+    def adapted(self) -> dict[str, list[str]]:
+        """Names of the targets that have an adapter, by modality."""
+        named = {m.name: [t.name for t in m.targets if t.adapter] for m in self.modalities}
+        return {modality: names for modality, names in named.items() if names}
 
     def __contains__(self, name: object) -> bool:
         return name in self.names
@@ -215,6 +230,20 @@ class ModalityTable:
         }
 
 
+def read_table(path: str | Path) -> Any:
+    """Return what the YAML of a table holds, its rules not checked.
+
+    Raises:
+        TableError: If the file cannot be read, or is no YAML.
+    """
+    try:
+        return read_yaml(Path(path))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        msg = f"{path} must be a readable YAML table of modalities; got: {reason}."
+        raise TableError(msg) from error
+
+
 def _ready(modality: str, available: tuple[Target, ...]) -> tuple[Target, ...]:
     ready = tuple(target for target in available if target.tier == "ready")
     if not ready:
@@ -269,11 +298,13 @@ class _TableReader:
 
     def _target(self, key: str, name: str, content: Any) -> Target:
         required = ("label", "category", "type", "color")
-        optional = ("anatomic_region", "clean_up", "tier", "least_ml")
+        optional = ("anatomic_region", "clean_up", "tier", "least_ml", "adapter")
         fields = self._fields(content, key, required, optional)
         if fields.get("tier", "ready") not in TIERS:
             rule = f"must be one of {', '.join(TIERS)}"
             self._problem(f"{key}.tier", f"{rule}; got {shown(fields['tier'])}")
+        if not isinstance(fields.get("adapter", False), bool):
+            self._problem(f"{key}.adapter", f"must be true or false; got {fields['adapter']!r}")
         region = None
         if fields.get("anatomic_region") is not None:
             region = self._code(fields["anatomic_region"], f"{key}.anatomic_region")
@@ -287,6 +318,7 @@ class _TableReader:
             clean_up=self._clean_up(fields.get("clean_up"), f"{key}.clean_up"),
             tier=str(fields.get("tier", "ready")),
             least_ml=self._size(fields.get("least_ml", 0), f"{key}.least_ml"),
+            adapter=fields.get("adapter", False) is True,
         )
 
     def _code(self, content: Any, key: str) -> Code:

@@ -146,6 +146,7 @@ class TrainSettings(Settings):
     max_norm: Positive
     max_bad_steps: Count
     frozen: FrozenPatterns
+    trained: FrozenPatterns
     average_decay: Share
     val_interval: Count
     patience: Index

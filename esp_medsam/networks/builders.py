@@ -15,6 +15,7 @@ from esp_medsam.networks.position_encoding import RandomFourierEncoding
 from esp_medsam.networks.presence import PresenceHeads
 from esp_medsam.networks.prompt_generator import SelfPatchPromptGenerator
 from esp_medsam.networks.sam_teacher import SAMTeacherEncoder
+from esp_medsam.networks.target_adapter import TargetAdapters
 from esp_medsam.networks.unused_sam import UnusedPromptEncoder
 
 
@@ -57,6 +58,7 @@ def build_network(
     tokens_per_target: int = 1,
     spare_queries: int = 0,
     high_resolution_widths: Sequence[int] | None = None,
+    adapted: Mapping[str, Sequence[str]] | None = None,
     keep_unused: bool = False,
     image_encoder: SAMTeacherEncoder | None = None,
 ) -> ESPMedSAM:
@@ -83,6 +85,8 @@ def build_network(
         spare_queries: Queries that nothing decodes; the released network has one.
         high_resolution_widths: Channels of the high-resolution path at strides 8, 4, 2 and 1;
             None, as in code and paper, leaves it out.
+        adapted: Names of the targets that have an adapter, by modality; None for none. Neither
+            code nor paper has any.
         keep_unused: Whether to hold the parameters that the released checkpoints contain and
             nothing uses (ImageNet head, SAM's point and mask prompts).
         image_encoder: An encoder in place of TinyViT; of ``expert_ratio`` and ``controller_token``
@@ -128,6 +132,7 @@ def build_network(
         high_resolution=path,
         high_resolution_head=path_head,
         presence=PresenceHeads(targets, EMBED_DIM) if presence else None,
+        target_adapters=TargetAdapters(targets, adapted, EMBED_DIM) if adapted else None,
         modalities=modalities,
         targets=targets,
         default_modality=default_modality,
@@ -219,6 +224,7 @@ def build_product(
     prompt: Literal["hard", "straight_through", "soft"] = "hard",
     presence: bool = False,
     high_resolution_widths: Sequence[int] = (64, 32, 24, 16),
+    adapted: Mapping[str, Sequence[str]] | None = None,
 ) -> ESPMedSAM:
     """Build the network that this project trains and ships.
 
@@ -235,6 +241,7 @@ def build_product(
         prompt: See :func:`build_network`.
         presence: See :func:`build_network`.
         high_resolution_widths: See :func:`build_network`.
+        adapted: See :func:`build_network`.
     """
     return build_network(
         modalities=modalities,
@@ -249,6 +256,7 @@ def build_product(
         prompt=prompt,
         presence=presence,
         high_resolution_widths=high_resolution_widths,
+        adapted=adapted,
     )
 
 

@@ -259,7 +259,12 @@ def load_grown(
 
 _PRESENCE = "presence."
 
-_OWNED = ("prompt_generator.heads.", "modality_query.targets.", "presence.heads.")
+_OWNED = (
+    "prompt_generator.heads.",
+    "modality_query.targets.",
+    "presence.heads.",
+    "target_adapters.adapters.",
+)
 """Beginnings of what a target owns; a modality owns its controllers."""
 
 

@@ -64,6 +64,7 @@ class ESPMedSAM(nn.Module):
         mask_decoder: Decodes pairs of image and target.
         high_resolution: Fuses full-resolution features, or None.
         high_resolution_head: Turns decoded tokens into weights for them, or None.
+        target_adapters: Adapts what the decoder sees to single targets, or None.
         presence: Tells from image embedding and query numbers which targets are there, or None.
         modalities: Index of each modality that the network holds, in the order of its controllers.
         targets: Target names of each modality that has queries, in the order of the queries.
@@ -90,6 +91,7 @@ class ESPMedSAM(nn.Module):
         high_resolution: nn.Module | None,
         high_resolution_head: nn.Module | None,
         presence: nn.Module | None = None,
+        target_adapters: nn.Module | None = None,
         modalities: Mapping[str, int],
         targets: Mapping[str, Sequence[str]],
         default_modality: str,
@@ -104,6 +106,7 @@ class ESPMedSAM(nn.Module):
         self.high_resolution = high_resolution
         self.high_resolution_head = high_resolution_head
         self.presence = presence
+        self.target_adapters = target_adapters
         self.modalities = dict(modalities)
         self.targets = {name: list(targets[name]) for name in modalities}
         self.places = {name: place for place, name in enumerate(modalities)}
@@ -231,6 +234,8 @@ class ESPMedSAM(nn.Module):
         prompt = patch_prompt.to(embedding.dtype).flatten(0, 1).index_select(0, pair)[:, None]
         image = torch.div(pair, T, rounding_mode="floor")
         source = embedding.index_select(0, image) + self.prompt_generator(prompt)
+        if self.target_adapters is not None:
+            source = self.target_adapters(source, query)
         tokens, place = self.modality_query(query)
         logits, token = self.mask_decoder(source, image_pe, tokens, place, query)
         return logits, token

@@ -24,7 +24,7 @@ PARTS = {
     "shared_encoder": ("image_encoder",),
     "modality_controllers": (),
     "prompt_generator": ("prompt_generator", "presence"),
-    "modality_query": ("modality_query",),
+    "modality_query": ("modality_query", "target_adapters"),
     "mask_decoder": ("mask_decoder", "position_encoding"),
     "high_resolution": ("high_resolution", "high_resolution_head"),
     "unused": ("unused_prompt_encoder",),
@@ -32,7 +32,7 @@ PARTS = {
 """Parts that are told apart, and the network's modules that make them up. The controllers lie
 inside the encoder's blocks and are told apart by name."""
 
-_OWNED_BELOW = ("controllers", "targets", "heads")
+_OWNED_BELOW = ("controllers", "targets", "heads", "adapters")
 """Modules below which parameters are kept by modality."""
 
 

@@ -17,24 +17,27 @@ logger = logging.getLogger(__name__)
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def with_frozen(network: Network, patterns: Sequence[str]) -> Network:
+def with_frozen(network: Network, patterns: Sequence[str], trained: Sequence[str] = ()) -> Network:
     """Return the network with the parameters frozen that patterns match, and log what trains.
 
     Args:
         network: The network; changed in place.
         patterns: See :func:`~esp_medsam.networks.frozen.freeze`.
+        trained: Likewise.
 
     Raises:
         OptionError: If a pattern matches nothing, or all.
     """
-    freeze(network, patterns)
+    freeze(network, patterns, trained)
     sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
     for pattern in patterns:
         matched = [size for name, size in sizes.items() if fnmatchcase(name, pattern)]
         logger.info("Frozen by %s: %s parameters.", pattern, f"{sum(matched):,}")
-    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    for pattern in trained:
+        matched = [size for name, size in sizes.items() if fnmatchcase(name, pattern)]
+        logger.info("Trained by %s: %s parameters.", pattern, f"{sum(matched):,}")
+    learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
     total = sum(sizes.values())
-    logger.info(
-        "%s of %s parameters train (%.1f %%).", f"{trained:,}", f"{total:,}", 100 * trained / total
-    )
+    share = 100 * learning / total
+    logger.info("%s of %s parameters train (%.1f %%).", f"{learning:,}", f"{total:,}", share)
     return network

@@ -41,6 +41,17 @@ class TestFreeze:
         with pytest.raises(OptionError, match=r"must leave something to train; \* match all"):
             freeze(network, ["*"])
 
+    def test_what_trains_all_the_same_is_named_beside_it(self, network: nn.ModuleDict) -> None:
+        freeze(network, ["*"], trained=["decoder.1.*"])
+
+        training = [n for n, p in network.named_parameters() if p.requires_grad]
+        assert training == ["decoder.1.weight", "decoder.1.bias"]
+
+    def test_refuses_what_would_train_nothing(self, network: nn.ModuleDict) -> None:
+        with pytest.raises(OptionError, match=r"trained must match names.*got 'head\.\*'"):
+            freeze(network, ["*"], trained=["head.*"])
+        assert all(p.requires_grad for p in network.parameters())
+
 
 class TestHoldFrozenNorms:
     def test_their_statistics_stay_and_the_others_follow(self, network: nn.ModuleDict) -> None:
