@@ -32,6 +32,7 @@ from esp_medsam.settings import RESAMPLES, TOLERANCE
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
     from esp_medsam.workflows.evaluation import EvaluationPlan
     from esp_medsam.workflows.evaluation_run import Evaluated
+    from esp_medsam.workflows.evaluation_summary import Score
     from esp_medsam.workflows.request import Request
 
 
@@ -138,6 +139,17 @@ def evaluate(
     for path in evaluated.written:
         told = f"{len(evaluated.cases)} rows are in {path}." if path == cases else f"Wrote {path}."
         print(one_line(told), file=sys.stderr)
+
+
+def scored(
+    bundle: Path, datalist: Path, *, section: str, device: str | None, quiet: bool
+) -> tuple[Score, ...]:
+    """Return the scores of all targets of a bundle that a section of a datalist shows."""
+    from esp_medsam.workflows.request import read_request
+
+    request = read_request(bundle, device=device)
+    request, plan = _plan(request, datalist=datalist, section=section)
+    return _evaluated(request, plan, quiet=quiet).scores
 
 
 def _plan(request: Request, **asked: Any) -> tuple[Request, EvaluationPlan]:

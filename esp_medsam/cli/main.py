@@ -14,6 +14,7 @@ import typer
 from typer.main import get_command
 
 import esp_medsam
+from esp_medsam.cli.add_target import add_target
 from esp_medsam.cli.codes import codes
 from esp_medsam.cli.convert import convert
 from esp_medsam.cli.datalist import datalist
@@ -45,6 +46,7 @@ app.command("info")(info)
 app.command("convert")(convert)
 app.command("datalist")(datalist)
 app.command("train")(train)
+app.command("add-target")(add_target)
 app.command("evaluate")(evaluate)
 app.command("seg2nifti")(seg2nifti)
 app.command("pacs")(pacs)

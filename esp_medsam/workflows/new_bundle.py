@@ -18,6 +18,7 @@ _CONFIGS = (
     "inference.yaml",
     "evaluate.yaml",
     "train.yaml",
+    "add_modality.yaml",
     "multi_gpu_train.yaml",
     "logging.conf",
 )
@@ -61,22 +62,42 @@ def new_bundle(
         OutputError: If it cannot be written to.
     """
     table = ModalityTable.read(Path(targets))
-    root, origin = Path(folder), find_bundle(source)
+    text = Path(targets).read_text(encoding="utf-8")
+    make_bundle(Path(folder), table, text, origin=find_bundle(source), maker="new-bundle")
+    return table
+
+
+def make_bundle(root: Path, table: ModalityTable, text: str, *, origin: Path, maker: str) -> None:
+    """Make a bundle of a table, without weights.
+
+    Args:
+        root: Where it goes; a new or empty folder.
+        table: Its modalities and targets.
+        text: The same as YAML.
+        origin: Bundle to take the rest from.
+        maker: Command that makes it, for the changelog.
+
+    Raises:
+        OutputExistsError: If the folder holds anything.
+        OutputError: If it cannot be written to.
+    """
     if os.path.lexists(root) and not (root.is_dir() and not any(root.iterdir())):
         msg = f"FOLDER must be new, or empty; {root} is not. Name another one."
         raise OutputExistsError(msg)
     files = {Path("configs", name): (origin / "configs" / name).read_bytes() for name in _CONFIGS}
     files[Path("LICENSE")] = (origin / "LICENSE").read_bytes()
-    files[TABLE] = Path(targets).read_bytes()
-    files[_METADATA] = _as_json(_metadata(read_own_json(origin / _METADATA), root.name, table))
-    files[Path("docs", "README.md")] = _readme(root.name, table).encode()
+    files[TABLE] = text.encode()
+    shipped, name = read_own_json(origin / _METADATA), root.resolve().name
+    files[_METADATA] = _as_json(_metadata(shipped, name, table, maker))
+    files[Path("docs", "README.md")] = _readme(name, table).encode()
     for path, content in files.items():
         with atomic_file(root / path) as file:
             file.write(content)
-    return table
 
 
-def _metadata(shipped: dict[str, Any], name: str, table: ModalityTable) -> dict[str, Any]:
+def _metadata(
+    shipped: dict[str, Any], name: str, table: ModalityTable, maker: str
+) -> dict[str, Any]:
     """Return what a bundle of these targets says of itself, in the place of the shipped one's."""
     formats = shipped["network_data_format"]
     default = _default(table)
@@ -86,7 +107,7 @@ def _metadata(shipped: dict[str, Any], name: str, table: ModalityTable) -> dict[
     return {
         **shipped,
         "version": "0.1.0",
-        "changelog": {"0.1.0": "Made by esp-medsam new-bundle"},
+        "changelog": {"0.1.0": f"Made by esp-medsam {maker}"},
         "name": name,
         "task": f"Segmentation of images of {', '.join(table.names)} without prompts",
         "description": f"Segments {'; '.join(_said(table))}, without prompts. Needs the Python "

@@ -1,0 +1,113 @@
+"""``esp-medsam add-target``: a modality or target of one's own, on top of weights that exist."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esp_medsam.cli.evaluate import scored
+from esp_medsam.cli.loudness import Quiet, Verbose
+from esp_medsam.cli.options import Bundle, Config, Device, TrustConfig, path_of
+from esp_medsam.cli.outcome import interrupted, tell_what_runs
+from esp_medsam.errors import one_line
+from esp_medsam.memory import check_libraries_fit
+
+
+def add_target(
+    datalist: Annotated[
+        Path,
+        typer.Argument(
+            parser=path_of,
+            metavar="DATALIST",
+            help="JSON file of images that show what is added; see docs/reference/datalist.md.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Argument(parser=path_of, metavar="OUT", help="A new folder for the bundle.")
+    ],
+    *,
+    targets: Annotated[
+        Path,
+        typer.Option(
+            parser=path_of,
+            metavar="FILE",
+            help="YAML of the new modalities and targets, in the form of configs/targets.yaml.",
+        ),
+    ],
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path_of,
+            metavar="FOLDER",
+            help="What the training leaves: pictures, curves, checkpoints. Default: OUT-training.",
+        ),
+    ] = None,
+    epochs: Annotated[str | None, typer.Option(help="Epochs in all.")] = None,
+    batch_size: Annotated[
+        str | None, typer.Option("--batch_size", "--batch-size", help="Slices of a batch.")
+    ] = None,
+    learning_rate: Annotated[
+        str | None, typer.Option("--learning_rate", "--learning-rate", help="At its highest.")
+    ] = None,
+    num_workers: Annotated[
+        str | None, typer.Option("--num_workers", "--num-workers", help="Loader processes.")
+    ] = None,
+    seed: Annotated[str | None, typer.Option(help="Of all that is drawn.")] = None,
+    device: Device = None,
+    config: Config = None,
+    trust_config: TrustConfig = False,
+    bundle: Bundle = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Add a modality or a target to a bundle, from some twenty images on; nothing old changes.
+
+    OUT becomes a bundle that segments what the old one does, and what was added. The same command
+    again goes on. Every other key of train.yaml is set by --config.
+    """
+    from esp_medsam.workflows.add_targets import addition_request, prepare_addition, write_card
+
+    origin, additions = prepare_addition(output, targets, datalist, source=bundle)
+    folder = output.with_name(f"{output.name}-training") if run is None else run
+    request = addition_request(
+        output,
+        origin,
+        additions,
+        trust_config=trust_config,
+        overlays=config or [],
+        datalist=str(datalist),
+        output_dir=str(folder),
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        num_workers=num_workers,
+        seed=seed,
+        device=device,
+    )
+    tell_what_runs(request)
+    check_libraries_fit()
+    if not (verbose or quiet):
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        logging.getLogger("esp_medsam").setLevel(logging.INFO)
+    from esp_medsam.workflows.training_run import run_training  # torch: once all else is right
+    from esp_medsam.workflows.weights import place_weights
+
+    try:
+        run_training(request)
+        place_weights(output, folder / "model.pt")
+        scores = scored(output, datalist, section="validation", device=device, quiet=quiet)
+    except KeyboardInterrupt as error:
+        raise interrupted() from error
+    write_card(output, origin, additions, datalist, scores)
+    for score in scores:
+        if (score.modality, score.target) in additions.targets:
+            dice = "none" if score.dice is None else f"{score.dice:.3f}"
+            told = f"{score.dataset}, {score.modality}, {score.target}: Dice {dice} of validation."
+            print(one_line(told), file=sys.stderr)
+    modality, name = additions.targets[0]
+    asked = f"--modality {modality} --targets {name} --bundle {output}"
+    print(one_line(f"{output}: done. Segment with: esp-medsam segment IN OUT {asked}"))

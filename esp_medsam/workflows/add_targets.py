@@ -1,0 +1,202 @@
+"""A bundle with modalities or targets added: made, trained by ``add_modality.yaml``, completed."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from esp_medsam.errors import OptionError, OutputExistsError, listed
+from esp_medsam.identity import sha256_of
+from esp_medsam.io.atomic import atomic_file
+from esp_medsam.workflows.additions import Additions, read_additions
+from esp_medsam.workflows.bundle import TABLE, WEIGHTS, find_bundle, is_bundle
+from esp_medsam.workflows.datalist import Item, check_targets, read_datalist
+from esp_medsam.workflows.new_bundle import make_bundle
+from esp_medsam.workflows.request import Request
+from esp_medsam.workflows.train_request import read_training
+
+
+if TYPE_CHECKING:  # the evaluation loads torch and MONAI, which a refusal must not wait for
+    from esp_medsam.workflows.evaluation_summary import Score
+
+
+ADD_CONFIG = "add_modality.yaml"
+
+CARD = Path("docs", "README.md")
+
+_CARD = """\
+# {name}
+
+A bundle for the Python package esp_medsam: the one described below, and what was added to it:
+
+{targets}
+
+Research only. Not a medical device: not for diagnosis, treatment or any other clinical decision.
+
+## What was added
+
+`esp-medsam add-target` trained it on top of weights with SHA-256 {weights}.
+Nothing of those moved: what they segmented they segment as before.
+The datalist has SHA-256 {datalist}.
+
+| Modality | Target | Set | Images trained on | Validation images | Dice | 95 % interval |
+|---|---|---|---|---|---|---|
+{rows}
+
+The validation images chose the epoch, so that these numbers flatter.
+A few dozen images of one source say whether it is worth going on, not how well it does elsewhere.
+Say here where the images come from, under which terms, and how well it does on images of another
+source: `esp-medsam evaluate DATALIST --bundle .`
+
+## The bundle that it was added to
+
+{source}
+"""
+
+
+def prepare_addition(
+    folder: str | os.PathLike[str],
+    targets: str | Path,
+    datalist: str | Path,
+    *,
+    source: str | os.PathLike[str] | None = None,
+) -> tuple[Path, Additions]:
+    """Make the bundle that a training will complete, or find it where that was broken off.
+
+    Args:
+        folder: Where it goes; new, empty, or what the same call left.
+        targets: YAML of what is added; see :func:`~esp_medsam.workflows.additions.read_additions`.
+        datalist: Images that show it.
+        source: Bundle that it is added to; None is the installed one.
+
+    Returns:
+        The bundle that it is added to, and what is added.
+
+    Raises:
+        TableError: If an addition breaks a rule.
+        OptionError: If the datalist is not usable, or shows less than what is added.
+        OutputExistsError: If the folder holds anything else.
+        OutputError: If it cannot be written to.
+    """
+    origin, root = find_bundle(source), Path(folder)
+    additions = read_additions(targets, origin / TABLE)
+    for section in ("training", "validation"):
+        _check_shown(read_datalist(datalist, section), section, additions)
+    if is_bundle(root) and (root / TABLE).read_text(encoding="utf-8") == additions.text:
+        if os.path.lexists(root / WEIGHTS):
+            msg = f"OUT must be new; {root} is done, it has weights. Name another one."
+            raise OutputExistsError(msg)
+        return origin, additions
+    make_bundle(root, additions.table, additions.text, origin=origin, maker="add-target")
+    return origin, additions
+
+
+def _check_shown(items: Sequence[Item], section: str, additions: Additions) -> None:
+    """Require that a section shows all that is added, and no modality that gets nothing."""
+    for item in items:
+        check_targets(item, additions.table)
+    shown = {(additions.table[item.modality].name, name) for item in items for name in item.labels}
+    added = {modality for modality, _ in additions.targets}
+    missing = [".".join(pair) for pair in additions.targets if pair not in shown]
+    others = {additions.table[item.modality].name for item in items} - added
+    if missing:
+        msg = f"datalist must have labels of all that is added in {section}; "
+        raise OptionError(msg + f"there are none of {listed(missing)}.")
+    if others:
+        msg = f"datalist must hold images of {listed(sorted(added))} alone, where something is "
+        raise OptionError(msg + f"added; in {section} got {listed(sorted(others))}.")
+
+
+def addition_request(
+    folder: Path, origin: Path, additions: Additions, *, trust_config: bool = False, **given: object
+) -> Request:
+    """Return the training that teaches the new parts of a prepared bundle.
+
+    Args:
+        folder: The prepared bundle.
+        origin: The bundle whose weights it starts from.
+        additions: What is added.
+        trust_config: Whether configs of a foreign bundle, and overlays, may run code.
+        given: Settings of ``train.yaml``; ``overlays`` lists further configs.
+
+    Raises:
+        EspMedSamError: As of :func:`~esp_medsam.workflows.train_request.read_training`.
+    """
+    overlays = given.pop("overlays", ())
+    assert isinstance(overlays, Sequence)
+    return read_training(
+        folder,
+        [folder / "configs" / ADD_CONFIG, *overlays],
+        trust_config=trust_config,
+        pretrained=str(origin / WEIGHTS),
+        trained=additions.trained,
+        **given,
+    )
+
+
+def write_card(
+    folder: Path,
+    origin: Path,
+    additions: Additions,
+    datalist: str | Path,
+    scores: Iterable[Score],
+) -> None:
+    """Say in a bundle's card what was added, on how many images, and how well it does.
+
+    Args:
+        folder: The bundle.
+        origin: The bundle that it was added to.
+        additions: What was added.
+        datalist: Images that it was trained and validated on.
+        scores: Of the validation images.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    trained = Counter(
+        (additions.table[item.modality].name, name)
+        for item in read_datalist(datalist, "training")
+        for name in item.labels
+    )
+    rows = [
+        f"| {score.modality} | {score.target} | {_cell(score.dataset)} "
+        f"| {trained[score.modality, score.target]} | {score.present + score.absent} "
+        f"| {_number(score.dice)} | {_interval(score)} |"
+        for score in scores
+        if (score.modality, score.target) in additions.targets
+    ]
+    text = _CARD.format(
+        name=folder.resolve().name,
+        targets="\n".join(f"- {modality}: {target}" for modality, target in additions.targets),
+        weights=sha256_of(origin / WEIGHTS)[:16],
+        datalist=sha256_of(Path(datalist))[:16],
+        rows="\n".join(rows),
+        source=_demoted((origin / CARD).read_text(encoding="utf-8")),
+    )
+    with atomic_file(folder / CARD) as file:
+        file.write(text.encode())
+
+
+def _demoted(text: str) -> str:
+    """Return a text whose headings lie two levels lower."""
+    lines, is_code = list[str](), False
+    for line in text.splitlines():
+        is_code ^= line.startswith("```")
+        lines.append(f"##{line}" if line.startswith("#") and not is_code else line)
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _interval(score: Score) -> str:
+    found = score.intervals.get("dice")
+    return "none" if found is None else f"{found.low:.3f} to {found.high:.3f}"

@@ -1,0 +1,131 @@
+"""Targets that a bundle is to get, merged into its table of targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from esp_medsam.errors import TableError, listed, shown
+from esp_medsam.modality import RELEASED_INDICES, ModalityTable, read_table
+
+
+FIRST_INDEX = max(RELEASED_INDICES.values()) + 1
+
+PALETTE = (
+    (230, 160, 0),
+    (90, 180, 235),
+    (0, 160, 115),
+    (240, 230, 65),
+    (0, 110, 180),
+    (215, 95, 0),
+    (205, 120, 170),
+    (110, 60, 160),
+)
+"""Colors that are apart for most eyes (Okabe and Ito), for targets that are given none."""
+
+_HEAD = (
+    "# Modalities and targets of the network; docs of the keys: the targets.yaml of esp_medsam.\n"
+)
+
+
+@dataclass(frozen=True)
+class Additions:
+    """What a bundle is to get.
+
+    Attributes:
+        table: The whole table, the old targets and the new.
+        text: The same as YAML.
+        targets: Modality and name of each new target.
+        trained: Patterns over names of the parameters that are new.
+    """
+
+    table: ModalityTable
+    text: str
+    targets: tuple[tuple[str, str], ...]
+    trained: tuple[str, ...]
+
+
+def read_additions(path: str | Path, old: str | Path) -> Additions:
+    """Read new modalities and targets, and merge them into a table.
+
+    What a row may leave out: of a modality its index, the next one free; of a target its label, the
+    next one free, and its color, one apart from the others; ``tier``, which is experimental;
+    ``adapter``, which a target of an old modality has.
+
+    Args:
+        path: YAML in the form of ``targets.yaml``, of new modalities and targets alone.
+        old: The table that they are added to.
+
+    Raises:
+        TableError: If a file cannot be read, an addition is there already, or breaks a rule.
+    """
+    content, added = read_table(old), read_table(path)
+    rows = _rows(added, "modalities", path)
+    if unknown := [str(key) for key in added if key != "modalities"]:
+        msg = f"{path} must hold modalities and nothing else; got {listed(unknown)}."
+        raise TableError(msg)
+    targets: list[tuple[str, str]] = []
+    trained: list[str] = []
+    for name, row in rows.items():
+        is_new = name not in content["modalities"]
+        names = _add(content["modalities"], str(name), row, path)
+        targets += [(str(name), target) for target in names]
+        trained += [f"*.{name}.*"] if is_new else [f"*.{name}.{target}.*" for target in names]
+    if not targets:
+        msg = f"{path} must name at least one target that is new; got none."
+        raise TableError(msg)
+    table = ModalityTable.of(content, str(path))
+    text = _HEAD + yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
+    return Additions(table, text, tuple(targets), tuple(trained))
+
+
+def _rows(content: object, key: str, path: str | Path) -> Mapping[str, Any]:
+    """Return what a mapping holds by name; nothing of what is no mapping, which is told later."""
+    found = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(found, dict):
+        msg = f"{path} must hold a mapping as {key}; got {shown(found)}."
+        raise TableError(msg)
+    return found
+
+
+def _add(modalities: dict[str, Any], name: str, row: Any, path: str | Path) -> list[str]:
+    """Add a modality, or targets to it; return the names of the new targets."""
+    given = _rows(row, "targets", path)
+    is_new = name not in modalities
+    if is_new:
+        indices = [m["index"] for m in modalities.values()]
+        begun = {"index": max([FIRST_INDEX, *(index + 1 for index in indices)]), **row}
+        modalities[name] = {**begun, "targets": {}}
+    elif changed := [str(key) for key in row if key != "targets"]:
+        msg = f"{path} must give {name}, which is there already, targets alone; "
+        raise TableError(msg + f"got {listed(changed)}.")
+    held = modalities[name]["targets"]
+    if known := [str(target) for target in given if target in held]:
+        msg = f"{path} must name targets that are new; {name} has {listed(known)} already."
+        raise TableError(msg)
+    for target, fields in given.items():
+        held[target] = _completed(fields, held, adapter=not is_new)
+    return [str(target) for target in given]
+
+
+def _completed(fields: Any, held: Mapping[str, Any], *, adapter: bool) -> Any:
+    """Return a target's row with what it leaves out, as far as that can be said for it."""
+    if not isinstance(fields, dict):
+        return fields  # told with all else that is wrong
+    labels = [row.get("label", 0) for row in held.values() if isinstance(row, dict)]
+    colors = [row.get("color") for row in held.values() if isinstance(row, dict)]
+    known = [color for color in colors if color]
+    free = max(PALETTE, key=lambda color: min([_apart(color, other) for other in known] or [0]))
+    numbers = [label for label in labels if isinstance(label, int)]
+    said = {"label": max([0, *numbers]) + 1, "color": list(free), "tier": "experimental"}
+    return {**said, **({"adapter": True} if adapter else {}), **fields}
+
+
+def _apart(one: Any, other: Any) -> int:
+    """Return how far two colors are apart, squared."""
+    pairs = zip(one, other, strict=False)
+    return sum((a - b) ** 2 for a, b in pairs if isinstance(a, int) and isinstance(b, int))

@@ -1,0 +1,45 @@
+"""The how-to of a target added to the shipped ones, from its page: each block, in order."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from esp_medsam.cli.main import main
+
+
+PAGE = Path(__file__).parents[2] / "docs/how-to/a-target-of-your-own.md"
+
+
+@pytest.mark.slow
+def test_the_page_adds_coins_to_the_shipped_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three epochs in place of the default; a minute or two on two cores."""
+    monkeypatch.chdir(tmp_path)
+    for language, block in re.findall(
+        r"^```(\w+)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S
+    ):
+        if language == "python":
+            subprocess.run([sys.executable, "-c", block], check=True)
+        elif language == "yaml":
+            Path("additions.yaml").write_text(block)
+        for line in block.splitlines() if language == "shell" else ():
+            program, *arguments = shlex.split(line)
+            if program == "esp-medsam":
+                short = ["--epochs", "3"] if arguments[0] == "add-target" else []
+                assert main([*arguments, *short]) == 0, line
+
+    card = Path("grown/docs/README.md").read_text(encoding="utf-8")
+    (row,) = [line for line in card.splitlines() if line.startswith("| photo | coin |")]
+    assert float(row.split("|")[6]) > 0.9, row
+    found = np.asarray(PIL.Image.open("out/0_280_seg.png")) > 0
+    truth = np.asarray(PIL.Image.open("coins/0_280_mask.png")) > 0
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.9
