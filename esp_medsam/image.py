@@ -113,6 +113,7 @@ class Image(_Record):
         volume: Name of the DICOM volume, made of its UIDs; None for other formats.
         study_uid: DICOM's Study Instance UID.
         series_uid: DICOM's Series Instance UID.
+        frame_of_reference_uid: What DICOM's positions count in; None where they count in nothing.
         joined: What its files keep apart and the user joined, such as ``"series"``.
         window: Values that the file itself asks to be shown as black and white; None without.
         inverted: Whether low values are shown white (MONOCHROME1).
@@ -144,6 +145,7 @@ class Image(_Record):
     volume: str | None = None
     study_uid: str | None = None
     series_uid: str | None = None
+    frame_of_reference_uid: str | None = None
     joined: tuple[str, ...] = ()
     window: tuple[float, float] | None = None
     inverted: bool = False

@@ -9,6 +9,7 @@ from esp_medsam.dicom.seg_grid import GRID_TOLERANCE, masks_on_grid
 from esp_medsam.dicom.seg_reader import is_segmentation, read_segmentation
 from esp_medsam.dicom.seg_writer import SEG_KINDS, build_segmentation, write_segmentation
 from esp_medsam.dicom.segmentation import DicomSegmentation
+from esp_medsam.dicom.series_labels import SeriesLabels, labels_series
 from esp_medsam.dicom.split import split_series
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume, StackGeometry
 
@@ -22,11 +23,13 @@ __all__ = [
     "DicomVolume",
     "Found",
     "SegSegment",
+    "SeriesLabels",
     "StackGeometry",
     "build_segmentation",
     "find_volumes",
     "is_dicom",
     "is_segmentation",
+    "labels_series",
     "masks_on_grid",
     "read_pixels",
     "read_segmentation",

@@ -84,6 +84,7 @@ def read_dicom(
         sources=tuple(piece.source for piece in chosen.slices),
         study_uid=chosen.study_uid,
         series_uid=chosen.series_uid,
+        frame_of_reference_uid=chosen.frame_of_reference_uid,
         joined=chosen.joined,
         window=content.window,
         inverted=content.inverted,

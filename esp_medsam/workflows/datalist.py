@@ -78,11 +78,13 @@ def _whole(value: object) -> object:
 
 
 def _in_a_list(value: object) -> object:
-    return [value] if isinstance(value, int) else value
+    return [value] if isinstance(value, int | str) else value
 
 
 Value = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**31)]
 Values = Annotated[tuple[Value, ...], BeforeValidator(_in_a_list), Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_in_a_list), Field(min_length=1)]
 
 
 class Mask(_Part):
@@ -90,12 +92,22 @@ class Mask(_Part):
 
     Attributes:
         path: Where it lies.
-        values: Values of its pixels that mean it; None takes what is white in a picture and not 0
-            in a volume.
+        values: Values of its pixels that mean it, of DICOM numbers of segments or regions; without
+            values and names a picture's mask is white, a volume's is not 0, and DICOM's has the
+            codes of its target.
+        names: Names of segments or regions of DICOM that mean it.
     """
 
     path: PathText
     values: Values | None = None
+    names: Names | None = None
+
+    @model_validator(mode="after")
+    def _says_it_once(self) -> Mask:
+        if self.values is not None and self.names is not None:
+            msg = "must say what is meant by values or by names, not by both"
+            raise ValueError(msg)
+        return self
 
 
 def _masks(value: object) -> object:
@@ -108,26 +120,30 @@ Masks = Annotated[tuple[Mask, ...], BeforeValidator(_masks), Field(min_length=1)
 
 
 def _by_target(value: object) -> object:
-    """Return labels by target: of a label map, or of several, each target's values of it."""
+    """Return labels by target: of a label map, or of several, what each target is in it."""
     label_maps = [_label_map(one) for one in (value if isinstance(value, list) else [value])]
     if not label_maps or None in label_maps:
         if isinstance(value, Mapping):
             return value
-        msg = "must be masks by target, or a label map with its path and its values by target"
+        msg = "must be masks by target, or a label map: its path, and values or names by target"
         raise ValueError(msg)
     labels: dict[str, list[object]] = {}
-    for path, values in filter(None, label_maps):
-        for target, its_own in values.items():
-            labels.setdefault(target, []).append({"path": path, "values": its_own})
+    for path, key, meant in filter(None, label_maps):
+        for target, its_own in meant.items():
+            labels.setdefault(target, []).append({"path": path, key: its_own})
     return labels
 
 
-def _label_map(value: object) -> tuple[object, Mapping[str, object]] | None:
-    """Return path and values of a label map; of masks, of targets named so, its values differ."""
-    if not isinstance(value, Mapping) or value.keys() != {"path", "values"}:
-        return None
-    values = value["values"]
-    return (value["path"], values) if isinstance(values, Mapping) else None
+def _label_map(value: object) -> tuple[object, str, Mapping[str, object]] | None:
+    """Return path, ``values`` or ``names``, and these by target, of a label map.
+
+    Masks of targets that are called so are no mapping.
+    """
+    for key in ("values", "names"):
+        if isinstance(value, Mapping) and value.keys() == {"path", key}:
+            meant = value[key]
+            return (value["path"], key, meant) if isinstance(meant, Mapping) else None
+    return None
 
 
 class Item(_Part):

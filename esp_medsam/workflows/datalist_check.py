@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from esp_medsam.dicom import labels_series
 from esp_medsam.errors import EspMedSamError, listed, shown
 from esp_medsam.identity import identify
 from esp_medsam.image import Image
@@ -179,24 +180,24 @@ def _paths(item: Item) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_masks(one: Placed, image: Image, table: ModalityTable) -> Iterator[Fault]:
-    """Yield what is wrong with the masks of an item; each of its files is told once."""
+    """Yield what is wrong with the masks of an item; what is wrong for several is told once."""
     reader = MaskReader(image, table)
     told: set[str] = set()
-    for key, masks in _mask_groups(one.item):
+    for target, masks in _mask_groups(one.item):
+        key = "['unknown']" if target is None else f"['labels'][{target!r}]"
         is_empty = True
         for mask in masks:
-            if mask.path in told:
-                is_empty = False
-                continue
             try:
-                rule, holds = _of_mask(mask, reader, needed=key != "['unknown']")
+                rule, holds = _of_mask(mask, reader, target)
             except EspMedSamError as error:
                 rule, holds = _told(error), True
-                told.add(mask.path)
+                if rule in told:
+                    rule = ""
+                told.add(rule)
             is_empty &= not holds
             if rule:
                 yield Fault(f"{one.place}{key}", rule)
-        if is_empty and key != "['unknown']":
+        if is_empty and target is not None:
             paths = ", ".join(mask.path for mask in masks)
             yield Fault(
                 f"{one.place}{key}",
@@ -204,23 +205,23 @@ def _wrong_masks(one: Placed, image: Image, table: ModalityTable) -> Iterator[Fa
             )
 
 
-def _mask_groups(item: Item) -> Iterator[tuple[str, Sequence[Mask]]]:
-    for target, masks in item.labels.items():
-        yield f"['labels'][{target!r}]", masks
-    yield "['unknown']", item.unknown
+def _mask_groups(item: Item) -> Iterator[tuple[str | None, Sequence[Mask]]]:
+    """Yield the masks of each target, and of None those of unknown pixels."""
+    yield from item.labels.items()
+    yield None, item.unknown
 
 
-def _of_mask(mask: Mask, reader: MaskReader, *, needed: bool) -> tuple[str, bool]:
+def _of_mask(mask: Mask, reader: MaskReader, target: str | None) -> tuple[str, bool]:
     """Return what is wrong with a readable mask, or nothing, and whether it holds anything.
 
     A value that its map does not hold is told as such, not as empty.
     """
-    if mask.values is None:
-        return "", bool(reader(mask).any())
+    if mask.values is None or labels_series(mask.path):
+        return "", bool(reader(mask, target).any())
     pixels = reader.stored(mask).pixels
     assert pixels is not None, "just read"
     lacking = [value for value in mask.values if not (pixels[0] == value).any()]
-    if not lacking or not needed:
+    if not lacking or target is None:
         return "", True
     values = ", ".join(map(str, lacking))
     return f"must be values that the map holds; {mask.path} holds no {values}", True

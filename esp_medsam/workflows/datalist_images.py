@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from esp_medsam.dicom import SeriesLabels, labels_series
 from esp_medsam.errors import InputNotFoundError, OptionError
 from esp_medsam.image import Image
 from esp_medsam.io.read import files_of, read, read_as_stored
@@ -80,6 +81,7 @@ class MaskReader:
         self.image = image
         self.table = table
         self._last: tuple[str, bool, Image] | None = None
+        self._labels: SeriesLabels | None = None
 
     def of_target(self, item: Item, target: str) -> npt.NDArray[np.bool_] | None:
         """Return where an item has a target, ``(*spatial)``; None where nothing is known of it.
@@ -88,7 +90,7 @@ class MaskReader:
             EspMedSamError: As of a single mask.
         """
         if target in item.labels:
-            return self.united(item.labels[target])
+            return self.united(item.labels[target], target)
         return self.united(()) if target in item.absent else None
 
     def labeled(self, item: Item) -> npt.NDArray[np.bool_] | None:
@@ -99,28 +101,38 @@ class MaskReader:
         """
         return ~self.united(item.unknown) if item.unknown else None
 
-    def united(self, masks: Iterable[Mask]) -> npt.NDArray[np.bool_]:
-        """Return the union of masks, ``(*spatial)``.
+    def united(self, masks: Iterable[Mask], target: str | None = None) -> npt.NDArray[np.bool_]:
+        """Return the union of masks, of one target or of none, ``(*spatial)``.
 
         Raises:
             EspMedSamError: As of a single one.
         """
         union = np.zeros(self.image.spatial_shape, dtype=np.bool_)
         for mask in masks:
-            union |= self(mask)
+            union |= self(mask, target)
         return union
 
-    def __call__(self, mask: Mask) -> npt.NDArray[np.bool_]:
+    def __call__(self, mask: Mask, target: str | None = None) -> npt.NDArray[np.bool_]:
         """Return where a mask says that something is, ``(*spatial)``.
 
         Without values a picture's mask is white, a volume's is not 0. With values a picture in a
-        palette means its indices, not its colors.
+        palette means its indices, not its colors. Of DICOM-SEG see
+        :class:`~esp_medsam.dicom.SeriesLabels`.
+
+        Args:
+            mask: The mask.
+            target: Name of the target whose it is; None of unknown pixels.
 
         Raises:
             OptionError: If it is not on its image's grid, is a picture of 0 and 1 in place of
-                white, or a label map in colors.
+                white, or a label map in colors; if what it means is not in its file.
             EspMedSamError: If it cannot be read.
         """
+        if labels_series(mask.path):
+            return self._of_series(mask, target)
+        if mask.names is not None:
+            msg = f"names must be of segments of DICOM-SEG; {mask.path} is none. State values."
+            raise OptionError(msg)
         stored = self.stored(mask)
         assert stored.pixels is not None, "just read"
         if mask.values is not None:
@@ -135,6 +147,13 @@ class MaskReader:
             raise OptionError(msg)
         foreground: npt.NDArray[np.bool_] = stored.pixels[0] > least
         return foreground
+
+    def _of_series(self, mask: Mask, target: str | None) -> npt.NDArray[np.bool_]:
+        if self._labels is None or self._labels.path != mask.path:
+            self._labels = SeriesLabels(mask.path, self.image)
+        targets = {one.name: one for one in self.table[self.image.modality].targets}
+        meant = None if target is None else targets[target]
+        return self._labels.mask(values=mask.values, names=mask.names, target=meant)
 
     def stored(self, mask: Mask) -> Image:
         """Return a mask's file with the numbers it holds, once it is seen to lie on the grid.

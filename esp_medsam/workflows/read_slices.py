@@ -20,9 +20,9 @@ from esp_medsam.errors import (
 )
 from esp_medsam.identity import identify
 from esp_medsam.io.shards import ShardStore
-from esp_medsam.modality import ModalityTable
+from esp_medsam.modality import ModalityTable, Target
 from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides, described
-from esp_medsam.workflows.datalist import Item, parse_items, read_sections
+from esp_medsam.workflows.datalist import Item, Mask, parse_items, read_sections
 from esp_medsam.workflows.datalist_images import content_files
 from esp_medsam.workflows.kept_slices import InMemory, OnDisk, SliceSequence
 from esp_medsam.workflows.training_slices import TrainingSlice, slices_of
@@ -121,10 +121,9 @@ class SliceReader:
             return f"{place} {explain(error)}"
         said = item.model_dump(include={"modality", "absent", "ct_input", "offset"})
         said["labels"] = {
-            target: [(item.files.index(mask.path), mask.values) for mask in masks]
-            for target, masks in item.labels.items()
+            target: [_meant(mask, item) for mask in masks] for target, masks in item.labels.items()
         }
-        said["unknown"] = [(item.files.index(mask.path), mask.values) for mask in item.unknown]
+        said["unknown"] = [_meant(mask, item) for mask in item.unknown]
         key = _digest([image_hash, mask_hashes, said])
         return _Entry(place, item, image_hash, key)
 
@@ -160,7 +159,7 @@ class SliceReader:
 
     def _store(self) -> ShardStore:
         assert self.cache_dir
-        targets = {m.name: [t.name for t in m.targets] for m in self.table.modalities}
+        targets = {m.name: [_defined(t) for t in m.targets] for m in self.table.modalities}
         identity = {
             "reading": READING,
             "input_size": "{} x {}".format(*self.input_size),
@@ -168,6 +167,17 @@ class SliceReader:
             "transforms": _digest(described(self.transforms)),
         }
         return ShardStore(self.cache_dir, identity)
+
+
+def _meant(mask: Mask, item: Item) -> tuple[object, ...]:
+    """Return what tells a mask from others of its item, whatever its file is called."""
+    return item.files.index(mask.path), mask.values, mask.names
+
+
+def _defined(target: Target) -> tuple[str | None, ...]:
+    """Return a target's name and the codes that it may be found by."""
+    codes = [target.type, target.anatomic_region]
+    return target.name, *(None if code is None else f"{code.value} {code.scheme}" for code in codes)
 
 
 def _in_two_sections(entries: Mapping[str, Sequence[_Entry]]) -> Iterator[str]:

@@ -1,0 +1,40 @@
+"""Whether the positions in a label file are those of the series that it labels."""
+
+from __future__ import annotations
+
+from esp_medsam.errors import GeometryError
+from esp_medsam.image import Image
+
+
+def check_frame_of_reference(path: str, uid: str | None, image: Image, *, names_it: bool) -> None:
+    """Require that positions in a label file are those of a series.
+
+    Args:
+        path: The label file.
+        uid: Frame of Reference UID that it states.
+        image: Record of the series.
+        names_it: Whether the file names images of the series, which will do where one of the two
+            states no frame.
+
+    Raises:
+        GeometryError: If they are not.
+    """
+    if image.slice_affines is None:
+        msg = (
+            f"labels of DICOM must be of DICOM slices that state positions; {image.path}, of which "
+            f"{path} is a label, is no such series."
+        )
+        raise GeometryError(msg)
+    ours = image.frame_of_reference_uid
+    if uid and ours and uid != ours:
+        msg = (
+            f"labels must be in their image's Frame of Reference; {path} is in {uid}, {image.path} "
+            f"in {ours}."
+        )
+        raise GeometryError(msg)
+    if not (uid and ours) and not names_it:
+        msg = (
+            f"labels must be in their image's Frame of Reference, or name its images; {path} and "
+            f"{image.path} do not both state one, and it names none of them."
+        )
+        raise GeometryError(msg)

@@ -1,0 +1,109 @@
+"""Which segments, or regions, of a DICOM file are meant: by number, by name, or by code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from pydicom.sr.coding import Code as DicomCode
+
+from esp_medsam.errors import OptionError, listed, shown
+from esp_medsam.modality import Code, Target
+
+
+class Labeled(Protocol):
+    """A segment, or region, as far as it says what it is."""
+
+    @property
+    def number(self) -> int:
+        """Its number in the file."""
+
+    @property
+    def label(self) -> str:
+        """Its name."""
+
+    @property
+    def type(self) -> Code | None:
+        """What it shows; None where it does not say."""
+
+    @property
+    def modifiers(self) -> tuple[Code, ...]:
+        """What its type is narrowed by, such as the side."""
+
+    @property
+    def anatomic_regions(self) -> tuple[Code, ...]:
+        """Where it lies."""
+
+
+def chosen(
+    path: str,
+    held: Sequence[Labeled],
+    *,
+    values: Sequence[int] | None,
+    names: Sequence[str] | None,
+    target: Target | None,
+) -> tuple[int, ...]:
+    """Return the numbers of those that are meant, each of which is there once.
+
+    Args:
+        path: The file.
+        held: What it holds.
+        values: Numbers that are meant.
+        names: Names that are meant, letter by letter, where no numbers are given.
+        target: Whose codes are meant where neither is given; None of no target.
+
+    Raises:
+        OptionError: If one that is meant is not there, or there twice; it says what there is.
+    """
+    there = listed([f"{one.number} ({one.label})" for one in held]) or "nothing"
+    if values is not None:
+        wrong = [str(value) for value in values if value not in {one.number for one in held}]
+        if wrong:
+            msg = f"values must be numbers that {path} holds, {there}; got {listed(wrong)}."
+            raise OptionError(msg)
+        return tuple(values)
+    if names is not None:
+        return tuple(_named(name, path, held, there) for name in names)
+    if target is None:
+        msg = f"unknown must say what is meant by values or names; {path} holds {there}."
+        raise OptionError(msg)
+    coded = [one.number for one in held if is_coded(one, target)]
+    if len(coded) != 1:
+        found = "none" if not coded else listed([str(number) for number in coded])
+        msg = (
+            f"labels must say what {target.name} is by values or names, unless one alone has its "
+            f"codes ({target.type.value}, {target.type.scheme}); {path} holds {there}, of which "
+            f"{found} {'has' if len(coded) < 2 else 'have'} them."
+        )
+        raise OptionError(msg)
+    return tuple(coded)
+
+
+def is_coded(one: Labeled, target: Target) -> bool:
+    """Whether something has type and region of a target, and is narrowed by nothing more.
+
+    A left kidney is not all of a target that is both. Categories are not compared: one structure
+    has several in use.
+    """
+    regions = [] if target.anatomic_region is None else [target.anatomic_region]
+    if one.type is None or one.modifiers or len(one.anatomic_regions) != len(regions):
+        return False
+    pairs = zip((one.type, *one.anatomic_regions), (target.type, *regions), strict=True)
+    return all(_dicom(theirs) == _dicom(ours) for theirs, ours in pairs)
+
+
+def _named(name: str, path: str, held: Sequence[Labeled], there: str) -> int:
+    numbers = [one.number for one in held if one.label == name]
+    if len(numbers) != 1:
+        having = listed([str(number) for number in numbers]) or "none"
+        msg = (
+            f"names must each be of one that {path} holds, {there}; got {shown(name)}, the name of "
+            f"{having}."
+        )
+        raise OptionError(msg)
+    return numbers[0]
+
+
+def _dicom(code: Code) -> DicomCode:
+    """Return a code as pydicom has it, to which SNOMED's old and new ones are equal."""
+    return DicomCode(code.value, code.scheme, code.meaning)

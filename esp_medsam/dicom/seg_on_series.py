@@ -1,0 +1,108 @@
+"""Segments of a DICOM-SEG as masks of the series that they were drawn on."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from esp_medsam.dicom.frame_of_reference import check_frame_of_reference
+from esp_medsam.dicom.seg_description import SegSegment
+from esp_medsam.dicom.seg_grid import masks_on_grid
+from esp_medsam.dicom.seg_reader import read_segmentation
+from esp_medsam.dicom.segmentation import DicomSegmentation
+from esp_medsam.errors import GeometryError
+from esp_medsam.image import Image
+
+
+class SegmentsOnSeries:
+    """The segments of a segmentation object, on the grid of a series.
+
+    It lies on the voxels of the series, in its Frame of Reference; where either states none, it
+    must name images of the series. Nothing is interpolated.
+
+    Args:
+        path: The segmentation object.
+        image: Record of the series.
+
+    Attributes:
+        held: The segments.
+
+    Raises:
+        GeometryError: If it is not of the series, contradicts itself, or has no even grid.
+        EspMedSamError: If it cannot be read.
+    """
+
+    def __init__(self, path: str, image: Image) -> None:
+        found = read_segmentation(path)
+        self.image = image
+        check_frame_of_reference(
+            path, found.frame_of_reference_uid, image, names_it=_names(found, image)
+        )
+        _check_sources(found, image)
+        if image.affine is not None:  # planes without a segment are left out, so it may not say
+            found = found.with_spacing(float(np.linalg.norm(image.affine[:3, 2])))
+        if found.problem or found.geometry.affine is None:
+            why = f"; {found.problem}" if found.problem else "."
+            msg = f"labels must lie on an even grid of planes; {path} does not{why}"
+            raise GeometryError(msg)
+        self._segmentation, self._affine = found, found.geometry.affine
+
+    @property
+    def held(self) -> tuple[SegSegment, ...]:
+        """The segments."""
+        return self._segmentation.segments
+
+    def mask(self, number: int) -> npt.NDArray[np.bool_]:
+        """Return where a segment is, ``(*spatial)`` of the series.
+
+        Of a FRACTIONAL object that is where it holds half of the Maximum Fractional Value or more.
+
+        Raises:
+            GeometryError: If it lies off the voxels of the series, or beyond them.
+            EspMedSamError: If it cannot be decoded.
+        """
+        least = (self._segmentation.maximum + 1) // 2
+        inside = (self._segmentation.mask(number) >= least).astype(np.uint8)
+        rounding = off_even_grid(self.image)
+        try:
+            (mask,) = masks_on_grid(inside[None], self._affine, self.image, rounding=rounding)
+        except GeometryError as error:
+            msg = f"{self._segmentation.path} must lie on its series: {error}"
+            raise GeometryError(msg) from error
+        found: npt.NDArray[np.bool_] = mask > 0
+        return found
+
+
+def off_even_grid(image: Image) -> float:
+    """Return how far in mm a slice lies off the even grid of its series; 0 without a grid.
+
+    Positions are rounded in some series, and so are those of masks that were drawn on them.
+    """
+    if image.affine is None or image.slice_affines is None:
+        return 0.0
+    steps = np.arange(len(image.slice_affines))[:, None] * image.affine[:3, 2]
+    off = image.slice_affines[:, :3, 3] - image.affine[:3, 3] - steps
+    return float(np.linalg.norm(off, axis=1).max())
+
+
+def _names(found: DicomSegmentation, image: Image) -> bool:
+    return any(source.sop_instance_uid in found.source_instances for source in image.sources)
+
+
+def _check_sources(found: DicomSegmentation, image: Image) -> None:
+    """Refuse a frame that lies in another slice than the one it says it was drawn on."""
+    assert image.slice_affines is not None, "checked before"
+    normals, origins = image.slice_affines[:, :3, 2], image.slice_affines[:, :3, 3]
+    own = {source.sop_instance_uid for source in image.sources}
+    for frame in found.frames:
+        if frame.source is None or frame.source[0] not in own or frame.where.position is None:
+            continue
+        place = np.array(frame.where.position) * (-1.0, -1.0, 1.0)
+        apart = np.abs((normals * (place - origins)).sum(axis=1))
+        nearest = image.sources[int(apart.argmin())].sop_instance_uid
+        if nearest != frame.source[0]:
+            msg = (
+                f"{frame.where.where} must lie in the slice that it says it was drawn on, "
+                f"{frame.source[0]}; it lies nearest to {nearest}."
+            )
+            raise GeometryError(msg)

@@ -1,0 +1,68 @@
+"""Files of DICOM that say where something is in a series: what of them is meant, as a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from esp_medsam.dicom.dicom_file import is_dicom
+from esp_medsam.dicom.label_choice import chosen
+from esp_medsam.dicom.seg_on_series import SegmentsOnSeries
+from esp_medsam.dicom.seg_reader import is_segmentation
+from esp_medsam.image import Image
+from esp_medsam.modality import Target
+
+
+def labels_series(path: str | Path) -> bool:
+    """Whether a file is a DICOM-SEG.
+
+    Raises:
+        EspMedSamError: If it is DICOM, and cannot be read so far.
+    """
+    return is_dicom(path) and is_segmentation(path)
+
+
+class SeriesLabels:
+    """A label file of a series, read once for all that is asked of it.
+
+    Args:
+        path: The file, of which :func:`labels_series` is true.
+        image: Record of the series.
+
+    Raises:
+        GeometryError: If it is not of the series.
+        EspMedSamError: If it cannot be read.
+    """
+
+    def __init__(self, path: str, image: Image) -> None:
+        self.path = path
+        self.image = image
+        self._drawn = SegmentsOnSeries(path, image)
+
+    def mask(
+        self,
+        *,
+        values: Sequence[int] | None = None,
+        names: Sequence[str] | None = None,
+        target: Target | None = None,
+    ) -> npt.NDArray[np.bool_]:
+        """Return the union of what is meant, ``(*spatial)`` of the series.
+
+        Args:
+            values: Numbers of segments.
+            names: Their names, where no numbers are given.
+            target: Whose codes one of them has, where neither is given.
+
+        Raises:
+            OptionError: If something that is meant is not there, or there twice.
+            GeometryError: If it does not lie on the series.
+            EspMedSamError: If it cannot be read.
+        """
+        held = self._drawn.held
+        union = np.zeros(self.image.spatial_shape, dtype=np.bool_)
+        for number in chosen(self.path, held, values=values, names=names, target=target):
+            union |= self._drawn.mask(number)
+        return union
