@@ -8,6 +8,8 @@ import struct
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
+import numpy.typing as npt
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
@@ -142,6 +144,23 @@ class Elements:
             number = "a finite number" if count == 1 else f"{count} finite numbers"
             raise self.error(attribute, f"be {number}", got, error)
         return values if got else None
+
+    def decimals(self, attribute: str) -> npt.NDArray[np.float64]:
+        """Return the finite numbers of a Decimal String, however many; none where it is absent.
+
+        Raises:
+            FormatError: If one is no finite number.
+        """
+        element = self._element(attribute)
+        if element is None or not element.value:
+            return np.empty(0)
+        content = element.value if isinstance(element.value, bytes) else b"?"
+        parts = [part.strip() for part in content.decode("latin-1").strip(" \0").split("\\")]
+        values = np.array([float(p) if _DECIMAL.fullmatch(p) else math.nan for p in parts])
+        if not np.isfinite(values).all():
+            rule = "be finite numbers"
+            raise self.error(attribute, rule, length_of(content.decode("latin-1")))
+        return values
 
     def number(self, attribute: str, error: type[EspMedSamError] = FormatError) -> float | None:
         """Return one finite number; None where it is absent.

@@ -90,10 +90,10 @@ def _number(item: Elements) -> int | None:
 
 def _segment(item: Elements, number: int, characters: Sequence[str]) -> SegSegment:
     def text(keyword: str) -> str:
-        return _text(item, keyword, characters)
+        return text_of(item, keyword, characters)
 
-    types = _codes(item, "SegmentedPropertyTypeCodeSequence", characters)
-    categories = _codes(item, "SegmentedPropertyCategoryCodeSequence", characters)
+    types = codes_of(item, "SegmentedPropertyTypeCodeSequence", characters)
+    categories = codes_of(item, "SegmentedPropertyCategoryCodeSequence", characters)
     described = item.item("SegmentedPropertyTypeCodeSequence")
     modifiers = "SegmentedPropertyTypeModifierCodeSequence"
     meaning = types[0].meaning if types else ""
@@ -102,8 +102,8 @@ def _segment(item: Elements, number: int, characters: Sequence[str]) -> SegSegme
         label=text("SegmentLabel") or meaning or f"segment {number}",
         category=categories[0] if categories else None,
         type=types[0] if types else None,
-        modifiers=_codes(described, modifiers, characters) if described else (),
-        anatomic_regions=_codes(item, "AnatomicRegionSequence", characters),
+        modifiers=codes_of(described, modifiers, characters) if described else (),
+        anatomic_regions=codes_of(item, "AnatomicRegionSequence", characters),
         algorithm_type=text("SegmentAlgorithmType"),
         algorithm_name=text("SegmentAlgorithmName"),
         tracking_id=text("TrackingID"),
@@ -112,19 +112,26 @@ def _segment(item: Elements, number: int, characters: Sequence[str]) -> SegSegme
     )
 
 
-def _codes(item: Elements, keyword: str, characters: Sequence[str]) -> tuple[Code, ...]:
-    """Return the codes of a sequence, however long their values are."""
+def codes_of(item: Elements, keyword: str, characters: Sequence[str]) -> tuple[Code, ...]:
+    """Return the codes of a sequence, however long their values are.
+
+    Args:
+        item: What holds the sequence.
+        keyword: The sequence.
+        characters: Specific Character Set of the file.
+    """
     found = []
     for code in item.items(keyword):
-        values = (_text(code, f"{kind}CodeValue", characters) for kind in ("", "Long", "URN"))
+        values = (text_of(code, f"{kind}CodeValue", characters) for kind in ("", "Long", "URN"))
         value = next((value for value in values if value), "")
         if value:
-            scheme = _text(code, "CodingSchemeDesignator", characters)
-            found.append(Code(value, scheme, _text(code, "CodeMeaning", characters)))
+            scheme = text_of(code, "CodingSchemeDesignator", characters)
+            found.append(Code(value, scheme, text_of(code, "CodeMeaning", characters)))
     return tuple(found)
 
 
-def _text(item: Elements, keyword: str, characters: Sequence[str]) -> str:
+def text_of(item: Elements, keyword: str, characters: Sequence[str]) -> str:
+    """Return a text in one line, not longer than a label can be."""
     return one_line(item.decoded(keyword, characters))[:_LONGEST]
 
 

@@ -10,19 +10,21 @@ import numpy.typing as npt
 
 from esp_medsam.dicom.dicom_file import is_dicom
 from esp_medsam.dicom.label_choice import chosen
+from esp_medsam.dicom.regions_on_series import RegionsOnSeries
 from esp_medsam.dicom.seg_on_series import SegmentsOnSeries
 from esp_medsam.dicom.seg_reader import is_segmentation
+from esp_medsam.dicom.structure_set import is_structure_set
 from esp_medsam.image import Image
 from esp_medsam.modality import Target
 
 
 def labels_series(path: str | Path) -> bool:
-    """Whether a file is a DICOM-SEG.
+    """Whether a file is a DICOM-SEG, or an RT Structure Set.
 
     Raises:
         EspMedSamError: If it is DICOM, and cannot be read so far.
     """
-    return is_dicom(path) and is_segmentation(path)
+    return is_dicom(path) and (is_segmentation(path) or is_structure_set(path))
 
 
 class SeriesLabels:
@@ -40,7 +42,11 @@ class SeriesLabels:
     def __init__(self, path: str, image: Image) -> None:
         self.path = path
         self.image = image
-        self._drawn = SegmentsOnSeries(path, image)
+        self._drawn: SegmentsOnSeries | RegionsOnSeries
+        if is_segmentation(path):
+            self._drawn = SegmentsOnSeries(path, image)
+        else:
+            self._drawn = RegionsOnSeries(path, image)
 
     def mask(
         self,
@@ -52,7 +58,7 @@ class SeriesLabels:
         """Return the union of what is meant, ``(*spatial)`` of the series.
 
         Args:
-            values: Numbers of segments.
+            values: Numbers of segments or regions.
             names: Their names, where no numbers are given.
             target: Whose codes one of them has, where neither is given.
 

@@ -116,7 +116,7 @@ class MaskReader:
         """Return where a mask says that something is, ``(*spatial)``.
 
         Without values a picture's mask is white, a volume's is not 0. With values a picture in a
-        palette means its indices, not its colors. Of DICOM-SEG see
+        palette means its indices, not its colors. Of DICOM-SEG and RT Structure Sets see
         :class:`~esp_medsam.dicom.SeriesLabels`.
 
         Args:
@@ -131,7 +131,8 @@ class MaskReader:
         if labels_series(mask.path):
             return self._of_series(mask, target)
         if mask.names is not None:
-            msg = f"names must be of segments of DICOM-SEG; {mask.path} is none. State values."
+            msg = f"names must be in a DICOM-SEG or RT Structure Set; {mask.path} is none. "
+            msg += "State values."
             raise OptionError(msg)
         stored = self.stored(mask)
         assert stored.pixels is not None, "just read"

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
@@ -84,6 +86,63 @@ class TestSegments:
             keys.add(reader._entry("", placed).key)  # type: ignore[union-attr]  # no fault
 
         assert len(keys) == 2
+
+
+class TestRegions:
+    @pytest.fixture
+    def write(self, tmp_path: Path, ct_stack: Image) -> Callable[..., None]:
+        """Return a function that writes a square of a liver at a height, and its code."""
+
+        def write(height: float) -> None:
+            dataset = Dataset()
+            dataset.SOPClassUID = RTStructureSetStorage
+            dataset.SOPInstanceUID = "1.2.7"
+            roi, region, contour, image, code, observed = (Dataset() for _ in range(6))
+            roi.ROINumber, roi.ROIName = 4, "Liver_ed"
+            roi.ReferencedFrameOfReferenceUID = ct_stack.frame_of_reference_uid
+            code.CodeValue, code.CodingSchemeDesignator = "10200004", "SCT"
+            observed.ReferencedROINumber = region.ReferencedROINumber = 4
+            observed.RTROIIdentificationCodeSequence = [code]
+            image.ReferencedSOPInstanceUID = "1.2.3.1"
+            contour.ContourGeometricType = "CLOSED_PLANAR"
+            corners = [(-20, 40), (0, 40), (0, 60), (-20, 60)]
+            contour.ContourData = [value for x, y in corners for value in (x, y, height)]
+            contour.ContourImageSequence = [image]
+            region.ContourSequence = [contour]
+            dataset.StructureSetROISequence = [roi]
+            dataset.ROIContourSequence = [region]
+            dataset.RTROIObservationsSequence = [observed]
+            dataset.file_meta = FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            dataset.save_as(tmp_path / "rt.dcm", enforce_file_format=True)
+
+        return write
+
+    @pytest.mark.parametrize(
+        "mask", ["rt.dcm", {"path": "rt.dcm", "values": 4}, {"path": "rt.dcm", "names": "Liver_ed"}]
+    )
+    def test_label_the_slices_of_their_series(
+        self, tmp_path: Path, write: Any, table: ModalityTable, mask: Any
+    ) -> None:
+        write(2.0)
+        item = {"image": "ct", "modality": "ct", "labels": {"liver": mask}}
+
+        slices = slices_of(Item.model_validate(item).located(tmp_path), table, (128, 128))
+
+        assert faults_of({"training": [item]}, tmp_path, table) == []
+        # 20 mm of pixels 0.661468 mm wide, from -40 and 20 mm on
+        assert sorted(int(piece.label.sum()) for piece in slices) == [0, 0, 0, 0, 30 * 30]
+
+    def test_between_slices_are_a_fault(
+        self, tmp_path: Path, write: Any, table: ModalityTable
+    ) -> None:
+        write(3.0)
+        item = {"image": "ct", "modality": "ct", "labels": {"liver": "rt.dcm"}}
+
+        (fault,) = faults_of({"training": [item]}, tmp_path, table)
+
+        assert fault.place == "training[0]['labels']['liver']"
+        assert "must lie in slices of" in fault.rule
 
 
 class TestFaults:
@@ -164,5 +223,5 @@ class TestMask:
     ) -> None:
         path = write_volume(np.zeros(ct_stack.spatial_shape, np.uint8), ct_stack.affine)
 
-        with pytest.raises(OptionError, match=r"names must be of .*; .*\.nii\.gz is none"):
+        with pytest.raises(OptionError, match=r"names must be in .*; .*\.nii\.gz is none"):
             MaskReader(ct_stack, table)(Mask(path=str(path), names=("Liver",)), "liver")
