@@ -161,6 +161,31 @@ class TrainSettings(Settings):
     transforms: Transforms
 
 
+class DistillSettings(Settings):
+    """The keys that ``distill_modality.yaml`` adds; what each means stands there."""
+
+    teacher: Literal["sam", "mobilesam", "medical", "network"]
+    teacher_weights: PathText
+    teacher_input_size: Size
+    teacher_pixel_mean: Mean
+    teacher_pixel_std: Deviation
+    embeddings: OptionalPath
+    views: Count
+    embedding_weight: Annotated[Number, Field(ge=0)]
+    cosine_weight: Annotated[Number, Field(ge=0)]
+    prototype_weight: Annotated[Number, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _has_a_loss(self) -> DistillSettings:
+        if not (self.embedding_weight or self.cosine_weight or self.prototype_weight):
+            msg = (
+                "embedding_weight, cosine_weight and prototype_weight must not all be 0; got 0 "
+                "for each. The released loss is embedding_weight 1."
+            )
+            raise OptionError(msg)
+        return self
+
+
 class EvaluationSettings(Settings):
     """The keys of ``evaluate.yaml`` that a user may set; what each means stands there."""
 
@@ -213,6 +238,15 @@ def train_settings(**values: Any) -> TrainSettings:
         OptionError: If any is not; it names all.
     """
     return TrainSettings(**_checked(TrainSettings, values))
+
+
+def distill_settings(**values: Any) -> DistillSettings:
+    """Return the settings that ``distill_modality.yaml`` adds, once all are what they must be.
+
+    Raises:
+        OptionError: If any is not; it names all.
+    """
+    return DistillSettings(**_checked(DistillSettings, values))
 
 
 def given_train_settings(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,8 @@ class KeepBest:
             return
         if self.best is None:
             save_weights(self.average.network, self.path)
-        score = "no validation" if self.best is None else f"mean Dice {self.best:.3f}"
+        name = "mean Dice" if self.metric == "val_mean_dice" else self.metric
+        score = "no validation" if self.best is None else f"{name} {self.best:.3f}"
         logger.info(
             "Best weights (%s): %s. Segment with: esp-medsam segment IN OUT --ckpt_path %s",
             score,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -53,6 +54,9 @@ def dice_inputs(output: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """
     logits = output["pred"].low_res_logits
     annotation = output["label"]
+    size = annotation.mask.shape[-2:]
+    if logits.shape[-2:] != size:  # of networks without a high-resolution path
+        logits = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
     masks = torch.zeros_like(annotation.mask, dtype=torch.float32)
     masks[:, : logits.shape[1]] = logits > 0
     truth = annotation.mask * annotation.known[:, :, None, None]

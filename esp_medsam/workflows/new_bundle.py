@@ -19,6 +19,8 @@ _CONFIGS = (
     "evaluate.yaml",
     "train.yaml",
     "add_modality.yaml",
+    "distill_modality.yaml",
+    "train_teacher.yaml",
     "multi_gpu_train.yaml",
     "logging.conf",
 )

@@ -15,7 +15,12 @@ from esp_medsam.workflows.overlays import train_settings_of
 from esp_medsam.workflows.request import Request, read_layers
 
 
-OVERLAYS = ("add_modality.yaml", "multi_gpu_train.yaml")
+OVERLAYS = (
+    "add_modality.yaml",
+    "distill_modality.yaml",
+    "multi_gpu_train.yaml",
+    "train_teacher.yaml",
+)
 """The bundle's own configs that go over ``train.yaml``."""
 
 

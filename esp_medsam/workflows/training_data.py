@@ -58,6 +58,8 @@ class SliceDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self.slices = slices
         self.table = table
+        self.random = random
+        self.input_size = tuple(input_size)
         self.rows = max(len(modality.targets) for modality in table.modalities)
         height, width = input_size
         self.views: dict[str, Compose] = {
@@ -71,10 +73,10 @@ class SliceDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, drawn: Draw | int) -> dict[str, Any]:
         """Return a view, by the names that a batch has them by.
 
-        ``image (3, H, W)`` float, ``label (T, H, W)`` uint8, ``known (T,)`` and ``labeled
-        (1, H, W)`` bool, ``modality``, an index, ``slice``, the slice's place, and ``dataset``,
-        the name of its set. T is the largest number of targets of any modality; rows beyond the
-        slice's own are not known.
+        ``image (3, H, W)`` float, ``label (T, H, W)`` uint8, ``known (T,)``, ``labeled
+        (1, H, W)`` and ``content (1, H, W)`` bool, ``modality``, an index, ``slice``, the slice's
+        place, and ``dataset``, the name of its set. Content is what is no margin. T is the
+        largest number of targets of any modality; rows beyond the slice's own are not known.
 
         Args:
             drawn: A slice and the seed of its view; or a slice alone, whose view, if it is random,
@@ -86,18 +88,20 @@ class SliceDataset(Dataset[dict[str, Any]]):
         if seed is not None:
             transform.set_random_state(seed)
         image = piece.image.expand(3, -1, -1).float() / 255.0
-        masks = torch.cat([piece.label, piece.unlabeled])
+        content = torch.ones_like(piece.unlabeled)
+        masks = torch.cat([piece.label, piece.unlabeled, content])
         view = transform({"image": image, "label": masks})
         masks = _plain(view["label"]).to(torch.uint8)
         label = torch.zeros((self.rows, *masks.shape[-2:]), dtype=torch.uint8)
-        label[: len(piece.label)] = masks[:-1]
+        label[: len(piece.label)] = masks[:-2]
         known = torch.zeros(self.rows, dtype=torch.bool)
         known[: len(piece.known)] = piece.known
         return {
             "image": _plain(view["image"]).float(),
             "label": label,
             "known": known,
-            "labeled": masks[-1:] == 0,
+            "labeled": masks[-2:-1] == 0,
+            "content": masks[-1:] == 1,
             "modality": self.table[piece.modality].index,
             "slice": place,
             "dataset": piece.dataset,
@@ -122,6 +126,8 @@ class ModalityBatches(Sampler[list[Draw]]):
         turns: Turns of a modality in a round, 1 where it is not named; more for those with
             several targets, of which a slice shows one or two.
         seed: Seed of the draws.
+        views: Views of a slice to draw from, told by their numbers as :attr:`Draw.seed`; 0 for a
+            new one every time.
         rank: Which of the processes this is; of ``n`` it gets every n-th slice of each batch.
         processes: How many share a batch.
 
@@ -138,6 +144,7 @@ class ModalityBatches(Sampler[list[Draw]]):
         samples: int,
         turns: Mapping[str, int] | None = None,
         seed: int = 0,
+        views: int = 0,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
@@ -151,6 +158,7 @@ class ModalityBatches(Sampler[list[Draw]]):
             msg = f"batch_size must be at most samples_per_epoch, {samples}; got {batch_size}."
             raise OptionError(msg)
         self.seed = seed
+        self.seeds = views or 2**32
         self.epoch, self.first = 1, 0
         turns = {} if turns is None else turns
         if not turns.keys() <= set(dataset.table.names):
@@ -180,7 +188,7 @@ class ModalityBatches(Sampler[list[Draw]]):
     def _draw(self, random: np.random.Generator, group: int) -> Draw:
         places, cumulated = self.groups[group]
         drawn = np.searchsorted(cumulated, random.random(), side="right")
-        return Draw(int(places[drawn]), int(random.integers(2**32)))
+        return Draw(int(places[drawn]), int(random.integers(self.seeds)))
 
 
 class DrawEpochs:

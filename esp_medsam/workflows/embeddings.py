@@ -1,0 +1,200 @@
+"""A teacher's embeddings, computed once and kept: the student is shown the very same views.
+
+A stated number of random views of each slice is told by their numbers. Which view a number gives
+depends on the slice's pixels and the run's seed alone, so that teacher and student see the same,
+today or next week, and an embedding is known by what was shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import monai
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader, Dataset
+
+import esp_medsam
+from esp_medsam.io.shards import ShardStore
+from esp_medsam.workflows.distill import EMBEDDING, TeacherBatches
+from esp_medsam.workflows.training_data import Draw, SliceDataset
+
+
+logger = logging.getLogger(__name__)
+
+_TELL_SECONDS = 30.0
+
+Views = Dataset[dict[str, Any]]
+
+
+class StoredViews(Views):
+    """Views of slices with the teacher's embedding of each, from a store.
+
+    A random dataset has as many views of a slice as are kept, numbered by ``Draw.seed``; any other
+    has one.
+
+    Args:
+        dataset: The slices as views.
+        store: Holds ``embedding``, ``(256, h, w)`` float16, by the keys that :meth:`key` gives.
+        views: Views of a slice.
+        seed: Of the run.
+    """
+
+    def __init__(self, dataset: SliceDataset, store: ShardStore, *, views: int, seed: int) -> None:
+        self.dataset = dataset
+        self.slices, self.table = dataset.slices, dataset.table
+        self.store = store
+        self.views = views if dataset.random else 1
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, drawn: Draw | int) -> dict[str, Any]:
+        """Return a view as the dataset does, and its embedding as ``teacher_embedding``."""
+        key = self.key(drawn)
+        embedding = torch.from_numpy(self.store[key]["embedding"])
+        return {**self.shown(drawn), EMBEDDING: embedding}
+
+    def key(self, drawn: Draw | int) -> str:
+        """Return what a view is known by: the SHA-256 of its slice, and its number."""
+        place, number = drawn if isinstance(drawn, Draw) else (drawn, "plain")
+        piece = self.slices[place]
+        digest = hashlib.sha256(f"{piece.modality} {tuple(piece.image.shape)}".encode())
+        digest.update(piece.image.numpy().tobytes())
+        return f"{digest.hexdigest()}/{number}"
+
+    def shown(self, drawn: Draw | int) -> dict[str, Any]:
+        """Return a view without its embedding."""
+        if not isinstance(drawn, Draw):
+            return self.dataset[drawn]
+        told = hashlib.sha256(f"{self.key(drawn)} {self.seed}".encode()).digest()
+        return self.dataset[Draw(drawn.place, int.from_bytes(told[:4], "big"))]
+
+    def draws(self) -> Iterator[Draw | int]:
+        """Yield all views."""
+        for place in range(len(self)):
+            if self.dataset.random:
+                yield from (Draw(place, number) for number in range(self.views))
+            else:
+                yield place
+
+
+class _Missing(Views):
+    """Views whose embeddings are to be computed, by the key of each."""
+
+    def __init__(self, views: StoredViews, draws: Sequence[Draw | int]) -> None:
+        self.views = views
+        self.draws = draws
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        drawn = self.draws[index]
+        shown = self.views.shown(drawn)
+        kept = {name: shown[name] for name in ("image", "modality")}
+        return {**kept, "key": self.views.key(drawn)}
+
+
+class EmbeddingStore:
+    """A teacher's embeddings in a folder, or nothing where there is no folder.
+
+    Args:
+        folder: Where they are kept; None for a teacher that is asked at every step.
+        teacher: What asks it.
+        views: Random views of a slice.
+        seed: Of the run.
+        batch_size: Views that the teacher is shown at once.
+        num_workers: Processes that make views meanwhile.
+
+    Raises:
+        OptionError: If the folder holds embeddings of another teacher, input or seed.
+        OutputError: If it cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path | None,
+        teacher: TeacherBatches,
+        *,
+        views: int,
+        seed: int,
+        batch_size: int,
+        num_workers: int = 0,
+    ) -> None:
+        self.folder = folder
+        self.teacher = teacher
+        self.views = views
+        self.seed = seed
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.store: ShardStore | None = None
+
+    def views_of(self, dataset: SliceDataset) -> SliceDataset | StoredViews:
+        """Return a dataset with the embeddings of its views, or as it is without a folder."""
+        if not self.folder:
+            return dataset
+        if self.store is None:
+            self.store = ShardStore(self.folder, self._identity(dataset), argument="embeddings")
+        return StoredViews(dataset, self.store, views=self.views, seed=self.seed)
+
+    def fill(self, *datasets: SliceDataset | StoredViews) -> None:
+        """Compute what is missing; of several processes each its share, then all wait.
+
+        A process that ends loses what it had not written yet, and nothing else.
+
+        Args:
+            datasets: What :meth:`views_of` returned.
+
+        Raises:
+            OutputError: If a shard cannot be written; of these DiskFullError without room.
+        """
+        for views in datasets:
+            if isinstance(views, StoredViews):
+                with views.store:
+                    self._fill(views)
+                if dist.is_initialized():
+                    dist.barrier()
+                views.store.refresh()
+
+    def _fill(self, views: StoredViews) -> None:
+        rank, processes = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1)))
+        keys = {views.key(drawn): drawn for drawn in views.draws()}
+        missing = [
+            drawn
+            for key, drawn in keys.items()
+            if key not in views.store and int(key[:8], 16) % processes == rank
+        ]
+        if not missing:
+            return
+        logger.info("Embeddings: %d of %d views are to be computed.", len(missing), len(keys))
+        loader = DataLoader(
+            _Missing(views, missing), batch_size=self.batch_size, num_workers=self.num_workers
+        )
+        done, begun, told = 0, time.monotonic(), time.monotonic()
+        for batch in loader:
+            embeddings = self.teacher.embedding(batch["image"], batch["modality"]).half().cpu()
+            for key, embedding in zip(batch["key"], embeddings.numpy(), strict=True):
+                views.store.put(key, {"embedding": embedding})
+            done += len(embeddings)
+            if time.monotonic() - told > _TELL_SECONDS or done == len(missing):
+                told = time.monotonic()
+                rate = done / (told - begun)
+                logger.info("Embeddings: %d of %d, %.1f a second.", done, len(missing), rate)
+
+    def _identity(self, dataset: SliceDataset) -> dict[str, str]:
+        return {
+            "teacher": self.teacher.teacher.identity,
+            "input_size": str(tuple(dataset.input_size)),
+            "seed": str(self.seed),
+            # What a number's view looks like is theirs to say.
+            "esp_medsam": esp_medsam.__version__,
+            "monai": monai.__version__,
+        }

@@ -1,0 +1,240 @@
+"""The overlays of train.yaml that make a teacher and learn from it, on tiny images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from PIL import Image as PILImage
+
+from esp_medsam.errors import explain
+from esp_medsam.modality import ModalityTable
+from esp_medsam.networks import build_product
+from esp_medsam.networks.state_dicts import load_checkpoint
+
+
+CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
+
+
+@pytest.fixture
+def datalist(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    sections: dict[str, list[Any]] = {"training": [], "validation": []}
+    for section, items in sections.items():
+        for number in range(2):
+            name = f"{section}{number}"
+            mask = np.zeros((48, 64), np.uint8)
+            mask[10:30, 20 + 8 * number : 40] = 255
+            image = rng.integers(0, 100, (48, 64, 3), dtype=np.uint8) + (mask // 3)[..., None]
+            PILImage.fromarray(image).save(tmp_path / f"{name}.png")
+            PILImage.fromarray(mask).save(tmp_path / f"{name}_mask.png")
+            labels = {"lesion": f"{name}_mask.png"}
+            items.append({"image": f"{name}.png", "modality": "dermoscopy", "labels": labels})
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps(sections))
+    return path
+
+
+@pytest.fixture
+def weights(tmp_path: Path, table: ModalityTable) -> Path:
+    torch.manual_seed(3)
+    teacher = build_product(table.indices, table.target_names)
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pt")
+    return tmp_path / "teacher.pt"
+
+
+def workflow(overlay: str, datalist: Path, output_dir: Path, **override: Any) -> ConfigWorkflow:
+    options = {"input_size": [64, 64], "samples_per_epoch": 8, "epochs": 2, "batch_size": 2}
+    return ConfigWorkflow(
+        config_file=[str(CONFIGS / "train.yaml"), str(CONFIGS / overlay)],
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(CONFIGS.parent),
+        datalist=str(datalist),
+        output_dir=str(output_dir),
+        device="cpu",
+        warmup_steps=0,
+        average_decay=0.0,
+        **(options | override),
+    )
+
+
+def losses(training: ConfigWorkflow) -> list[float]:
+    return [epoch["loss"] for epoch in training.parser.get_parsed_content("history").epochs]
+
+
+class TestDistillModality:
+    def test_controllers_approach_the_teacher_and_nothing_else_moves(
+        self, datalist: Path, weights: Path, tmp_path: Path
+    ) -> None:
+        training = workflow(
+            "distill_modality.yaml",
+            datalist,
+            tmp_path / "out",
+            teacher_weights=str(weights),
+            teacher_input_size=[96, 96],
+            learning_rate=3e-3,
+            epochs=3,
+        )
+        training.initialize()
+        before = {k: v.clone() for k, v in training.network_def.state_dict().items()}
+
+        assert training.check_properties() == []
+        training.run()
+
+        history = training.parser.get_parsed_content("history").epochs
+        similarity = [epoch["metrics"]["val_embedding_similarity"] for epoch in history]
+        assert losses(training)[-1] < losses(training)[0]
+        assert similarity[-1] > similarity[0]
+        after = training.network_def.state_dict()
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        assert changed
+        assert all(".controllers.dermoscopy." in name for name in changed)
+        assert load_checkpoint(tmp_path / "out" / "model.pt").keys() == before.keys()
+
+    def test_trains_the_shared_encoder_too_where_it_is_not_frozen(
+        self, datalist: Path, weights: Path, tmp_path: Path
+    ) -> None:
+        training = workflow(
+            "distill_modality.yaml",
+            datalist,
+            tmp_path / "out",
+            teacher_weights=str(weights),
+            teacher_input_size=[64, 64],
+            cosine_weight=1.0,
+            prototype_weight=0.1,
+            frozen=["prompt_generator.*", "modality_query.*", "mask_decoder.*", "high_resolution*"],
+        )
+        training.initialize()
+        before = training.network_def.state_dict()["image_encoder.neck.0.weight"].clone()
+
+        training.run()
+
+        assert losses(training)[-1] < losses(training)[0]
+        after = training.network_def.state_dict()["image_encoder.neck.0.weight"]
+        assert not torch.equal(before, after)
+
+    def test_kept_embeddings_are_of_the_views_that_the_student_is_shown(
+        self, datalist: Path, weights: Path, tmp_path: Path
+    ) -> None:
+        training = workflow(
+            "distill_modality.yaml",
+            datalist,
+            tmp_path / "out",
+            teacher_weights=str(weights),
+            teacher_input_size=[64, 64],
+            embeddings=str(tmp_path / "kept"),
+            views=3,
+        )
+        training.initialize()
+
+        training.run()
+
+        parsed = training.parser.get_parsed_content
+        assert losses(training)[-1] < losses(training)[0]
+        store = parsed("stored").store
+        assert len(store) == 2 * 3 + 2
+        teacher = parsed("teacher_batches")
+        for batch in parsed("train#dataloader"):
+            again = teacher.embedding(batch["image"], batch["modality"])
+            torch.testing.assert_close(
+                batch["teacher_embedding"].float(), again, rtol=2e-3, atol=2e-3
+            )
+
+    def test_embed_alone_fills_the_store_and_a_second_time_asks_no_teacher(
+        self, datalist: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def embed() -> None:
+            filling = workflow(
+                "distill_modality.yaml",
+                datalist,
+                tmp_path / "out",
+                teacher_weights=str(weights),
+                teacher_input_size=[64, 64],
+                embeddings=str(tmp_path / "kept"),
+            )
+            filling.run_id = "embed"
+            filling.initialize()
+            filling.run()
+
+        embed()
+        shards = {path.name for path in (tmp_path / "kept").glob("*.safetensors")}
+        assert shards
+        assert not (tmp_path / "out").exists()
+        monkeypatch.delattr("esp_medsam.workflows.distill.TeacherBatches.embedding")
+        embed()
+        assert {path.name for path in (tmp_path / "kept").glob("*.safetensors")} == shards
+
+    def test_two_processes_share_the_work(
+        self, datalist: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        kept = []
+        for rank in ("0", "1"):
+            monkeypatch.setenv("RANK", rank)
+            filling = workflow(
+                "distill_modality.yaml",
+                datalist,
+                tmp_path / "out",
+                teacher_weights=str(weights),
+                teacher_input_size=[64, 64],
+                embeddings=str(tmp_path / "kept"),
+            )
+            filling.run_id = "embed"
+            filling.initialize()
+            filling.run()
+            kept.append(len(filling.parser.get_parsed_content("stored").store))
+        assert kept[0] < kept[1] == 2 * 4 + 2
+
+    def test_refuses_settings_before_any_image_is_read(
+        self, datalist: Path, tmp_path: Path
+    ) -> None:
+        training = workflow(
+            "distill_modality.yaml", datalist, tmp_path, teacher="dino", cosine_weight=-1
+        )
+
+        with pytest.raises(RuntimeError) as caught:
+            training.initialize()
+
+        line = explain(caught.value)
+        assert line is not None
+        assert line.startswith("E_OPTION: teacher must be 'sam', 'mobilesam', 'medical' or")
+        assert "teacher_weights must be a path; got ''" in line
+        assert "cosine_weight must be at least 0; got -1" in line
+
+
+class TestTrainTeacher:
+    def test_trains_all_but_the_encoder_that_it_is_given(
+        self, datalist: Path, tmp_path: Path, table: ModalityTable
+    ) -> None:
+        tiny = {"_target_": "tests.tiny_sam.TinySAM"}
+        training = workflow(
+            "train_teacher.yaml",
+            datalist,
+            tmp_path / "out",
+            network_def={
+                "_target_": "esp_medsam.networks.builders.build_teacher",
+                "encoder": tiny,
+                "modalities": "$@table.indices",
+                "targets": "$@table.target_names",
+            },
+            learning_rate=3e-3,
+        )
+        training.initialize()
+        before = {k: v.clone() for k, v in training.network_def.state_dict().items()}
+
+        training.run()
+
+        assert losses(training)[-1] < losses(training)[0]
+        after = training.network_def.state_dict()
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        assert not any(name.startswith("image_encoder.encoder.") for name in changed)
+        assert "image_encoder.prompts.0.adapter.up.weight" in changed
+        assert "image_encoder.prompts.0.tokens.dermoscopy.value" in changed
+        assert "image_encoder.prompts.0.tokens.ct.value" not in changed
