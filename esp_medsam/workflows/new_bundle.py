@@ -19,6 +19,7 @@ _CONFIGS = (
     "evaluate.yaml",
     "train.yaml",
     "add_modality.yaml",
+    "distill_common.yaml",
     "distill_modality.yaml",
     "train_teacher.yaml",
     "multi_gpu_train.yaml",

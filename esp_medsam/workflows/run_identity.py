@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,11 @@ def run_of(settings: TrainSettings, table: ModalityTable) -> dict[str, str]:
 
 
 def _content(path: str, name: str) -> str:
+    """Return what tells a file's content, or which files a folder holds."""
+    if Path(path).is_dir():
+        files = sorted(file for file in Path(path).rglob("*") if file.is_file())
+        names = "\n".join(f"{f.relative_to(path).as_posix()} {f.stat().st_size}" for f in files)
+        return f"of {len(files)} files, {hashlib.sha256(names.encode()).hexdigest()[:16]}"
     if not Path(path).is_file():
         msg = f"{name} must be a file; there is none at {path}."
         raise InputNotFoundError(msg)

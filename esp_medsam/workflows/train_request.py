@@ -17,6 +17,7 @@ from esp_medsam.workflows.request import Request, read_layers
 
 OVERLAYS = (
     "add_modality.yaml",
+    "distill_common.yaml",
     "distill_modality.yaml",
     "multi_gpu_train.yaml",
     "train_teacher.yaml",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image as PILImage
 
-from esp_medsam.errors import explain
+from esp_medsam.errors import CorruptFileError, InputNotFoundError, OptionError, explain
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
 from esp_medsam.networks.state_dicts import load_checkpoint
+from esp_medsam.workflows.initial_weights import start_from
+from esp_medsam.workflows.natural_images import image_slices, natural_table
 
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
@@ -48,15 +51,19 @@ def weights(tmp_path: Path, table: ModalityTable) -> Path:
     return tmp_path / "teacher.pt"
 
 
-def workflow(overlay: str, datalist: Path, output_dir: Path, **override: Any) -> ConfigWorkflow:
+def workflow(
+    overlay: str, datalist: Path | None, output_dir: Path, **override: Any
+) -> ConfigWorkflow:
+    between = ["distill_modality.yaml"] if overlay == "distill_common.yaml" else []
+    if datalist is not None:
+        override["datalist"] = str(datalist)
     options = {"input_size": [64, 64], "samples_per_epoch": 8, "epochs": 2, "batch_size": 2}
     return ConfigWorkflow(
-        config_file=[str(CONFIGS / "train.yaml"), str(CONFIGS / overlay)],
+        config_file=[str(CONFIGS / name) for name in ("train.yaml", *between, overlay)],
         meta_file=str(CONFIGS / "metadata.json"),
         logging_file=False,
         workflow_type="train",
         bundle_root=str(CONFIGS.parent),
-        datalist=str(datalist),
         output_dir=str(output_dir),
         device="cpu",
         warmup_steps=0,
@@ -238,3 +245,93 @@ class TestTrainTeacher:
         assert "image_encoder.prompts.0.adapter.up.weight" in changed
         assert "image_encoder.prompts.0.tokens.dermoscopy.value" in changed
         assert "image_encoder.prompts.0.tokens.ct.value" not in changed
+
+
+class TestDistillCommon:
+    @pytest.fixture
+    def images(self, tmp_path: Path) -> Path:
+        """Three pictures in a folder, three in a tar file as SA-1B has them, with their JSON."""
+        folder = tmp_path / "images"
+        (folder / "deep").mkdir(parents=True)
+        rng = np.random.default_rng(1)
+        for number in range(6):
+            pixels = rng.integers(0, 256, (40, 60, 3), np.uint8)
+            PILImage.fromarray(pixels).save(folder / "deep" / f"sa_{number}.jpg")
+        with tarfile.open(folder / "sa_000000.tar", "w") as archive:
+            for number in range(3):
+                path = folder / "deep" / f"sa_{number}.jpg"
+                archive.add(path, path.name)
+                path.with_suffix(".json").write_text("{}")
+                archive.add(path.with_suffix(".json"), path.with_suffix(".json").name)
+                path.unlink()
+        return folder
+
+    def test_the_shared_encoder_approaches_the_teacher_and_starts_a_training(
+        self, images: Path, tmp_path: Path, table: ModalityTable
+    ) -> None:
+        natural = natural_table()
+        torch.manual_seed(4)
+        teacher = build_product(natural.indices, natural.target_names)
+        torch.save(teacher.state_dict(), tmp_path / "teacher.pt")
+        training = workflow(
+            "distill_common.yaml",
+            None,
+            tmp_path / "out",
+            images=str(images),
+            teacher="network",
+            teacher_weights=str(tmp_path / "teacher.pt"),
+            teacher_input_size=[64, 64],
+            embeddings=str(tmp_path / "kept"),
+            learning_rate=3e-3,
+            epochs=3,
+        )
+        training.initialize()
+
+        training.run()
+
+        history = training.parser.get_parsed_content("history").epochs
+        similarity = [epoch["metrics"]["val_embedding_similarity"] for epoch in history]
+        assert losses(training)[-1] < losses(training)[0]
+        assert similarity[-1] > similarity[0]
+        student = build_product(table.indices, table.target_names)
+        start_from(student, tmp_path / "out" / "model.pt")
+        learned = load_checkpoint(tmp_path / "out" / "model.pt")
+        name = "image_encoder.neck.0.weight"
+        assert torch.equal(student.state_dict()[name], learned[name].float())
+
+    def test_pictures_are_split_by_name_and_read_where_they_lie(self, images: Path) -> None:
+        sections = image_slices(images, (32, 32), 0.4, seed=0)
+
+        names = {key: [one.name for one in part.pictures] for key, part in sections.items()}
+        assert len(names["training"]) == 4
+        assert len(names["validation"]) == 2
+        assert not set(names["training"]) & set(names["validation"])
+        assert any(".tar/" in name for part in names.values() for name in part)
+        for part in sections.values():
+            for place in range(len(part)):
+                assert part[place].image.shape == (3, 21, 32)
+
+    def test_a_damaged_picture_is_named(self, images: Path) -> None:
+        (images / "deep" / "sa_4.jpg").write_bytes(b"no picture")
+        part = image_slices(images, (32, 32), 0.01, seed=0)["training"]
+        (place,) = [n for n, one in enumerate(part.pictures) if one.name == "deep/sa_4.jpg"]
+
+        with pytest.raises(CorruptFileError, match=r"deep/sa_4\.jpg must be a picture"):
+            part[place]
+
+    @pytest.mark.parametrize(
+        ("name", "kind", "rule"),
+        [
+            ("nothing", InputNotFoundError, "must be a folder or a tar file; there is none"),
+            ("empty", OptionError, "must hold at least two pictures"),
+            ("x.tar", CorruptFileError, "tar files that can be read, not compressed"),
+        ],
+    )
+    def test_refuses_what_holds_no_pictures(
+        self, tmp_path: Path, name: str, kind: type[Exception], rule: str
+    ) -> None:
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "x.tar").write_bytes(b"1234" * 300)
+
+        with pytest.raises(kind, match=rule):
+            image_slices(tmp_path / name, (32, 32), 0.1, seed=0)

@@ -1,0 +1,183 @@
+"""Natural images, in folders or tar files, to distill the encoder that all modalities share."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+
+from esp_medsam.errors import CorruptFileError, InputNotFoundError, OptionError
+from esp_medsam.inferers.resizing import content_size
+from esp_medsam.io.read import RASTER_SUFFIXES
+from esp_medsam.modality import ModalityTable
+from esp_medsam.networks import ESPMedSAM, build_product
+from esp_medsam.networks.modality_controller import ModalityController
+from esp_medsam.workflows.training_slices import TrainingSlice
+
+
+NATURAL = "natural"
+"""Modality of images that are none of medicine's; it exists while the shared encoder is trained."""
+
+SILENT = -1e4
+"""Attention logit of a token that takes no part; finite in half precision."""
+
+
+class Picture(NamedTuple):
+    """Where the bytes of a picture lie.
+
+    Attributes:
+        path: The picture's file, or the tar file that holds it.
+        name: What messages call it.
+        start: Its first byte in the file.
+        size: Its bytes.
+    """
+
+    path: str
+    name: str
+    start: int
+    size: int
+
+
+class Pictures:
+    """Pictures as slices without targets, read when they are asked for.
+
+    Args:
+        pictures: Where they lie.
+        input_size: ``(H, W)`` that they are scaled to fit.
+    """
+
+    def __init__(self, pictures: Sequence[Picture], input_size: tuple[int, int]) -> None:
+        self.pictures = list(pictures)
+        self.input_size = input_size
+
+    @property
+    def modalities(self) -> list[str]:
+        """Modality of each picture."""
+        return [NATURAL] * len(self.pictures)
+
+    @property
+    def datasets(self) -> list[str]:
+        """Set of each picture."""
+        return [NATURAL] * len(self.pictures)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __contains__(self, key: object) -> bool:
+        return False
+
+    def __getitem__(self, index: int) -> TrainingSlice:
+        """Return a picture.
+
+        Raises:
+            CorruptFileError: If it cannot be decoded.
+        """
+        picture = self.pictures[index]
+        try:
+            with Path(picture.path).open("rb") as file:
+                file.seek(picture.start)
+                encoded = PIL.Image.open(io.BytesIO(file.read(picture.size)))
+                pixels = PIL.ImageOps.exif_transpose(encoded).convert("RGB")
+        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+            msg = f"{picture.name} must be a picture that can be decoded; got: {error}. Remove it."
+            raise CorruptFileError(msg) from error
+        height, width = content_size((pixels.height, pixels.width), None, self.input_size, "fit")
+        scaled = pixels.resize((width, height), PIL.Image.Resampling.BILINEAR)
+        image = torch.from_numpy(np.array(scaled)).permute(2, 0, 1).contiguous()
+        nothing = torch.zeros((1, height, width), dtype=torch.uint8)
+        known = torch.zeros(1, dtype=torch.bool)
+        return TrainingSlice(image, nothing, nothing, known, NATURAL, NATURAL)
+
+
+def image_slices(
+    images: str | os.PathLike[str],
+    input_size: tuple[int, int],
+    validation_share: float,
+    seed: int,
+) -> dict[str, Pictures]:
+    """Return the sections ``training`` and ``validation`` of pictures.
+
+    Which are validated on depends on their names and the seed alone.
+
+    Args:
+        images: A folder, searched to the bottom, of pictures and tar files; or one tar file.
+        input_size: ``(H, W)`` that pictures are scaled to fit.
+        validation_share: Share that is validated on, in (0, 1); at least one picture is.
+        seed: Of the draw.
+
+    Raises:
+        OptionError: If the share lies outside (0, 1), or there are fewer than two pictures.
+        InputNotFoundError: If there is no such folder or file.
+        CorruptFileError: If a tar file cannot be read.
+    """
+    if not 0.0 < validation_share < 1.0:
+        msg = f"validation_share must lie between 0 and 1; got {validation_share}."
+        raise OptionError(msg)
+    found = list(_pictures(Path(images)))
+    if len(found) < 2:
+        msg = f"images must hold at least two pictures ({', '.join(RASTER_SUFFIXES)}), in folders "
+        raise OptionError(msg + f"or tar files; {images} holds {len(found)}.")
+    drawn = sorted(found, key=lambda one: hashlib.sha256(f"{seed} {one.name}".encode()).digest())
+    count = max(1, int(len(found) * validation_share))
+    validated = set(drawn[:count])
+    return {
+        "training": Pictures([one for one in found if one not in validated], input_size),
+        "validation": Pictures([one for one in found if one in validated], input_size),
+    }
+
+
+def _pictures(images: Path) -> Iterator[Picture]:
+    """Yield the pictures of a folder or tar file, in the order of their names."""
+    if images.is_file():
+        yield from _of_tar(images, images.name)
+        return
+    if not images.is_dir():
+        msg = f"images must be a folder or a tar file; there is none at {images}."
+        raise InputNotFoundError(msg)
+    for path in sorted(path for path in images.rglob("*") if path.is_file()):
+        name = path.relative_to(images).as_posix()
+        if path.suffix.lower() == ".tar":
+            yield from _of_tar(path, name)
+        elif path.suffix.lower() in RASTER_SUFFIXES:
+            yield Picture(str(path), name, 0, path.stat().st_size)
+
+
+def _of_tar(path: Path, name: str) -> Iterator[Picture]:
+    try:
+        with tarfile.open(path, "r:") as archive:  # not compressed: pictures are read in place
+            for member in archive:
+                if member.isfile() and Path(member.name).suffix.lower() in RASTER_SUFFIXES:
+                    place = f"{name}/{member.name}"
+                    yield Picture(str(path), place, member.offset_data, member.size)
+    except (tarfile.TarError, OSError) as error:
+        msg = f"images must be tar files that can be read, not compressed; {path}: {error}."
+        raise CorruptFileError(msg) from error
+
+
+def natural_table() -> ModalityTable:
+    """Return a table of one modality, natural images, with one target that nothing trains."""
+    code = {"value": "260787004", "scheme": "SCT", "meaning": "Physical object"}
+    target = {"label": 1, "category": code, "type": code, "color": [230, 160, 0]}
+    row = {"index": 8, "targets": {"object": target}}
+    return ModalityTable.of({"modalities": {NATURAL: row}}, "the table of natural images")
+
+
+def encoder_alone(table: ModalityTable) -> ESPMedSAM:
+    """Return the product's network with controllers that add nothing and do not train."""
+    network = build_product(table.indices, table.target_names)
+    for controller in network.modules():
+        if isinstance(controller, ModalityController):
+            torch.nn.init.constant_(controller.bias, SILENT)
+            torch.nn.init.zeros_(controller.expert.fc2.weight)
+            torch.nn.init.zeros_(controller.expert.fc2.bias)
+            controller.requires_grad_(False)
+    return network
