@@ -186,6 +186,35 @@ class DistillSettings(Settings):
         return self
 
 
+class TeacherSettings(TrainSettings):
+    """The keys of ``train.yaml`` and ``train_teacher.yaml`` together."""
+
+    sam_weights: PathText
+
+
+class ModalitySettings(TrainSettings, DistillSettings):
+    """The keys of ``train.yaml`` and ``distill_modality.yaml`` together."""
+
+
+class CommonSettings(ModalitySettings):
+    """The same, and those of ``distill_common.yaml``."""
+
+    images: PathText
+    validation_share: Annotated[Share, Field(gt=0, lt=1)]
+
+
+Stage = Literal["train", "teacher", "modality", "common"]
+"""What a training does: masks and prompts, the medical teacher, controllers, shared encoder."""
+
+STAGE_SETTINGS: Mapping[Stage, type[TrainSettings]] = {
+    "train": TrainSettings,
+    "teacher": TeacherSettings,
+    "modality": ModalitySettings,
+    "common": CommonSettings,
+}
+"""The settings of each."""
+
+
 class EvaluationSettings(Settings):
     """The keys of ``evaluate.yaml`` that a user may set; what each means stands there."""
 
@@ -249,14 +278,18 @@ def distill_settings(**values: Any) -> DistillSettings:
     return DistillSettings(**_checked(DistillSettings, values))
 
 
-def given_train_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return some settings of ``train.yaml`` checked, typed, and without the others.
+def given_train_settings(values: Mapping[str, Any], stage: Stage = "train") -> dict[str, Any]:
+    """Return some settings of a stage of training checked, typed, and without the others.
+
+    Args:
+        values: Those that a user gave.
+        stage: The stage.
 
     Raises:
         OptionError: If any is not what it must be; it names all. Where only the device is wrong, a
             DeviceError.
     """
-    return _checked(_partial(TrainSettings), values)
+    return _checked(_partial(STAGE_SETTINGS[stage]), values)
 
 
 def evaluation_settings(**values: Any) -> EvaluationSettings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +10,18 @@ import typer
 
 from esp_medsam.cli.evaluate import scored
 from esp_medsam.cli.loudness import Quiet, Verbose
-from esp_medsam.cli.options import Bundle, Config, Device, TrustConfig, path_of
-from esp_medsam.cli.outcome import interrupted, tell_what_runs
+from esp_medsam.cli.options import Bundle, Device, TrustConfig, path_of
+from esp_medsam.cli.outcome import interrupted
+from esp_medsam.cli.train import run_to_the_end
+from esp_medsam.cli.training_options import (
+    BatchSize,
+    Epochs,
+    LearningRate,
+    NumWorkers,
+    Overlays,
+    Seed,
+)
 from esp_medsam.errors import one_line
-from esp_medsam.memory import check_libraries_fit
 
 
 def add_target(
@@ -46,19 +53,13 @@ def add_target(
             help="What the training leaves: pictures, curves, checkpoints. Default: OUT-training.",
         ),
     ] = None,
-    epochs: Annotated[str | None, typer.Option(help="Epochs in all.")] = None,
-    batch_size: Annotated[
-        str | None, typer.Option("--batch_size", "--batch-size", help="Slices of a batch.")
-    ] = None,
-    learning_rate: Annotated[
-        str | None, typer.Option("--learning_rate", "--learning-rate", help="At its highest.")
-    ] = None,
-    num_workers: Annotated[
-        str | None, typer.Option("--num_workers", "--num-workers", help="Loader processes.")
-    ] = None,
-    seed: Annotated[str | None, typer.Option(help="Of all that is drawn.")] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    num_workers: NumWorkers = None,
+    seed: Seed = None,
     device: Device = None,
-    config: Config = None,
+    config: Overlays = None,
     trust_config: TrustConfig = False,
     bundle: Bundle = None,
     verbose: Verbose = False,
@@ -88,16 +89,10 @@ def add_target(
         seed=seed,
         device=device,
     )
-    tell_what_runs(request)
-    check_libraries_fit()
-    if not (verbose or quiet):
-        logging.basicConfig(level=logging.WARNING, format="%(message)s")
-        logging.getLogger("esp_medsam").setLevel(logging.INFO)
-    from esp_medsam.workflows.training_run import run_training  # torch: once all else is right
-    from esp_medsam.workflows.weights import place_weights
+    run_to_the_end(request, told=not (verbose or quiet))
+    from esp_medsam.workflows.weights import place_weights  # torch: once all else is right
 
     try:
-        run_training(request)
         place_weights(output, folder / "model.pt")
         scores = scored(output, datalist, section="validation", device=device, quiet=quiet)
     except KeyboardInterrupt as error:

@@ -18,6 +18,7 @@ from esp_medsam.cli.add_target import add_target
 from esp_medsam.cli.codes import codes
 from esp_medsam.cli.convert import convert
 from esp_medsam.cli.datalist import datalist
+from esp_medsam.cli.distill import distill, embed
 from esp_medsam.cli.evaluate import evaluate
 from esp_medsam.cli.info import info
 from esp_medsam.cli.inspect import inspect
@@ -46,6 +47,8 @@ app.command("info")(info)
 app.command("convert")(convert)
 app.command("datalist")(datalist)
 app.command("train")(train)
+app.command("distill")(distill)
+app.command("embed")(embed)
 app.command("add-target")(add_target)
 app.command("evaluate")(evaluate)
 app.command("seg2nifti")(seg2nifti)

@@ -4,60 +4,65 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from esp_medsam.cli.loudness import Quiet, Verbose
-from esp_medsam.cli.options import Bundle, Config, Device, TrustConfig, path_of
+from esp_medsam.cli.options import Bundle, Device, TrustConfig, path_of
 from esp_medsam.cli.outcome import interrupted, tell_what_runs
+from esp_medsam.cli.training_options import (
+    Amp,
+    BatchSize,
+    Datalist,
+    Epochs,
+    InputSize,
+    LearningRate,
+    NumWorkers,
+    Overlays,
+    Pretrained,
+    Resume,
+    RunFolder,
+    Seed,
+    Trained,
+)
 from esp_medsam.memory import check_libraries_fit
 
 
+if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
+    from esp_medsam.workflows.request import Request
+
+
 def train(
-    datalist: Annotated[
-        Path,
-        typer.Argument(
-            parser=path_of, metavar="DATALIST", help="JSON file; see docs/reference/datalist.md."
-        ),
-    ],
-    output: Annotated[
-        Path,
-        typer.Argument(
-            parser=path_of, metavar="OUT", help="Folder of the run; the same one goes on."
-        ),
-    ],
+    datalist: Datalist,
+    output: RunFolder,
     *,
-    pretrained: Annotated[
+    pretrained: Pretrained = None,
+    sam_weights: Annotated[
         Path | None,
-        typer.Option(parser=path_of, metavar="FILE", help="Weights to start from."),
+        typer.Option(
+            "--sam_weights",
+            "--sam-weights",
+            parser=path_of,
+            metavar="FILE",
+            help="Checkpoint of SAM: train a medical teacher around its encoder.",
+        ),
     ] = None,
-    epochs: Annotated[str | None, typer.Option(help="Epochs in all.")] = None,
-    batch_size: Annotated[
-        str | None, typer.Option("--batch_size", "--batch-size", help="Slices of a batch.")
-    ] = None,
-    learning_rate: Annotated[
-        str | None, typer.Option("--learning_rate", "--learning-rate", help="At its highest.")
-    ] = None,
-    input_size: Annotated[
-        int | None,
-        typer.Option("--input_size", "--input-size", help="Height and width, a multiple of 32."),
-    ] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    input_size: InputSize = None,
     frozen: Annotated[
         list[str] | None,
         typer.Option(help="Pattern over names of parameters that do not train; repeatable."),
     ] = None,
-    num_workers: Annotated[
-        str | None, typer.Option("--num_workers", "--num-workers", help="Loader processes.")
-    ] = None,
-    amp: Annotated[str | None, typer.Option(help="auto, true or false: bfloat16.")] = None,
-    seed: Annotated[str | None, typer.Option(help="Of all that is drawn.")] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(help="auto, true (there must be a checkpoint) or false (begin anew)."),
-    ] = None,
+    trained: Trained = None,
+    num_workers: NumWorkers = None,
+    amp: Amp = None,
+    seed: Seed = None,
+    resume: Resume = None,
     device: Device = None,
-    config: Config = None,
+    config: Overlays = None,
     trust_config: TrustConfig = False,
     bundle: Bundle = None,
     verbose: Verbose = False,
@@ -73,7 +78,9 @@ def train(
     request = read_training(
         bundle,
         config or [],
+        stage="train" if sam_weights is None else "teacher",
         trust_config=trust_config,
+        sam_weights=None if sam_weights is None else str(sam_weights),
         datalist=str(datalist),
         output_dir=str(output),
         pretrained=None if pretrained is None else str(pretrained),
@@ -82,20 +89,35 @@ def train(
         learning_rate=learning_rate,
         input_size=None if input_size is None else (input_size, input_size),
         frozen=frozen or None,
+        trained=trained or None,
         num_workers=num_workers,
         amp=amp,
         seed=seed,
         resume=resume,
         device=device,
     )
+    run_to_the_end(request, told=not (verbose or quiet))
+
+
+def run_to_the_end(request: Request, *, told: bool, section: str = "run") -> None:
+    """Run a training, or another section of its config.
+
+    Args:
+        request: What is asked for.
+        told: Whether its progress is told, where no option of loudness says how much is.
+        section: The section.
+
+    Raises:
+        typer.Exit: If it was interrupted.
+    """
     tell_what_runs(request)
     check_libraries_fit()
-    if not (verbose or quiet):
+    if told:
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("esp_medsam").setLevel(logging.INFO)
     from esp_medsam.workflows.training_run import run_training  # torch: once all else is right
 
     try:
-        run_training(request)
+        run_training(request, section)
     except KeyboardInterrupt as error:
         raise interrupted() from error

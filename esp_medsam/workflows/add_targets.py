@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from esp_medsam.errors import OptionError, OutputExistsError, listed
 from esp_medsam.identity import sha256_of
@@ -111,7 +111,7 @@ def _check_shown(items: Sequence[Item], section: str, additions: Additions) -> N
 
 
 def addition_request(
-    folder: Path, origin: Path, additions: Additions, *, trust_config: bool = False, **given: object
+    folder: Path, origin: Path, additions: Additions, *, trust_config: bool = False, **given: Any
 ) -> Request:
     """Return the training that teaches the new parts of a prepared bundle.
 
@@ -126,7 +126,6 @@ def addition_request(
         EspMedSamError: As of :func:`~esp_medsam.workflows.train_request.read_training`.
     """
     overlays = given.pop("overlays", ())
-    assert isinstance(overlays, Sequence)
     return read_training(
         folder,
         [folder / "configs" / ADD_CONFIG, *overlays],

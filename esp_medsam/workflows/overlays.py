@@ -11,9 +11,10 @@ from esp_medsam.errors import OptionError, listed, shown
 from esp_medsam.modality import ModalityTable
 from esp_medsam.plain_data import read_plain
 from esp_medsam.settings import (
+    STAGE_SETTINGS,
     InferenceSettings,
     Settings,
-    TrainSettings,
+    Stage,
     given_settings,
     given_train_settings,
 )
@@ -99,15 +100,17 @@ def settings_of(content: Mapping[str, Any], path: Path, table: ModalityTable) ->
     return given_settings(content, table)
 
 
-def train_settings_of(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the settings of ``train.yaml`` in a config, checked and typed; transforms stay plain.
+def train_settings_of(
+    content: Mapping[str, Any], path: Path, stage: Stage = "train"
+) -> dict[str, Any]:
+    """Return the settings of a stage of training in a config, checked; transforms stay plain.
 
     Raises:
         OptionError: If it holds anything else, which could run code, or a setting is not what it
             must be.
     """
-    _check_plain(content, path, TrainSettings, "train.yaml")
-    return given_train_settings(content)
+    _check_plain(content, path, STAGE_SETTINGS[stage], "train.yaml")
+    return given_train_settings(content, stage)
 
 
 def _check_plain(content: Mapping[str, Any], path: Path, kind: type[Settings], config: str) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from esp_medsam.errors import InputNotFoundError
 from esp_medsam.modality import ModalityTable
-from esp_medsam.settings import given_train_settings
+from esp_medsam.settings import Stage, given_train_settings
 from esp_medsam.workflows.bundle import TABLE, TRAIN_CONFIG, find_bundle
 from esp_medsam.workflows.overlays import train_settings_of
 from esp_medsam.workflows.request import Request, read_layers
@@ -24,11 +24,20 @@ OVERLAYS = (
 )
 """The bundle's own configs that go over ``train.yaml``."""
 
+STAGES: Mapping[Stage, tuple[str, ...]] = {
+    "train": (),
+    "teacher": ("train_teacher.yaml",),
+    "modality": ("distill_modality.yaml",),
+    "common": ("distill_modality.yaml", "distill_common.yaml"),
+}
+"""Those that make a stage, in order."""
+
 
 def read_training(
     bundle: str | os.PathLike[str] | None = None,
     overlays: Sequence[str | os.PathLike[str]] = (),
     *,
+    stage: Stage = "train",
     trust_config: bool = False,
     **given: Any,
 ) -> Request:
@@ -40,6 +49,7 @@ def read_training(
     Args:
         bundle: Folder of the bundle; None looks for it.
         overlays: Further configs, in order, whose keys replace those before.
+        stage: What is trained; its overlays come before the others.
         trust_config: Whether overlays, and the configs of a foreign bundle, may run code.
         given: Keys of ``train.yaml`` to set last; None leaves the config's own value.
 
@@ -49,16 +59,17 @@ def read_training(
         EspMedSamError: If a setting is not what it must be.
     """
     root = find_bundle(bundle)
+    of_stage = [root / TRAIN_CONFIG.parent / name for name in STAGES[stage]]
     layers = read_layers(
         root / TRAIN_CONFIG,
-        overlays,
+        [*of_stage, *overlays],
         own=OVERLAYS,
         trust_config=trust_config,
-        settings_of=train_settings_of,
+        settings_of=lambda content, path: train_settings_of(content, path, stage),
     )
     chosen = {key: value for key, value in given.items() if value is not None}
-    settings = layers.settings | given_train_settings(chosen)
-    _check_datalist(settings.get("datalist"))
+    settings = layers.settings | given_train_settings(chosen, stage)
+    _check_there(settings)
     return Request(
         root=root,
         table=ModalityTable.read(root / TABLE),
@@ -68,7 +79,11 @@ def read_training(
     )
 
 
-def _check_datalist(path: str | None) -> None:
-    if path is not None and not Path(path).is_file():
-        msg = f"datalist must be a JSON file; there is none at {path}."
+def _check_there(settings: Mapping[str, Any]) -> None:
+    datalist, images = settings.get("datalist"), settings.get("images")
+    if datalist is not None and not Path(datalist).is_file():
+        msg = f"datalist must be a JSON file; there is none at {datalist}."
+        raise InputNotFoundError(msg)
+    if images is not None and not Path(images).exists():
+        msg = f"images must be a folder or a tar file; there is none at {images}."
         raise InputNotFoundError(msg)

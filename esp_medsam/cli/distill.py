@@ -1,0 +1,178 @@
+"""``esp-medsam distill`` and ``embed``: learn from a teacher, and keep what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from esp_medsam.cli.loudness import Quiet, Verbose
+from esp_medsam.cli.options import Bundle, Device, TrustConfig, path_of
+from esp_medsam.cli.train import run_to_the_end
+from esp_medsam.cli.training_options import (
+    Amp,
+    BatchSize,
+    Common,
+    Epochs,
+    InputSize,
+    LearningRate,
+    NumWorkers,
+    Overlays,
+    Pretrained,
+    Resume,
+    RunFolder,
+    Seed,
+    Teacher,
+    TeacherInputSize,
+    TeacherWeights,
+    Trained,
+    Views,
+)
+
+
+if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
+    from esp_medsam.workflows.request import Request
+
+
+Data = Annotated[
+    Path,
+    typer.Argument(
+        parser=path_of,
+        metavar="DATA",
+        help="Datalist in JSON; with --common a folder of pictures or tar files.",
+    ),
+]
+
+
+def distill(
+    data: Data,
+    output: RunFolder,
+    *,
+    teacher: Teacher = None,
+    teacher_weights: TeacherWeights = None,
+    teacher_input_size: TeacherInputSize = None,
+    common: Common = False,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path_of, metavar="FOLDER", help="Keeps what the teacher says; see embed."
+        ),
+    ] = None,
+    views: Views = None,
+    pretrained: Pretrained = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    input_size: InputSize = None,
+    trained: Trained = None,
+    num_workers: NumWorkers = None,
+    amp: Amp = None,
+    seed: Seed = None,
+    resume: Resume = None,
+    device: Device = None,
+    config: Overlays = None,
+    trust_config: TrustConfig = False,
+    bundle: Bundle = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train controllers, or the shared encoder, against a teacher's embeddings.
+
+    What lies in OUT afterwards starts a training: esp-medsam train --pretrained OUT/model.pt. The
+    same command again goes on. Every other key is set by --config.
+    """
+    request = _request(
+        data,
+        common=common,
+        bundle=bundle,
+        config=config,
+        trust_config=trust_config,
+        output_dir=str(output),
+        teacher=teacher,
+        teacher_weights=teacher_weights,
+        teacher_input_size=_square(teacher_input_size),
+        embeddings=embeddings,
+        views=views,
+        pretrained=pretrained,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        input_size=_square(input_size),
+        trained=trained or None,
+        num_workers=num_workers,
+        amp=amp,
+        seed=seed,
+        resume=resume,
+        device=device,
+    )
+    run_to_the_end(request, told=not (verbose or quiet))
+
+
+def embed(
+    data: Data,
+    embeddings: Annotated[
+        Path,
+        typer.Argument(parser=path_of, metavar="FOLDER", help="Keeps them; the same one goes on."),
+    ],
+    *,
+    teacher: Teacher = None,
+    teacher_weights: TeacherWeights = None,
+    teacher_input_size: TeacherInputSize = None,
+    common: Common = False,
+    views: Views = None,
+    pretrained: Pretrained = None,
+    batch_size: BatchSize = None,
+    input_size: InputSize = None,
+    num_workers: NumWorkers = None,
+    seed: Seed = None,
+    device: Device = None,
+    config: Overlays = None,
+    trust_config: TrustConfig = False,
+    bundle: Bundle = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compute a teacher's embeddings once, for distill --embeddings FOLDER.
+
+    Only what is missing is computed, and what was written survives a kill. Several processes share
+    the work: start them with RANK and WORLD_SIZE set, as torchrun does. Input size, seed and
+    transforms must be those of the distillation; one with others is refused.
+    """
+    request = _request(
+        data,
+        common=common,
+        bundle=bundle,
+        config=config,
+        trust_config=trust_config,
+        teacher=teacher,
+        teacher_weights=teacher_weights,
+        teacher_input_size=_square(teacher_input_size),
+        embeddings=embeddings,
+        views=views,
+        pretrained=pretrained,
+        batch_size=batch_size,
+        input_size=_square(input_size),
+        num_workers=num_workers,
+        seed=seed,
+        device=device,
+    )
+    run_to_the_end(request, told=not (verbose or quiet), section="embed")
+
+
+def _request(data: Path, *, common: bool, **given: Any) -> Request:
+    from esp_medsam.workflows.train_request import read_training
+
+    bundle, config, trust_config = (given.pop(n) for n in ("bundle", "config", "trust_config"))
+    given["images" if common else "datalist"] = data
+    return read_training(
+        bundle,
+        config or [],
+        stage="common" if common else "modality",
+        trust_config=trust_config,
+        **{name: str(v) if isinstance(v, Path) else v for name, v in given.items()},
+    )
+
+
+def _square(side: int | None) -> tuple[int, int] | None:
+    return None if side is None else (side, side)
