@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from esp_medsam.errors import ModalityError, TableError, TargetError, listed, shown
 from esp_medsam.plain_data import read_yaml
@@ -29,6 +29,10 @@ TIERS = ("ready", "experimental")
 
 ALL = "all"
 """In place of names of targets: every one of the modality."""
+
+Prompt = Literal["hard", "straight_through", "soft"]
+PROMPTS: tuple[Prompt, ...] = get_args(Prompt)
+"""How the network makes a prompt of its patch logits."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -121,10 +125,14 @@ class ModalityTable:
     Attributes:
         modalities: The modalities.
         neutral_dicom_modalities: Values of DICOM's Modality that leave the modality open.
+        presence: Whether the network says of each target if an image holds it.
+        prompt: How the network makes a prompt of its patch logits, one of :data:`PROMPTS`.
     """
 
     modalities: tuple[Modality, ...]
     neutral_dicom_modalities: tuple[str, ...] = ()
+    presence: bool = False
+    prompt: Prompt = "hard"
 
     @classmethod
     def read(cls, path: str | Path) -> ModalityTable:
@@ -227,6 +235,8 @@ class ModalityTable:
         return {
             "modalities": [asdict(modality) for modality in self.modalities],
             "neutral_dicom_modalities": list(self.neutral_dicom_modalities),
+            "presence": self.presence,
+            "prompt": self.prompt,
         }
 
 
@@ -265,7 +275,8 @@ class _TableReader:
 
     def table(self, content: Any) -> ModalityTable:
         """Return the whole table."""
-        fields = self._fields(content, "table", ("modalities",), ("neutral_dicom_modalities",))
+        optional = ("neutral_dicom_modalities", "presence", "prompt")
+        fields = self._fields(content, "table", ("modalities",), optional)
         named = self._named(fields.get("modalities"), "modalities")
         modalities = tuple(self._modality(name, value) for name, value in named.items())
         neutral = self._strings(
@@ -279,7 +290,8 @@ class _TableReader:
                 if value in owners:
                     self._problem(key, f"must not repeat {value!r} of {owners[value]}")
                 owners[value] = key
-        return ModalityTable(modalities, neutral)
+        presence = self._flag(fields.get("presence", False), "presence")
+        return ModalityTable(modalities, neutral, presence, self._prompt(fields))
 
     def _modality(self, name: str, content: Any) -> Modality:
         key = f"modalities.{name}"
@@ -303,8 +315,6 @@ class _TableReader:
         if fields.get("tier", "ready") not in TIERS:
             rule = f"must be one of {', '.join(TIERS)}"
             self._problem(f"{key}.tier", f"{rule}; got {shown(fields['tier'])}")
-        if not isinstance(fields.get("adapter", False), bool):
-            self._problem(f"{key}.adapter", f"must be true or false; got {fields['adapter']!r}")
         region = None
         if fields.get("anatomic_region") is not None:
             region = self._code(fields["anatomic_region"], f"{key}.anatomic_region")
@@ -318,7 +328,7 @@ class _TableReader:
             clean_up=self._clean_up(fields.get("clean_up"), f"{key}.clean_up"),
             tier=str(fields.get("tier", "ready")),
             least_ml=self._size(fields.get("least_ml", 0), f"{key}.least_ml"),
-            adapter=fields.get("adapter", False) is True,
+            adapter=self._flag(fields.get("adapter", False), f"{key}.adapter"),
         )
 
     def _code(self, content: Any, key: str) -> Code:
@@ -345,14 +355,23 @@ class _TableReader:
         if content is None:
             return CleanUp()
         fields = self._fields(content, key, (), ("largest_component", "min_size", "fill_holes"))
-        for field in ("largest_component", "fill_holes"):
-            if not isinstance(fields.get(field, False), bool):
-                self._problem(f"{key}.{field}", f"must be true or false; got {fields[field]!r}")
-        return CleanUp(
-            largest_component=fields.get("largest_component", False) is True,
-            min_size=self._integer(fields.get("min_size", 0), f"{key}.min_size", 0, 2**31 - 1),
-            fill_holes=fields.get("fill_holes", False) is True,
+        largest, holes = (
+            self._flag(fields.get(field, False), f"{key}.{field}")
+            for field in ("largest_component", "fill_holes")
         )
+        return CleanUp(
+            largest_component=largest,
+            min_size=self._integer(fields.get("min_size", 0), f"{key}.min_size", 0, 2**31 - 1),
+            fill_holes=holes,
+        )
+
+    def _prompt(self, fields: Mapping[str, Any]) -> Prompt:
+        for prompt in PROMPTS:
+            if fields.get("prompt", "hard") == prompt:
+                return prompt
+        rule = f"must be one of {', '.join(PROMPTS)}"
+        self._problem("prompt", f"{rule}; got {shown(fields['prompt'])}")
+        return "hard"
 
     def _fields(
         self, content: Any, key: str, required: tuple[str, ...], optional: tuple[str, ...]
@@ -388,6 +407,11 @@ class _TableReader:
             self._problem(key, f"must be a list of strings; got {shown(content)}")
             return ()
         return tuple(content)
+
+    def _flag(self, value: Any, key: str) -> bool:
+        if not isinstance(value, bool):
+            self._problem(key, f"must be true or false; got {shown(value)}")
+        return value is True
 
     def _integer(self, value: Any, key: str, least: int, most: int) -> int:
         # bool is an int to Python, and `label: yes` is True to YAML

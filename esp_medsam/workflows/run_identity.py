@@ -49,6 +49,8 @@ def run_of(settings: TrainSettings, table: ModalityTable) -> dict[str, str]:
     told["datalist"] = _content(settings.datalist, "datalist")
     told["pretrained"] = settings.pretrained and _content(settings.pretrained, "pretrained")
     told["targets"] = _plain(table.target_names)
+    told["presence"] = table.presence
+    told["prompt"] = table.prompt
     return {name: str(value) for name, value in told.items()}
 
 

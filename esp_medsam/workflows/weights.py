@@ -136,7 +136,13 @@ def place_weights(
 def _network_of(root: Path, weights: Path) -> ESPMedSAM:
     """Return the network of a bundle's table with these weights, for inference."""
     table = ModalityTable.read(root / TABLE)
-    network = build_product(table.indices, table.target_names, adapted=table.adapted)
+    network = build_product(
+        table.indices,
+        table.target_names,
+        adapted=table.adapted,
+        presence=table.presence,
+        prompt=table.prompt,
+    )
     load_into(network, load_checkpoint(weights), source=str(weights))
     return network.float().eval()
 

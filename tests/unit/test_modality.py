@@ -86,6 +86,9 @@ class TestShippedTable:
         assert json.loads(json.dumps(table.to_json()))["modalities"][6]["name"] == "ct"
         assert pickle.loads(pickle.dumps(table)) == table
 
+    def test_is_of_the_network_that_the_shipped_weights_fit(self, table: ModalityTable) -> None:
+        assert (table.presence, table.prompt) == (False, "hard")
+
 
 class TestModalityTable:
     def test_gives_names_and_targets_in_file_order(
@@ -97,6 +100,32 @@ class TestModalityTable:
         assert table.target_names == {"ct": ["liver"], "oct": ["drusen", "fluid"]}
         assert "oct" in table
         assert table["oct"].targets[0].clean_up == CleanUp()
+
+    @pytest.mark.parametrize("prompt", ["hard", "straight_through", "soft"])
+    def test_says_how_the_network_is_made(
+        self, read: Callable[[Any], ModalityTable], prompt: str
+    ) -> None:
+        table = read({**SMALL, "presence": True, "prompt": prompt})
+
+        assert (table.presence, table.prompt) == (True, prompt)
+        assert {"presence": True, "prompt": prompt}.items() <= table.to_json().items()
+
+    @pytest.mark.parametrize(
+        ("key", "value", "rule"),
+        [
+            ("presence", "maybe", "presence must be true or false; got 'maybe'"),
+            ("presence", None, "presence must be true or false; got None"),
+            ("presence", 1, "presence must be true or false; got 1"),
+            ("prompt", "firm", "prompt must be one of hard, straight_through, soft; got 'firm'"),
+            ("prompt", ["hard"], r"prompt must be one of hard, .*, soft; got \['hard'\]"),
+            ("presense", True, "table must have no keys but modalities, .*; got presense"),
+        ],
+    )
+    def test_refuses_a_network_that_there_is_not(
+        self, read: Callable[[Any], ModalityTable], key: str, value: object, rule: str
+    ) -> None:
+        with pytest.raises(TableError, match=rule):
+            read({**SMALL, key: value})
 
     def test_an_unknown_modality_lists_the_valid_ones(self, table: ModalityTable) -> None:
         with pytest.raises(ModalityError, match=r"one of dermoscopy, .*, mri; got 'pet'"):

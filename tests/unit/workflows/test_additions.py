@@ -95,6 +95,15 @@ class TestReadAdditions:
 
         assert ModalityTable.of(yaml.safe_load(added.text), "text") == added.table
 
+    def test_the_network_stays_as_it_is_made(self, old: Path, tmp_path: Path) -> None:
+        old.write_text(f"{OLD}presence: true\nprompt: soft\n")
+        row = f"targets: {{rim: {{category: {CODE}, type: {CODE}}}}}"
+
+        added = read_additions(write(tmp_path, f"modalities: {{oct: {{{row}}}}}"), old)
+
+        assert (added.table.presence, added.table.prompt) == (True, "soft")
+        assert ModalityTable.of(yaml.safe_load(added.text), "text") == added.table
+
     @pytest.mark.parametrize(
         ("text", "problem"),
         [
@@ -104,6 +113,7 @@ class TestReadAdditions:
             ("modalities: {xray: {targets: {lungs: {}}}}", "xray has lungs already"),
             ("modalities: {xray: {index: 1, targets: {a: {}}}}", "targets alone; got index"),
             ("{modalities: {xray: {targets: {}}}, neutral: []}", "nothing else; got neutral"),
+            ("{modalities: {xray: {targets: {}}}, presence: true}", "nothing else; got presence"),
             ("modalities: {xray: {targets: {heart: {}}}}", "heart must have category, type"),
             ("modalities: {xray: {targets: {heart: 3}}}", "heart must be a mapping; got 3"),
             ("modalities: {Oct: {targets: {a: {}}}}", "must have names of a-z"),

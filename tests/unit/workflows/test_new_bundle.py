@@ -135,6 +135,20 @@ class TestPlaceWeights:
 
         assert (made / "models/model.pt").read_bytes() == before
 
+    def test_fit_the_network_that_the_table_says(self, tmp_path: Path, targets: Path) -> None:
+        targets.write_text(f"{TARGETS}presence: true\nprompt: soft\n")
+        table, mine = new_bundle(tmp_path / "mine", targets), tmp_path / "mine"
+        network = build_product(table.indices, table.target_names, presence=True, prompt="soft")
+        torch.save(network.state_dict(), tmp_path / "with.pt")
+
+        place_weights(mine, tmp_path / "with.pt")
+
+        load_network(network, mine / "models/model.pt")
+        targets.write_text(TARGETS)
+        new_bundle(tmp_path / "without", targets)
+        with pytest.raises(CheckpointMismatchError, match="presence"):
+            place_weights(tmp_path / "without", tmp_path / "with.pt")
+
     def test_are_replaced_where_asked(self, made: Path, weights: Path) -> None:
         place_weights(made, weights)
 
