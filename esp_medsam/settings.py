@@ -118,6 +118,7 @@ class InferenceSettings(Settings):
     device: Device
     amp: bool
     slice_batch: Count
+    presence_threshold: Share
     ckpt_path: PathText
     input_size: Size
     resize: Resize

@@ -15,6 +15,11 @@ from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation
 from esp_medsam.inferers.device import Placement, device_of
 from esp_medsam.inferers.precision import amp_of, has_bfloat16_units
 from esp_medsam.inferers.preparation import Slices, View
+from esp_medsam.inferers.presence import (
+    empty_absent,
+    presence_logits_of,
+    presence_threshold_of,
+)
 from esp_medsam.inferers.resizing import (
     RESIZE_MODES,
     content_part,
@@ -53,6 +58,9 @@ class SliceWiseInferer(Inferer):
         slice_axis: ``axial``, ``coronal`` or ``sagittal`` in place of the rule, for volumes.
         device: Where the network runs; None means where its parameters are.
         transforms: Transforms by modality, in place of what the shipped weights were trained with.
+        presence_threshold: Presence probability, 0 to 1, below which a slice gets no mask of a
+            target: its probabilities are 0. Nothing changes where it is 0, or where the network
+            says nothing of presence.
 
     Attributes:
         on_slices: Told after each batch how many slices of the image are done, and of how many;
@@ -77,6 +85,7 @@ class SliceWiseInferer(Inferer):
         slice_axis: str | None = None,
         device: str | torch.device | None = None,
         transforms: Mapping[str, ModalityTransforms] | None = None,
+        presence_threshold: float = 0.5,
     ) -> None:
         super().__init__()
         self.on_slices: Callable[[int, int], None] | None = None
@@ -91,6 +100,7 @@ class SliceWiseInferer(Inferer):
         self.device = None if device is None else device_of(device)
         self.amp = amp and (self.device is None or amp_of(amp, self.device, what="inference"))
         self.transforms = check_overrides(transforms, table.names)
+        self.presence_threshold = presence_threshold_of(presence_threshold)
 
     def __call__(
         self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
@@ -217,7 +227,8 @@ class SliceWiseInferer(Inferer):
             encoded = network.encode(image, modality)
             prediction = network.decode(encoded, modality, job.places, None)
         logits = prediction.low_res_logits.float()
-        if not torch.isfinite(logits).all():
+        presence_logits = presence_logits_of(prediction).float()
+        if not (torch.isfinite(logits).all() and torch.isfinite(presence_logits).all()):
             # NaN > 0 is False: without this the mask would silently be empty.
             msg = (
                 f"The network's logits must be finite; got NaN or infinity in slices "
@@ -226,12 +237,13 @@ class SliceWiseInferer(Inferer):
             raise NonFiniteError(msg)
         for one, size in zip(logits, sizes, strict=True):
             job.logits.add(content_part(one, size, self.input_size))
-        return torch.stack(
+        probability = torch.stack(
             [
                 view.put_back(to_probability(one[None], size, self.input_size, view.size)[0])
                 for one, view, size in zip(logits, views, sizes, strict=True)
             ]
         )
+        return empty_absent(probability, presence_logits, self.presence_threshold)
 
 
 class _Job(NamedTuple):
