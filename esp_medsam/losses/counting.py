@@ -13,7 +13,7 @@ def mean_count(known: Tensor) -> Tensor:
     it together. Without a process group it is the count itself.
 
     Args:
-        known: Which targets are known, ``(B, T)`` bool.
+        known: Which targets are known, bool, ``(B, T)`` or a row of them.
     """
     count = known.sum().float()
     processes = 1

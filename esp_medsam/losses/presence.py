@@ -1,10 +1,10 @@
 """Presence loss: is the target in the image at all?"""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esp_medsam.losses.annotation import Annotation
+from esp_medsam.losses.counting import mean_count
 
 
 class PresenceLoss(nn.Module):
@@ -28,4 +28,4 @@ class PresenceLoss(nn.Module):
         each = F.binary_cross_entropy_with_logits(
             presence_logits[annotation.known].float(), present.float(), reduction="none"
         )
-        return (each * counts).sum() / torch.clamp(counts.sum(), min=1)
+        return (each * counts).sum() / mean_count(counts)

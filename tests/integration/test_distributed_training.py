@@ -35,7 +35,8 @@ def forward_of() -> PredictForward:
     """Return a network of two modalities, the same in every process, batch norms frozen."""
     torch.manual_seed(0)
     targets = {"xray": ["lungs"], "endoscopy": ["polyp", "tool"]}
-    network = build_product({"xray": 1, "endoscopy": 5}, targets, "xray", expert_ratio=0.1)
+    choices = {"expert_ratio": 0.1, "presence": True}
+    network = build_product({"xray": 1, "endoscopy": 5}, targets, "xray", **choices)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.requires_grad_(False)
