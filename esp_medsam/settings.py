@@ -143,6 +143,7 @@ class TrainSettings(Settings):
     warmup_steps: IndexOrAuto
     weight_decay: Annotated[Number, Field(ge=0)]
     decay: Literal["cosine", "exponential"]
+    presence_weight: Annotated[Number, Field(ge=0)]
     accumulate: Count
     max_norm: Positive
     max_bad_steps: Count

@@ -33,3 +33,17 @@ class Annotation(NamedTuple):
         if self.labeled is None:
             return torch.ones_like(self.mask[self.known], dtype=torch.bool)
         return self.labeled.expand(B, T, H, W)[self.known]
+
+    def presence_of_known(self) -> tuple[Tensor, Tensor]:
+        """Return of each known target whether it is in the image, and whether that is known.
+
+        A target is present where its mask holds any labeled foreground. Where some pixels are not
+        labeled, only targets that are seen count: one that is not seen may lie in the others.
+
+        Returns:
+            Both ``(N,)`` bool.
+        """
+        labeled = self.labeled_of_known().flatten(1)
+        mask = self.mask[self.known].flatten(1) > 0
+        present = (mask & labeled).any(1)
+        return present, present | labeled.all(1)

@@ -8,10 +8,9 @@ from esp_medsam.losses.counting import mean_count
 
 
 class PresenceLoss(nn.Module):
-    """Binary cross-entropy of the presence logits, of known targets alone.
+    """Binary cross-entropy of the presence logits, where presence is known.
 
-    A target is present where its mask holds any labeled foreground. Where some pixels are not
-    labeled, only targets that are seen count: one that is not seen may lie in the others.
+    What that means says :meth:`Annotation.presence_of_known`.
     """
 
     def forward(self, presence_logits: Tensor, annotation: Annotation) -> Tensor:
@@ -21,10 +20,7 @@ class PresenceLoss(nn.Module):
             presence_logits: ``(B, T)``.
             annotation: Masks and what is known, T rows each.
         """
-        labeled = annotation.labeled_of_known().flatten(1)
-        mask = annotation.mask[annotation.known].flatten(1) > 0
-        present = (mask & labeled).any(1)
-        counts = present | labeled.all(1)
+        present, counts = annotation.presence_of_known()
         each = F.binary_cross_entropy_with_logits(
             presence_logits[annotation.known].float(), present.float(), reduction="none"
         )

@@ -14,6 +14,7 @@ from esp_medsam.workflows.optimization import (
     schedule,
     weight_groups,
 )
+from esp_medsam.workflows.presence_scores import PresenceScores
 from esp_medsam.workflows.processor import use_processor
 from esp_medsam.workflows.progress import TellProgress
 from esp_medsam.workflows.run_identity import run_of
@@ -35,6 +36,7 @@ __all__ = [
     "KeepBest",
     "LeaveUntouched",
     "PredictForward",
+    "PresenceScores",
     "SeedSteps",
     "SetScores",
     "SlicePictures",

@@ -14,6 +14,9 @@ from PIL import Image as PILImage
 
 from esp_medsam.errors import explain
 from esp_medsam.networks.state_dicts import load_checkpoint, load_into
+from esp_medsam.workflows.new_bundle import new_bundle
+from esp_medsam.workflows.pipeline import build_segmentation
+from esp_medsam.workflows.weights import place_weights
 
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
@@ -49,13 +52,15 @@ def written(folder: Path, name: str, modality: str, target: str) -> dict[str, An
     return {"image": f"{name}.png", "modality": modality, "labels": {target: f"{name}_mask.png"}}
 
 
-def workflow(datalist: Path, output_dir: Path, **override: Any) -> ConfigWorkflow:
+def workflow(
+    datalist: Path, output_dir: Path, *, bundle: Path = BUNDLE, **override: Any
+) -> ConfigWorkflow:
     return ConfigWorkflow(
-        config_file=str(BUNDLE / "configs" / "train.yaml"),
-        meta_file=str(BUNDLE / "configs" / "metadata.json"),
+        config_file=str(bundle / "configs" / "train.yaml"),
+        meta_file=str(bundle / "configs" / "metadata.json"),
         logging_file=False,
         workflow_type="train",
-        bundle_root=str(BUNDLE),
+        bundle_root=str(bundle),
         datalist=str(datalist),
         output_dir=str(output_dir),
         input_size=[64, 64],
@@ -108,6 +113,42 @@ class TestTrainConfig:
         weights = load_checkpoint(tmp_path / "first" / "model.pt")
         name = "mask_decoder.hypernetwork.fc1.weight"
         torch.testing.assert_close(network.state_dict()[name], weights[name].float())
+
+    def test_a_bundle_whose_table_says_presence_trains_it_and_segments_with_it(
+        self, datalist: Path, tmp_path: Path
+    ) -> None:
+        table = tmp_path / "targets.yaml"
+        shipped = (BUNDLE / "configs" / "targets.yaml").read_text(encoding="utf-8")
+        table.write_text(f"{shipped}\npresence: true\nprompt: soft\n", encoding="utf-8")
+        new_bundle(tmp_path / "mine", table)
+        training = workflow(datalist, tmp_path / "out", bundle=tmp_path / "mine")
+        training.initialize()
+        training.run()
+
+        network = training.network_def
+        assert (network.presence is not None, network.prompt_generator.prompt) == (True, "soft")
+        heads = network.presence.heads  # attention begins at zero
+        assert heads["xray"]["lungs"].attention.any()
+        assert not heads["ct"]["liver"].attention.any()
+        (epoch,) = json.loads((tmp_path / "out" / "history.json").read_text())
+        kept = {name: value for name, value in epoch["metrics"].items() if "kept" in name}
+        assert kept.keys() == {f"present_kept_{m}" for m in ("dermoscopy", "xray", "fundus")}
+        assert set(kept.values()) <= {0.0, 1.0}  # of one slice each
+
+        place_weights(tmp_path / "mine", tmp_path / "out" / "model.pt")
+        segmentation = build_segmentation(
+            tmp_path / "mine",
+            dataset_dir=tmp_path / "validation" / "xray.png",
+            output_dir=tmp_path / "masks",
+            modality="xray",
+            input_size=[64, 64],
+            presence_threshold=1,  # more than any head says
+        )
+        segmentation.run()
+
+        record = json.loads((tmp_path / "masks" / "xray_seg.json").read_text())
+        assert record["empty"]
+        assert record["settings"]["presence_threshold"] == 1.0
 
     def test_reads_text_as_the_command_line_hands_it_over(
         self, datalist: Path, tmp_path: Path

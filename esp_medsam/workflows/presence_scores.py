@@ -1,0 +1,68 @@
+"""How often validation knows that a target is there, and that it is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from ignite.engine import Events
+from monai.engines import SupervisedEvaluator
+
+from esp_medsam.losses import Annotation
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.set_scores import means
+
+
+KEPT = "present_kept_"
+"""Begins the names of the shares of present targets whose mask is kept."""
+
+EMPTIED = "absent_emptied_"
+"""Begins the names of the shares of absent targets whose mask is left empty."""
+
+
+class PresenceScores:
+    """Score what a network says of presence: metrics by modality, over slices and targets.
+
+    ``present_kept_<modality>`` is the share of targets in a slice whose presence probability is
+    0.5 or more, ``absent_emptied_<modality>`` the share of those known not to be in it for which
+    it lies below. Networks that say nothing of presence get neither.
+
+    Args:
+        table: Modalities, by whose index a batch has them.
+    """
+
+    def __init__(self, table: ModalityTable) -> None:
+        self.names = {index: name for name, index in table.indices.items()}
+        self._answers: list[tuple[str, bool]] = []
+
+    def attach(self, engine: SupervisedEvaluator) -> None:
+        """Register on the evaluator, before what reads its metrics."""
+        engine.add_event_handler(Events.STARTED, self._begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._close)
+
+    def _begin(self, engine: SupervisedEvaluator) -> None:
+        del engine
+        self._answers = []
+
+    def _add(self, engine: SupervisedEvaluator) -> None:
+        output: dict[str, Any] = engine.state.output
+        logits = output["pred"].presence_logits
+        annotation: Annotation = output["label"].rows(logits.shape[1])
+        present, counts = annotation.presence_of_known()
+        said = logits[annotation.known] >= 0
+        modality = engine.state.batch["modality"].to(logits.device)
+        modality = modality[:, None].expand_as(annotation.known)[annotation.known]
+        answers = torch.stack((modality, present, said))[:, counts]
+        for index, is_present, is_said in answers.T.tolist():
+            metric = KEPT if is_present else EMPTIED
+            self._answers.append((f"{metric}{self.names[index]}", is_said == is_present))
+
+    def _close(self, engine: SupervisedEvaluator) -> None:
+        answers = self._answers
+        if dist.is_initialized():
+            parts: list[list[tuple[str, bool]]] = [[] for _ in range(dist.get_world_size())]
+            dist.all_gather_object(parts, answers)
+            answers = [answer for part in parts for answer in part]
+        engine.state.metrics.update(means(answers))
