@@ -8,10 +8,14 @@ from torch import Tensor, nn
 from esp_medsam.networks.modality_query import per_target
 
 
+FIRST_LOGIT = 3.0
+"""Bias of a fresh head, a probability of 0.95: one that no image ever trained empties no mask."""
+
+
 class PresenceHead(nn.Module):
     """What one target looks for, and how it weighs what it finds.
 
-    It begins with attention to all places alike.
+    It begins with attention to all places alike, and says that its target is there.
     """
 
     def __init__(self, embed_dim: int) -> None:
@@ -19,7 +23,7 @@ class PresenceHead(nn.Module):
         bound = embed_dim**-0.5
         self.attention = nn.Parameter(torch.zeros(embed_dim))
         self.weight = nn.Parameter(torch.empty(embed_dim).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(1))
+        self.bias = nn.Parameter(torch.full((1,), FIRST_LOGIT))
 
 
 class PresenceHeads(nn.Module):

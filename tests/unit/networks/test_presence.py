@@ -51,6 +51,13 @@ class TestPresenceHeads:
 
         assert heads(embedding, torch.tensor([[0]])) > 3.9
 
+    def test_a_head_that_nothing_trained_says_that_its_target_is_there(self) -> None:
+        heads = PresenceHeads({"ct": [f"t{number}" for number in range(200)]})
+
+        logits = heads(torch.randn(4, 256, 1, 1), torch.arange(200).expand(4, -1))
+
+        assert (logits > 0).all()  # one cell varies most: nothing is averaged
+
     def test_every_parameter_gets_a_gradient_from_the_start(self) -> None:
         heads = PresenceHeads({"ct": ["liver"]}, embed_dim=8)
 
