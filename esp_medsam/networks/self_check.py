@@ -48,7 +48,8 @@ def self_check(network: ESPMedSAM) -> dict[str, dict[str, list[float]]]:
         prediction = network.predict(image, modality_B, None, prompt)
     quarters_BT4 = F.adaptive_avg_pool2d(prediction.low_res_logits, 2).flatten(2)
     patches_BT1 = prediction.patch_logits.mean((2, 3))[..., None]
-    numbers = torch.cat([quarters_BT4, patches_BT1], 2).tolist()
+    presence_BTP = prediction.presence_logits.reshape(len(modality_B), T, -1)  # P is 0 or 1
+    numbers = torch.cat([quarters_BT4, patches_BT1, presence_BTP], 2).tolist()
     return {
         name: {
             target: [round(value, _DIGITS) for value in row]

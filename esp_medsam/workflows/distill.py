@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from esp_medsam.losses import TeacherTarget
+from esp_medsam.losses import Annotation, TeacherTarget
 from esp_medsam.losses.distillation import content_weight, embedding_cosine, on_grid_of
 from esp_medsam.workflows.forward import dice_inputs
 from esp_medsam.workflows.teacher import Teacher
@@ -76,4 +76,10 @@ def embedding_similarity(output: Mapping[str, Any]) -> float:
 
 def masks_and_truth(output: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Return the student's masks and the truth, ``(B, T, H, W)`` each, as ``dice_inputs`` does."""
-    return dice_inputs({**output, "label": output["label"].annotation})
+    return dice_inputs({**output, "label": annotation_of(output)})
+
+
+def annotation_of(output: Mapping[str, Any]) -> Annotation:
+    """Return the annotation of a batch that a teacher was asked about."""
+    annotation: Annotation = output["label"].annotation
+    return annotation

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -30,9 +32,15 @@ class PresenceScores:
 
     Args:
         table: Modalities, by whose index a batch has them.
+        annotation_of: What gives the annotation from the evaluator's output.
     """
 
-    def __init__(self, table: ModalityTable) -> None:
+    def __init__(
+        self,
+        table: ModalityTable,
+        annotation_of: Callable[[Mapping[str, Any]], Annotation] = itemgetter("label"),
+    ) -> None:
+        self.annotation_of = annotation_of
         self.names = {index: name for name, index in table.indices.items()}
         self._answers: list[tuple[str, bool]] = []
 
@@ -49,7 +57,7 @@ class PresenceScores:
     def _add(self, engine: SupervisedEvaluator) -> None:
         output: dict[str, Any] = engine.state.output
         logits = output["pred"].presence_logits
-        annotation: Annotation = output["label"].rows(logits.shape[1])
+        annotation = self.annotation_of(output).rows(logits.shape[1])
         present, counts = annotation.presence_of_known()
         said = logits[annotation.known] >= 0
         modality = engine.state.batch["modality"].to(logits.device)

@@ -337,4 +337,10 @@ def _network_like(weights: str, table: ModalityTable) -> ESPMedSAM:
     """Return a network of the modalities that weights hold."""
     held = held_modalities(load_checkpoint(weights)) or list(table.indices)
     modalities = {name: table[name].index for name in held}
-    return build_product(modalities, {name: table.target_names[name] for name in held})
+    return build_product(
+        modalities,
+        {name: table.target_names[name] for name in held},
+        adapted={name: names for name, names in table.adapted.items() if name in held},
+        presence=table.presence,
+        prompt=table.prompt,
+    )
