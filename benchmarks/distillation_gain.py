@@ -1,0 +1,118 @@
+"""What distillation adds, beside a student that has none for the same time: one table.
+
+    python benchmarks/distillation_gain.py DATALIST OUT --teacher model.pt --unseen OTHER.json
+
+DATALIST has the sections training and validation; OTHER.json a section ``test`` of another source.
+Of each seed, all from random weights, at ``--input_size``:
+
+    a  masks alone, ``--steps`` steps
+    b  the encoder from the teacher's embeddings, ``--distill_steps`` steps, then masks as in a
+    c  masks alone, for as long as the whole of b took, its embeddings included
+
+Times are of the processor, so that what else the machine does counts less. Batches are of
+``--batch_size``; the best weights of each run are scored by ``esp-medsam evaluate``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run(*arguments: object) -> float:
+    """Run ``esp-medsam`` and return the seconds of the processor that it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [Path(sys.executable).with_name("esp-medsam"), *map(str, arguments)]
+    subprocess.run(command, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def options(asked: argparse.Namespace, folder: Path, steps: int, seed: int) -> list[object]:
+    """Return the options that all runs share; an epoch is a quarter of the steps."""
+    config = folder.with_suffix(".yaml")
+    samples = max(1, steps // 4) * asked.batch_size
+    config.write_text(
+        f"samples_per_epoch: {samples}\ncache_dir: {asked.out / 'slices'}\n", encoding="utf-8"
+    )
+    return [
+        *("--input_size", asked.input_size, "--batch_size", asked.batch_size),
+        *("--epochs", 4, "--seed", seed, "--config", config),
+    ]
+
+
+def masks(
+    asked: argparse.Namespace, name: str, steps: int, seed: int, *further: object
+) -> tuple[float, Path]:
+    """Train on masks; return the time and the weights."""
+    folder = asked.out / f"{name}-{seed}"
+    taken = run("train", asked.datalist, folder, *options(asked, folder, steps, seed), *further)
+    return taken, folder / "model.pt"
+
+
+def scores(asked: argparse.Namespace, weights: Path) -> dict[str, float]:
+    """Return the mean Dice of each set and target."""
+    found: dict[str, float] = {}
+    config = weights.parent.with_suffix(".size.yaml")
+    config.write_text(f"input_size: [{asked.input_size}, {asked.input_size}]\n", encoding="utf-8")
+    for datalist, section in ((asked.datalist, "validation"), (asked.unseen, "test")):
+        if datalist is None:
+            continue
+        summary = weights.parent / f"{section}.json"
+        shared = ["--ckpt_path", weights, "--config", config, "--summary", summary, "--overwrite"]
+        run("evaluate", datalist, "--section", section, *shared)
+        for score in json.loads(summary.read_text(encoding="utf-8"))["scores"]:
+            found[f"{section} {score['dataset']} {score['target']}"] = score["dice"] or 0.0
+    return found
+
+
+def arms(asked: argparse.Namespace, seed: int) -> dict[str, tuple[float, dict[str, float]]]:
+    """Return time and scores of each arm."""
+    alone, of_a = masks(asked, "a", asked.steps, seed)
+    folder = asked.out / f"distilled-{seed}"
+    distilling = run(
+        *("distill", asked.datalist, folder, "--teacher", "network"),
+        *("--teacher_weights", asked.teacher, "--teacher_input_size", asked.teacher_input_size),
+        *("--trained", "image_encoder.*", "--embeddings", asked.out / f"embeddings-{seed}"),
+        *options(asked, folder, asked.distill_steps, seed),
+    )
+    further, of_b = masks(asked, "b", asked.steps, seed, "--pretrained", folder / "model.pt")
+    longer = round(asked.steps * (distilling + further) / alone)
+    long, of_c = masks(asked, "c", longer, seed)
+    times = {"a": alone, "b": distilling + further, "c": long}
+    weights = {"a": of_a, "b": of_b, "c": of_c}
+    return {arm: (times[arm], scores(asked, weights[arm])) for arm in times}
+
+
+def main() -> None:
+    """Run all and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("datalist", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--teacher_input_size", type=int, default=448)
+    parser.add_argument("--unseen", type=Path)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--distill_steps", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--input_size", type=int, default=224)
+    parser.add_argument("--batch_size", type=int, default=8)
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    found = [arms(asked, seed) for seed in range(asked.seeds)]
+    for arm in ("a", "b", "c"):
+        minutes = [one[arm][0] / 60 for one in found]
+        print(f"{arm}: {statistics.mean(minutes):.1f} processor minutes")
+        for name in found[0][arm][1]:
+            dice = [one[arm][1][name] for one in found]
+            shown = " ".join(f"{value:.3f}" for value in dice)
+            print(f"   {name}: mean {statistics.mean(dice):.3f} of {shown}")
+
+
+if __name__ == "__main__":
+    main()
