@@ -157,6 +157,7 @@ class TrainSettings(Settings):
     num_workers: Index
     amp: bool | Literal["auto"]
     seed: Annotated[Index, Field(lt=2**32)]
+    mlflow: OptionalPath
     device: Device
     pixel_mean: Mean
     pixel_std: Deviation

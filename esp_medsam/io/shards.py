@@ -70,6 +70,7 @@ class ShardStore:
         self.verify = verify
         self.shard_bytes = shard_bytes
         self._waiting: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        self._held = 0  # bytes that wait
         self._places: dict[str, str] = {}
         self._names: dict[str, tuple[str, ...]] = {}
         self._seen: set[str] = set()
@@ -115,11 +116,18 @@ class ShardStore:
             arrays: At least one, by names without a slash.
 
         Raises:
+            ValueError: If there are no arrays.
             OutputError: If a shard cannot be written; of these DiskFullError without room.
         """
-        self._waiting[key] = {name: np.asarray(each, order="C") for name, each in arrays.items()}
-        held = sum(each.nbytes for kept in self._waiting.values() for each in kept.values())
-        if held >= self.shard_bytes:
+        if not arrays:
+            msg = f"arrays of {key} must be at least one; got none."
+            raise ValueError(msg)
+        kept = {name: np.asarray(each, order="C") for name, each in arrays.items()}
+        replaced = self._waiting.get(key, {})
+        self._waiting[key] = kept
+        self._held += sum(a.nbytes for a in kept.values())
+        self._held -= sum(a.nbytes for a in replaced.values())
+        if self._held >= self.shard_bytes:
             self.flush()
 
     def flush(self) -> None:
@@ -142,6 +150,7 @@ class ShardStore:
             file.write(content)
         self._add(shard)
         self._waiting.clear()
+        self._held = 0
 
     def refresh(self) -> None:
         """Take in the shards that have appeared, of this process and of others."""

@@ -21,6 +21,7 @@ FREE = frozenset(
         "device",
         "epochs",
         "max_bad_steps",
+        "mlflow",
         "num_workers",
         "output_dir",
         "patience",

@@ -21,6 +21,7 @@ from esp_medsam.workflows.run_identity import run_of
 from esp_medsam.workflows.set_scores import SetScores
 from esp_medsam.workflows.slice_pictures import DrawSamples, SlicePictures
 from esp_medsam.workflows.steps import AfterStep, FiniteSteps, SeedSteps
+from esp_medsam.workflows.tracking import tracked
 from esp_medsam.workflows.training_page import TrainingPage
 
 
@@ -49,6 +50,7 @@ __all__ = [
     "save_weights",
     "schedule",
     "start_from",
+    "tracked",
     "turns_of",
     "use_processor",
     "warmup_of",

@@ -40,6 +40,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         sections[section] = [item]
     PIL.Image.fromarray(mask).save("m.png")
     Path("d.json").write_text(json.dumps(sections))
+    Path("tracked.yaml").write_text("mlflow: runs\n")
     Path("small.yaml").write_text("samples_per_epoch: 2\nbatch_size: 2\nwarmup_steps: 1\n")
     return tmp_path
 
@@ -73,6 +74,7 @@ class TestTrain:
             (("--pretrained", "$print(1)"), "E_NO_WEIGHTS: ckpt_path must be a file of weights"),
             (("--frozen", "encoder.*"), "frozen must match names of parameters; got 'encoder.*'"),
             (("--config", "other.yaml"), "config must be a YAML or JSON file"),
+            (("--config", "tracked.yaml"), "mlflow must be empty where the package is not"),
         ],
     )
     def test_refuses_what_is_not_so_in_one_line(

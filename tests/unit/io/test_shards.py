@@ -102,6 +102,20 @@ def _assert_holds(kept: ShardStore, content: dict[str, dict[str, np.ndarray]]) -
             assert kept[key][name].dtype == array.dtype
             np.testing.assert_array_equal(kept[key][name], array)
 
+    def test_needs_an_array(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="arrays of a must be at least one"):
+            store(tmp_path).put("a", {})
+
+    def test_counts_what_waits_once_when_a_key_is_put_again(self, tmp_path: Path) -> None:
+        kept = store(tmp_path, shard_bytes=100)
+
+        for _ in range(5):
+            kept.put("a", {"x": np.zeros(5)})
+        assert shards(tmp_path) == []
+        for key in "bc":
+            kept.put(key, {"x": np.zeros(5)})
+        assert len(shards(tmp_path)) == 1
+
 
 class TestSeveralProcesses:
     def test_fill_one_store_and_see_each_other(self, tmp_path: Path) -> None:
@@ -116,6 +130,37 @@ class TestSeveralProcesses:
 
         assert set(mine) == set(other) | {"a"} == {"a", "b"}
         assert mine["b"]["x"] == 1
+
+    def test_may_open_one_fresh_folder_at_once(self, tmp_path: Path) -> None:
+        code = (
+            "import sys, numpy as np\n"
+            "from esp_medsam.io.shards import ShardStore\n"
+            "print('ready', flush=True)\n"
+            "sys.stdin.read()\n"  # until all are ready
+            f"with ShardStore(sys.argv[1], {IDENTITY!r}) as store:\n"
+            "    store.put(sys.argv[2], {'x': np.zeros(3)})\n"
+        )
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, tmp_path / "store", str(number)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(4)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.close()
+
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.close()
+        assert [process.wait(60) for process in processes] == [0] * 4
+        assert set(store(tmp_path)) == {"0", "1", "2", "3"}
 
     def test_a_killed_one_loses_its_last_shard_alone(self, tmp_path: Path) -> None:
         code = (

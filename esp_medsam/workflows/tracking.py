@@ -1,0 +1,58 @@
+"""A run's numbers in MLflow, by MONAI's handlers, where an address is given."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from monai.handlers import MLFlowHandler
+
+from esp_medsam.errors import OptionError
+from esp_medsam.settings import TrainSettings
+from esp_medsam.workflows.distributed import is_first
+from esp_medsam.workflows.forward import loss_of
+
+
+EXPERIMENT = "esp_medsam"
+
+
+def tracked(settings: TrainSettings, part: str) -> list[Any]:
+    """Return the handlers of an engine that track a run; none without an address.
+
+    Images and paths stay out of it: losses, metrics, learning rates and plain settings go in.
+
+    Args:
+        settings: All settings of the run.
+        part: ``training`` or ``validation``.
+
+    Raises:
+        OptionError: If an address is given and mlflow is not installed.
+    """
+    if not settings.mlflow or not is_first():
+        return []
+    if find_spec("mlflow") is None:  # MONAI's handler would only fail in the middle of a run
+        msg = (
+            f"mlflow must be empty where the package is not installed; got {settings.mlflow}. "
+            "Install it: pip install 'esp-medsam[train]'."
+        )
+        raise OptionError(msg)
+    shared: dict[str, Any] = {
+        "tracking_uri": settings.mlflow,
+        "experiment_name": EXPERIMENT,
+        "run_name": settings.output_dir.rstrip("/\\").replace("\\", "/").rpartition("/")[2],
+    }
+    if part == "validation":
+        return [MLFlowHandler(iteration_log=False, **shared)]
+    plain = {
+        name: getattr(settings, name)
+        for name in ("epochs", "batch_size", "learning_rate", "weight_decay", "decay", "seed")
+    }
+    return [
+        MLFlowHandler(
+            output_transform=loss_of,
+            tag_name="loss",
+            experiment_param=plain,
+            close_on_complete=True,
+            **shared,
+        )
+    ]

@@ -1,0 +1,58 @@
+"""MLflow, by a stand-in of MONAI's handler: the package is not among what the tests install."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from esp_medsam.errors import OptionError
+from esp_medsam.settings import TrainSettings
+from esp_medsam.workflows import tracking
+
+
+@dataclasses.dataclass
+class Handler:
+    options: dict[str, Any]
+
+
+@pytest.fixture
+def handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "MLFlowHandler", lambda **options: Handler(options))
+    monkeypatch.setattr(tracking, "find_spec", lambda name: ModuleSpec(name, None))
+
+
+def settings(mlflow: str | None) -> TrainSettings:
+    plain = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "weight_decay": 0.05}
+    made = SimpleNamespace(
+        **plain, decay="cosine", seed=0, mlflow=mlflow, output_dir=str(Path("data", "run1"))
+    )
+    return cast(TrainSettings, made)
+
+
+@pytest.mark.usefixtures("handlers")
+class TestTracked:
+    def test_no_address_tracks_nothing(self) -> None:
+        assert tracking.tracked(settings(None), "training") == []
+
+    def test_training_and_validation_go_into_one_run_named_as_its_folder(self) -> None:
+        made = [tracking.tracked(settings("runs"), part) for part in ("training", "validation")]
+
+        (training,), (validation,) = made
+        for handler in (training, validation):
+            assert handler.options["tracking_uri"] == "runs"
+            assert handler.options["run_name"] == "run1"
+        assert training.options["experiment_param"]["learning_rate"] == 1e-3
+        assert validation.options["iteration_log"] is False
+
+    def test_where_it_is_not_installed_the_extra_is_named(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+
+        with pytest.raises(OptionError, match=r"pip install 'esp-medsam\[train\]'"):
+            tracking.tracked(settings("runs"), "training")
