@@ -118,7 +118,7 @@ class TestModalityTable:
             ("presence", 1, "presence must be true or false; got 1"),
             ("prompt", "firm", "prompt must be one of hard, straight_through, soft; got 'firm'"),
             ("prompt", ["hard"], r"prompt must be one of hard, .*, soft; got \['hard'\]"),
-            ("presense", True, "table must have no keys but modalities, .*; got presense"),
+            ("preesence", True, "table must have no keys but modalities, .*; got preesence"),
         ],
     )
     def test_refuses_a_network_that_there_is_not(
