@@ -90,7 +90,9 @@ def prepare_addition(
             msg = f"OUT must be new; {root} is done, it has weights. Name another one."
             raise OutputExistsError(msg)
         return origin, additions
-    make_bundle(root, additions.table, additions.text, origin=origin, maker="add-target")
+    make_bundle(
+        root, additions.table, additions.text, origin=origin, maker="add-target", argument="OUT"
+    )
     return origin, additions
 
 
@@ -173,16 +175,18 @@ def write_card(
         weights=sha256_of(origin / WEIGHTS)[:16],
         datalist=sha256_of(Path(datalist))[:16],
         rows="\n".join(rows),
-        source=_demoted((origin / CARD).read_text(encoding="utf-8")),
+        source=_card_of(origin),
     )
     with atomic_file(folder / CARD) as file:
         file.write(text.encode())
 
 
-def _demoted(text: str) -> str:
-    """Return a text whose headings lie two levels lower."""
+def _card_of(bundle: Path) -> str:
+    """Return a bundle's card with its headings two levels lower."""
+    if not (bundle / CARD).is_file():
+        return "It has no card."
     lines, is_code = list[str](), False
-    for line in text.splitlines():
+    for line in (bundle / CARD).read_text(encoding="utf-8").splitlines():
         is_code ^= line.startswith("```")
         lines.append(f"##{line}" if line.startswith("#") and not is_code else line)
     return "\n".join(lines)

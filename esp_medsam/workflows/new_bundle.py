@@ -66,11 +66,15 @@ def new_bundle(
     """
     table = ModalityTable.read(Path(targets))
     text = Path(targets).read_text(encoding="utf-8")
-    make_bundle(Path(folder), table, text, origin=find_bundle(source), maker="new-bundle")
+    make_bundle(
+        Path(folder), table, text, origin=find_bundle(source), maker="new-bundle", argument="FOLDER"
+    )
     return table
 
 
-def make_bundle(root: Path, table: ModalityTable, text: str, *, origin: Path, maker: str) -> None:
+def make_bundle(
+    root: Path, table: ModalityTable, text: str, *, origin: Path, maker: str, argument: str
+) -> None:
     """Make a bundle of a table, without weights.
 
     Args:
@@ -79,13 +83,14 @@ def make_bundle(root: Path, table: ModalityTable, text: str, *, origin: Path, ma
         text: The same as YAML.
         origin: Bundle to take the rest from.
         maker: Command that makes it, for the changelog.
+        argument: What it calls the folder, for messages.
 
     Raises:
         OutputExistsError: If the folder holds anything.
         OutputError: If it cannot be written to.
     """
     if os.path.lexists(root) and not (root.is_dir() and not any(root.iterdir())):
-        msg = f"FOLDER must be new, or empty; {root} is not. Name another one."
+        msg = f"{argument} must be new, or empty; {root} is not. Name another one."
         raise OutputExistsError(msg)
     files = {Path("configs", name): (origin / "configs" / name).read_bytes() for name in _CONFIGS}
     files[Path("LICENSE")] = (origin / "LICENSE").read_bytes()

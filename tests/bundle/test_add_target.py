@@ -172,3 +172,14 @@ class TestAddTarget:
 
         assert "there are none of xray.coin" in capsys.readouterr().err
         assert not (tmp_path / "grown").exists()
+
+    def test_refuses_a_folder_that_holds_something_else(
+        self, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "grown").mkdir()
+        (tmp_path / "grown" / "notes.txt").write_text("mine")
+
+        assert add(source, tmp_path, "photo", "coin") == 1
+
+        assert "OUT must be new, or empty" in capsys.readouterr().err
+        assert [path.name for path in (tmp_path / "grown").iterdir()] == ["notes.txt"]
