@@ -189,21 +189,29 @@ class DistillSettings(Settings):
         return self
 
 
-class TeacherSettings(TrainSettings):
-    """The keys of ``train.yaml`` and ``train_teacher.yaml`` together."""
+class PictureSettings(Settings):
+    """The keys that ``distill_common.yaml`` adds; what each means stands there."""
+
+    images: PathText
+    validation_share: Annotated[Number, Field(gt=0, lt=1)]
+
+
+class SamSettings(Settings):
+    """The key that ``train_teacher.yaml`` adds; what it means stands there."""
 
     sam_weights: PathText
+
+
+class TeacherSettings(TrainSettings, SamSettings):
+    """The keys of ``train.yaml`` and ``train_teacher.yaml`` together."""
 
 
 class ModalitySettings(TrainSettings, DistillSettings):
     """The keys of ``train.yaml`` and ``distill_modality.yaml`` together."""
 
 
-class CommonSettings(ModalitySettings):
+class CommonSettings(ModalitySettings, PictureSettings):
     """The same, and those of ``distill_common.yaml``."""
-
-    images: PathText
-    validation_share: Annotated[Share, Field(gt=0, lt=1)]
 
 
 Stage = Literal["train", "teacher", "modality", "common"]
@@ -279,6 +287,24 @@ def distill_settings(**values: Any) -> DistillSettings:
         OptionError: If any is not; it names all.
     """
     return DistillSettings(**_checked(DistillSettings, values))
+
+
+def picture_settings(**values: Any) -> PictureSettings:
+    """Return the settings that ``distill_common.yaml`` adds, once all are what they must be.
+
+    Raises:
+        OptionError: If any is not; it names all.
+    """
+    return PictureSettings(**_checked(PictureSettings, values))
+
+
+def sam_settings(**values: Any) -> SamSettings:
+    """Return the setting that ``train_teacher.yaml`` adds, once it is what it must be.
+
+    Raises:
+        OptionError: If it is not.
+    """
+    return SamSettings(**_checked(SamSettings, values))
 
 
 def given_train_settings(values: Mapping[str, Any], stage: Stage = "train") -> dict[str, Any]:

@@ -22,6 +22,7 @@ from esp_medsam.cli.training_options import (
     Seed,
 )
 from esp_medsam.errors import one_line
+from esp_medsam.workflows.bundle import WEIGHTS
 
 
 def add_target(
@@ -72,8 +73,9 @@ def add_target(
     """
     from esp_medsam.workflows.add_targets import addition_request, prepare_addition, write_card
 
-    origin, additions = prepare_addition(output, targets, datalist, source=bundle)
+    output = output.absolute()
     folder = output.with_name(f"{output.name}-training") if run is None else run
+    origin, additions = prepare_addition(output, targets, datalist, source=bundle)
     request = addition_request(
         output,
         origin,
@@ -90,10 +92,13 @@ def add_target(
         device=device,
     )
     run_to_the_end(request, told=not (verbose or quiet))
-    from esp_medsam.workflows.weights import place_weights  # torch: once all else is right
+    # torch: once all else is right
+    from esp_medsam.workflows.unmoved import check_unmoved
+    from esp_medsam.workflows.weights import place_weights
 
     try:
-        place_weights(output, folder / "model.pt")
+        check_unmoved(folder / "model.pt", origin / WEIGHTS)
+        place_weights(output, folder / "model.pt", overwrite=True)
         scores = scored(output, datalist, section="validation", device=device, quiet=quiet)
     except KeyboardInterrupt as error:
         raise interrupted() from error

@@ -6,6 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 
+_CROSSINGS = 2**20
+"""Crossings of edges and rows that are worked out at once, about 50 MB."""
+
 _NOISE = 6
 """Decimals of a pixel that are kept: those behind them are noise of having been computed."""
 
@@ -35,14 +38,35 @@ def inside(corners: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDAr
     first, end = np.ceil(edges[..., 1]).clip(0, rows).astype(np.intp).T
     crosses = end > first
     edges, first, counts = edges[crosses], first[crosses], (end - first)[crosses]
+    crossed = np.zeros((columns + 1, rows), dtype=np.bool_)
+    begun = 0
+    for ended in [*np.flatnonzero(np.diff(counts.cumsum() // _CROSSINGS)) + 1, len(edges)]:
+        part = slice(begun, ended)
+        _cross(crossed, edges[part], first[part], counts[part])
+        begun = ended
+    enclosed: npt.NDArray[np.bool_] = np.logical_xor.accumulate(crossed, axis=0)[:columns]
+    return enclosed
+
+
+def _cross(
+    crossed: npt.NDArray[np.bool_],
+    edges: npt.NDArray[np.float64],
+    first: npt.NDArray[np.intp],
+    counts: npt.NDArray[np.intp],
+) -> None:
+    """Turn over, in each row that an edge crosses, the first pixel center behind the crossing.
+
+    Args:
+        crossed: ``(columns + 1, rows)``; changed in place.
+        edges: ``(E, 2, 2)``, lower and upper end of each, columns and rows.
+        first: The first row that each crosses.
+        counts: How many it crosses.
+    """
     (x, y), (end_x, end_y) = edges.transpose(1, 2, 0)
     slope = (end_x - x) / (end_y - y)
     # Every row that an edge crosses, edge after edge.
     edge = np.repeat(np.arange(len(edges)), counts)
     row = np.arange(len(edge)) - np.repeat(counts.cumsum() - counts - first, counts)
     place = (x[edge] + (row - y[edge]) * slope[edge]).round(_NOISE)
-    column = np.ceil(place).clip(0, columns).astype(np.intp)
-    crossed = np.zeros((columns + 1, rows), dtype=np.bool_)
+    column = np.ceil(place).clip(0, len(crossed) - 1).astype(np.intp)
     np.logical_xor.at(crossed, (column, row), True)
-    enclosed: npt.NDArray[np.bool_] = np.logical_xor.accumulate(crossed, axis=0)[:columns]
-    return enclosed

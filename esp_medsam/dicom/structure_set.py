@@ -31,6 +31,9 @@ _ATTRIBUTES = SEGMENT_ATTRIBUTES | tags_of(
 
 _LPS_TO_RAS = (-1.0, -1.0, 1.0)
 
+_FARTHEST = 10_000.0
+"""Millimeters from the origin beyond which no patient lies."""
+
 
 class Contour(NamedTuple):
     """A closed line in a plane.
@@ -88,6 +91,12 @@ class Region:
                 msg = (
                     f"A contour of {self.label} in {item.path} must be {stated}points of three "
                     f"numbers; it has {len(values)} numbers. Copy it again."
+                )
+                raise CorruptFileError(msg)
+            if not (np.abs(values) < _FARTHEST).all():
+                msg = (
+                    f"Points of {self.label} in {item.path} must lie within {_FARTHEST / 1000:.0f} "
+                    "m of the origin; one does not. Copy the file again."
                 )
                 raise CorruptFileError(msg)
             named = (image.uid("ReferencedSOPInstanceUID") for image in _images(item))

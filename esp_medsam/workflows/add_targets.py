@@ -27,6 +27,8 @@ ADD_CONFIG = "add_modality.yaml"
 
 CARD = Path("docs", "README.md")
 
+_ADDED = "\n## What was added\n"
+
 _CARD = """\
 # {name}
 
@@ -86,8 +88,8 @@ def prepare_addition(
     for section in ("training", "validation"):
         _check_shown(read_datalist(datalist, section), section, additions)
     if is_bundle(root) and (root / TABLE).read_text(encoding="utf-8") == additions.text:
-        if os.path.lexists(root / WEIGHTS):
-            msg = f"OUT must be new; {root} is done, it has weights. Name another one."
+        if _ADDED in _read_card(root):  # which is written last
+            msg = f"OUT must be new; {root} is done. Name another one."
             raise OutputExistsError(msg)
         return origin, additions
     make_bundle(
@@ -175,18 +177,21 @@ def write_card(
         weights=sha256_of(origin / WEIGHTS)[:16],
         datalist=sha256_of(Path(datalist))[:16],
         rows="\n".join(rows),
-        source=_card_of(origin),
+        source=_demoted(_read_card(origin)),
     )
     with atomic_file(folder / CARD) as file:
         file.write(text.encode())
 
 
-def _card_of(bundle: Path) -> str:
-    """Return a bundle's card with its headings two levels lower."""
-    if not (bundle / CARD).is_file():
-        return "It has no card."
+def _read_card(bundle: Path) -> str:
+    path = bundle / CARD
+    return path.read_text(encoding="utf-8") if path.is_file() else "It has no card."
+
+
+def _demoted(text: str) -> str:
+    """Return a text whose headings lie two levels lower."""
     lines, is_code = list[str](), False
-    for line in (bundle / CARD).read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         is_code ^= line.startswith("```")
         lines.append(f"##{line}" if line.startswith("#") and not is_code else line)
     return "\n".join(lines)

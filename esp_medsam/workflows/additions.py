@@ -74,11 +74,17 @@ def read_additions(path: str | Path, old: str | Path) -> Additions:
         is_new = name not in content["modalities"]
         names = _add(content["modalities"], str(name), row, path)
         targets += [(str(name), target) for target in names]
-        trained += [f"*.{name}.*"] if is_new else [f"*.{name}.{target}.*" for target in names]
+        trained += [f"image_encoder.*.controllers.{name}.*"] if is_new else []
     if not targets:
         msg = f"{path} must name at least one target that is new; got none."
         raise TableError(msg)
     table = ModalityTable.of(content, str(path))
+    for modality, target in targets:
+        parts = ["modality_query.targets", "prompt_generator.heads"]
+        parts += ["presence.heads"] if table.presence else []
+        has_adapter = target in table.adapted.get(modality, ())
+        parts += ["target_adapters.adapters"] if has_adapter else []
+        trained += [f"{part}.{modality}.{target}.*" for part in parts]
     text = _HEAD + yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
     return Additions(table, text, tuple(targets), tuple(trained))
 
@@ -97,7 +103,7 @@ def _add(modalities: dict[str, Any], name: str, row: Any, path: str | Path) -> l
     given = _rows(row, "targets", path)
     is_new = name not in modalities
     if is_new:
-        indices = [m["index"] for m in modalities.values()]
+        indices = [m["index"] for m in modalities.values() if isinstance(m.get("index"), int)]
         begun = {"index": max([FIRST_INDEX, *(index + 1 for index in indices)]), **row}
         modalities[name] = {**begun, "targets": {}}
     elif changed := [str(key) for key in row if key != "targets"]:
@@ -118,7 +124,7 @@ def _completed(fields: Any, held: Mapping[str, Any], *, adapter: bool) -> Any:
         return fields  # told with all else that is wrong
     labels = [row.get("label", 0) for row in held.values() if isinstance(row, dict)]
     colors = [row.get("color") for row in held.values() if isinstance(row, dict)]
-    known = [color for color in colors if color]
+    known = [color for color in colors if isinstance(color, list)]
     free = max(PALETTE, key=lambda color: min([_apart(color, other) for other in known] or [0]))
     numbers = [label for label in labels if isinstance(label, int)]
     said = {"label": max([0, *numbers]) + 1, "color": list(free), "tier": "experimental"}

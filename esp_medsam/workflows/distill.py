@@ -10,6 +10,7 @@ from torch import Tensor
 
 from esp_medsam.losses import Annotation, TeacherTarget
 from esp_medsam.losses.distillation import content_weight, embedding_cosine, on_grid_of
+from esp_medsam.settings import DistillSettings
 from esp_medsam.workflows.forward import dice_inputs
 from esp_medsam.workflows.teacher import Teacher
 from esp_medsam.workflows.training_data import prepare_batch
@@ -17,6 +18,18 @@ from esp_medsam.workflows.training_data import prepare_batch
 
 EMBEDDING = "teacher_embedding"
 """Name that a batch has the teacher's embeddings by, where they are kept."""
+
+
+def told_of(settings: DistillSettings, teacher: Teacher) -> dict[str, str]:
+    """Return in words what must be the same for a distillation to go on, wherever files lie."""
+    paths = {"teacher_weights", "embeddings"}
+    told = {name: str(getattr(settings, name)) for name in type(settings).model_fields}
+    plain = {name: value for name, value in told.items() if name not in paths}
+    return {
+        **plain,
+        "teacher_weights": teacher.identity,
+        "embeddings": str(bool(settings.embeddings)),
+    }
 
 
 class TeacherBatches:

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 import esp_medsam
+from esp_medsam.errors import OptionError, shown
 from esp_medsam.io.shards import ShardStore
 from esp_medsam.workflows.distill import EMBEDDING, TeacherBatches
 from esp_medsam.workflows.training_data import Draw, SliceDataset
@@ -29,6 +30,7 @@ from esp_medsam.workflows.training_data import Draw, SliceDataset
 logger = logging.getLogger(__name__)
 
 _TELL_SECONDS = 30.0
+_WAIT_SECONDS = 2.0
 
 Views = Dataset[dict[str, Any]]
 
@@ -77,8 +79,11 @@ class StoredViews(Views):
         told = hashlib.sha256(f"{self.key(drawn)} {self.seed}".encode()).digest()
         return self.dataset[Draw(drawn.place, int.from_bytes(told[:4], "big"))]
 
-    def draws(self) -> Iterator[Draw | int]:
-        """Yield all views."""
+    def keys(self) -> dict[str, Draw | int]:
+        """Return a view of each key."""
+        return {self.key(drawn): drawn for drawn in self._draws()}
+
+    def _draws(self) -> Iterator[Draw | int]:
         for place in range(len(self)):
             if self.dataset.random:
                 yield from (Draw(place, number) for number in range(self.views))
@@ -114,9 +119,6 @@ class EmbeddingStore:
         batch_size: Views that the teacher is shown at once.
         num_workers: Processes that make views meanwhile.
 
-    Raises:
-        OptionError: If the folder holds embeddings of another teacher, input or seed.
-        OutputError: If it cannot be read or written.
     """
 
     def __init__(
@@ -137,36 +139,56 @@ class EmbeddingStore:
         self.num_workers = num_workers
         self.store: ShardStore | None = None
 
-    def views_of(self, dataset: SliceDataset) -> SliceDataset | StoredViews:
-        """Return a dataset with the embeddings of its views, or as it is without a folder."""
+    def filled(self, dataset: SliceDataset) -> SliceDataset | StoredViews:
+        """Return a dataset with the embeddings of its views, computed where they are missing.
+
+        Processes that train together compute a share each, and wait for the others'. Without a
+        folder the dataset is returned as it is.
+
+        Raises:
+            OptionError: If the folder holds embeddings of another teacher, input or seed.
+            OutputError: If it cannot be read or written; of these DiskFullError without room.
+        """
         if not self.folder:
             return dataset
+        views = self._views_of(dataset)
+        if dist.is_initialized():
+            self._compute(views, dist.get_rank(), dist.get_world_size())
+            while any(key not in views.store for key in views.keys()):  # noqa: SIM118  # a method
+                time.sleep(_WAIT_SECONDS)
+                views.store.refresh()
+        else:
+            self._compute(views, 0, 1)
+        return views
+
+    def share(self, dataset: SliceDataset) -> None:
+        """Compute this process's share of what is missing, of RANK and WORLD_SIZE if they are set.
+
+        A process that is killed loses what it had not written yet, and nothing else.
+
+        Raises:
+            OptionError: If there is no folder, or it holds embeddings of another teacher, input or
+                seed; if RANK and WORLD_SIZE are no place among so many.
+            OutputError: If it cannot be read or written; of these DiskFullError without room.
+        """
+        if not self.folder:
+            msg = "embeddings must be the folder that keeps them; got none."
+            raise OptionError(msg)
+        rank, processes = (os.environ.get(n) or d for n, d in (("RANK", "0"), ("WORLD_SIZE", "1")))
+        if not (rank.isdecimal() and processes.isdecimal() and int(rank) < int(processes)):
+            msg = "RANK must be from 0 and less than WORLD_SIZE; "
+            raise OptionError(msg + f"got {shown(rank)} and {shown(processes)}.")
+        self._compute(self._views_of(dataset), int(rank), int(processes))
+
+    def _views_of(self, dataset: SliceDataset) -> StoredViews:
+        assert self.folder
         if self.store is None:
             self.store = ShardStore(self.folder, self._identity(dataset), argument="embeddings")
         return StoredViews(dataset, self.store, views=self.views, seed=self.seed)
 
-    def fill(self, *datasets: SliceDataset | StoredViews) -> None:
-        """Compute what is missing; of several processes each its share, then all wait.
-
-        A process that ends loses what it had not written yet, and nothing else.
-
-        Args:
-            datasets: What :meth:`views_of` returned.
-
-        Raises:
-            OutputError: If a shard cannot be written; of these DiskFullError without room.
-        """
-        for views in datasets:
-            if isinstance(views, StoredViews):
-                with views.store:
-                    self._fill(views)
-                if dist.is_initialized():
-                    dist.barrier()
-                views.store.refresh()
-
-    def _fill(self, views: StoredViews) -> None:
-        rank, processes = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1)))
-        keys = {views.key(drawn): drawn for drawn in views.draws()}
+    def _compute(self, views: StoredViews, rank: int, processes: int) -> None:
+        """Compute what is missing of a process's share of views, and write it."""
+        keys = views.keys()
         missing = [
             drawn
             for key, drawn in keys.items()
@@ -179,15 +201,16 @@ class EmbeddingStore:
             _Missing(views, missing), batch_size=self.batch_size, num_workers=self.num_workers
         )
         done, begun, told = 0, time.monotonic(), time.monotonic()
-        for batch in loader:
-            embeddings = self.teacher.embedding(batch["image"], batch["modality"]).half().cpu()
-            for key, embedding in zip(batch["key"], embeddings.numpy(), strict=True):
-                views.store.put(key, {"embedding": embedding})
-            done += len(embeddings)
-            if time.monotonic() - told > _TELL_SECONDS or done == len(missing):
-                told = time.monotonic()
-                rate = done / (told - begun)
-                logger.info("Embeddings: %d of %d, %.1f a second.", done, len(missing), rate)
+        with views.store:
+            for batch in loader:
+                embeddings = self.teacher.embedding(batch["image"], batch["modality"]).half().cpu()
+                for key, embedding in zip(batch["key"], embeddings.numpy(), strict=True):
+                    views.store.put(key, {"embedding": embedding})
+                done += len(embeddings)
+                if time.monotonic() - told > _TELL_SECONDS or done == len(missing):
+                    told = time.monotonic()
+                    rate = done / (told - begun)
+                    logger.info("Embeddings: %d of %d, %.1f a second.", done, len(missing), rate)
 
     def _identity(self, dataset: SliceDataset) -> dict[str, str]:
         return {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from monai.handlers import MLFlowHandler
@@ -36,16 +38,18 @@ def tracked(settings: TrainSettings, part: str) -> list[Any]:
             "Install it: pip install 'esp-medsam[train]'."
         )
         raise OptionError(msg)
+    folder = Path(settings.output_dir).absolute()
+    place = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
     shared: dict[str, Any] = {
         "tracking_uri": settings.mlflow,
         "experiment_name": EXPERIMENT,
-        "run_name": settings.output_dir.rstrip("/\\").replace("\\", "/").rpartition("/")[2],
+        "run_name": f"{folder.name}-{place}",  # runs of one name go on as one
     }
     if part == "validation":
         return [MLFlowHandler(iteration_log=False, **shared)]
     plain = {
         name: getattr(settings, name)
-        for name in ("epochs", "batch_size", "learning_rate", "weight_decay", "decay", "seed")
+        for name in ("batch_size", "learning_rate", "weight_decay", "decay", "seed")
     }
     return [
         MLFlowHandler(

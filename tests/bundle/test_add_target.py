@@ -17,7 +17,9 @@ from PIL import Image as PILImage
 from esp_medsam.cli.main import main
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, build_product
+from esp_medsam.networks.frozen import freeze
 from esp_medsam.networks.state_dicts import load_checkpoint
+from esp_medsam.workflows.additions import read_additions
 from esp_medsam.workflows.bundle import find_bundle
 from esp_medsam.workflows.weights import load_network, pin_weights
 
@@ -151,7 +153,7 @@ class TestAddTarget:
         capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def interrupt(*args: Any) -> None:
+        def interrupt(*args: Any, **options: Any) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as broken:
@@ -160,7 +162,42 @@ class TestAddTarget:
         assert add(source, tmp_path, "photo", "coin") == 0
         capsys.readouterr()
         assert add(source, tmp_path, "photo", "coin") == 1
-        assert "is done, it has weights" in capsys.readouterr().err
+        assert "is done. Name another one" in capsys.readouterr().err
+
+    def test_goes_on_after_a_kill_between_weights_and_card(
+        self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupt(*args: Any, **options: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as broken:
+            broken.setattr("esp_medsam.cli.add_target.scored", interrupt)
+            assert add(source, tmp_path, "photo", "coin") == 130
+        assert add(source, tmp_path, "photo", "coin") == 0
+
+        assert "## What was added" in (tmp_path / "grown/docs/README.md").read_text()
+
+    def test_refuses_what_moved_the_old_weights(
+        self, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "all.yaml").write_text("frozen: []\n")
+
+        assert add(source, tmp_path, "photo", "coin", "--config", str(tmp_path / "all.yaml")) == 1
+
+        assert "E_OPTION: frozen must hold all that the old" in capsys.readouterr().err
+        assert not (tmp_path / "grown" / "models").exists()
+
+    def test_a_modality_called_as_a_part_of_the_network_trains_itself_alone(
+        self, source: Path, tmp_path: Path
+    ) -> None:
+        added = read_additions(additions(tmp_path, "neck", "coin"), source / "configs/targets.yaml")
+        network = build_product(added.table.indices, added.table.target_names)
+
+        freeze(network, ["*"], added.trained)
+
+        trained = [name for name, p in network.named_parameters() if p.requires_grad]
+        assert trained
+        assert all(".controllers.neck." in n or ".neck.coin." in n for n in trained)
 
     def test_refuses_a_datalist_that_shows_something_else(
         self, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

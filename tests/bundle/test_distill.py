@@ -221,10 +221,12 @@ class TestTrainTeacher:
         self, datalist: Path, tmp_path: Path, table: ModalityTable
     ) -> None:
         tiny = {"_target_": "tests.tiny_sam.TinySAM"}
+        (tmp_path / "sam.pth").write_bytes(b"told apart by its hash")
         training = workflow(
             "train_teacher.yaml",
             datalist,
             tmp_path / "out",
+            sam_weights=str(tmp_path / "sam.pth"),
             network_def={
                 "_target_": "esp_medsam.networks.builders.build_teacher",
                 "encoder": tiny,

@@ -13,8 +13,12 @@ import pytest
 import torch
 
 from esp_medsam.cli.main import main
+from esp_medsam.errors import explain
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
+from esp_medsam.workflows.natural_images import natural_table
+from esp_medsam.workflows.pipeline import read_config
+from esp_medsam.workflows.train_request import read_training
 
 
 Shown = pytest.CaptureFixture[str]
@@ -104,6 +108,50 @@ class TestDistill:
         lines = [line for line in shown.splitlines() if line.startswith("E_")]
         assert len(lines) == 1, shown
         assert said in lines[0]
+
+    def test_the_shared_encoder_learns_from_pictures(self, home: Path) -> None:
+        Path("pictures").mkdir()
+        for number in range(3):
+            pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3), np.uint8)
+            PIL.Image.fromarray(pixels).save(f"pictures/{number}.png")
+        natural = natural_table()
+        torch.save(build_product(natural.indices, natural.target_names).state_dict(), "teacher.pt")
+        common = ["--common", "--teacher", "network", *SMALL]
+
+        assert main(["embed", "pictures", "kept", *common]) == 0
+        kept = ["--embeddings", "kept", "--epochs", "1"]
+        assert main(["distill", "pictures", "out", *common, *kept]) == 0
+
+        assert Path("out/model.pt").is_file()
+
+    def test_a_teacher_around_sam_is_built_from_its_file(self, home: Path) -> None:
+        Path("sam.pth").write_bytes(b"no checkpoint")
+        asked = {"datalist": "d.json", "output_dir": "out", "sam_weights": "sam.pth"}
+        parsed = read_config(read_training(stage="teacher", **asked))
+
+        assert parsed.get_parsed_content("encoder").sam_weights == "sam.pth"
+        with pytest.raises(RuntimeError) as caught:
+            parsed.get_parsed_content("network_def")
+        assert str(explain(caught.value)).startswith("E_CHECKPOINT: sam.pth")
+
+    def test_stray_variables_of_a_scheduler_leave_nothing_out(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("RANK", "0")
+        monkeypatch.setenv("WORLD_SIZE", "4")
+
+        kept = ["--embeddings", "kept", "--epochs", "1"]
+        assert main(["distill", "d.json", "out", *SMALL, *kept]) == 0
+
+    def test_a_rank_that_there_is_not_is_told(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+    ) -> None:
+        monkeypatch.setenv("RANK", "4")
+        monkeypatch.setenv("WORLD_SIZE", "4")
+
+        assert main(["embed", "d.json", "kept", *SMALL]) == 1
+
+        assert "E_OPTION: RANK must be from 0 and less than WORLD_SIZE" in capsys.readouterr().err
 
     def test_pictures_that_are_not_there_are_told(self, home: Path, capsys: Shown) -> None:
         assert main(["distill", "nowhere", "out", "--common", *SMALL]) == 1

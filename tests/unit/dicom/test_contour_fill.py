@@ -39,6 +39,16 @@ class TestInside:
         said = points_in_poly(centers, corners)  # type: ignore[no-untyped-call]  # scikit-image
         np.testing.assert_array_equal(found, said.reshape(SHAPE))
 
+    def test_is_the_same_however_many_crossings_are_worked_out_at_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        corners = np.random.default_rng(5).uniform(-2, 10, (200, 2))
+        whole = inside(corners, SHAPE)
+
+        monkeypatch.setattr("esp_medsam.dicom.contour_fill._CROSSINGS", 7)
+
+        np.testing.assert_array_equal(inside(corners, SHAPE), whole)
+
     @given(st.integers(0, 2**32 - 1), st.integers(3, 12))
     def test_is_the_same_from_any_corner_and_either_way(self, seed: int, count: int) -> None:
         corners = np.random.default_rng(seed).uniform(-2, 10, (count, 2)).round(1)

@@ -50,7 +50,11 @@ class TestReadAdditions:
         assert heart.color in PALETTE
         assert heart.color != lungs.color
         assert added.targets == (("xray", "heart"),)
-        assert added.trained == ("*.xray.heart.*",)
+        assert added.trained == (
+            "modality_query.targets.xray.heart.*",
+            "prompt_generator.heads.xray.heart.*",
+            "target_adapters.adapters.xray.heart.*",
+        )
 
     def test_a_new_modality_gets_the_next_index_and_no_adapters(
         self, old: Path, tmp_path: Path
@@ -67,7 +71,8 @@ class TestReadAdditions:
             ("cup", 2, False),
         ]
         assert oct_.targets[0].color != oct_.targets[1].color
-        assert added.trained == ("*.oct.*",)
+        assert added.trained[0] == "image_encoder.*.controllers.oct.*"
+        assert len(added.trained) == 1 + 2 * 2
         assert added.table.names == ("xray", "oct")
 
     def test_what_is_said_is_taken(self, old: Path, tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ class TestTracked:
         (training,), (validation,) = made
         for handler in (training, validation):
             assert handler.options["tracking_uri"] == "runs"
-            assert handler.options["run_name"] == "run1"
+            assert handler.options["run_name"].startswith("run1-")
+        assert training.options["run_name"] == validation.options["run_name"]
         assert training.options["experiment_param"]["learning_rate"] == 1e-3
         assert validation.options["iteration_log"] is False
 

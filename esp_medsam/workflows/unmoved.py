@@ -1,0 +1,39 @@
+"""Weights to which something was added: all that was there must be as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from esp_medsam.errors import OptionError
+from esp_medsam.networks.state_dicts import load_checkpoint
+
+
+def check_unmoved(grown: Path, old: Path) -> None:
+    """Require that weights hold all of others, to the bit of half precision.
+
+    Args:
+        grown: What was trained on top.
+        old: What it began with.
+
+    Raises:
+        CheckpointError: If a file is no checkpoint.
+        OptionError: If anything moved.
+    """
+    new = load_checkpoint(grown)
+    moved = [
+        name
+        for name, value in load_checkpoint(old).items()
+        if name not in new or not torch.equal(_half(new[name]), _half(value))
+    ]
+    if moved:
+        msg = (
+            f"frozen must hold all that the old weights have; {moved[0]} moved, and {len(moved)} "
+            "parts in all. Leave frozen and trained out of --config."
+        )
+        raise OptionError(msg)
+
+
+def _half(value: torch.Tensor) -> torch.Tensor:
+    return value.half() if value.is_floating_point() else value
