@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from itertools import count
 from typing import Literal
 
 import torch
@@ -17,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from esp_medsam.errors import OptionError
+from esp_medsam.errors import CheckpointError, OptionError
 from esp_medsam.inferers.resizing import content_size
+from esp_medsam.io.weights_record import check_hash, read_weights_record
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, build_product
 from esp_medsam.networks.builders import build_teacher
@@ -250,11 +252,11 @@ def load_teacher(
             "What starts from MobileSAM's encoder learns nothing from it: use another teacher."
         )
         raise OptionError(msg)
-    check_weights(weights)
+    check_weights(weights, "teacher_weights")
     source = os.fspath(weights)
     encoder: nn.Module
     if kind == "network":
-        encoder = _OfItsModality(load_network(_network_like(source, table), source))
+        encoder = _OfItsModality(_network_like(source, table))
         size, mean, std = tuple(input_size), tuple(pixel_mean), tuple(pixel_std)
     else:
         size, mean, std = SAM_SIZE, SAM_MEAN, SAM_STD
@@ -278,7 +280,7 @@ def load_sam_encoder(weights: str | os.PathLike[str]) -> nn.Module:
         WeightsNotFoundError: If there is no such file.
         CheckpointError: If it is no checkpoint of SAM.
     """
-    check_weights(weights)
+    check_weights(weights, "sam_weights")
     checkpoint = from_sam(load_checkpoint(weights), source=os.fspath(weights))
     encoder = sam_encoder(checkpoint.variant.name)
     load_into(encoder, checkpoint.state_dict, source=os.fspath(weights))
@@ -334,13 +336,22 @@ def _medical_like(weights: str, table: ModalityTable) -> ESPMedSAM:
 
 
 def _network_like(weights: str, table: ModalityTable) -> ESPMedSAM:
-    """Return a network of the modalities that weights hold."""
-    held = held_modalities(load_checkpoint(weights)) or list(table.indices)
-    modalities = {name: table[name].index for name in held}
-    return build_product(
-        modalities,
-        {name: table.target_names[name] for name in held},
-        adapted={name: names for name, names in table.adapted.items() if name in held},
-        presence=table.presence,
-        prompt=table.prompt,
-    )
+    """Return a network with the image encoder that weights hold; the rest of it is fresh.
+
+    A teacher's targets are its own: what a student's table says of them does not matter.
+    """
+    record = read_weights_record(weights)
+    if record is not None:
+        check_hash(weights, record)
+    state_dict = load_checkpoint(weights)
+    held = held_modalities(state_dict)
+    if not held:
+        msg = f"teacher_weights must hold controllers of modalities; {weights} holds none."
+        raise CheckpointError(msg)
+    free = count(max(table.indices.values()) + 1)
+    modalities = {name: table.indices[name] if name in table else next(free) for name in held}
+    network = build_product(modalities, {name: ["any"] for name in held})
+    prefix = "image_encoder."
+    own = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+    load_into(network.image_encoder, own, source=weights)
+    return network.float().eval()

@@ -147,14 +147,20 @@ def _network_of(root: Path, weights: Path) -> ESPMedSAM:
     return network.float().eval()
 
 
-def check_weights(ckpt_path: str | os.PathLike[str]) -> None:
+def check_weights(ckpt_path: str | os.PathLike[str], argument: str = "ckpt_path") -> None:
     """Refuse a path that holds no weights, before anything slow is done.
+
+    Args:
+        ckpt_path: The path.
+        argument: What a user calls it by, for messages.
 
     Raises:
         WeightsNotFoundError: If there is no such file.
     """
     if not Path(ckpt_path).is_file():
-        msg = f"ckpt_path must be a file of weights; got {os.fspath(ckpt_path)}. "
+        msg = f"{argument} must be a file of weights; got {os.fspath(ckpt_path)}. "
+        if argument != "ckpt_path":
+            raise WeightsNotFoundError(msg + "Name one that is there.")
         msg += "Name the bundle's folder with --bundle_root (of esp-medsam: --bundle), "
         raise WeightsNotFoundError(msg + "or the file with --ckpt_path.")
 

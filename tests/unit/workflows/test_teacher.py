@@ -144,6 +144,19 @@ class TestOwnNetworks:
             expected = network.predict((image - mean) / std, modality).image_embedding
         torch.testing.assert_close(embedding, expected)
 
+    def test_teaches_students_of_other_targets_and_of_fewer_modalities(
+        self, weights: tuple[ESPMedSAM, Path], table: ModalityTable
+    ) -> None:
+        code = {"value": "1", "scheme": "99TOY", "meaning": "Rib"}
+        rib = {"label": 1, "category": code, "type": code, "color": [1, 200, 3]}
+        row = {"index": table["xray"].index, "targets": {"rib": rib}}
+        own = ModalityTable.of({"modalities": {"xray": row}, "presence": True}, "a table")
+        image, modality = torch.rand(1, 3, 64, 64), torch.tensor([table["xray"].index])
+
+        embedding = self.load(weights[1], own)(image, modality)
+
+        assert torch.equal(embedding, self.load(weights[1], table)(image, modality))
+
     @pytest.mark.parametrize("name", ["fundus", "mri"])
     def test_refuses_to_teach_another(
         self, weights: tuple[ESPMedSAM, Path], table: ModalityTable, name: str
