@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,12 @@ NATURAL = "natural"
 
 SILENT = -1e4
 """Attention logit of a token that takes no part; finite in half precision."""
+
+
+logger = logging.getLogger(__name__)
+
+_MOST_DAMAGED = 20
+"""Pictures in a row that cannot be decoded before a run ends."""
 
 
 class Picture(NamedTuple):
@@ -76,19 +83,30 @@ class Pictures:
         return False
 
     def __getitem__(self, index: int) -> TrainingSlice:
-        """Return a picture.
+        """Return a picture; for one that cannot be decoded, with a warning, one behind it.
 
         Raises:
-            CorruptFileError: If it cannot be decoded.
+            CorruptFileError: If so many in a row cannot be decoded that something else is wrong.
         """
-        picture = self.pictures[index]
+        for step in range(_MOST_DAMAGED):
+            picture = self.pictures[(index + step) % len(self.pictures)]
+            try:
+                return self._read(picture)
+            except CorruptFileError as error:
+                if step + 1 == _MOST_DAMAGED:
+                    raise
+                logger.warning("%s The next one is shown in its place.", error)
+        raise AssertionError
+
+    def _read(self, picture: Picture) -> TrainingSlice:
         try:
             with Path(picture.path).open("rb") as file:
                 file.seek(picture.start)
                 encoded = PIL.Image.open(io.BytesIO(file.read(picture.size)))
                 pixels = PIL.ImageOps.exif_transpose(encoded).convert("RGB")
         except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-            msg = f"{picture.name} must be a picture that can be decoded; got: {error}. Remove it."
+            reason = "not an image" if isinstance(error, PIL.UnidentifiedImageError) else error
+            msg = f"{picture.name} must be a picture that can be decoded; got: {reason}."
             raise CorruptFileError(msg) from error
         height, width = content_size((pixels.height, pixels.width), None, self.input_size, "fit")
         scaled = pixels.resize((width, height), PIL.Image.Resampling.BILINEAR)

@@ -313,13 +313,26 @@ class TestDistillCommon:
             for place in range(len(part)):
                 assert part[place].image.shape == (3, 21, 32)
 
-    def test_a_damaged_picture_is_named(self, images: Path) -> None:
+    def test_a_damaged_picture_is_named_and_the_next_one_shown(
+        self, images: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         (images / "deep" / "sa_4.jpg").write_bytes(b"no picture")
         part = image_slices(images, (32, 32), 0.01, seed=0)["training"]
         (place,) = [n for n, one in enumerate(part.pictures) if one.name == "deep/sa_4.jpg"]
 
-        with pytest.raises(CorruptFileError, match=r"deep/sa_4\.jpg must be a picture"):
-            part[place]
+        shown = part[place]
+
+        assert torch.equal(shown.image, part[(place + 1) % len(part)].image)
+        assert "deep/sa_4.jpg must be a picture that can be decoded" in caplog.text
+
+    def test_where_none_can_be_decoded_the_run_ends(self, images: Path) -> None:
+        for path in images.rglob("*.jpg"):
+            path.write_bytes(b"no picture")
+        (images / "sa_000000.tar").unlink()
+        part = image_slices(images, (32, 32), 0.01, seed=0)["training"]
+
+        with pytest.raises(CorruptFileError, match=r"deep/sa_\d\.jpg must be a picture"):
+            part[0]
 
     @pytest.mark.parametrize(
         ("name", "kind", "rule"),
