@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image as PILImage
 
 from esp_medsam.errors import CorruptFileError, InputNotFoundError, OptionError, explain
@@ -198,6 +198,15 @@ class TestDistillModality:
             filling.run()
             kept.append(len(filling.parser.get_parsed_content("stored").store))
         assert kept[0] < kept[1] == 2 * 4 + 2
+
+    def test_several_processes_fill_the_store_before_they_train(self) -> None:
+        names = ("train.yaml", "distill_modality.yaml", "multi_gpu_train.yaml")
+        parser = ConfigParser()
+        parser.read_config([str(CONFIGS / name) for name in names])
+
+        assert parser["train#dataset"] == "$@stored.filled(@train#views)"
+        assert "join_processes" in parser["initialize"][1]
+        assert parser["run"][0] == "$@checkpoints.run(@train#trainer)"
 
     def test_refuses_settings_before_any_image_is_read(
         self, datalist: Path, tmp_path: Path
