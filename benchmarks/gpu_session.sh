@@ -14,15 +14,16 @@ failed=0
 
 # part NAME SECONDS COMMAND...: run it under a limit, keep its log, show its last lines
 part() {
-  local name=$1 limit=$2 begun=$SECONDS
+  local name=$1 limit=$2 begun=$SECONDS status=0
   shift 2
   echo "== $name"
-  if timeout "$limit" "$@" >"$logs/$name.log" 2>&1; then
+  timeout "$limit" "$@" >"$logs/$name.log" 2>&1 || status=$?
+  if [ "$status" -eq 0 ]; then
     tail -n 12 "$logs/$name.log"
     echo "== $name: passed in $((SECONDS - begun)) s"
   else
     tail -n 40 "$logs/$name.log"
-    echo "== $name: FAILED with status $? after $((SECONDS - begun)) s"
+    echo "== $name: FAILED with status $status after $((SECONDS - begun)) s"
     failed=1
   fi
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -99,7 +100,14 @@ def add_target(
     try:
         check_unmoved(folder / "model.pt", origin / WEIGHTS)
         place_weights(output, folder / "model.pt", overwrite=True)
-        scores = scored(output, datalist, section="validation", device=device, quiet=quiet)
+        scores = scored(
+            output,
+            datalist,
+            section="validation",
+            device=device,
+            trust_config=trust_config,
+            quiet=quiet,
+        )
     except KeyboardInterrupt as error:
         raise interrupted() from error
     write_card(output, origin, additions, datalist, scores)
@@ -109,5 +117,5 @@ def add_target(
             told = f"{score.dataset}, {score.modality}, {score.target}: Dice {dice} of validation."
             print(one_line(told), file=sys.stderr)
     modality, name = additions.targets[0]
-    asked = f"--modality {modality} --targets {name} --bundle {output}"
+    asked = f"--modality {modality} --targets {name} --bundle {shlex.quote(str(output))}"
     print(one_line(f"{output}: done. Segment with: esp-medsam segment IN OUT {asked}"))

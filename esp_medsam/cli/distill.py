@@ -136,8 +136,8 @@ def embed(
     """Compute a teacher's embeddings once, for distill --embeddings FOLDER.
 
     Only what is missing is computed, and what was written survives a kill. Several processes share
-    the work: start them with RANK and WORLD_SIZE set, as torchrun does. Input size, seed and
-    transforms must be those of the distillation; one with others is refused.
+    the work: start them with RANK and WORLD_SIZE set, as torchrun does. Input size and seed must be
+    those of the distillation, which refuses others.
     """
     request = _request(
         data,

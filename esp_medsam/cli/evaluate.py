@@ -142,12 +142,18 @@ def evaluate(
 
 
 def scored(
-    bundle: Path, datalist: Path, *, section: str, device: str | None, quiet: bool
+    bundle: Path,
+    datalist: Path,
+    *,
+    section: str,
+    device: str | None,
+    trust_config: bool,
+    quiet: bool,
 ) -> tuple[Score, ...]:
     """Return the scores of all targets of a bundle that a section of a datalist shows."""
     from esp_medsam.workflows.request import read_request
 
-    request = read_request(bundle, device=device)
+    request = read_request(bundle, trust_config=trust_config, device=device)
     request, plan = _plan(request, datalist=datalist, section=section)
     return _evaluated(request, plan, quiet=quiet).scores
 

@@ -143,10 +143,13 @@ def _summarize(
     if network is NetworkName.released:
         held = modality or ["xray" if "xray" in indices else next(iter(indices))]
         indices = {name: indices[name] for name in held}
+    own: dict[str, Any] = {}
+    if table is not None:
+        own = {"adapted": table.adapted, "presence": table.presence, "prompt": table.prompt}
     designs: dict[NetworkName, Design] = {
         NetworkName.released: builders.build_released_design,
         NetworkName.paper: builders.build_paper,
-        NetworkName.product: partial(builders.build_product, **choices),
+        NetworkName.product: partial(builders.build_product, **own, **choices),
     }
     chosen = modality[0] if modality else None
     return summarize(designs[network], indices, names, input_size=input_size, modality=chosen)

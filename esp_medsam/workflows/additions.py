@@ -27,9 +27,7 @@ PALETTE = (
 )
 """Colors that are apart for most eyes (Okabe and Ito), for targets that are given none."""
 
-_HEAD = (
-    "# Modalities and targets of the network; docs of the keys: the targets.yaml of esp_medsam.\n"
-)
+_HEAD = "# Modalities and targets; the targets.yaml of esp_medsam says what each key means.\n"
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ def read_additions(path: str | Path, old: str | Path) -> Additions:
     Raises:
         TableError: If a file cannot be read, an addition is there already, or breaks a rule.
     """
+    ModalityTable.read(old)  # valid, so that what it holds need not be asked for
     content, added = read_table(old), read_table(path)
     rows = _rows(added, "modalities", path)
     if unknown := [str(key) for key in added if key != "modalities"]:
@@ -90,7 +89,7 @@ def read_additions(path: str | Path, old: str | Path) -> Additions:
 
 
 def _rows(content: object, key: str, path: str | Path) -> Mapping[str, Any]:
-    """Return what a mapping holds by name; nothing of what is no mapping, which is told later."""
+    """Return the mapping that a mapping holds by name, or refuse what is none."""
     found = content.get(key) if isinstance(content, dict) else None
     if not isinstance(found, dict):
         msg = f"{path} must hold a mapping as {key}; got {shown(found)}."
@@ -100,7 +99,7 @@ def _rows(content: object, key: str, path: str | Path) -> Mapping[str, Any]:
 
 def _add(modalities: dict[str, Any], name: str, row: Any, path: str | Path) -> list[str]:
     """Add a modality, or targets to it; return the names of the new targets."""
-    given = _rows(row, "targets", path)
+    given = _rows(row, "targets", f"modalities.{name} of {path}")
     is_new = name not in modalities
     if is_new:
         indices = [m["index"] for m in modalities.values() if isinstance(m.get("index"), int)]

@@ -25,12 +25,14 @@ from esp_medsam.errors import OptionError, shown
 from esp_medsam.io.shards import ShardStore
 from esp_medsam.workflows.distill import EMBEDDING, TeacherBatches
 from esp_medsam.workflows.training_data import Draw, SliceDataset
+from esp_medsam.workflows.training_slices import TrainingSlice
 
 
 logger = logging.getLogger(__name__)
 
 _TELL_SECONDS = 30.0
 _WAIT_SECONDS = 2.0
+_PATIENCE_SECONDS = 3600.0
 
 Views = Dataset[dict[str, Any]]
 
@@ -54,6 +56,7 @@ class StoredViews(Views):
         self.store = store
         self.views = views if dataset.random else 1
         self.seed = seed
+        self._digests: dict[int, str] = {}  # of slices: to read one and hash it costs
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -67,10 +70,10 @@ class StoredViews(Views):
     def key(self, drawn: Draw | int) -> str:
         """Return what a view is known by: the SHA-256 of its slice, and its number."""
         place, number = drawn if isinstance(drawn, Draw) else (drawn, "plain")
-        piece = self.slices[place]
-        digest = hashlib.sha256(f"{piece.modality} {tuple(piece.image.shape)}".encode())
-        digest.update(piece.image.numpy().tobytes())
-        return f"{digest.hexdigest()}/{number}"
+        digest = self._digests.get(place)
+        if digest is None:
+            digest = self._digests[place] = _digest(self.slices[place])
+        return f"{digest}/{number}"
 
     def shown(self, drawn: Draw | int) -> dict[str, Any]:
         """Return a view without its embedding."""
@@ -89,6 +92,13 @@ class StoredViews(Views):
                 yield from (Draw(place, number) for number in range(self.views))
             else:
                 yield place
+
+
+def _digest(piece: TrainingSlice) -> str:
+    """Return the SHA-256 of a slice's modality and pixels."""
+    digest = hashlib.sha256(f"{piece.modality} {tuple(piece.image.shape)}".encode())
+    digest.update(piece.image.numpy().tobytes())
+    return digest.hexdigest()
 
 
 class _Missing(Views):
@@ -118,7 +128,6 @@ class EmbeddingStore:
         seed: Of the run.
         batch_size: Views that the teacher is shown at once.
         num_workers: Processes that make views meanwhile.
-
     """
 
     def __init__(
@@ -154,11 +163,8 @@ class EmbeddingStore:
         views = self._views_of(dataset)
         if dist.is_initialized():
             self._compute(views, dist.get_rank(), dist.get_world_size())
-            while any(key not in views.store for key in views.keys()):  # noqa: SIM118  # a method
-                time.sleep(_WAIT_SECONDS)
-                views.store.refresh()
-        else:
-            self._compute(views, 0, 1)
+            self._wait_for_others(views)
+        self._compute(views, 0, 1)  # all, where nobody else does any
         return views
 
     def share(self, dataset: SliceDataset) -> None:
@@ -185,6 +191,18 @@ class EmbeddingStore:
         if self.store is None:
             self.store = ShardStore(self.folder, self._identity(dataset), argument="embeddings")
         return StoredViews(dataset, self.store, views=self.views, seed=self.seed)
+
+    def _wait_for_others(self, views: StoredViews) -> None:
+        """Wait until nothing is missing, or nothing has come for so long that nothing will."""
+        keys = views.keys()
+        missing, since = len(keys), time.monotonic()
+        while missing and time.monotonic() - since < _PATIENCE_SECONDS:
+            views.store.refresh()
+            now = sum(key not in views.store for key in keys)
+            if now < missing:
+                missing, since = now, time.monotonic()
+            else:
+                time.sleep(_WAIT_SECONDS)
 
     def _compute(self, views: StoredViews, rank: int, processes: int) -> None:
         """Compute what is missing of a process's share of views, and write it."""

@@ -88,15 +88,15 @@ class Pictures:
         Raises:
             CorruptFileError: If so many in a row cannot be decoded that something else is wrong.
         """
-        for step in range(_MOST_DAMAGED):
-            picture = self.pictures[(index + step) % len(self.pictures)]
+        *ahead, last = (
+            self.pictures[(index + step) % len(self.pictures)] for step in range(_MOST_DAMAGED)
+        )
+        for picture in ahead:
             try:
                 return self._read(picture)
             except CorruptFileError as error:
-                if step + 1 == _MOST_DAMAGED:
-                    raise
                 logger.warning("%s The next one is shown in its place.", error)
-        raise AssertionError
+        return self._read(last)
 
     def _read(self, picture: Picture) -> TrainingSlice:
         try:

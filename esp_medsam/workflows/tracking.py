@@ -33,8 +33,9 @@ def tracked(settings: TrainSettings, part: str) -> list[Any]:
     if not settings.mlflow or not is_first():
         return []
     if find_spec("mlflow") is None:  # MONAI's handler would only fail in the middle of a run
+        # The address is not told: it may hold a password.
         msg = (
-            f"mlflow must be empty where the package is not installed; got {settings.mlflow}. "
+            "mlflow must be empty where the package is not installed; got an address. "
             "Install it: pip install 'esp-medsam[train]'."
         )
         raise OptionError(msg)
