@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from esp_medsam.io.atomic import TEMPORARY_PREFIX, atomic_file, output_error
+from esp_medsam.io.ct_units import CT_INPUTS
 from esp_medsam.io.output_path import check_output_dir, output_stem
 from esp_medsam.io.read import (
-    CT_INPUTS,
     SUFFIXES,
     files_of,
     is_image,

@@ -10,7 +10,8 @@ from typing import Any
 from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
 from esp_medsam.io.budget import beside_image
-from esp_medsam.io.read import CT_INPUTS, read
+from esp_medsam.io.ct_units import CT_INPUTS
+from esp_medsam.io.read import read
 from esp_medsam.memory import NOTHING, Beside
 from esp_medsam.modality import ModalityTable
 

@@ -1,0 +1,105 @@
+"""What unit the values of a CT are in: what its files say, and what the user says of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from esp_medsam.errors import FormatError, OptionError
+from esp_medsam.image import Image
+
+
+CT_INPUTS = ("hu", "windowed")
+"""What a user may say of CT values: Hounsfield units, or 8-bit after some window."""
+
+
+def with_ct_checked(image: Image, ct_input: str | None) -> Image:
+    """Refuse CT values that cannot be what the user says they are; warn where they may not be.
+
+    Args:
+        image: With its pixels; one of another modality is returned as it is.
+        ct_input: One of :data:`CT_INPUTS`, or None where the user says nothing.
+
+    Raises:
+        FormatError: If its values are not so, or nothing says that they are Hounsfield units.
+    """
+    if image.modality != "ct":
+        return image
+    assert image.pixels is not None, "just read"
+    least, most = image.pixels.min(), image.pixels.max()
+    in_bytes = bool(least >= 0 and most <= 255)
+    if ct_input == "windowed":
+        if not in_bytes:
+            msg = (
+                f"{image.path} must hold values from 0 to 255 with ct_input windowed; "
+                f"got {least:g} to {most:g}. Leave ct_input out where they are Hounsfield units."
+            )
+            raise FormatError(msg)
+        return replace(image, unit=None, unit_origin=None)
+    if ct_input == "hu":
+        image = _in_hounsfield_units(image)
+    if image.unit != "HU":
+        raise _no_hounsfield_units(image)
+    if in_bytes and most > least and ct_input is None:
+        note = (
+            "Its values lie between 0 and 255 and were read as Hounsfield units; "
+            "pass ct_input windowed where they are 8-bit CT."
+        )
+        return replace(image, warnings=(*image.warnings, note))
+    return image
+
+
+def with_offset(image: Image, offset: float, *, is_picture: bool) -> Image:
+    """Return a CT picture in Hounsfield units, by the word of whoever knows how it was stored.
+
+    Args:
+        image: With its pixels.
+        offset: What is added to a value for its HU.
+        is_picture: Whether it comes from a format of pictures.
+
+    Raises:
+        OptionError: If it is no gray CT picture.
+    """
+    assert image.pixels is not None, "just read"
+    if image.modality != "ct" or not is_picture or image.sources or len(image.pixels) != 1:
+        msg = f"offset must be given for gray CT pictures alone; got {offset:g} for {image.path}."
+        raise OptionError(msg)
+    pixels = image.pixels.astype(np.float32) + np.float32(offset)
+    return replace(image, pixels=pixels, unit="HU", unit_origin="user")
+
+
+def _in_hounsfield_units(image: Image) -> Image:
+    """Return a CT in Hounsfield units by the user's word, where its files do not say it."""
+    if image.unit_origin == "assumed":
+        return replace(image, unit_origin="user")
+    if image.unit == "HU" or not _may_be_in_hounsfield_units(image):
+        return image
+    notes = [f"Its values were read as Hounsfield units by ct_input; {image.other_unit}."]
+    if image.inverted:
+        notes.append("They are as stored, though it asks to show low ones white.")
+    earlier = [note for note in image.warnings if "were not read as Hounsfield units" not in note]
+    return replace(image, unit="HU", unit_origin="user", warnings=(*earlier, *notes))
+
+
+def _may_be_in_hounsfield_units(image: Image) -> bool:
+    """Whether it is left to the user: DICOM in gray, whatever it says of its unit."""
+    assert image.pixels is not None, "just read"
+    return bool(image.sources) and image.pixels.shape[0] == 1
+
+
+def _no_hounsfield_units(image: Image) -> FormatError:
+    """Return the error that says why a CT is not in Hounsfield units, and what may be said."""
+    if not image.sources:
+        reason, hint = "PNG, JPEG, TIFF and BMP cannot", ""
+        otherwise = "or use NIfTI or DICOM"
+    else:
+        reason = image.other_unit
+        is_open = _may_be_in_hounsfield_units(image)
+        hint = "hu where its values are Hounsfield units all the same, " if is_open else ""
+        otherwise = "or its true modality and force_modality where it is none"
+    msg = (
+        f"{image.path} must hold Hounsfield units to be CT; {reason}. Pass ct_input {hint}windowed "
+        f"where it is 8-bit CT, {otherwise}."
+    )
+    return FormatError(msg)
