@@ -2,120 +2,38 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from esp_medsam.errors import ModalityError, TableError, TargetError, listed, shown
-from esp_medsam.plain_data import read_yaml
+from esp_medsam.table_reader import ALL, TableReader, read_table
+from esp_medsam.targets import (
+    PROMPTS,
+    RELEASED_INDICES,
+    TIERS,
+    CleanUp,
+    Code,
+    Modality,
+    Prompt,
+    Target,
+)
 
 
-RELEASED_INDICES: Mapping[str, int] = {
-    "dermoscopy": 0,
-    "xray": 1,
-    "ultrasound": 2,
-    "fundus": 3,
-    "microscopy": 4,
-    "endoscopy": 5,
-    "ct": 6,
-    "mri": 7,
-}
-"""Indices that weights already published depend on; users' own modalities begin after them."""
-
-TIERS = ("ready", "experimental")
-"""How far a target can be relied on. Only ready ones are segmented where none are named."""
-
-ALL = "all"
-"""In place of names of targets: every one of the modality."""
-
-Prompt = Literal["hard", "straight_through", "soft"]
-PROMPTS: tuple[Prompt, ...] = get_args(Prompt)
-"""How the network makes a prompt of its patch logits."""
-
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
-
-
-@dataclass(frozen=True)
-class Code:
-    """A coded concept, as DICOM writes it.
-
-    Attributes:
-        value: Code value, a string of digits in SNOMED CT.
-        scheme: Coding scheme designator, such as ``SCT``.
-        meaning: Code meaning, at most 64 characters.
-    """
-
-    value: str
-    scheme: str
-    meaning: str
-
-
-@dataclass(frozen=True)
-class CleanUp:
-    """What is done to the mask of a target before it is written; nothing by default.
-
-    Attributes:
-        largest_component: Whether only the largest connected component is kept.
-        min_size: Components below so many pixels or voxels are dropped.
-        fill_holes: Whether enclosed background is filled.
-    """
-
-    largest_component: bool = False
-    min_size: int = 0
-    fill_holes: bool = False
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is segmented in a modality.
-
-    Attributes:
-        name: Its name, unique in the modality.
-        label: Its value in labelmaps, 1 to 255.
-        category: Segmented property category, CID 7150.
-        type: Segmented property type, CID 7151.
-        color: Red, green and blue, 0 to 255.
-        anatomic_region: Where it lies; None where the type says it.
-        clean_up: What is done to its mask.
-        tier: One of :data:`TIERS`.
-        least_ml: Volume below which a mask of it is hardly believed; 0 believes all.
-        adapter: Whether the network has an adapter for it, which other targets never see.
-    """
-
-    name: str
-    label: int
-    category: Code
-    type: Code
-    color: tuple[int, int, int]
-    anatomic_region: Code | None = None
-    clean_up: CleanUp = CleanUp()
-    tier: str = "ready"
-    least_ml: float = 0.0
-    adapter: bool = False
-
-    @property
-    def words(self) -> str:
-        """Its name as people read it: ``Kidney tumor`` of ``kidney_tumor``."""
-        return self.name.replace("_", " ").strip().capitalize()
-
-
-@dataclass(frozen=True)
-class Modality:
-    """An imaging modality that the network distinguishes.
-
-    Attributes:
-        name: Its name.
-        index: Its global, fixed index.
-        targets: What can be segmented in it, in the order of the network's channels.
-        dicom_modalities: Values of DICOM's Modality that mean it.
-    """
-
-    name: str
-    index: int
-    targets: tuple[Target, ...]
-    dicom_modalities: tuple[str, ...] = ()
+__all__ = [
+    "ALL",
+    "PROMPTS",
+    "RELEASED_INDICES",
+    "TIERS",
+    "CleanUp",
+    "Code",
+    "Modality",
+    "ModalityTable",
+    "Prompt",
+    "Target",
+    "read_table",
+]
 
 
 @dataclass(frozen=True)
@@ -155,12 +73,12 @@ class ModalityTable:
         Raises:
             TableError: If it breaks a rule; every problem is named with its key.
         """
-        reader = _TableReader()
-        table = reader.table(content)
+        reader = TableReader()
+        rows = reader.table(content)
         if reader.problems:
             msg = f"{source} must be a valid table of modalities; {listed(reader.problems, '; ')}."
             raise TableError(msg)
-        return table
+        return cls(*rows)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -240,20 +158,6 @@ class ModalityTable:
         }
 
 
-def read_table(path: str | Path) -> Any:
-    """Return what the YAML of a table holds, its rules not checked.
-
-    Raises:
-        TableError: If the file cannot be read, or is no YAML.
-    """
-    try:
-        return read_yaml(Path(path))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        msg = f"{path} must be a readable YAML table of modalities; got: {reason}."
-        raise TableError(msg) from error
-
-
 def _ready(modality: str, available: tuple[Target, ...]) -> tuple[Target, ...]:
     ready = tuple(target for target in available if target.tier == "ready")
     if not ready:
@@ -261,179 +165,3 @@ def _ready(modality: str, available: tuple[Target, ...]) -> tuple[Target, ...]:
         msg = f"targets of {modality} must be named, because none is ready; there are {names}. "
         raise TargetError(msg + f"Pass --targets with some of them, or {ALL}.")
     return ready
-
-
-class _TableReader:
-    """Turn plain data into a table, and keep every problem met on the way.
-
-    What a problem makes unreadable is left out or replaced, so that reading goes on; the result
-    counts only where ``problems`` stays empty.
-    """
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-
-    def table(self, content: Any) -> ModalityTable:
-        """Return the whole table."""
-        optional = ("neutral_dicom_modalities", "presence", "prompt")
-        fields = self._fields(content, "table", ("modalities",), optional)
-        named = self._named(fields.get("modalities"), "modalities")
-        modalities = tuple(self._modality(name, value) for name, value in named.items())
-        neutral = self._strings(
-            fields.get("neutral_dicom_modalities", []), "neutral_dicom_modalities"
-        )
-        self._unique({f"modalities.{m.name}.index": m.index for m in modalities})
-        owners: dict[str, str] = {}
-        lists = {f"modalities.{m.name}.dicom_modalities": m.dicom_modalities for m in modalities}
-        for key, values in {**lists, "neutral_dicom_modalities": neutral}.items():
-            for value in values:
-                if value in owners:
-                    self._problem(key, f"must not repeat {value!r} of {owners[value]}")
-                owners[value] = key
-        presence = self._flag(fields.get("presence", False), "presence")
-        return ModalityTable(modalities, neutral, presence, self._prompt(fields))
-
-    def _modality(self, name: str, content: Any) -> Modality:
-        key = f"modalities.{name}"
-        fields = self._fields(content, key, ("index", "targets"), ("dicom_modalities",))
-        index = self._integer(fields.get("index", 0), f"{key}.index", 0, 2**31 - 1)
-        fixed = RELEASED_INDICES.get(name)
-        if fixed is not None and index != fixed:
-            self._problem(f"{key}.index", f"must be {fixed}, as released; got {index}")
-        if fixed is None and index in RELEASED_INDICES.values():
-            self._problem(f"{key}.index", f"must be 8 or more, 0 to 7 are taken; got {index}")
-        named = self._named(fields.get("targets"), f"{key}.targets")
-        targets = tuple(self._target(f"{key}.targets.{n}", n, v) for n, v in named.items())
-        self._unique({f"{key}.targets.{t.name}.label": t.label for t in targets})
-        dicom = self._strings(fields.get("dicom_modalities", []), f"{key}.dicom_modalities")
-        return Modality(name, index, targets, dicom)
-
-    def _target(self, key: str, name: str, content: Any) -> Target:
-        required = ("label", "category", "type", "color")
-        optional = ("anatomic_region", "clean_up", "tier", "least_ml", "adapter")
-        fields = self._fields(content, key, required, optional)
-        if fields.get("tier", "ready") not in TIERS:
-            rule = f"must be one of {', '.join(TIERS)}"
-            self._problem(f"{key}.tier", f"{rule}; got {shown(fields['tier'])}")
-        region = None
-        if fields.get("anatomic_region") is not None:
-            region = self._code(fields["anatomic_region"], f"{key}.anatomic_region")
-        return Target(
-            name=name,
-            label=self._integer(fields.get("label", 1), f"{key}.label", 1, 255),
-            category=self._code(fields.get("category"), f"{key}.category"),
-            type=self._code(fields.get("type"), f"{key}.type"),
-            color=self._color(fields.get("color"), f"{key}.color"),
-            anatomic_region=region,
-            clean_up=self._clean_up(fields.get("clean_up"), f"{key}.clean_up"),
-            tier=str(fields.get("tier", "ready")),
-            least_ml=self._size(fields.get("least_ml", 0), f"{key}.least_ml"),
-            adapter=self._flag(fields.get("adapter", False), f"{key}.adapter"),
-        )
-
-    def _code(self, content: Any, key: str) -> Code:
-        if content is None:
-            return Code("", "", "")  # its absence was reported already
-        fields = self._fields(content, key, ("value", "scheme", "meaning"), ())
-        for field, longest in (("value", 16), ("scheme", 16), ("meaning", 64)):
-            text = fields.get(field, "x")
-            if not isinstance(text, str) or not 0 < len(text) <= longest:
-                rule = f"must be a string of 1 to {longest} characters"
-                self._problem(f"{key}.{field}", f"{rule}; got {shown(text)}")
-        return Code(*(str(fields.get(field, "")) for field in ("value", "scheme", "meaning")))
-
-    def _color(self, content: Any, key: str) -> tuple[int, int, int]:
-        if content is None:
-            return (0, 0, 0)  # its absence was reported already
-        if not isinstance(content, list) or len(content) != 3:
-            self._problem(key, f"must be a list of red, green and blue; got {shown(content)}")
-            return (0, 0, 0)
-        red, green, blue = (self._integer(value, key, 0, 255) for value in content)
-        return (red, green, blue)
-
-    def _clean_up(self, content: Any, key: str) -> CleanUp:
-        if content is None:
-            return CleanUp()
-        fields = self._fields(content, key, (), ("largest_component", "min_size", "fill_holes"))
-        largest, holes = (
-            self._flag(fields.get(field, False), f"{key}.{field}")
-            for field in ("largest_component", "fill_holes")
-        )
-        return CleanUp(
-            largest_component=largest,
-            min_size=self._integer(fields.get("min_size", 0), f"{key}.min_size", 0, 2**31 - 1),
-            fill_holes=holes,
-        )
-
-    def _prompt(self, fields: Mapping[str, Any]) -> Prompt:
-        for prompt in PROMPTS:
-            if fields.get("prompt", "hard") == prompt:
-                return prompt
-        rule = f"must be one of {', '.join(PROMPTS)}"
-        self._problem("prompt", f"{rule}; got {shown(fields['prompt'])}")
-        return "hard"
-
-    def _fields(
-        self, content: Any, key: str, required: tuple[str, ...], optional: tuple[str, ...]
-    ) -> dict[str, Any]:
-        """Return the known fields of a mapping; report missing and unknown ones."""
-        if not isinstance(content, dict):
-            self._problem(key, f"must be a mapping; got {shown(content)}")
-            return {}
-        missing = [field for field in required if content.get(field) is None]
-        unknown = [str(field) for field in content if field not in required + optional]
-        if missing:
-            self._problem(key, f"must have {', '.join(missing)}")
-        if unknown:
-            known = ", ".join(required + optional)
-            self._problem(key, f"must have no keys but {known}; got {', '.join(unknown)}")
-        return {field: content[field] for field in required + optional if field in content}
-
-    def _named(self, content: Any, key: str) -> dict[str, Any]:
-        """Return a mapping from valid names; report an empty one and invalid names."""
-        if content is None:
-            return {}  # its absence was reported already
-        if not isinstance(content, dict) or not content:
-            self._problem(key, f"must be a mapping with at least one name; got {shown(content)}")
-            return {}
-        for name in content:
-            if not isinstance(name, str) or not _NAME.fullmatch(name) or name == ALL:
-                rule = f"must have names of a-z, 0-9 and _, a letter first, and none called {ALL}"
-                self._problem(key, f"{rule}; got {shown(name)}")
-        return {str(name): value for name, value in content.items()}
-
-    def _strings(self, content: Any, key: str) -> tuple[str, ...]:
-        if not isinstance(content, list) or not all(isinstance(text, str) for text in content):
-            self._problem(key, f"must be a list of strings; got {shown(content)}")
-            return ()
-        return tuple(content)
-
-    def _flag(self, value: Any, key: str) -> bool:
-        if not isinstance(value, bool):
-            self._problem(key, f"must be true or false; got {shown(value)}")
-        return value is True
-
-    def _integer(self, value: Any, key: str, least: int, most: int) -> int:
-        # bool is an int to Python, and `label: yes` is True to YAML
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            self._problem(key, f"must be an integer from {least} to {most}; got {shown(value)}")
-            return least
-        return value
-
-    def _size(self, value: Any, key: str) -> float:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 <= value < 1e6:  # neither NaN nor infinity is
-            self._problem(key, f"must be milliliters from 0; got {shown(value)}")
-            return 0.0
-        return float(value)
-
-    def _unique(self, values: Mapping[str, int]) -> None:
-        """Report every key whose value another key before it has."""
-        owners: dict[int, str] = {}
-        for key, value in values.items():
-            if value in owners:
-                self._problem(key, f"must differ from {owners[value]}; both are {value}")
-            owners.setdefault(value, key)
-
-    def _problem(self, key: str, text: str) -> None:
-        self.problems.append(f"{key} {text}")

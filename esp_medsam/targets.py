@@ -1,0 +1,108 @@
+"""What a table of modalities consists of: modalities, targets and the codes that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+
+RELEASED_INDICES: Mapping[str, int] = {
+    "dermoscopy": 0,
+    "xray": 1,
+    "ultrasound": 2,
+    "fundus": 3,
+    "microscopy": 4,
+    "endoscopy": 5,
+    "ct": 6,
+    "mri": 7,
+}
+"""Indices that weights already published depend on; users' own modalities begin after them."""
+
+TIERS = ("ready", "experimental")
+"""How far a target can be relied on. Only ready ones are segmented where none are named."""
+
+Prompt = Literal["hard", "straight_through", "soft"]
+PROMPTS: tuple[Prompt, ...] = get_args(Prompt)
+"""How the network makes a prompt of its patch logits."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept, as DICOM writes it.
+
+    Attributes:
+        value: Code value, a string of digits in SNOMED CT.
+        scheme: Coding scheme designator, such as ``SCT``.
+        meaning: Code meaning, at most 64 characters.
+    """
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class CleanUp:
+    """What is done to the mask of a target before it is written; nothing by default.
+
+    Attributes:
+        largest_component: Whether only the largest connected component is kept.
+        min_size: Components below so many pixels or voxels are dropped.
+        fill_holes: Whether enclosed background is filled.
+    """
+
+    largest_component: bool = False
+    min_size: int = 0
+    fill_holes: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is segmented in a modality.
+
+    Attributes:
+        name: Its name, unique in the modality.
+        label: Its value in labelmaps, 1 to 255.
+        category: Segmented property category, CID 7150.
+        type: Segmented property type, CID 7151.
+        color: Red, green and blue, 0 to 255.
+        anatomic_region: Where it lies; None where the type says it.
+        clean_up: What is done to its mask.
+        tier: One of :data:`TIERS`.
+        least_ml: Volume below which a mask of it is hardly believed; 0 believes all.
+        adapter: Whether the network has an adapter for it, which other targets never see.
+    """
+
+    name: str
+    label: int
+    category: Code
+    type: Code
+    color: tuple[int, int, int]
+    anatomic_region: Code | None = None
+    clean_up: CleanUp = CleanUp()
+    tier: str = "ready"
+    least_ml: float = 0.0
+    adapter: bool = False
+
+    @property
+    def words(self) -> str:
+        """Its name as people read it: ``Kidney tumor`` of ``kidney_tumor``."""
+        return self.name.replace("_", " ").strip().capitalize()
+
+
+@dataclass(frozen=True)
+class Modality:
+    """An imaging modality that the network distinguishes.
+
+    Attributes:
+        name: Its name.
+        index: Its global, fixed index.
+        targets: What can be segmented in it, in the order of the network's channels.
+        dicom_modalities: Values of DICOM's Modality that mean it.
+    """
+
+    name: str
+    index: int
+    targets: tuple[Target, ...]
+    dicom_modalities: tuple[str, ...] = ()
