@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigWorkflow
 from PIL import Image as PILImage
 
 from esp_medsam.errors import CorruptFileError, InputNotFoundError, OptionError, explain
@@ -154,10 +155,11 @@ class TestDistillModality:
                 batch["teacher_embedding"].float(), again, rtol=2e-3, atol=2e-3
             )
 
-    def test_embed_alone_fills_the_store_and_a_second_time_asks_no_teacher(
-        self, datalist: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def embed() -> None:
+    @pytest.fixture
+    def embed(self, datalist: Path, weights: Path, tmp_path: Path) -> Callable[[], int]:
+        """Return a function that fills the folder ``kept`` and tells how many views it holds."""
+
+        def run() -> int:
             filling = workflow(
                 "distill_modality.yaml",
                 datalist,
@@ -169,44 +171,31 @@ class TestDistillModality:
             filling.run_id = "embed"
             filling.initialize()
             filling.run()
+            return len(filling.parser.get_parsed_content("stored").store)
 
-        embed()
+        return run
+
+    def test_embed_alone_fills_the_store_and_a_second_time_asks_no_teacher(
+        self, embed: Callable[[], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert embed() == 2 * 4 + 2
         shards = {path.name for path in (tmp_path / "kept").glob("*.safetensors")}
-        assert shards
         assert not (tmp_path / "out").exists()
+
         monkeypatch.delattr("esp_medsam.workflows.distill.TeacherBatches.embedding")
-        embed()
+
+        assert embed() == 2 * 4 + 2
         assert {path.name for path in (tmp_path / "kept").glob("*.safetensors")} == shards
 
     def test_two_processes_share_the_work(
-        self, datalist: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, embed: Callable[[], int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("WORLD_SIZE", "2")
         kept = []
         for rank in ("0", "1"):
             monkeypatch.setenv("RANK", rank)
-            filling = workflow(
-                "distill_modality.yaml",
-                datalist,
-                tmp_path / "out",
-                teacher_weights=str(weights),
-                teacher_input_size=[64, 64],
-                embeddings=str(tmp_path / "kept"),
-            )
-            filling.run_id = "embed"
-            filling.initialize()
-            filling.run()
-            kept.append(len(filling.parser.get_parsed_content("stored").store))
+            kept.append(embed())
         assert kept[0] < kept[1] == 2 * 4 + 2
-
-    def test_several_processes_fill_the_store_before_they_train(self) -> None:
-        names = ("train.yaml", "distill_modality.yaml", "multi_gpu_train.yaml")
-        parser = ConfigParser()
-        parser.read_config([str(CONFIGS / name) for name in names])
-
-        assert parser["train#dataset"] == "$@stored.filled(@train#views)"
-        assert "join_processes" in parser["initialize"][1]
-        assert parser["run"][0] == "$@checkpoints.run(@train#trainer)"
 
     def test_refuses_settings_before_any_image_is_read(
         self, datalist: Path, tmp_path: Path

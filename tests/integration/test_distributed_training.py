@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,48 +95,82 @@ class TestProcesses:
             join_processes()
 
     @pytest.mark.slow
-    def test_train_validate_and_go_on_by_the_overlay(self, tmp_path: Path) -> None:
-        def run(epochs: int) -> list[dict[str, Any]]:
-            configs = [str(BUNDLE / "configs" / n) for n in ("train.yaml", "multi_gpu_train.yaml")]
-            launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-            options = {
-                "config_file": configs,
-                "bundle_root": BUNDLE,
-                "datalist": tmp_path / "d.json",
-                "output_dir": tmp_path / "out",
-                "input_size": [64, 64],
-                "epochs": epochs,
-                "batch_size": 4,
-                "samples_per_epoch": 8,
-                "device": "cpu",
-                "warmup_steps": 1,
-            }
-            told = [text for key, value in options.items() for text in (f"--{key}", str(value))]
-            command = [*launch, "--nproc_per_node", "2", "-m", "monai.bundle", "run", *told]
-            done = subprocess.run(
-                command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-            )
-            assert done.returncode == 0, done.stderr[-2000:]
-            history: list[dict[str, Any]] = json.loads((tmp_path / "out/history.json").read_text())
-            return history
-
-        mask = np.zeros((48, 64), np.uint8)
-        mask[10:30, 20:40] = 255
-        PILImage.fromarray(mask).save(tmp_path / "m.png")
-        items = []
-        for name in ("a", "b", "c", "d"):
-            picture = np.full((48, 64), 60 + 10 * ord(name) % 50, np.uint8) + mask // 2
-            PILImage.fromarray(picture).save(tmp_path / f"{name}.png")
-            modality, target = (("xray", "lungs"), ("dermoscopy", "lesion"))[ord(name) % 2]
-            item = {"image": f"{name}.png", "modality": modality, "labels": {target: "m.png"}}
-            items.append(item)
-        sections = {"training": items[:2], "validation": items[2:]}
-        (tmp_path / "d.json").write_text(json.dumps(sections))
-
-        first = run(1)
-        both = run(2)
+    def test_train_validate_and_go_on_by_the_overlay(self, pictures: Path) -> None:
+        first = launched(pictures, epochs=1)
+        both = launched(pictures, epochs=2)
 
         assert both[:1] == first
         assert [epoch["steps"] for epoch in both] == [2, 4]
         assert 0.0 <= both[1]["metrics"]["val_mean_dice"] <= 1.0
-        assert torch.load(tmp_path / "out/model.pt", weights_only=True)
+        assert torch.load(pictures / "out/model.pt", weights_only=True)
+
+    @pytest.mark.slow
+    def test_fill_a_store_together_and_distill_from_it(self, pictures: Path) -> None:
+        held = {"xray": 1, "dermoscopy": 0}
+        teacher = build_product(held, {"xray": ["lungs"], "dermoscopy": ["lesion"]})
+        torch.save(teacher.state_dict(), pictures / "teacher.pt")
+        options = {
+            "overlays": ("distill_modality.yaml",),
+            "teacher_weights": pictures / "teacher.pt",
+            "teacher_input_size": [64, 64],
+            "embeddings": pictures / "kept",
+            "views": 3,
+        }
+
+        launched(pictures, "embed", **options)
+        shards = set((pictures / "kept").glob("*.safetensors"))
+        (history,) = launched(pictures, epochs=1, **options)
+
+        assert shards
+        assert set((pictures / "kept").glob("*.safetensors")) == shards
+        assert "val_embedding_similarity" in history["metrics"]
+
+        shutil.rmtree(pictures / "kept")  # what is missing is computed before the first step
+        both = launched(pictures, epochs=2, **options)
+        assert [epoch["steps"] for epoch in both] == [2, 4]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with four pictures of two modalities, and their datalist."""
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:30, 20:40] = 255
+    PILImage.fromarray(mask).save(tmp_path / "m.png")
+    items = []
+    for name in ("a", "b", "c", "d"):
+        picture = np.full((48, 64), 60 + 10 * ord(name) % 50, np.uint8) + mask // 2
+        PILImage.fromarray(picture).save(tmp_path / f"{name}.png")
+        modality, target = (("xray", "lungs"), ("dermoscopy", "lesion"))[ord(name) % 2]
+        items.append({"image": f"{name}.png", "modality": modality, "labels": {target: "m.png"}})
+    sections = {"training": items[:2], "validation": items[2:]}
+    (tmp_path / "d.json").write_text(json.dumps(sections))
+    return tmp_path
+
+
+def launched(
+    folder: Path, section: str = "run", *, overlays: Sequence[str] = (), **options: Any
+) -> list[dict[str, Any]]:
+    """Have torchrun start two processes of a training; return its history, if it left one."""
+    names = ("train.yaml", *overlays, "multi_gpu_train.yaml")
+    options = {
+        "config_file": [str(BUNDLE / "configs" / name) for name in names],
+        "bundle_root": BUNDLE,
+        "datalist": folder / "d.json",
+        "output_dir": folder / "out",
+        "input_size": [64, 64],
+        "batch_size": 4,
+        "samples_per_epoch": 8,
+        "device": "cpu",
+        "warmup_steps": 1,
+        **options,
+    }
+    told = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launch, "--nproc_per_node", "2", "-m", "monai.bundle", "run", section, *told]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    history = folder / "out" / "history.json"
+    found: list[dict[str, Any]] = json.loads(history.read_text()) if history.is_file() else []
+    return found
