@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ignite.engine import Engine
 from monai.handlers import MLFlowHandler
 
 from esp_medsam.errors import OptionError
@@ -28,7 +29,7 @@ def tracked(settings: TrainSettings, part: str) -> list[Any]:
         part: ``training`` or ``validation``.
 
     Raises:
-        OptionError: If an address is given and mlflow is not installed.
+        OptionError: If an address is given and mlflow is not installed, or does not open it.
     """
     if not settings.mlflow or not is_first():
         return []
@@ -47,13 +48,13 @@ def tracked(settings: TrainSettings, part: str) -> list[Any]:
         "run_name": f"{folder.name}-{place}",  # runs of one name go on as one
     }
     if part == "validation":
-        return [MLFlowHandler(iteration_log=False, **shared)]
+        return [_opened(iteration_log=False, **shared)]
     plain = {
         name: getattr(settings, name)
         for name in ("batch_size", "learning_rate", "weight_decay", "decay", "seed")
     }
     return [
-        MLFlowHandler(
+        _opened(
             output_transform=loss_of,
             tag_name="loss",
             experiment_param=plain,
@@ -61,3 +62,33 @@ def tracked(settings: TrainSettings, part: str) -> list[Any]:
             **shared,
         )
     ]
+
+
+class _Tracking(MLFlowHandler):
+    """MONAI's handler, whose first word with a server is an error of ours where it fails."""
+
+    def start(self, engine: Engine) -> None:
+        """Begin or continue the run.
+
+        Raises:
+            OptionError: If the address is not reached.
+        """
+        try:
+            super().start(engine)
+        except Exception as error:  # of mlflow, and of what it speaks by
+            raise _not_opened(error) from error
+
+
+def _opened(**options: Any) -> MLFlowHandler:
+    try:
+        return _Tracking(**options)
+    except Exception as error:  # of mlflow, and of what it speaks by
+        raise _not_opened(error) from error
+
+
+def _not_opened(error: Exception) -> OptionError:
+    # Neither the address nor what is said of it is told: they may hold a password.
+    return OptionError(
+        "mlflow must be an address that MLflow opens, such as sqlite:///runs.db or that of a "
+        f"server; got one that ends in {type(error).__name__}. Folders need an older MLflow."
+    )

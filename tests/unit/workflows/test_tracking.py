@@ -22,7 +22,7 @@ class Handler:
 
 @pytest.fixture
 def handlers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "MLFlowHandler", lambda **options: Handler(options))
+    monkeypatch.setattr(tracking, "_Tracking", lambda **options: Handler(options))
     monkeypatch.setattr(tracking, "find_spec", lambda name: ModuleSpec(name, None))
 
 
@@ -49,6 +49,20 @@ class TestTracked:
         assert training.options["run_name"] == validation.options["run_name"]
         assert training.options["experiment_param"]["learning_rate"] == 1e-3
         assert validation.options["iteration_log"] is False
+
+    def test_an_address_that_does_not_open_is_told_without_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(**options: Any) -> None:
+            msg = f"no store at {options['tracking_uri']}"
+            raise ConnectionError(msg)
+
+        monkeypatch.setattr(tracking, "_Tracking", refuse)
+
+        with pytest.raises(OptionError, match="that ends in ConnectionError") as caught:
+            tracking.tracked(settings("http://me:secret@nowhere"), "training")
+
+        assert "secret" not in str(caught.value)
 
     def test_where_it_is_not_installed_the_extra_is_named(
         self, monkeypatch: pytest.MonkeyPatch
