@@ -189,7 +189,9 @@ def _read_card(bundle: Path) -> str:
 
 
 def _demoted(text: str) -> str:
-    """Return a text whose headings lie two levels lower."""
+    """Return a card without the fields that it begins with, its headings two levels lower."""
+    if text.startswith("---\n"):
+        text = text.partition("\n---\n")[2].lstrip()
     lines, is_code = list[str](), False
     for line in text.splitlines():
         is_code ^= line.startswith("```")

@@ -141,6 +141,7 @@ class TestAddTarget:
         card = (grown.bundle / "docs" / "README.md").read_text(encoding="utf-8")
         assert "| coin | photo | 20 | 2 |" in card or "| coin | xray | 20 | 2 |" in card
         assert "\n### " in card  # the old card, below
+        assert "library_name:" not in card  # but not the fields that it begins with
         metadata = json.loads((grown.bundle / "configs" / "metadata.json").read_text())
         assert metadata["changelog"] == {"0.1.0": "Made by esp-medsam add-target"}
         # Pictures of the images stay out of what is handed on.
