@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +22,6 @@ from esp_medsam.workflows.train_request import read_training
 
 Shown = pytest.CaptureFixture[str]
 Run = Callable[..., int]
-
-
-@pytest.fixture(autouse=True)
-def _levels() -> Iterator[None]:
-    """Give loggers their levels back, which the command sets for its process."""
-    names = ("esp_medsam", "ignite.engine.engine")
-    before = {name: logging.getLogger(name).level for name in names}
-    yield
-    for name, level in before.items():
-        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture
