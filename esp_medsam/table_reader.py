@@ -26,6 +26,20 @@ ALL = "all"
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
+_RESERVED = """
+add_module apply bfloat16 buffers call_super_init children clear compile copy cpu cuda double
+dump_patches eval extra_repr float forward fromkeys get get_buffer get_extra_state get_parameter
+get_submodule half ipu items keys load_state_dict modules mtia named_buffers named_children
+named_modules named_parameters parameters pop popitem register_backward_hook register_buffer
+register_forward_hook register_forward_pre_hook register_full_backward_hook
+register_full_backward_pre_hook register_load_state_dict_post_hook
+register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
+register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule setdefault share_memory
+state_dict to to_empty train training type update values xpu zero_grad
+"""
+RESERVED = frozenset(_RESERVED.split())
+"""Names that torch keeps for itself, so that no part of a network can be called so."""
+
 
 class TableRows(NamedTuple):
     """What a table holds; see :class:`~esp_medsam.modality.ModalityTable`."""
@@ -187,6 +201,9 @@ class TableReader:
             if not isinstance(name, str) or not _NAME.fullmatch(name) or name == ALL:
                 rule = f"must have names of a-z, 0-9 and _, a letter first, and none called {ALL}"
                 self._problem(key, f"{rule}; got {shown(name)}")
+            elif name in RESERVED:
+                rule = f"must not call anything {name}, a name that torch keeps for itself"
+                self._problem(key, f"{rule}; take another, such as {name}_1")
         return {str(name): value for name, value in content.items()}
 
     def _strings(self, content: Any, key: str) -> tuple[str, ...]:

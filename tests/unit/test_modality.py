@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 import yaml
 from pydicom.sr._concepts_dict import concepts
 from pydicom.sr.codedict import codes
+from torch import nn
 
 from esp_medsam.errors import ModalityError, TableError, TargetError
 from esp_medsam.modality import RELEASED_INDICES, CleanUp, ModalityTable
+from esp_medsam.table_reader import RESERVED
 
 
 CODE = {"value": "1", "scheme": "SCT", "meaning": "One"}
@@ -203,6 +206,7 @@ class TestTableErrors:
             ("modalities.oct.targets.all", TARGET, "and none called all; got 'all'"),
             ("modalities.oct.targets.fluid.extra", 1, "must have no keys but .*; got extra"),
             ("modalities.oct.targets.Fluid", TARGET, "names of a-z, 0-9 and _.*got 'Fluid'"),
+            ("modalities.oct.targets.values", TARGET, "not call anything values.*such as values_1"),
             ("modalities.oct.targets", {}, "at least one name"),
             ("modalities.oct.dicom_modalities", ["CT"], "must not repeat 'CT' of modalities.ct"),
             ("modalities.oct.dicom_modalities", "OP", "must be a list of strings"),
@@ -222,6 +226,11 @@ class TestTableErrors:
 
         with pytest.raises(TableError, match=problem):
             read(content)
+
+    def test_refuses_all_names_that_parts_of_a_network_cannot_have(self) -> None:
+        taken = {*dir(nn.ModuleDict()), *dir(nn.ParameterDict())}
+
+        assert {name for name in taken if re.fullmatch("[a-z][a-z0-9_]*", name)} <= RESERVED
 
     def test_reports_all_problems_together(self, read: Callable[[Any], ModalityTable]) -> None:
         content = copy.deepcopy(SMALL)
