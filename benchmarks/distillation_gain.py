@@ -9,8 +9,10 @@ Of each seed, all from random weights, at ``--input_size``:
     b  the encoder from the teacher's embeddings, ``--distill_steps`` steps, then masks as in a
     c  masks alone, for as long as the whole of b took, its embeddings included
 
-Times are of the processor, so that what else the machine does counts less. Batches are of
-``--batch_size``; the best weights of each run are scored by ``esp-medsam evaluate``.
+Times are of the processor, so that what else the machine does counts less; the teacher's own
+training is not among them, in favor of b. Batches are of ``--batch_size``; the best weights of each
+run are scored by ``esp-medsam evaluate``. A seed that is done is kept in OUT, so that the command
+may be broken off and given again.
 """
 
 from __future__ import annotations
@@ -72,13 +74,23 @@ def scores(asked: argparse.Namespace, weights: Path) -> dict[str, float]:
 
 
 def arms(asked: argparse.Namespace, seed: int) -> dict[str, tuple[float, dict[str, float]]]:
-    """Return time and scores of each arm."""
+    """Return time and scores of each arm, computed once."""
+    kept = asked.out / f"seed-{seed}.json"
+    if not kept.exists():
+        kept.write_text(json.dumps(compute_arms(asked, seed)), encoding="utf-8")
+    found: dict[str, tuple[float, dict[str, float]]] = json.loads(kept.read_text(encoding="utf-8"))
+    return found
+
+
+def compute_arms(asked: argparse.Namespace, seed: int) -> dict[str, tuple[float, dict[str, float]]]:
+    """Train the arms of a seed and return time and scores of each."""
     alone, of_a = masks(asked, "a", asked.steps, seed)
     folder = asked.out / f"distilled-{seed}"
     distilling = run(
         *("distill", asked.datalist, folder, "--teacher", "network"),
         *("--teacher_weights", asked.teacher, "--teacher_input_size", asked.teacher_input_size),
         *("--trained", "image_encoder.*", "--embeddings", asked.out / f"embeddings-{seed}"),
+        *("--views", asked.views),
         *options(asked, folder, asked.distill_steps, seed),
     )
     further, of_b = masks(asked, "b", asked.steps, seed, "--pretrained", folder / "model.pt")
@@ -99,6 +111,7 @@ def main() -> None:
     parser.add_argument("--unseen", type=Path)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--distill_steps", type=int, default=200)
+    parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--input_size", type=int, default=224)
     parser.add_argument("--batch_size", type=int, default=8)
