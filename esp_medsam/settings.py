@@ -55,6 +55,7 @@ from esp_medsam.setting_types import (
     Text,
     Transforms,
     Turns,
+    Weight,
 )
 
 
@@ -141,9 +142,9 @@ class TrainSettings(Settings):
     batch_size: Count
     learning_rate: Positive
     warmup_steps: IndexOrAuto
-    weight_decay: Annotated[Number, Field(ge=0)]
+    weight_decay: Weight
     decay: Literal["cosine", "exponential"]
-    presence_weight: Annotated[Number, Field(ge=0)]
+    presence_weight: Weight
     accumulate: Count
     max_norm: Positive
     max_bad_steps: Count
@@ -174,16 +175,44 @@ class DistillSettings(Settings):
     teacher_pixel_std: Deviation
     embeddings: OptionalPath
     views: Count
-    embedding_weight: Annotated[Number, Field(ge=0)]
-    cosine_weight: Annotated[Number, Field(ge=0)]
-    prototype_weight: Annotated[Number, Field(ge=0)]
+    embedding_weight: Weight
+    mask_weight: Weight
+    cosine_weight: Weight
+    soft_label_weight: Weight
+    temperature: Positive
+    prototype_weight: Weight
+    consistency_weight: Weight
 
     @model_validator(mode="after")
     def _has_a_loss(self) -> DistillSettings:
-        if not (self.embedding_weight or self.cosine_weight or self.prototype_weight):
+        weights = [name for name in DistillSettings.model_fields if name.endswith("_weight")]
+        if not any(getattr(self, name) for name in weights):
             msg = (
-                "embedding_weight, cosine_weight and prototype_weight must not all be 0; got 0 "
-                "for each. The released loss is embedding_weight 1."
+                f"one of {', '.join(weights)} must be greater than 0; got 0 for each. "
+                "The released loss is embedding_weight 1."
+            )
+            raise OptionError(msg)
+        if self.soft_label_weight and self.teacher in ("sam", "mobilesam"):
+            msg = (
+                f"soft_label_weight must be 0 with a teacher that knows no targets; got "
+                f"{self.soft_label_weight:g} and teacher {self.teacher}. "
+                "Use teacher medical or network, or leave it out."
+            )
+            raise OptionError(msg)
+        return self
+
+
+class NaturalSettings(DistillSettings):
+    """The same, of pictures that have no targets."""
+
+    @model_validator(mode="after")
+    def _has_no_masks(self) -> NaturalSettings:
+        of_masks = ("mask_weight", "soft_label_weight", "prototype_weight", "consistency_weight")
+        asked = [name for name in of_masks if getattr(self, name)]
+        if asked:
+            msg = (
+                f"{asked[0]} must be 0 where pictures have no targets; got "
+                f"{getattr(self, asked[0]):g}. It takes a datalist: leave distill_common.yaml out."
             )
             raise OptionError(msg)
         return self
@@ -289,6 +318,15 @@ def distill_settings(**values: Any) -> DistillSettings:
     return DistillSettings(**_checked(DistillSettings, values))
 
 
+def natural_settings(**values: Any) -> NaturalSettings:
+    """Return the same, of pictures that have no targets.
+
+    Raises:
+        OptionError: If any is not; it names all.
+    """
+    return NaturalSettings(**_checked(NaturalSettings, values))
+
+
 def picture_settings(**values: Any) -> PictureSettings:
     """Return the settings that ``distill_common.yaml`` adds, once all are what they must be.
 
@@ -371,6 +409,8 @@ def _checked(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         problems: dict[str, str] = {}
         for found in error.errors(include_url=False):
+            if not found["loc"]:  # of all of them together, once each is right: in our own words
+                raise found["ctx"]["error"] from None
             problems.setdefault(str(found["loc"][0]), rule_of(found))
     told = [f"{n} {rule}; got {shown(_plain(values.get(n)))}" for n, rule in problems.items()]
     only = next(iter(problems)) if len(problems) == 1 else ""

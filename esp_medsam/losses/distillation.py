@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esp_medsam.losses.annotation import Annotation
+from esp_medsam.losses.prompted_segmentation import MaskPrediction, PromptedSegmentationLoss
 
 
 T = TypeVar("T")
@@ -22,8 +23,9 @@ class TeacherTarget(NamedTuple):
         embedding: ``(B, 256, h, w)``, of the same views as the student's.
         content: Where the views show an image, ``(B, 1, H, W)`` bool; padding counts in no loss.
             None for everywhere.
-        logits: The teacher's mask logits, ``(B, T, h', w')``; None from those without a decoder.
-        annotation: Masks of the views, for class prototypes; None where there are none.
+        logits: The teacher's mask logits, ``(B, T', h', w')`` with T' of at least T, the rows
+            beyond it absent; None from those without a decoder.
+        annotation: Masks of the views; None where there are none.
         other_logits: The student's own mask logits of the same images seen otherwise and brought
             back to these views, ``(B, T, h'', w'')``; None without self-consistency.
     """
@@ -35,16 +37,12 @@ class TeacherTarget(NamedTuple):
     other_logits: Tensor | None = None
 
 
-class StudentPrediction(Protocol):
-    """The fields that the loss reads of what a student returned."""
+class StudentPrediction(MaskPrediction, Protocol):
+    """The fields that the loss reads of what a student returned; masks only where a term asks."""
 
     @property
     def image_embedding(self) -> Tensor:
         """Image embedding, ``(B, 256, h, w)``."""
-
-    @property
-    def low_res_logits(self) -> Tensor:
-        """Mask logits, ``(B, T, h, w)``; read only by the losses of masks."""
 
 
 def content_weight(content: Tensor | None, like: Tensor) -> Tensor:
@@ -173,6 +171,8 @@ class DistillationLoss(nn.Module):
 
     Args:
         embedding_weight: Of :func:`embedding_error`.
+        mask_weight: Of the loss of masks and patch prompts against the annotation, which the
+            released code adds to that of embeddings; the views need masks.
         cosine_weight: Of :func:`embedding_cosine`.
         soft_label_weight: Of :func:`soft_label_error`; the teacher needs a decoder.
         prototype_weight: Of :func:`prototype_error`; the views need masks.
@@ -187,6 +187,7 @@ class DistillationLoss(nn.Module):
         self,
         *,
         embedding_weight: float = 1.0,
+        mask_weight: float = 0.0,
         cosine_weight: float = 0.0,
         soft_label_weight: float = 0.0,
         prototype_weight: float = 0.0,
@@ -196,6 +197,7 @@ class DistillationLoss(nn.Module):
         super().__init__()
         self.weights = {
             "embedding": embedding_weight,
+            "mask": mask_weight,
             "cosine": cosine_weight,
             "soft_label": soft_label_weight,
             "prototype": prototype_weight,
@@ -208,6 +210,7 @@ class DistillationLoss(nn.Module):
             msg = f"temperature must be greater than 0; got {temperature}."
             raise ValueError(msg)
         self.temperature = temperature
+        self.masks = PromptedSegmentationLoss()
 
     def forward(self, prediction: StudentPrediction, target: TeacherTarget) -> Tensor:
         """Return the loss, a scalar.
@@ -238,6 +241,9 @@ class DistillationLoss(nn.Module):
         weight = content_weight(target.content, student)
         if self.weights["embedding"]:
             terms["embedding"] = embedding_error(student, teacher, weight)
+        if self.weights["mask"]:
+            annotation = _given(target.annotation, "annotation", "mask_weight")
+            terms["mask"] = self.masks(prediction, annotation)
         if self.weights["cosine"]:
             terms["cosine"] = embedding_cosine(student, teacher, weight)
         if self.weights["prototype"]:
@@ -254,12 +260,13 @@ class DistillationLoss(nn.Module):
                 continue
             logits = prediction.low_res_logits.float()
             theirs = _given(other, "logits", f"{name}_weight").detach().float()
-            if theirs.shape[:2] != logits.shape[:2]:
+            if theirs.shape[1] < logits.shape[1]:
                 msg = (
-                    f"teacher and student must have the same rows of logits; got "
+                    f"a teacher must have all rows of logits of its student; got "
                     f"{tuple(theirs.shape[:2])} and {tuple(logits.shape[:2])}."
                 )
                 raise ValueError(msg)
+            theirs = theirs[:, : logits.shape[1]]
             # Before it is resized, in which the marker of absent rows stays what it is.
             counts = (theirs.amax((2, 3)) > _HELD) & (logits.amax((2, 3)) > _HELD)
             theirs, weight = on_grid_of(logits, theirs), content_weight(target.content, logits)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from esp_medsam.losses import Annotation, TeacherTarget
 from esp_medsam.losses.distillation import content_weight, embedding_cosine, on_grid_of
 from esp_medsam.settings import DistillSettings
 from esp_medsam.workflows.forward import dice_inputs
-from esp_medsam.workflows.teacher import Teacher
+from esp_medsam.workflows.teacher import Teacher, TeacherSays
 from esp_medsam.workflows.training_data import prepare_batch
 
 
 EMBEDDING = "teacher_embedding"
-"""Name that a batch has the teacher's embeddings by, where they are kept."""
+LOGITS = "teacher_logits"
+"""Names that a batch has what the teacher says by, where that is kept."""
 
 
 def told_of(settings: DistillSettings, teacher: Teacher) -> dict[str, str]:
@@ -36,7 +38,7 @@ class TeacherBatches:
     """Hand a batch to MONAI's engines with what a teacher says of it in place of the annotation.
 
     A batch that brings ``teacher_embedding``, ``(B, 256, h, w)``, is not shown to the teacher
-    again.
+    again; ``teacher_logits``, ``(B, T, h', w')``, comes with it where the teacher has masks.
 
     Args:
         teacher: The teacher.
@@ -56,15 +58,19 @@ class TeacherBatches:
     ) -> tuple[Tensor, TeacherTarget, tuple[Tensor], dict[str, Any]]:
         """Return image, the teacher's target, and the modality as an argument."""
         image, annotation, arguments, options = prepare_batch(batch, device, non_blocking)
-        embedding = batch.get(EMBEDDING)
+        embedding, logits = batch.get(EMBEDDING), batch.get(LOGITS)
         if embedding is None:
-            embedding = self.embedding(image, *arguments)
-        content = batch["content"].to(device, non_blocking=non_blocking)
-        target = TeacherTarget(embedding.to(device), content, annotation=annotation)
+            embedding, logits = self.says(image, *arguments)
+        target = TeacherTarget(
+            embedding.to(device),
+            batch["content"].to(device, non_blocking=non_blocking),
+            logits=None if logits is None else logits.to(device),
+            annotation=annotation,
+        )
         return image, target, arguments, options
 
-    def embedding(self, image: Tensor, modality: Tensor) -> Tensor:
-        """Return the teacher's embedding, ``(B, 256, h, w)``, of a student's input.
+    def says(self, image: Tensor, modality: Tensor) -> TeacherSays:
+        """Return what the teacher says of a student's input.
 
         Args:
             image: Normalized for the student, ``(B, 3, H, W)``.
@@ -72,8 +78,64 @@ class TeacherBatches:
         """
         image = image.to(self.teacher.mean)
         shown = image * self.std.to(image) + self.mean.to(image)
-        embedding: Tensor = self.teacher(shown.clamp(0.0, 1.0), modality.to(image.device))
-        return embedding
+        said: TeacherSays = self.teacher(shown.clamp(0.0, 1.0), modality.to(image.device))
+        return said
+
+
+class SeenAgain:
+    """Hand a batch on with the student's own masks of the same images seen otherwise.
+
+    Nothing moves between the two: the second view has other contrast, brightness and noise, so
+    that no side is swapped and no mask needs to be brought back. The student is in evaluation mode
+    for it and gets no gradient.
+
+    Args:
+        batches: Hands the batch on otherwise.
+        student: Predicts from normalized images and modality indices.
+        asked: Whether to; else a batch is handed on as it is.
+    """
+
+    CONTRAST = 0.3
+    BRIGHTNESS = 0.3
+    NOISE = 0.1
+    """Most that contrast differs from 1 and brightness from 0, and deviation of the noise; in
+    standard deviations of the normalized image."""
+
+    def __init__(self, batches: TeacherBatches, student: nn.Module, *, asked: bool) -> None:
+        self.batches = batches
+        self.student = student
+        self.asked = asked
+
+    def __call__(
+        self, batch: Mapping[str, Tensor], device: torch.device | str, non_blocking: bool = False
+    ) -> tuple[Tensor, TeacherTarget, tuple[Tensor], dict[str, Any]]:
+        """Return image, target, and the modality as an argument."""
+        image, target, arguments, options = self.batches(batch, device, non_blocking)
+        if self.asked:
+            with torch.no_grad(), _evaluating(self.student):
+                seen = self.student(self.otherwise(image), *arguments, **options)
+            target = target._replace(other_logits=seen.low_res_logits)
+        return image, target, arguments, options
+
+    def otherwise(self, image: Tensor) -> Tensor:
+        """Return normalized images, ``(B, 3, H, W)``, in other contrast, brightness and noise."""
+        contrast, brightness = (
+            most * (2 * torch.rand(len(image), 1, 1, 1, device=image.device) - 1)
+            for most in (self.CONTRAST, self.BRIGHTNESS)
+        )
+        return image * (1 + contrast) + brightness + self.NOISE * torch.randn_like(image)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Hold a network in evaluation mode, then give each module its own mode back."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def embedding_similarity(output: Mapping[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""A teacher's embeddings, computed once and kept: the student is shown the very same views.
+"""What a teacher says, computed once and kept: the student is shown the very same views.
 
 A stated number of random views of each slice is told by their numbers. Which view a number gives
 depends on the slice's pixels and the run's seed alone, so that teacher and student see the same,
@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import monai
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 import esp_medsam
 from esp_medsam.errors import OptionError, shown
 from esp_medsam.io.shards import ShardStore
-from esp_medsam.workflows.distill import EMBEDDING, TeacherBatches
+from esp_medsam.networks.esp_medsam import ABSENT_LOGIT
+from esp_medsam.workflows.distill import EMBEDDING, LOGITS, TeacherBatches
 from esp_medsam.workflows.training_data import Draw, SliceDataset
 from esp_medsam.workflows.training_slices import TrainingSlice
 
@@ -33,6 +36,9 @@ logger = logging.getLogger(__name__)
 _TELL_SECONDS = 30.0
 _WAIT_SECONDS = 2.0
 _PATIENCE_SECONDS = 3600.0
+
+_NAMES = {"embedding": EMBEDDING, "logits": LOGITS}
+"""Names in a batch, by those in the store."""
 
 Views = Dataset[dict[str, Any]]
 
@@ -45,7 +51,8 @@ class StoredViews(Views):
 
     Args:
         dataset: The slices as views.
-        store: Holds ``embedding``, ``(256, h, w)`` float16, by the keys that :meth:`key` gives.
+        store: Holds ``embedding``, ``(256, h, w)`` float16, and ``logits``, ``(T, h', w')``, of
+            teachers that have masks, by the keys that :meth:`key` gives.
         views: Views of a slice.
         seed: Of the run.
     """
@@ -62,10 +69,12 @@ class StoredViews(Views):
         return len(self.dataset)
 
     def __getitem__(self, drawn: Draw | int) -> dict[str, Any]:
-        """Return a view as the dataset does, and its embedding as ``teacher_embedding``."""
-        key = self.key(drawn)
-        embedding = torch.from_numpy(self.store[key]["embedding"])
-        return {**self.shown(drawn), EMBEDDING: embedding}
+        """Return a view as the dataset does, and what the teacher says as ``teacher_...``."""
+        said = self.store[self.key(drawn)]
+        kept = {
+            name: torch.from_numpy(said[field]) for field, name in _NAMES.items() if field in said
+        }
+        return {**self.shown(drawn), **kept}
 
     def key(self, drawn: Draw | int) -> str:
         """Return what a view is known by: the SHA-256 of its slice, and its number."""
@@ -221,14 +230,24 @@ class EmbeddingStore:
         done, begun, told = 0, time.monotonic(), time.monotonic()
         with views.store:
             for batch in loader:
-                embeddings = self.teacher.embedding(batch["image"], batch["modality"]).half().cpu()
-                for key, embedding in zip(batch["key"], embeddings.numpy(), strict=True):
-                    views.store.put(key, {"embedding": embedding})
-                done += len(embeddings)
+                said = self._said(views, batch)
+                for place, key in enumerate(batch["key"]):
+                    views.store.put(key, {name: array[place] for name, array in said.items()})
+                done += len(batch["key"])
                 if time.monotonic() - told > _TELL_SECONDS or done == len(missing):
                     told = time.monotonic()
                     rate = done / (told - begun)
                     logger.info("Embeddings: %d of %d, %.1f a second.", done, len(missing), rate)
+
+    def _said(self, views: StoredViews, batch: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """Return what is kept of a batch; logits have the rows of the modality with the most."""
+        embedding, logits = self.teacher.says(batch["image"], batch["modality"])
+        said = {"embedding": embedding}
+        if logits is not None:
+            rows = max(len(names) for names in views.table.target_names.values())
+            below = (0, 0, 0, 0, 0, rows - logits.shape[1])
+            said["logits"] = F.pad(logits, below, value=ABSENT_LOGIT)
+        return {name: tensor.half().cpu().numpy() for name, tensor in said.items()}
 
     def _identity(self, dataset: SliceDataset) -> dict[str, str]:
         return {

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from itertools import count
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ from esp_medsam.networks.image_encoder import TinyViTImageEncoder
 from esp_medsam.networks.modality_controller import route
 from esp_medsam.networks.sam_checkpoint import from_sam
 from esp_medsam.networks.state_dicts import load_into
-from esp_medsam.workflows.weights import check_weights, load_network
+from esp_medsam.workflows.weights import check_weights, load_network, network_of_table
 
 
 TeacherKind = Literal["sam", "mobilesam", "medical", "network"]
@@ -40,12 +40,24 @@ SAM_STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
 """How SAM and MobileSAM take images: longest side 1024, normalized, zero-padded to a square."""
 
 
+class TeacherSays(NamedTuple):
+    """What a teacher says of images; its grids cover them edge to edge.
+
+    Attributes:
+        embedding: ``(B, 256, h, w)``.
+        logits: Mask logits, ``(B, T, h', w')``; None of a teacher that was not asked for masks.
+    """
+
+    embedding: Tensor
+    logits: Tensor | None = None
+
+
 class Teacher(nn.Module):
-    """A frozen encoder that takes images as it was trained to.
+    """A frozen network that takes images as it was trained to.
 
     Args:
-        encoder: From normalized images at ``input_size`` and modality indices, ``(B,)``, or None
-            to an embedding, ``(B, 256, h, w)``.
+        network: From normalized images at ``input_size`` and modality indices, ``(B,)``, or None
+            to an embedding, ``(B, 256, h, w)``, and masks if it has any.
         input_size: ``(H, W)`` that images are scaled to fit, then padded to at the right and
             bottom.
         pixel_mean: Mean per channel, of values in 0..1.
@@ -61,7 +73,7 @@ class Teacher(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        network: nn.Module,
         *,
         input_size: Sequence[int],
         pixel_mean: Sequence[float],
@@ -69,14 +81,14 @@ class Teacher(nn.Module):
         name: str,
     ) -> None:
         super().__init__()
-        self.encoder = encoder.requires_grad_(False)
+        self.network = network.requires_grad_(False)
         height, width = input_size
         self.input_size = (height, width)
         for key, value in (("mean", pixel_mean), ("std", pixel_std)):
             channels = torch.tensor(list(value), dtype=torch.float32)[:, None, None]
             self.register_buffer(key, channels, persistent=False)
         how = [name, *self.input_size, *pixel_mean, *pixel_std]
-        self.identity = _hash(encoder, json.dumps(how))
+        self.identity = _hash(network, json.dumps(how))
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -85,8 +97,8 @@ class Teacher(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, image: Tensor, modality: Tensor | None = None) -> Tensor:
-        """Return the embedding, ``(B, 256, h, w)``; its grid covers the images edge to edge.
+    def forward(self, image: Tensor, modality: Tensor | None = None) -> TeacherSays:
+        """Return embedding, and mask logits of a teacher that has them.
 
         Args:
             image: RGB in 0..1, ``(B, 3, H, W)``, of any size.
@@ -100,37 +112,42 @@ class Teacher(nn.Module):
             )
         below, right = (whole - part for whole, part in zip(self.input_size, size, strict=True))
         view = F.pad((image - self.mean) / self.std, (0, right, 0, below))
-        embedding = self.encoder(view, modality).float()
-        return of_content(embedding, size, self.input_size)
+        said: TeacherSays = self.network(view, modality)
+        embedding, logits = (
+            None if part is None else of_content(part.float(), size, self.input_size)
+            for part in said
+        )
+        assert embedding is not None
+        return TeacherSays(embedding, logits)
 
 
-def of_content(embedding: Tensor, size: tuple[int, int], input_size: tuple[int, int]) -> Tensor:
-    """Return the part of an embedding that covers the image, without that of the padding.
+def of_content(grid_of_view: Tensor, size: tuple[int, int], input_size: tuple[int, int]) -> Tensor:
+    """Return the part of a grid that covers the image, without that of the padding.
 
     Where the image ends within a cell the grid is sampled anew, bilinearly, so that the whole of
     the result is the whole of the image.
 
     Args:
-        embedding: ``(B, C, h, w)``, of the padded view.
+        grid_of_view: ``(B, C, h, w)``, of the padded view.
         size: ``(H, W)`` of the image in the view, top left.
         input_size: ``(H, W)`` of the view.
     """
-    grid = embedding.shape[-2:]
+    grid = grid_of_view.shape[-2:]
     # In cells, exactly: sides times cells is a whole number, and so is what they are divided by.
     whole = all(s * g % i == 0 for s, g, i in zip(size, grid, input_size, strict=True))
     cells = [-(-s * g // i) for s, g, i in zip(size, grid, input_size, strict=True)]
     if whole:
-        return embedding[..., : cells[0], : cells[1]]
+        return grid_of_view[..., : cells[0], : cells[1]]
     ends = [s / i for s, i in zip(size, input_size, strict=True)]
     places = [
-        (torch.arange(n, device=embedding.device) + 0.5) / n * end * 2 - 1
+        (torch.arange(n, device=grid_of_view.device) + 0.5) / n * end * 2 - 1
         for n, end in zip(cells, ends, strict=True)
     ]
     rows, columns = torch.meshgrid(*places, indexing="ij")
-    sampled = torch.stack([columns, rows], dim=-1).to(embedding.dtype)
+    sampled = torch.stack([columns, rows], dim=-1).to(grid_of_view.dtype)
     return F.grid_sample(
-        embedding,
-        sampled.expand(len(embedding), -1, -1, -1),
+        grid_of_view,
+        sampled.expand(len(grid_of_view), -1, -1, -1),
         mode="bilinear",
         padding_mode="border",
         align_corners=False,
@@ -153,11 +170,10 @@ class _OfAnyModality(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, image: Tensor, modality: Tensor | None) -> Tensor:
+    def forward(self, image: Tensor, modality: Tensor | None) -> TeacherSays:
         """Return the encoder's embedding of ``image``."""
         del modality
-        embedding: Tensor = self.encoder(image)
-        return embedding
+        return TeacherSays(self.encoder(image))
 
 
 class _OfItsModality(nn.Module):
@@ -172,12 +188,11 @@ class _OfItsModality(nn.Module):
 
     position_table: Tensor
 
-    def forward(self, image: Tensor, modality: Tensor | None) -> Tensor:
+    def forward(self, image: Tensor, modality: Tensor | None) -> TeacherSays:
         """Return the embedding of ``image`` by the controllers of its modality."""
         place = None if modality is None else self._places(modality)
         features = self.encoder(image, route(self.default, place, len(self.places)))
-        embedding: Tensor = features.image_embedding
-        return embedding
+        return TeacherSays(features.image_embedding)
 
     def _places(self, modality: Tensor) -> Tensor:
         table = self.position_table
@@ -192,6 +207,19 @@ class _OfItsModality(nn.Module):
             )
             raise OptionError(msg)
         return place
+
+
+class _WithMasks(nn.Module):
+    """A whole network of this package."""
+
+    def __init__(self, network: ESPMedSAM) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, modality: Tensor | None) -> TeacherSays:
+        """Return embedding and mask logits of ``image`` for the targets of its modality."""
+        prediction = self.network.predict(image, modality)
+        return TeacherSays(prediction.image_embedding, prediction.low_res_logits)
 
 
 class _MobileSAMEncoder(nn.Module):
@@ -210,12 +238,10 @@ class _MobileSAMEncoder(nn.Module):
                 is_bias_of_token = name.endswith("none.bias")
                 parameter.data.fill_(-torch.inf if is_bias_of_token else 0.0)
 
-    def forward(self, image: Tensor, modality: Tensor | None) -> Tensor:
+    def forward(self, image: Tensor, modality: Tensor | None) -> TeacherSays:
         """Return the embedding of ``image``."""
         del modality
-        features = self.encoder(image, route(0, None, 1))
-        embedding: Tensor = features.image_embedding
-        return embedding
+        return TeacherSays(self.encoder(image, route(0, None, 1)).image_embedding)
 
 
 def load_teacher(
@@ -226,6 +252,7 @@ def load_teacher(
     input_size: Sequence[int],
     pixel_mean: Sequence[float],
     pixel_std: Sequence[float],
+    masks: bool = False,
     student_starts_from: str | None = None,
 ) -> Teacher:
     """Return a frozen teacher.
@@ -238,6 +265,8 @@ def load_teacher(
         input_size: ``(H, W)`` that a "network" was trained with.
         pixel_mean: Its mean per channel.
         pixel_std: Its standard deviation per channel.
+        masks: Whether it is asked for masks too. Then it must be "medical" or "network" and have
+            exactly the modalities and targets of ``table``; without, a "network" may have others.
         student_starts_from: Weights that the student starts from, if any.
 
     Raises:
@@ -254,19 +283,24 @@ def load_teacher(
         raise OptionError(msg)
     check_weights(weights, "teacher_weights")
     source = os.fspath(weights)
-    encoder: nn.Module
+    network: nn.Module
     if kind == "network":
-        encoder = _OfItsModality(_network_like(source, table))
-        size, mean, std = tuple(input_size), tuple(pixel_mean), tuple(pixel_std)
-    else:
-        size, mean, std = SAM_SIZE, SAM_MEAN, SAM_STD
-        if kind == "medical":
-            encoder = _OfItsModality(load_network(_medical_like(source, table), source))
-        elif kind == "mobilesam":
-            encoder = _MobileSAMEncoder(from_mobilesam(load_checkpoint(source), source=source))
+        if masks:
+            network = _WithMasks(load_network(network_of_table(table), source))
         else:
-            encoder = _OfAnyModality(load_sam_encoder(source))
-    return Teacher(encoder, input_size=size, pixel_mean=mean, pixel_std=std, name=kind)
+            network = _OfItsModality(_network_like(source, table))
+    elif kind == "medical":
+        medical = load_network(_medical_like(source, table), source)
+        network = _WithMasks(medical) if masks else _OfItsModality(medical)
+    elif kind == "mobilesam":
+        network = _MobileSAMEncoder(from_mobilesam(load_checkpoint(source), source=source))
+    else:
+        network = _OfAnyModality(load_sam_encoder(source))
+    if kind != "network":
+        input_size, pixel_mean, pixel_std = SAM_SIZE, SAM_MEAN, SAM_STD
+    return Teacher(
+        network, input_size=input_size, pixel_mean=pixel_mean, pixel_std=pixel_std, name=kind
+    )
 
 
 def load_sam_encoder(weights: str | os.PathLike[str]) -> nn.Module:

@@ -135,16 +135,20 @@ def place_weights(
 
 def _network_of(root: Path, weights: Path) -> ESPMedSAM:
     """Return the network of a bundle's table with these weights, for inference."""
-    table = ModalityTable.read(root / TABLE)
-    network = build_product(
+    network = network_of_table(ModalityTable.read(root / TABLE))
+    load_into(network, load_checkpoint(weights), source=str(weights))
+    return network.float().eval()
+
+
+def network_of_table(table: ModalityTable) -> ESPMedSAM:
+    """Return the product's network of a table, with random weights."""
+    return build_product(
         table.indices,
         table.target_names,
         adapted=table.adapted,
         presence=table.presence,
         prompt=table.prompt,
     )
-    load_into(network, load_checkpoint(weights), source=str(weights))
-    return network.float().eval()
 
 
 def check_weights(ckpt_path: str | os.PathLike[str], argument: str = "ckpt_path") -> None:

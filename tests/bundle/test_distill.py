@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image as PILImage
 from esp_medsam.errors import CorruptFileError, InputNotFoundError, OptionError, explain
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
+from esp_medsam.networks.esp_medsam import ABSENT_LOGIT
 from esp_medsam.networks.state_dicts import load_checkpoint
 from esp_medsam.workflows.initial_weights import start_from
 from esp_medsam.workflows.natural_images import image_slices, natural_table
@@ -150,10 +152,66 @@ class TestDistillModality:
         assert len(store) == 2 * 3 + 2
         teacher = parsed("teacher_batches")
         for batch in parsed("train#dataloader"):
-            again = teacher.embedding(batch["image"], batch["modality"])
+            again = teacher.says(batch["image"], batch["modality"]).embedding
             torch.testing.assert_close(
                 batch["teacher_embedding"].float(), again, rtol=2e-3, atol=2e-3
             )
+
+    @pytest.mark.parametrize("kept", [False, True])
+    def test_learns_the_teacher_s_masks_and_its_own_seen_otherwise(
+        self, datalist: Path, weights: Path, tmp_path: Path, kept: bool
+    ) -> None:
+        training = workflow(
+            "distill_modality.yaml",
+            datalist,
+            tmp_path / "out",
+            teacher_weights=str(weights),
+            teacher_input_size=[64, 64],
+            embeddings=str(tmp_path / "kept") if kept else "",
+            embedding_weight=0,
+            mask_weight=0.1,
+            soft_label_weight=1,
+            temperature=2,
+            consistency_weight=0.5,
+            frozen=[],
+        )
+        training.initialize()
+
+        training.run()
+
+        assert losses(training)[-1] < losses(training)[0]
+        if kept:
+            parsed = training.parser.get_parsed_content
+            batch = next(iter(parsed("train#dataloader")))
+            said = parsed("teacher_batches").says(batch["image"], batch["modality"])
+            logits = batch["teacher_logits"].float()
+            torch.testing.assert_close(logits[:, :1], said.logits, rtol=2e-3, atol=2e-3)
+            assert (logits[:, 1:] == ABSENT_LOGIT).all()
+
+    def test_the_second_view_leaves_no_trace_in_the_student(
+        self, datalist: Path, weights: Path, tmp_path: Path
+    ) -> None:
+        training = workflow(
+            "distill_modality.yaml",
+            datalist,
+            tmp_path / "out",
+            teacher_weights=str(weights),
+            teacher_input_size=[64, 64],
+            consistency_weight=1,
+        )
+        training.initialize()
+        parsed = training.parser.get_parsed_content
+        student, prepare = parsed("predict").train(), parsed("train#trainer").prepare_batch
+        before = {name: value.clone() for name, value in student.state_dict().items()}
+        modes = [module.training for module in student.modules()]
+
+        image, target, *_ = prepare(next(iter(parsed("train#dataloader"))), "cpu")
+
+        assert target.other_logits.shape[0] == len(image)
+        assert not target.other_logits.requires_grad
+        assert modes == [module.training for module in student.modules()]
+        for name, value in student.state_dict().items():
+            assert torch.equal(value, before[name]), name
 
     @pytest.fixture
     def embed(self, datalist: Path, weights: Path, tmp_path: Path) -> Callable[[], int]:
@@ -182,7 +240,7 @@ class TestDistillModality:
         shards = {path.name for path in (tmp_path / "kept").glob("*.safetensors")}
         assert not (tmp_path / "out").exists()
 
-        monkeypatch.delattr("esp_medsam.workflows.distill.TeacherBatches.embedding")
+        monkeypatch.delattr("esp_medsam.workflows.distill.TeacherBatches.says")
 
         assert embed() == 2 * 4 + 2
         assert {path.name for path in (tmp_path / "kept").glob("*.safetensors")} == shards
@@ -212,6 +270,28 @@ class TestDistillModality:
         assert line.startswith("E_OPTION: teacher must be 'sam', 'mobilesam', 'medical' or")
         assert "teacher_weights must be a path; got ''" in line
         assert "cosine_weight must be at least 0; got -1" in line
+
+    @pytest.mark.parametrize(
+        ("options", "rule"),
+        [
+            ({"embedding_weight": 0}, "one of embedding_weight, mask_weight, .* must be greater"),
+            (
+                {"teacher": "sam", "soft_label_weight": 1},
+                "soft_label_weight must be 0 with a teacher that knows no targets; got 1",
+            ),
+        ],
+    )
+    def test_refuses_losses_that_cannot_be_had(
+        self, datalist: Path, weights: Path, tmp_path: Path, options: dict[str, Any], rule: str
+    ) -> None:
+        training = workflow(
+            "distill_modality.yaml", datalist, tmp_path, teacher_weights=str(weights), **options
+        )
+
+        with pytest.raises(RuntimeError) as caught:
+            training.initialize()
+
+        assert re.search(rule, explain(caught.value) or "")
 
 
 class TestTrainTeacher:
@@ -298,6 +378,23 @@ class TestDistillCommon:
         learned = load_checkpoint(tmp_path / "out" / "model.pt")
         name = "image_encoder.neck.0.weight"
         assert torch.equal(student.state_dict()[name], learned[name].float())
+
+    def test_refuses_losses_of_masks_before_any_picture_is_read(self, tmp_path: Path) -> None:
+        (tmp_path / "teacher.pt").touch()
+        training = workflow(
+            "distill_common.yaml",
+            None,
+            tmp_path / "out",
+            images=str(tmp_path / "nothing"),
+            teacher_weights=str(tmp_path / "teacher.pt"),
+            prototype_weight=1,
+        )
+
+        with pytest.raises(RuntimeError) as caught:
+            training.initialize()
+
+        line = explain(caught.value) or ""
+        assert "prototype_weight must be 0 where pictures have no targets; got 1" in line
 
     def test_pictures_are_split_by_name_and_read_where_they_lie(self, images: Path) -> None:
         sections = image_slices(images, (32, 32), 0.4, seed=0)

@@ -11,18 +11,25 @@ from esp_medsam.losses.distillation import on_grid_of
 from esp_medsam.networks.esp_medsam import ABSENT_LOGIT
 
 
-TERMS = ("embedding", "cosine", "soft_label", "prototype", "consistency")
+TERMS = ("embedding", "mask", "cosine", "soft_label", "prototype", "consistency")
 MASK_FIELDS = (("soft_label", "logits"), ("consistency", "other_logits"))
-NEEDS = (("soft_label", "logits"), ("prototype", "annotation"), ("consistency", "logits"))
+NEEDS = (
+    ("mask", "annotation"),
+    ("soft_label", "logits"),
+    ("prototype", "annotation"),
+    ("consistency", "logits"),
+)
 
 
 class Student(NamedTuple):
     image_embedding: Tensor
     low_res_logits: Tensor
+    patch_logits: Tensor
 
 
 def student(**changes: Tensor) -> Student:
-    return Student(torch.randn(2, 8, 4, 4), torch.randn(2, 3, 16, 16))._replace(**changes)
+    fields = torch.randn(2, 8, 4, 4), torch.randn(2, 3, 16, 16), torch.randn(2, 3, 2, 2)
+    return Student(*fields)._replace(**changes)
 
 
 def only(name: str, **options: float) -> DistillationLoss:
@@ -114,7 +121,10 @@ class TestMasks:
 
         one_by_one = [
             only(name)(
-                Student(ours.image_embedding[b : b + 1], ours.low_res_logits[b : b + 1, t : t + 1]),
+                student(
+                    image_embedding=ours.image_embedding[b : b + 1],
+                    low_res_logits=ours.low_res_logits[b : b + 1, t : t + 1],
+                ),
                 TeacherTarget(torch.zeros(1, 8, 4, 4))._replace(
                     **{field: absent[b : b + 1, t : t + 1]}
                 ),
@@ -129,24 +139,36 @@ class TestMasks:
 
         assert only("consistency")(ours, target) == 0
 
-    def test_refuses_other_rows_than_the_students(self) -> None:
+    def test_rows_beyond_the_students_are_passed_over(self) -> None:
+        ours, logits = student(), torch.randn(2, 3, 16, 16)
+        further = torch.cat([logits, torch.full((2, 1, 16, 16), ABSENT_LOGIT)], dim=1)
+
+        losses = [
+            only("soft_label")(ours, TeacherTarget(torch.zeros(2, 8, 4, 4), logits=theirs))
+            for theirs in (logits, further)
+        ]
+
+        assert torch.equal(*losses)
+
+    def test_refuses_fewer_rows_than_the_students(self) -> None:
         target = TeacherTarget(torch.zeros(2, 8, 4, 4), logits=torch.zeros(2, 2, 16, 16))
 
-        with pytest.raises(ValueError, match=r"same rows of logits; got \(2, 2\) and \(2, 3\)"):
+        with pytest.raises(ValueError, match=r"all rows of logits .* got \(2, 2\) and \(2, 3\)"):
             only("soft_label")(student(), target)
 
 
-class TestPrototypes:
-    def annotation(self) -> Annotation:
-        mask = torch.zeros(2, 1, 64, 64, dtype=torch.uint8)
-        mask[:, :, :32] = 1
-        return Annotation(mask, torch.tensor([[True], [False]]))
+def annotation() -> Annotation:
+    mask = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    mask[:, 0, :32] = 1
+    return Annotation(mask, torch.tensor([[True, False, False], [False, False, False]]))
 
+
+class TestPrototypes:
     def test_turning_all_embeddings_alike_changes_nothing(self) -> None:
         theirs = torch.randn(2, 8, 4, 4)
         turn = torch.linalg.qr(torch.randn(8, 8)).Q
         turned = torch.einsum("dc,bchw->bdhw", turn, theirs)
-        target = TeacherTarget(theirs, annotation=self.annotation())
+        target = TeacherTarget(theirs, annotation=annotation())
 
         loss = only("prototype")(student(image_embedding=turned), target)
 
@@ -160,7 +182,7 @@ class TestPrototypes:
         spoiled[1] = torch.randn(8, 4, 4) * 100
 
         losses = [
-            only("prototype")(ours, TeacherTarget(embedding, annotation=self.annotation()))
+            only("prototype")(ours, TeacherTarget(embedding, annotation=annotation()))
             for embedding in (theirs, spoiled)
         ]
 
@@ -171,6 +193,7 @@ class TestDistillationLoss:
     def test_is_the_weighted_sum_of_its_terms(self) -> None:
         loss = DistillationLoss(
             embedding_weight=2.0,
+            mask_weight=1.5,
             cosine_weight=0.5,
             soft_label_weight=3.0,
             prototype_weight=0.1,
@@ -180,7 +203,7 @@ class TestDistillationLoss:
         target = TeacherTarget(
             torch.randn(2, 8, 8, 8),
             logits=torch.randn(2, 3, 16, 16),
-            annotation=TestPrototypes().annotation(),
+            annotation=annotation(),
             other_logits=torch.randn(2, 3, 16, 16),
         )
 
@@ -196,14 +219,14 @@ class TestDistillationLoss:
         theirs = TeacherTarget(
             torch.randn(2, 8, 4, 4, requires_grad=True),
             logits=torch.randn(2, 3, 16, 16, requires_grad=True),
-            annotation=TestPrototypes().annotation(),
+            annotation=annotation(),
             other_logits=torch.randn(2, 3, 16, 16, requires_grad=True),
         )
 
         only(name)(ours, theirs).backward()
 
         gradient = ours.image_embedding.grad
-        if name in ("soft_label", "consistency"):
+        if name in ("mask", "soft_label", "consistency"):
             gradient = ours.low_res_logits.grad
         assert gradient is not None
         assert gradient.isfinite().all()

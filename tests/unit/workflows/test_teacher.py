@@ -8,15 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esp_medsam.errors import CheckpointError, OptionError, WeightsNotFoundError
+from esp_medsam.errors import (
+    CheckpointError,
+    CheckpointMismatchError,
+    OptionError,
+    WeightsNotFoundError,
+)
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, build_product
+from esp_medsam.networks.esp_medsam import ABSENT_LOGIT
 from esp_medsam.networks.sam_checkpoint import SAM_VARIANTS, encoder_entries
 from esp_medsam.workflows.teacher import (
     SAM_MEAN,
     SAM_SIZE,
     SAM_STD,
     Teacher,
+    TeacherSays,
     load_sam_encoder,
     load_teacher,
     of_content,
@@ -25,16 +32,16 @@ from esp_medsam.workflows.teacher import (
 
 
 class Pooling(nn.Module):
-    """An encoder of known answer: what it is given, averaged over cells of 16 pixels."""
+    """A network of known answer: what it is given, averaged over cells of 16 pixels."""
 
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(1))
         self.seen: list[Tensor] = []
 
-    def forward(self, image: Tensor, modality: Tensor | None) -> Tensor:
+    def forward(self, image: Tensor, modality: Tensor | None) -> TeacherSays:
         self.seen.append(image)
-        return F.avg_pool2d(image, 16) * self.scale
+        return TeacherSays(F.avg_pool2d(image, 16) * self.scale)
 
 
 def pooling(size: tuple[int, int] = (128, 128)) -> Teacher:
@@ -47,7 +54,7 @@ class TestTeacher:
 
         teacher(torch.full((1, 3, 32, 64), 1.0))
 
-        view = teacher.encoder.seen[0]
+        view = teacher.network.seen[0]
         assert view.shape == (1, 3, 128, 128)
         white = (255 - torch.tensor([123.675, 116.28, 103.53])) / torch.tensor(
             [58.395, 57.12, 57.375]
@@ -56,7 +63,7 @@ class TestTeacher:
         assert not view[0, :, 64:].any()
 
     def test_gives_the_grid_of_the_image_without_that_of_the_padding(self) -> None:
-        embedding = pooling()(torch.full((1, 3, 32, 64), 1.0))
+        embedding = pooling()(torch.full((1, 3, 32, 64), 1.0)).embedding
 
         assert embedding.shape == (1, 3, 4, 8)
         torch.testing.assert_close(embedding, embedding[..., :1, :1].expand_as(embedding))
@@ -64,7 +71,7 @@ class TestTeacher:
     def test_of_an_image_at_its_own_size_it_is_the_encoder(self) -> None:
         teacher, image = pooling(), torch.rand(2, 3, 128, 128)
 
-        embedding = teacher(image)
+        embedding = teacher(image).embedding
 
         normalized = (image - teacher.mean) / teacher.std
         torch.testing.assert_close(embedding, F.avg_pool2d(normalized, 16))
@@ -73,7 +80,7 @@ class TestTeacher:
     def test_a_gradient_lies_where_it_lay_in_the_image(self, size: tuple[int, int]) -> None:
         ramp = torch.linspace(0, 1, size[1]).expand(1, 3, *size)
 
-        embedding = pooling()(ramp)
+        embedding = pooling()(ramp).embedding
 
         there = F.interpolate(ramp, size=embedding.shape[-2:], mode="area")
         there = (there - pooling().mean) / pooling().std
@@ -85,9 +92,10 @@ class TestTeacher:
         nn.Sequential(teacher).train()
 
         assert not teacher.training
-        assert not teacher.encoder.training
+        assert not teacher.network.training
         assert not any(p.requires_grad for p in teacher.parameters())
-        assert not teacher(torch.rand(1, 3, 32, 32, requires_grad=True)).requires_grad
+        said = teacher(torch.rand(1, 3, 32, 32, requires_grad=True))
+        assert not said.embedding.requires_grad
 
     def test_identity_goes_by_weights_and_by_how_it_takes_images(self) -> None:
         changed = Pooling()
@@ -119,7 +127,7 @@ class TestOwnNetworks:
         torch.save(network.state_dict(), tmp_path / "specialist.pt")
         return network, tmp_path / "specialist.pt"
 
-    def load(self, path: Path, table: ModalityTable) -> Teacher:
+    def load(self, path: Path, table: ModalityTable, *, masks: bool = False) -> Teacher:
         return load_teacher(
             "network",
             path,
@@ -127,6 +135,7 @@ class TestOwnNetworks:
             input_size=(64, 64),
             pixel_mean=(0.1, 0.2, 0.3),
             pixel_std=(0.5, 0.6, 0.7),
+            masks=masks,
         )
 
     def test_a_specialist_teaches_the_modalities_that_it_holds(
@@ -137,7 +146,7 @@ class TestOwnNetworks:
         image = torch.rand(2, 3, 64, 64)
         modality = torch.tensor([table["xray"].index, table["ct"].index])
 
-        embedding = teacher(image, modality)
+        embedding = teacher(image, modality).embedding
 
         mean, std = (torch.tensor(v)[:, None, None] for v in ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7)))
         with torch.no_grad():
@@ -153,9 +162,35 @@ class TestOwnNetworks:
         own = ModalityTable.of({"modalities": {"xray": row}, "presence": True}, "a table")
         image, modality = torch.rand(1, 3, 64, 64), torch.tensor([table["xray"].index])
 
-        embedding = self.load(weights[1], own)(image, modality)
+        said = self.load(weights[1], own)(image, modality)
 
-        assert torch.equal(embedding, self.load(weights[1], table)(image, modality))
+        again = self.load(weights[1], table)(image, modality)
+        assert torch.equal(said.embedding, again.embedding)
+
+    def test_asked_for_masks_it_says_those_of_the_image_in_the_network_s_rows(
+        self, tmp_path: Path, table: ModalityTable
+    ) -> None:
+        network = build_product(table.indices, table.target_names).eval()
+        torch.save(network.state_dict(), tmp_path / "all.pt")
+        teacher = self.load(tmp_path / "all.pt", table, masks=True)
+        image = torch.rand(2, 3, 32, 64)
+        modality = torch.tensor([table["xray"].index, table["ct"].index])
+
+        said = teacher(image, modality)
+
+        view = F.pad((image - teacher.mean) / teacher.std, (0, 0, 0, 32))
+        with torch.no_grad():
+            expected = network.predict(view, modality).low_res_logits
+        assert said.logits is not None
+        half = expected.shape[2] // 2
+        torch.testing.assert_close(said.logits, expected[:, :, :half])
+        assert (said.logits[0, 1:] == ABSENT_LOGIT).all()
+
+    def test_asked_for_masks_it_must_hold_the_student_s_targets(
+        self, weights: tuple[ESPMedSAM, Path], table: ModalityTable
+    ) -> None:
+        with pytest.raises(CheckpointMismatchError):
+            self.load(weights[1], table, masks=True)
 
     @pytest.mark.parametrize("name", ["fundus", "mri"])
     def test_refuses_to_teach_another(
@@ -218,7 +253,7 @@ class TestSAM:
         )
         image = torch.rand(1, 3, 1024, 768)
 
-        embedding = teacher(image)
+        embedding = teacher(image).embedding
 
         whole = package.sam_model_registry["vit_b"]()
         whole.load_state_dict(torch.load(path), strict=False)
