@@ -55,12 +55,16 @@ class KeepBest:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Write the weights if they are the best so far."""
+        """Write the weights if none so far were better.
+
+        Of equals the latest are kept: where masks are frozen, presence heads learn all the same.
+        """
         value = float(engine.state.metrics.get(self.metric, float("nan")))
         self.since += 1
-        if self.best is None or value > self.best:
-            if self.is_writer:
-                save_weights(self.average.network, self.path)
+        is_better = self.best is None or value > self.best
+        if self.is_writer and (is_better or value == self.best):
+            save_weights(self.average.network, self.path)
+        if is_better:
             self.best = -1.0 if math.isnan(value) else value
             self.since = 0
 

@@ -308,6 +308,20 @@ class TestKeepBest:
         torch.testing.assert_close(kept.float(), torch.full_like(kept, 0.8).float())
         assert f"Best weights (mean Dice 0.800): {tmp_path / 'model.pt'}." in caplog.text
 
+    def test_of_equals_keeps_the_latest(self, tmp_path: Path) -> None:
+        layer = nn.Linear(1, 1)
+        best = KeepBest(AveragedWeights(layer, decay=0.0), tmp_path / "model.pt")
+        engine = Engine(lambda *_: None)
+        best.attach(engine)
+
+        for value in (1.0, 2.0):
+            best.average.network.weight.data.fill_(value)
+            engine.state.metrics["val_mean_dice"] = 0.5
+            engine.fire_event(Events.COMPLETED)
+
+        assert load_checkpoint(tmp_path / "model.pt")["weight"] == 2.0
+        assert best.since == 1
+
     def test_keeps_weights_that_never_had_a_score(self, network: ESPMedSAM, tmp_path: Path) -> None:
         best = KeepBest(AveragedWeights(network), tmp_path / "model.pt")
 
