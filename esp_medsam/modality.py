@@ -10,11 +10,13 @@ from typing import Any
 from esp_medsam.errors import ModalityError, TableError, TargetError, listed, shown
 from esp_medsam.table_reader import ALL, TableReader, read_table
 from esp_medsam.targets import (
+    IMAGE_ENCODERS,
     PROMPTS,
     RELEASED_INDICES,
     TIERS,
     CleanUp,
     Code,
+    ImageEncoderName,
     Modality,
     Prompt,
     Target,
@@ -23,11 +25,13 @@ from esp_medsam.targets import (
 
 __all__ = [
     "ALL",
+    "IMAGE_ENCODERS",
     "PROMPTS",
     "RELEASED_INDICES",
     "TIERS",
     "CleanUp",
     "Code",
+    "ImageEncoderName",
     "Modality",
     "ModalityTable",
     "Prompt",
@@ -45,12 +49,14 @@ class ModalityTable:
         neutral_dicom_modalities: Values of DICOM's Modality that leave the modality open.
         presence: Whether the network says of each target if an image holds it.
         prompt: How the network makes a prompt of its patch logits, one of :data:`PROMPTS`.
+        image_encoder: Its image encoder, one of :data:`IMAGE_ENCODERS`.
     """
 
     modalities: tuple[Modality, ...]
     neutral_dicom_modalities: tuple[str, ...] = ()
     presence: bool = False
     prompt: Prompt = "hard"
+    image_encoder: ImageEncoderName = "tiny_vit"
 
     @classmethod
     def read(cls, path: str | Path) -> ModalityTable:
@@ -155,6 +161,7 @@ class ModalityTable:
             "neutral_dicom_modalities": list(self.neutral_dicom_modalities),
             "presence": self.presence,
             "prompt": self.prompt,
+            "image_encoder": self.image_encoder,
         }
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from esp_medsam.errors import TableError, shown
 from esp_medsam.plain_data import read_yaml
 from esp_medsam.targets import (
+    IMAGE_ENCODERS,
     PROMPTS,
     RELEASED_INDICES,
     TIERS,
     CleanUp,
     Code,
+    ImageEncoderName,
     Modality,
     Prompt,
     Target,
@@ -23,6 +25,8 @@ from esp_medsam.targets import (
 
 ALL = "all"
 """In place of names of targets: every one of the modality; so no target is called so."""
+
+Word = TypeVar("Word", bound=str)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -48,6 +52,7 @@ class TableRows(NamedTuple):
     neutral_dicom_modalities: tuple[str, ...]
     presence: bool
     prompt: Prompt
+    image_encoder: ImageEncoderName
 
 
 def read_table(path: str | Path) -> Any:
@@ -76,7 +81,7 @@ class TableReader:
 
     def table(self, content: Any) -> TableRows:
         """Return the whole table."""
-        optional = ("neutral_dicom_modalities", "presence", "prompt")
+        optional = ("neutral_dicom_modalities", "presence", "prompt", "image_encoder")
         fields = self._fields(content, "table", ("modalities",), optional)
         named = self._named(fields.get("modalities"), "modalities")
         modalities = tuple(self._modality(name, value) for name, value in named.items())
@@ -92,7 +97,9 @@ class TableReader:
                     self._problem(key, f"must not repeat {value!r} of {owners[value]}")
                 owners[value] = key
         presence = self._flag(fields.get("presence", False), "presence")
-        return TableRows(modalities, neutral, presence, self._prompt(fields))
+        prompt = self._one_of(PROMPTS, fields, "prompt")
+        encoder = self._one_of(IMAGE_ENCODERS, fields, "image_encoder")
+        return TableRows(modalities, neutral, presence, prompt, encoder)
 
     def _modality(self, name: str, content: Any) -> Modality:
         key = f"modalities.{name}"
@@ -166,13 +173,13 @@ class TableReader:
             fill_holes=holes,
         )
 
-    def _prompt(self, fields: Mapping[str, Any]) -> Prompt:
-        for prompt in PROMPTS:
-            if fields.get("prompt", "hard") == prompt:
-                return prompt
-        rule = f"must be one of {', '.join(PROMPTS)}"
-        self._problem("prompt", f"{rule}; got {shown(fields['prompt'])}")
-        return "hard"
+    def _one_of(self, valid: tuple[Word, ...], fields: Mapping[str, Any], key: str) -> Word:
+        """Return the word of a field, the first of all where there is none."""
+        for word in valid:
+            if fields.get(key, valid[0]) == word:
+                return word
+        self._problem(key, f"must be one of {', '.join(valid)}; got {shown(fields[key])}")
+        return valid[0]
 
     def _fields(
         self, content: Any, key: str, required: tuple[str, ...], optional: tuple[str, ...]

@@ -26,6 +26,10 @@ Prompt = Literal["hard", "straight_through", "soft"]
 PROMPTS: tuple[Prompt, ...] = get_args(Prompt)
 """How the network makes a prompt of its patch logits."""
 
+ImageEncoderName = Literal["tiny_vit", "tic"]
+IMAGE_ENCODERS: tuple[ImageEncoderName, ...] = get_args(ImageEncoderName)
+"""Image encoders that a network can have."""
+
 
 @dataclass(frozen=True)
 class Code:

@@ -145,7 +145,12 @@ def _summarize(
         indices = {name: indices[name] for name in held}
     own: dict[str, Any] = {}
     if table is not None:
-        own = {"adapted": table.adapted, "presence": table.presence, "prompt": table.prompt}
+        own = {
+            "adapted": table.adapted,
+            "presence": table.presence,
+            "prompt": table.prompt,
+            "image_encoder": table.image_encoder,
+        }
     designs: dict[NetworkName, Design] = {
         NetworkName.released: builders.build_released_design,
         NetworkName.paper: builders.build_paper,

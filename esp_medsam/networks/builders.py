@@ -1,6 +1,6 @@
 """Build the three networks: as released, as the paper draws it, and the product's own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from torch import nn
@@ -16,6 +16,7 @@ from esp_medsam.networks.presence import PresenceHeads
 from esp_medsam.networks.prompt_generator import SelfPatchPromptGenerator
 from esp_medsam.networks.sam_teacher import SAMTeacherEncoder
 from esp_medsam.networks.target_adapter import TargetAdapters
+from esp_medsam.networks.tic import TiCImageEncoder
 from esp_medsam.networks.unused_sam import UnusedPromptEncoder
 
 
@@ -60,7 +61,7 @@ def build_network(
     high_resolution_widths: Sequence[int] | None = None,
     adapted: Mapping[str, Sequence[str]] | None = None,
     keep_unused: bool = False,
-    image_encoder: SAMTeacherEncoder | None = None,
+    image_encoder: Literal["tiny_vit", "tic"] | SAMTeacherEncoder = "tiny_vit",
 ) -> ESPMedSAM:
     """Build a network from its design choices.
 
@@ -89,8 +90,8 @@ def build_network(
             code nor paper has any.
         keep_unused: Whether to hold the parameters that the released checkpoints contain and
             nothing uses (ImageNet head, SAM's point and mask prompts).
-        image_encoder: An encoder in place of TinyViT; of ``expert_ratio`` and ``controller_token``
-            it takes nothing.
+        image_encoder: "tiny_vit", as in code and paper; "tic", for images of any size; or an
+            encoder, which takes nothing of ``expert_ratio`` and ``controller_token``.
 
     Returns:
         The network, freshly initialized.
@@ -98,13 +99,22 @@ def build_network(
     Raises:
         ValueError: If a name or number does not fit.
     """
-    encoder: SAMTeacherEncoder | TinyViTImageEncoder = image_encoder or TinyViTImageEncoder(
-        modalities,
-        embed_dim=EMBED_DIM,
-        expert_ratio=expert_ratio,
-        tied_token=controller_token == "tied",
-        keep_classifier=keep_unused,
-    )
+    encoder: SAMTeacherEncoder | TinyViTImageEncoder | TiCImageEncoder
+    tied_token = controller_token == "tied"
+    if image_encoder == "tic":
+        encoder = TiCImageEncoder(
+            modalities, embed_dim=EMBED_DIM, expert_ratio=expert_ratio, tied_token=tied_token
+        )
+    elif image_encoder == "tiny_vit":
+        encoder = TinyViTImageEncoder(
+            modalities,
+            embed_dim=EMBED_DIM,
+            expert_ratio=expert_ratio,
+            tied_token=tied_token,
+            keep_classifier=keep_unused,
+        )
+    else:
+        encoder = image_encoder
 
     def head(hidden_dim: int, out_dim: int) -> nn.Module:
         if hypernetwork == "shared":
@@ -225,6 +235,7 @@ def build_product(
     presence: bool = False,
     high_resolution_widths: Sequence[int] = (64, 32, 24, 16),
     adapted: Mapping[str, Sequence[str]] | None = None,
+    image_encoder: Literal["tiny_vit", "tic"] = "tiny_vit",
 ) -> ESPMedSAM:
     """Build the network that this project trains and ships.
 
@@ -242,6 +253,7 @@ def build_product(
         presence: See :func:`build_network`.
         high_resolution_widths: See :func:`build_network`.
         adapted: See :func:`build_network`.
+        image_encoder: See :func:`build_network`.
     """
     return build_network(
         modalities=modalities,
@@ -257,6 +269,7 @@ def build_product(
         presence=presence,
         high_resolution_widths=high_resolution_widths,
         adapted=adapted,
+        image_encoder=image_encoder,
     )
 
 
@@ -292,6 +305,23 @@ def build_teacher(
             encoder, list(modalities), tokens=tokens, adapter_ratio=adapter_ratio
         ),
     )
+
+
+def build_mobilesam_encoder(modalities: Mapping[str, int]) -> TinyViTImageEncoder:
+    """Build MobileSAM's image encoder, its ImageNet head included.
+
+    Args:
+        modalities: Names of the modalities that own a controller, which is as narrow as can be.
+    """
+    return TinyViTImageEncoder(
+        modalities, embed_dim=EMBED_DIM, expert_ratio=0.01, keep_classifier=True
+    )
+
+
+def image_encoder_of(names: Collection[str]) -> Literal["tiny_vit", "tic"]:
+    """Return which image encoder the names of a network's parameters belong to."""
+    is_tic = any(name.startswith("image_encoder.merges.") for name in names)
+    return "tic" if is_tic else "tiny_vit"
 
 
 def _default(given: str | None, modalities: Mapping[str, int]) -> str:

@@ -13,11 +13,11 @@ from esp_medsam.networks.builders import (
     EMBED_DIM,
     RELEASED_MODALITIES,
     RELEASED_TARGETS,
+    build_mobilesam_encoder,
     build_released,
 )
 from esp_medsam.networks.esp_medsam import ESPMedSAM
 from esp_medsam.networks.hypernetwork import Hypernetwork
-from esp_medsam.networks.image_encoder import TinyViTImageEncoder
 from esp_medsam.networks.key_maps import (
     MOBILE_SAM,
     KeyMap,
@@ -165,7 +165,7 @@ def _shared_entries() -> dict[str, Tensor]:
     """Return names and shapes of what :func:`from_mobilesam` gives, as tensors without storage."""
     with torch.device("meta"):
         parts: tuple[nn.Module, ...] = (
-            TinyViTImageEncoder({}, embed_dim=EMBED_DIM, keep_classifier=True),
+            build_mobilesam_encoder({}),
             MaskDecoder(Hypernetwork(EMBED_DIM, EMBED_DIM, out_dim=EMBED_DIM // 8), EMBED_DIM),
             RandomFourierEncoding(EMBED_DIM),
         )

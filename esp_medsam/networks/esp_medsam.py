@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esp_medsam.networks.layers import covering
 from esp_medsam.networks.modality_controller import route
 from esp_medsam.networks.prompt_generator import SelfPatchPromptGenerator
 
@@ -19,7 +20,7 @@ class Encoded(NamedTuple):
     """What one pass of the encoder gives; any number of targets is decoded from it.
 
     Attributes:
-        image_embedding: ``(B, 256, H / 16, W / 16)``.
+        image_embedding: ``(B, 256, h, w)``, two cells for every 32 rows and columns begun.
         pyramid: The encoder's features at strides 2, 4 and 8; empty where it has none.
         full_res: Full-resolution features, ``(B, C, H, W)``; C is 0 without that path.
     """
@@ -33,10 +34,10 @@ class Prediction(NamedTuple):
     """What the network says of each (image, target); read by name, fields may be appended.
 
     Attributes:
-        low_res_logits: Mask logits, ``(B, T, H / s, W / s)``: s is 4 as released and 1 with the
-            high-resolution path.
-        patch_logits: Logits of "this 32 x 32 patch holds the target", ``(B, T, H / 32, W / 32)``.
-        image_embedding: ``(B, 256, H / 16, W / 16)``.
+        low_res_logits: Mask logits, ``(B, T, H / s, W / s)``: s is 1 with the high-resolution path
+            and where a side is no multiple of 32, else 4 as released.
+        patch_logits: Logits of "this 32 x 32 patch holds the target", ``(B, T, h / 2, w / 2)``.
+        image_embedding: ``(B, 256, h, w)``, see :class:`Encoded`.
         presence_logits: Logits of "this image holds the target", ``(B, T)`` float32; ``(B, 0)`` of
             networks without presence heads.
     """
@@ -124,19 +125,16 @@ class ESPMedSAM(nn.Module):
         """Encode images, each with its modality's controllers.
 
         Args:
-            image: ``(B, 3, H, W)``, normalized; H and W multiples of 32.
+            image: ``(B, 3, H, W)``, normalized; any H and W. Behind its end it goes on as 0, up to
+                the next multiples of 32.
             modality: Modality index of each image, ``(B,)``, or None for the default.
 
         Returns:
             Embedding, pyramid and full-resolution features.
 
         Raises:
-            ValueError: If H or W is no multiple of 32, or ``modality`` is not of B indices.
+            ValueError: If ``modality`` is not of B indices.
         """
-        height, width = image.shape[-2], image.shape[-1]
-        if height % 32 != 0 or width % 32 != 0:
-            msg = f"image sides must be multiples of 32; got {height} x {width}. Pad or resize it."
-            raise ValueError(msg)
         if modality is not None and modality.shape[0] != image.shape[0]:
             given, images = modality.shape[0], image.shape[0]
             msg = f"modality must hold one index per image; got {given} for {images}."
@@ -146,7 +144,9 @@ class ESPMedSAM(nn.Module):
         features = self.image_encoder(image, batch_route)
         embedding = features.image_embedding
         if self.high_resolution is not None:
-            full_res = self.high_resolution(image, embedding, features.pyramid)
+            H, W = image.shape[-2], image.shape[-1]
+            whole = covering(image, H, W, 1)
+            full_res = self.high_resolution(whole, embedding, features.pyramid)[..., :H, :W]
         else:
             full_res = image[:, :0]
         return Encoded(embedding, features.pyramid, full_res)
@@ -185,7 +185,7 @@ class ESPMedSAM(nn.Module):
             modality: Modality index of each image, ``(B,)``, or None for the default.
             targets: Places in the modality's list of targets, for batches of one modality; None
                 for all.
-            patch_prompt: 0 or 1 float, ``(B, T, H / 32, W / 32)``, in place of the generated one.
+            patch_prompt: 0 or 1 float, ``(B, T, h / 2, w / 2)``, in place of the generated one.
 
         Returns:
             Mask, patch and presence logits of the T targets.
@@ -211,11 +211,13 @@ class ESPMedSAM(nn.Module):
         logits = torch.full_like(low_res[:1], self.absent_logit).repeat(B * T, 1, 1)
         logits = logits.index_copy(0, pair, low_res)
         logits = logits.view(B, T, low_res.shape[1], low_res.shape[2])
+        H, W = encoded.full_res.shape[-2], encoded.full_res.shape[-1]
+        whole = [16 * embedding.shape[-2], 16 * embedding.shape[-1]]
+        if self.high_resolution_head is not None or whole != [H, W]:
+            logits = F.interpolate(logits, size=whole, mode="bilinear", align_corners=False)
+            logits = logits[..., :H, :W]
         if self.high_resolution_head is not None:
-            fine = self._full_res_logits(encoded.full_res, token, pair, query[pair], T)
-            logits = fine + F.interpolate(
-                logits, size=fine.shape[-2:], mode="bilinear", align_corners=False
-            )
+            logits = logits + self._full_res_logits(encoded.full_res, token, pair, query[pair], T)
         presence_logits = self._presence_logits(embedding, query_BT)
         return Prediction(logits, patch_logits, embedding, presence_logits)
 
@@ -266,7 +268,7 @@ class ESPMedSAM(nn.Module):
         """Return the mask logits of all targets at input size, ``(B, T, H, W)``.
 
         Args:
-            image: ``(B, 3, H, W)``, normalized; H and W multiples of 32.
+            image: ``(B, 3, H, W)``, normalized; any H and W.
             modality: Modality index of each image, ``(B,)``, or None for the default.
         """
         logits = self.predict(image, modality, None, None).low_res_logits

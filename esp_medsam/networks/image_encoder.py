@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esp_medsam.networks.layers import ConvNorm, LayerNorm2d
+from esp_medsam.networks.layers import ConvNorm, covering, embedding_neck
 from esp_medsam.networks.modality_controller import Route
 from esp_medsam.networks.tiny_vit import MBConv, PatchMerging, TinyViTBlock, TransformerStage
 
@@ -15,7 +15,7 @@ class EncoderFeatures(NamedTuple):
     """What an image encoder hands on.
 
     Attributes:
-        image_embedding: ``(B, 256, H / 16, W / 16)``.
+        image_embedding: ``(B, 256, h, w)``, two cells for every 32 rows and columns begun.
         pyramid: Its features at strides 2, 4 and 8; empty where it has none.
     """
 
@@ -26,8 +26,9 @@ class EncoderFeatures(NamedTuple):
 class TinyViTImageEncoder(nn.Module):
     """MobileSAM's TinyViT-5M with a controller per modality in every transformer block.
 
-    Takes images whose sides are multiples of 32, square or not. Windows are 7, 7, 14 and 7 at
-    strides 4, 8, 16 and 16, so multiples of 224 need no window padding.
+    Takes images of any height and width; those whose sides are no multiples of 32 are padded with
+    0 at bottom and right. Windows are 7, 7, 14 and 7 at strides 4, 8, 16 and 16, so multiples of
+    224 need no window padding.
 
     Args:
         modalities: Names of the modalities that own a controller, in order.
@@ -78,12 +79,7 @@ class TinyViTImageEncoder(nn.Module):
                 TransformerStage(blocks(2, 320, 10, 7), nn.Identity()),
             ]
         )
-        self.neck = nn.Sequential(
-            nn.Conv2d(320, embed_dim, kernel_size=1, bias=False),
-            LayerNorm2d(embed_dim),
-            nn.Conv2d(embed_dim, embed_dim, kernel_size=3, padding=1, bias=False),
-            LayerNorm2d(embed_dim),
-        )
+        self.neck = embedding_neck(320, embed_dim)
         if keep_classifier:
             self.classifier = nn.Sequential(nn.LayerNorm(320), nn.Linear(320, 1000))
 
@@ -91,12 +87,13 @@ class TinyViTImageEncoder(nn.Module):
         """Encode each image with its modality's controllers.
 
         Args:
-            image: ``(B, 3, H, W)``, normalized; H and W multiples of 32.
+            image: ``(B, 3, H, W)``, normalized; any H and W.
             batch_route: The controller that each image takes.
 
         Returns:
-            The image embedding and the early features at strides 2, 4 and 8.
+            The image embedding and the early features at strides 2, 4 and 8, of the padded image.
         """
+        image = covering(image, image.shape[-2], image.shape[-1], 1)
         stride2 = F.gelu(self.stem1(image))
         stride4 = self.conv_stage(self.stem2(stride2))
         features = self.merge(stride4)

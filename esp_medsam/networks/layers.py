@@ -10,6 +10,7 @@ Shape suffixes in this package:
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -88,3 +89,30 @@ class FeedForward(nn.Module):
         """Return the update of ``tokens``, ``(B, N, C)``, without the residual."""
         update: Tensor = self.fc2(self.act(self.fc1(self.norm(tokens))))
         return update
+
+
+def covering(grid: Tensor, height: int, width: int, stride: int) -> Tensor:
+    """Return a grid with 0 added at bottom and right, to cover an image and what completes it.
+
+    What completes it are the rows and columns up to the next multiples of 32.
+
+    Args:
+        grid: ``(B, C, h, w)``, cells of ``stride`` pixels each, or the image itself.
+        height: Rows of the image.
+        width: Columns of the image.
+        stride: Pixels of a cell along each side.
+    """
+    patch = 32  # scripts see no globals
+    rows = (height + patch - 1) // patch * patch // stride
+    columns = (width + patch - 1) // patch * patch // stride
+    return F.pad(grid, [0, columns - grid.shape[-1], 0, rows - grid.shape[-2]])
+
+
+def embedding_neck(in_dim: int, embed_dim: int) -> nn.Sequential:
+    """Return SAM's neck: from an encoder's last features to the image embedding."""
+    return nn.Sequential(
+        nn.Conv2d(in_dim, embed_dim, kernel_size=1, bias=False),
+        LayerNorm2d(embed_dim),
+        nn.Conv2d(embed_dim, embed_dim, kernel_size=3, padding=1, bias=False),
+        LayerNorm2d(embed_dim),
+    )

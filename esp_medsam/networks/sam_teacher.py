@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esp_medsam.networks.image_encoder import EncoderFeatures
+from esp_medsam.networks.layers import covering
 from esp_medsam.networks.modality_controller import Route
 
 
@@ -152,11 +153,12 @@ class SAMTeacherEncoder(nn.Module):
         """Encode images, each with its modality's tokens.
 
         Args:
-            image: ``(B, 3, H, W)``, normalized; H and W multiples of 16. At another size than the
-                encoder was trained with, positions are interpolated.
+            image: ``(B, 3, H, W)``, normalized; padded with 0 up to multiples of 32. At another
+                size than the encoder was trained with, positions are interpolated.
             batch_route: Which modality each image is of.
         """
         encoder: Any = self.encoder
+        image = covering(image, image.shape[-2], image.shape[-1], 1)
         grid = encoder.patch_embed(image)
         if encoder.pos_embed is not None:
             grid = grid + resized_positions(encoder.pos_embed, grid.shape[1], grid.shape[2])

@@ -19,7 +19,7 @@ import torch
 from esp_medsam.errors import CorruptFileError, InputNotFoundError, OptionError
 from esp_medsam.inferers.resizing import content_size
 from esp_medsam.io.read import RASTER_SUFFIXES
-from esp_medsam.modality import ModalityTable
+from esp_medsam.modality import ImageEncoderName, ModalityTable
 from esp_medsam.networks import ESPMedSAM, build_product
 from esp_medsam.networks.modality_controller import ModalityController
 from esp_medsam.workflows.training_slices import TrainingSlice
@@ -181,17 +181,18 @@ def _of_tar(path: Path, name: str) -> Iterator[Picture]:
         raise CorruptFileError(msg) from error
 
 
-def natural_table() -> ModalityTable:
+def natural_table(image_encoder: ImageEncoderName = "tiny_vit") -> ModalityTable:
     """Return a table of one modality, natural images, with one target that nothing trains."""
     code = {"value": "260787004", "scheme": "SCT", "meaning": "Physical object"}
     target = {"label": 1, "category": code, "type": code, "color": [230, 160, 0]}
     row = {"index": 8, "targets": {"object": target}}
-    return ModalityTable.of({"modalities": {NATURAL: row}}, "the table of natural images")
+    content = {"modalities": {NATURAL: row}, "image_encoder": image_encoder}
+    return ModalityTable.of(content, "the table of natural images")
 
 
 def encoder_alone(table: ModalityTable) -> ESPMedSAM:
     """Return the product's network with controllers that add nothing and do not train."""
-    network = build_product(table.indices, table.target_names)
+    network = build_product(table.indices, table.target_names, image_encoder=table.image_encoder)
     for controller in network.modules():
         if isinstance(controller, ModalityController):
             torch.nn.init.constant_(controller.bias, SILENT)

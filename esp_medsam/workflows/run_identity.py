@@ -52,6 +52,7 @@ def run_of(settings: TrainSettings, table: ModalityTable) -> dict[str, str]:
     told["targets"] = _plain(table.target_names)
     told["presence"] = table.presence
     told["prompt"] = table.prompt
+    told["image_encoder"] = table.image_encoder
     return {name: str(value) for name, value in told.items()}
 
 

@@ -23,9 +23,12 @@ from esp_medsam.inferers.resizing import content_size
 from esp_medsam.io.weights_record import check_hash, read_weights_record
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, build_product
-from esp_medsam.networks.builders import build_teacher
+from esp_medsam.networks.builders import (
+    build_mobilesam_encoder,
+    build_teacher,
+    image_encoder_of,
+)
 from esp_medsam.networks.checkpoints import from_mobilesam, held_modalities, load_checkpoint
-from esp_medsam.networks.image_encoder import TinyViTImageEncoder
 from esp_medsam.networks.modality_controller import route
 from esp_medsam.networks.sam_checkpoint import from_sam
 from esp_medsam.networks.state_dicts import load_into
@@ -227,7 +230,7 @@ class _MobileSAMEncoder(nn.Module):
 
     def __init__(self, state_dict: dict[str, Tensor]) -> None:
         super().__init__()
-        self.encoder = TinyViTImageEncoder({"none": 0}, expert_ratio=0.01, keep_classifier=True)
+        self.encoder = build_mobilesam_encoder({"none": 0})
         prefix = "image_encoder."
         own = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
         missing, unexpected = self.encoder.load_state_dict(own, strict=False)
@@ -384,7 +387,8 @@ def _network_like(weights: str, table: ModalityTable) -> ESPMedSAM:
         raise CheckpointError(msg)
     free = count(max(table.indices.values()) + 1)
     modalities = {name: table.indices[name] if name in table else next(free) for name in held}
-    network = build_product(modalities, {name: ["any"] for name in held})
+    targets = {name: ["any"] for name in held}
+    network = build_product(modalities, targets, image_encoder=image_encoder_of(state_dict))
     prefix = "image_encoder."
     own = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
     load_into(network.image_encoder, own, source=weights)

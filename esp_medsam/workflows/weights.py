@@ -148,6 +148,7 @@ def network_of_table(table: ModalityTable) -> ESPMedSAM:
         adapted=table.adapted,
         presence=table.presence,
         prompt=table.prompt,
+        image_encoder=table.image_encoder,
     )
 
 

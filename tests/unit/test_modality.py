@@ -108,10 +108,11 @@ class TestModalityTable:
     def test_says_how_the_network_is_made(
         self, read: Callable[[Any], ModalityTable], prompt: str
     ) -> None:
-        table = read({**SMALL, "presence": True, "prompt": prompt})
+        made = {"presence": True, "prompt": prompt, "image_encoder": "tic"}
+        table = read({**SMALL, **made})
 
-        assert (table.presence, table.prompt) == (True, prompt)
-        assert {"presence": True, "prompt": prompt}.items() <= table.to_json().items()
+        assert (table.presence, table.prompt, table.image_encoder) == (True, prompt, "tic")
+        assert made.items() <= table.to_json().items()
 
     @pytest.mark.parametrize(
         ("key", "value", "rule"),
@@ -121,6 +122,7 @@ class TestModalityTable:
             ("presence", 1, "presence must be true or false; got 1"),
             ("prompt", "firm", "prompt must be one of hard, straight_through, soft; got 'firm'"),
             ("prompt", ["hard"], r"prompt must be one of hard, .*, soft; got \['hard'\]"),
+            ("image_encoder", "vit", "image_encoder must be one of tiny_vit, tic; got 'vit'"),
             ("preesence", True, "table must have no keys but modalities, .*; got preesence"),
         ],
     )

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from esp_medsam.networks import ESPMedSAM, build_paper
+from esp_medsam.networks import ESPMedSAM, build_paper, build_product
 from esp_medsam.networks.builders import build_released_design
 from esp_medsam.networks.esp_medsam import ABSENT_LOGIT
 
@@ -22,6 +23,12 @@ def logits_of(network: ESPMedSAM, image: Tensor, modality: Tensor | None) -> Ten
     return logits
 
 
+@pytest.fixture(scope="module")
+def any_encoder(make_network: MakeNetwork) -> Callable[[str], ESPMedSAM]:
+    """Return a function that gives a network with one encoder or the other, each made once."""
+    return cache(lambda name: make_network(image_encoder=name))
+
+
 class TestForward:
     @pytest.mark.parametrize("size", [(32, 32), (64, 96), (96, 32), (224, 64)])
     def test_takes_any_multiples_of_32(
@@ -32,10 +39,45 @@ class TestForward:
         assert logits.shape == (1, 2, *size)
         assert logits.isfinite().all()
 
-    @pytest.mark.parametrize("size", [(33, 64), (64, 48), (16, 16)])
-    def test_refuses_other_sizes(self, shared_network: ESPMedSAM, size: tuple[int, int]) -> None:
-        with pytest.raises(ValueError, match=rf"multiples of 32; got {size[0]} x {size[1]}"):
-            shared_network(torch.randn(1, 3, *size))
+    @pytest.mark.parametrize("size", [(33, 64), (1, 1), (45, 70), (16, 130)])
+    @pytest.mark.parametrize("image_encoder", ["tiny_vit", "tic"])
+    def test_takes_any_other_size_too(
+        self, any_encoder: Callable[[str], ESPMedSAM], image_encoder: str, size: tuple[int, int]
+    ) -> None:
+        network, image = any_encoder(image_encoder), torch.randn(2, 3, *size)
+        with torch.no_grad():
+            prediction = network.predict(image)
+
+        h, w = (-(-side // 32) * 2 for side in size)
+        assert prediction.low_res_logits.shape == (2, 2, *size)
+        assert prediction.image_embedding.shape == (2, 256, h, w)
+        assert prediction.patch_logits.shape == (2, 2, h // 2, w // 2)
+        assert logits_of(network, image, None).shape == (2, 2, *size)
+
+    @pytest.mark.parametrize("build", [build_product, build_released_design])
+    def test_behind_its_end_an_image_goes_on_as_zero(
+        self, make_network: MakeNetwork, build: Callable[..., ESPMedSAM]
+    ) -> None:
+        """Masks of an image that is completed by hand are the same, and lie where they lay."""
+        network, image = make_network(build), torch.randn(1, 3, 45, 70)
+        by_hand = F.pad(image, (0, 26, 0, 19))
+
+        logits = logits_of(network, image, None)
+
+        expected = logits_of(network, by_hand, None)[..., :45, :70]
+        torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+
+    def test_of_tic_not_even_zeros_take_part_in_the_encoder(
+        self, any_encoder: Callable[[str], ESPMedSAM]
+    ) -> None:
+        network, image = any_encoder("tic"), torch.randn(1, 3, 45, 70)
+        with torch.no_grad():
+            embedding = network.encode(image, None).image_embedding
+            by_hand = network.encode(F.pad(image, (0, 26, 0, 19)), None).image_embedding
+
+        assert not embedding[..., 3:, :].any()
+        assert not embedding[..., 5:].any()
+        assert not torch.allclose(embedding[..., :3, :5], by_hand[..., :3, :5], atol=1e-3)
 
     def test_refuses_fewer_modalities_than_images(
         self, shared_network: ESPMedSAM, image: Tensor

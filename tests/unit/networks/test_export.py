@@ -55,6 +55,16 @@ class TestScript:
 
         torch.testing.assert_close(loaded(image), scripted(image), atol=1e-5, rtol=0)
 
+    @pytest.mark.slow
+    def test_of_tic_takes_any_size(self, make_network: MakeNetwork) -> None:
+        network = make_network(image_encoder="tic")
+        scripted = torch.jit.script(network)
+
+        for size in ((64, 96), (45, 70)):
+            image, modality = torch.randn(2, 3, *size), torch.tensor([3, 6])
+            expected = network(image, modality)
+            torch.testing.assert_close(scripted(image, modality), expected, atol=1e-4, rtol=0)
+
     @pytest.mark.parametrize("build", DESIGNS[1:])
     def test_other_designs_script_too(
         self, build: Callable[..., ESPMedSAM], make_network: MakeNetwork, image: Tensor
@@ -67,13 +77,20 @@ class TestScript:
         torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("default_modality", ["ct", pytest.param("fundus", marks=pytest.mark.slow)])
+CASES = [
+    {"default_modality": "ct"},
+    pytest.param({"default_modality": "fundus"}, marks=pytest.mark.slow),
+    pytest.param({"image_encoder": "tic"}, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("choices", CASES, ids=str)
 class TestFixedModality:
-    """``net(image)``, for each modality that may be the default."""
+    """``net(image)``, for each modality that may be the default, and for each encoder."""
 
     @pytest.fixture
-    def network(self, make_network: MakeNetwork, default_modality: str) -> ESPMedSAM:
-        return make_network(default_modality=default_modality)
+    def network(self, make_network: MakeNetwork, choices: dict[str, str]) -> ESPMedSAM:
+        return make_network(**choices)
 
     def test_traces(self, network: ESPMedSAM, image: Tensor) -> None:
         with warnings.catch_warnings():

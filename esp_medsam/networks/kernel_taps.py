@@ -1,0 +1,170 @@
+"""What lies under a kernel, tap by tap, without a copy of it for each: dot products and mixtures.
+
+Both have gradients of their own here, which write into one map instead of adding up one for each
+tap. Scripts, traces and compilers are given plain operations, which do copy.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+
+class Taps(NamedTuple):
+    """Which views of a padded grid the taps of a kernel are.
+
+    Attributes:
+        kernel_size: Rows and columns of taps.
+        dilation: Cells between two taps, in rows and columns.
+        stride: Cells between two output positions, in rows and columns.
+        size: Rows and columns of the grid, without its padding.
+    """
+
+    kernel_size: tuple[int, int]
+    dilation: tuple[int, int]
+    stride: tuple[int, int]
+    size: tuple[int, int]
+
+
+def views(padded: Tensor, taps: Taps) -> list[Tensor]:
+    """Return views of a padded grid, ``(B, H + ..., W + ..., ...)``: ``(B, h, w, ...)`` a tap."""
+    found: list[Tensor] = []
+    for row in range(taps.kernel_size[0]):
+        top = row * taps.dilation[0]
+        for column in range(taps.kernel_size[1]):
+            left = column * taps.dilation[1]
+            rows = padded[:, top : top + taps.size[0] : taps.stride[0]]
+            found.append(rows[:, :, left : left + taps.size[1] : taps.stride[1]])
+    return found
+
+
+def dots(vectors: Tensor, padded: Tensor, taps: Taps) -> Tensor:
+    """Return the dot product of each vector with what lies under its kernel.
+
+    Args:
+        vectors: ``(B, h, w, heads, d)``.
+        padded: ``(B, H + ..., W + ..., heads, d)``.
+        taps: Views of ``padded``, K of them.
+
+    Returns:
+        ``(B, h, w, heads, K)``.
+    """
+    if torch.jit.is_scripting():  # type: ignore[attr-defined]
+        return _plain_dots(vectors, padded, taps)
+    return _dots(vectors, padded, taps)
+
+
+def mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
+    """Return the sum of what lies under each kernel, by weight.
+
+    Args:
+        weights: ``(B, h, w, heads, K)``.
+        padded: ``(B, H + ..., W + ..., heads, d)``.
+        taps: Views of ``padded``, K of them.
+
+    Returns:
+        ``(B, h, w, heads, d)``.
+    """
+    if torch.jit.is_scripting():  # type: ignore[attr-defined]
+        return _plain_mixture(weights, padded, taps)
+    return _mixture(weights, padded, taps)
+
+
+def _plain_dots(vectors: Tensor, padded: Tensor, taps: Taps) -> Tensor:
+    products = (vectors[:, :, :, None] * _copied(padded, taps)).sum(-1)
+    return products.transpose(3, 4)
+
+
+def _plain_mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
+    return (weights.transpose(3, 4)[..., None] * _copied(padded, taps)).sum(3)
+
+
+def _copied(padded: Tensor, taps: Taps) -> Tensor:
+    """Return what lies under each kernel in one piece, ``(B, h, w, K, heads, d)``."""
+    places: list[Tensor] = []
+    for axis in range(2):
+        first = torch.arange(0, taps.size[axis], taps.stride[axis], device=padded.device)
+        step = torch.arange(taps.kernel_size[axis], device=padded.device) * taps.dilation[axis]
+        places.append(first[:, None] + step)
+    rows, columns = places[0][:, None, :, None], places[1][None, :, None, :]
+    return padded[:, rows, columns].flatten(3, 4)
+
+
+@torch.jit.unused
+def _dots(vectors: Tensor, padded: Tensor, taps: Taps) -> Tensor:
+    if _is_recorded():
+        return _plain_dots(vectors, padded, taps)
+    products: Tensor = _Dots.apply(vectors, padded, taps)  # type: ignore[no-untyped-call]
+    return products
+
+
+@torch.jit.unused
+def _mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
+    if _is_recorded():
+        return _plain_mixture(weights, padded, taps)
+    mixed: Tensor = _Mixture.apply(weights, padded, taps)  # type: ignore[no-untyped-call]
+    return mixed
+
+
+def _is_recorded() -> bool:
+    """Whether a trace or a compiler records what is computed."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return tracing or torch.compiler.is_compiling()
+
+
+class _Dots(Function):
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, padded: Tensor, taps: Taps) -> Tensor:
+        ctx.save_for_backward(vectors, padded)
+        ctx.taps = taps
+        return _each_dot(vectors, padded, taps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        vectors, padded = ctx.saved_tensors
+        of_vectors = _each_mixture(gradient, padded, ctx.taps)
+        return of_vectors, _spread(gradient, vectors, padded, ctx.taps), None
+
+
+class _Mixture(Function):
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
+        ctx.save_for_backward(weights, padded)
+        ctx.taps = taps
+        return _each_mixture(weights, padded, taps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        weights, padded = ctx.saved_tensors
+        of_weights = _each_dot(gradient, padded, ctx.taps)
+        return of_weights, _spread(weights, gradient, padded, ctx.taps), None
+
+
+def _each_dot(vectors: Tensor, padded: Tensor, taps: Taps) -> Tensor:
+    under = views(padded, taps)
+    products = vectors.new_empty((*vectors.shape[:-1], len(under)))
+    product = torch.empty_like(vectors)
+    for place, tap in enumerate(under):
+        torch.mul(vectors, tap, out=product)
+        torch.sum(product, -1, out=products[..., place])
+    return products
+
+
+def _each_mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
+    under = views(padded, taps)
+    mixed = torch.zeros_like(under[0])
+    for place, tap in enumerate(under):
+        mixed.addcmul_(weights[..., place, None], tap)
+    return mixed
+
+
+def _spread(weights: Tensor, vectors: Tensor, like: Tensor, taps: Taps) -> Tensor:
+    """Return vectors by weight, each added where its kernel lay: the adjoint of a mixture."""
+    spread = torch.zeros_like(like)
+    for place, tap in enumerate(views(spread, taps)):
+        tap.addcmul_(weights[..., place, None], vectors)
+    return spread
