@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
 
 
 def _path(value: object) -> object:
@@ -83,16 +83,21 @@ def _no_path(value: object) -> object:
     return None if value in (None, "") else _path(value)
 
 
-def _listing(length: int) -> Callable[[object], object]:
-    """Return the check that a value lists so many numbers."""
+def _listing(length: int, instead: str = "") -> Callable[[object], object]:
+    """Return the check that a value lists so many numbers; ``instead`` is what else it may be."""
 
     def check(value: object) -> object:
         if not isinstance(value, list | tuple) or len(value) != length:
-            msg = f"must be a list of {length} numbers"
+            msg = f"must be {instead}a list of {length} numbers"
             raise ValueError(msg)
         return tuple(value)
 
     return check
+
+
+def _or_native(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    """Return the word native as it is, and anything else as ``check`` makes it."""
+    return value if value == "native" else check(value)
 
 
 def _or_auto(least: int) -> Callable[[object], object]:
@@ -134,6 +139,10 @@ Positive = Annotated[Number, Field(gt=0)]
 Weight = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_listing(2))]
+InputSize = Annotated[
+    tuple[Side, Side], BeforeValidator(_listing(2, "native, or ")), WrapValidator(_or_native)
+]
+"""A size, or the word native."""
 Mean = Annotated[tuple[Number, Number, Number], BeforeValidator(_listing(3))]
 Deviation = Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_listing(3))]
 Transforms = Annotated[Any, BeforeValidator(_mapping)]

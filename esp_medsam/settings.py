@@ -35,6 +35,7 @@ from esp_medsam.setting_types import (
     FrozenPatterns,
     Index,
     IndexOrAuto,
+    InputSize,
     Joins,
     Mean,
     Names,
@@ -121,7 +122,7 @@ class InferenceSettings(Settings):
     slice_batch: Count
     presence_threshold: Share
     ckpt_path: PathText
-    input_size: Size
+    input_size: InputSize
     resize: Resize
     pixel_mean: Mean
     pixel_std: Deviation

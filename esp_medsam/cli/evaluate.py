@@ -20,7 +20,9 @@ from esp_medsam.cli.options import (
     Config,
     Device,
     EvaluatedTargets,
+    InputSize,
     TrustConfig,
+    input_size_of,
     path_of,
 )
 from esp_medsam.cli.outcome import tell_what_runs
@@ -86,6 +88,7 @@ def evaluate(
         bool, typer.Option("--overwrite", help="Replace the files that these name.")
     ] = False,
     device: Device = None,
+    input_size: InputSize = None,
     amp: Amp = False,
     config: Config = None,
     trust_config: TrustConfig = False,
@@ -107,6 +110,7 @@ def evaluate(
         config or [],
         trust_config=trust_config,
         device=device,
+        input_size=input_size_of(input_size),
         amp=amp or None,
         ckpt_path=None if ckpt_path is None else str(ckpt_path),
         targets=targets or None,

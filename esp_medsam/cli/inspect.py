@@ -20,11 +20,13 @@ from esp_medsam.cli.options import (
     ForceModality,
     Frame,
     Include,
+    InputSize,
     Join,
     Modality,
     Series,
     SliceAxis,
     TrustConfig,
+    input_size_of,
     path_of,
 )
 from esp_medsam.cli.outcome import tell_what_runs
@@ -59,6 +61,7 @@ def inspect(
     frame: Frame = None,
     ct_input: CtInput = None,
     slice_axis: SliceAxis = None,
+    input_size: InputSize = None,
     config: Config = None,
     trust_config: TrustConfig = False,
     bundle: Bundle = None,
@@ -90,6 +93,7 @@ def inspect(
         frame=frame,
         ct_input=ct_input,
         slice_axis=slice_axis,
+        input_size=input_size_of(input_size),
     )
     tell_what_runs(request)
     from esp_medsam.workflows.inspect import Refusal, check_sheet

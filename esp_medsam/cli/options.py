@@ -111,6 +111,22 @@ SliceAxis = Annotated[
     str | None,
     typer.Option("--slice_axis", "--slice-axis", help="axial, coronal or sagittal."),
 ]
+
+
+def input_size_of(value: str | None) -> list[int] | str | None:
+    """Return what a setting takes of one number, or of a word."""
+    return [int(value)] * 2 if value is not None and value.isdecimal() else value
+
+
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        "--input_size",
+        "--input-size",
+        metavar="N|native",
+        help="Height and width that slices are scaled to; native: each on its own grid.",
+    ),
+]
 SliceBatch = Annotated[
     int | None,
     typer.Option("--slice_batch", "--slice-batch", help="Slices per forward pass."),

@@ -21,6 +21,7 @@ from esp_medsam.cli.options import (
     ForceModality,
     Frame,
     Include,
+    InputSize,
     Join,
     Modality,
     Names,
@@ -36,6 +37,7 @@ from esp_medsam.cli.options import (
     TrustConfig,
     Verify,
     WriteEmpty,
+    input_size_of,
     path_of,
 )
 from esp_medsam.cli.outcome import interrupted, report, tell_what_runs
@@ -82,6 +84,7 @@ def segment(
     frame: Frame = None,
     ct_input: CtInput = None,
     slice_axis: SliceAxis = None,
+    input_size: InputSize = None,
     slice_batch: SliceBatch = None,
     amp: Amp = False,
     config: Config = None,
@@ -125,6 +128,7 @@ def segment(
         exclude=exclude,
         ct_input=ct_input,
         slice_axis=slice_axis,
+        input_size=input_size_of(input_size),
         slice_batch=slice_batch,
         amp=amp or None,
         ckpt_path=None if ckpt_path is None else str(ckpt_path),

@@ -24,18 +24,19 @@ _BAND_ELEMENTS = 2**22
 def content_size(
     shape: tuple[int, int],
     spacing: tuple[float, float] | None,
-    input_size: tuple[int, int],
+    input_size: tuple[int, int] | None,
     resize: str,
 ) -> tuple[int, int]:
     """Return the size ``(H, W)`` that a slice takes inside the network's input.
 
     ``fit`` keeps the aspect, in mm where ``spacing`` is known, and touches two sides of the
-    input; ``stretch`` fills it.
+    input; ``stretch`` fills it. Without an input size a slice keeps its own grid; ``fit`` gives
+    pixels that are not square more rows or columns then, so that no detail is lost.
 
     Args:
         shape: Rows and columns of the slice.
         spacing: Their distances in mm; None counts them as equal.
-        input_size: ``(H, W)`` of the network's input.
+        input_size: ``(H, W)`` of the network's input; None for the slice's own.
         resize: ``fit`` or ``stretch``.
 
     Raises:
@@ -45,8 +46,14 @@ def content_size(
         msg = f"resize must be one of {', '.join(RESIZE_MODES)}; got {resize!r}."
         raise OptionError(msg)
     if resize == "stretch":
-        return input_size
-    height, width = (n * mm for n, mm in zip(shape, spacing or (1.0, 1.0), strict=True))
+        return input_size or shape
+    spacing = spacing or (1.0, 1.0)
+    if input_size is None:
+        rows, columns = (
+            max(1, int(n * mm / min(spacing) + 0.5)) for n, mm in zip(shape, spacing, strict=True)
+        )
+        return rows, columns
+    height, width = (n * mm for n, mm in zip(shape, spacing, strict=True))
     scale = min(input_size[0] / height, input_size[1] / width)
     return tuple(  # type: ignore[return-value]  # two sides in, two sides out
         min(limit, max(1, int(side * scale + 0.5)))

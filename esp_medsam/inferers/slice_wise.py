@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -29,10 +30,16 @@ from esp_medsam.inferers.resizing import (
     to_probability,
 )
 from esp_medsam.inferers.told_apart import CONSTANT, LogitRange, is_constant
+from esp_medsam.memory import available_memory, check_fits
 from esp_medsam.modality import ModalityTable
 from esp_medsam.orientation import PLANES, nearly_otherwise, plane_of
 from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides
 from esp_medsam.transforms.label_map import FOREGROUND
+
+
+BYTES_PER_PIXEL = 1000
+"""Memory that the network takes for a pixel of its input at most, in float32: measured 540 to 810
+with either encoder, of inputs of 512 x 512 and 1024 x 1024."""
 
 
 class SliceWiseInferer(Inferer):
@@ -47,7 +54,8 @@ class SliceWiseInferer(Inferer):
 
     Args:
         table: The modalities and targets of the weights.
-        input_size: ``(H, W)`` of the network's input, pixels.
+        input_size: ``(H, W)`` of the network's input, pixels; ``native`` for each slice's own grid,
+            which takes memory of :data:`BYTES_PER_PIXEL` (on the CPU checked beforehand).
         slice_batch: Slices per forward pass; halved, down to the CPU, where memory runs out.
         targets: Names of the targets to segment; None means those that are ready.
         resize: ``fit`` keeps the aspect and pads; ``stretch`` fills the input.
@@ -75,7 +83,7 @@ class SliceWiseInferer(Inferer):
         self,
         *,
         table: ModalityTable,
-        input_size: Sequence[int],
+        input_size: Sequence[int] | str,
         slice_batch: int = 4,
         targets: Sequence[str] | str | None = None,
         resize: str = "fit",
@@ -123,6 +131,7 @@ class SliceWiseInferer(Inferer):
             ModalityError: If the network does not hold the modality.
             TargetError: If a target is unknown, or not held by the network.
             NonFiniteError: If the network's output is not finite.
+            TooLargeError: If a slice on its own grid would take more memory than there is.
             NetworkOutputError: If it is the same for all pixels, which are not.
         """
         del args, kwargs
@@ -171,7 +180,8 @@ class SliceWiseInferer(Inferer):
             to_content([view.pixels], size, view.intensity_range, scaler).to(device)
             for view, size in zip(views, sizes, strict=True)
         ]
-        inputs = [to_input(c, self.input_size, self.pixel_mean, self.pixel_std) for c in contents]
+        whole = self.input_size or (max(h for h, _ in sizes), max(w for _, w in sizes))
+        inputs = [to_input(c, whole, self.pixel_mean, self.pixel_std) for c in contents]
         return torch.cat(inputs), sizes
 
     def _segment(self, pixels: Tensor, record: Image, network: Any) -> tuple[Tensor, Segmentation]:
@@ -193,10 +203,10 @@ class SliceWiseInferer(Inferer):
                 except RuntimeError as error:
                     placement.relieve(error)
                     continue
-                for position, index in enumerate(indices):
-                    slices.display.put(probability, index, batch[position])
+                for position, one in enumerate(batch):
+                    slices.display.put(probability, start + position, one)
                 inside += _inside(batch)
-                start = indices.stop
+                start += len(batch)
                 if self.on_slices is not None:
                     self.on_slices(start, count)
         confidence = tuple(
@@ -217,8 +227,10 @@ class SliceWiseInferer(Inferer):
         )
 
     def _predict(self, job: _Job, indices: range, network: Any, device: torch.device) -> Tensor:
-        """Return the shown slices' probabilities, ``(B, T, rows, columns)`` uint8 on the CPU."""
+        """Return probabilities, ``(B, T, rows, columns)`` uint8 on the CPU, of the first slices."""
         views = [job.slices[index] for index in indices]
+        if self.input_size is None:
+            views = self._together(views, job, device)
         image, sizes = self.input_of(views, job.slices.spacing, device)
         with torch.autocast(
             device.type, dtype=torch.bfloat16, enabled=self.amp and has_bfloat16_units(device)
@@ -232,18 +244,36 @@ class SliceWiseInferer(Inferer):
             # NaN > 0 is False: without this the mask would silently be empty.
             msg = (
                 f"The network's logits must be finite; got NaN or infinity in slices "
-                f"{indices.start} to {indices.stop - 1} of {job.path}."
+                f"{indices.start} to {indices.start + len(views) - 1} of {job.path}."
             )
             raise NonFiniteError(msg)
+        height, width = image.shape[-2:]
+        whole = (height, width)
         for one, size in zip(logits, sizes, strict=True):
-            job.logits.add(content_part(one, size, self.input_size))
+            job.logits.add(content_part(one, size, whole))
         probability = torch.stack(
             [
-                view.put_back(to_probability(one[None], size, self.input_size, view.size)[0])
+                view.put_back(to_probability(one[None], size, whole, view.size)[0])
                 for one, view, size in zip(logits, views, sizes, strict=True)
             ]
         )
         return empty_absent(probability, presence_logits, self.presence_threshold)
+
+    def _together(self, views: list[View], job: _Job, device: torch.device) -> list[View]:
+        """Return the first slices, as many as have one size and fit in the CPU's memory.
+
+        Raises:
+            TooLargeError: If not even one fits.
+        """
+        spacing = job.slices.spacing
+        sizes = [content_size(view.size, spacing, None, self.resize) for view in views]
+        alike = next((n for n, size in enumerate(sizes) if size != sizes[0]), len(sizes))
+        if device.type != "cpu":
+            return views[:alike]
+        each = BYTES_PER_PIXEL * sizes[0][0] * sizes[0][1]
+        what = f"a slice of {sizes[0][0]} x {sizes[0][1]} pixels with input_size native"
+        check_fits(Path(job.path), each, what)
+        return views[: min(alike, max(1, available_memory() // each))]
 
 
 class _Job(NamedTuple):
@@ -283,11 +313,13 @@ def _inside(batch: Tensor) -> Tensor:
     return torch.stack(((inside * value).sum(1), inside.sum(1)))
 
 
-def _input_size(value: Sequence[int]) -> tuple[int, int]:
-    """Check an input size."""
-    sides = tuple(value)
+def _input_size(value: Sequence[int] | str) -> tuple[int, int] | None:
+    """Check an input size; native becomes None."""
+    if value == "native":
+        return None
+    sides: tuple[Any, ...] = () if isinstance(value, str) else tuple(value)
     if len(sides) != 2 or any(int(side) != side or side < 32 or side % 32 for side in sides):
-        msg = f"input_size must be two multiples of 32, (H, W); got {value}."
+        msg = f"input_size must be two multiples of 32, (H, W), or native; got {value}."
         raise OptionError(msg)
     return int(sides[0]), int(sides[1])
 
