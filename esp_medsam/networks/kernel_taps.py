@@ -49,7 +49,7 @@ def dots(vectors: Tensor, padded: Tensor, taps: Taps) -> Tensor:
         taps: Views of ``padded``, K of them.
 
     Returns:
-        ``(B, h, w, heads, K)``.
+        ``(K, B, h, w, heads)``.
     """
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         return _plain_dots(vectors, padded, taps)
@@ -60,7 +60,7 @@ def mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
     """Return the sum of what lies under each kernel, by weight.
 
     Args:
-        weights: ``(B, h, w, heads, K)``.
+        weights: ``(K, B, h, w, heads)``.
         padded: ``(B, H + ..., W + ..., heads, d)``.
         taps: Views of ``padded``, K of them.
 
@@ -73,23 +73,22 @@ def mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
 
 
 def _plain_dots(vectors: Tensor, padded: Tensor, taps: Taps) -> Tensor:
-    products = (vectors[:, :, :, None] * _copied(padded, taps)).sum(-1)
-    return products.transpose(3, 4)
+    return (vectors * _copied(padded, taps)).sum(-1)
 
 
 def _plain_mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
-    return (weights.transpose(3, 4)[..., None] * _copied(padded, taps)).sum(3)
+    return (weights[..., None] * _copied(padded, taps)).sum(0)
 
 
 def _copied(padded: Tensor, taps: Taps) -> Tensor:
-    """Return what lies under each kernel in one piece, ``(B, h, w, K, heads, d)``."""
+    """Return what lies under each kernel in one piece, ``(K, B, h, w, heads, d)``."""
     places: list[Tensor] = []
     for axis in range(2):
         first = torch.arange(0, taps.size[axis], taps.stride[axis], device=padded.device)
         step = torch.arange(taps.kernel_size[axis], device=padded.device) * taps.dilation[axis]
-        places.append(first[:, None] + step)
+        places.append(step[:, None] + first)
     rows, columns = places[0][:, None, :, None], places[1][None, :, None, :]
-    return padded[:, rows, columns].flatten(3, 4)
+    return padded[:, rows, columns].flatten(1, 2).transpose(0, 1)
 
 
 @torch.jit.unused
@@ -146,11 +145,11 @@ class _Mixture(Function):
 
 def _each_dot(vectors: Tensor, padded: Tensor, taps: Taps) -> Tensor:
     under = views(padded, taps)
-    products = vectors.new_empty((*vectors.shape[:-1], len(under)))
+    products = vectors.new_empty((len(under), *vectors.shape[:-1]))
     product = torch.empty_like(vectors)
     for place, tap in enumerate(under):
         torch.mul(vectors, tap, out=product)
-        torch.sum(product, -1, out=products[..., place])
+        torch.sum(product, -1, out=products[place])
     return products
 
 
@@ -158,7 +157,7 @@ def _each_mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
     under = views(padded, taps)
     mixed = torch.zeros_like(under[0])
     for place, tap in enumerate(under):
-        mixed.addcmul_(weights[..., place, None], tap)
+        mixed.addcmul_(weights[place, ..., None], tap)
     return mixed
 
 
@@ -166,5 +165,5 @@ def _spread(weights: Tensor, vectors: Tensor, like: Tensor, taps: Taps) -> Tenso
     """Return vectors by weight, each added where its kernel lay: the adjoint of a mixture."""
     spread = torch.zeros_like(like)
     for place, tap in enumerate(views(spread, taps)):
-        tap.addcmul_(weights[..., place, None], vectors)
+        tap.addcmul_(weights[place, ..., None], vectors)
     return spread

@@ -109,18 +109,23 @@ class MSAConv(nn.Module):
         if token is not None:
             token_logit = (query * token.key[:, None, None].to(query.dtype)).sum(-1)
             token_logit = token_logit + token.bias[:, None, None, None]
-            attention = torch.cat([attention, token_logit[..., None]], dim=-1)
-        attention = attention.softmax(dim=-1).to(value.dtype)
+            attention = torch.cat([attention, token_logit[None]])
+        attention = attention.softmax(dim=0)
         count = self.kernel_size[0] * self.kernel_size[1]
-        mixed = mixture(attention[..., :count], self._around(value), taps)
+        mixed = mixture(attention[:count], self._around(value), taps)
         if token is not None:
-            mixed = mixed + attention[..., -1:] * token.value[:, None, None].to(value.dtype)
-        return mixed.flatten(3).permute(0, 3, 1, 2)
+            mixed = mixed + attention[-1, ..., None] * token.value[:, None, None].to(value.dtype)
+        return mixed.flatten(3).permute(0, 3, 1, 2).to(features.dtype)
 
     def _query_key_value(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return query, key and value, ``(B, H, W, heads, C / heads)`` each."""
+        """Return query, key and value, ``(B, H, W, heads, C / heads)`` each, of float32 or wider.
+
+        Sums over many taps want it, and processors multiply bfloat16 apart from matrices slowly.
+        """
         B, C, H, W = features.shape
         qkv = self.qkv(features).permute(0, 2, 3, 1)
+        if qkv.dtype != torch.float64:
+            qkv = qkv.float()
         if self.depthwise:
             query, key, value = qkv.view(B, H, W, C, 1, 3).unbind(-1)
         else:
@@ -144,13 +149,13 @@ class MSAConv(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=3)
 
     def _biased(self, logits: Tensor, taps: Taps) -> Tensor:
-        """Return logits, ``(B, h, w, heads, taps)``, with what positions add to them."""
+        """Return logits, ``(taps, B, h, w, heads)``, with what positions add to them."""
         if self.position_bias is not None:
-            logits = logits + self.position_bias
+            logits = logits + self.position_bias.t()[:, None, None, None]
         if self.mask_outside:
             H, W = taps.size
             inside = torch.ones([1, H, W, self.heads, 1], dtype=torch.bool, device=logits.device)
-            held = torch.cat(views(self._around(inside), taps), dim=-1)
+            held = torch.stack(views(self._around(inside)[..., 0], taps))
             logits = logits.masked_fill(~held, self.outside_logit)
         return logits
 
