@@ -115,6 +115,10 @@ class CheckpointError(EspMedSamError, ValueError):
     code = "E_CHECKPOINT"
 
 
+_ANOTHER = 100
+"""Parameters of the image encoder that are missing, from which it is another one altogether."""
+
+
 class CheckpointMismatchError(CheckpointError):
     """A checkpoint does not hold exactly the parameters that the network expects.
 
@@ -139,16 +143,26 @@ class CheckpointMismatchError(CheckpointError):
         self.missing = tuple(missing)
         self.unexpected = tuple(unexpected)
         self.mismatched = tuple(mismatched)
+        super().__init__(f"{source} must hold exactly the network's parameters; {self._found()}.")
+
+    def _found(self) -> str:
+        """Return what differs, or in which part all does."""
+        other = [key for key in self.missing if key.startswith("image_encoder.")]
+        if len(other) > _ANOTHER and len(self.unexpected) > _ANOTHER:
+            return (
+                f"its image encoder is of another kind: {len(other)} of that part are missing, "
+                f"such as {other[0]}. Which one a network has stands in targets.yaml, as "
+                "image_encoder: use weights that were made with the same"
+            )
         kinds = {
             "missing": self.missing,
             "unexpected": self.unexpected,
             "mis-shaped": self.mismatched,
         }
-        found = "; ".join(
+        return "got " + "; ".join(
             f"{len(keys)} {kind}{': ' if keys else ''}{listed(keys)}"
             for kind, keys in kinds.items()
         )
-        super().__init__(f"{source} must hold exactly the network's parameters; got {found}.")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the arguments: the default would pass the message as ``source``."""

@@ -11,10 +11,11 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from esp_medsam.networks.esp_medsam import ESPMedSAM
+from esp_medsam.networks.msa_conv import MSAConv
 
 
 Design = Callable[[Mapping[str, int], Mapping[str, Sequence[str]], str], ESPMedSAM]
@@ -160,9 +161,9 @@ def count_parameters(network: ESPMedSAM) -> dict[str, int]:
 def count_gmacs(network: ESPMedSAM, input_size: tuple[int, int]) -> dict[str, float]:
     """Return the multiply-accumulates of one image of the default modality, by part.
 
-    Matrix products and convolutions count, as torch's ``FlopCounterMode`` does; norms,
-    activations and resizing do not. What is computed outside every module is the product of masks
-    and full-resolution features.
+    Matrix products and convolutions count, as torch's ``FlopCounterMode`` does, and so do the taps
+    of TiC's attention; norms, activations and resizing do not. What is computed outside every
+    module is the product of masks and full-resolution features.
 
     Args:
         network: On the meta device, without gradients.
@@ -170,6 +171,9 @@ def count_gmacs(network: ESPMedSAM, input_size: tuple[int, int]) -> dict[str, fl
     """
     image = torch.empty(1, 3, *input_size, device="meta")
     by_module, total = _run(network, image)
+    taps = _taps(network, image)
+    by_module["image_encoder"] += taps
+    total += taps
     counts = {
         part: sum(by_module.get(module, 0.0) for module in modules)
         for part, modules in PARTS.items()
@@ -195,6 +199,26 @@ def _run(call: Callable[..., object], *arguments: Tensor) -> tuple[dict[str, flo
         for path, counts in counter.get_flop_counts().items()
     }
     return by_module, counter.get_total_flops() / 2e9
+
+
+def _taps(network: ESPMedSAM, image: Tensor) -> float:
+    """Return thousands of millions of multiply-accumulates between positions and their taps."""
+    counts: list[int] = []
+
+    def count(module: nn.Module, _: object, gathered: Tensor) -> None:
+        assert isinstance(module, MSAConv)
+        rows, columns = module.kernel_size
+        counts.append(2 * rows * columns * gathered.numel())  # dot products, then the mixture
+
+    hooks = [
+        module.register_forward_hook(count)
+        for module in network.modules()
+        if isinstance(module, MSAConv)
+    ]
+    network.encode(image, None)
+    for hook in hooks:
+        hook.remove()
+    return sum(counts) / 1e9
 
 
 def _build(

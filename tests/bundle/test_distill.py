@@ -57,12 +57,13 @@ def weights(tmp_path: Path, table: ModalityTable) -> Path:
 def workflow(
     overlay: str, datalist: Path | None, output_dir: Path, **override: Any
 ) -> ConfigWorkflow:
-    between = ["distill_modality.yaml"] if overlay == "distill_common.yaml" else []
+    over = {"train.yaml": [], "distill_common.yaml": ["distill_modality.yaml", overlay]}
+    files = ["train.yaml", *over.get(overlay, [overlay])]
     if datalist is not None:
         override["datalist"] = str(datalist)
     options = {"input_size": [64, 64], "samples_per_epoch": 8, "epochs": 2, "batch_size": 2}
     return ConfigWorkflow(
-        config_file=[str(CONFIGS / name) for name in ("train.yaml", *between, overlay)],
+        config_file=[str(CONFIGS / name) for name in files],
         meta_file=str(CONFIGS / "metadata.json"),
         logging_file=False,
         workflow_type="train",
@@ -187,6 +188,37 @@ class TestDistillModality:
             logits = batch["teacher_logits"].float()
             torch.testing.assert_close(logits[:, :1], said.logits, rtol=2e-3, atol=2e-3)
             assert (logits[:, 1:] == ABSENT_LOGIT).all()
+
+    @pytest.mark.slow
+    def test_tic_learns_from_the_same_teacher_and_masks_from_there(
+        self, datalist: Path, weights: Path, tmp_path: Path
+    ) -> None:
+        tic = {"network_def#image_encoder": "tic"}
+        distilling = workflow(
+            "distill_modality.yaml",
+            datalist,
+            tmp_path / "distilled",
+            teacher_weights=str(weights),
+            teacher_input_size=[96, 96],
+            trained=["image_encoder.*"],
+            **tic,
+        )
+        distilling.initialize()
+        distilling.run()
+        training = workflow(
+            "train.yaml",
+            datalist,
+            tmp_path / "masks",
+            pretrained=str(tmp_path / "distilled" / "model.pt"),
+            **tic,
+        )
+        training.initialize()
+        training.run()
+
+        assert losses(distilling)[-1] < losses(distilling)[0]
+        assert losses(training)[-1] < losses(training)[0]
+        held = load_checkpoint(tmp_path / "masks" / "model.pt")
+        assert any(name.startswith("image_encoder.merges.") for name in held)
 
     def test_the_second_view_leaves_no_trace_in_the_student(
         self, datalist: Path, weights: Path, tmp_path: Path

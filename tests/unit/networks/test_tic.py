@@ -5,8 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from esp_medsam.errors import CheckpointMismatchError
+from esp_medsam.networks import build_product
+from esp_medsam.networks.checkpoints import load_grown
 from esp_medsam.networks.image_encoder import TinyViTImageEncoder
 from esp_medsam.networks.modality_controller import Route, route
+from esp_medsam.networks.state_dicts import load_into
+from esp_medsam.networks.summary import count_gmacs
 from esp_medsam.networks.tic import (
     InterPooling,
     TiCClassifier,
@@ -172,6 +177,36 @@ class TestEncoder:
         torch.testing.assert_close(
             scripted.image_embedding, encoder(image, CT).image_embedding, rtol=1e-4, atol=1e-5
         )
+
+
+class TestInANetwork:
+    @pytest.mark.parametrize("encoders", [("tic", "tiny_vit"), ("tiny_vit", "tic")])
+    def test_weights_of_the_other_encoder_are_refused_in_a_line(
+        self, encoders: tuple[str, str]
+    ) -> None:
+        network, other = (
+            build_product({"ct": 6}, {"ct": ["liver"]}, image_encoder=encoder)
+            for encoder in encoders
+        )
+
+        for load in (load_into, load_grown):
+            with pytest.raises(CheckpointMismatchError, match="image encoder is of") as caught:
+                load(network, other.state_dict(), source="a.pt")
+            assert len(str(caught.value)) < 400
+
+    def test_taps_are_counted_among_its_operations(self) -> None:
+        with torch.device("meta"):
+            network = build_product({"ct": 6}, {"ct": ["liver"]}, image_encoder="tic").eval()
+        network.requires_grad_(False)
+
+        of_64, of_128 = (count_gmacs(network, (side, side))["shared_encoder"] for side in (64, 128))
+
+        attended = 0.0
+        for stride, dim, taps in ((4, 64, 2 * 25), (8, 128, 2 * 25), (16, 224, 6 * 49)):
+            attended += 2 * taps * dim * (64 // stride) ** 2 / 1e9
+        attended += 3 * 2 * 25 * 224 / 1e9  # inter-pooling on one cell of four
+        assert of_64 > attended
+        assert of_128 == pytest.approx(4 * of_64)  # as many operations as pixels
 
 
 class TestClassifier:
