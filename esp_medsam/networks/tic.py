@@ -7,9 +7,10 @@ TinyViT does:
 stride  blocks  channels  heads  kernel  beside
 ======  ======  ========  =====  ======  ====================================================
 2       -       32        -      -       convolution 3 x 3
-4       2       64        2      5       kernels of half the heads moved by 8 cells, second block
+4       2       64        4      5       kernels of half the heads moved by 8 cells: up and left
+                                         in the first block, down and right in the second
 8       2       128       4      5       the same
-16      6       224       8      7       moved by 8 and 16 cells in every second block;
+16      6       224       8      7       moved all four ways by 8 or 16 cells in every second block;
                                          inter-pooling by 4 cells in the others
 ======  ======  ========  =====  ======  ====================================================
 
@@ -33,12 +34,12 @@ from esp_medsam.networks.msa_conv import MSAConv
 from esp_medsam.networks.tiny_vit import PatchMerging
 
 
-DIRECTIONS = ((-1, 0), (1, 0), (0, -1), (0, 1))
-"""Rows and columns of up, down, left and right."""
+DIRECTIONS = ((-1, 0), (0, -1), (1, 0), (0, 1))
+"""Rows and columns of up, left, down and right."""
 
 
-def cyclic_shift(heads: int, cells: int) -> list[tuple[int, int]]:
-    """Return how far the kernel of each head is moved: half of them not, the others all ways.
+def cyclic_shift(heads: int, cells: int, block: int = 0) -> list[tuple[int, int]]:
+    """Return how far the kernel of each head is moved: half of them not, the others in turn.
 
     It is the paper's multi-directional cyclic shift: a head whose keys and values are shifted by
     some cells sees what lies so far from its query. What would come round the edge is outside the
@@ -47,10 +48,12 @@ def cyclic_shift(heads: int, cells: int) -> list[tuple[int, int]]:
     Args:
         heads: Attention heads.
         cells: How far the others are moved; 0 moves none.
+        block: Number of the block, whose heads go on with the directions where those before ended.
     """
-    still = heads - heads // 2
-    moved = [DIRECTIONS[head % len(DIRECTIONS)] for head in range(heads - still)]
-    return [(0, 0)] * still + [(down * cells, right * cells) for down, right in moved]
+    moved = heads // 2
+    turns = range(block * moved, (block + 1) * moved)
+    ways = [DIRECTIONS[turn % len(DIRECTIONS)] for turn in turns]
+    return [(0, 0)] * (heads - moved) + [(down * cells, right * cells) for down, right in ways]
 
 
 class InterPooling(nn.Module):
@@ -88,7 +91,7 @@ class TiCBlock(nn.Module):
         dim: Channels.
         heads: Attention heads.
         kernel_size: Rows and columns of the kernel.
-        shift: Cells by which the kernels of half the heads are moved; 0 for none.
+        offsets: How far the kernel of each head is moved.
         pooling: Cells that inter-pooling makes one of; 0 for none of it.
         modalities: Names of the modalities that own a controller; none, and there are none.
         expert_ratio: Hidden width of an expert over ``dim``.
@@ -101,7 +104,7 @@ class TiCBlock(nn.Module):
         heads: int,
         kernel_size: int,
         *,
-        shift: int,
+        offsets: Sequence[tuple[int, int]],
         pooling: int,
         modalities: Sequence[str],
         expert_ratio: float,
@@ -109,9 +112,7 @@ class TiCBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = LayerNorm2d(dim)
-        self.attention = MSAConv(
-            dim, heads, kernel_size, position_bias=True, offsets=cyclic_shift(heads, shift)
-        )
+        self.attention = MSAConv(dim, heads, kernel_size, position_bias=True, offsets=offsets)
         self.proj = nn.Conv2d(dim, dim, kernel_size=1)
         self.inter_pooling = InterPooling(dim, heads, pooling) if pooling else None
         self.local_conv = ConvNorm(dim, dim, 3, groups=dim)
@@ -189,13 +190,13 @@ class TiCImageEncoder(nn.Module):
                         dim,
                         heads,
                         kernel,
-                        shift=shift if shifting else 0,
+                        offsets=cyclic_shift(heads, shift if shifting else 0, block),
                         pooling=cells if pooling else 0,
                         modalities=list(modalities),
                         expert_ratio=expert_ratio,
                         tied_token=tied_token,
                     )
-                    for shift, cells in plan
+                    for block, (shift, cells) in enumerate(plan)
                 ]
             )
 
@@ -212,8 +213,8 @@ class TiCImageEncoder(nn.Module):
         # Of each block: by how many cells kernels are moved, and how many are pooled into one.
         self.stages = nn.ModuleList(
             [
-                stage(64, 2, 5, [(0, 0), (8, 0)]),
-                stage(128, 4, 5, [(0, 0), (8, 0)]),
+                stage(64, 4, 5, [(8, 0), (8, 0)]),
+                stage(128, 4, 5, [(8, 0), (8, 0)]),
                 stage(self.dim, 8, 7, [(0, 4), (8, 0), (0, 4), (16, 0), (0, 4), (8, 0)]),
             ]
         )

@@ -122,9 +122,13 @@ class TestTranslation:
 
 class TestCyclicShift:
     def test_half_the_heads_look_all_four_ways(self) -> None:
-        assert cyclic_shift(8, 16) == [(0, 0)] * 4 + [(-16, 0), (16, 0), (0, -16), (0, 16)]
-        assert cyclic_shift(2, 8) == [(0, 0), (-8, 0)]
+        assert cyclic_shift(8, 16) == [(0, 0)] * 4 + [(-16, 0), (0, -16), (16, 0), (0, 16)]
         assert cyclic_shift(4, 0) == [(0, 0)] * 4
+
+    def test_fewer_heads_go_on_in_the_next_block(self) -> None:
+        assert cyclic_shift(4, 8, 0) == [(0, 0), (0, 0), (-8, 0), (0, -8)]
+        assert cyclic_shift(4, 8, 1) == [(0, 0), (0, 0), (8, 0), (0, 8)]
+        assert cyclic_shift(2, 8, 3) == [(0, 0), (0, 8)]
 
 
 class TestInterPooling:
