@@ -11,7 +11,7 @@ Of each seed, all from random weights, at ``--input_size``:
 
 Times are of the processor, so that what else the machine does counts less; the teacher's own
 training is not among them, in favor of b. Batches are of ``--batch_size``; the best weights of each
-run are scored by ``esp-medsam evaluate``. A seed that is done is kept in OUT, so that the command
+run are scored by ``esp-medsam evaluate``. Runs that are done are kept in OUT, so that the command
 may be broken off and given again.
 """
 
@@ -20,10 +20,21 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+
+def timed(folder: Path, *arguments: object) -> float:
+    """Return the processor seconds of a run into ``folder``, which begins anew if broken off."""
+    kept = folder.with_suffix(".seconds.json")
+    if not kept.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        kept.write_text(json.dumps(run(*arguments)), encoding="utf-8")
+    taken: float = json.loads(kept.read_text(encoding="utf-8"))
+    return taken
 
 
 def run(*arguments: object) -> float:
@@ -53,7 +64,8 @@ def masks(
 ) -> tuple[float, Path]:
     """Train on masks; return the time and the weights."""
     folder = asked.out / f"{name}-{seed}"
-    taken = run("train", asked.datalist, folder, *options(asked, folder, steps, seed), *further)
+    shared = options(asked, folder, steps, seed)
+    taken = timed(folder, "train", asked.datalist, folder, *shared, *further)
     return taken, folder / "model.pt"
 
 
@@ -86,10 +98,14 @@ def compute_arms(asked: argparse.Namespace, seed: int) -> dict[str, tuple[float,
     """Train the arms of a seed and return time and scores of each."""
     alone, of_a = masks(asked, "a", asked.steps, seed)
     folder = asked.out / f"distilled-{seed}"
-    distilling = run(
+    embeddings = asked.out / f"embeddings-{seed}"
+    if not folder.with_suffix(".seconds.json").exists():
+        shutil.rmtree(embeddings, ignore_errors=True)  # their time counts
+    distilling = timed(
+        folder,
         *("distill", asked.datalist, folder, "--teacher", "network"),
         *("--teacher_weights", asked.teacher, "--teacher_input_size", asked.teacher_input_size),
-        *("--trained", "image_encoder.*", "--embeddings", asked.out / f"embeddings-{seed}"),
+        *("--trained", "image_encoder.*", "--embeddings", embeddings),
         *("--views", asked.views),
         *options(asked, folder, asked.distill_steps, seed),
     )
