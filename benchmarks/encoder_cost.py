@@ -17,6 +17,7 @@ import json
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,9 @@ def measure(rounds: int) -> dict[str, dict[str, Any]]:
     makers: dict[str, Callable[[int], nn.Module]] = {
         "TinyViT": lambda _: OfOneModality("tiny_vit"),
         "TiC": lambda _: OfOneModality("tic"),
-        "SAM ViT-B": vit_b,
     }
+    if find_spec("segment_anything"):
+        makers["SAM ViT-B"] = vit_b
     found: dict[str, dict[str, Any]] = {name: {"seconds": {}, "gmacs": {}} for name in makers}
     for side in SIDES:
         for name, make in makers.items():

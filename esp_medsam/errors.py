@@ -116,7 +116,7 @@ class CheckpointError(EspMedSamError, ValueError):
 
 
 _ANOTHER = 100
-"""Parameters of the image encoder that are missing, from which it is another one altogether."""
+"""Shared parameters of the image encoder that are missing, from which it is another one."""
 
 
 class CheckpointMismatchError(CheckpointError):
@@ -147,8 +147,11 @@ class CheckpointMismatchError(CheckpointError):
 
     def _found(self) -> str:
         """Return what differs, or in which part all does."""
-        other = [key for key in self.missing if key.startswith("image_encoder.")]
-        if len(other) > _ANOTHER and len(self.unexpected) > _ANOTHER:
+        other, held = (
+            [k for k in keys if k.startswith("image_encoder.") and ".controllers." not in k]
+            for keys in (self.missing, self.unexpected)
+        )
+        if len(other) > _ANOTHER and len(held) > _ANOTHER:
             return (
                 f"its image encoder is of another kind: {len(other)} of that part are missing, "
                 f"such as {other[0]}. Which one a network has stands in targets.yaml, as "

@@ -124,7 +124,7 @@ InputSize = Annotated[
         "--input_size",
         "--input-size",
         metavar="N|native",
-        help="Height and width that slices are scaled to; native: each on its own grid.",
+        help="Side that slices are scaled to, a multiple of 32; native: each on its own grid.",
     ),
 ]
 SliceBatch = Annotated[

@@ -38,8 +38,10 @@ from esp_medsam.transforms.label_map import FOREGROUND
 
 
 BYTES_PER_PIXEL = 1000
-"""Memory that the network takes for a pixel of its input at most, in float32: measured 540 to 810
-with either encoder, of inputs of 512 x 512 and 1024 x 1024."""
+BYTES_PER_TARGET = 40
+"""Memory that the network takes for a pixel of its input in float32, and for each target besides:
+measured 540 to 810 bytes in all with either encoder, one target and six, of inputs of 512 x 512 and
+1024 x 1024."""
 
 
 class SliceWiseInferer(Inferer):
@@ -270,7 +272,7 @@ class SliceWiseInferer(Inferer):
         alike = next((n for n, size in enumerate(sizes) if size != sizes[0]), len(sizes))
         if device.type != "cpu":
             return views[:alike]
-        each = BYTES_PER_PIXEL * sizes[0][0] * sizes[0][1]
+        each = (BYTES_PER_PIXEL + BYTES_PER_TARGET * len(job.places)) * sizes[0][0] * sizes[0][1]
         what = f"a slice of {sizes[0][0]} x {sizes[0][1]} pixels with input_size native"
         check_fits(Path(job.path), each, what)
         return views[: min(alike, max(1, available_memory() // each))]

@@ -173,6 +173,7 @@ class DistillationLoss(nn.Module):
         embedding_weight: Of :func:`embedding_error`.
         mask_weight: Of the loss of masks and patch prompts against the annotation, which the
             released code adds to that of embeddings; the views need masks.
+        presence_weight: Of presence within the loss of masks, where it is predicted.
         cosine_weight: Of :func:`embedding_cosine`.
         soft_label_weight: Of :func:`soft_label_error`; the teacher needs a decoder.
         prototype_weight: Of :func:`prototype_error`; the views need masks.
@@ -188,6 +189,7 @@ class DistillationLoss(nn.Module):
         *,
         embedding_weight: float = 1.0,
         mask_weight: float = 0.0,
+        presence_weight: float = 0.5,
         cosine_weight: float = 0.0,
         soft_label_weight: float = 0.0,
         prototype_weight: float = 0.0,
@@ -210,7 +212,7 @@ class DistillationLoss(nn.Module):
             msg = f"temperature must be greater than 0; got {temperature}."
             raise ValueError(msg)
         self.temperature = temperature
-        self.masks = PromptedSegmentationLoss()
+        self.masks = PromptedSegmentationLoss(presence_weight=presence_weight)
 
     def forward(self, prediction: StudentPrediction, target: TeacherTarget) -> Tensor:
         """Return the loss, a scalar.

@@ -113,17 +113,23 @@ class SeenAgain:
         image, target, arguments, options = self.batches(batch, device, non_blocking)
         if self.asked:
             with torch.no_grad(), _evaluating(self.student):
-                seen = self.student(self.otherwise(image), *arguments, **options)
+                seen = self.student(self.otherwise(image, target.content), *arguments, **options)
             target = target._replace(other_logits=seen.low_res_logits)
         return image, target, arguments, options
 
-    def otherwise(self, image: Tensor) -> Tensor:
-        """Return normalized images, ``(B, 3, H, W)``, in other contrast, brightness and noise."""
+    def otherwise(self, image: Tensor, content: Tensor | None) -> Tensor:
+        """Return normalized images in other contrast, brightness and noise; padding stays 0.
+
+        Args:
+            image: ``(B, 3, H, W)``.
+            content: Where it shows an image, ``(B, 1, H, W)`` bool; None for everywhere.
+        """
         contrast, brightness = (
             most * (2 * torch.rand(len(image), 1, 1, 1, device=image.device) - 1)
             for most in (self.CONTRAST, self.BRIGHTNESS)
         )
-        return image * (1 + contrast) + brightness + self.NOISE * torch.randn_like(image)
+        added = brightness + self.NOISE * torch.randn_like(image)
+        return image * (1 + contrast) + (added if content is None else added * content)
 
 
 @contextmanager

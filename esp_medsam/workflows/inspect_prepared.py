@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from esp_medsam.image import Image, image_of
 from esp_medsam.inferers.preparation import Slices
@@ -20,6 +21,10 @@ from esp_medsam.workflows.inspect import Inspection, plan_inspection
 from esp_medsam.workflows.item import Item
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.request import Request
+
+
+LARGEST = 640
+"""Longest side of a slice that is drawn from its own grid, pixels."""
 
 
 def build_prepared_inspection(request: Request, *, draw: bool = False) -> Inspection:
@@ -78,10 +83,16 @@ def tiles_of(image: Image, inferer: SliceWiseInferer) -> list[Tile]:
 def seen(slices: Slices, index: int, inferer: SliceWiseInferer) -> npt.NDArray[np.uint8]:
     """Return a slice as it enters the network, before normalization: ``(H, W, 3)``.
 
-    Padding has the color that is zero to the network, the mean.
+    Padding has the color that is zero to the network, the mean. Slices on their own grid are drawn
+    smaller where they are large.
     """
     inputs, _ = inferer.input_of([slices[index]], slices.spacing, torch.device("cpu"))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (inferer.pixel_mean, inferer.pixel_std))
-    rgb = (inputs[0] * std + mean).clamp(0.0, 1.0).mul(255.0).round()
+    rgb = (inputs[0] * std + mean).clamp(0.0, 1.0).mul(255.0)
+    smaller = min(1.0, LARGEST / max(rgb.shape[-2:]))
+    if inferer.input_size is None and smaller < 1.0:
+        size = [max(1, int(side * smaller)) for side in rgb.shape[-2:]]
+        rgb = F.interpolate(rgb[None], size=size, mode="bilinear", antialias=True)[0]
+    rgb = rgb.round()
     drawn: npt.NDArray[np.uint8] = rgb.to(torch.uint8).permute(1, 2, 0).numpy()
     return drawn

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Literal, NamedTuple
 
@@ -289,7 +290,7 @@ def load_teacher(
     network: nn.Module
     if kind == "network":
         if masks:
-            network = _WithMasks(load_network(network_of_table(table), source))
+            network = _WithMasks(load_network(_network_with_masks_like(source, table), source))
         else:
             network = _OfItsModality(_network_like(source, table))
     elif kind == "medical":
@@ -301,8 +302,14 @@ def load_teacher(
         network = _OfAnyModality(load_sam_encoder(source))
     if kind != "network":
         input_size, pixel_mean, pixel_std = SAM_SIZE, SAM_MEAN, SAM_STD
+    # What masks mean is told by no parameter's name.
+    rows = f" {json.dumps(table.target_names)} {table.prompt}" if masks else ""
     return Teacher(
-        network, input_size=input_size, pixel_mean=pixel_mean, pixel_std=pixel_std, name=kind
+        network,
+        input_size=input_size,
+        pixel_mean=pixel_mean,
+        pixel_std=pixel_std,
+        name=f"{kind}{rows}",
     )
 
 
@@ -370,6 +377,14 @@ def _medical_like(weights: str, table: ModalityTable) -> ESPMedSAM:
     }
     variant = from_sam(encoder, source=weights).variant.name
     return build_teacher(sam_encoder(variant), table.indices, table.target_names)
+
+
+def _network_with_masks_like(weights: str, table: ModalityTable) -> ESPMedSAM:
+    """Return a network of a table's targets with the encoder and the heads that weights hold."""
+    names = load_checkpoint(weights).keys()
+    has_presence = any(name.startswith("presence.") for name in names)
+    own = replace(table, image_encoder=image_encoder_of(names), presence=has_presence)
+    return network_of_table(own)
 
 
 def _network_like(weights: str, table: ModalityTable) -> ESPMedSAM:

@@ -181,6 +181,8 @@ class TestDistillModality:
         training.run()
 
         assert losses(training)[-1] < losses(training)[0]
+        assert training.parser.get_parsed_content("best").metric == "val_mean_dice"
+        assert "val_mean_dice" in training.parser.get_parsed_content("history").epochs[0]["metrics"]
         if kept:
             parsed = training.parser.get_parsed_content
             batch = next(iter(parsed("train#dataloader")))
@@ -241,6 +243,9 @@ class TestDistillModality:
 
         assert target.other_logits.shape[0] == len(image)
         assert not target.other_logits.requires_grad
+        padded = ~target.content & (image == 0)
+        assert padded.any()
+        assert not prepare.otherwise(image, target.content)[padded].any()
         assert modes == [module.training for module in student.modules()]
         for name, value in student.state_dict().items():
             assert torch.equal(value, before[name]), name

@@ -77,7 +77,7 @@ class TestSegment:
     ) -> None:
         """A slice's mask must not depend on what it is shown together with."""
         views = [SimpleNamespace(size=size) for size in [(40, 30), (40, 30), (36, 30), (40, 30)]]
-        job = SimpleNamespace(slices=SimpleNamespace(spacing=None), path="a.nii")
+        job = SimpleNamespace(slices=SimpleNamespace(spacing=None), path="a.nii", places=[0])
 
         together = inferer()._together(views, job, torch.device("cpu"))
 
@@ -101,7 +101,7 @@ class TestSegment:
         network: BrightIsForeground,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(slice_wise, "available_memory", lambda: 25 * 40 * 30 * 100)
+        monkeypatch.setattr(slice_wise, "available_memory", lambda: 3 * 40 * 30 * 1119)
         image = load(blob((40, 30, 5)), np.diag([1.0, 1.0, 5.0, 1.0]), "mri")
 
         inferer(slice_batch=4)(image, network)

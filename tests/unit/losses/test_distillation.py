@@ -239,6 +239,21 @@ class TestDistillationLoss:
         with pytest.raises(ValueError, match=f"must hold {lacks} where {name}_weight is not 0"):
             only(name)(student(), TeacherTarget(torch.zeros(2, 8, 4, 4)))
 
+    def test_presence_has_the_weight_that_it_is_given(self) -> None:
+        class WithPresence(NamedTuple):
+            image_embedding: Tensor
+            low_res_logits: Tensor
+            patch_logits: Tensor
+            presence_logits: Tensor
+
+        ours = WithPresence(*student(), torch.randn(2, 3))
+        target = TeacherTarget(torch.zeros(2, 8, 4, 4), annotation=annotation())
+
+        losses = [only("mask", presence_weight=weight)(ours, target) for weight in (0.0, 1.0, 2.0)]
+
+        torch.testing.assert_close(losses[2] - losses[1], losses[1] - losses[0])
+        assert losses[1] > losses[0]
+
     def test_refuses_weights_that_make_no_loss(self) -> None:
         with pytest.raises(ValueError, match="weights must be at least 0, and one of them more"):
             DistillationLoss(embedding_weight=0.0)

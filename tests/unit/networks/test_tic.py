@@ -198,6 +198,15 @@ class TestInANetwork:
                 load(network, other.state_dict(), source="a.pt")
             assert len(str(caught.value)) < 400
 
+    def test_other_modalities_are_no_other_encoder(self) -> None:
+        network, other = (
+            build_product({n: i for i, n in enumerate(names)}, {n: ["a"] for n in names})
+            for names in (("ct", "mri"), ("oct", "b_scan"))
+        )
+
+        with pytest.raises(CheckpointMismatchError, match=r"got .* missing: .*controllers"):
+            load_into(network, other.state_dict())
+
     def test_taps_are_counted_among_its_operations(self) -> None:
         with torch.device("meta"):
             network = build_product({"ct": 6}, {"ct": ["liver"]}, image_encoder="tic").eval()

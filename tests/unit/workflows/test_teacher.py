@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,20 @@ class TestOwnNetworks:
         half = expected.shape[2] // 2
         torch.testing.assert_close(said.logits, expected[:, :, :half])
         assert (said.logits[0, 1:] == ABSENT_LOGIT).all()
+
+    def test_a_teacher_of_masks_may_have_another_encoder_and_lack_heads(
+        self, tmp_path: Path, table: ModalityTable
+    ) -> None:
+        network = build_product(table.indices, table.target_names)
+        torch.save(network.state_dict(), tmp_path / "all.pt")
+        of_student = replace(table, image_encoder="tic", presence=True)
+
+        teacher = self.load(tmp_path / "all.pt", of_student, masks=True)
+
+        said = teacher(torch.rand(1, 3, 64, 64), torch.tensor([table["ct"].index]))
+        assert said.logits is not None
+        soft = self.load(tmp_path / "all.pt", replace(table, prompt="soft"), masks=True)
+        assert soft.identity != self.load(tmp_path / "all.pt", table, masks=True).identity
 
     def test_asked_for_masks_it_must_hold_the_student_s_targets(
         self, weights: tuple[ESPMedSAM, Path], table: ModalityTable
