@@ -113,9 +113,15 @@ SliceAxis = Annotated[
 ]
 
 
+_DIGITS = 10
+"""Most digits of what is read as a number; of thousands Python reads none."""
+
+
 def input_size_of(value: str | None) -> list[int] | str | None:
     """Return what a setting takes of one number, or of a word."""
-    return [int(value)] * 2 if value is not None and value.isdecimal() else value
+    if value is None or not value.isdecimal() or len(value) > _DIGITS:
+        return value
+    return [int(value)] * 2
 
 
 InputSize = Annotated[

@@ -22,7 +22,8 @@ PAYLOADS = (
 
 SEGMENT = (
     "--modality", "--targets", "--output_format", "--seg_type", "--device", "--include",
-    "--exclude", "--series", "--ct_input", "--slice_axis", "--ckpt_path", "--config", "--bundle",
+    "--exclude", "--series", "--ct_input", "--slice_axis", "--input_size", "--ckpt_path",
+    "--config", "--bundle",
 )  # fmt: skip
 
 
@@ -43,6 +44,18 @@ def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     lines = capsys.readouterr().err.splitlines()
     assert not any("Traceback" in line for line in lines)
     return lines[-1]
+
+
+@pytest.mark.parametrize(
+    "size", ["9" * 5000, "9" * 12, "", "-32", "33", "1e3", "\N{ARABIC-INDIC DIGIT FOUR}"]
+)
+@pytest.mark.parametrize("command", [["segment", "in", "out"], ["inspect", "in"]])
+def test_a_size_that_is_none_is_refused_in_a_line(
+    command: list[str], size: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--modality", "xray", "--input_size", size]
+
+    assert told([*command, *options], capsys).startswith("E_OPTION: input_size must be")
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
