@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from esp_medsam.networks import build_product
 from esp_medsam.networks.modality_controller import Route
-from esp_medsam.networks.msa_conv import MSAConv
+from esp_medsam.networks.summary import tapped
 
 
 SIDES = (256, 384, 512, 768, 1024, 1536, 2048)
@@ -67,16 +67,8 @@ def vit_b(side: int) -> nn.Module:
 
 def gmacs(encoder: nn.Module, side: int) -> float:
     """Return thousands of millions of multiply-accumulates, those of TiC's taps included."""
-    taps: list[int] = []
-
-    def count(module: MSAConv, _: object, gathered: Tensor) -> None:
-        taps.append(2 * module.kernel_size[0] * module.kernel_size[1] * gathered.numel())
-
-    for module in encoder.modules():
-        if isinstance(module, MSAConv):
-            module.register_forward_hook(count)  # type: ignore[arg-type]
     counter = FlopCounterMode(display=False)
-    with counter:
+    with tapped(encoder) as taps, counter:
         encoder.requires_grad_(False).to("meta")(torch.empty(1, 3, side, side, device="meta"))
     return (counter.get_total_flops() / 2 + sum(taps)) / 1e9
 

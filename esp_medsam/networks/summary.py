@@ -5,7 +5,8 @@ Networks run on torch's meta device, where shapes are computed and values are no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -170,10 +171,10 @@ def count_gmacs(network: ESPMedSAM, input_size: tuple[int, int]) -> dict[str, fl
         input_size: ``(H, W)``, multiples of 32.
     """
     image = torch.empty(1, 3, *input_size, device="meta")
-    by_module, total = _run(network, image)
-    taps = _taps(network, image)
-    by_module["image_encoder"] += taps
-    total += taps
+    with tapped(network) as taps:
+        by_module, total = _run(network, image)
+    by_module["image_encoder"] += sum(taps) / 1e9
+    total += sum(taps) / 1e9
     counts = {
         part: sum(by_module.get(module, 0.0) for module in modules)
         for part, modules in PARTS.items()
@@ -201,8 +202,13 @@ def _run(call: Callable[..., object], *arguments: Tensor) -> tuple[dict[str, flo
     return by_module, counter.get_total_flops() / 2e9
 
 
-def _taps(network: ESPMedSAM, image: Tensor) -> float:
-    """Return thousands of millions of multiply-accumulates between positions and their taps."""
+@contextmanager
+def tapped(network: nn.Module) -> Iterator[list[int]]:
+    """Gather multiply-accumulates between positions and taps, which torch's counter omits.
+
+    Args:
+        network: Whatever holds :class:`~esp_medsam.networks.msa_conv.MSAConv`.
+    """
     counts: list[int] = []
 
     def count(module: nn.Module, _: object, gathered: Tensor) -> None:
@@ -210,15 +216,13 @@ def _taps(network: ESPMedSAM, image: Tensor) -> float:
         rows, columns = module.kernel_size
         counts.append(2 * rows * columns * gathered.numel())  # dot products, then the mixture
 
-    hooks = [
-        module.register_forward_hook(count)
-        for module in network.modules()
-        if isinstance(module, MSAConv)
-    ]
-    network.encode(image, None)
-    for hook in hooks:
-        hook.remove()
-    return sum(counts) / 1e9
+    attentions = [module for module in network.modules() if isinstance(module, MSAConv)]
+    hooks = [module.register_forward_hook(count) for module in attentions]
+    try:
+        yield counts
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _build(
