@@ -164,13 +164,13 @@ def scored(
 
 def _plan(request: Request, **asked: Any) -> tuple[Request, EvaluationPlan]:
     """Return the request, for all targets where none were named, and what is to be scored."""
-    from esp_medsam.settings import evaluation_settings
+    from esp_medsam.settings import EvaluationSettings
     from esp_medsam.workflows.evaluation import plan_evaluation, with_all_targets
 
     request = with_all_targets(request)
     targets = request.settings.get("targets")
     return request, plan_evaluation(
-        evaluation_settings(**asked), table=request.table, targets=targets
+        EvaluationSettings.of(**asked), table=request.table, targets=targets
     )
 
 

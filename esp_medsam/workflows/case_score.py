@@ -15,8 +15,8 @@ from esp_medsam.errors import InputNotFoundError, OptionError, listed
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.plain_data import read_json
 from esp_medsam.regular_file import open_regular
+from esp_medsam.setting_checks import rule_of
 from esp_medsam.setting_types import Protocol
-from esp_medsam.settings import rule_of
 
 
 MOST_BYTES, MOST_VALUES = 2**27, 2**23

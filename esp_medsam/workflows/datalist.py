@@ -19,8 +19,8 @@ from pydantic import (
 from esp_medsam.errors import InputNotFoundError, OptionError, TargetError, listed, shown
 from esp_medsam.modality import ModalityTable
 from esp_medsam.plain_data import read_json
+from esp_medsam.setting_checks import rule_of
 from esp_medsam.setting_types import CtInput, Number
-from esp_medsam.settings import rule_of
 
 
 MOST_BYTES, MOST_VALUES = 2**27, 2**21

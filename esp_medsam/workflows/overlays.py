@@ -10,14 +10,9 @@ from typing import Any
 from esp_medsam.errors import OptionError, listed, shown
 from esp_medsam.modality import ModalityTable
 from esp_medsam.plain_data import read_plain
-from esp_medsam.settings import (
-    STAGE_SETTINGS,
-    InferenceSettings,
-    Settings,
-    Stage,
-    given_settings,
-    given_train_settings,
-)
+from esp_medsam.setting_checks import Settings
+from esp_medsam.settings import InferenceSettings, given_settings
+from esp_medsam.training_settings import STAGE_SETTINGS, Stage
 
 
 PACKAGE = "esp_medsam.transforms."
@@ -110,7 +105,7 @@ def train_settings_of(
             must be.
     """
     _check_plain(content, path, STAGE_SETTINGS[stage], "train.yaml")
-    return given_train_settings(content, stage)
+    return STAGE_SETTINGS[stage].given(content)
 
 
 def _check_plain(content: Mapping[str, Any], path: Path, kind: type[Settings], config: str) -> None:

@@ -12,7 +12,8 @@ from monai.bundle import ConfigParser
 from esp_medsam.errors import OptionError
 from esp_medsam.inferers.device import device_of
 from esp_medsam.io import check_output_dir
-from esp_medsam.settings import Given, InferenceSettings
+from esp_medsam.setting_checks import Given
+from esp_medsam.settings import InferenceSettings
 from esp_medsam.workflows.items import Plan
 from esp_medsam.workflows.overlay_transforms import build_transforms
 from esp_medsam.workflows.request import Request, read_request

@@ -10,7 +10,7 @@ from typing import Any
 from esp_medsam.errors import InputNotFoundError
 from esp_medsam.identity import sha256_of
 from esp_medsam.modality import ModalityTable
-from esp_medsam.settings import TrainSettings
+from esp_medsam.training_settings import TrainSettings
 from esp_medsam.transforms.by_modality import described
 
 

@@ -11,7 +11,7 @@ from ignite.engine import Engine
 from monai.handlers import MLFlowHandler
 
 from esp_medsam.errors import OptionError
-from esp_medsam.settings import TrainSettings
+from esp_medsam.training_settings import TrainSettings
 from esp_medsam.workflows.distributed import is_first
 from esp_medsam.workflows.forward import loss_of
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from esp_medsam.errors import InputNotFoundError
 from esp_medsam.modality import ModalityTable
-from esp_medsam.settings import Stage, given_train_settings
+from esp_medsam.training_settings import STAGE_SETTINGS, Stage
 from esp_medsam.workflows.bundle import TABLE, TRAIN_CONFIG, find_bundle
 from esp_medsam.workflows.overlays import train_settings_of
 from esp_medsam.workflows.request import Request, read_layers
@@ -68,7 +68,7 @@ def read_training(
         settings_of=lambda content, path: train_settings_of(content, path, stage),
     )
     chosen = {key: value for key, value in given.items() if value is not None}
-    settings = layers.settings | given_train_settings(chosen, stage)
+    settings = layers.settings | STAGE_SETTINGS[stage].given(chosen)
     _check_there(settings)
     return Request(
         root=root,

@@ -9,16 +9,14 @@ import yaml
 
 from esp_medsam.errors import DeviceError, ModalityError, OptionError, TargetError
 from esp_medsam.modality import ModalityTable
+from esp_medsam.setting_checks import Given
 from esp_medsam.settings import (
     EvaluationSettings,
-    Given,
     InferenceSettings,
-    TrainSettings,
-    evaluation_settings,
     given_settings,
     inference_settings,
-    train_settings,
 )
+from esp_medsam.training_settings import TrainSettings
 
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
@@ -161,7 +159,7 @@ class TestEvaluationSettings:
     def test_have_the_config_s_defaults(self) -> None:
         config = yaml.safe_load((CONFIGS / "evaluate.yaml").read_text(encoding="utf-8"))
 
-        settings = evaluation_settings(datalist="d.json", section="test")
+        settings = EvaluationSettings.of(datalist="d.json", section="test")
 
         named = settings.model_dump(exclude={"datalist", "section", "overwrite"})
         assert named == {key: config[key] for key in named}
@@ -169,9 +167,9 @@ class TestEvaluationSettings:
     def test_take_text_and_refuse_what_it_does_not_say(self) -> None:
         given = {"datalist": "d.json", "section": "test"}
 
-        assert evaluation_settings(**given, tolerance="1.5", cases="").tolerance == 1.5
+        assert EvaluationSettings.of(**given, tolerance="1.5", cases="").tolerance == 1.5
         with pytest.raises(OptionError, match="tolerance must be greater than 0; got '0'"):
-            evaluation_settings(**given, tolerance="0")
+            EvaluationSettings.of(**given, tolerance="0")
 
 
 class TestTrainSettings:
@@ -185,13 +183,13 @@ class TestTrainSettings:
 
     def test_refuse_text_that_is_no_number(self) -> None:
         with pytest.raises(OptionError, match="epochs must be a whole number; got 'ten'"):
-            train_settings(epochs="ten")
+            TrainSettings.of(epochs="ten")
 
     def test_take_no_weights_to_start_from_as_none(self) -> None:
         config = yaml.safe_load((CONFIGS / "train.yaml").read_text(encoding="utf-8"))
         values = {key: config[key] for key in TrainSettings.model_fields}
 
-        settings = train_settings(**{**values, "device": "cpu", "amp": "false"})
+        settings = TrainSettings.of(**{**values, "device": "cpu", "amp": "false"})
 
         assert settings.pretrained is None
         assert settings.amp is False

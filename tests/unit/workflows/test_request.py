@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from esp_medsam.errors import EspMedSamError, ModalityError, OptionError
-from esp_medsam.settings import Given
+from esp_medsam.setting_checks import Given
 from esp_medsam.workflows.bundle import BUNDLE_VARIABLE
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.request import read_request

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from esp_medsam.errors import OptionError
-from esp_medsam.settings import TrainSettings
+from esp_medsam.training_settings import TrainSettings
 from esp_medsam.workflows import tracking
 
 

@@ -1,0 +1,158 @@
+"""What a user may set of a training and its stages: every key with its type and its range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from esp_medsam.errors import OptionError
+from esp_medsam.setting_checks import Settings
+from esp_medsam.setting_types import (
+    Count,
+    CountOrAuto,
+    Deviation,
+    Device,
+    FrozenPatterns,
+    Index,
+    IndexOrAuto,
+    Mean,
+    Number,
+    OptionalPath,
+    PathText,
+    Positive,
+    Share,
+    Size,
+    Transforms,
+    Turns,
+    Weight,
+)
+
+
+class TrainSettings(Settings):
+    """The keys of ``train.yaml`` that a user may set; what each means stands there."""
+
+    datalist: PathText
+    output_dir: PathText
+    cache_dir: OptionalPath
+    empty_slices: Share
+    pretrained: OptionalPath
+    input_size: Size
+    epochs: Count
+    samples_per_epoch: CountOrAuto
+    turns: Turns
+    batch_size: Count
+    learning_rate: Positive
+    warmup_steps: IndexOrAuto
+    weight_decay: Weight
+    decay: Literal["cosine", "exponential"]
+    presence_weight: Weight
+    accumulate: Count
+    max_norm: Positive
+    max_bad_steps: Count
+    frozen: FrozenPatterns
+    trained: FrozenPatterns
+    average_decay: Share
+    val_interval: Count
+    patience: Index
+    checkpoint_steps: Index
+    resume: bool | Literal["auto"]
+    num_workers: Index
+    amp: bool | Literal["auto"]
+    seed: Annotated[Index, Field(lt=2**32)]
+    mlflow: OptionalPath
+    device: Device
+    pixel_mean: Mean
+    pixel_std: Deviation
+    transforms: Transforms
+
+
+class DistillSettings(Settings):
+    """The keys that ``distill_modality.yaml`` adds; what each means stands there."""
+
+    teacher: Literal["sam", "mobilesam", "medical", "network"]
+    teacher_weights: PathText
+    teacher_input_size: Size
+    teacher_pixel_mean: Mean
+    teacher_pixel_std: Deviation
+    embeddings: OptionalPath
+    views: Count
+    embedding_weight: Weight
+    mask_weight: Weight
+    cosine_weight: Weight
+    soft_label_weight: Weight
+    temperature: Positive
+    prototype_weight: Weight
+    consistency_weight: Weight
+
+    @model_validator(mode="after")
+    def _has_a_loss(self) -> DistillSettings:
+        weights = [name for name in DistillSettings.model_fields if name.endswith("_weight")]
+        if not any(getattr(self, name) for name in weights):
+            msg = (
+                f"one of {', '.join(weights)} must be greater than 0; got 0 for each. "
+                "The released loss is embedding_weight 1."
+            )
+            raise OptionError(msg)
+        if self.soft_label_weight and self.teacher in ("sam", "mobilesam"):
+            msg = (
+                f"soft_label_weight must be 0 with a teacher that knows no targets; got "
+                f"{self.soft_label_weight:g} and teacher {self.teacher}. "
+                "Use teacher medical or network, or leave it out."
+            )
+            raise OptionError(msg)
+        return self
+
+
+class NaturalSettings(DistillSettings):
+    """The same, of pictures that have no targets."""
+
+    @model_validator(mode="after")
+    def _has_no_masks(self) -> NaturalSettings:
+        of_masks = ("mask_weight", "soft_label_weight", "prototype_weight", "consistency_weight")
+        asked = [name for name in of_masks if getattr(self, name)]
+        if asked:
+            msg = (
+                f"{asked[0]} must be 0 where pictures have no targets; got "
+                f"{getattr(self, asked[0]):g}. It takes a datalist: leave distill_common.yaml out."
+            )
+            raise OptionError(msg)
+        return self
+
+
+class PictureSettings(Settings):
+    """The keys that ``distill_common.yaml`` adds; what each means stands there."""
+
+    images: PathText
+    validation_share: Annotated[Number, Field(gt=0, lt=1)]
+
+
+class SamSettings(Settings):
+    """The key that ``train_teacher.yaml`` adds; what it means stands there."""
+
+    sam_weights: PathText
+
+
+class TeacherSettings(TrainSettings, SamSettings):
+    """The keys of ``train.yaml`` and ``train_teacher.yaml`` together."""
+
+
+class ModalitySettings(TrainSettings, DistillSettings):
+    """The keys of ``train.yaml`` and ``distill_modality.yaml`` together."""
+
+
+class CommonSettings(ModalitySettings, PictureSettings):
+    """The same, and those of ``distill_common.yaml``."""
+
+
+Stage = Literal["train", "teacher", "modality", "common"]
+"""What a training does: masks and prompts, the medical teacher, controllers, shared encoder."""
+
+STAGE_SETTINGS: Mapping[Stage, type[TrainSettings]] = {
+    "train": TrainSettings,
+    "teacher": TeacherSettings,
+    "modality": ModalitySettings,
+    "common": CommonSettings,
+}
+"""The settings of each."""
