@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from esp_medsam.workflows.distributed import is_first, mean_over_processes
 
 
 class History:
-    """Record each epoch: mean loss, learning rate, skipped steps, metrics of validation.
+    """Record each epoch: mean loss, learning rate, skipped steps, seconds, metrics of validation.
 
     Args:
         validator: The evaluator whose metrics are taken where it ran in that epoch.
@@ -38,25 +39,45 @@ class History:
         self.path = None if path is None else Path(path)
         self.epochs: list[dict[str, Any]] = []
         self._total, self._steps, self._skipped = 0.0, 0, 0
+        self._before, self._since = 0.0, time.monotonic()
 
     def attach(self, engine: SupervisedTrainer) -> None:
         """Register on the trainer, after its validation."""
+        engine.add_event_handler(Events.STARTED, self._start_clock)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._close)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epochs, and the sums of the one that is open."""
-        return {"epochs": self.epochs, "open": [self._total, self._steps, self._skipped]}
+        return {
+            "epochs": self.epochs,
+            "open": [self._total, self._steps, self._skipped],
+            "seconds": self._seconds,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take epochs and sums over."""
         self.epochs = [dict(epoch) for epoch in state["epochs"]]
         self._total, self._steps, self._skipped = state["open"]
+        self._before = state["seconds"]
 
     @property
     def mean_loss(self) -> float:
         """Mean loss of the steps so far of the epoch that is open; NaN where there is none."""
         return self._total / self._steps if self._steps else math.nan
+
+    @property
+    def seconds(self) -> float:
+        """What all epochs took that are done, their validation too, in all parts of the run."""
+        return sum(float(epoch["seconds"]) for epoch in self.epochs)
+
+    @property
+    def _seconds(self) -> float:
+        """What the epoch that is open has taken, without what a break lost."""
+        return self._before + time.monotonic() - self._since
+
+    def _start_clock(self, _: SupervisedTrainer) -> None:
+        self._since = time.monotonic()
 
     def _add(self, engine: SupervisedTrainer) -> None:
         if getattr(engine.state, "is_skipped", False):
@@ -73,6 +94,7 @@ class History:
             "steps": engine.state.iteration,
             "loss": _finite(self.mean_loss),
             "skipped": self._skipped,
+            "seconds": round(self._seconds, 3),
             "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
             "metrics": {
                 name: _finite(float(value))
@@ -82,6 +104,7 @@ class History:
         }
         self.epochs.append(record)
         self._total, self._steps, self._skipped = 0.0, 0, 0
+        self._before, self._since = 0.0, time.monotonic()
         if self.path is not None and is_first():
             with atomic_file(self.path) as file:
                 file.write(json.dumps(self.epochs, indent=1).encode())

@@ -230,6 +230,7 @@ class TestHistory:
         trainer.run([1.0, 2.0, 6.0], max_epochs=2)
 
         first, second = json.loads((tmp_path / "history.json").read_text())
+        assert 0 <= first.pop("seconds") < 60
         assert first == {
             "epoch": 1,
             "steps": 3,
@@ -239,6 +240,40 @@ class TestHistory:
             "metrics": {},
         }
         assert second["metrics"] == {"val_mean_dice": 0.25, "worst": None}
+
+    def test_counts_the_seconds_of_an_epoch_in_all_its_parts(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = [100.0]
+        monkeypatch.setattr("esp_medsam.workflows.history.time.monotonic", lambda: now[0])
+        broken, whole = (self._attached(now) for _ in range(2))
+
+        @broken[1].on(Events.ITERATION_COMPLETED(once=2))
+        def save(engine: Engine) -> None:
+            broken[1].kept = broken[0].state_dict()
+            engine.terminate()
+
+        broken[1].run([1.0, 1.0, 1.0], max_epochs=1)
+        now[0] += 1000.0  # of no run
+        whole[0].load_state_dict(broken[1].kept)
+        whole[1].run([1.0], max_epochs=1)
+
+        assert whole[0].epochs[0]["seconds"] == 30.0
+        assert whole[0].seconds == 30.0
+
+    @staticmethod
+    def _attached(now: list[float]) -> tuple[History, Any]:
+        """Return a history and a trainer whose steps take ten seconds each."""
+
+        def step(engine: Engine, loss: float) -> dict[str, Any]:
+            del engine
+            now[0] += 10.0
+            return {"loss": torch.tensor(loss)}
+
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+        history, trainer = History(Engine(lambda *_: None), optimizer), Engine(step)
+        history.attach(trainer)
+        return history, trainer
 
 
 class TestDiceInputs:
