@@ -6,7 +6,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -116,7 +116,9 @@ def evaluate(
         targets=targets or None,
     )
     tell_what_runs(request)
-    request, plan = _plan(
+    from esp_medsam.workflows.evaluation import plan_request
+
+    request, plan = plan_request(
         request,
         datalist=datalist,
         section=section,
@@ -155,34 +157,18 @@ def scored(
     quiet: bool,
 ) -> tuple[Score, ...]:
     """Return the scores of all targets of a bundle that a section of a datalist shows."""
+    from esp_medsam.workflows.evaluation import plan_request
     from esp_medsam.workflows.request import read_request
 
     request = read_request(bundle, trust_config=trust_config, device=device)
-    request, plan = _plan(request, datalist=datalist, section=section)
+    request, plan = plan_request(request, datalist=datalist, section=section)
     return _evaluated(request, plan, quiet=quiet).scores
-
-
-def _plan(request: Request, **asked: Any) -> tuple[Request, EvaluationPlan]:
-    """Return the request, for all targets where none were named, and what is to be scored."""
-    from esp_medsam.settings import EvaluationSettings
-    from esp_medsam.workflows.evaluation import plan_evaluation, with_all_targets
-
-    request = with_all_targets(request)
-    targets = request.settings.get("targets")
-    return request, plan_evaluation(
-        EvaluationSettings.of(**asked), table=request.table, targets=targets
-    )
 
 
 def _evaluated(request: Request, plan: EvaluationPlan, *, quiet: bool) -> Evaluated:
     """Build the pipeline and score what is planned with it, showing how far it is."""
-    from esp_medsam.workflows.evaluation_run import Evaluation
-    from esp_medsam.workflows.pipeline import read_config  # torch: once all else is right
+    from esp_medsam.workflows.evaluation_run import evaluate_request  # torch: once all is right
 
-    parsed = read_config(request)
-    settings, table, inferer, network = (
-        parsed.get_parsed_content(key) for key in ("settings", "table", "inferer", "network")
-    )
     tracked = partial(
         track,
         description="Evaluating",
@@ -191,12 +177,4 @@ def _evaluated(request: Request, plan: EvaluationPlan, *, quiet: bool) -> Evalua
         update_period=1.0,
         disable=quiet,
     )
-    return Evaluation(
-        plan,
-        table=table,
-        inferer=inferer,
-        network=network,
-        transforms=settings.transforms,
-        ct_input=settings.ct_input,
-        frame=settings.frame,
-    ).evaluate(tracked)
+    return evaluate_request(request, plan, tracked)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from esp_medsam.errors import OptionError, OutputExistsError
 from esp_medsam.io.output_path import check_output_dir
@@ -102,6 +103,22 @@ def plan_evaluation(
     _check_outputs(settings, {Path(name).resolve() for name in inputs})
     others = None if settings.compare is None else read_cases(Path(settings.compare))
     return EvaluationPlan(settings=settings, items=items, others=others)
+
+
+def plan_request(request: Request, **asked: Any) -> tuple[Request, EvaluationPlan]:
+    """Return a request, for all targets where none were named, and what is to be scored.
+
+    Args:
+        request: What network and pipeline.
+        asked: Keys of ``evaluate.yaml``.
+
+    Raises:
+        EspMedSamError: As of :func:`plan_evaluation`.
+    """
+    request = with_all_targets(request)
+    targets = request.settings.get("targets")
+    settings = EvaluationSettings.of(**asked)
+    return request, plan_evaluation(settings, table=request.table, targets=targets)
 
 
 def _check_outputs(settings: EvaluationSettings, inputs: set[Path]) -> None:

@@ -21,6 +21,8 @@ from esp_medsam.workflows.evaluation import EvaluationPlan
 from esp_medsam.workflows.evaluation_comparison import Comparison, compare
 from esp_medsam.workflows.evaluation_plots import write_plots
 from esp_medsam.workflows.evaluation_summary import Score, summarize
+from esp_medsam.workflows.pipeline import read_config
+from esp_medsam.workflows.request import Request
 
 
 logger = logging.getLogger(__name__)
@@ -136,6 +138,36 @@ class Evaluation:
             logger.info("%s", line)
         for path in evaluated.written:
             logger.info("Written: %s", path)
+
+
+def evaluate_request(
+    request: Request,
+    plan: EvaluationPlan,
+    tracked: Callable[[Sequence[Item]], Iterable[Item]] | None = None,
+) -> Evaluated:
+    """Build the pipeline of a request and score what is planned with it.
+
+    Args:
+        request: What network and pipeline.
+        plan: What is to be scored.
+        tracked: Hands the items on one by one, and shows how far they are.
+
+    Raises:
+        EspMedSamError: As of :meth:`Evaluation.evaluate`, and if the weights are not usable.
+    """
+    parsed = read_config(request)
+    settings, table, inferer, network = (
+        parsed.get_parsed_content(key) for key in ("settings", "table", "inferer", "network")
+    )
+    return Evaluation(
+        plan,
+        table=table,
+        inferer=inferer,
+        network=network,
+        transforms=settings.transforms,
+        ct_input=settings.ct_input,
+        frame=settings.frame,
+    ).evaluate(tracked)
 
 
 def _below(image: str, folder: Path) -> str:
