@@ -106,7 +106,7 @@ def compute_arms(asked: argparse.Namespace, seed: int) -> dict[str, tuple[float,
         *("distill", asked.datalist, folder, "--teacher", "network"),
         *("--teacher_weights", asked.teacher, "--teacher_input_size", asked.teacher_input_size),
         *("--trained", "image_encoder.*", "--embeddings", embeddings),
-        *("--views", asked.views),
+        *("--views", asked.views, "--compare_steps", 0),
         *options(asked, folder, asked.distill_steps, seed),
     )
     further, of_b = masks(asked, "b", asked.steps, seed, "--pretrained", folder / "model.pt")

@@ -136,6 +136,7 @@ def measure(stage: str, folder: Path, asked: argparse.Namespace, amp: str) -> st
         samples_per_epoch=asked.steps * asked.batch_size,
         epochs=1,
         checkpoint_steps=0,
+        **({"compare_steps": 0} if "distill_modality.yaml" in STAGES[stage] else {}),
         **({} if asked.distributed else {"device": asked.device}),
         **overrides(stage, folder, asked),
     )

@@ -128,6 +128,14 @@ class PictureSettings(Settings):
     validation_share: Annotated[Number, Field(gt=0, lt=1)]
 
 
+class ComparisonSettings(Settings):
+    """Those of them that say what the student is compared with; what each means stands there."""
+
+    compare_steps: IndexOrAuto
+    compare_datalist: OptionalPath
+    unseen: OptionalPath
+
+
 class SamSettings(Settings):
     """The key that ``train_teacher.yaml`` adds; what it means stands there."""
 
@@ -138,7 +146,7 @@ class TeacherSettings(TrainSettings, SamSettings):
     """The keys of ``train.yaml`` and ``train_teacher.yaml`` together."""
 
 
-class ModalitySettings(TrainSettings, DistillSettings):
+class ModalitySettings(TrainSettings, DistillSettings, ComparisonSettings):
     """The keys of ``train.yaml`` and ``distill_modality.yaml`` together."""
 
 

@@ -14,6 +14,8 @@ from esp_medsam.cli.training_options import (
     Amp,
     BatchSize,
     Common,
+    CompareDatalist,
+    CompareSteps,
     Epochs,
     InputSize,
     LearningRate,
@@ -27,6 +29,7 @@ from esp_medsam.cli.training_options import (
     TeacherInputSize,
     TeacherWeights,
     Trained,
+    Unseen,
     Views,
 )
 
@@ -60,6 +63,9 @@ def distill(
         ),
     ] = None,
     views: Views = None,
+    compare_steps: CompareSteps = None,
+    compare_datalist: CompareDatalist = None,
+    unseen: Unseen = None,
     pretrained: Pretrained = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -79,8 +85,9 @@ def distill(
 ) -> None:
     """Train controllers, or the shared encoder, against a teacher's embeddings.
 
-    What lies in OUT afterwards starts a training: esp-medsam train --pretrained OUT/model.pt. The
-    same command again goes on. Every other key is set by --config.
+    What lies in OUT afterwards starts a training: esp-medsam train --pretrained OUT/model.pt. Two
+    students are trained on masks then, one from it and one without it for as long, and one table
+    says what it adds. The same command again goes on. Every other key is set by --config.
     """
     request = _request(
         data,
@@ -94,6 +101,9 @@ def distill(
         teacher_input_size=_square(teacher_input_size),
         embeddings=embeddings,
         views=views,
+        compare_steps=compare_steps,
+        compare_datalist=compare_datalist,
+        unseen=unseen,
         pretrained=pretrained,
         epochs=epochs,
         batch_size=batch_size,

@@ -101,6 +101,36 @@ Views = Annotated[
     str | None, typer.Option(help="Random views of a slice whose embeddings are kept.")
 ]
 
+CompareSteps = Annotated[
+    str | None,
+    typer.Option(
+        "--compare_steps",
+        "--compare-steps",
+        help="Steps on masks afterwards, of two students that show what distillation adds; "
+        "auto: as many as of it; 0: none.",
+    ),
+]
+
+CompareDatalist = Annotated[
+    Path | None,
+    typer.Option(
+        "--compare_datalist",
+        "--compare-datalist",
+        parser=path_of,
+        metavar="DATALIST",
+        help="What these learn from, if not DATA.",
+    ),
+]
+
+Unseen = Annotated[
+    Path | None,
+    typer.Option(
+        parser=path_of,
+        metavar="DATALIST",
+        help="Other sources, whose section test these are scored on too.",
+    ),
+]
+
 Common = Annotated[
     bool,
     typer.Option(

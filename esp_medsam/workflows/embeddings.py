@@ -156,6 +156,7 @@ class EmbeddingStore:
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.store: ShardStore | None = None
+        self.seconds = 0.0  # that computing them took
 
     def filled(self, dataset: SliceDataset) -> SliceDataset | StoredViews:
         """Return a dataset with the embeddings of its views, computed where they are missing.
@@ -238,6 +239,7 @@ class EmbeddingStore:
                     told = time.monotonic()
                     rate = done / (told - begun)
                     logger.info("Embeddings: %d of %d, %.1f a second.", done, len(missing), rate)
+        self.seconds += time.monotonic() - begun
 
     def _said(self, views: StoredViews, batch: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Return what is kept of a batch; logits have the rows of the modality with the most."""

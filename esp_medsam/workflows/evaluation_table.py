@@ -34,12 +34,48 @@ def lines_of(scores: Sequence[Score], comparison: Comparison | None) -> list[str
     parts += _notes(scores)
     if comparison is not None:
         parts += _compared(comparison)
+    return _as_lines(parts)
+
+
+def _as_lines(parts: Sequence[Table | str]) -> list[str]:
     # Into a buffer: a console of its own would look at the terminal, and color what is not one.
     buffer = io.StringIO()
     console = Console(file=buffer, width=WIDTH, color_system=None, highlight=False, markup=False)
     for part in parts:
         console.print(part)
     return [line.rstrip() for line in buffer.getvalue().splitlines()]
+
+
+def compared_lines(
+    one: tuple[str, Sequence[Score]], other: tuple[str, Sequence[Score]], comparison: Comparison
+) -> list[str]:
+    """Return the Dice of two models side by side, as lines.
+
+    Args:
+        one: Name and scores of one.
+        other: Of the other, of the same sets and targets.
+        comparison: The other's scores less the one's.
+    """
+    differences = {
+        (d.dataset, d.modality, d.target): d for d in comparison.differences if d.measure == "dice"
+    }
+    others = {(s.dataset, s.modality, s.target): s for s in other[1]}
+    parts: list[Table | str] = []
+    for dataset, own in _by_set(one[1]):
+        shown = _table(dataset, "with it", one[0], other[0], "mean difference (95 %)", "p")
+        for score in own:
+            key = score.dataset, score.modality, score.target
+            difference = differences.get(key)
+            shown.add_row(
+                score.target,
+                _count(score.present, score.patients),
+                _number(score.dice),
+                _number(others[key].dice),
+                "" if difference is None else _signed(difference),
+                "" if difference is None else _p_value(difference.p_value),
+            )
+        parts.append(shown)
+    return _as_lines([*parts, "Dice, of images with the target. p: Wilcoxon over patients."])
 
 
 def _native(scores: Sequence[Score]) -> list[Table]:

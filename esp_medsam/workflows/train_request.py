@@ -80,10 +80,12 @@ def read_training(
 
 
 def _check_there(settings: Mapping[str, Any]) -> None:
-    datalist, images = settings.get("datalist"), settings.get("images")
-    if datalist is not None and not Path(datalist).is_file():
-        msg = f"datalist must be a JSON file; there is none at {datalist}."
-        raise InputNotFoundError(msg)
+    for name in ("datalist", "compare_datalist", "unseen"):
+        path = settings.get(name)
+        if path is not None and not Path(path).is_file():
+            msg = f"{name} must be a JSON file; there is none at {path}."
+            raise InputNotFoundError(msg)
+    images = settings.get("images")
     if images is not None and not Path(images).exists():
         msg = f"images must be a folder or a tar file; there is none at {images}."
         raise InputNotFoundError(msg)

@@ -62,6 +62,8 @@ def workflow(
     if datalist is not None:
         override["datalist"] = str(datalist)
     options = {"input_size": [64, 64], "samples_per_epoch": 8, "epochs": 2, "batch_size": 2}
+    if overlay.startswith("distill"):
+        options["compare_steps"] = 0
     return ConfigWorkflow(
         config_file=[str(CONFIGS / name) for name in files],
         meta_file=str(CONFIGS / "metadata.json"),

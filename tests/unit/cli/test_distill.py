@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -15,6 +16,7 @@ from esp_medsam.cli.main import main
 from esp_medsam.errors import explain
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
+from esp_medsam.workflows import student_comparison
 from esp_medsam.workflows.natural_images import natural_table
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.train_request import read_training
@@ -49,6 +51,8 @@ SMALL = (
     *("--teacher-weights", "teacher.pt", "--teacher-input-size", "64"),
 )
 
+ALONE = ("--compare-steps", "0")
+
 
 class TestDistill:
     def test_learns_from_what_embed_kept_and_trains_from_there(
@@ -59,7 +63,7 @@ class TestDistill:
         assert not Path("out").exists()
 
         options = ["--embeddings", "kept", "--views", "2", "--epochs", "1"]
-        assert main(["distill", "d.json", "out", *SMALL, *options]) == 0
+        assert main(["distill", "d.json", "out", *SMALL, *options, *ALONE]) == 0
 
         assert sorted(path.name for path in Path("kept").iterdir()) == shards
         history = json.loads(Path("out/history.json").read_text())
@@ -86,6 +90,13 @@ class TestDistill:
             (("--teacher-weights", "$print(1)"), "E_NO_WEIGHTS"),
             (("--embeddings", "."), "embeddings must be an empty folder"),
             (("--trained", "encoder.*"), "trained must match names of parameters"),
+            (
+                ("--compare-steps", "-1"),
+                "must be auto, or a whole number from 0; got '-1'",
+            ),
+            (("--unseen", "d.json"), "datalist must have a section 'test'"),
+            (("--unseen", "none.json"), "E_NOT_FOUND: unseen must be"),
+            (("--compare-datalist", "none.json"), "E_NOT_FOUND: compare_datalist"),
         ],
     )
     def test_refuses_what_is_not_so_in_one_line(
@@ -130,7 +141,7 @@ class TestDistill:
         monkeypatch.setenv("WORLD_SIZE", "4")
 
         kept = ["--embeddings", "kept", "--epochs", "1"]
-        assert main(["distill", "d.json", "out", *SMALL, *kept]) == 0
+        assert main(["distill", "d.json", "out", *SMALL, *kept, *ALONE]) == 0
 
     def test_a_rank_that_there_is_not_is_told(
         self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
@@ -146,3 +157,100 @@ class TestDistill:
         assert main(["distill", "nowhere", "out", "--common", *SMALL]) == 1
 
         assert "images must be a folder or a tar file" in capsys.readouterr().err
+
+
+@pytest.fixture
+def distilling(home: Path) -> list[str]:
+    """A distillation whose students learn masks for two steps."""
+    sections = json.loads(Path("d.json").read_text())
+    Path("u.json").write_text(json.dumps({"test": sections["validation"]}))
+    asked = ["--epochs", "1", "--compare-steps", "2", "--unseen", "u.json"]
+    return ["distill", "d.json", "out", *SMALL, *asked]
+
+
+def steps_of(student: str) -> int:
+    epochs = json.loads(Path(f"out/comparison/{student}/history.json").read_text())
+    return int(epochs[-1]["steps"])
+
+
+class TestComparison:
+    def test_a_student_without_distillation_learns_for_as_long(
+        self, distilling: list[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert main(distilling) == 0
+
+        plan = json.loads(Path("out/comparison/plan.json").read_text())
+        history = json.loads(Path("out/comparison/distilled/history.json").read_text())
+        own = sum(epoch["seconds"] for epoch in history)
+        assert steps_of("distilled") == 2
+        assert steps_of("masks_alone") == round(2 * (plan["seconds"] + own) / own)
+        table = Path("out/comparison/table.txt").read_text().splitlines()
+        assert [line.split()[-4:] for line in table if "target" in line]
+        assert sum(line.startswith("lungs ") for line in table) == 2  # seen, and not
+        assert set(table) <= set(caplog.messages)
+        compared = json.loads(Path("out/comparison/unseen_distilled.json").read_text())
+        assert compared["comparison"]["differences"][0]["measure"] == "dice"
+
+    def test_the_distilled_student_starts_from_what_was_distilled(
+        self, distilling: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[dict[str, Any]] = []
+        monkeypatch.setattr(
+            student_comparison,
+            "read_training",
+            lambda *given, **settings: asked.append(settings) or read_training(*given, **settings),
+        )
+        torch.save(torch.load("teacher.pt", weights_only=True), "start.pt")
+
+        assert main([*distilling, "--pretrained", "start.pt"]) == 0
+
+        assert [Path(settings["pretrained"]).name for settings in asked] == ["model.pt", "start.pt"]
+
+    def test_what_is_done_is_kept_until_the_distillation_is_another(self, home: Path) -> None:
+        request = read_training(
+            datalist="d.json", output_dir=".", compare_steps=2, stage="modality"
+        )
+        comparison = read_config(request).get_parsed_content("comparison")
+        Path("model.pt").write_bytes(b"distilled")
+
+        first = comparison.plan(steps=9, seconds=60.0)
+        Path("comparison/distilled").mkdir()
+
+        assert comparison.plan(steps=9, seconds=0.0) == first == (*first.fixed, 60.0)
+        assert Path("comparison/distilled").exists()
+        Path("model.pt").write_bytes(b"distilled further")
+        assert comparison.plan(steps=18, seconds=90.0).seconds == 90.0
+        assert not Path("comparison/distilled").exists()
+
+    def test_masks_that_are_not_there_are_told(
+        self, distilling: list[str], capsys: Shown, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        sections = json.loads(Path("d.json").read_text())
+        sections["training"][0] |= {"labels": {}, "absent": ["lungs"]}
+        Path("d.json").write_text(json.dumps(sections))
+
+        assert main(distilling) == 1
+        assert "compare_steps must be 0 where no item of training has" in capsys.readouterr().err
+
+        assert main([*distilling, "--compare-steps", "auto"]) == 0
+        assert "is compared with: no item of training has a mask." in caplog.text
+        assert not Path("out/comparison").exists()
+
+    def test_students_of_pictures_learn_from_a_datalist(
+        self, home: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        Path("pictures").mkdir()
+        for number in range(3):
+            PIL.Image.fromarray(np.full((40, 40), 80 * number, np.uint8)).save(
+                f"pictures/{number}.png"
+            )
+        natural = natural_table()
+        torch.save(build_product(natural.indices, natural.target_names).state_dict(), "teacher.pt")
+        common = ["distill", "pictures", "out", "--common", "--teacher", "network", *SMALL]
+
+        assert main([*common, "--epochs", "1"]) == 0
+        assert "compare_datalist names no datalist" in caplog.text
+        compared = ["--compare-steps", "1", "--compare-datalist", "d.json"]
+        assert main([*common, "--epochs", "1", *compared]) == 0
+
+        assert "lungs " in Path("out/comparison/table.txt").read_text()

@@ -1,0 +1,240 @@
+"""What a distillation adds: a student that goes on from it, beside one without it for as long."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch.distributed as dist
+
+from esp_medsam.errors import OptionError
+from esp_medsam.identity import sha256_of
+from esp_medsam.io.atomic import atomic_file
+from esp_medsam.training_settings import ComparisonSettings, TrainSettings
+from esp_medsam.workflows.datalist import read_datalist
+from esp_medsam.workflows.embeddings import EmbeddingStore
+from esp_medsam.workflows.evaluation import plan_request
+from esp_medsam.workflows.evaluation_run import Evaluated, evaluate_request
+from esp_medsam.workflows.evaluation_table import compared_lines
+from esp_medsam.workflows.history import History
+from esp_medsam.workflows.request import read_request
+from esp_medsam.workflows.train_request import read_training
+from esp_medsam.workflows.training_run import run_training
+
+
+logger = logging.getLogger(__name__)
+
+DISTILLED, MASKS_ALONE = "distilled", "masks_alone"
+"""Folders of the two students."""
+
+ALIKE = (
+    *("accumulate", "amp", "batch_size", "cache_dir", "device", "empty_slices", "input_size"),
+    *("num_workers", "pixel_mean", "pixel_std", "presence_weight", "seed", "transforms", "turns"),
+)
+"""Settings that both students have of the distillation; all others are those of ``train.yaml``."""
+
+
+class Plan(NamedTuple):
+    """What the students are made of; another plan begins anew.
+
+    Attributes:
+        weights: SHA-256 of what the distillation left.
+        datalist: SHA-256 of what they learn masks from.
+        steps: Of the student that was distilled, on masks.
+        seconds: That the distillation took, embeddings included if they were computed in it.
+    """
+
+    weights: str
+    datalist: str
+    steps: int
+    seconds: float
+
+    @property
+    def fixed(self) -> tuple[str, str, int]:
+        """All but the seconds, which a run that goes on no longer knows."""
+        return self.weights, self.datalist, self.steps
+
+
+class StudentComparison:
+    """Train both students and print one table of them.
+
+    The distilled one learns masks from the distillation's weights. The other starts where the
+    distillation did, and learns masks alone for as long as distillation and masks took together.
+    Both are scored with the weights that validated best. What is done is kept, so that the same
+    command goes on.
+
+    Args:
+        settings: How many steps, and on what.
+        training: Those of the distillation.
+        datalist: What the students learn masks from; None where there is none.
+        bundle_root: The bundle of the distillation.
+    """
+
+    def __init__(
+        self,
+        settings: ComparisonSettings,
+        *,
+        training: TrainSettings,
+        datalist: str | None,
+        bundle_root: str,
+    ) -> None:
+        self.settings = settings
+        self.training = training
+        self.datalist = datalist
+        self.bundle_root = bundle_root
+        self.folder = Path(training.output_dir, "comparison")
+
+    def check(self) -> None:
+        """Refuse, before anything is learned, what could not be compared.
+
+        Raises:
+            OptionError: If steps are asked for, and there is nothing to learn masks from; if a
+                datalist is not what it must be.
+            InputNotFoundError: If there is no such datalist.
+        """
+        if self.settings.unseen is not None:
+            read_datalist(self.settings.unseen, "test")
+        hindrance = self._hindrance()
+        if hindrance and self.settings.compare_steps not in ("auto", 0):
+            msg = f"compare_steps must be 0 where {hindrance}; got {self.settings.compare_steps}."
+            raise OptionError(msg)
+
+    def run(self, history: History, stored: EmbeddingStore) -> None:
+        """Train, score and tell.
+
+        Args:
+            history: That of the distillation, which is done.
+            stored: Its embeddings.
+
+        Raises:
+            EspMedSamError: As of a training and an evaluation.
+        """
+        if self.settings.compare_steps == 0:
+            return
+        if hindrance := self._hindrance():
+            logger.info("No student without distillation is compared with: %s.", hindrance)
+            return
+        plan = self.plan(history.epochs[-1]["steps"], history.seconds + stored.seconds)
+        told = "Two students learn masks, to compare: %s"
+        logger.info(told, self.folder)
+        own = self._train(DISTILLED, str(Path(self.training.output_dir, "model.pt")), plan.steps)
+        steps = round(plan.steps * (plan.seconds + own) / own)
+        alone = self._train(MASKS_ALONE, self.training.pretrained, steps)
+        distilled = plan.seconds + own
+        lines = [
+            f"{MASKS_ALONE}: {steps} steps on masks, {_minutes(alone)}.",
+            f"{DISTILLED}: {plan.steps} steps on masks after it, {_minutes(distilled)} in all.",
+            *self._scored(),
+        ]
+        with atomic_file(self.folder / "table.txt") as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
+        for line in lines:
+            logger.info("%s", line)
+
+    def plan(self, steps: int, seconds: float) -> Plan:
+        """Return the plan that is being followed, or a new one in an empty folder.
+
+        Args:
+            steps: Of the distillation.
+            seconds: That it took.
+        """
+        assert self.datalist is not None
+        asked = self.settings.compare_steps
+        weights = Path(self.training.output_dir, "model.pt")
+        plan = Plan(
+            sha256_of(weights),
+            sha256_of(Path(self.datalist)),
+            steps if asked == "auto" else int(asked),
+            seconds,
+        )
+        path = self.folder / "plan.json"
+        if path.exists():
+            kept = Plan(**json.loads(path.read_text(encoding="utf-8")))
+            if kept.fixed == plan.fixed:
+                return kept
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        with atomic_file(path) as file:
+            file.write(json.dumps(plan._asdict(), indent=1).encode())
+        return plan
+
+    def _hindrance(self) -> str | None:
+        """Return why nothing can be compared, if so."""
+        if dist.is_initialized():
+            return "several processes train; the same command in one process compares"
+        if not self.datalist:
+            return "pictures have no masks, and compare_datalist names no datalist"
+        for section in ("training", "validation"):
+            if not any(item.labels for item in read_datalist(self.datalist, section)):
+                return f"no item of {section} has a mask"
+        return None
+
+    def _train(self, name: str, pretrained: str | None, steps: int) -> float:
+        """Train a student on masks, or let it go on; return the seconds that it took."""
+        epochs = min(self.training.epochs, steps)
+        batches = math.ceil(steps / epochs)
+        request = read_training(
+            self.bundle_root,
+            trust_config=True,  # its configs are running
+            datalist=self.datalist,
+            output_dir=str(self.folder / name),
+            pretrained=pretrained,
+            epochs=epochs,
+            samples_per_epoch=batches * self.training.batch_size,
+            **{setting: getattr(self.training, setting) for setting in ALIKE},
+        )
+        run_training(request)
+        history = json.loads((self.folder / name / "history.json").read_text(encoding="utf-8"))
+        return float(sum(epoch["seconds"] for epoch in history))
+
+    def _scored(self) -> Iterator[str]:
+        """Score both on what validated them, and on what neither has seen; yield lines."""
+        assert self.datalist is not None
+        for name, told, datalist, section in (
+            ("validation", "Validation images", self.datalist, "validation"),
+            ("unseen", "Sets never seen", self.settings.unseen, "test"),
+        ):
+            if datalist is None:
+                continue
+            yield f"{told} ({section} of {datalist})"
+            alone = self._evaluate(name, MASKS_ALONE, datalist, section)
+            others = str(self._cases(name, MASKS_ALONE))
+            distilled = self._evaluate(name, DISTILLED, datalist, section, compare=others)
+            assert distilled.comparison is not None
+            yield from compared_lines(
+                (MASKS_ALONE, alone.scores), (DISTILLED, distilled.scores), distilled.comparison
+            )
+
+    def _cases(self, name: str, student: str) -> Path:
+        return self.folder / f"{name}_{student}.csv"
+
+    def _evaluate(
+        self, name: str, student: str, datalist: str, section: str, compare: str | None = None
+    ) -> Evaluated:
+        shown = ("device", "input_size", "pixel_mean", "pixel_std", "transforms")
+        request = read_request(
+            self.bundle_root,
+            trust_config=True,
+            ckpt_path=str(self.folder / student / "model.pt"),
+            **{setting: getattr(self.training, setting) for setting in shown},
+        )
+        cases = self._cases(name, student)
+        request, plan = plan_request(
+            request,
+            datalist=datalist,
+            section=section,
+            cases=str(cases),
+            summary=str(cases.with_suffix(".json")),
+            compare=compare,
+            overwrite=True,
+        )
+        return evaluate_request(request, plan)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min"
