@@ -19,8 +19,9 @@ RELEASED_INDICES: Mapping[str, int] = {
 }
 """Indices that weights already published depend on; users' own modalities begin after them."""
 
-TIERS = ("ready", "experimental")
-"""How far a target can be relied on. Only ready ones are segmented where none are named."""
+TIERS = ("ready", "experimental", "research")
+"""How far a target can be relied on. Only ready ones are segmented where none are named; those of
+research are known only from crops, coarse grids or splits that leak."""
 
 Prompt = Literal["hard", "straight_through", "soft"]
 PROMPTS: tuple[Prompt, ...] = get_args(Prompt)

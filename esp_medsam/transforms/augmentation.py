@@ -29,6 +29,8 @@ from monai.transforms import (
     Transform,
 )
 
+from esp_medsam.transforms.random_window import RandomWindow
+
 
 @dataclass(frozen=True)
 class AugmentationRule:
@@ -42,6 +44,7 @@ class AugmentationRule:
         gain: Largest relative change of contrast.
         offset: Largest shift of brightness, of the range 0..1.
         color: Largest relative change of each color channel alone.
+        window: Most that an edge of the window moves, of its width.
         coarsest: Smallest fraction of its pixels that a view may be reduced to and brought back
             from: scanners, thumbnails and compression differ in what they resolve.
     """
@@ -53,6 +56,7 @@ class AugmentationRule:
     gain: float = 0.2
     offset: float = 0.1
     color: float = 0.0
+    window: float = 0.0
     coarsest: float = 0.4
 
 
@@ -70,7 +74,7 @@ RULES: Mapping[str, AugmentationRule] = MappingProxyType(
         # The probe is at the top: a scan may be mirrored left to right, but not turned.
         "ultrasound": AugmentationRule(mirror=True, rotation=15.0, scale=0.35, gain=0.3),
         # HU are exact, but sets that come windowed differ in window and center.
-        "ct": AugmentationRule(scale=0.35, gain=0.3, offset=0.15),
+        "ct": AugmentationRule(scale=0.35, window=0.25),
     }
 )
 """Rules by modality; any other modality, users' own included, follows ``RADIOLOGY``."""
@@ -86,8 +90,9 @@ def augmentation(
 ) -> Compose:
     """Return the transforms from a slice to a training view.
 
-    They take ``image``, ``(3, h, w)`` in 0..1, and ``label``, ``(T, h, w)`` of 0 or 1, and give
-    both at ``input_size``: the image normalized, zeros where there is nothing.
+    They take ``image``, ``(3, h, w)`` in 0..1, ``label``, ``(T, h, w)`` of 0 or 1, and ``window``,
+    which of the image's values are shown as black and white, and give the first two at
+    ``input_size``: the image normalized, zeros where there is nothing.
 
     Args:
         modality: Name of the modality; its rule decides what may change.
@@ -106,8 +111,9 @@ def augmentation(
             both, prob=0.0, spatial_size=input_size, mode=("bilinear", "nearest"),
             padding_mode="zeros",
         )  # fmt: skip
-        return Compose([normalize, center])
-    return Compose([*_intensity(rule), normalize, *_spatial(rule, input_size)])
+        return Compose([RandomWindow(), normalize, center])
+    window = RandomWindow(rule.window)
+    return Compose([window, *_intensity(rule), normalize, *_spatial(rule, input_size)])
 
 
 def _intensity(rule: AugmentationRule) -> list[Transform]:

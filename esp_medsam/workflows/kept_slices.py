@@ -102,6 +102,7 @@ class OnDisk:
             arrays["known"],
             self.modalities[index],
             self.datasets[index],
+            (float(arrays["window"][0]), float(arrays["window"][1])),
         )
 
     def __contains__(self, key: object) -> bool:
@@ -114,8 +115,13 @@ class OnDisk:
         if slices is not None:
             for index, piece in enumerate(slices):
                 masks = np.packbits(torch.cat([piece.label, piece.unlabeled]).numpy(), axis=-1)
-                arrays = {"image": piece.image.numpy(), "masks": masks}
-                self.store.put(f"{key}/{index}", {**arrays, "known": piece.known.numpy()})
+                arrays = {
+                    "image": piece.image.numpy(),
+                    "masks": masks,
+                    "known": piece.known.numpy(),
+                    "window": np.array(piece.window),
+                }
+                self.store.put(f"{key}/{index}", arrays)
             # Last, because it alone says that the item is there.
             self.store.put(key, {"filled": np.array([piece.is_filled for piece in slices])})
         filled = self.store[key]["filled"].tolist()

@@ -30,7 +30,7 @@ from esp_medsam.workflows.training_slices import TrainingSlice, slices_of
 
 logger = logging.getLogger(__name__)
 
-READING = "1"
+READING = "2"
 """Changes with whatever changes the slices that an item gives; caches of another one are not."""
 
 

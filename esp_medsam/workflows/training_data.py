@@ -90,7 +90,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         image = piece.image.expand(3, -1, -1).float() / 255.0
         content = torch.ones_like(piece.unlabeled)
         masks = torch.cat([piece.label, piece.unlabeled, content])
-        view = transform({"image": image, "label": masks})
+        view = transform({"image": image, "label": masks, "window": piece.window})
         masks = _plain(view["label"]).to(torch.uint8)
         label = torch.zeros((self.rows, *masks.shape[-2:]), dtype=torch.uint8)
         label[: len(piece.label)] = masks[:-2]

@@ -20,17 +20,22 @@ from esp_medsam.workflows.datalist import Item, check_targets
 from esp_medsam.workflows.datalist_images import MaskReader, read_image
 
 
+MARGIN = 0.35
+"""What slices in Hounsfield units keep beyond each end of the window, of its width."""
+
+
 @dataclass(frozen=True)
 class TrainingSlice:
     """One slice, as it is shown, scaled to fit the network's input.
 
     Attributes:
-        image: uint8, ``(1 or 3, h, w)``; 0..255 is what is shown as black to white.
+        image: uint8, ``(1 or 3, h, w)``.
         label: uint8 0 or 1, one row per target of the modality, ``(T, h, w)``.
         unlabeled: uint8 0 or 1, ``(1, h, w)``: pixels at which the label says nothing.
         known: Which targets are annotated or known to be absent, ``(T,)`` bool.
         modality: Name of the modality.
         dataset: Name of the set it comes from.
+        window: Of the image's values, as 0..1, those that inference shows as black and white.
     """
 
     image: Tensor
@@ -39,6 +44,7 @@ class TrainingSlice:
     known: Tensor
     modality: str
     dataset: str
+    window: tuple[float, float] = (0.0, 1.0)
 
     @property
     def is_filled(self) -> bool:
@@ -74,7 +80,8 @@ def slices_of(
         label = views.display.show(masks, index)[:, view.box[0], view.box[1]]
         size = content_size(view.size, views.spacing, input_size, "fit")
         device = torch.device("cpu")
-        content = to_content([view.pixels], size, view.intensity_range, device)[0]
+        kept, window = _kept_range(view.intensity_range, image)
+        content = to_content([view.pixels], size, kept, device)[0]
         scaled = to_content([label], size, (0.0, 1.0), device)[0]
         slices.append(
             TrainingSlice(
@@ -84,9 +91,25 @@ def slices_of(
                 known,
                 modality.name,
                 item.set_name,
+                window,
             )
         )
     return slices
+
+
+def _kept_range(
+    shown: tuple[float, float], image: Image
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the values that a slice keeps, and where in them those lie that inference shows.
+
+    Hounsfield units keep more than is shown, so that training can show them otherwise.
+    """
+    if image.unit != "HU" or shown != image.intensity_range:  # else already shown as 0..1
+        return shown, (0.0, 1.0)
+    low, high = shown
+    margin = MARGIN * (high - low)
+    edge = MARGIN / (1.0 + 2.0 * MARGIN)
+    return (low - margin, high + margin), (edge, 1.0 - edge)
 
 
 def _annotated(item: Item, image: Image, table: ModalityTable) -> tuple[Tensor, Tensor]:

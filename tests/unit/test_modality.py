@@ -201,7 +201,7 @@ class TestTableErrors:
             (
                 "modalities.oct.targets.fluid.tier",
                 "good",
-                "must be one of ready, experimental;",
+                "must be one of ready, experimental, research;",
             ),
             ("modalities.oct.targets.fluid.least_ml", -1, "must be milliliters from 0; got -1"),
             ("modalities.oct.targets.fluid.least_ml", float("nan"), "must be milliliters from 0"),

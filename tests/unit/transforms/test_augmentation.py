@@ -7,6 +7,7 @@ import torch
 from monai.transforms import RandAffined, RandAxisFlipd, RandRotate90d, RandScaleIntensityd
 
 from esp_medsam.transforms.augmentation import RULES, augmentation
+from esp_medsam.transforms.random_window import RandomWindow
 
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -42,6 +43,7 @@ class TestAugmentation:
 
     def test_a_rotation_moves_image_and_label_alike(self) -> None:
         views = augmentation("dermoscopy", (64, 64), MEAN, STD)
+        views.set_random_state(0)
 
         for _ in range(5):
             view = views(data())
@@ -58,3 +60,43 @@ class TestAugmentation:
         assert view["label"][0].sum() == 12 * 12
         assert view["image"].max() == pytest.approx(2.0)
         assert view["image"][:, :4].abs().max() < 1e-6  # padding is 0 after normalizing
+
+
+class TestRandomWindow:
+    def test_shows_the_window_itself_where_nothing_moves(self) -> None:
+        image = torch.tensor([0.0, 0.2, 0.4, 0.7, 1.0])
+
+        shown = RandomWindow()({"image": image, "window": (0.2, 0.7)})
+
+        assert set(shown) == {"image"}
+        torch.testing.assert_close(shown["image"], torch.tensor([0.0, 0.0, 0.4, 1.0, 1.0]))
+
+    def test_edges_move_by_no_more_than_the_shift_and_no_further_than_what_is_kept(self) -> None:
+        window = RandomWindow(0.25, prob=1.0)
+        window.set_random_state(0)
+        image = torch.linspace(0.0, 1.0, 1001)
+        edges = []
+        for _ in range(200):
+            shown = window({"image": image, "window": (0.1, 0.7)})["image"]
+            edges.append((float(image[shown > 0][0]), float(image[shown < 1][-1])))
+
+        low, high = zip(*edges, strict=True)
+        assert min(low) < 0.01
+        assert 0.2 < max(low) <= 0.252
+        assert 0.548 <= min(high) < 0.6
+        assert 0.8 < max(high) <= 0.85
+
+    def test_moves_as_often_as_it_should_and_the_same_for_the_same_seed(self) -> None:
+        image = torch.linspace(0.0, 1.0, 101)
+        views = []
+        for _ in range(2):
+            window = RandomWindow(0.25, prob=0.5)
+            window.set_random_state(3)
+            views.append([window({"image": image})["image"] for _ in range(100)])
+
+        assert all(torch.equal(one, other) for one, other in zip(*views, strict=True))
+        assert 20 < sum(torch.equal(view, image) for view in views[0]) < 80
+
+    def test_only_ct_is_shown_through_other_windows(self) -> None:
+        moving = {modality for modality, rule in RULES.items() if rule.window}
+        assert moving == {"ct"}

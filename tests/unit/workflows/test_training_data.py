@@ -83,8 +83,38 @@ class TestSlicesOf:
         rows, columns = torch.nonzero(slices[0].label[0], as_tuple=True)
         assert columns.float().mean() < 16  # patient right is the picture's left
         assert rows.float().mean() > 16  # the second axis runs to anterior, which is up
-        assert slices[0].image[0, rows[0], columns[0]] == 255
+        liver = slices[0].image[0, rows[0], columns[0]]
+        assert liver / 255 == pytest.approx(slices[0].window[1], abs=0.002)  # 240 HU: white
         assert slices[0].image.float().median() == 0
+
+    def test_hounsfield_units_beyond_the_window_are_kept_and_not_shown(
+        self, tmp_path: Path, volume: dict[str, Any], table: ModalityTable
+    ) -> None:
+        hounsfield = np.repeat(np.linspace(-400, 500, 32), 96).reshape(32, 32, 3).astype(np.int16)
+        affine = np.diag([1.0, 1.0, 5.0, 1.0])
+        nib.save(nib.Nifti1Image(hounsfield, affine), tmp_path / "v.nii.gz")
+        volume = {**volume, "labels": {}, "absent": ["liver"]}
+        path = write(tmp_path, training=[volume])
+        (item,) = read_datalist(path, "training")
+
+        kept = slices_of(item, table, (64, 64))[0].image.float() / 255
+        shown = dataset(path, table)[0]["image"] * 0.25 + 0.5
+
+        low, high = (-160 - 0.35 * 400, 240 + 0.35 * 400)
+        columns = torch.from_numpy(hounsfield[::-1, 0, 0].astype(np.float32))  # right is left
+        expected = ((columns - low) / (high - low)).clamp(0, 1)
+        torch.testing.assert_close(kept[0, 32, 1::2], expected, atol=0.02, rtol=0)
+        expected = ((columns + 160) / 400).clamp(0, 1)
+        torch.testing.assert_close(shown[0, 32, 1::2], expected, atol=0.03, rtol=0)
+
+    def test_ct_that_came_windowed_keeps_what_it_has(
+        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
+    ) -> None:
+        windowed = {**photograph, "modality": "ct", "ct_input": "windowed", "labels": {}}
+        path = write(tmp_path, training=[{**windowed, "absent": ["liver"]}])
+        (item,) = read_datalist(path, "training")
+
+        assert slices_of(item, table, (40, 40))[0].window == (0.0, 1.0)
 
     def test_says_what_is_known_and_what_is_not(
         self, tmp_path: Path, volume: dict[str, Any], table: ModalityTable

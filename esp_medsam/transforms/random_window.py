@@ -1,0 +1,51 @@
+"""Other windows than inference shows an image through, for training."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from monai.transforms import Randomizable, Transform
+
+
+class RandomWindow(Randomizable, Transform):
+    """Show ``image`` through ``window``, or through one whose edges lie elsewhere.
+
+    Sets that come windowed differ in window and center, and so do the scanners of those in
+    Hounsfield units. What lies outside of the values that were kept cannot be shown: an edge moves
+    to their end at most.
+
+    Args:
+        shift: Most that an edge moves, of the window's width; 0 shows the window itself.
+        prob: Probability that they move.
+    """
+
+    def __init__(self, shift: float = 0.0, prob: float = 0.7) -> None:
+        self.shift = shift
+        self.prob = prob
+        self.moved = (0.0, 0.0)
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw how far each edge moves."""
+        del data
+        moves = self.R.random() < self.prob
+        first, second = self.R.uniform(-self.shift, self.shift, 2)
+        self.moved = (float(first), float(second)) if moves else (0.0, 0.0)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the same with ``image`` shown in 0..1 and without ``window``.
+
+        Args:
+            data: ``image`` in 0..1, and ``window``, the two of these values that are black and
+                white; without one they are 0 and 1.
+        """
+        shown = dict(data)
+        low, high = shown.pop("window", (0.0, 1.0))
+        if self.shift:
+            self.randomize()
+            width = high - low
+            low = max(0.0, low + self.moved[0] * width)
+            high = min(1.0, high + self.moved[1] * width)
+        if (low, high) != (0.0, 1.0):
+            shown["image"] = ((shown["image"] - low) / (high - low)).clamp(0.0, 1.0)
+        return shown
