@@ -192,7 +192,13 @@ def natural_table(image_encoder: ImageEncoderName = "tiny_vit") -> ModalityTable
 
 def encoder_alone(table: ModalityTable) -> ESPMedSAM:
     """Return the product's network with controllers that add nothing and do not train."""
-    network = build_product(table.indices, table.target_names, image_encoder=table.image_encoder)
+    return silence_controllers(
+        build_product(table.indices, table.target_names, image_encoder=table.image_encoder)
+    )
+
+
+def silence_controllers(network: ESPMedSAM) -> ESPMedSAM:
+    """Return the network, its controllers changed so that they add nothing and do not train."""
     for controller in network.modules():
         if isinstance(controller, ModalityController):
             torch.nn.init.constant_(controller.bias, SILENT)

@@ -1,8 +1,8 @@
 """What distillation adds, beside a student that has none for the same time: one table.
 
-    python benchmarks/distillation_gain.py DATALIST OUT --teacher model.pt --unseen OTHER.json
+    python benchmarks/accuracy/distillation_gain.py DATALIST OUT --teacher model.pt --unseen OTHER
 
-DATALIST has the sections training and validation; OTHER.json a section ``test`` of another source.
+DATALIST has the sections training and validation; OTHER a section ``test`` of another source.
 Of each seed, all from random weights, at ``--input_size``:
 
     a  masks alone, ``--steps`` steps
@@ -19,39 +19,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
-
-def timed(folder: Path, *arguments: object) -> float:
-    """Return the processor seconds of a run into ``folder``, which begins anew if broken off."""
-    kept = folder.with_suffix(".seconds.json")
-    if not kept.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        kept.write_text(json.dumps(run(*arguments)), encoding="utf-8")
-    taken: float = json.loads(kept.read_text(encoding="utf-8"))
-    return taken
-
-
-def run(*arguments: object) -> float:
-    """Run ``esp-medsam`` and return the seconds of the processor that it took."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [Path(sys.executable).with_name("esp-medsam"), *map(str, arguments)]
-    subprocess.run(command, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+from trial import run, scores_of, timed, written
 
 
 def options(asked: argparse.Namespace, folder: Path, steps: int, seed: int) -> list[object]:
     """Return the options that all runs share; an epoch is a quarter of the steps."""
-    config = folder.with_suffix(".yaml")
-    samples = max(1, steps // 4) * asked.batch_size
-    config.write_text(
-        f"samples_per_epoch: {samples}\ncache_dir: {asked.out / 'slices'}\n", encoding="utf-8"
+    config = written(
+        folder.with_suffix(".yaml"),
+        samples_per_epoch=max(1, steps // 4) * asked.batch_size,
+        cache_dir=str(asked.out / "slices"),
     )
     return [
         *("--input_size", asked.input_size, "--batch_size", asked.batch_size),
@@ -72,15 +52,21 @@ def masks(
 def scores(asked: argparse.Namespace, weights: Path) -> dict[str, float]:
     """Return the mean Dice of each set and target."""
     found: dict[str, float] = {}
-    config = weights.parent.with_suffix(".size.yaml")
-    config.write_text(f"input_size: [{asked.input_size}, {asked.input_size}]\n", encoding="utf-8")
     for datalist, section in ((asked.datalist, "validation"), (asked.unseen, "test")):
         if datalist is None:
             continue
         summary = weights.parent / f"{section}.json"
-        shared = ["--ckpt_path", weights, "--config", config, "--summary", summary, "--overwrite"]
+        shared = [
+            "--ckpt_path",
+            weights,
+            "--input_size",
+            asked.input_size,
+            "--summary",
+            summary,
+            "--overwrite",
+        ]
         run("evaluate", datalist, "--section", section, *shared)
-        for score in json.loads(summary.read_text(encoding="utf-8"))["scores"]:
+        for score in scores_of(summary):
             found[f"{section} {score['dataset']} {score['target']}"] = score["dice"] or 0.0
     return found
 

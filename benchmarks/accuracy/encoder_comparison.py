@@ -1,6 +1,6 @@
 """TinyViT and TiC of as many parameters, trained at one size for the same time, seen at others.
 
-    python benchmarks/encoder_comparison.py DATALIST OUT --steps 2200
+    python benchmarks/accuracy/encoder_comparison.py DATALIST OUT --steps 2200
 
 DATALIST has the sections training and validation. Both encoders begin with random weights and train
 at ``--input_size``, TiC for fewer steps: as many as take the time of the processor that ``--steps``
@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import torch
+from trial import run, scores_of, written
 
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
@@ -27,7 +26,6 @@ from esp_medsam.workflows.bundle import default_root
 
 
 ENCODERS = ("tiny_vit", "tic")
-SCRIPTS = Path(sys.executable).parent
 
 
 def main() -> None:
@@ -104,12 +102,11 @@ def trained(asked: argparse.Namespace, encoder: str, seed: int, steps: int) -> P
     """Train, or go on, and return the best weights."""
     folder: Path = asked.out / f"{encoder}-{seed}"
     if not (folder / "model_last.pt").exists():
-        config = folder.with_suffix(".yaml")
-        samples = max(1, steps // 8) * asked.batch_size
-        config.write_text(
-            f"samples_per_epoch: {samples}\ncheckpoint_steps: 100\n"
-            f"cache_dir: {asked.out / 'slices'}\n",
-            encoding="utf-8",
+        config = written(
+            folder.with_suffix(".yaml"),
+            samples_per_epoch=max(1, steps // 8) * asked.batch_size,
+            checkpoint_steps=100,
+            cache_dir=str(asked.out / "slices"),
         )
         run(
             *("train", asked.datalist, folder, "--bundle", bundle_of(asked, encoder)),
@@ -129,15 +126,10 @@ def scored(asked: argparse.Namespace, encoder: str, weights: Path, size: str) ->
             *("--summary", summary),
         )
     dice: dict[str, list[float]] = {}
-    for score in json.loads(summary.read_text(encoding="utf-8"))["scores"]:
+    for score in scores_of(summary):
         if score["dice"] is not None:
             dice.setdefault(score["modality"], []).append(score["dice"])
     return {modality: statistics.mean(each) for modality, each in dice.items()}
-
-
-def run(*arguments: object) -> None:
-    """Run ``esp-medsam``."""
-    subprocess.run([SCRIPTS / "esp-medsam", *map(str, arguments)], check=True)
 
 
 if __name__ == "__main__":
