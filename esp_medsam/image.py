@@ -208,6 +208,8 @@ class Segmentation(_Record):
         plane: ``axial``, ``coronal`` or ``sagittal``, how the slices lay that were segmented; None
             of a picture, and where nothing positions them.
         warnings: What a user should know about the result, a sentence each.
+        plausibility: How far the image is from those of its modality that the weights were trained
+            on; 1 is the limit that few of these exceed, None where nothing is known of them.
     """
 
     targets: tuple[str, ...]
@@ -215,6 +217,7 @@ class Segmentation(_Record):
     voxels: tuple[int, ...] = ()
     plane: str | None = None
     warnings: tuple[str, ...] = ()
+    plausibility: float | None = None
 
 
 def said_size(voxels: int, ml: float | None) -> str:

@@ -15,6 +15,7 @@ from typer.main import get_command
 
 import esp_medsam
 from esp_medsam.cli.add_target import add_target
+from esp_medsam.cli.calibrate import calibrate
 from esp_medsam.cli.codes import codes
 from esp_medsam.cli.convert import convert
 from esp_medsam.cli.datalist import datalist
@@ -51,6 +52,7 @@ app.command("distill")(distill)
 app.command("embed")(embed)
 app.command("add-target")(add_target)
 app.command("evaluate")(evaluate)
+app.command("calibrate")(calibrate)
 app.command("seg2nifti")(seg2nifti)
 app.command("pacs")(pacs)
 app.command("codes")(codes)

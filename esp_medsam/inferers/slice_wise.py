@@ -13,7 +13,9 @@ from torch import Tensor
 
 from esp_medsam.errors import ModalityError, NonFiniteError, OptionError, TargetError
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation
+from esp_medsam.inferers.calibration import Calibration
 from esp_medsam.inferers.device import Placement, device_of
+from esp_medsam.inferers.plausibility import features_of, implausible
 from esp_medsam.inferers.precision import amp_of, has_bfloat16_units
 from esp_medsam.inferers.preparation import Slices, View
 from esp_medsam.inferers.presence import (
@@ -71,6 +73,8 @@ class SliceWiseInferer(Inferer):
         presence_threshold: Presence probability, 0 to 1, below which a slice gets no mask of a
             target: its probabilities are 0. Nothing changes where it is 0, or where the network
             says nothing of presence.
+        calibration: What was measured of the weights; None says nothing of how plausible an image
+            is.
 
     Attributes:
         on_slices: Told after each batch how many slices of the image are done, and of how many;
@@ -96,6 +100,7 @@ class SliceWiseInferer(Inferer):
         device: str | torch.device | None = None,
         transforms: Mapping[str, ModalityTransforms] | None = None,
         presence_threshold: float = 0.5,
+        calibration: Calibration | None = None,
     ) -> None:
         super().__init__()
         self.on_slices: Callable[[int, int], None] | None = None
@@ -111,6 +116,7 @@ class SliceWiseInferer(Inferer):
         self.amp = amp and (self.device is None or amp_of(amp, self.device, what="inference"))
         self.transforms = check_overrides(transforms, table.names)
         self.presence_threshold = presence_threshold_of(presence_threshold)
+        self.plausibility = None if calibration is None else calibration.plausibility
 
     def __call__(
         self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
@@ -191,7 +197,7 @@ class SliceWiseInferer(Inferer):
         names = [target.name for target in self.table.select(record.modality, self.targets)]
         slices = Slices(pixels, record, transforms=self.transforms, slice_axis=self.slice_axis)
         job = _Job(
-            slices, record.path, *_places(network, record.modality, names), LogitRange(names)
+            slices, record.path, *_places(network, record.modality, names), LogitRange(names), []
         )
         probability = torch.empty((len(names), *pixels.shape[1:]), dtype=torch.uint8)
         inside = torch.zeros(2, len(names), dtype=torch.int64)
@@ -217,6 +223,9 @@ class SliceWiseInferer(Inferer):
         )
         doubt = nearly_otherwise(record) if self.slice_axis is None else None
         warnings = (*placement.warnings, *([doubt] if doubt else ()))
+        plausibility = float(torch.cat(job.scores).median()) if job.scores else None
+        if plausibility is not None and plausibility > 1:
+            warnings += (implausible(record.modality, plausibility),)
         if is_constant(pixels):
             warnings += (CONSTANT,)
         else:
@@ -226,6 +235,7 @@ class SliceWiseInferer(Inferer):
             confidence=confidence,
             plane=plane_of(record, slices.display),
             warnings=warnings,
+            plausibility=plausibility,
         )
 
     def _predict(self, job: _Job, indices: range, network: Any, device: torch.device) -> Tensor:
@@ -240,6 +250,9 @@ class SliceWiseInferer(Inferer):
             modality = torch.full((len(views),), job.modality, dtype=torch.long, device=device)
             encoded = network.encode(image, modality)
             prediction = network.decode(encoded, modality, job.places, None)
+        if self.plausibility is not None and job.name in self.plausibility.centers:
+            features = features_of(encoded, sizes)
+            job.scores.append(self.plausibility.scores(features, job.name).cpu())
         logits = prediction.low_res_logits.float()
         presence_logits = presence_logits_of(prediction).float()
         if not (torch.isfinite(logits).all() and torch.isfinite(presence_logits).all()):
@@ -279,13 +292,22 @@ class SliceWiseInferer(Inferer):
 
 
 class _Job(NamedTuple):
-    """One image on its way: its slices, its path, what the network is asked, and what it says."""
+    """One image on its way: its slices, its path, what the network is asked, and what it says.
+
+    Scores are of the slices' plausibility, batch by batch.
+    """
 
     slices: Slices
     path: str
     modality: int
     places: list[int]
     logits: LogitRange
+    scores: list[Tensor]
+
+    @property
+    def name(self) -> str:
+        """Name of the modality."""
+        return self.slices.record.modality
 
 
 def _places(network: Any, modality: str, names: list[str]) -> tuple[int, list[int]]:

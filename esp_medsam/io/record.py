@@ -236,10 +236,15 @@ def described_image(image: Image, segmentation: Segmentation) -> dict[str, Any]:
         "intensity_range": image.intensity_range,
         "spatial_shape": image.file_shape or image.spatial_shape,
         "plane": segmentation.plane,
+        "plausibility": _rounded(segmentation.plausibility),
         "warnings": [
             _without_root(text, image) for text in (*image.warnings, *segmentation.warnings)
         ],
     }
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, 3)
 
 
 def described_targets(

@@ -62,6 +62,8 @@ def build(
     parser = read_config(request)
     parts = {"plan": plan, "network": network}
     parser.update({name: part for name, part in parts.items() if part is not None})
+    if network is not None:
+        parser.update({"calibration": None})  # it is of the weights that are not read
     for position in range(len(parser["initialize"])):
         if "install_excepthook" not in parser[f"initialize#{position}"]:
             parser.get_parsed_content(f"initialize#{position}")

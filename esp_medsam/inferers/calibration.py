@@ -1,0 +1,127 @@
+"""What was measured of weights once they were trained, in a file beside them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from esp_medsam.errors import CheckpointError, one_line
+from esp_medsam.inferers.plausibility import Plausibility
+from esp_medsam.io.atomic import atomic_file
+from esp_medsam.io.weights_record import hash_of_weights
+from esp_medsam.plain_data import read_own_json
+
+
+logger = logging.getLogger(__name__)
+
+_DIGITS = 6
+"""Significant, of the numbers in the file."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured of weights.
+
+    Attributes:
+        plausibility: What the images of each modality look like to them.
+    """
+
+    plausibility: Plausibility
+
+
+def calibration_path(weights: str | os.PathLike[str]) -> Path:
+    """Return the file beside weights that says what was measured of them."""
+    path = Path(weights)
+    return path.with_name(f"{path.stem}.calibration.json")
+
+
+def read_calibration(weights: str | os.PathLike[str]) -> Calibration | None:
+    """Return what was measured of weights; None where nothing was, or only of others.
+
+    Raises:
+        CheckpointError: If the file beside them is not what it must be.
+        OSError: If the weights cannot be read.
+    """
+    path = calibration_path(weights)
+    if not path.is_file():
+        return None
+    try:
+        content = _Content.model_validate(read_own_json(path))
+    except (OSError, ValueError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        msg = f"{path} must be what esp-medsam calibrate writes; got: {reason}. Run it again."
+        raise CheckpointError(msg) from error
+    if content.weights_sha256 != hash_of_weights(weights):
+        told = "%s is of other weights than %s and is not used; run esp-medsam calibrate again."
+        logger.warning(told, one_line(str(path)), one_line(os.fspath(weights)))
+        return None
+    found = content.plausibility
+    return Calibration(
+        Plausibility(
+            torch.tensor(found.projection),
+            {name: torch.tensor(centers) for name, centers in found.centers.items()},
+            found.limit,
+        )
+    )
+
+
+def write_calibration(weights: str | os.PathLike[str], calibration: Calibration) -> Path:
+    """Write what was measured of weights into the file beside them, and return its path.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    found = calibration.plausibility
+    content = {
+        "schema": 1,
+        "weights_sha256": hash_of_weights(weights),
+        "plausibility": {
+            "projection": _rounded(found.projection),
+            "centers": {name: _rounded(centers) for name, centers in found.centers.items()},
+            "limit": float(f"{found.limit:.{_DIGITS}g}"),
+        },
+    }
+    path = calibration_path(weights)
+    with atomic_file(path) as file:
+        file.write(f"{json.dumps(content)}\n".encode())
+    return path
+
+
+def _rounded(values: torch.Tensor) -> list[list[float]]:
+    return [[float(f"{value:.{_DIGITS}g}") for value in row] for row in values.tolist()]
+
+
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Rows = Annotated[list[list[_Finite]], Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Plausibility(_Part):
+    projection: _Rows
+    centers: Mapping[str, _Rows]
+    limit: Annotated[_Finite, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> _Plausibility:
+        rows = [*self.projection, *(row for rows in self.centers.values() for row in rows)]
+        if len({len(row) for row in rows}) != 1:
+            msg = "projection and centers must have rows of one length"
+            raise ValueError(msg)
+        return self
+
+
+class _Content(_Part):
+    schema_: Literal[1] = Field(alias="schema")
+    weights_sha256: str
+    plausibility: _Plausibility

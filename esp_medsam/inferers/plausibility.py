@@ -1,0 +1,65 @@
+"""How like the images that weights were trained on an image is, by what the encoder sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+STRIDE = 8
+"""Of the features that are looked at: textures and edges, before what they mean."""
+
+
+class Plausibility(NamedTuple):
+    """What images of each modality look like to the encoder.
+
+    Attributes:
+        projection: From features to the directions in which kinds of images differ, scaled so that
+            images of one kind spread alike in each, ``(F, K)``.
+        centers: Of the kinds of each modality, by its name, ``(N, K)``.
+        limit: Squared distance from the nearest center that few images of the modality exceed.
+    """
+
+    projection: Tensor
+    centers: Mapping[str, Tensor]
+    limit: float
+
+    def scores(self, features: Tensor, modality: str) -> Tensor:
+        """Return how far slices are from what is known of a modality, ``(B,)``; 1 is the limit.
+
+        Args:
+            features: As :func:`features_of` returns them, ``(B, F)``.
+            modality: Name of the modality that they are said to be of.
+
+        Raises:
+            KeyError: If nothing is known of the modality.
+        """
+        projected = features @ self.projection.to(features)
+        centers = self.centers[modality].to(features)
+        return torch.cdist(projected, centers).square().amin(1) / self.limit
+
+
+def features_of(encoded: Any, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Return mean and standard deviation of what the encoder sees of slices, ``(B, F)`` float32.
+
+    Args:
+        encoded: What the network's ``encode`` gave, with features at :data:`STRIDE` last in its
+            ``pyramid``.
+        sizes: ``(H, W)`` that each slice takes of the input; the padding around it does not count.
+    """
+    rows = []
+    for features, (height, width) in zip(encoded.pyramid[-1].float(), sizes, strict=True):
+        inside = features[:, : -(-height // STRIDE), : -(-width // STRIDE)].flatten(1)
+        rows.append(torch.cat([inside.mean(1), inside.std(1, correction=0)]))
+    return torch.stack(rows)
+
+
+def implausible(modality: str, score: float) -> str:
+    """Return what a user is told of an image beyond the limit."""
+    return (
+        f"It looks unlike the {modality} images that the weights were trained on (plausibility "
+        f"{score:.1f}, limit 1): check the modality and the body part, and look at the mask."
+    )

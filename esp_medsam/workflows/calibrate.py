@@ -1,0 +1,216 @@
+"""Measure weights once they are trained: what the images of each modality look like to them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from esp_medsam.errors import OptionError
+from esp_medsam.inferers import SliceWiseInferer
+from esp_medsam.inferers.plausibility import Plausibility, features_of
+from esp_medsam.inferers.preparation import Slices
+from esp_medsam.io.load import as_meta_tensor
+from esp_medsam.modality import ModalityTable
+from esp_medsam.transforms.by_modality import MeasureImage
+from esp_medsam.workflows.datalist import Item
+from esp_medsam.workflows.datalist_images import read_image
+
+
+IMAGES_OF_A_SET = 100
+"""Looked at, by a hash of their names; more change little."""
+
+SLICES_OF_A_VOLUME = 5
+"""Looked at, evenly spread."""
+
+DIRECTIONS = 24
+"""In which kinds of images are told apart."""
+
+SHRINKAGE = 0.3
+"""Of the spread within kinds to the same in all directions, as there are more than images."""
+
+FALSE_FLAGS = 0.02
+"""Share of a modality's own images beyond the limit, all modalities weighing the same."""
+
+
+class Seen(NamedTuple):
+    """What the encoder sees of an image.
+
+    Attributes:
+        dataset: Name of its set.
+        modality: Name of its modality.
+        features: Of its slices, ``(S, F)``.
+    """
+
+    dataset: str
+    modality: str
+    features: Tensor
+
+
+class Look:
+    """Show images to the encoder as inference does.
+
+    Args:
+        table: Modalities and targets.
+        inferer: Prepares slices.
+        network: Encodes them.
+        ct_input: What CT values are where an item does not say.
+    """
+
+    def __init__(
+        self,
+        table: ModalityTable,
+        inferer: SliceWiseInferer,
+        network: Any,
+        *,
+        ct_input: str | None = None,
+    ) -> None:
+        self.table = table
+        self.inferer = inferer
+        self.network = network
+        self.ct_input = ct_input
+        self.measure = MeasureImage(inferer.transforms)
+
+    def __call__(self, item: Item, modality: str | None = None) -> Seen:
+        """Return what is seen of an item.
+
+        Args:
+            item: See :func:`~esp_medsam.workflows.datalist.read_datalist`.
+            modality: The one whose controllers look; None for the item's own.
+        """
+        record = read_image(item, self.table, ct_input=self.ct_input)
+        assert record.pixels is not None
+        record = self.measure(record.pixels, record)
+        slices = Slices(
+            as_meta_tensor(record).as_tensor(),
+            record,
+            transforms=self.inferer.transforms,
+            slice_axis=self.inferer.slice_axis,
+        )
+        count = min(len(slices), SLICES_OF_A_VOLUME)
+        places = ((np.arange(count) + 0.5) * len(slices) / count).astype(int)
+        device = next(self.network.parameters()).device
+        index = self.network.modalities[item.modality if modality is None else modality]
+        features = []
+        with torch.no_grad():
+            for place in places:
+                image, sizes = self.inferer.input_of([slices[int(place)]], slices.spacing, device)
+                encoded = self.network.encode(image, torch.tensor([index], device=device))
+                features.append(features_of(encoded, sizes).cpu())
+        return Seen(item.set_name, item.modality, torch.cat(features))
+
+
+def chosen(items: Sequence[Item], table: ModalityTable) -> list[Item]:
+    """Return some items of each set, the same ones every time.
+
+    Raises:
+        ModalityError: If the modality of an item is not in the table.
+    """
+    by_set: dict[tuple[str, str], list[Item]] = defaultdict(list)
+    for item in items:
+        by_set[table[item.modality].name, item.set_name].append(item)
+    return [
+        item for each in by_set.values() for item in sorted(each, key=_drawn_by)[:IMAGES_OF_A_SET]
+    ]
+
+
+def _drawn_by(item: Item) -> bytes:
+    return hashlib.sha256(item.image.encode("utf-8", "surrogateescape")).digest()
+
+
+def measure_plausibility(
+    training: Iterable[Item],
+    validation: Iterable[Item],
+    look: Look,
+    tracked: Callable[[Iterable[Item]], Iterable[Item]] = iter,
+) -> tuple[Plausibility, dict[str, npt.NDArray[np.float64]]]:
+    """Learn what images of each modality look like, and where few of them lie beyond.
+
+    Linear discriminants tell the sets of the training images apart; an image is as far as the
+    nearest set of its modality. The limit comes from images that no discriminant was learned from.
+
+    Args:
+        training: Items to learn from.
+        validation: Items whose distances set the limit.
+        look: Shows them to the encoder.
+        tracked: Hands the items on one by one, and shows how far they are.
+
+    Returns:
+        What was learned, and the scores of the validation images of each modality.
+
+    Raises:
+        OptionError: If there are fewer than two sets to learn from, or a modality of the validation
+            images is not among them.
+
+    Reference:
+        Lee et al., "A simple unified framework for detecting out-of-distribution samples and
+        adversarial attacks", NeurIPS 2018: distances from class means in feature space.
+    """
+    learned = _discriminants([look(item) for item in tracked(training)])
+    scores: dict[str, list[float]] = defaultdict(list)
+    for item in tracked(validation):
+        if item.modality not in learned.centers:
+            msg = f"datalist must have training images of {item.modality}, which it validates; "
+            raise OptionError(msg + "got none.")
+        scores[item.modality].append(score_of(learned, look(item), item.modality))
+    found = {modality: np.array(each) for modality, each in scores.items()}
+    limit = _beyond(list(found.values()), FALSE_FLAGS)
+    return (
+        learned._replace(limit=limit),
+        {modality: each / limit for modality, each in found.items()},
+    )
+
+
+def score_of(plausibility: Plausibility, seen: Seen, modality: str) -> float:
+    """Return the score of an image that is said to be of a modality: the median of its slices'."""
+    return float(plausibility.scores(seen.features, modality).median())
+
+
+def _discriminants(seen: Sequence[Seen]) -> Plausibility:
+    """Return directions and centers, the limit still 1."""
+    kinds: dict[tuple[str, str], list[npt.NDArray[np.float64]]] = defaultdict(list)
+    for one in seen:
+        kinds[one.modality, one.dataset] += list(one.features.double().numpy())
+    if len(kinds) < 2:
+        msg = f"datalist must have at least two sets in training; got {len(kinds)}."
+        raise OptionError(msg)
+    arrays = {kind: np.stack(rows) for kind, rows in kinds.items()}
+    scale = np.concatenate(list(arrays.values())).std(0) + 1e-6
+    centers = np.stack([rows.mean(0) for rows in arrays.values()]) / scale
+    within = np.concatenate([(rows - rows.mean(0)) / scale for rows in arrays.values()])
+    spread = within.T @ within / len(within)
+    even = np.trace(spread) / len(spread) * np.eye(len(spread))
+    whitening = np.linalg.cholesky(np.linalg.inv((1 - SHRINKAGE) * spread + SHRINKAGE * even))
+    apart = (centers - centers.mean(0)) @ whitening
+    _, _, directions = np.linalg.svd(apart, full_matrices=False)
+    projection = whitening @ directions[:DIRECTIONS].T
+    by_modality: dict[str, list[npt.NDArray[np.float64]]] = defaultdict(list)
+    for (modality, _), center in zip(arrays, centers @ projection, strict=True):
+        by_modality[modality].append(center)
+    return Plausibility(
+        torch.from_numpy(projection / scale[:, None]).float(),
+        {name: torch.from_numpy(np.stack(rows)).float() for name, rows in by_modality.items()},
+        1.0,
+    )
+
+
+def _beyond(groups: Sequence[npt.NDArray[np.float64]], share: float) -> float:
+    """Return the value beyond which a share of all values lies, groups weighing the same."""
+    values = np.concatenate(groups)
+    weights = np.concatenate([np.full(len(group), 1.0 / len(group)) for group in groups])
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][np.searchsorted(reached, 1.0 - share)])
+
+
+def lines_of(scores: Mapping[str, npt.NDArray[np.float64]]) -> Iterator[str]:
+    """Yield a line a modality: how many validation images lie beyond the limit."""
+    for modality, each in scores.items():
+        flagged = int((each > 1).sum())
+        yield f"{modality}: {flagged} of {len(each)} validation images beyond the limit"

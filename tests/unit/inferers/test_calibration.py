@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from esp_medsam.errors import CheckpointError
+from esp_medsam.inferers.calibration import (
+    Calibration,
+    calibration_path,
+    read_calibration,
+    write_calibration,
+)
+from esp_medsam.inferers.plausibility import Plausibility
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"weights")
+    return path
+
+
+@pytest.fixture
+def written(weights: Path) -> Calibration:
+    torch.manual_seed(0)
+    centers = {"ct": torch.randn(2, 3), "mri": torch.randn(1, 3)}
+    calibration = Calibration(Plausibility(torch.randn(8, 3), centers, 12.345678))
+    assert write_calibration(weights, calibration) == calibration_path(weights)
+    return calibration
+
+
+class TestReadCalibration:
+    def test_gives_back_what_was_written(self, weights: Path, written: Calibration) -> None:
+        read = read_calibration(weights)
+
+        assert read is not None
+        ours, theirs = read.plausibility, written.plausibility
+        torch.testing.assert_close(ours.projection, theirs.projection, rtol=1e-5, atol=1e-6)
+        assert ours.centers.keys() == theirs.centers.keys()
+        for name, centers in theirs.centers.items():
+            torch.testing.assert_close(ours.centers[name], centers, rtol=1e-5, atol=1e-6)
+        assert ours.limit == pytest.approx(theirs.limit, rel=1e-5)
+
+    def test_is_nothing_where_nothing_was_measured(self, weights: Path) -> None:
+        assert read_calibration(weights) is None
+        assert read_calibration(weights.with_name("not_there.pt")) is None
+
+    def test_of_other_weights_is_not_used_and_told(
+        self, weights: Path, written: Calibration, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        weights.write_bytes(b"weights trained further")
+
+        assert read_calibration(weights) is None
+        assert "is of other weights than" in caplog.text
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda content: content.pop("plausibility"),
+            lambda content: content.update(schema=2),
+            lambda content: content["plausibility"].update(limit=0),
+            lambda content: content["plausibility"].update(limit=float("nan")),
+            lambda content: content["plausibility"].update(limit="near"),
+            lambda content: content["plausibility"]["centers"].update(ct=[[1.0]]),
+            lambda content: content["plausibility"]["projection"].append([1.0, 2.0]),
+            lambda content: content["plausibility"].update(projection=[]),
+            lambda content: content.update(more=1),
+        ],
+    )
+    def test_refuses_what_is_not_so(
+        self, weights: Path, written: Calibration, change: Callable[[dict[str, Any]], object]
+    ) -> None:
+        path = calibration_path(weights)
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+        with pytest.raises(CheckpointError, match=r"model\.calibration\.json must be what esp-m"):
+            read_calibration(weights)
+
+    def test_refuses_what_is_no_json(self, weights: Path) -> None:
+        calibration_path(weights).write_bytes(b"\x00")
+
+        with pytest.raises(CheckpointError, match="Run it again"):
+            read_calibration(weights)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from esp_medsam.cli.main import main
+from esp_medsam.errors import OptionError
+from esp_medsam.inferers.calibration import read_calibration
+from esp_medsam.modality import ModalityTable
+from esp_medsam.networks import build_product
+from esp_medsam.workflows.calibrate import Seen, chosen, measure_plausibility, score_of
+from esp_medsam.workflows.datalist import Item, parse_items
+
+
+KINDS = {
+    ("xray", "a"): (0.0, 0.0),
+    ("xray", "b"): (0.0, 6.0),
+    ("ct", "c"): (9.0, 0.0),
+    ("mri", "d"): (9.0, 9.0),
+}
+"""Centers of the features that tell sets apart."""
+
+
+def items(count: int, kinds: list[tuple[str, str]] | None = None) -> list[Item]:
+    given = [
+        {"image": f"{m}{s}{n}.png", "modality": m, "dataset": s, "labels": {}}
+        for m, s in (list(KINDS) if kinds is None else kinds)
+        for n in range(count)
+    ]
+    return list(parse_items(given, "training", Path())[0].values())
+
+
+def look(item: Item, modality: str | None = None) -> Seen:
+    """See what a hash of the name says, around the center of the set."""
+    del modality
+    random = np.random.default_rng(list(item.image.encode()))
+    noise = random.normal(size=(3, 10))
+    noise[:, :2] += KINDS[item.modality, item.set_name]
+    return Seen(item.set_name, item.modality, torch.from_numpy(noise).float())
+
+
+class TestMeasurePlausibility:
+    def test_few_of_a_modality_s_own_images_and_nearly_all_others_lie_beyond(self) -> None:
+        found, scores = measure_plausibility(items(40), items(50), look)  # type: ignore[arg-type]
+
+        assert set(scores) == {"xray", "ct", "mri"}
+        own = np.concatenate([scores["xray"], scores["ct"], scores["mri"]])
+        assert 0 < (own > 1).mean() < 0.05
+        others = [
+            score_of(found, look(item), modality)
+            for item in items(20)
+            for modality in scores
+            if modality != item.modality
+        ]
+        assert np.mean(np.array(others) > 1) > 0.95
+
+    def test_needs_two_sets_to_tell_apart(self) -> None:
+        with pytest.raises(OptionError, match="at least two sets in training; got 1"):
+            measure_plausibility(items(5, [("ct", "c")]), items(5), look)  # type: ignore[arg-type]
+
+    def test_needs_training_images_of_what_it_validates(self) -> None:
+        some = items(5, [("xray", "a"), ("xray", "b")])
+        with pytest.raises(OptionError, match="training images of ct, which it validates; got"):
+            measure_plausibility(some, items(5, [("ct", "c")]), look)  # type: ignore[arg-type]
+
+
+class TestChosen:
+    def test_are_at_most_a_hundred_of_a_set_whatever_their_order(
+        self, table: ModalityTable
+    ) -> None:
+        all_of_them = items(150)
+
+        some = chosen(all_of_them, table)
+
+        assert len(some) == 400
+        again = chosen(all_of_them[::-1], table)
+        assert {item.image for item in some} == {item.image for item in again}
+
+
+class TestCalibrate:
+    def test_writes_what_segment_then_says(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        table: ModalityTable,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        torch.manual_seed(0)
+        torch.save(build_product(table.indices, table.target_names).state_dict(), "model.pt")
+        random = np.random.default_rng(0)
+        sections: dict[str, list[dict[str, object]]] = {"training": [], "validation": []}
+        for section, listed in sections.items():
+            for modality, side in (("xray", 8), ("dermoscopy", 64)):
+                for number in range(3):
+                    blocks = random.integers(0, 255, (64 // side, 64 // side), np.uint8)
+                    pixels = np.kron(blocks, np.ones((side, side), np.uint8))
+                    name = f"{section}{modality}{number}.png"
+                    PIL.Image.fromarray(pixels).save(name)
+                    listed.append({"image": name, "modality": modality, "labels": {}})
+        Path("d.json").write_text(json.dumps(sections))
+        Path("small.yaml").write_text("input_size: [64, 64]\n")
+        small = ["--ckpt_path", "model.pt", "--config", "small.yaml", "--device", "cpu"]
+
+        assert main(["calibrate", "d.json", *small]) == 0
+
+        told = capsys.readouterr()
+        assert "xray: 0 of 3 validation images beyond the limit" in told.out
+        assert "Wrote model.calibration.json." in told.err
+        read = read_calibration("model.pt")
+        assert read is not None
+        assert set(read.plausibility.centers) == {"xray", "dermoscopy"}
+        asked = ["segment", "validationxray0.png", "out", "--modality", "xray", *small]
+        assert main(asked) == 0
+        record = json.loads(Path("out/validationxray0_seg.json").read_text())
+        assert 0 < record["plausibility"] <= 1
