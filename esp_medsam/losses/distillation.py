@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esp_medsam.losses.annotation import Annotation
+from esp_medsam.losses.counting import mean_total
 from esp_medsam.losses.prompted_segmentation import MaskPrediction, PromptedSegmentationLoss
 
 
@@ -63,8 +64,11 @@ def on_grid_of(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _mean(each: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean over cells, ``(B, 1, h, w)``, by weight; 0 where nothing counts."""
-    return (each * weight).sum() / weight.sum().clamp(min=1e-6)
+    """Return the mean over cells, ``(B, 1, h, w)``, by weight; 0 where nothing counts.
+
+    Of a batch that several processes share it is over the cells of all.
+    """
+    return (each * weight).sum() / mean_total(weight.sum(), least=1e-6)
 
 
 def embedding_error(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
@@ -128,7 +132,7 @@ def prototype_error(
         labeled = weight * F.interpolate(annotation.labeled.float(), size=size, mode="area")
     known = annotation.known[:, :, None, None] * labeled
     total = student.new_zeros(())
-    cells = known.sum().clamp(min=1e-6)
+    cells = mean_total(known.sum(), least=1e-6)
     for share in (inside * known, (1 - inside) * known):  # (B, T, h, w)
         ours, theirs = (_to_prototype(embedding, share) for embedding in (student, teacher))
         total = total + ((ours - theirs).pow(2) * share).sum() / cells

@@ -20,7 +20,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from esp_medsam.errors import OptionError
-from esp_medsam.losses import Annotation, PromptedSegmentationLoss
+from esp_medsam.losses import (
+    Annotation,
+    DistillationLoss,
+    PromptedSegmentationLoss,
+    TeacherTarget,
+)
 from esp_medsam.networks import build_product
 from esp_medsam.workflows.distributed import join_processes
 from esp_medsam.workflows.train import PredictForward
@@ -54,21 +59,52 @@ def batch() -> tuple[Tensor, Tensor, Annotation]:
     return image, torch.tensor([1, 1, 5, 5]), Annotation(mask, known)
 
 
-def gradients(forward: nn.Module, rows: slice) -> dict[str, Tensor]:
+def gradients(forward: nn.Module, rows: slice, *, distilled: bool = False) -> dict[str, Tensor]:
     image, modality, annotation = batch()
     prediction = forward(image[rows], modality[rows])
     known = annotation.known[rows, : prediction.low_res_logits.shape[1]]
-    masks = annotation.mask[rows, : known.shape[1]]
-    PromptedSegmentationLoss()(prediction, Annotation(masks, known)).backward()
+    annotation = Annotation(annotation.mask[rows, : known.shape[1]], known)
+    if distilled:
+        loss = DistillationLoss(
+            mask_weight=1,
+            cosine_weight=1,
+            soft_label_weight=1,
+            prototype_weight=1,
+            consistency_weight=1,
+        )(prediction, taught(rows, annotation))
+    else:
+        loss = PromptedSegmentationLoss()(prediction, annotation)
+    forward.zero_grad()
+    loss.backward()
     names = forward.named_parameters()
     return {n.removeprefix("module."): p.grad for n, p in names if p.grad is not None}
+
+
+def taught(rows: slice, annotation: Annotation) -> TeacherTarget:
+    """Return what a teacher says of slices that fill unevenly much of the input."""
+    random = torch.Generator().manual_seed(1)
+    content = torch.zeros(4, 1, 64, 64, dtype=torch.bool)
+    for place, height in enumerate((64, 16, 40, 24)):
+        content[place, :, :height] = True
+    embedding = torch.randn(4, 256, 4, 4, generator=random)
+    logits, other = (torch.randn(4, 2, 64, 64, generator=random) for _ in range(2))
+    return TeacherTarget(
+        embedding[rows],
+        content[rows],
+        logits=logits[rows],
+        annotation=annotation,
+        other_logits=other[rows],
+    )
 
 
 def in_a_process(folder: str, rank: int) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     forward = DistributedDataParallel(forward_of(), find_unused_parameters=True)
-    torch.save(gradients(forward, slice(2 * rank, 2 * rank + 2)), f"{folder}/{rank}.pt")
+    own = slice(2 * rank, 2 * rank + 2)
+    for distilled in (False, True):
+        found = gradients(forward, own, distilled=distilled)
+        torch.save({n: g.clone() for n, g in found.items()}, f"{folder}/{rank}-{distilled}.pt")
     dist.destroy_process_group()
 
 
@@ -80,13 +116,16 @@ class TestProcesses:
         children = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
         assert [child.wait() for child in children] == [0, 0]
 
-        whole = gradients(forward_of(), slice(0, 4))
-
-        first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-        assert first.keys() == second.keys() == whole.keys()
-        for name, gradient in whole.items():
-            assert torch.equal(first[name], second[name]), name
-            torch.testing.assert_close(first[name], gradient, rtol=1e-5, atol=1e-5, msg=name)
+        for distilled in (False, True):
+            whole = gradients(forward_of(), slice(0, 4), distilled=distilled)
+            first, second = (
+                torch.load(tmp_path / f"{rank}-{distilled}.pt", weights_only=True)
+                for rank in (0, 1)
+            )
+            assert first.keys() == second.keys() == whole.keys()
+            for name, gradient in whole.items():
+                assert torch.equal(first[name], second[name]), name
+                torch.testing.assert_close(first[name], gradient, rtol=1e-5, atol=1e-5, msg=name)
 
     def test_must_be_started_by_torchrun(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("RANK", raising=False)
