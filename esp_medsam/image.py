@@ -208,6 +208,8 @@ class Segmentation(_Record):
         plane: ``axial``, ``coronal`` or ``sagittal``, how the slices lay that were segmented; None
             of a picture, and where nothing positions them.
         warnings: What a user should know about the result, a sentence each.
+        expected_dice: The Dice that masks of such a confidence have on average; empty, or None of a
+            target, where it is not known.
         plausibility: How far the image is from those of its modality that the weights were trained
             on; 1 is the limit that few of these exceed, None where nothing is known of them.
     """
@@ -217,6 +219,7 @@ class Segmentation(_Record):
     voxels: tuple[int, ...] = ()
     plane: str | None = None
     warnings: tuple[str, ...] = ()
+    expected_dice: tuple[float | None, ...] = ()
     plausibility: float | None = None
 
 

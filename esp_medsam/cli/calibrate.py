@@ -27,13 +27,14 @@ def calibrate(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Learn what images of each modality look like to trained weights, from a datalist.
+    """Measure what images look like to trained weights, and what their confidence is worth.
 
-    Writes FILE.calibration.json beside the weights. segment then says of each image how like these
-    it is, and warns where it looks like something else. Masks do not change.
+    From the sections training and validation of a datalist. Writes NAME.calibration.json beside the
+    weights. segment then says of each image how like those of its modality it is, warns where it
+    looks like something else, and says of each mask which Dice to expect. Masks do not change.
     """
     del verbose  # its callback sees to it
-    from esp_medsam.workflows.datalist import read_datalist
+    from esp_medsam.workflows.evaluation import with_all_targets
     from esp_medsam.workflows.request import read_request
 
     request = read_request(
@@ -44,26 +45,17 @@ def calibrate(
         ckpt_path=None if ckpt_path is None else str(ckpt_path),
     )
     tell_what_runs(request)
-    sections = [read_datalist(datalist, section) for section in ("training", "validation")]
+    request = with_all_targets(request)
     check_libraries_fit()
-    from esp_medsam.inferers.calibration import Calibration, write_calibration
-    from esp_medsam.workflows.calibrate import Look, chosen, lines_of, measure_plausibility
-    from esp_medsam.workflows.pipeline import read_config
+    from esp_medsam.workflows.calibrate import calibrate as measure  # torch: once all is right
 
-    parsed = read_config(request)
-    settings, table, inferer, network = (
-        parsed.get_parsed_content(key) for key in ("settings", "table", "inferer", "network")
-    )
     tracked = partial(
         track,
-        description="Looking",
+        description="Measuring",
         console=Console(stderr=True),
         transient=True,
         disable=quiet,
     )
-    look = Look(table, inferer, network, ct_input=settings.ct_input)
-    training, validation = (chosen(items, table) for items in sections)
-    plausibility, scores = measure_plausibility(training, validation, look, tracked)
-    path = write_calibration(settings.ckpt_path, Calibration(plausibility))
-    print("\n".join(lines_of(scores)))
+    path, lines = measure(request, datalist, tracked)
+    print("\n".join(lines))
     print(one_line(f"Wrote {path}."), file=sys.stderr)

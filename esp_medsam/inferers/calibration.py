@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from esp_medsam.errors import CheckpointError, one_line
 from esp_medsam.inferers.plausibility import Plausibility
@@ -32,9 +41,28 @@ class Calibration:
 
     Attributes:
         plausibility: What the images of each modality look like to them.
+        confidence: Of each target of each modality, pairs of a confidence and the Dice that masks
+            of that confidence have on average, both rising.
     """
 
     plausibility: Plausibility
+    confidence: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]] = field(
+        default_factory=dict
+    )
+
+    def expected_dice(self, modality: str, target: str, confidence: float | None) -> float | None:
+        """Return the Dice that a mask of a confidence has on average; None where it is not known.
+
+        Args:
+            modality: Name of the modality.
+            target: Name of the target.
+            confidence: Mean probability inside the mask; None of one that is empty.
+        """
+        pairs = self.confidence.get(modality, {}).get(target)
+        if not pairs or confidence is None:
+            return None
+        known, dice = zip(*pairs, strict=True)
+        return float(np.interp(confidence, known, dice))
 
 
 def calibration_path(weights: str | os.PathLike[str]) -> Path:
@@ -69,7 +97,8 @@ def read_calibration(weights: str | os.PathLike[str]) -> Calibration | None:
             torch.tensor(found.projection),
             {name: torch.tensor(centers) for name, centers in found.centers.items()},
             found.limit,
-        )
+        ),
+        content.confidence,
     )
 
 
@@ -88,6 +117,7 @@ def write_calibration(weights: str | os.PathLike[str], calibration: Calibration)
             "centers": {name: _rounded(centers) for name, centers in found.centers.items()},
             "limit": float(f"{found.limit:.{_DIGITS}g}"),
         },
+        "confidence": calibration.confidence,
     }
     path = calibration_path(weights)
     with atomic_file(path) as file:
@@ -121,7 +151,20 @@ class _Plausibility(_Part):
         return self
 
 
+def _rises(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    for (confidence, dice), (next_confidence, next_dice) in pairwise(pairs):
+        if confidence >= next_confidence or dice > next_dice:
+            msg = "confidence must have pairs that rise"
+            raise ValueError(msg)
+    return pairs
+
+
+_Share = Annotated[_Finite, Field(ge=0, le=1)]
+_Pairs = Annotated[list[tuple[_Share, _Share]], Field(min_length=1), AfterValidator(_rises)]
+
+
 class _Content(_Part):
     schema_: Literal[1] = Field(alias="schema")
     weights_sha256: str
     plausibility: _Plausibility
+    confidence: Mapping[str, Mapping[str, _Pairs]]

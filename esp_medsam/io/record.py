@@ -251,16 +251,21 @@ def described_targets(
     targets: Sequence[Target], segmentation: Segmentation, image: Image
 ) -> list[dict[str, Any]]:
     """Return what a record says of each target."""
-    sizes = segmentation.voxels or [None] * len(targets)
+    unknown = [None] * len(targets)
+    sizes = segmentation.voxels or unknown
+    expected = segmentation.expected_dice or unknown
     return [
         {
             "name": target.name,
             "label": target.label,
             "confidence": confidence,
+            "expected_dice": _rounded(dice),
             "voxels": voxels,
             "ml": None if voxels is None else image.ml_of(voxels),
         }
-        for target, confidence, voxels in zip(targets, segmentation.confidence, sizes, strict=True)
+        for target, confidence, dice, voxels in zip(
+            targets, segmentation.confidence, expected, sizes, strict=True
+        )
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -66,6 +66,10 @@ class LabelMap:
         return labelmap[None], changed
 
 
+ExpectedDice = Callable[[str, str, float | None], float | None]
+"""From modality, target and confidence to a Dice, or None where it is not known."""
+
+
 class LabelMapd(MapTransform):
     """Dictionary form of :class:`LabelMap`.
 
@@ -78,6 +82,8 @@ class LabelMapd(MapTransform):
         table: The modalities and targets of the weights.
         probability_key: Where the probability goes on.
         allow_missing_keys: Whether a missing key is passed over.
+        expected_dice: From modality, target and confidence to the Dice that such masks have on
+            average; None says nothing of it.
     """
 
     def __init__(
@@ -87,9 +93,11 @@ class LabelMapd(MapTransform):
         table: ModalityTable,
         probability_key: str = "probability",
         allow_missing_keys: bool = False,
+        expected_dice: ExpectedDice | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.table = table
+        self.expected_dice = expected_dice
         self.probability_key = probability_key
         self.label_map = LabelMap()
 
@@ -110,12 +118,21 @@ class LabelMapd(MapTransform):
                 segmentation,
                 confidence=tuple(confidence),
                 voxels=voxels,
+                expected_dice=self._expected(image.modality, segmentation.targets, confidence),
                 warnings=(*segmentation.warnings, *_hardly_believed(voxels, targets, image)),
             )
             meta = {**pred.meta, SEGMENTATION_KEY: segmentation}
             result[key] = MetaTensor(labelmap, meta=meta)
             result[self.probability_key] = MetaTensor(probability, meta=meta)
         return result
+
+    def _expected(
+        self, modality: str, names: Sequence[str], confidence: Sequence[float | None]
+    ) -> tuple[float | None, ...]:
+        if self.expected_dice is None:
+            return ()
+        pairs = zip(names, confidence, strict=True)
+        return tuple(self.expected_dice(modality, name, value) for name, value in pairs)
 
 
 def _counted(labelmap: Tensor, targets: Sequence[Target]) -> tuple[int, ...]:

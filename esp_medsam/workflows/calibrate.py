@@ -1,10 +1,11 @@
-"""Measure weights once they are trained: what the images of each modality look like to them."""
+"""Measure trained weights: what images look like to them, what their confidence is worth."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,13 +15,18 @@ from torch import Tensor
 
 from esp_medsam.errors import OptionError
 from esp_medsam.inferers import SliceWiseInferer
+from esp_medsam.inferers.calibration import Calibration, write_calibration
 from esp_medsam.inferers.plausibility import Plausibility, features_of
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.io.load import as_meta_tensor
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.by_modality import MeasureImage
-from esp_medsam.workflows.datalist import Item
+from esp_medsam.workflows.confidence_curves import confidence_curves
+from esp_medsam.workflows.datalist import Item, read_datalist
 from esp_medsam.workflows.datalist_images import read_image
+from esp_medsam.workflows.evaluate import target_scores
+from esp_medsam.workflows.pipeline import read_config
+from esp_medsam.workflows.request import Request
 
 
 IMAGES_OF_A_SET = 100
@@ -37,6 +43,49 @@ SHRINKAGE = 0.3
 
 FALSE_FLAGS = 0.02
 """Share of a modality's own images beyond the limit, all modalities weighing the same."""
+
+
+Tracked = Callable[[Sequence[Item]], Iterable[Item]]
+"""Hands items on one by one, and shows how far they are."""
+
+
+def calibrate(
+    request: Request, datalist: str | Path, tracked: Tracked = iter
+) -> tuple[Path, list[str]]:
+    """Measure the weights of a request on a datalist, and write what was found beside them.
+
+    Args:
+        request: What network and pipeline; all targets are measured that it names.
+        datalist: Sections ``training`` and ``validation``.
+        tracked: Hands items on one by one, and shows how far they are.
+
+    Returns:
+        The file that was written, and what was found, a line a modality.
+
+    Raises:
+        EspMedSamError: If the datalist, an image or the weights are not usable, or the file cannot
+            be written.
+    """
+    training, validation = (read_datalist(datalist, name) for name in ("training", "validation"))
+    parsed = read_config(request)
+    settings, table, inferer, network = (
+        parsed.get_parsed_content(key) for key in ("settings", "table", "inferer", "network")
+    )
+    look = Look(table, inferer, network, ct_input=settings.ct_input)
+    plausibility, scores = measure_plausibility(
+        chosen(training, table), chosen(validation, table), look, tracked
+    )
+    masks = target_scores(
+        validation,
+        table=table,
+        inferer=inferer,
+        network=network,
+        transforms=settings.transforms,
+        ct_input=settings.ct_input,
+        tracked=tracked,
+    )
+    calibration = Calibration(plausibility, confidence_curves(masks))
+    return write_calibration(settings.ckpt_path, calibration), list(lines_of(scores))
 
 
 class Seen(NamedTuple):
@@ -125,10 +174,10 @@ def _drawn_by(item: Item) -> bytes:
 
 
 def measure_plausibility(
-    training: Iterable[Item],
-    validation: Iterable[Item],
+    training: Sequence[Item],
+    validation: Sequence[Item],
     look: Look,
-    tracked: Callable[[Iterable[Item]], Iterable[Item]] = iter,
+    tracked: Tracked = iter,
 ) -> tuple[Plausibility, dict[str, npt.NDArray[np.float64]]]:
     """Learn what images of each modality look like, and where few of them lie beyond.
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from esp_medsam.errors import RuntimeCheckError, WeightsNotFoundError, one_line
+from esp_medsam.inferers.calibration import calibration_path
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.io.weights_record import (
     check_hash,
@@ -108,6 +109,9 @@ def place_weights(
 ) -> None:
     """Copy weights into a bundle and write into its metadata what they must be.
 
+    What was measured of them, if it lies beside them, goes with them; what was measured of others
+    is removed.
+
     Args:
         bundle: Folder of the bundle, whose table of targets belongs to the weights.
         weights: Their file, held to the record beside it where there is one.
@@ -130,6 +134,12 @@ def place_weights(
     network = _network_of(root, Path(weights))
     with open_regular(weights) as source, atomic_file(root / WEIGHTS) as file:
         shutil.copyfileobj(source, file)
+    measured, place = calibration_path(weights), calibration_path(root / WEIGHTS)
+    if measured.is_file():
+        with open_regular(measured) as source, atomic_file(place) as file:
+            shutil.copyfileobj(source, file)
+    else:
+        place.unlink(missing_ok=True)
     pin_in_bundle(root / WEIGHTS, self_check(network))
 
 

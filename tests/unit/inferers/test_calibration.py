@@ -29,7 +29,8 @@ def weights(tmp_path: Path) -> Path:
 def written(weights: Path) -> Calibration:
     torch.manual_seed(0)
     centers = {"ct": torch.randn(2, 3), "mri": torch.randn(1, 3)}
-    calibration = Calibration(Plausibility(torch.randn(8, 3), centers, 12.345678))
+    known = Plausibility(torch.randn(8, 3), centers, 12.345678)
+    calibration = Calibration(known, {"ct": {"liver": [(0.6, 0.1), (0.8, 0.5), (0.9, 0.95)]}})
     assert write_calibration(weights, calibration) == calibration_path(weights)
     return calibration
 
@@ -45,6 +46,7 @@ class TestReadCalibration:
         for name, centers in theirs.centers.items():
             torch.testing.assert_close(ours.centers[name], centers, rtol=1e-5, atol=1e-6)
         assert ours.limit == pytest.approx(theirs.limit, rel=1e-5)
+        assert read.expected_dice("ct", "liver", 0.85) == pytest.approx(0.725)
 
     def test_is_nothing_where_nothing_was_measured(self, weights: Path) -> None:
         assert read_calibration(weights) is None
@@ -69,6 +71,10 @@ class TestReadCalibration:
             lambda content: content["plausibility"]["centers"].update(ct=[[1.0]]),
             lambda content: content["plausibility"]["projection"].append([1.0, 2.0]),
             lambda content: content["plausibility"].update(projection=[]),
+            lambda content: content["confidence"]["ct"].update(liver=[[0.6, 0.5], [0.7, 0.4]]),
+            lambda content: content["confidence"]["ct"].update(liver=[[0.6, 0.4], [0.6, 0.5]]),
+            lambda content: content["confidence"]["ct"].update(liver=[[0.6, 1.4]]),
+            lambda content: content["confidence"]["ct"].update(liver=[]),
             lambda content: content.update(more=1),
         ],
     )
@@ -88,3 +94,18 @@ class TestReadCalibration:
 
         with pytest.raises(CheckpointError, match="Run it again"):
             read_calibration(weights)
+
+
+class TestExpectedDice:
+    @pytest.mark.parametrize(
+        ("confidence", "dice"), [(0.5, 0.1), (0.6, 0.1), (0.7, 0.3), (0.9, 0.95), (1.0, 0.95)]
+    )
+    def test_lies_on_the_curve_and_beyond_it_at_its_ends(
+        self, written: Calibration, confidence: float, dice: float
+    ) -> None:
+        assert written.expected_dice("ct", "liver", confidence) == pytest.approx(dice)
+
+    def test_is_not_known_of_what_was_not_measured_or_not_found(self, written: Calibration) -> None:
+        assert written.expected_dice("ct", "liver", None) is None
+        assert written.expected_dice("ct", "kidney", 0.9) is None
+        assert written.expected_dice("mri", "liver", 0.9) is None

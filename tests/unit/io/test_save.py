@@ -151,7 +151,8 @@ class TestRecord:
         )
         record = json.loads((tmp_path / "out" / "a" / "b" / "n_seg.json").read_text())
 
-        unknown = {"voxels": None, "ml": None}  # what made the labelmap did not count
+        # What made the labelmap did not count, and nothing was measured of the weights.
+        unknown = {"expected_dice": None, "voxels": None, "ml": None}
         assert record["modality"] == "ct"
         assert record["targets"] == [
             {"name": "kidney", "label": 2, "confidence": 0.875, **unknown},

@@ -96,6 +96,25 @@ class TestLabelMapd:
         assert segmentation_of(result["pred"].meta).confidence == (1.0,)
         assert result["pred"].as_tensor().tolist() == [[[0, 0, 1, 1, 1]]]
 
+    def test_dice_is_expected_of_the_confidence_after_the_clean_up(
+        self, table: ModalityTable
+    ) -> None:
+        (lungs,) = table["xray"].targets
+        cleaned = replace(lungs, clean_up=CleanUp(largest_component=True))
+        own = replace(table, modalities=(replace(table["xray"], targets=(cleaned,)),))
+        probability = torch.tensor([[[153, 0, 255, 255, 255]]], dtype=torch.uint8)
+        asked: list[tuple[str, str, float | None]] = []
+
+        def expected(modality: str, target: str, confidence: float | None) -> float:
+            asked.append((modality, target, confidence))
+            return 0.8
+
+        transform = LabelMapd("pred", table=own, expected_dice=expected)
+        result = transform({"pred": self.make(probability)})
+
+        assert segmentation_of(result["pred"].meta).expected_dice == (0.8,)
+        assert asked == [("xray", "lungs", 1.0)]
+
     def test_counts_voxels_after_overlaps_are_settled(self, table: ModalityTable) -> None:
         record = Image(path="a", name="a", modality="ct", spatial_shape=(1, 1, 3), affine=np.eye(4))
         done = Segmentation(targets=("liver", "kidney"), confidence=(0.9, 0.9))

@@ -96,13 +96,14 @@ class TestCalibrate:
         random = np.random.default_rng(0)
         sections: dict[str, list[dict[str, object]]] = {"training": [], "validation": []}
         for section, listed in sections.items():
-            for modality, side in (("xray", 8), ("dermoscopy", 64)):
+            for modality, target, side in (("xray", "lungs", 8), ("dermoscopy", "lesion", 64)):
                 for number in range(3):
                     blocks = random.integers(0, 255, (64 // side, 64 // side), np.uint8)
                     pixels = np.kron(blocks, np.ones((side, side), np.uint8))
                     name = f"{section}{modality}{number}.png"
                     PIL.Image.fromarray(pixels).save(name)
-                    listed.append({"image": name, "modality": modality, "labels": {}})
+                    known = {"labels": {}, "absent": [target]}
+                    listed.append({"image": name, "modality": modality, **known})
         Path("d.json").write_text(json.dumps(sections))
         Path("small.yaml").write_text("input_size: [64, 64]\n")
         small = ["--ckpt_path", "model.pt", "--config", "small.yaml", "--device", "cpu"]
@@ -115,7 +116,9 @@ class TestCalibrate:
         read = read_calibration("model.pt")
         assert read is not None
         assert set(read.plausibility.centers) == {"xray", "dermoscopy"}
+        assert read.confidence == {}  # fewer masks than a curve is learned from
         asked = ["segment", "validationxray0.png", "out", "--modality", "xray", *small]
         assert main(asked) == 0
         record = json.loads(Path("out/validationxray0_seg.json").read_text())
         assert 0 < record["plausibility"] <= 1
+        assert record["targets"][0]["expected_dice"] is None

@@ -9,6 +9,12 @@ import torch
 
 from esp_medsam.cli.main import main
 from esp_medsam.errors import CheckpointMismatchError, OptionError, OutputExistsError, TableError
+from esp_medsam.inferers.calibration import (
+    Calibration,
+    read_calibration,
+    write_calibration,
+)
+from esp_medsam.inferers.plausibility import Plausibility
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
 from esp_medsam.networks.state_dicts import load_checkpoint
@@ -121,6 +127,21 @@ class TestPlaceWeights:
             f"{weights}: now {folder / 'models/model.pt'}, which {folder} holds it to.",
         ]
         assert shown.err.startswith("E_EXISTS: BUNDLE must have no weights yet;")
+
+    def test_take_along_what_was_measured_of_them_and_nothing_of_others(
+        self, made: Path, weights: Path
+    ) -> None:
+        known = Plausibility(torch.ones(4, 2), {"thermography": torch.zeros(1, 2)}, 3.0)
+        write_calibration(weights, Calibration(known))
+
+        place_weights(made, weights)
+        taken = read_calibration(made / "models/model.pt")
+        weights.with_name("other.pt").write_bytes(weights.read_bytes())
+        place_weights(made, weights.with_name("other.pt"), overwrite=True)
+
+        assert taken is not None
+        assert taken.plausibility.limit == 3.0
+        assert not (made / "models/model.calibration.json").exists()
 
     @pytest.mark.parametrize("content", ["not json", "[]", '{"weights": []}'])
     def test_stay_where_the_metadata_of_the_bundle_are_none(
