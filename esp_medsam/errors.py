@@ -265,6 +265,19 @@ class PacsRefusedError(PacsError):
     code = "E_PACS_REFUSED"
 
 
+def cause_of(error: BaseException) -> EspMedSamError | None:
+    """Return the first of our errors behind ``error``, itself included; None where none is."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        if isinstance(current, EspMedSamError):
+            return current
+        seen.add(id(current))
+        hidden = current.__suppress_context__
+        current = current.__cause__ or (None if hidden else current.__context__)
+    return None
+
+
 def explain(error: BaseException) -> str | None:
     """Return ``"<CODE>: <message>"`` of the first of our errors behind ``error``, in one line.
 

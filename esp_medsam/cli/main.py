@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-import esp_medsam
 from esp_medsam.cli.add_target import add_target
 from esp_medsam.cli.calibrate import calibrate
 from esp_medsam.cli.codes import codes
@@ -31,6 +30,7 @@ from esp_medsam.cli.seg2nifti import seg2nifti
 from esp_medsam.cli.segment import segment
 from esp_medsam.cli.train import train
 from esp_medsam.errors import InputNotFoundError, OutputError, explain
+from esp_medsam.version import __version__
 
 
 app = typer.Typer(
@@ -70,7 +70,7 @@ def options(
     """Options of all sub-commands."""
     del verbose, quiet  # their callbacks, and sub-commands, see to them
     if version:
-        print(esp_medsam.__version__)
+        print(__version__)
         raise typer.Exit
     try:
         Path.cwd()

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset, dcmwrite
 
-from esp_medsam import __version__
 from esp_medsam.dicom.packed_bits import PixelPacker, one_byte_a_pixel
 from esp_medsam.dicom.seg_frames import (
     FrameGroups,
@@ -37,6 +36,7 @@ from esp_medsam.errors import FormatError, GeometryError, OptionError, OutputErr
 from esp_medsam.image import Image
 from esp_medsam.modality import Target
 from esp_medsam.quiet import quietly
+from esp_medsam.version import __version__
 
 
 SEG_KINDS = ("binary", "labelmap", "fractional")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from esp_medsam import __version__
 from esp_medsam.errors import OutputExistsError
 from esp_medsam.identity import identify, states_of
 from esp_medsam.image import Image, Segmentation
@@ -22,6 +21,7 @@ from esp_medsam.io.recorded_file import (
 )
 from esp_medsam.modality import Target
 from esp_medsam.plain_data import read_own_json
+from esp_medsam.version import __version__
 
 
 _SCHEMA = 2
@@ -186,20 +186,33 @@ def write_record(
     Raises:
         OutputError: If it cannot be written.
     """
-    record = {
+    described = [described_file(path) for path in files]
+    record = record_of(recipe, source=source, files=described, targets=targets, details=details)
+    with atomic_file(record_path(stem), root) as file:
+        file.write(_as_json(record).encode("ascii") + b"\n")
+
+
+def record_of(
+    recipe: Recipe,
+    *,
+    source: Mapping[str, Any],
+    files: Sequence[Mapping[str, Any]] = (),
+    targets: Sequence[Mapping[str, Any]],
+    details: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what a record says; arguments as of :func:`write_record`, files as it has them."""
+    return {
         "software": f"esp-medsam {__version__}",
         "schema": _SCHEMA,
         "source": source,
         "modality": recipe.modality,
         "targets": list(targets),
         "formats": list(recipe.formats),
-        "files": [described_file(path) for path in files],
+        "files": list(files),
         "weights_sha256": recipe.weights_sha256,
         "settings": recipe.settings,
         **details,
     }
-    with atomic_file(record_path(stem), root) as file:
-        file.write(_as_json(record).encode("ascii") + b"\n")
 
 
 def described_source(image: Image) -> dict[str, Any]:

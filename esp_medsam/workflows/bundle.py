@@ -7,7 +7,6 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-import esp_medsam
 from esp_medsam.errors import OptionError, OutputExistsError, WeightsNotFoundError
 
 
@@ -100,7 +99,7 @@ def installed_bundles() -> Iterator[Path]:
 
 def _installed() -> Iterator[Path]:
     """Yield where a checkout, and where a wheel, keeps the bundle."""
-    yield Path(esp_medsam.__file__).resolve().parents[1] / "bundle"
+    yield Path(__file__).resolve().parents[2] / "bundle"
     schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
     for scheme in schemes:
         yield Path(sysconfig.get_path("data", scheme), "share", "esp_medsam", "bundle")

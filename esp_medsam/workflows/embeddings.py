@@ -22,10 +22,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
-import esp_medsam
 from esp_medsam.errors import OptionError, shown
 from esp_medsam.io.shards import ShardStore
 from esp_medsam.networks.esp_medsam import ABSENT_LOGIT
+from esp_medsam.version import __version__
 from esp_medsam.workflows.distill import EMBEDDING, LOGITS, TeacherBatches
 from esp_medsam.workflows.training_data import Draw, SliceDataset
 from esp_medsam.workflows.training_slices import TrainingSlice
@@ -257,6 +257,6 @@ class EmbeddingStore:
             "input_size": str(tuple(dataset.input_size)),
             "seed": str(self.seed),
             # What a number's view looks like is theirs to say.
-            "esp_medsam": esp_medsam.__version__,
+            "esp_medsam": __version__,
             "monai": monai.__version__,
         }

@@ -46,7 +46,11 @@ def read_config(request: Request) -> ConfigParser:
 
 
 def build(
-    request: Request, *, plan: Plan | None = None, network: Any | None = None
+    request: Request,
+    *,
+    plan: Plan | None = None,
+    network: Any | None = None,
+    calibration: Any | None = None,
 ) -> Segmentation:
     """Build the pipeline that ``python -m monai.bundle run`` would, and hand it over unrun.
 
@@ -54,6 +58,7 @@ def build(
         request: What is asked for.
         plan: What is segmented; None plans what lies in the input folder.
         network: What the inferer asks; None builds the config's own, with its weights.
+        calibration: What was measured of a network that is given.
 
     Raises:
         EspMedSamError: If the input or the weights are not usable; MONAI wraps those it meets
@@ -63,7 +68,7 @@ def build(
     parts = {"plan": plan, "network": network}
     parser.update({name: part for name, part in parts.items() if part is not None})
     if network is not None:
-        parser.update({"calibration": None})  # it is of the weights that are not read
+        parser.update({"calibration": calibration})  # not that of weights that are not read
     for position in range(len(parser["initialize"])):
         if "install_excepthook" not in parser[f"initialize#{position}"]:
             parser.get_parsed_content(f"initialize#{position}")

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from esp_medsam import __version__
 from esp_medsam.io.atomic import atomic_file, is_ours
 from esp_medsam.io.recorded_file import is_file_entry, is_whole, name_of
 from esp_medsam.plain_data import read_own_json
+from esp_medsam.version import __version__
 
 
 _SCHEMA = 2

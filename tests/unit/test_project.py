@@ -34,7 +34,7 @@ class TestVersion:
         setup_cfg = (ROOT / "setup.cfg").read_text(encoding="utf-8")
         metadata = json.loads((ROOT / "bundle/configs/metadata.json").read_text(encoding="utf-8"))
 
-        assert "\nversion = attr: esp_medsam.__version__\n" in setup_cfg
+        assert "\nversion = attr: esp_medsam.version.__version__\n" in setup_cfg
         assert metadata["version"] == esp_medsam.__version__
 
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from esp_medsam import __version__
 from esp_medsam.dicom.modality import settle
 from esp_medsam.errors import (
     DiskFullError,
@@ -28,6 +27,7 @@ from esp_medsam.integrations.dicomweb.spool import Made, Spool
 from esp_medsam.integrations.dicomweb.store import read_object, send
 from esp_medsam.integrations.dicomweb.work import private_folder
 from esp_medsam.io import file_names, read_record
+from esp_medsam.version import __version__
 from esp_medsam.workflows.item import Item
 from esp_medsam.workflows.items import plan_items
 from esp_medsam.workflows.left_alone import counted, is_left_alone

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from esp_medsam import __version__
 from esp_medsam.errors import OutputError
 from esp_medsam.integrations.dicomweb.query import Series, is_uid
 from esp_medsam.integrations.dicomweb.work import private_folder
@@ -23,6 +22,7 @@ from esp_medsam.io import atomic_file, output_error
 from esp_medsam.io.atomic import clear_temporaries
 from esp_medsam.io.folder import entered
 from esp_medsam.plain_data import read_own_json
+from esp_medsam.version import __version__
 
 
 def default_spool() -> Path:

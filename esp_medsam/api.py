@@ -1,0 +1,319 @@
+"""The front door: segment images from Python, one or many, on files or in memory."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Self
+
+from esp_medsam.errors import EspMedSamError, OptionError, cause_of
+from esp_medsam.image import said_size
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.bundle import TABLE, find_bundle
+
+
+if TYPE_CHECKING:  # what needs torch is imported when something is segmented
+    import PIL.Image
+
+    from esp_medsam.image import Image
+    from esp_medsam.io.in_memory import Scratch
+    from esp_medsam.workflows.one_image import Segmented
+    from esp_medsam.workflows.request import Request
+
+
+PathLike = str | os.PathLike[str]
+
+OF_AN_IMAGE = ("ct_input", "force_modality", "frame", "join", "series", "slice_axis")
+"""Keys of ``inference.yaml`` that may be given with each image."""
+
+
+def modalities(bundle: PathLike | None = None) -> ModalityTable:
+    """Return the modalities and targets of a bundle; None takes the installed one.
+
+    Raises:
+        OptionError: If there is no such bundle.
+        TableError: If its table is not valid.
+    """
+    return ModalityTable.read(find_bundle(bundle) / TABLE)
+
+
+def read(
+    source: PathLike,
+    *,
+    modality: str | None = None,
+    bundle: PathLike | None = None,
+    **options: Any,
+) -> Image:
+    """Read an image or volume with all that its file says of it.
+
+    Args:
+        source: A file, or a folder with the files of a DICOM series.
+        modality: What it shows; None leaves it to DICOM, and is refused for other formats.
+        bundle: The bundle whose modalities there are; None takes the installed one.
+        options: See :func:`esp_medsam.io.read.read`.
+
+    Raises:
+        EspMedSamError: If it cannot be read, or its modality is not settled.
+    """
+    from esp_medsam.io.read import read as read_file
+
+    return read_file(Path(source), modality=modality, table=modalities(bundle), **options)
+
+
+def segment(
+    source: Any,
+    *,
+    modality: str | None = None,
+    targets: Sequence[str] | str | None = None,
+    output: PathLike | None = None,
+    affine: npt.ArrayLike | None = None,
+    **settings: Any,
+) -> Result:
+    """Segment one image or volume. For many, :class:`Segmenter` reads the weights once.
+
+    Args:
+        source: A path, a folder with one DICOM series, an image of nibabel or SimpleITK, a dataset
+            of pydicom, or an array: ``(rows, columns)`` or ``(rows, columns, 3)`` of a picture,
+            three axes of a volume.
+        modality: What it shows, such as ``"ct"``; only DICOM may say it in your place.
+        targets: Names of targets, or ``"all"``; None means those of the modality that are ready.
+        output: Folder to save the result in; None saves nothing.
+        affine: Of an array of a volume: ``(4, 4)``, from voxel index to RAS+ in mm.
+        settings: As of :class:`Segmenter`.
+
+    Raises:
+        EspMedSamError: If the source cannot be read, its modality is not settled, or a setting is
+            not what it must be.
+    """
+    with Segmenter(**settings) as segmenter:
+        return segmenter.segment(
+            source, modality=modality, targets=targets, output=output, affine=affine
+        )
+
+
+class Segmenter:
+    """Segment many images with weights that are read once.
+
+    Several threads may use one; it takes their images one at a time.
+
+    Args:
+        bundle: Folder of a bundle; None takes the installed one.
+        config: Overlays, see docs/reference/configs.md.
+        trust_config: Whether these, and the configs of a foreign bundle, may run code.
+        settings: Keys of ``inference.yaml``, such as ``device``, ``ckpt_path`` or ``ct_input``.
+
+    Raises:
+        EspMedSamError: If the weights are not usable, or a setting is not what it must be.
+    """
+
+    def __init__(
+        self,
+        *,
+        bundle: PathLike | None = None,
+        config: Sequence[PathLike] = (),
+        trust_config: bool = False,
+        **settings: Any,
+    ) -> None:
+        from esp_medsam.workflows.pipeline import read_config
+
+        self._bundle, self._overlays, self._trust_config = bundle, config, trust_config
+        self._settings = settings
+        self._lock = threading.Lock()
+        with _ours():
+            parsed = read_config(self._request())
+            self._parts = {
+                name: parsed.get_parsed_content(name) for name in ("network", "calibration")
+            }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the weights."""
+        self._parts = {}
+
+    def segment(
+        self,
+        source: Any,
+        *,
+        modality: str | None = None,
+        targets: Sequence[str] | str | None = None,
+        output: PathLike | None = None,
+        affine: npt.ArrayLike | None = None,
+        **settings: Any,
+    ) -> Result:
+        """Segment one image or volume; arguments and errors as of :func:`segment`.
+
+        Args:
+            source: See there, as for the next four.
+            modality: What it shows.
+            targets: Names of targets.
+            output: Folder to save the result in.
+            affine: Of an array of a volume.
+            settings: Keys of ``inference.yaml`` for this image, of :data:`OF_AN_IMAGE`.
+
+        Raises:
+            OptionError: If the segmenter was closed, or the source holds several images.
+        """
+        from esp_medsam.workflows.one_image import segment_one
+
+        if not self._parts:
+            msg = "a segmenter must be open to segment; this one was closed. Make another."
+            raise OptionError(msg)
+        if others := [name for name in settings if name not in OF_AN_IMAGE]:
+            msg = f"settings of one image must be of {', '.join(OF_AN_IMAGE)}; got {others[0]}. "
+            raise OptionError(msg + "Give it to Segmenter.")
+        with self._lock, _ours():
+            path, scratch = _path_of(source, affine)
+            request = self._request(
+                modality=modality,
+                targets=targets,
+                dataset_dir=str(path),
+                output_dir=str(Path(tempfile.gettempdir(), "esp-medsam-unsaved")),  # not made
+                **settings,
+            )
+            result = Result(segment_one(request, **self._parts), scratch)
+        if output is not None:
+            result.save(output)
+        return result
+
+    def _request(self, **given: Any) -> Request:
+        from esp_medsam.workflows.request import read_request
+
+        return read_request(
+            self._bundle,
+            self._overlays,
+            trust_config=self._trust_config,
+            **{**self._settings, **given},
+        )
+
+
+class Result:
+    """What was segmented, on the grid of the image; made by :func:`segment`.
+
+    Axes of arrays are those of the file: ``(rows, columns)`` of a picture, of a volume the three
+    that :attr:`affine` counts along (of DICOM columns, rows, slices).
+    """
+
+    def __init__(self, made: Segmented, scratch: Scratch | None = None) -> None:
+        self._made = made
+        self._scratch = scratch  # files that were written for the image, which saving reads again
+
+    @property
+    def labelmap(self) -> npt.NDArray[np.uint8]:
+        """The values of :attr:`labels`; 0 is none of them."""
+        labelmap: npt.NDArray[np.uint8] = self._made.labelmap[0].numpy()
+        return labelmap
+
+    @property
+    def probabilities(self) -> dict[str, npt.NDArray[np.uint8]]:
+        """Of each target 255 times the probability; from 128 on it is in its mask."""
+        probability = self._made.probability.numpy()
+        return {t.name: probability[place] for place, t in enumerate(self._made.targets)}
+
+    @property
+    def affine(self) -> npt.NDArray[np.float64] | None:
+        """From voxel index to RAS+ in mm; None of pictures, and of slices not evenly stacked."""
+        return self._made.image.affine
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """Value of each target in the labelmap."""
+        return {target.name: target.label for target in self._made.targets}
+
+    @property
+    def confidence(self) -> dict[str, float | None]:
+        """Mean probability inside each target's mask; None where it is empty."""
+        segmentation = self._made.segmentation
+        return dict(zip(segmentation.targets, segmentation.confidence, strict=True))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be known of the image and of the result, a sentence each."""
+        return (*self._made.image.warnings, *self._made.segmentation.warnings)
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """How it was made, as docs/reference/record.md says, without files and formats."""
+        return self._made.record
+
+    def save(
+        self, folder: PathLike, formats: Sequence[str] | str = "auto", **settings: Any
+    ) -> list[Path]:
+        """Save the result.
+
+        Args:
+            folder: Where to; made if it is not there.
+            formats: ``auto``, ``nifti``, ``dicom-seg``, ``png``, or several of them.
+            settings: Further keys of ``inference.yaml`` that outputs depend on, such as
+                ``preview`` or ``overwrite``.
+
+        Returns:
+            The files that were written, the record last.
+
+        Raises:
+            EspMedSamError: If a format cannot hold the result, another result is there, or a file
+                cannot be written.
+        """
+        from esp_medsam.workflows.one_image import save_one
+
+        with _ours():
+            return save_one(self._made, output_dir=str(folder), output_format=formats, **settings)
+
+    def preview(self) -> PIL.Image.Image:
+        """Return a picture: contours of the masks over the image, with a legend."""
+        from esp_medsam.workflows.one_image import draw_one
+
+        return draw_one(self._made)
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture as PNG, which notebooks show."""
+        encoded = io.BytesIO()
+        self.preview().save(encoded, format="PNG")
+        return encoded.getvalue()
+
+    def __repr__(self) -> str:
+        """Return what was found in words."""
+        found = ", ".join(
+            f"{t['name']} {said_size(t['voxels'], t['ml'])}" for t in self.record["targets"]
+        )
+        return f"<Result of {self._made.image.name}: {found}>"
+
+
+def _path_of(source: Any, affine: npt.ArrayLike | None) -> tuple[Path, Scratch | None]:
+    """Return where a source lies, and the folder that it was written into if it lay nowhere."""
+    if isinstance(source, str | os.PathLike):
+        if affine is not None:
+            msg = f"affine belongs to arrays; a file says itself where it lies; got {source}."
+            raise OptionError(msg)
+        return Path(source), None
+    from esp_medsam.io.in_memory import Scratch, write_in_memory
+
+    scratch = Scratch()
+    return write_in_memory(source, scratch.path, affine), scratch
+
+
+@contextmanager
+def _ours() -> Iterator[None]:
+    """Raise our own errors as they are, where MONAI wraps them."""
+    try:
+        yield
+    except EspMedSamError:
+        raise
+    except Exception as error:
+        cause = cause_of(error)
+        if cause is None:
+            raise
+        raise cause from cause.__cause__

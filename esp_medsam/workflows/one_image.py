@@ -1,0 +1,157 @@
+"""One image through the pipeline, its result kept in memory until it is saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import PIL.Image
+from torch import Tensor
+
+from esp_medsam.errors import OptionError, listed
+from esp_medsam.image import Image, Segmentation, image_of, segmentation_of
+from esp_medsam.io.output_path import output_stem
+from esp_medsam.io.preview import preview, shown_targets
+from esp_medsam.io.record import (
+    described_image,
+    described_source,
+    described_targets,
+    file_names,
+    read_record,
+    record_of,
+    record_path,
+)
+from esp_medsam.io.save import SaveSegmentationd
+from esp_medsam.modality import Target
+from esp_medsam.settings import given_settings
+from esp_medsam.workflows.item import label_of
+from esp_medsam.workflows.pipeline import build, read_config
+from esp_medsam.workflows.request import Request
+
+
+MOST_NAMED = 5
+"""Images of a folder that a message names."""
+
+
+class Segmented(NamedTuple):
+    """One image and its result.
+
+    Attributes:
+        request: What was asked for.
+        data: ``image``, ``pred`` (the labelmap) and ``probability``, as the pipeline left them.
+        record: How the result was made, but for its files.
+    """
+
+    request: Request
+    data: Mapping[str, Any]
+    record: Mapping[str, Any]
+
+    @property
+    def image(self) -> Image:
+        """What is known of the image."""
+        return image_of(self.data["pred"].meta)
+
+    @property
+    def segmentation(self) -> Segmentation:
+        """What is known of the result."""
+        return segmentation_of(self.data["pred"].meta)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Targets, in the order of the probabilities."""
+        return self.request.table.select(self.image.modality, self.segmentation.targets)
+
+    @property
+    def labelmap(self) -> Tensor:
+        """uint8, ``(1, *spatial)``."""
+        labelmap: Tensor = self.data["pred"].as_tensor()
+        return labelmap
+
+    @property
+    def probability(self) -> Tensor:
+        """uint8, ``(T, *spatial)``."""
+        probability: Tensor = self.data["probability"].as_tensor()
+        return probability
+
+
+def segment_one(request: Request, *, network: Any, calibration: Any) -> Segmented:
+    """Segment the one image that is asked for.
+
+    Args:
+        request: What is asked for; ``dataset_dir`` holds one image.
+        network: With its weights.
+        calibration: What was measured of it, or None.
+
+    Raises:
+        OptionError: If there are several images.
+        EspMedSamError: If it is refused, or cannot be read.
+    """
+    run = build(request, network=network, calibration=calibration)
+    for _, error in run.refused:
+        raise error
+    if len(run.items) > 1:
+        named = [label_of(item) for item in run.items[:MOST_NAMED]]
+        more = f", and {len(run.items) - MOST_NAMED} more" if len(run.items) > MOST_NAMED else ""
+        msg = f"source must be one image or volume; got {listed(named)}{more}. Pass one of them, "
+        raise OptionError(msg + "of DICOM by series, or take esp-medsam segment for the folder.")
+    data = run.preprocessing(dict(run.items[0]))
+    data["pred"] = run.inferer(data["image"][None], run.network)[0]
+    for transform in run.postprocessing.transforms:  # type: ignore[attr-defined]  # a Compose
+        if not isinstance(transform, SaveSegmentationd):
+            data = transform(data)
+    made = Segmented(request, data, {})
+    return made._replace(record=_record(made, run.saver))
+
+
+def _record(made: Segmented, saver: SaveSegmentationd) -> dict[str, Any]:
+    image, segmentation = made.image, made.segmentation
+    recipe = saver.recipe(
+        is_volume=image.is_volume,
+        is_dicom=bool(image.sources),
+        modality=image.modality,
+        targets=segmentation.targets,
+    )
+    record = record_of(
+        replace(recipe, formats=()),
+        source=described_source(image),
+        targets=described_targets(made.targets, segmentation, image),
+        details={
+            "empty": not any(segmentation.voxels),
+            **described_image(image, segmentation),
+        },
+    )
+    plain: dict[str, Any] = json.loads(json.dumps(record, default=str))  # as a file has it
+    return plain
+
+
+def save_one(made: Segmented, **given: Any) -> list[Path]:
+    """Save a result, and return its files, the record last.
+
+    Args:
+        made: The result.
+        given: Keys of ``inference.yaml`` that outputs depend on.
+
+    Raises:
+        EspMedSamError: As of :class:`~esp_medsam.io.save.SaveSegmentationd`.
+    """
+    settings = {**made.request.settings, **given_settings(given, made.request.table)}
+    saver = read_config(replace(made.request, settings=settings)).get_parsed_content("saver")
+    saver(made.data)
+    stem = output_stem(saver.output_dir, made.image.relative_dir, made.image.name)
+    written = read_record(stem)
+    assert written is not None, "it was written last"
+    return [*(stem.with_name(name) for name in file_names(written)), record_path(stem)]
+
+
+def draw_one(made: Segmented) -> PIL.Image.Image:
+    """Return a picture of a result: contours over the image, with a legend."""
+    return preview(
+        made.data["image"].as_tensor().numpy(),
+        made.labelmap.numpy(),
+        made.image,
+        shown_targets(made.targets, made.segmentation, made.image),
+        made.request.settings.get("slice_axis"),
+    )
