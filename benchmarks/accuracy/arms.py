@@ -20,14 +20,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from peers import UNetPeer, without_controllers
-from trial import run, written
+from trial import run, step_seconds, written
 
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
@@ -91,28 +88,11 @@ def steps_of(asked: argparse.Namespace) -> dict[str, int]:
             "without_controllers": without_controllers(*held),
             "unet": UNetPeer(*held),
         }
-        taken: dict[str, list[float]] = {name: [] for name in networks}
-        for _ in range(6):
-            for name, network in networks.items():
-                taken[name].append(step_seconds(network, asked))
-        seconds = {name: statistics.median(each[1:]) for name, each in taken.items()}
-        print("processor seconds of a step:", seconds)
+        seconds = step_seconds(networks, asked.input_size, asked.batch_size)
         steps = {name: round(60 * asked.minutes / each) for name, each in seconds.items()}
         kept.write_text(json.dumps(steps), encoding="utf-8")
     found: dict[str, int] = json.loads(kept.read_text(encoding="utf-8"))
     return found
-
-
-def step_seconds(network: torch.nn.Module, asked: argparse.Namespace) -> float:
-    """Return the processor seconds of a forward and a backward pass, as training does them."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    side, batch = asked.input_size, asked.batch_size
-    image = torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
-    began = time.process_time()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = network.predict(image, torch.arange(batch) % 8).low_res_logits  # type: ignore[operator]
-    logits.float().square().mean().backward()
-    return time.process_time() - began
 
 
 def train_and_score(

@@ -14,11 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from pathlib import Path
 
 import torch
-from trial import run, scores_of, written
+from trial import run, scores_of, step_seconds, written
 
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
@@ -57,13 +56,8 @@ def steps_of(asked: argparse.Namespace) -> dict[str, int]:
     """Return the steps of each encoder that take the same time, measured once."""
     kept = asked.out / "steps.json"
     if not kept.exists():
-        taken: dict[str, list[float]] = {encoder: [] for encoder in ENCODERS}
         networks = {encoder: network_of(encoder) for encoder in ENCODERS}
-        for _ in range(6):
-            for encoder, network in networks.items():
-                taken[encoder].append(step_seconds(network, asked.input_size, asked.batch_size))
-        seconds = {encoder: min(each) for encoder, each in taken.items()}
-        print("processor seconds of a step:", seconds)
+        seconds = step_seconds(networks, asked.input_size, asked.batch_size)
         steps = {e: round(asked.steps * seconds["tiny_vit"] / seconds[e]) for e in ENCODERS}
         kept.write_text(json.dumps(steps), encoding="utf-8")
     found: dict[str, int] = json.loads(kept.read_text(encoding="utf-8"))
@@ -73,18 +67,7 @@ def steps_of(asked: argparse.Namespace) -> dict[str, int]:
 def network_of(encoder: str) -> torch.nn.Module:
     """Return a network of the shipped table."""
     table = ModalityTable.read(Path(default_root(), "configs", "targets.yaml"))
-    network = build_product(table.indices, table.target_names, image_encoder=encoder)  # type: ignore[arg-type]
-    return network.to(memory_format=torch.channels_last)
-
-
-def step_seconds(network: torch.nn.Module, side: int, batch: int) -> float:
-    """Return the processor seconds of a forward and a backward pass in bfloat16."""
-    image = torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
-    began = time.process_time()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = network.predict(image, torch.full((batch,), 1)).low_res_logits  # type: ignore[operator]
-    logits.float().square().mean().backward()
-    return time.process_time() - began
+    return build_product(table.indices, table.target_names, image_encoder=encoder)  # type: ignore[arg-type]
 
 
 def bundle_of(asked: argparse.Namespace, encoder: str) -> Path:
