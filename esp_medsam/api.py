@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import tempfile
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +36,12 @@ PathLike = str | os.PathLike[str]
 
 OF_AN_IMAGE = ("ct_input", "force_modality", "frame", "join", "series", "slice_axis")
 """Keys of ``inference.yaml`` that may be given with each image."""
+
+OF_A_RESULT = (
+    *("fixed_uids", "output_format", "overwrite", "preview", "probabilities"),
+    *("seg_type", "split_targets", "verify", "write_empty"),
+)
+"""Keys of ``inference.yaml`` that say how a result is saved, and change nothing of it."""
 
 
 def modalities(bundle: PathLike | None = None) -> ModalityTable:
@@ -76,6 +84,7 @@ def segment(
     targets: Sequence[str] | str | None = None,
     output: PathLike | None = None,
     affine: npt.ArrayLike | None = None,
+    name: str = "image",
     **settings: Any,
 ) -> Result:
     """Segment one image or volume. For many, :class:`Segmenter` reads the weights once.
@@ -88,6 +97,7 @@ def segment(
         targets: Names of targets, or ``"all"``; None means those of the modality that are ready.
         output: Folder to save the result in; None saves nothing.
         affine: Of an array of a volume: ``(4, 4)``, from voxel index to RAS+ in mm.
+        name: What the outputs of an image in memory are called, before ``_seg``.
         settings: As of :class:`Segmenter`.
 
     Raises:
@@ -96,7 +106,7 @@ def segment(
     """
     with Segmenter(**settings) as segmenter:
         return segmenter.segment(
-            source, modality=modality, targets=targets, output=output, affine=affine
+            source, modality=modality, targets=targets, output=output, affine=affine, name=name
         )
 
 
@@ -109,7 +119,8 @@ class Segmenter:
         bundle: Folder of a bundle; None takes the installed one.
         config: Overlays, see docs/reference/configs.md.
         trust_config: Whether these, and the configs of a foreign bundle, may run code.
-        settings: Keys of ``inference.yaml``, such as ``device``, ``ckpt_path`` or ``ct_input``.
+        settings: Keys of ``inference.yaml``, such as ``device``, ``ckpt_path`` or ``ct_input``;
+            ``modality`` and ``targets`` are those of images that come without.
 
     Raises:
         EspMedSamError: If the weights are not usable, or a setting is not what it must be.
@@ -123,16 +134,18 @@ class Segmenter:
         trust_config: bool = False,
         **settings: Any,
     ) -> None:
-        from esp_medsam.workflows.pipeline import read_config
+        from esp_medsam.workflows.one_image import read_parts
 
+        if told := [name for name in ("dataset_dir", "output_dir") if name in settings]:
+            msg = f"{told[0]} must be left out: source and output of each image say it."
+            raise OptionError(msg)
         self._bundle, self._overlays, self._trust_config = bundle, config, trust_config
-        self._settings = settings
+        self._saving = {key: settings[key] for key in OF_A_RESULT if key in settings}
+        self._settings = {key: settings[key] for key in settings if key not in OF_A_RESULT}
         self._lock = threading.Lock()
         with _ours():
-            parsed = read_config(self._request())
-            self._parts = {
-                name: parsed.get_parsed_content(name) for name in ("network", "calibration")
-            }
+            self._request(**self._saving)  # refused before the weights are read
+            self._parts: dict[str, Any] = read_parts(self._request())
 
     def __enter__(self) -> Self:
         return self
@@ -141,8 +154,9 @@ class Segmenter:
         self.close()
 
     def close(self) -> None:
-        """Let go of the weights."""
-        self._parts = {}
+        """Let go of the weights, once no image is segmented with them."""
+        with self._lock:
+            self._parts = {}
 
     def segment(
         self,
@@ -152,16 +166,18 @@ class Segmenter:
         targets: Sequence[str] | str | None = None,
         output: PathLike | None = None,
         affine: npt.ArrayLike | None = None,
+        name: str = "image",
         **settings: Any,
     ) -> Result:
         """Segment one image or volume; arguments and errors as of :func:`segment`.
 
         Args:
-            source: See there, as for the next four.
+            source: See there, as for the next five.
             modality: What it shows.
             targets: Names of targets.
             output: Folder to save the result in.
             affine: Of an array of a volume.
+            name: Of an image in memory.
             settings: Keys of ``inference.yaml`` for this image, of :data:`OF_AN_IMAGE`.
 
         Raises:
@@ -169,22 +185,22 @@ class Segmenter:
         """
         from esp_medsam.workflows.one_image import segment_one
 
-        if not self._parts:
-            msg = "a segmenter must be open to segment; this one was closed. Make another."
-            raise OptionError(msg)
         if others := [name for name in settings if name not in OF_AN_IMAGE]:
             msg = f"settings of one image must be of {', '.join(OF_AN_IMAGE)}; got {others[0]}. "
             raise OptionError(msg + "Give it to Segmenter.")
         with self._lock, _ours():
-            path, scratch = _path_of(source, affine)
+            if not self._parts:
+                msg = "a segmenter must be open to segment; this one was closed. Make another."
+                raise OptionError(msg)
+            path, scratch = _path_of(source, affine, name)
             request = self._request(
                 modality=modality,
                 targets=targets,
                 dataset_dir=str(path),
-                output_dir=str(Path(tempfile.gettempdir(), "esp-medsam-unsaved")),  # not made
+                output_dir=str(Path(tempfile.gettempdir(), f"esp-medsam-{token_hex(8)}")),  # unmade
                 **settings,
             )
-            result = Result(segment_one(request, **self._parts), scratch)
+            result = Result(segment_one(request, **self._parts), self._saving, scratch)
         if output is not None:
             result.save(output)
         return result
@@ -196,7 +212,7 @@ class Segmenter:
             self._bundle,
             self._overlays,
             trust_config=self._trust_config,
-            **{**self._settings, **given},
+            **{**self._settings, **{key: v for key, v in given.items() if v is not None}},
         )
 
 
@@ -204,29 +220,33 @@ class Result:
     """What was segmented, on the grid of the image; made by :func:`segment`.
 
     Axes of arrays are those of the file: ``(rows, columns)`` of a picture, of a volume the three
-    that :attr:`affine` counts along (of DICOM columns, rows, slices).
+    that :attr:`affine` counts along (of DICOM columns, rows, slices). They cannot be written to:
+    what is saved is what was segmented. Copy one to change it.
     """
 
-    def __init__(self, made: Segmented, scratch: Scratch | None = None) -> None:
+    def __init__(
+        self, made: Segmented, saving: Mapping[str, Any], scratch: Scratch | None = None
+    ) -> None:
         self._made = made
+        self._saving = dict(saving)
         self._scratch = scratch  # files that were written for the image, which saving reads again
 
     @property
     def labelmap(self) -> npt.NDArray[np.uint8]:
         """The values of :attr:`labels`; 0 is none of them."""
-        labelmap: npt.NDArray[np.uint8] = self._made.labelmap[0].numpy()
-        return labelmap
+        return _read_only(self._made.labelmap[0].numpy())
 
     @property
     def probabilities(self) -> dict[str, npt.NDArray[np.uint8]]:
         """Of each target 255 times the probability; from 128 on it is in its mask."""
-        probability = self._made.probability.numpy()
+        probability = _read_only(self._made.probability.numpy())
         return {t.name: probability[place] for place, t in enumerate(self._made.targets)}
 
     @property
     def affine(self) -> npt.NDArray[np.float64] | None:
         """From voxel index to RAS+ in mm; None of pictures, and of slices not evenly stacked."""
-        return self._made.image.affine
+        affine = self._made.image.affine
+        return None if affine is None else affine.copy()
 
     @property
     def labels(self) -> dict[str, int]:
@@ -247,30 +267,38 @@ class Result:
     @property
     def record(self) -> Mapping[str, Any]:
         """How it was made, as docs/reference/record.md says, without files and formats."""
-        return self._made.record
+        return copy.deepcopy(self._made.record)
 
     def save(
-        self, folder: PathLike, formats: Sequence[str] | str = "auto", **settings: Any
+        self, folder: PathLike, formats: Sequence[str] | str | None = None, **settings: Any
     ) -> list[Path]:
         """Save the result.
 
         Args:
             folder: Where to; made if it is not there.
-            formats: ``auto``, ``nifti``, ``dicom-seg``, ``png``, or several of them.
-            settings: Further keys of ``inference.yaml`` that outputs depend on, such as
-                ``preview`` or ``overwrite``.
+            formats: ``auto``, ``nifti``, ``dicom-seg``, ``png``, or several of them; None takes the
+                segmenter's ``output_format``, or auto.
+            settings: Further keys of ``inference.yaml``, of :data:`OF_A_RESULT`, in place of the
+                segmenter's.
 
         Returns:
             The files that were written, the record last.
 
         Raises:
+            OptionError: If a setting is none of these: the result is made.
             EspMedSamError: If a format cannot hold the result, another result is there, or a file
                 cannot be written.
         """
         from esp_medsam.workflows.one_image import save_one
 
+        if others := [name for name in settings if name not in OF_A_RESULT]:
+            msg = f"settings of a result must be of {', '.join(OF_A_RESULT)}; got {others[0]}. "
+            raise OptionError(msg + "Give it to Segmenter, and segment again.")
+        asked = {**self._saving, **settings}
+        if formats is not None:
+            asked["output_format"] = formats
         with _ours():
-            return save_one(self._made, output_dir=str(folder), output_format=formats, **settings)
+            return save_one(self._made, output_dir=os.fspath(folder), **asked)
 
     def preview(self) -> PIL.Image.Image:
         """Return a picture: contours of the masks over the image, with a legend."""
@@ -284,6 +312,11 @@ class Result:
         self.preview().save(encoded, format="PNG")
         return encoded.getvalue()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse copies, which would outlive the files that saving reads again."""
+        msg = "a Result must stay in its process; save it, or take labelmap, affine and record."
+        raise OptionError(msg)
+
     def __repr__(self) -> str:
         """Return what was found in words."""
         found = ", ".join(
@@ -292,17 +325,26 @@ class Result:
         return f"<Result of {self._made.image.name}: {found}>"
 
 
-def _path_of(source: Any, affine: npt.ArrayLike | None) -> tuple[Path, Scratch | None]:
+def _read_only(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    view: npt.NDArray[np.uint8] = array.view()
+    view.setflags(write=False)
+    return view
+
+
+def _path_of(source: Any, affine: npt.ArrayLike | None, name: str) -> tuple[Path, Scratch | None]:
     """Return where a source lies, and the folder that it was written into if it lay nowhere."""
     if isinstance(source, str | os.PathLike):
         if affine is not None:
             msg = f"affine belongs to arrays; a file says itself where it lies; got {source}."
             raise OptionError(msg)
+        if not os.fspath(source):
+            msg = "source must be a path; got an empty one."
+            raise OptionError(msg)
         return Path(source), None
     from esp_medsam.io.in_memory import Scratch, write_in_memory
 
     scratch = Scratch()
-    return write_in_memory(source, scratch.path, affine), scratch
+    return write_in_memory(source, scratch.path, affine=affine, name=name), scratch
 
 
 @contextmanager

@@ -6,17 +6,17 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmwrite
 
-from esp_medsam.errors import FormatError
+
+def is_dataset(source: object) -> bool:
+    """Whether something is a dataset of pydicom."""
+    return isinstance(source, Dataset)
 
 
 def write_dataset(dataset: Dataset, path: Path) -> None:
     """Write a dataset as DICOM's file format, what it says unchanged.
 
     Raises:
-        FormatError: If it lacks what a file must state, such as its transfer syntax.
+        Exception: Of pydicom, in many kinds, if it cannot be such a file; its text may quote what
+            the dataset says.
     """
-    try:
-        dcmwrite(path, dataset, enforce_file_format=True)
-    except (AttributeError, ValueError, KeyError, TypeError) as error:
-        msg = f"source must be a dataset that can be a DICOM file; got: {error}."
-        raise FormatError(msg) from error
+    dcmwrite(path, dataset, enforce_file_format=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -71,8 +71,33 @@ def calibration_path(weights: str | os.PathLike[str]) -> Path:
     return path.with_name(f"{path.stem}.calibration.json")
 
 
-def read_calibration(weights: str | os.PathLike[str]) -> Calibration | None:
-    """Return what was measured of weights; None where nothing was, or only of others.
+SHOWN_BY = ("input_size", "resize", "pixel_mean", "pixel_std")
+"""Settings that decide what the network is shown: what was measured holds for the same alone."""
+
+
+def shown_by(settings: Any, transforms: Mapping[str, str]) -> dict[str, str]:
+    """Return in words what the network is shown images by.
+
+    Args:
+        settings: Those of ``inference.yaml``.
+        transforms: In words and by modality, what is not the default.
+    """
+    told = {name: _said(getattr(settings, name)) for name in SHOWN_BY}
+    return {**told, "transforms": json.dumps(dict(transforms), sort_keys=True)}
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def read_calibration(
+    weights: str | os.PathLike[str], shown: Mapping[str, str]
+) -> Calibration | None:
+    """Return what was measured of weights; None where nothing was, or only otherwise.
+
+    Args:
+        weights: Their file.
+        shown: What :func:`shown_by` says of the run; what was measured otherwise does not hold.
 
     Raises:
         CheckpointError: If the file beside them is not what it must be.
@@ -91,6 +116,10 @@ def read_calibration(weights: str | os.PathLike[str]) -> Calibration | None:
         told = "%s is of other weights than %s and is not used; run esp-medsam calibrate again."
         logger.warning(told, one_line(str(path)), one_line(os.fspath(weights)))
         return None
+    if different := [name for name in shown if content.shown.get(name) != shown[name]]:
+        told = "%s was measured with another %s and is not used."
+        logger.warning(told, one_line(str(path)), " and ".join(different))
+        return None
     found = content.plausibility
     return Calibration(
         Plausibility(
@@ -102,8 +131,15 @@ def read_calibration(weights: str | os.PathLike[str]) -> Calibration | None:
     )
 
 
-def write_calibration(weights: str | os.PathLike[str], calibration: Calibration) -> Path:
+def write_calibration(
+    weights: str | os.PathLike[str], calibration: Calibration, shown: Mapping[str, str]
+) -> Path:
     """Write what was measured of weights into the file beside them, and return its path.
+
+    Args:
+        weights: Their file.
+        calibration: What was measured.
+        shown: What :func:`shown_by` says of how.
 
     Raises:
         OutputError: If it cannot be written.
@@ -112,6 +148,7 @@ def write_calibration(weights: str | os.PathLike[str], calibration: Calibration)
     content = {
         "schema": 1,
         "weights_sha256": hash_of_weights(weights),
+        "shown": dict(shown),
         "plausibility": {
             "projection": _rounded(found.projection),
             "centers": {name: _rounded(centers) for name, centers in found.centers.items()},
@@ -166,5 +203,6 @@ _Pairs = Annotated[list[tuple[_Share, _Share]], Field(min_length=1), AfterValida
 class _Content(_Part):
     schema_: Literal[1] = Field(alias="schema")
     weights_sha256: str
+    shown: Mapping[str, str]
     plausibility: _Plausibility
     confidence: Mapping[str, Mapping[str, _Pairs]]

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from esp_medsam.errors import CheckpointError
+
 
 STRIDE = 8
 """Of the features that are looked at: textures and edges, before what they mean."""
@@ -36,7 +38,14 @@ class Plausibility(NamedTuple):
 
         Raises:
             KeyError: If nothing is known of the modality.
+            CheckpointError: If features of another number were measured.
         """
+        if features.shape[1] != len(self.projection):
+            msg = (
+                f"calibration must be of {features.shape[1]} features, as the network has; got "
+                f"{len(self.projection)}. Run esp-medsam calibrate again."
+            )
+            raise CheckpointError(msg)
         projected = features @ self.projection.to(features)
         centers = self.centers[modality].to(features)
         return torch.cdist(projected, centers).square().amin(1) / self.limit

@@ -250,9 +250,6 @@ class SliceWiseInferer(Inferer):
             modality = torch.full((len(views),), job.modality, dtype=torch.long, device=device)
             encoded = network.encode(image, modality)
             prediction = network.decode(encoded, modality, job.places, None)
-        if self.plausibility is not None and job.name in self.plausibility.centers:
-            features = features_of(encoded, sizes)
-            job.scores.append(self.plausibility.scores(features, job.name).cpu())
         logits = prediction.low_res_logits.float()
         presence_logits = presence_logits_of(prediction).float()
         if not (torch.isfinite(logits).all() and torch.isfinite(presence_logits).all()):
@@ -272,6 +269,9 @@ class SliceWiseInferer(Inferer):
                 for one, view, size in zip(logits, views, sizes, strict=True)
             ]
         )
+        if self.plausibility is not None and job.name in self.plausibility.centers:
+            scores = self.plausibility.scores(features_of(encoded, sizes), job.name)
+            job.scores.append(scores.cpu())  # last, lest a batch that is tried again counts twice
         return empty_absent(probability, presence_logits, self.presence_threshold)
 
     def _together(self, views: list[View], job: _Job, device: torch.device) -> list[View]:

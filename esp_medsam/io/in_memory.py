@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import sys
 import tempfile
 import weakref
 from pathlib import Path
@@ -13,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from esp_medsam.dicom.dataset_file import write_dataset
-from esp_medsam.errors import FormatError, GeometryError
+from esp_medsam.dicom.dataset_file import is_dataset, write_dataset
+from esp_medsam.errors import EspMedSamError, FormatError, GeometryError, OptionError, shown
 
 
 NAME = "image"
 """What an image is called that has no file."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 _PICTURE_TYPES = {"uint8": ".png", "uint16": ".png", "float32": ".tif"}
 """Types of the values of pictures, and what holds them."""
@@ -32,60 +37,106 @@ class Scratch:
     """A folder for files of one image, gone with the last reference to it.
 
     Attributes:
-        path: Where it is.
+        path: Where it is; nobody else may look into it.
     """
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="esp-medsam-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        weakref.finalize(self, _remove, self.path, os.getpid())
 
 
-def write_in_memory(source: Any, folder: Path, affine: npt.ArrayLike | None = None) -> Path:
-    """Write an image into a folder, as it is.
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a process that was forked off must not take its parent's away
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_in_memory(
+    source: Any, folder: Path, *, affine: npt.ArrayLike | None = None, name: str = NAME
+) -> Path:
+    """Write an image into a folder, its values as they are.
 
     Args:
         source: An image of nibabel or SimpleITK, a dataset of pydicom, or an array: ``(rows,
             columns)`` or ``(rows, columns, 3)`` of a picture, three axes of a volume.
         folder: Where to.
         affine: Of an array of a volume: ``(4, 4)``, from voxel index to RAS+ in mm.
+        name: What the file is called, without its ending.
 
     Returns:
         The file.
 
     Raises:
-        FormatError: If the source is of no such kind, or of a type that its file cannot hold.
+        FormatError: If the source is of no such kind, or cannot be written to a file.
         GeometryError: If an array of a volume has no affine, or something else has one.
+        OptionError: If the name is none that a file can have anywhere.
     """
-    package = type(source).__module__.partition(".")[0]
-    if isinstance(source, np.ndarray):
-        return _write_array(source, folder, affine)
-    if affine is not None:
-        msg = f"affine belongs to arrays; a {type(source).__name__} says itself where it lies."
+    if not _NAME.fullmatch(name):
+        msg = f"name must be of letters, digits and . _ -, none of these first; got {shown(name)}."
+        raise OptionError(msg)
+    if affine is not None and not isinstance(source, np.ndarray):
+        msg = f"affine belongs to numpy arrays; got one with a {type(source).__name__}."
         raise GeometryError(msg)
-    if package == "nibabel":
-        path = folder / f"{NAME}.nii.gz"
-        _nib.save(source, path)
-    elif package == "SimpleITK":
-        import SimpleITK
-
-        path = folder / f"{NAME}.nrrd"
-        SimpleITK.WriteImage(source, str(path))
-    elif package == "pydicom":
-        path = folder / f"{NAME}.dcm"
-        write_dataset(source, path)
-    else:
+    try:
+        return _write(source, folder / name, affine)
+    except EspMedSamError:
+        raise
+    except Exception as error:  # libraries raise what they like, and may quote what headers say
         msg = (
-            "source must be a path, an image of nibabel or SimpleITK, a dataset of pydicom or a "
-            f"numpy array; got {type(source).__name__}."
+            f"source must be an image that can be written to a file; writing this "
+            f"{type(source).__name__} ended in {type(error).__name__}."
         )
-        raise FormatError(msg)
+        raise FormatError(msg) from error
+
+
+def _write(source: Any, stem: Path, affine: npt.ArrayLike | None) -> Path:
+    itk = sys.modules.get("SimpleITK")
+    if isinstance(source, np.ndarray):
+        return _write_array(source, stem, affine)
+    if isinstance(source, _nib.spatialimages.SpatialImage):
+        return _write_nibabel(source, stem)
+    if itk is not None and isinstance(source, itk.Image):
+        if source.GetDimension() == 2:
+            msg = (
+                "source must have three axes as an image of SimpleITK; got two. Pass a picture as "
+                "an array: SimpleITK.GetArrayFromImage(source)."
+            )
+            raise FormatError(msg)
+        path = stem.with_name(f"{stem.name}.nrrd")
+        itk.WriteImage(source, str(path))
+        return path
+    if is_dataset(source):
+        path = stem.with_name(f"{stem.name}.dcm")
+        write_dataset(source, path)
+        return path
+    msg = (
+        "source must be a path, an image of nibabel or SimpleITK, a dataset of pydicom or a "
+        f"numpy array; got {type(source).__name__}."
+    )
+    raise FormatError(msg)
+
+
+def _write_nibabel(source: Any, stem: Path) -> Path:
+    """Write an image of nibabel; its header may state another type than its values have."""
+    values = _holdable(np.asanyarray(source.dataobj))
+    header = None
+    if isinstance(source, _nib.Nifti1Pair):
+        header = source.header.copy()
+        header.set_data_dtype(values.dtype)
+        header.set_slope_inter(1.0, 0.0)
+    kind = type(source) if isinstance(source, _nib.Nifti1Image) else _nib.Nifti1Image
+    path = stem.with_name(f"{stem.name}.nii.gz")
+    _nib.save(kind(values, source.affine, header), path)
     return path
 
 
-def _write_array(array: npt.NDArray[Any], folder: Path, affine: npt.ArrayLike | None) -> Path:
+def _write_array(array: npt.NDArray[Any], stem: Path, affine: npt.ArrayLike | None) -> Path:
+    if isinstance(array, np.ma.MaskedArray) or array.size == 0:
+        what = "a masked one: fill what it masks" if array.size else f"the shape {array.shape}"
+        msg = f"source must be an array with a value everywhere; got {what}."
+        raise FormatError(msg)
     is_picture = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3 and affine is None)
     if is_picture and affine is None:
-        return _write_picture(array, folder)
+        return _write_picture(array, stem)
     if array.ndim != 3:
         msg = f"source must be an array of two or three axes; got the shape {array.shape}."
         raise FormatError(msg)
@@ -96,16 +147,34 @@ def _write_array(array: npt.NDArray[Any], folder: Path, affine: npt.ArrayLike | 
             "numpy.diag([*spacing, 1])."
         )
         raise GeometryError(msg)
-    placed = np.asarray(affine, np.float64)
-    if placed.shape != (4, 4) or not np.isfinite(placed).all():
-        msg = f"affine must be 4 x 4 finite numbers; got the shape {placed.shape}."
-        raise GeometryError(msg)
-    path = folder / f"{NAME}.nii.gz"
-    _nib.save(_nib.Nifti1Image(_holdable(array), placed), path)
+    path = stem.with_name(f"{stem.name}.nii.gz")
+    _nib.save(_nib.Nifti1Image(_holdable(array), _checked(affine)), path)
     return path
 
 
-def _write_picture(array: npt.NDArray[Any], folder: Path) -> Path:
+def _checked(affine: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return an affine, once it is one: nothing of it is left out, and no axis is lost."""
+    try:
+        placed = np.asarray(affine)
+        is_affine = (
+            placed.shape == (4, 4)
+            and placed.dtype.kind in "iuf"
+            and bool(np.isfinite(placed).all())
+            and placed[3].tolist() == [0, 0, 0, 1]
+            and abs(np.linalg.det(placed[:3, :3].astype(np.float64))) > 0
+        )
+    except ValueError:
+        is_affine = False
+    if not is_affine:
+        msg = (
+            "affine must be 4 x 4 finite numbers that keep three axes apart, the last row 0 0 0 1; "
+            f"got {shown(affine)}."
+        )
+        raise GeometryError(msg)
+    return placed.astype(np.float64)
+
+
+def _write_picture(array: npt.NDArray[Any], stem: Path) -> Path:
     ending = _PICTURE_TYPES.get(array.dtype.name)
     if ending is None or (array.ndim == 3 and array.dtype != np.uint8):
         msg = (
@@ -113,7 +182,7 @@ def _write_picture(array: npt.NDArray[Any], folder: Path) -> Path:
             f"as one in color; got {array.dtype} of shape {array.shape}."
         )
         raise FormatError(msg)
-    path = folder / f"{NAME}{ending}"
+    path = stem.with_name(f"{stem.name}{ending}")
     PIL.Image.fromarray(np.ascontiguousarray(array)).save(path)
     return path
 

@@ -89,6 +89,10 @@ class SaveSegmentationd(SaveImaged):
             is what its record says, which reads them all; else sizes and times tell.
         allow_missing_keys: Whether to pass over a key that is missing.
 
+    Attributes:
+        weights_sha256: Hash of ``weights``, taken when it is first asked for unless it was set; of
+            weights that were read long before it is what they were then.
+
     Raises:
         OptionError: If ``output_format`` or ``seg_type`` is none of those.
     """
@@ -139,7 +143,7 @@ class SaveSegmentationd(SaveImaged):
         self.transforms = transforms
         self.overwrite = overwrite
         self.verify = verify
-        self._weights_sha256: str | None = None
+        self.weights_sha256: str | None = None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the result of one item and return the item unchanged.
@@ -386,13 +390,13 @@ class SaveSegmentationd(SaveImaged):
     def _hash_of_weights(self) -> str | None:
         if self.weights is None:
             return None
-        if self._weights_sha256 is None:
+        if self.weights_sha256 is None:
             try:
-                self._weights_sha256 = hash_of_weights(self.weights)
+                self.weights_sha256 = hash_of_weights(self.weights)
             except OSError as error:
                 msg = f"weights must be a readable file; got {self.weights}."
                 raise WeightsNotFoundError(msg) from error
-        return self._weights_sha256
+        return self.weights_sha256
 
 
 def _files_of(image: Image) -> list[str]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from monai.transforms import Randomizable, Transform
 
+from esp_medsam.errors import OptionError
+
 
 class RandomWindow(Randomizable, Transform):
     """Show ``image`` through ``window``, or through one whose edges lie elsewhere.
@@ -18,9 +20,15 @@ class RandomWindow(Randomizable, Transform):
     Args:
         shift: Most that an edge moves, of the window's width; 0 shows the window itself.
         prob: Probability that they move.
+
+    Raises:
+        OptionError: If ``shift`` is negative, or 0.5 or more.
     """
 
     def __init__(self, shift: float = 0.0, prob: float = 0.7) -> None:
+        if not 0.0 <= shift < 0.5:
+            msg = f"shift must be from 0 and below 0.5, so that edges never meet; got {shift}."
+            raise OptionError(msg)
         self.shift = shift
         self.prob = prob
         self.moved = (0.0, 0.0)

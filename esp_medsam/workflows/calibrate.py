@@ -13,14 +13,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from esp_medsam.errors import OptionError
+from esp_medsam.errors import EmptyInputError, InputNotFoundError, OptionError
 from esp_medsam.inferers import SliceWiseInferer
-from esp_medsam.inferers.calibration import Calibration, write_calibration
+from esp_medsam.inferers.calibration import (
+    Calibration,
+    calibration_path,
+    shown_by,
+    write_calibration,
+)
 from esp_medsam.inferers.plausibility import Plausibility, features_of
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.io.load import as_meta_tensor
+from esp_medsam.io.output_path import check_outputs
 from esp_medsam.modality import ModalityTable
-from esp_medsam.transforms.by_modality import MeasureImage
+from esp_medsam.transforms.by_modality import MeasureImage, described
 from esp_medsam.workflows.confidence_curves import confidence_curves
 from esp_medsam.workflows.datalist import Item, read_datalist
 from esp_medsam.workflows.datalist_images import read_image
@@ -66,11 +72,11 @@ def calibrate(
         EspMedSamError: If the datalist, an image or the weights are not usable, or the file cannot
             be written.
     """
-    training, validation = (read_datalist(datalist, name) for name in ("training", "validation"))
+    training, validation = (_items(datalist, name) for name in ("training", "validation"))
     parsed = read_config(request)
-    settings, table, inferer, network = (
-        parsed.get_parsed_content(key) for key in ("settings", "table", "inferer", "network")
-    )
+    settings, table = (parsed.get_parsed_content(key) for key in ("settings", "table"))
+    check_outputs([calibration_path(settings.ckpt_path)], Path(settings.ckpt_path).parent)
+    inferer, network = (parsed.get_parsed_content(key) for key in ("inferer", "network"))
     look = Look(table, inferer, network, ct_input=settings.ct_input)
     plausibility, scores = measure_plausibility(
         chosen(training, table), chosen(validation, table), look, tracked
@@ -85,7 +91,21 @@ def calibrate(
         tracked=tracked,
     )
     calibration = Calibration(plausibility, confidence_curves(masks))
-    return write_calibration(settings.ckpt_path, calibration), list(lines_of(scores))
+    shown = shown_by(settings, described(settings.transforms))
+    return write_calibration(settings.ckpt_path, calibration, shown), list(lines_of(scores))
+
+
+def _items(datalist: str | Path, section: str) -> list[Item]:
+    """Return the items of a section, once there are any and all their files are there."""
+    items = read_datalist(datalist, section)
+    if not items:
+        msg = f"datalist must hold at least one item under {section!r}; {datalist} holds none."
+        raise EmptyInputError(msg)
+    missing = [name for item in items for name in item.files if not Path(name).exists()]
+    if missing:
+        msg = f"datalist must name files that are there; there is none at {missing[0]}."
+        raise InputNotFoundError(msg)
+    return items
 
 
 class Seen(NamedTuple):
@@ -145,14 +165,15 @@ class Look:
         count = min(len(slices), SLICES_OF_A_VOLUME)
         places = ((np.arange(count) + 0.5) * len(slices) / count).astype(int)
         device = next(self.network.parameters()).device
-        index = self.network.modalities[item.modality if modality is None else modality]
+        own = self.table[item.modality].name
+        index = self.network.modalities[own if modality is None else modality]
         features = []
         with torch.no_grad():
             for place in places:
                 image, sizes = self.inferer.input_of([slices[int(place)]], slices.spacing, device)
                 encoded = self.network.encode(image, torch.tensor([index], device=device))
                 features.append(features_of(encoded, sizes).cpu())
-        return Seen(item.set_name, item.modality, torch.cat(features))
+        return Seen(item.set_name, own, torch.cat(features))
 
 
 def chosen(items: Sequence[Item], table: ModalityTable) -> list[Item]:
@@ -203,13 +224,16 @@ def measure_plausibility(
     """
     learned = _discriminants([look(item) for item in tracked(training)])
     scores: dict[str, list[float]] = defaultdict(list)
-    for item in tracked(validation):
-        if item.modality not in learned.centers:
-            msg = f"datalist must have training images of {item.modality}, which it validates; "
+    for seen in map(look, tracked(validation)):
+        if seen.modality not in learned.centers:
+            msg = f"datalist must have training images of {seen.modality}, which it validates; "
             raise OptionError(msg + "got none.")
-        scores[item.modality].append(score_of(learned, look(item), item.modality))
+        scores[seen.modality].append(score_of(learned, seen, seen.modality))
     found = {modality: np.array(each) for modality, each in scores.items()}
     limit = _beyond(list(found.values()), FALSE_FLAGS)
+    if not limit > 0:
+        msg = "datalist must validate with other images than it trains with; these look the same."
+        raise OptionError(msg)
     return (
         learned._replace(limit=limit),
         {modality: each / limit for modality, each in found.items()},
@@ -234,6 +258,9 @@ def _discriminants(seen: Sequence[Seen]) -> Plausibility:
     centers = np.stack([rows.mean(0) for rows in arrays.values()]) / scale
     within = np.concatenate([(rows - rows.mean(0)) / scale for rows in arrays.values()])
     spread = within.T @ within / len(within)
+    if not np.trace(spread) > 0:
+        msg = "datalist must have several images of a set in training; no set has two that differ."
+        raise OptionError(msg)
     even = np.trace(spread) / len(spread) * np.eye(len(spread))
     whitening = np.linalg.cholesky(np.linalg.inv((1 - SHRINKAGE) * spread + SHRINKAGE * even))
     apart = (centers - centers.mean(0)) @ whitening

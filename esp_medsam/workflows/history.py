@@ -59,7 +59,7 @@ class History:
         """Take epochs and sums over."""
         self.epochs = [dict(epoch) for epoch in state["epochs"]]
         self._total, self._steps, self._skipped = state["open"]
-        self._before = state["seconds"]
+        self._before = state.get("seconds", 0.0)  # earlier versions kept none
 
     @property
     def mean_loss(self) -> float:
@@ -69,7 +69,7 @@ class History:
     @property
     def seconds(self) -> float:
         """What all epochs took that are done, their validation too, in all parts of the run."""
-        return sum(float(epoch["seconds"]) for epoch in self.epochs)
+        return sum(float(epoch.get("seconds", 0.0)) for epoch in self.epochs)
 
     @property
     def _seconds(self) -> float:

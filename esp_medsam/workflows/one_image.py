@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import PIL.Image
 from torch import Tensor
 
-from esp_medsam.errors import OptionError, listed
+from esp_medsam.errors import InputChangedError, OptionError, listed
 from esp_medsam.image import Image, Segmentation, image_of, segmentation_of
 from esp_medsam.io.output_path import output_stem
 from esp_medsam.io.preview import preview, shown_targets
@@ -25,11 +25,13 @@ from esp_medsam.io.record import (
     record_path,
 )
 from esp_medsam.io.save import SaveSegmentationd
+from esp_medsam.io.weights_record import hash_of_weights
 from esp_medsam.modality import Target
 from esp_medsam.settings import given_settings
 from esp_medsam.workflows.item import label_of
 from esp_medsam.workflows.pipeline import build, read_config
 from esp_medsam.workflows.request import Request
+from esp_medsam.workflows.weights import check_weights
 
 
 MOST_NAMED = 5
@@ -42,11 +44,13 @@ class Segmented(NamedTuple):
     Attributes:
         request: What was asked for.
         data: ``image``, ``pred`` (the labelmap) and ``probability``, as the pipeline left them.
+        weights_sha256: Hash of the weights that made it.
         record: How the result was made, but for its files.
     """
 
     request: Request
     data: Mapping[str, Any]
+    weights_sha256: str
     record: Mapping[str, Any]
 
     @property
@@ -77,13 +81,34 @@ class Segmented(NamedTuple):
         return probability
 
 
-def segment_one(request: Request, *, network: Any, calibration: Any) -> Segmented:
+def read_parts(request: Request) -> dict[str, Any]:
+    """Read the weights of a request, for :func:`segment_one`.
+
+    Raises:
+        InputChangedError: If their file was replaced meanwhile.
+        EspMedSamError: If they are not usable, or a setting is not what it must be.
+    """
+    parsed = read_config(request)
+    weights = parsed.get_parsed_content("settings").ckpt_path
+    check_weights(weights)
+    before = hash_of_weights(weights)
+    parts = {name: parsed.get_parsed_content(name) for name in ("network", "calibration")}
+    if hash_of_weights(weights) != before:
+        msg = f"{weights} must stay what it is while it is read; it was replaced. Try again."
+        raise InputChangedError(msg)
+    return {**parts, "weights_sha256": before}
+
+
+def segment_one(
+    request: Request, *, network: Any, calibration: Any, weights_sha256: str
+) -> Segmented:
     """Segment the one image that is asked for.
 
     Args:
         request: What is asked for; ``dataset_dir`` holds one image.
         network: With its weights.
         calibration: What was measured of it, or None.
+        weights_sha256: Hash of the weights when they were read.
 
     Raises:
         OptionError: If there are several images.
@@ -102,7 +127,8 @@ def segment_one(request: Request, *, network: Any, calibration: Any) -> Segmente
     for transform in run.postprocessing.transforms:  # type: ignore[attr-defined]  # a Compose
         if not isinstance(transform, SaveSegmentationd):
             data = transform(data)
-    made = Segmented(request, data, {})
+    made = Segmented(request, data, weights_sha256, {})
+    run.saver.weights_sha256 = weights_sha256
     return made._replace(record=_record(made, run.saver))
 
 
@@ -139,6 +165,7 @@ def save_one(made: Segmented, **given: Any) -> list[Path]:
     """
     settings = {**made.request.settings, **given_settings(given, made.request.table)}
     saver = read_config(replace(made.request, settings=settings)).get_parsed_content("saver")
+    saver.weights_sha256 = made.weights_sha256  # their file may be another one by now
     saver(made.data)
     stem = output_stem(saver.output_dir, made.image.relative_dir, made.image.name)
     written = read_record(stem)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +57,18 @@ class Plan(NamedTuple):
     def fixed(self) -> tuple[str, str, int]:
         """All but the seconds, which a run that goes on no longer knows."""
         return self.weights, self.datalist, self.steps
+
+
+class Trained(NamedTuple):
+    """What the training of a student came to.
+
+    Attributes:
+        steps: Done.
+        seconds: Taken.
+    """
+
+    steps: int
+    seconds: float
 
 
 class StudentComparison:
@@ -122,13 +133,14 @@ class StudentComparison:
         plan = self.plan(history.epochs[-1]["steps"], history.seconds + stored.seconds)
         told = "Two students learn masks, to compare: %s"
         logger.info(told, self.folder)
-        own = self._train(DISTILLED, str(Path(self.training.output_dir, "model.pt")), plan.steps)
-        steps = round(plan.steps * (plan.seconds + own) / own)
-        alone = self._train(MASKS_ALONE, self.training.pretrained, steps)
-        distilled = plan.seconds + own
+        start = str(Path(self.training.output_dir, "model.pt"))
+        own = self._train(DISTILLED, start, plan.steps)
+        longer = round(own.steps * (plan.seconds + own.seconds) / own.seconds)
+        alone = self._train(MASKS_ALONE, self.training.pretrained, longer)
+        distilled = plan.seconds + own.seconds
         lines = [
-            f"{MASKS_ALONE}: {steps} steps on masks, {_minutes(alone)}.",
-            f"{DISTILLED}: {plan.steps} steps on masks after it, {_minutes(distilled)} in all.",
+            f"{MASKS_ALONE}: {alone.steps} steps on masks, {_minutes(alone.seconds)}.",
+            f"{DISTILLED}: {own.steps} steps on masks after it, {_minutes(distilled)} in all.",
             *self._scored(),
         ]
         with atomic_file(self.folder / "table.txt") as file:
@@ -158,7 +170,7 @@ class StudentComparison:
             if kept.fixed == plan.fixed:
                 return kept
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             file.write(json.dumps(plan._asdict(), indent=1).encode())
         return plan
@@ -174,10 +186,10 @@ class StudentComparison:
                 return f"no item of {section} has a mask"
         return None
 
-    def _train(self, name: str, pretrained: str | None, steps: int) -> float:
-        """Train a student on masks, or let it go on; return the seconds that it took."""
-        epochs = min(self.training.epochs, steps)
-        batches = math.ceil(steps / epochs)
+    def _train(self, name: str, pretrained: str | None, steps: int) -> Trained:
+        """Train a student on masks, or let it go on; return what it came to."""
+        batches = max(1, round(steps / self.training.epochs))
+        epochs = max(1, round(steps / batches))  # of whole batches, as near as may be
         request = read_training(
             self.bundle_root,
             trust_config=True,  # its configs are running
@@ -190,7 +202,8 @@ class StudentComparison:
         )
         run_training(request)
         history = json.loads((self.folder / name / "history.json").read_text(encoding="utf-8"))
-        return float(sum(epoch["seconds"] for epoch in history))
+        seconds = float(sum(epoch["seconds"] for epoch in history))
+        return Trained(history[-1]["steps"], max(seconds, 1e-3))
 
     def _scored(self) -> Iterator[str]:
         """Score both on what validated them, and on what neither has seen; yield lines."""

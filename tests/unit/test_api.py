@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ import PIL.Image
 import pytest
 import SimpleITK
 import torch
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 import esp_medsam
 from esp_medsam.cli.main import main
@@ -27,10 +29,12 @@ from esp_medsam.errors import (
     GeometryError,
     InputNotFoundError,
     ModalityError,
+    NonFiniteError,
     OptionError,
     OutputExistsError,
     TargetError,
 )
+from esp_medsam.io import in_memory
 from esp_medsam.networks import build_product
 
 
@@ -212,9 +216,25 @@ class TestSegment:
                 np.zeros((4, 5, 6)),
                 {"modality": "ct", "affine": np.eye(3)},
                 GeometryError,
-                "affine must be 4 x 4",
+                "affine must be 4 x 4 finite numbers",
             ),
             (17, {"modality": "ct"}, FormatError, "source must be a path, an image of .*got int"),
+            ("", {"modality": "ct"}, OptionError, "source must be a path; got an empty one"),
+            (np.zeros((0, 5), np.uint8), {"modality": "xray"}, FormatError, r"the shape \(0, 5\)"),
+            (np.ma.zeros((4, 5)), {"modality": "xray"}, FormatError, "fill what it masks"),
+            (
+                SimpleITK.GetImageFromArray(np.zeros((4, 5), np.uint8)),
+                {"modality": "xray"},
+                FormatError,
+                "must have three axes as an image of SimpleITK",
+            ),
+            (Dataset(), {}, FormatError, "writing this Dataset ended in"),
+            (
+                np.zeros((4, 5), np.uint8),
+                {"modality": "xray", "name": "../out"},
+                OptionError,
+                "name must be of letters",
+            ),
             ("scan.nii.gz", {"modality": "ct", "device": "cpu"}, OptionError, "Give it to Segment"),
         ],
     )
@@ -234,8 +254,95 @@ class TestSegment:
         with pytest.raises(kind, match=said):
             segmenter.segment(source, **given)
 
+    @pytest.mark.parametrize(
+        "affine",
+        [
+            np.diag([1.0, 1.0, 4.0, 2.0]),
+            AFFINE.T,
+            np.zeros((4, 4)),
+            np.diag([1.0, 1.0, 0.0, 1.0]),
+            np.diag([1.0, 1.0, np.nan, 1.0]),
+            np.eye(4) * 1j,
+            "abc",
+            [[1, 2], [3]],
+        ],
+    )
+    def test_refuses_an_affine_of_which_something_would_be_lost(
+        self, segmenter: esp_medsam.Segmenter, volume: np.ndarray, affine: Any
+    ) -> None:
+        with pytest.raises(GeometryError, match="affine must be 4 x 4 finite numbers that keep"):
+            segmenter.segment(volume, modality="ct", affine=affine)
+
+    def test_values_count_and_not_the_type_that_a_header_states(
+        self, segmenter: esp_medsam.Segmenter, scan: Path, volume: np.ndarray
+    ) -> None:
+        header = nib.load(scan).header.copy()
+        header.set_data_dtype(np.uint8)
+        header.set_slope_inter(3.0, 1.0)
+        of_the_file = segmenter.segment(scan, modality="ct", targets="all")
+        holed = np.where(volume > 50, np.nan, volume).astype(np.float32)
+
+        result = segmenter.segment(
+            nib.Nifti1Image(volume.astype(np.float32), AFFINE, header), modality="ct", targets="all"
+        )
+
+        for name, probability in of_the_file.probabilities.items():
+            np.testing.assert_array_equal(result.probabilities[name], probability)
+        with pytest.raises(NonFiniteError):
+            segmenter.segment(nib.Nifti1Image(holed, AFFINE, header), modality="ct")
+
+    @pytest.mark.parametrize("layout", ["F", "reversed", "read-only", "big-endian", "int64"])
+    def test_takes_arrays_however_they_lie(
+        self, segmenter: esp_medsam.Segmenter, volume: np.ndarray, layout: str
+    ) -> None:
+        plain = segmenter.segment(volume, modality="ct", affine=AFFINE)
+        sealed = volume.copy()
+        sealed.flags.writeable = False
+        laid = {
+            "F": np.asfortranarray(volume),
+            "reversed": volume[::-1].copy()[::-1],
+            "read-only": sealed,
+            "big-endian": volume.astype(">i2"),
+            "int64": volume.astype(np.int64),
+        }
+
+        result = segmenter.segment(laid[layout], modality="ct", affine=AFFINE)
+
+        np.testing.assert_array_equal(result.probabilities["liver"], plain.probabilities["liver"])
+
 
 class TestSegmenter:
+    def test_its_settings_are_those_of_images_that_come_without(
+        self, weights: Path, scan: Path, shipped: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        settings = {"input_size": (64, 64), "device": "cpu", "ckpt_path": str(weights)}
+        with esp_medsam.Segmenter(
+            modality="ct", targets=["kidney"], output_format="nifti", preview=True, **settings
+        ) as segmenter:
+            assert set(segmenter.segment(scan).labels) == {"kidney"}
+            assert set(segmenter.segment(scan, targets=["liver"]).labels) == {"liver"}
+            segmenter.segment(shipped("CT_small.dcm"), output=tmp_path / "out")
+
+        endings = {"".join(path.suffixes[-2:]) for path in (tmp_path / "out").rglob("*_seg.*")}
+        assert ".nii.gz" in endings
+        assert not list((tmp_path / "out").rglob("*.dcm"))
+        assert list((tmp_path / "out").rglob("*_seg_preview.*"))
+
+    def test_states_the_weights_that_it_read_whatever_became_of_their_file(
+        self, weights: Path, scan: Path, tmp_path: Path
+    ) -> None:
+        own = tmp_path / "own.pt"
+        own.write_bytes(weights.read_bytes())
+        settings = {"input_size": (64, 64), "device": "cpu", "ckpt_path": str(own)}
+        with esp_medsam.Segmenter(**settings) as segmenter:
+            before = segmenter.segment(scan, modality="ct")
+            own.write_bytes(b"another file")
+            after = segmenter.segment(scan, modality="ct")
+
+        assert before.record["weights_sha256"] == after.record["weights_sha256"]
+        record = json.loads(after.save(tmp_path / "out")[-1].read_text())
+        assert record["weights_sha256"] == before.record["weights_sha256"]
+
     def test_takes_the_images_of_several_threads_one_at_a_time(
         self, segmenter: esp_medsam.Segmenter, scan: Path
     ) -> None:
@@ -265,6 +372,8 @@ class TestSegmenter:
             ({"ckpt_path": "none.pt"}, "none.pt"),
             ({"input_size": (65, 65)}, "input_size"),
             ({"nothing": 1}, "nothing must be left out"),
+            ({"output_dir": "out"}, "output_dir must be left out: source and output of each image"),
+            ({"output_format": "bmp"}, "output_format"),
         ],
     )
     def test_refuses_what_it_cannot_work_with(self, given: dict[str, Any], said: str) -> None:
@@ -291,6 +400,57 @@ class TestResult:
         with pytest.raises(OutputExistsError, match="Pass --overwrite to replace it"):
             result.save(tmp_path, "nifti")
         result.save(tmp_path, "nifti", overwrite=True)
+
+    @pytest.mark.parametrize("setting", ["input_size", "ckpt_path", "ct_input", "output_dir"])
+    def test_what_made_it_cannot_be_set_when_it_is_saved(
+        self, result: esp_medsam.Result, tmp_path: Path, setting: str
+    ) -> None:
+        with pytest.raises(OptionError, match=f"got {setting}. Give it to Segmenter, and segment"):
+            result.save(tmp_path / "out", **{setting: "x"})
+        assert not (tmp_path / "out").exists()
+
+    def test_what_was_segmented_is_what_is_saved(
+        self, result: esp_medsam.Result, tmp_path: Path
+    ) -> None:
+        for array in (result.labelmap, *result.probabilities.values()):
+            with pytest.raises(ValueError, match="read-only"):
+                array[:] = 0
+        result.record["targets"].clear()
+        assert result.affine is not None
+        result.affine[:] = 0
+
+        result.save(tmp_path, "nifti")
+
+        written = nib.load(tmp_path / "image_seg.nii.gz")
+        np.testing.assert_array_equal(np.asarray(written.dataobj), result.labelmap)
+        np.testing.assert_allclose(written.affine, AFFINE, atol=1e-5)
+        assert result.record["targets"]
+
+    @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+    def test_stays_in_its_process(
+        self, result: esp_medsam.Result, copied: Callable[[Any], Any]
+    ) -> None:
+        with pytest.raises(OptionError, match="a Result must stay in its process; save it"):
+            copied(result)
+
+    def test_is_called_as_asked(
+        self, segmenter: esp_medsam.Segmenter, volume: np.ndarray, tmp_path: Path
+    ) -> None:
+        for name in ("case_1", "case_2"):
+            segmenter.segment(volume, modality="ct", affine=AFFINE, name=name, output=tmp_path)
+
+        assert sorted(path.name for path in tmp_path.glob("*.nii.gz")) == [
+            "case_1_seg.nii.gz",
+            "case_2_seg.nii.gz",
+        ]
+
+    def test_a_process_that_was_forked_off_leaves_its_parent_s_files(self, tmp_path: Path) -> None:
+        (tmp_path / "scratch").mkdir()
+
+        in_memory._remove(tmp_path / "scratch", owner=os.getpid() + 1)
+        assert (tmp_path / "scratch").exists()
+        in_memory._remove(tmp_path / "scratch", owner=os.getpid())
+        assert not (tmp_path / "scratch").exists()
 
     def test_shows_itself(self, result: esp_medsam.Result) -> None:
         assert result._repr_png_().startswith(b"\x89PNG")

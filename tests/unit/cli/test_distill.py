@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -168,8 +169,8 @@ def distilling(home: Path) -> list[str]:
     return ["distill", "d.json", "out", *SMALL, *asked]
 
 
-def steps_of(student: str) -> int:
-    epochs = json.loads(Path(f"out/comparison/{student}/history.json").read_text())
+def steps_of(student: str, run: str = "out") -> int:
+    epochs = json.loads(Path(run, "comparison", student, "history.json").read_text())
     return int(epochs[-1]["steps"])
 
 
@@ -221,6 +222,51 @@ class TestComparison:
         Path("model.pt").write_bytes(b"distilled further")
         assert comparison.plan(steps=18, seconds=90.0).seconds == 90.0
         assert not Path("comparison/distilled").exists()
+
+    @pytest.mark.parametrize(
+        ("epochs", "steps", "seconds", "alone"),
+        [(50, 50, 60.0, 110), (60, 61, 60.0, 120), (10, 1000, 1000.0, 2000), (8, 3, 7.0, 10)],
+    )
+    def test_both_take_as_long_whatever_the_epochs_leave(
+        self,
+        home: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        epochs: int,
+        steps: int,
+        seconds: float,
+        alone: int,
+    ) -> None:
+        def read(_: object, **given: Any) -> dict[str, Any]:
+            return given
+
+        def run(given: dict[str, Any]) -> None:  # a second a step
+            folder = Path(given["output_dir"])
+            folder.mkdir(parents=True)
+            batches = given["samples_per_epoch"] // given["batch_size"]
+            history = [
+                {"steps": batches * (n + 1), "seconds": float(batches)}
+                for n in range(given["epochs"])
+            ]
+            (folder / "history.json").write_text(json.dumps(history))
+
+        monkeypatch.setattr(student_comparison, "read_training", read)
+        monkeypatch.setattr(student_comparison, "run_training", run)
+        monkeypatch.setattr(student_comparison.StudentComparison, "_scored", lambda self: [])
+        asked = {"datalist": "d.json", "output_dir": ".", "epochs": epochs}
+        request = read_training(stage="modality", compare_steps=steps, **asked)
+        comparison = read_config(request).get_parsed_content("comparison")
+        Path("model.pt").write_bytes(b"distilled")
+        done = SimpleNamespace(epochs=[{"steps": steps}], seconds=seconds)
+
+        comparison.run(done, SimpleNamespace(seconds=0.0))
+
+        own, longer = steps_of("distilled", "."), steps_of("masks_alone", ".")
+        assert own == pytest.approx(steps, rel=0.1)
+        assert longer == pytest.approx(seconds + own, rel=0.1)
+        assert longer == pytest.approx(alone, rel=0.1)
+        table = Path("comparison/table.txt").read_text()
+        assert f"masks_alone: {longer} steps on masks" in table
+        assert f"distilled: {own} steps on masks" in table
 
     def test_masks_that_are_not_there_are_told(
         self, distilling: list[str], capsys: Shown, caplog: pytest.LogCaptureFixture

@@ -18,6 +18,9 @@ from esp_medsam.inferers.calibration import (
 from esp_medsam.inferers.plausibility import Plausibility
 
 
+SHOWN = {"input_size": "448, 448", "resize": "fit", "transforms": "{}"}
+
+
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     path = tmp_path / "model.pt"
@@ -31,13 +34,13 @@ def written(weights: Path) -> Calibration:
     centers = {"ct": torch.randn(2, 3), "mri": torch.randn(1, 3)}
     known = Plausibility(torch.randn(8, 3), centers, 12.345678)
     calibration = Calibration(known, {"ct": {"liver": [(0.6, 0.1), (0.8, 0.5), (0.9, 0.95)]}})
-    assert write_calibration(weights, calibration) == calibration_path(weights)
+    assert write_calibration(weights, calibration, SHOWN) == calibration_path(weights)
     return calibration
 
 
 class TestReadCalibration:
     def test_gives_back_what_was_written(self, weights: Path, written: Calibration) -> None:
-        read = read_calibration(weights)
+        read = read_calibration(weights, SHOWN)
 
         assert read is not None
         ours, theirs = read.plausibility, written.plausibility
@@ -49,16 +52,24 @@ class TestReadCalibration:
         assert read.expected_dice("ct", "liver", 0.85) == pytest.approx(0.725)
 
     def test_is_nothing_where_nothing_was_measured(self, weights: Path) -> None:
-        assert read_calibration(weights) is None
-        assert read_calibration(weights.with_name("not_there.pt")) is None
+        assert read_calibration(weights, SHOWN) is None
+        assert read_calibration(weights.with_name("not_there.pt"), SHOWN) is None
 
     def test_of_other_weights_is_not_used_and_told(
         self, weights: Path, written: Calibration, caplog: pytest.LogCaptureFixture
     ) -> None:
         weights.write_bytes(b"weights trained further")
 
-        assert read_calibration(weights) is None
+        assert read_calibration(weights, SHOWN) is None
         assert "is of other weights than" in caplog.text
+
+    def test_measured_with_another_input_is_not_used_and_told(
+        self, weights: Path, written: Calibration, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        other = {**SHOWN, "input_size": "224, 224"}
+
+        assert read_calibration(weights, other) is None
+        assert "was measured with another input_size and is not used" in caplog.text
 
     @pytest.mark.parametrize(
         "change",
@@ -87,13 +98,13 @@ class TestReadCalibration:
         path.write_text(json.dumps(content))
 
         with pytest.raises(CheckpointError, match=r"model\.calibration\.json must be what esp-m"):
-            read_calibration(weights)
+            read_calibration(weights, SHOWN)
 
     def test_refuses_what_is_no_json(self, weights: Path) -> None:
         calibration_path(weights).write_bytes(b"\x00")
 
         with pytest.raises(CheckpointError, match="Run it again"):
-            read_calibration(weights)
+            read_calibration(weights, SHOWN)
 
 
 class TestExpectedDice:

@@ -113,12 +113,66 @@ class TestCalibrate:
         told = capsys.readouterr()
         assert "xray: 0 of 3 validation images beyond the limit" in told.out
         assert "Wrote model.calibration.json." in told.err
-        read = read_calibration("model.pt")
+        read = read_calibration("model.pt", {})
         assert read is not None
         assert set(read.plausibility.centers) == {"xray", "dermoscopy"}
         assert read.confidence == {}  # fewer masks than a curve is learned from
-        asked = ["segment", "validationxray0.png", "out", "--modality", "xray", *small]
-        assert main(asked) == 0
+        asked = ["segment", "validationxray0.png", "out", "--modality", "xray"]
+        assert main([*asked, *small]) == 0
         record = json.loads(Path("out/validationxray0_seg.json").read_text())
         assert 0 < record["plausibility"] <= 1
         assert record["targets"][0]["expected_dice"] is None
+        Path("large.yaml").write_text("input_size: [96, 96]\n")
+        asked[2] = "larger"
+        assert main([*asked, *small, "--config", "large.yaml"]) == 0
+        record = json.loads(Path("larger/validationxray0_seg.json").read_text())
+        assert record["plausibility"] is None  # measured at another size
+
+    @pytest.mark.parametrize(
+        ("sections", "said"),
+        [
+            ({"training": [], "validation": []}, "E_NO_INPUT: datalist must hold at least one"),
+            ({"training": [("a.png", "xray")]}, "must have a section 'validation'"),
+            (
+                {"training": [("a.png", "xray")], "validation": [("gone.png", "xray")]},
+                "E_NOT_FOUND: datalist must name files that are there; there is none at gone.png",
+            ),
+            (
+                {
+                    "training": [("a.png", "xray"), ("b.png", "fundus")],
+                    "validation": [("a.png", "xray")],
+                },
+                "E_OPTION: datalist must have several images of a set in training",
+            ),
+        ],
+    )
+    def test_refuses_what_nothing_can_be_measured_from(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        table: ModalityTable,
+        sections: dict[str, list[tuple[str, str]]],
+        said: str,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        torch.save(build_product(table.indices, table.target_names).state_dict(), "model.pt")
+        for name, value in (("a.png", 9), ("b.png", 200)):
+            PIL.Image.new("L", (40, 40), value).save(name)
+        targets = {"xray": "lungs", "fundus": "vessels"}
+        content = {
+            section: [
+                {"image": name, "modality": m, "labels": {}, "absent": [targets[m]]}
+                for name, m in listed
+            ]
+            for section, listed in sections.items()
+        }
+        Path("d.json").write_text(json.dumps(content))
+        Path("small.yaml").write_text("input_size: [64, 64]\n")
+        small = ["--ckpt_path", "model.pt", "--config", "small.yaml", "--device", "cpu"]
+
+        assert main(["calibrate", "d.json", *small]) == 1
+
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("E_")]
+        assert len(lines) == 1
+        assert said in lines[0]

@@ -132,10 +132,10 @@ class TestPlaceWeights:
         self, made: Path, weights: Path
     ) -> None:
         known = Plausibility(torch.ones(4, 2), {"thermography": torch.zeros(1, 2)}, 3.0)
-        write_calibration(weights, Calibration(known))
+        write_calibration(weights, Calibration(known), {})
 
         place_weights(made, weights)
-        taken = read_calibration(made / "models/model.pt")
+        taken = read_calibration(made / "models/model.pt", {})
         weights.with_name("other.pt").write_bytes(weights.read_bytes())
         place_weights(made, weights.with_name("other.pt"), overwrite=True)
 
