@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 import io
 import os
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,6 +181,7 @@ class Segmenter:
         Raises:
             OptionError: If the segmenter was closed, or the source holds several images.
         """
+        from esp_medsam.io.in_memory import Scratch
         from esp_medsam.workflows.one_image import segment_one
 
         if others := [name for name in settings if name not in OF_AN_IMAGE]:
@@ -193,11 +192,12 @@ class Segmenter:
                 msg = "a segmenter must be open to segment; this one was closed. Make another."
                 raise OptionError(msg)
             path, scratch = _path_of(source, affine, name)
+            unsaved = Scratch()  # the pipeline asks for a folder, and writes nothing yet
             request = self._request(
                 modality=modality,
                 targets=targets,
                 dataset_dir=str(path),
-                output_dir=str(Path(tempfile.gettempdir(), f"esp-medsam-{token_hex(8)}")),  # unmade
+                output_dir=str(unsaved.path),
                 **settings,
             )
             result = Result(segment_one(request, **self._parts), self._saving, scratch)
