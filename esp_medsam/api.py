@@ -89,8 +89,8 @@ def segment(
 
     Args:
         source: A path, a folder with one DICOM series, an image of nibabel or SimpleITK, a dataset
-            of pydicom, or an array: ``(rows, columns)`` or ``(rows, columns, 3)`` of a picture,
-            three axes of a volume.
+            of pydicom or a list of those of a series, or an array: ``(rows, columns)`` or ``(rows,
+            columns, 3)`` of a picture, three axes of a volume.
         modality: What it shows, such as ``"ct"``; only DICOM may say it in your place.
         targets: Names of targets, or ``"all"``; None means those of the modality that are ready.
         output: Folder to save the result in; None saves nothing.

@@ -56,14 +56,15 @@ def write_in_memory(
     """Write an image into a folder, its values as they are.
 
     Args:
-        source: An image of nibabel or SimpleITK, a dataset of pydicom, or an array: ``(rows,
-            columns)`` or ``(rows, columns, 3)`` of a picture, three axes of a volume.
+        source: An image of nibabel or SimpleITK, a dataset of pydicom or a list of those of a
+            series, or an array: ``(rows, columns)`` or ``(rows, columns, 3)`` of a picture, three
+            axes of a volume.
         folder: Where to.
         affine: Of an array of a volume: ``(4, 4)``, from voxel index to RAS+ in mm.
         name: What the file is called, without its ending.
 
     Returns:
-        The file.
+        The file; of a list the folder.
 
     Raises:
         FormatError: If the source is of no such kind, or cannot be written to a file.
@@ -108,9 +109,14 @@ def _write(source: Any, stem: Path, affine: npt.ArrayLike | None) -> Path:
         path = stem.with_name(f"{stem.name}.dcm")
         write_dataset(source, path)
         return path
+    if isinstance(source, list | tuple) and source and all(map(is_dataset, source)):
+        stem.mkdir()
+        for number, dataset in enumerate(source):
+            write_dataset(dataset, stem / f"{number:06}.dcm")
+        return stem
     msg = (
-        "source must be a path, an image of nibabel or SimpleITK, a dataset of pydicom or a "
-        f"numpy array; got {type(source).__name__}."
+        "source must be a path, an image of nibabel or SimpleITK, a dataset of pydicom or a list "
+        f"of them, or a numpy array; got {type(source).__name__}."
     )
     raise FormatError(msg)
 

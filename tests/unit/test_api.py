@@ -192,6 +192,24 @@ class TestSegment:
         assert written.Modality == "SEG"
         assert written.StudyInstanceUID == dataset.StudyInstanceUID
 
+    def test_datasets_of_a_series_are_a_volume_whatever_their_order(
+        self, segmenter: esp_medsam.Segmenter, shipped: Callable[[str], Path]
+    ) -> None:
+        datasets = []
+        for number in (2, 0, 1):
+            dataset = dcmread(shipped("CT_small.dcm"))
+            x, y, z = dataset.ImagePositionPatient
+            dataset.ImagePositionPatient = [x, y, float(z) + 5.0 * number]
+            dataset.SOPInstanceUID = f"{dataset.SOPInstanceUID}.{number}"
+            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+            datasets.append(dataset)
+
+        result = segmenter.segment(datasets, targets="all")
+
+        assert result.labelmap.shape == (128, 128, 3)
+        assert result.affine is not None
+        assert result.affine[:3, 2].tolist() == [0.0, 0.0, 5.0]
+
     def test_once_without_a_segmenter(self, scan: Path, tmp_path: Path) -> None:
         result = esp_medsam.segment(
             scan, modality="ct", output=tmp_path / "out", input_size=(64, 64), device="cpu"
@@ -218,7 +236,12 @@ class TestSegment:
                 GeometryError,
                 "affine must be 4 x 4 finite numbers",
             ),
-            (17, {"modality": "ct"}, FormatError, "source must be a path, an image of .*got int"),
+            (
+                17,
+                {"modality": "ct"},
+                FormatError,
+                "source must be a path, an .*array; got int",
+            ),
             ("", {"modality": "ct"}, OptionError, "source must be a path; got an empty one"),
             (np.zeros((0, 5), np.uint8), {"modality": "xray"}, FormatError, r"the shape \(0, 5\)"),
             (np.ma.zeros((4, 5)), {"modality": "xray"}, FormatError, "fill what it masks"),
