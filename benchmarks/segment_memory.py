@@ -24,7 +24,7 @@ from esp_medsam.io.budget import beside_image
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks.builders import build_product
 from esp_medsam.workflows.bundle import TABLE, WEIGHTS, find_bundle
-from esp_medsam.workflows.pipeline import build_segmentation
+from esp_medsam.workflows.pipeline import build_run
 
 
 MAKE_VOLUME = """
@@ -70,7 +70,7 @@ def main() -> int:
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
 
         start = time.perf_counter()
-        segmentation = build_segmentation(
+        segmentation = build_run(
             overlays=arguments.config,
             dataset_dir=str(volume),
             output_dir=str(folder / "out"),

@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # these load torch and what the extra brings, which --help mu
     from esp_medsam.integrations.dicomweb.run import PacsResult
     from esp_medsam.integrations.dicomweb.spool import Spool
     from esp_medsam.workflows.request import Request
-    from esp_medsam.workflows.segment import Segmentation
+    from esp_medsam.workflows.segment import SegmentRun
 
 
 def pacs(
@@ -266,7 +266,7 @@ def _check_extra() -> None:
             raise OptionError(msg)
 
 
-def _build(request: Request, work: Path) -> Segmentation:
+def _build(request: Request, work: Path) -> SegmentRun:
     """Build the pipeline once, without items: those come series by series."""
     check_libraries_fit()
     from esp_medsam.workflows.items import Plan

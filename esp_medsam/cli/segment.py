@@ -47,7 +47,7 @@ from esp_medsam.memory import check_libraries_fit
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
     from esp_medsam.workflows.results import SegmentResult
-    from esp_medsam.workflows.segment import Segmentation
+    from esp_medsam.workflows.segment import SegmentRun
 
 
 def segment(
@@ -154,7 +154,7 @@ def segment(
     )
 
 
-def _drive(segmentation: Segmentation, *, quiet: bool) -> list[SegmentResult]:
+def _drive(segmentation: SegmentRun, *, quiet: bool) -> list[SegmentResult]:
     """Segment every item; on a terminal under a bar, elsewhere with a line for each as it ends."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     if quiet:
@@ -183,7 +183,7 @@ class _Bars(Progress):
         segmentation: What is counted.
     """
 
-    def __init__(self, console: Console, segmentation: Segmentation) -> None:
+    def __init__(self, console: Console, segmentation: SegmentRun) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         super().__init__(
             *columns,

@@ -17,7 +17,7 @@ from esp_medsam.settings import InferenceSettings
 from esp_medsam.workflows.items import Plan
 from esp_medsam.workflows.overlay_transforms import build_transforms
 from esp_medsam.workflows.request import Request, read_request
-from esp_medsam.workflows.segment import Segmentation
+from esp_medsam.workflows.segment import SegmentRun
 from esp_medsam.workflows.weights import check_weights
 
 
@@ -51,7 +51,7 @@ def build(
     plan: Plan | None = None,
     network: Any | None = None,
     calibration: Any | None = None,
-) -> Segmentation:
+) -> SegmentRun:
     """Build the pipeline that ``python -m monai.bundle run`` would, and hand it over unrun.
 
     Args:
@@ -73,18 +73,18 @@ def build(
         if "install_excepthook" not in parser[f"initialize#{position}"]:
             parser.get_parsed_content(f"initialize#{position}")
     segmentation = parser.get_parsed_content("segmentation")
-    assert isinstance(segmentation, Segmentation), "the config's segmentation is one"
+    assert isinstance(segmentation, SegmentRun), "the config's segmentation is one"
     return segmentation
 
 
-def build_segmentation(
+def build_run(
     bundle: str | os.PathLike[str] | None = None,
     overlays: Sequence[str | os.PathLike[str]] = (),
     *,
     trust_config: bool = False,
     network: Any | None = None,
     **given: Any,
-) -> Segmentation:
+) -> SegmentRun:
     """Read what is asked for and build it: :func:`read_request`, then :func:`build`.
 
     Args:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # building needs MONAI, driving does not
 logger = logging.getLogger(__name__)
 
 
-class Segmentation:
+class SegmentRun:
     """Drive the parts of a pipeline over its items.
 
     It prints nothing; what happens is in the results, and in the log.

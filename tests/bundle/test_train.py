@@ -15,7 +15,7 @@ from PIL import Image as PILImage
 from esp_medsam.errors import explain
 from esp_medsam.networks.state_dicts import load_checkpoint, load_into
 from esp_medsam.workflows.new_bundle import new_bundle
-from esp_medsam.workflows.pipeline import build_segmentation
+from esp_medsam.workflows.pipeline import build_run
 from esp_medsam.workflows.weights import place_weights
 
 
@@ -136,7 +136,7 @@ class TestTrainConfig:
         assert set(kept.values()) <= {0.0, 1.0}  # of one slice each
 
         place_weights(tmp_path / "mine", tmp_path / "out" / "model.pt")
-        segmentation = build_segmentation(
+        segmentation = build_run(
             tmp_path / "mine",
             dataset_dir=tmp_path / "validation" / "xray.png",
             output_dir=tmp_path / "masks",

@@ -13,7 +13,7 @@ import torch
 from esp_medsam.cli.main import main
 from esp_medsam.networks import build_released
 from esp_medsam.networks.checkpoints import to_delightsam
-from esp_medsam.workflows.pipeline import build_segmentation, read_config
+from esp_medsam.workflows.pipeline import build_run, read_config
 from esp_medsam.workflows.request import read_request
 from esp_medsam.workflows.results import SegmentResult
 
@@ -45,7 +45,7 @@ def segment(converted: Path, photograph: Path, tmp_path: Path) -> Callable[[str]
     """Return a function that segments the photograph as one of a modality."""
 
     def run(modality: str) -> SegmentResult:
-        segmentation = build_segmentation(
+        segmentation = build_run(
             BUNDLE,
             [OVERLAY],
             dataset_dir=str(photograph),

@@ -30,7 +30,7 @@ import os, sys, time
 from typing import NamedTuple
 import torch
 from torch import Tensor, nn
-from esp_medsam.workflows.pipeline import build_segmentation
+from esp_medsam.workflows.pipeline import build_run
 from esp_medsam.modality import ModalityTable
 
 class Prediction(NamedTuple):
@@ -58,7 +58,7 @@ def slow(descriptor):  # so that many a kill meets a file that is half there
 os.fsync = slow
 torch.set_num_threads(1)
 table = ModalityTable.read(f"{bundle}/configs/targets.yaml")
-segmentation = build_segmentation(
+segmentation = build_run(
     bundle, dataset_dir=f"{folder}/in", output_dir=f"{folder}/out", modality="ct",
     ckpt_path=f"{folder}/weights.pt", network=BrightIsForeground(table), device="cpu",
     input_size=[32, 32], pixel_mean=[0.0] * 3, pixel_std=[1.0] * 3, targets=["liver", "kidney"],

@@ -17,7 +17,7 @@ from pydicom.uid import generate_uid
 from esp_medsam.dicom import scan
 from esp_medsam.errors import EmptyInputError, ModalityError, explain
 from esp_medsam.io import file_names
-from esp_medsam.workflows.pipeline import build_segmentation
+from esp_medsam.workflows.pipeline import build_run
 from esp_medsam.workflows.results import SegmentResult
 
 
@@ -31,7 +31,7 @@ Run = Callable[..., list[SegmentResult]]
 def run(tmp_path: Path, weights: Path) -> Run:
     def segment(folder: Path, **options: Any) -> list[SegmentResult]:
         settings = {"input_size": [64, 64], "ckpt_path": str(weights), "device": "cpu", **options}
-        driven = build_segmentation(
+        driven = build_run(
             BUNDLE, dataset_dir=str(folder), output_dir=str(tmp_path / "out"), **settings
         )
         return list(driven.results())

@@ -19,7 +19,7 @@ import PIL.Image
 import PIL.PngImagePlugin
 import pytest
 
-from esp_medsam.workflows.pipeline import build_segmentation
+from esp_medsam.workflows.pipeline import build_run
 
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def volumes(tmp_path: Path) -> Path:
 
 def segment(folder: Path, out: Path, modality: str, weights: Path, **options: Any) -> list[Any]:
     settings = {"input_size": [64, 64], "device": "cpu", "ckpt_path": str(weights), **options}
-    driven = build_segmentation(
+    driven = build_run(
         ROOT / "bundle",
         dataset_dir=str(folder),
         output_dir=str(out),

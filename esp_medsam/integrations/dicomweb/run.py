@@ -32,7 +32,7 @@ from esp_medsam.workflows.item import Item
 from esp_medsam.workflows.items import plan_items
 from esp_medsam.workflows.left_alone import counted, is_left_alone
 from esp_medsam.workflows.results import SegmentResult, failure
-from esp_medsam.workflows.segment import Segmentation
+from esp_medsam.workflows.segment import SegmentRun
 
 
 Status = Literal["stored", "held", "empty", "failed"]
@@ -86,7 +86,7 @@ class PacsRun:
         self,
         *,
         pacs: Pacs,
-        segmentation: Segmentation,
+        segmentation: SegmentRun,
         spool: Spool,
         work: Path,
         modality: str,

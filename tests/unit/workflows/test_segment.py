@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from esp_medsam.errors import OutputError
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.pipeline import build_segmentation
+from esp_medsam.workflows.pipeline import build_run
 from esp_medsam.workflows.results import failure, line_of, summary
-from esp_medsam.workflows.segment import Segmentation
+from esp_medsam.workflows.segment import SegmentRun
 
 
 DIRS = {"dataset_dir": "in", "output_dir": "out"}
@@ -50,12 +50,12 @@ class BrightIsForeground(nn.Module):
 
 
 @pytest.fixture
-def build(tmp_path: Path, table: ModalityTable) -> Callable[..., Segmentation]:
+def build(tmp_path: Path, table: ModalityTable) -> Callable[..., SegmentRun]:
     """Builds the bundle's own pipeline around the network above, from in/ to out/."""
     (tmp_path / "in").mkdir()
     (tmp_path / "weights.pt").write_bytes(b"weights")
 
-    def build_(**options: object) -> Segmentation:
+    def build_(**options: object) -> SegmentRun:
         settings: dict[str, object] = {
             "dataset_dir": str(tmp_path / "in"),
             "output_dir": str(tmp_path / "out"),
@@ -67,7 +67,7 @@ def build(tmp_path: Path, table: ModalityTable) -> Callable[..., Segmentation]:
             "pixel_std": [1.0, 1.0, 1.0],
             "device": "cpu",
         }
-        return build_segmentation(**{**settings, **options})  # type: ignore[arg-type]
+        return build_run(**{**settings, **options})  # type: ignore[arg-type]
 
     return build_
 
@@ -88,7 +88,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 class TestSegmentation:
     def test_mask_of_a_picture_lies_on_its_grid(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         bright = picture(tmp_path / "in/x/a.png")
 
@@ -103,7 +103,7 @@ class TestSegmentation:
 
     @pytest.mark.parametrize("codes", ["RAS", "LPS", "SLA", "AIR"])
     def test_mask_of_a_volume_keeps_affine_and_shape_whatever_its_axes(
-        self, build: Callable[..., Segmentation], tmp_path: Path, codes: str
+        self, build: Callable[..., SegmentRun], tmp_path: Path, codes: str
     ) -> None:
         volume = np.zeros((24, 20, 6), np.int16)
         volume[4:15, 6:14, 1:4] = 400
@@ -122,7 +122,7 @@ class TestSegmentation:
         assert dice(np.asarray(mask.dataobj) == 1, np.asarray(image.dataobj) == 400) > 0.9
 
     def test_l2_bad_file_fails_alone_and_the_rest_is_done(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         picture(tmp_path / "in/a.png")
         (tmp_path / "in/b.png").write_bytes(b"not a picture")
@@ -136,7 +136,7 @@ class TestSegmentation:
         assert not list((tmp_path / "out").glob("b*"))
 
     def test_error_of_the_network_fails_its_item_alone(
-        self, build: Callable[..., Segmentation], tmp_path: Path, table: ModalityTable
+        self, build: Callable[..., SegmentRun], tmp_path: Path, table: ModalityTable
     ) -> None:
         class Fragile(BrightIsForeground):
             def encode(self, image: Tensor, modality: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ class TestSegmentation:
         assert "KeyError at test_segment.py" in first.message
         assert "secret" not in first.message
 
-    def test_done_items_are_kept(self, build: Callable[..., Segmentation], tmp_path: Path) -> None:
+    def test_done_items_are_kept(self, build: Callable[..., SegmentRun], tmp_path: Path) -> None:
         picture(tmp_path / "in/a.png")
         list(build().results())
         before = (tmp_path / "out/a_seg.png").stat().st_mtime_ns
@@ -165,7 +165,7 @@ class TestSegmentation:
         assert (tmp_path / "out/a_seg.png").stat().st_mtime_ns == before
 
     def test_preview_asked_for_later_is_made(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         picture(tmp_path / "in/a.png")
         list(build().results())
@@ -177,7 +177,7 @@ class TestSegmentation:
         assert (tmp_path / "out/a_seg_preview.png").is_file()
 
     def test_preview_of_a_replaced_result_goes_with_it(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         picture(tmp_path / "in/a.png")
         list(build(preview=True).results())
@@ -191,7 +191,7 @@ class TestSegmentation:
     @pytest.mark.parametrize("targets", [None, "all"])
     def test_result_under_the_name_of_earlier_versions_is_kept(
         self,
-        build: Callable[..., Segmentation],
+        build: Callable[..., SegmentRun],
         tmp_path: Path,
         targets: str | None,
     ) -> None:
@@ -208,7 +208,7 @@ class TestSegmentation:
     @pytest.mark.parametrize("first", ["uid", "readable"])
     def test_result_counts_under_each_name_that_an_option_gives(
         self,
-        build: Callable[..., Segmentation],
+        build: Callable[..., SegmentRun],
         tmp_path: Path,
         shipped: Callable[[str], Path],
         first: str,
@@ -227,7 +227,7 @@ class TestSegmentation:
         assert len(list((tmp_path / "out").glob("*_seg.json"))) == 1
 
     def test_result_under_a_former_name_that_differs_stands_in_no_way(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         picture(tmp_path / "in/old.png")
         list(build(modality="xray").results())
@@ -239,7 +239,7 @@ class TestSegmentation:
         assert (result.status, result.record) == ("done", str(tmp_path / "out/new_seg.json"))
 
     def test_preview_that_is_not_ours_is_kept_and_the_old_result_too(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         picture(tmp_path / "in/a.png")
         list(build().results())
@@ -258,7 +258,7 @@ class TestSegmentation:
             assert drawn.format == "PNG"
 
     def test_summary_counts_those_with_nothing_found(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         picture(tmp_path / "in/a.png")
         dark = np.zeros((9, 9), np.uint8)
@@ -275,7 +275,7 @@ class TestSegmentation:
         assert summary(list(build().results())) == "0 done, 2 kept, 0 failed"
 
     def test_second_run_to_the_same_folder_is_refused(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         for name in ("a", "b"):
             picture(tmp_path / f"in/{name}.png")
@@ -290,7 +290,7 @@ class TestSegmentation:
 
     @pytest.mark.parametrize("option", [{"modality": "fundus"}, {"input_size": [32, 96]}])
     def test_f22_other_settings_fail_and_name_overwrite(
-        self, build: Callable[..., Segmentation], tmp_path: Path, option: dict[str, object]
+        self, build: Callable[..., SegmentRun], tmp_path: Path, option: dict[str, object]
     ) -> None:
         picture(tmp_path / "in/a.png")
         list(build().results())
@@ -303,7 +303,7 @@ class TestSegmentation:
         assert replaced.status == "done"
 
     def test_inputs_that_share_an_output_fail(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         picture(tmp_path / "in/a.png")
         picture(tmp_path / "in/a.bmp")
@@ -320,7 +320,7 @@ class TestSegmentation:
         ]
 
     def test_output_folder_may_be_the_input_folder(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         picture(tmp_path / "in/a.png")
         options = {"output_dir": str(tmp_path / "in"), "preview": True, "split_targets": True}
@@ -331,7 +331,7 @@ class TestSegmentation:
         assert [r.status for r in first + second] == ["done", "kept"]
 
     def test_c4_output_never_replaces_an_input(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         for name in ("a", "a_seg", "b"):
             picture(tmp_path / f"in/{name}.png")
@@ -345,7 +345,7 @@ class TestSegmentation:
         assert (tmp_path / "in/a_seg.png").read_bytes() == theirs
 
     def test_f16_input_that_changes_while_it_is_segmented_fails_and_has_no_result(
-        self, build: Callable[..., Segmentation], tmp_path: Path, table: ModalityTable
+        self, build: Callable[..., SegmentRun], tmp_path: Path, table: ModalityTable
     ) -> None:
         class Slow(BrightIsForeground):
             def encode(self, image: Tensor, modality: Tensor) -> Tensor:
@@ -363,7 +363,7 @@ class TestSegmentation:
         assert mask.shape == (27, 30)
 
     def test_f16_input_that_vanishes_while_others_are_segmented_fails_alone(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         for name in ("a", "b", "c"):
             picture(tmp_path / f"in/{name}.png")
@@ -374,7 +374,7 @@ class TestSegmentation:
         assert [r.code for r in (first, *results)] == [None, "E_NOT_FOUND", None]
 
     def test_copy_of_input_and_outputs_is_kept(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         picture(tmp_path / "in/a.png")
         list(build().results())
@@ -390,7 +390,7 @@ class TestSegmentation:
 
     @pytest.mark.parametrize("damage", [None, b""])
     def test_result_that_is_gone_or_empty_is_done_again(
-        self, build: Callable[..., Segmentation], tmp_path: Path, damage: bytes | None
+        self, build: Callable[..., SegmentRun], tmp_path: Path, damage: bytes | None
     ) -> None:
         picture(tmp_path / "in/a.png")
         list(build().results())
@@ -406,7 +406,7 @@ class TestSegmentation:
         assert mask.read_bytes() == whole
 
     def test_result_that_was_corrected_by_hand_stays(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         picture(tmp_path / "in/a.png")
         list(build().results())
@@ -418,7 +418,7 @@ class TestSegmentation:
         assert (tmp_path / "out/a_seg.png").read_bytes() == b"corrected"
 
     def test_what_killed_runs_left_half_written_is_removed(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         for folder in ("", "x"):
             picture(tmp_path / "in" / folder / "a.png")
@@ -430,7 +430,7 @@ class TestSegmentation:
         assert not list((tmp_path / "out").rglob(".esp-medsam-*"))
 
     def test_name_that_is_too_long_fails_alone_before_it_is_segmented(
-        self, build: Callable[..., Segmentation], tmp_path: Path
+        self, build: Callable[..., SegmentRun], tmp_path: Path
     ) -> None:
         picture(tmp_path / f"in/{'n' * 250}.png")
         picture(tmp_path / "in/o.png")
@@ -442,7 +442,7 @@ class TestSegmentation:
 
     def test_f3_full_disk_ends_the_run_and_says_what_was_not_tried(
         self,
-        build: Callable[..., Segmentation],
+        build: Callable[..., SegmentRun],
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
@@ -474,7 +474,7 @@ class TestSegmentation:
         assert segmentation.not_tried == 0
 
     def test_interrupt_ends_the_run(
-        self, build: Callable[..., Segmentation], tmp_path: Path, table: ModalityTable
+        self, build: Callable[..., SegmentRun], tmp_path: Path, table: ModalityTable
     ) -> None:
         class Interrupted(BrightIsForeground):
             def encode(self, image: Tensor, modality: Tensor) -> Tensor:
@@ -489,7 +489,7 @@ class TestSegmentation:
 class TestRun:
     def test_says_once_what_it_leaves_alone(
         self,
-        build: Callable[..., Segmentation],
+        build: Callable[..., SegmentRun],
         tmp_path: Path,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
@@ -504,7 +504,7 @@ class TestRun:
 
     def test_ends_quietly_where_all_went_well(
         self,
-        build: Callable[..., Segmentation],
+        build: Callable[..., SegmentRun],
         tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
@@ -515,7 +515,7 @@ class TestRun:
         assert capsys.readouterr() == ("", "")
 
     def test_file_names_break_no_line(
-        self, build: Callable[..., Segmentation], tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self, build: Callable[..., SegmentRun], tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         (tmp_path / "in/a\n\x1b[2J.png").write_bytes(b"x")
         (tmp_path / "in/b\n\udcff.txt").touch()
@@ -529,7 +529,7 @@ class TestRun:
 
     def test_logs_a_table_of_failures_and_ends_with_one_line(
         self,
-        build: Callable[..., Segmentation],
+        build: Callable[..., SegmentRun],
         tmp_path: Path,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
