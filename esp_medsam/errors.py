@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -265,17 +265,20 @@ class PacsRefusedError(PacsError):
     code = "E_PACS_REFUSED"
 
 
-def cause_of(error: BaseException) -> EspMedSamError | None:
-    """Return the first of our errors behind ``error``, itself included; None where none is."""
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, or while."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
-        if isinstance(current, EspMedSamError):
-            return current
         seen.add(id(current))
+        yield current
         hidden = current.__suppress_context__
         current = current.__cause__ or (None if hidden else current.__context__)
-    return None
+
+
+def cause_of(error: BaseException) -> EspMedSamError | None:
+    """Return the first of our errors behind ``error``, itself included; None where none is."""
+    return next((one for one in chain_of(error) if isinstance(one, EspMedSamError)), None)
 
 
 def explain(error: BaseException) -> str | None:
@@ -291,20 +294,16 @@ def explain(error: BaseException) -> str | None:
     Returns:
         The line, or None where none of ours is behind ``error``.
     """
-    seen: set[int] = set()
+    ours = cause_of(error)
+    if ours is not None:
+        return f"{ours.code}: {one_line(str(ours))}"
     other: str | None = None
-    current: BaseException | None = error
     is_cause = True
-    while current is not None and id(current) not in seen:
-        if isinstance(current, EspMedSamError):
-            return f"{current.code}: {one_line(str(current))}"
-        seen.add(id(current))
+    for current in chain_of(error):
         other = other or _of_config(current) or _of_memory(current)
         if is_cause:  # what failed on the way to another failure is not what failed
             other = other or _of_path(current)
         is_cause = is_cause and current.__cause__ is not None
-        hidden = current.__suppress_context__
-        current = current.__cause__ or (None if hidden else current.__context__)
     return other and one_line(other)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from esp_medsam.errors import explain, one_line
+from esp_medsam.errors import chain_of, explain, one_line
 from esp_medsam.image import said_size
 from esp_medsam.workflows.item import Item, label_of
 from esp_medsam.workflows.left_alone import volumes_of_others
@@ -71,24 +71,13 @@ def failure(item: Item, error: BaseException, seconds: float = 0.0) -> SegmentRe
     )
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from, or while."""
-    current: BaseException | None = error
-    seen: set[int] = set()
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        hidden = current.__suppress_context__
-        current = current.__cause__ or (None if hidden else current.__context__)
-
-
 def _places(error: BaseException) -> str:
     """Return type and place of an error, and of those behind it, innermost frame first.
 
     Their texts are left out: those of readers and decoders quote values of headers.
     """
     told = []
-    for each in _chain(error):
+    for each in chain_of(error):
         frames = traceback.walk_tb(each.__traceback__)
         places = [f"{frame.f_code.co_filename}:{line}" for frame, line in frames]
         told.append(" < ".join([type(each).__qualname__, *reversed(places)]))
