@@ -27,6 +27,8 @@ from esp_medsam.inferers.plausibility import Plausibility
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.io.weights_record import hash_of_weights
 from esp_medsam.plain_data import read_own_json
+from esp_medsam.settings import InferenceSettings
+from esp_medsam.transforms.by_modality import described
 
 
 logger = logging.getLogger(__name__)
@@ -75,15 +77,10 @@ SHOWN_BY = ("input_size", "resize", "pixel_mean", "pixel_std")
 """Settings that decide what the network is shown: what was measured holds for the same alone."""
 
 
-def shown_by(settings: Any, transforms: Mapping[str, str]) -> dict[str, str]:
-    """Return in words what the network is shown images by.
-
-    Args:
-        settings: Those of ``inference.yaml``.
-        transforms: In words and by modality, what is not the default.
-    """
+def shown_by(settings: InferenceSettings) -> dict[str, str]:
+    """Return in words what the network is shown images by."""
     told = {name: _said(getattr(settings, name)) for name in SHOWN_BY}
-    return {**told, "transforms": json.dumps(dict(transforms), sort_keys=True)}
+    return {**told, "transforms": json.dumps(described(settings.transforms), sort_keys=True)}
 
 
 def _said(value: Any) -> str:

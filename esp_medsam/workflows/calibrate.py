@@ -26,7 +26,7 @@ from esp_medsam.inferers.preparation import Slices
 from esp_medsam.io.load import as_meta_tensor
 from esp_medsam.io.output_path import check_outputs
 from esp_medsam.modality import ModalityTable
-from esp_medsam.transforms.by_modality import MeasureImage, described
+from esp_medsam.transforms.by_modality import MeasureImage
 from esp_medsam.workflows.confidence_curves import confidence_curves
 from esp_medsam.workflows.datalist import Item, read_datalist
 from esp_medsam.workflows.datalist_images import read_image
@@ -91,8 +91,8 @@ def calibrate(
         tracked=tracked,
     )
     calibration = Calibration(plausibility, confidence_curves(masks))
-    shown = shown_by(settings, described(settings.transforms))
-    return write_calibration(settings.ckpt_path, calibration, shown), list(lines_of(scores))
+    path = write_calibration(settings.ckpt_path, calibration, shown_by(settings))
+    return path, list(lines_of(scores))
 
 
 def _items(datalist: str | Path, section: str) -> list[Item]:

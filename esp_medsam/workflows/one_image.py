@@ -44,13 +44,11 @@ class Segmented(NamedTuple):
     Attributes:
         request: What was asked for.
         data: ``image``, ``pred`` (the labelmap) and ``probability``, as the pipeline left them.
-        weights_sha256: Hash of the weights that made it.
         record: How the result was made, but for its files.
     """
 
     request: Request
     data: Mapping[str, Any]
-    weights_sha256: str
     record: Mapping[str, Any]
 
     @property
@@ -127,7 +125,7 @@ def segment_one(
     for transform in run.postprocessing.transforms:  # type: ignore[attr-defined]  # a Compose
         if not isinstance(transform, SaveSegmentationd):
             data = transform(data)
-    made = Segmented(request, data, weights_sha256, {})
+    made = Segmented(request, data, {})
     run.saver.weights_sha256 = weights_sha256
     return made._replace(record=_record(made, run.saver))
 
@@ -165,7 +163,7 @@ def save_one(made: Segmented, **given: Any) -> list[Path]:
     """
     settings = {**made.request.settings, **given_settings(given, made.request.table)}
     saver = read_config(replace(made.request, settings=settings)).get_parsed_content("saver")
-    saver.weights_sha256 = made.weights_sha256  # their file may be another one by now
+    saver.weights_sha256 = made.record["weights_sha256"]  # their file may be another one by now
     saver(made.data)
     stem = output_stem(saver.output_dir, made.image.relative_dir, made.image.name)
     written = read_record(stem)

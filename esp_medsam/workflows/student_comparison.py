@@ -6,14 +6,16 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import torch.distributed as dist
 
-from esp_medsam.errors import OptionError
+from esp_medsam.errors import OptionError, one_line
 from esp_medsam.identity import sha256_of
 from esp_medsam.io.atomic import atomic_file
+from esp_medsam.plain_data import read_own_json
 from esp_medsam.training_settings import ComparisonSettings, TrainSettings
 from esp_medsam.workflows.datalist import read_datalist
 from esp_medsam.workflows.embeddings import EmbeddingStore
@@ -128,11 +130,10 @@ class StudentComparison:
         if self.settings.compare_steps == 0:
             return
         if hindrance := self._hindrance():
-            logger.info("No student without distillation is compared with: %s.", hindrance)
+            logger.info("What distillation added is not measured: %s.", hindrance)
             return
         plan = self.plan(history.epochs[-1]["steps"], history.seconds + stored.seconds)
-        told = "Two students learn masks, to compare: %s"
-        logger.info(told, self.folder)
+        logger.info("Two students learn masks, to compare: %s", one_line(str(self.folder)))
         start = str(Path(self.training.output_dir, "model.pt"))
         own = self._train(DISTILLED, start, plan.steps)
         longer = round(own.steps * (plan.seconds + own.seconds) / own.seconds)
@@ -165,8 +166,8 @@ class StudentComparison:
             seconds,
         )
         path = self.folder / "plan.json"
-        if path.exists():
-            kept = Plan(**json.loads(path.read_text(encoding="utf-8")))
+        with suppress(OSError, TypeError, ValueError):  # none, or damaged: students begin anew
+            kept = Plan(**read_own_json(path))
             if kept.fixed == plan.fixed:
                 return kept
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -214,7 +215,7 @@ class StudentComparison:
         ):
             if datalist is None:
                 continue
-            yield f"{told} ({section} of {datalist})"
+            yield f"{told} ({section} of {one_line(datalist)})"
             alone = self._evaluate(name, MASKS_ALONE, datalist, section)
             others = str(self._cases(name, MASKS_ALONE))
             distilled = self._evaluate(name, DISTILLED, datalist, section, compare=others)

@@ -219,6 +219,10 @@ class TestComparison:
 
         assert comparison.plan(steps=9, seconds=0.0) == first == (*first.fixed, 60.0)
         assert Path("comparison/distilled").exists()
+        Path("comparison/plan.json").write_text("{")  # damaged, and so no plan
+        assert comparison.plan(steps=9, seconds=61.0).seconds == 61.0
+        assert not Path("comparison/distilled").exists()
+        Path("comparison/distilled").mkdir()
         Path("model.pt").write_bytes(b"distilled further")
         assert comparison.plan(steps=18, seconds=90.0).seconds == 90.0
         assert not Path("comparison/distilled").exists()
@@ -279,7 +283,7 @@ class TestComparison:
         assert "compare_steps must be 0 where no item of training has" in capsys.readouterr().err
 
         assert main([*distilling, "--compare-steps", "auto"]) == 0
-        assert "is compared with: no item of training has a mask." in caplog.text
+        assert "added is not measured: no item of training has a mask." in caplog.text
         assert not Path("out/comparison").exists()
 
     def test_students_of_pictures_learn_from_a_datalist(
