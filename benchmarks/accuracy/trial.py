@@ -16,6 +16,8 @@ from typing import Any
 import torch
 import yaml
 
+from esp_medsam.inferers.precision import has_bfloat16_units
+
 
 def run(*arguments: object) -> float:
     """Run ``esp-medsam`` and return the seconds of the processor that it took."""
@@ -53,9 +55,10 @@ def step_seconds(
 ) -> dict[str, float]:
     """Return the processor seconds of a step of each network, as training takes it, in turns.
 
-    A step is a forward and a backward pass in bfloat16 of a batch of square images of mixed
-    modalities; of each the median counts, the first left out.
+    A step is a forward and a backward pass of a batch of square images of mixed modalities, in
+    bfloat16 where the processor has units for it; of each the median counts, the first left out.
     """
+    amp = has_bfloat16_units(torch.device("cpu"))
     image = torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
     taken: dict[str, list[float]] = {name: [] for name in networks}
     for network in networks.values():
@@ -63,7 +66,7 @@ def step_seconds(
     for _ in range(rounds):
         for name, network in networks.items():
             began = time.process_time()
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
                 logits = network.predict(image, torch.arange(batch) % 8).low_res_logits  # type: ignore[operator]
             logits.float().square().mean().backward()
             taken[name].append(time.process_time() - began)
