@@ -6,6 +6,7 @@ import logging
 import re
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image as PILImage
 from pydicom.data import get_testdata_file
 
 from esp_medsam.modality import ModalityTable
@@ -137,3 +139,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Three pictures in a folder, three in a tar file as SA-1B has them, with their JSON."""
+    folder = tmp_path / "images"
+    (folder / "deep").mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    for number in range(6):
+        pixels = rng.integers(0, 256, (40, 60, 3), np.uint8)
+        PILImage.fromarray(pixels).save(folder / "deep" / f"sa_{number}.jpg")
+    with tarfile.open(folder / "sa_000000.tar", "w") as archive:
+        for number in range(3):
+            path = folder / "deep" / f"sa_{number}.jpg"
+            archive.add(path, path.name)
+            path.with_suffix(".json").write_text("{}")
+            archive.add(path.with_suffix(".json"), path.with_suffix(".json").name)
+            path.unlink()
+    return folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image as PILImage
 
-from esp_medsam.errors import CorruptFileError, InputNotFoundError, OptionError, explain
+from esp_medsam.errors import explain
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
 from esp_medsam.networks.esp_medsam import ABSENT_LOGIT
 from esp_medsam.networks.state_dicts import load_checkpoint
 from esp_medsam.workflows.initial_weights import start_from
-from esp_medsam.workflows.natural_images import image_slices, natural_table
+from esp_medsam.workflows.natural_images import natural_table
 
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
@@ -367,24 +366,6 @@ class TestTrainTeacher:
 
 
 class TestDistillCommon:
-    @pytest.fixture
-    def images(self, tmp_path: Path) -> Path:
-        """Three pictures in a folder, three in a tar file as SA-1B has them, with their JSON."""
-        folder = tmp_path / "images"
-        (folder / "deep").mkdir(parents=True)
-        rng = np.random.default_rng(1)
-        for number in range(6):
-            pixels = rng.integers(0, 256, (40, 60, 3), np.uint8)
-            PILImage.fromarray(pixels).save(folder / "deep" / f"sa_{number}.jpg")
-        with tarfile.open(folder / "sa_000000.tar", "w") as archive:
-            for number in range(3):
-                path = folder / "deep" / f"sa_{number}.jpg"
-                archive.add(path, path.name)
-                path.with_suffix(".json").write_text("{}")
-                archive.add(path.with_suffix(".json"), path.with_suffix(".json").name)
-                path.unlink()
-        return folder
-
     def test_the_shared_encoder_approaches_the_teacher_and_starts_a_training(
         self, images: Path, tmp_path: Path, table: ModalityTable
     ) -> None:
@@ -434,53 +415,3 @@ class TestDistillCommon:
 
         line = explain(caught.value) or ""
         assert "prototype_weight must be 0 where pictures have no targets; got 1" in line
-
-    def test_pictures_are_split_by_name_and_read_where_they_lie(self, images: Path) -> None:
-        sections = image_slices(images, (32, 32), 0.4, seed=0)
-
-        names = {key: [one.name for one in part.pictures] for key, part in sections.items()}
-        assert len(names["training"]) == 4
-        assert len(names["validation"]) == 2
-        assert not set(names["training"]) & set(names["validation"])
-        assert any(".tar/" in name for part in names.values() for name in part)
-        for part in sections.values():
-            for place in range(len(part)):
-                assert part[place].image.shape == (3, 21, 32)
-
-    def test_a_damaged_picture_is_named_and_the_next_one_shown(
-        self, images: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        (images / "deep" / "sa_4.jpg").write_bytes(b"no picture")
-        part = image_slices(images, (32, 32), 0.01, seed=0)["training"]
-        (place,) = [n for n, one in enumerate(part.pictures) if one.name == "deep/sa_4.jpg"]
-
-        shown = part[place]
-
-        assert torch.equal(shown.image, part[(place + 1) % len(part)].image)
-        assert "deep/sa_4.jpg must be a picture that can be decoded" in caplog.text
-
-    def test_where_none_can_be_decoded_the_run_ends(self, images: Path) -> None:
-        for path in images.rglob("*.jpg"):
-            path.write_bytes(b"no picture")
-        (images / "sa_000000.tar").unlink()
-        part = image_slices(images, (32, 32), 0.01, seed=0)["training"]
-
-        with pytest.raises(CorruptFileError, match=r"deep/sa_\d\.jpg must be a picture"):
-            part[0]
-
-    @pytest.mark.parametrize(
-        ("name", "kind", "rule"),
-        [
-            ("nothing", InputNotFoundError, "must be a folder or a tar file; there is none"),
-            ("empty", OptionError, "must hold at least two pictures"),
-            ("x.tar", CorruptFileError, "tar files that can be read, not compressed"),
-        ],
-    )
-    def test_refuses_what_holds_no_pictures(
-        self, tmp_path: Path, name: str, kind: type[Exception], rule: str
-    ) -> None:
-        (tmp_path / "empty").mkdir()
-        (tmp_path / "x.tar").write_bytes(b"1234" * 300)
-
-        with pytest.raises(kind, match=rule):
-            image_slices(tmp_path / name, (32, 32), 0.1, seed=0)

@@ -1,0 +1,59 @@
+"""What is imported, and what is read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import esp_medsam
+from esp_medsam.errors import (
+    ModalityError,
+)
+
+
+LIGHT = """
+import sys, esp_medsam
+assert "ct" in esp_medsam.modalities().names
+heavy = ("torch", "monai", "ignite", "itk", "SimpleITK", "skimage", "nibabel")
+print(*[name for name in heavy if name in sys.modules])
+"""
+
+
+class TestImport:
+    def test_loads_nothing_heavy(self, tmp_path: Path) -> None:
+        root = Path(esp_medsam.__file__).parents[1]
+        environment = {**os.environ, "PYTHONPATH": str(root)}
+
+        ended = subprocess.run(
+            [sys.executable, "-c", LIGHT],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+        assert ended.stdout.split() == []
+
+    def test_names_are_those_that_are_documented(self) -> None:
+        for name in esp_medsam.__all__:
+            assert getattr(esp_medsam, name) is not None
+        assert dir(esp_medsam) == sorted(esp_medsam.__all__)
+        with pytest.raises(AttributeError, match="no attribute 'segmnt'"):
+            esp_medsam.segmnt  # noqa: B018
+
+
+class TestRead:
+    def test_gives_an_image_with_what_its_file_says(
+        self, shipped: Callable[[str], Path], scan: Path
+    ) -> None:
+        image = esp_medsam.read(shipped("CT_small.dcm"))
+        assert (image.modality, image.modality_origin, image.unit) == ("ct", "dicom", "HU")
+        with pytest.raises(ModalityError, match="modality must be given"):
+            esp_medsam.read(scan)
+        assert esp_medsam.read(scan, modality="ct").spatial_shape == (42, 48, 5)
