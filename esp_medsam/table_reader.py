@@ -162,7 +162,8 @@ class TableReader:
     def _clean_up(self, content: Any, key: str) -> CleanUp:
         if content is None:
             return CleanUp()
-        fields = self._fields(content, key, (), ("largest_component", "min_size", "fill_holes"))
+        known = ("largest_component", "min_size", "min_ml", "fill_holes")
+        fields = self._fields(content, key, (), known)
         largest, holes = (
             self._flag(fields.get(field, False), f"{key}.{field}")
             for field in ("largest_component", "fill_holes")
@@ -171,6 +172,7 @@ class TableReader:
             largest_component=largest,
             min_size=self._integer(fields.get("min_size", 0), f"{key}.min_size", 0, 2**31 - 1),
             fill_holes=holes,
+            min_ml=self._size(fields.get("min_ml", 0), f"{key}.min_ml"),
         )
 
     def _one_of(self, valid: tuple[Word, ...], fields: Mapping[str, Any], key: str) -> Word:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal, get_args
 
 
@@ -54,12 +55,24 @@ class CleanUp:
     Attributes:
         largest_component: Whether only the largest connected component is kept.
         min_size: Components below so many pixels or voxels are dropped.
+        min_ml: Components of a volume below so many milliliters are dropped; without effect where
+            the volume of a voxel is not known.
         fill_holes: Whether enclosed background is filled.
     """
 
     largest_component: bool = False
     min_size: int = 0
     fill_holes: bool = False
+    min_ml: float = 0.0
+
+    def least_voxels(self, voxel_ml: float | None) -> int:
+        """Return how many pixels or voxels a component must have to be kept.
+
+        Args:
+            voxel_ml: Volume of a voxel in milliliters; None of pictures, and where it is not known.
+        """
+        by_volume = 0 if voxel_ml is None else ceil(round(self.min_ml / voxel_ml, 6))
+        return max(self.min_size, by_volume, 1)
 
 
 @dataclass(frozen=True)

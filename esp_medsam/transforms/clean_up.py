@@ -10,7 +10,9 @@ from skimage.measure import label
 from esp_medsam.modality import CleanUp
 
 
-def clean_up(mask: npt.NDArray[np.bool_], rule: CleanUp) -> npt.NDArray[np.bool_] | None:
+def clean_up(
+    mask: npt.NDArray[np.bool_], rule: CleanUp, voxel_ml: float | None = None
+) -> npt.NDArray[np.bool_] | None:
     """Clean a mask as the table says; None where nothing is to change.
 
     Components are connected through faces, edges and corners. They are sought in the mask's
@@ -18,17 +20,19 @@ def clean_up(mask: npt.NDArray[np.bool_], rule: CleanUp) -> npt.NDArray[np.bool_
 
     Args:
         mask: Of two or three axes; left untouched.
-        rule: What to do; sizes in pixels or voxels.
+        rule: What to do.
+        voxel_ml: Volume of a voxel in milliliters; None where it is not known.
     """
-    if not (rule.largest_component or rule.min_size > 1 or rule.fill_holes) or not mask.any():
+    least = rule.least_voxels(voxel_ml)
+    if not (rule.largest_component or least > 1 or rule.fill_holes) or not mask.any():
         return None
     box = _bounding_box(mask)
     inside = mask[box]
-    if rule.largest_component or rule.min_size > 1:
+    if rule.largest_component or least > 1:
         components = label(inside, connectivity=inside.ndim)  # type: ignore[no-untyped-call]
         sizes = np.bincount(components.ravel())
         sizes[0] = 0
-        kept = sizes >= max(rule.min_size, 1)
+        kept = sizes >= least
         if rule.largest_component:
             kept &= np.arange(len(sizes)) == sizes.argmax()
         inside = kept[components]

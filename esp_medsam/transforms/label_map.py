@@ -30,12 +30,15 @@ class LabelMap:
     overlap the higher probability wins; of equal ones, the first in the table.
     """
 
-    def __call__(self, probability: Tensor, targets: Sequence[Target]) -> tuple[Tensor, list[int]]:
+    def __call__(
+        self, probability: Tensor, targets: Sequence[Target], voxel_ml: float | None = None
+    ) -> tuple[Tensor, list[int]]:
         """Return the labelmap, and which targets the clean-up changed.
 
         Args:
             probability: uint8 ``(T, *spatial)``, 255 times the probability.
             targets: The T targets, in the same order.
+            voxel_ml: Volume of a voxel in milliliters; None where it is not known.
 
         Returns:
             Labels as the table numbers them, uint8 ``(1, *spatial)``, 0 where there is nothing;
@@ -55,7 +58,7 @@ class LabelMap:
         highest = torch.zeros_like(labelmap)
         changed = []
         for place, (values, target) in enumerate(zip(probability, targets, strict=True)):
-            mask, cleaned = mask_of(values, target.clean_up)
+            mask, cleaned = mask_of(values, target.clean_up, voxel_ml)
             if cleaned:
                 changed.append(place)
                 # A filled hole is foreground, however low its probability.
@@ -109,10 +112,12 @@ class LabelMapd(MapTransform):
             probability = pred.as_tensor().cpu()
             segmentation, image = segmentation_of(pred.meta), image_of(pred.meta)
             targets = self.table.select(image.modality, segmentation.targets)
-            labelmap, changed = self.label_map(probability, targets)
+            labelmap, changed = self.label_map(probability, targets, image.voxel_ml)
             confidence = list(segmentation.confidence)
             for place in changed:
-                confidence[place] = confidence_of(probability[place], targets[place].clean_up)
+                confidence[place] = confidence_of(
+                    probability[place], targets[place].clean_up, image.voxel_ml
+                )
             voxels = _counted(labelmap[0], targets)
             segmentation = replace(
                 segmentation,
@@ -156,21 +161,26 @@ def _hardly_believed(
             )
 
 
-def mask_of(probability: Tensor, rule: CleanUp) -> tuple[Tensor, bool]:
+def mask_of(
+    probability: Tensor, rule: CleanUp, voxel_ml: float | None = None
+) -> tuple[Tensor, bool]:
     """Return a target's mask and whether the clean-up changed it.
 
     Args:
         probability: uint8 of any shape on the CPU.
         rule: What to clean up; nothing by default.
+        voxel_ml: Volume of a voxel in milliliters; None where it is not known.
     """
     mask = probability >= FOREGROUND
-    cleaned = clean_up(mask.numpy(), rule)
+    cleaned = clean_up(mask.numpy(), rule, voxel_ml)
     if cleaned is None:
         return mask, False
     return torch.from_numpy(cleaned), True
 
 
-def confidence_of(probability: Tensor, rule: CleanUp) -> float | None:
+def confidence_of(
+    probability: Tensor, rule: CleanUp, voxel_ml: float | None = None
+) -> float | None:
     """Return the mean probability inside a target's mask; None where it is empty."""
-    inside: npt.NDArray[np.uint8] = probability[mask_of(probability, rule)[0]].numpy()
+    inside: npt.NDArray[np.uint8] = probability[mask_of(probability, rule, voxel_ml)[0]].numpy()
     return float(inside.mean(dtype=np.float64)) / 255.0 if inside.size else None

@@ -198,6 +198,7 @@ class TestTableErrors:
             ("modalities.oct.targets.fluid.type", {**CODE, "value": 1}, "a string of 1 to 16"),
             ("modalities.oct.targets.fluid.clean_up", {"holes": 1}, "no keys but largest"),
             ("modalities.oct.targets.fluid.clean_up", {"fill_holes": 1}, "must be true or false"),
+            ("modalities.oct.targets.fluid.clean_up", {"min_ml": -1}, "must be milliliters from 0"),
             (
                 "modalities.oct.targets.fluid.tier",
                 "good",

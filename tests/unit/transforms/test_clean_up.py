@@ -40,6 +40,19 @@ class TestCleanUp:
         assert cleaned is not None
         assert cleaned.astype(int).tolist() == [[0, 0, 1, 1, 0, 1, 1, 1]]
 
+    @pytest.mark.parametrize(
+        ("voxel_ml", "kept"), [(0.1, [0, 0, 1, 1]), (0.05, [0, 0, 0, 0]), (None, [1, 0, 1, 1])]
+    )
+    def test_drops_components_below_the_least_volume_where_volumes_are_known(
+        self, voxel_ml: float | None, kept: list[int]
+    ) -> None:
+        mask = np.array([[1, 0, 1, 1]], bool)
+
+        cleaned = clean_up(mask, CleanUp(min_ml=0.2), voxel_ml)
+
+        found = mask if cleaned is None else cleaned
+        assert found[0].astype(int).tolist() == kept
+
     def test_fills_enclosed_holes_alone(self) -> None:
         mask = np.zeros((5, 7), bool)
         mask[1:4, 1:4] = True
