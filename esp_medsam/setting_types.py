@@ -136,7 +136,7 @@ Turns = Annotated[dict[str, Count] | Literal["auto"], BeforeValidator(_turns)]
 Side = Annotated[int, BeforeValidator(_no_bool), Field(ge=32, le=2**14, multiple_of=32)]
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
-Weight = Annotated[Number, Field(ge=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_listing(2))]
 InputSize = Annotated[

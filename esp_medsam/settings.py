@@ -22,6 +22,7 @@ from esp_medsam.setting_types import (
     Joins,
     Mean,
     Names,
+    NotNegative,
     OptionalPath,
     OutputFormats,
     PathText,
@@ -76,6 +77,8 @@ class InferenceSettings(Settings):
     amp: bool
     slice_batch: Count
     presence_threshold: Share
+    flips: bool
+    slice_smoothing: NotNegative
     ckpt_path: PathText
     input_size: InputSize
     resize: Resize

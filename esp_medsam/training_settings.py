@@ -18,6 +18,7 @@ from esp_medsam.setting_types import (
     Index,
     IndexOrAuto,
     Mean,
+    NotNegative,
     Number,
     OptionalPath,
     PathText,
@@ -26,7 +27,6 @@ from esp_medsam.setting_types import (
     Size,
     Transforms,
     Turns,
-    Weight,
 )
 
 
@@ -45,9 +45,9 @@ class TrainSettings(Settings):
     batch_size: Count
     learning_rate: Positive
     warmup_steps: IndexOrAuto
-    weight_decay: Weight
+    weight_decay: NotNegative
     decay: Literal["cosine", "exponential"]
-    presence_weight: Weight
+    presence_weight: NotNegative
     accumulate: Count
     max_norm: Positive
     max_bad_steps: Count
@@ -78,13 +78,13 @@ class DistillSettings(Settings):
     teacher_pixel_std: Deviation
     embeddings: OptionalPath
     views: Count
-    embedding_weight: Weight
-    mask_weight: Weight
-    cosine_weight: Weight
-    soft_label_weight: Weight
+    embedding_weight: NotNegative
+    mask_weight: NotNegative
+    cosine_weight: NotNegative
+    soft_label_weight: NotNegative
     temperature: Positive
-    prototype_weight: Weight
-    consistency_weight: Weight
+    prototype_weight: NotNegative
+    consistency_weight: NotNegative
 
     @model_validator(mode="after")
     def _has_a_loss(self) -> DistillSettings:

@@ -11,30 +11,32 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from esp_medsam.errors import ModalityError, NonFiniteError, OptionError, TargetError
+from esp_medsam.errors import ModalityError, OptionError, TargetError
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation
 from esp_medsam.inferers.calibration import Calibration
 from esp_medsam.inferers.device import Placement, device_of
+from esp_medsam.inferers.mirroring import Axes, mean_over_mirrors, mirrored
+from esp_medsam.inferers.network_output import NetworkOutput, network_output
 from esp_medsam.inferers.plausibility import features_of, implausible
 from esp_medsam.inferers.precision import amp_of, has_bfloat16_units
 from esp_medsam.inferers.preparation import Slices, View
-from esp_medsam.inferers.presence import (
-    empty_absent,
-    presence_logits_of,
-    presence_threshold_of,
-)
+from esp_medsam.inferers.presence import empty_absent, presence_threshold_of
 from esp_medsam.inferers.resizing import (
     RESIZE_MODES,
-    content_part,
     content_size,
     to_content,
     to_input,
-    to_probability,
+)
+from esp_medsam.inferers.slice_smoothing import (
+    slice_positions,
+    slice_smoothing_of,
+    smooth_across_slices,
 )
 from esp_medsam.inferers.told_apart import CONSTANT, LogitRange, is_constant
 from esp_medsam.memory import available_memory, check_fits
 from esp_medsam.modality import ModalityTable
 from esp_medsam.orientation import PLANES, nearly_otherwise, plane_of
+from esp_medsam.transforms.augmentation import mirrors_of
 from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides
 from esp_medsam.transforms.label_map import FOREGROUND
 
@@ -44,6 +46,10 @@ BYTES_PER_TARGET = 40
 """Memory that the network takes for a pixel of its input in float32, and for each target besides:
 measured 540 to 810 bytes in all with either encoder, one target and six, of inputs of 512 x 512 and
 1024 x 1024."""
+
+
+NOT_MIRRORED = "It was not mirrored: left and right mean something in {}, so flips do nothing."
+"""Warning about an image of a modality whose images are never mirrored."""
 
 
 class SliceWiseInferer(Inferer):
@@ -73,6 +79,10 @@ class SliceWiseInferer(Inferer):
         presence_threshold: Presence probability, 0 to 1, below which a slice gets no mask of a
             target: its probabilities are 0. Nothing changes where it is 0, or where the network
             says nothing of presence.
+        flips: Whether to average over mirrored views too, of modalities that training mirrored:
+            never of CT, MRI and radiographs, where left and right mean something.
+        slice_smoothing: Standard deviation in mm of a Gaussian that smooths the probabilities of a
+            volume across its slices; 0 leaves each as the network saw it.
         calibration: What was measured of the weights; None says nothing of how plausible an image
             is.
 
@@ -100,6 +110,8 @@ class SliceWiseInferer(Inferer):
         device: str | torch.device | None = None,
         transforms: Mapping[str, ModalityTransforms] | None = None,
         presence_threshold: float = 0.5,
+        flips: bool = False,
+        slice_smoothing: float = 0.0,
         calibration: Calibration | None = None,
     ) -> None:
         super().__init__()
@@ -116,6 +128,8 @@ class SliceWiseInferer(Inferer):
         self.amp = amp and (self.device is None or amp_of(amp, self.device, what="inference"))
         self.transforms = check_overrides(transforms, table.names)
         self.presence_threshold = presence_threshold_of(presence_threshold)
+        self.flips = flips
+        self.slice_smoothing = slice_smoothing_of(slice_smoothing)
         self.plausibility = None if calibration is None else calibration.plausibility
 
     def __call__(
@@ -196,11 +210,16 @@ class SliceWiseInferer(Inferer):
         """Return one image's probabilities ``(T, *spatial)`` and what is to be told of them."""
         names = [target.name for target in self.table.select(record.modality, self.targets)]
         slices = Slices(pixels, record, transforms=self.transforms, slice_axis=self.slice_axis)
+        mirrors = mirrors_of(record.modality) if self.flips else ()
         job = _Job(
-            slices, record.path, *_places(network, record.modality, names), LogitRange(names), []
+            slices,
+            record.path,
+            *_places(network, record.modality, names),
+            mirrors,
+            LogitRange(names),
+            [],
         )
         probability = torch.empty((len(names), *pixels.shape[1:]), dtype=torch.uint8)
-        inside = torch.zeros(2, len(names), dtype=torch.int64)
         placement = Placement(network, self.device, self.slice_batch)
         start, count = 0, len(slices)
         with placement, torch.no_grad():
@@ -213,16 +232,18 @@ class SliceWiseInferer(Inferer):
                     continue
                 for position, one in enumerate(batch):
                     slices.display.put(probability, start + position, one)
-                inside += _inside(batch)
                 start += len(batch)
                 if self.on_slices is not None:
                     self.on_slices(start, count)
-        confidence = tuple(
-            total / (255.0 * size) if size else None
-            for total, size in zip(*inside.tolist(), strict=True)
-        )
+        warnings = placement.warnings
+        axis = slices.display.slice_axis
+        positions = slice_positions(record, axis)
+        if axis is not None and positions is not None:
+            smooth_across_slices(probability, axis, positions, self.slice_smoothing)
         doubt = nearly_otherwise(record) if self.slice_axis is None else None
-        warnings = (*placement.warnings, *([doubt] if doubt else ()))
+        warnings += (doubt,) if doubt else ()
+        if self.flips and not mirrors:
+            warnings += (NOT_MIRRORED.format(record.modality),)
         plausibility = float(torch.cat(job.scores).median()) if job.scores else None
         if plausibility is not None and plausibility > 1:
             warnings += (implausible(record.modality, plausibility),)
@@ -232,7 +253,7 @@ class SliceWiseInferer(Inferer):
             job.logits.check(record.path)
         return probability, Segmentation(
             targets=tuple(names),
-            confidence=confidence,
+            confidence=_confidence(probability),
             plane=plane_of(record, slices.display),
             warnings=warnings,
             plausibility=plausibility,
@@ -243,36 +264,37 @@ class SliceWiseInferer(Inferer):
         views = [job.slices[index] for index in indices]
         if self.input_size is None:
             views = self._together(views, job, device)
-        image, sizes = self.input_of(views, job.slices.spacing, device)
-        with torch.autocast(
-            device.type, dtype=torch.bfloat16, enabled=self.amp and has_bfloat16_units(device)
-        ):
-            modality = torch.full((len(views),), job.modality, dtype=torch.long, device=device)
-            encoded = network.encode(image, modality)
-            prediction = network.decode(encoded, modality, job.places, None)
-        logits = prediction.low_res_logits.float()
-        presence_logits = presence_logits_of(prediction).float()
-        if not (torch.isfinite(logits).all() and torch.isfinite(presence_logits).all()):
-            # NaN > 0 is False: without this the mask would silently be empty.
-            msg = (
-                f"The network's logits must be finite; got NaN or infinity in slices "
-                f"{indices.start} to {indices.start + len(views) - 1} of {job.path}."
-            )
-            raise NonFiniteError(msg)
-        height, width = image.shape[-2:]
-        whole = (height, width)
-        for one, size in zip(logits, sizes, strict=True):
-            job.logits.add(content_part(one, size, whole))
-        probability = torch.stack(
-            [
-                view.put_back(to_probability(one[None], size, whole, view.size)[0])
-                for one, view, size in zip(logits, views, sizes, strict=True)
-            ]
+        output = self._output(views, job, indices, network, device)
+        again = (
+            self._output(mirrored(views, axes), job, indices, network, device)
+            for axes in job.mirrors
         )
+        shapes = [view.size for view in views]
+        probabilities, presence_logits = mean_over_mirrors(output, again, job.mirrors, shapes)
+        for content in output.contents():
+            job.logits.add(content)
         if self.plausibility is not None and job.name in self.plausibility.centers:
-            scores = self.plausibility.scores(features_of(encoded, sizes), job.name)
+            scores = self.plausibility.scores(features_of(output.encoded, output.sizes), job.name)
             job.scores.append(scores.cpu())  # last, lest a batch that is tried again counts twice
-        return empty_absent(probability, presence_logits, self.presence_threshold)
+        whole = torch.stack(
+            [view.put_back(one) for view, one in zip(views, probabilities, strict=True)]
+        )
+        return empty_absent(whole, presence_logits, self.presence_threshold)
+
+    def _output(
+        self, views: list[View], job: _Job, indices: range, network: Any, device: torch.device
+    ) -> NetworkOutput:
+        """Return what the network says of views of the first slices."""
+        image, sizes = self.input_of(views, job.slices.spacing, device)
+        return network_output(
+            network,
+            image,
+            sizes,
+            modality=job.modality,
+            targets=job.places,
+            amp=self.amp and has_bfloat16_units(device),
+            what=f"slices {indices.start} to {indices.start + len(views) - 1} of {job.path}",
+        )
 
     def _together(self, views: list[View], job: _Job, device: torch.device) -> list[View]:
         """Return the first slices, as many as have one size and fit in the CPU's memory.
@@ -294,6 +316,7 @@ class SliceWiseInferer(Inferer):
 class _Job(NamedTuple):
     """One image on its way: its slices, its path, what the network is asked, and what it says.
 
+    Mirrors are the ways that its slices are mirrored to be asked of again.
     Scores are of the slices' plausibility, batch by batch.
     """
 
@@ -301,6 +324,7 @@ class _Job(NamedTuple):
     path: str
     modality: int
     places: list[int]
+    mirrors: tuple[Axes, ...]
     logits: LogitRange
     scores: list[Tensor]
 
@@ -329,12 +353,19 @@ def _places(network: Any, modality: str, names: list[str]) -> tuple[int, list[in
     return int(network.modalities[modality]), [held.index(name) for name in names]
 
 
-def _inside(batch: Tensor) -> Tensor:
-    """Return, per target of ``(B, T, rows, columns)``, the mask's sum of values and its size."""
+def _confidence(probability: Tensor) -> tuple[float | None, ...]:
+    """Return the mean probability inside the mask of each target; None where it is empty."""
     value = torch.arange(256)
-    counts = [torch.bincount(v.flatten(), minlength=256) for v in batch.transpose(0, 1)]
-    inside = torch.stack(counts) * (value >= FOREGROUND)
-    return torch.stack(((inside * value).sum(1), inside.sum(1)))
+    inside = torch.zeros(2, len(probability), dtype=torch.int64)
+    # Part by part: bincount widens what it counts.
+    for part in probability.unbind(-1) if probability.ndim > 3 else [probability]:
+        counts = torch.stack([torch.bincount(one.flatten(), minlength=256) for one in part])
+        counts *= value >= FOREGROUND
+        inside += torch.stack(((counts * value).sum(1), counts.sum(1)))
+    return tuple(
+        total / (255.0 * size) if size else None
+        for total, size in zip(*inside.tolist(), strict=True)
+    )
 
 
 def _input_size(value: Sequence[int] | str) -> tuple[int, int] | None:

@@ -26,6 +26,9 @@ from esp_medsam.version import __version__
 
 _SCHEMA = 2
 
+_UNSAID = {"flips": False, "slice_smoothing": 0.0}
+"""Settings that records of before there were such do not state."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -122,7 +125,7 @@ def check_agreement(
     }
     # Through JSON, as theirs went: tuples become lists, paths text.
     settings: dict[str, Any] = json.loads(_as_json(recipe.settings))
-    recorded: dict[str, Any] = record.get("settings", {})
+    recorded: dict[str, Any] = {**_UNSAID, **record.get("settings", {})}
     for key in settings:
         if key in recorded:
             theirs[key], ours[key] = recorded[key], settings[key]

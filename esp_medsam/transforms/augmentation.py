@@ -80,6 +80,21 @@ RULES: Mapping[str, AugmentationRule] = MappingProxyType(
 """Rules by modality; any other modality, users' own included, follows ``RADIOLOGY``."""
 
 
+def mirrors_of(modality: str) -> tuple[tuple[int, ...], ...]:
+    """Return how images of a modality may be mirrored, because training shows them so too.
+
+    Args:
+        modality: Its name.
+
+    Returns:
+        Axes of ``(..., rows, columns)``, of each way; none where left and right mean something.
+    """
+    rule = RULES.get(modality, RADIOLOGY)
+    if rule.turn:
+        return (-1,), (-2,), (-2, -1)
+    return ((-1,),) if rule.mirror else ()
+
+
 def augmentation(
     modality: str,
     input_size: tuple[int, int],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -192,6 +193,42 @@ class TestHosts:
 
         with PIL.Image.open(tmp_path / "a_seg_preview.png") as picture:
             assert picture.size == (301, 225 + 3 * 24)  # with its caption and its legend
+
+
+class TestFasterAndSteadier:
+    def test_fast_flips_and_smoothing_are_told_in_the_record(
+        self, tmp_path: Path, weights: Path, photographs: Path, volume: Path
+    ) -> None:
+        options = [
+            "--ckpt_path",
+            str(weights),
+            "--device",
+            "cpu",
+            "--bundle",
+            str(BUNDLE),
+            "--fast",
+        ]
+        fundus, ct = tmp_path / "fundus", tmp_path / "ct"
+
+        flipped = ["--modality", "fundus", "--flips"]
+        assert main(["segment", str(photographs / "a.png"), str(fundus), *flipped, *options]) == 0
+        smooth = ["--modality", "ct", "--slice_smoothing", "6"]
+        assert main(["segment", str(volume), str(ct), *smooth, *options]) == 0
+
+        record = json.loads((fundus / "a_seg.json").read_text())
+        assert record["settings"]["input_size"] == [224, 224]
+        assert record["settings"]["flips"] is True
+        assert record["warnings"] == []
+        assert json.loads((ct / "ct_seg.json").read_text())["settings"]["slice_smoothing"] == 6.0
+
+    def test_fast_is_a_size_of_its_own(
+        self, tmp_path: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        asked = ["--modality", "fundus", "--fast", "--input_size", "448"]
+
+        assert main(["segment", str(photographs), str(tmp_path / "out"), *asked]) == 2
+
+        assert "--input_size: it must be left out beside --fast" in capsys.readouterr().err
 
 
 class TestErrors:

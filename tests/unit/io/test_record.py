@@ -97,6 +97,21 @@ class TestIsDone:
 
         assert is_done(stem, recipe, [source])
 
+    @pytest.mark.parametrize(
+        ("setting", "off", "on"), [("flips", False, True), ("slice_smoothing", 0.0, 2.0)]
+    )
+    def test_what_an_older_version_could_not_do_it_did_not(
+        self, stem: Path, source: Path, setting: str, off: object, on: object
+    ) -> None:
+        without, with_it = (
+            dataclasses.replace(RECIPE, settings={**RECIPE.settings, setting: value})
+            for value in (off, on)
+        )
+
+        assert is_done(stem, without, [source])
+        with pytest.raises(OutputExistsError, match=f"made with {setting} {off}"):
+            is_done(stem, with_it, [source])
+
 
 class TestTargetsOfARecord:
     def test_that_has_more_will_do_where_none_were_named(self, stem: Path, source: Path) -> None:

@@ -1,0 +1,85 @@
+"""What the network says of a batch of slices, and its way back to the slices' own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from esp_medsam.errors import NonFiniteError
+from esp_medsam.inferers.presence import presence_logits_of
+from esp_medsam.inferers.resizing import content_part, to_probability
+
+
+class NetworkOutput(NamedTuple):
+    """What the network says of a batch of slices.
+
+    Attributes:
+        encoded: What its encoder made of them.
+        logits: ``(B, T, h, w)`` float32, over the whole input.
+        presence_logits: ``(B, T)`` float32; ``(B, 0)`` of networks that say nothing of presence.
+        sizes: ``(H, W)`` that each slice takes in the input.
+        input_size: ``(H, W)`` of the whole input.
+    """
+
+    encoded: Any
+    logits: Tensor
+    presence_logits: Tensor
+    sizes: Sequence[tuple[int, int]]
+    input_size: tuple[int, int]
+
+    def contents(self) -> Iterator[Tensor]:
+        """Yield of each slice the logits ``(T, h', w')`` that are not of padding."""
+        for one, size in zip(self.logits, self.sizes, strict=True):
+            yield content_part(one, size, self.input_size)
+
+    def probabilities(self, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """Return of each slice ``(T, rows, columns)`` uint8 on the CPU, 255 times the probability.
+
+        Args:
+            shapes: Rows and columns of each slice.
+        """
+        return [
+            to_probability(one[None], size, self.input_size, shape)[0]
+            for one, size, shape in zip(self.logits, self.sizes, shapes, strict=True)
+        ]
+
+
+def network_output(
+    network: Any,
+    image: Tensor,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    modality: int,
+    targets: list[int],
+    amp: bool,
+    what: str,
+) -> NetworkOutput:
+    """Return what the network says of slices.
+
+    Args:
+        network: An object with ``encode`` and ``decode``.
+        image: Its input, ``(B, 3, H, W)``.
+        sizes: ``(H, W)`` that each slice takes in it.
+        modality: Index of the modality that all of them are of.
+        targets: Places in that modality's list.
+        amp: Whether to run under bfloat16 autocast.
+        what: The slices in words, for the error.
+
+    Raises:
+        NonFiniteError: If any logit is NaN or infinite.
+    """
+    with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=amp):
+        index = torch.full((len(image),), modality, dtype=torch.long, device=image.device)
+        encoded = network.encode(image, index)
+        prediction = network.decode(encoded, index, targets, None)
+    logits = prediction.low_res_logits.float()
+    presence_logits = presence_logits_of(prediction).float()
+    if not (torch.isfinite(logits).all() and torch.isfinite(presence_logits).all()):
+        # NaN > 0 is False: without this the mask would silently be empty.
+        msg = f"The network's logits must be finite; got NaN or infinity in {what}."
+        raise NonFiniteError(msg)
+    whole = (int(image.shape[-2]), int(image.shape[-1]))
+    return NetworkOutput(encoded, logits, presence_logits, sizes, whole)

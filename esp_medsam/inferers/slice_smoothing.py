@@ -1,0 +1,87 @@
+"""Probabilities of a volume smoothed across its slices, each of which the network saw alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from esp_medsam.errors import OptionError
+from esp_medsam.image import Image
+
+
+_REACH = 3.0
+"""Standard deviations beyond which a neighbor counts for nothing."""
+
+
+def slice_smoothing_of(value: float) -> float:
+    """Return a standard deviation in mm, once it is one.
+
+    Raises:
+        OptionError: If it is negative, or not finite.
+    """
+    if not 0.0 <= value < float("inf"):  # NaN too
+        msg = f"slice_smoothing must be 0 mm, which changes nothing, or more; got {value}."
+        raise OptionError(msg)
+    return float(value)
+
+
+def slice_positions(record: Image, axis: int | None) -> npt.NDArray[np.float64] | None:
+    """Return where the slices of a volume lie along their stack, in mm.
+
+    Args:
+        record: What is known of the image.
+        axis: The axis that it is sliced along; None of a picture.
+
+    Returns:
+        One position a slice, of unevenly stacked ones along the middle one's normal; None where
+        nothing places the slices: of pictures, and of frames in time.
+    """
+    if axis is None:
+        return None
+    if record.affine is not None:
+        step = float(np.linalg.norm(record.affine[:3, axis]))
+        return np.arange(record.spatial_shape[axis], dtype=np.float64) * step
+    if record.slice_affines is None:
+        return None
+    middle = record.slice_affines[len(record.slice_affines) // 2]
+    normal = np.cross(middle[:3, 0], middle[:3, 1])
+    normal /= np.linalg.norm(normal)
+    positions: npt.NDArray[np.float64] = record.slice_affines[:, :3, 3] @ normal
+    return positions
+
+
+def smooth_across_slices(
+    probability: Tensor, axis: int, positions: Sequence[float] | npt.NDArray[np.float64], mm: float
+) -> None:
+    """Replace each slice by the mean of itself and its neighbors, in place.
+
+    Neighbors weigh as a Gaussian of their distance: at the ends of a stack, and beside a gap, those
+    that are there share the whole weight. One slice at a time is held as floats.
+
+    Args:
+        probability: uint8 ``(T, *spatial)``, 255 times the probability.
+        axis: The spatial axis that the slices lie along.
+        positions: Where each lies, in mm.
+        mm: Standard deviation of the Gaussian; 0 changes nothing.
+    """
+    if mm == 0:
+        return
+    places = np.asarray(positions)
+    slices = probability.unbind(axis + 1)
+    originals: dict[int, Tensor] = {}
+    for index, one in enumerate(slices):
+        distance = np.abs(places - places[index])
+        near = np.flatnonzero(distance <= _REACH * mm)
+        weights = np.exp(-0.5 * (distance[near] / mm) ** 2)
+        total = torch.zeros(one.shape)
+        for place, weight in zip(near.tolist(), weights / weights.sum(), strict=True):
+            total.add_(originals.get(place, slices[place]), alpha=float(weight))
+        originals[index] = one.clone()
+        one.copy_(total.round_())
+        later = places[index + 1 :, None] - places[list(originals)]
+        wanted = (np.abs(later) <= _REACH * mm).any(axis=0)
+        originals = {p: v for (p, v), keep in zip(originals.items(), wanted, strict=True) if keep}
