@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from esp_medsam.grid import Grid
 from esp_medsam.identity import identify
 from esp_medsam.image import Image
 from esp_medsam.io.record import Recipe, described_source, is_done, write_record
@@ -52,7 +53,7 @@ def main() -> int:
             path=str(source),
             name="in",
             modality="ct",
-            spatial_shape=(),
+            grid=Grid(shape=()),
             identity=identify([source]),
         )
         stem = Path(name, "in_seg")

@@ -98,8 +98,8 @@ def main() -> None:
     )
     for item in read_datalist(arguments.datalist, arguments.section):
         image = read(item["image"], modality=item["modality"], table=table)
-        assert image.affine is not None, "a volume has one"
-        for axis, (world, _) in enumerate(closest_world_axes(np.asarray(image.affine))):
+        assert image.grid.affine is not None, "a volume has one"
+        for axis, (world, _) in enumerate(closest_world_axes(np.asarray(image.grid.affine))):
             for factor in arguments.factors:
                 with tempfile.TemporaryDirectory() as folder:
                     made = coarser(item, axis, factor, Path(folder))

@@ -29,6 +29,7 @@ from skimage.draw import bezier_curve, disk
 from torch import Tensor
 
 from esp_medsam import transforms as t
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, build_product
@@ -136,9 +137,11 @@ def on_volume(measure: Any, modality: str, image: Tensor) -> Case:
     rows, columns = SHAPES[modality]
     volume = image[0].T.round().short().numpy()[None, ..., None].repeat(SLICES, axis=3)
     record = Image(
-        path="made up", name="made up", modality=modality, spatial_shape=(columns, rows, SLICES),
-        affine=np.diag([-0.8, -0.8, 5.0, 1.0]),
-    )  # fmt: skip
+        path="made up",
+        name="made up",
+        modality=modality,
+        grid=Grid(shape=(columns, rows, SLICES), affine=np.diag([-0.8, -0.8, 5.0, 1.0])),
+    )
     return Case(measure, modality, lambda: measure(volume, record), SLICES)
 
 
@@ -193,7 +196,7 @@ def radiograph_file(image: Tensor) -> tuple[npt.NDArray[np.uint16], Image]:
     """Return pixels as a detector gives them, and a window of some of them."""
     pixels = (image * 4095.0).round().numpy().astype(np.uint16)
     record = Image(
-        path="made up", name="made up", modality="xray", spatial_shape=pixels.shape[1:],
+        path="made up", name="made up", modality="xray", grid=Grid(shape=pixels.shape[1:]),
         window=(500.0, 3000.0),
     )  # fmt: skip
     return pixels, record

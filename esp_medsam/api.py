@@ -245,7 +245,7 @@ class Result:
     @property
     def affine(self) -> npt.NDArray[np.float64] | None:
         """From voxel index to RAS+ in mm; None of pictures, and of slices not evenly stacked."""
-        affine = self._made.image.affine
+        affine = self._made.image.grid.affine
         return None if affine is None else affine.copy()
 
     @property

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 
+from esp_medsam.grid import Grid
 from esp_medsam.identity import Identity
 
 
@@ -85,30 +85,20 @@ class Image(_Record):
         modality: Name in the table of modalities.
         modality_origin: Who said so: ``"user"``, ``"dicom"``, or ``"forced"`` by the user against
             what DICOM says.
-        spatial_shape: Shape of ``pixels`` without its channels.
-        pixels: ``(C, *spatial)`` with C 1 or 3, in the type the file holds; spatial axes are
-            ``(rows, columns)`` of a photograph as shown upright, or the three axes of a volume as
-            stored; of DICOM stacks with positions ``(columns, rows, slices)``, of frames without
-            ``(rows, columns, frames)``. None where the pixels are carried apart, in a MetaTensor.
-        affine: ``(4, 4)`` float64, voxel index to RAS+ in mm; None where the file states no
-            geometry, as photographs do not, and where slices are not evenly stacked.
+        grid: Where its voxels lie, and the axes of its array.
+        pixels: ``(C, *grid.shape)`` with C 1 or 3, in the type the file holds. None where the
+            pixels are carried apart, in a MetaTensor.
         unit: ``"HU"`` where pixel values are Hounsfield units, else None.
         unit_origin: Who said so: ``"dicom"``, ``"user"``, or ``"assumed"`` of a CT whose format
             states no unit; None without one.
         other_unit: What speaks against Hounsfield units in a DICOM file, in words.
         intensity_range: Values to be shown as 0 and 1, as measured by a transform; None before.
         warnings: What a user should know about how the file was read, a sentence each.
-        file_shape: Shape that an output file has, where it is not ``spatial_shape``: a 2-D NIfTI
+        file_shape: Shape that an output file has, where it is not the grid's: a 2-D NIfTI
             is held as a stack of one slice, and is written 2-D.
         nifti_geometry: The geometry fields of the NIfTI header as stored, which an output
             repeats, so that any reader lays the two over each other; None for other formats.
         dicom_modality: DICOM's Modality (0008,0060); None for other formats.
-        stack_axis: The only axis that slices may be taken along: that of frames, and of slices
-            that are not evenly stacked; None where any will do.
-        slice_affines: ``(N, 4, 4)`` float64, of each slice along the last axis the affine that maps
-            its ``(i, j, 0)`` to RAS+ in mm; None where the file does not position slices.
-        pixel_spacing: Distance in mm between neighbors along the first two array axes, where a
-            file states it without a position; None otherwise.
         sources: The DICOM instance of each slice along the last axis, or of the one image.
         volume: Name of the DICOM volume, made of its UIDs; None for other formats.
         study_uid: DICOM's Study Instance UID.
@@ -125,11 +115,10 @@ class Image(_Record):
     path: str
     name: str
     modality: str
-    spatial_shape: tuple[int, ...]
+    grid: Grid
     pixels: npt.NDArray[Any] | None = None
     relative_dir: str = ""
     modality_origin: str = "user"
-    affine: npt.NDArray[np.float64] | None = None
     unit: str | None = None
     unit_origin: str | None = None
     other_unit: str = ""
@@ -138,9 +127,6 @@ class Image(_Record):
     file_shape: tuple[int, ...] | None = None
     nifti_geometry: Mapping[str, tuple[float, ...]] | None = None
     dicom_modality: str | None = None
-    stack_axis: int | None = None
-    slice_affines: npt.NDArray[np.float64] | None = None
-    pixel_spacing: tuple[float, float] | None = None
     sources: tuple[SourceInstance, ...] = ()
     volume: str | None = None
     study_uid: str | None = None
@@ -152,49 +138,6 @@ class Image(_Record):
     ultrasound_regions: tuple[UltrasoundRegion, ...] = ()
     measured: tuple[Any, ...] = ()
     identity: Identity | None = None
-
-    @property
-    def is_volume(self) -> bool:
-        """Whether it has three axes, be it of one slice: no picture."""
-        return len(self.spatial_shape) == 3
-
-    @property
-    def display_affine(self) -> npt.NDArray[np.float64] | None:
-        """What tells how slices are turned to be shown: ``affine``, or the middle slice's own.
-
-        Positions come from ``affine`` and ``slice_affines`` alone.
-        """
-        if self.affine is not None or self.slice_affines is None:
-            return self.affine
-        middle: npt.NDArray[np.float64] = self.slice_affines[len(self.slice_affines) // 2]
-        return middle
-
-    @property
-    def spacing(self) -> tuple[float, ...] | None:
-        """Distance in mm between neighbors along each array axis.
-
-        Of slices that are not evenly stacked, and of frames, the last is 1; None where the file
-        states no distance.
-        """
-        axes = len(self.spatial_shape)
-        affine = self.display_affine
-        if affine is not None:
-            columns = affine[:3, :axes]
-            return tuple(float(length) for length in np.linalg.norm(columns, axis=0))
-        if self.pixel_spacing is None:
-            return None
-        return (*self.pixel_spacing, 1.0)[:axes]
-
-    @property
-    def voxel_ml(self) -> float | None:
-        """Volume of a voxel in milliliters; None of pictures, and of slices not evenly stacked."""
-        if not self.is_volume or self.affine is None:
-            return None
-        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
-
-    def ml_of(self, voxels: int) -> float | None:
-        """Return the volume of so many voxels in milliliters; None where it is not known."""
-        return None if self.voxel_ml is None else voxels * self.voxel_ml
 
 
 @dataclass(frozen=True, kw_only=True)

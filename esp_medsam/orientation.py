@@ -153,11 +153,11 @@ def display_of(
 def display_of_image(record: Image, plane: str | None = None) -> Display:
     """Decide how the image that a record describes is sliced and shown, see :func:`display_of`."""
     return display_of(
-        record.spatial_shape,
-        record.display_affine,
+        record.grid.shape,
+        record.grid.display_affine,
         plane,
         acquired_axis=_acquired_axis(record),
-        stack_axis=record.stack_axis,
+        stack_axis=record.grid.stack_axis,
     )
 
 
@@ -168,7 +168,7 @@ def plane_of(record: Image, display: Display) -> str | None:
         record: What is known of the image.
         display: How it is sliced.
     """
-    affine = record.display_affine
+    affine = record.grid.display_affine
     if affine is None or display.slice_axis is None:
         return None
     return _NAMES[closest_world_axes(affine)[display.slice_axis][0]]
@@ -183,16 +183,16 @@ def nearly_otherwise(record: Image) -> str | None:
     Returns:
         A sentence for the user; None where the rule leaves no doubt.
     """
-    affine = record.affine
-    if affine is None or record.stack_axis is not None or not record.is_volume:
+    affine = record.grid.affine
+    if affine is None or record.grid.stack_axis is not None or not record.grid.is_volume:
         return None
     world, acquired = closest_world_axes(affine), _acquired_axis(record)
     spacing = _spacing_of(affine)
-    chosen = _axis_by_rule(record.spatial_shape, spacing, world, acquired)
+    chosen = _axis_by_rule(record.grid.shape, spacing, world, acquired)
     for axis, change in product(range(3), (1 - _NEARLY, 1 + _NEARLY)):
         changed = spacing.copy()
         changed[axis] *= change
-        other = _axis_by_rule(record.spatial_shape, changed, world, acquired)
+        other = _axis_by_rule(record.grid.shape, changed, world, acquired)
         if other != chosen:
             lengths = " x ".join(f"{length:.4g}" for length in spacing)
             planes = [_NAMES[world[place][0]] for place in (chosen, other)]
@@ -205,7 +205,7 @@ def nearly_otherwise(record: Image) -> str | None:
 
 def _acquired_axis(record: Image) -> int | None:
     """Return the axis that a DICOM stack was acquired along: its last, as it is held."""
-    return 2 if record.sources and record.is_volume else None
+    return 2 if record.sources and record.grid.is_volume else None
 
 
 def closest_world_axes(affine: npt.NDArray[np.float64]) -> tuple[tuple[int, int], ...]:

@@ -28,6 +28,7 @@ from esp_medsam.dicom import find_volumes, read_segmentation
 from esp_medsam.dicom.pixel_file import PixelFile, explained
 from esp_medsam.dicom.seg_source import read_source
 from esp_medsam.errors import EspMedSamError
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image, SourceInstance
 from esp_medsam.quiet import quietly
 
@@ -141,7 +142,7 @@ def read(way: str, path: str) -> None:
     else:
         source = SourceInstance(path=path, sop_class_uid="1.2", sop_instance_uid="1.2.3.1")
         image = Image(
-            path=path, name="a", modality="ct", spatial_shape=(20, 16, 1), sources=(source,)
+            path=path, name="a", modality="ct", grid=Grid(shape=(20, 16, 1)), sources=(source,)
         )
         read_source(image)
 

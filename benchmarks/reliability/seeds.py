@@ -133,15 +133,13 @@ def seg(folder: Path) -> list[Path]:
         path=str(folder),
         name=volume.name,
         modality="ct",
-        spatial_shape=volume.spatial_shape,
-        affine=volume.geometry.affine,
-        slice_affines=volume.geometry.slice_affines,
+        grid=volume.grid,
         sources=tuple(piece.source for piece in volume.slices),
         study_uid=volume.study_uid,
         series_uid=volume.series_uid,
     )
     targets = ModalityTable.read(TABLE)["ct"].targets[:2]
-    masks = RANDOM.integers(0, 2, (2, *volume.spatial_shape)).astype(np.uint8)
+    masks = RANDOM.integers(0, 2, (2, *volume.grid.shape)).astype(np.uint8)
     made = []
     for kind in ("binary", "fractional", "labelmap"):
         content = masks * (200 if kind == "fractional" else 1)

@@ -24,6 +24,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.draw import bezier_curve, disk, ellipse, polygon
 
 from esp_medsam import transforms as t
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.inferers.resizing import content_size, to_content
@@ -86,7 +87,7 @@ def made_up(pixels: Floats, modality: str, **known: Any) -> Image:
     """Return a record of ``(C, rows, columns)`` in 0..1, held in 8 bits."""
     levels = (pixels.clip(0.0, 1.0) * 255.0).round().astype(np.uint8)
     return Image(
-        path="made up", name="made up", modality=modality, spatial_shape=levels.shape[1:],
+        path="made up", name="made up", modality=modality, grid=Grid(shape=levels.shape[1:]),
         pixels=levels, **known,
     )  # fmt: skip
 
@@ -117,8 +118,8 @@ def body() -> Image:
     image = gaussian_filter(image, 1.2) + 1080 * table + 14 * texture(shape, 0.7, 1)
     volume = np.repeat(image.T[None, ..., None], 4, axis=3).round().astype(np.int16)
     return Image(
-        path="made up", name="made up", modality="ct", spatial_shape=volume.shape[1:],
-        pixels=volume, affine=np.diag([-1.7, -1.7, 5.0, 1.0]), unit="HU",
+        path="made up", name="made up", modality="ct", pixels=volume, unit="HU",
+        grid=Grid(shape=volume.shape[1:], affine=np.diag([-1.7, -1.7, 5.0, 1.0])),
     )  # fmt: skip
 
 

@@ -1,21 +1,19 @@
 """DICOM: from the files of a study to volumes, and back to segmentation objects."""
 
-from esp_medsam.dicom.geometry import stack_geometry
+from esp_medsam.dicom.geometry import stack_grid
 from esp_medsam.dicom.modality import settle
 from esp_medsam.dicom.pixels import DicomPixels, read_pixels
 from esp_medsam.dicom.scan import Found, find_volumes, is_dicom
 from esp_medsam.dicom.seg_description import SegSegment
-from esp_medsam.dicom.seg_grid import GRID_TOLERANCE, masks_on_grid
 from esp_medsam.dicom.seg_reader import is_segmentation, read_segmentation
 from esp_medsam.dicom.seg_writer import SEG_KINDS, build_segmentation, write_segmentation
 from esp_medsam.dicom.segmentation import DicomSegmentation
 from esp_medsam.dicom.series_labels import SeriesLabels, labels_series
 from esp_medsam.dicom.split import split_series
-from esp_medsam.dicom.volume import DicomSlice, DicomVolume, StackGeometry
+from esp_medsam.dicom.volume import DicomSlice, DicomVolume
 
 
 __all__ = [
-    "GRID_TOLERANCE",
     "SEG_KINDS",
     "DicomPixels",
     "DicomSegmentation",
@@ -24,17 +22,15 @@ __all__ = [
     "Found",
     "SegSegment",
     "SeriesLabels",
-    "StackGeometry",
     "build_segmentation",
     "find_volumes",
     "is_dicom",
     "is_segmentation",
     "labels_series",
-    "masks_on_grid",
     "read_pixels",
     "read_segmentation",
     "settle",
     "split_series",
-    "stack_geometry",
+    "stack_grid",
     "write_segmentation",
 ]

@@ -19,7 +19,7 @@ def check_frame_of_reference(path: str, uid: str | None, image: Image, *, names_
     Raises:
         GeometryError: If they are not.
     """
-    if image.slice_affines is None:
+    if not image.grid.is_positioned:
         msg = (
             f"labels of DICOM must be of DICOM slices that state positions; {image.path}, of which "
             f"{path} is a label, is no such series."

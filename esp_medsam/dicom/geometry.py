@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from esp_medsam.dicom.rounding import last_digits, rounded_grid
-from esp_medsam.dicom.volume import DicomSlice, Orientation, StackGeometry
+from esp_medsam.dicom.volume import DicomSlice, Orientation
 from esp_medsam.errors import GeometryError
+from esp_medsam.grid import Array, Grid
 
 
 UNEVEN = 1e-2
@@ -35,13 +36,11 @@ _UNUSABLE = 1e-2
 _FARTHEST = 1e7
 """Millimeters beyond which a position is no position."""
 
-Array = npt.NDArray[np.float64]
 
-
-def stack_geometry(
+def stack_grid(
     slices: Sequence[DicomSlice], digits: Array | None = None
-) -> tuple[tuple[DicomSlice, ...], StackGeometry]:
-    """Return the slices in order along their normal, and where they lie.
+) -> tuple[tuple[DicomSlice, ...], Grid, tuple[str, ...]]:
+    """Return the slices in order along their normal, where they lie, and what is to be known.
 
     Slices are ordered by what their positions measure along the normal of their planes, ascending.
     Where they are evenly spaced, within 1 % of the median gap, and do not drift sideways, within
@@ -56,7 +55,7 @@ def stack_geometry(
             is not; None looks at them.
 
     Returns:
-        The slices in order, and their geometry.
+        The slices in order, their grid, and warnings, a sentence each.
 
     Raises:
         GeometryError: If one states no position, orientation or spacing, or none that is usable;
@@ -81,10 +80,10 @@ def stack_geometry(
     start, rounding = positions[0], 0.0
     if step is None and not unlike and _is_square(ordered[0]):
         digits = last_digits(positions) if digits is None else digits
-        grid = rounded_grid(positions, normal, digits)
-        if grid is not None:
-            start, step, rounding = grid.start, grid.gap * normal, float(np.linalg.norm(digits))
-            warnings = (_rounded(digits, grid.off),)
+        even = rounded_grid(positions, normal, digits)
+        if even is not None:
+            start, step, rounding = even.start, even.gap * normal, float(np.linalg.norm(digits))
+            warnings = (_rounded(digits, even.off),)
     elif step is not None:
         off = _off(positions, step)
         if off > UNEVEN * float(np.linalg.norm(step)):
@@ -93,20 +92,23 @@ def stack_geometry(
     if step is not None:
         affine = slice_affines[0].copy()
         affine[:3, 2], affine[:3, 3] = _ras(step), _ras(start)
-    geometry = StackGeometry(
+    grid = Grid(
+        shape=(slices[0].columns, slices[0].rows, len(ordered)),
         affine=affine,
         slice_affines=slice_affines,
         stack_axis=2 if affine is None else None,
         rounding=rounding,
-        warnings=warnings,
     )
-    return ordered, geometry
+    return ordered, grid, warnings
 
 
-def picture_geometry(slices: Sequence[DicomSlice]) -> StackGeometry:
-    """Return what is known of an image, or of the frames of a cine, that state no position."""
-    return StackGeometry(
-        stack_axis=2 if len(slices) > 1 else None, pixel_spacing=slices[0].pixel_spacing
+def picture_grid(slices: Sequence[DicomSlice]) -> Grid:
+    """Return the grid of an image, or of the frames of a cine, that state no position."""
+    first, frames = slices[0], (len(slices),) if len(slices) > 1 else ()
+    return Grid(
+        shape=(first.rows, first.columns, *frames),
+        stack_axis=2 if frames else None,
+        pixel_spacing=first.pixel_spacing,
     )
 
 
@@ -210,7 +212,7 @@ def is_alike(slice_affines: Array) -> bool:
     """Whether slices are turned and scaled alike, to a ten thousandth.
 
     Args:
-        slice_affines: ``(N, 4, 4)``, as of :class:`StackGeometry`.
+        slice_affines: ``(N, 4, 4)``, as of :class:`esp_medsam.grid.Grid`.
     """
     turned, scaled = _unlikeness(slice_affines)
     return max(turned, scaled) <= SHEARED

@@ -34,7 +34,7 @@ class DicomPixels:
     """What the pixel data of a volume amounts to.
 
     Attributes:
-        pixels: ``(C, *spatial)``, C 1 or 3, spatial as ``DicomVolume.spatial_shape``; uint8, int16,
+        pixels: ``(C, *spatial)``, C 1 or 3, spatial as the volume's grid; uint8, int16,
             int32 or float32. Gray values are rescaled, low ones low even where they are shown
             white; colors are RGB.
         unit: ``"HU"`` where values are Hounsfield units, else None.
@@ -93,7 +93,7 @@ class _Stack:
 
     def __init__(self, volume: DicomVolume, beside: Beside) -> None:
         self.volume = volume
-        self.beside = beside.of(math.prod(volume.spatial_shape))
+        self.beside = beside.of(math.prod(volume.grid.shape))
         self.pixels: npt.NDArray[Any] | None = None
         self.kind: str | None = None
         self.window: tuple[float, float] | None = None
@@ -240,15 +240,11 @@ def _is_radiograph(volume: DicomVolume) -> bool:
 
 
 def _arranged(stack: npt.NDArray[Any], volume: DicomVolume) -> npt.NDArray[Any]:
-    """Return a view with the channel first and the axes of ``DicomVolume.spatial_shape``.
+    """Return a view with the channel first and the axes of the volume's grid.
 
     Args:
         stack: ``(N, rows, columns)``, or ``(N, rows, columns, 3)``.
         volume: Says what the axes are.
     """
-    channels: npt.NDArray[Any] = stack[..., None] if stack.ndim == 3 else stack
-    if volume.is_positioned:
-        turned: npt.NDArray[Any] = channels.transpose(3, 2, 1, 0)
-        return turned
-    frames: npt.NDArray[Any] = channels.transpose(3, 1, 2, 0)
-    return frames if len(volume.spatial_shape) == 3 else frames[..., 0]
+    channels = stack[..., None] if stack.ndim == 3 else stack
+    return np.moveaxis(volume.grid.from_planes(channels), -1, 0)

@@ -62,7 +62,8 @@ class RegionsOnSeries:
         check_frame_of_reference(self.path, frame, self.image, names_it=True)
         stack = _Stack(self.image)
         drawn: dict[int, list[npt.NDArray[np.intp]]] = {}
-        mask = np.zeros((self.image.spatial_shape[2], *self.image.spatial_shape[:2]), np.bool_)
+        grid = self.image.grid
+        mask = np.zeros((grid.count, *grid.shape[:2]), np.bool_)
         for contour in region.contours():
             place = self._slice_of(contour, region, stack)
             pixels = np.flatnonzero(inside(stack.indices(contour.points, place), mask.shape[1:]))
@@ -116,10 +117,10 @@ class _Stack:
     """The slices of a series, and where points lie among them."""
 
     def __init__(self, image: Image) -> None:
-        assert image.slice_affines is not None, "checked before"
-        self._affines = image.slice_affines
-        self._normals = image.slice_affines[:, :3, 2]
-        self._origins = image.slice_affines[:, :3, 3]
+        assert image.grid.slice_affines is not None, "checked before"
+        self._affines = image.grid.slice_affines
+        self._normals = self._affines[:, :3, 2]
+        self._origins = self._affines[:, :3, 3]
 
     @property
     def gap(self) -> float:

@@ -27,24 +27,6 @@ _DIGITS = 10
 Mask = npt.NDArray[np.uint8]
 
 
-def count_planes(image: Image) -> int:
-    """Return the number of slices or frames of an image, one of a picture."""
-    return image.spatial_shape[2] if image.is_volume else 1
-
-
-def plane_of(mask: Mask, plane: int, image: Image) -> Mask:
-    """Return one plane as its source image has it: ``(rows, columns)``.
-
-    Args:
-        mask: On the grid of the image.
-        plane: Its place along the last axis.
-        image: Tells positioned stacks, ``(columns, rows, slices)``, from cines.
-    """
-    if not image.is_volume:
-        return mask
-    return mask[..., plane].T if image.slice_affines is not None else mask[..., plane]
-
-
 def filled_planes(mask: Mask) -> list[int]:
     """Return the planes that hold anything but zeros."""
     if mask.ndim == 2:
@@ -85,7 +67,7 @@ class FrameGroups:
         if header.is_positioned:
             self._place = _POSITION
         else:
-            is_cine = image.is_volume and image.slice_affines is None
+            is_cine = image.grid.is_volume and not image.grid.is_positioned
             self._place = _TIME if is_cine else _PLACE
         # Slices that are turned or scaled against one another state it, each for itself.
         self._is_alike = not header.is_positioned or is_alike(self._affines())
@@ -154,8 +136,8 @@ class FrameGroups:
         return self._derivations[plane]
 
     def _affines(self) -> npt.NDArray[np.float64]:
-        assert self.image.slice_affines is not None, "a positioned image has them"
-        return self.image.slice_affines
+        assert self.image.grid.slice_affines is not None, "a positioned image has them"
+        return self.image.grid.slice_affines
 
     def _position(self, plane: int) -> list[float]:
         return _lps(self._affines()[plane][:3, 3])
@@ -178,12 +160,12 @@ class FrameGroups:
         return PixelMeasuresSequence(
             pixel_spacing=[_rounded(rows), _rounded(columns)],  # between rows first
             slice_thickness=gap if self.header.thickness is None else self.header.thickness,
-            spacing_between_slices=gap if count_planes(self.image) > 1 else None,
+            spacing_between_slices=gap if self.image.grid.count > 1 else None,
         )
 
     def _least_gap(self) -> float:
         """Return the least distance of neighbors; of a lone slice the depth it was read with."""
-        affines, affine = self._affines(), self.image.affine
+        affines, affine = self._affines(), self.image.grid.affine
         if affine is not None:
             return _rounded(float(np.linalg.norm(affine[:3, 2])))
         along = affines[:, :3, 3] @ affines[0][:3, 2]

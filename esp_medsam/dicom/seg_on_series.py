@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 from esp_medsam.dicom.frame_of_reference import check_frame_of_reference
 from esp_medsam.dicom.seg_description import SegSegment
-from esp_medsam.dicom.seg_grid import masks_on_grid
 from esp_medsam.dicom.seg_reader import read_segmentation
 from esp_medsam.dicom.segmentation import DicomSegmentation
 from esp_medsam.errors import GeometryError
@@ -39,13 +38,13 @@ class SegmentsOnSeries:
             path, found.frame_of_reference_uid, image, names_it=_names(found, image)
         )
         _check_sources(found, image)
-        if image.affine is not None:  # planes without a segment are left out, so it may not say
-            found = found.with_spacing(float(np.linalg.norm(image.affine[:3, 2])))
-        if found.problem or found.geometry.affine is None:
+        if image.grid.affine is not None:  # planes without a segment are left out: it may not say
+            found = found.with_spacing(float(np.linalg.norm(image.grid.affine[:3, 2])))
+        if found.problem or found.grid.affine is None:
             why = f"; {found.problem}" if found.problem else "."
             msg = f"labels must lie on an even grid of planes; {path} does not{why}"
             raise GeometryError(msg)
-        self._segmentation, self._affine = found, found.geometry.affine
+        self._segmentation, self._affine = found, found.grid.affine
 
     @property
     def held(self) -> tuple[SegSegment, ...]:
@@ -63,26 +62,14 @@ class SegmentsOnSeries:
         """
         least = (self._segmentation.maximum + 1) // 2
         inside = (self._segmentation.mask(number) >= least).astype(np.uint8)
-        rounding = off_even_grid(self.image)
+        grid, what = self.image.grid, f"{self.image.path} ({self.image.name})"
         try:
-            (mask,) = masks_on_grid(inside[None], self._affine, self.image, rounding=rounding)
+            mask = grid.take(inside, self._affine, what=what, rounding=grid.off_even)
         except GeometryError as error:
             msg = f"{self._segmentation.path} must lie on its series: {error}"
             raise GeometryError(msg) from error
         found: npt.NDArray[np.bool_] = mask > 0
         return found
-
-
-def off_even_grid(image: Image) -> float:
-    """Return how far in mm a slice lies off the even grid of its series; 0 without a grid.
-
-    Positions are rounded in some series, and so are those of masks that were drawn on them.
-    """
-    if image.affine is None or image.slice_affines is None:
-        return 0.0
-    steps = np.arange(len(image.slice_affines))[:, None] * image.affine[:3, 2]
-    off = image.slice_affines[:, :3, 3] - image.affine[:3, 3] - steps
-    return float(np.linalg.norm(off, axis=1).max())
 
 
 def _names(found: DicomSegmentation, image: Image) -> bool:
@@ -91,8 +78,9 @@ def _names(found: DicomSegmentation, image: Image) -> bool:
 
 def _check_sources(found: DicomSegmentation, image: Image) -> None:
     """Refuse a frame that lies in another slice than the one it says it was drawn on."""
-    assert image.slice_affines is not None, "checked before"
-    normals, origins = image.slice_affines[:, :3, 2], image.slice_affines[:, :3, 3]
+    affines = image.grid.slice_affines
+    assert affines is not None, "checked before"
+    normals, origins = affines[:, :3, 2], affines[:, :3, 3]
     own = {source.sop_instance_uid for source in image.sources}
     for frame in found.frames:
         if frame.source is None or frame.source[0] not in own or frame.where.position is None:

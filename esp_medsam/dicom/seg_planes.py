@@ -16,17 +16,17 @@ from esp_medsam.dicom.elements import Elements, tags_of
 from esp_medsam.dicom.frames import FRAME_GROUPS, SHARED_GROUPS, is_stack, slices_of
 from esp_medsam.dicom.geometry import (
     UNEVEN,
-    Array,
     check_alike,
     check_stated,
     check_usable,
     closest,
     depths,
-    stack_geometry,
+    stack_grid,
 )
 from esp_medsam.dicom.rounding import last_digits
-from esp_medsam.dicom.volume import DicomSlice, Position, StackGeometry
+from esp_medsam.dicom.volume import DicomSlice, Position
 from esp_medsam.errors import CorruptFileError, GeometryError
+from esp_medsam.grid import Array, Grid
 from esp_medsam.image import SourceInstance
 
 
@@ -65,17 +65,17 @@ class SegPlanes:
     """The planes that frames lie in.
 
     Attributes:
-        spatial_shape: ``(columns, rows, planes)`` of a positioned stack, missing planes included;
-            ``(rows, columns, planes)`` of frames in time, ``(rows, columns)`` of one picture.
+        grid: Where they lie, missing planes included; its ``affine`` is None where they are not
+            evenly stacked.
         places: Plane of each frame, in the order of the frames.
-        geometry: Where the planes lie.
-        problem: Why there is no grid; empty where there is.
+        problem: Why they have no even grid; empty where they have.
+        warnings: What a user should know of an even grid, a sentence each.
     """
 
-    spatial_shape: tuple[int, ...]
+    grid: Grid
     places: tuple[int, ...]
-    geometry: StackGeometry
     problem: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def read_frames(
@@ -135,19 +135,15 @@ def place_frames(frames: Sequence[SegFrame], spacing: Sequence[float | None] = (
     steps = [step for step in spacing if step is not None and np.isfinite(step) and step > near]
     digits = last_digits(np.array([plane.position for plane in planes]))
     filled, at = _filled(planes, steps, float(np.linalg.norm(digits)))
-    ordered, geometry = stack_geometry(filled, digits)
-    problem = "" if geometry.affine is not None else geometry.warnings[-1]
+    _, grid, warnings = stack_grid(filled, digits)
+    places = [at[place] for place in places]
     if len(filled) == 1 and not steps and planes[0].thickness is None:
         problem = "It has one plane, and states neither spacing nor thickness."
-        geometry = replace(geometry, affine=None, warnings=())
-    elif geometry.affine is not None:
-        geometry = replace(geometry, warnings=_warnings(geometry, steps, planes))
-    return SegPlanes(
-        spatial_shape=(slices[0].columns, slices[0].rows, len(ordered)),
-        places=tuple(at[place] for place in places),
-        geometry=geometry,
-        problem=problem,
-    )
+        return SegPlanes(grid=replace(grid, affine=None), places=tuple(places), problem=problem)
+    if grid.affine is None:
+        return SegPlanes(grid=grid, places=tuple(places), problem=warnings[-1])
+    told = _warnings(grid, warnings, steps, planes)
+    return SegPlanes(grid=grid, places=tuple(places), warnings=told)
 
 
 def _unplaced(frames: Sequence[SegFrame]) -> SegPlanes:
@@ -159,9 +155,11 @@ def _unplaced(frames: Sequence[SegFrame]) -> SegPlanes:
     first = frames[0].where
     picture = (first.rows, first.columns)
     return SegPlanes(
-        spatial_shape=picture if len(number) == 1 else (*picture, len(number)),
+        grid=Grid(
+            shape=picture if len(number) == 1 else (*picture, len(number)),
+            pixel_spacing=first.pixel_spacing,
+        ),
         places=tuple(number[key] for key in keys),
-        geometry=StackGeometry(pixel_spacing=first.pixel_spacing),
         problem="Its frames state no position in a patient.",
     )
 
@@ -254,15 +252,14 @@ def _filled(
 
 
 def _warnings(
-    geometry: StackGeometry, steps: Sequence[float], planes: Sequence[DicomSlice]
+    grid: Grid, told: tuple[str, ...], steps: Sequence[float], planes: Sequence[DicomSlice]
 ) -> tuple[str, ...]:
-    """Say where the distance of planes is not one that was stated."""
-    step = float(np.linalg.norm(cast(Array, geometry.affine)[:3, 2]))
+    """Return warnings of a grid, and where the distance of planes is not one that was stated."""
+    step = float(np.linalg.norm(cast(Array, grid.affine)[:3, 2]))
     if len(planes) == 1:
-        return geometry.warnings if not steps else ()
+        return told if not steps else ()
     stated = steps or [planes[0].thickness or 0.0]
-    told = geometry.warnings
-    if any(abs(length - step) <= UNEVEN * step + geometry.rounding for length in stated):
+    if any(abs(length - step) <= UNEVEN * step + grid.rounding for length in stated):
         return told
     if steps:
         start = f"Its positions contradict the spacing of {steps[0]:g} mm that it states"

@@ -31,8 +31,8 @@ from esp_medsam.dicom.seg_planes import (
     read_frames,
 )
 from esp_medsam.dicom.segmentation import DicomSegmentation
-from esp_medsam.dicom.volume import StackGeometry
 from esp_medsam.errors import CorruptFileError, FormatError
+from esp_medsam.grid import Grid
 from esp_medsam.image import SourceInstance
 from esp_medsam.quiet import quietly
 
@@ -197,8 +197,7 @@ def _slide_planes(elements: Elements, frames: Sequence[SegFrame]) -> SegPlanes:
     if rows is None or columns is None:
         raise elements.missing(keys[0] if rows is None else keys[1])
     return SegPlanes(
-        spatial_shape=(rows, columns),
+        grid=Grid(shape=(rows, columns)),
         places=(0,) * len(frames),
-        geometry=StackGeometry(),
         problem="It is of a slide, whose tiles lie on glass and not in a patient.",
     )

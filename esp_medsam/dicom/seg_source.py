@@ -106,7 +106,7 @@ def read_source(image: Image) -> SourceHeader:
     frame_of_reference_uid = header.frame_of_reference_uid
     if frame_of_reference_uid is None and FRAME_OF_REFERENCE in image.joined:
         frame_of_reference_uid = _first_frame_of_reference(image)
-    is_positioned = image.slice_affines is not None and frame_of_reference_uid is not None
+    is_positioned = image.grid.is_positioned and frame_of_reference_uid is not None
     with quietly(), explained(path):
         with opened(path) as file:
             stated = as_pydicom(file.elements(_READ).raw, _ITEMS)

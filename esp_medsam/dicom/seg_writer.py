@@ -19,9 +19,7 @@ from esp_medsam.dicom.packed_bits import PixelPacker, one_byte_a_pixel
 from esp_medsam.dicom.seg_frames import (
     FrameGroups,
     Mask,
-    count_planes,
     filled_planes,
-    plane_of,
 )
 from esp_medsam.dicom.seg_header import identified
 from esp_medsam.dicom.seg_identity import SegIdentity, fixed_identity, new_identity
@@ -133,7 +131,7 @@ def check_source(image: Image) -> None:
     if not image.sources:
         msg = (
             f"output_format dicom-seg must be asked of DICOM images; {image.path} is none. "
-            f"Use {'nifti' if image.is_volume else 'png'}."
+            f"Use {'nifti' if image.grid.is_volume else 'png'}."
         )
         raise OptionError(msg)
     stated = {
@@ -142,16 +140,16 @@ def check_source(image: Image) -> None:
     }
     for name, value in stated.items():
         if not value:
-            other = "nifti" if image.affine is not None or not image.is_volume else "png"
+            other = "nifti" if image.grid.affine is not None or not image.grid.is_volume else "png"
             msg = (
                 f"{image.path} ({image.name}) must state {name}, without which no DICOM "
                 f"segmentation belongs to it. Use output_format {other}."
             )
             raise FormatError(msg)
-    if len(image.sources) != count_planes(image):
+    if len(image.sources) != image.grid.count:
         msg = (
             f"{image.path} ({image.name}) must name one instance for each of its "
-            f"{count_planes(image)} slices; it names {len(image.sources)}."
+            f"{image.grid.count} slices; it names {len(image.sources)}."
         )
         raise GeometryError(msg)
 
@@ -220,7 +218,7 @@ class _Content:
 
     def add_empty(self, targets: Sequence[Target]) -> None:
         """Add every target with one empty frame: an object must have one."""
-        rows, columns = self._size
+        rows, columns = self.image.grid.plane_size
         blank = np.zeros((rows, columns), dtype=np.uint8)
         if self.kind == "labelmap":
             self._describe_labels(sorted(targets, key=lambda target: target.label))
@@ -234,7 +232,7 @@ class _Content:
 
     def fill(self, dataset: Dataset, identity: SegIdentity) -> None:
         """Put segments, frames and pixels into the object."""
-        rows, columns = self._size
+        rows, columns = self.image.grid.plane_size
         bits = self._settle_bits()
         kind = "fractional" if self.kind == "binary" and bits == 8 else self.kind
         dataset.SamplesPerPixel = 1
@@ -274,7 +272,7 @@ class _Content:
         order, and refuses a byte that makes the length even (0.52, `readUncompressed`). A lone
         frame it takes as it is.
         """
-        rows, columns = self._size
+        rows, columns = self.image.grid.plane_size
         pixels, bits = rows * columns, self._packer.bits
         if len(self._frames) == 1:
             return bits
@@ -289,19 +287,13 @@ class _Content:
         for segment in dict.fromkeys(segment for _, segment in reversed(self._frames)):
             own = [plane for plane, number in self._frames if number == segment]
             known = {plane for plane, _ in self._frames}
-            free = [p for p in range(count_planes(self.image)) if (p, segment) not in taken]
+            free = [p for p in range(self.image.grid.count) if (p, segment) not in taken]
             if free:
                 nearest = min(free, key=lambda p: (p not in known, abs(p - own[-1])))
                 self._frames.append((nearest, segment))
-                self._packer.add(np.zeros(self._size, dtype=np.uint8))
+                self._packer.add(np.zeros(self.image.grid.plane_size, dtype=np.uint8))
                 return True
         return False
-
-    @property
-    def _size(self) -> tuple[int, int]:
-        """Rows and columns of a frame."""
-        first, second = self.image.spatial_shape[:2]
-        return (second, first) if self.image.slice_affines is not None else (first, second)
 
     @property
     def _overlapping(self) -> str:
@@ -310,10 +302,10 @@ class _Content:
         return "YES" if self._overlap else "NO"
 
     def _checked(self, mask: npt.NDArray[Any]) -> Mask:
-        if mask.shape != tuple(self.image.spatial_shape):
+        if mask.shape != self.image.grid.shape:
             msg = (
                 f"A mask must lie on the grid of {self.image.path}, "
-                f"{tuple(self.image.spatial_shape)}; got {mask.shape}."
+                f"{self.image.grid.shape}; got {mask.shape}."
             )
             raise GeometryError(msg)
         if mask.dtype not in (np.uint8, np.bool_):
@@ -335,10 +327,10 @@ class _Content:
         ]
 
     def _add_frames(self, values: Mask, segment: int | None) -> None:
-        rows, columns = self._size
+        rows, columns = self.image.grid.plane_size
         growth = 8 if self._packer.bits == 1 and rows * columns % 8 else 1
         for plane in filled_planes(values):
-            self._packer.add(plane_of(values, plane, self.image))
+            self._packer.add(self.image.grid.plane(values, plane))
             self._frames.append((plane, segment))
             if self._packer.size * growth > _MOST_BYTES:
                 msg = (

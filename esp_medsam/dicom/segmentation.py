@@ -19,8 +19,8 @@ from highdicom.seg import Segmentation
 from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained
 from esp_medsam.dicom.seg_description import SegSegment
 from esp_medsam.dicom.seg_planes import SegFrame, SegPlanes, place_frames
-from esp_medsam.dicom.volume import StackGeometry
 from esp_medsam.errors import CorruptFileError, OptionError, listed
+from esp_medsam.grid import Grid
 from esp_medsam.memory import check_fits
 from esp_medsam.quiet import quietly
 
@@ -85,19 +85,12 @@ class DicomSegmentation:
         return self.kind != "fractional" or self.maximum == 1
 
     @property
-    def spatial_shape(self) -> tuple[int, ...]:
-        """Shape of its masks.
+    def grid(self) -> Grid:
+        """Where its masks lie: all planes, those that hold no segment too, or a whole slide.
 
-        ``(columns, rows, planes)`` of a stack, which includes planes that hold no segment;
-        ``(rows, columns)`` of a picture, or of a whole slide; ``(rows, columns, frames)`` of a
-        cine.
+        ``affine`` is None where they have no even grid.
         """
-        return self.planes.spatial_shape
-
-    @property
-    def geometry(self) -> StackGeometry:
-        """Where its planes lie; ``affine`` is None where they have no even grid."""
-        return self.planes.geometry
+        return self.planes.grid
 
     @property
     def problem(self) -> str:
@@ -107,7 +100,7 @@ class DicomSegmentation:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a user should know, a sentence each."""
-        placed = self.planes.geometry.warnings if not self.problem else ()
+        placed = self.planes.warnings
         bits = self.file.bits
         if bits is not None and bits.is_padded:
             return (*placed, _PADDED)
@@ -124,7 +117,7 @@ class DicomSegmentation:
         return replace(self, planes=place_frames(self.frames, (self.spacing, spacing)))
 
     def mask(self, number: int) -> Mask:
-        """Return the mask of one segment, ``spatial_shape``.
+        """Return the mask of one segment, on :attr:`grid`.
 
         Args:
             number: Its number.
@@ -151,13 +144,13 @@ class DicomSegmentation:
         planes = self._empty(np.uint8)
         for place, values in self._decoded(wanted):
             planes[place] = values
-        return self._turned(planes)
+        return self.grid.from_planes(planes)
 
     def labelmap(self) -> Mask:
         """Return all segments in one array, whose values are their numbers.
 
         Returns:
-            ``spatial_shape``, uint8, or uint16 where a number is above 255.
+            On :attr:`grid`, uint8, or uint16 where a number is above 255.
 
         Raises:
             OptionError: If segments overlap, or are fractional: no one value can say so.
@@ -183,12 +176,12 @@ class DicomSegmentation:
             if planes[place][inside].any():
                 raise self._overlap(frame.segment)
             planes[place][inside] = frame.segment
-        return self._turned(planes)
+        return self.grid.from_planes(planes)
 
     def _empty(self, dtype: type[np.unsignedinteger[Any]]) -> Mask:
         """Return empty planes ``(planes, rows, columns)``, where there is memory for them."""
         frame = (self.frames[0].where.rows, self.frames[0].where.columns)
-        count = self.spatial_shape[2] if len(self.spatial_shape) == 3 else 1
+        count = self.grid.count
         size = (count + DECODING) * frame[0] * frame[1] * np.dtype(dtype).itemsize
         check_fits(Path(self.path), size, f"its {count} x {frame[0]} x {frame[1]} mask")
         return np.zeros((count, *frame), dtype=dtype)
@@ -223,15 +216,6 @@ class DicomSegmentation:
             raise CorruptFileError(msg)
         return values
 
-    def _turned(self, planes: Mask) -> Mask:
-        """Return planes, rows and columns in the order of ``spatial_shape``."""
-        turned: Mask
-        if self.geometry.slice_affines is not None:
-            turned = planes.transpose(2, 1, 0)
-        else:
-            turned = planes.transpose(1, 2, 0) if len(self.spatial_shape) == 3 else planes[0]
-        return turned
-
     def _overlap(self, number: int) -> OptionError:
         msg = (
             f"{self.path} must be split: its segment {number} overlaps another, which one labelmap "
@@ -241,7 +225,7 @@ class DicomSegmentation:
 
     def _check_slide(self) -> None:
         """Refuse what has no place in memory, and tiles that hold what no segment has."""
-        rows, columns = self.spatial_shape
+        rows, columns = self.grid.shape
         check_fits(Path(self.path), rows * columns * _LAYING, f"its {rows} x {columns} slide")
         for _ in self._decoded(range(len(self.frames))):
             pass  # highdicom checks no values
@@ -262,7 +246,7 @@ class DicomSegmentation:
     def _slide_labels(self, dtype: type[np.unsignedinteger[Any]]) -> Mask:
         """Return all segments on the total pixel matrix."""
         slide = self._slide()
-        labels: Mask = np.zeros(self.spatial_shape, dtype=dtype)
+        labels: Mask = np.zeros(self.grid.shape, dtype=dtype)
         for segment in self.segments:
             inside = self._on_slide(slide, segment.number) != 0
             if labels[inside].any():

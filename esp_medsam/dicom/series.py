@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from esp_medsam.dicom.geometry import check_usable, is_usable, picture_geometry, stack_geometry
+from esp_medsam.dicom.geometry import check_usable, is_usable, picture_grid, stack_grid
 from esp_medsam.dicom.header import Header
 from esp_medsam.dicom.joining import FRAME_OF_REFERENCE, INTERLEAVED, SERIES
 from esp_medsam.dicom.split import Part, count_places, parts_of, split_series
@@ -171,9 +171,10 @@ def _volume(
         warnings = (*warnings, _BETWEEN.format(attribute=part.between))
     lost = slices[0].position is None and slices[0].orientation is None
     if first.positioned and not (len(slices) == 1 and lost):
-        ordered, geometry = stack_geometry(slices)
+        ordered, grid, of_grid = stack_grid(slices)
+        warnings = of_grid + warnings
     else:
-        ordered, geometry = tuple(slices), picture_geometry(slices)
+        ordered, grid = tuple(slices), picture_grid(slices)
         if first.positioned:
             if slices[0].pixel_spacing is None:
                 msg = f"{first.path} must state PixelSpacing (0028,0030); it is missing or empty."
@@ -184,7 +185,7 @@ def _volume(
     return DicomVolume(
         name=name,
         slices=ordered,
-        geometry=geometry,
+        grid=grid,
         sop_class_uid=first.sop_class_uid,
         study_uid=first.study_uid,
         series_uid=first.series_uid,
@@ -193,7 +194,7 @@ def _volume(
         ),
         dicom_modality=first.dicom_modality,
         split=split,
-        warnings=geometry.warnings + warnings,
+        warnings=warnings,
         joined=joined,
     )
 

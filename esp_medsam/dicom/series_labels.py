@@ -68,7 +68,7 @@ class SeriesLabels:
             EspMedSamError: If it cannot be read.
         """
         held = self._drawn.held
-        union = np.zeros(self.image.spatial_shape, dtype=np.bool_)
+        union = np.zeros(self.image.grid.shape, dtype=np.bool_)
         for number in chosen(self.path, held, values=values, names=names, target=target):
             union |= self._drawn.mask(number)
         return union

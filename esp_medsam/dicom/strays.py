@@ -133,7 +133,7 @@ def with_strays(
     paths = {piece.source.path for piece in volume.slices}
     own = [header for header in series if header.path in paths]
     # What holds many frames is whole in itself, and a picture has no neighbors.
-    if volume.is_positioned and not any(h.batch and len(h.slices) > 1 for h in own):
+    if volume.grid.is_positioned and not any(h.batch and len(h.slices) > 1 for h in own):
         missing = _gap(volume) or _numbers(series, len(strays)) or _acquired(own, series)
         if missing:
             msg = (
@@ -157,7 +157,7 @@ def _told(strays: Sequence[Stray]) -> str:
 
 def _gap(volume: DicomVolume) -> str:
     """Say between which slices there is room for another; empty where there is none."""
-    affines = volume.geometry.slice_affines
+    affines = volume.grid.slice_affines
     if affines is None or len(affines) < 3:
         return ""
     gaps = np.diff(affines[:, :3, 3] @ affines[0, :3, 2])

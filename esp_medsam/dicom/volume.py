@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
+from esp_medsam.grid import Grid
 from esp_medsam.image import SourceInstance
 
 
@@ -61,33 +59,6 @@ class DicomSlice:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class StackGeometry:
-    """Where the slices of a volume lie.
-
-    Attributes:
-        affine: ``(4, 4)`` float64, voxel index (column, row, slice) to RAS+ in mm; None where the
-            slices have no position, or are not evenly stacked.
-        slice_affines: ``(N, 4, 4)`` float64, of each slice the affine that maps its
-            ``(column, row, 0)`` to RAS+ in mm; its third column is the unit normal that points the
-            way the slices are ordered. None where the slices have no position.
-        stack_axis: 2 where slices may only be taken as they are stored, since they are frames or
-            not evenly stacked; None where any axis will do, and for one 2-D image.
-        pixel_spacing: Distance in mm between rows, and between columns, of images that state no
-            position; None otherwise.
-        rounding: How far in mm a slice may lie off ``affine``, because positions are rounded; 0
-            where they are not.
-        warnings: What a user should know, a sentence each.
-    """
-
-    affine: npt.NDArray[np.float64] | None = None
-    slice_affines: npt.NDArray[np.float64] | None = None
-    stack_axis: int | None = None
-    pixel_spacing: tuple[float, float] | None = None
-    rounding: float = 0.0
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class DicomVolume:
     """One image, cine or stack of slices: what is segmented, and written, as one.
 
@@ -97,7 +68,7 @@ class DicomVolume:
         former_name: What earlier versions called its outputs; empty where it is the same. It may
             hold text of its files, so it is looked for and never told.
         slices: Its slices in stack order, or its frames in time.
-        geometry: Where they lie.
+        grid: Where they lie.
         sop_class_uid: The SOP Class UID of its files.
         study_uid: Study Instance UID.
         series_uid: Series Instance UID.
@@ -105,13 +76,13 @@ class DicomVolume:
         dicom_modality: Modality (0008,0060).
         split: Attribute keyword, and number or rank of its value, of each attribute that tells it
             from the other volumes of its series.
-        warnings: What a user should know about it, those of its geometry included.
+        warnings: What a user should know about it, where its slices lie included.
         joined: What its files keep apart and the user joined, such as ``"series"``.
     """
 
     name: str
     slices: tuple[DicomSlice, ...]
-    geometry: StackGeometry
+    grid: Grid
     sop_class_uid: str
     study_uid: str | None = None
     series_uid: str | None = None
@@ -121,22 +92,3 @@ class DicomVolume:
     warnings: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
     former_name: str = field(default="", repr=False)
-
-    @property
-    def is_positioned(self) -> bool:
-        """Whether its slices lie somewhere: a stack, be it of one slice, not a picture or cine."""
-        return self.geometry.slice_affines is not None
-
-    @property
-    def spatial_shape(self) -> tuple[int, ...]:
-        """Shape of its array, without channels.
-
-        ``(columns, rows, slices)`` of a positioned stack, ``(rows, columns, frames)`` of a cine,
-        ``(rows, columns)`` of one image.
-        """
-        rows, columns = self.slices[0].rows, self.slices[0].columns
-        if self.is_positioned:
-            return (columns, rows, len(self.slices))
-        if self.geometry.stack_axis is not None:
-            return (rows, columns, len(self.slices))
-        return (rows, columns)

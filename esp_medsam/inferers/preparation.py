@@ -80,7 +80,8 @@ class Slices:
         self.pixels = pixels
         self.intensity_range = record.intensity_range
         self.display: Display = display_of_image(record, slice_axis)
-        self.spacing = None if record.spacing is None else self.display.shown(record.spacing)
+        spacing = record.grid.spacing
+        self.spacing = None if spacing is None else self.display.shown(spacing)
         self.transforms = transforms_of(record.modality, transforms)
         self.record = record
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
-from esp_medsam.image import Image
 
 
 _REACH = 3.0
@@ -27,31 +26,6 @@ def slice_smoothing_of(value: float) -> float:
         msg = f"slice_smoothing must be 0 mm, which changes nothing, or more; got {value}."
         raise OptionError(msg)
     return float(value)
-
-
-def slice_positions(record: Image, axis: int | None) -> npt.NDArray[np.float64] | None:
-    """Return where the slices of a volume lie along their stack, in mm.
-
-    Args:
-        record: What is known of the image.
-        axis: The axis that it is sliced along; None of a picture.
-
-    Returns:
-        One position a slice, of unevenly stacked ones along the middle one's normal; None where
-        nothing places the slices: of pictures, and of frames in time.
-    """
-    if axis is None:
-        return None
-    if record.affine is not None:
-        step = float(np.linalg.norm(record.affine[:3, axis]))
-        return np.arange(record.spatial_shape[axis], dtype=np.float64) * step
-    if record.slice_affines is None:
-        return None
-    middle = record.slice_affines[len(record.slice_affines) // 2]
-    normal = np.cross(middle[:3, 0], middle[:3, 1])
-    normal /= np.linalg.norm(normal)
-    positions: npt.NDArray[np.float64] = record.slice_affines[:, :3, 3] @ normal
-    return positions
 
 
 def smooth_across_slices(

@@ -28,7 +28,6 @@ from esp_medsam.inferers.resizing import (
     to_input,
 )
 from esp_medsam.inferers.slice_smoothing import (
-    slice_positions,
     slice_smoothing_of,
     smooth_across_slices,
 )
@@ -237,7 +236,7 @@ class SliceWiseInferer(Inferer):
                     self.on_slices(start, count)
         warnings = placement.warnings
         axis = slices.display.slice_axis
-        positions = slice_positions(record, axis)
+        positions = record.grid.positions_along(axis)
         if axis is not None and positions is not None:
             smooth_across_slices(probability, axis, positions, self.slice_smoothing)
         doubt = nearly_otherwise(record) if self.slice_axis is None else None

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esp_medsam.errors import CorruptFileError, FormatError, GeometryError, TooLargeError
-from esp_medsam.io.affine import SHEAR_WARNING, check_affine, is_sheared
+from esp_medsam.grid import SHEAR_WARNING, check_affine, is_sheared
 from esp_medsam.regular_file import open_regular
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,6 @@ from esp_medsam.dicom import (
     Found,
     find_volumes,
     is_dicom,
-    masks_on_grid,
 )
 from esp_medsam.errors import (
     EmptyInputError,
@@ -26,31 +25,29 @@ from esp_medsam.errors import (
     OptionError,
     ReadError,
 )
-from esp_medsam.image import Image
+from esp_medsam.grid import Grid
 from esp_medsam.io.nifti import read_nifti_header
 from esp_medsam.io.nifti_header import geometry_of
 from esp_medsam.memory import check_fits
 
 
-_ALONG = 1e-3
-"""Difference from 1 of the cosine between a grid's axis and a normal that are the same."""
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Grid:
-    """Where voxels lie, as a NIfTI file says it.
+class OutputGrid:
+    """The grid that masks are written on, as a NIfTI file says it.
 
     Attributes:
-        image: Record of the image, its pixels not read.
+        path: The file, or the folder of DICOM.
+        name: What it is called in messages.
+        grid: Where its voxels lie.
         geometry: Geometry fields of a NIfTI header.
         frame_of_reference_uid: What DICOM's positions count in; None where it is not known.
-        rounding: How far in mm its slices may lie off it, because their positions are rounded.
     """
 
-    image: Image
+    path: Path
+    name: str
+    grid: Grid
     geometry: Mapping[str, tuple[float, ...]]
     frame_of_reference_uid: str | None = None
-    rounding: float = 0.0
 
     def take(self, masks: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
         """Return a mask, or labelmap, on this grid; nothing is interpolated.
@@ -63,18 +60,8 @@ class Grid:
             GeometryError: If it lies off this grid, or beyond it.
             TooLargeError: If it does not fit in memory.
         """
-        _check_fits(Path(self.image.path), self.image.spatial_shape, masks.dtype.itemsize)
-        taken = masks_on_grid(masks[None], affine, self.image, rounding=self.rounding)
-        return cast("npt.NDArray[Any]", taken[0])
-
-    def spacing_along(self, normal: npt.NDArray[np.float64]) -> float | None:
-        """Return the distance in mm of voxels along a direction; None where no axis has it."""
-        assert self.image.affine is not None, "a grid has one"
-        axes = self.image.affine[:3, :3]
-        lengths = np.linalg.norm(axes, axis=0)
-        cosines = np.abs(normal @ axes) / (lengths * np.linalg.norm(normal))
-        best = int(cosines.argmax())
-        return float(lengths[best]) if cosines[best] > 1 - _ALONG else None
+        _check_fits(self.path, self.grid.shape, masks.dtype.itemsize)
+        return self.grid.take(masks, affine, what=f"{self.path} ({self.name})")
 
 
 class Like:
@@ -91,7 +78,7 @@ class Like:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._found: Found | None = None
-        self._grid: Grid | None = None
+        self._grid: OutputGrid | None = None
         if not self.path.exists():
             msg = f"like must be an existing file or folder; got {self.path}."
             raise InputNotFoundError(msg)
@@ -100,7 +87,7 @@ class Like:
         else:
             self._grid = _grid_of_nifti(self.path)
 
-    def grid_for(self, segmentation: DicomSegmentation) -> Grid:
+    def grid_for(self, segmentation: DicomSegmentation) -> OutputGrid:
         """Return the grid of the image that a segmentation is of.
 
         Of several DICOM volumes it is the one with images that the segmentation names.
@@ -149,48 +136,33 @@ class Like:
         return chosen[0]
 
 
-def _grid_of_nifti(path: Path) -> Grid:
+def _grid_of_nifti(path: Path) -> OutputGrid:
     try:
         header = read_nifti_header(path)
     except OSError as error:
         msg = f"{path} must be a readable file; got: {error.strerror or 'no whole file'}."
         raise ReadError(msg) from error
     shape = header.shape if len(header.shape) == 3 else (*header.shape, 1)
-    return _grid(path, "", shape, header.affine, header.geometry)
+    _check_fits(path, shape, 1)
+    grid = Grid(shape=shape, affine=header.affine)
+    return OutputGrid(path=path, name=path.name, grid=grid, geometry=header.geometry)
 
 
-def _grid_of_dicom(volume: DicomVolume, path: Path) -> Grid:
-    affine = volume.geometry.affine
+def _grid_of_dicom(volume: DicomVolume, path: Path) -> OutputGrid:
+    affine = volume.grid.affine
     if affine is None:
         why = f": {volume.warnings[0]}" if volume.warnings else "; it states no position."
         msg = f"like must be evenly stacked slices; {path} ({volume.name}) is not{why}"
         raise GeometryError(msg)
-    geometry = geometry_of(affine)
-    uid = volume.frame_of_reference_uid
-    grid = _grid(path, volume.name, volume.spatial_shape, affine, geometry, uid)
-    return replace(grid, rounding=volume.geometry.rounding)
-
-
-def _grid(
-    path: Path,
-    name: str,
-    shape: tuple[int, ...],
-    affine: npt.NDArray[np.float64],
-    geometry: Mapping[str, tuple[float, ...]],
-    frame_of_reference_uid: str | None = None,
-) -> Grid:
-    _check_fits(path, shape, 1)
-    slices = np.repeat(affine[None], shape[2], axis=0)
-    slices[:, :3, 3] += np.arange(shape[2])[:, None] * affine[:3, 2]
-    image = Image(
-        path=os.fspath(path),
-        name=name or path.name,
-        modality="",  # nobody asks
-        spatial_shape=shape,
-        affine=affine,
-        slice_affines=slices,
+    _check_fits(path, volume.grid.shape, 1)
+    return OutputGrid(
+        path=path,
+        name=volume.name,
+        # Its slices' own positions are rounded: the affine is where they are.
+        grid=replace(volume.grid, slice_affines=None),
+        geometry=geometry_of(affine),
+        frame_of_reference_uid=volume.frame_of_reference_uid,
     )
-    return Grid(image=image, geometry=geometry, frame_of_reference_uid=frame_of_reference_uid)
 
 
 def _check_fits(path: Path, shape: tuple[int, ...], width: int) -> None:

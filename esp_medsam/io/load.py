@@ -94,10 +94,10 @@ class LoadMedicalImaged(MapTransform):
 def as_meta_tensor(image: Image) -> MetaTensor:
     """Return the pixels of ``image`` with MONAI's meta and, beside it, the record without them."""
     assert image.pixels is not None, "the record was made with its pixels"
-    affine = np.eye(4) if image.affine is None else image.affine
+    affine = np.eye(4) if image.grid.affine is None else image.grid.affine
     meta = {
         "original_affine": affine.copy(),
-        "spatial_shape": np.asarray(image.spatial_shape),
+        "spatial_shape": np.asarray(image.grid.shape),
         "space": "RAS",
         "filename_or_obj": image.path,
         "original_channel_dim": 0,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 
 from esp_medsam.errors import CorruptFileError, FormatError, GeometryError
-from esp_medsam.io.affine import SHEAR_WARNING, check_affine, is_sheared, refuse_affine
+from esp_medsam.grid import SHEAR_WARNING, check_affine, is_sheared, refuse_affine
 
 
 HEADER_BYTES = 540

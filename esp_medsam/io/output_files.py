@@ -146,10 +146,10 @@ def write_file(
         values, target = probability[file.place], targets[file.place]
         shown = [(1, target)]
         if file.kind == "mask":
-            values, _ = mask_of(values, target.clean_up, image.voxel_ml)
-    if tuple(values.shape) != tuple(image.spatial_shape):
+            values, _ = mask_of(values, target.clean_up, image.grid.voxel_ml)
+    if tuple(values.shape) != tuple(image.grid.shape):
         msg = (
-            f"A mask must lie on the grid of {image.path}, {tuple(image.spatial_shape)}; "
+            f"A mask must lie on the grid of {image.path}, {tuple(image.grid.shape)}; "
             f"got {tuple(values.shape)}."
         )
         raise GeometryError(msg)
@@ -195,7 +195,7 @@ def _write_seg(
         masks = (_as_uint8(values) for values in probability)
     else:
         masks = (
-            _as_uint8(mask_of(values, target.clean_up, image.voxel_ml)[0])
+            _as_uint8(mask_of(values, target.clean_up, image.grid.voxel_ml)[0])
             for values, target in zip(probability, targets, strict=True)
         )
     return write_dicom_seg(file.path, image, masks, targets, seg, root)
@@ -214,11 +214,11 @@ def _write_nifti(
     root: Path | None,
 ) -> None:
     geometry = image.nifti_geometry
-    if not image.is_volume:
+    if not image.grid.is_volume:
         array = array.T  # NIfTI's first axis runs along a row, a picture's runs down the rows
     elif geometry is None:
-        assert image.affine is not None, "the saver checked"
-        geometry = geometry_of(image.affine)
+        assert image.grid.affine is not None, "the saver checked"
+        geometry = geometry_of(image.grid.affine)
     if image.file_shape is not None:
         array = array.reshape(image.file_shape)
     is_probability = file.kind == "probability"

@@ -78,7 +78,7 @@ def shown_targets(
     if not segmentation.voxels:
         return [Shown(target) for target in targets]
     sizes = zip(targets, segmentation.voxels, strict=True)
-    return [Shown(target, said_size(voxels, image.ml_of(voxels))) for target, voxels in sizes]
+    return [Shown(target, said_size(voxels, image.grid.ml_of(voxels))) for target, voxels in sizes]
 
 
 def previews_of(stem: Path) -> list[Path]:
@@ -165,7 +165,8 @@ class _View:
         """Return a slice with contours, sides and scale, its longer side of so many pixels."""
         values = display.show(self.pixels, index)
         labels = display.show(self.labelmap, index)[0]
-        spacing = None if self.record.spacing is None else display.shown(self.record.spacing)
+        per_axis = self.record.grid.spacing
+        spacing = None if per_axis is None else display.shown(per_axis)
         size, mm_per_pixel = _size(labels.shape, spacing, side)
         # Thinned first: as float a photograph of many megapixels would fill the memory.
         step = max(1, max(labels.shape) // (2 * max(size)))
@@ -179,7 +180,7 @@ def _slices(view: _View, display: Display) -> list[Tile]:
     """Return slices as they were segmented, spread over what was found."""
     assert display.slice_axis is not None, "a volume has one"
     plane = plane_of(view.record, display)
-    count = display.count(view.record.spatial_shape)
+    count = display.count(view.record.grid.shape)
     return [
         Tile(
             plane or "frame",
@@ -196,16 +197,16 @@ def _planes(view: _View) -> list[Tile]:
     Without one they go through the middle; where an axis is too short there are none.
     """
     record = view.record
-    if record.affine is None or min(record.spatial_shape, default=0) < _THIN:
+    if record.grid.affine is None or min(record.grid.shape, default=0) < _THIN:
         return []
     sizes = profiles(view.labelmap[0])
     largest = max(sizes.values(), key=lambda axes: int(axes[0].sum()), default=None)
     tiles = []
     for plane in ("axial", "coronal", "sagittal"):
-        display = display_of(record.spatial_shape, record.affine, plane)
+        display = display_of(record.grid.shape, record.grid.affine, plane)
         axis = display.slice_axis
         assert axis is not None, "a volume has one"
-        count = record.spatial_shape[axis]
+        count = record.grid.shape[axis]
         index = count // 2 if largest is None else int(largest[axis].argmax())
         drawn = view.slice(display, index, TILE_SIDE, plane)
         tiles.append(Tile(plane, f"{index + 1} of {count}", drawn))

@@ -20,6 +20,7 @@ from esp_medsam.errors import (
     OptionError,
     ReadError,
 )
+from esp_medsam.grid import Grid
 from esp_medsam.identity import Identity, check_unchanged, identify
 from esp_medsam.image import Image
 from esp_medsam.io.content import Content
@@ -197,9 +198,8 @@ def _read_file(
         path=os.fspath(path),
         name=name_of(path),
         modality=name,
-        spatial_shape=content.pixels.shape[1:],
+        grid=Grid(shape=content.pixels.shape[1:], affine=content.affine),
         pixels=content.pixels,
-        affine=content.affine,
         unit="HU" if is_ct_volume else None,
         unit_origin="assumed" if is_ct_volume else None,
         warnings=content.warnings,
@@ -248,8 +248,7 @@ def read_grid(path: str | Path, *, modality: str) -> Image | None:
         path=os.fspath(path),
         name=name_of(path),
         modality=modality,
-        spatial_shape=shape,
-        affine=affine,
+        grid=Grid(shape=shape, affine=affine),
     )
 
 

@@ -250,7 +250,7 @@ def described_image(image: Image, segmentation: Segmentation) -> dict[str, Any]:
         "unit": image.unit,
         "unit_origin": image.unit_origin,
         "intensity_range": image.intensity_range,
-        "spatial_shape": image.file_shape or image.spatial_shape,
+        "spatial_shape": image.file_shape or image.grid.shape,
         "plane": segmentation.plane,
         "plausibility": _rounded(segmentation.plausibility),
         "warnings": [
@@ -277,7 +277,7 @@ def described_targets(
             "confidence": confidence,
             "expected_dice": _rounded(dice),
             "voxels": voxels,
-            "ml": None if voxels is None else image.ml_of(voxels),
+            "ml": None if voxels is None else image.grid.ml_of(voxels),
         }
         for target, confidence, dice, voxels in zip(
             targets, segmentation.confidence, expected, sizes, strict=True

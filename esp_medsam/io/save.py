@@ -211,13 +211,13 @@ class SaveSegmentationd(SaveImaged):
             FormatError: If its files lack what a DICOM-SEG must state.
         """
         formats = formats_for(
-            self.output_formats, is_volume=image.is_volume, is_dicom=bool(image.sources)
+            self.output_formats, is_volume=image.grid.is_volume, is_dicom=bool(image.sources)
         )
         if "dicom-seg" in formats:
             check_source(image)
-        if "nifti" in formats and image.is_volume and image.affine is None:
+        if "nifti" in formats and image.grid.is_volume and image.grid.affine is None:
             what = "not evenly stacked, or not turned and scaled alike"
-            what = "frames in time" if image.slice_affines is None else what
+            what = "frames in time" if image.grid.slice_affines is None else what
             msg = (
                 f"output_format nifti must be asked of evenly stacked slices only; those of "
                 f"{image.path} ({image.name}) are {what}, which NIfTI cannot say."
@@ -279,7 +279,7 @@ class SaveSegmentationd(SaveImaged):
         stem = output_stem(self.output_dir, image.relative_dir, image.name)
         self.check(image)
         recipe = self.recipe(
-            is_volume=image.is_volume,
+            is_volume=image.grid.is_volume,
             is_dicom=bool(image.sources),
             modality=image.modality,
             targets=segmentation.targets,

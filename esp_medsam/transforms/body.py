@@ -84,7 +84,7 @@ class MeasureBody:
         require_hounsfield(record, type(self).__name__)
         array = pixels.numpy(force=True) if isinstance(pixels, Tensor) else np.asarray(pixels)
         shape = array.shape[1:]
-        spacing = record.spacing or (1.0,) * len(shape)
+        spacing = record.grid.spacing or (1.0,) * len(shape)
         small, steps = _thinned(array[0], spacing)
         body = _body(
             np.greater(small, self.threshold),

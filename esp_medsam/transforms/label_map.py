@@ -112,11 +112,11 @@ class LabelMapd(MapTransform):
             probability = pred.as_tensor().cpu()
             segmentation, image = segmentation_of(pred.meta), image_of(pred.meta)
             targets = self.table.select(image.modality, segmentation.targets)
-            labelmap, changed = self.label_map(probability, targets, image.voxel_ml)
+            labelmap, changed = self.label_map(probability, targets, image.grid.voxel_ml)
             confidence = list(segmentation.confidence)
             for place in changed:
                 confidence[place] = confidence_of(
-                    probability[place], targets[place].clean_up, image.voxel_ml
+                    probability[place], targets[place].clean_up, image.grid.voxel_ml
                 )
             voxels = _counted(labelmap[0], targets)
             segmentation = replace(
@@ -153,7 +153,7 @@ def _hardly_believed(
 ) -> Iterator[str]:
     """Yield what to know of masks that are too small for what they are called."""
     for count, target in zip(voxels, targets, strict=True):
-        ml = image.ml_of(count)
+        ml = image.grid.ml_of(count)
         if count and ml is not None and ml < target.least_ml:
             yield (
                 f"{target.name}: {said_ml(ml)} were found; from {target.least_ml:g} ml it is "

@@ -83,7 +83,7 @@ class CropToScan(CropToFound):
         record = record_of(img)
         shape = (int(image.shape[-2]), int(image.shape[-1]))
         # Regions are those of the whole image: in a slice cropped before they lie elsewhere.
-        if record is not None and record.spatial_shape[:2] == shape:
+        if record is not None and record.grid.shape[:2] == shape:
             stated = tissue_box(record.ultrasound_regions, shape)
             if stated is not None:
                 return stated

@@ -69,10 +69,10 @@ class Scale(NamedTuple):
 
 def scale_of(image: Image) -> Scale:
     """Return what distances in an image are measured in."""
-    ones = (1.0,) * len(image.spatial_shape)
-    if image.is_volume and image.affine is None:
+    ones = (1.0,) * len(image.grid.shape)
+    if image.grid.is_volume and image.grid.affine is None:
         return Scale(None, ones)
-    spacing = image.spacing
+    spacing = image.grid.spacing
     return Scale("px", ones) if spacing is None else Scale("mm", spacing)
 
 

@@ -296,7 +296,7 @@ def _held(mask: Named, case: Case, table: ModalityTable) -> Named | None:
         values = tuple(v for v in mask.values if np.any(stored.pixels[0] == v))
         return mask._replace(values=values) if values else None
     # One of 0 and 1 is not empty; that it must be white is told later.
-    least = 0 if stored.affine is not None or stored.pixels.max() <= WHITE else WHITE
+    least = 0 if stored.grid.affine is not None or stored.pixels.max() <= WHITE else WHITE
     return mask if stored.pixels.max() > least else None
 
 

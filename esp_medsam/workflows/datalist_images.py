@@ -107,7 +107,7 @@ class MaskReader:
         Raises:
             EspMedSamError: As of a single one.
         """
-        union = np.zeros(self.image.spatial_shape, dtype=np.bool_)
+        union = np.zeros(self.image.grid.shape, dtype=np.bool_)
         for mask in masks:
             union |= self(mask, target)
         return union
@@ -139,7 +139,7 @@ class MaskReader:
         if mask.values is not None:
             found: npt.NDArray[np.bool_] = np.isin(stored.pixels[0], mask.values)
             return found
-        least = 0 if stored.affine is not None else WHITE
+        least = 0 if stored.grid.affine is not None else WHITE
         if 0 < stored.pixels.max() <= least:
             msg = (
                 f"labels that are pictures must be white where the target is; {mask.path} reaches "
@@ -174,16 +174,16 @@ class MaskReader:
 
     def _check_grid(self, mask: Image, path: str) -> None:
         image = self.image
-        if mask.spatial_shape != image.spatial_shape:
-            msg = f"labels must lie on their image's grid, {image.spatial_shape}; {path} is "
-            msg += f"{mask.spatial_shape}."
+        if mask.grid.shape != image.grid.shape:
+            msg = f"labels must lie on their image's grid, {image.grid.shape}; {path} is "
+            msg += f"{mask.grid.shape}."
             raise OptionError(msg)
-        if mask.affine is None or image.affine is None:
+        if mask.grid.affine is None or image.grid.affine is None:
             return
-        corners = np.array(list(product(*((0, side - 1) for side in mask.spatial_shape))))
-        difference = mask.affine - image.affine
+        corners = np.array(list(product(*((0, side - 1) for side in mask.grid.shape))))
+        difference = mask.grid.affine - image.grid.affine
         moved = np.abs(corners @ difference[:3, :3].T + difference[:3, 3]).max()
-        if moved > GRID_TOLERANCE * min(image.spacing or (1.0,)):
+        if moved > GRID_TOLERANCE * min(image.grid.spacing or (1.0,)):
             msg = f"labels must lie where their image does; {path} lies {moved:.3g} mm off."
             raise OptionError(msg)
 

@@ -98,7 +98,7 @@ def describe(
     """
     assert record.pixels is not None, "they are what is described"
     pixels = record.pixels
-    affine = record.display_affine
+    affine = record.grid.display_affine
     display = display_of_image(record, slice_axis)
     doubt = nearly_otherwise(record) if slice_axis is None else None
     angles = None if affine is None else np.degrees(_nib.affines.obliquity(affine))
@@ -112,14 +112,14 @@ def describe(
         modality=record.modality if has_modality else None,
         modality_origin=record.modality_origin if has_modality else None,
         dicom_modality=record.dicom_modality,
-        shape=tuple(record.spatial_shape),
+        shape=tuple(record.grid.shape),
         axes=_axes(record),
         channels=int(pixels.shape[0]),
         spacing=_spacing(record),
         orientation=None if affine is None else "".join(_nib.aff2axcodes(affine)),
         oblique=None if angles is None else round(float(angles.max()), 1),
         plane=plane_of(record, display),
-        slices=display.count(record.spatial_shape),
+        slices=display.count(record.grid.shape),
         dtype=pixels.dtype.name,
         intensities=(pixels.min().item(), pixels.max().item()),
         unit=record.unit,
@@ -133,27 +133,27 @@ def kind_of(record: Image) -> str:
     if not record.sources:
         name = record.path.lower()
         return next((kind for kind, ends in _KINDS.items() if name.endswith(ends)), "picture")
-    if not record.is_volume or len(record.sources) == 1:
+    if not record.grid.is_volume or len(record.sources) == 1:
         return "DICOM image"
-    if record.display_affine is None:
+    if record.grid.display_affine is None:
         return "DICOM frames"
     instances = {source.sop_instance_uid for source in record.sources}
     return "DICOM series" if len(instances) > 1 else "DICOM multi-frame"
 
 
 def _axes(record: Image) -> tuple[str, ...]:
-    if not record.is_volume:
+    if not record.grid.is_volume:
         return "rows", "columns"
-    if record.display_affine is None:
+    if record.grid.display_affine is None:
         return "rows", "columns", "frames"
     return ("columns", "rows", "slices") if record.sources else ("i", "j", "k")
 
 
 def _spacing(record: Image) -> tuple[float | None, ...] | None:
     """Return the spacing, without the 1 that stands where there is no one distance."""
-    if record.spacing is None:
+    if record.grid.spacing is None:
         return None
-    spacing: list[float | None] = [round(distance, 6) for distance in record.spacing]
-    if record.affine is None and record.is_volume:
+    spacing: list[float | None] = [round(distance, 6) for distance in record.grid.spacing]
+    if record.grid.affine is None and record.grid.is_volume:
         spacing[-1] = None
     return tuple(spacing)

@@ -73,7 +73,7 @@ def tiles_of(image: Image, inferer: SliceWiseInferer) -> list[Tile]:
     return [
         Tile(
             f"{image.relative_dir}/{image.name}".removeprefix("/"),
-            f"slice {index} (0-{last})" if image.is_volume else "",
+            f"slice {index} (0-{last})" if image.grid.is_volume else "",
             seen(slices, index, inferer),
         )
         for index in spread(len(slices), TILES)

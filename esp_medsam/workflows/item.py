@@ -40,7 +40,7 @@ def item_of_volume(folder: Path, volume: DicomVolume, relative_dir: str) -> Item
         "name": volume.name,
         "relative_dir": relative_dir,
         "modality": None,
-        "is_volume": len(volume.spatial_shape) == 3,
+        "is_volume": len(volume.grid.shape) == 3,
         "volume": volume.name,
         "former_name": volume.former_name,
         "files": sorted({piece.source.path for piece in volume.slices}),

@@ -133,7 +133,7 @@ def segment_one(
 def _record(made: Segmented, saver: SaveSegmentationd) -> dict[str, Any]:
     image, segmentation = made.image, made.segmentation
     recipe = saver.recipe(
-        is_volume=image.is_volume,
+        is_volume=image.grid.is_volume,
         is_dicom=bool(image.sources),
         modality=image.modality,
         targets=segmentation.targets,

@@ -23,7 +23,7 @@ from esp_medsam.errors import (
 )
 from esp_medsam.identity import Identity, check_unchanged, identify
 from esp_medsam.io.atomic import all_or_none, alone_in, is_ours, remove_file
-from esp_medsam.io.like import Grid, Like
+from esp_medsam.io.like import Like, OutputGrid
 from esp_medsam.io.output_path import check_outputs
 from esp_medsam.io.recorded_file import described_file, described_identity
 from esp_medsam.workflows.input_files import InputFiles, would_replace
@@ -231,7 +231,7 @@ class Seg2Nifti:
         item: _Item,
         files: Mapping[int, Path],
         segmentation: DicomSegmentation,
-        grid: Grid | None,
+        grid: OutputGrid | None,
         made_with: Mapping[str, Any],
         stale: Iterable[str],
     ) -> None:
@@ -265,10 +265,10 @@ class Seg2Nifti:
         item: _Item,
         identity: Identity,
         segmentation: DicomSegmentation,
-        grid: Grid | None,
+        grid: OutputGrid | None,
     ) -> dict[str, Any]:
         """Return what a record says a result was made of, and how; no path of this machine."""
-        geometry = segmentation.geometry if grid is None else grid.image
+        placed = segmentation.grid if grid is None else grid.grid
         like = None if self._like is None else self._like.path.absolute().name
         return {
             "source": {
@@ -280,12 +280,14 @@ class Seg2Nifti:
             },
             KIND: segmentation.kind.upper(),
             "like": like,
-            "shape": list((segmentation if grid is None else grid.image).spatial_shape),
-            "affine": np.asarray(geometry.affine).tolist(),
+            "shape": list(placed.shape),
+            "affine": np.asarray(placed.affine).tolist(),
             "split_segments": self.split_segments,
         }
 
-    def _placed(self, segmentation: DicomSegmentation) -> tuple[DicomSegmentation, Grid | None]:
+    def _placed(
+        self, segmentation: DicomSegmentation
+    ) -> tuple[DicomSegmentation, OutputGrid | None]:
         """Return the segmentation with its grid, and the grid to write on.
 
         Raises:
@@ -294,11 +296,11 @@ class Seg2Nifti:
         grid = None
         if self._like is not None:
             grid = self._like.grid_for(segmentation)
-            planes = segmentation.geometry.slice_affines
-            step = None if planes is None else grid.spacing_along(planes[0][:3, 2])
+            planes = segmentation.grid.slice_affines
+            step = None if planes is None else grid.grid.spacing_along(planes[0][:3, 2])
             if step is not None:
                 segmentation = segmentation.with_spacing(step)
-        if segmentation.geometry.affine is None:
+        if segmentation.grid.affine is None:
             msg = (
                 f"{segmentation.path} must lie on an even grid, which is all that NIfTI can say: "
                 f"{segmentation.problem} Open it in a DICOM viewer, or read it with "

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from esp_medsam.dicom import DicomSegmentation, SegSegment
 from esp_medsam.io.label_names import label_extension
-from esp_medsam.io.like import Grid
+from esp_medsam.io.like import OutputGrid
 from esp_medsam.io.nifti import write_nifti
 from esp_medsam.io.nifti_header import geometry_of
 
@@ -42,7 +42,7 @@ def write_array(
     path: Path,
     array: npt.NDArray[Any],
     segmentation: DicomSegmentation,
-    grid: Grid | None,
+    grid: OutputGrid | None,
     number: int,
     root: Path,
 ) -> dict[int, int]:
@@ -64,7 +64,7 @@ def write_array(
         OutputError: If the file cannot be written.
     """
     by_number = {segment.number: segment for segment in segmentation.segments}
-    affine = segmentation.geometry.affine
+    affine = segmentation.grid.affine
     assert affine is not None, "checked before"
     geometry = geometry_of(affine) if grid is None else grid.geometry
     if grid is not None:

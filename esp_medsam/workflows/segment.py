@@ -142,7 +142,7 @@ class SegmentRun:
             confidence=dict(zip(segmentation.targets, segmentation.confidence, strict=True)),
             voxels=dict(zip(segmentation.targets, segmentation.voxels, strict=True)),
             ml={
-                target: image.ml_of(voxels)
+                target: image.grid.ml_of(voxels)
                 for target, voxels in zip(segmentation.targets, segmentation.voxels, strict=True)
             },
             empty=not any(segmentation.voxels),

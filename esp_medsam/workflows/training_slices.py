@@ -118,7 +118,7 @@ def _annotated(item: Item, image: Image, table: ModalityTable) -> tuple[Tensor, 
     Both are uint8 of 0 or 1, ``(T + 1, *spatial)``, and bool, ``(T,)``.
     """
     targets = [target.name for target in table[item.modality].targets]
-    masks = np.zeros((len(targets) + 1, *image.spatial_shape), dtype=np.uint8)
+    masks = np.zeros((len(targets) + 1, *image.grid.shape), dtype=np.uint8)
     known = torch.zeros(len(targets), dtype=torch.bool)
     reader = MaskReader(image, table)
     for row, target in enumerate(targets):

@@ -47,8 +47,8 @@ class TestDcmqi:
         label = nib.load(folder / "label_liver.nii.gz")
         assert status == 0, capsys.readouterr().err
         assert found is not None
-        assert image.affine is not None
-        assert placed(found, image.affine) == placed(np.asarray(label.dataobj), label.affine)
+        assert image.grid.affine is not None
+        assert placed(found, image.grid.affine) == placed(np.asarray(label.dataobj), label.affine)
 
     def test_liver_is_refused_for_another_series(
         self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -88,12 +88,12 @@ class TestEveryFolder:
             for volume in find_volumes(folder).volumes:
                 count += 1
                 pixels = read_pixels(volume).pixels
-                assert pixels.shape[1:] == volume.spatial_shape, folder
+                assert pixels.shape[1:] == volume.grid.shape, folder
                 assert pixels.dtype in (np.uint8, np.int16, np.int32, np.float32), folder
                 for number in {0, len(volume.slices) // 2, len(volume.slices) - 1}:
                     expected = as_pydicom_reads(volume, number)
                     found = pixels[..., number] if pixels.ndim == 4 else pixels
-                    if volume.is_positioned:
+                    if volume.grid.is_positioned:
                         found = found.swapaxes(1, 2)
                     found = found[0] if expected.ndim == 2 else np.moveaxis(found, 0, -1)
                     np.testing.assert_array_equal(found, expected, err_msg=str(folder))

@@ -177,7 +177,7 @@ def masks_of(image: Image, count: int) -> list[np.ndarray]:
     random = np.random.default_rng(0)
     masks = []
     for place in range(count):
-        mask = np.zeros(image.spatial_shape, np.uint8)
+        mask = np.zeros(image.grid.shape, np.uint8)
         inner = tuple(slice(size // (4 + place), size * 2 // 3 + 1) for size in mask.shape)
         mask[inner] = random.random(mask[inner].shape) > 0.4
         masks.append(mask)
@@ -199,7 +199,7 @@ def written(image: Image, path: Path, kind: str) -> list[np.ndarray]:
 def as_stored(mask: np.ndarray, image: Image) -> np.ndarray:
     if mask.ndim == 2:
         return mask[None]
-    return mask.transpose(2, 1, 0) if image.slice_affines is not None else mask.transpose(2, 0, 1)
+    return mask.transpose(2, 1, 0) if image.grid.is_positioned else mask.transpose(2, 0, 1)
 
 
 @pytest.mark.parametrize("seg_type", ["binary", "fractional"])
@@ -307,7 +307,7 @@ def test_monai_s_own_reader_finds_the_same_volume(tmp_path: Path) -> None:
     array, meta = reader.get_data(reader.read(tmp_path / "seg.dcm"))
 
     np.testing.assert_array_equal(array, np.stack(masks, axis=-1))
-    np.testing.assert_allclose(meta["affine"], image.affine, atol=1e-6)
+    np.testing.assert_allclose(meta["affine"], image.grid.affine, atol=1e-6)
     assert meta["labels"] == {"Liver": 0, "Kidney": 1}
 
 
@@ -321,9 +321,9 @@ def complaints(path: Path) -> list[str]:
 
 def positions_of(voxels: np.ndarray, image: Image) -> np.ndarray:
     """Return where voxels lie, LPS in mm, by the affines of their slices."""
-    assert image.slice_affines is not None
+    assert image.grid.is_positioned
     planar = np.column_stack([voxels[:, :2], np.zeros(len(voxels)), np.ones(len(voxels))])
-    ras = np.einsum("nij,nj->ni", image.slice_affines[voxels[:, 2]], planar)[:, :3]
+    ras = np.einsum("nij,nj->ni", image.grid.slice_affines[voxels[:, 2]], planar)[:, :3]
     return ras * (-1.0, -1.0, 1.0)
 
 

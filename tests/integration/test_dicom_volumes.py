@@ -78,7 +78,7 @@ class TestSharedVolumes:
         found = find_volumes(folder_of(shared, case))
 
         assert found.refused == ()
-        assert [volume.spatial_shape for volume in found.volumes] == [s for s, _ in READ[case]]
+        assert [volume.grid.shape for volume in found.volumes] == [s for s, _ in READ[case]]
         for volume, (_, warning) in zip(found.volumes, READ[case], strict=True):
             assert len(volume.warnings) == bool(warning)
             if warning:
@@ -108,9 +108,9 @@ class TestSharedVolumes:
 
         (volume,) = find_volumes(folder_of(shared, f"EDGE/{case}")).volumes
 
-        assert volume.geometry.affine is not None
-        assert reference.geometry.affine is not None
-        np.testing.assert_array_equal(volume.geometry.affine, reference.geometry.affine)
+        assert volume.grid.affine is not None
+        assert reference.grid.affine is not None
+        np.testing.assert_array_equal(volume.grid.affine, reference.grid.affine)
 
     def test_foreign_files_are_named(self, shared: Path) -> None:
         found = find_volumes(folder_of(shared, "EDGE/d05_mixed_series"))
@@ -136,11 +136,11 @@ class TestSharedVolumes:
 
         (volume,) = find_volumes(folder_of(shared, "CT/totalseg_ct_dicom")).volumes
 
-        assert volume.geometry.affine is not None
-        assert label.shape == volume.spatial_shape
+        assert volume.grid.affine is not None
+        assert label.shape == volume.grid.shape
         corners = np.array([[i, j, k, 1] for i in (0, 511) for j in (0, 511) for k in (0, 19)]).T
         theirs = label.affine @ corners
-        ours = volume.geometry.affine @ corners
+        ours = volume.grid.affine @ corners
         assert {tuple(p) for p in np.round(theirs[:3].T, 2)} == {
             tuple(p) for p in np.round(ours[:3].T, 2)
         }
@@ -180,7 +180,7 @@ class TestFilesOfPydicom:
     def test_reads_every_encoding(self, name: str, shape: tuple[int, ...]) -> None:
         (volume,) = find_volumes(PYDICOM_FILES / f"{name}.dcm").volumes
 
-        assert volume.spatial_shape == shape
+        assert volume.grid.shape == shape
 
     @pytest.mark.parametrize(
         "name", ["reportsi", "rtdose", "rtplan", "rtstruct", "test-SR", "waveform_ecg"]
@@ -206,7 +206,7 @@ class TestFilesOfPydicom:
         found = find_volumes(PYDICOM_FILES / "dicomdirtests" / folder)
 
         assert found.refused == ()
-        assert [volume.spatial_shape for volume in found.volumes] == shapes
+        assert [volume.grid.shape for volume in found.volumes] == shapes
         assert len({volume.name for volume in found.volumes}) == len(shapes)
         for volume in found.volumes:
             assert_lies_where_its_headers_say(volume)
@@ -229,20 +229,20 @@ class TestFilesOfPydicom:
 
 def assert_lies_where_its_headers_say(volume: DicomVolume) -> None:
     """Check each slice against the formula of PS3.3 C.7.6.2.1.1, from pydicom's own values."""
-    geometry = volume.geometry
-    if not volume.is_positioned:
-        assert geometry.affine is None
+    grid = volume.grid
+    if not grid.is_positioned:
+        assert grid.affine is None
         return
-    assert geometry.slice_affines is not None
-    assert (geometry.affine is None) == (geometry.stack_axis == 2)
-    columns, rows, _ = volume.spatial_shape
+    assert grid.slice_affines is not None
+    assert (grid.affine is None) == (grid.stack_axis == 2)
+    columns, rows, _ = grid.shape
     for k, part in enumerate(volume.slices):
         for column, row in ((0, 0), (columns - 1, 0), (0, rows - 1), (columns - 1, rows - 1)):
             expected = stated_position(part, column, row)
-            alone = geometry.slice_affines[k] @ (column, row, 0, 1)
+            alone = grid.slice_affines[k] @ (column, row, 0, 1)
             np.testing.assert_allclose(alone[:3], expected, atol=5e-3)  # cosines are rounded
-            if geometry.affine is not None:
-                there = geometry.affine @ (column, row, k, 1)
+            if grid.affine is not None:
+                there = grid.affine @ (column, row, k, 1)
                 np.testing.assert_allclose(there[:3], expected, atol=2e-2)
 
 

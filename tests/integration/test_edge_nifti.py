@@ -99,13 +99,13 @@ class TestEdgeNifti:
         image = read(path, modality="ct", table=table)
 
         assert image.pixels is not None
-        assert image.affine is not None
-        np.testing.assert_array_equal(image.affine, nib.load(path).affine)
+        assert image.grid.affine is not None
+        np.testing.assert_array_equal(image.grid.affine, nib.load(path).affine)
         if outcome.equals == "voxels":
             np.testing.assert_array_equal(image.pixels[0], expected)
         elif outcome.equals == "world":
-            voxels = np.indices(image.spatial_shape).reshape(3, -1)
-            to_reference = np.linalg.inv(reference.affine) @ image.affine
+            voxels = np.indices(image.grid.shape).reshape(3, -1)
+            to_reference = np.linalg.inv(reference.affine) @ image.grid.affine
             places = to_reference[:3, :3] @ voxels + to_reference[:3, 3:]
             nearest = np.rint(places).astype(int)
             np.testing.assert_allclose(places, nearest, atol=1e-3)
@@ -122,7 +122,7 @@ class TestEdgeNifti:
         source = nib.load(folder / f"{case}.nii.gz")
 
         image = read(folder / f"{case}.nii.gz", modality="ct", table=table)
-        mask = np.zeros(image.file_shape or image.spatial_shape, np.uint8)
+        mask = np.zeros(image.file_shape or image.grid.shape, np.uint8)
         write_nifti(tmp_path / "mask.nii.gz", mask, geometry=image.nifti_geometry)
 
         written = nib.load(tmp_path / "mask.nii.gz")
@@ -168,8 +168,8 @@ class TestSharedImages:
         for path in paths:
             image = read(path, modality="mri", table=table)
             source = nib.load(path)
-            np.testing.assert_array_equal(image.affine, source.affine)
-            assert image.spatial_shape == source.shape
+            np.testing.assert_array_equal(image.grid.affine, source.affine)
+            assert image.grid.shape == source.shape
 
     @pytest.mark.parametrize(
         "modality", ["dermoscopy", "xray", "ultrasound", "fundus", "microscopy", "endoscopy"]

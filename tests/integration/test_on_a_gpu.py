@@ -12,6 +12,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from esp_medsam.grid import Grid
 from esp_medsam.image import IMAGE_KEY, Image
 from esp_medsam.inferers import SliceWiseInferer
 from esp_medsam.modality import ModalityTable
@@ -57,8 +58,7 @@ def test_where_memory_runs_out_fewer_slices_at_a_time_give_the_same_mask(
         path="/data/a.nii.gz",
         name="a",
         modality="mri",
-        spatial_shape=(64, 64, 16),
-        affine=np.eye(4),
+        grid=Grid(shape=(64, 64, 16), affine=np.eye(4)),
         intensity_range=(0.0, 255.0),
     )
     image = MetaTensor(pixels, meta={IMAGE_KEY: record, "space": "RAS"})[None]

@@ -80,11 +80,11 @@ class TestDcmqi:
 
         read = read_segmentation(dcmqi / "seg" / name)
 
-        affine = read.geometry.affine
+        affine = read.grid.affine
         assert affine is not None
         start = np.linalg.solve(label.affine, affine[:, 3])[:3]
         first = start.round().astype(int)
-        columns, rows, planes = read.spatial_shape
+        columns, rows, planes = read.grid.shape
         crop = expected[
             first[0] : first[0] + columns, first[1] : first[1] + rows, first[2] : first[2] + planes
         ]
@@ -162,7 +162,7 @@ class TestHighdicom:
 
         order = [theirs.segment_numbers.index(segment.number) for segment in read.segments]
         for place, segment in zip(order, read.segments, strict=True):
-            ours = nib.Nifti1Image(read.mask(segment.number), read.geometry.affine)
+            ours = nib.Nifti1Image(read.mask(segment.number), read.grid.affine)
             ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
             other = nib.Nifti1Image(volume.array[..., place].astype(np.uint8), ras)
             assert np.count_nonzero(ours.dataobj) > 0
@@ -177,7 +177,7 @@ class TestHighdicom:
         path = folder / CASES[1] / "seg" / name
         theirs = hd.seg.segread(path)
         read = read_segmentation(path)
-        affine = read.geometry.affine
+        affine = read.grid.affine
         assert affine is not None
 
         shared = theirs.SharedFunctionalGroupsSequence[0]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from esp_medsam.grid import Grid
 from esp_medsam.image import (
     IMAGE_KEY,
     SEGMENTATION_KEY,
@@ -18,7 +19,7 @@ from esp_medsam.image import (
 
 def make_image(**fields: Any) -> Image:
     return Image(
-        **{"path": "a.png", "name": "a", "modality": "ct", "spatial_shape": (4, 5), **fields}
+        **{"path": "a.png", "name": "a", "modality": "ct", "grid": Grid(shape=(4, 5)), **fields}
     )
 
 
@@ -26,22 +27,12 @@ SEGMENTATION = Segmentation(targets=("liver",), confidence=(0.9,))
 
 
 class TestImage:
-    def test_spacing_is_the_length_of_a_step_along_each_array_axis(self) -> None:
-        affine = np.array([[0, 0, 3, 0], [0.6, 0, 0, 0], [0.8, 2, 0, 0], [0, 0, 0, 1]], dtype=float)
-
-        image = make_image(spatial_shape=(4, 5, 6), affine=affine)
-
-        assert image.spacing == (1, 2, 3)
-
-    def test_has_no_spacing_without_an_affine(self) -> None:
-        assert make_image().spacing is None
-
     def test_pickles(self) -> None:
-        image = make_image(affine=np.eye(4), warnings=("one",))
+        image = make_image(grid=Grid(shape=(4, 5), affine=np.eye(4)), warnings=("one",))
         copy = pickle.loads(pickle.dumps(image))
 
         assert copy.warnings == ("one",)
-        assert np.array_equal(copy.affine, np.eye(4))
+        assert np.array_equal(copy.grid.affine, np.eye(4))
 
 
 class TestRecordsInMeta:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esp_medsam.errors import GeometryError, OptionError
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 from esp_medsam.orientation import (
     PLANES,
@@ -146,8 +147,7 @@ class TestSliceAxis:
                 path="a",
                 name="a",
                 modality="ct",
-                spatial_shape=(9, 9, 9),
-                affine=np.diag([*spacing, 1.0]),
+                grid=Grid(shape=(9, 9, 9), affine=np.diag([*spacing, 1.0])),
             )
 
         axis = display_of_image(record(spacing)).slice_axis
@@ -161,8 +161,7 @@ class TestSliceAxis:
             path="a",
             name="a",
             modality="ct",
-            spatial_shape=(9, 9, 9),
-            affine=np.diag([1.52, 1.0, 1.0, 1.0]),
+            grid=Grid(shape=(9, 9, 9), affine=np.diag([1.52, 1.0, 1.0, 1.0])),
         )
 
         assert nearly_otherwise(image) == (
@@ -176,8 +175,7 @@ class TestSliceAxis:
             path="a",
             name="a",
             modality="ct",
-            spatial_shape=(9, 9, 9),
-            affine=np.diag([*spacing, 1.0]),
+            grid=Grid(shape=(9, 9, 9), affine=np.diag([*spacing, 1.0])),
         )
 
         assert nearly_otherwise(image) is None

@@ -56,4 +56,4 @@ class TestRead:
         assert (image.modality, image.modality_origin, image.unit) == ("ct", "dicom", "HU")
         with pytest.raises(ModalityError, match="modality must be given"):
             esp_medsam.read(scan)
-        assert esp_medsam.read(scan, modality="ct").spatial_shape == (42, 48, 5)
+        assert esp_medsam.read(scan, modality="ct").grid.shape == (42, 48, 5)

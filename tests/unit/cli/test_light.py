@@ -103,7 +103,7 @@ class TestWithoutTorch:
             slice_.ImagePositionPatient = [0, 0, 2 * number]
             slice_.save_as(tmp_path / f"ct/{number}.dcm")
         image = read_dicom(tmp_path / "ct", modality="ct", table=table)
-        masks = np.ones((1, *image.spatial_shape), np.uint8)
+        masks = np.ones((1, *image.grid.shape), np.uint8)
         targets = table.select("ct", ["liver"])
         write_dicom_seg(tmp_path / "seg.dcm", image, masks, targets, SegOptions(kind="binary"))
 

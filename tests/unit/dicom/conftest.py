@@ -27,9 +27,11 @@ from pydicom.uid import (
 from scipy.spatial.transform import Rotation
 
 from esp_medsam.dicom import Found, find_volumes
+from esp_medsam.dicom.geometry import picture_grid
 from esp_medsam.dicom.seg_writer import build_segmentation, write_segmentation
-from esp_medsam.dicom.volume import DicomSlice, DicomVolume, StackGeometry
+from esp_medsam.dicom.volume import DicomSlice, DicomVolume
 from esp_medsam.errors import EspMedSamError
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image, SourceInstance
 from esp_medsam.modality import Code, Target
 
@@ -206,12 +208,14 @@ def volume_of(*paths: Path | str, positioned: bool = False, **changes: object) -
                 frame=frame if count > 1 else None,
             )
             slices.append(DicomSlice(source=source, **values))
-    affines = np.tile(np.eye(4), (len(slices), 1, 1)) if positioned else None
-    stack_axis = 2 if len(slices) > 1 and not positioned else None
+    grid = picture_grid(slices)
+    if positioned:
+        shape = (slices[0].columns, slices[0].rows, len(slices))
+        grid = Grid(shape=shape, slice_affines=np.tile(np.eye(4), (len(slices), 1, 1)))
     return DicomVolume(
         name="a",
         slices=tuple(slices),
-        geometry=StackGeometry(slice_affines=affines, stack_axis=stack_axis),
+        grid=grid,
         sop_class_uid=str(header.SOPClassUID),
         dicom_modality=header.get("Modality"),
     )
@@ -280,11 +284,7 @@ def record(path: Path) -> Image:
         path=str(path),
         name=volume.name,
         modality="ct",
-        spatial_shape=volume.spatial_shape,
-        affine=volume.geometry.affine,
-        slice_affines=volume.geometry.slice_affines,
-        stack_axis=volume.geometry.stack_axis,
-        pixel_spacing=volume.geometry.pixel_spacing,
+        grid=volume.grid,
         sources=tuple(piece.source for piece in volume.slices),
         study_uid=volume.study_uid,
         series_uid=volume.series_uid,
@@ -326,7 +326,7 @@ def drawn(data: st.DataObject, folder: Path) -> tuple[Image, list[Dataset]]:
 
 def scattered(image: Image, count: int = 1, seed: int = 0) -> np.ndarray:
     """Masks without any symmetry, one for each target."""
-    shape = (count, *image.spatial_shape)
+    shape = (count, *image.grid.shape)
     return (np.random.default_rng(seed).random(shape) > 0.6).astype(np.uint8)
 
 
@@ -369,7 +369,7 @@ def as_stored(mask: np.ndarray, image: Image) -> np.ndarray:
     """A mask in the order of its images: ``(frames, rows, columns)``."""
     if mask.ndim == 2:
         return mask[None]
-    return mask.transpose(2, 1, 0) if image.slice_affines is not None else mask.transpose(2, 0, 1)
+    return mask.transpose(2, 1, 0) if image.grid.is_positioned else mask.transpose(2, 0, 1)
 
 
 def decoded(segmentation: hd.seg.Segmentation, image: Image, **options: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esp_medsam.dicom import DicomSlice, stack_geometry
+from esp_medsam.dicom import DicomSlice, stack_grid
 from esp_medsam.errors import GeometryError
 from esp_medsam.image import SourceInstance
 
@@ -87,7 +87,7 @@ def patient_position(part: DicomSlice, column: int, row: int) -> Array:
     )
 
 
-class TestStackGeometry:
+class TestStackGrid:
     @settings(max_examples=25, deadline=None)
     @given(stack=stacks(), column=st.integers(0, 5), row=st.integers(0, 3))
     def test_affine_leads_to_where_each_header_says(
@@ -95,15 +95,15 @@ class TestStackGeometry:
     ) -> None:
         slices, _ = stack
 
-        ordered, geometry = stack_geometry(slices)
+        ordered, grid, _ = stack_grid(slices)
 
-        assert geometry.affine is not None
-        assert geometry.slice_affines is not None
+        assert grid.affine is not None
+        assert grid.slice_affines is not None
         for k, part in enumerate(ordered):
             expected = RAS @ patient_position(part, column, row)
-            there = geometry.affine @ (column, row, k, 1)
+            there = grid.affine @ (column, row, k, 1)
             np.testing.assert_allclose(there[:3], expected, atol=1e-3)
-            alone = geometry.slice_affines[k] @ (column, row, 0, 1)
+            alone = grid.slice_affines[k] @ (column, row, 0, 1)
             np.testing.assert_allclose(alone[:3], expected, atol=1e-6)
 
     @settings(max_examples=25, deadline=None)
@@ -113,16 +113,16 @@ class TestStackGeometry:
     ) -> None:
         slices, rotation = stack
 
-        ordered, geometry = stack_geometry(slices)
+        ordered, grid, warnings = stack_grid(slices)
 
         along = [float(np.array(part.position) @ rotation[:, 2]) for part in ordered]
         assert along == sorted(along)
-        assert geometry.slice_affines is not None
+        assert grid.slice_affines is not None
         np.testing.assert_allclose(
-            geometry.slice_affines[:, :3, 2], [RAS @ rotation[:, 2]] * len(slices), atol=1e-9
+            grid.slice_affines[:, :3, 2], [RAS @ rotation[:, 2]] * len(slices), atol=1e-9
         )
-        assert geometry.warnings == ()
-        assert geometry.stack_axis is None
+        assert warnings == ()
+        assert grid.stack_axis is None
 
     @pytest.mark.parametrize(("share", "is_told"), [(1e-4, False), (4e-3, True)])
     def test_gaps_that_add_up_off_the_even_grid_are_told(self, share: float, is_told: bool) -> None:
@@ -130,23 +130,23 @@ class TestStackGeometry:
         heights = np.concatenate([[0.0], np.cumsum(gaps)])
         slices = make_slices([np.array([0, 0, z]) for z in heights], [1, 0, 0, 0, 1, 0], (1, 1))
 
-        ordered, geometry = stack_geometry(slices)
+        ordered, grid, warnings = stack_grid(slices)
 
-        assert geometry.affine is not None
+        assert grid.affine is not None
         off = max(
-            abs((geometry.affine @ [0, 0, k, 1])[2] - part.position[2])
+            abs((grid.affine @ [0, 0, k, 1])[2] - part.position[2])
             for k, part in enumerate(ordered)
             if part.position is not None
         )
         assert off == pytest.approx(10 * 5 * share)
         if not is_told:
-            assert (geometry.warnings, geometry.rounding) == ((), 0.0)
+            assert (warnings, grid.rounding) == ((), 0.0)
             return
-        (warning,) = geometry.warnings
+        (warning,) = warnings
         assert (
             "its affine is that of an even grid, off which its slices lie by up to 0.200" in warning
         )
-        assert geometry.rounding == pytest.approx(off)
+        assert grid.rounding == pytest.approx(off)
 
     @settings(max_examples=25, deadline=None)
     @given(stack=stacks(), data=st.data())
@@ -154,21 +154,21 @@ class TestStackGeometry:
         self, stack: tuple[list[DicomSlice], Array], data: st.DataObject
     ) -> None:
         slices, _ = stack
-        whole, _ = stack_geometry(slices)
+        whole, _, _ = stack_grid(slices)
         if len(whole) < 4:
             return
         gone = data.draw(st.integers(1, len(whole) - 2))
         left = [part for part in slices if part != whole[gone]]
 
-        ordered, geometry = stack_geometry(left)
+        ordered, grid, warnings = stack_grid(left)
 
-        assert geometry.affine is None
-        assert geometry.stack_axis == 2
-        assert geometry.slice_affines is not None
-        for affine, part in zip(geometry.slice_affines, ordered, strict=True):
+        assert grid.affine is None
+        assert grid.stack_axis == 2
+        assert grid.slice_affines is not None
+        for affine, part in zip(grid.slice_affines, ordered, strict=True):
             np.testing.assert_allclose(affine[:3, 3], RAS @ np.array(part.position), atol=1e-9)
-        assert whole[gone - 1].source.path in geometry.warnings[0]
-        assert whole[gone + 1].source.path in geometry.warnings[0]
+        assert whole[gone - 1].source.path in warnings[0]
+        assert whole[gone + 1].source.path in warnings[0]
 
     @settings(max_examples=25, deadline=None)
     @given(rotation=rotations(), degrees=st.floats(0.5, 30))
@@ -177,70 +177,70 @@ class TestStackGeometry:
         step = 2 * (math.cos(tilt) * rotation[:, 2] + math.sin(tilt) * rotation[:, 1])
         slices = make_slices([k * step for k in range(6)], rotation[:, :2].T.ravel())
 
-        _, geometry = stack_geometry(slices)
+        _, grid, warnings = stack_grid(slices)
 
-        assert geometry.affine is None
-        assert geometry.stack_axis == 2
-        told = re.search(r"tilt, ([0-9.]+) degrees", geometry.warnings[0])
+        assert grid.affine is None
+        assert grid.stack_axis == 2
+        told = re.search(r"tilt, ([0-9.]+) degrees", warnings[0])
         assert told is not None
         assert float(told[1]) == pytest.approx(degrees, abs=0.05 + 1e-6)  # told to a tenth
 
     def test_gaps_within_one_percent_are_even(self) -> None:
-        _, geometry = stack_geometry(axial(0, 2, 4.01, 6))
+        _, grid, _ = stack_grid(axial(0, 2, 4.01, 6))
 
-        assert geometry.affine is not None
-        np.testing.assert_allclose(geometry.affine[:3, 2], (0, 0, 2))
+        assert grid.affine is not None
+        np.testing.assert_allclose(grid.affine[:3, 2], (0, 0, 2))
 
     def test_gaps_beyond_one_percent_are_not(self) -> None:
-        _, geometry = stack_geometry(axial(0, 2, 4.05, 6.05))
+        _, grid, warnings = stack_grid(axial(0, 2, 4.05, 6.05))
 
-        assert geometry.affine is None
-        assert "2.050 mm between 1.dcm and 2.dcm, 2.000 mm elsewhere" in geometry.warnings[0]
+        assert grid.affine is None
+        assert "2.050 mm between 1.dcm and 2.dcm, 2.000 mm elsewhere" in warnings[0]
 
     def test_small_errors_that_add_up_are_not_even(self) -> None:
         heights = np.cumsum([0] + [1.0] * 60 + [1.009] * 60)
 
-        _, geometry = stack_geometry(axial(*heights))
+        _, grid, warnings = stack_grid(axial(*heights))
 
-        assert geometry.affine is None
-        assert "drift" in geometry.warnings[0]
+        assert grid.affine is None
+        assert "drift" in warnings[0]
 
     def test_positions_of_few_digits_are_no_tilt(self) -> None:
         slices = make_slices([(10.001 * (k % 2) + 10 * ((k + 1) % 2), 20, k) for k in range(5)])
 
-        _, geometry = stack_geometry(slices)
+        _, grid, _ = stack_grid(slices)
 
-        assert geometry.affine is not None
-        assert geometry.affine[:3, 2].tolist() == [0, 0, 1]
+        assert grid.affine is not None
+        assert grid.affine[:3, 2].tolist() == [0, 0, 1]
 
     def test_flipped_orientation_is_ordered_along_its_own_normal(self) -> None:
         slices = make_slices([(0, 0, z) for z in (0, 3, 6)], (1, 0, 0, 0, -1, 0))
 
-        ordered, geometry = stack_geometry(slices)
+        ordered, grid, _ = stack_grid(slices)
 
         assert [part.position[2] for part in ordered if part.position] == [6, 3, 0]
-        assert geometry.affine is not None
-        assert geometry.affine[:3, 2].tolist() == [0, 0, -3]
+        assert grid.affine is not None
+        assert grid.affine[:3, 2].tolist() == [0, 0, -3]
 
     def test_a_lone_slice_takes_its_depth_from_its_thickness(self) -> None:
-        _, geometry = stack_geometry(axial(5))
+        _, grid, warnings = stack_grid(axial(5))
 
-        assert geometry.affine is not None
-        assert geometry.affine[:3, 2].tolist() == [0, 0, 3]
-        assert "3 mm is its SliceThickness" in geometry.warnings[0]
+        assert grid.affine is not None
+        assert grid.affine[:3, 2].tolist() == [0, 0, 3]
+        assert "3 mm is its SliceThickness" in warnings[0]
 
     def test_a_lone_slice_without_thickness_is_taken_as_one_millimeter(self) -> None:
         slices = [replace(part, thickness=None) for part in axial(5)]
 
-        _, geometry = stack_geometry(slices)
+        _, grid, warnings = stack_grid(slices)
 
-        assert geometry.affine is not None
-        assert geometry.affine[:3, 2].tolist() == [0, 0, 1]
-        assert "taken as 1 mm" in geometry.warnings[0]
+        assert grid.affine is not None
+        assert grid.affine[:3, 2].tolist() == [0, 0, 1]
+        assert "taken as 1 mm" in warnings[0]
 
     def test_two_slices_at_one_place_are_refused_by_name(self) -> None:
         with pytest.raises(GeometryError, match=r"1\.dcm and 2\.dcm lie at one place"):
-            stack_geometry(axial(0, 2, 2, 4))
+            stack_grid(axial(0, 2, 2, 4))
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -264,22 +264,22 @@ class TestStackGeometry:
         first, second = axial(0, 2)
 
         with pytest.raises(GeometryError, match=message):
-            stack_geometry([first, replace(second, **change)])  # type: ignore[arg-type]
+            stack_grid([first, replace(second, **change)])  # type: ignore[arg-type]
 
     def test_slices_turned_a_little_lie_each_at_its_own_position(self) -> None:
         slices = axial(0, 2, 4)
         angle = 0.0005
         turned = (math.cos(angle), math.sin(angle), 0, -math.sin(angle), math.cos(angle), 0)
 
-        ordered, geometry = stack_geometry([replace(slices[0], orientation=turned), *slices[1:]])
+        ordered, grid, warnings = stack_grid([replace(slices[0], orientation=turned), *slices[1:]])
 
-        assert geometry.affine is None
-        assert geometry.stack_axis == 2
-        assert geometry.slice_affines is not None
+        assert grid.affine is None
+        assert grid.stack_axis == 2
+        assert grid.slice_affines is not None
         for k, part in enumerate(ordered):
-            there = geometry.slice_affines[k] @ (5, 3, 0, 1)
+            there = grid.slice_affines[k] @ (5, 3, 0, 1)
             np.testing.assert_allclose(there[:3], RAS @ patient_position(part, 5, 3), atol=1e-6)
-        (warning,) = geometry.warnings
+        (warning,) = warnings
         assert warning == (
             "Its slices differ in orientation (by 0.029 degrees), so no affine holds them all: "
             "each lies at its own position."
@@ -288,24 +288,26 @@ class TestStackGeometry:
     def test_slices_scaled_a_little_lie_each_at_its_own_position(self) -> None:
         slices = axial(0, 2, 4)
 
-        _, geometry = stack_geometry([*slices[:2], replace(slices[2], pixel_spacing=(0.501, 0.75))])
+        _, grid, warnings = stack_grid(
+            [*slices[:2], replace(slices[2], pixel_spacing=(0.501, 0.75))]
+        )
 
-        assert geometry.affine is None
-        assert geometry.slice_affines is not None
-        assert np.linalg.norm(geometry.slice_affines[2][:3, 1]) == pytest.approx(0.501)
-        assert "differ in PixelSpacing (by 0.2 %)" in geometry.warnings[0]
+        assert grid.affine is None
+        assert grid.slice_affines is not None
+        assert np.linalg.norm(grid.slice_affines[2][:3, 1]) == pytest.approx(0.501)
+        assert "differ in PixelSpacing (by 0.2 %)" in warnings[0]
 
     def test_slices_that_cross_are_refused(self) -> None:
         first, second = (replace(part, columns=600) for part in axial(0, 2))
         leaning = (math.cos(0.01), 0, -math.sin(0.01), 0, 1, 0)
 
         with pytest.raises(GeometryError, match=r"0\.dcm and 1\.dcm cross"):
-            stack_geometry([first, replace(second, orientation=leaning)])
+            stack_grid([first, replace(second, orientation=leaning)])
 
     def test_skewed_rows_and_columns_have_no_affine(self) -> None:
         slices = make_slices([(0, 0, z) for z in (0, 3, 6)], (1, 0, 0, 0.001, 1, 0))
 
-        _, geometry = stack_geometry(slices)
+        _, grid, warnings = stack_grid(slices)
 
-        assert geometry.affine is None
-        assert "right angles" in geometry.warnings[0]
+        assert grid.affine is None
+        assert "right angles" in warnings[0]

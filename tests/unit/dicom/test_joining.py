@@ -86,8 +86,8 @@ class TestSeries:
         (volume,) = find_volumes(tmp_path, join=["series"]).volumes
 
         assert volume.name == f"{series(0)}_SeriesInstanceUID-joined"
-        assert volume.spatial_shape == (6, 4, 4)
-        assert volume.geometry.affine is not None
+        assert volume.grid.shape == (6, 4, 4)
+        assert volume.grid.affine is not None
         assert volume.joined == ("series",)
         assert volume.warnings == (
             "Its 4 slices state a series each; they were joined, as --join series says.",
@@ -118,7 +118,7 @@ class TestSeries:
         found = {f: held.volumes for f, held in find_in_folders(folders, join=["series"])}
 
         (volume,) = found[tmp_path]
-        assert volume.spatial_shape == (6, 4, 4)
+        assert volume.grid.shape == (6, 4, 4)
         hinted = [volume for _, held in find_in_folders(folders) for volume in held.volumes]
         assert ["--join series" in volume.warnings[-1] for volume in hinted] == [True] * 4
 
@@ -214,7 +214,7 @@ class TestInterleaved:
         (volume,) = find_volumes(tmp_path, join=["interleaved"]).volumes
 
         assert volume.name == SERIES
-        assert volume.spatial_shape == (6, 4, 6)
+        assert volume.grid.shape == (6, 4, 6)
         assert volume.joined == ("interleaved",)
         assert "as --join interleaved says" in volume.warnings[-1]
 

@@ -190,7 +190,7 @@ class TestASegmentation:
         self, seg: SimpleNamespace, tmp_path: Path, syntax: str
     ) -> None:
         image = seg.stack(tmp_path, 7, Rows=5, Columns=7, PixelData=bytes(70))
-        mask = np.ones(image.spatial_shape, np.uint8)
+        mask = np.ones(image.grid.shape, np.uint8)
         dataset = in_bits(seg.made(image, [mask]))
         odd = without_gaps(np.ones((7, 5, 7), np.uint8))
         assert len(odd) == 31

@@ -237,9 +237,7 @@ class TestMemory:
             path=str(path), sop_class_uid="1", sop_instance_uid="1", frame=60_000
         )
         last = DicomSlice(source=source, rows=240, columns=320)
-        claimed = DicomVolume(
-            name="a", slices=(last,), geometry=volume.geometry, sop_class_uid="1.2"
-        )
+        claimed = DicomVolume(name="a", slices=(last,), grid=volume.grid, sop_class_uid="1.2")
 
         tracemalloc.start()
         with pytest.raises(CorruptFileError, match="must hold 60000 compressed frames; got 30"):

@@ -19,8 +19,9 @@ from pydicom.uid import (
 
 from esp_medsam.dicom import pixels
 from esp_medsam.dicom.pixels import read_pixels
-from esp_medsam.dicom.volume import DicomVolume, StackGeometry
+from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.errors import CorruptFileError, FormatError, NonFiniteError, TooLargeError
+from esp_medsam.grid import Grid
 from esp_medsam.image import UltrasoundRegion
 from esp_medsam.modality import ModalityTable
 
@@ -80,7 +81,7 @@ class TestGray:
         kept = DicomVolume(
             name="a",
             slices=(volume.slices[7], volume.slices[2]),
-            geometry=StackGeometry(stack_axis=2),
+            grid=Grid(shape=(volume.slices[0].rows, volume.slices[0].columns, 2), stack_axis=2),
             sop_class_uid=volume.sop_class_uid,
         )
 

@@ -35,14 +35,16 @@ def stated(positions: np.ndarray, across: np.ndarray, down: np.ndarray) -> Place
 def found(image: Image) -> Places:
     """Value of each voxel by where the record says that it lies."""
     assert image.pixels is not None
-    assert image.slice_affines is not None
+    assert image.grid.slice_affines is not None
     places: Places = {}
-    for i, j, k in np.ndindex(*image.spatial_shape):
-        there = LPS @ (image.slice_affines[k] @ (i, j, 0, 1))[:3]
+    for i, j, k in np.ndindex(*image.grid.shape):
+        there = LPS @ (image.grid.slice_affines[k] @ (i, j, 0, 1))[:3]
         places[tuple((there.round(3) + 0.0).tolist())] = int(image.pixels[0, i, j, k])
-        if image.affine is not None:
+        if image.grid.affine is not None:
             np.testing.assert_allclose(
-                image.affine @ (i, j, k, 1), image.slice_affines[k] @ (i, j, 0, 1), atol=1e-3
+                image.grid.affine @ (i, j, k, 1),
+                image.grid.slice_affines[k] @ (i, j, 0, 1),
+                atol=1e-3,
             )
     return places
 

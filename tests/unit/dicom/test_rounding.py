@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from esp_medsam.dicom import DicomSlice, read_segmentation, stack_geometry
+from esp_medsam.dicom import DicomSlice, read_segmentation, stack_grid
 from esp_medsam.image import SourceInstance
 
 
@@ -51,24 +51,24 @@ class TestRoundedPositions:
     ) -> None:
         truth = even(gap, axes, 40)
 
-        _, geometry = stack_geometry(make_slices(truth.round(digits), axes))
+        _, grid, _ = stack_grid(make_slices(truth.round(digits), axes))
 
-        assert geometry.affine is not None
-        assert geometry.stack_axis is None
+        assert grid.affine is not None
+        assert grid.stack_axis is None
         unit = 10.0**-digits
-        np.testing.assert_allclose(geometry.affine[:3, 3], RAS @ truth[0], atol=unit)
-        np.testing.assert_allclose(np.linalg.norm(geometry.affine[:3, 2]), gap, atol=unit / 20)
+        np.testing.assert_allclose(grid.affine[:3, 3], RAS @ truth[0], atol=unit)
+        np.testing.assert_allclose(np.linalg.norm(grid.affine[:3, 2]), gap, atol=unit / 20)
 
     def test_are_told_and_by_how_much_slices_are_off(self) -> None:
         truth = even(6.51, OBLIQUE, 22)
 
-        _, geometry = stack_geometry(make_slices(truth.round(1), OBLIQUE))
+        _, grid, warnings = stack_grid(make_slices(truth.round(1), OBLIQUE))
 
-        assert geometry.affine is not None
-        assert geometry.slice_affines is not None
-        grid = geometry.affine[:3, 3] + np.arange(22)[:, None] * geometry.affine[:3, 2]
-        off = np.linalg.norm(geometry.slice_affines[:, :3, 3] - grid, axis=1).max()
-        (warning,) = geometry.warnings
+        assert grid.affine is not None
+        assert grid.slice_affines is not None
+        even_grid = grid.affine[:3, 3] + np.arange(22)[:, None] * grid.affine[:3, 2]
+        off = np.linalg.norm(grid.slice_affines[:, :3, 3] - even_grid, axis=1).max()
+        (warning,) = warnings
         assert warning == (
             "Its positions are rounded to 0.1 mm; its affine is that of the even grid they were "
             f"rounded from, off which its slices lie by up to {off:.3f} mm."
@@ -77,9 +77,9 @@ class TestRoundedPositions:
     def test_are_known_as_float32_too(self) -> None:
         rounded = even(6.51, OBLIQUE, 22).round(1).astype(np.float32)
 
-        _, geometry = stack_geometry(make_slices(rounded, OBLIQUE))
+        _, grid, _ = stack_grid(make_slices(rounded, OBLIQUE))
 
-        assert geometry.affine is not None
+        assert grid.affine is not None
 
     @settings(max_examples=25, deadline=None)
     @given(
@@ -94,10 +94,10 @@ class TestRoundedPositions:
         axes = Rotation.from_rotvec(turn).as_matrix()
         positions = np.delete(even(gap, axes, count).round(1), lost, axis=0)
 
-        _, geometry = stack_geometry(make_slices(positions, axes))
+        _, grid, _ = stack_grid(make_slices(positions, axes))
 
-        assert geometry.affine is None
-        assert geometry.stack_axis == 2
+        assert grid.affine is None
+        assert grid.stack_axis == 2
 
     @pytest.mark.parametrize(
         "positions",
@@ -111,16 +111,16 @@ class TestRoundedPositions:
         ],
     )
     def test_do_not_make_uneven_stacks_even(self, positions: Any) -> None:
-        _, geometry = stack_geometry(make_slices(positions))
+        _, grid, _ = stack_grid(make_slices(positions))
 
-        assert geometry.affine is None
+        assert grid.affine is None
 
     def test_within_one_percent_stay_as_they_are(self) -> None:
-        _, geometry = stack_geometry(make_slices([(0, 0, z) for z in (0, 10, 20.05, 30.05)]))
+        _, grid, warnings = stack_grid(make_slices([(0, 0, z) for z in (0, 10, 20.05, 30.05)]))
 
-        assert geometry.affine is not None
-        np.testing.assert_allclose(geometry.affine[:3, 3], 0)
-        assert geometry.warnings == ()
+        assert grid.affine is not None
+        np.testing.assert_allclose(grid.affine[:3, 3], 0)
+        assert warnings == ()
 
 
 class TestSegmentationOfRoundedPositions:
@@ -134,15 +134,15 @@ class TestSegmentationOfRoundedPositions:
             changes = {"ImagePositionPatient": position, "ImageOrientationPatient": cosines}
             dicom.save(dicom.dataset(k, **changes), tmp_path / "in" / f"{k}")
         image = seg.record(tmp_path / "in")
-        masks = np.zeros((1, *image.spatial_shape), np.uint8)
+        masks = np.zeros((1, *image.grid.shape), np.uint8)
         masks[..., list(planes)] = 1
 
         read = read_segmentation(seg.saved(seg.made(image, masks), tmp_path / "seg"))
 
-        assert read.geometry.affine is not None
+        assert read.grid.affine is not None
         held = np.ptp(list(planes)) + 1
-        assert read.spatial_shape == (*image.spatial_shape[:2], held)
+        assert read.grid.shape == (*image.grid.shape[:2], held)
         np.testing.assert_array_equal(read.mask(1), masks[0, ..., min(planes) :][..., :held])
-        expected = image.affine @ (0, 0, min(planes), 1)
-        np.testing.assert_allclose(read.geometry.affine[:, 3], expected, atol=0.15)
+        expected = image.grid.affine @ (0, 0, min(planes), 1)
+        np.testing.assert_allclose(read.grid.affine[:, 3], expected, atol=0.15)
         assert "rounded to 0.1 mm" in read.warnings[0]

@@ -39,12 +39,12 @@ class TestFindVolumes:
         assert volume.frame_of_reference_uid == "1.9"
         assert volume.dicom_modality == "CT"
         assert volume.sop_class_uid == CTImageStorage
-        assert volume.spatial_shape == (6, 4, 3)
-        assert volume.is_positioned
+        assert volume.grid.shape == (6, 4, 3)
+        assert volume.grid.is_positioned
         assert volume.warnings == ()
-        assert volume.geometry.affine is not None
+        assert volume.grid.affine is not None
         np.testing.assert_array_equal(
-            volume.geometry.affine,
+            volume.grid.affine,
             [[-0.75, 0, 0, -10], [0, -0.5, 0, -20], [0, 0, 2, 0], [0, 0, 0, 1]],
         )
         assert [part.source.sop_instance_uid for part in volume.slices] == [
@@ -77,16 +77,16 @@ class TestFindVolumes:
 
         (volume,) = find_volumes(tmp_path).volumes
 
-        assert volume.spatial_shape == (6, 4, 3)
+        assert volume.grid.shape == (6, 4, 3)
 
     def test_one_file_is_taken_alone(self, dicom: Any, tmp_path: Path) -> None:
         files = dicom.save_stack(tmp_path)
 
         (volume,) = find_volumes(files[1]).volumes
 
-        assert volume.spatial_shape == (6, 4, 1)
-        assert volume.geometry.affine is not None
-        assert volume.geometry.affine[:3, 3].tolist() == [-10, -20, 2]
+        assert volume.grid.shape == (6, 4, 1)
+        assert volume.grid.affine is not None
+        assert volume.grid.affine[:3, 3].tolist() == [-10, -20, 2]
         assert "SliceThickness" in volume.warnings[0]
 
     @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ class TestFindVolumes:
 
         (volume,) = find_volumes(tmp_path).volumes
 
-        assert volume.spatial_shape == (6, 4, 2)
+        assert volume.grid.shape == (6, 4, 2)
         assert volume.slices[1].position == (10, 20, 2)
 
     @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
@@ -116,7 +116,7 @@ class TestFindVolumes:
 
         (volume,) = find_volumes(tmp_path).volumes
 
-        assert volume.spatial_shape == (6, 4, 3)
+        assert volume.grid.shape == (6, 4, 3)
 
     def test_foreign_files_are_others(self, dicom: Any, tmp_path: Path) -> None:
         dicom.save_stack(tmp_path)
@@ -132,7 +132,7 @@ class TestFindVolumes:
 
         names = [Path(other).name for other in found.others]
         assert names == [".DS_Store", "dose.dcm", "empty", "readme.txt", "seg.dcm"]
-        assert [volume.spatial_shape for volume in found.volumes] == [(6, 4, 3)]
+        assert [volume.grid.shape for volume in found.volumes] == [(6, 4, 3)]
         assert found.refused == ()
 
     def test_two_series_are_two_volumes(self, dicom: Any, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ class TestFindVolumes:
             f"{SERIES}_EchoNumbers-2",
         ]
         assert volumes[1].split == (("EchoNumbers", "2"),)
-        assert [volume.spatial_shape for volume in volumes] == [(6, 4, 3)] * 2
+        assert [volume.grid.shape for volume in volumes] == [(6, 4, 3)] * 2
 
     def test_a_bad_slice_takes_its_stack_and_no_other(self, dicom: Any, tmp_path: Path) -> None:
         files = dicom.save_stack(tmp_path)
@@ -234,7 +234,7 @@ class TestFindVolumes:
         volumes = find_volumes(tmp_path).volumes
 
         assert [volume.split for volume in volumes] == [(("DiffusionBValue", b),) for b in expected]
-        assert [volume.spatial_shape for volume in volumes] == [(6, 4, 3)] * len(values)
+        assert [volume.grid.shape for volume in volumes] == [(6, 4, 3)] * len(values)
 
     @pytest.mark.parametrize(
         ("attribute", "values"),

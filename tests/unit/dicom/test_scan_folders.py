@@ -27,8 +27,8 @@ class TestFindInFolders:
         assert [piece.source.sop_instance_uid for piece in volume.slices] == [
             f"1.2.3.{k + 1}" for k in range(6)
         ]
-        assert volume.geometry.affine is not None
-        assert volume.geometry.affine[2, 2] == 2
+        assert volume.grid.affine is not None
+        assert volume.grid.affine[2, 2] == 2
         assert [found[folder].volumes for folder in folders] == [(), ()]
         assert found[folders[1]].others == (str(folders[1] / "notes.txt"),)
 

@@ -25,11 +25,11 @@ class TestPictures:
 
         assert [volume.name for volume in volumes] == ["1.2.3.1", "1.2.3.2"]
         for volume in volumes:
-            assert volume.spatial_shape == (4, 6)
-            assert not volume.is_positioned
-            assert volume.geometry.affine is None
-            assert volume.geometry.stack_axis is None
-            assert volume.geometry.pixel_spacing is None
+            assert volume.grid.shape == (4, 6)
+            assert not volume.grid.is_positioned
+            assert volume.grid.affine is None
+            assert volume.grid.stack_axis is None
+            assert volume.grid.pixel_spacing is None
 
     def test_cine_is_frames_in_time(self, dicom: Any, tmp_path: Path) -> None:
         cine = dicom.picture(
@@ -39,9 +39,9 @@ class TestPictures:
 
         (volume,) = find_volumes(tmp_path).volumes
 
-        assert volume.spatial_shape == (4, 6, 5)
-        assert volume.geometry.stack_axis == 2
-        assert volume.geometry.affine is None
+        assert volume.grid.shape == (4, 6, 5)
+        assert volume.grid.stack_axis == 2
+        assert volume.grid.affine is None
         assert [part.source.frame for part in volume.slices] == [1, 2, 3, 4, 5]
 
     @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ class TestPictures:
 
         (volume,) = find_volumes(tmp_path).volumes
 
-        assert volume.geometry.pixel_spacing == spacing
+        assert volume.grid.pixel_spacing == spacing
 
     @pytest.mark.parametrize(
         ("units", "spatial_format", "spacing"),
@@ -89,7 +89,7 @@ class TestPictures:
 
         (volume,) = find_volumes(tmp_path).volumes
 
-        assert volume.geometry.pixel_spacing == spacing
+        assert volume.grid.pixel_spacing == spacing
 
     def test_positions_of_a_secondary_capture_are_not_believed(
         self, dicom: Any, tmp_path: Path
@@ -99,7 +99,7 @@ class TestPictures:
 
         volumes = find_volumes(tmp_path).volumes
 
-        assert [volume.spatial_shape for volume in volumes] == [(4, 6)] * 2
+        assert [volume.grid.shape for volume in volumes] == [(4, 6)] * 2
 
     def test_a_lone_ct_image_without_position_is_a_picture(
         self, dicom: Any, tmp_path: Path
@@ -109,8 +109,8 @@ class TestPictures:
 
         (volume,) = find_volumes(tmp_path).volumes
 
-        assert volume.spatial_shape == (4, 6)
-        assert volume.geometry.pixel_spacing == (0.5, 0.75)
+        assert volume.grid.shape == (4, 6)
+        assert volume.grid.pixel_spacing == (0.5, 0.75)
         assert "no position" in volume.warnings[0]
 
 
@@ -121,10 +121,10 @@ class TestEnhanced:
         (volume,) = find_volumes(tmp_path).volumes
 
         assert volume.name == SERIES
-        assert volume.spatial_shape == (6, 4, 3)
+        assert volume.grid.shape == (6, 4, 3)
         assert [part.source.frame for part in volume.slices] == [2, 3, 1]
-        assert volume.geometry.affine is not None
-        assert volume.geometry.affine[:3, :3].tolist() == [[-0.75, 0, 0], [0, -0.5, 0], [0, 0, 2]]
+        assert volume.grid.affine is not None
+        assert volume.grid.affine[:3, :3].tolist() == [[-0.75, 0, 0], [0, -0.5, 0], [0, 0, 2]]
         assert {(part.slope, part.intercept) for part in volume.slices} == {(3.0, 1.0)}
 
     def test_time_points_are_volumes(self, dicom: Any, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ class TestEnhanced:
         volumes = find_volumes(tmp_path).volumes
 
         assert [volume.split[0][1] for volume in volumes] == ["1", "2"]
-        assert [volume.spatial_shape for volume in volumes] == [(6, 4, 2)] * 2
+        assert [volume.grid.shape for volume in volumes] == [(6, 4, 2)] * 2
 
     @pytest.mark.parametrize("indexed", [True, False])
     def test_an_index_never_hides_the_value_that_it_numbers(
@@ -194,7 +194,7 @@ class TestEnhanced:
         found = find_volumes(tmp_path)
 
         assert not found.refused
-        assert {volume.name: volume.spatial_shape for volume in found.volumes} == {
+        assert {volume.name: volume.grid.shape for volume in found.volumes} == {
             f"{SERIES}_SOPInstanceUID-1.5.0": (6, 4, 3),
             f"{SERIES}_SOPInstanceUID-1.5.3": (6, 8, 3),
         }
@@ -217,7 +217,7 @@ class TestEnhanced:
         (volume,) = find_volumes(tmp_path).volumes
 
         assert volume.name == SERIES
-        assert volume.spatial_shape == (6, 4, 4)
+        assert volume.grid.shape == (6, 4, 4)
 
     def test_frames_that_nothing_describes_are_refused(self, dicom: Any, tmp_path: Path) -> None:
         dataset = dicom.enhanced([(0, 0, z) for z in (0, 2)])
@@ -246,8 +246,8 @@ class TestOneSliceAFile:
         (volume,) = find_volumes(tmp_path).volumes
 
         assert volume.name == SERIES
-        assert volume.spatial_shape == (6, 4, 4)
-        assert volume.geometry.affine is not None
+        assert volume.grid.shape == (6, 4, 4)
+        assert volume.grid.affine is not None
         assert [part.source.frame for part in volume.slices] == [None] * 4
 
     @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ class TestOneSliceAFile:
         assert {volume.name for volume in volumes} == {
             f"{SERIES}_{keyword}-{value:g}" for value in values
         }
-        assert [volume.spatial_shape for volume in volumes] == [(6, 4, 4)] * 3
+        assert [volume.grid.shape for volume in volumes] == [(6, 4, 4)] * 3
 
     def test_holds_the_volumes_that_its_headers_tell(self, dicom: Any, tmp_path: Path) -> None:
         for k in range(8):
@@ -296,7 +296,7 @@ class TestOneSliceAFile:
 
         volumes = find_volumes(tmp_path).volumes
 
-        assert [volume.spatial_shape for volume in volumes] == [(6, 4, 3)] * 2
+        assert [volume.grid.shape for volume in volumes] == [(6, 4, 3)] * 2
 
     def test_that_nothing_tells_apart_stays_a_volume_of_its_own(
         self, dicom: Any, tmp_path: Path

@@ -52,7 +52,7 @@ class TestPixels:
     ) -> None:
         image = seg.record(cine(dicom, tmp_path))
         mask = seg.scattered(image)
-        assert image.spatial_shape == (4, 6, 5)
+        assert image.grid.shape == (4, 6, 5)
         mask[..., 2] = 0
 
         dataset = seg.made(image, mask)
@@ -141,7 +141,7 @@ class TestPixels:
 class TestReferences:
     def test_name_every_instance_once(self, seg: SimpleNamespace, tmp_path: Path) -> None:
         image = seg.stack(tmp_path, 4)
-        mask = np.zeros(image.spatial_shape, np.uint8)
+        mask = np.zeros(image.grid.shape, np.uint8)
         mask[2, 3, 1] = 1
 
         dataset = seg.made(image, [mask])
@@ -176,7 +176,7 @@ class TestPositions:
         for k in (0, 1, 4):
             dicom.save(dicom.dataset(k), tmp_path / f"{9 - k}.dcm")
         image = seg.record(tmp_path)
-        assert image.affine is None
+        assert image.grid.affine is None
 
         dataset = seg.made(image, seg.scattered(image))
 
@@ -209,7 +209,7 @@ class TestPositions:
             np.testing.assert_allclose(frame.PixelMeasuresSequence[0].PixelSpacing, spacings[k])
         np.testing.assert_array_equal(seg.decoded(dataset, image)[0], seg.as_stored(mask[0], image))
         read = read_segmentation(seg.saved(dataset, tmp_path / "seg"))
-        assert read.geometry.affine is None
+        assert read.grid.affine is None
         assert "differ in orientation (by 0.029 degrees) and PixelSpacing" in read.problem
         np.testing.assert_array_equal(read.mask(1), mask[0])
 

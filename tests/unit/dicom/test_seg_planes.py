@@ -15,29 +15,29 @@ class TestGrid:
     def test_includes_planes_that_hold_no_segment(
         self, seg: SimpleNamespace, stack: Image, tmp_path: Path
     ) -> None:
-        mask = np.zeros(stack.spatial_shape, np.uint8)
+        mask = np.zeros(stack.grid.shape, np.uint8)
         mask[1, 2, 1] = mask[3, 1, 4] = 1
 
         read = read_segmentation(seg.saved(seg.made(stack, [mask]), tmp_path / "seg"))
 
-        assert stack.affine is not None
-        assert read.spatial_shape == (6, 4, 4)
+        assert stack.grid.affine is not None
+        assert read.grid.shape == (6, 4, 4)
         np.testing.assert_array_equal(read.mask(1), mask[..., 1:])
-        expected = stack.affine.copy()
-        expected[:3, 3] += stack.affine[:3, 2]
-        np.testing.assert_allclose(read.geometry.affine, expected, atol=1e-6)
+        expected = stack.grid.affine.copy()
+        expected[:3, 3] += stack.grid.affine[:3, 2]
+        np.testing.assert_allclose(read.grid.affine, expected, atol=1e-6)
         assert read.warnings == ()
 
     def test_is_not_made_up_where_distances_are_no_multiples(
         self, seg: SimpleNamespace, stack: Image, tmp_path: Path
     ) -> None:
-        dataset = seg.made(stack, np.ones((1, *stack.spatial_shape), np.uint8))
+        dataset = seg.made(stack, np.ones((1, *stack.grid.shape), np.uint8))
         position = dataset.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence[0]
         position.ImagePositionPatient[2] += 0.1
 
         read = read_segmentation(seg.saved(dataset, tmp_path / "seg"))
 
-        assert read.geometry.affine is None
+        assert read.grid.affine is None
         assert "not evenly spaced" in read.problem
         assert read.mask(1).all()
 
@@ -45,7 +45,7 @@ class TestGrid:
         self, seg: SimpleNamespace, tmp_path: Path
     ) -> None:
         stack = seg.stack(tmp_path, 5, Rows=4, Columns=4, PixelData=bytes(32))
-        mask = np.zeros(stack.spatial_shape, np.uint8)
+        mask = np.zeros(stack.grid.shape, np.uint8)
         mask[..., ::2] = 1
         dataset = seg.made(stack, [mask])
         measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
@@ -53,28 +53,28 @@ class TestGrid:
 
         read = read_segmentation(seg.saved(dataset, tmp_path / "seg"))
 
-        assert read.spatial_shape == (4, 4, 3)
+        assert read.grid.shape == (4, 4, 3)
         (warning,) = read.warnings
         assert "states no spacing between its planes; they were taken to be 4 mm apart" in warning
-        assert read.with_spacing(2.0).spatial_shape == (4, 4, 5)
+        assert read.with_spacing(2.0).grid.shape == (4, 4, 5)
         np.testing.assert_array_equal(read.with_spacing(2.0).mask(1), mask)
 
     def test_believes_positions_where_the_stated_spacing_contradicts_them(
         self, seg: SimpleNamespace, stack: Image, tmp_path: Path
     ) -> None:
-        dataset = seg.made(stack, np.ones((1, *stack.spatial_shape), np.uint8))
+        dataset = seg.made(stack, np.ones((1, *stack.grid.shape), np.uint8))
         measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
         measures.SpacingBetweenSlices = 5
 
         read = read_segmentation(seg.saved(dataset, tmp_path / "seg"))
 
-        assert read.spatial_shape == (6, 4, 5)
+        assert read.grid.shape == (6, 4, 5)
         assert "contradict the spacing of 5 mm" in read.warnings[0]
 
     def test_of_one_plane_of_no_stated_depth_is_none(
         self, seg: SimpleNamespace, stack: Image, tmp_path: Path
     ) -> None:
-        mask = np.zeros(stack.spatial_shape, np.uint8)
+        mask = np.zeros(stack.grid.shape, np.uint8)
         mask[..., 2] = 1
         dataset = seg.made(stack, [mask])
         measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
@@ -82,14 +82,14 @@ class TestGrid:
 
         read = read_segmentation(seg.saved(dataset, tmp_path / "seg"))
 
-        assert read.geometry.affine is None
+        assert read.grid.affine is None
         assert "one plane" in read.problem
-        assert read.with_spacing(2.0).geometry.affine is not None
+        assert read.with_spacing(2.0).grid.affine is not None
 
     def test_refuses_two_frames_of_a_segment_in_one_place(
         self, seg: SimpleNamespace, stack: Image, tmp_path: Path
     ) -> None:
-        dataset = seg.made(stack, np.ones((1, *stack.spatial_shape), np.uint8))
+        dataset = seg.made(stack, np.ones((1, *stack.grid.shape), np.uint8))
         groups = dataset.PerFrameFunctionalGroupsSequence
         groups[1].PlanePositionSequence = groups[0].PlanePositionSequence
 
@@ -99,7 +99,7 @@ class TestGrid:
     def test_refuses_frames_beside_one_another(
         self, seg: SimpleNamespace, stack: Image, tmp_path: Path
     ) -> None:
-        dataset = seg.made(stack, np.ones((2, *stack.spatial_shape), np.uint8), seg.targets[:2])
+        dataset = seg.made(stack, np.ones((2, *stack.grid.shape), np.uint8), seg.targets[:2])
         position = dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]
         position.ImagePositionPatient[0] += 10
 
@@ -109,7 +109,7 @@ class TestGrid:
     def test_refuses_a_stack_that_would_not_fit(
         self, seg: SimpleNamespace, stack: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        mask = np.zeros(stack.spatial_shape, np.uint8)
+        mask = np.zeros(stack.grid.shape, np.uint8)
         mask[..., [0, 4]] = 1
         dataset = seg.made(stack, [mask])
         measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]

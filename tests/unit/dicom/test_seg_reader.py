@@ -65,9 +65,9 @@ def in_space(mask: np.ndarray, affines: np.ndarray) -> dict[tuple[float, ...], i
 
 def slices_of(segmentation: DicomSegmentation) -> np.ndarray:
     """The affine of each slice, by the one affine of the grid."""
-    affine = segmentation.geometry.affine
+    affine = segmentation.grid.affine
     assert affine is not None
-    stack = np.repeat(affine[None], segmentation.spatial_shape[2], axis=0)
+    stack = np.repeat(affine[None], segmentation.grid.shape[2], axis=0)
     stack[:, :3, 3] += np.arange(len(stack))[:, None] * affine[:3, 2]
     return stack
 
@@ -112,7 +112,7 @@ class TestOurOwn:
         all_targets = [replace(target, label=label) for target, label in drawn]
         if kind == "fractional":
             masks *= np.uint8(data.draw(st.integers(128, 255)))
-        labels = np.zeros(image.spatial_shape, np.uint8)
+        labels = np.zeros(image.grid.shape, np.uint8)
         for mask, target in zip(masks, all_targets, strict=False):
             labels[mask != 0] = target.label
 
@@ -122,8 +122,8 @@ class TestOurOwn:
         shuffled(dataset, data.draw(st.integers(0, 99)))
         read = read_segmentation(seg.saved(dataset, folder / "seg"))
 
-        assert image.slice_affines is not None
-        spread = slices_of(read) if not read.problem else read.geometry.slice_affines
+        assert image.grid.slice_affines is not None
+        spread = slices_of(read) if not read.problem else read.grid.slice_affines
         assert spread is not None
         gaps = np.diff(sorted(kept))
         assert not read.problem or (gaps % max(gaps.min(initial=9), 1)).any()
@@ -136,7 +136,7 @@ class TestOurOwn:
             else:
                 names_of = [target.words for target in all_targets]
                 expected = masks[names_of.index(segment.label)]
-            assert found == in_space(expected, image.slice_affines)
+            assert found == in_space(expected, image.grid.slice_affines)
         assert {s.number for s in read.segments} == (
             set(np.unique(labels).tolist()) - {0}
             if kind == "labelmap"
@@ -175,7 +175,7 @@ class TestOurOwn:
 
         read = read_segmentation(seg.saved(dataset, tmp_path / "seg"))
 
-        assert read.spatial_shape == (4, 6, 5)
+        assert read.grid.shape == (4, 6, 5)
         assert "no position" in read.problem
         np.testing.assert_array_equal(read.mask(2), masks[1])
 
@@ -188,12 +188,12 @@ class TestOurOwn:
         read = read_segmentation(seg.saved(seg.made(image, masks), tmp_path / "seg"))
 
         np.testing.assert_array_equal(read.mask(1), masks[0])
-        assert read.geometry.affine is None
+        assert read.grid.affine is None
 
     def test_that_is_empty_has_empty_masks(
         self, seg: SimpleNamespace, stack: Image, tmp_path: Path
     ) -> None:
-        empty = np.zeros((2, *stack.spatial_shape), np.uint8)
+        empty = np.zeros((2, *stack.grid.shape), np.uint8)
         dataset = seg.made(stack, empty, seg.targets[:2], write_empty=True)
 
         read = read_segmentation(seg.saved(dataset, tmp_path / "seg"))
@@ -213,7 +213,7 @@ class TestShipped:
         assert expected.any()
         np.testing.assert_array_equal(read.mask(1)[..., 0], expected.T)
         np.testing.assert_allclose(
-            read.geometry.affine,
+            read.grid.affine,
             [[-0.810547, 0, 0, 235.2], [0, -0.810547, 0, 226.8], [0, 0, 1, -128.69], [0, 0, 0, 1]],
         )
 
@@ -354,7 +354,7 @@ class TestRefused:
     def test_by_a_value_that_no_segment_has(
         self, seg: SimpleNamespace, stack: Image, tmp_path: Path
     ) -> None:
-        labels = np.full(stack.spatial_shape, 7, np.uint8)
+        labels = np.full(stack.grid.shape, 7, np.uint8)
         dataset = seg.made(stack, [labels], seg.targets, kind="labelmap")
         read = read_segmentation(
             seg.changed(dataset, tmp_path / "seg", PixelData=b"\5" * len(dataset.PixelData))

@@ -59,7 +59,7 @@ class TestSegments:
         self, seg: SimpleNamespace, tmp_path: Path, kind: str, value: int
     ) -> None:
         image = seg.stack(tmp_path, 2)
-        masks = np.full((3, *image.spatial_shape), value, np.uint8)
+        masks = np.full((3, *image.grid.shape), value, np.uint8)
         masks[2, 1, 1, 1] = 1 if kind == "binary" else 128
 
         dataset = seg.made(image, masks, seg.targets, kind=kind)

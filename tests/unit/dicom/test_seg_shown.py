@@ -70,7 +70,7 @@ class TestFrames:
         # Planes of each are left out at random.
         masks *= np.random.default_rng(seed).random((count, 1, 1, planes)) > 0.3
         masks[:, 0, 0, 0] = 1
-        labels = np.zeros(image.spatial_shape, np.uint8)
+        labels = np.zeros(image.grid.shape, np.uint8)
         for mask, target in zip(masks, seg.targets, strict=False):
             labels[mask != 0] = target.label
         content = {"binary": masks, "labelmap": [labels], "fractional": masks * np.uint8(200)}[kind]
@@ -124,7 +124,7 @@ class TestFrames:
     ) -> None:
         image = stack_of(rows, columns, planes)
 
-        dataset = seg.made(image, np.ones((1, *image.spatial_shape), np.uint8))
+        dataset = seg.made(image, np.ones((1, *image.grid.shape), np.uint8))
 
         assert (dataset.SegmentationType, dataset.BitsAllocated) == ("BINARY", 1)
         assert dataset.NumberOfFrames == planes
@@ -135,7 +135,7 @@ class TestFrames:
     ) -> None:
         rows, columns = (4, 6) if kind == "binary" else (5, 7)
         image = stack_of(rows, columns, 6)
-        mask = np.zeros(image.spatial_shape, np.uint8)
+        mask = np.zeros(image.grid.shape, np.uint8)
         mask[..., 2:5] = 200 if kind == "fractional" else 1 if kind == "binary" else 3
 
         dataset = seg.made(image, [mask], seg.targets[: 3 if kind == "labelmap" else 1], kind=kind)
@@ -154,7 +154,7 @@ class TestFrames:
         self, seg: SimpleNamespace, stack_of: Callable[..., Image]
     ) -> None:
         image = stack_of(4, 6, 6)
-        masks = np.zeros((2, *image.spatial_shape), np.uint8)
+        masks = np.zeros((2, *image.grid.shape), np.uint8)
         masks[0][..., 0:3] = 1
         masks[1][..., 1:3] = 1
 
@@ -170,7 +170,7 @@ class TestFrames:
     ) -> None:
         image = stack_of(4, 6, 3)
 
-        dataset = seg.made(image, np.ones((1, *image.spatial_shape), np.uint8))
+        dataset = seg.made(image, np.ones((1, *image.grid.shape), np.uint8))
 
         assert (dataset.SegmentationType, dataset.NumberOfFrames) == ("FRACTIONAL", 3)
         assert is_split_by_dcmjs(dataset)
@@ -185,4 +185,4 @@ class TestFrames:
         image = stack_of(5, 7, 3)
 
         with pytest.raises(OutputError, match="fit in 4 GiB"):
-            seg.made(image, np.ones((1, *image.spatial_shape), np.uint8))
+            seg.made(image, np.ones((1, *image.grid.shape), np.uint8))

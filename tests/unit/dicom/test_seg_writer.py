@@ -13,6 +13,7 @@ import pytest
 from esp_medsam.dicom import find_volumes
 from esp_medsam.dicom.seg_writer import build_segmentation, write_segmentation
 from esp_medsam.errors import FormatError, GeometryError, OptionError, OutputError
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 
 
@@ -36,7 +37,7 @@ class TestKinds:
         self, seg: SimpleNamespace, tmp_path: Path
     ) -> None:
         image = seg.stack(tmp_path, 2, Rows=5, Columns=7, PixelData=bytes(70))
-        values = np.random.default_rng(0).integers(0, 256, (2, *image.spatial_shape), np.uint8)
+        values = np.random.default_rng(0).integers(0, 256, (2, *image.grid.shape), np.uint8)
 
         dataset = seg.made(image, values, seg.targets[:2], kind="fractional")
 
@@ -69,7 +70,7 @@ class TestEmptyMasks:
     @pytest.mark.parametrize("kind", ["binary", "labelmap", "fractional"])
     def test_make_no_object(self, seg: SimpleNamespace, tmp_path: Path, kind: str) -> None:
         image = seg.stack(tmp_path, 2)
-        masks = np.zeros((3, *image.spatial_shape), np.uint8)
+        masks = np.zeros((3, *image.grid.shape), np.uint8)
 
         assert build_segmentation(image, masks, seg.targets, kind=kind) is None
 
@@ -78,7 +79,7 @@ class TestEmptyMasks:
         self, seg: SimpleNamespace, tmp_path: Path, kind: str
     ) -> None:
         image = seg.stack(tmp_path, 2, Rows=4, Columns=4, PixelData=bytes(32))
-        masks = np.zeros((3, *image.spatial_shape), np.uint8)
+        masks = np.zeros((3, *image.grid.shape), np.uint8)
 
         dataset = seg.made(image, masks, seg.targets, kind=kind, write_empty=True)
 
@@ -131,7 +132,7 @@ class TestFullDisks:
         self, seg: SimpleNamespace, tmp_path: Path, room: int
     ) -> None:
         image = seg.stack(tmp_path, 2)
-        dataset = seg.made(image, [np.ones(image.spatial_shape, np.uint8)], seg.targets[:1])
+        dataset = seg.made(image, [np.ones(image.grid.shape, np.uint8)], seg.targets[:1])
 
         with pytest.raises(OSError, match="No space") as caught:
             write_segmentation(dataset, SmallDisk(room))
@@ -152,7 +153,7 @@ class TestRefusals:
     def test_of_images_that_are_no_dicom(
         self, seg: SimpleNamespace, shape: tuple[int, ...], instead: str
     ) -> None:
-        image = Image(path="a.png", name="a", modality="xray", spatial_shape=shape)
+        image = Image(path="a.png", name="a", modality="xray", grid=Grid(shape=shape))
 
         with pytest.raises(OptionError, match=f"asked of DICOM images.*{instead}"):
             seg.made(image, seg.scattered(image))

@@ -39,7 +39,7 @@ class TestLabelmap:
         np.testing.assert_array_equal(found, mask[0] * np.uint16(300))
 
     def test_of_16_bits_is_read(self, seg: SimpleNamespace, stack: Image, tmp_path: Path) -> None:
-        labels = np.full(stack.spatial_shape, 7, np.uint8)
+        labels = np.full(stack.grid.shape, 7, np.uint8)
         labels[0] = 0
         dataset = seg.made(stack, [labels], seg.targets, kind="labelmap")
         wide = np.frombuffer(dataset.PixelData, np.uint8).astype("<u2")
@@ -62,7 +62,7 @@ class TestLabelmap:
     def test_is_refused_where_segments_overlap(
         self, seg: SimpleNamespace, stack: Image, tmp_path: Path
     ) -> None:
-        masks = np.ones((2, *stack.spatial_shape), np.uint8)
+        masks = np.ones((2, *stack.grid.shape), np.uint8)
         read = read_segmentation(
             seg.saved(seg.made(stack, masks, seg.targets[:2]), tmp_path / "seg")
         )
@@ -75,7 +75,7 @@ class TestLabelmap:
     def test_is_refused_of_fractions(
         self, seg: SimpleNamespace, stack: Image, tmp_path: Path
     ) -> None:
-        masks = np.full((1, *stack.spatial_shape), 255, np.uint8)
+        masks = np.full((1, *stack.grid.shape), 255, np.uint8)
         read = read_segmentation(
             seg.saved(seg.made(stack, masks, kind="fractional"), tmp_path / "seg")
         )

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from esp_medsam.dicom import SeriesLabels, labels_series
 from esp_medsam.errors import GeometryError, OptionError
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 from esp_medsam.io.dicom_image import read_dicom
 from esp_medsam.modality import Code, ModalityTable
@@ -212,7 +213,8 @@ class TestSegmentsAreRefused:
         foreign = tuple(
             replace(source, sop_instance_uid=f"9.{k}") for k, source in enumerate(image.sources)
         )
-        moved = replace(image, sources=foreign, slice_affines=image.slice_affines + SHIFT)
+        moved = replace(image.grid, slice_affines=image.grid.slice_affines + SHIFT)
+        moved = replace(moved, affine=image.grid.affine + SHIFT)
 
         same = SeriesLabels(path, replace(image, sources=foreign)).mask(values=[1])
 
@@ -220,7 +222,7 @@ class TestSegmentsAreRefused:
         with pytest.raises(
             GeometryError, match=r"seg\.dcm must lie on its series: A mask must lie on the grid"
         ):
-            SeriesLabels(path, replace(moved, affine=image.affine + SHIFT)).mask(values=[1])
+            SeriesLabels(path, replace(image, sources=foreign, grid=moved)).mask(values=[1])
 
     def test_in_another_slice_than_they_say(self, series: Any, segmented: Any, read: Any) -> None:
         path = segmented(series())
@@ -232,7 +234,8 @@ class TestSegmentsAreRefused:
 
     def test_of_what_is_no_positioned_series(self, series: Any, segmented: Any, read: Any) -> None:
         path = segmented(series())
-        picture = replace(read(), slice_affines=None, affine=None)
+        image = read()
+        picture = replace(image, grid=Grid(shape=image.grid.shape))
 
         with pytest.raises(GeometryError, match="must be of DICOM slices that state positions"):
             SeriesLabels(path, picture)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from esp_medsam import transforms
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image, UltrasoundRegion
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.transforms import (
@@ -84,17 +85,19 @@ def row(kind: type, stage: str) -> ModalityTransforms:
 def image(modality: str, content: str) -> tuple[Pixels, Image]:
     """Return a tiny image of a modality, and what is known of it."""
     known: dict[str, Any] = {}
+    placed: dict[str, Any] = {}
     shape: tuple[int, ...] = (3, 26, 22)
     dtype: type = np.uint8
     low, high = 0, 255
     if modality in ("ct", "mri"):
         shape = (1, 26, 22, 3)
-        known["affine"] = np.diag([-3.0, -3.0, 5.0, 1.0])
+        placed["affine"] = np.diag([-3.0, -3.0, 5.0, 1.0])
         dtype, low, high = (np.int16, -1024, 3000) if modality == "ct" else (np.float32, 0, 900)
         known["unit"] = "HU" if modality == "ct" else None
     elif modality == "ultrasound":
         region = UltrasoundRegion(rows=(3, 20), columns=(4, 18), data_type=1, spatial_format=1)
-        shape, known = (3, 26, 22, 2), {"stack_axis": 2, "ultrasound_regions": (region,)}
+        shape, placed = (3, 26, 22, 2), {"stack_axis": 2}
+        known["ultrasound_regions"] = (region,)
     elif modality == "xray":
         shape, dtype, high = (1, 26, 22), np.uint16, 4095
         known = {"window": (100.0, 3000.0), "inverted": True}
@@ -113,8 +116,8 @@ def image(modality: str, content: str) -> tuple[Pixels, Image]:
         pixels[:] = low
     elif content == "narrow":
         pixels = pixels[:, :2]
-    fields = {"path": "a", "name": "a", "modality": modality, "spatial_shape": pixels.shape[1:]}
-    return pixels.astype(dtype), Image(**{**fields, **known})
+    grid = Grid(shape=pixels.shape[1:], **placed)
+    return pixels.astype(dtype), Image(path="a", name="a", modality=modality, grid=grid, **known)
 
 
 CONTENTS = ("noise", "gray", "framed", "constant", "black", "narrow")

@@ -10,6 +10,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from esp_medsam.grid import Grid
 from esp_medsam.image import IMAGE_KEY, Image, segmentation_of
 from esp_medsam.inferers.slice_wise import SliceWiseInferer
 from esp_medsam.modality import ModalityTable
@@ -23,7 +24,7 @@ def picture(modality: str, shape: tuple[int, int] = (37, 52)) -> MetaTensor:
         path="/data/a.png",
         name="a",
         modality=modality,
-        spatial_shape=shape,
+        grid=Grid(shape=shape),
         intensity_range=(0.0, 255.0),
     )
     return MetaTensor(torch.from_numpy(pixels), meta={IMAGE_KEY: record})[None]

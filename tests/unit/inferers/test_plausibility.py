@@ -9,6 +9,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
+from esp_medsam.grid import Grid
 from esp_medsam.image import IMAGE_KEY, Image, segmentation_of
 from esp_medsam.inferers.calibration import Calibration
 from esp_medsam.inferers.plausibility import Plausibility, features_of
@@ -77,8 +78,7 @@ def segmented(table: ModalityTable, gray: list[int], **options: Any) -> MetaTens
         path="/data/a.nii.gz",
         name="a",
         modality="mri",
-        spatial_shape=array.shape,
-        affine=np.diag([1.0, 1.0, 5.0, 1.0]),
+        grid=Grid(shape=array.shape, affine=np.diag([1.0, 1.0, 5.0, 1.0])),
         intensity_range=(0.0, 255.0),
     )
     inferer = SliceWiseInferer(

@@ -14,6 +14,7 @@ from monai.transforms import Flip, ScaleIntensity, SpatialCrop
 from torch import Tensor
 
 from esp_medsam.errors import GeometryError, OptionError
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image, UltrasoundRegion
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.transforms.bias_field import BiasField
@@ -27,7 +28,7 @@ PIXELS = torch.arange(6 * 8, dtype=torch.uint8).view(1, 6, 8)
 
 
 def photograph(**known: Any) -> Image:
-    fields = {"path": "a", "name": "a", "modality": "endoscopy", "spatial_shape": (6, 8)}
+    fields = {"path": "a", "name": "a", "modality": "endoscopy", "grid": Grid(shape=(6, 8))}
     return Image(**{**fields, "intensity_range": (0.0, 40.0), **known})
 
 
@@ -109,7 +110,7 @@ class TestSlices:
         air_around = np.full((1, 40, 40, 3), -1000, np.int16)
         air_around[:, 10:30, 12:26] = 40
         affine = np.diag([4.0, 4.0, 4.0, 1.0])
-        record = photograph(modality="ct", unit="HU", spatial_shape=(40, 40, 3), affine=affine)
+        record = photograph(modality="ct", unit="HU", grid=Grid(shape=(40, 40, 3), affine=affine))
         transforms = {"ct": ModalityTransforms(measure=[MeasureBody(margin=0)], native=[Windows()])}
 
         measured = MeasureImage(transforms)(air_around, record)
@@ -122,7 +123,7 @@ class TestSlices:
     def test_shading_of_a_volume_is_taken_from_each_slice(self) -> None:
         log = np.linspace(0.0, np.log(4.0), 2, dtype=np.float32).reshape(1, 1, 2)
         record = photograph(
-            modality="mri", spatial_shape=(2, 2, 3), affine=np.diag([1.0, 1.0, 5.0, 1.0]),
+            modality="mri", grid=Grid(shape=(2, 2, 3), affine=np.diag([1.0, 1.0, 5.0, 1.0])),
             intensity_range=(0.0, 8.0), measured=(BiasField(np.broadcast_to(log, (2, 2, 2))),),
         )  # fmt: skip
 
@@ -135,7 +136,7 @@ class TestSlices:
         cine[:, 10:50, 20:60, 0] = 90
         cine[:, 12:54, 16:58, 2] = 90  # and a black frame between them
         record = photograph(
-            modality="ultrasound", spatial_shape=(60, 80, 3), stack_axis=2,
+            modality="ultrasound", grid=Grid(shape=(60, 80, 3), stack_axis=2),
             intensity_range=(0.0, 255.0),
         )  # fmt: skip
         transforms = {"ultrasound": ModalityTransforms(shown=[NormalizeGain(), CropToScan()])}
@@ -147,7 +148,7 @@ class TestSlices:
     def test_know_their_spacing_as_shown(self) -> None:
         seen = []
         record = photograph(
-            modality="ct", spatial_shape=(6, 8, 3), affine=np.diag([-2.0, -1.5, 5.0, 1.0])
+            modality="ct", grid=Grid(shape=(6, 8, 3), affine=np.diag([-2.0, -1.5, 5.0, 1.0]))
         )
         transforms = {"ct": ModalityTransforms(native=[lambda image: seen.append(image) or image])}
 
@@ -161,7 +162,7 @@ class TestSlices:
 
     def test_frames_without_a_position_are_shown_as_stored(self) -> None:
         cine = torch.arange(24, dtype=torch.uint8).view(1, 2, 3, 4)
-        record = photograph(spatial_shape=(2, 3, 4), stack_axis=2)
+        record = photograph(grid=Grid(shape=(2, 3, 4), stack_axis=2))
 
         views = Slices(cine, record)
 
@@ -172,7 +173,7 @@ class TestSlices:
         stack = torch.arange(24, dtype=torch.uint8).view(1, 2, 3, 4)
         axial = np.diag([-1.0, -1.0, 1.0, 1.0])  # columns to patient left, rows to posterior
         record = photograph(
-            spatial_shape=(2, 3, 4), stack_axis=2, slice_affines=np.stack([axial] * 4)
+            grid=Grid(shape=(2, 3, 4), stack_axis=2, slice_affines=np.stack([axial] * 4))
         )
 
         views = Slices(stack, record)

@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from esp_medsam.errors import NonFiniteError, OptionError
+from esp_medsam.grid import Grid
 from esp_medsam.image import IMAGE_KEY, Image, segmentation_of
 from esp_medsam.inferers.slice_wise import SliceWiseInferer
 from esp_medsam.modality import ModalityTable
@@ -26,8 +27,7 @@ def volume() -> MetaTensor:
         path="/data/a.nii.gz",
         name="a",
         modality="mri",
-        spatial_shape=(32, 32, 6),
-        affine=np.diag([1.0, 1.0, 3.0, 1.0]),
+        grid=Grid(shape=(32, 32, 6), affine=np.diag([1.0, 1.0, 3.0, 1.0])),
         intensity_range=(0.0, 255.0),
     )
     return MetaTensor(torch.from_numpy(pixels.astype(np.uint8)), meta={IMAGE_KEY: record})[None]

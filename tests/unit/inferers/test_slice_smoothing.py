@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from esp_medsam.errors import OptionError
-from esp_medsam.image import Image
 from esp_medsam.inferers.slice_smoothing import (
-    slice_positions,
     slice_smoothing_of,
     smooth_across_slices,
 )
@@ -81,34 +79,3 @@ class TestSmoothAcrossSlices:
     def test_mm_must_be_a_length(self, mm: float) -> None:
         with pytest.raises(OptionError, match="slice_smoothing must be 0 mm"):
             slice_smoothing_of(mm)
-
-
-def image(**fields: object) -> Image:
-    about = {"path": "/a", "name": "a", "modality": "mri", "spatial_shape": (4, 4, 3)}
-    return Image(**{**about, **fields})  # type: ignore[arg-type]  # fields of several types
-
-
-class TestSlicePositions:
-    def test_are_of_the_sliced_axis_in_mm(self) -> None:
-        turned = np.array([[0, 0, 5.0, 7], [2.0, 0, 0, 7], [0, 3.0, 0, 7], [0, 0, 0, 1]])
-
-        positions = [slice_positions(image(affine=turned), axis) for axis in range(3)]
-
-        assert [p.tolist() for p in positions if p is not None] == [
-            [0, 2, 4, 6],
-            [0, 3, 6, 9],
-            [0, 5, 10],
-        ]
-
-    def test_are_those_of_unevenly_stacked_slices(self) -> None:
-        affines = np.tile(np.diag([1.0, 1.0, 1.0, 1.0]), (3, 1, 1))
-        affines[:, 2, 3] = [10.0, 12.0, 40.0]
-
-        positions = slice_positions(image(slice_affines=affines, stack_axis=2), 2)
-
-        assert positions is not None
-        assert np.diff(positions).tolist() == [2.0, 28.0]
-
-    def test_are_none_of_pictures_and_of_frames_in_time(self) -> None:
-        assert slice_positions(image(spatial_shape=(4, 4)), None) is None
-        assert slice_positions(image(stack_axis=2), 2) is None

@@ -17,6 +17,7 @@ from esp_medsam.errors import (
     OptionError,
     TargetError,
 )
+from esp_medsam.grid import Grid
 from esp_medsam.image import IMAGE_KEY, Image, segmentation_of
 from esp_medsam.inferers import precision
 from esp_medsam.inferers.slice_wise import SliceWiseInferer
@@ -84,8 +85,7 @@ def load(
         path="/data/a.png",
         name="a",
         modality=modality,
-        spatial_shape=array.shape[1:],
-        affine=affine,
+        grid=Grid(shape=array.shape[1:], affine=affine),
         intensity_range=intensity_range,
     )
     return MetaTensor(torch.from_numpy(array), meta={IMAGE_KEY: record, "space": "RAS"})[None]

@@ -51,7 +51,7 @@ class TestLoadMedicalImaged:
 
         assert record.pixels is None
         assert (record.name, record.relative_dir, record.modality) == ("volume", "", "mri")
-        np.testing.assert_array_equal(record.affine, AFFINE)
+        np.testing.assert_array_equal(record.grid.affine, AFFINE)
 
     def test_takes_name_and_folder_from_the_item(
         self, load: LoadMedicalImaged, write_volume: WriteVolume
@@ -78,7 +78,7 @@ class TestLoadMedicalImaged:
         assert image.dtype == torch.int32  # torch can store uint16, but not flip it
         assert (image == 60000).all()
         np.testing.assert_array_equal(image.affine, np.eye(4))
-        assert image_of(image.meta).affine is None
+        assert image_of(image.meta).grid.affine is None
 
     def test_leaves_the_item_untouched(
         self, load: LoadMedicalImaged, write_volume: WriteVolume

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import PIL.Image
 import pytest
 
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.preview import (
@@ -30,8 +31,7 @@ def record(shape: tuple[int, ...], modality: str, affine: np.ndarray | None = No
         path="a",
         name="a",
         modality=modality,
-        spatial_shape=shape,
-        affine=affine,
+        grid=Grid(shape=shape, affine=affine),
         intensity_range=(0.0, 200.0),
     )
 
@@ -116,8 +116,7 @@ class TestPreview:
             path="a",
             name="a",
             modality="ultrasound",
-            spatial_shape=(20, 30, 5),
-            stack_axis=2,
+            grid=Grid(shape=(20, 30, 5), stack_axis=2),
             intensity_range=(0.0, 255.0),
         )
 

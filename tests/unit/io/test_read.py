@@ -47,8 +47,8 @@ class TestRead:
 
         assert (image.path, image.name, image.modality) == (str(path), "scan.v2", "ct")
         assert (image.modality_origin, image.unit, image.warnings) == ("user", "HU", ())
-        assert (image.spatial_shape, image.spacing) == ((2, 3, 4), (2, 3, 4))
-        np.testing.assert_array_equal(image.affine, affine)
+        assert (image.grid.shape, image.grid.spacing) == ((2, 3, 4), (2, 3, 4))
+        np.testing.assert_array_equal(image.grid.affine, affine)
         np.testing.assert_array_equal(image.pixels, HU[None])
 
     def test_a_photograph_states_no_geometry_and_no_unit(
@@ -56,8 +56,13 @@ class TestRead:
     ) -> None:
         image = read(gray_png, modality="xray", table=table)
 
-        assert (image.name, image.affine, image.spacing, image.unit) == ("a.b", None, None, None)
-        assert image.spatial_shape == (3, 4)
+        assert (image.name, image.grid.affine, image.grid.spacing, image.unit) == (
+            "a.b",
+            None,
+            None,
+            None,
+        )
+        assert image.grid.shape == (3, 4)
 
     def test_reads_the_fundus_photograph_of_scikit_image(self, table: ModalityTable) -> None:
         path = Path(skimage.__file__).parent / "data" / "retina.jpg"
@@ -76,7 +81,7 @@ class TestRead:
 
         image = read(path, modality="mri", table=table)
 
-        np.testing.assert_array_equal(image.affine, nib.load(path).affine)
+        np.testing.assert_array_equal(image.grid.affine, nib.load(path).affine)
         np.testing.assert_array_equal(image.pixels, nib.load(path).get_fdata()[None])
         assert image.unit is None
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from esp_medsam.errors import InputNotFoundError, OutputExistsError
+from esp_medsam.grid import Grid
 from esp_medsam.identity import identify
 from esp_medsam.image import Image, SourceInstance
 from esp_medsam.io.record import (
@@ -46,7 +47,11 @@ def stem(tmp_path: Path, source: Path) -> Path:
     stem.parent.mkdir(parents=True)
     stem.with_name("in_seg.nii.gz").write_bytes(b"mask")
     image = Image(
-        path=str(source), name="in", modality="ct", spatial_shape=(1,), identity=identify([source])
+        path=str(source),
+        name="in",
+        modality="ct",
+        grid=Grid(shape=(1,)),
+        identity=identify([source]),
     )
     write_record(
         stem,
@@ -391,7 +396,7 @@ class TestDescribedSource:
             path=path,
             name="a",
             modality="ct",
-            spatial_shape=(1,),
+            grid=Grid(shape=(1,)),
             relative_dir=relative_dir,
             sources=tuple(instances),
         )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from esp_medsam.errors import NonFiniteError, OptionError
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 from esp_medsam.orientation import Display
 from esp_medsam.transforms.bias_field import (
@@ -28,7 +29,7 @@ LOG = np.array([[-0.2, 0.0, 0.1], [0.3, 0.2, -0.1]], np.float32)
 
 
 def record() -> Image:
-    return Image(path="a", name="a", modality="mri", spatial_shape=(4, 4))
+    return Image(path="a", name="a", modality="mri", grid=Grid(shape=(4, 4)))
 
 
 class TestMeasureBiasField:

@@ -11,6 +11,7 @@ from pydicom.data import get_testdata_file
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
+from esp_medsam.grid import Grid
 from esp_medsam.image import IMAGE_KEY, Image
 from esp_medsam.orientation import Display
 from esp_medsam.transforms.body import (
@@ -34,7 +35,9 @@ def phantom(*, table: bool = True, shape: tuple[int, int, int] = (120, 100, 30))
 def record(pixels: np.ndarray, spacing: float = 1.0) -> Image:
     affine = np.diag([spacing, spacing, spacing, 1.0])
     shape = pixels.shape[1:]
-    return Image(path="a", name="a", modality="ct", spatial_shape=shape, affine=affine, unit="HU")
+    return Image(
+        path="a", name="a", modality="ct", grid=Grid(shape=shape, affine=affine), unit="HU"
+    )
 
 
 @pytest.fixture(scope="module")

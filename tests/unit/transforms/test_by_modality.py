@@ -9,6 +9,7 @@ import pytest
 from monai.transforms import Compose, GaussianSmooth
 
 from esp_medsam.errors import OptionError
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 from esp_medsam.transforms.bias_field import ApplyBiasField
 from esp_medsam.transforms.box import CropToBox
@@ -28,7 +29,7 @@ from esp_medsam.transforms.intensity import IntensityRule
 
 def record(**known: object) -> Image:
     fields: dict[str, object] = {"path": "a", "name": "a", "modality": "xray"}
-    return Image(**{**fields, "spatial_shape": (4, 4), **known})  # type: ignore[arg-type]
+    return Image(**{**fields, "grid": Grid(shape=(4, 4)), **known})  # type: ignore[arg-type]
 
 
 class TestTransformsOf:

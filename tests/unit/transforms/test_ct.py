@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from monai.data import MetaTensor
 
 from esp_medsam.errors import OptionError
+from esp_medsam.grid import Grid
 from esp_medsam.image import IMAGE_KEY, Image
 from esp_medsam.transforms.body import TableRemoval
 from esp_medsam.transforms.ct import (
@@ -87,7 +88,7 @@ class TestWindows:
 
     @pytest.mark.parametrize("unit", ["HU", None])
     def test_acts_on_hounsfield_units_alone(self, unit: str | None) -> None:
-        known = Image(path="a.nii", name="a", modality="ct", spatial_shape=(4, 4), unit=unit)
+        known = Image(path="a.nii", name="a", modality="ct", grid=Grid(shape=(4, 4)), unit=unit)
         image = MetaTensor(torch.full((1, 4, 4), 40.0), meta={IMAGE_KEY: known})
 
         if unit == "HU":

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from esp_medsam.errors import InputNotFoundError, NonFiniteError, OptionError
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 from esp_medsam.transforms.histogram import (
     DECILES,
@@ -28,7 +29,7 @@ POINTS = ((10.0, 0.0), (200.0, 0.25), (900.0, 1.0))
 
 
 def record(*, inverted: bool = False) -> Image:
-    return Image(path="a", name="a", modality="mri", spatial_shape=(4, 4), inverted=inverted)
+    return Image(path="a", name="a", modality="mri", grid=Grid(shape=(4, 4)), inverted=inverted)
 
 
 class TestStandardScale:

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 
 from esp_medsam.errors import ModalityError, NonFiniteError, OptionError
+from esp_medsam.grid import Grid
 from esp_medsam.image import IMAGE_KEY, Image, image_of
 from esp_medsam.transforms.by_modality import MeasureImage, MeasureImaged
 from esp_medsam.transforms.intensity import IntensityRule, percentiles_of
 
 
 def record(modality: str, unit: str | None = None) -> Image:
-    return Image(path="a", name="a", modality=modality, spatial_shape=(4, 4), unit=unit)
+    return Image(path="a", name="a", modality=modality, grid=Grid(shape=(4, 4)), unit=unit)
 
 
 def measured(pixels: np.ndarray, modality: str, unit: str | None = None) -> tuple[float, float]:

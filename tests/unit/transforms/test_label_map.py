@@ -7,6 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from esp_medsam.grid import Grid
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation, segmentation_of
 from esp_medsam.modality import CleanUp, Modality, ModalityTable
 from esp_medsam.transforms.label_map import LabelMap, LabelMapd
@@ -62,7 +63,7 @@ class TestLabelMap:
 
 class TestLabelMapd:
     def make(self, probability: torch.Tensor) -> MetaTensor:
-        record = Image(path="a", name="a", modality="xray", spatial_shape=(3, 5))
+        record = Image(path="a", name="a", modality="xray", grid=Grid(shape=(3, 5)))
         done = Segmentation(targets=("lungs",), confidence=(0.9,))
         meta = {IMAGE_KEY: record, SEGMENTATION_KEY: done, "space": "RAS"}
         return MetaTensor(probability, meta=meta)
@@ -116,7 +117,9 @@ class TestLabelMapd:
         assert asked == [("xray", "lungs", 1.0)]
 
     def test_counts_voxels_after_overlaps_are_settled(self, table: ModalityTable) -> None:
-        record = Image(path="a", name="a", modality="ct", spatial_shape=(1, 1, 3), affine=np.eye(4))
+        record = Image(
+            path="a", name="a", modality="ct", grid=Grid(shape=(1, 1, 3), affine=np.eye(4))
+        )
         done = Segmentation(targets=("liver", "kidney"), confidence=(0.9, 0.9))
         meta = {IMAGE_KEY: record, SEGMENTATION_KEY: done}
         probability = torch.tensor([[[[200, 200, 0]]], [[[0, 250, 250]]]], dtype=torch.uint8)
@@ -132,7 +135,7 @@ class TestLabelMapd:
         self, table: ModalityTable, spacing: tuple[float, ...], warned: bool
     ) -> None:
         affine = np.diag([*spacing, 1.0])
-        record = Image(path="a", name="a", modality="ct", spatial_shape=(1, 1, 2), affine=affine)
+        record = Image(path="a", name="a", modality="ct", grid=Grid(shape=(1, 1, 2), affine=affine))
         done = Segmentation(targets=("liver",), confidence=(0.9,), warnings=("Before.",))
         meta = {IMAGE_KEY: record, SEGMENTATION_KEY: done}
         probability = torch.tensor([[[[200, 0]]]], dtype=torch.uint8)

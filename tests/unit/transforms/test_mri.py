@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from esp_medsam.errors import NonFiniteError, OptionError
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 from esp_medsam.transforms.mri import (
     MeasurePercentiles,
@@ -18,7 +19,7 @@ MEASURES = [MeasurePercentiles(), MeasureZScore()]
 
 
 def record(*, inverted: bool = False) -> Image:
-    return Image(path="a", name="a", modality="mri", spatial_shape=(4, 4), inverted=inverted)
+    return Image(path="a", name="a", modality="mri", grid=Grid(shape=(4, 4)), inverted=inverted)
 
 
 class TestForeground:

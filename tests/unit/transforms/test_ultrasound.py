@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 from PIL import Image as PillowImage
 from torch import Tensor
 
+from esp_medsam.grid import Grid
 from esp_medsam.image import IMAGE_KEY, Image, UltrasoundRegion
 from esp_medsam.transforms.burned_in import marks_mask
 from esp_medsam.transforms.slices import luminance
@@ -106,7 +107,7 @@ class TestCropToScan:
             path="a",
             name="a",
             modality="ultrasound",
-            spatial_shape=(200, 256),
+            grid=Grid(shape=(200, 256)),
             ultrasound_regions=(region(),),
         )
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from esp_medsam.errors import OptionError
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 from esp_medsam.transforms.xray import (
     CropCollimation,
@@ -24,7 +25,12 @@ slices = hnp.arrays(
 
 def record(window: tuple[float, float] | None, *, inverted: bool = False) -> Image:
     return Image(
-        path="a", name="a", modality="xray", spatial_shape=(4, 4), window=window, inverted=inverted
+        path="a",
+        name="a",
+        modality="xray",
+        grid=Grid(shape=(4, 4)),
+        window=window,
+        inverted=inverted,
     )
 
 

@@ -46,7 +46,7 @@ def write_seg(ct_stack: Image, table: ModalityTable, tmp_path: Path) -> Callable
     """Return a function that writes a segmentation of two targets and returns their masks."""
 
     def write(name: str, kind: str = "binary", *, overlap: bool = False) -> np.ndarray:
-        masks = np.zeros((2, *ct_stack.spatial_shape), np.uint8)
+        masks = np.zeros((2, *ct_stack.grid.shape), np.uint8)
         masks[0, 3:9, 5:8, 1:3] = masks[1, 20:40, 7:9, 2:4] = 1
         masks[1, 3, 5, 1] = overlap
         if kind == "fractional":

@@ -9,6 +9,7 @@ import pytest
 import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 from esp_medsam.workflows.case_metrics import Distances, distances, overlap, scale_of
 
@@ -184,9 +185,9 @@ class TestScaleOf:
         affine = np.diag([0.5, 0.7, 3.0, 1.0])
         about = {"path": "a", "name": "a", "modality": "ct"}
 
-        volume = Image(**about, spatial_shape=(4, 5, 6), affine=affine)
-        picture = Image(**about, spatial_shape=(4, 5))
-        stated = Image(**about, spatial_shape=(4, 5), pixel_spacing=(0.1, 0.2))
+        volume = Image(**about, grid=Grid(shape=(4, 5, 6), affine=affine))
+        picture = Image(**about, grid=Grid(shape=(4, 5)))
+        stated = Image(**about, grid=Grid(shape=(4, 5), pixel_spacing=(0.1, 0.2)))
 
         assert scale_of(volume) == ("mm", pytest.approx((0.5, 0.7, 3.0)))
         assert scale_of(picture) == ("px", (1.0, 1.0))
@@ -194,7 +195,7 @@ class TestScaleOf:
 
     def test_of_frames_and_uneven_slices_is_not_known(self) -> None:
         frames = Image(
-            path="a", name="a", modality="mri", spatial_shape=(4, 5, 6), pixel_spacing=(0.1, 0.2)
+            path="a", name="a", modality="mri", grid=Grid(shape=(4, 5, 6), pixel_spacing=(0.1, 0.2))
         )
 
         assert scale_of(frames).unit is None

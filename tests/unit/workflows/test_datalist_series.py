@@ -194,7 +194,7 @@ class TestFaults:
         table: ModalityTable,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        nothing = np.zeros(ct_stack.spatial_shape, np.uint8)
+        nothing = np.zeros(ct_stack.grid.shape, np.uint8)
         monkeypatch.setattr(
             "esp_medsam.dicom.segmentation.DicomSegmentation.mask", lambda *_: nothing
         )
@@ -221,7 +221,7 @@ class TestMask:
         table: ModalityTable,
         write_volume: Callable[..., Path],
     ) -> None:
-        path = write_volume(np.zeros(ct_stack.spatial_shape, np.uint8), ct_stack.affine)
+        path = write_volume(np.zeros(ct_stack.grid.shape, np.uint8), ct_stack.grid.affine)
 
         with pytest.raises(OptionError, match=r"names must be in .*; .*\.nii\.gz is none"):
             MaskReader(ct_stack, table)(Mask(path=str(path), names=("Liver",)), "liver")

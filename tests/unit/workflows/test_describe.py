@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 
 from esp_medsam.errors import GeometryError
+from esp_medsam.grid import Grid
 from esp_medsam.image import Image, SourceInstance
 from esp_medsam.workflows.describe import describe, kind_of
 
@@ -14,16 +18,19 @@ def source(number: int, frame: int | None = None) -> SourceInstance:
     )
 
 
-def image(shape: tuple[int, ...] = (4, 5, 6), **fields: object) -> Image:
+def image(
+    shape: tuple[int, ...] = (4, 5, 6), grid: Mapping[str, Any] | None = None, **fields: object
+) -> Image:
     pixels = np.zeros((1, *shape), np.int16)
     pixels[0, 0, 0] = -7
     known = {"path": "in/a.nii.gz", "name": "a", "modality": "ct", "pixels": pixels, **fields}
-    return Image(spatial_shape=shape, **known)  # type: ignore[arg-type]
+    return Image(grid=Grid(shape=shape, **grid or {}), **known)  # type: ignore[arg-type]
 
 
 SERIES = (source(0), source(1), source(2))
 FRAMES = (source(0, 1), source(0, 2), source(0, 3))
 SLICE_AFFINES = np.stack([np.diag([-0.5, -0.5, 1.0, 1.0])] * 3)
+UNEVEN = {"stack_axis": 2, "slice_affines": SLICE_AFFINES}
 
 
 class TestKindOf:
@@ -47,11 +54,15 @@ class TestKindOf:
     @pytest.mark.parametrize(
         ("shape", "fields", "kind"),
         [
-            ((4, 5, 3), {"sources": SERIES, "affine": np.eye(4)}, "DICOM series"),
-            ((4, 5, 3), {"sources": SERIES, "slice_affines": SLICE_AFFINES}, "DICOM series"),
-            ((4, 5, 3), {"sources": FRAMES, "affine": np.eye(4)}, "DICOM multi-frame"),
-            ((4, 5, 3), {"sources": FRAMES, "stack_axis": 2}, "DICOM frames"),
-            ((4, 5, 1), {"sources": SERIES[:1], "affine": np.eye(4)}, "DICOM image"),
+            ((4, 5, 3), {"sources": SERIES, "grid": {"affine": np.eye(4)}}, "DICOM series"),
+            (
+                (4, 5, 3),
+                {"sources": SERIES, "grid": UNEVEN},
+                "DICOM series",
+            ),
+            ((4, 5, 3), {"sources": FRAMES, "grid": {"affine": np.eye(4)}}, "DICOM multi-frame"),
+            ((4, 5, 3), {"sources": FRAMES, "grid": {"stack_axis": 2}}, "DICOM frames"),
+            ((4, 5, 1), {"sources": SERIES[:1], "grid": {"affine": np.eye(4)}}, "DICOM image"),
             ((4, 5), {"sources": SERIES[:1]}, "DICOM image"),
         ],
     )
@@ -65,7 +76,7 @@ class TestDescribe:
     def test_of_a_volume_says_where_its_voxels_lie(self) -> None:
         affine = np.diag([-0.5, -0.75, 3.0, 1.0])
 
-        said = describe(image(affine=affine, unit="HU"), {"image": "in/a.nii.gz"})
+        said = describe(image(grid={"affine": affine}, unit="HU"), {"image": "in/a.nii.gz"})
 
         assert (said.shape, said.axes) == ((4, 5, 6), ("i", "j", "k"))
         assert (said.spacing, said.orientation, said.oblique) == ((0.5, 0.75, 3.0), "LPS", 0.0)
@@ -77,12 +88,12 @@ class TestDescribe:
         affine = np.eye(4)
         affine[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
 
-        said = describe(image(affine=affine), {"image": "a"})
+        said = describe(image(grid={"affine": affine}), {"image": "a"})
 
         assert (said.orientation, said.oblique) == ("RAS", 20.0)
 
     def test_of_uneven_slices_states_no_distance_between_them(self) -> None:
-        record = image((4, 5, 3), sources=SERIES, stack_axis=2, slice_affines=SLICE_AFFINES)
+        record = image((4, 5, 3), sources=SERIES, grid=UNEVEN)
 
         said = describe(record, {"image": "in", "volume": "1.2"})
 
@@ -92,7 +103,9 @@ class TestDescribe:
         assert said.file is None
 
     def test_of_frames_states_no_position(self) -> None:
-        record = image((4, 5, 3), sources=FRAMES, stack_axis=2, pixel_spacing=(0.2, 0.3))
+        record = image(
+            (4, 5, 3), sources=FRAMES, grid={"stack_axis": 2, "pixel_spacing": (0.2, 0.3)}
+        )
 
         said = describe(record, {"image": "in", "volume": "1.2"})
 
@@ -112,12 +125,12 @@ class TestDescribe:
         assert (said.modality, said.modality_origin) == (None, None)
 
     def test_the_user_may_choose_the_plane(self) -> None:
-        said = describe(image(affine=np.eye(4)), {"image": "a"}, slice_axis="coronal")
+        said = describe(image(grid={"affine": np.eye(4)}), {"image": "a"}, slice_axis="coronal")
 
         assert (said.slices, said.plane) == (5, "coronal")
 
     def test_refuses_a_plane_across_a_gap(self) -> None:
-        record = image((4, 5, 3), sources=SERIES, stack_axis=2, slice_affines=SLICE_AFFINES)
+        record = image((4, 5, 3), sources=SERIES, grid=UNEVEN)
 
         with pytest.raises(GeometryError, match="slice_axis must be axial"):
             describe(record, {"image": "in"}, slice_axis="sagittal")

@@ -267,8 +267,8 @@ class TestPlanItems:
         image = read(
             item["image"], modality=None, table=TABLE, volume=item["volume"], files=item["files"]
         )
-        assert image.spatial_shape == (128, 128, 3)
-        assert image.affine is not None
+        assert image.grid.shape == (128, 128, 3)
+        assert image.grid.affine is not None
 
     def test_folders_that_the_patterns_leave_out_hold_no_part_of_a_series(
         self, tmp_path: Path

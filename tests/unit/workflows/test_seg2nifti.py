@@ -48,11 +48,11 @@ class TestLabelmap:
         assert result.status == "done"
         assert values.dtype == np.uint8
         np.testing.assert_array_equal(values, (masks[0] + 2 * masks[1])[..., 1:4])
-        assert ct_stack.affine is not None
+        assert ct_stack.grid.affine is not None
         np.testing.assert_allclose(
-            file.affine[:3, 3], (ct_stack.affine @ [0, 0, 1, 1])[:3], atol=1e-4
+            file.affine[:3, 3], (ct_stack.grid.affine @ [0, 0, 1, 1])[:3], atol=1e-4
         )
-        np.testing.assert_allclose(file.affine[:3, :3], ct_stack.affine[:3, :3], atol=1e-5)
+        np.testing.assert_allclose(file.affine[:3, :3], ct_stack.grid.affine[:3, :3], atol=1e-5)
 
     def test_names_its_segments_in_header_and_record(
         self, write_seg: Write, tmp_path: Path
@@ -159,14 +159,16 @@ class TestLike:
             values, file = loaded(tmp_path / "out" / by_label[label])
             scale = 1 / 255 if kind == "fractional" else 1
             np.testing.assert_allclose(values, mask * scale, atol=1e-6)
-            np.testing.assert_allclose(file.affine, ct_stack.affine, atol=1e-5)
+            np.testing.assert_allclose(file.affine, ct_stack.grid.affine, atol=1e-5)
 
     def test_of_a_turned_nifti_gives_its_grid_and_header(
         self, write_seg: Write, ct_stack: Image, tmp_path: Path
     ) -> None:
         masks = write_seg("seg.dcm")
-        assert ct_stack.affine is not None
-        turned = nib.as_closest_canonical(nib.Nifti1Image(masks[0] + 2 * masks[1], ct_stack.affine))
+        assert ct_stack.grid.affine is not None
+        turned = nib.as_closest_canonical(
+            nib.Nifti1Image(masks[0] + 2 * masks[1], ct_stack.grid.affine)
+        )
         turned.set_sform(turned.affine, code=2)
         nib.save(turned, tmp_path / "image.nii")
 
@@ -182,10 +184,10 @@ class TestLike:
         self, write_seg: Write, ct_stack: Image, tmp_path: Path, shift: float
     ) -> None:
         write_seg("seg.dcm")
-        assert ct_stack.affine is not None
-        affine = ct_stack.affine.copy()
+        assert ct_stack.grid.affine is not None
+        affine = ct_stack.grid.affine.copy()
         affine[2, 3] += shift
-        nib.save(nib.Nifti1Image(np.zeros(ct_stack.spatial_shape), affine), tmp_path / "off.nii")
+        nib.save(nib.Nifti1Image(np.zeros(ct_stack.grid.shape), affine), tmp_path / "off.nii")
 
         result = one(tmp_path / "seg.dcm", tmp_path / "out", like=tmp_path / "off.nii")
 
@@ -196,8 +198,8 @@ class TestLike:
         self, write_seg: Write, ct_stack: Image, tmp_path: Path
     ) -> None:
         write_seg("seg.dcm")
-        assert ct_stack.affine is not None
-        affine = ct_stack.affine.copy()
+        assert ct_stack.grid.affine is not None
+        affine = ct_stack.grid.affine.copy()
         affine[:3, 2] /= 2
         nib.save(nib.Nifti1Image(np.zeros((128, 128, 10)), affine), tmp_path / "fine.nii")
 
