@@ -32,11 +32,14 @@ def add_target(
         typer.Argument(
             parser=path_of,
             metavar="DATALIST",
-            help="JSON file of images that show what is added; see docs/reference/datalist.md.",
+            help="Datalist (JSON) of images that show what is added.",
         ),
     ],
     output: Annotated[
-        Path, typer.Argument(parser=path_of, metavar="OUT", help="A new folder for the bundle.")
+        Path,
+        typer.Argument(
+            parser=path_of, metavar="OUT", help="Folder to create for the extended bundle."
+        ),
     ],
     *,
     targets: Annotated[
@@ -44,7 +47,7 @@ def add_target(
         typer.Option(
             parser=path_of,
             metavar="FILE",
-            help="YAML of the new modalities and targets, in the form of configs/targets.yaml.",
+            help="YAML of the new modalities and targets, in the format of configs/targets.yaml.",
         ),
     ],
     run: Annotated[
@@ -52,7 +55,7 @@ def add_target(
         typer.Option(
             parser=path_of,
             metavar="FOLDER",
-            help="What the training leaves: pictures, curves, checkpoints. Default: OUT-training.",
+            help="Run folder for checkpoints, curves and pictures; default: OUT-training.",
         ),
     ] = None,
     epochs: Epochs = None,
@@ -67,10 +70,10 @@ def add_target(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Add a modality or a target to a bundle, from some twenty images on; nothing old changes.
+    """Add a modality or target to a bundle, from about twenty images, without changing the rest.
 
-    OUT becomes a bundle that segments what the old one does, and what was added. The same command
-    again goes on. Every other key of train.yaml is set by --config.
+    OUT becomes a bundle that segments everything the old one does, plus what was added. Run the
+    same command again to resume. Set any other key of train.yaml with --config.
     """
     from esp_medsam.workflows.add_targets import addition_request, prepare_addition, write_card
 

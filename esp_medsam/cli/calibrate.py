@@ -27,11 +27,12 @@ def calibrate(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure what images look like to trained weights, and what their confidence is worth.
+    """Calibrate trained weights: how plausible is an image, and which Dice does a mask deserve.
 
-    From the sections training and validation of a datalist. Writes NAME.calibration.json beside the
-    weights. segment then says of each image how like those of its modality it is, warns where it
-    looks like something else, and says of each mask which Dice to expect. Masks do not change.
+    Uses the training and validation sections of a datalist and writes NAME.calibration.json beside
+    the weights. From then on, segment records how similar each image is to those of its modality,
+    warns about images that look like something else, and records the expected Dice of each mask.
+    Masks do not change.
     """
     del verbose  # its callback sees to it
     from esp_medsam.workflows.evaluation import with_all_targets

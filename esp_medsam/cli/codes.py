@@ -17,17 +17,15 @@ _MOST = 40
 
 
 def codes(
-    name: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="What it is called, in English.")
-    ],
+    name: Annotated[list[str], typer.Argument(metavar="NAME...", help="English name to look up.")],
     *,
     every: Annotated[bool, typer.Option("--all", help=f"Not only the first {_MOST}.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Look up SNOMED CT codes, as a target's category, type and region in targets.yaml need them.
+    """Look up the SNOMED CT codes that targets.yaml needs for a target.
 
-    The last column says what DICOM suggests a code for: category (CID 7150), type (CID 7151),
-    anatomic_region. Others may be used.
+    The last column shows where DICOM suggests using a code: category (CID 7150), type (CID 7151) or
+    anatomic_region. Other codes may be used, too.
     """
     from esp_medsam.terms import find_terms
 

@@ -22,21 +22,28 @@ class Origin(str, Enum):
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", parser=path_of, help="Official checkpoint.")
+        Path, typer.Argument(metavar="IN", parser=path_of, help="Official checkpoint to convert.")
     ],
-    output: Annotated[Path, typer.Argument(metavar="OUT", parser=path_of, help="File to write.")],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", parser=path_of, help="File to write the converted weights to."
+        ),
+    ],
     *,
-    origin: Annotated[Origin, typer.Option("--from", help="Whose checkpoint IN is.")],
+    origin: Annotated[Origin, typer.Option("--from", help="Origin of the checkpoint.")],
     modality: Annotated[
         str | None,
-        typer.Option(help="What a De-LightSAM checkpoint was trained on; it does not say so."),
+        typer.Option(
+            help="Modality a De-LightSAM checkpoint was trained on; the file does not say."
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Overwrite OUT.")] = False,
 ) -> None:
     """Convert official De-LightSAM, MobileSAM or SAM weights.
 
-    Run converted De-LightSAM weights with the bundle's delightsam.yaml, which sets the input they
-    were trained with.
+    Run converted De-LightSAM weights with the bundle's delightsam.yaml, which sets the input size
+    and normalization they were trained with.
     """
     from esp_medsam.workflows.conversion import check_conversion
 

@@ -28,33 +28,36 @@ if TYPE_CHECKING:
 def datalist(
     output: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", parser=path_of, help="JSON file to write."),
+        typer.Argument(metavar="FILE", parser=path_of, help="Datalist to write (JSON)."),
     ] = None,
     *,
     check: Annotated[
         Path | None,
-        typer.Option(parser=path_of, metavar="FILE", help="Look this one over; write nothing."),
+        typer.Option(parser=path_of, metavar="FILE", help="Check this datalist and write nothing."),
     ] = None,
     images: Annotated[
         str | None,
         typer.Option(
-            metavar="PATTERN", help="Images, with {case} where cases differ; * ? **/ as in a shell."
+            metavar="PATTERN",
+            help="Image paths, with {case} where cases differ; *, ? and **/ work as in a shell.",
         ),
     ] = None,
     labels: Annotated[
         list[str] | None,
         typer.Option(
             metavar="TARGET=PATTERN",
-            help="Masks of a target, of the same {case}; #1,2 behind it: values of a label map. "
-            "Repeatable.",
+            help="Mask paths of a target, with the same {case}; append #1,2 to select values of a "
+            "label map. Repeatable.",
         ),
     ] = None,
     unknown: Annotated[
         str | None,
-        typer.Option(metavar="PATTERN", help="Masks of pixels of which nothing is known."),
+        typer.Option(
+            metavar="PATTERN", help="Masks of pixels to ignore because their label is unknown."
+        ),
     ] = None,
     absent: Annotated[
-        list[str] | None, typer.Option(help="Targets that no image shows; repeatable.")
+        list[str] | None, typer.Option(help="Target that none of the images shows; repeatable.")
     ] = None,
     table: Annotated[
         Path | None,
@@ -62,42 +65,47 @@ def datalist(
             "--csv",
             parser=path_of,
             metavar="FILE",
-            help="A row for each image, in place of patterns; see docs/reference/datalist.md.",
+            help="CSV with one row per image, instead of patterns; see docs/reference/datalist.md.",
         ),
     ] = None,
     root: Annotated[
-        Path, typer.Option(parser=path_of, metavar="FOLDER", help="Where patterns begin.")
+        Path,
+        typer.Option(
+            parser=path_of, metavar="FOLDER", help="Folder that patterns are relative to."
+        ),
     ] = Path(),
     modality: Annotated[
-        str | None, typer.Option(help="What the images are, see `modalities`.")
+        str | None, typer.Option(help="Modality of the images; `esp-medsam modalities` lists them.")
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Name of the set they come from.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the dataset.")] = None,
     ct_input: Annotated[
-        str | None, typer.Option("--ct_input", "--ct-input", help="hu or windowed.")
+        str | None, typer.Option("--ct_input", "--ct-input", help="CT values: hu or windowed.")
     ] = None,
     offset: Annotated[
-        float | None, typer.Option(help="Added to gray pictures to make them Hounsfield units.")
+        float | None,
+        typer.Option(help="Value to add to grayscale CT pictures to get Hounsfield units."),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Shares of training, validation and test.")
+        str, typer.Option(help="Percentages of training, validation and test.")
     ] = "70,15,15",
-    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the split.")] = 0,
     patient: Annotated[
         str | None,
         typer.Option(
             metavar="REGEX",
-            help="What of an image's path is its patient; by default DICOM's Patient ID, the CSV's "
-            "column, else the case.",
+            help="Regular expression that finds the patient in an image path; default: DICOM "
+            "Patient ID, the CSV column, or the case.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Overwrite FILE.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
     bundle: Bundle = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write a datalist, which training and evaluation read, no patient in two sections of it.
+    """Build the datalist that training and evaluation read, or check one.
 
-    Empty masks become absent targets. Nothing is written where the datalist would have faults.
+    Images are split by patient. Empty masks become absent targets. Nothing is written if the
+    datalist would have errors.
     """
     from esp_medsam.modality import ModalityTable
     from esp_medsam.workflows.bundle import TABLE, find_bundle

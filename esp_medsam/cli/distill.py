@@ -43,7 +43,7 @@ Data = Annotated[
     typer.Argument(
         parser=path_of,
         metavar="DATA",
-        help="Datalist in JSON; with --common a folder of pictures or tar files.",
+        help="Datalist (JSON); with --common, a folder of pictures or tar files.",
     ),
 ]
 
@@ -59,7 +59,9 @@ def distill(
     embeddings: Annotated[
         Path | None,
         typer.Option(
-            parser=path_of, metavar="FOLDER", help="Keeps what the teacher says; see embed."
+            parser=path_of,
+            metavar="FOLDER",
+            help="Folder of cached teacher embeddings; see `embed`.",
         ),
     ] = None,
     views: Views = None,
@@ -83,11 +85,12 @@ def distill(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train controllers, or the shared encoder, against a teacher's embeddings.
+    """Train modality controllers, or the shared encoder, on a teacher's embeddings.
 
-    What lies in OUT afterwards starts a training: esp-medsam train --pretrained OUT/model.pt. Two
-    students are trained on masks then, one from it and one without it for as long, and one table
-    says what it adds. The same command again goes on. Every other key is set by --config.
+    Train on masks from the result with: esp-medsam train --pretrained OUT/model.pt. To show what
+    distillation adds, two students are then trained on masks for the same total time, one with and
+    one without it, and compared in a table. Run the same command again to resume. Set any other key
+    with --config.
     """
     request = _request(
         data,
@@ -123,7 +126,11 @@ def embed(
     data: Data,
     embeddings: Annotated[
         Path,
-        typer.Argument(parser=path_of, metavar="FOLDER", help="Keeps them; the same one goes on."),
+        typer.Argument(
+            parser=path_of,
+            metavar="FOLDER",
+            help="Folder for the embeddings; existing ones are kept.",
+        ),
     ],
     *,
     teacher: Teacher = None,
@@ -143,11 +150,11 @@ def embed(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compute a teacher's embeddings once, for distill --embeddings FOLDER.
+    """Cache a teacher's embeddings for distill --embeddings FOLDER.
 
-    Only what is missing is computed, and what was written survives a kill. Several processes share
-    the work: start them with RANK and WORLD_SIZE set, as torchrun does. Input size and seed must be
-    those of the distillation, which refuses others.
+    Only missing embeddings are computed, and an interrupted run loses none that were written.
+    Several processes share the work if started with RANK and WORLD_SIZE set, as torchrun does. Use
+    the input size and seed of the distillation, which refuses any others.
     """
     request = _request(
         data,

@@ -45,50 +45,70 @@ def evaluate(
     datalist: Annotated[
         Path,
         typer.Argument(
-            parser=path_of, metavar="DATALIST", help="JSON file; see docs/reference/datalist.md."
+            parser=path_of,
+            metavar="DATALIST",
+            help="Datalist (JSON); see docs/reference/datalist.md.",
         ),
     ],
     *,
-    section: Annotated[str, typer.Option(help="training, validation or test.")] = "test",
+    section: Annotated[
+        str, typer.Option(help="Section of the datalist: training, validation or test.")
+    ] = "test",
     datasets: Annotated[
-        list[str] | None, typer.Option("--dataset", help="Only these sets; repeatable.")
+        list[str] | None, typer.Option("--dataset", help="Score only this dataset; repeatable.")
     ] = None,
     targets: EvaluatedTargets = None,
     protocol: Annotated[
-        str, typer.Option(help="native, or released: as the released script, of pictures alone.")
+        str,
+        typer.Option(
+            help="Protocol: native, or released (as the released evaluation script, pictures only)."
+        ),
     ] = "native",
     tolerance: Annotated[
-        float, typer.Option(help="Of the surface Dice, mm; in pixels where no distance is stated.")
+        float,
+        typer.Option(
+            help="Tolerance of the surface Dice in mm; in pixels where the spacing is unknown."
+        ),
     ] = TOLERANCE,
     resamples: Annotated[
-        int, typer.Option(help="Of patients, for the 95 % intervals.")
+        int, typer.Option(help="Bootstrap resamples of patients for the 95 % intervals.")
     ] = RESAMPLES,
-    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the resamples.")] = 0,
     cases: Annotated[
         Path | None,
         typer.Option(
             parser=path_of,
             metavar="FILE",
-            help="Also write a row for each case and target: .csv or .json.",
+            help="Also write the scores of each case and target to this .csv or .json file.",
         ),
     ] = None,
     summary: Annotated[
         Path | None,
-        typer.Option(parser=path_of, metavar="FILE", help="Also write what --json prints: .json."),
+        typer.Option(
+            parser=path_of,
+            metavar="FILE",
+            help="Also write the summary that --json prints to this .json file.",
+        ),
     ] = None,
     compare: Annotated[
         Path | None,
         typer.Option(
-            parser=path_of, metavar="FILE", help="Cases of another model, to compare with."
+            parser=path_of,
+            metavar="FILE",
+            help="Compare with another model, given its --cases file.",
         ),
     ] = None,
     plots: Annotated[
         Path | None,
-        typer.Option(parser=path_of, metavar="DIR", help="Also draw; needs esp-medsam\\[report]."),
+        typer.Option(
+            parser=path_of,
+            metavar="DIR",
+            help="Also draw plots into this folder; needs the extra 'report'.",
+        ),
     ] = None,
-    plot_format: Annotated[str, typer.Option(help="png or svg.")] = "png",
+    plot_format: Annotated[str, typer.Option(help="Format of the plots: png or svg.")] = "png",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files that these name.")
+        bool, typer.Option("--overwrite", help="Overwrite existing output files.")
     ] = False,
     device: Device = None,
     input_size: InputSize = None,
@@ -104,9 +124,9 @@ def evaluate(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Segment the images of a datalist and print how well each target of each set came out.
+    """Segment the images of a datalist and score each target of each dataset.
 
-    Images known not to hold a target are counted apart: in how many something was found.
+    Images known not to contain a target are counted separately, as false alarms or not.
     """
     del verbose  # its callback sees to it
     from esp_medsam.workflows.request import read_request

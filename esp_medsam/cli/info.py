@@ -45,19 +45,25 @@ MOST_PIXELS = 2**14
 def info(
     *,
     network: Annotated[
-        NetworkName, typer.Option(help="As released, as the paper draws it, or our own.")
+        NetworkName,
+        typer.Option(
+            help="Network to describe: as released, as drawn in the paper, or this product's."
+        ),
     ] = NetworkName.product,
     modality: Annotated[
         list[str] | None,
         typer.Option(
-            help="Count operations for this one, else the first. Repeatable for the released "
-            "network, which holds those named: one, as published; xray by default."
+            help="Modality to count operations for; default: the first. Repeatable for the "
+            "released network, which is built for the modalities given; default: xray."
         ),
     ] = None,
     input_size: Annotated[
         tuple[int, int] | None,
         typer.Option(
-            "--input_size", "--input-size", help="H W in pixels, multiples of 32.", metavar="H W"
+            "--input_size",
+            "--input-size",
+            help="Input height and width in pixels, multiples of 32.",
+            metavar="H W",
         ),
     ] = None,
     targets: Annotated[
@@ -65,8 +71,8 @@ def info(
         typer.Option(
             parser=path_of,
             metavar="FILE",
-            help="Table of modalities and targets; by default the bundle's targets.yaml for our "
-            "own network and the published six for the others.",
+            help="Table of modalities and targets; default: the bundle's targets.yaml for the "
+            "product's network, the six published modalities for the others.",
         ),
     ] = None,
     expert_ratio: Annotated[
@@ -76,7 +82,7 @@ def info(
             "--expert-ratio",
             min=0.01,
             max=16,
-            help="Width of our network's experts.",
+            help="Expert width of the product's network.",
         ),
     ] = None,
     tokens_per_target: Annotated[
@@ -86,15 +92,15 @@ def info(
             "--tokens-per-target",
             min=1,
             max=1024,
-            help="Tokens of our network's targets.",
+            help="Tokens per target of the product's network.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all counts as JSON.")] = False,
     bundle: Bundle = None,
 ) -> None:
-    """Print parameters and multiply-accumulates by part and by modality, computed.
+    """Print parameters and multiply-accumulate operations by part and by modality.
 
-    Also what one more target and one more modality would cost.
+    Also prints what another target and another modality would cost.
     """
     own: dict[str, Any] = {"expert_ratio": expert_ratio, "tokens_per_target": tokens_per_target}
     choices = {name: value for name, value in own.items() if value is not None}

@@ -42,7 +42,12 @@ if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not w
 
 def inspect(
     path: Annotated[
-        Path, typer.Argument(metavar="PATH", parser=path_of, help="A folder, or one file.")
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            parser=path_of,
+            help="An image file, or a folder that is searched recursively.",
+        ),
     ],
     *,
     modality: Modality = None,
@@ -50,10 +55,14 @@ def inspect(
     preview: Annotated[
         Path | None,
         typer.Option(
-            parser=path_of, metavar="FILE", help="PNG to draw what the network will see into."
+            parser=path_of,
+            metavar="FILE",
+            help="Draw what the network will see into this PNG file.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the preview.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Overwrite an existing preview.")
+    ] = False,
     include: Include = None,
     exclude: Exclude = None,
     series: Series = None,
@@ -66,14 +75,14 @@ def inspect(
     trust_config: TrustConfig = False,
     bundle: Bundle = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object for each item, a line each.")
+        bool, typer.Option("--json", help="Print one JSON object per item, one per line.")
     ] = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Print what is understood of each image, volume and DICOM series, and what is refused.
+    """Print how each image, volume and DICOM series is understood, and which are refused and why.
 
-    Nothing is segmented and no weights are needed. Ends with status 1 where an item is refused.
+    Nothing is segmented and no weights are needed. The exit status is 1 if any item is refused.
     """
     del verbose  # its callback sees to it
     from esp_medsam.workflows.request import read_request

@@ -21,14 +21,15 @@ def _here_or_before(ctx: typer.Context, value: bool) -> bool:
 
 
 Verbose = Annotated[
-    bool, typer.Option("-v", "--verbose", help="Log each step to stderr.", callback=_log_steps)
+    bool,
+    typer.Option("-v", "--verbose", help="Log each step to standard error.", callback=_log_steps),
 ]
 Quiet = Annotated[
     bool,
     typer.Option(
         "-q",
         "--quiet",
-        help="Tell failures and the last line alone.",
+        help="Only print failures and the final summary.",
         callback=_here_or_before,
     ),
 ]

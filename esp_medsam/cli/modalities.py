@@ -17,7 +17,7 @@ def modalities(
     bundle: Bundle = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole table as JSON.")] = False,
 ) -> None:
-    """List modalities, targets, label values and codes of the weights at hand."""
+    """List the modalities, targets, label values and codes of the weights."""
     table = ModalityTable.read(find_bundle(bundle) / TABLE)
     if as_json:
         print(json.dumps(table.to_json(), indent=2))

@@ -14,7 +14,8 @@ from esp_medsam.memory import check_libraries_fit
 
 def new_bundle(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", parser=path_of, help="A new folder for it.")
+        Path,
+        typer.Argument(metavar="FOLDER", parser=path_of, help="Folder to create for the bundle."),
     ],
     *,
     targets: Annotated[
@@ -22,14 +23,14 @@ def new_bundle(
         typer.Option(
             parser=path_of,
             metavar="FILE",
-            help="Its modalities and targets, as in the bundle's configs/targets.yaml.",
+            help="YAML of modalities and targets, in the format of configs/targets.yaml.",
         ),
     ],
     bundle: Bundle = None,
 ) -> None:
-    """Make a bundle of your own modalities and targets, to train and then to segment with.
+    """Create a bundle for your own modalities and targets, to train and to segment with.
 
-    It holds the installed bundle's configs and no weights: those come with pin-weights.
+    It has the configs of the installed bundle and no weights; add trained weights with pin-weights.
     """
     from esp_medsam.workflows.new_bundle import new_bundle as make
 
@@ -41,20 +42,21 @@ def new_bundle(
 
 def pin_weights(
     folder: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", parser=path_of, help="Folder of the bundle.")
+        Path, typer.Argument(metavar="BUNDLE", parser=path_of, help="Bundle folder.")
     ],
     weights: Annotated[
         Path,
-        typer.Argument(metavar="FILE", parser=path_of, help="Weights that training wrote."),
+        typer.Argument(metavar="FILE", parser=path_of, help="Weights written by training."),
     ],
     *,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the weights that it has.")
+        bool, typer.Option("--overwrite", help="Overwrite weights the bundle already has.")
     ] = False,
 ) -> None:
-    """Put trained weights into a bundle, and write into its metadata what they must be.
+    """Add trained weights to a bundle, and record their hash and expected output in its metadata.
 
-    Segmenting refuses weights that are another file, and a machine that computes something else.
+    Segmentation then refuses to run with any other weights file, and on a machine that computes
+    different results.
     """
     from esp_medsam.workflows.bundle import WEIGHTS, check_free
 

@@ -27,18 +27,25 @@ def path_of(text: str) -> Path:
 Modality = Annotated[
     str | None,
     typer.Option(
-        "--modality", help="What the images are, see `modalities`; DICOM may say it instead."
+        "--modality",
+        help="Modality of the images, one that `esp-medsam modalities` lists; default: what DICOM "
+        "says.",
     ),
 ]
 ForceModality = Annotated[
     bool,
-    typer.Option("--force_modality", "--force-modality", help="Even if DICOM contradicts."),
+    typer.Option(
+        "--force_modality",
+        "--force-modality",
+        help="Use --modality even if the DICOM header contradicts it.",
+    ),
 ]
 Targets = Annotated[
     list[str] | None,
     typer.Option(
         "--targets",
-        help="Targets to segment, repeated or with commas, or all; by default those ready.",
+        help="Targets to segment (repeatable or comma-separated), or all; default: those marked "
+        "ready.",
         callback=_split,
     ),
 ]
@@ -46,7 +53,7 @@ EvaluatedTargets = Annotated[
     list[str] | None,
     typer.Option(
         "--targets",
-        help="Only these, repeated or with commas; all by default.",
+        help="Score only these targets (repeatable or comma-separated); default: all.",
         callback=_split,
     ),
 ]
@@ -55,61 +62,84 @@ OutputFormat = Annotated[
     typer.Option(
         "--output_format",
         "--output-format",
-        help="auto, dicom-seg, nifti or png; several with commas.",
+        help="Output formats: auto, dicom-seg, nifti or png; comma-separated for several.",
     ),
 ]
 Names = Annotated[
     str | None,
-    typer.Option(
-        "--names", help="What results of DICOM are called: uid, or readable (CT_abdomen_3)."
-    ),
+    typer.Option("--names", help="File names of DICOM results: uid, or readable (CT_abdomen_3)."),
 ]
 SegType = Annotated[
     str | None,
-    typer.Option("--seg_type", "--seg-type", help="binary, labelmap or fractional; of dicom-seg."),
+    typer.Option(
+        "--seg_type", "--seg-type", help="Type of DICOM-SEG: binary, labelmap or fractional."
+    ),
 ]
 WriteEmpty = Annotated[
     bool,
-    typer.Option("--write_empty", "--write-empty", help="A dicom-seg of nothing found, too."),
+    typer.Option(
+        "--write_empty", "--write-empty", help="Also write a DICOM-SEG when nothing is found."
+    ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of other settings.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Overwrite results that were made with other settings.")
+]
 Verify = Annotated[
     bool,
-    typer.Option("--verify", help="Compare contents, not sizes and times."),
+    typer.Option(
+        "--verify", help="Compare file contents with the record, not only sizes and times."
+    ),
 ]
 SplitTargets = Annotated[
     bool,
-    typer.Option("--split_targets", "--split-targets", help="Also one 0/1 file per target."),
+    typer.Option(
+        "--split_targets", "--split-targets", help="Also write one 0/1 mask file per target."
+    ),
 ]
 Probabilities = Annotated[
-    bool, typer.Option("--probabilities", help="Also 255 times the probability per target.")
+    bool,
+    typer.Option(
+        "--probabilities", help="Also write one probability map per target, scaled to 0-255."
+    ),
 ]
 Include = Annotated[
-    list[str] | None, typer.Option("--include", help="Take paths that match, such as '*.nii.gz'.")
+    list[str] | None,
+    typer.Option("--include", help="Only take paths that match this pattern, such as '*.nii.gz'."),
 ]
-Exclude = Annotated[list[str] | None, typer.Option("--exclude", help="Leave out paths that match.")]
+Exclude = Annotated[
+    list[str] | None, typer.Option("--exclude", help="Skip paths that match this pattern.")
+]
 Series = Annotated[
-    str | None, typer.Option("--series", help="A DICOM Series Instance UID to take alone.")
+    str | None,
+    typer.Option("--series", help="Take only the DICOM series with this Series Instance UID."),
 ]
 Join = Annotated[
     list[str] | None,
     typer.Option(
         "--join",
-        help="Read as one what DICOM files keep apart: series (of lone slices), "
+        help="Join DICOM volumes that their headers keep apart: series (single slices), "
         "frame_of_reference, interleaved; several with commas.",
         callback=_split,
     ),
 ]
-Frame = Annotated[int | None, typer.Option("--frame", help="Which volume of a 4-D file, from 0.")]
+Frame = Annotated[
+    int | None, typer.Option("--frame", help="Index of the volume to take from a 4-D file, from 0.")
+]
 CtInput = Annotated[
     str | None,
     typer.Option(
-        "--ct_input", "--ct-input", help="windowed for 8-bit CT; hu where DICOM does not say HU."
+        "--ct_input",
+        "--ct-input",
+        help="CT values: windowed (8-bit CT), or hu where DICOM does not say so.",
     ),
 ]
 SliceAxis = Annotated[
     str | None,
-    typer.Option("--slice_axis", "--slice-axis", help="axial, coronal or sagittal."),
+    typer.Option(
+        "--slice_axis",
+        "--slice-axis",
+        help="Slice volumes along this plane: axial, coronal or sagittal.",
+    ),
 ]
 
 
@@ -139,20 +169,21 @@ InputSize = Annotated[
         "--input_size",
         "--input-size",
         metavar="N|native",
-        help="Side that slices are scaled to, a multiple of 32; native: each on its own grid.",
+        help="Side length slices are scaled to, a multiple of 32, or native for no scaling.",
     ),
 ]
 Fast = Annotated[
     bool,
     typer.Option(
-        "--fast", help=f"Slices at {FAST[0]} x {FAST[1]}: a quarter of the time, less exact."
+        "--fast",
+        help=f"Scale slices to {FAST[0]} x {FAST[1]}: about four times faster, less accurate.",
     ),
 ]
 Flips = Annotated[
     bool,
     typer.Option(
         "--flips",
-        help="Average over mirrored views too, two or four times as slow; never of CT, MRI, X-ray.",
+        help="Average over mirrored views (2 or 4 times slower); no effect on CT, MRI and X-ray.",
     ),
 ]
 SliceSmoothing = Annotated[
@@ -161,7 +192,7 @@ SliceSmoothing = Annotated[
         "--slice_smoothing",
         "--slice-smoothing",
         metavar="MM",
-        help="Smooth a volume's probabilities across its slices by a Gaussian.",
+        help="Smooth the probabilities of a volume across slices with a Gaussian of this width.",
     ),
 ]
 SliceBatch = Annotated[
@@ -170,16 +201,16 @@ SliceBatch = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option("--device", help="cpu, cuda, cuda:1 or mps; the best at hand by default."),
+    typer.Option("--device", help="Device: cpu, cuda, cuda:1 or mps; default: the best available."),
 ]
-Amp = Annotated[bool, typer.Option("--amp", help="bfloat16 autocast.")]
+Amp = Annotated[bool, typer.Option("--amp", help="Run the network in bfloat16.")]
 Config = Annotated[
     list[Path] | None,
     typer.Option(
         "--config",
         parser=path_of,
         metavar="FILE",
-        help="YAML with settings and transforms in place of inference.yaml's; repeatable.",
+        help="YAML of settings and transforms that override inference.yaml; repeatable.",
     ),
 ]
 TrustConfig = Annotated[
@@ -187,13 +218,17 @@ TrustConfig = Annotated[
     typer.Option(
         "--trust_config",
         "--trust-config",
-        help="Let --config and --bundle run code; says what it will run.",
+        help="Allow --config and --bundle to run code, after listing what will run.",
     ),
 ]
 CkptPath = Annotated[
     Path | None,
     typer.Option(
-        "--ckpt_path", "--ckpt-path", parser=path_of, metavar="FILE", help="Weights to use."
+        "--ckpt_path",
+        "--ckpt-path",
+        parser=path_of,
+        metavar="FILE",
+        help="Weights to use instead of the bundle's.",
     ),
 ]
 Bundle = Annotated[
@@ -202,6 +237,6 @@ Bundle = Annotated[
         "--bundle",
         parser=path_of,
         metavar="FOLDER",
-        help="Folder of the bundle; else ESP_MEDSAM_BUNDLE, else installed.",
+        help="Bundle folder; default: $ESP_MEDSAM_BUNDLE, then the installed bundle.",
     ),
 ]

@@ -45,21 +45,33 @@ if TYPE_CHECKING:  # these load torch and what the extra brings, which --help mu
 def pacs(
     *,
     url: Annotated[
-        str, typer.Option("--url", help="Where DICOMweb is: https://pacs.example/dicom-web.")
+        str,
+        typer.Option("--url", help="DICOMweb base URL, such as https://pacs.example/dicom-web."),
     ],
-    study: Annotated[str | None, typer.Option("--study", help="A Study Instance UID.")] = None,
+    study: Annotated[
+        str | None, typer.Option("--study", help="Study Instance UID of the study to segment.")
+    ] = None,
     series: Annotated[
-        str | None, typer.Option("--series", help="A Series Instance UID of it to take alone.")
+        str | None,
+        typer.Option(
+            "--series", help="Take only the series of --study with this Series Instance UID."
+        ),
     ] = None,
     query: Annotated[
         str | None,
-        typer.Option("--query", help="Studies: 'ModalitiesInStudy=CT&StudyDate=20260101-'."),
+        typer.Option(
+            "--query",
+            help="DICOMweb query for studies, such as 'ModalitiesInStudy=CT&StudyDate=20260101-'.",
+        ),
     ] = None,
     resend: Annotated[
-        bool, typer.Option("--resend", help="Send what waits in the spool, and nothing else.")
+        bool, typer.Option("--resend", help="Only send what is waiting in the spool.")
     ] = False,
     modality: Annotated[
-        str | None, typer.Option("--modality", help="What the images are, see `modalities`.")
+        str | None,
+        typer.Option(
+            "--modality", help="Modality of the images; `esp-medsam modalities` lists them."
+        ),
     ] = None,
     force_modality: ForceModality = False,
     join: Join = None,
@@ -78,13 +90,16 @@ def pacs(
             "--spool",
             parser=path_of,
             metavar="FOLDER",
-            help="Keeps results until they are stored; ~/.local/state/esp-medsam/pacs by default.",
+            help="Folder that keeps results until the PACS has stored them; default: "
+            "~/.local/state/esp-medsam/pacs.",
         ),
     ] = None,
     spooled_for: Annotated[
         str | None,
         typer.Option(
-            "--spooled_for", "--spooled-for", help="With --resend: the URL it was meant for."
+            "--spooled_for",
+            "--spooled-for",
+            help="With --resend: the URL the results were spooled for.",
         ),
     ] = None,
     password_file: Annotated[
@@ -94,7 +109,7 @@ def pacs(
             "--password-file",
             parser=path_of,
             metavar="FILE",
-            help="Holds the password; else ESP_MEDSAM_PACS_PASSWORD. "
+            help="File with the password; default: $ESP_MEDSAM_PACS_PASSWORD. "
             "The user is ESP_MEDSAM_PACS_USER.",
         ),
     ] = None,
@@ -105,7 +120,7 @@ def pacs(
             "--token-file",
             parser=path_of,
             metavar="FILE",
-            help="Holds a token; else ESP_MEDSAM_PACS_TOKEN.",
+            help="File with a bearer token; default: $ESP_MEDSAM_PACS_TOKEN.",
         ),
     ] = None,
     client_cert: Annotated[
@@ -115,13 +130,17 @@ def pacs(
             "--client-cert",
             parser=path_of,
             metavar="FILE",
-            help="Certificate, PEM.",
+            help="Client certificate, in PEM format.",
         ),
     ] = None,
     client_key: Annotated[
         Path | None,
         typer.Option(
-            "--client_key", "--client-key", parser=path_of, metavar="FILE", help="Its key, PEM."
+            "--client_key",
+            "--client-key",
+            parser=path_of,
+            metavar="FILE",
+            help="Private key of the client certificate, in PEM format.",
         ),
     ] = None,
     ca_bundle: Annotated[
@@ -131,22 +150,26 @@ def pacs(
             "--ca-bundle",
             parser=path_of,
             metavar="FILE",
-            help="Authorities to trust, PEM.",
+            help="CA certificates to trust, in PEM format.",
         ),
     ] = None,
     allow_http: Annotated[
         bool,
-        typer.Option("--allow_http", "--allow-http", help="Send credentials unencrypted."),
+        typer.Option(
+            "--allow_http",
+            "--allow-http",
+            help="Allow credentials to be sent over unencrypted HTTP.",
+        ),
     ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=1.0, help="Seconds to wait for an answer.")
+        float, typer.Option("--timeout", min=1.0, help="Seconds to wait for a response.")
     ] = 60.0,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Segment series of a PACS over DICOMweb, and store the DICOM-SEG there.
 
-    What the PACS has already is not stored again; what it cannot take now waits in the spool.
+    Results the PACS already has are not stored again; results it cannot take now wait in the spool.
     """
     del verbose  # its callback sees to it
     _check_extra()

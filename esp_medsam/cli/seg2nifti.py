@@ -17,10 +17,12 @@ from esp_medsam.errors import one_line
 def seg2nifti(
     source: Annotated[
         Path,
-        typer.Argument(metavar="IN", parser=path_of, help="A DICOM-SEG file, or a folder of some."),
+        typer.Argument(
+            metavar="IN", parser=path_of, help="A DICOM-SEG file, or a folder of DICOM-SEG files."
+        ),
     ],
     output: Annotated[
-        Path, typer.Argument(metavar="OUT", parser=path_of, help="Folder to write to.")
+        Path, typer.Argument(metavar="OUT", parser=path_of, help="Folder to write NIfTI files to.")
     ],
     *,
     like: Annotated[
@@ -28,23 +30,29 @@ def seg2nifti(
         typer.Option(
             parser=path_of,
             metavar="PATH",
-            help="Image whose grid to write on: a NIfTI file, or a DICOM folder.",
+            help="Write on the grid of this image: a NIfTI file or a DICOM folder.",
         ),
     ] = None,
     split_segments: Annotated[
         bool,
-        typer.Option("--split_segments", "--split-segments", help="A 0/1 file for each segment."),
+        typer.Option(
+            "--split_segments",
+            "--split-segments",
+            help="Write one 0/1 file per segment instead of a labelmap.",
+        ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Overwrite existing files.")
+    ] = False,
     verify: Verify = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write DICOM Segmentations as NIfTI, with a JSON that says what each segment is.
+    """Convert DICOM Segmentations to NIfTI, with a JSON file that describes each segment.
 
-    Values of the labelmap are the segment numbers. Segments that overlap need --split_segments;
-    those that are FRACTIONAL always have a file each, of 0 to 1. Without --like the grid reaches
-    from the first plane that holds a segment to the last.
+    Label values are segment numbers. Overlapping segments need --split_segments; FRACTIONAL ones
+    always get a file each, with values from 0 to 1. Without --like, the grid spans the planes from
+    the first to the last that holds a segment.
     """
     del verbose  # its callback sees to it
     from esp_medsam.workflows.seg2nifti import Seg2Nifti

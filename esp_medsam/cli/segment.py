@@ -1,4 +1,4 @@
-"""``esp-medsam segment``: masks for an image, a volume, or all of a folder."""
+"""``esp-medsam segment``: segment an image, a volume or a folder."""
 
 from __future__ import annotations
 
@@ -55,10 +55,16 @@ if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not w
 
 def segment(
     dataset: Annotated[
-        Path, typer.Argument(metavar="IN", parser=path_of, help="A folder, or one file.")
+        Path,
+        typer.Argument(
+            metavar="IN",
+            parser=path_of,
+            help="An image file, or a folder that is searched recursively.",
+        ),
     ],
     output: Annotated[
-        Path, typer.Argument(metavar="OUT", parser=path_of, help="Folder for masks and records.")
+        Path,
+        typer.Argument(metavar="OUT", parser=path_of, help="Folder to write masks and records to."),
     ],
     *,
     modality: Modality = None,
@@ -69,7 +75,9 @@ def segment(
     seg_type: SegType = None,
     fixed_uids: Annotated[
         bool,
-        typer.Option("--fixed_uids", "--fixed-uids", help="The same dicom-seg from a re-run."),
+        typer.Option(
+            "--fixed_uids", "--fixed-uids", help="Make UIDs and times of a DICOM-SEG reproducible."
+        ),
     ] = False,
     write_empty: WriteEmpty = False,
     device: Device = None,
@@ -78,7 +86,7 @@ def segment(
     split_targets: SplitTargets = False,
     probabilities: Probabilities = False,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Also a picture of the mask over the image.")
+        bool, typer.Option("--preview", help="Also write a picture of the mask over the image.")
     ] = False,
     include: Include = None,
     exclude: Exclude = None,
@@ -100,9 +108,10 @@ def segment(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Segment every image, volume and DICOM series in a folder, or one file, of one modality.
+    """Segment a file, or every image, volume and DICOM series in a folder.
 
-    Results that are there already and agree are kept; a killed run goes on where it stopped.
+    Existing results made with the same settings are kept, so an interrupted run resumes where it
+    stopped.
     """
     del verbose  # its callback sees to it
     from esp_medsam.workflows.request import read_request

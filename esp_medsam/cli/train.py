@@ -45,7 +45,7 @@ def train(
             "--sam-weights",
             parser=path_of,
             metavar="FILE",
-            help="Checkpoint of SAM: train a medical teacher around its encoder.",
+            help="SAM checkpoint: train a medical teacher around its encoder.",
         ),
     ] = None,
     epochs: Epochs = None,
@@ -54,7 +54,7 @@ def train(
     input_size: InputSize = None,
     frozen: Annotated[
         list[str] | None,
-        typer.Option(help="Pattern over names of parameters that do not train; repeatable."),
+        typer.Option(help="Pattern of parameter names to freeze; repeatable."),
     ] = None,
     trained: Trained = None,
     num_workers: NumWorkers = None,
@@ -68,10 +68,10 @@ def train(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train on a datalist, from scratch or from weights; the same command again goes on.
+    """Train on a datalist, from scratch or from existing weights.
 
-    Every other key of train.yaml is set by --config, as YAML of settings; the bundle's own stages
-    are named there too.
+    Run the same command again to resume. Set any other key of train.yaml with --config, as a YAML
+    file of settings or the name of one of the bundle's own stages.
     """
     from esp_medsam.workflows.train_request import read_training
 

@@ -13,13 +13,17 @@ from esp_medsam.cli.options import path_of
 Datalist = Annotated[
     Path,
     typer.Argument(
-        parser=path_of, metavar="DATALIST", help="JSON file; see docs/reference/datalist.md."
+        parser=path_of, metavar="DATALIST", help="Datalist (JSON); see docs/reference/datalist.md."
     ),
 ]
 
 RunFolder = Annotated[
     Path,
-    typer.Argument(parser=path_of, metavar="OUT", help="Folder of the run; the same one goes on."),
+    typer.Argument(
+        parser=path_of,
+        metavar="OUT",
+        help="Run folder; training resumes if the folder holds a checkpoint.",
+    ),
 ]
 
 Pretrained = Annotated[
@@ -27,19 +31,21 @@ Pretrained = Annotated[
     typer.Option(parser=path_of, metavar="FILE", help="Weights to start from."),
 ]
 
-Epochs = Annotated[str | None, typer.Option(help="Epochs in all.")]
+Epochs = Annotated[str | None, typer.Option(help="Total number of epochs.")]
 
 BatchSize = Annotated[
-    str | None, typer.Option("--batch_size", "--batch-size", help="Slices of a batch.")
+    str | None, typer.Option("--batch_size", "--batch-size", help="Slices per batch.")
 ]
 
 LearningRate = Annotated[
-    str | None, typer.Option("--learning_rate", "--learning-rate", help="At its highest.")
+    str | None, typer.Option("--learning_rate", "--learning-rate", help="Peak learning rate.")
 ]
 
 InputSize = Annotated[
     int | None,
-    typer.Option("--input_size", "--input-size", help="Height and width, a multiple of 32."),
+    typer.Option(
+        "--input_size", "--input-size", help="Input height and width in pixels, a multiple of 32."
+    ),
 ]
 
 Overlays = Annotated[
@@ -48,32 +54,36 @@ Overlays = Annotated[
         "--config",
         parser=path_of,
         metavar="FILE",
-        help="YAML with settings in place of train.yaml's; repeatable.",
+        help="YAML of settings that override train.yaml; repeatable.",
     ),
 ]
 
 Trained = Annotated[
     list[str] | None,
-    typer.Option(help="Pattern over names of parameters that train; repeatable."),
+    typer.Option(
+        help="Pattern of parameter names to train, even if frozen by another pattern; repeatable."
+    ),
 ]
 
 NumWorkers = Annotated[
-    str | None, typer.Option("--num_workers", "--num-workers", help="Loader processes.")
+    str | None,
+    typer.Option("--num_workers", "--num-workers", help="Number of data loader processes."),
 ]
 
-Amp = Annotated[str | None, typer.Option(help="auto, true or false: bfloat16.")]
+Amp = Annotated[str | None, typer.Option(help="Train in bfloat16: auto, true or false.")]
 
-Seed = Annotated[str | None, typer.Option(help="Of all that is drawn.")]
+Seed = Annotated[str | None, typer.Option(help="Random seed.")]
 
 Resume = Annotated[
     str | None,
-    typer.Option(help="auto, true (there must be a checkpoint) or false (begin anew)."),
+    typer.Option(help="Resume: auto, true (requires a checkpoint) or false (start over)."),
 ]
 
 Teacher = Annotated[
     str | None,
     typer.Option(
-        help="sam, mobilesam, medical (train --sam_weights made it) or network (train made it)."
+        help="Kind of teacher: sam, mobilesam, medical (made by train --sam_weights) or network "
+        "(made by train)."
     ),
 ]
 
@@ -84,7 +94,7 @@ TeacherWeights = Annotated[
         "--teacher-weights",
         parser=path_of,
         metavar="FILE",
-        help="The teacher's file.",
+        help="Teacher checkpoint.",
     ),
 ]
 
@@ -93,20 +103,18 @@ TeacherInputSize = Annotated[
     typer.Option(
         "--teacher_input_size",
         "--teacher-input-size",
-        help="Height and width that a network was trained with.",
+        help="Height and width the teacher was trained with.",
     ),
 ]
 
-Views = Annotated[
-    str | None, typer.Option(help="Random views of a slice whose embeddings are kept.")
-]
+Views = Annotated[str | None, typer.Option(help="Number of random views of each slice to cache.")]
 
 CompareSteps = Annotated[
     str | None,
     typer.Option(
         "--compare_steps",
         "--compare-steps",
-        help="Steps on masks afterwards, of two students that show what distillation adds; "
+        help="Training steps for the two students that show what distillation adds; "
         "auto: as many as of it; 0: none.",
     ),
 ]
@@ -118,7 +126,7 @@ CompareDatalist = Annotated[
         "--compare-datalist",
         parser=path_of,
         metavar="DATALIST",
-        help="What these learn from, if not DATA.",
+        help="Datalist the two students learn from, if not DATA.",
     ),
 ]
 
@@ -127,7 +135,7 @@ Unseen = Annotated[
     typer.Option(
         parser=path_of,
         metavar="DATALIST",
-        help="Other sources, whose section test these are scored on too.",
+        help="Datalist of other sources, whose test section both students are scored on too.",
     ),
 ]
 
@@ -135,6 +143,6 @@ Common = Annotated[
     bool,
     typer.Option(
         "--common",
-        help="DATA holds natural images, for the encoder that all modalities share.",
+        help="Distill the shared encoder from natural images in DATA.",
     ),
 ]
