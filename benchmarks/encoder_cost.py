@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from esp_medsam.networks import build_product
 from esp_medsam.networks.modality_controller import Route
-from esp_medsam.networks.summary import tapped
+from esp_medsam.networks.summary import counting_taps
 
 
 SIDES = (256, 384, 512, 768, 1024, 1536, 2048)
@@ -68,7 +68,7 @@ def vit_b(side: int) -> nn.Module:
 def gmacs(encoder: nn.Module, side: int) -> float:
     """Return thousands of millions of multiply-accumulates, those of TiC's taps included."""
     counter = FlopCounterMode(display=False)
-    with tapped(encoder) as taps, counter:
+    with counting_taps(encoder) as taps, counter:
         encoder.requires_grad_(False).to("meta")(torch.empty(1, 3, side, side, device="meta"))
     return (counter.get_total_flops() / 2 + sum(taps)) / 1e9
 

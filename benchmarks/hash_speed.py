@@ -18,7 +18,7 @@ from pathlib import Path
 from esp_medsam.grid import Grid
 from esp_medsam.identity import identify
 from esp_medsam.image import Image
-from esp_medsam.io.record import Recipe, described_source, is_done, write_record
+from esp_medsam.io.record import Recipe, is_done, source_entry, write_record
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -57,9 +57,7 @@ def main() -> int:
             identity=identify([source]),
         )
         stem = Path(name, "in_seg")
-        write_record(
-            stem, recipe, source=described_source(image), files=[mask], targets=[], details={}
-        )
+        write_record(stem, recipe, source=source_entry(image), files=[mask], targets=[], details={})
         by_times = seconds(lambda: is_done(stem, recipe, [source]))
         by_hashes = seconds(lambda: is_done(stem, recipe, [source], verify=True))
         print(f"done: {1000 * by_times:.2f} ms by size and time, {by_hashes:.2f} s with verify")

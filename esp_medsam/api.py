@@ -1,4 +1,4 @@
-"""The front door: segment images from Python, one or many, on files or in memory."""
+"""Python API: segment one image or many, from files or from memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from esp_medsam.errors import EspMedSamError, OptionError, cause_of
-from esp_medsam.image import said_size
+from esp_medsam.image import size_text
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.bundle import TABLE, find_bundle
 
@@ -320,7 +320,7 @@ class Result:
     def __repr__(self) -> str:
         """Return what was found in words."""
         found = ", ".join(
-            f"{t['name']} {said_size(t['voxels'], t['ml'])}" for t in self.record["targets"]
+            f"{t['name']} {size_text(t['voxels'], t['ml'])}" for t in self.record["targets"]
         )
         return f"<Result of {self._made.image.name}: {found}>"
 

@@ -1,4 +1,4 @@
-"""What a user's input can cause: one exception per kind, each with a stable code.
+"""Exceptions that user input can cause, each with a stable error code.
 
 Every class also inherits the built-in that a caller would expect, so ``except ValueError`` and
 ``except FileNotFoundError`` keep working. Messages state the rule, the value and the remedy in
@@ -371,7 +371,7 @@ _LISTED = 20
 """Parts that a message lists; it must stay a line that can be read."""
 
 
-def shown(value: object) -> str:
+def quoted(value: object) -> str:
     """Return a value as a message quotes it: a hostile one may be a megabyte long."""
     try:
         text = repr(value)

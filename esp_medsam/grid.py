@@ -1,4 +1,4 @@
-"""Where the voxels of an image lie, and in which order its array holds them.
+"""Where the voxels of an image lie, and how its array is ordered.
 
 World coordinates are RAS+ in mm: they rise to the patient's right, to anterior and to superior.
 """

@@ -1,4 +1,4 @@
-"""What tells one input from another: taken before it is read, and compared afterwards."""
+"""Identify an input by its content, before it is read and again before results are written."""
 
 from __future__ import annotations
 

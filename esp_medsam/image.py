@@ -1,4 +1,4 @@
-"""The records that travel with an image and with its segmentation: numpy only, no files."""
+"""Records that travel with an image and its segmentation (numpy only, no file access)."""
 
 from __future__ import annotations
 
@@ -166,14 +166,14 @@ class Segmentation(_Record):
     plausibility: float | None = None
 
 
-def said_size(voxels: int, ml: float | None) -> str:
+def size_text(voxels: int, ml: float | None) -> str:
     """Return how much was found in words: ``not found``, ``1,126.8 ml``, ``3,071 pixels``."""
     if not voxels:
         return "not found"
-    return f"{voxels:,} pixels" if ml is None else said_ml(ml)
+    return f"{voxels:,} pixels" if ml is None else ml_text(ml)
 
 
-def said_ml(ml: float) -> str:
+def ml_text(ml: float) -> str:
     """Return a volume in words: ``1,126.8 ml``, ``0.05 ml``."""
     return f"{ml:,.1f} ml" if ml >= 1 else f"{ml:.2g} ml"
 

@@ -1,4 +1,4 @@
-"""What a JPEG lacks: decoders fill what is missing with gray, and say nothing.
+"""Detect truncated JPEG data, which decoders silently fill with gray.
 
 Bytes in, an answer out. Nothing is decoded here; who asks brings a decoder.
 """

@@ -1,4 +1,4 @@
-"""Whether the data of a scan hold all of its samples or blocks, by the lengths of codes alone.
+"""Check from code lengths alone whether JPEG scan data are complete.
 
 How long the code is that begins at a bit, with what follows it, is looked up for all bits of a
 chunk at once; then the codes are walked along.

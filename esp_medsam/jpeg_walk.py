@@ -1,4 +1,4 @@
-"""What the segments of a JPEG say, read one after another without decoding anything."""
+"""Walk the segments of a JPEG file without decoding it."""
 
 from __future__ import annotations
 

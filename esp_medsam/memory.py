@@ -1,4 +1,4 @@
-"""How much a file may ask for."""
+"""Refuse work that would not fit in memory, before it is allocated."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.errors import ModalityError, TableError, TargetError, listed, shown
+from esp_medsam.errors import ModalityError, TableError, TargetError, listed, quoted
 from esp_medsam.table_reader import ALL, TableReader, read_table
 from esp_medsam.targets import (
     IMAGE_ENCODERS,
@@ -119,7 +119,7 @@ class ModalityTable:
         for modality in self.modalities:
             if name == modality.name or name in modality.dicom_modalities:
                 return modality
-        msg = f"modality must be one of {', '.join(self.names)}; got {shown(name)}."
+        msg = f"modality must be one of {', '.join(self.names)}; got {quoted(name)}."
         raise ModalityError(msg)
 
     def select(self, modality: str, targets: Sequence[str] | None = None) -> tuple[Target, ...]:
@@ -145,7 +145,7 @@ class ModalityTable:
         unknown = [name for name in chosen if name not in valid]
         repeated = sorted({name for name in chosen if chosen.count(name) > 1})
         if not chosen or unknown or repeated:
-            got = listed([shown(name) for name in unknown or repeated]) if chosen else "none"
+            got = listed([quoted(name) for name in unknown or repeated]) if chosen else "none"
             twice = " twice" if repeated and not unknown else ""
             msg = (
                 f"targets of {modality} must be chosen from {', '.join(valid)}, each once; "

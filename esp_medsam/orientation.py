@@ -1,4 +1,4 @@
-"""How a radiologist sees the slices of a volume: pure geometry, by flips and transposes only.
+"""Slice volumes and show slices as a radiologist sees them, by flips and transposes only.
 
 World axes are those of an affine from voxel indices to RAS+ millimeters: 0 runs to the patient's
 right, 1 to anterior, 2 to superior.

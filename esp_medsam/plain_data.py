@@ -1,4 +1,4 @@
-"""YAML and JSON of others as plain data, within limits that keep reading cheap.
+"""Read untrusted YAML and JSON as plain data, within limits.
 
 Text, numbers, lists and mappings come out, and nothing else can happen: no tag makes an object, a
 few aliases do not mean millions of values, nothing is nested so deeply that reading it overflows.
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from esp_medsam.errors import shown
+from esp_medsam.errors import quoted
 from esp_medsam.regular_file import open_regular
 
 
@@ -69,7 +69,7 @@ def read_own_json(path: Path) -> dict[str, Any]:
     """
     content = read_json(path, most_bytes=OWN_BYTES)
     if not isinstance(content, dict):
-        msg = f"no object but {shown(content)}"
+        msg = f"no object but {quoted(content)}"
         raise ValueError(msg)
     return content
 
@@ -236,4 +236,4 @@ def _too_large() -> str:
 
 
 def _repeated(key: object) -> str:
-    return f"the key {shown(key)} twice"
+    return f"the key {quoted(key)} twice"

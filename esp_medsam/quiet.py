@@ -1,4 +1,4 @@
-"""Silence for libraries that talk of what they read."""
+"""Silence libraries that log what they read."""
 
 from __future__ import annotations
 

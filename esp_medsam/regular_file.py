@@ -1,4 +1,4 @@
-"""Files of others, opened so that none can block: a pipe without a writer waits for ever."""
+"""Open untrusted files so that none can block, such as a pipe without a writer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base of all settings: checked as a whole, and what is wrong told in one line.
+"""Base class of all settings: validated together, with all errors in one message.
 
 Text becomes what it says, as ``python -m monai.bundle run`` hands all of it over as text: ``false``
 is false, ``maybe`` is refused.
@@ -22,7 +22,7 @@ from esp_medsam.errors import (
     OptionError,
     TargetError,
     listed,
-    shown,
+    quoted,
 )
 
 
@@ -111,7 +111,7 @@ def _checked(kind: type[_S], values: Mapping[str, Any]) -> _S:
             if not found["loc"]:  # of all of them together, once each is right: in our own words
                 raise found["ctx"]["error"] from None
             problems.setdefault(str(found["loc"][0]), rule_of(found))
-    told = [f"{n} {rule}; got {shown(_plain(values.get(n)))}" for n, rule in problems.items()]
+    told = [f"{n} {rule}; got {quoted(_plain(values.get(n)))}" for n, rule in problems.items()]
     only = next(iter(problems)) if len(problems) == 1 else ""
     msg = f"{listed(told, '; ')}."
     raise _ERRORS.get(only, OptionError)(msg)

@@ -1,4 +1,4 @@
-"""Types of settings: each takes a value or text, and says in a clause what it must be."""
+"""Types of settings, each of which accepts a value or its text and states its own rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user may set of inference and evaluation: every key with its type and its range.
+"""Settings of inference and evaluation, with their types and ranges.
 
 The command checks here before it imports anything heavy, the bundle's configs when they are built.
 """

@@ -1,4 +1,4 @@
-"""A table of modalities from plain data: every problem is named with its key."""
+"""Read a table of modalities from plain data, and report every problem with its key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from esp_medsam.errors import TableError, shown
+from esp_medsam.errors import TableError, quoted
 from esp_medsam.plain_data import read_yaml
 from esp_medsam.targets import (
     IMAGE_ENCODERS,
@@ -122,7 +122,7 @@ class TableReader:
         fields = self._fields(content, key, required, optional)
         if fields.get("tier", "ready") not in TIERS:
             rule = f"must be one of {', '.join(TIERS)}"
-            self._problem(f"{key}.tier", f"{rule}; got {shown(fields['tier'])}")
+            self._problem(f"{key}.tier", f"{rule}; got {quoted(fields['tier'])}")
         region = None
         if fields.get("anatomic_region") is not None:
             region = self._code(fields["anatomic_region"], f"{key}.anatomic_region")
@@ -147,14 +147,14 @@ class TableReader:
             text = fields.get(field, "x")
             if not isinstance(text, str) or not 0 < len(text) <= longest:
                 rule = f"must be a string of 1 to {longest} characters"
-                self._problem(f"{key}.{field}", f"{rule}; got {shown(text)}")
+                self._problem(f"{key}.{field}", f"{rule}; got {quoted(text)}")
         return Code(*(str(fields.get(field, "")) for field in ("value", "scheme", "meaning")))
 
     def _color(self, content: Any, key: str) -> tuple[int, int, int]:
         if content is None:
             return (0, 0, 0)  # its absence was reported already
         if not isinstance(content, list) or len(content) != 3:
-            self._problem(key, f"must be a list of red, green and blue; got {shown(content)}")
+            self._problem(key, f"must be a list of red, green and blue; got {quoted(content)}")
             return (0, 0, 0)
         red, green, blue = (self._integer(value, key, 0, 255) for value in content)
         return (red, green, blue)
@@ -180,7 +180,7 @@ class TableReader:
         for word in valid:
             if fields.get(key, valid[0]) == word:
                 return word
-        self._problem(key, f"must be one of {', '.join(valid)}; got {shown(fields[key])}")
+        self._problem(key, f"must be one of {', '.join(valid)}; got {quoted(fields[key])}")
         return valid[0]
 
     def _fields(
@@ -188,7 +188,7 @@ class TableReader:
     ) -> dict[str, Any]:
         """Return the known fields of a mapping; report missing and unknown ones."""
         if not isinstance(content, dict):
-            self._problem(key, f"must be a mapping; got {shown(content)}")
+            self._problem(key, f"must be a mapping; got {quoted(content)}")
             return {}
         missing = [field for field in required if content.get(field) is None]
         unknown = [str(field) for field in content if field not in required + optional]
@@ -204,12 +204,12 @@ class TableReader:
         if content is None:
             return {}  # its absence was reported already
         if not isinstance(content, dict) or not content:
-            self._problem(key, f"must be a mapping with at least one name; got {shown(content)}")
+            self._problem(key, f"must be a mapping with at least one name; got {quoted(content)}")
             return {}
         for name in content:
             if not isinstance(name, str) or not _NAME.fullmatch(name) or name == ALL:
                 rule = f"must have names of a-z, 0-9 and _, a letter first, and none called {ALL}"
-                self._problem(key, f"{rule}; got {shown(name)}")
+                self._problem(key, f"{rule}; got {quoted(name)}")
             elif name in RESERVED:
                 rule = f"must not call anything {name}, a name that torch keeps for itself"
                 self._problem(key, f"{rule}; take another, such as {name}_1")
@@ -217,26 +217,26 @@ class TableReader:
 
     def _strings(self, content: Any, key: str) -> tuple[str, ...]:
         if not isinstance(content, list) or not all(isinstance(text, str) for text in content):
-            self._problem(key, f"must be a list of strings; got {shown(content)}")
+            self._problem(key, f"must be a list of strings; got {quoted(content)}")
             return ()
         return tuple(content)
 
     def _flag(self, value: Any, key: str) -> bool:
         if not isinstance(value, bool):
-            self._problem(key, f"must be true or false; got {shown(value)}")
+            self._problem(key, f"must be true or false; got {quoted(value)}")
         return value is True
 
     def _integer(self, value: Any, key: str, least: int, most: int) -> int:
         # bool is an int to Python, and `label: yes` is True to YAML
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            self._problem(key, f"must be an integer from {least} to {most}; got {shown(value)}")
+            self._problem(key, f"must be an integer from {least} to {most}; got {quoted(value)}")
             return least
         return value
 
     def _size(self, value: Any, key: str) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not 0 <= value < 1e6:  # neither NaN nor infinity is
-            self._problem(key, f"must be milliliters from 0; got {shown(value)}")
+            self._problem(key, f"must be milliliters from 0; got {quoted(value)}")
             return 0.0
         return float(value)
 

@@ -1,4 +1,4 @@
-"""What a table of modalities consists of: modalities, targets and the codes that name them."""
+"""Building blocks of the modality table: modalities, targets and their codes."""
 
 from __future__ import annotations
 

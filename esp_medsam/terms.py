@@ -1,4 +1,4 @@
-"""Coded terms of DICOM and SNOMED CT, as pydicom's dictionaries have them."""
+"""Coded terms of DICOM and SNOMED CT, from the dictionaries in pydicom."""
 
 from __future__ import annotations
 

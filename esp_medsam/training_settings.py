@@ -1,4 +1,4 @@
-"""What a user may set of a training and its stages: every key with its type and its range."""
+"""Settings of training and its stages, with their types and ranges."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""The version of the package; bundle metadata and tags have the same."""
+"""Version of the package, shared by bundle metadata and tags."""
 
 __version__ = "0.1.0"

@@ -1,1 +1,1 @@
-"""The esp-medsam command: one file per sub-command; printing happens here and nowhere else."""
+"""The esp-medsam command, one file per subcommand. Only this package prints."""

@@ -1,4 +1,4 @@
-"""``esp-medsam add-target``: a modality or target of one's own, on top of weights that exist."""
+"""``esp-medsam add-target``: add a modality or target to existing weights."""
 
 from __future__ import annotations
 

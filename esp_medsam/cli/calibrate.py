@@ -1,4 +1,4 @@
-"""``esp-medsam calibrate``: measure weights once they are trained, so that doubts can be told."""
+"""``esp-medsam calibrate``: measure plausibility and confidence of trained weights."""
 
 from __future__ import annotations
 

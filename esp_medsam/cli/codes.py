@@ -1,4 +1,4 @@
-"""``esp-medsam codes``: coded terms by name, for a table of one's own."""
+"""``esp-medsam codes``: look up coded terms by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from esp_medsam.errors import OptionError, shown
+from esp_medsam.errors import OptionError, quoted
 from esp_medsam.modality import Code
 
 
@@ -32,7 +32,9 @@ def codes(
     asked = " ".join(name)
     found = find_terms(asked)
     if not found:
-        msg = f"NAME must be words of a term that DICOM knows; got {shown(asked)}, which none has. "
+        msg = (
+            f"NAME must be words of a term that DICOM knows; got {quoted(asked)}, which none has. "
+        )
         raise OptionError(msg + "Try fewer words, in English, in the singular.")
     told = found if every else found[:_MOST]
     if as_json:

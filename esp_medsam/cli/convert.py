@@ -1,4 +1,4 @@
-"""``esp-medsam convert``: an official checkpoint under our names."""
+"""``esp-medsam convert``: convert official checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``esp-medsam datalist``: build a datalist from files, or look one over."""
+"""``esp-medsam datalist``: build a datalist, or check one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``esp-medsam distill`` and ``embed``: learn from a teacher, and keep what it says."""
+"""``esp-medsam distill`` and ``embed``: learn from a teacher, and cache its embeddings."""
 
 from __future__ import annotations
 

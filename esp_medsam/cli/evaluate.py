@@ -1,4 +1,4 @@
-"""``esp-medsam evaluate``: scores of each target of each set of a datalist, and of each case."""
+"""``esp-medsam evaluate``: score each target of each dataset, and each case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``esp-medsam info``: what a network costs, in parameters and operations."""
+"""``esp-medsam info``: parameters and operations of a network."""
 
 from __future__ import annotations
 

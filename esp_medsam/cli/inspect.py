@@ -1,4 +1,4 @@
-"""``esp-medsam inspect``: what is understood of a file or a folder; nothing is segmented."""
+"""``esp-medsam inspect``: show how files are understood, without segmenting them."""
 
 from __future__ import annotations
 

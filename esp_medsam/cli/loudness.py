@@ -1,4 +1,4 @@
-"""How much a sub-command says: ``--verbose`` and ``--quiet``, before its name or behind it."""
+"""The options ``--verbose`` and ``--quiet``, before a subcommand or after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The esp-medsam command: its sub-commands, and one line for what goes wrong."""
+"""Entry point of the esp-medsam command: subcommands, and one line per error."""
 
 from __future__ import annotations
 

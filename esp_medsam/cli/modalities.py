@@ -1,4 +1,4 @@
-"""``esp-medsam modalities``: what the weights at hand can segment."""
+"""``esp-medsam modalities``: list what the weights can segment."""
 
 from __future__ import annotations
 

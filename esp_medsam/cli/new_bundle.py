@@ -1,4 +1,4 @@
-"""``esp-medsam new-bundle`` and ``pin-weights``: a bundle of one's own targets and weights."""
+"""``esp-medsam new-bundle`` and ``pin-weights``: bundles for your own targets and weights."""
 
 from __future__ import annotations
 

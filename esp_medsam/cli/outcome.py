@@ -1,4 +1,4 @@
-"""How a run over many items ends: one line, a table of what failed, and the status."""
+"""Report how a run over many items ended: summary, table of failures, exit status."""
 
 from __future__ import annotations
 

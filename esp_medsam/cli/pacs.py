@@ -1,4 +1,4 @@
-"""``esp-medsam pacs``: segment series of a PACS and store what is found there."""
+"""``esp-medsam pacs``: segment series in a PACS and store the results there."""
 
 from __future__ import annotations
 

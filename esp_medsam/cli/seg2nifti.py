@@ -1,4 +1,4 @@
-"""``esp-medsam seg2nifti``: DICOM Segmentations, whoever wrote them, as NIfTI."""
+"""``esp-medsam seg2nifti``: convert DICOM Segmentations of any origin to NIfTI."""
 
 from __future__ import annotations
 

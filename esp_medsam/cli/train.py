@@ -1,4 +1,4 @@
-"""``esp-medsam train``: the training of ``train.yaml``, its settings as options."""
+"""``esp-medsam train``: run ``train.yaml`` with its settings as options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that the commands that train share, each declared once."""
+"""Options shared by the commands that train."""
 
 from __future__ import annotations
 

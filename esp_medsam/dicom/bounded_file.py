@@ -1,4 +1,4 @@
-"""Files of which no more is held than was asked for: as they are, or deflated."""
+"""Read files, plain or deflated, without holding more than was asked for."""
 
 from __future__ import annotations
 

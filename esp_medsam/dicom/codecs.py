@@ -1,4 +1,4 @@
-"""What compressed pixel data needs to be decoded, and what it claims before it is."""
+"""What it takes to decode compressed pixel data, and what the data claim beforehand."""
 
 from __future__ import annotations
 

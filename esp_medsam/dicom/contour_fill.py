@@ -1,4 +1,4 @@
-"""Which pixels of a slice a closed contour encloses."""
+"""Rasterize a closed contour on the pixels of a slice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dataset of pydicom as a file."""
+"""Write a pydicom dataset to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An open DICOM file: how it is encoded, its elements, and where its pixels begin.
+"""Open a DICOM file: encoding, elements, and where its pixel data begin.
 
 What a file claims is never believed before it is found: no read asks for more than is left of the
 file, no header falls into pieces without end, nothing is inflated without a limit.

@@ -1,4 +1,4 @@
-"""The DICOMDIR of a medium: which files it names. They are counted, and none is opened by it."""
+"""Count the files that a DICOMDIR names; none is opened."""
 
 from __future__ import annotations
 

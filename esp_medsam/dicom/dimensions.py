@@ -1,4 +1,4 @@
-"""What may tell an image or frame from others at its place: phases, echoes, b-values, kernels."""
+"""Attributes that distinguish images at the same position: phase, echo, b-value, kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attributes of a DICOM header, read strictly: a value is right, absent, or one clear error."""
+"""Strict access to DICOM attributes: a value is right, absent, or a clear error."""
 
 from __future__ import annotations
 

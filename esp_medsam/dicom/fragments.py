@@ -1,4 +1,4 @@
-"""Compressed frames in a file: the pieces they lie in, and which pieces are one frame."""
+"""Locate compressed frames and their fragments in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the positions in a label file are those of the series that it labels."""
+"""Check that a label file shares the frame of reference of its series."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The slices in one file: its image, or its frames with what is said of each of them."""
+"""Describe the frames in one file: its image, or the frames of a multi-frame object."""
 
 from __future__ import annotations
 

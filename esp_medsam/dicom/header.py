@@ -1,14 +1,14 @@
-"""The header of one DICOM file, and whether the pixels that it claims are there."""
+"""Read the header of a DICOM file, and check that its pixel data are complete."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from esp_medsam.dicom.claims import check_pixels, frames_claimed
 from esp_medsam.dicom.dicom_file import SOP_CLASS, DicomFile, damaged, opened
 from esp_medsam.dicom.elements import Elements, standard_name, tags_of
 from esp_medsam.dicom.frames import SLICE_ATTRIBUTES, is_stack, slices_of
+from esp_medsam.dicom.limits import check_pixels, frames_claimed
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 from esp_medsam.dicom.volume import DicomSlice
 from esp_medsam.errors import EspMedSamError, FormatError

@@ -1,4 +1,4 @@
-"""Which segments, or regions, of a DICOM file are meant: by number, by name, or by code."""
+"""Select segments or regions of a DICOM file by number, name or code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pydicom.sr.coding import Code as DicomCode
 
-from esp_medsam.errors import OptionError, listed, shown
+from esp_medsam.errors import OptionError, listed, quoted
 from esp_medsam.modality import Code, Target
 
 
@@ -35,7 +35,7 @@ class Labeled(Protocol):
         """Where it lies."""
 
 
-def chosen(
+def chosen_numbers(
     path: str,
     held: Sequence[Labeled],
     *,
@@ -97,8 +97,8 @@ def _named(name: str, path: str, held: Sequence[Labeled], there: str) -> int:
     if len(numbers) != 1:
         having = listed([str(number) for number in numbers]) or "none"
         msg = (
-            f"names must each be of one that {path} holds, {there}; got {shown(name)}, the name of "
-            f"{having}."
+            f"names must each be of one that {path} holds, {there}; got {quoted(name)}, the name "
+            f"of {having}."
         )
         raise OptionError(msg)
     return numbers[0]

@@ -1,4 +1,4 @@
-"""The lookup tables of a DICOM file, read exactly: modality LUT, VOI LUT, palette."""
+"""Read lookup tables exactly: modality LUT, VOI LUT and palette."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The modality of a DICOM image: the user's word, else DICOM's, else none. Never guessed."""
+"""Settle the modality of a DICOM image: the user's word, else DICOM's. Never guessed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _Statement(NamedTuple):
     names: tuple[str, ...]
 
 
-def settle(
+def settle_modality(
     dicom_modality: str | None,
     sop_class_uid: str | None,
     given: str | None,

@@ -1,4 +1,4 @@
-"""Whose a DICOM file is, as a hash: enough to keep a patient's images together."""
+"""Hash the patient of a DICOM file, enough to keep images of one patient together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One DICOM file and the frames in it, decoded by pydicom; what it claims is checked first."""
+"""Decode the frames of a DICOM file with pydicom, after checking what it claims."""
 
 from __future__ import annotations
 
@@ -20,11 +20,6 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from esp_medsam.dicom.claims import (
-    check_described,
-    check_values,
-    frames_claimed,
-)
 from esp_medsam.dicom.codecs import (
     codestream_size,
     components_of,
@@ -36,6 +31,11 @@ from esp_medsam.dicom.codecs import (
 from esp_medsam.dicom.colors import RGB, YBR, colors_of, without_application_data
 from esp_medsam.dicom.dicom_file import PIXEL_TAGS, opened
 from esp_medsam.dicom.elements import tags_of
+from esp_medsam.dicom.limits import (
+    check_described,
+    check_values,
+    frames_claimed,
+)
 from esp_medsam.dicom.packed_bits import PixelPacker, unpacked_frames
 from esp_medsam.dicom.padding import PADDING_ATTRIBUTES, cut, padding_of
 from esp_medsam.dicom.pydicom_dataset import as_pydicom

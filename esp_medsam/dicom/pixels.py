@@ -1,4 +1,4 @@
-"""The pixels of a DICOM volume, in the values that its files say they have."""
+"""Read the pixels of a DICOM volume, in the units that its files state."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pydicom import Dataset
 from esp_medsam.dicom.lookup import LookupTable, palette_of, table_of
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained
-from esp_medsam.dicom.units import HU, against_hu, is_hu, unit_told
-from esp_medsam.dicom.values import narrowed, regions_of, rescale, wider, window_of
+from esp_medsam.dicom.units import HU, against_hu, is_hu, unit_text
+from esp_medsam.dicom.values import narrowest, regions_of, rescale, wider_dtype, window_of
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume
 from esp_medsam.errors import CorruptFileError, FormatError
 from esp_medsam.image import UltrasoundRegion
@@ -133,7 +133,7 @@ class _Stack:
         shape = (len(self.volume.slices), *values.shape)
         if self.pixels is None:
             self.pixels = np.empty(shape, dtype=values.dtype)
-        dtype = wider(self.pixels.dtype, values.dtype)
+        dtype = wider_dtype(self.pixels.dtype, values.dtype)
         if dtype != self.pixels.dtype:
             size = self.pixels.size * dtype.itemsize
             what = f"its volume as {dtype.name}"
@@ -204,7 +204,7 @@ class _ValueReader:
         if photometric == "PALETTE COLOR" and self.palette is not None:
             return self.palette(frame)
         if photometric == "RGB" and frame.ndim == 3:
-            return narrowed(frame)
+            return narrowest(frame)
         if photometric not in _GRAY or frame.ndim != 2:
             msg = (
                 f"{piece.where} must be MONOCHROME1, MONOCHROME2, PALETTE COLOR, RGB, YBR_FULL or "
@@ -212,19 +212,19 @@ class _ValueReader:
             )
             raise FormatError(msg)
         if self.modality_table is not None:
-            values = narrowed(self.modality_table(frame))
+            values = narrowest(self.modality_table(frame))
         else:
             values = rescale(frame, piece.slope, piece.intercept, source=piece.where)
-        return values if self.shown_by_table is None else narrowed(self.shown_by_table(values))
+        return values if self.shown_by_table is None else narrowest(self.shown_by_table(values))
 
     def unit(self, piece: DicomSlice) -> str:
         """Return ``HU``, nothing where no unit is stated, or what speaks against it."""
         if self.modality_table is not None:
             kind = str(self._dataset.ModalityLUTSequence[0].get("ModalityLUTType") or "nothing")
-            return HU if is_hu(kind) else f"Modality LUT Type says {unit_told(kind)}"
+            return HU if is_hu(kind) else f"Modality LUT Type says {unit_text(kind)}"
         if piece.rescale_type is not None:
             stated = piece.rescale_type
-            return HU if is_hu(stated) else f"Rescale Type says {unit_told(stated)}"
+            return HU if is_hu(stated) else f"Rescale Type says {unit_text(stated)}"
         is_stated = piece.source.frame is not None or "RescaleIntercept" in self._dataset
         return "" if is_stated else "it has no Rescale Intercept"
 

@@ -1,4 +1,4 @@
-"""What was skimmed of a file, as pydicom has it: for decoding, and for tables of values."""
+"""Convert skimmed elements to a pydicom dataset, for decoding and lookup tables."""
 
 from __future__ import annotations
 

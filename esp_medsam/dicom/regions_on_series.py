@@ -1,4 +1,4 @@
-"""Regions of an RT Structure Set as masks of the series that they were drawn on."""
+"""Rasterize regions of an RT Structure Set on the series they were drawn on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What volumes the DICOM files of one folder make up: headers only, no pixels."""
+"""Find the volumes in a DICOM folder from headers alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The segments of a segmentation object that others wrote: what each says it shows."""
+"""Describe the segments of a segmentation object of any origin."""
 
 from __future__ import annotations
 

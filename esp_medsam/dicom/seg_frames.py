@@ -1,4 +1,4 @@
-"""The frames of a segmentation object: their pixels, and which source image each belongs to."""
+"""Frames of a segmentation object: functional groups, and the source image of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a segmentation object is, whose, and of what: all of it but what it holds."""
+"""Header of a segmentation object: everything but its frames."""
 
 from __future__ import annotations
 

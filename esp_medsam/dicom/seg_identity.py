@@ -1,4 +1,4 @@
-"""UIDs and times of a segmentation object: new ones, or the same ones for the same result."""
+"""UIDs and times of a segmentation object, new or reproducible."""
 
 from __future__ import annotations
 

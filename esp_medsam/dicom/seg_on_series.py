@@ -1,4 +1,4 @@
-"""Segments of a DICOM-SEG as masks of the series that they were drawn on."""
+"""Place segments of a DICOM-SEG on the series they were drawn on."""
 
 from __future__ import annotations
 

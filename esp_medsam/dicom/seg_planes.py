@@ -1,4 +1,4 @@
-"""Where the frames of a segmentation object lie: its planes, and the grid of an even stack.
+"""Planes that the frames of a segmentation object lie in, and the grid of an even stack.
 
 Frames without foreground are left out of most objects, so planes may be missing: a grid is taken
 only where the distances between those that are there are multiples of one spacing.

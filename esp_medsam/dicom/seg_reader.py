@@ -1,4 +1,4 @@
-"""Read a segmentation object, whoever wrote it: what it claims is checked before it is believed."""
+"""Read segmentation objects of any origin, checking claims before believing them."""
 
 from __future__ import annotations
 

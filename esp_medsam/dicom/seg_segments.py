@@ -1,4 +1,4 @@
-"""The segments of a segmentation object: what each one shows, and which algorithm found it."""
+"""Describe the segments of our own segmentation objects, and the algorithm."""
 
 from __future__ import annotations
 

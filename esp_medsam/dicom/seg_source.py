@@ -1,4 +1,4 @@
-"""What a segmentation object takes over from the files it was made of: no more than it must."""
+"""Attributes a segmentation object takes from its source files, and no more."""
 
 from __future__ import annotations
 

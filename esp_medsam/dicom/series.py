@@ -1,4 +1,4 @@
-"""The volumes that the files of one series make up, by their headers."""
+"""Group the files of a series into volumes, by their headers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from esp_medsam.dicom.header import Header
 from esp_medsam.dicom.joining import FRAME_OF_REFERENCE, INTERLEAVED, SERIES
 from esp_medsam.dicom.split import Part, count_places, parts_of, split_series
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume
-from esp_medsam.dicom.volume_names import Split, name_of, told_values
+from esp_medsam.dicom.volume_names import Split, distinguishing_values, name_of
 from esp_medsam.errors import EspMedSamError, FormatError, GeometryError
 
 
@@ -144,7 +144,7 @@ def _stacks(
     if any(piece.source.series_uid for piece in slices):
         split = (("SeriesInstanceUID", "joined"), *split)
     parts = parts_of(slices, interleaved=INTERLEAVED in joins)
-    told_splits = told_values([(part.split, part.slices) for part in parts])
+    told_splits = distinguishing_values([(part.split, part.slices) for part in parts])
     for part, told in zip(parts, told_splits, strict=True):
         name, former = (name_of(series_uid, split + values) for values in (told, part.split))
         paths = {piece.source.path for piece in part.slices}

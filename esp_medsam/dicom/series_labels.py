@@ -1,4 +1,4 @@
-"""Files of DICOM that say where something is in a series: what of them is meant, as a mask."""
+"""Masks of a series from DICOM-SEG and RT Structure Sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esp_medsam.dicom.dicom_file import is_dicom
-from esp_medsam.dicom.label_choice import chosen
+from esp_medsam.dicom.label_choice import chosen_numbers
 from esp_medsam.dicom.regions_on_series import RegionsOnSeries
 from esp_medsam.dicom.seg_on_series import SegmentsOnSeries
 from esp_medsam.dicom.seg_reader import is_segmentation
@@ -69,6 +69,6 @@ class SeriesLabels:
         """
         held = self._drawn.held
         union = np.zeros(self.image.grid.shape, dtype=np.bool_)
-        for number in chosen(self.path, held, values=values, names=names, target=target):
+        for number in chosen_numbers(self.path, held, values=values, names=names, target=target):
             union |= self._drawn.mask(number)
         return union

@@ -1,4 +1,4 @@
-"""The elements of a DICOM data set as they stand in a file, found within bounds.
+"""Find the elements of a DICOM data set in a file, within bounds.
 
 pydicom decodes and writes here, but it bounds nothing: it makes kilobytes of each of a million
 empty items, and calls itself for each sequence within another. So what others wrote is skimmed

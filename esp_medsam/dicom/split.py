@@ -1,4 +1,4 @@
-"""Which slices of a series belong together: cine, echoes, b-values, phases, localizers."""
+"""Split a series into volumes: cines, echoes, b-values, phases, localizers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pixel data as a DICOM file stores them, read where its header says they lie."""
+"""Read stored pixel data from where the header says they are."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pydicom.uid import (
 )
 
 from esp_medsam.dicom.bounded_file import BoundedFile
-from esp_medsam.dicom.claims import check_held, check_subsampled, native_size
 from esp_medsam.dicom.dicom_file import DicomFile
 from esp_medsam.dicom.elements import Elements
 from esp_medsam.dicom.fragments import Fragment
+from esp_medsam.dicom.limits import check_held, check_subsampled, native_size
 from esp_medsam.dicom.packed_bits import BitLayout, bit_layout
 from esp_medsam.errors import CorruptFileError, FormatError
 from esp_medsam.memory import check_fits

@@ -1,4 +1,4 @@
-"""Files among those of a series that may be slices of it, but cannot be read as such.
+"""Unreadable files in a series folder that may be missing slices.
 
 A copy that failed leaves an empty file, or one of zeros, and a bad disk one whose header is
 damaged before it names its series. Without it the others may look whole, so each volume of the

@@ -1,4 +1,4 @@
-"""RT Structure Sets: regions of interest, and their contours as points in the patient."""
+"""Read RT Structure Sets: regions of interest and their contours."""
 
 from __future__ import annotations
 

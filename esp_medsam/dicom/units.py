@@ -1,4 +1,4 @@
-"""Whether the values of a CT are Hounsfield units, by what its files say of them."""
+"""Decide from the header whether CT values are Hounsfield units."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_hu(text: str) -> bool:
     return _HU.fullmatch(" ".join(text.split())) is not None
 
 
-def unit_told(text: str) -> str:
+def unit_text(text: str) -> str:
     """Return a unit as its file has it where it is a short code; else the length alone."""
     return text if _CODE.fullmatch(text) else length_of(text)
 

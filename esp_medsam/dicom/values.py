@@ -1,4 +1,4 @@
-"""From stored pixel values to what they mean: rescaling, the window to show, marked regions."""
+"""Convert stored pixel values: rescaling, display window, marked regions."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def rescale(
         )
         raise NonFiniteError(msg)
     if (slope, intercept) == (1.0, 0.0):
-        return narrowed(stored)
+        return narrowest(stored)
     reach = 2.0 ** (8 * stored.dtype.itemsize) * abs(slope) + abs(intercept)
     if slope.is_integer() and intercept.is_integer() and reach < _EXACT:
         whole = stored.astype(np.int64) * int(slope) + int(intercept)
-        return narrowed(whole, at_least=1)
+        return narrowest(whole, at_least=1)
     with np.errstate(over="ignore"):
         values: npt.NDArray[Any] = (stored * np.float64(slope) + intercept).astype(np.float32)
     if not np.isfinite(values).all():
@@ -64,7 +64,7 @@ def rescale(
     return values
 
 
-def narrowed(values: npt.NDArray[Any], *, at_least: int = 0) -> npt.NDArray[Any]:
+def narrowest(values: npt.NDArray[Any], *, at_least: int = 0) -> npt.NDArray[Any]:
     """Return whole numbers in the first type of the ladder that holds them.
 
     8-bit values stay 8-bit; wider ones never become 8-bit, however small: that an image is 8-bit
@@ -84,7 +84,7 @@ def narrowed(values: npt.NDArray[Any], *, at_least: int = 0) -> npt.NDArray[Any]
     return values.astype(np.float32)
 
 
-def wider(first: np.dtype[Any], second: np.dtype[Any]) -> np.dtype[Any]:
+def wider_dtype(first: np.dtype[Any], second: np.dtype[Any]) -> np.dtype[Any]:
     """Return that of two types of the ladder which can hold both."""
     return max(first, second, key=_LADDER.index)
 

@@ -1,4 +1,4 @@
-"""What the headers of a DICOM study say: the slices of each volume, and where they lie."""
+"""Slices and volumes of a DICOM study, as their headers describe them."""
 
 from __future__ import annotations
 

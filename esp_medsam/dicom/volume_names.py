@@ -1,4 +1,4 @@
-"""What the volumes of a series are called: nothing that can name a patient, or the time of day."""
+"""Name volumes without anything that identifies a patient or a time of day."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LONGEST = 64
 """Characters that a value may take of a file name; longer ones end in their hash."""
 
 
-def told_values(volumes: Sequence[tuple[Split, Sequence[DicomSlice]]]) -> list[Split]:
+def distinguishing_values(volumes: Sequence[tuple[Split, Sequence[DicomSlice]]]) -> list[Split]:
     """Return, for each volume of a series, what it was told by in words that tell no more.
 
     Numbers stay, where an attribute holds nothing else. Of texts, times of day and all else their
@@ -70,10 +70,10 @@ def _is_numbers(keyword: str, value: str) -> bool:
 
 def name_of(series_uid: str, split: Split) -> str:
     """Return the name of a volume: its series, and what it was told by."""
-    return "_".join([series_uid, *(f"{keyword}-{safe(value)}" for keyword, value in split)])
+    return "_".join([series_uid, *(f"{keyword}-{safe_name(value)}" for keyword, value in split)])
 
 
-def safe(value: str) -> str:
+def safe_name(value: str) -> str:
     """Return ``value`` as it may stand in a file name: few characters, and not many of them."""
     text = re.sub(r"[^0-9A-Za-z.-]+", "_", value) or NO_VALUE
     if len(text) <= _LONGEST:

@@ -1,4 +1,4 @@
-"""Inference on MONAI's interface: images and volumes in, uint8 probabilities on their grid out."""
+"""Inference behind MONAI's Inferer interface: images in, uint8 probabilities out."""
 
 from esp_medsam.inferers.slice_wise import SliceWiseInferer
 

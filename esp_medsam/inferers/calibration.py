@@ -1,4 +1,4 @@
-"""What was measured of weights once they were trained, in a file beside them."""
+"""Calibration of trained weights, read from and written to a file beside them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from esp_medsam.io.atomic import atomic_file
 from esp_medsam.io.weights_record import hash_of_weights
 from esp_medsam.plain_data import read_own_json
 from esp_medsam.settings import InferenceSettings
-from esp_medsam.transforms.by_modality import described
+from esp_medsam.transforms.by_modality import describe_transforms
 
 
 logger = logging.getLogger(__name__)
@@ -77,10 +77,13 @@ SHOWN_BY = ("input_size", "resize", "pixel_mean", "pixel_std")
 """Settings that decide what the network is shown: what was measured holds for the same alone."""
 
 
-def shown_by(settings: InferenceSettings) -> dict[str, str]:
+def input_settings(settings: InferenceSettings) -> dict[str, str]:
     """Return in words what the network is shown images by."""
     told = {name: _said(getattr(settings, name)) for name in SHOWN_BY}
-    return {**told, "transforms": json.dumps(described(settings.transforms), sort_keys=True)}
+    return {
+        **told,
+        "transforms": json.dumps(describe_transforms(settings.transforms), sort_keys=True),
+    }
 
 
 def _said(value: Any) -> str:
@@ -94,7 +97,8 @@ def read_calibration(
 
     Args:
         weights: Their file.
-        shown: What :func:`shown_by` says of the run; what was measured otherwise does not hold.
+        shown: What :func:`input_settings` says of the run; what was measured with others does not
+            hold.
 
     Raises:
         CheckpointError: If the file beside them is not what it must be.
@@ -136,7 +140,7 @@ def write_calibration(
     Args:
         weights: Their file.
         calibration: What was measured.
-        shown: What :func:`shown_by` says of how.
+        shown: What :func:`input_settings` says of how.
 
     Raises:
         OutputError: If it cannot be written.

@@ -1,4 +1,4 @@
-"""Where a network runs, and where it goes on when memory runs out."""
+"""Choose a device, and fall back when its memory runs out."""
 
 from __future__ import annotations
 

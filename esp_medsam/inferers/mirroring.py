@@ -1,4 +1,4 @@
-"""Mirrored views of slices, and the mean of what the network says of all of them."""
+"""Test-time augmentation: average the network output over mirrored views."""
 
 from __future__ import annotations
 

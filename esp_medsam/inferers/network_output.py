@@ -1,4 +1,4 @@
-"""What the network says of a batch of slices, and its way back to the slices' own grid."""
+"""Network output for a batch of slices, mapped back to each slice's own grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How like the images that weights were trained on an image is, by what the encoder sees of it."""
+"""Score how similar an image is to the training images of its modality."""
 
 from __future__ import annotations
 

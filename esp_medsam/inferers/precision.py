@@ -1,4 +1,4 @@
-"""Which processors compute in bfloat16, and which only pretend to."""
+"""Detect whether a processor computes in bfloat16 or only emulates it."""
 
 from __future__ import annotations
 

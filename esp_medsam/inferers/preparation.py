@@ -1,4 +1,4 @@
-"""A slice on its way to the network: shown, windowed, cleaned, cropped; and its mask's way back."""
+"""Prepare slices for the network, and put their masks back in place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks of targets that are not in a slice: where the network says so, they are left empty."""
+"""Leave masks empty where the network says that the target is absent."""
 
 from __future__ import annotations
 

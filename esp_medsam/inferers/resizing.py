@@ -1,4 +1,4 @@
-"""Slices to the network's input size, and its logits back to the slices' own grid.
+"""Resize slices to the network's input, and its logits back.
 
 Both directions work in bands of rows, so that a photograph of many megapixels, too, is never
 held as float at its own size. Shapes: ``B`` slices, ``C`` channels, ``T`` targets.

@@ -1,4 +1,4 @@
-"""Probabilities of a volume smoothed across its slices, each of which the network saw alone."""
+"""Smooth the probabilities of a volume across its slices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slice-wise inference in constant memory: a volume or an image in, uint8 probabilities out."""
+"""Segment images and volumes slice by slice, in constant memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a network tells pixels apart: one without weights, or with a dead layer, does not."""
+"""Detect a network that gives every pixel the same output."""
 
 from __future__ import annotations
 

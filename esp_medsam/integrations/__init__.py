@@ -1,1 +1,1 @@
-"""Optional parts, each behind an extra of its own: what they import is not a base dependency."""
+"""Optional integrations, each behind its own extra."""

@@ -1,4 +1,4 @@
-"""Read and write every format: the loader and saver transforms, records, files whole or absent."""
+"""File formats: loader and saver transforms, records, and atomic writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What segmenting takes beside an image, so that what does not fit is refused before it begins.
+"""Estimate the memory that segmentation needs beside an image.
 
 Held to by benchmarks/segment_memory.py.
 """

@@ -1,4 +1,4 @@
-"""A sheet of small pictures, each under a line that says what it is."""
+"""Lay out captioned pictures on one sheet."""
 
 from __future__ import annotations
 

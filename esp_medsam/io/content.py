@@ -1,4 +1,4 @@
-"""What the reader of a format gives back, before it becomes an Image record."""
+"""What a format reader returns, before it becomes an Image record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What unit the values of a CT are in: what its files say, and what the user says of them."""
+"""Decide the unit of CT values from the file and from the user."""
 
 from __future__ import annotations
 

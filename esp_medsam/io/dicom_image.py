@@ -1,4 +1,4 @@
-"""From a DICOM file, or a folder with a series, to an Image record."""
+"""Read a DICOM file, or a series in a folder, into an Image record."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esp_medsam.dicom.dicomdir import is_dicomdir
-from esp_medsam.dicom.modality import settle
+from esp_medsam.dicom.modality import settle_modality
 from esp_medsam.dicom.pixels import read_pixels
 from esp_medsam.dicom.scan import find_volumes, list_files
 from esp_medsam.dicom.volume import DicomVolume
@@ -53,7 +53,7 @@ def read_dicom(
     """
     chosen = choose_volume(path, volume, files, join)
     source = f"{path} ({chosen.name})"
-    name, origin = settle(
+    name, origin = settle_modality(
         chosen.dicom_modality,
         chosen.sop_class_uid,
         modality,

@@ -1,4 +1,4 @@
-"""Write masks as a DICOM Segmentation file, whole or not at all."""
+"""Write masks as a DICOM Segmentation file, atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders that outputs go to, entered one by one, so that no link leads a file elsewhere."""
+"""Create output folders step by step, without following links out of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that lie in memory, written to a file so that the readers of files read them."""
+"""Write images that are in memory to a file, so that the usual readers check them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from esp_medsam.dicom.dataset_file import is_dataset, write_dataset
-from esp_medsam.errors import EspMedSamError, FormatError, GeometryError, OptionError, shown
+from esp_medsam.errors import EspMedSamError, FormatError, GeometryError, OptionError, quoted
 
 
 NAME = "image"
@@ -72,7 +72,7 @@ def write_in_memory(
         OptionError: If the name is none that a file can have anywhere.
     """
     if not _NAME.fullmatch(name):
-        msg = f"name must be of letters, digits and . _ -, none of these first; got {shown(name)}."
+        msg = f"name must be of letters, digits and . _ -, none of these first; got {quoted(name)}."
         raise OptionError(msg)
     if affine is not None and not isinstance(source, np.ndarray):
         msg = f"affine belongs to numpy arrays; got one with a {type(source).__name__}."
@@ -174,7 +174,7 @@ def _checked(affine: npt.ArrayLike) -> npt.NDArray[np.float64]:
     if not is_affine:
         msg = (
             "affine must be 4 x 4 finite numbers that keep three axes apart, the last row 0 0 0 1; "
-            f"got {shown(affine)}."
+            f"got {quoted(affine)}."
         )
         raise GeometryError(msg)
     return placed.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Bytes out of gzip and zlib data, piece by piece, at a cost that follows from their number.
+"""Decompress gzip and zlib data piece by piece, at a bounded cost.
 
 Python's own gzip reads the name in a header letter by letter, and thousands of empty members one
 by one.

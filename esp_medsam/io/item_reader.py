@@ -1,4 +1,4 @@
-"""An item of a run, read as it was asked for: numpy alone, no tensor yet."""
+"""Read one item of a run as requested, without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers stored in a file that ITK reads, counted and summed before ITK reads them.
+"""Count and sum the stored numbers of a file before ITK reads it.
 
 ITK finds them by itself, by what it makes of the header. That these are the same numbers is
 compared afterwards, so that none comes from a file that nobody checked.

@@ -1,4 +1,4 @@
-"""What the header of a file that ITK reads says, checked before ITK takes memory for it."""
+"""Check the header of an NRRD or MetaImage file before ITK allocates memory for it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def add_field(fields: dict[str, str], name: str, value: str, path: Path) -> None
     fields[name] = value
 
 
-def require(fields: Mapping[str, str], name: str, path: Path) -> str:
+def required_field(fields: Mapping[str, str], name: str, path: Path) -> str:
     """Return a field.
 
     Raises:
@@ -134,7 +134,7 @@ def integers(text: str, name: str, path: Path, *, least: int = 1) -> tuple[int, 
     except ValueError:
         values = ()
     if not values or len(values) < len(words) or min(values) < least:
-        msg = f"{path} must have integers from {least} on as {name}; got {told(text)}."
+        msg = f"{path} must have integers from {least} on as {name}; got {quoted_field(text)}."
         raise CorruptFileError(msg)
     return values
 
@@ -150,12 +150,12 @@ def numbers(text: str, count: int, name: str, path: Path) -> npt.NDArray[np.floa
     except ValueError:
         values = np.empty(0)
     if len(values) != count or not np.all(np.isfinite(values)):
-        msg = f"{path} must have {count} finite numbers as {name}; got {told(text)}."
+        msg = f"{path} must have {count} finite numbers as {name}; got {quoted_field(text)}."
         raise GeometryError(msg)
     return values
 
 
-def told(text: str) -> str:
+def quoted_field(text: str) -> str:
     """Return a value as a message quotes it, where nothing but a number or a type can stand in it.
 
     Anything else may be about a patient.

@@ -1,4 +1,4 @@
-"""JPEG files as Pillow is given them: the picture alone, and all of it."""
+"""Hand JPEG files to Pillow: the picture alone, and all of it."""
 
 from __future__ import annotations
 

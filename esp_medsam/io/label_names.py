@@ -1,4 +1,4 @@
-"""Names and colors of label values, as a NIfTI file carries them."""
+"""Store names and colors of labels in a NIfTI header extension."""
 
 from __future__ import annotations
 

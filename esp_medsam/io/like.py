@@ -1,4 +1,4 @@
-"""The grid of an image that masks are to be written on: its header alone, no pixels."""
+"""Read the grid that masks are to be written on, from a header alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loader transform of the pipeline, and the collate that keeps its records."""
+"""Loader transform of the pipeline, and the collate function that keeps its records."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from esp_medsam.io.itk_header import (
     lengths_note,
     lines,
     numbers,
-    require,
-    told,
+    quoted_field,
+    required_field,
     usable_affine,
 )
 
@@ -83,7 +83,7 @@ def parse_metaimage(block: bytes, path: Path) -> ItkHeader:
     if is_local and skipped > 0:
         msg = f"{path} must have no HeaderSize, because its voxels follow its header. Save it anew."
         raise FormatError(msg)
-    size = require(fields, "CompressedDataSize", path) if is_compressed else None
+    size = required_field(fields, "CompressedDataSize", path) if is_compressed else None
     header = ItkHeader(
         kind="MetaImage",
         shape=axes.lengths[:3],
@@ -117,8 +117,8 @@ def _fields(block: bytes, path: Path) -> tuple[dict[str, str], int]:
 
 
 def _axes(fields: Mapping[str, str], path: Path) -> _Axes:
-    lengths = integers(require(fields, "DimSize", path), "DimSize", path)
-    if integers(require(fields, "NDims", path), "NDims", path) != (len(lengths),):
+    lengths = integers(required_field(fields, "DimSize", path), "DimSize", path)
+    if integers(required_field(fields, "NDims", path), "NDims", path) != (len(lengths),):
         msg = f"{path} must state one DimSize per axis; got {len(lengths)}."
         raise CorruptFileError(msg)
     stated = fields.get("ElementNumberOfChannels", "1")
@@ -177,9 +177,9 @@ def _affine(
 
 
 def _dtype(fields: Mapping[str, str], path: Path) -> np.dtype[Any]:
-    stated = require(fields, "ElementType", path)
+    stated = required_field(fields, "ElementType", path)
     if stated not in _TYPES:
-        msg = f"{path} must hold real numbers of 8 to 64 bits; got {told(stated)}."
+        msg = f"{path} must hold real numbers of 8 to 64 bits; got {quoted_field(stated)}."
         raise FormatError(msg)
     return np.dtype(_TYPES[stated])
 

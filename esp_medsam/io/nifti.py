@@ -1,4 +1,4 @@
-"""NIfTI files, version 1 and 2, read without guessing and written on the same grid."""
+"""Read NIfTI-1 and NIfTI-2 files without guessing, and write masks on the same grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a NIfTI header says, checked before any voxel is read."""
+"""Check a NIfTI header before any voxel is read."""
 
 from __future__ import annotations
 

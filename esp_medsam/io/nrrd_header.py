@@ -20,8 +20,8 @@ from esp_medsam.io.itk_header import (
     lengths_note,
     lines,
     numbers,
-    require,
-    told,
+    quoted_field,
+    required_field,
     usable_affine,
 )
 
@@ -126,8 +126,8 @@ def _fields(block: bytes, path: Path) -> tuple[dict[str, str], int | None]:
 
 
 def _axes(fields: Mapping[str, str], path: Path) -> _Axes:
-    lengths = integers(require(fields, "sizes", path), "sizes", path)
-    dimension = integers(require(fields, "dimension", path), "dimension", path)
+    lengths = integers(required_field(fields, "sizes", path), "sizes", path)
+    dimension = integers(required_field(fields, "dimension", path), "dimension", path)
     if dimension != (len(lengths),):
         msg = f"{path} must state one size per axis; got {len(lengths)} for {dimension[0]} axes."
         raise CorruptFileError(msg)
@@ -181,7 +181,7 @@ def _affine(
     if space not in _SPACES:
         msg = (
             f"{path} must place its voxels in the patient (space left-posterior-superior or its "
-            f"like); got space {told(fields['space'])}."
+            f"like); got space {quoted_field(fields['space'])}."
         )
         raise GeometryError(msg)
     notes: list[str] = []
@@ -198,20 +198,20 @@ def _affine(
 
 
 def _dtype(fields: Mapping[str, str], path: Path) -> np.dtype[Any]:
-    stated = require(fields, "type", path)
+    stated = required_field(fields, "type", path)
     for name, spellings in _TYPES.items():
         if " ".join(stated.lower().split()) in spellings:
             return np.dtype(name)
-    msg = f"{path} must hold real numbers of 8 to 64 bits; got type {told(stated)}."
+    msg = f"{path} must hold real numbers of 8 to 64 bits; got type {quoted_field(stated)}."
     raise FormatError(msg)
 
 
 def _encoding(fields: Mapping[str, str], path: Path) -> Literal["raw", "gzip", "text"]:
-    stated = require(fields, "encoding", path).lower()
+    stated = required_field(fields, "encoding", path).lower()
     if stated not in _ENCODINGS:
         msg = (
             f"{path} must be encoded as raw, gzip or text, which ITK reads; "
-            f"got {told(stated)}. Save it anew with gzip."
+            f"got {quoted_field(stated)}. Save it anew with gzip."
         )
         raise FormatError(msg)
     return _ENCODINGS[stated]

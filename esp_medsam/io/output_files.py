@@ -1,4 +1,4 @@
-"""The image files of one result: which there are, and what each holds."""
+"""List and write the image files of one result."""
 
 from __future__ import annotations
 

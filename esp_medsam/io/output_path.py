@@ -1,4 +1,4 @@
-"""Where outputs may go: what can be known of it before anything is computed."""
+"""Check where outputs may go, before anything is computed."""
 
 from __future__ import annotations
 

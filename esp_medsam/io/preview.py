@@ -1,4 +1,4 @@
-"""A picture of a result that a radiologist can judge: contours, names, sizes, sides, scale."""
+"""Draw a preview of a result: contours, names, sizes, orientation and scale."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImageDraw
 
-from esp_medsam.image import Image, Segmentation, said_size
+from esp_medsam.image import Image, Segmentation, size_text
 from esp_medsam.io.contact_sheet import Tile, draw_sheet
 from esp_medsam.io.raster import write_jpeg, write_png
 from esp_medsam.io.tile import (
@@ -78,7 +78,7 @@ def shown_targets(
     if not segmentation.voxels:
         return [Shown(target) for target in targets]
     sizes = zip(targets, segmentation.voxels, strict=True)
-    return [Shown(target, said_size(voxels, image.grid.ml_of(voxels))) for target, voxels in sizes]
+    return [Shown(target, size_text(voxels, image.grid.ml_of(voxels))) for target, voxels in sizes]
 
 
 def previews_of(stem: Path) -> list[Path]:
@@ -246,7 +246,7 @@ def chosen_slices(labelmap: npt.NDArray[np.uint8], axis: int, count: int) -> lis
     """
     found = [profile[axis] for profile in profiles(labelmap).values()]
     if not found:
-        return spread(labelmap.shape[axis], count)
+        return spread_indices(labelmap.shape[axis], count)
     chosen = {int(sizes.argmax()) for sizes in found}
     filled = np.flatnonzero(np.sum(found, axis=0))
     while len(chosen) < min(count, len(filled)):
@@ -255,7 +255,7 @@ def chosen_slices(labelmap: npt.NDArray[np.uint8], axis: int, count: int) -> lis
     return sorted(chosen)
 
 
-def spread(count: int, most: int) -> list[int]:
+def spread_indices(count: int, most: int) -> list[int]:
     """Return up to ``most`` of ``count`` indices, in order, evenly spread, none at an end."""
     return sorted({int((place + 0.5) * count / most) for place in range(most)})
 

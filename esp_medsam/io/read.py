@@ -1,4 +1,4 @@
-"""One way in: a path becomes an Image record, or one clear error."""
+"""Read any supported file into an Image record, or raise one clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record beside each result: how it was made, and the one sign that it is done."""
+"""The JSON record beside each result: how it was made, and the sign that it is done."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from esp_medsam.identity import identify, states_of
 from esp_medsam.image import Image, Segmentation
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.io.recorded_file import (
-    described_file,
-    described_identity,
+    file_entry,
+    identity_entry,
     is_file_entry,
     is_whole,
     name_of,
@@ -180,16 +180,16 @@ def write_record(
     Args:
         stem: As :func:`esp_medsam.io.output_stem` returns it.
         recipe: What was asked for.
-        source: The input, as :func:`described_source` describes it.
+        source: The input, as :func:`source_entry` describes it.
         files: The files beside the record that belong to it, which are there.
-        targets: Each target, as :func:`described_targets` describes it.
+        targets: Each target, as :func:`target_entries` describes it.
         details: What else a reader may want to know: unit, warnings.
         root: Folder above them, below which no link is followed; None is their own.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    described = [described_file(path) for path in files]
+    described = [file_entry(path) for path in files]
     record = record_of(recipe, source=source, files=described, targets=targets, details=details)
     with atomic_file(record_path(stem), root) as file:
         file.write(_as_json(record).encode("ascii") + b"\n")
@@ -218,13 +218,13 @@ def record_of(
     }
 
 
-def described_source(image: Image) -> dict[str, Any]:
+def source_entry(image: Image) -> dict[str, Any]:
     """Return what a record says of its input: where it lay, and what tells it from another.
 
     No path of this machine is in it: the file, or the folder of a DICOM volume, is named from the
     input's root on.
     """
-    return {"path": _place(image), **described_identity(image.identity)}
+    return {"path": _place(image), **identity_entry(image.identity)}
 
 
 def _place(image: Image) -> str:
@@ -238,7 +238,7 @@ def _without_root(text: str, image: Image) -> str:
     return text.replace(image.path, _place(image)) if Path(image.path).is_absolute() else text
 
 
-def described_image(image: Image, segmentation: Segmentation) -> dict[str, Any]:
+def image_entry(image: Image, segmentation: Segmentation) -> dict[str, Any]:
     """Return what a record says of its input besides where it lies."""
     return {
         "modality_origin": image.modality_origin,
@@ -263,7 +263,7 @@ def _rounded(score: float | None) -> float | None:
     return None if score is None else round(score, 3)
 
 
-def described_targets(
+def target_entries(
     targets: Sequence[Target], segmentation: Segmentation, image: Image
 ) -> list[dict[str, Any]]:
     """Return what a record says of each target."""

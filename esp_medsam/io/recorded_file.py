@@ -1,4 +1,4 @@
-"""What a record says of its files, and whether they are still so."""
+"""Describe output files in a record, and check them against it later."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Entry = str | Mapping[str, Any]
 """What a record lists a file by: name, size, time and hash; of schema 1 its name alone."""
 
 
-def described_identity(identity: Identity | None) -> dict[str, Any]:
+def identity_entry(identity: Identity | None) -> dict[str, Any]:
     """Return an identity as a record says it; all None of what was read from no file."""
     if identity is None:
         return dict.fromkeys(("files", "bytes", "modified_ns", "sha256"))
@@ -28,7 +28,7 @@ def described_identity(identity: Identity | None) -> dict[str, Any]:
     }
 
 
-def described_file(path: Path) -> dict[str, Any]:
+def file_entry(path: Path) -> dict[str, Any]:
     """Return what a record says of an output that was just written.
 
     Raises:

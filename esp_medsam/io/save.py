@@ -1,4 +1,4 @@
-"""The saver transform of the pipeline: every file of one result, its record last."""
+"""Saver transform of the pipeline: write all files of a result, its record last."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from esp_medsam.io.preview import Shown, previews_of, shown_targets, write_previ
 from esp_medsam.io.record import (
     Recipe,
     check_agreement,
-    described_image,
-    described_source,
-    described_targets,
     file_names,
+    image_entry,
     is_done,
     is_there,
     read_record,
     record_path,
+    source_entry,
+    target_entries,
     write_record,
 )
 from esp_medsam.io.weights_record import hash_of_weights
@@ -312,10 +312,10 @@ class SaveSegmentationd(SaveImaged):
             write_record(
                 stem,
                 recipe,
-                source=described_source(image),
+                source=source_entry(image),
                 files=written,
-                targets=described_targets(targets, segmentation, image),
-                details={**found, **described_image(image, segmentation)},
+                targets=target_entries(targets, segmentation, image),
+                details={**found, **image_entry(image, segmentation)},
                 root=self.output_dir,
             )
 

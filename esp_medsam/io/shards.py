@@ -1,4 +1,4 @@
-"""A store of arrays on disk, by key: filled once by any number of processes, mapped to be read."""
+"""Checksummed store of arrays on disk, filled by many processes and memory-mapped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One slice as a reader of a picture sees it: gray or color, contours, sides, a scale."""
+"""Draw one slice: gray or color, contours, orientation, scale bar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules that the readers of volumes share: which volume of several, and in which type."""
+"""Rules shared by the readers of volumes: choice of a 4-D frame, and data types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written beside weights: their hash, and what their network computes of one picture.
+"""Record beside weights: their hash, and what the network computes of a test picture.
 
 Of the weights of a bundle it stands in the bundle's metadata, under "weights"; of others in a
 file of their own beside them.

@@ -1,4 +1,4 @@
-"""Losses; torch is all they need. They read the fields of what ``predict`` returns."""
+"""Losses (torch only), computed from the network's ``Prediction``."""
 
 from esp_medsam.losses.annotation import Annotation
 from esp_medsam.losses.distillation import DistillationLoss, TeacherTarget

@@ -1,4 +1,4 @@
-"""What is known of a batch's targets: the masks, which rows count at all, and at which pixels."""
+"""Which targets and pixels of a batch are annotated, absent or unknown."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What sums over a batch are divided by, where several processes share it."""
+"""Normalize sums over a batch that several processes share."""
 
 import torch
 import torch.distributed as dist

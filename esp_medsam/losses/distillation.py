@@ -1,4 +1,4 @@
-"""Distillation: how far a student is from its teacher, in embeddings and in masks.
+"""Distillation losses: distance of a student from its teacher, in embeddings and masks.
 
 Both grids cover the same view, from edge to edge; the teacher's is resized to the student's.
 """

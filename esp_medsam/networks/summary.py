@@ -171,7 +171,7 @@ def count_gmacs(network: ESPMedSAM, input_size: tuple[int, int]) -> dict[str, fl
         input_size: ``(H, W)``, multiples of 32.
     """
     image = torch.empty(1, 3, *input_size, device="meta")
-    with tapped(network) as taps:
+    with counting_taps(network) as taps:
         by_module, total = _run(network, image)
     by_module["image_encoder"] += sum(taps) / 1e9
     total += sum(taps) / 1e9
@@ -203,7 +203,7 @@ def _run(call: Callable[..., object], *arguments: Tensor) -> tuple[dict[str, flo
 
 
 @contextmanager
-def tapped(network: nn.Module) -> Iterator[list[int]]:
+def counting_taps(network: nn.Module) -> Iterator[list[int]]:
     """Gather multiply-accumulates between positions and taps, which torch's counter omits.
 
     Args:

@@ -1,4 +1,4 @@
-"""MONAI transforms that know the modality.
+"""Modality-aware MONAI transforms.
 
 Array forms go into :class:`ModalityTransforms`; dictionary forms, with a ``d`` at the end, serve
 pipelines of one's own. ``docs/reference/transforms.md`` says what each is for.

@@ -1,4 +1,4 @@
-"""Training augmentation by modality, from MONAI's random transforms.
+"""Training augmentation by modality, built from MONAI's random transforms.
 
 What a modality does not allow is as much a decision as what it does: no mirroring and no large
 turns where left and right or up and down mean something (radiographs, CT, MRI), no color jitter

@@ -1,4 +1,4 @@
-"""Shading of MRI by its coils: found once in the volume by N4, taken away slice by slice."""
+"""Correct MRI coil shading: N4 estimates it once per volume, slices divide by it."""
 
 from __future__ import annotations
 

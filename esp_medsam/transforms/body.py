@@ -1,4 +1,4 @@
-"""The body in a CT without its table: a box to crop a volume to, or all else made air."""
+"""Find the body in a CT without the table: crop to it, or set the rest to air."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from esp_medsam.orientation import Display
 from esp_medsam.transforms.box import CropToBox
 from esp_medsam.transforms.ct import AIR, require_hounsfield
 from esp_medsam.transforms.dictionary import dictionary_form
-from esp_medsam.transforms.options import number
+from esp_medsam.transforms.options import number_option
 from esp_medsam.transforms.slices import SliceTransform, as_float, record_of
 
 
@@ -68,8 +68,8 @@ class MeasureBody:
     """
 
     def __init__(self, *, threshold: float = -400.0, margin: float = 8.0) -> None:
-        self.threshold = number("threshold", threshold)
-        self.margin = number("margin", margin, least=0.0)
+        self.threshold = number_option("threshold", threshold)
+        self.margin = number_option("margin", margin, least=0.0)
 
     def __call__(self, pixels: npt.NDArray[np.generic] | Tensor, record: Image) -> BodyBox:
         """Return the box: the whole volume where no body is found.
@@ -128,8 +128,8 @@ class TableRemoval(SliceTransform):
     native = True
 
     def __init__(self, *, threshold: float = -400.0, air: float = AIR) -> None:
-        self.threshold = number("threshold", threshold)
-        self.air = number("air", air)
+        self.threshold = number_option("threshold", threshold)
+        self.air = number_option("air", air)
 
     def changed(self, img: NdarrayOrTensor) -> Tensor:
         """Return the slice with air around the body."""

@@ -1,4 +1,4 @@
-"""Crops of slices to one box: a box that is known, or one for a whole stack."""
+"""Crop slices to a box, known or common to a whole stack."""
 
 from __future__ import annotations
 

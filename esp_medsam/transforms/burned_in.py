@@ -1,4 +1,4 @@
-"""Where texts and callipers are burned into an ultrasound image."""
+"""Find text and calipers burned into ultrasound images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One table: how the images of each modality are prepared, and what YAML may put in its place."""
+"""How the images of each modality are prepared, and how YAML overrides it."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def check_overrides(
     return overrides
 
 
-def described(transforms: Mapping[str, ModalityTransforms] | None) -> dict[str, str]:
+def describe_transforms(transforms: Mapping[str, ModalityTransforms] | None) -> dict[str, str]:
     """Return overrides in words that a result's record can hold, and compare.
 
     Args:

@@ -1,4 +1,4 @@
-"""Contrast-limited adaptive histogram equalization (CLAHE), on the device of the slice."""
+"""Contrast-limited adaptive histogram equalization (CLAHE) in torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from esp_medsam.errors import OptionError
 from esp_medsam.transforms.dictionary import dictionary_form
-from esp_medsam.transforms.options import number
+from esp_medsam.transforms.options import number_option
 from esp_medsam.transforms.slices import SliceTransform, luminance
 
 
@@ -48,7 +48,7 @@ class Clahe(SliceTransform):
             msg = f"tiles must be two numbers of at least 1; got {tiles}."
             raise OptionError(msg)
         self.tiles = (int(tiles[0]), int(tiles[1]))
-        self.clip_limit = number("clip_limit", clip_limit, least=1.0)
+        self.clip_limit = number_option("clip_limit", clip_limit, least=1.0)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice with its contrast equalized, in 0..1."""

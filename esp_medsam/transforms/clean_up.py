@@ -1,4 +1,4 @@
-"""Clean-up of one target's mask: largest component, least size, holes."""
+"""Clean up a mask: largest component, minimum size, holes."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
 from esp_medsam.transforms.dictionary import dictionary_form
-from esp_medsam.transforms.options import number
+from esp_medsam.transforms.options import number_option
 from esp_medsam.transforms.slices import SliceTransform, record_of
 
 
@@ -49,7 +49,7 @@ class PaddingToAir(SliceTransform):
     native = True
 
     def __init__(self, *, air: float = AIR) -> None:
-        self.air = number("air", air)
+        self.air = number_option("air", air)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the values, none below air."""
@@ -71,7 +71,7 @@ class ClipMetal(SliceTransform):
     native = True
 
     def __init__(self, *, highest: float = METAL) -> None:
-        self.highest = number("highest", highest)
+        self.highest = number_option("highest", highest)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the values, none above the highest."""
@@ -97,7 +97,7 @@ class Windows(SliceTransform):
     shows = True
 
     def __init__(self, windows: Sequence[Sequence[float]] = (SOFT_TISSUE,)) -> None:
-        limits = [tuple(number("windows", value) for value in window) for window in windows]
+        limits = [tuple(number_option("windows", value) for value in window) for window in windows]
         if len(limits) not in (1, 3) or any(len(w) != 2 or not w[0] < w[1] for w in limits):
             msg = f"windows must be one or three ascending pairs of HU, (low, high); got {windows}."
             raise OptionError(msg)

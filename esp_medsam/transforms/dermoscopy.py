@@ -1,4 +1,4 @@
-"""Dermoscopy: the skin under one light, without hairs and without the dermoscope's dark rim."""
+"""Dermoscopy transforms: even lighting, no hairs, no dark rim."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.field import lit_box
 from esp_medsam.transforms.hair import hair_mask
 from esp_medsam.transforms.inpainting import inpaint
-from esp_medsam.transforms.options import number
+from esp_medsam.transforms.options import number_option
 from esp_medsam.transforms.slices import (
     Box,
     CropToFound,
     SliceTransform,
     as_float,
-    shrunken,
+    shrink,
 )
 from esp_medsam.transforms.vignette import dark_corners
 
@@ -38,14 +38,14 @@ class ShadesOfGray(SliceTransform):
     """
 
     def __init__(self, *, power: float = 6.0) -> None:
-        self.power = number("power", power, least=1.0)
+        self.power = number_option("power", power, least=1.0)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice under neutral light."""
         if len(image) == 1:
             return image
         # Of large photographs a mean over areas first: the light is the same, the time is not.
-        light = shrunken(image, _LIGHT_GRID).clamp(0.0, 1.0).double().pow(self.power)
+        light = shrink(image, _LIGHT_GRID).clamp(0.0, 1.0).double().pow(self.power)
         light = light.mean((1, 2)).pow(1.0 / self.power)
         factor = light.norm() / (3.0**0.5 * light.clamp(min=1e-6))
         result: Tensor = (image * factor.to(image.dtype).view(3, 1, 1)).clamp_(0.0, 1.0)
@@ -71,8 +71,8 @@ class RemoveHair(SliceTransform):
     """
 
     def __init__(self, *, threshold: float = 0.12, length: float = 0.08) -> None:
-        self.threshold = number("threshold", threshold, above=0.0, most=1.0)
-        self.length = number("length", length, least=0.0, most=1.0)
+        self.threshold = number_option("threshold", threshold, above=0.0, most=1.0)
+        self.length = number_option("length", length, least=0.0, most=1.0)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice without hairs."""

@@ -1,4 +1,4 @@
-"""Dictionary forms, as MONAI has them, made from the array forms."""
+"""Make dictionary transforms from array transforms."""
 
 from __future__ import annotations
 

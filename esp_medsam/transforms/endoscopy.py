@@ -1,4 +1,4 @@
-"""Endoscopy: the picture without its black border, highlights and uneven light."""
+"""Endoscopy transforms: no black border, no highlights, even lighting."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.field import lit_box
 from esp_medsam.transforms.inpainting import dilated, inpaint
-from esp_medsam.transforms.options import number
+from esp_medsam.transforms.options import number_option
 from esp_medsam.transforms.slices import (
     Box,
     CropToFound,
     SliceTransform,
     as_float,
     luminance,
-    shrunken,
+    shrink,
 )
 
 
@@ -39,8 +39,8 @@ class CropBlackBorder(CropToFound):
 
     def __init__(self, *, darkest: float = 0.15, step: float = 0.03) -> None:
         super().__init__()
-        self.darkest = number("darkest", darkest, least=0.0, most=1.0)
-        self.step = number("step", step, least=0.0, most=1.0)
+        self.darkest = number_option("darkest", darkest, least=0.0, most=1.0)
+        self.step = number_option("step", step, least=0.0, most=1.0)
 
     def find(self, img: Tensor) -> Box:
         """Return the box of the picture in ``(C, rows, columns)`` in 0..1."""
@@ -72,9 +72,9 @@ class SuppressSpecular(SliceTransform):
     def __init__(
         self, *, brightness: float = 0.7, saturation: float = 0.35, largest: float = 0.01
     ) -> None:
-        self.brightness = number("brightness", brightness, least=0.0, most=1.0)
-        self.saturation = number("saturation", saturation, least=0.0, most=1.0)
-        self.largest = number("largest", largest, least=0.0, most=1.0)
+        self.brightness = number_option("brightness", brightness, least=0.0, most=1.0)
+        self.saturation = number_option("saturation", saturation, least=0.0, most=1.0)
+        self.largest = number_option("largest", largest, least=0.0, most=1.0)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice without highlights."""
@@ -111,13 +111,13 @@ class NormalizeIllumination(SliceTransform):
     """
 
     def __init__(self, *, scale: float = 0.1, gain: float = 2.5) -> None:
-        self.scale = number("scale", scale, above=0.0, most=1.0)
-        self.gain = number("gain", gain, least=1.0)
+        self.scale = number_option("scale", scale, above=0.0, most=1.0)
+        self.gain = number_option("gain", gain, least=1.0)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice in even light."""
         light = luminance(image)
-        even = shrunken(light[None], 64)[None]
+        even = shrink(light[None], 64)[None]
         lit = (even > BLACK).to(even.dtype)
         if not lit.any():
             return image

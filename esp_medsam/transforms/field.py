@@ -1,4 +1,4 @@
-"""The lit field of a picture inside a black border."""
+"""Find the bright field of a picture inside a black border."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.ndimage import (  # type: ignore[import-untyped]  # ships no types
 from skimage.measure import label
 from torch import Tensor
 
-from esp_medsam.transforms.slices import Box, shrunken
+from esp_medsam.transforms.slices import Box, shrink
 
 
 _GRID = 256
@@ -45,7 +45,7 @@ def lit_field(
     Returns:
         ``(rows, columns)`` of the coarse grid.
     """
-    value = shrunken(image.amax(0, keepdim=True), _GRID)[0].numpy(force=True)
+    value = shrink(image.amax(0, keepdim=True), _GRID)[0].numpy(force=True)
     edge = np.concatenate((value[0], value[-1], value[:, 0], value[:, -1]))
     level = float(np.percentile(edge, 2.0))
     if level > darkest:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.field import lit_box, lit_field
-from esp_medsam.transforms.options import number
+from esp_medsam.transforms.options import number_option
 from esp_medsam.transforms.slices import (
     Box,
     CropToFound,
@@ -72,8 +72,8 @@ class SubtractLocalAverage(SliceTransform):
     """
 
     def __init__(self, *, gain: float = 4.0, spread: float = 1.0 / 30.0) -> None:
-        self.gain = number("gain", gain, above=0.0)
-        self.spread = number("spread", spread, above=0.0)
+        self.gain = number_option("gain", gain, above=0.0)
+        self.spread = number_option("spread", spread, above=0.0)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice evenly lit, in 0..1."""

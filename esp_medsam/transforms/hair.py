@@ -1,4 +1,4 @@
-"""Where dark hairs lie on skin."""
+"""Find dark hairs on skin."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from esp_medsam.transforms.line_morphology import (
     line_openings,
     square_dilation,
 )
-from esp_medsam.transforms.slices import luminance, shrunken
+from esp_medsam.transforms.slices import luminance, shrink
 
 
 GRID = 640
@@ -68,7 +68,7 @@ def hair_mask(img: Tensor, *, threshold: float, length: float) -> Tensor:
         Lee et al., "DullRazor", doi:10.1016/S0010-4825(97)00020-6 (closings by lines); Kiani and
         Sharafat, "E-shaver", doi:10.1016/j.compbiomed.2011.01.003 (directions, dark hairs alone).
     """
-    light = shrunken(luminance(img)[None], GRID)[0]
+    light = shrink(luminance(img)[None], GRID)[0]
     levels = (light.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).numpy(force=True)
     high = threshold * float(np.percentile(levels, 75.0))
     straight = _straight(_black_hat(levels))

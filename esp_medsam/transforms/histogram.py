@@ -1,4 +1,4 @@
-"""MRI: intensities brought to a scale that was learned from a set, landmark by landmark."""
+"""Standardize MRI intensities to a scale learned from a dataset (Nyul)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fill what hides the picture (hairs, highlights, text) from its neighborhood."""
+"""Inpaint hairs, highlights and text from their surroundings."""
 
 from __future__ import annotations
 

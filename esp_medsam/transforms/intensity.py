@@ -1,4 +1,4 @@
-"""Intensity: which values of an image are shown as 0 and as 1. Measured, not applied.
+"""Measure which intensities of an image are shown as 0 and 1.
 
 The slices are windowed in the inferer, batch by batch, because a volume is never held as float.
 """

@@ -1,4 +1,4 @@
-"""From probabilities to one labelmap, target by target."""
+"""Merge target probabilities into one labelmap."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from esp_medsam.image import SEGMENTATION_KEY, Image, image_of, said_ml, segmentation_of
+from esp_medsam.image import SEGMENTATION_KEY, Image, image_of, ml_text, segmentation_of
 from esp_medsam.modality import CleanUp, ModalityTable, Target
 from esp_medsam.transforms.clean_up import clean_up
 
@@ -156,7 +156,7 @@ def _hardly_believed(
         ml = image.grid.ml_of(count)
         if count and ml is not None and ml < target.least_ml:
             yield (
-                f"{target.name}: {said_ml(ml)} were found; from {target.least_ml:g} ml it is "
+                f"{target.name}: {ml_text(ml)} were found; from {target.least_ml:g} ml it is "
                 "believable. Look at it before you use it."
             )
 

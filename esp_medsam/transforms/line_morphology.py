@@ -1,4 +1,4 @@
-"""Gray openings and closings by lines and squares, fast on whole images of bytes."""
+"""Fast grayscale opening and closing by lines and squares."""
 
 from __future__ import annotations
 

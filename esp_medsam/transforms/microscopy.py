@@ -1,4 +1,4 @@
-"""Microscopy: stains of bright field and gain of fluorescence, told apart by a stated rule."""
+"""Microscopy transforms: stain normalization and fluorescence gain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monai.apps.pathology.transforms.stain.array import NormalizeHEStains
 from torch import Tensor
 
 from esp_medsam.transforms.dictionary import dictionary_form
-from esp_medsam.transforms.options import number, percentiles_option
+from esp_medsam.transforms.options import number_option, percentiles_option
 from esp_medsam.transforms.slices import SliceTransform, luminance
 
 
@@ -75,8 +75,8 @@ class NormalizeStain(SliceTransform):
     """
 
     def __init__(self, *, least: float = 0.01, tolerance: float = 20.0) -> None:
-        self.least = number("least", least, least=0.0, most=1.0)
-        self.tolerance = number("tolerance", tolerance, least=0.0, most=180.0)
+        self.least = number_option("least", least, least=0.0, most=1.0)
+        self.tolerance = number_option("tolerance", tolerance, least=0.0, most=180.0)
         self._stains = NormalizeHEStains()
 
     def apply(self, image: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class ScaleFluorescence(SliceTransform):
         self, *, percentiles: tuple[float, float] = (1.0, 99.8), least: float = 0.02
     ) -> None:
         self.percentiles = percentiles_option("percentiles", percentiles)
-        self.least = number("least", least, least=0.0, most=1.0)
+        self.least = number_option("least", least, least=0.0, most=1.0)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice stretched."""

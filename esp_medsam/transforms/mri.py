@@ -13,7 +13,7 @@ from torch import Tensor
 
 from esp_medsam.errors import NonFiniteError
 from esp_medsam.image import Image
-from esp_medsam.transforms.options import number, percentiles_option
+from esp_medsam.transforms.options import number_option, percentiles_option
 
 
 Pixels = npt.NDArray[np.generic] | Tensor
@@ -54,7 +54,7 @@ class MeasureZScore:
     """
 
     def __init__(self, *, k: float = 3.0) -> None:
-        self.k = number("k", k, above=0.0)
+        self.k = number_option("k", k, above=0.0)
 
     def __call__(self, pixels: Pixels, record: Image) -> Image:
         """Return the record with ``intensity_range``; the pixels are left alone."""

@@ -1,4 +1,4 @@
-"""Options of transforms, checked where they are given: most come from a config."""
+"""Validate the options of transforms where they are given."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import SupportsFloat
 from esp_medsam.errors import OptionError
 
 
-def number(
+def number_option(
     name: str,
     value: SupportsFloat | str,
     *,

@@ -1,4 +1,4 @@
-"""Other windows than inference shows an image through, for training."""
+"""Random display windows, for training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the transforms of single slices share: kinds in and out, crops, light.
+"""Base classes and helpers of transforms that act on single slices.
 
 A slice is channel-first, ``(C, rows, columns)``, as it is shown.
 """
@@ -112,7 +112,7 @@ def luminance(image: Tensor) -> Tensor:
     return luma
 
 
-def shrunken(image: Tensor, longest: int) -> Tensor:
+def shrink(image: Tensor, longest: int) -> Tensor:
     """Return ``(C, rows, columns)`` with at most ``longest`` of both, by means over areas."""
     rows, columns = image.shape[-2:]
     scale = longest / max(rows, columns)

@@ -1,4 +1,4 @@
-"""Ultrasound: the scan alone, without marks and color on it, speckle and uneven gain."""
+"""Ultrasound transforms: crop to the scan, remove marks and color, reduce speckle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from esp_medsam.transforms.burned_in import marks_mask
 from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.field import lit_box
 from esp_medsam.transforms.inpainting import dilated, inpaint
-from esp_medsam.transforms.options import number
+from esp_medsam.transforms.options import number_option
 from esp_medsam.transforms.slices import (
     Box,
     CropToFound,
@@ -23,7 +23,7 @@ from esp_medsam.transforms.slices import (
     as_float,
     luminance,
     record_of,
-    shrunken,
+    shrink,
 )
 
 
@@ -75,7 +75,7 @@ class CropToScan(CropToFound):
 
     def __init__(self, *, step: float = 0.008) -> None:
         super().__init__()
-        self.step = number("step", step, least=0.0, most=1.0)
+        self.step = number_option("step", step, least=0.0, most=1.0)
 
     def find(self, img: Tensor) -> Box:
         """Return the box of the scan in ``(C, rows, columns)`` in 0..1."""
@@ -109,9 +109,9 @@ class MaskBurnedIn(SliceTransform):
     def __init__(
         self, *, brightness: float = 0.8, contrast: float = 0.35, chroma: float = 0.15
     ) -> None:
-        self.brightness = number("brightness", brightness, least=0.0, most=1.0)
-        self.contrast = number("contrast", contrast, above=0.0, most=1.0)
-        self.chroma = number("chroma", chroma, least=0.0, most=1.0)
+        self.brightness = number_option("brightness", brightness, least=0.0, most=1.0)
+        self.contrast = number_option("contrast", contrast, above=0.0, most=1.0)
+        self.chroma = number_option("chroma", chroma, least=0.0, most=1.0)
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice without marks."""
@@ -144,8 +144,8 @@ class ReduceSpeckle(SliceTransform):
     """
 
     def __init__(self, *, edge: float = 0.08, iterations: int = 5) -> None:
-        self.edge = number("edge", edge, above=0.0)
-        self.iterations = int(number("iterations", iterations, least=0))
+        self.edge = number_option("edge", edge, above=0.0)
+        self.iterations = int(number_option("iterations", iterations, least=0))
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice smoothed."""
@@ -184,15 +184,15 @@ class NormalizeGain(SliceTransform):
     """
 
     def __init__(self, *, target: float = 0.25, limit: float = 2.5, depth: bool = False) -> None:
-        self.target = number("target", target, above=0.0, below=1.0)
-        self.limit = number("limit", limit, least=1.0)
+        self.target = number_option("target", target, above=0.0, below=1.0)
+        self.limit = number_option("limit", limit, least=1.0)
         self.depth = depth
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice at the target gain."""
         if self.depth:
             image = (image * self._row_factor(luminance(image))).clamp_(0.0, 1.0)
-        light = shrunken(luminance(image)[None], _GAIN_GRID)
+        light = shrink(luminance(image)[None], _GAIN_GRID)
         median = float(light[light > _LIT].median()) if bool((light > _LIT).any()) else self.target
         if not median < 1.0:
             return image
@@ -240,7 +240,7 @@ class SuppressDoppler(SliceTransform):
         if fill not in ("neighborhood", "gray"):
             msg = f"fill must be one of neighborhood, gray; got {fill!r}."
             raise OptionError(msg)
-        self.chroma = number("chroma", chroma, least=0.0, most=1.0)
+        self.chroma = number_option("chroma", chroma, least=0.0, most=1.0)
         self.fill = fill
 
     def apply(self, image: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The dark corners around the round field of a dermoscope."""
+"""Find the dark corners around the round field of a dermoscope."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.ndimage import binary_dilation, binary_opening  # type: ignore[import
 from skimage.measure import label
 from torch import Tensor
 
-from esp_medsam.transforms.slices import luminance, shrunken
+from esp_medsam.transforms.slices import luminance, shrink
 
 
 _GRID = 256
@@ -48,7 +48,7 @@ def dark_corners(img: Tensor) -> Tensor | None:
         ``(rows, columns)`` bool, at the image's own size.
     """
     light = luminance(img)
-    coarse = shrunken(light[None], _GRID)[0].numpy(force=True)
+    coarse = shrink(light[None], _GRID)[0].numpy(force=True)
     rows, columns = coarse.shape
     if min(rows, columns) < 16:
         return None

@@ -16,7 +16,7 @@ from torch import Tensor
 from esp_medsam.image import Image
 from esp_medsam.transforms.dictionary import dictionary_form
 from esp_medsam.transforms.intensity import percentiles_of
-from esp_medsam.transforms.options import number, percentiles_option
+from esp_medsam.transforms.options import number_option, percentiles_option
 from esp_medsam.transforms.slices import Box, CropToFound, as_float, luminance
 
 
@@ -43,7 +43,7 @@ class MeasureWindow:
     def __init__(
         self, *, least: float = 0.05, percentiles: tuple[float, float] = (0.5, 99.5)
     ) -> None:
-        self.least = number("least", least, least=0.0, most=1.0)
+        self.least = number_option("least", least, least=0.0, most=1.0)
         self.percentiles = percentiles_option("percentiles", percentiles)
 
     def __call__(self, pixels: npt.NDArray[np.generic] | Tensor, record: Image) -> Image:
@@ -83,8 +83,8 @@ class CropCollimation(CropToFound):
 
     def __init__(self, *, tolerance: float = 0.04, uniform: float = 0.98) -> None:
         super().__init__()
-        self.tolerance = number("tolerance", tolerance, least=0.0, most=1.0)
-        self.uniform = number("uniform", uniform, above=0.0, most=1.0)
+        self.tolerance = number_option("tolerance", tolerance, least=0.0, most=1.0)
+        self.uniform = number_option("uniform", uniform, above=0.0, most=1.0)
 
     def find(self, img: Tensor) -> Box:
         """Return the rows and columns inside the border of ``(C, rows, columns)`` in 0..1."""

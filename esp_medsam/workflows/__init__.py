@@ -1,1 +1,1 @@
-"""What a user runs. Import the workflow's own module: commands must start fast."""
+"""Workflows that users run. Import a workflow from its own module."""

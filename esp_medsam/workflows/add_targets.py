@@ -1,4 +1,4 @@
-"""A bundle with modalities or targets added: made, trained by ``add_modality.yaml``, completed."""
+"""Add modalities or targets to a bundle, and train only what is new."""
 
 from __future__ import annotations
 

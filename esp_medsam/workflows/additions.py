@@ -1,4 +1,4 @@
-"""Targets that a bundle is to get, merged into its table of targets."""
+"""Merge new targets into the modality table of a bundle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from esp_medsam.errors import TableError, listed, shown
+from esp_medsam.errors import TableError, listed, quoted
 from esp_medsam.modality import RELEASED_INDICES, ModalityTable, read_table
 
 
@@ -92,7 +92,7 @@ def _rows(content: object, key: str, path: str | Path) -> Mapping[str, Any]:
     """Return the mapping that a mapping holds by name, or refuse what is none."""
     found = content.get(key) if isinstance(content, dict) else None
     if not isinstance(found, dict):
-        msg = f"{path} must hold a mapping as {key}; got {shown(found)}."
+        msg = f"{path} must hold a mapping as {key}; got {quoted(found)}."
         raise TableError(msg)
     return found
 

@@ -1,4 +1,4 @@
-"""Archives, which are not read: what is in them is unpacked by the user, who sees what comes."""
+"""Refuse archives, and tell the user to unpack them."""
 
 from __future__ import annotations
 

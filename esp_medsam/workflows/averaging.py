@@ -1,4 +1,4 @@
-"""The running average of a network's weights, which is validated and shipped."""
+"""Exponential moving average of the weights, used for validation and shipping."""
 
 from __future__ import annotations
 

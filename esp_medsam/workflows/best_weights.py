@@ -1,4 +1,4 @@
-"""The weights that a training leaves behind: those that validated best."""
+"""Keep the weights that validated best."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the bundle is: its configs, its table of targets, its weights."""
+"""Find the bundle: configs, modality table, weights."""
 
 from __future__ import annotations
 

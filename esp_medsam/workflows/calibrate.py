@@ -1,4 +1,4 @@
-"""Measure trained weights: what images look like to them, what their confidence is worth."""
+"""Calibrate trained weights: plausibility of images, and expected Dice by confidence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from esp_medsam.inferers import SliceWiseInferer
 from esp_medsam.inferers.calibration import (
     Calibration,
     calibration_path,
-    shown_by,
+    input_settings,
     write_calibration,
 )
 from esp_medsam.inferers.plausibility import Plausibility, features_of
@@ -79,7 +79,7 @@ def calibrate(
     inferer, network = (parsed.get_parsed_content(key) for key in ("inferer", "network"))
     look = Look(table, inferer, network, ct_input=settings.ct_input)
     plausibility, scores = measure_plausibility(
-        chosen(training, table), chosen(validation, table), look, tracked
+        sample_items(training, table), sample_items(validation, table), look, tracked
     )
     masks = target_scores(
         validation,
@@ -91,7 +91,7 @@ def calibrate(
         tracked=tracked,
     )
     calibration = Calibration(plausibility, confidence_curves(masks))
-    path = write_calibration(settings.ckpt_path, calibration, shown_by(settings))
+    path = write_calibration(settings.ckpt_path, calibration, input_settings(settings))
     return path, list(lines_of(scores))
 
 
@@ -176,7 +176,7 @@ class Look:
         return Seen(item.set_name, own, torch.cat(features))
 
 
-def chosen(items: Sequence[Item], table: ModalityTable) -> list[Item]:
+def sample_items(items: Sequence[Item], table: ModalityTable) -> list[Item]:
     """Return some items of each set, the same ones every time.
 
     Raises:

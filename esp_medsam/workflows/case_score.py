@@ -1,4 +1,4 @@
-"""What is known of one case after it was scored, and files of such cases."""
+"""Score of one case, and files of scores."""
 
 from __future__ import annotations
 

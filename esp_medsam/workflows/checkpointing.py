@@ -1,4 +1,4 @@
-"""Checkpoints of a training: whole or not at all, and all that the next step depends on."""
+"""Atomic checkpoints with everything that the next step depends on."""
 
 from __future__ import annotations
 

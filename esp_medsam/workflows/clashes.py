@@ -1,4 +1,4 @@
-"""Items whose outputs would get in each other's way, or in that of an input."""
+"""Find items whose outputs would overwrite each other or an input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What confidence is worth: the Dice that masks of a confidence have on average."""
+"""Fit the expected Dice of masks to their confidence."""
 
 from __future__ import annotations
 

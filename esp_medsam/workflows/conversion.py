@@ -1,4 +1,4 @@
-"""What can be known of a conversion of weights before any of them are read."""
+"""Check a conversion of weights before any are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn an official checkpoint into one with our names, which needs no knowledge of its origin."""
+"""Convert an official checkpoint to this package's names."""
 
 from __future__ import annotations
 

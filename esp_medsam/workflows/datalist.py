@@ -1,4 +1,4 @@
-"""Datalists: which images are learned from or scored on, and what is known of each."""
+"""Datalists: images to train or score on, and what is known of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from esp_medsam.errors import InputNotFoundError, OptionError, TargetError, listed, shown
+from esp_medsam.errors import InputNotFoundError, OptionError, TargetError, listed, quoted
 from esp_medsam.modality import ModalityTable
 from esp_medsam.plain_data import read_json
 from esp_medsam.setting_checks import rule_of
@@ -285,7 +285,7 @@ def parse_items(content: object, section: str, folder: Path) -> tuple[dict[int, 
         folder: Folder that relative paths begin in.
     """
     if not isinstance(content, list):
-        return {}, [Fault(section, f"must be a list of items; got {shown(content)}")]
+        return {}, [Fault(section, f"must be a list of items; got {quoted(content)}")]
     items: dict[int, Item] = {}
     faults: list[Fault] = []
     for number, entry in enumerate(content):
@@ -294,7 +294,7 @@ def parse_items(content: object, section: str, folder: Path) -> tuple[dict[int, 
         except ValidationError as error:
             for found in error.errors(include_url=False):
                 key = "".join(f"[{part!r}]" for part in found["loc"])
-                value = "" if found["type"] == "missing" else f"; got {shown(found['input'])}"
+                value = "" if found["type"] == "missing" else f"; got {quoted(found['input'])}"
                 rule = rule_of({**found, "loc": ()})
                 faults.append(Fault(f"{section}[{number}]{key}", f"{rule}{value}"))
             if len(faults) > MOST_FAULTS:

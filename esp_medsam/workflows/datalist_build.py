@@ -1,4 +1,4 @@
-"""Build a datalist from folders or a table: which masks an image has, and its section."""
+"""Build a datalist from folders or a table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from esp_medsam.quiet import quietly
 from esp_medsam.regular_file import open_regular
 from esp_medsam.workflows.datalist import MOST_BYTES, SECTIONS
 from esp_medsam.workflows.datalist_images import WHITE
-from esp_medsam.workflows.datalist_patterns import Named, by_patient, files_by_case, named
+from esp_medsam.workflows.datalist_patterns import Named, by_patient, files_by_case, split_values
 from esp_medsam.workflows.datalist_split import sections_of
 
 
@@ -117,7 +117,7 @@ def cases_of_patterns(
 
 
 def _masks(pattern: str, root: Path, option: str) -> dict[str, Named]:
-    asked = named(pattern)
+    asked = split_values(pattern)
     found = files_by_case(asked.text, root, option)
     return {case: Named(str(path), asked.values) for case, path in found.items()}
 
@@ -237,7 +237,7 @@ def _parts(cell: str) -> list[str]:
 
 
 def _paths(cell: str, folder: Path) -> list[Named]:
-    return [Named(str(folder / text), values) for text, values in map(named, _parts(cell))]
+    return [Named(str(folder / text), values) for text, values in map(split_values, _parts(cell))]
 
 
 def find_patients(cases: Sequence[Case], pattern: str | None) -> None:

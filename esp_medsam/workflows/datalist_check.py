@@ -1,4 +1,4 @@
-"""Look a datalist over as a whole, so that no training ends at its last image."""
+"""Check a whole datalist before training starts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from esp_medsam.dicom import labels_series
-from esp_medsam.errors import EspMedSamError, listed, shown
+from esp_medsam.errors import EspMedSamError, listed, quoted
 from esp_medsam.identity import identify
 from esp_medsam.image import Image
 from esp_medsam.io.read import RASTER_SUFFIXES, read_grid
@@ -120,7 +120,7 @@ def _faults_of_item(one: Placed, table: ModalityTable) -> list[Fault]:
     """Return what is wrong with an item by itself."""
     item, place = one.item, one.place
     if item.modality not in table.names:
-        told = f"must be one of {', '.join(table.names)}; got {shown(item.modality)}"
+        told = f"must be one of {', '.join(table.names)}; got {quoted(item.modality)}"
         return [Fault(f"{place}['modality']", told)]
     faults = list(_wrong_targets(one, table))
     missing = [
@@ -163,7 +163,7 @@ def _wrong_targets(one: Placed, table: ModalityTable) -> Iterator[Fault]:
         for target in given:
             if target not in names:
                 told = f"must name targets of {one.item.modality}, {', '.join(names)}; got "
-                yield Fault(f"{one.place}[{key!r}]", told + shown(target))
+                yield Fault(f"{one.place}[{key!r}]", told + quoted(target))
 
 
 def _paths(item: Item) -> Iterator[tuple[str, str]]:

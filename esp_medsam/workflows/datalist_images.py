@@ -1,4 +1,4 @@
-"""What the files of a datalist's item hold: its image, its masks, and where they say anything."""
+"""Read the images and masks of a datalist item."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files by case: which image and which mask belong together, by what their paths have in common."""
+"""Match images and masks by path patterns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Named(NamedTuple):
     values: tuple[int, ...] | None
 
 
-def named(text: str) -> Named:
+def split_values(text: str) -> Named:
     """Return ``path#1,2`` taken apart; what is no number behind the last ``#`` is of the path."""
     found = _VALUES.search(text)
     if found is None:

@@ -1,4 +1,4 @@
-"""Split a datalist into sections, no patient in two of them."""
+"""Split a datalist by patient."""
 
 from __future__ import annotations
 

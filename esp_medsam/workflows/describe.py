@@ -1,4 +1,4 @@
-"""What was understood of one image or volume, in plain values."""
+"""Describe how one image or volume was understood."""
 
 from __future__ import annotations
 

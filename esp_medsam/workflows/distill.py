@@ -1,4 +1,4 @@
-"""Parts of the distillation stages that their overlays of ``train.yaml`` put together."""
+"""Building blocks of the distillation stages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOGITS = "teacher_logits"
 """Names that a batch has what the teacher says by, where that is kept."""
 
 
-def told_of(settings: DistillSettings, teacher: Teacher) -> dict[str, str]:
+def resume_settings(settings: DistillSettings, teacher: Teacher) -> dict[str, str]:
     """Return in words what must be the same for a distillation to go on, wherever files lie."""
     paths = {"teacher_weights", "embeddings"}
     told = {name: str(getattr(settings, name)) for name in type(settings).model_fields}

@@ -1,4 +1,4 @@
-"""Training in several processes, as torchrun starts them."""
+"""Training in several processes (torchrun)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from esp_medsam.errors import OptionError, shown
+from esp_medsam.errors import OptionError, quoted
 from esp_medsam.io.shards import ShardStore
 from esp_medsam.networks.esp_medsam import ABSENT_LOGIT
 from esp_medsam.version import __version__
@@ -193,7 +193,7 @@ class EmbeddingStore:
         rank, processes = (os.environ.get(n) or d for n, d in (("RANK", "0"), ("WORLD_SIZE", "1")))
         if not (rank.isdecimal() and processes.isdecimal() and int(rank) < int(processes)):
             msg = "RANK must be from 0 and less than WORLD_SIZE; "
-            raise OptionError(msg + f"got {shown(rank)} and {shown(processes)}.")
+            raise OptionError(msg + f"got {quoted(rank)} and {quoted(processes)}.")
         self._compute(self._views_of(dataset), int(rank), int(processes))
 
     def _views_of(self, dataset: SliceDataset) -> StoredViews:

@@ -1,4 +1,4 @@
-"""Score a network on a datalist, case by case, on the images' own grids."""
+"""Score a network on a datalist, case by case, on each image's own grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for: read and checked before anything is computed."""
+"""Plan an evaluation: read and check everything before computing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two models on the same cases: paired differences, their intervals, and a test of each target."""
+"""Compare two models case by case: paired differences, intervals, tests."""
 
 from __future__ import annotations
 

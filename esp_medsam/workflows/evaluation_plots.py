@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: how cases spread, what confidence is worth. Needs ``matplotlib``."""
+"""Plots of an evaluation: scores and confidence. Needs matplotlib."""
 
 from __future__ import annotations
 

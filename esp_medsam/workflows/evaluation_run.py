@@ -1,4 +1,4 @@
-"""Run an evaluation: score the cases, sum them up, compare, and write what was asked for."""
+"""Run an evaluation: score, summarize, compare, write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the scores of many cases say of each target of each set."""
+"""Summarize scores by dataset and target."""
 
 from __future__ import annotations
 

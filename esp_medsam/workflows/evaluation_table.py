@@ -1,4 +1,4 @@
-"""An evaluation as text of 100 columns."""
+"""Print an evaluation as a text table of 100 columns."""
 
 from __future__ import annotations
 

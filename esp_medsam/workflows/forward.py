@@ -1,4 +1,4 @@
-"""What is trained, as a module, and what MONAI's handlers read of a step."""
+"""Training module, and what MONAI's handlers read of a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a network trains, told in a few lines."""
+"""Report which parameters of a network train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each epoch of a training came to: for the curves, and to compare runs."""
+"""Metrics of each training epoch, for curves and comparison."""
 
 from __future__ import annotations
 

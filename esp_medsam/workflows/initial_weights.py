@@ -1,4 +1,4 @@
-"""The weights that a training starts from."""
+"""Weights that training starts from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files that a run reads: none of them may be replaced by what it writes."""
+"""Track input files, which outputs must never replace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is understood of each image and volume, without a network: nothing is segmented."""
+"""Inspect images and volumes without segmenting them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from esp_medsam.dicom.modality import settle
+from esp_medsam.dicom.modality import settle_modality
 from esp_medsam.errors import (
     EspMedSamError,
     ModalityError,
@@ -171,7 +171,7 @@ class Inspection:
         def agrees(given: str | None) -> bool:
             uid = image.sources[0].sop_class_uid
             try:
-                settle(image.dicom_modality, uid, given, self.table, source=image.path)
+                settle_modality(image.dicom_modality, uid, given, self.table, source=image.path)
             except ModalityError:
                 return False
             return True

@@ -1,4 +1,4 @@
-"""Inspecting what the pipeline makes of images: drawn as the network will see them."""
+"""Draw images as the network will see them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from esp_medsam.image import Image, image_of
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.inferers.slice_wise import SliceWiseInferer
 from esp_medsam.io.contact_sheet import Tile
-from esp_medsam.io.preview import TILES, spread
+from esp_medsam.io.preview import TILES, spread_indices
 from esp_medsam.settings import InferenceSettings
 from esp_medsam.workflows.inspect import Inspection, plan_inspection
 from esp_medsam.workflows.item import Item
@@ -74,13 +74,13 @@ def tiles_of(image: Image, inferer: SliceWiseInferer) -> list[Tile]:
         Tile(
             f"{image.relative_dir}/{image.name}".removeprefix("/"),
             f"slice {index} (0-{last})" if image.grid.is_volume else "",
-            seen(slices, index, inferer),
+            network_view(slices, index, inferer),
         )
-        for index in spread(len(slices), TILES)
+        for index in spread_indices(len(slices), TILES)
     ]
 
 
-def seen(slices: Slices, index: int, inferer: SliceWiseInferer) -> npt.NDArray[np.uint8]:
+def network_view(slices: Slices, index: int, inferer: SliceWiseInferer) -> npt.NDArray[np.uint8]:
     """Return a slice as it enters the network, before normalization: ``(H, W, 3)``.
 
     Padding has the color that is zero to the network, the mean. Slices on their own grid are drawn

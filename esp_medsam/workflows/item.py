@@ -1,4 +1,4 @@
-"""What one thing to be segmented is called, and what is known of it."""
+"""An item to segment, and what is known of it."""
 
 from __future__ import annotations
 

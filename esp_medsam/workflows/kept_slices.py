@@ -1,4 +1,4 @@
-"""Where the slices of many items are kept: in memory, or on disk and shared by all workers."""
+"""Cache prepared slices in memory, or on disk for all workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves alone: files that are no images, and DICOM images of another modality."""
+"""Report what a run skips: other files, and images of other modalities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a training is, and how it is shared out, where the user leaves that open."""
+"""Length of a training, where the user leaves it open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Natural images, in folders or tar files, to distill the encoder that all modalities share."""
+"""Natural images from folders or tar files, to distill the shared encoder."""
 
 from __future__ import annotations
 

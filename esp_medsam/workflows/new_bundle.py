@@ -1,4 +1,4 @@
-"""A bundle of one's own: the configs of the installed one, and another table of targets."""
+"""Create a bundle from the installed configs and a new table of targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One image through the pipeline, its result kept in memory until it is saved."""
+"""Run one image through the pipeline, and keep its result in memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from esp_medsam.image import Image, Segmentation, image_of, segmentation_of
 from esp_medsam.io.output_path import output_stem
 from esp_medsam.io.preview import preview, shown_targets
 from esp_medsam.io.record import (
-    described_image,
-    described_source,
-    described_targets,
     file_names,
+    image_entry,
     read_record,
     record_of,
     record_path,
+    source_entry,
+    target_entries,
 )
 from esp_medsam.io.save import SaveSegmentationd
 from esp_medsam.io.weights_record import hash_of_weights
@@ -140,11 +140,11 @@ def _record(made: Segmented, saver: SaveSegmentationd) -> dict[str, Any]:
     )
     record = record_of(
         replace(recipe, formats=()),
-        source=described_source(image),
-        targets=described_targets(made.targets, segmentation, image),
+        source=source_entry(image),
+        targets=target_entries(made.targets, segmentation, image),
         details={
             "empty": not any(segmentation.voxels),
-            **described_image(image, segmentation),
+            **image_entry(image, segmentation),
         },
     )
     plain: dict[str, Any] = json.loads(json.dumps(record, default=str))  # as a file has it

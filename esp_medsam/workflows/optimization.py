@@ -1,4 +1,4 @@
-"""What the optimizer is given: groups of weights, the schedule, gradients of bounded norm."""
+"""Parameter groups, learning rate schedule, gradient clipping."""
 
 from __future__ import annotations
 

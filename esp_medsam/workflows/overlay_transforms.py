@@ -1,4 +1,4 @@
-"""Transforms from plain data, as an overlay holds them."""
+"""Build transforms from the plain data of an overlay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configs over ``inference.yaml``, read as data: settings and transforms, nothing that runs."""
+"""Read overlays of ``inference.yaml`` as plain data that runs no code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.errors import OptionError, listed, shown
+from esp_medsam.errors import OptionError, listed, quoted
 from esp_medsam.modality import ModalityTable
 from esp_medsam.plain_data import read_plain
 from esp_medsam.setting_checks import Settings
@@ -79,7 +79,7 @@ def read_overlay(path: Path) -> dict[str, Any]:
         msg = f"config must be YAML or JSON of keys and values; in {path} got {reason}."
         raise OptionError(msg) from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        msg = f"config must hold keys and values; in {path} got {shown(content)}."
+        msg = f"config must hold keys and values; in {path} got {quoted(content)}."
         raise OptionError(msg)
     return content
 
@@ -115,13 +115,13 @@ def _check_plain(content: Mapping[str, Any], path: Path, kind: type[Settings], c
         if key not in known:
             near = get_close_matches(key, known, n=1, cutoff=0.85)
             remedy = f"Is it {near[0]}?" if near else "Other keys may run code: see --trust_config."
-            msg = f"config must hold settings of {config}; in {path} got {shown(key)}. "
+            msg = f"config must hold settings of {config}; in {path} got {quoted(key)}. "
             raise OptionError(msg + remedy)
     for key, value in content.items():
         if key == "transforms":
             check_transforms(value, path)
         elif text := next(_expressions(value), None):
-            msg = f"{key} must be a plain value; in {path} got {shown(text)}, an expression. "
+            msg = f"{key} must be a plain value; in {path} got {quoted(text)}, an expression. "
             raise OptionError(msg + "Write the value out, or see --trust_config.")
 
 
@@ -152,7 +152,7 @@ def check_transforms(rows: object, path: Path) -> None:
         for key, value in options.items():
             if isinstance(value, Mapping) or next(_expressions(value), None) is not None:
                 msg = f"{place} ({name}) must have plain options; in {path} got {key}: "
-                raise OptionError(msg + f"{shown(value)}.")
+                raise OptionError(msg + f"{quoted(value)}.")
 
 
 def classes_in(rows: object, path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -174,7 +174,9 @@ def classes_in(rows: object, path: Path) -> Iterator[tuple[str, str, Mapping[str
         for stage in STAGES:
             steps = fields.get(stage, [])
             if not isinstance(steps, list):
-                msg = f"{place}.{stage} must be a list of transforms; in {path} got {shown(steps)}."
+                msg = (
+                    f"{place}.{stage} must be a list of transforms; in {path} got {quoted(steps)}."
+                )
                 raise OptionError(msg)
             for number, step in enumerate(steps):
                 where = f"{place}.{stage}[{number}]"
@@ -190,7 +192,7 @@ def _named(
     name = str(target).removeprefix(PACKAGE)
     if not isinstance(target, str) or not target.startswith(PACKAGE) or name not in names:
         msg = f"{place} must have a {_TARGET} of docs/reference/transforms.md; in {path} "
-        raise OptionError(msg + f"got {shown(target)}.")
+        raise OptionError(msg + f"got {quoted(target)}.")
     others = {key: value for key, value in fields.items() if key != _TARGET}
     if reserved := [key for key in others if key.startswith("_")]:
         msg = f"{place} must have no key of MONAI's but {_TARGET}; in {path} got {reserved[0]}."
@@ -200,6 +202,6 @@ def _named(
 
 def _mapping(content: object, place: str, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        msg = f"{place} must hold keys and values; in {path} got {shown(content)}."
+        msg = f"{place} must hold keys and values; in {path} got {quoted(content)}."
         raise OptionError(msg)
     return content

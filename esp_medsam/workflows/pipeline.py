@@ -1,4 +1,4 @@
-"""The bundle's configuration: the one definition of the pipeline, read and built."""
+"""Build the pipeline from the bundle's configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request comes to before anything is built: its settings, and the items of its run."""
+"""Plan a run: validated settings, and its items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often validation knows that a target is there, and that it is not."""
+"""Score how well presence and absence of targets are predicted."""
 
 from __future__ import annotations
 

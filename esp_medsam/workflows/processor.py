@@ -1,4 +1,4 @@
-"""How training uses the processor: precision, threads, memory; chosen once, told in one line."""
+"""Choose precision, threads and memory format for training."""
 
 from __future__ import annotations
 

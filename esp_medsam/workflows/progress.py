@@ -1,4 +1,4 @@
-"""How far a training is: one line that moves on a terminal, else a line an epoch in the log."""
+"""Report training progress in one line."""
 
 from __future__ import annotations
 

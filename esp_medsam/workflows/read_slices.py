@@ -1,4 +1,4 @@
-"""The slices of a datalist, all of it read and checked before anything is learned from it."""
+"""Read and check all slices of a datalist before training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ from esp_medsam.errors import (
 from esp_medsam.identity import identify
 from esp_medsam.io.shards import ShardStore
 from esp_medsam.modality import ModalityTable, Target
-from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides, described
+from esp_medsam.transforms.by_modality import (
+    ModalityTransforms,
+    check_overrides,
+    describe_transforms,
+)
 from esp_medsam.workflows.datalist import Item, Mask, parse_items, read_sections
 from esp_medsam.workflows.datalist_images import content_files
 from esp_medsam.workflows.kept_slices import InMemory, OnDisk, SliceSequence
@@ -164,7 +168,7 @@ class SliceReader:
             "reading": READING,
             "input_size": "{} x {}".format(*self.input_size),
             "targets": _digest(targets),
-            "transforms": _digest(described(self.transforms)),
+            "transforms": _digest(describe_transforms(self.transforms)),
         }
         return ShardStore(self.cache_dir, identity)
 

@@ -1,4 +1,4 @@
-"""Names of DICOM results that people can read, made of coded terms and numbers alone."""
+"""Readable names of DICOM results, from coded terms and numbers only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user asks the pipeline for: checked, and data, before anything heavy is imported."""
+"""A validated request to the pipeline, before heavy imports."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def read_layers(
     configs, settings = [config], dict[str, Any]()
     own_paths = [(config.parent / name).resolve() for name in own]
     for name in overlays:
-        path = located(name, config.parent)
+        path = overlay_path(name, config.parent)
         content = read_overlay(path)
         is_own = path.resolve() in own_paths and is_installed(path.resolve())
         if is_own or (trust_config and (is_code is None or is_code(content, path))):
@@ -147,7 +147,7 @@ def read_layers(
     return Layers(tuple(configs), settings, tuple(runs))
 
 
-def located(name: str | os.PathLike[str], own: Path) -> Path:
+def overlay_path(name: str | os.PathLike[str], own: Path) -> Path:
     """Return an overlay's path: as given, else of that name beside the bundle's own config."""
     for candidate in (Path(name), own / name):
         if candidate.is_file():

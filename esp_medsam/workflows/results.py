@@ -1,4 +1,4 @@
-"""What became of each item of a run, and how that is told."""
+"""Results of the items of a run, and how they are reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from esp_medsam.errors import chain_of, explain, one_line
-from esp_medsam.image import said_size
+from esp_medsam.image import size_text
 from esp_medsam.workflows.item import Item, label_of
 from esp_medsam.workflows.left_alone import volumes_of_others
 
@@ -99,7 +99,7 @@ def _size(result: SegmentResult, target: str) -> str:
     """Return how much of a target was found, and how sure the network is of it."""
     confidence = (result.confidence or {}).get(target)
     voxels, ml = (result.voxels or {}).get(target, 0), (result.ml or {}).get(target)
-    size = said_size(voxels, ml)
+    size = size_text(voxels, ml)
     return size if confidence is None else f"{size} ({confidence:.2f})"
 
 
@@ -125,12 +125,12 @@ def summary(
     counts = Counter(result.status for result in results)
     empty = sum(bool(result.empty) for result in results)
     done = f"{counts['done']} done" + (f" ({empty} with nothing found)" if empty else "")
-    told = f"{done}, {counts['kept']} kept, {counts['failed']} failed{untold(not_tried)}"
+    told = f"{done}, {counts['kept']} kept, {counts['failed']} failed{not_tried_text(not_tried)}"
     if not other_modalities:
         return told
     return f"{told}; left alone: {volumes_of_others(other_modalities)}"
 
 
-def untold(not_tried: int) -> str:
+def not_tried_text(not_tried: int) -> str:
     """Return what a summary says of items that were not tried; empty where all were."""
     return f", {not_tried} not tried because the disk is full" if not_tried else ""

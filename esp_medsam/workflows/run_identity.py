@@ -1,4 +1,4 @@
-"""What makes two trainings the same run, so that one can go on where the other stopped."""
+"""What identifies a training run, so that it resumes only as itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from esp_medsam.errors import InputNotFoundError
 from esp_medsam.identity import sha256_of
 from esp_medsam.modality import ModalityTable
 from esp_medsam.training_settings import TrainSettings
-from esp_medsam.transforms.by_modality import described
+from esp_medsam.transforms.by_modality import describe_transforms
 
 
 FREE = frozenset(
@@ -46,7 +46,7 @@ def run_of(settings: TrainSettings, table: ModalityTable) -> dict[str, str]:
     told: dict[str, Any] = {
         name: getattr(settings, name) for name in TrainSettings.model_fields if name not in FREE
     }
-    told["transforms"] = described(settings.transforms)
+    told["transforms"] = describe_transforms(settings.transforms)
     told["datalist"] = _content(settings.datalist, "datalist")
     told["pretrained"] = settings.pretrained and _content(settings.pretrained, "pretrained")
     told["targets"] = _plain(table.target_names)

@@ -1,4 +1,4 @@
-"""What lies below a folder: images, DICOM volumes, results of earlier runs, and the rest."""
+"""Search a folder for images, DICOM volumes and earlier results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DICOM Segmentations as NIfTI: a labelmap, or a mask for each segment, and what they are."""
+"""Convert DICOM Segmentations to NIfTI."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from esp_medsam.identity import Identity, check_unchanged, identify
 from esp_medsam.io.atomic import all_or_none, alone_in, is_ours, remove_file
 from esp_medsam.io.like import Like, OutputGrid
 from esp_medsam.io.output_path import check_outputs
-from esp_medsam.io.recorded_file import described_file, described_identity
+from esp_medsam.io.recorded_file import file_entry, identity_entry
 from esp_medsam.workflows.input_files import InputFiles, would_replace
 from esp_medsam.workflows.left_alone import count_others
 from esp_medsam.workflows.results import SegmentResult, failure
@@ -247,7 +247,7 @@ class Seg2Nifti:
             content = {
                 **made_with,
                 "fractional_type": segmentation.fractional_type or None,
-                "files": [described_file(path) for path in written],
+                "files": [file_entry(path) for path in written],
                 "segments": [
                     {
                         **asdict(segment),
@@ -273,7 +273,7 @@ class Seg2Nifti:
         return {
             "source": {
                 "path": item.place,
-                **described_identity(identity),
+                **identity_entry(identity),
                 "sop_instance_uid": segmentation.sop_instance_uid,
                 "study_uid": segmentation.study_uid,
                 "segmented_series": list(segmentation.source_series),

@@ -1,4 +1,4 @@
-"""The NIfTI files that ``seg2nifti`` makes of a segmentation."""
+"""Write the NIfTI files of ``seg2nifti``."""
 
 from __future__ import annotations
 

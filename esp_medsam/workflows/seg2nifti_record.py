@@ -1,4 +1,4 @@
-"""The record beside what ``seg2nifti`` wrote: how it was made, and the sign that it is done."""
+"""The record of a ``seg2nifti`` result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segment many items with one pipeline: one result for each, and no bad item ends the run."""
+"""Segment many items with one pipeline; a failure never ends the run."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from esp_medsam.workflows.results import (
     SegmentResult,
     failure,
     line_of,
+    not_tried_text,
     summary,
     table_of,
-    untold,
 )
 
 
@@ -168,7 +168,7 @@ class SegmentRun:
         logger.info("%s.", summary(results, self.not_tried, self.other_modalities))
         if failed:
             logger.error("Failed:\n%s", "\n".join(table_of(failed)))
-            more = untold(self.not_tried)
+            more = not_tried_text(self.not_tried)
             msg = f"{len(failed)} of {len(self)} items failed{more}; see the table above."
             raise SystemExit(msg)
 

@@ -1,4 +1,4 @@
-"""Dice of each validation slice, and its mean by modality and by set."""
+"""Dice of validation slices, averaged by modality and dataset."""
 
 from __future__ import annotations
 

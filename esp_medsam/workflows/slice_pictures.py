@@ -1,4 +1,4 @@
-"""Pictures of validation slices: the truth on the left, what the network found on the right."""
+"""Pictures of validation slices: truth beside prediction."""
 
 from __future__ import annotations
 

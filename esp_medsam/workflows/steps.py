@@ -1,4 +1,4 @@
-"""The steps of a training: each drawn by its own seed, and none that is not finite."""
+"""Training steps, each with its own seed; steps that are not finite are skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a distillation adds: a student that goes on from it, beside one without it for as long."""
+"""Show what distillation adds: a student with it beside one without, for equal time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's numbers in MLflow, by MONAI's handlers, where an address is given."""
+"""Log a run to MLflow with MONAI's handlers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from esp_medsam.workflows.forward import loss_of
 EXPERIMENT = "esp_medsam"
 
 
-def tracked(settings: TrainSettings, part: str) -> list[Any]:
+def tracking_handlers(settings: TrainSettings, part: str) -> list[Any]:
     """Return the handlers of an engine that track a run; none without an address.
 
     Images and paths stay out of it: losses, metrics, learning rates and plain settings go in.

@@ -1,4 +1,4 @@
-"""The parts that ``train.yaml`` puts together on MONAI's engines, under one name."""
+"""Building blocks of ``train.yaml``, under one name."""
 
 from esp_medsam.workflows.averaging import AveragedWeights
 from esp_medsam.workflows.best_weights import EarlyStop, KeepBest, save_weights
@@ -21,7 +21,7 @@ from esp_medsam.workflows.run_identity import run_of
 from esp_medsam.workflows.set_scores import SetScores
 from esp_medsam.workflows.slice_pictures import DrawSamples, SlicePictures
 from esp_medsam.workflows.steps import AfterStep, FiniteSteps, SeedSteps
-from esp_medsam.workflows.tracking import tracked
+from esp_medsam.workflows.tracking import tracking_handlers
 from esp_medsam.workflows.training_page import TrainingPage
 
 
@@ -50,7 +50,7 @@ __all__ = [
     "save_weights",
     "schedule",
     "start_from",
-    "tracked",
+    "tracking_handlers",
     "turns_of",
     "use_processor",
     "warmup_of",

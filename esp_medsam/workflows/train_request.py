@@ -1,4 +1,4 @@
-"""What a user asks of a training: checked, and data, before anything heavy is imported."""
+"""A validated request to train, before heavy imports."""
 
 from __future__ import annotations
 

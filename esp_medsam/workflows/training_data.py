@@ -1,4 +1,4 @@
-"""Training views: augmented each by a seed of its own, drawn so that no modality is lost."""
+"""Training views: balanced sampling, and seeded augmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One page at the end of a training: curves, a row for each set, and the worst slices."""
+"""HTML page at the end of a training: curves, datasets, worst slices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training from its configs to its end, as ``python -m monai.bundle run`` would do it."""
+"""Run a training from its configs to its end."""
 
 from __future__ import annotations
 

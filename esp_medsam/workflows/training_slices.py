@@ -1,4 +1,4 @@
-"""The slices of an item of a datalist, as the network learns from them."""
+"""Training slices of a datalist item."""
 
 from __future__ import annotations
 

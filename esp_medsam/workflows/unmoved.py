@@ -1,4 +1,4 @@
-"""Weights to which something was added: all that was there must be as it was."""
+"""Verify that adding targets changed no existing weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every file below a folder, however deep, and no loop of links."""
+"""Walk all files below a folder, without following link loops."""
 
 from __future__ import annotations
 

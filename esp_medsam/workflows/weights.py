@@ -1,4 +1,4 @@
-"""Weights into a network: all of them, or an error that names what does not fit."""
+"""Load weights into a network completely, or raise an error."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From PACS to PACS over DICOMweb: find series, fetch, segment, and store what was found."""
+"""DICOMweb: find series in a PACS, fetch and segment them, and store the results."""

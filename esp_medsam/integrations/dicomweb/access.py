@@ -1,4 +1,4 @@
-"""Where a PACS is, and how it is entered; secrets come from the environment or from files."""
+"""Address and credentials of a PACS; secrets come from the environment or files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Try again what may succeed later: with growing pauses, and not for ever."""
+"""Retry with growing pauses, up to a limit."""
 
 from __future__ import annotations
 

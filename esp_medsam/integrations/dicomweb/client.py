@@ -1,4 +1,4 @@
-"""A PACS over DICOMweb: search, fetch and store, each tried again where that may help."""
+"""DICOMweb client: search, fetch and store, with retries where they may help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A series on disk, whole, or an error: a part of it is never handed on."""
+"""Fetch a series completely, or fail; a partial series is never handed on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one part of a multipart answer, streamed to a file: a client library would hold it whole."""
+"""Stream the single part of a multipart response to a file."""
 
 from __future__ import annotations
 

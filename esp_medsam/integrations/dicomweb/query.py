@@ -1,4 +1,4 @@
-"""What is asked of a PACS and what it answers: UIDs are checked, whoever states them."""
+"""DICOMweb queries and responses, with every UID checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP session with a PACS: nothing of the environment, no redirects, and readable queries."""
+"""HTTP session with a PACS: no environment settings, no redirects."""
 
 from __future__ import annotations
 

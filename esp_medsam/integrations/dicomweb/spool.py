@@ -1,4 +1,4 @@
-"""Results on disk until the PACS is proved to hold them, and a record of what each series gave.
+"""Keep results on disk until the PACS has proved to hold them.
 
 A spool has a folder for each server, named by the hash of its URL: ``server.json`` says which it
 is, ``outbox`` holds one DICOM file for each object to be sent, ``records`` one file for each series

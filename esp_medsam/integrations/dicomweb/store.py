@@ -1,4 +1,4 @@
-"""Send what waits in a spool; a file is removed once the PACS is proved to hold its object."""
+"""Store spooled results, and remove each once the PACS is proved to hold it."""
 
 from __future__ import annotations
 

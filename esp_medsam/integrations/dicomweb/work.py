@@ -1,4 +1,4 @@
-"""Folders for patients' data while it is worked on: private, locked, and gone afterwards."""
+"""Private, locked working folders for patient data, removed afterwards."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esp_medsam.dicom import DicomSlice, split_series
-from esp_medsam.dicom.volume_names import safe
+from esp_medsam.dicom.volume_names import safe_name
 from esp_medsam.image import SourceInstance
 
 
@@ -407,10 +407,10 @@ class TestSafe:
         ],
     )
     def test_a_value_becomes_part_of_a_file_name(self, value: str, expected: str) -> None:
-        assert safe(value) == expected
+        assert safe_name(value) == expected
 
     def test_long_values_stay_apart_and_short(self) -> None:
-        names = {safe("A" * 500 + end) for end in ("1", "2")}
+        names = {safe_name("A" * 500 + end) for end in ("1", "2")}
 
         assert len(names) == 2
         assert {len(name) for name in names} == {64}

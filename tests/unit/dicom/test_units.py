@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, MRImageStorage
 
-from esp_medsam.dicom.units import against_hu, is_hu, unit_told
+from esp_medsam.dicom.units import against_hu, is_hu, unit_text
 
 
 UNKNOWN = "05703841015643452503209109170649121759226008273168"
@@ -36,13 +36,13 @@ class TestIsHu:
 class TestUnitTold:
     @pytest.mark.parametrize("unit", ["US", "OD", "Z_EFF", "HU_MOD", "PCT", "g/ml", "%", "BQML"])
     def test_codes_are(self, unit: str) -> None:
-        assert unit_told(unit) == unit
+        assert unit_text(unit) == unit
 
     @pytest.mark.parametrize(
         "text", ["Doe^Jane", "Doe", "unspecified", "JANE_DOE_1950", "1950-01-31", "J\u00fcrgen"]
     )
     def test_text_is_not(self, text: str) -> None:
-        assert unit_told(text) == f"text of {len(text)} characters"
+        assert unit_text(text) == f"text of {len(text)} characters"
 
 
 class TestAgainstHu:

@@ -14,7 +14,7 @@ from pydicom.pixels import apply_modality_lut, apply_windowing
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
-from esp_medsam.dicom.values import narrowed, regions_of, rescale, wider, window_of
+from esp_medsam.dicom.values import narrowest, regions_of, rescale, wider_dtype, window_of
 from esp_medsam.errors import NonFiniteError
 from esp_medsam.image import UltrasoundRegion
 from esp_medsam.quiet import quietly
@@ -104,14 +104,14 @@ class TestTypes:
     def test_are_the_narrowest_that_hold_the_values(
         self, values: npt.NDArray[np.generic], dtype: type
     ) -> None:
-        assert narrowed(values).dtype == dtype
-        np.testing.assert_array_equal(narrowed(values), values)
+        assert narrowest(values).dtype == dtype
+        np.testing.assert_array_equal(narrowest(values), values)
 
     def test_widen_to_what_holds_both(self) -> None:
         names = ["uint8", "int16", "int32", "float32"]
         for low, first in enumerate(names):
             for high, second in enumerate(names):
-                assert wider(np.dtype(first), np.dtype(second)).name == names[max(low, high)]
+                assert wider_dtype(np.dtype(first), np.dtype(second)).name == names[max(low, high)]
 
 
 def _windowed(center: object, width: object, function: str | None = None) -> Dataset:

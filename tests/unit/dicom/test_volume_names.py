@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esp_medsam.dicom.volume import DicomSlice
-from esp_medsam.dicom.volume_names import Split, name_of, natural, told_values
+from esp_medsam.dicom.volume_names import Split, distinguishing_values, name_of, natural
 from esp_medsam.image import SourceInstance
 
 
@@ -26,7 +26,7 @@ def a_slice(**dimensions: str) -> DicomSlice:
 
 
 def told(keyword: str, *values: str) -> list[str]:
-    return [split[0][1] for split in told_values(volumes(keyword, *values))]
+    return [split[0][1] for split in distinguishing_values(volumes(keyword, *values))]
 
 
 class TestToldValues:
@@ -53,8 +53,8 @@ class TestToldValues:
             ((), [a_slice(ImageType="M")]),
         ]
 
-        assert told_values(phases) == [split for split, _ in phases]
-        assert told_values(kinds) == [split for split, _ in kinds]
+        assert distinguishing_values(phases) == [split for split, _ in phases]
+        assert distinguishing_values(kinds) == [split for split, _ in kinds]
 
     @pytest.mark.parametrize(
         ("keyword", "values", "ranks"),
@@ -87,7 +87,7 @@ class TestToldValues:
             for kind, kernel in (("A", "x"), ("A", "z"), ("B", "y"))
         ]  # fmt: skip
 
-        assert [[rank for _, rank in split] for split in told_values(series)] == [
+        assert [[rank for _, rank in split] for split in distinguishing_values(series)] == [
             ["1", "1"], ["1", "3"], ["2", "2"],
         ]  # fmt: skip
 

@@ -30,7 +30,7 @@ from esp_medsam.transforms import (
     xray,
 )
 from esp_medsam.transforms.box import CropToBox
-from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms, described
+from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms, describe_transforms
 from esp_medsam.transforms.slices import CropToFound, SliceTransform
 
 
@@ -172,8 +172,8 @@ class TestEveryTransform:
 
         sent = pickle.loads(pickle.dumps(table))
 
-        assert kind.__name__ in described(table)[modality]
-        assert described(sent) == described(table)
+        assert kind.__name__ in describe_transforms(table)[modality]
+        assert describe_transforms(sent) == describe_transforms(table)
 
     def test_exists_for_every_modality(self) -> None:
         assert {modality for _, modality, _ in OFFERED} == {stage[0] for stage in STAGES.values()}

@@ -17,7 +17,7 @@ from esp_medsam.io.preview import (
     chosen_slices,
     preview,
     profiles,
-    spread,
+    spread_indices,
     write_preview,
 )
 from esp_medsam.modality import ModalityTable
@@ -210,5 +210,5 @@ class TestSpread:
         ("count", "expected"), [(1, [0]), (2, [0, 1]), (9, list(range(9))), (90, [5, 15, 25])]
     )
     def test_stays_inside_and_in_order(self, count: int, expected: list[int]) -> None:
-        assert spread(count, 9)[: len(expected)] == expected
-        assert max(spread(count, 9)) < count
+        assert spread_indices(count, 9)[: len(expected)] == expected
+        assert max(spread_indices(count, 9)) < count

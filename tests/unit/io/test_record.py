@@ -15,11 +15,11 @@ from esp_medsam.identity import identify
 from esp_medsam.image import Image, SourceInstance
 from esp_medsam.io.record import (
     Recipe,
-    described_source,
     file_names,
     is_done,
     read_record,
     record_path,
+    source_entry,
     write_record,
 )
 
@@ -56,7 +56,7 @@ def stem(tmp_path: Path, source: Path) -> Path:
     write_record(
         stem,
         RECIPE,
-        source=described_source(image),
+        source=source_entry(image),
         files=[stem.with_name("in_seg.nii.gz")],
         targets=[{"name": "liver", "label": 1, "confidence": None}],
         details={"unit": None},
@@ -401,7 +401,7 @@ class TestDescribedSource:
             sources=tuple(instances),
         )
 
-        source = described_source(image)
+        source = source_entry(image)
 
         assert source["path"] == named
         assert source["sha256"] is None  # it was read from no file

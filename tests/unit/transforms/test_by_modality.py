@@ -18,7 +18,7 @@ from esp_medsam.transforms.by_modality import (
     MeasureImage,
     ModalityTransforms,
     check_overrides,
-    described,
+    describe_transforms,
     transforms_of,
 )
 from esp_medsam.transforms.ct import Windows
@@ -155,7 +155,9 @@ class TestMeasureImage:
 class TestDescribed:
     def test_tells_settings_apart(self) -> None:
         def said(sigma: float) -> dict[str, str]:
-            return described({"xray": ModalityTransforms(shown=[GaussianSmooth(sigma=sigma)])})
+            return describe_transforms(
+                {"xray": ModalityTransforms(shown=[GaussianSmooth(sigma=sigma)])}
+            )
 
         assert said(1.0) == said(1.0)
         assert said(1.0) != said(2.0)
@@ -165,7 +167,7 @@ class TestDescribed:
         def said(place: float, start: int) -> dict[str, str]:
             scale = StandardScale(percentiles=(1.0, 50.0, 99.0), scale=(0.0, place, 1.0))
             crop = CropToBox(rows=(start, 9), columns=(1, 9))
-            return described(
+            return describe_transforms(
                 {"mri": ModalityTransforms(measure=[MeasureHistogram(scale)], shown=[crop])}
             )
 
@@ -174,7 +176,7 @@ class TestDescribed:
 
     def test_tells_arrays_functions_and_inner_transforms_apart(self) -> None:
         def said(step: object) -> str:
-            return described({"mri": ModalityTransforms(native=[step])})["mri"]
+            return describe_transforms({"mri": ModalityTransforms(native=[step])})["mri"]
 
         fields = [ApplyBiasField(np.full((2, 2), value)) for value in (0.0, 0.1, 0.1)]
         inner = [Compose([GaussianSmooth(sigma=sigma)]) for sigma in (1.0, 2.0, 2.0)]
@@ -187,7 +189,7 @@ class TestDescribed:
     def test_includes_the_window(self) -> None:
         chosen = ModalityTransforms(intensity=IntensityRule(hounsfield=(-1000.0, 0.0)))
 
-        assert "hounsfield=[-1000.0, 0.0]" in described({"ct": chosen})["ct"]
+        assert "hounsfield=[-1000.0, 0.0]" in describe_transforms({"ct": chosen})["ct"]
 
     def test_defaults_need_no_word(self) -> None:
-        assert described({}) == described(None) == {}
+        assert describe_transforms({}) == describe_transforms(None) == {}

@@ -4,27 +4,27 @@ import pytest
 
 from esp_medsam import transforms
 from esp_medsam.errors import OptionError
-from esp_medsam.transforms.options import number, percentiles_option
+from esp_medsam.transforms.options import number_option, percentiles_option
 
 
 class TestNumber:
     def test_is_what_was_given(self) -> None:
-        assert number("a", 3, least=3, most=3) == 3.0
-        assert number("a", "0.5", above=0, below=1) == 0.5
+        assert number_option("a", 3, least=3, most=3) == 3.0
+        assert number_option("a", "0.5", above=0, below=1) == 0.5
 
     @pytest.mark.parametrize("value", ["much", None, float("nan"), float("inf"), -1.0, 2.0, [1]])
     def test_refuses_what_is_none_or_outside(self, value: object) -> None:
         with pytest.raises(OptionError, match="gain must be at least 0 and at most 1; got"):
-            number("gain", value, least=0.0, most=1.0)
+            number_option("gain", value, least=0.0, most=1.0)
 
     @pytest.mark.parametrize("value", [0.0, 1.0])
     def test_refuses_ends_that_do_not_belong(self, value: float) -> None:
         with pytest.raises(OptionError, match="gain must be above 0 and below 1"):
-            number("gain", value, above=0.0, below=1.0)
+            number_option("gain", value, above=0.0, below=1.0)
 
     def test_without_limits_is_finite(self) -> None:
         with pytest.raises(OptionError, match="air must be a finite number; got -inf"):
-            number("air", float("-inf"))
+            number_option("air", float("-inf"))
 
 
 class TestPercentilesOption:

@@ -11,7 +11,7 @@ from esp_medsam.transforms.slices import (
     CropToFound,
     SliceTransform,
     luminance,
-    shrunken,
+    shrink,
 )
 
 
@@ -92,7 +92,7 @@ class TestShrunken:
     def test_keeps_the_aspect_and_the_mean(self) -> None:
         image = torch.rand(3, 40, 80)
 
-        small = shrunken(image, 20)
+        small = shrink(image, 20)
 
         assert small.shape == (3, 10, 20)
         torch.testing.assert_close(small.mean((1, 2)), image.mean((1, 2)))
@@ -100,4 +100,4 @@ class TestShrunken:
     def test_never_enlarges(self) -> None:
         image = torch.rand(3, 4, 5)
 
-        assert shrunken(image, 20) is image
+        assert shrink(image, 20) is image

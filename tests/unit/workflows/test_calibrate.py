@@ -13,7 +13,7 @@ from esp_medsam.errors import OptionError
 from esp_medsam.inferers.calibration import read_calibration
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
-from esp_medsam.workflows.calibrate import Seen, chosen, measure_plausibility, score_of
+from esp_medsam.workflows.calibrate import Seen, measure_plausibility, sample_items, score_of
 from esp_medsam.workflows.datalist import Item, parse_items
 
 
@@ -75,10 +75,10 @@ class TestChosen:
     ) -> None:
         all_of_them = items(150)
 
-        some = chosen(all_of_them, table)
+        some = sample_items(all_of_them, table)
 
         assert len(some) == 400
-        again = chosen(all_of_them[::-1], table)
+        again = sample_items(all_of_them[::-1], table)
         assert {item.image for item in some} == {item.image for item in again}
 
 

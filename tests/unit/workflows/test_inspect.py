@@ -36,7 +36,7 @@ from esp_medsam.workflows.inspect import (
     build_inspection,
     check_sheet,
 )
-from esp_medsam.workflows.inspect_prepared import build_prepared_inspection, seen
+from esp_medsam.workflows.inspect_prepared import build_prepared_inspection, network_view
 from esp_medsam.workflows.items import Plan
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.request import Request, read_request
@@ -309,7 +309,7 @@ class TestDrawing:
         assert len(given) == len(slices)
         mean, std = (np.array(v).reshape(3, 1, 1) for v in (inferer.pixel_mean, inferer.pixel_std))
         for index, normalized in enumerate(given):
-            drawn = seen(slices, index, inferer).transpose(2, 0, 1).astype(np.float64)
+            drawn = network_view(slices, index, inferer).transpose(2, 0, 1).astype(np.float64)
             expected = np.clip(normalized.numpy() * std + mean, 0, 1) * 255
             np.testing.assert_allclose(drawn, expected, atol=0.51)
 

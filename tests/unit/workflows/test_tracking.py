@@ -37,10 +37,13 @@ def settings(mlflow: str | None) -> TrainSettings:
 @pytest.mark.usefixtures("handlers")
 class TestTracked:
     def test_no_address_tracks_nothing(self) -> None:
-        assert tracking.tracked(settings(None), "training") == []
+        assert tracking.tracking_handlers(settings(None), "training") == []
 
     def test_training_and_validation_go_into_one_run_named_as_its_folder(self) -> None:
-        made = [tracking.tracked(settings("runs"), part) for part in ("training", "validation")]
+        made = [
+            tracking.tracking_handlers(settings("runs"), part)
+            for part in ("training", "validation")
+        ]
 
         (training,), (validation,) = made
         for handler in (training, validation):
@@ -60,7 +63,7 @@ class TestTracked:
         monkeypatch.setattr(tracking, "_Tracking", refuse)
 
         with pytest.raises(OptionError, match="that ends in ConnectionError") as caught:
-            tracking.tracked(settings("http://me:secret@nowhere"), "training")
+            tracking.tracking_handlers(settings("http://me:secret@nowhere"), "training")
 
         assert "secret" not in str(caught.value)
 
@@ -70,4 +73,4 @@ class TestTracked:
         monkeypatch.setattr(tracking, "find_spec", lambda name: None)
 
         with pytest.raises(OptionError, match=r"pip install 'esp-medsam\[train\]'"):
-            tracking.tracked(settings("runs"), "training")
+            tracking.tracking_handlers(settings("runs"), "training")

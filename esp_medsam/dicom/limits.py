@@ -1,4 +1,4 @@
-"""Whether a file holds the pixels that its header claims, before the claim is believed."""
+"""Limits on what an untrusted file may claim, checked before any of its pixels are read."""
 
 from __future__ import annotations
 
