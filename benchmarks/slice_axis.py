@@ -22,7 +22,7 @@ import SimpleITK
 from rich.console import Console
 from rich.table import Table
 
-from esp_medsam.io import read
+from esp_medsam.io import read, settle_modality
 from esp_medsam.modality import ModalityTable
 from esp_medsam.orientation import PLANES, closest_world_axes
 from esp_medsam.workflows.datalist import Item, read_datalist
@@ -97,7 +97,7 @@ def main() -> None:
         lambda: {"axial": [], "along": []}
     )
     for item in read_datalist(arguments.datalist, arguments.section):
-        image = read(item["image"], modality=item["modality"], table=table)
+        image = settle_modality(read(item["image"]), item["modality"], table)
         assert image.grid.affine is not None, "a volume has one"
         for axis, (world, _) in enumerate(closest_world_axes(np.asarray(image.grid.affine))):
             for factor in arguments.factors:

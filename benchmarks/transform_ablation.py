@@ -135,11 +135,11 @@ def items_of(items: list[Item], modality: str) -> list[Item]:
     return [i for i in items if i.modality == modality and i.ct_input != "windowed"]
 
 
-def learned_histogram(arguments: argparse.Namespace, table: ModalityTable) -> ModalityTransforms:
+def learned_histogram(arguments: argparse.Namespace) -> ModalityTransforms:
     """Return the standard histogram of the MRI of the section ``training``."""
     mine = items_of(read_datalist(arguments.datalist, "training"), "mri")
     chosen = mine[:: max(1, len(mine) // arguments.most)]
-    images = (read(item.image, modality="mri", table=table) for item in chosen)
+    images = (read(item.image) for item in chosen)
     scale = t.StandardScale.learn(image.pixels for image in images if image.pixels is not None)
     return measured(t.MeasureHistogram(scale))
 
@@ -194,11 +194,10 @@ def main() -> None:
     arguments = parser.parse_args()
     print("| modality | transform | Dice without | difference | spread between seeds |")
     print("|---|---|---|---|---|", flush=True)
-    table = ModalityTable.read(find_bundle(None) / TABLE)
     for modality in arguments.modality or OPTIONS:
         options = dict(OPTIONS[modality])
         if modality == "mri":
-            options["MeasureHistogram"] = learned_histogram(arguments, table)
+            options["MeasureHistogram"] = learned_histogram(arguments)
         seeds = range(arguments.seeds)
         without = [score(arguments, modality, None, seed) for seed in seeds]
         spread = stdev(without) if len(without) > 1 else float("nan")

@@ -57,6 +57,8 @@ def read(
     *,
     modality: str | None = None,
     bundle: PathLike | None = None,
+    force_modality: bool = False,
+    ct_input: str | None = None,
     **options: Any,
 ) -> Image:
     """Read an image or volume with all that its file says of it.
@@ -65,14 +67,19 @@ def read(
         source: A file, or a folder with the files of a DICOM series.
         modality: What it shows; None leaves it to DICOM, and is refused for other formats.
         bundle: The bundle whose modalities there are; None takes the installed one.
-        options: See :func:`esp_medsam.io.read.read`.
+        force_modality: Whether your word counts against DICOM's.
+        ct_input: What CT values are: ``"hu"`` or ``"windowed"``; None leaves it to DICOM.
+        options: See :func:`esp_medsam.io.read`.
 
     Raises:
         EspMedSamError: If it cannot be read, or its modality is not settled.
     """
-    from esp_medsam.io.read import read as read_file
+    from esp_medsam.io import read as read_file
+    from esp_medsam.io import settle_modality
 
-    return read_file(Path(source), modality=modality, table=modalities(bundle), **options)
+    table = modalities(bundle)
+    stored = read_file(Path(source), **options)
+    return settle_modality(stored, modality, table, force=force_modality, ct_input=ct_input)
 
 
 def segment(

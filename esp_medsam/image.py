@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy.typing as npt
 
+from esp_medsam.errors import ModalityError
 from esp_medsam.grid import Grid
 from esp_medsam.identity import Identity
 
@@ -82,9 +83,10 @@ class Image(_Record):
         path: File it was read from, as the user wrote it.
         name: What its outputs are called, before ``_seg``.
         relative_dir: Folder of the file below the input root; empty for the root itself.
-        modality: Name in the table of modalities.
+        modality: Name in the table of modalities; None until it is settled, see
+            :func:`esp_medsam.io.settle_modality`.
         modality_origin: Who said so: ``"user"``, ``"dicom"``, or ``"forced"`` by the user against
-            what DICOM says.
+            what DICOM says; None until then.
         grid: Where its voxels lie, and the axes of its array.
         pixels: ``(C, *grid.shape)`` with C 1 or 3, in the type the file holds. None where the
             pixels are carried apart, in a MetaTensor.
@@ -114,11 +116,11 @@ class Image(_Record):
 
     path: str
     name: str
-    modality: str
     grid: Grid
+    modality: str | None = None
     pixels: npt.NDArray[Any] | None = None
     relative_dir: str = ""
-    modality_origin: str = "user"
+    modality_origin: str | None = None
     unit: str | None = None
     unit_origin: str | None = None
     other_unit: str = ""
@@ -176,6 +178,18 @@ def size_text(voxels: int, ml: float | None) -> str:
 def ml_text(ml: float) -> str:
     """Return a volume in words: ``1,126.8 ml``, ``0.05 ml``."""
     return f"{ml:,.1f} ml" if ml >= 1 else f"{ml:.2g} ml"
+
+
+def modality_of(image: Image) -> str:
+    """Return the modality of an image, which must be settled: nothing here may guess it.
+
+    Raises:
+        ModalityError: If it is not.
+    """
+    if image.modality is None:
+        msg = f"The modality of {image.path} must be settled first; nobody has said it."
+        raise ModalityError(msg)
+    return image.modality
 
 
 def image_of(meta: Mapping[Any, Any]) -> Image:

@@ -35,6 +35,7 @@ from seeds import SEEDS, TABLE
 from esp_medsam import io
 from esp_medsam.dicom import read_segmentation
 from esp_medsam.errors import EspMedSamError, one_line
+from esp_medsam.io import settle_modality
 from esp_medsam.io.record import read_record
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks.checkpoints import load_checkpoint
@@ -76,7 +77,7 @@ def read(reader: str, path: Path) -> None:
         read_datalist(path, "training")
     else:
         table = ModalityTable.read(TABLE)
-        io.read(path, modality="xray", table=table, force_modality=True)
+        settle_modality(io.read(path), "xray", table, force=True)
 
 
 def damaged(reader: str, folder: Path, seeds: int, count: int) -> Iterator[Path]:

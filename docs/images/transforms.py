@@ -28,7 +28,7 @@ from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.inferers.resizing import content_size, to_content
-from esp_medsam.io import read
+from esp_medsam.io import read, settle_modality
 from esp_medsam.io.load import as_meta_tensor
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.bundle import TABLE, find_bundle
@@ -80,7 +80,7 @@ def shipped(name: str, modality: str) -> Image:
     folder = Path(skimage.__file__).parent / "data"
     path = folder / name if (folder / name).is_file() else Path(str(get_testdata_file(name)))
     table = ModalityTable.read(find_bundle() / TABLE)
-    return read(path, modality=modality, table=table)
+    return settle_modality(read(path), modality, table)
 
 
 def made_up(pixels: Floats, modality: str, **known: Any) -> Image:

@@ -200,7 +200,7 @@ def _write(
         find_patients(cases, patient)
     for case in _tracked(quiet)(cases, description="Reading masks"):
         if case.modality in table.names:  # told below where it is not
-            settle_absent(case, table)
+            settle_absent(case)
     here = Path()  # the folder of the output may not be there yet
     tracked = partial(_tracked(quiet), description="Looking it over")
     looked_over = build_sections(cases, shares, seed, here)

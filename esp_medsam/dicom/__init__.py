@@ -1,7 +1,7 @@
 """DICOM: read volumes from the files of a study, and write segmentation objects."""
 
 from esp_medsam.dicom.geometry import stack_grid
-from esp_medsam.dicom.modality import settle_modality
+from esp_medsam.dicom.modality import resolve_modality
 from esp_medsam.dicom.pixels import DicomPixels, read_pixels
 from esp_medsam.dicom.scan import Found, find_volumes, is_dicom
 from esp_medsam.dicom.seg_description import SegSegment
@@ -29,7 +29,7 @@ __all__ = [
     "labels_series",
     "read_pixels",
     "read_segmentation",
-    "settle_modality",
+    "resolve_modality",
     "split_series",
     "stack_grid",
     "write_segmentation",

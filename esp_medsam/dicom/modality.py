@@ -51,7 +51,7 @@ class _Statement(NamedTuple):
     names: tuple[str, ...]
 
 
-def settle_modality(
+def resolve_modality(
     dicom_modality: str | None,
     sop_class_uid: str | None,
     given: str | None,

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
-from esp_medsam.image import IMAGE_KEY, Image
+from esp_medsam.image import IMAGE_KEY, Image, modality_of
 from esp_medsam.orientation import Display, display_of_image
 from esp_medsam.transforms.box import crop_of_stack
 from esp_medsam.transforms.by_modality import ModalityTransforms, SliceStep, transforms_of
@@ -82,7 +82,7 @@ class Slices:
         self.display: Display = display_of_image(record, slice_axis)
         spacing = record.grid.spacing
         self.spacing = None if spacing is None else self.display.shown(spacing)
-        self.transforms = transforms_of(record.modality, transforms)
+        self.transforms = transforms_of(modality_of(record), transforms)
         self.record = record
 
     def __len__(self) -> int:

@@ -12,7 +12,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from esp_medsam.errors import ModalityError, OptionError, TargetError
-from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation
+from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation, modality_of
 from esp_medsam.inferers.calibration import Calibration
 from esp_medsam.inferers.device import Placement, device_of
 from esp_medsam.inferers.mirroring import Axes, mean_over_mirrors, mirrored
@@ -207,13 +207,14 @@ class SliceWiseInferer(Inferer):
 
     def _segment(self, pixels: Tensor, record: Image, network: Any) -> tuple[Tensor, Segmentation]:
         """Return one image's probabilities ``(T, *spatial)`` and what is to be told of them."""
-        names = [target.name for target in self.table.select(record.modality, self.targets)]
+        modality = modality_of(record)
+        names = [target.name for target in self.table.select(modality, self.targets)]
         slices = Slices(pixels, record, transforms=self.transforms, slice_axis=self.slice_axis)
-        mirrors = mirrors_of(record.modality) if self.flips else ()
+        mirrors = mirrors_of(modality) if self.flips else ()
         job = _Job(
             slices,
             record.path,
-            *_places(network, record.modality, names),
+            *_places(network, modality, names),
             mirrors,
             LogitRange(names),
             [],
@@ -242,10 +243,10 @@ class SliceWiseInferer(Inferer):
         doubt = nearly_otherwise(record) if self.slice_axis is None else None
         warnings += (doubt,) if doubt else ()
         if self.flips and not mirrors:
-            warnings += (NOT_MIRRORED.format(record.modality),)
+            warnings += (NOT_MIRRORED.format(modality),)
         plausibility = float(torch.cat(job.scores).median()) if job.scores else None
         if plausibility is not None and plausibility > 1:
-            warnings += (implausible(record.modality, plausibility),)
+            warnings += (implausible(modality, plausibility),)
         if is_constant(pixels):
             warnings += (CONSTANT,)
         else:
@@ -330,7 +331,7 @@ class _Job(NamedTuple):
     @property
     def name(self) -> str:
         """Name of the modality."""
-        return self.slices.record.modality
+        return modality_of(self.slices.record)
 
 
 def _places(network: Any, modality: str, names: list[str]) -> tuple[int, list[int]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from esp_medsam.io.atomic import TEMPORARY_PREFIX, atomic_file, output_error
 from esp_medsam.io.ct_units import CT_INPUTS
+from esp_medsam.io.modality import settle_modality
 from esp_medsam.io.output_path import check_output_dir, output_stem
 from esp_medsam.io.read import (
     SUFFIXES,
@@ -47,6 +48,7 @@ __all__ = [
     "read",
     "read_record",
     "record_path",
+    "settle_modality",
 ]
 
 _WITH_TORCH = {

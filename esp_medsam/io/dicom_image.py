@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esp_medsam.dicom.dicomdir import is_dicomdir
-from esp_medsam.dicom.modality import settle_modality
 from esp_medsam.dicom.pixels import read_pixels
 from esp_medsam.dicom.scan import find_volumes, list_files
 from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.errors import EmptyInputError, OptionError
 from esp_medsam.image import Image
 from esp_medsam.memory import NOTHING, Beside
-from esp_medsam.modality import ModalityTable
 
 
 _NAMED = 10
@@ -24,56 +22,37 @@ _NAMED = 10
 def read_dicom(
     path: Path,
     *,
-    modality: str | None,
-    table: ModalityTable,
     volume: str | None = None,
     files: Sequence[str] | None = None,
     join: Sequence[str] = (),
-    force_modality: bool = False,
     beside: Beside = NOTHING,
 ) -> Image:
-    """Return one volume or image, pixels included.
+    """Return one volume or image, pixels included; its modality is not settled.
 
     Args:
         path: A file, or a folder of which the files are taken but not the folders below.
-        modality: What the user says it shows; None leaves it to the file.
-        table: Modalities at hand.
         volume: Name of the volume where there are several: its Series Instance UID, with what
             tells it from others of its series.
         files: Files of the folder to take alone; None takes all.
         join: What to join that files keep apart, of :data:`esp_medsam.dicom.joining.JOINS`.
-        force_modality: Whether the user's word counts against the file's.
         beside: What must fit in memory beside it.
 
     Raises:
         EmptyInputError: If there is no DICOM image.
         OptionError: If there are several volumes and none is chosen, or the chosen one is missing.
-        ModalityError: If neither user nor file says the modality, or they contradict each other.
         EspMedSamError: If it cannot be read; see :func:`esp_medsam.io.read`.
     """
     chosen = choose_volume(path, volume, files, join)
-    source = f"{path} ({chosen.name})"
-    name, origin = settle_modality(
-        chosen.dicom_modality,
-        chosen.sop_class_uid,
-        modality,
-        table,
-        force=force_modality,
-        source=source,
-    )
     content = read_pixels(chosen, beside)
-    unit = content.unit if name == "ct" else None
     own = volume if files is not None and volume is not None else chosen.name
     return Image(
         path=os.fspath(path),
         name=own,
         volume=own,
-        modality=name,
-        modality_origin=origin,
         grid=chosen.grid,
         pixels=content.pixels,
-        unit=unit,
-        unit_origin=unit and "dicom",
+        unit=content.unit,
+        unit_origin=content.unit and "dicom",
         other_unit=content.other_unit,
         warnings=(*chosen.warnings, *content.warnings),
         dicom_modality=chosen.dicom_modality,

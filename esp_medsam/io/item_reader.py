@@ -11,6 +11,7 @@ from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
 from esp_medsam.io.budget import beside_image
 from esp_medsam.io.ct_units import CT_INPUTS
+from esp_medsam.io.modality import settle_modality
 from esp_medsam.io.read import read
 from esp_medsam.memory import NOTHING, Beside
 from esp_medsam.modality import ModalityTable
@@ -68,17 +69,16 @@ class ItemReader:
             EspMedSamError: If it cannot be read, see :func:`esp_medsam.io.read`.
         """
         modality = self.modality if isinstance(self.modality, str) else None
-        image = read(
+        stored = read(
             path,
-            modality=modality,
-            table=self.table,
-            ct_input=self.ct_input,
             volume=item.get("volume") or self.series,
             files=item.get("files"),
             join=tuple(self.join or ()),
             frame=self.frame,
-            force_modality=self.force_modality,
             beside=self._beside(modality or item.get("modality")),
+        )
+        image = settle_modality(
+            stored, modality, self.table, force=self.force_modality, ct_input=self.ct_input
         )
         return replace(
             image,

@@ -16,21 +16,17 @@ from esp_medsam.errors import (
     FormatError,
     InputChangedError,
     InputNotFoundError,
-    ModalityError,
-    OptionError,
     ReadError,
 )
 from esp_medsam.grid import Grid
 from esp_medsam.identity import Identity, check_unchanged, identify
 from esp_medsam.image import Image
 from esp_medsam.io.content import Content
-from esp_medsam.io.ct_units import CT_INPUTS, with_ct_checked, with_offset
 from esp_medsam.io.dicom_image import choose_volume, read_dicom
 from esp_medsam.io.itk_image import files_of_itk, read_itk, read_itk_header
 from esp_medsam.io.nifti import read_nifti, read_nifti_header
 from esp_medsam.io.raster import read_raster, read_raster_size
 from esp_medsam.memory import NOTHING, Beside
-from esp_medsam.modality import ModalityTable
 
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -45,27 +41,20 @@ by its content, since its files have any ending or none."""
 def read(
     path: str | Path,
     *,
-    modality: str | None,
-    table: ModalityTable,
-    ct_input: str | None = None,
     volume: str | None = None,
     files: Sequence[str] | None = None,
     join: Sequence[str] = (),
     frame: int | None = None,
-    force_modality: bool = False,
-    ct_offset: float | None = None,
     beside: Beside = NOTHING,
+    indices: bool = False,
 ) -> Image:
     """Return the image or volume at ``path`` with all that its file says.
+
+    What it shows is not settled: see :func:`esp_medsam.io.settle_modality`.
 
     Args:
         path: A NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF, BMP or DICOM file, or a folder with the
             files of DICOM series.
-        modality: What it shows, a name of ``table``; None leaves it to DICOM, and is refused for
-            other formats.
-        table: Modalities at hand.
-        ct_input: What CT values are: ``"hu"`` or ``"windowed"``; None leaves it to DICOM, and takes
-            other volumes to be in Hounsfield units. No effect on other modalities.
         volume: Name or Series Instance UID of the DICOM volume, where there are several.
         files: Files of a DICOM folder to take alone, as an earlier look at it found them; None
             takes all.
@@ -73,96 +62,32 @@ def read(
             ``"frame_of_reference"``; ``"interleaved"``, volumes whose slices lie between one
             another.
         frame: Which volume of a 4-D file, from 0; no effect on others.
-        force_modality: Whether ``modality`` counts against what DICOM says.
-        ct_offset: What to add to the values of a gray CT picture to have Hounsfield units; None
-            leaves pictures without any, so that they are refused.
         beside: What must fit in memory beside the image.
+        indices: Whether pictures with a palette keep its indices in place of its colors.
 
     Returns:
-        The record, pixels included.
+        The record, pixels included; ``modality`` is None, and the unit what DICOM states.
 
     Raises:
-        ModalityError: If the modality is unknown, not given, or contradicted by DICOM.
-        OptionError: If ``ct_input`` or ``join`` is something else, or one volume of several must be
-            chosen.
+        OptionError: If ``join`` is something else, or one volume of several must be chosen.
         InputNotFoundError: If there is no such file.
         InputChangedError: If it was written to while it was read.
-        FormatError: If the file's format, type or dimension is not read, or a CT in it holds no
-            Hounsfield units.
+        FormatError: If the file's format, type or dimension is not read.
         CorruptFileError: If the file is damaged, empty or cut short.
         TooLargeError: If it claims more than fits in memory.
         GeometryError: If its geometry is not usable.
         NonFiniteError: If it holds NaN or infinity.
     """
-    if ct_input not in (None, *CT_INPUTS):
-        msg = f"ct_input must be one of {', '.join(CT_INPUTS)}; got {ct_input!r}."
-        raise OptionError(msg)
-    image = read_as_stored(
-        path,
-        modality=modality,
-        table=table,
-        volume=volume,
-        files=files,
-        join=join,
-        frame=frame,
-        force_modality=force_modality,
-        beside=beside,
-    )
-    if ct_offset is not None:
-        image = with_offset(image, ct_offset, is_picture=not is_volume(image.path))
-    return with_ct_checked(image, ct_input)
-
-
-def read_as_stored(
-    path: str | Path,
-    *,
-    modality: str | None,
-    table: ModalityTable,
-    volume: str | None = None,
-    files: Sequence[str] | None = None,
-    join: Sequence[str] = (),
-    frame: int | None = None,
-    force_modality: bool = False,
-    beside: Beside = NOTHING,
-    indices: bool = False,
-) -> Image:
-    """Return what :func:`read` does, whatever the values of a CT are: masks have none of its units.
-
-    Args:
-        path: See :func:`read`, as of all but the last.
-        modality: What it shows.
-        table: Modalities at hand.
-        volume: Name of the DICOM volume.
-        files: Files of a DICOM folder.
-        join: What to join.
-        frame: Which volume of a 4-D file.
-        force_modality: Whether ``modality`` counts against DICOM.
-        beside: What must fit in memory beside it.
-        indices: Whether pictures with a palette keep its indices in place of its colors.
-
-    Raises:
-        EspMedSamError: As of :func:`read`, but for what is said of Hounsfield units.
-    """
-    name = None if modality is None else table[modality].name
     path = Path(path)
     if not _may_be_dicom(path):
-        image = _read_file(path, name, table, frame, beside, indices=indices)
+        image = _read_file(path, frame, beside, indices=indices)
     else:
         if files is None and path.is_dir():
             # Which files are a volume's is known once all headers are; its own are then read anew.
             chosen = choose_volume(path, volume, join=join)
             volume, files = chosen.name, sorted({part.source.path for part in chosen.slices})
         identity = identify([path] if files is None else files)
-        image = read_dicom(
-            path,
-            modality=name,
-            table=table,
-            volume=volume,
-            files=files,
-            join=join,
-            force_modality=force_modality,
-            beside=beside,
-        )
+        image = read_dicom(path, volume=volume, files=files, join=join, beside=beside)
         image = replace(image, identity=identity)
         _check_same(image, volume)
     assert image.identity is not None, "it was taken before the image was read"
@@ -178,30 +103,14 @@ def _may_be_dicom(path: Path) -> bool:
         return False
 
 
-def _read_file(
-    path: Path,
-    name: str | None,
-    table: ModalityTable,
-    frame: int | None,
-    beside: Beside,
-    *,
-    indices: bool,
-) -> Image:
-    """Return what a file says that does not know its modality."""
-    if name is None:
-        names = ", ".join(table.names)
-        msg = f"modality must be given for {path}, one of {names}; it is never guessed. "
-        raise ModalityError(msg + "See --modality.")
+def _read_file(path: Path, frame: int | None, beside: Beside, *, indices: bool) -> Image:
+    """Return what a file says that is not DICOM."""
     identity, content = _content(path, frame, beside, indices=indices)
-    is_ct_volume = name == "ct" and is_volume(path)
     return Image(
         path=os.fspath(path),
         name=name_of(path),
-        modality=name,
         grid=Grid(shape=content.pixels.shape[1:], affine=content.affine),
         pixels=content.pixels,
-        unit="HU" if is_ct_volume else None,
-        unit_origin="assumed" if is_ct_volume else None,
         warnings=content.warnings,
         file_shape=content.file_shape,
         nifti_geometry=content.nifti_geometry,
@@ -209,19 +118,14 @@ def _read_file(
     )
 
 
-def read_grid(path: str | Path, *, modality: str) -> Image | None:
-    """Return what the header of a file states of its grid, without its pixels.
+def read_grid(path: str | Path) -> Grid | None:
+    """Return the grid that the header of a file states, without its pixels.
 
     Cheap, and so the first of two looks: pictures may turn out to be turned, and what is damaged
     behind the header is not seen.
 
-    Args:
-        path: The file.
-        modality: What it shows.
-
     Returns:
-        The record, its pixels None; None of DICOM, and of files of several volumes, which only
-        reading tells.
+        The grid; None of DICOM, and of files of several volumes, which only reading tells.
 
     Raises:
         EspMedSamError: If there is no such file, or its header cannot be read.
@@ -244,12 +148,7 @@ def read_grid(path: str | Path, *, modality: str) -> Image | None:
         return None
     if affine is not None and len(shape) == 2:
         shape = (*shape, 1)
-    return Image(
-        path=os.fspath(path),
-        name=name_of(path),
-        modality=modality,
-        grid=Grid(shape=shape, affine=affine),
-    )
+    return Grid(shape=shape, affine=affine)
 
 
 def files_of(path: str | Path) -> tuple[Path, ...]:

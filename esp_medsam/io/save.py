@@ -20,7 +20,7 @@ from esp_medsam.errors import (
     WeightsNotFoundError,
 )
 from esp_medsam.identity import check_unchanged
-from esp_medsam.image import Image, image_of, segmentation_of
+from esp_medsam.image import Image, image_of, modality_of, segmentation_of
 from esp_medsam.io.atomic import all_or_none, is_ours, remove_file
 from esp_medsam.io.dicom_seg import SegOptions
 from esp_medsam.io.output_files import (
@@ -275,13 +275,13 @@ class SaveSegmentationd(SaveImaged):
 
     def _save(self, labelmap: Any, probability: Tensor | None, pixels: Tensor | None) -> None:
         image, segmentation = image_of(labelmap.meta), segmentation_of(labelmap.meta)
-        targets = self.table.select(image.modality, segmentation.targets)
+        targets = self.table.select(modality_of(image), segmentation.targets)
         stem = output_stem(self.output_dir, image.relative_dir, image.name)
         self.check(image)
         recipe = self.recipe(
             is_volume=image.grid.is_volume,
             is_dicom=bool(image.sources),
-            modality=image.modality,
+            modality=modality_of(image),
             targets=segmentation.targets,
         )
         planned = self._plan(stem, recipe, targets)

@@ -16,7 +16,7 @@ from monai.transforms import MapTransform, Transform
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
-from esp_medsam.image import IMAGE_KEY, Image, image_of
+from esp_medsam.image import IMAGE_KEY, Image, image_of, modality_of
 from esp_medsam.orientation import Display
 from esp_medsam.transforms.intensity import IntensityRule, MeasureIntensity
 from esp_medsam.transforms.mri import as_array
@@ -226,7 +226,7 @@ class MeasureImage:
             ModalityError: If the image is in HU and the modality has no window for them.
             NonFiniteError: If a percentile is not finite.
         """
-        chosen = transforms_of(record.modality, self.transforms)
+        chosen = transforms_of(modality_of(record), self.transforms)
         record = MeasureIntensity(chosen.intensity or IntensityRule())(pixels, record)
         for measure in chosen.measure:
             result: object = measure(pixels, record)

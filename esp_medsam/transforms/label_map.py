@@ -14,7 +14,14 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from esp_medsam.image import SEGMENTATION_KEY, Image, image_of, ml_text, segmentation_of
+from esp_medsam.image import (
+    SEGMENTATION_KEY,
+    Image,
+    image_of,
+    ml_text,
+    modality_of,
+    segmentation_of,
+)
 from esp_medsam.modality import CleanUp, ModalityTable, Target
 from esp_medsam.transforms.clean_up import clean_up
 
@@ -111,7 +118,8 @@ class LabelMapd(MapTransform):
             pred: MetaTensor = result[key]
             probability = pred.as_tensor().cpu()
             segmentation, image = segmentation_of(pred.meta), image_of(pred.meta)
-            targets = self.table.select(image.modality, segmentation.targets)
+            modality = modality_of(image)
+            targets = self.table.select(modality, segmentation.targets)
             labelmap, changed = self.label_map(probability, targets, image.grid.voxel_ml)
             confidence = list(segmentation.confidence)
             for place in changed:
@@ -123,7 +131,7 @@ class LabelMapd(MapTransform):
                 segmentation,
                 confidence=tuple(confidence),
                 voxels=voxels,
-                expected_dice=self._expected(image.modality, segmentation.targets, confidence),
+                expected_dice=self._expected(modality, segmentation.targets, confidence),
                 warnings=(*segmentation.warnings, *_hardly_believed(voxels, targets, image)),
             )
             meta = {**pred.meta, SEGMENTATION_KEY: segmentation}

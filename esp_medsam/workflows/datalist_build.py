@@ -22,8 +22,7 @@ from esp_medsam.errors import (
     OptionError,
     listed,
 )
-from esp_medsam.io.read import read_as_stored
-from esp_medsam.modality import ModalityTable
+from esp_medsam.io.read import read
 from esp_medsam.quiet import quietly
 from esp_medsam.regular_file import open_regular
 from esp_medsam.workflows.datalist import MOST_BYTES, SECTIONS
@@ -269,26 +268,26 @@ def _dicom_file(path: Path) -> Path | None:
     return next((file for file in files if is_dicom(file)), None)
 
 
-def settle_absent(case: Case, table: ModalityTable) -> None:
+def settle_absent(case: Case) -> None:
     """Move targets whose masks are empty to the absent ones, and drop values not held.
 
     A mask that cannot be read stays: what is wrong with it is told where the datalist is looked
     over.
     """
     for target, masks in list(case.labels.items()):
-        held = [_held(mask, case, table) for mask in masks]
+        held = [_held(mask) for mask in masks]
         case.labels[target] = [mask for mask in held if mask is not None]
         if not case.labels[target]:
             del case.labels[target]
             case.absent.append(target)
 
 
-def _held(mask: Named, case: Case, table: ModalityTable) -> Named | None:
+def _held(mask: Named) -> Named | None:
     """Return a mask with the values that its file holds; None where it is empty."""
     indices = mask.values is not None
     try:
         with quietly():
-            stored = read_as_stored(mask.text, modality=case.modality, table=table, indices=indices)
+            stored = read(mask.text, indices=indices)
     except EspMedSamError:
         return mask
     assert stored.pixels is not None, "just read"

@@ -13,7 +13,7 @@ from esp_medsam.dicom import labels_series
 from esp_medsam.errors import EspMedSamError, listed, quoted
 from esp_medsam.identity import identify
 from esp_medsam.image import Image
-from esp_medsam.io.read import RASTER_SUFFIXES, read_grid
+from esp_medsam.io.read import RASTER_SUFFIXES, name_of, read_grid
 from esp_medsam.memory import seldom_asked
 from esp_medsam.modality import ModalityTable
 from esp_medsam.quiet import quietly
@@ -149,8 +149,11 @@ def _faults_of_item(one: Placed, table: ModalityTable) -> list[Fault]:
 
 def _grid(item: Item, table: ModalityTable) -> Image:
     """Return the grid of an item's image, from the header alone where that states it."""
-    stated = read_grid(item.image, modality=item.modality)
-    return read_image(item, table) if stated is None else stated
+    grid = read_grid(item.image)
+    if grid is None:
+        return read_image(item, table)
+    name = name_of(item.image)
+    return Image(path=item.image, name=name, grid=grid, modality=item.modality)
 
 
 def _wrong_targets(one: Placed, table: ModalityTable) -> Iterator[Fault]:

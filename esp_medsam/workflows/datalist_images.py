@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from esp_medsam.dicom import SeriesLabels, labels_series
 from esp_medsam.errors import InputNotFoundError, OptionError
-from esp_medsam.image import Image
-from esp_medsam.io.read import files_of, read, read_as_stored
+from esp_medsam.image import Image, modality_of
+from esp_medsam.io.modality import settle_modality
+from esp_medsam.io.read import files_of, read
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import Item, Mask
 
@@ -40,15 +41,14 @@ def read_image(
         frame: Which volume of a 4-D file, from 0.
 
     Raises:
-        EspMedSamError: As :func:`esp_medsam.io.read`.
+        EspMedSamError: As :func:`esp_medsam.io.read` and :func:`esp_medsam.io.settle_modality`.
     """
-    return read(
-        item.image,
-        modality=item.modality,
-        table=table,
+    return settle_modality(
+        read(item.image, frame=frame),
+        item.modality,
+        table,
         ct_input=item.ct_input or ct_input,
         ct_offset=item.offset,
-        frame=frame,
     )
 
 
@@ -152,7 +152,7 @@ class MaskReader:
     def _of_series(self, mask: Mask, target: str | None) -> npt.NDArray[np.bool_]:
         if self._labels is None or self._labels.path != mask.path:
             self._labels = SeriesLabels(mask.path, self.image)
-        targets = {one.name: one for one in self.table[self.image.modality].targets}
+        targets = {one.name: one for one in self.table[modality_of(self.image)].targets}
         meant = None if target is None else targets[target]
         return self._labels.mask(values=mask.values, names=mask.names, target=meant)
 
@@ -165,9 +165,7 @@ class MaskReader:
         """
         indices = mask.values is not None
         if self._last is None or self._last[:2] != (mask.path, indices):
-            stored = read_as_stored(
-                mask.path, modality=self.image.modality, table=self.table, indices=indices
-            )
+            stored = read(mask.path, indices=indices)
             self._check_grid(stored, mask.path)
             self._last = mask.path, indices, stored if not indices else _without_color(stored)
         return self._last[2]

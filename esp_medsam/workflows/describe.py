@@ -83,7 +83,6 @@ def describe(
     item: Mapping[str, Any],
     *,
     slice_axis: str | None = None,
-    has_modality: bool = True,
 ) -> Description:
     """Return what was understood of an image.
 
@@ -91,7 +90,6 @@ def describe(
         record: What its file says, pixels included.
         item: What the plan says of it: ``image``, and of DICOM ``volume``.
         slice_axis: ``axial``, ``coronal`` or ``sagittal`` in place of the rule.
-        has_modality: Whether the record's modality is one; else it only stands in for it.
 
     Raises:
         GeometryError: If it cannot be sliced so.
@@ -109,8 +107,8 @@ def describe(
         kind=kind_of(record),
         files=len(files),
         file=files[0] if len(files) == 1 else None,
-        modality=record.modality if has_modality else None,
-        modality_origin=record.modality_origin if has_modality else None,
+        modality=record.modality,
+        modality_origin=record.modality_origin,
         dicom_modality=record.dicom_modality,
         shape=tuple(record.grid.shape),
         axes=_axes(record),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from esp_medsam.dicom.modality import settle_modality
+from esp_medsam.dicom.modality import resolve_modality
 from esp_medsam.errors import (
     EspMedSamError,
     ModalityError,
@@ -21,7 +21,7 @@ from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.item_reader import ItemReader
 from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.io.read import read
-from esp_medsam.modality import Modality, ModalityTable
+from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.describe import Description, describe
 from esp_medsam.workflows.item import Item
 from esp_medsam.workflows.items import Plan, plan_items
@@ -36,10 +36,6 @@ if TYPE_CHECKING:  # drawing needs scipy, which describing must not wait for
 
 MOST_TILES = 81
 """Tiles of one sheet; items beyond are not drawn."""
-
-_NOBODY = "not_given"
-_ANY = ModalityTable((Modality(_NOBODY, 0, ()),))
-"""A table for files whose modality nobody said: readers change no value for its only modality."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +135,7 @@ class Inspection:
             image = self._as_stored(item)
             if image.sources and not self._is_open(image):
                 raise
-            return describe(image, item, slice_axis=self.slice_axis, has_modality=False)
+            return describe(image, item, slice_axis=self.slice_axis)
         description = describe(image, item, slice_axis=self.slice_axis)
         if self.draw is not None and len(self.tiles) < MOST_TILES:
             self.tiles += self.draw(image)[: MOST_TILES - len(self.tiles)]
@@ -156,13 +152,10 @@ class Inspection:
         """Return what an item holds that does not say its modality."""
         return read(
             item["image"],
-            modality=_NOBODY,
-            table=_ANY,
             volume=item.get("volume"),
             files=item.get("files"),
             join=self.join,
             frame=self.frame,
-            force_modality=True,
         )
 
     def _is_open(self, image: Image) -> bool:
@@ -171,7 +164,7 @@ class Inspection:
         def agrees(given: str | None) -> bool:
             uid = image.sources[0].sop_class_uid
             try:
-                settle_modality(image.dicom_modality, uid, given, self.table, source=image.path)
+                resolve_modality(image.dicom_modality, uid, given, self.table, source=image.path)
             except ModalityError:
                 return False
             return True

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from esp_medsam.dicom.dicomdir import is_dicomdir
-from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES, settle_modality
+from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES, resolve_modality
 from esp_medsam.dicom.scan import is_dicom
 from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.errors import (
@@ -184,7 +184,7 @@ def _settled(
             continue
         item = item_of_volume(folder, volume, search.relative_dir(folder / volume.name))
         try:
-            item["modality"], _ = settle_modality(
+            item["modality"], _ = resolve_modality(
                 volume.dicom_modality,
                 volume.sop_class_uid,
                 given,

@@ -12,7 +12,7 @@ import PIL.Image
 from torch import Tensor
 
 from esp_medsam.errors import InputChangedError, OptionError, listed
-from esp_medsam.image import Image, Segmentation, image_of, segmentation_of
+from esp_medsam.image import Image, Segmentation, image_of, modality_of, segmentation_of
 from esp_medsam.io.output_path import output_stem
 from esp_medsam.io.preview import preview, shown_targets
 from esp_medsam.io.record import (
@@ -64,7 +64,7 @@ class Segmented(NamedTuple):
     @property
     def targets(self) -> tuple[Target, ...]:
         """Targets, in the order of the probabilities."""
-        return self.request.table.select(self.image.modality, self.segmentation.targets)
+        return self.request.table.select(modality_of(self.image), self.segmentation.targets)
 
     @property
     def labelmap(self) -> Tensor:
@@ -135,7 +135,7 @@ def _record(made: Segmented, saver: SaveSegmentationd) -> dict[str, Any]:
     recipe = saver.recipe(
         is_volume=image.grid.is_volume,
         is_dicom=bool(image.sources),
-        modality=image.modality,
+        modality=modality_of(image),
         targets=segmentation.targets,
     )
     record = record_of(

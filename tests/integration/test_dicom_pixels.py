@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.pixels import apply_color_lut, apply_modality_lut
 
-from esp_medsam.dicom.modality import settle_modality
+from esp_medsam.dicom.modality import resolve_modality
 from esp_medsam.dicom.pixels import DicomPixels, read_pixels
 from esp_medsam.dicom.scan import find_volumes
 from esp_medsam.dicom.volume import DicomVolume
@@ -166,7 +166,7 @@ class TestModality:
     ) -> None:
         volume = case(shared, name)[0]
 
-        found = settle_modality(
+        found = resolve_modality(
             volume.dicom_modality, volume.sop_class_uid, None, table, source=volume.name
         )
 
@@ -177,16 +177,16 @@ class TestModality:
         said = (volume.dicom_modality, volume.sop_class_uid, "mri", table)
 
         with pytest.raises(ModalityConflictError, match=r"given, mri; .*'CT' \(ct\)"):
-            settle_modality(*said, source=volume.name)
-        assert settle_modality(*said, force=True, source=volume.name) == ("mri", "forced")
+            resolve_modality(*said, source=volume.name)
+        assert resolve_modality(*said, force=True, source=volume.name) == ("mri", "forced")
 
     def test_a_secondary_capture_leaves_it_open(self, shared: Path, table: ModalityTable) -> None:
         (volume,) = case(shared, "nema_vl1_endoscopy")
         said = (volume.dicom_modality, volume.sop_class_uid)
 
         with pytest.raises(ModalityError, match="must be given"):
-            settle_modality(*said, None, table, source=volume.name)
-        assert settle_modality(*said, "endoscopy", table, source=volume.name) == (
+            resolve_modality(*said, None, table, source=volume.name)
+        assert resolve_modality(*said, "endoscopy", table, source=volume.name) == (
             "endoscopy",
             "user",
         )

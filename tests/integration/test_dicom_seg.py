@@ -169,7 +169,7 @@ KINDS = {
 def read(kind: Kind, folder: Path) -> Image:
     folder.mkdir()
     kind.write(folder)
-    return read_dicom(folder, modality=kind.modality, table=TABLE)
+    return read_dicom(folder)
 
 
 def masks_of(image: Image, count: int) -> list[np.ndarray]:

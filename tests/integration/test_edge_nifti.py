@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from esp_medsam.errors import EspMedSamError, OptionError
-from esp_medsam.io import read
+from esp_medsam.io import read, settle_modality
 from esp_medsam.io.nifti import read_nifti, write_nifti
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import Mask
@@ -96,7 +96,7 @@ class TestEdgeNifti:
         reference = nib.load(folder / "n00_reference" / "image.nii.gz")
         expected = reference.get_fdata()
 
-        image = read(path, modality="ct", table=table)
+        image = settle_modality(read(path), "ct", table)
 
         assert image.pixels is not None
         assert image.grid.affine is not None
@@ -121,7 +121,7 @@ class TestEdgeNifti:
     ) -> None:
         source = nib.load(folder / f"{case}.nii.gz")
 
-        image = read(folder / f"{case}.nii.gz", modality="ct", table=table)
+        image = settle_modality(read(folder / f"{case}.nii.gz"), "ct", table)
         mask = np.zeros(image.file_shape or image.grid.shape, np.uint8)
         write_nifti(tmp_path / "mask.nii.gz", mask, geometry=image.nifti_geometry)
 
@@ -136,7 +136,7 @@ class TestEdgeNifti:
         path = folder / f"{case}.nii.gz"
 
         with pytest.raises(EspMedSamError, match=f"{path} must .*{outcome.found}") as caught:
-            read(path, modality="ct", table=table)
+            settle_modality(read(path), "ct", table)
 
         assert caught.value.code == outcome.code
         assert "\n" not in str(caught.value)
@@ -154,7 +154,7 @@ class TestEdgeNifti:
     def test_a_label_off_its_images_grid_is_refused(
         self, folder: Path, table: ModalityTable
     ) -> None:
-        image = read(folder / "n18_label_mismatch" / "image.nii.gz", modality="ct", table=table)
+        image = settle_modality(read(folder / "n18_label_mismatch" / "image.nii.gz"), "ct", table)
 
         with pytest.raises(OptionError, match="must lie on their image's grid"):
             MaskReader(image, table)(Mask(path=str(image.path).replace("image", "label")))
@@ -166,7 +166,7 @@ class TestSharedImages:
         assert paths
 
         for path in paths:
-            image = read(path, modality="mri", table=table)
+            image = settle_modality(read(path), "mri", table)
             source = nib.load(path)
             np.testing.assert_array_equal(image.grid.affine, source.affine)
             assert image.grid.shape == source.shape
@@ -182,7 +182,7 @@ class TestSharedImages:
         assert paths
 
         for path in paths:
-            image = read(path, modality=modality, table=table)
+            image = settle_modality(read(path), modality, table)
             assert image.pixels is not None
             assert image.pixels.shape[0] in (1, 3)
             assert image.warnings == ()

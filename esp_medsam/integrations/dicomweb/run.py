@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from esp_medsam.dicom.modality import settle_modality
+from esp_medsam.dicom.modality import resolve_modality
 from esp_medsam.errors import (
     DiskFullError,
     EspMedSamError,
@@ -157,7 +157,7 @@ class PacsRun:
         if not named:
             msg = f"series must be one of study {study_uid}; got {series_uid}."
             raise OptionError(msg)
-        settle_modality(
+        resolve_modality(
             named[0].dicom_modality,
             None,
             self.modality,

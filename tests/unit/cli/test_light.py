@@ -102,7 +102,7 @@ class TestWithoutTorch:
             slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
             slice_.ImagePositionPatient = [0, 0, 2 * number]
             slice_.save_as(tmp_path / f"ct/{number}.dcm")
-        image = read_dicom(tmp_path / "ct", modality="ct", table=table)
+        image = read_dicom(tmp_path / "ct")
         masks = np.ones((1, *image.grid.shape), np.uint8)
         targets = table.select("ct", ["liver"])
         write_dicom_seg(tmp_path / "seg.dcm", image, masks, targets, SegOptions(kind="binary"))

@@ -148,7 +148,7 @@ def looked_at(path: Path, table: ModalityTable) -> list[str]:
         told += [name, *traceback.format_exception(error)]
     for volume in found.volumes:
         try:
-            image = images.read(path, modality=None, table=table, volume=volume.name)
+            image = images.read(path, volume=volume.name)
         except Exception as error:  # whatever it is, it must not quote
             told += traceback.format_exception(error)
         else:

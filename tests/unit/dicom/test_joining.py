@@ -126,7 +126,7 @@ class TestSeries:
         self, dicom: Any, seg: SimpleNamespace, tmp_path: Path
     ) -> None:
         save(dicom, tmp_path / "in", SeriesInstanceUID=series)
-        image = io.read(tmp_path / "in", modality="ct", table=TABLE, join=["series"])
+        image = io.read(tmp_path / "in", join=["series"])
 
         dataset = seg.made(image, seg.scattered(image))
 
@@ -158,7 +158,7 @@ class TestFramesOfReference:
         save(dicom, tmp_path / "in", FrameOfReferenceUID=lambda k: frame(0) if k else None)
         join = ["frame_of_reference"]
         (volume,) = find_volumes(tmp_path / "in", join=join).volumes
-        image = io.read(tmp_path / "in", modality="ct", table=TABLE, join=join)
+        image = io.read(tmp_path / "in", join=join)
 
         dataset = seg.made(image, seg.scattered(image))
 

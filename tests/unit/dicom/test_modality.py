@@ -24,7 +24,7 @@ from pydicom.uid import (
     XRayAngiographicImageStorage,
 )
 
-from esp_medsam.dicom.modality import SECONDARY_CAPTURE, SOP_CLASS_MODALITIES, settle_modality
+from esp_medsam.dicom.modality import SECONDARY_CAPTURE, SOP_CLASS_MODALITIES, resolve_modality
 from esp_medsam.errors import ModalityConflictError, ModalityError
 from esp_medsam.modality import ModalityTable
 
@@ -41,7 +41,7 @@ def settled(table: ModalityTable) -> Settle:
         *,
         force: bool = False,
     ) -> tuple[str, str]:
-        return settle_modality(
+        return resolve_modality(
             dicom_modality, sop_class_uid, given, table, force=force, source="a.dcm"
         )
 
@@ -126,8 +126,8 @@ class TestWithoutTheUser:
         both = replace(table, modalities=(*table.modalities, twin))
 
         with pytest.raises(ModalityError, match=r"'MR' \(mri or mri_t2\)"):
-            settle_modality("MR", None, None, both, source="a.dcm")
-        assert settle_modality("MR", None, "mri_t2", both, source="a.dcm") == ("mri_t2", "user")
+            resolve_modality("MR", None, None, both, source="a.dcm")
+        assert resolve_modality("MR", None, "mri_t2", both, source="a.dcm") == ("mri_t2", "user")
 
 
 class TestWithTheUser:

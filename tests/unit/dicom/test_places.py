@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from esp_medsam import io
 from esp_medsam.image import Image
+from esp_medsam.io import settle_modality
 from esp_medsam.modality import ModalityTable
 
 
@@ -98,6 +99,6 @@ class TestPlaces:
                 own = {"ImagePositionPatient": positions[k].tolist(), "PixelData": pixels_of(k)}
                 dicom.save(dicom.dataset(k, **described, **own), folder / f"{name}.dcm")
 
-        image = io.read(folder, modality="mri", table=table, force_modality=True)
+        image = settle_modality(io.read(folder), "mri", table, force=True)
 
         assert found(image) == stated(positions, across, down)

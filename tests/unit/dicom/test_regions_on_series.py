@@ -74,7 +74,7 @@ def series(dicom: Any, tmp_path: Path, table: ModalityTable) -> Callable[..., Im
                 **changes,
             }
             dicom.save(dicom.dataset(number, **stated), tmp_path / "ct" / f"{number}.dcm")
-        return read_dicom(tmp_path / "ct", modality="ct", table=table)
+        return read_dicom(tmp_path / "ct")
 
     return write
 

@@ -122,7 +122,7 @@ def described(k: int) -> hd.seg.SegmentDescription:
 
 @pytest.fixture
 def read(tmp_path: Path, table: ModalityTable) -> Callable[..., Image]:
-    return lambda folder="ct": read_dicom(tmp_path / folder, modality="ct", table=table)
+    return lambda folder="ct": read_dicom(tmp_path / folder)
 
 
 def truth(image: Image, *numbers: int) -> np.ndarray:

@@ -342,7 +342,7 @@ class TestRead:
         empty(stack(dicom, tmp_path)[2])
 
         with pytest.raises(CorruptFileError, match=r"2\.dcm is empty"):
-            io.read(tmp_path, modality=None, table=table)
+            io.read(tmp_path)
 
     def test_files_that_were_planned_are_read_without_another_look(
         self, dicom: Any, tmp_path: Path, table: ModalityTable
@@ -350,9 +350,7 @@ class TestRead:
         files = stack(dicom, tmp_path)
         empty(files[4])
 
-        image = io.read(
-            tmp_path, modality=None, table=table, volume=SERIES, files=[str(f) for f in files[:4]]
-        )
+        image = io.read(tmp_path, volume=SERIES, files=[str(f) for f in files[:4]])
 
         assert not any("may be an image" in warning for warning in image.warnings)
         assert np.asarray(image.pixels).shape == (1, 6, 4, 4)
@@ -363,6 +361,6 @@ class TestRead:
         files = stack(dicom, tmp_path)
         empty(files[2])
 
-        image = io.read(files[1], modality=None, table=table)
+        image = io.read(files[1])
 
         assert not any("may be an image" in warning for warning in image.warnings)

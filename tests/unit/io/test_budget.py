@@ -128,9 +128,9 @@ class TestRead:
             PIL.Image.fromarray(array.astype(np.uint8)).save(path)
         free(0.5)
 
-        assert read(path, modality="xray", table=table).pixels is not None
+        assert read(path).pixels is not None
         with pytest.raises(TooLargeError, match=r"the network needs 0\.5 GiB"):
-            read(path, modality="xray", table=table, beside=beside_image(table, "xray", None))
+            read(path, beside=beside_image(table, "xray", None))
 
     def test_dicom_counts_what_comes_later(
         self, shipped: Callable[[str], Path], table: ModalityTable, free: Callable[[float], None]
@@ -138,9 +138,9 @@ class TestRead:
         free(0.5)
         path = shipped("CT_small.dcm")
 
-        assert read(path, modality=None, table=table).pixels is not None
+        assert read(path).pixels is not None
         with pytest.raises(TooLargeError, match=r"1 x 128 x 128 pixels needs 0\.0 GiB, the prob"):
-            read(path, modality=None, table=table, beside=beside_image(table, "ct", None))
+            read(path, beside=beside_image(table, "ct", None))
 
     def test_counts_what_torch_holds_in_twice_the_bytes(
         self, claimed: Callable[..., Path], table: ModalityTable, free: Callable[[float], None]
@@ -148,4 +148,4 @@ class TestRead:
         free(0.1)
 
         with pytest.raises(TooLargeError, match=r"its volume needs 0\.2 GiB"):
-            read(claimed(400, 400, 400, dtype=np.uint16), modality="ct", table=table)
+            read(claimed(400, 400, 400, dtype=np.uint16))

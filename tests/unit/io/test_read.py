@@ -21,7 +21,7 @@ from esp_medsam.errors import (
     OptionError,
     ReadError,
 )
-from esp_medsam.io import is_image, name_of, read
+from esp_medsam.io import is_image, name_of, read, settle_modality
 from esp_medsam.modality import ModalityTable
 
 
@@ -43,7 +43,7 @@ class TestRead:
         affine = np.diag([2.0, 3, 4, 1])
         path = write_volume(HU, affine, "scan.v2.NII.GZ")
 
-        image = read(path, modality="ct", table=table)
+        image = settle_modality(read(path), "ct", table)
 
         assert (image.path, image.name, image.modality) == (str(path), "scan.v2", "ct")
         assert (image.modality_origin, image.unit, image.warnings) == ("user", "HU", ())
@@ -54,7 +54,7 @@ class TestRead:
     def test_a_photograph_states_no_geometry_and_no_unit(
         self, table: ModalityTable, gray_png: Path
     ) -> None:
-        image = read(gray_png, modality="xray", table=table)
+        image = settle_modality(read(gray_png), "xray", table)
 
         assert (image.name, image.grid.affine, image.grid.spacing, image.unit) == (
             "a.b",
@@ -67,7 +67,7 @@ class TestRead:
     def test_reads_the_fundus_photograph_of_scikit_image(self, table: ModalityTable) -> None:
         path = Path(skimage.__file__).parent / "data" / "retina.jpg"
 
-        image = read(path, modality="fundus", table=table)
+        image = settle_modality(read(path), "fundus", table)
 
         assert image.pixels is not None
         assert image.pixels.shape == (3, 1411, 1411)
@@ -79,7 +79,7 @@ class TestRead:
     ) -> None:
         path = Path(nib.__file__).parent / "tests" / "data" / name
 
-        image = read(path, modality="mri", table=table)
+        image = settle_modality(read(path), "mri", table)
 
         np.testing.assert_array_equal(image.grid.affine, nib.load(path).affine)
         np.testing.assert_array_equal(image.pixels, nib.load(path).get_fdata()[None])
@@ -90,11 +90,11 @@ class TestRead:
     )
     def test_refuses_the_4d_volumes_of_nibabel(self, table: ModalityTable, name: str) -> None:
         with pytest.raises(FormatError, match="must be one volume"):
-            read(Path(nib.__file__).parent / "tests" / "data" / name, modality="mri", table=table)
+            settle_modality(read(Path(nib.__file__).parent / "tests" / "data" / name), "mri", table)
 
     def test_refuses_an_unknown_modality(self, table: ModalityTable, gray_png: Path) -> None:
         with pytest.raises(ModalityError, match="got 'pet'"):
-            read(gray_png, modality="pet", table=table)
+            settle_modality(read(gray_png), "pet", table)
 
     def test_names_what_is_wrong_with_a_path(self, table: ModalityTable, tmp_path: Path) -> None:
         (tmp_path / "empty.png").touch()
@@ -109,7 +109,7 @@ class TestRead:
         }
         for name, (kind, found) in cases.items():
             with pytest.raises(kind, match=found):
-                read(tmp_path / name, modality="xray", table=table)
+                settle_modality(read(tmp_path / name), "xray", table)
 
 
 @pytest.fixture
@@ -137,21 +137,21 @@ class TestCt:
         self, table: ModalityTable, gray_png: Path
     ) -> None:
         with pytest.raises(FormatError, match=r"BMP cannot\. Pass ct_input windowed"):
-            read(gray_png, modality="ct", table=table)
+            settle_modality(read(gray_png), "ct", table)
 
     def test_windowed_ct_has_no_unit(self, table: ModalityTable, gray_png: Path) -> None:
-        assert read(gray_png, modality="ct", table=table, ct_input="windowed").unit is None
+        assert settle_modality(read(gray_png), "ct", table, ct_input="windowed").unit is None
 
     def test_windowed_values_must_be_bytes(
         self, table: ModalityTable, write_volume: WriteVolume
     ) -> None:
         with pytest.raises(FormatError, match=r"0 to 255 .* got -1000 to 1000"):
-            read(write_volume(HU), modality="ct", table=table, ct_input="windowed")
+            settle_modality(read(write_volume(HU)), "ct", table, ct_input="windowed")
 
     def test_warns_where_hounsfield_units_look_like_bytes(
         self, table: ModalityTable, write_volume: WriteVolume
     ) -> None:
-        image = read(write_volume(np.abs(HU // 10)), modality="ct", table=table)
+        image = settle_modality(read(write_volume(np.abs(HU // 10))), "ct", table)
 
         assert image.unit == "HU"
         assert "pass ct_input windowed" in image.warnings[0]
@@ -161,9 +161,9 @@ class TestCt:
     ) -> None:
         path = write_ct(RescaleType="US")
         with pytest.raises(FormatError, match=r"Rescale Type says US\. Pass ct_input hu where"):
-            read(path, modality="ct", table=table)
+            settle_modality(read(path), "ct", table)
 
-        image = read(path, modality="ct", table=table, ct_input="hu")
+        image = settle_modality(read(path), "ct", table, ct_input="hu")
 
         assert (image.unit, image.unit_origin) == ("HU", "user")
         (note,) = (note for note in image.warnings if "Hounsfield" in note)
@@ -185,9 +185,9 @@ class TestCt:
     ) -> None:  # fmt: skip
         path = write_ct(**changes)
         with pytest.raises(FormatError, match=reason):
-            read(path, modality="ct", table=table)
+            settle_modality(read(path), "ct", table)
 
-        image = read(path, modality="ct", table=table, ct_input="hu")
+        image = settle_modality(read(path), "ct", table, ct_input="hu")
 
         assert (image.unit, image.unit_origin) == ("HU", "user")
         assert any(reason in note for note in image.warnings)
@@ -202,7 +202,7 @@ class TestCt:
         changes = {} if sop_class is None else {"SOPClassUID": sop_class}
         path = write_ct(RescaleType=unit, **changes)
 
-        image = read(path, modality=None, table=table, ct_input=ct_input)
+        image = settle_modality(read(path), None, table, ct_input=ct_input)
 
         assert (image.unit, image.unit_origin) == ("HU", "dicom")
         assert not any("Hounsfield" in note for note in image.warnings)
@@ -211,9 +211,9 @@ class TestCt:
         self, table: ModalityTable, write_volume: WriteVolume
     ) -> None:
         path = write_volume(np.abs(HU // 10))
-        assumed = read(path, modality="ct", table=table)
-        given = read(path, modality="ct", table=table, ct_input="hu")
-        windowed = read(path, modality="ct", table=table, ct_input="windowed")
+        assumed = settle_modality(read(path), "ct", table)
+        given = settle_modality(read(path), "ct", table, ct_input="hu")
+        windowed = settle_modality(read(path), "ct", table, ct_input="windowed")
 
         assert [image.unit_origin for image in (assumed, given, windowed)] == [
             "assumed", "user", None,
@@ -225,11 +225,11 @@ class TestCt:
     ) -> None:
         for path in (shipped("examples_rgb_color.dcm"), gray_png):
             with pytest.raises(FormatError, match="must hold Hounsfield units"):
-                read(path, modality="ct", table=table, ct_input="hu", force_modality=True)
+                settle_modality(read(path), "ct", table, force=True, ct_input="hu")
 
     def test_refuses_another_word(self, table: ModalityTable, gray_png: Path) -> None:
         with pytest.raises(OptionError, match="one of hu, windowed; got 'HU'"):
-            read(gray_png, modality="xray", table=table, ct_input="HU")
+            settle_modality(read(gray_png), "xray", table, ct_input="HU")
 
 
 class TestNames:

@@ -57,7 +57,7 @@ def hash_of(path: Path) -> str:
 
 class TestIdentity:
     def test_of_a_file_is_that_of_its_content(self, picture: Path, table: ModalityTable) -> None:
-        identity = identity_of(read(picture, modality="xray", table=table))
+        identity = identity_of(read(picture))
 
         assert identity.sha256 == hash_of(picture)
         assert (identity.size, identity.modified_ns) == (
@@ -75,7 +75,7 @@ class TestIdentity:
         SimpleITK.WriteImage(image, str(tmp_path / name))
         expected = [tmp_path / name] + ([tmp_path / data] if data else [])
 
-        identity = identity_of(read(tmp_path / name, modality="mri", table=table))
+        identity = identity_of(read(tmp_path / name))
 
         assert [file.path for file in identity.files] == [str(path) for path in expected]
         assert list(files_of(tmp_path / name)) == expected
@@ -88,10 +88,8 @@ class TestIdentity:
         (folder / "other.dcm").write_bytes((folder / "0.dcm").read_bytes()[:400])
         paths = [str(folder / f"{number}.dcm") for number in range(2)]
 
-        found = identity_of(read(folder, modality="ct", table=table, volume="1.2.3"))
-        named = identity_of(
-            read(folder, modality="ct", table=table, volume="1.2.3", files=paths[::-1])
-        )
+        found = identity_of(read(folder, volume="1.2.3"))
+        named = identity_of(read(folder, volume="1.2.3", files=paths[::-1]))
 
         assert [file.path for file in found.files] == paths
         assert named == found
@@ -99,7 +97,7 @@ class TestIdentity:
     def test_of_one_dicom_file_is_its_own(self, write_stack: Stack, table: ModalityTable) -> None:
         path = write_stack() / "1.dcm"
 
-        assert identity_of(read(path, modality="ct", table=table)).sha256 == hash_of(path)
+        assert identity_of(read(path)).sha256 == hash_of(path)
 
     def test_names_a_data_file_that_is_not_there(self, tmp_path: Path) -> None:
         image = SimpleITK.GetImageFromArray(np.zeros((2, 3, 4), np.int16))
@@ -119,7 +117,7 @@ class TestChange:
         after(monkeypatch, "read_raster", lambda: replace(picture, 255))
 
         with pytest.raises(InputChangedError, match=r"a\.png must not change until"):
-            read(picture, modality="xray", table=table)
+            read(picture)
 
     def test_f16_of_detached_data_is_refused(
         self, tmp_path: Path, table: ModalityTable, monkeypatch: pytest.MonkeyPatch
@@ -130,7 +128,7 @@ class TestChange:
         after(monkeypatch, "read_itk", lambda: data.write_bytes(b"x" * 48))
 
         with pytest.raises(InputChangedError, match=r"a\.raw must not change until"):
-            read(tmp_path / "a.mhd", modality="mri", table=table)
+            read(tmp_path / "a.mhd")
 
     def test_f16_of_one_slice_of_a_series_is_refused(
         self, write_stack: Stack, table: ModalityTable, monkeypatch: pytest.MonkeyPatch
@@ -145,7 +143,7 @@ class TestChange:
         after(monkeypatch, "read_dicom", change)
 
         with pytest.raises(InputChangedError, match=r"1\.dcm must not change until"):
-            read(folder, modality="ct", table=table)
+            read(folder)
 
     def test_f16_of_a_file_that_vanishes_is_told(
         self, picture: Path, table: ModalityTable, monkeypatch: pytest.MonkeyPatch
@@ -153,7 +151,7 @@ class TestChange:
         after(monkeypatch, "read_raster", picture.unlink)
 
         with pytest.raises(InputNotFoundError, match=r"a\.png must be a file; there is none"):
-            read(picture, modality="xray", table=table)
+            read(picture)
 
     def test_that_leaves_the_content_as_it_is_is_none(
         self, picture: Path, table: ModalityTable, monkeypatch: pytest.MonkeyPatch
@@ -161,7 +159,7 @@ class TestChange:
         before = picture.stat().st_mtime_ns
         after(monkeypatch, "read_raster", lambda: os.utime(picture, ns=(1, before + 10**9)))
 
-        identity = identity_of(read(picture, modality="xray", table=table))
+        identity = identity_of(read(picture))
 
         assert identity.modified_ns == before
 
@@ -173,7 +171,7 @@ class TestChange:
         write_stack("1.9.9")
 
         with pytest.raises(InputChangedError, match=r"files of 1\.2\.3 hold another volume now"):
-            read(folder, modality="ct", table=table, volume="1.2.3", files=files)
+            read(folder, volume="1.2.3", files=files)
 
 
 def replace(path: Path, value: int) -> None:

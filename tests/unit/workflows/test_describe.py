@@ -119,8 +119,8 @@ class TestDescribe:
 
         assert (said.spacing, said.orientation, said.plane, said.slices) == (None, None, None, 1)
 
-    def test_a_stand_in_is_no_modality(self) -> None:
-        said = describe(image((4, 5)), {"image": "a.png"}, has_modality=False)
+    def test_what_is_not_settled_states_no_modality(self) -> None:
+        said = describe(image((4, 5), modality=None), {"image": "a.png"})
 
         assert (said.modality, said.modality_origin) == (None, None)
 

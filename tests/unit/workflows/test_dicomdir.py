@@ -120,7 +120,7 @@ class TestDicomdir:
         path = write_dicomdir(medium / "DICOMDIR", ["PT0", "SE0", "IM0"])
 
         with pytest.raises(EmptyInputError, match=r"it is a DICOMDIR\. Pass its folder"):
-            io.read(path, modality="ct", table=TABLE)
+            io.read(path)
 
 
 class TestArchives:

@@ -264,9 +264,7 @@ class TestPlanItems:
         assert item["image"] == str(root / "study")
         assert item["relative_dir"] == "study"
         assert item["files"] == [str(root / f"study/{k}/image.png") for k in range(3)]
-        image = read(
-            item["image"], modality=None, table=TABLE, volume=item["volume"], files=item["files"]
-        )
+        image = read(item["image"], volume=item["volume"], files=item["files"])
         assert image.grid.shape == (128, 128, 3)
         assert image.grid.affine is not None
 

@@ -1,0 +1,68 @@
+"""Settle what an image shows: its modality, and the unit of CT values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from esp_medsam.dicom.modality import resolve_modality
+from esp_medsam.errors import ModalityError, OptionError
+from esp_medsam.image import Image
+from esp_medsam.io.ct_units import CT_INPUTS, with_ct_checked, with_offset
+from esp_medsam.io.read import is_volume
+from esp_medsam.modality import ModalityTable
+
+
+def settle_modality(
+    image: Image,
+    given: str | None,
+    table: ModalityTable,
+    *,
+    force: bool = False,
+    ct_input: str | None = None,
+    ct_offset: float | None = None,
+) -> Image:
+    """Return an image with its modality, which is the user's word, else DICOM's, never guessed.
+
+    Args:
+        image: As :func:`esp_medsam.io.read` returns it, with its pixels.
+        given: What the user says it shows, a name of ``table``; None leaves it to DICOM, and is
+            refused for other formats.
+        table: Modalities at hand.
+        force: Whether the user's word counts against DICOM's.
+        ct_input: What CT values are: ``"hu"`` or ``"windowed"``; None leaves it to DICOM, and takes
+            other volumes to be in Hounsfield units. No effect on other modalities.
+        ct_offset: What to add to the values of a gray CT picture to have Hounsfield units; None
+            leaves pictures without any, so that they are refused.
+
+    Raises:
+        ModalityError: If the modality is unknown, not given, or contradicted by DICOM.
+        OptionError: If ``ct_input`` is something else, or ``ct_offset`` does not apply.
+        FormatError: If a CT holds no Hounsfield units.
+    """
+    if ct_input not in (None, *CT_INPUTS):
+        msg = f"ct_input must be one of {', '.join(CT_INPUTS)}; got {ct_input!r}."
+        raise OptionError(msg)
+    name, origin = _modality(image, given, table, force=force)
+    image = replace(image, modality=name, modality_origin=origin)
+    if name != "ct":
+        image = replace(image, unit=None, unit_origin=None)
+    elif not image.sources and is_volume(image.path):
+        image = replace(image, unit="HU", unit_origin="assumed")
+    if ct_offset is not None:
+        image = with_offset(image, ct_offset, is_picture=not is_volume(image.path))
+    return with_ct_checked(image, ct_input)
+
+
+def _modality(
+    image: Image, given: str | None, table: ModalityTable, *, force: bool
+) -> tuple[str, str]:
+    """Return the name of the modality, and who said so."""
+    if image.sources:
+        source = f"{image.path} ({image.volume})"
+        uid = image.sources[0].sop_class_uid
+        return resolve_modality(image.dicom_modality, uid, given, table, force=force, source=source)
+    if given is None:
+        names = ", ".join(table.names)
+        msg = f"modality must be given for {image.path}, one of {names}; it is never guessed. "
+        raise ModalityError(msg + "See --modality.")
+    return table[given].name, "user"
