@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from esp_medsam.errors import FormatError, GeometryError
-from esp_medsam.io.content import Content
+from esp_medsam.grid import Grid
+from esp_medsam.image import Image
 from esp_medsam.io.itk_data import check_same, stored_numbers
 from esp_medsam.io.itk_header import ItkHeader, read_block
 from esp_medsam.io.metaimage_header import parse_metaimage
@@ -33,8 +34,8 @@ from esp_medsam.memory import NOTHING, Beside, check_fits
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 
 
-def read_itk(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> Content:
-    """Return what the NRRD or MetaImage file at ``path`` holds.
+def read_itk(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> Image:
+    """Return the volume in the NRRD or MetaImage file at ``path``.
 
     Integers stay integers (64-bit ones that fit become int32), all else becomes float32. A 2-D
     image becomes a stack of one slice.
@@ -61,9 +62,11 @@ def read_itk(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> 
     check_same(array, header, stored, path)
     pixels = _converted(array[..., number], header.dtype, path)
     shape = header.shape if len(header.shape) == 3 else (*header.shape, 1)
-    return Content(
+    return Image(
+        path=os.fspath(path),
+        name=path.name,
+        grid=Grid(shape=shape, affine=header.affine),
         pixels=pixels.reshape(shape, order="F")[np.newaxis],
-        affine=header.affine,
         warnings=header.warnings + notes + stored.warnings,
         file_shape=None if shape == header.shape else header.shape,
     )

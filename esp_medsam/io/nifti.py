@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from esp_medsam.errors import CorruptFileError
+from esp_medsam.grid import Grid
+from esp_medsam.image import Image
 from esp_medsam.io.atomic import MARK, atomic_file
-from esp_medsam.io.content import Content
 from esp_medsam.io.inflate import DAMAGE, Inflated
 from esp_medsam.io.nifti_header import HEADER_BYTES, NiftiHeader, parse_header
 from esp_medsam.io.voxels import (
@@ -42,8 +43,8 @@ _MAX_TAIL = 2**26
 """Bytes read beyond the voxels at most, to reach the checksum at the end of a gzip file."""
 
 
-def read_nifti(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> Content:
-    """Return what the NIfTI file at ``path`` holds, after slope and intercept.
+def read_nifti(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> Image:
+    """Return the volume in the NIfTI file at ``path``, after slope and intercept.
 
     Integers stay integers where they are not scaled (64-bit ones that fit become int32); all
     else becomes float32, piece by piece. A 2-D file becomes a stack of one slice.
@@ -83,9 +84,11 @@ def read_nifti(path: Path, frame: int | None = None, beside: Beside = NOTHING) -
             file.seek(max(len(block), end))
         warnings = header.warnings + notes + _read_tail(stream, begun=max(0, len(block) - end))
     shape = header.shape if len(header.shape) == 3 else (*header.shape, 1)
-    return Content(
+    return Image(
+        path=os.fspath(path),
+        name=path.name,
+        grid=Grid(shape=shape, affine=header.affine),
         pixels=voxels.reshape(shape, order="F")[np.newaxis],
-        affine=header.affine,
         warnings=warnings,
         file_shape=None if shape == header.shape else header.shape,
         nifti_geometry=header.geometry,

@@ -31,9 +31,10 @@ from esp_medsam.errors import (
     ReadError,
     TooLargeError,
 )
+from esp_medsam.grid import Grid
+from esp_medsam.image import Image
 from esp_medsam.io import jpeg_data, png, tiff
 from esp_medsam.io.atomic import MARK, atomic_file
-from esp_medsam.io.content import Content
 from esp_medsam.io.tiff_strips import check_unpacked
 from esp_medsam.memory import NOTHING, Beside, check_fits
 from esp_medsam.quiet import quietly
@@ -77,7 +78,7 @@ _TURNS = {
 """What makes a picture upright, by its EXIF orientation."""
 
 
-def read_raster(path: Path, beside: Beside = NOTHING, *, indices: bool = False) -> Content:
+def read_raster(path: Path, beside: Beside = NOTHING, *, indices: bool = False) -> Image:
     """Return the picture at ``path`` as shown: upright by its EXIF orientation, alpha on black.
 
     Gray pictures have one channel in the type of the file (uint8, uint16, int32 or float32),
@@ -118,7 +119,10 @@ def read_raster(path: Path, beside: Beside = NOTHING, *, indices: bool = False) 
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         msg = f"{path} must hold finite numbers; it has NaN or infinite pixels."
         raise NonFiniteError(msg)
-    return Content(pixels=pixels, warnings=tuple(notes))
+    grid = Grid(shape=pixels.shape[1:])
+    return Image(
+        path=os.fspath(path), name=path.name, grid=grid, pixels=pixels, warnings=tuple(notes)
+    )
 
 
 def _read(

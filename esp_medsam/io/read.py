@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,9 +18,8 @@ from esp_medsam.errors import (
     ReadError,
 )
 from esp_medsam.grid import Grid
-from esp_medsam.identity import Identity, check_unchanged, identify
+from esp_medsam.identity import check_unchanged, identify
 from esp_medsam.image import Image
-from esp_medsam.io.content import Content
 from esp_medsam.io.dicom_image import choose_volume, read_dicom
 from esp_medsam.io.itk_image import files_of_itk, read_itk, read_itk_header
 from esp_medsam.io.nifti import read_nifti, read_nifti_header
@@ -104,18 +102,17 @@ def _may_be_dicom(path: Path) -> bool:
 
 
 def _read_file(path: Path, frame: int | None, beside: Beside, *, indices: bool) -> Image:
-    """Return what a file says that is not DICOM."""
-    identity, content = _content(path, frame, beside, indices=indices)
-    return Image(
-        path=os.fspath(path),
-        name=name_of(path),
-        grid=Grid(shape=content.pixels.shape[1:], affine=content.affine),
-        pixels=content.pixels,
-        warnings=content.warnings,
-        file_shape=content.file_shape,
-        nifti_geometry=content.nifti_geometry,
-        identity=identity,
-    )
+    """Return what a file says that is not DICOM, read by the format that its ending says."""
+    with _readable(path):
+        _check_file(path)
+        identity = identify(files_of(path))
+        if _suffix(path) in NIFTI_SUFFIXES:
+            image = read_nifti(path, frame, beside)
+        elif is_volume(path):
+            image = read_itk(path, frame, beside)
+        else:
+            image = read_raster(path, beside, indices=indices)
+    return replace(image, name=name_of(path), identity=identity)
 
 
 def read_grid(path: str | Path) -> Grid | None:
@@ -184,20 +181,6 @@ def is_volume(path: str | Path) -> bool:
 def _suffix(path: Path) -> str:
     name = path.name.lower()
     return next((s for s in SUFFIXES if name.endswith(s) and len(name) > len(s)), "")
-
-
-def _content(
-    path: Path, frame: int | None, beside: Beside, *, indices: bool
-) -> tuple[Identity, Content]:
-    """Read the file by the format that its ending says; its content must agree."""
-    with _readable(path):
-        _check_file(path)
-        identity = identify(files_of(path))
-        if _suffix(path) in NIFTI_SUFFIXES:
-            return identity, read_nifti(path, frame, beside)
-        if is_volume(path):
-            return identity, read_itk(path, frame, beside)
-        return identity, read_raster(path, beside, indices=indices)
 
 
 def _check_file(path: Path) -> None:

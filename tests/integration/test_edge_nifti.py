@@ -148,7 +148,7 @@ class TestEdgeNifti:
         content = read_nifti(path, 1)
 
         np.testing.assert_array_equal(content.pixels[0], source.get_fdata()[..., 1])
-        np.testing.assert_array_equal(content.affine, source.affine)
+        np.testing.assert_array_equal(content.grid.affine, source.affine)
         assert content.warnings == ("It holds 2 volumes; number 1, counted from 0, was read.",)
 
     def test_a_label_off_its_images_grid_is_refused(

@@ -39,7 +39,7 @@ class TestAffine:
             write_mha(TransformMatrix="1 0 0 0.25 1 0 0 0 1"),
         ):
             content = read_itk(path)
-            np.testing.assert_array_equal(content.affine, sheared)
+            np.testing.assert_array_equal(content.grid.affine, sheared)
             assert "sheared" in content.warnings[0]
 
     def test_says_what_was_assumed(self, write_nrrd: Write, write_mha: Write) -> None:

@@ -41,7 +41,7 @@ class TestGeometry:
         corner = np.array([1, 2, 3, 1.0])
         place = np.array(image.TransformIndexToPhysicalPoint((1, 2, 3))) * [-1, -1, 1]
         np.testing.assert_array_equal(content.pixels[0], volume)
-        np.testing.assert_allclose((content.affine @ corner)[:3], place, atol=1e-9)
+        np.testing.assert_allclose((content.grid.affine @ corner)[:3], place, atol=1e-9)
         assert content.pixels.dtype == np.int16
         assert content.warnings == ()
 
@@ -120,7 +120,7 @@ class TestShapes:
         content = read_itk(write_mha(series), frame=3)
 
         np.testing.assert_array_equal(content.pixels[0], series[..., 3])
-        np.testing.assert_array_equal(content.affine, stated_affine)
+        np.testing.assert_array_equal(content.grid.affine, stated_affine)
         assert content.warnings == ("It holds 5 volumes; number 3, counted from 0, was read.",)
 
     def test_drops_an_axis_of_one(

@@ -19,7 +19,7 @@ class TestGeometry:
         content = read_itk(write_mha(TransformMatrix="0 1 0 -1 0 0 0 0 1"))
 
         expected = [[0, 2, 0, -10], [-1, 0, 0, -20], [0, 0, 3, 30]]
-        np.testing.assert_array_equal(content.affine[:3], expected)
+        np.testing.assert_array_equal(content.grid.affine[:3], expected)
 
     @pytest.mark.parametrize(
         ("fields", "found"),
@@ -80,8 +80,8 @@ class TestShapes:
         content = read_itk(write_mha(volume[..., 1]))
 
         np.testing.assert_array_equal(content.pixels[0, ..., 0], volume[..., 1])
-        np.testing.assert_array_equal(content.affine[:2], stated_affine[:2])
-        np.testing.assert_array_equal(content.affine[2], [0, 0, 1, 0])
+        np.testing.assert_array_equal(content.grid.affine[:2], stated_affine[:2])
+        np.testing.assert_array_equal(content.grid.affine[2], [0, 0, 1, 0])
         assert content.file_shape == (2, 3)
 
 

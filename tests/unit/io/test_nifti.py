@@ -66,7 +66,7 @@ class TestGeometryRoundTrip:
         write_nifti(mask, (content.pixels[0] > 3).astype(np.uint8), geometry=content.nifti_geometry)
         written = nib.load(mask)
 
-        np.testing.assert_array_equal(content.affine, loaded.affine)
+        np.testing.assert_array_equal(content.grid.affine, loaded.affine)
         np.testing.assert_array_equal(written.affine, loaded.affine)
         np.testing.assert_allclose(written.affine, affine, atol=1e-3)
         assert written.shape == volume.shape

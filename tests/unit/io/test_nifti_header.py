@@ -71,7 +71,7 @@ class TestAffine:
 
         content = read_nifti(patched(path, offset, "<f", value))
 
-        np.testing.assert_array_equal(content.affine, affine)
+        np.testing.assert_array_equal(content.grid.affine, affine)
         is_used = code == 1 or 80 <= offset <= 88
         said = "Its pixdim holds" if 80 <= offset <= 88 else "Its qform is broken"
         assert [w.startswith(said) for w in content.warnings] == ([True] if is_used else [])
@@ -80,7 +80,7 @@ class TestAffine:
             tmp_path / "m.nii", np.zeros((2, 3, 4), np.uint8), geometry=content.nifti_geometry
         )
         again = read_nifti(tmp_path / "m.nii")
-        np.testing.assert_array_equal(again.affine, affine)
+        np.testing.assert_array_equal(again.grid.affine, affine)
         np.testing.assert_array_equal(
             again.nifti_geometry["pixdim"], content.nifti_geometry["pixdim"]
         )
@@ -94,7 +94,9 @@ class TestAffine:
 
         content = read_nifti(patched(image, 256, "<3f", 0, value, 0))
 
-        np.testing.assert_allclose(np.abs(content.affine[:3, :3]), np.diag([2, 2, 3]), atol=1e-6)
+        np.testing.assert_allclose(
+            np.abs(content.grid.affine[:3, :3]), np.diag([2, 2, 3]), atol=1e-6
+        )
         assert len(content.warnings) == said
 
     @pytest.mark.parametrize("value", [1.00001, 1.1])
@@ -126,7 +128,7 @@ class TestAffine:
 
         content = read_nifti(tmp_path / "a.nii")
 
-        np.testing.assert_array_equal(content.affine, np.diag([2, 2, 2, 1]))
+        np.testing.assert_array_equal(content.grid.affine, np.diag([2, 2, 2, 1]))
         assert content.warnings == ("Its qform and sform disagree; the sform was used.",)
 
     def test_falls_back_on_spacing_with_a_warning(self, volume: np.ndarray, tmp_path: Path) -> None:
@@ -136,7 +138,7 @@ class TestAffine:
 
         content = read_nifti(tmp_path / "a.nii")
 
-        np.testing.assert_array_equal(content.affine, nib.load(tmp_path / "a.nii").affine)
+        np.testing.assert_array_equal(content.grid.affine, nib.load(tmp_path / "a.nii").affine)
         assert "states no position" in content.warnings[0]
 
     def test_keeps_a_shear_exactly_and_warns(
@@ -151,7 +153,7 @@ class TestAffine:
         )
 
         assert "sheared" in content.warnings[0]
-        np.testing.assert_array_equal(nib.load(tmp_path / "m.nii.gz").affine, content.affine)
+        np.testing.assert_array_equal(nib.load(tmp_path / "m.nii.gz").affine, content.grid.affine)
 
     def test_reads_a_handedness_of_zero_as_one(
         self, patched: Write, volume: np.ndarray, tmp_path: Path
@@ -162,7 +164,7 @@ class TestAffine:
 
         content = read_nifti(patched(tmp_path / "a.nii", 76, "<f", 0.0))
 
-        np.testing.assert_array_equal(content.affine, np.diag([2, 2, 2, 1]))
+        np.testing.assert_array_equal(content.grid.affine, np.diag([2, 2, 2, 1]))
 
     def test_warns_of_lengths_in_other_units(self, volume: np.ndarray, tmp_path: Path) -> None:
         image = nib.Nifti1Image(volume, np.eye(4))

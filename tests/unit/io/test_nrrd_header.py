@@ -31,7 +31,7 @@ class TestGeometry:
         content = read_itk(write_nrrd(space=space, space_directions=directions))
 
         stated = np.array([[0.1, 0, -0.3, 10], [0, 2, 0, 20], [0.3, 0, 0.1, 30]])
-        np.testing.assert_array_equal(content.affine[:3], np.array(signs)[:, None] * stated)
+        np.testing.assert_array_equal(content.grid.affine[:3], np.array(signs)[:, None] * stated)
 
     @pytest.mark.parametrize(
         ("fields", "found"),
@@ -75,7 +75,7 @@ class TestAxes:
         )
 
         np.testing.assert_array_equal(content.pixels[0], series[..., 3])
-        np.testing.assert_array_equal(content.affine, stated_affine)
+        np.testing.assert_array_equal(content.grid.affine, stated_affine)
 
     @pytest.mark.parametrize(
         ("array", "fields", "found"),
