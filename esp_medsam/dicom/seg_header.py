@@ -13,7 +13,7 @@ from esp_medsam.dicom.seg_source import SourceHeader
 from esp_medsam.image import Image, SourceInstance
 
 
-_LABELMAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
+LABELMAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
 """Label Map Segmentation Storage, which pydicom 3.0 has no name for."""
 
 _IMPLEMENTATION_UID = UID("2.25.75457004891770183523061232424736057220")
@@ -35,7 +35,7 @@ def identified(
     dataset = Dataset()
     dataset.update(header.attributes)
     dataset.LossyImageCompression = dataset.get("LossyImageCompression") or "00"
-    dataset.SOPClassUID = _LABELMAP_STORAGE if kind == "labelmap" else SegmentationStorage
+    dataset.SOPClassUID = LABELMAP_STORAGE if kind == "labelmap" else SegmentationStorage
     dataset.SOPInstanceUID = identity.instance_uid
     dataset.StudyInstanceUID = image.study_uid
     dataset.SeriesInstanceUID = identity.series_uid

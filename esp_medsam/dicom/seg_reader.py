@@ -23,6 +23,7 @@ from esp_medsam.dicom.frames import SLICE_ATTRIBUTES
 from esp_medsam.dicom.header import sop_class_of
 from esp_medsam.dicom.pixel_file import PIXEL_ATTRIBUTES, PixelFile, explained
 from esp_medsam.dicom.seg_description import SEGMENT_ATTRIBUTES, read_segments
+from esp_medsam.dicom.seg_header import LABELMAP_STORAGE
 from esp_medsam.dicom.seg_planes import (
     FRAME_ATTRIBUTES,
     SegFrame,
@@ -37,8 +38,7 @@ from esp_medsam.image import SourceInstance
 from esp_medsam.quiet import quietly
 
 
-_CLASSES = (str(SegmentationStorage), "1.2.840.10008.5.1.4.1.1.66.7")
-"""Segmentation Storage, and Label Map Segmentation Storage."""
+_CLASSES = (str(SegmentationStorage), str(LABELMAP_STORAGE))
 
 _ATTRIBUTES = PIXEL_ATTRIBUTES | SLICE_ATTRIBUTES | SEGMENT_ATTRIBUTES | FRAME_ATTRIBUTES | tags_of(
     "SOPClassUID", "SOPInstanceUID", "SegmentationType", "MaximumFractionalValue",

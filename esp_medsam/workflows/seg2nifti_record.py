@@ -46,7 +46,7 @@ def write_record(path: Path, content: Mapping[str, Any], root: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    record = {"made_by": f"esp-medsam {__version__}", "schema": _SCHEMA, **content}
+    record = {"software": f"esp-medsam {__version__}", "schema": _SCHEMA, **content}
     with atomic_file(path, root) as file:
         file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
 

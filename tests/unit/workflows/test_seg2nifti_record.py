@@ -73,7 +73,7 @@ class TestExisting:
         self, write_seg: Write, tmp_path: Path, overwrite: bool
     ) -> None:
         write_seg("ct_seg.dcm")
-        text = json.dumps({"made_by": "esp-medsam", "modality": "ct"})
+        text = json.dumps({"software": "esp-medsam 0.1", "modality": "ct"})
         (tmp_path / "ct_seg.json").write_text(text, encoding="utf-8")
 
         result = one(tmp_path / "ct_seg.dcm", tmp_path, overwrite=overwrite)
