@@ -14,11 +14,11 @@ from esp_medsam.errors import one_line
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
     from esp_medsam.workflows.request import Request
-    from esp_medsam.workflows.results import SegmentResult
+    from esp_medsam.workflows.results import ItemResult
 
 
 def report(
-    results: Sequence[SegmentResult],
+    results: Sequence[ItemResult],
     written: str,
     output: Path,
     *,

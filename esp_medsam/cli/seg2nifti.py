@@ -75,4 +75,4 @@ def seg2nifti(
                 print(one_line(f"{result.path}: {warning}"), file=sys.stderr)
     except KeyboardInterrupt:
         raise interrupted() from None
-    report(results, "files", output, not_tried=conversion.not_tried)
+    report(results, "files", output, not_tried=len(conversion) - len(results))

@@ -49,7 +49,7 @@ from esp_medsam.memory import check_libraries_fit
 
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
-    from esp_medsam.workflows.results import SegmentResult
+    from esp_medsam.workflows.results import ItemResult
     from esp_medsam.workflows.segment import SegmentRun
 
 
@@ -166,12 +166,12 @@ def segment(
         results,
         "masks and records",
         output,
-        not_tried=segmentation.not_tried,
+        not_tried=len(segmentation) - len(results),
         other_modalities=segmentation.other_modalities,
     )
 
 
-def _drive(segmentation: SegmentRun, *, quiet: bool) -> list[SegmentResult]:
+def _drive(segmentation: SegmentRun, *, quiet: bool) -> list[ItemResult]:
     """Segment every item; on a terminal under a bar, elsewhere with a line for each as it ends."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     if quiet:

@@ -23,7 +23,7 @@ from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.describe import Description, describe
-from esp_medsam.workflows.item import Item
+from esp_medsam.workflows.item import Item, label_of
 from esp_medsam.workflows.items import Plan, plan_items
 from esp_medsam.workflows.planning import plain_settings
 from esp_medsam.workflows.request import Request
@@ -248,7 +248,7 @@ def check_sheet(path: Path, plan: Plan, *, overwrite: bool) -> None:
 
 
 def _refusal(item: Item, error: BaseException) -> Refusal:
-    result = failure(item, error)
+    result = failure(label_of(item), error)
     return Refusal(
         path=str(item["image"]),
         volume=item.get("volume"),

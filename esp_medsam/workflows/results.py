@@ -12,7 +12,6 @@ from typing import Literal
 
 from esp_medsam.errors import chain_of, explain, one_line
 from esp_medsam.image import size_text
-from esp_medsam.workflows.item import Item, label_of
 from esp_medsam.workflows.left_alone import volumes_of_others
 
 
@@ -22,7 +21,7 @@ Status = Literal["done", "kept", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentResult:
+class ItemResult:
     """What became of one item.
 
     Attributes:
@@ -53,8 +52,8 @@ class SegmentResult:
     seconds: float = 0.0
 
 
-def failure(item: Item, error: BaseException, seconds: float = 0.0) -> SegmentResult:
-    """Turn an error into the result of its item.
+def failure(path: str, error: BaseException, seconds: float = 0.0) -> ItemResult:
+    """Turn an error into the result of the item that messages call ``path``.
 
     Of an error that is none of ours only type and place are told: its text may quote a header,
     and headers name patients.
@@ -64,11 +63,9 @@ def failure(item: Item, error: BaseException, seconds: float = 0.0) -> SegmentRe
         place = traceback.extract_tb(error.__traceback__)[-1:]
         where = "".join(f" at {Path(frame.filename).name}:{frame.lineno}" for frame in place)
         line = f"E_INTERNAL: unexpected {type(error).__name__}{where}; please report it."
-    logger.debug("%s: %s", one_line(label_of(item)), _places(error))
+    logger.debug("%s: %s", one_line(path), _places(error))
     code, _, message = line.partition(": ")
-    return SegmentResult(
-        path=label_of(item), status="failed", code=code, message=message, seconds=seconds
-    )
+    return ItemResult(path=path, status="failed", code=code, message=message, seconds=seconds)
 
 
 def _places(error: BaseException) -> str:
@@ -84,7 +81,7 @@ def _places(error: BaseException) -> str:
     return "; behind it ".join(told)
 
 
-def line_of(result: SegmentResult) -> str:
+def line_of(result: ItemResult) -> str:
     """Return a result in one line."""
     path = one_line(result.path)
     if result.status == "failed":
@@ -95,7 +92,7 @@ def line_of(result: SegmentResult) -> str:
     return f"done {path} in {result.seconds:.1f} s: {told}"
 
 
-def _size(result: SegmentResult, target: str) -> str:
+def _size(result: ItemResult, target: str) -> str:
     """Return how much of a target was found, and how sure the network is of it."""
     confidence = (result.confidence or {}).get(target)
     voxels, ml = (result.voxels or {}).get(target, 0), (result.ml or {}).get(target)
@@ -103,7 +100,7 @@ def _size(result: SegmentResult, target: str) -> str:
     return size if confidence is None else f"{size} ({confidence:.2f})"
 
 
-def table_of(failed: Sequence[SegmentResult]) -> list[str]:
+def table_of(failed: Sequence[ItemResult]) -> list[str]:
     """Return the failures as the lines of a table: code, path, and what is wrong."""
     rows = [(result.code or "", one_line(result.path), result.message) for result in failed]
     codes, paths = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
@@ -111,7 +108,7 @@ def table_of(failed: Sequence[SegmentResult]) -> list[str]:
 
 
 def summary(
-    results: Sequence[SegmentResult],
+    results: Sequence[ItemResult],
     not_tried: int = 0,
     other_modalities: Mapping[str, int] | None = None,
 ) -> str:

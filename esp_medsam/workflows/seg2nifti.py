@@ -13,7 +13,6 @@ import numpy as np
 
 from esp_medsam.dicom import DicomSegmentation, is_dicom, is_segmentation, read_segmentation
 from esp_medsam.errors import (
-    DiskFullError,
     EmptyInputError,
     EspMedSamError,
     GeometryError,
@@ -22,13 +21,14 @@ from esp_medsam.errors import (
     OutputExistsError,
 )
 from esp_medsam.identity import Identity, check_unchanged, identify
-from esp_medsam.io.atomic import all_or_none, alone_in, is_ours, remove_file
+from esp_medsam.io.atomic import all_or_none, is_ours, remove_file
 from esp_medsam.io.like import Like, OutputGrid
 from esp_medsam.io.output_path import check_outputs
 from esp_medsam.io.recorded_file import file_entry, identity_entry
 from esp_medsam.workflows.input_files import InputFiles, would_replace
+from esp_medsam.workflows.item_loop import results_of
 from esp_medsam.workflows.left_alone import count_others
-from esp_medsam.workflows.results import SegmentResult, failure
+from esp_medsam.workflows.results import ItemResult
 from esp_medsam.workflows.seg2nifti_files import arrays_of, write_array
 from esp_medsam.workflows.seg2nifti_record import (
     KIND,
@@ -86,7 +86,6 @@ class Seg2Nifti:
 
     Attributes:
         others: Files that are no segmentations.
-        not_tried: Files without a result because the disk was full, which ends a run.
 
     Raises:
         InputNotFoundError: If ``source`` or ``like`` does not exist.
@@ -108,7 +107,6 @@ class Seg2Nifti:
         self.overwrite = overwrite
         self.verify = verify
         self.others: list[Path] = []
-        self.not_tried = 0
         self._output = Path(output)
         self._inputs: list[Path] = []
         self._refused: list[tuple[Path, EspMedSamError]] = []
@@ -125,29 +123,20 @@ class Seg2Nifti:
         """Return the number of results there will be, unless the disk is full."""
         return len(self._items) + len(self._refused)
 
-    def results(self) -> Iterator[SegmentResult]:
-        """Convert all, and yield what became of each; none after one that met a full disk.
+    def results(self) -> Iterator[ItemResult]:
+        """Convert all, and return what became of each; none after one that met a full disk.
 
         Raises:
             OutputError: If another run is writing to the output folder.
         """
-        self.not_tried = 0
-        for path, reason in self._refused:
-            yield failure({"image": str(path)}, reason)
-        if not self._items:
-            return
-        with alone_in(self._output) as folder:
-            for number, item in enumerate(self._items, start=1):
-                folder.clear(item.stem.parent)
-                try:
-                    result = self._convert(item)
-                except Exception as error:  # one bad file never ends a run
-                    result = failure({"image": str(item.path)}, error)
-                if result.code == DiskFullError.code:
-                    self.not_tried = len(self._items) - number
-                yield result
-                if self.not_tried:
-                    return
+        return results_of(
+            self._items,
+            self._convert,
+            refused=((str(path), error) for path, error in self._refused),
+            label_of=lambda item: str(item.path),
+            output=self._output,
+            folder_of=lambda item: item.stem.parent,
+        )
 
     def _find(self, source: Path) -> list[_Item]:
         if not is_there(source):
@@ -196,7 +185,7 @@ class Seg2Nifti:
         refused = {path for path, _ in self._refused}
         self._items = [item for item in self._items if item.path not in refused]
 
-    def _convert(self, item: _Item) -> SegmentResult:
+    def _convert(self, item: _Item) -> ItemResult:
         """Write the files of one segmentation, its record last."""
         identity = identify([item.path])
         segmentation, grid = self._placed(read_segmentation(item.path))
@@ -214,12 +203,12 @@ class Seg2Nifti:
                 raise OutputExistsError(msg)
             if are_whole(previous, item.record, verify=self.verify):
                 record = str(item.record)
-                return SegmentResult(path=str(item.path), status="kept", record=record)
+                return ItemResult(path=str(item.path), status="kept", record=record)
         self._make_way(item, files.values(), previous)
         remove_file(item.record, self._output)  # without it, what a crash leaves is no result
         stale = set(names_of(previous, item.stem)) - {path.name for path in files.values()}
         self._write(item, files, segmentation, grid, made_with, stale)
-        return SegmentResult(
+        return ItemResult(
             path=str(item.path),
             status="done",
             record=str(item.record),

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from esp_medsam.errors import DiskFullError, EspMedSamError, one_line
+from esp_medsam.errors import EspMedSamError, one_line
 from esp_medsam.image import image_of, segmentation_of
-from esp_medsam.io.atomic import alone_in
 from esp_medsam.io.output_path import output_stem
 from esp_medsam.io.read import files_of
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.item import Item, label_of
+from esp_medsam.workflows.item_loop import results_of
 from esp_medsam.workflows.results import (
-    SegmentResult,
+    ItemResult,
     failure,
     line_of,
     not_tried_text,
@@ -50,9 +50,6 @@ class SegmentRun:
         refused: Items that cannot be taken, each with its reason.
         left_alone: What else lies in the input, in one line, told once; empty for nothing.
         other_modalities: Number of DICOM volumes among it, by their modality.
-
-    Attributes:
-        not_tried: Items without a result because the disk was full, which ends a run.
     """
 
     def __init__(
@@ -81,7 +78,6 @@ class SegmentRun:
         self.refused = refused
         self.left_alone = left_alone
         self.other_modalities = other_modalities or {}
-        self.not_tried = 0
 
     def __len__(self) -> int:
         """Return the number of results there will be, unless the disk is full."""
@@ -98,44 +94,38 @@ class SegmentRun:
         if hasattr(self.inferer, "on_slices"):
             self.inferer.on_slices = on_slices
 
-    def results(self) -> Iterator[SegmentResult]:
-        """Yield one result per item, as it comes; none after one that met a full disk.
+    def results(self) -> Iterator[ItemResult]:
+        """Return one result per item, as it comes; none after one that met a full disk.
 
         Raises:
             OutputError: If another run is writing to the output folder.
         """
-        self.not_tried = 0
-        for item, error in self.refused:
-            yield failure(item, error)
-        if not self.items:
-            return
-        with alone_in(self.saver.output_dir) as folder:
-            for number, item in enumerate(self.items, start=1):
-                folder.clear(self.saver.output_dir / item["relative_dir"])
-                result = self.segment(item)
-                if result.code == DiskFullError.code:
-                    self.not_tried = len(self.items) - number
-                yield result
-                if self.not_tried:
-                    return
+        return results_of(
+            self.items,
+            self.segment,
+            refused=((label_of(item), error) for item, error in self.refused),
+            label_of=label_of,
+            output=self.saver.output_dir,
+            folder_of=lambda item: self.saver.output_dir / item["relative_dir"],
+        )
 
-    def segment(self, item: Item) -> SegmentResult:
+    def segment(self, item: Item) -> ItemResult:
         """Segment one item and write its files; a failure is a result, not an error."""
         start = time.perf_counter()
         try:
             kept = self._kept_name(item)
             if kept is not None:
                 record = self._record(item, kept)
-                return SegmentResult(path=label_of(item), status="kept", record=record)
+                return ItemResult(path=label_of(item), status="kept", record=record)
             data = self.preprocessing(dict(item))
             self.saver.check(image_of(data["image"].meta))
             data["pred"] = self.inferer(data["image"][None], self.network)[0]
             data = self.postprocessing(data)
         except Exception as error:  # one bad case never ends a run
-            return failure(item, error, time.perf_counter() - start)
+            return failure(label_of(item), error, time.perf_counter() - start)
         image = image_of(data["image"].meta)
         segmentation = segmentation_of(data["pred"].meta)
-        return SegmentResult(
+        return ItemResult(
             path=label_of(item),
             status="done",
             record=self._record(item, item["name"]),
@@ -165,10 +155,10 @@ class SegmentRun:
                 logger.warning("%s: %s", one_line(result.path), warning)
             results.append(result)
         failed = [result for result in results if result.status == "failed"]
-        logger.info("%s.", summary(results, self.not_tried, self.other_modalities))
+        logger.info("%s.", summary(results, len(self) - len(results), self.other_modalities))
         if failed:
             logger.error("Failed:\n%s", "\n".join(table_of(failed)))
-            more = not_tried_text(self.not_tried)
+            more = not_tried_text(len(self) - len(results))
             msg = f"{len(failed)} of {len(self)} items failed{more}; see the table above."
             raise SystemExit(msg)
 

@@ -15,7 +15,7 @@ from esp_medsam.networks import build_released
 from esp_medsam.networks.checkpoints import to_delightsam
 from esp_medsam.workflows.pipeline import build_run, read_config
 from esp_medsam.workflows.request import read_request
-from esp_medsam.workflows.results import SegmentResult
+from esp_medsam.workflows.results import ItemResult
 
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
@@ -41,10 +41,10 @@ def photograph(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def segment(converted: Path, photograph: Path, tmp_path: Path) -> Callable[[str], SegmentResult]:
+def segment(converted: Path, photograph: Path, tmp_path: Path) -> Callable[[str], ItemResult]:
     """Return a function that segments the photograph as one of a modality."""
 
-    def run(modality: str) -> SegmentResult:
+    def run(modality: str) -> ItemResult:
         segmentation = build_run(
             BUNDLE,
             [OVERLAY],
@@ -72,7 +72,7 @@ class TestOverlay:
         assert parser["input_size"] == [1024, 1024]
 
     def test_segments_the_modality_that_the_checkpoint_holds(
-        self, segment: Callable[[str], SegmentResult], tmp_path: Path
+        self, segment: Callable[[str], ItemResult], tmp_path: Path
     ) -> None:
         assert segment("fundus").status == "done"
 
@@ -80,7 +80,7 @@ class TestOverlay:
             assert mask.size == (70, 40)
 
     def test_refuses_another_modality_than_the_checkpoint_holds(
-        self, segment: Callable[[str], SegmentResult]
+        self, segment: Callable[[str], ItemResult]
     ) -> None:
         result = segment("xray")
 

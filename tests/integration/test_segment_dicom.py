@@ -18,18 +18,18 @@ from esp_medsam.dicom import scan
 from esp_medsam.errors import EmptyInputError, ModalityError, explain
 from esp_medsam.io import file_names
 from esp_medsam.workflows.pipeline import build_run
-from esp_medsam.workflows.results import SegmentResult
+from esp_medsam.workflows.results import ItemResult
 
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 
 
-Run = Callable[..., list[SegmentResult]]
+Run = Callable[..., list[ItemResult]]
 
 
 @pytest.fixture
 def run(tmp_path: Path, weights: Path) -> Run:
-    def segment(folder: Path, **options: Any) -> list[SegmentResult]:
+    def segment(folder: Path, **options: Any) -> list[ItemResult]:
         settings = {"input_size": [64, 64], "ckpt_path": str(weights), "device": "cpu", **options}
         driven = build_run(
             BUNDLE, dataset_dir=str(folder), output_dir=str(tmp_path / "out"), **settings

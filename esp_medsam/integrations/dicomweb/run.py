@@ -31,7 +31,7 @@ from esp_medsam.version import __version__
 from esp_medsam.workflows.item import Item
 from esp_medsam.workflows.items import plan_items
 from esp_medsam.workflows.left_alone import counted, is_left_alone
-from esp_medsam.workflows.results import SegmentResult, failure
+from esp_medsam.workflows.results import ItemResult, failure
 from esp_medsam.workflows.segment import SegmentRun
 
 
@@ -214,7 +214,7 @@ class PacsRun:
         for item, error in plan.refused:
             yield _failed(_label(series, item), error)
         made: list[Made] = []
-        details: dict[str, SegmentResult] = {}
+        details: dict[str, ItemResult] = {}
         for number, item in enumerate(plan.items, start=1):
             result = self.segmentation.segment(item)
             label = _label(series, item)
@@ -239,7 +239,7 @@ class PacsRun:
             warnings = (*result.warnings, *sent.warnings)
             yield replace(sent, warnings=warnings, seconds=result.seconds)
 
-    def _spool(self, label: str, result: SegmentResult) -> Made:
+    def _spool(self, label: str, result: ItemResult) -> Made:
         """Move what a volume gave into the outbox."""
         assert result.record is not None, "the item is done"
         stem = Path(result.record).with_suffix("")
@@ -309,7 +309,7 @@ def _label(series: Series, item: Item) -> str:
 
 def _failed(label: str, error: BaseException) -> PacsResult:
     """Turn an error into a result; of one that is none of ours only type and place are told."""
-    told = failure({"image": label}, error)
+    told = failure(label, error)
     return PacsResult(label=label, status="failed", code=told.code, message=told.message)
 
 

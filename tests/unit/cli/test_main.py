@@ -20,7 +20,7 @@ from esp_medsam.errors import ModalityError
 from esp_medsam.workflows import pipeline, planning
 from esp_medsam.workflows.items import Plan
 from esp_medsam.workflows.request import Request
-from esp_medsam.workflows.results import SegmentResult
+from esp_medsam.workflows.results import ItemResult
 
 
 BUNDLE = Path(__file__).parents[3] / "bundle"
@@ -38,12 +38,11 @@ def unplanned(monkeypatch: pytest.MonkeyPatch) -> None:
 def build(monkeypatch: pytest.MonkeyPatch, unplanned: None) -> Build:
     """Puts a pipeline with these results in place of the real one; returns what was asked for."""
 
-    def build_(*results: SegmentResult | type[BaseException]) -> list[Request]:
+    def build_(*results: ItemResult | type[BaseException]) -> list[Request]:
         asked: list[Request] = []
 
         class Pipeline:
             left_alone = "2 other files"
-            not_tried = 0
             other_modalities: ClassVar[dict[str, int]] = {}
 
             def __init__(self) -> None:
@@ -72,7 +71,7 @@ def build(monkeypatch: pytest.MonkeyPatch, unplanned: None) -> Build:
     return build_
 
 
-DONE = SegmentResult(
+DONE = ItemResult(
     path="in/a.png",
     status="done",
     confidence={"lungs": 0.94},
@@ -81,7 +80,7 @@ DONE = SegmentResult(
     warnings=("It is upside down.",),
     seconds=0.26,
 )
-FAILED = SegmentResult(path="in/b.png", status="failed", code="E_CORRUPT", message="Copy it again.")
+FAILED = ItemResult(path="in/b.png", status="failed", code="E_CORRUPT", message="Copy it again.")
 RUN = ("segment", "in", "out", "--modality", "xray")
 
 

@@ -15,18 +15,18 @@ from esp_medsam.cli.main import main
 from esp_medsam.errors import EmptyInputError, GeometryError, InputNotFoundError, TooLargeError
 from esp_medsam.image import Image
 from esp_medsam.io import file_names
-from esp_medsam.workflows.results import SegmentResult
+from esp_medsam.workflows.results import ItemResult
 from esp_medsam.workflows.seg2nifti import Seg2Nifti
 
 
 Write = Callable[..., np.ndarray]
 
 
-def run(source: Path, output: Path, **options: Any) -> list[SegmentResult]:
+def run(source: Path, output: Path, **options: Any) -> list[ItemResult]:
     return list(Seg2Nifti(source, output, **options).results())
 
 
-def one(source: Path, output: Path, **options: Any) -> SegmentResult:
+def one(source: Path, output: Path, **options: Any) -> ItemResult:
     (result,) = run(source, output, **options)
     return result
 

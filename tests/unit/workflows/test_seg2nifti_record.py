@@ -14,14 +14,14 @@ import pytest
 from esp_medsam.errors import InputNotFoundError, OutputError
 from esp_medsam.io.folder import entered
 from esp_medsam.workflows import seg2nifti as module
-from esp_medsam.workflows.results import SegmentResult
+from esp_medsam.workflows.results import ItemResult
 from esp_medsam.workflows.seg2nifti import Seg2Nifti
 
 
 Write = Callable[..., np.ndarray]
 
 
-def one(source: Path, output: Path, **options: Any) -> SegmentResult:
+def one(source: Path, output: Path, **options: Any) -> ItemResult:
     (result,) = Seg2Nifti(source, output, **options).results()
     return result
 
@@ -306,5 +306,5 @@ class TestRun:
         results = list(conversion.results())
 
         assert [result.code for result in results] == ["E_DISK_FULL"]
-        assert conversion.not_tried == 2
+        assert len(conversion) == 3
         assert not (tmp_path / "out").exists()

@@ -462,7 +462,6 @@ class TestSegmentation:
         with caplog.at_level(logging.INFO), pytest.raises(SystemExit) as ended:
             segmentation.run()
 
-        assert segmentation.not_tried == 2
         told = "1 of 4 items failed, 2 not tried because the disk is full; see the table above."
         assert ended.value.code == told
         assert "1 done, 0 kept, 1 failed, 2 not tried because the disk is full." in caplog.messages
@@ -471,7 +470,6 @@ class TestSegmentation:
         assert names == ["a_seg.json", "a_seg.png"]
         monkeypatch.undo()
         assert [r.status for r in segmentation.results()] == ["kept", "done", "done", "done"]
-        assert segmentation.not_tried == 0
 
     def test_interrupt_ends_the_run(
         self, build: Callable[..., SegmentRun], tmp_path: Path, table: ModalityTable
@@ -552,15 +550,13 @@ class TestResults:
         wrapper = RuntimeError("applying transform")
         wrapper.__cause__ = error
 
-        result = failure({"image": "a.png", "name": "a", "relative_dir": ""}, wrapper)
+        result = failure("a.png", wrapper)
 
         assert result.code == "E_TOO_LARGE"
         assert "slice_batch" in result.message
 
     def test_unexpected_error_tells_type_and_place_alone(self) -> None:
-        item = {"image": "a.png", "name": "a", "relative_dir": ""}
-
-        result = failure(item, RuntimeError("Doe^John"))
+        result = failure("a.png", RuntimeError("Doe^John"))
 
         assert "Doe" not in result.message
         assert line_of(result).startswith("failed a.png: E_INTERNAL: unexpected RuntimeError")
@@ -579,7 +575,7 @@ class TestResults:
                 read()
             except KeyError as error:
                 error.__context__ = LookupError("Doe")
-                failure({"image": "a.png"}, error)
+                failure("a.png", error)
 
         (told,) = caplog.messages
         assert re.fullmatch(
@@ -593,4 +589,4 @@ class TestResults:
         first, second = ValueError(), ValueError()
         first.__cause__, second.__cause__ = second, first
 
-        assert failure({"image": "a.png"}, first).code == "E_INTERNAL"
+        assert failure("a.png", first).code == "E_INTERNAL"

@@ -15,7 +15,7 @@ from esp_medsam.integrations.dicomweb.run import PacsResult, PacsRun, line_of, s
 from esp_medsam.integrations.dicomweb.spool import Spool
 from esp_medsam.io import Recipe
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.results import SegmentResult
+from esp_medsam.workflows.results import ItemResult
 
 
 class Pipeline:
@@ -35,13 +35,13 @@ class Pipeline:
             ),
         )
 
-    def segment(self, item: dict[str, Any]) -> SegmentResult:
+    def segment(self, item: dict[str, Any]) -> ItemResult:
         self.items.append(item["name"])
         try:
             content = self.found(item["name"])
         except (ValueError, DiskFullError) as error:
             code = "E_GEOMETRY" if isinstance(error, ValueError) else error.code
-            return SegmentResult(path="x", status="failed", code=code, message="No.")
+            return ItemResult(path="x", status="failed", code=code, message="No.")
         output: Path = self.saver.output_dir
         output.mkdir(exist_ok=True)
         files = []
@@ -50,7 +50,7 @@ class Pipeline:
             files.append(f"{item['name']}_seg.dcm")
         record = output / f"{item['name']}_seg.json"
         record.write_text(json.dumps({"software": "esp-medsam 0", "files": files, "targets": []}))
-        return SegmentResult(path="x", status="done", record=str(record), warnings=("Dark.",))
+        return ItemResult(path="x", status="done", record=str(record), warnings=("Dark.",))
 
 
 @pytest.fixture
