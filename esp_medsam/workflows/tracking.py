@@ -1,14 +1,15 @@
-"""Log a run to MLflow with MONAI's handlers."""
+"""Log a run to TensorBoard and MLflow with MONAI's handlers."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine
-from monai.handlers import MLFlowHandler
+from monai.handlers import MLFlowHandler, TensorBoardStatsHandler
 
 from esp_medsam.errors import OptionError
 from esp_medsam.training_settings import TrainSettings
@@ -16,13 +17,16 @@ from esp_medsam.workflows.distributed import is_first
 from esp_medsam.workflows.forward import loss_of
 
 
+logger = logging.getLogger(__name__)
+
 EXPERIMENT = "esp_medsam"
 
 
 def tracking_handlers(settings: TrainSettings, part: str) -> list[Any]:
-    """Return the handlers of an engine that track a run; none without an address.
+    """Return the handlers of an engine that track a run; of several processes, in the first alone.
 
-    Images and paths stay out of it: losses, metrics, learning rates and plain settings go in.
+    TensorBoard's curves are written where it is installed, MLflow's where an address is given.
+    Images and paths stay out of both: losses, metrics, learning rates and plain settings go in.
 
     Args:
         settings: All settings of the run.
@@ -31,7 +35,28 @@ def tracking_handlers(settings: TrainSettings, part: str) -> list[Any]:
     Raises:
         OptionError: If an address is given and mlflow is not installed, or does not open it.
     """
-    if not settings.mlflow or not is_first():
+    if not is_first():
+        return []
+    return [*_tensorboard(settings, part), *_mlflow(settings, part)]
+
+
+def _tensorboard(settings: TrainSettings, part: str) -> list[Any]:
+    """Return the handler that writes curves for TensorBoard; none where it is not installed."""
+    is_training = part == "training"
+    if find_spec("tensorboard") is None:
+        if is_training:  # told once
+            told = "TensorBoard is not installed: %s has the curves; esp-medsam[train] adds it."
+            logger.info(told, "training.html")
+        return []
+    folder = str(Path(settings.output_dir, "tensorboard"))
+    if is_training:
+        return [TensorBoardStatsHandler(log_dir=folder, tag_name="loss", output_transform=loss_of)]
+    return [TensorBoardStatsHandler(log_dir=folder, iteration_log=False)]
+
+
+def _mlflow(settings: TrainSettings, part: str) -> list[Any]:
+    """Return the handler that tracks a run in MLflow; none without an address."""
+    if not settings.mlflow:
         return []
     if find_spec("mlflow") is None:  # MONAI's handler would only fail in the middle of a run
         # The address is not told: it may hold a password.

@@ -3,7 +3,7 @@
 from esp_medsam.workflows.averaging import AveragedWeights
 from esp_medsam.workflows.best_weights import EarlyStop, KeepBest, save_weights
 from esp_medsam.workflows.checkpointing import Checkpoints
-from esp_medsam.workflows.forward import PredictForward, dice_inputs, loss_of
+from esp_medsam.workflows.forward import PredictForward, dice_inputs
 from esp_medsam.workflows.freezing import with_frozen
 from esp_medsam.workflows.history import History
 from esp_medsam.workflows.initial_weights import start_from
@@ -44,7 +44,6 @@ __all__ = [
     "TellProgress",
     "TrainingPage",
     "dice_inputs",
-    "loss_of",
     "run_of",
     "samples_of",
     "save_weights",

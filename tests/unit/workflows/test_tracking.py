@@ -23,6 +23,7 @@ class Handler:
 @pytest.fixture
 def handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "_Tracking", lambda **options: Handler(options))
+    monkeypatch.setattr(tracking, "TensorBoardStatsHandler", lambda **options: Handler(options))
     monkeypatch.setattr(tracking, "find_spec", lambda name: ModuleSpec(name, None))
 
 
@@ -36,8 +37,31 @@ def settings(mlflow: str | None) -> TrainSettings:
 
 @pytest.mark.usefixtures("handlers")
 class TestTracked:
-    def test_no_address_tracks_nothing(self) -> None:
-        assert tracking.tracking_handlers(settings(None), "training") == []
+    def test_without_an_address_tensorboard_alone_is_written(self) -> None:
+        for part in ("training", "validation"):
+            (curves,) = tracking.tracking_handlers(settings(None), part)
+
+            assert curves.options["log_dir"] == str(Path("data", "run1", "tensorboard"))
+
+    def test_without_tensorboard_a_run_has_no_curves_of_it_and_says_so_once(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+
+        with caplog.at_level("INFO"):
+            made = [
+                tracking.tracking_handlers(settings(None), part)
+                for part in ("training", "validation")
+            ]
+
+        assert made == [[], []]
+        (told,) = caplog.messages
+        assert "esp-medsam[train] adds it" in told
+
+    def test_other_processes_track_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tracking, "is_first", lambda: False)
+
+        assert tracking.tracking_handlers(settings("runs"), "training") == []
 
     def test_training_and_validation_go_into_one_run_named_as_its_folder(self) -> None:
         made = [
@@ -45,7 +69,7 @@ class TestTracked:
             for part in ("training", "validation")
         ]
 
-        (training,), (validation,) = made
+        (_, training), (_, validation) = made
         for handler in (training, validation):
             assert handler.options["tracking_uri"] == "runs"
             assert handler.options["run_name"].startswith("run1-")
