@@ -188,13 +188,9 @@ def _write(
     quiet: bool,
 ) -> None:
     from esp_medsam.io.atomic import atomic_file
-    from esp_medsam.workflows.datalist_build import (
-        build_sections,
-        counts_of,
-        find_patients,
-        settle_absent,
-    )
+    from esp_medsam.workflows.datalist_build import find_patients, settle_absent
     from esp_medsam.workflows.datalist_check import faults_of
+    from esp_medsam.workflows.datalist_sections import build_sections, counts_of
 
     if any(case.section is None for case in cases):
         find_patients(cases, patient)

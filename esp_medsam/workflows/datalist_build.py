@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,10 +23,9 @@ from esp_medsam.errors import (
 from esp_medsam.io.read import read
 from esp_medsam.quiet import quietly
 from esp_medsam.regular_file import open_regular
-from esp_medsam.workflows.datalist import MOST_BYTES, SECTIONS
+from esp_medsam.workflows.datalist import MOST_BYTES
 from esp_medsam.workflows.datalist_images import WHITE
 from esp_medsam.workflows.datalist_patterns import Named, by_patient, files_by_case, split_values
-from esp_medsam.workflows.datalist_split import sections_of
 
 
 @dataclass
@@ -297,113 +294,3 @@ def _held(mask: Named) -> Named | None:
     # One of 0 and 1 is not empty; that it must be white is told later.
     least = 0 if stored.grid.affine is not None or stored.pixels.max() <= WHITE else WHITE
     return mask if stored.pixels.max() > least else None
-
-
-def build_sections(
-    cases: Sequence[Case], shares: Sequence[float], seed: int, folder: Path
-) -> dict[str, list[dict[str, Any]]]:
-    """Return the sections of a datalist that is to lie in a folder.
-
-    Args:
-        cases: The cases, of known patients unless they have sections.
-        shares: Shares of the sections.
-        seed: Seed of the split.
-        folder: Folder that its paths are to begin in.
-
-    Raises:
-        OptionError: If some cases have a section and others do not, or one is unknown.
-    """
-    given = {case.section for case in cases}
-    if given == {None}:
-        kinds = [(case.modality, case.more.get("dataset")) for case in cases]
-        drawn = sections_of([case.patient or "" for case in cases], kinds, shares, seed)
-    else:
-        wrong = sorted({str(name or "none") for name in given} - set(SECTIONS))
-        if wrong:
-            msg = f"section must be {', '.join(SECTIONS)} in every row, or in none; got "
-            raise OptionError(msg + f"{listed(wrong)}.")
-        drawn = [case.section or "" for case in cases]
-    sections: dict[str, list[dict[str, Any]]] = {name: [] for name in SECTIONS}
-    for case, section in zip(cases, drawn, strict=True):
-        sections[section].append(_item(case, folder))
-    return sections
-
-
-def _item(case: Case, folder: Path) -> dict[str, Any]:
-    item: dict[str, Any] = {
-        "image": _relative(str(case.image), folder),
-        "modality": case.modality,
-        **case.more,
-        "labels": _labels(case, folder),
-    }
-    if case.absent:
-        item["absent"] = case.absent
-    if case.unknown:
-        item["unknown"] = [_mask(mask, folder) for mask in case.unknown]
-    return item
-
-
-def _labels(case: Case, folder: Path) -> dict[str, Any]:
-    """Return the labels of an item, as one map where they are."""
-    masks = [mask for several in case.labels.values() for mask in several]
-    is_map = len({mask.text for mask in masks}) == 1 and len(masks) == len(case.labels)
-    if is_map and all(mask.values is not None for mask in masks):
-        values = {target: list(mask.values or ()) for target, (mask,) in case.labels.items()}
-        return {"path": _relative(masks[0].text, folder), "values": values}
-    return {
-        target: _mask(several[0], folder)
-        if len(several) == 1
-        else [_mask(mask, folder) for mask in several]
-        for target, several in case.labels.items()
-    }
-
-
-def _mask(mask: Named, folder: Path) -> str | dict[str, Any]:
-    path = _relative(mask.text, folder)
-    return path if mask.values is None else {"path": path, "values": list(mask.values)}
-
-
-def _relative(path: str, folder: Path) -> str:
-    """Return a path as a datalist in a folder names it, with ``/``."""
-    try:
-        return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # on another drive of Windows
-        return Path(path).resolve().as_posix()
-
-
-class Count(NamedTuple):
-    """Of how many images of a set what is known of a target.
-
-    Attributes:
-        section: The section.
-        modality: The modality.
-        dataset: The set.
-        target: The target.
-        labeled: Images with masks of it.
-        absent: Images without it.
-        images: Images of the set in the section.
-    """
-
-    section: str
-    modality: str
-    dataset: str
-    target: str
-    labeled: int
-    absent: int
-    images: int
-
-
-def counts_of(sections: Mapping[str, Iterable[Mapping[str, Any]]]) -> Iterator[Count]:
-    """Yield the counts of what :func:`build_sections` returned."""
-    for section, items in sections.items():
-        images: Counter[tuple[str, str]] = Counter()
-        labeled: Counter[tuple[str, str, str]] = Counter()
-        absent: Counter[tuple[str, str, str]] = Counter()
-        for item in items:
-            kind = item["modality"], str(item.get("dataset") or item["modality"])
-            images[kind] += 1
-            labels = item["labels"]
-            labeled.update((*kind, target) for target in labels.get("values", labels))
-            absent.update((*kind, target) for target in item.get("absent", ()))
-        for key in dict.fromkeys((*labeled, *absent)):
-            yield Count(section, *key, labeled[key], absent[key], images[key[:2]])

@@ -215,6 +215,9 @@ class TestCsv:
         numbers = [{int(path[10:12]) // 3 for path in paths} for paths in images(sections)]
         assert [len(found) for found in numbers] == [2, 1, 1]
         assert sections["test"][0]["absent"] == ["intracranial_hemorrhage", "pancreas"]
+        patients = {item["patient"] for items in sections.values() for item in items}
+        assert len(patients) == 4
+        assert {item["patient"] for item in sections["test"]} != patients
         assert "secret" not in (home / "d.json").read_text()
 
     @pytest.mark.parametrize("path", ["/dev/zero", "imagesTr", "imagesTr/p00_0000.nii.gz"])
