@@ -78,6 +78,8 @@ def read(
     from esp_medsam.io import settle_modality
 
     table = modalities(bundle)
+    if modality is not None:
+        table[modality]  # refused before anything is read
     stored = read_file(Path(source), **options)
     return settle_modality(stored, modality, table, force=force_modality, ct_input=ct_input)
 

@@ -108,6 +108,14 @@ class Grid:
             return None
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
+    @property
+    def cleaned_ml(self) -> float | None:
+        """Volume of a voxel where least volumes apply: None where a stack has but one slice.
+
+        A lone slice's thickness is no distance to a neighbor, and may be made up.
+        """
+        return None if min(self.shape, default=0) < 2 else self.voxel_ml
+
     def ml_of(self, voxels: int) -> float | None:
         """Return the volume of so many voxels in milliliters; None where it is not known."""
         return None if self.voxel_ml is None else voxels * self.voxel_ml

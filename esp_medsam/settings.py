@@ -78,7 +78,7 @@ class InferenceSettings(Settings):
     slice_batch: Count
     presence_threshold: Share
     flips: bool
-    slice_smoothing: NotNegative
+    slice_smoothing: Annotated[NotNegative, Field(le=20)]
     ckpt_path: PathText
     input_size: InputSize
     resize: Resize

@@ -176,14 +176,15 @@ Fast = Annotated[
     bool,
     typer.Option(
         "--fast",
-        help=f"Scale slices to {FAST[0]} x {FAST[1]}: about four times faster, less accurate.",
+        help=f"Scale slices to {FAST[0]} x {FAST[1]}: two to six times faster, less accurate.",
     ),
 ]
 Flips = Annotated[
     bool,
     typer.Option(
         "--flips",
-        help="Average over mirrored views (2 or 4 times slower); no effect on CT, MRI and X-ray.",
+        help="Average over mirrored views (2 or 4 times slower); no effect on CT, MRI, X-ray and "
+        "modalities of your own.",
     ),
 ]
 SliceSmoothing = Annotated[
@@ -192,7 +193,8 @@ SliceSmoothing = Annotated[
         "--slice_smoothing",
         "--slice-smoothing",
         metavar="MM",
-        help="Smooth the probabilities of a volume across slices with a Gaussian of this width.",
+        help="Smooth the probabilities of a volume across its slices, with a Gaussian of this "
+        "standard deviation.",
     ),
 ]
 SliceBatch = Annotated[

@@ -114,8 +114,8 @@ CompareSteps = Annotated[
     typer.Option(
         "--compare_steps",
         "--compare-steps",
-        help="Training steps for the two students that show what distillation adds; "
-        "auto: as many as of it; 0: none.",
+        help="Steps on masks for the student that was distilled; the one beside it trains for "
+        "the same total time. auto: as many as the distillation; 0: no comparison.",
     ),
 ]
 

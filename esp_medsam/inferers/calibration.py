@@ -73,8 +73,12 @@ def calibration_path(weights: str | os.PathLike[str]) -> Path:
     return path.with_name(f"{path.stem}.calibration.json")
 
 
-SHOWN_BY = ("input_size", "resize", "pixel_mean", "pixel_std")
-"""Settings that decide what the network is shown: what was measured holds for the same alone."""
+SHOWN_BY = (
+    *("input_size", "resize", "pixel_mean", "pixel_std"),
+    *("flips", "slice_smoothing", "presence_threshold"),
+)
+"""Settings that decide what the network is shown, and how sure it is: what was measured holds for
+the same alone."""
 
 
 def input_settings(settings: InferenceSettings) -> dict[str, str]:

@@ -30,17 +30,29 @@ def presence_logits_of(prediction: Any) -> Tensor:
     return logits
 
 
-def empty_absent(probability: Tensor, presence_logits: Tensor, threshold: float) -> Tensor:
-    """Set the probability to 0 where a target's presence lies below a threshold; in place.
+def absent_in(presence_logits: Tensor, threshold: float) -> Tensor:
+    """Return which targets the network calls absent from which slices, on the CPU.
 
     Args:
-        probability: ``(B, T, rows, columns)`` on the CPU.
-        presence_logits: ``(B, T)``, or ``(B, 0)``, which changes nothing.
-        threshold: Of the presence probability, 0 to 1; 0 changes nothing.
+        presence_logits: ``(B, T)``, or ``(B, 0)`` of networks that say nothing of presence.
+        threshold: Of the presence probability, 0 to 1; below it a target is absent.
 
     Returns:
-        ``probability``.
+        Bool ``(B, T)``, or ``(B, 0)``.
     """
-    if presence_logits.shape[1]:
-        probability[(presence_logits.sigmoid() < threshold).cpu()] = 0
-    return probability
+    return (presence_logits.sigmoid() < threshold).cpu()
+
+
+def empty_absent(probability: Tensor, absent: Tensor, axis: int | None) -> None:
+    """Set the probability of absent targets to 0, in place.
+
+    Args:
+        probability: ``(T, *spatial)`` on the CPU.
+        absent: As of :func:`absent_in`, of all slices.
+        axis: The spatial axis that the slices lie along; None of a picture.
+    """
+    if not absent.shape[1]:
+        return
+    slices = [probability] if axis is None else probability.unbind(axis + 1)
+    for one, names in zip(slices, absent, strict=True):
+        one[names] = 0

@@ -12,6 +12,9 @@ from torch import Tensor
 from esp_medsam.errors import OptionError
 
 
+MOST_MM = 20.0
+"""Standard deviation beyond which slices of other organs count, and memory for many is held."""
+
 _REACH = 3.0
 """Standard deviations beyond which a neighbor counts for nothing."""
 
@@ -20,10 +23,10 @@ def slice_smoothing_of(value: float) -> float:
     """Return a standard deviation in mm, once it is one.
 
     Raises:
-        OptionError: If it is negative, or not finite.
+        OptionError: If it is negative, or more than :data:`MOST_MM`.
     """
-    if not 0.0 <= value < float("inf"):  # NaN too
-        msg = f"slice_smoothing must be 0 mm, which changes nothing, or more; got {value}."
+    if not 0.0 <= value <= MOST_MM:  # NaN too
+        msg = f"slice_smoothing must be 0 mm, which changes nothing, to {MOST_MM:g}; got {value}."
         raise OptionError(msg)
     return float(value)
 

@@ -14,13 +14,14 @@ from torch import Tensor
 from esp_medsam.errors import ModalityError, OptionError, TargetError
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation, modality_of
 from esp_medsam.inferers.calibration import Calibration
+from esp_medsam.inferers.confidence import confidence_of
 from esp_medsam.inferers.device import Placement, device_of
 from esp_medsam.inferers.mirroring import Axes, mean_over_mirrors, mirrored
 from esp_medsam.inferers.network_output import NetworkOutput, network_output
 from esp_medsam.inferers.plausibility import features_of, implausible
 from esp_medsam.inferers.precision import amp_of, has_bfloat16_units
 from esp_medsam.inferers.preparation import Slices, View
-from esp_medsam.inferers.presence import empty_absent, presence_threshold_of
+from esp_medsam.inferers.presence import absent_in, empty_absent, presence_threshold_of
 from esp_medsam.inferers.resizing import (
     RESIZE_MODES,
     content_size,
@@ -37,7 +38,6 @@ from esp_medsam.modality import ModalityTable
 from esp_medsam.orientation import PLANES, nearly_otherwise, plane_of
 from esp_medsam.transforms.augmentation import mirrors_of
 from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides
-from esp_medsam.transforms.label_map import FOREGROUND
 
 
 BYTES_PER_PIXEL = 1000
@@ -47,8 +47,8 @@ measured 540 to 810 bytes in all with either encoder, one target and six, of inp
 1024 x 1024."""
 
 
-NOT_MIRRORED = "It was not mirrored: left and right mean something in {}, so flips do nothing."
-"""Warning about an image of a modality whose images are never mirrored."""
+NOT_MIRRORED = "It was not mirrored: training mirrors no image of {}, so flips do nothing."
+"""Warning about an image of a modality whose images are never mirrored, as users' own are not."""
 
 
 class SliceWiseInferer(Inferer):
@@ -218,6 +218,7 @@ class SliceWiseInferer(Inferer):
             mirrors,
             LogitRange(names),
             [],
+            [],
         )
         probability = torch.empty((len(names), *pixels.shape[1:]), dtype=torch.uint8)
         placement = Placement(network, self.device, self.slice_batch)
@@ -240,6 +241,7 @@ class SliceWiseInferer(Inferer):
         positions = record.grid.positions_along(axis)
         if axis is not None and positions is not None:
             smooth_across_slices(probability, axis, positions, self.slice_smoothing)
+        empty_absent(probability, torch.cat(job.absent), axis)  # last: a mean fills no empty slice
         doubt = nearly_otherwise(record) if self.slice_axis is None else None
         warnings += (doubt,) if doubt else ()
         if self.flips and not mirrors:
@@ -253,7 +255,7 @@ class SliceWiseInferer(Inferer):
             job.logits.check(record.path)
         return probability, Segmentation(
             targets=tuple(names),
-            confidence=_confidence(probability),
+            confidence=confidence_of(probability),
             plane=plane_of(record, slices.display),
             warnings=warnings,
             plausibility=plausibility,
@@ -265,6 +267,8 @@ class SliceWiseInferer(Inferer):
         if self.input_size is None:
             views = self._together(views, job, device)
         output = self._output(views, job, indices, network, device)
+        scores = self._scores(output, job.name)
+        output = output._replace(encoded=None)  # as large as a pass: mirrored ones need its room
         again = (
             self._output(mirrored(views, axes), job, indices, network, device)
             for axes in job.mirrors
@@ -273,13 +277,19 @@ class SliceWiseInferer(Inferer):
         probabilities, presence_logits = mean_over_mirrors(output, again, job.mirrors, shapes)
         for content in output.contents():
             job.logits.add(content)
-        if self.plausibility is not None and job.name in self.plausibility.centers:
-            scores = self.plausibility.scores(features_of(output.encoded, output.sizes), job.name)
-            job.scores.append(scores.cpu())  # last, lest a batch that is tried again counts twice
         whole = torch.stack(
             [view.put_back(one) for view, one in zip(views, probabilities, strict=True)]
         )
-        return empty_absent(whole, presence_logits, self.presence_threshold)
+        job.scores.extend(scores)  # last, lest a batch that is tried again counts twice
+        job.absent.append(absent_in(presence_logits, self.presence_threshold))
+        return whole
+
+    def _scores(self, output: NetworkOutput, modality: str) -> list[Tensor]:
+        """Return how plausible the slices of a batch are; nothing where that was not measured."""
+        if self.plausibility is None or modality not in self.plausibility.centers:
+            return []
+        features = features_of(output.encoded, output.sizes)
+        return [self.plausibility.scores(features, modality).cpu()]
 
     def _output(
         self, views: list[View], job: _Job, indices: range, network: Any, device: torch.device
@@ -317,7 +327,7 @@ class _Job(NamedTuple):
     """One image on its way: its slices, its path, what the network is asked, and what it says.
 
     Mirrors are the ways that its slices are mirrored to be asked of again.
-    Scores are of the slices' plausibility, batch by batch.
+    Scores are of the slices' plausibility, and absent which targets they lack, batch by batch.
     """
 
     slices: Slices
@@ -327,6 +337,7 @@ class _Job(NamedTuple):
     mirrors: tuple[Axes, ...]
     logits: LogitRange
     scores: list[Tensor]
+    absent: list[Tensor]
 
     @property
     def name(self) -> str:
@@ -351,21 +362,6 @@ def _places(network: Any, modality: str, names: list[str]) -> tuple[int, list[in
         )
         raise TargetError(msg)
     return int(network.modalities[modality]), [held.index(name) for name in names]
-
-
-def _confidence(probability: Tensor) -> tuple[float | None, ...]:
-    """Return the mean probability inside the mask of each target; None where it is empty."""
-    value = torch.arange(256)
-    inside = torch.zeros(2, len(probability), dtype=torch.int64)
-    # Part by part: bincount widens what it counts.
-    for part in probability.unbind(-1) if probability.ndim > 3 else [probability]:
-        counts = torch.stack([torch.bincount(one.flatten(), minlength=256) for one in part])
-        counts *= value >= FOREGROUND
-        inside += torch.stack(((counts * value).sum(1), counts.sum(1)))
-    return tuple(
-        total / (255.0 * size) if size else None
-        for total, size in zip(*inside.tolist(), strict=True)
-    )
 
 
 def _input_size(value: Sequence[int] | str) -> tuple[int, int] | None:

@@ -35,10 +35,14 @@ def settle_modality(
             leaves pictures without any, so that they are refused.
 
     Raises:
-        ModalityError: If the modality is unknown, not given, or contradicted by DICOM.
+        ModalityError: If the modality is unknown, not given, contradicted by DICOM, or settled
+            already.
         OptionError: If ``ct_input`` is something else, or ``ct_offset`` does not apply.
         FormatError: If a CT holds no Hounsfield units.
     """
+    if image.modality is not None:
+        msg = f"The modality of {image.path} must be settled once; it is {image.modality} already."
+        raise ModalityError(msg)
     if ct_input not in (None, *CT_INPUTS):
         msg = f"ct_input must be one of {', '.join(CT_INPUTS)}; got {ct_input!r}."
         raise OptionError(msg)

@@ -146,7 +146,7 @@ def write_file(
         values, target = probability[file.place], targets[file.place]
         shown = [(1, target)]
         if file.kind == "mask":
-            values, _ = mask_of(values, target.clean_up, image.grid.voxel_ml)
+            values, _ = mask_of(values, target.clean_up, image.grid.cleaned_ml)
     if tuple(values.shape) != tuple(image.grid.shape):
         msg = (
             f"A mask must lie on the grid of {image.path}, {tuple(image.grid.shape)}; "
@@ -195,7 +195,7 @@ def _write_seg(
         masks = (_as_uint8(values) for values in probability)
     else:
         masks = (
-            _as_uint8(mask_of(values, target.clean_up, image.grid.voxel_ml)[0])
+            _as_uint8(mask_of(values, target.clean_up, image.grid.cleaned_ml)[0])
             for values, target in zip(probability, targets, strict=True)
         )
     return write_dicom_seg(file.path, image, masks, targets, seg, root)

@@ -26,7 +26,7 @@ from esp_medsam.version import __version__
 
 _SCHEMA = 2
 
-_UNSAID = {"flips": False, "slice_smoothing": 0.0}
+_UNSAID = {"clean_up": {}, "flips": False, "slice_smoothing": 0.0}
 """Settings that records of before there were such do not state."""
 
 

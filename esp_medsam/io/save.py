@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from esp_medsam.io.record import (
     write_record,
 )
 from esp_medsam.io.weights_record import hash_of_weights
-from esp_medsam.modality import ModalityTable, Target
+from esp_medsam.modality import CleanUp, ModalityTable, Target
 
 
 class SaveSegmentationd(SaveImaged):
@@ -187,6 +188,11 @@ class SaveSegmentationd(SaveImaged):
         if self.transforms is not None:
             said = self.transforms.get(modality)
             settings["transforms"] = {} if said is None else {modality: said}
+        settings["clean_up"] = {
+            target.name: asdict(target.clean_up)
+            for target in self.table.select(modality, targets)
+            if target.clean_up != CleanUp()
+        }
         if "dicom-seg" in formats:
             settings["seg_type"] = self.seg_type
             settings["fixed_uids"] = self.fixed_uids

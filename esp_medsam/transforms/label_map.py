@@ -120,11 +120,11 @@ class LabelMapd(MapTransform):
             segmentation, image = segmentation_of(pred.meta), image_of(pred.meta)
             modality = modality_of(image)
             targets = self.table.select(modality, segmentation.targets)
-            labelmap, changed = self.label_map(probability, targets, image.grid.voxel_ml)
+            labelmap, changed = self.label_map(probability, targets, image.grid.cleaned_ml)
             confidence = list(segmentation.confidence)
             for place in changed:
                 confidence[place] = confidence_of(
-                    probability[place], targets[place].clean_up, image.grid.voxel_ml
+                    probability[place], targets[place].clean_up, image.grid.cleaned_ml
                 )
             voxels = _counted(labelmap[0], targets)
             segmentation = replace(
@@ -132,7 +132,11 @@ class LabelMapd(MapTransform):
                 confidence=tuple(confidence),
                 voxels=voxels,
                 expected_dice=self._expected(modality, segmentation.targets, confidence),
-                warnings=(*segmentation.warnings, *_hardly_believed(voxels, targets, image)),
+                warnings=(
+                    *segmentation.warnings,
+                    *_not_cleaned(targets, image),
+                    *_hardly_believed(voxels, targets, image),
+                ),
             )
             meta = {**pred.meta, SEGMENTATION_KEY: segmentation}
             result[key] = MetaTensor(labelmap, meta=meta)
@@ -154,6 +158,16 @@ def _counted(labelmap: Tensor, targets: Sequence[Target]) -> tuple[int, ...]:
     for one in labelmap:
         counts += torch.bincount(one.flatten(), minlength=256)
     return tuple(int(counts[target.label]) for target in targets)
+
+
+def _not_cleaned(targets: Sequence[Target], image: Image) -> Iterator[str]:
+    """Yield what to know of targets whose least volume could not be applied to a volume."""
+    names = [target.name for target in targets if target.clean_up.min_ml]
+    if names and image.grid.is_volume and image.grid.cleaned_ml is None:
+        yield (
+            f"min_ml was not applied to {', '.join(names)}: its slices are not evenly stacked, or "
+            "it has but one, so that no volume is known."
+        )
 
 
 def _hardly_believed(

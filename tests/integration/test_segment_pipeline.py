@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -220,6 +221,24 @@ class TestFasterAndSteadier:
         assert record["settings"]["flips"] is True
         assert record["warnings"] == []
         assert json.loads((ct / "ct_seg.json").read_text())["settings"]["slice_smoothing"] == 6.0
+
+    def test_another_clean_up_is_another_result(
+        self, tmp_path: Path, weights: Path, volume: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        own = tmp_path / "own"
+        shutil.copytree(BUNDLE / "configs", own / "configs")
+        asked = ["segment", str(volume), str(tmp_path / "out"), "--modality", "ct", "--fast"]
+        asked += ["--targets", "liver", "--ckpt_path", str(weights), "--device", "cpu"]
+        assert main([*asked, "--bundle", str(BUNDLE)]) == 0
+        table = own / "configs/targets.yaml"
+        text = table.read_text(encoding="utf-8")
+        table.write_text(
+            text.replace("      liver:\n", "      liver:\n        clean_up: {min_ml: 100}\n", 1)
+        )
+
+        assert main([*asked, "--bundle", str(own)]) == 1
+
+        assert "was made with clean_up {}" in capsys.readouterr().err
 
     def test_fast_is_a_size_of_its_own(
         self, tmp_path: Path, photographs: Path, capsys: pytest.CaptureFixture[str]

@@ -172,3 +172,13 @@ class TestPositionsAlong:
     def test_are_none_of_pictures_and_of_frames_in_time(self) -> None:
         assert Grid(shape=(4, 4)).positions_along(None) is None
         assert Grid(shape=(4, 4, 3), stack_axis=2).positions_along(2) is None
+
+
+class TestCleanedMl:
+    def test_is_known_of_evenly_stacked_slices_alone(self) -> None:
+        even = Grid(shape=(4, 5, 3), affine=np.diag([1.0, 2.0, 5.0, 1.0]))
+
+        assert even.cleaned_ml == even.voxel_ml == pytest.approx(0.01)
+        assert replace(even, shape=(4, 5, 1)).cleaned_ml is None
+        assert replace(even, affine=None).cleaned_ml is None
+        assert Grid(shape=(4, 5)).cleaned_ml is None

@@ -107,7 +107,7 @@ class TestFlips:
             result.as_tensor(), segment(table, image, network, flips=False).as_tensor()
         )
         (warning,) = segmentation_of(result.meta).warnings
-        assert f"left and right mean something in {modality}" in warning
+        assert f"training mirrors no image of {modality}" in warning
 
     def test_average_what_the_network_says_of_each_view(self, table: ModalityTable) -> None:
         network = Stub(table, column)

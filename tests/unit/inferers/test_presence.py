@@ -67,6 +67,20 @@ def segment(table: ModalityTable, image: MetaTensor, network: Any, **options: An
 
 
 class TestPresence:
+    def test_smoothing_puts_no_mask_into_a_slice_without_the_target(
+        self, table: ModalityTable, volume: MetaTensor
+    ) -> None:
+        network = AllThere(table)
+
+        plain = segment(table, volume, network)
+        smooth = segment(table, volume, network, slice_smoothing=6.0)
+
+        for kept in (plain, smooth):
+            found = (kept.as_tensor()[0, 0] > 0).any(0).any(0)
+            assert found.any()
+            assert not found.all()
+            assert torch.equal(found, (plain.as_tensor()[0, 0] > 0).any(0).any(0))
+
     @pytest.mark.parametrize("slice_batch", [1, 4])
     def test_slices_that_lack_the_targets_get_no_mask_and_others_the_same_bits(
         self, table: ModalityTable, volume: MetaTensor, slice_batch: int

@@ -75,7 +75,7 @@ class TestSmoothAcrossSlices:
         assert result.max() == round(255 / (1 + 2 * sum(np.exp([-0.5, -2.0, -4.5]))))
         assert result.max() < 128
 
-    @pytest.mark.parametrize("mm", [-1.0, float("nan"), float("inf")])
+    @pytest.mark.parametrize("mm", [-1.0, float("nan"), float("inf"), 21.0])
     def test_mm_must_be_a_length(self, mm: float) -> None:
         with pytest.raises(OptionError, match="slice_smoothing must be 0 mm"):
             slice_smoothing_of(mm)

@@ -161,7 +161,7 @@ class TestRecord:
         assert record["formats"] == ["nifti"]
         assert [file["name"] for file in record["files"]] == ["n_seg.nii.gz"]
         assert record["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
-        assert record["settings"] == {"input_size": [448, 448]}
+        assert record["settings"] == {"input_size": [448, 448], "clean_up": {}}
         assert record["warnings"] == ["beware"]
         assert record["unit"] == "HU"
         assert record["source"]["path"] == "a/b/scan.nii.gz"
@@ -206,7 +206,7 @@ class TestExistingResults:
         saver(transforms={"ct": "Clahe()", "mri": "Clahe()"})(result(scan))
 
         record = json.loads((tmp_path / "out" / "scan_seg.json").read_text())
-        assert record["settings"] == {"transforms": {"ct": "Clahe()"}}
+        assert record["settings"] == {"transforms": {"ct": "Clahe()"}, "clean_up": {}}
         assert saver(transforms={"ct": "Clahe()", "dermoscopy": "else"}).is_done(**asked)
         with pytest.raises(OutputExistsError, match="transforms"):
             saver(transforms={"dermoscopy": "else"}).is_done(**asked)

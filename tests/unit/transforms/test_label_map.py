@@ -129,6 +129,32 @@ class TestLabelMapd:
         assert segmentation_of(result["pred"].meta).voxels == (1, 2)
 
     @pytest.mark.parametrize(
+        ("grid", "told"),
+        [
+            (Grid(shape=(2, 2, 2), affine=np.eye(4)), False),
+            (Grid(shape=(2, 2, 1), affine=np.eye(4)), True),
+            (Grid(shape=(2, 2, 2), stack_axis=2), True),
+            (Grid(shape=(2, 4)), False),
+        ],
+    )
+    def test_least_volumes_that_cannot_be_applied_to_a_volume_are_told(
+        self, table: ModalityTable, grid: Grid, told: bool
+    ) -> None:
+        liver = replace(table["ct"].targets[0], clean_up=CleanUp(min_ml=1.0))
+        own = replace(table, modalities=(replace(table["ct"], targets=(liver,)),))
+        record = Image(path="a", name="a", modality="ct", grid=grid)
+        done = Segmentation(targets=("liver",), confidence=(0.9,))
+        meta = {IMAGE_KEY: record, SEGMENTATION_KEY: done}
+        probability = torch.full((1, *grid.shape), 255, dtype=torch.uint8)
+
+        result = LabelMapd("pred", table=own)({"pred": MetaTensor(probability, meta=meta)})
+
+        warnings = segmentation_of(result["pred"].meta).warnings
+        assert any("min_ml was not applied to liver" in warning for warning in warnings) == told
+        # A cube of 8 mm3 is less than a milliliter; where nothing is known it stays.
+        assert bool(result["pred"].any()) == (grid.cleaned_ml is None)
+
+    @pytest.mark.parametrize(
         ("spacing", "warned"), [((10.0, 10.0, 10.0), True), ((10.0, 100.0, 100.0), False)]
     )
     def test_masks_too_small_to_believe_are_told_and_kept(
