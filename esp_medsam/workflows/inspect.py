@@ -127,6 +127,9 @@ class Inspection:
             EspMedSamError: If it cannot be segmented as it is; MONAI wraps it, see
                 :func:`esp_medsam.errors.explain`.
         """
+        if self.draw is None and not self.is_given and not item.get("volume"):
+            # Only DICOM may say it in the user's place: to read it first would be to read it twice.
+            return describe(self._as_stored(item), item, slice_axis=self.slice_axis)
         try:
             image = self.read(item)
         except Exception as error:

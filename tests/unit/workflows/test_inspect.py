@@ -25,7 +25,7 @@ from esp_medsam.errors import (
 )
 from esp_medsam.image import Image, image_of
 from esp_medsam.inferers.preparation import Slices
-from esp_medsam.io.raster import write_gray_png
+from esp_medsam.io.raster import read_raster, write_gray_png
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.by_modality import ModalityTransforms
 from esp_medsam.workflows import inspect
@@ -123,6 +123,23 @@ class TestResults:
 
         assert (said.modality, said.modality_origin, said.unit) == (None, None, None)
         assert said.intensities == ((0, 200) if name == "a.png" else (-1000, 1000))
+
+    @pytest.mark.parametrize("modality", [None, "xray"])
+    def test_files_are_read_once_with_and_without_a_modality(
+        self, folder: Path, build: Build, monkeypatch: pytest.MonkeyPatch, modality: str | None
+    ) -> None:
+        picture(folder / "a.png")
+        taken: list[Path] = []
+
+        def counted(path: Path, *rest: Any, **options: Any) -> Image:
+            taken.append(path)
+            return read_raster(path, *rest, **options)
+
+        monkeypatch.setattr("esp_medsam.io.read.read_raster", counted)
+
+        only(build(**({} if modality is None else {"modality": modality})))
+
+        assert taken == [folder / "a.png"]
 
     def test_describe_a_series_that_lies_in_several_folders_without_a_modality(
         self, folder: Path, build: Build
