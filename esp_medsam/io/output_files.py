@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from esp_medsam.dicom.seg_writer import check_source
 from esp_medsam.errors import GeometryError, OptionError
 from esp_medsam.image import Image
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
@@ -74,6 +75,29 @@ def formats_for(output_formats: Sequence[str], *, is_volume: bool, is_dicom: boo
         msg = f"output_format dicom-seg must be asked of DICOM images; got none. Use {usual}."
         raise OptionError(msg)
     return list(dict.fromkeys(chosen))
+
+
+def check_can_hold(formats: Sequence[str], image: Image) -> None:
+    """Refuse an image whose result a format cannot hold.
+
+    Args:
+        formats: As :func:`formats_for` returns them.
+        image: Record of the input.
+
+    Raises:
+        GeometryError: If its slices have gaps, or are frames, of which NIfTI knows nothing.
+        FormatError: If its files lack what a DICOM-SEG must state.
+    """
+    if "dicom-seg" in formats:
+        check_source(image)
+    if "nifti" in formats and image.grid.is_volume and image.grid.affine is None:
+        what = "not evenly stacked, or not turned and scaled alike"
+        what = "frames in time" if not image.grid.is_positioned else what
+        msg = (
+            f"output_format nifti must be asked of evenly stacked slices only; those of "
+            f"{image.path} ({image.name}) are {what}, which NIfTI cannot say."
+        )
+        raise GeometryError(msg)
 
 
 def plan_files(

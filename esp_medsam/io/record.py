@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,7 +19,7 @@ from esp_medsam.io.recorded_file import (
     is_whole,
     name_of,
 )
-from esp_medsam.modality import Target
+from esp_medsam.modality import CleanUp, Target
 from esp_medsam.plain_data import read_own_json
 from esp_medsam.version import __version__
 
@@ -126,6 +126,8 @@ def check_agreement(
     # Through JSON, as theirs went: tuples become lists, paths text.
     settings: dict[str, Any] = json.loads(_as_json(recipe.settings))
     recorded: dict[str, Any] = {**_UNSAID, **record.get("settings", {})}
+    if isinstance(rules := recorded["clean_up"], dict):  # of more targets only ours matter
+        recorded["clean_up"] = {name: rules[name] for name in rules if name in recipe.targets}
     for key in settings:
         if key in recorded:
             theirs[key], ours[key] = recorded[key], settings[key]
@@ -261,6 +263,13 @@ def image_entry(image: Image, segmentation: Segmentation) -> dict[str, Any]:
 
 def _rounded(score: float | None) -> float | None:
     return None if score is None else round(score, 3)
+
+
+def clean_up_entry(targets: Sequence[Target]) -> dict[str, Any]:
+    """Return what a record says of the clean-up of targets: of those that have any."""
+    return {
+        target.name: asdict(target.clean_up) for target in targets if target.clean_up != CleanUp()
+    }
 
 
 def target_entries(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ from monai.data import MetaTensor
 from monai.transforms import SaveImaged
 from torch import Tensor
 
-from esp_medsam.dicom.seg_writer import SEG_KINDS, check_source
+from esp_medsam.dicom.seg_writer import SEG_KINDS
 from esp_medsam.errors import (
-    GeometryError,
     OptionError,
     OutputExistsError,
     WeightsNotFoundError,
@@ -27,6 +25,7 @@ from esp_medsam.io.dicom_seg import SegOptions
 from esp_medsam.io.output_files import (
     ENDINGS,
     OutputFile,
+    check_can_hold,
     formats_for,
     plan_files,
     read_formats,
@@ -37,6 +36,7 @@ from esp_medsam.io.preview import Shown, previews_of, shown_targets, write_previ
 from esp_medsam.io.record import (
     Recipe,
     check_agreement,
+    clean_up_entry,
     file_names,
     image_entry,
     is_done,
@@ -48,7 +48,7 @@ from esp_medsam.io.record import (
     write_record,
 )
 from esp_medsam.io.weights_record import hash_of_weights
-from esp_medsam.modality import CleanUp, ModalityTable, Target
+from esp_medsam.modality import ModalityTable, Target
 
 
 class SaveSegmentationd(SaveImaged):
@@ -188,15 +188,10 @@ class SaveSegmentationd(SaveImaged):
         if self.transforms is not None:
             said = self.transforms.get(modality)
             settings["transforms"] = {} if said is None else {modality: said}
-        settings["clean_up"] = {
-            target.name: asdict(target.clean_up)
-            for target in self.table.select(modality, targets)
-            if target.clean_up != CleanUp()
-        }
+        settings["clean_up"] = clean_up_entry(self.table.select(modality, targets))
         if "dicom-seg" in formats:
-            settings["seg_type"] = self.seg_type
-            settings["fixed_uids"] = self.fixed_uids
-            settings["write_empty"] = self.write_empty
+            own = ("seg_type", "fixed_uids", "write_empty")
+            settings |= {name: getattr(self, name) for name in own}
         formats += ["split_targets"] if self.split_targets else []
         formats += ["probabilities"] if self.probabilities else []
         return Recipe(
@@ -216,19 +211,8 @@ class SaveSegmentationd(SaveImaged):
             OptionError: If the output format is for pictures, or for DICOM, and it is none.
             FormatError: If its files lack what a DICOM-SEG must state.
         """
-        formats = formats_for(
-            self.output_formats, is_volume=image.grid.is_volume, is_dicom=bool(image.sources)
-        )
-        if "dicom-seg" in formats:
-            check_source(image)
-        if "nifti" in formats and image.grid.is_volume and image.grid.affine is None:
-            what = "not evenly stacked, or not turned and scaled alike"
-            what = "frames in time" if image.grid.slice_affines is None else what
-            msg = (
-                f"output_format nifti must be asked of evenly stacked slices only; those of "
-                f"{image.path} ({image.name}) are {what}, which NIfTI cannot say."
-            )
-            raise GeometryError(msg)
+        kind = {"is_volume": image.grid.is_volume, "is_dicom": bool(image.sources)}
+        check_can_hold(formats_for(self.output_formats, **kind), image)
 
     def is_done(
         self,

@@ -119,6 +119,20 @@ class TestIsDone:
 
 
 class TestTargetsOfARecord:
+    def test_whose_other_targets_are_cleaned_up_will_do_too(self, stem: Path, source: Path) -> None:
+        path = record_path(stem)
+        record = json.loads(path.read_text())
+        record["targets"].append({"name": "spleen", "label": 9, "confidence": None})
+        record["settings"]["clean_up"] = {"spleen": {"fill_holes": True}}
+        path.write_text(json.dumps(record))
+        recipe = dataclasses.replace(RECIPE, settings={**RECIPE.settings, "clean_up": {}})
+
+        assert is_done(stem, dataclasses.replace(recipe, or_more=True), [source])
+        record["settings"]["clean_up"] = "of another's making"
+        path.write_text(json.dumps(record))
+        with pytest.raises(OutputExistsError, match="made with clean_up of another's making"):
+            is_done(stem, dataclasses.replace(recipe, or_more=True), [source])
+
     def test_that_has_more_will_do_where_none_were_named(self, stem: Path, source: Path) -> None:
         path = record_path(stem)
         record = json.loads(path.read_text())
