@@ -43,6 +43,9 @@ from esp_medsam.setting_types import (
 TOLERANCE = 2.0
 """Of the surface Dice: mm, in pictures without spacing pixels."""
 
+MOST_SMOOTHING = 20.0
+"""Of ``slice_smoothing``, mm: slices up to three times as far away, which count, are held."""
+
 RESAMPLES = 2000
 """Of patients, for an interval."""
 
@@ -78,7 +81,7 @@ class InferenceSettings(Settings):
     slice_batch: Count
     presence_threshold: Share
     flips: bool
-    slice_smoothing: Annotated[NotNegative, Field(le=20)]
+    slice_smoothing: Annotated[NotNegative, Field(le=MOST_SMOOTHING)]
     ckpt_path: PathText
     input_size: InputSize
     resize: Resize

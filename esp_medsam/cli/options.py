@@ -147,7 +147,7 @@ _DIGITS = 10
 """Most digits of what is read as a number; of thousands Python reads none."""
 
 
-FAST = [224, 224]
+FAST = (224, 224)
 """Size of the network's input, pixels, with ``--fast``."""
 
 
@@ -157,7 +157,7 @@ def input_size_of(value: str | None, *, fast: bool = False) -> list[int] | str |
         if value is not None:
             msg = f"it must be left out beside --fast, which is {FAST[0]}; got {value}"
             raise typer.BadParameter(msg, param_hint="--input_size")
-        return FAST
+        return list(FAST)
     if value is None or not value.isdecimal() or len(value) > _DIGITS:
         return value
     return [int(value)] * 2
@@ -176,7 +176,7 @@ Fast = Annotated[
     bool,
     typer.Option(
         "--fast",
-        help=f"Scale slices to {FAST[0]} x {FAST[1]}: two to six times faster, less accurate.",
+        help=f"Scale slices to {FAST[0]} x {FAST[1]}: faster, less accurate.",
     ),
 ]
 Flips = Annotated[

@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
+from esp_medsam.settings import MOST_SMOOTHING
 
-
-MOST_MM = 20.0
-"""Standard deviation beyond which slices of other organs count, and memory for many is held."""
 
 _REACH = 3.0
 """Standard deviations beyond which a neighbor counts for nothing."""
@@ -23,10 +21,10 @@ def slice_smoothing_of(value: float) -> float:
     """Return a standard deviation in mm, once it is one.
 
     Raises:
-        OptionError: If it is negative, or more than :data:`MOST_MM`.
+        OptionError: If it is negative, or more than ``MOST_SMOOTHING``.
     """
-    if not 0.0 <= value <= MOST_MM:  # NaN too
-        msg = f"slice_smoothing must be 0 mm, which changes nothing, to {MOST_MM:g}; got {value}."
+    if not 0.0 <= value <= MOST_SMOOTHING:  # NaN too
+        msg = f"slice_smoothing must be 0 (off) to {MOST_SMOOTHING:g} mm; got {value}."
         raise OptionError(msg)
     return float(value)
 
@@ -37,7 +35,8 @@ def smooth_across_slices(
     """Replace each slice by the mean of itself and its neighbors, in place.
 
     Neighbors weigh as a Gaussian of their distance: at the ends of a stack, and beside a gap, those
-    that are there share the whole weight. One slice at a time is held as floats.
+    that are there share the whole weight. Of the neighbors that were
+    replaced already the originals are held.
 
     Args:
         probability: uint8 ``(T, *spatial)``, 255 times the probability.

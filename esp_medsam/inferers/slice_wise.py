@@ -14,7 +14,6 @@ from torch import Tensor
 from esp_medsam.errors import ModalityError, OptionError, TargetError
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation, modality_of
 from esp_medsam.inferers.calibration import Calibration
-from esp_medsam.inferers.confidence import confidence_of
 from esp_medsam.inferers.device import Placement, device_of
 from esp_medsam.inferers.mirroring import Axes, mean_over_mirrors, mirrored
 from esp_medsam.inferers.network_output import NetworkOutput, network_output
@@ -38,6 +37,7 @@ from esp_medsam.modality import ModalityTable
 from esp_medsam.orientation import PLANES, nearly_otherwise, plane_of
 from esp_medsam.transforms.augmentation import mirrors_of
 from esp_medsam.transforms.by_modality import ModalityTransforms, check_overrides
+from esp_medsam.transforms.label_map import confidence_of
 
 
 BYTES_PER_PIXEL = 1000
@@ -47,8 +47,8 @@ measured 540 to 810 bytes in all with either encoder, one target and six, of inp
 1024 x 1024."""
 
 
-NOT_MIRRORED = "It was not mirrored: training mirrors no image of {}, so flips do nothing."
-"""Warning about an image of a modality whose images are never mirrored, as users' own are not."""
+NOT_MIRRORED = "Flips had no effect: images of {} are never mirrored."
+"""Warning about an image of a modality that training does not mirror."""
 
 
 class SliceWiseInferer(Inferer):
@@ -255,7 +255,7 @@ class SliceWiseInferer(Inferer):
             job.logits.check(record.path)
         return probability, Segmentation(
             targets=tuple(names),
-            confidence=confidence_of(probability),
+            confidence=tuple(confidence_of(one) for one in probability),
             plane=plane_of(record, slices.display),
             warnings=warnings,
             plausibility=plausibility,
@@ -326,7 +326,7 @@ class SliceWiseInferer(Inferer):
 class _Job(NamedTuple):
     """One image on its way: its slices, its path, what the network is asked, and what it says.
 
-    Mirrors are the ways that its slices are mirrored to be asked of again.
+    The network is asked again for its slices mirrored along each of ``mirrors``.
     Scores are of the slices' plausibility, and absent which targets they lack, batch by batch.
     """
 

@@ -6,8 +6,6 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
@@ -123,9 +121,9 @@ class LabelMapd(MapTransform):
             labelmap, changed = self.label_map(probability, targets, image.grid.cleaned_ml)
             confidence = list(segmentation.confidence)
             for place in changed:
-                confidence[place] = confidence_of(
-                    probability[place], targets[place].clean_up, image.grid.cleaned_ml
-                )
+                rule, values = targets[place].clean_up, probability[place]
+                mask, _ = mask_of(values, rule, image.grid.cleaned_ml)
+                confidence[place] = confidence_of(values, mask)
             voxels = _counted(labelmap[0], targets)
             segmentation = replace(
                 segmentation,
@@ -165,8 +163,8 @@ def _not_cleaned(targets: Sequence[Target], image: Image) -> Iterator[str]:
     names = [target.name for target in targets if target.clean_up.min_ml]
     if names and image.grid.is_volume and image.grid.cleaned_ml is None:
         yield (
-            f"min_ml was not applied to {', '.join(names)}: its slices are not evenly stacked, or "
-            "it has but one, so that no volume is known."
+            f"min_ml was not applied to {', '.join(names)}: the volume of a voxel is not known, "
+            "because the slices are not evenly stacked or there is only one."
         )
 
 
@@ -200,9 +198,18 @@ def mask_of(
     return torch.from_numpy(cleaned), True
 
 
-def confidence_of(
-    probability: Tensor, rule: CleanUp, voxel_ml: float | None = None
-) -> float | None:
-    """Return the mean probability inside a target's mask; None where it is empty."""
-    inside: npt.NDArray[np.uint8] = probability[mask_of(probability, rule, voxel_ml)[0]].numpy()
-    return float(inside.mean(dtype=np.float64)) / 255.0 if inside.size else None
+def confidence_of(probability: Tensor, mask: Tensor | None = None) -> float | None:
+    """Return the mean probability inside a target's mask; None where it is empty.
+
+    Args:
+        probability: uint8 ``(*spatial)`` on the CPU, 255 times the probability.
+        mask: Bool of its shape; None is the probability from 0.5 up.
+    """
+    counts = torch.zeros(256, dtype=torch.int64)
+    for place, part in enumerate(probability):  # bincount widens what it counts
+        values = part if mask is None else part[mask[place]]
+        counts += torch.bincount(values.flatten(), minlength=256)
+    if mask is None:
+        counts[:FOREGROUND] = 0
+    size, total = int(counts.sum()), int((counts * torch.arange(256)).sum())
+    return total / (255.0 * size) if size else None

@@ -107,7 +107,7 @@ class TestFlips:
             result.as_tensor(), segment(table, image, network, flips=False).as_tensor()
         )
         (warning,) = segmentation_of(result.meta).warnings
-        assert f"training mirrors no image of {modality}" in warning
+        assert warning == f"Flips had no effect: images of {modality} are never mirrored."
 
     def test_average_what_the_network_says_of_each_view(self, table: ModalityTable) -> None:
         network = Stub(table, column)

@@ -77,5 +77,5 @@ class TestSmoothAcrossSlices:
 
     @pytest.mark.parametrize("mm", [-1.0, float("nan"), float("inf"), 21.0])
     def test_mm_must_be_a_length(self, mm: float) -> None:
-        with pytest.raises(OptionError, match="slice_smoothing must be 0 mm"):
+        with pytest.raises(OptionError, match=r"slice_smoothing must be 0 \(off\) to 20 mm"):
             slice_smoothing_of(mm)
