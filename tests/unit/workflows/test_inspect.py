@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -135,7 +136,8 @@ class TestResults:
             taken.append(path)
             return read_raster(path, *rest, **options)
 
-        monkeypatch.setattr("esp_medsam.io.read.read_raster", counted)
+        # The package has a function of the module's name.
+        monkeypatch.setattr(import_module("esp_medsam.io.read"), "read_raster", counted)
 
         only(build(**({} if modality is None else {"modality": modality})))
 
