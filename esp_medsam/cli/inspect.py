@@ -36,7 +36,8 @@ from esp_medsam.memory import check_libraries_fit
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
     from esp_medsam.workflows.describe import Description
-    from esp_medsam.workflows.inspect import Inspection, Refusal
+    from esp_medsam.workflows.inspect import Inspection
+    from esp_medsam.workflows.refusal import Refusal
     from esp_medsam.workflows.request import Request
 
 
@@ -105,7 +106,8 @@ def inspect(
         input_size=input_size_of(input_size),
     )
     tell_what_runs(request)
-    from esp_medsam.workflows.inspect import Refusal, check_sheet
+    from esp_medsam.workflows.inspect import check_sheet
+    from esp_medsam.workflows.refusal import Refusal
 
     inspection = _build(request, draw=preview is not None)
     if preview is not None:
@@ -142,18 +144,24 @@ def _build(request: Request, *, draw: bool) -> Inspection:
 
 def _print(result: Description | Refusal, *, as_json: bool) -> None:
     """Print one item, as a line of JSON or as a block."""
-    from esp_medsam.workflows.inspect import Refusal
+    from esp_medsam.io.item import label_of
+    from esp_medsam.workflows.refusal import Refusal
 
-    is_refused = isinstance(result, Refusal)
-    if as_json:
-        print(json.dumps({"status": "refused" if is_refused else "read", **asdict(result)}))
-        return
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    label = f"{result.path} ({result.volume})" if result.volume else result.path
-    console.print(one_line(label), style="bold")
+    found = {"path": result.path, "volume": result.volume}
     if isinstance(result, Refusal):
-        console.print(f"  {'refused':<12} {result.code}: {one_line(result.message)}", style="red")
+        failed = result.result
+        if as_json:
+            found |= {"code": failed.code, "message": failed.message}
+            print(json.dumps({"status": "refused", **found}))
+            return
+        console.print(one_line(result.label), style="bold")
+        console.print(f"  {'refused':<12} {failed.code}: {one_line(failed.message)}", style="red")
         return
+    if as_json:
+        print(json.dumps({"status": "read", **asdict(result)}))
+        return
+    console.print(one_line(label_of(result.path, result.volume)), style="bold")
     for name, value in _lines(result):
         console.print(f"  {name:<12} {one_line(value)}")
     for warning in result.warnings:

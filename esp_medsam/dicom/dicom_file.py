@@ -25,6 +25,7 @@ from esp_medsam.errors import (
     ReadError,
     TooLargeError,
 )
+from esp_medsam.identity import FileState
 from esp_medsam.regular_file import open_regular
 
 
@@ -61,9 +62,11 @@ class DicomFile:
     Args:
         file: The file.
         path: Its path, for messages.
+        state: What the system says of it.
 
     Attributes:
         path: Its path.
+        state: What the system said of it when it was opened.
         meta: Its file meta information.
         syntax: Transfer Syntax UID; empty where the file states none, or what is none.
         file: The file at its data set, inflated where that is deflated.
@@ -72,8 +75,9 @@ class DicomFile:
         skimmer: What skims it.
     """
 
-    def __init__(self, file: BoundedFile, path: str) -> None:
+    def __init__(self, file: BoundedFile, path: str, state: FileState) -> None:
         self.path = path
+        self.state = state
         if file.read(132)[128:] != b"DICM":
             file.seek(0)
         skimmer = Skimmer(file, file.size)
@@ -118,7 +122,7 @@ def opened(path: str | Path) -> Iterator[DicomFile]:
     name = os.fspath(path)
     try:
         with open_regular(name) as file:
-            yield DicomFile(BoundedFile(file), name)
+            yield DicomFile(BoundedFile(file), name, FileState.of(os.fstat(file.fileno())))
     except EspMedSamError:
         raise
     except FileNotFoundError:

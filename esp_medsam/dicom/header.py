@@ -12,6 +12,7 @@ from esp_medsam.dicom.limits import check_pixels, frames_claimed
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 from esp_medsam.dicom.volume import DicomSlice
 from esp_medsam.errors import EspMedSamError, FormatError
+from esp_medsam.identity import FileState
 from esp_medsam.image import SourceInstance
 
 
@@ -46,6 +47,7 @@ class Header:
 
     Attributes:
         path: The file.
+        state: What the system said of it before it was opened.
         sop_class_uid: SOP Class UID.
         sop_instance_uid: SOP Instance UID; None where it is missing.
         study_uid: Study Instance UID.
@@ -63,6 +65,7 @@ class Header:
     """
 
     path: str
+    state: FileState
     sop_class_uid: str
     sop_instance_uid: str | None
     study_uid: str | None
@@ -152,6 +155,7 @@ def _described(elements: Elements, sop_class_uid: str, file: DicomFile) -> Heade
         problem = damaged(elements.path, error)
     return Header(
         path=elements.path,
+        state=file.state,
         sop_class_uid=sop_class_uid,
         sop_instance_uid=identity.get("SOPInstanceUID"),
         study_uid=identity.get("StudyInstanceUID"),

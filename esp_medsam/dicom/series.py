@@ -186,6 +186,7 @@ def _volume(
         name=name,
         slices=ordered,
         grid=grid,
+        states=tuple(sorted((header.path, header.state) for header in headers)),
         sop_class_uid=first.sop_class_uid,
         study_uid=first.study_uid,
         series_uid=first.series_uid,

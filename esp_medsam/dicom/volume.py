@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from esp_medsam.grid import Grid
+from esp_medsam.identity import FileState
 from esp_medsam.image import SourceInstance
 
 
@@ -69,6 +70,7 @@ class DicomVolume:
             hold text of its files, so it is looked for and never told.
         slices: Its slices in stack order, or its frames in time.
         grid: Where they lie.
+        states: Its files, sorted, and what the system said of each before its header was read.
         sop_class_uid: The SOP Class UID of its files.
         study_uid: Study Instance UID.
         series_uid: Series Instance UID.
@@ -84,6 +86,7 @@ class DicomVolume:
     slices: tuple[DicomSlice, ...]
     grid: Grid
     sop_class_uid: str
+    states: tuple[tuple[str, FileState], ...] = ()
     study_uid: str | None = None
     series_uid: str | None = None
     frame_of_reference_uid: str | None = None

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from esp_medsam.io.atomic import TEMPORARY_PREFIX, atomic_file, output_error
 from esp_medsam.io.ct_units import CT_INPUTS
-from esp_medsam.io.modality import settle_modality
-from esp_medsam.io.output_path import check_output_dir, output_stem
-from esp_medsam.io.read import (
+from esp_medsam.io.formats import (
     SUFFIXES,
     files_of,
     is_image,
     is_volume,
     name_of,
-    read,
 )
+from esp_medsam.io.item import Item
+from esp_medsam.io.modality import settle_modality
+from esp_medsam.io.output_path import check_output_dir, output_stem
+from esp_medsam.io.read import read
 from esp_medsam.io.record import Recipe, file_names, is_done, read_record, record_path
 
 
@@ -31,6 +32,7 @@ __all__ = [
     "OUTPUT_FORMATS",
     "SUFFIXES",
     "TEMPORARY_PREFIX",
+    "Item",
     "LoadMedicalImaged",
     "Recipe",
     "SaveSegmentationd",

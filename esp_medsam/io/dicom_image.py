@@ -1,16 +1,18 @@
-"""Read a DICOM file, or a series in a folder, into an Image record."""
+"""Choose a DICOM volume of a file or folder, and read it into an Image record."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from esp_medsam.dicom.dicomdir import is_dicomdir
 from esp_medsam.dicom.pixels import read_pixels
-from esp_medsam.dicom.scan import find_volumes, list_files
+from esp_medsam.dicom.scan import find_volumes
 from esp_medsam.dicom.volume import DicomVolume
-from esp_medsam.errors import EmptyInputError, OptionError
+from esp_medsam.errors import EmptyInputError, InputChangedError, OptionError
+from esp_medsam.identity import identify
 from esp_medsam.image import Image
 from esp_medsam.memory import NOTHING, Beside
 
@@ -20,73 +22,84 @@ _NAMED = 10
 
 
 def read_dicom(
-    path: Path,
-    *,
-    volume: str | None = None,
-    files: Sequence[str] | None = None,
-    join: Sequence[str] = (),
-    beside: Beside = NOTHING,
+    path: Path, found: DicomVolume, *, join: Sequence[str] = (), beside: Beside = NOTHING
 ) -> Image:
     """Return one volume or image, pixels included; its modality is not settled.
+
+    Args:
+        path: Its file, or the folder that holds its files.
+        found: What their headers said.
+        join: What was joined of them, of :data:`esp_medsam.dicom.joining.JOINS`.
+        beside: What must fit in memory beside it.
+
+    Raises:
+        InputChangedError: If its files hold another volume by now.
+        EspMedSamError: If it cannot be read; see :func:`esp_medsam.io.read`.
+    """
+    identity = identify(file for file, _ in found.states)
+    if tuple((file.path, file.state) for file in identity.files) != found.states:
+        found = _found_again(path, found, join)
+    content = read_pixels(found, beside)
+    return Image(
+        path=os.fspath(path),
+        name=found.name,
+        volume=found.name,
+        grid=found.grid,
+        pixels=content.pixels,
+        unit=content.unit,
+        unit_origin=content.unit and "dicom",
+        other_unit=content.other_unit,
+        warnings=(*found.warnings, *content.warnings),
+        dicom_modality=found.dicom_modality,
+        sources=tuple(piece.source for piece in found.slices),
+        study_uid=found.study_uid,
+        series_uid=found.series_uid,
+        frame_of_reference_uid=found.frame_of_reference_uid,
+        joined=found.joined,
+        window=content.window,
+        inverted=content.inverted,
+        ultrasound_regions=content.ultrasound_regions,
+        identity=identity,
+    )
+
+
+def _found_again(path: Path, found: DicomVolume, join: Sequence[str]) -> DicomVolume:
+    """Return a volume by what its headers say now, since something was written to its files.
+
+    Raises:
+        InputChangedError: If they hold another one.
+    """
+    files = {file for file, _ in found.states}
+    same = [
+        volume
+        for volume in find_volumes(path, sorted(files), join).volumes
+        if {file for file, _ in volume.states} == files and volume.series_uid == found.series_uid
+    ]
+    named = [volume for volume in same if volume.name == found.name] or same
+    if len(named) != 1:
+        msg = (
+            f"{path} must not change between the time it is looked at and the time it is "
+            f"read; the files of {found.name} hold another volume now. Run again."
+        )
+        raise InputChangedError(msg)
+    return replace(named[0], name=found.name, warnings=found.warnings)
+
+
+def choose_volume(path: Path, volume: str | None = None, join: Sequence[str] = ()) -> DicomVolume:
+    """Return the volume of that name, or the only one.
 
     Args:
         path: A file, or a folder of which the files are taken but not the folders below.
         volume: Name of the volume where there are several: its Series Instance UID, with what
             tells it from others of its series.
-        files: Files of the folder to take alone; None takes all.
         join: What to join that files keep apart, of :data:`esp_medsam.dicom.joining.JOINS`.
-        beside: What must fit in memory beside it.
-
-    Raises:
-        EmptyInputError: If there is no DICOM image.
-        OptionError: If there are several volumes and none is chosen, or the chosen one is missing.
-        EspMedSamError: If it cannot be read; see :func:`esp_medsam.io.read`.
-    """
-    chosen = choose_volume(path, volume, files, join)
-    content = read_pixels(chosen, beside)
-    own = volume if files is not None and volume is not None else chosen.name
-    return Image(
-        path=os.fspath(path),
-        name=own,
-        volume=own,
-        grid=chosen.grid,
-        pixels=content.pixels,
-        unit=content.unit,
-        unit_origin=content.unit and "dicom",
-        other_unit=content.other_unit,
-        warnings=(*chosen.warnings, *content.warnings),
-        dicom_modality=chosen.dicom_modality,
-        sources=tuple(piece.source for piece in chosen.slices),
-        study_uid=chosen.study_uid,
-        series_uid=chosen.series_uid,
-        frame_of_reference_uid=chosen.frame_of_reference_uid,
-        joined=chosen.joined,
-        window=content.window,
-        inverted=content.inverted,
-        ultrasound_regions=content.ultrasound_regions,
-    )
-
-
-def choose_volume(
-    path: Path,
-    volume: str | None,
-    files: Sequence[str] | None = None,
-    join: Sequence[str] = (),
-) -> DicomVolume:
-    """Return the volume of that name, or the only one.
 
     Raises:
         EmptyInputError: If there is no DICOM image.
         OptionError: If there are several and none is chosen, or the chosen one is missing.
         EspMedSamError: Why the chosen or only one cannot be read.
     """
-    found = find_volumes(path, files, join)
-    if files is not None:
-        if len(found.volumes) == 1 and not found.refused:
-            return found.volumes[0]  # alone it needs nothing in its name to tell it from others
-        if volume not in {entry.name for entry in found.volumes}:
-            # What cannot be read beside it was told, or left out by the user, as it was planned.
-            found = find_volumes(path, list_files(path), join)
+    found = find_volumes(path, join=join)
     held = {entry.name: entry for entry in found.volumes}
     refused = dict(found.refused)
     names = [*held, *refused]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from esp_medsam.errors import OptionError
 from esp_medsam.image import Image
 from esp_medsam.io.budget import beside_image
 from esp_medsam.io.ct_units import CT_INPUTS
+from esp_medsam.io.item import Item
 from esp_medsam.io.modality import settle_modality
 from esp_medsam.io.read import read
 from esp_medsam.memory import NOTHING, Beside
@@ -55,37 +55,27 @@ class ItemReader:
             msg = f"ct_input must be one of {', '.join(CT_INPUTS)}; got {self.ct_input!r}."
             raise OptionError(msg)
 
-    def __call__(self, path: str | Path, item: Mapping[Any, Any]) -> Image:
-        """Return the image or volume at ``path``, pixels included.
+    def __call__(self, source: str | Path | Item) -> Image:
+        """Return an image or volume, pixels included.
 
         Args:
-            path: The file; of a DICOM volume its folder.
-            item: What is known of it: ``name`` (what its outputs are called), ``relative_dir``
-                (its folder below the input root), ``modality``, ``warnings``, and of DICOM
-                ``volume`` and ``files``; each may be missing.
+            source: The file, the folder of a DICOM volume, or what planning found of one of these.
 
         Raises:
             ModalityError: If no modality was given, or DICOM contradicts it.
             EspMedSamError: If it cannot be read, see :func:`esp_medsam.io.read`.
         """
-        modality = self.modality if isinstance(self.modality, str) else None
+        given = self.modality if isinstance(self.modality, str) else None
+        planned = source.modality if isinstance(source, Item) else None
         stored = read(
-            path,
-            volume=item.get("volume") or self.series,
-            files=item.get("files"),
+            source,
+            volume=self.series,
             join=tuple(self.join or ()),
             frame=self.frame,
-            beside=self._beside(modality or item.get("modality")),
+            beside=self._beside(given or planned),
         )
-        image = settle_modality(
-            stored, modality, self.table, force=self.force_modality, ct_input=self.ct_input
-        )
-        return replace(
-            image,
-            name=str(item.get("name") or image.name),
-            relative_dir=str(item.get("relative_dir") or ""),
-            # What is known only where the folders beside it are, too; each said once.
-            warnings=tuple(dict.fromkeys((*image.warnings, *item.get("warnings", ())))),
+        return settle_modality(
+            stored, given, self.table, force=self.force_modality, ct_input=self.ct_input
         )
 
     def _beside(self, modality: str | None) -> Beside:

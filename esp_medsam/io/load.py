@@ -26,13 +26,11 @@ class LoadMedicalImaged(MapTransform):
     """Replace paths by images, ``(C, *spatial)`` in the type of the file, with all that is known.
 
     The modality is settled here, image by image: the user's word, else DICOM's, else refused, never
-    guessed. An item may say how its outputs are called, in ``"name"``, in which folder below the
-    input root it lies, in ``"relative_dir"``, and which DICOM volume of its folder it is, in
-    ``"volume"``, of which ``"files"``; otherwise they are the file's stem, the root itself, and the
-    only one.
+    guessed.
 
     Args:
-        keys: Keys of the paths to read.
+        keys: Keys of what to read: a path, or an :class:`~esp_medsam.io.item.Item`, which says
+            besides what its outputs are called and where they go.
         table: Modalities at hand.
         modality: Name of the modality of all images; a list, as of all names, means not given.
         ct_input: What CT values are: ``"hu"``, whatever their files say, or ``"windowed"`` to 8
@@ -87,7 +85,7 @@ class LoadMedicalImaged(MapTransform):
         """
         out = dict(data)
         for key in self.key_iterator(out):
-            out[key] = as_meta_tensor(self.read(out[key], out))
+            out[key] = as_meta_tensor(self.read(out[key]))
         return out
 
 

@@ -8,7 +8,7 @@ from esp_medsam.dicom.modality import resolve_modality
 from esp_medsam.errors import ModalityError, OptionError
 from esp_medsam.image import Image
 from esp_medsam.io.ct_units import CT_INPUTS, with_ct_checked, with_offset
-from esp_medsam.io.read import is_volume
+from esp_medsam.io.formats import is_volume
 from esp_medsam.modality import ModalityTable
 
 

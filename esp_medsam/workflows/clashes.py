@@ -8,43 +8,43 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esp_medsam.errors import EspMedSamError, NameClashError, listed
+from esp_medsam.io.item import Item
 from esp_medsam.io.output_path import output_stem
 from esp_medsam.workflows.input_files import InputFiles, would_replace
-from esp_medsam.workflows.item import Item, label_of
+from esp_medsam.workflows.refusal import Refusal
 
 
-def without_clashes(
-    items: list[Item],
-) -> tuple[tuple[Item, ...], tuple[tuple[Item, EspMedSamError], ...]]:
+def without_clashes(items: Sequence[Item]) -> tuple[list[Item], list[Refusal]]:
     """Split items into those whose outputs have names of their own, and the rest."""
     by_output: dict[str, list[Item]] = defaultdict(list)
     for item in items:
-        by_output[f"{item['relative_dir']}/{item['name']}".casefold()].append(item)
+        by_output[f"{item.relative_dir}/{item.name}".casefold()].append(item)
     kept = [group[0] for group in by_output.values() if len(group) == 1]
-    refused: list[tuple[Item, EspMedSamError]] = []
+    refused: list[Refusal] = []
     for group in by_output.values():
         for item in group if len(group) > 1 else ():
-            rivals = listed([label_of(other) for other in group if other is not item])
-            msg = f"An image must have an output name of its own; {label_of(item)} shares "
-            refused.append((item, NameClashError(msg + f"{item['name']}_seg with {rivals}.")))
-    return tuple(kept), tuple(refused)
+            rivals = listed([other.label for other in group if other is not item])
+            msg = f"An image must have an output name of its own; {item.label} shares "
+            error = NameClashError(msg + f"{item.name}_seg with {rivals}.")
+            refused.append(Refusal.of(item, error))
+    return kept, refused
 
 
 def without_replacing(
     items: Sequence[Item], inputs: Sequence[Path], output_dir: Path
-) -> tuple[tuple[Item, ...], tuple[tuple[Item, EspMedSamError], ...]]:
+) -> tuple[list[Item], list[Refusal]]:
     """Split items into those whose outputs replace no input, and the rest."""
     files = InputFiles(inputs, re.compile(r"_seg(?=[._])"))
     kept: list[Item] = []
-    refused: list[tuple[Item, EspMedSamError]] = []
+    refused: list[Refusal] = []
     for item in items:
         try:
-            stem = output_stem(output_dir, item["relative_dir"], item["name"])
+            stem = output_stem(output_dir, item.relative_dir, item.name)
         except EspMedSamError as error:
-            refused.append((item, error))
+            refused.append(Refusal.of(item, error))
             continue
         if (path := files.replaced_by(stem)) is None:
             kept.append(item)
         else:
-            refused.append((item, would_replace(label_of(item), stem, path)))
-    return tuple(kept), tuple(refused)
+            refused.append(Refusal.of(item, would_replace(item.label, stem, path)))
+    return kept, refused

@@ -13,7 +13,8 @@ from esp_medsam.dicom import labels_series
 from esp_medsam.errors import EspMedSamError, listed, quoted
 from esp_medsam.identity import identify
 from esp_medsam.image import Image
-from esp_medsam.io.read import RASTER_SUFFIXES, name_of, read_grid
+from esp_medsam.io.formats import RASTER_SUFFIXES, name_of
+from esp_medsam.io.read import read_grid
 from esp_medsam.memory import seldom_asked
 from esp_medsam.modality import ModalityTable
 from esp_medsam.quiet import quietly

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from esp_medsam.dicom import SeriesLabels, labels_series
 from esp_medsam.errors import InputNotFoundError, OptionError
 from esp_medsam.image import Image, modality_of
+from esp_medsam.io.formats import files_of
 from esp_medsam.io.modality import settle_modality
-from esp_medsam.io.read import files_of, read
+from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import Item, Mask
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +79,6 @@ class Description:
 
 def describe(
     record: Image,
-    item: Mapping[str, Any],
     *,
     slice_axis: str | None = None,
 ) -> Description:
@@ -88,7 +86,6 @@ def describe(
 
     Args:
         record: What its file says, pixels included.
-        item: What the plan says of it: ``image``, and of DICOM ``volume``.
         slice_axis: ``axial``, ``coronal`` or ``sagittal`` in place of the rule.
 
     Raises:
@@ -102,8 +99,8 @@ def describe(
     angles = None if affine is None else np.degrees(_nib.affines.obliquity(affine))
     files = sorted({source.path for source in record.sources}) or [record.path]
     return Description(
-        path=str(item["image"]),
-        volume=item.get("volume"),
+        path=record.path,
+        volume=record.volume,
         kind=kind_of(record),
         files=len(files),
         file=files[0] if len(files) == 1 else None,

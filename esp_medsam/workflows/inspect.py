@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esp_medsam.dicom.modality import resolve_modality
 from esp_medsam.errors import (
-    EspMedSamError,
     ModalityError,
     OptionError,
     OutputExistsError,
@@ -18,16 +16,16 @@ from esp_medsam.errors import (
 )
 from esp_medsam.image import Image
 from esp_medsam.io.atomic import is_ours
+from esp_medsam.io.item import Item
 from esp_medsam.io.item_reader import ItemReader
 from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.describe import Description, describe
-from esp_medsam.workflows.item import Item, label_of
 from esp_medsam.workflows.items import Plan, plan_items
 from esp_medsam.workflows.planning import plain_settings
+from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.request import Request
-from esp_medsam.workflows.results import failure
 
 
 if TYPE_CHECKING:  # drawing needs scipy, which describing must not wait for
@@ -36,23 +34,6 @@ if TYPE_CHECKING:  # drawing needs scipy, which describing must not wait for
 
 MOST_TILES = 81
 """Tiles of one sheet; items beyond are not drawn."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """Why an item cannot be segmented as it is.
-
-    Attributes:
-        path: The file, or the folder of a DICOM volume.
-        volume: Name of the DICOM volume in the folder; None for other formats.
-        code: Stable code of the reason.
-        message: What is wrong and what to do, one line.
-    """
-
-    path: str
-    volume: str | None
-    code: str
-    message: str
 
 
 class Inspection:
@@ -115,10 +96,9 @@ class Inspection:
             try:
                 result = self.inspect(item)
             except Exception as error:  # one bad case never ends a run
-                result = _refusal(item, error)
+                result = Refusal.of(item, error)
             yield result
-        for item, reason in self.plan.refused:
-            yield _refusal(item, reason)
+        yield from self.plan.refused
 
     def inspect(self, item: Item) -> Description:
         """Describe one item, and draw it where that was asked for.
@@ -127,9 +107,9 @@ class Inspection:
             EspMedSamError: If it cannot be segmented as it is; MONAI wraps it, see
                 :func:`esp_medsam.errors.explain`.
         """
-        if self.draw is None and not self.is_given and not item.get("volume"):
+        if self.draw is None and not self.is_given and not item.is_dicom:
             # Only DICOM may say it in the user's place: to read it first would be to read it twice.
-            return describe(self._as_stored(item), item, slice_axis=self.slice_axis)
+            return describe(self._as_stored(item), slice_axis=self.slice_axis)
         try:
             image = self.read(item)
         except Exception as error:
@@ -138,8 +118,8 @@ class Inspection:
             image = self._as_stored(item)
             if image.sources and not self._is_open(image):
                 raise
-            return describe(image, item, slice_axis=self.slice_axis)
-        description = describe(image, item, slice_axis=self.slice_axis)
+            return describe(image, slice_axis=self.slice_axis)
+        description = describe(image, slice_axis=self.slice_axis)
         if self.draw is not None and len(self.tiles) < MOST_TILES:
             self.tiles += self.draw(image)[: MOST_TILES - len(self.tiles)]
         elif self.draw is not None:
@@ -153,13 +133,7 @@ class Inspection:
 
     def _as_stored(self, item: Item) -> Image:
         """Return what an item holds that does not say its modality."""
-        return read(
-            item["image"],
-            volume=item.get("volume"),
-            files=item.get("files"),
-            join=self.join,
-            frame=self.frame,
-        )
+        return read(item, join=self.join, frame=self.frame)
 
     def _is_open(self, image: Image) -> bool:
         """Whether a DICOM image leaves its modality to the user."""
@@ -194,7 +168,7 @@ def build_inspection(request: Request) -> Inspection:
     )
     return Inspection(
         plan=plan_inspection(settings, request.table),
-        read=lambda item: reader(item["image"], item),
+        read=reader,
         table=request.table,
         frame=settings["frame"],
         join=settings["join"],
@@ -238,7 +212,9 @@ def check_sheet(path: Path, plan: Plan, *, overwrite: bool) -> None:
     if path.suffix.lower() != ".png":
         msg = f"preview must end in .png; got {path}."
         raise OptionError(msg)
-    files = {file for item in plan.items for file in (item["image"], *item.get("files", ()))}
+    files = {
+        file for item in plan.items for file in (item.path, *(item.files if item.is_dicom else ()))
+    }
     if path.exists() and path.resolve() in {Path(file).resolve() for file in files}:
         msg = f"preview must be none of the images inspected; got {path}. Write it elsewhere."
         raise OptionError(msg)
@@ -248,13 +224,3 @@ def check_sheet(path: Path, plan: Plan, *, overwrite: bool) -> None:
     if os.path.lexists(path) and not is_ours(path, PNG_MARK):
         msg = f"preview must replace no file but a preview; {path} is none. Write it elsewhere."
         raise OutputExistsError(msg)
-
-
-def _refusal(item: Item, error: BaseException) -> Refusal:
-    result = failure(label_of(item), error)
-    return Refusal(
-        path=str(item["image"]),
-        volume=item.get("volume"),
-        code=result.code or EspMedSamError.code,
-        message=result.message,
-    )

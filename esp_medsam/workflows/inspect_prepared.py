@@ -15,10 +15,10 @@ from esp_medsam.image import Image, image_of
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.inferers.slice_wise import SliceWiseInferer
 from esp_medsam.io.contact_sheet import Tile
+from esp_medsam.io.item import Item
 from esp_medsam.io.preview import TILES, spread_indices
 from esp_medsam.settings import InferenceSettings
 from esp_medsam.workflows.inspect import Inspection, plan_inspection
-from esp_medsam.workflows.item import Item
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.request import Request
 
@@ -44,7 +44,7 @@ def build_prepared_inspection(request: Request, *, draw: bool = False) -> Inspec
     inferer: SliceWiseInferer = config.get_parsed_content("inferer")
 
     def read(item: Item) -> Image:
-        image = preprocessing(dict(item))["image"]
+        image = preprocessing({"image": item})["image"]
         return replace(image_of(image.meta), pixels=image.as_tensor().numpy())
 
     return Inspection(

@@ -19,17 +19,18 @@ from esp_medsam.errors import (
     ModalityConflictError,
     ModalityError,
 )
-from esp_medsam.io.read import is_image
+from esp_medsam.io.formats import is_image
+from esp_medsam.io.item import Item
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.archives import check_no_archive
 from esp_medsam.workflows.clashes import without_clashes, without_replacing
-from esp_medsam.workflows.item import Item, item_of_file, item_of_volume
 from esp_medsam.workflows.left_alone import (
     count_left_alone,
     nothing_taken,
     volumes_of_others,
 )
 from esp_medsam.workflows.readable_names import READABLE, readable_name, with_names
+from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.search import Search
 from esp_medsam.workflows.walk import is_regular, is_there
 
@@ -40,7 +41,7 @@ class Plan:
 
     Attributes:
         items: What is to be segmented, sorted by path.
-        refused: Items, and folders, that cannot be taken, each with the reason.
+        refused: What cannot be taken, each with the reason.
         others: Files that are no images.
         outputs: Our own outputs of this or an earlier run.
         notes: What is to be known of the input as a whole, without full stops.
@@ -49,7 +50,7 @@ class Plan:
     """
 
     items: tuple[Item, ...]
-    refused: tuple[tuple[Item, EspMedSamError], ...] = ()
+    refused: tuple[Refusal, ...] = ()
     others: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -127,64 +128,68 @@ def plan_items(
         raise ModalityError(msg)
     if not (search.images or search.volumes or search.refused):
         raise nothing_taken(search.root, search.others, search.outputs, series, search.not_named)
-    items = [item_of_file(path, search.relative_dir(path), given) for path in search.images]
-    refused: list[tuple[Item, EspMedSamError]] = [
-        (item, _no_modality(item, table)) for item in items if given is None
-    ]
-    items = [item for item in items if given is not None]
-    # By what name it may be known is asked where there may be results, or where it is to be given.
-    reads_names = names == READABLE or (output is not None and is_there(output))
-    volumes = _settled(
+    settled = _Settled([], [], Counter())
+    for path in search.images:
+        item = Item.of_file(path, search.relative_dir(path), given)
+        if given is None:
+            settled.refused.append(Refusal.of(item, _no_modality(path, table)))
+        else:
+            settled.items.append((item, ""))
+    _settle_volumes(
         search,
         table,
         given,
+        settled,
         force=force_modality,
         leaves=not force_modality if leave_alone is None else leave_alone,
-        reads_names=reads_names,
+        # By what name it may be known is asked where there may be results, or is to be given.
+        reads_names=names == READABLE or (output is not None and is_there(output)),
     )
-    items, refused, others = items + volumes.items, refused + volumes.refused, volumes.others
-    if others and not (items or refused or search.refused):
-        raise _none_of(given, root, others)
-    kept, clashing = without_clashes(with_names(items, output, readable=names == READABLE))
+    if settled.others and not (settled.items or settled.refused or search.refused):
+        raise _none_of(given, root, settled.others)
+    named = with_names(settled.items, output, readable=names == READABLE)
+    kept, clashing = without_clashes(named)
     if output is not None:
         kept, replacing = without_replacing(kept, search.inputs, output)
         clashing += replacing
     return Plan(
-        kept,
-        (*clashing, *refused, *search.refused),
+        tuple(kept),
+        (*clashing, *settled.refused, *search.refused),
         tuple(search.others),
         tuple(search.outputs),
         tuple(search.notes),
-        others,
+        settled.others,
     )
 
 
 class _Settled(NamedTuple):
-    """DICOM volumes that have a modality, those that have none, and how many are of others."""
+    """Items that have a modality, what has none, and how many DICOM volumes are of others.
 
-    items: list[Item]
-    refused: list[tuple[Item, EspMedSamError]]
+    Of each item it holds the readable name, which is empty where it is not asked for.
+    """
+
+    items: list[tuple[Item, str]]
+    refused: list[Refusal]
     others: Counter[str]
 
 
-def _settled(
+def _settle_volumes(
     search: Search,
     table: ModalityTable,
     given: str | None,
+    settled: _Settled,
     *,
     force: bool,
     leaves: bool,
     reads_names: bool,
-) -> _Settled:
+) -> None:
     """Settle the modality of each DICOM volume, by the user's word or by its own."""
-    settled = _Settled([], [], Counter())
     for folder, volume in search.volumes:
         if given is not None and leaves and search.is_of_other(volume, given, table):
             settled.others[_modality_said(volume, table)] += 1
             continue
-        item = item_of_volume(folder, volume, search.relative_dir(folder / volume.name))
         try:
-            item["modality"], _ = resolve_modality(
+            modality, _ = resolve_modality(
                 volume.dicom_modality,
                 volume.sop_class_uid,
                 given,
@@ -192,13 +197,19 @@ def _settled(
                 force=force,
                 source=f"{folder} ({volume.name})",
             )
-            if reads_names:
-                item["readable"] = readable_name(volume, item["modality"], table)
+            readable = readable_name(volume, modality, table) if reads_names else ""
         except EspMedSamError as error:
-            settled.refused.append((item, error))
-        else:
-            settled.items.append(item)
-    return settled
+            settled.refused.append(Refusal(str(folder), error, volume.name))
+            continue
+        item = Item(
+            path=str(folder),
+            name=volume.name,
+            relative_dir=search.relative_dir(folder / volume.name),
+            modality=modality,
+            volume=volume,
+            other_names=(volume.former_name,) if volume.former_name else (),
+        )
+        settled.items.append((item, readable))
 
 
 def _modality_said(volume: DicomVolume, table: ModalityTable) -> str:
@@ -222,7 +233,7 @@ def _none_of(given: str | None, root: Path, others: Mapping[str, int]) -> Modali
     return ModalityConflictError(msg)
 
 
-def _no_modality(item: Item, table: ModalityTable) -> ModalityError:
+def _no_modality(path: Path, table: ModalityTable) -> ModalityError:
     """Say that the file's format does not know its modality."""
-    msg = f"modality must be given for {item['image']}, one of {', '.join(table.names)}. "
+    msg = f"modality must be given for {path}, one of {', '.join(table.names)}. "
     return ModalityError(msg + "Pass --modality.")

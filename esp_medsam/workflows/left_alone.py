@@ -7,7 +7,7 @@ from pathlib import Path
 
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 from esp_medsam.errors import EmptyInputError, one_line
-from esp_medsam.io.read import SUFFIXES
+from esp_medsam.io.formats import SUFFIXES
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.archives import archive_kind
 

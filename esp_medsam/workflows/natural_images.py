@@ -18,7 +18,7 @@ import torch
 
 from esp_medsam.errors import CorruptFileError, InputNotFoundError, OptionError
 from esp_medsam.inferers.resizing import content_size
-from esp_medsam.io.read import RASTER_SUFFIXES
+from esp_medsam.io.formats import RASTER_SUFFIXES
 from esp_medsam.modality import ImageEncoderName, ModalityTable
 from esp_medsam.networks import ESPMedSAM, build_product
 from esp_medsam.networks.modality_controller import ModalityController

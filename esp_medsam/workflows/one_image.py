@@ -28,7 +28,6 @@ from esp_medsam.io.save import SaveSegmentationd
 from esp_medsam.io.weights_record import hash_of_weights
 from esp_medsam.modality import Target
 from esp_medsam.settings import given_settings
-from esp_medsam.workflows.item import label_of
 from esp_medsam.workflows.pipeline import build, read_config
 from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.weights import check_weights
@@ -113,14 +112,14 @@ def segment_one(
         EspMedSamError: If it is refused, or cannot be read.
     """
     run = build(request, network=network, calibration=calibration)
-    for _, error in run.refused:
-        raise error
+    for refusal in run.refused:
+        raise refusal.error
     if len(run.items) > 1:
-        named = [label_of(item) for item in run.items[:MOST_NAMED]]
+        named = [item.label for item in run.items[:MOST_NAMED]]
         more = f", and {len(run.items) - MOST_NAMED} more" if len(run.items) > MOST_NAMED else ""
         msg = f"source must be one image or volume; got {listed(named)}{more}. Pass one of them, "
         raise OptionError(msg + "of DICOM by series, or take esp-medsam segment for the folder.")
-    data = run.preprocessing(dict(run.items[0]))
+    data = run.preprocessing({"image": run.items[0]})
     data["pred"] = run.inferer(data["image"][None], run.network)[0]
     for transform in run.postprocessing.transforms:  # type: ignore[attr-defined]  # a Compose
         if not isinstance(transform, SaveSegmentationd):

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from esp_medsam.dicom.dicom_file import opened
@@ -13,11 +14,11 @@ from esp_medsam.dicom.elements import Elements, tags_of
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.errors import EspMedSamError, FormatError
+from esp_medsam.io.item import Item
 from esp_medsam.io.output_path import output_stem
 from esp_medsam.io.record import read_record
 from esp_medsam.modality import ModalityTable
 from esp_medsam.terms import body_part
-from esp_medsam.workflows.item import Item
 
 
 READABLE = "readable"
@@ -63,31 +64,31 @@ def _text(elements: Elements, attribute: str) -> str:
         return ""
 
 
-def with_names(items: Sequence[Item], output_dir: Path | None, *, readable: bool) -> list[Item]:
+def with_names(
+    items: Sequence[tuple[Item, str]], output_dir: Path | None, *, readable: bool
+) -> list[Item]:
     """Return items with what their outputs are called, and what another option would call them.
 
     A readable name that others of the run share, or that stands in the output folder for another
     image, ends in a part of a hash of the volume's UID.
 
     Args:
-        items: Those of DICOM hold their readable name, in ``"readable"``.
+        items: Each with its readable name; empty where it has none.
         output_dir: Where outputs go; None where there will be none.
         readable: Whether DICOM results are called by it, else by their UID.
     """
-    counts = Counter(str(item.get("readable") or item["name"]).casefold() for item in items)
+    counts = Counter((short or item.name).casefold() for item, short in items)
     named = []
-    for item in items:
-        short = item.get("readable")
+    for item, short in items:
         if not short:
             named.append(item)
             continue
-        uid = item["name"]
+        uid = item.name
         long = f"{short}_{hashlib.sha256(uid.encode()).hexdigest()[:_DIGEST]}"
         is_own = counts[short.casefold()] == 1 and not _is_of_another(item, short, output_dir)
         name = (short if is_own else long) if readable else uid
         others = tuple(other for other in (uid, short, long) if other != name)
-        kept = {key: value for key, value in item.items() if key != "readable"}
-        named.append({**kept, "name": name, "other_names": others})
+        named.append(replace(item, name=name, other_names=item.other_names + others))
     return named
 
 
@@ -96,7 +97,7 @@ def _is_of_another(item: Item, name: str, output_dir: Path | None) -> bool:
     if output_dir is None:
         return False
     try:
-        record = read_record(output_stem(output_dir, item["relative_dir"], name))
+        record = read_record(output_stem(output_dir, item.relative_dir, name))
     except EspMedSamError:
         return True
-    return record is not None and record.get("volume") != item["volume"]
+    return record is not None and record.get("volume") != item.volume_name

@@ -11,13 +11,12 @@ from pathlib import Path
 from esp_medsam.dicom.dicomdir import compared, is_dicomdir, place_of
 from esp_medsam.dicom.scan import Found, find_in_folders, find_volumes, is_dicom
 from esp_medsam.dicom.volume import DicomVolume
-from esp_medsam.errors import EspMedSamError
 from esp_medsam.io.atomic import is_ours
+from esp_medsam.io.formats import is_image
 from esp_medsam.io.raster import PNG_MARK
-from esp_medsam.io.read import is_image
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.item import Item, item_of_file
 from esp_medsam.workflows.left_alone import is_left_alone
+from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_regular
 
 
@@ -48,7 +47,7 @@ class Search:
         self.inputs: list[Path] = []
         self.images: list[Path] = []
         self.volumes: list[tuple[Path, DicomVolume]] = []
-        self.refused: list[tuple[Item, EspMedSamError]] = []
+        self.refused: list[Refusal] = []
         self.others: list[str] = []
         self.outputs: list[str] = []
         self.not_named: list[str] = []
@@ -103,20 +102,19 @@ class Search:
             self._take_dicom(folder, found)
         self._compare_dicomdirs(every)
         for folder, error in unreadable:
-            self.refused.append((item_of_file(folder, "", None), cannot_be_listed(folder, error)))
+            self.refused.append(Refusal(str(folder), cannot_be_listed(folder, error)))
 
     def _take_dicom(self, folder: Path, found: Found) -> None:
         """Take the volumes that were found in a folder, or one file."""
         for volume in found.volumes:
-            paths = {Path(piece.source.path) for piece in volume.slices}
+            paths = [Path(path) for path, _ in volume.states]
             is_former = volume.former_name and self.series == volume.former_name
             is_named = is_former or self._named(volume.name)
-            if is_named and all(self._chosen(path) for path in paths):
+            if is_named and all(map(self._chosen, paths)):
                 self.volumes.append((folder, volume))
-        for name, error in found.refused:
-            if self._named(name):
-                item = item_of_file(folder, self.relative_dir(folder / name), None)
-                self.refused.append(({**item, "name": name, "volume": name}, error))
+        self.refused += [
+            Refusal(str(folder), error, name) for name, error in found.refused if self._named(name)
+        ]
         # Reports, segmentations and the like; what is no DICOM at all was sorted before.
         for other in found.others:
             path = Path(other)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from esp_medsam.errors import EspMedSamError, one_line
 from esp_medsam.image import image_of, segmentation_of
+from esp_medsam.io.item import Item
 from esp_medsam.io.output_path import output_stem
-from esp_medsam.io.read import files_of
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.item import Item, label_of
 from esp_medsam.workflows.item_loop import results_of
+from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.results import (
     ItemResult,
     failure,
@@ -38,8 +38,8 @@ class SegmentRun:
     It prints nothing; what happens is in the results, and in the log.
 
     Args:
-        items: What to segment: ``image``, ``name`` and ``relative_dir`` of each.
-        preprocessing: From an item to the data with its image loaded.
+        items: What to segment.
+        preprocessing: From an item, under ``image``, to the data with its image loaded.
         inferer: From images and the network to probabilities.
         network: The network.
         postprocessing: From probabilities to files.
@@ -47,7 +47,7 @@ class SegmentRun:
         table: Modalities at hand.
         targets: Names of the chosen targets; None means those of each item's modality that are
             ready.
-        refused: Items that cannot be taken, each with its reason.
+        refused: What cannot be taken, each with its reason.
         left_alone: What else lies in the input, in one line, told once; empty for nothing.
         other_modalities: Number of DICOM volumes among it, by their modality.
     """
@@ -56,14 +56,14 @@ class SegmentRun:
         self,
         *,
         items: Sequence[Item],
-        preprocessing: Callable[[Item], dict[str, Any]],
+        preprocessing: Callable[[dict[str, Any]], dict[str, Any]],
         inferer: Callable[..., Any],
         network: Any,
         postprocessing: Callable[[dict[str, Any]], dict[str, Any]],
         saver: SaveSegmentationd,
         table: ModalityTable,
         targets: Sequence[str] | None = None,
-        refused: Sequence[tuple[Item, EspMedSamError]] = (),
+        refused: Sequence[Refusal] = (),
         left_alone: str = "",
         other_modalities: Mapping[str, int] | None = None,
     ) -> None:
@@ -103,10 +103,10 @@ class SegmentRun:
         return results_of(
             self.items,
             self.segment,
-            refused=((label_of(item), error) for item, error in self.refused),
-            label_of=label_of,
+            refused=((refusal.label, refusal.error) for refusal in self.refused),
+            label_of=lambda item: item.label,
             output=self.saver.output_dir,
-            folder_of=lambda item: self.saver.output_dir / item["relative_dir"],
+            folder_of=lambda item: self.saver.output_dir / item.relative_dir,
         )
 
     def segment(self, item: Item) -> ItemResult:
@@ -116,19 +116,19 @@ class SegmentRun:
             kept = self._kept_name(item)
             if kept is not None:
                 record = self._record(item, kept)
-                return ItemResult(path=label_of(item), status="kept", record=record)
-            data = self.preprocessing(dict(item))
+                return ItemResult(path=item.label, status="kept", record=record)
+            data = self.preprocessing({"image": item})
             self.saver.check(image_of(data["image"].meta))
             data["pred"] = self.inferer(data["image"][None], self.network)[0]
             data = self.postprocessing(data)
         except Exception as error:  # one bad case never ends a run
-            return failure(label_of(item), error, time.perf_counter() - start)
+            return failure(item.label, error, time.perf_counter() - start)
         image = image_of(data["image"].meta)
         segmentation = segmentation_of(data["pred"].meta)
         return ItemResult(
-            path=label_of(item),
+            path=item.label,
             status="done",
-            record=self._record(item, item["name"]),
+            record=self._record(item, item.name),
             confidence=dict(zip(segmentation.targets, segmentation.confidence, strict=True)),
             voxels=dict(zip(segmentation.targets, segmentation.voxels, strict=True)),
             ml={
@@ -164,28 +164,29 @@ class SegmentRun:
 
     def _kept_name(self, item: Item) -> str | None:
         """Return the name under which an earlier run left what this one would write."""
-        if self._is_done(item, item["name"]):
-            return str(item["name"])
-        for name in (item.get("former_name"), *item.get("other_names", ())):
+        if self._is_done(item, item.name):
+            return item.name
+        for name in item.other_names:
             with suppress(EspMedSamError):  # what else is there does not stand in the way
-                if name and self._is_done(item, name):
-                    return str(name)
+                if self._is_done(item, name):
+                    return name
         return None
 
     def _is_done(self, item: Item, name: str) -> bool:
-        targets = self.table.select(item["modality"], self.targets)
+        assert item.modality is not None, "planning settled it"
+        targets = self.table.select(item.modality, self.targets)
         return self.saver.is_done(
-            item.get("files") or files_of(item["image"]),
+            item.files,
             name=name,
-            relative_dir=item["relative_dir"],
-            is_volume=item["is_volume"],
-            is_dicom="volume" in item,
-            modality=item["modality"],
+            relative_dir=item.relative_dir,
+            is_volume=item.is_volume,
+            is_dicom=item.is_dicom,
+            modality=item.modality,
             targets=[target.name for target in targets],
             or_more=self.targets is None,
         )
 
     def _record(self, item: Item, name: str) -> str:
         """Return the path of the record that an item has under a name."""
-        stem = output_stem(self.saver.output_dir, item["relative_dir"], name)
+        stem = output_stem(self.saver.output_dir, item.relative_dir, name)
         return str(stem.with_name(f"{stem.name}.json"))

@@ -27,9 +27,9 @@ from pydicom.uid import (
     VLPhotographicImageStorage,
 )
 
+from esp_medsam import io
 from esp_medsam.image import Image
 from esp_medsam.io import settle_modality
-from esp_medsam.io.dicom_image import read_dicom
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
 from esp_medsam.modality import ModalityTable
 
@@ -170,7 +170,7 @@ KINDS = {
 def read(kind: Kind, folder: Path) -> Image:
     folder.mkdir()
     kind.write(folder)
-    return settle_modality(read_dicom(folder), kind.modality, TABLE)
+    return settle_modality(io.read(folder), kind.modality, TABLE)
 
 
 def masks_of(image: Image, count: int) -> list[np.ndarray]:

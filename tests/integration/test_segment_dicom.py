@@ -216,7 +216,7 @@ class TestSegmentDicom:
         results = run(tmp_path / "in")
 
         assert [result.status for result in results] == ["done"] * 4
-        assert len(looks) == 2 * 8  # once to plan, once to load
+        assert len(looks) <= 8  # once each
 
     def test_echoes_of_one_series_are_each_done(self, tmp_path: Path, run: Run) -> None:
         uid = write_series(tmp_path / "in", [0.0, 1.0], EchoNumbers=1)

@@ -28,7 +28,6 @@ from esp_medsam.integrations.dicomweb.store import read_object, send
 from esp_medsam.integrations.dicomweb.work import private_folder
 from esp_medsam.io import file_names, read_record
 from esp_medsam.version import __version__
-from esp_medsam.workflows.item import Item
 from esp_medsam.workflows.items import plan_items
 from esp_medsam.workflows.left_alone import counted, is_left_alone
 from esp_medsam.workflows.results import ItemResult, failure
@@ -211,13 +210,13 @@ class PacsRun:
             join=self.join,
             leave_alone=False,  # that the series is of the modality was said by the PACS
         )
-        for item, error in plan.refused:
-            yield _failed(_label(series, item), error)
+        for refusal in plan.refused:
+            yield _failed(_label(series, refusal.volume), refusal.error)
         made: list[Made] = []
         details: dict[str, ItemResult] = {}
         for number, item in enumerate(plan.items, start=1):
             result = self.segmentation.segment(item)
-            label = _label(series, item)
+            label = _label(series, item.volume_name)
             details[label] = result
             if result.status == "failed":
                 yield PacsResult(
@@ -301,10 +300,10 @@ class PacsRun:
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _label(series: Series, item: Item) -> str:
+def _label(series: Series, volume: str | None) -> str:
     """Return what messages call a volume: its series, and its name where that says more."""
     label = f"series {series.series_uid}"
-    return label if item["name"] == series.series_uid else f"{label} ({item['name']})"
+    return label if volume in (None, series.series_uid) else f"{label} ({volume})"
 
 
 def _failed(label: str, error: BaseException) -> PacsResult:

@@ -57,12 +57,19 @@ def work_folder(root: Path) -> Iterator[Path]:
         OutputError: If it cannot be made.
     """
     private_folder(root)
-    with FileLock(root / "guard.lock", mode=0o600):
-        _clear(root)
-        folder = root / secrets.token_hex(16)
-        lock = FileLock(_lock_of(folder), mode=0o600)
-        lock.acquire(timeout=0)
-        private_folder(folder)
+    try:
+        with FileLock(root / "guard.lock", mode=0o600):
+            _clear(root)
+            folder = root / secrets.token_hex(16)
+            lock = FileLock(_lock_of(folder), mode=0o600)
+            lock.acquire(timeout=0)
+            private_folder(folder)
+    except OSError as error:  # such as a pipe in the place of the lock
+        if isinstance(error, OutputError):
+            raise
+        reason = error.strerror or type(error).__name__
+        msg = f"{root} must be a folder whose files can be locked; got: {reason}."
+        raise OutputError(msg) from error
     try:
         yield folder
     finally:
@@ -83,6 +90,8 @@ def _clear(root: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
                 _lock_of(folder).unlink(missing_ok=True)
         except Timeout:  # held by a process that lives
+            continue
+        except OSError:  # no lock of ours, such as a pipe: nothing is known of its process
             continue
 
 

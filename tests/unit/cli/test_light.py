@@ -15,8 +15,8 @@ import PIL.Image
 import pytest
 from pydicom import dcmread
 
-from esp_medsam.io.dicom_image import read_dicom
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
+from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks.builders import RELEASED_MODALITIES
 from esp_medsam.workflows.conversion import RELEASED
@@ -102,7 +102,7 @@ class TestWithoutTorch:
             slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
             slice_.ImagePositionPatient = [0, 0, 2 * number]
             slice_.save_as(tmp_path / f"ct/{number}.dcm")
-        image = read_dicom(tmp_path / "ct")
+        image = read(tmp_path / "ct")
         masks = np.ones((1, *image.grid.shape), np.uint8)
         targets = table.select("ct", ["liver"])
         write_dicom_seg(tmp_path / "seg.dcm", image, masks, targets, SegOptions(kind="binary"))

@@ -20,7 +20,7 @@ from esp_medsam.errors import (
     OptionError,
 )
 from esp_medsam.image import Image
-from esp_medsam.io.dicom_image import read_dicom
+from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
 
 
@@ -74,7 +74,7 @@ def series(dicom: Any, tmp_path: Path, table: ModalityTable) -> Callable[..., Im
                 **changes,
             }
             dicom.save(dicom.dataset(number, **stated), tmp_path / "ct" / f"{number}.dcm")
-        return read_dicom(tmp_path / "ct")
+        return read(tmp_path / "ct")
 
     return write
 

@@ -13,11 +13,11 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 from scipy.spatial.transform import Rotation
 
+from esp_medsam import io
 from esp_medsam.dicom import SeriesLabels, labels_series
 from esp_medsam.errors import GeometryError, OptionError
 from esp_medsam.grid import Grid
 from esp_medsam.image import Image
-from esp_medsam.io.dicom_image import read_dicom
 from esp_medsam.modality import Code, ModalityTable
 
 
@@ -122,7 +122,7 @@ def described(k: int) -> hd.seg.SegmentDescription:
 
 @pytest.fixture
 def read(tmp_path: Path, table: ModalityTable) -> Callable[..., Image]:
-    return lambda folder="ct": read_dicom(tmp_path / folder)
+    return lambda folder="ct": io.read(tmp_path / folder)
 
 
 def truth(image: Image, *numbers: int) -> np.ndarray:

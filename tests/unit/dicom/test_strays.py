@@ -15,6 +15,7 @@ from esp_medsam.dicom import find_volumes
 from esp_medsam.dicom.scan import find_in_folders
 from esp_medsam.dicom.strays import find_strays
 from esp_medsam.errors import CorruptFileError
+from esp_medsam.io.item import Item
 from esp_medsam.modality import ModalityTable
 
 
@@ -348,9 +349,11 @@ class TestRead:
         self, dicom: Any, tmp_path: Path, table: ModalityTable
     ) -> None:
         files = stack(dicom, tmp_path)
+        (volume,) = find_volumes(tmp_path, files[:4]).volumes
+        planned = Item(path=str(tmp_path), name=SERIES, volume=volume)
         empty(files[4])
 
-        image = io.read(tmp_path, volume=SERIES, files=[str(f) for f in files[:4]])
+        image = io.read(planned)
 
         assert not any("may be an image" in warning for warning in image.warnings)
         assert np.asarray(image.pixels).shape == (1, 6, 4, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from monai.data import MetaTensor
 
 from esp_medsam.image import SEGMENTATION_KEY, Segmentation
 from esp_medsam.io import LoadMedicalImaged, SaveSegmentationd
+from esp_medsam.io.item import Item
 from esp_medsam.modality import ModalityTable
 
 
@@ -138,7 +140,7 @@ def result(table: ModalityTable) -> Callable[..., dict[str, Any]]:
 
     def make(path: Path, modality: str = "ct", **item: Any) -> dict[str, Any]:
         load = LoadMedicalImaged("image", table=table, modality=modality)
-        image = load({"image": path, **item})["image"]
+        image = load({"image": replace(Item.of_file(path), **item)})["image"]
         probability = torch.zeros(2, *image.shape[1:], dtype=torch.uint8)
         probability[0, :3] = 200
         probability[1, 2:4] = 220

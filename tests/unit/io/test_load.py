@@ -14,6 +14,7 @@ from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 from esp_medsam.errors import ModalityError, OptionError
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Segmentation, image_of
 from esp_medsam.io import LoadMedicalImaged, collate
+from esp_medsam.io.item import Item
 from esp_medsam.modality import ModalityTable
 
 
@@ -56,17 +57,10 @@ class TestLoadMedicalImaged:
     def test_takes_name_and_folder_from_the_item(
         self, load: LoadMedicalImaged, write_volume: WriteVolume
     ) -> None:
-        item = {"image": write_volume(VOLUME), "name": "n", "relative_dir": "a/b"}
-        record = image_of(load(item)["image"].meta)
+        item = Item(path=str(write_volume(VOLUME)), name="n", relative_dir="a/b")
+        record = image_of(load({"image": item})["image"].meta)
 
         assert (record.name, record.relative_dir) == ("n", "a/b")
-
-    def test_says_once_what_the_item_warns_of(
-        self, load: LoadMedicalImaged, write_volume: WriteVolume
-    ) -> None:
-        item = {"image": write_volume(VOLUME, AFFINE), "warnings": ("A part.", "A part.")}
-
-        assert image_of(load(item)["image"].meta).warnings.count("A part.") == 1
 
     def test_gives_a_photograph_monai_s_identity(
         self, load: LoadMedicalImaged, tmp_path: Path
@@ -117,7 +111,14 @@ class TestCollate:
         self, load: LoadMedicalImaged, write_volume: WriteVolume, size: int
     ) -> None:
         items = [
-            load({"image": write_volume(VOLUME + i), "name": f"n{i}", "extra": Extra(i), "k": None})
+            load(
+                {
+                    "image": Item(path=str(write_volume(VOLUME + i)), name=f"n{i}"),
+                    "name": f"n{i}",
+                    "extra": Extra(i),
+                    "k": None,
+                }
+            )
             for i in range(size)
         ]
 

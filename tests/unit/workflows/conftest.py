@@ -12,8 +12,8 @@ from pydicom import dcmread
 
 from esp_medsam.image import Image
 from esp_medsam.io import settle_modality
-from esp_medsam.io.dicom_image import read_dicom
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
+from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
 
 
@@ -39,7 +39,7 @@ def write_stack(shipped: Callable[[str], Path]) -> Callable[..., Path]:
 def ct_stack(write_stack: Callable[..., Path], tmp_path: Path, table: ModalityTable) -> Image:
     """Five slices, in the folder ``ct``."""
     folder = write_stack(tmp_path / "ct", [0, 2, 4, 6, 8])
-    return settle_modality(read_dicom(folder), "ct", table)
+    return settle_modality(read(folder), "ct", table)
 
 
 @pytest.fixture

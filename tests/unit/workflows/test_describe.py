@@ -76,7 +76,7 @@ class TestDescribe:
     def test_of_a_volume_says_where_its_voxels_lie(self) -> None:
         affine = np.diag([-0.5, -0.75, 3.0, 1.0])
 
-        said = describe(image(grid={"affine": affine}, unit="HU"), {"image": "in/a.nii.gz"})
+        said = describe(image(grid={"affine": affine}, unit="HU"))
 
         assert (said.shape, said.axes) == ((4, 5, 6), ("i", "j", "k"))
         assert (said.spacing, said.orientation, said.oblique) == ((0.5, 0.75, 3.0), "LPS", 0.0)
@@ -88,14 +88,14 @@ class TestDescribe:
         affine = np.eye(4)
         affine[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
 
-        said = describe(image(grid={"affine": affine}), {"image": "a"})
+        said = describe(image(grid={"affine": affine}))
 
         assert (said.orientation, said.oblique) == ("RAS", 20.0)
 
     def test_of_uneven_slices_states_no_distance_between_them(self) -> None:
         record = image((4, 5, 3), sources=SERIES, grid=UNEVEN)
 
-        said = describe(record, {"image": "in", "volume": "1.2"})
+        said = describe(record)
 
         assert said.spacing == (0.5, 0.5, None)
         assert said.axes == ("columns", "rows", "slices")
@@ -107,7 +107,7 @@ class TestDescribe:
             (4, 5, 3), sources=FRAMES, grid={"stack_axis": 2, "pixel_spacing": (0.2, 0.3)}
         )
 
-        said = describe(record, {"image": "in", "volume": "1.2"})
+        said = describe(record)
 
         assert said.spacing == (0.2, 0.3, None)
         assert said.axes == ("rows", "columns", "frames")
@@ -115,17 +115,17 @@ class TestDescribe:
         assert said.file == "in/0.dcm"
 
     def test_of_a_photograph_states_no_geometry(self) -> None:
-        said = describe(image((4, 5)), {"image": "a.png"})
+        said = describe(image((4, 5)))
 
         assert (said.spacing, said.orientation, said.plane, said.slices) == (None, None, None, 1)
 
     def test_what_is_not_settled_states_no_modality(self) -> None:
-        said = describe(image((4, 5), modality=None), {"image": "a.png"})
+        said = describe(image((4, 5), modality=None))
 
         assert (said.modality, said.modality_origin) == (None, None)
 
     def test_the_user_may_choose_the_plane(self) -> None:
-        said = describe(image(grid={"affine": np.eye(4)}), {"image": "a"}, slice_axis="coronal")
+        said = describe(image(grid={"affine": np.eye(4)}), slice_axis="coronal")
 
         assert (said.slices, said.plane) == (5, "coronal")
 
@@ -133,4 +133,4 @@ class TestDescribe:
         record = image((4, 5, 3), sources=SERIES, grid=UNEVEN)
 
         with pytest.raises(GeometryError, match="slice_axis must be axial"):
-            describe(record, {"image": "in"}, slice_axis="sagittal")
+            describe(record, slice_axis="sagittal")

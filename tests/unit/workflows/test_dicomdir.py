@@ -68,8 +68,8 @@ class TestDicomdir:
         plan = planned(path)
 
         (item,) = plan.items
-        assert item["image"] == str(medium / "PT0/SE0")
-        assert item["relative_dir"] == "PT0/SE0"
+        assert item.path == str(medium / "PT0/SE0")
+        assert item.relative_dir == "PT0/SE0"
         assert plan.notes == ()
 
     def test_in_a_folder_is_left_alone(self, medium: Path) -> None:
@@ -102,7 +102,7 @@ class TestDicomdir:
 
         plan = planned(path)
 
-        assert [item["files"] for item in plan.items] == [[str(medium / "PT0/SE0/IM0")]]
+        assert [item.files for item in plan.items] == [(str(medium / "PT0/SE0/IM0"),)]
         assert plan.notes == ("1 that DICOMDIR names outside its folder were not looked at",)
 
     def test_that_is_damaged_does_not_keep_its_folder_from_being_read(self, medium: Path) -> None:

@@ -26,6 +26,7 @@ from esp_medsam.errors import (
 )
 from esp_medsam.image import Image, image_of
 from esp_medsam.inferers.preparation import Slices
+from esp_medsam.io.item import Item
 from esp_medsam.io.raster import read_raster, write_gray_png
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.by_modality import ModalityTransforms
@@ -33,13 +34,13 @@ from esp_medsam.workflows import inspect
 from esp_medsam.workflows.describe import Description
 from esp_medsam.workflows.inspect import (
     Inspection,
-    Refusal,
     build_inspection,
     check_sheet,
 )
 from esp_medsam.workflows.inspect_prepared import build_prepared_inspection, network_view
 from esp_medsam.workflows.items import Plan
 from esp_medsam.workflows.pipeline import read_config
+from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.request import Request, read_request
 
 
@@ -181,7 +182,11 @@ class TestResults:
 
         alone, prepared = (build(modality=modality, prepared=p) for p in (False, True))
 
-        assert list(alone.results()) == list(prepared.results())
+        told = [
+            [r.result if isinstance(r, Refusal) else r for r in inspection.results()]
+            for inspection in (alone, prepared)
+        ]
+        assert told[0] == told[1]
 
     def test_one_bad_file_is_refused_alone(self, folder: Path, build: Build) -> None:
         picture(folder / "a.png")
@@ -193,7 +198,7 @@ class TestResults:
 
         assert isinstance(good, Description)
         assert isinstance(bad, Refusal)
-        assert (bad.path, bad.volume, bad.code) == (str(folder / "b.png"), None, "E_FORMAT")
+        assert (bad.path, bad.volume, bad.result.code) == (str(folder / "b.png"), None, "E_FORMAT")
         assert len(inspection) == 2
         assert "1 other file (notes.txt)" in inspection.left_alone
 
@@ -205,7 +210,8 @@ class TestResults:
 
         results = list(build(modality="fundus").results())
 
-        assert [getattr(result, "code", None) for result in results] == ["E_NAME_CLASH"] * 2
+        codes = [result.result.code for result in results if isinstance(result, Refusal)]
+        assert codes == ["E_NAME_CLASH"] * 2
 
     def test_what_segmenting_would_refuse_is_refused(self, folder: Path, build: Build) -> None:
         picture(folder / "a.png")
@@ -213,8 +219,8 @@ class TestResults:
         (result,) = build(modality="ct").results()
 
         assert isinstance(result, Refusal)
-        assert result.code == "E_FORMAT"
-        assert "Hounsfield" in result.message
+        assert result.result.code == "E_FORMAT"
+        assert "Hounsfield" in result.result.message
 
     def test_options_reach_the_reader(self, folder: Path, build: Build) -> None:
         picture(folder / "a.png", mode="L")
@@ -236,8 +242,8 @@ class TestResults:
         (result,) = build(modality="fundus").results()
 
         assert isinstance(result, Refusal)
-        assert result.code == "E_INTERNAL"
-        assert "Jane" not in result.message
+        assert result.result.code == "E_INTERNAL"
+        assert "Jane" not in result.result.message
 
     def test_a_missing_window_is_not_taken_for_a_missing_modality(
         self, folder: Path, build: Build
@@ -245,7 +251,7 @@ class TestResults:
         volume(folder / "a.nii.gz")
         inspection = build(modality="ct")
 
-        def fail(item: dict[str, Any]) -> Image:
+        def fail(item: Item) -> Image:
             msg = "An image in HU must be of a modality with a window."
             raise ModalityError(msg)
 
@@ -253,7 +259,7 @@ class TestResults:
         (result,) = inspection.results()
 
         assert isinstance(result, Refusal)
-        assert result.code == "E_MODALITY"
+        assert result.result.code == "E_MODALITY"
 
 
 class TestBuildInspection:
@@ -370,7 +376,7 @@ class TestDrawing:
         (result,) = inspection.results()
 
         assert isinstance(result, Refusal)
-        assert result.code == "E_MODALITY"
+        assert result.result.code == "E_MODALITY"
         assert inspection.tiles == []
 
     def test_a_full_sheet_takes_no_more_and_counts_what_is_left(
@@ -413,7 +419,7 @@ class TestCheckSheet:
 
     def test_never_replaces_an_input(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").touch()
-        plan = Plan(({"image": str(tmp_path / "x/../a.png")},))
+        plan = Plan((Item.of_file(tmp_path / "x/../a.png"),))
         (tmp_path / "x").mkdir()
 
         with pytest.raises(OptionError, match="none of the images"):

@@ -19,9 +19,9 @@ from esp_medsam.image import image_of
 from esp_medsam.io import LoadMedicalImaged, read
 from esp_medsam.io.atomic import MARK
 from esp_medsam.io.folder import entered
+from esp_medsam.io.item import Item
 from esp_medsam.io.raster import write_gray_png
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.item import label_of
 from esp_medsam.workflows.items import Plan, plan_items
 
 
@@ -40,7 +40,7 @@ def make(root: Path, *names: str) -> Path:
 
 
 def images(plan: Plan, root: Path) -> list[str]:
-    return [Path(item["image"]).relative_to(root).as_posix() for item in plan.items]
+    return [Path(item.path).relative_to(root).as_posix() for item in plan.items]
 
 
 class TestPlanItems:
@@ -57,13 +57,10 @@ class TestPlanItems:
 
         (item,) = planned(root, tmp_path / "out").items
 
-        assert item == {
-            "image": str(root / "x/y/scan.1.nii.gz"),
-            "name": "scan.1",
-            "relative_dir": "x/y",
-            "modality": "mri",
-            "is_volume": True,
-        }
+        path = str(root / "x/y/scan.1.nii.gz")
+        assert item == Item(path=path, name="scan.1", relative_dir="x/y", modality="mri")
+        assert item.is_volume
+        assert item.files == (path,)
 
     def test_takes_one_file(self, tmp_path: Path) -> None:
         root = make(tmp_path, "a.png", "b.png")
@@ -143,7 +140,7 @@ class TestPlanItems:
         plan = planned(root, tmp_path / "out")
 
         assert images(plan, root) == ["c.png", "x/a.nii"]
-        refused = {Path(item["image"]).name: str(error) for item, error in plan.refused}
+        refused = {Path(refusal.path).name: str(refusal.error) for refusal in plan.refused}
         assert sorted(refused) == ["B.png", "a.nii", "a.nii.gz", "b.jpg"]
         assert "a.nii.gz" in refused["a.nii"]
 
@@ -181,8 +178,9 @@ class TestPlanItems:
         plan = planned(root, tmp_path / "out")
 
         assert images(plan, root) == ["a.png"]
-        ((item, error),) = plan.refused
-        assert item["image"] == str(root / "locked")
+        (item,) = plan.refused
+        error = item.error
+        assert item.path == str(root / "locked")
         assert "cannot be listed: Permission denied." in str(error)
 
     @pytest.mark.parametrize("ending", ["", ".png", ".nii.gz", "_seg.png", "_seg.json", ".dcm"])
@@ -213,7 +211,7 @@ class TestPlanItems:
 
         (item,) = planned(tmp_path / "deep", tmp_path / "out").items
 
-        assert item["image"] == str(deep / "a.png")
+        assert item.path == str(deep / "a.png")
 
     def test_what_lies_too_deep_for_the_system_is_refused_in_one_line(
         self, tmp_path: Path, deep: Path
@@ -225,7 +223,8 @@ class TestPlanItems:
         plan = planned(root, tmp_path / "out")
 
         assert images(plan, root) == ["a.png"]
-        ((_, error),) = plan.refused
+        (refusal,) = plan.refused
+        error = refusal.error
         assert str(error).endswith("cannot be listed: File name too long.")
 
     @pytest.mark.parametrize("name", ["n" * 300, "d/" * 3000])
@@ -247,12 +246,11 @@ class TestPlanItems:
             dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
             dataset.save_as(tmp_path / f"in/x/{number}.dcm")
 
-        ((item, _),) = planned(tmp_path / "in", tmp_path / "out", modality="ct").refused
+        (item,) = planned(tmp_path / "in", tmp_path / "out", modality="ct").refused
 
-        assert item["image"] == str(tmp_path / "in/x")
-        assert item["volume"] == item["name"] == dataset.SeriesInstanceUID
-        assert item["relative_dir"] == "x"
-        assert label_of(item) == f"{tmp_path / 'in/x'} ({dataset.SeriesInstanceUID})"
+        assert item.path == str(tmp_path / "in/x")
+        assert item.volume == dataset.SeriesInstanceUID
+        assert item.label == f"{tmp_path / 'in/x'} ({dataset.SeriesInstanceUID})"
 
     def test_series_in_several_folders_is_one_item_of_the_folder_above(
         self, tmp_path: Path
@@ -261,10 +259,10 @@ class TestPlanItems:
 
         (item,) = planned(root, tmp_path / "out", modality="ct").items
 
-        assert item["image"] == str(root / "study")
-        assert item["relative_dir"] == "study"
-        assert item["files"] == [str(root / f"study/{k}/image.png") for k in range(3)]
-        image = read(item["image"], volume=item["volume"], files=item["files"])
+        assert item.path == str(root / "study")
+        assert item.relative_dir == "study"
+        assert list(item.files) == [str(root / f"study/{k}/image.png") for k in range(3)]
+        image = read(item)
         assert image.grid.shape == (128, 128, 3)
         assert image.grid.affine is not None
 
@@ -275,7 +273,7 @@ class TestPlanItems:
 
         plan = planned(root, tmp_path / "out", "study*", "study/2/*", modality="ct")
 
-        assert [len(item["files"]) for item in plan.items] == [2]
+        assert [len(item.files) for item in plan.items] == [2]
 
     def test_a_file_that_may_be_a_missing_slice_refuses_its_stack_unless_it_is_left_out(
         self, write_stack: Callable[..., Path], tmp_path: Path
@@ -286,11 +284,12 @@ class TestPlanItems:
         refused = planned(root, tmp_path / "out", modality="ct")
         plan = planned(root, tmp_path / "out", exclude="1.dcm", modality="ct")
 
-        ((item, error),) = refused.refused
+        (item,) = refused.refused
+        error = item.error
         assert "1.dcm is empty" in str(error)
         assert refused.items == ()
         (item,) = plan.items
-        assert not any("1.dcm" in warning for warning in item["warnings"])
+        assert not any("1.dcm" in warning for warning in item.volume.warnings)
 
     def test_a_file_that_may_be_a_slice_is_told_by_what_is_loaded(
         self, write_stack: Callable[..., Path], tmp_path: Path
@@ -299,7 +298,7 @@ class TestPlanItems:
         (root / "3.dcm").write_bytes(b"")
         (item,) = planned(root, tmp_path / "out", modality="ct").items
 
-        loaded = LoadMedicalImaged("image", table=TABLE, modality="ct")(item)["image"]
+        loaded = LoadMedicalImaged("image", table=TABLE, modality="ct")({"image": item})["image"]
 
         warnings = [w for w in image_of(loaded.meta).warnings if "3.dcm is empty" in w]
         assert len(warnings) == 1
@@ -317,11 +316,11 @@ class TestPlanItems:
         items = planned(root, tmp_path / "out", modality="ct").items
         one = planned(root, tmp_path / "out", modality="ct", series=f"{uid}_ConvolutionKernel-B10f")
 
-        assert [item["name"] for item in items] == [f"{uid}_ConvolutionKernel-{k}" for k in "12"]
-        assert [item["former_name"] for item in items] == [
-            f"{uid}_ConvolutionKernel-B00f", f"{uid}_ConvolutionKernel-B10f",
+        assert [item.name for item in items] == [f"{uid}_ConvolutionKernel-{k}" for k in "12"]
+        assert [item.other_names for item in items] == [
+            (f"{uid}_ConvolutionKernel-B00f",), (f"{uid}_ConvolutionKernel-B10f",),
         ]  # fmt: skip
-        assert [item["name"] for item in one.items] == [f"{uid}_ConvolutionKernel-2"]
+        assert [item.name for item in one.items] == [f"{uid}_ConvolutionKernel-2"]
 
     def _spread(self, root: Path) -> Path:
         """Write a stack of three files, whose ending lies, into a folder each."""
@@ -368,8 +367,9 @@ class TestSparedInputs:
         plan = planned(root, root)
 
         assert set(images(plan, root)) == {other, "b.png", "x/a.png", "a_segment.png"}
-        ((item, error),) = plan.refused
-        assert item["image"] == str(root / "a.png")
+        (item,) = plan.refused
+        error = item.error
+        assert item.path == str(root / "a.png")
         assert error.code == "E_OUTPUT"
         assert str(root / "a.png") in str(error)
         assert str(root / other) in str(error)
@@ -393,7 +393,7 @@ class TestSparedInputs:
         plan = planned(root, root)
 
         assert plan.items == ()
-        assert sorted(error.code for _, error in plan.refused) == [
+        assert sorted(refusal.result.code or "" for refusal in plan.refused) == [
             *("E_NAME_CLASH", "E_NAME_CLASH", "E_OUTPUT")
         ]
 
@@ -417,7 +417,7 @@ class TestSparedInputs:
             make(tmp_path / "store", "1234")
             (root / "a_seg.png").symlink_to(tmp_path / "store/1234")
 
-        refused = [Path(item["image"]).name for item, _ in planned(root, out).refused]
+        refused = [Path(item.path).name for item in planned(root, out).refused]
 
         assert refused == ["a.png"]
 
@@ -428,5 +428,5 @@ class TestSparedInputs:
 
         plan = planned(root, root, modality="ct")
 
-        assert [Path(item["image"]).name for item, _ in plan.refused] == ["a.png"]
-        assert [item["volume"] for item in plan.items] == [dataset.SeriesInstanceUID]
+        assert [Path(item.path).name for item in plan.refused] == ["a.png"]
+        assert [item.volume_name for item in plan.items] == [dataset.SeriesInstanceUID]

@@ -104,7 +104,7 @@ class TestPlan:
     ) -> None:
         plan = planned()
 
-        assert [item["modality"] for item in plan.items] == ["ct"]
+        assert [item.modality for item in plan.items] == ["ct"]
         assert plan.refused == ()
         assert plan.other_modalities == {"MR": 2}
         assert plan.left_alone == "2 DICOM volumes of other modalities (2 MR)"
@@ -127,7 +127,8 @@ class TestPlan:
     def test_refuses_one_file_that_contradicts(
         self, planned: Callable[..., Plan], mixed: Path
     ) -> None:
-        ((_, error),) = planned(mixed / "mr0.dcm").refused
+        (refusal,) = planned(mixed / "mr0.dcm").refused
+        error = refusal.error
 
         assert isinstance(error, ModalityConflictError)
 
@@ -136,7 +137,8 @@ class TestPlan:
     ) -> None:
         uid = str(dcmread(mixed / "mr0.dcm").SeriesInstanceUID)
 
-        ((_, error),) = planned(series=uid).refused
+        (refusal,) = planned(series=uid).refused
+        error = refusal.error
 
         assert isinstance(error, ModalityConflictError)
 
@@ -157,7 +159,8 @@ class TestPlan:
         image.Modality = "MR"
         image.save_as(mixed / "a.dcm")
 
-        ((item, error),) = planned().refused
+        (item,) = planned().refused
+        error = item.error
 
         assert isinstance(error, ModalityConflictError)
-        assert item["files"] == [str(mixed / "a.dcm")]
+        assert item.volume == image.SeriesInstanceUID

@@ -64,7 +64,7 @@ def named(tmp_path: Path, table: ModalityTable) -> Named:
         asked = {"modality": "ct", "names": "readable", **options}
         plan = plan_items(tmp_path / "in", tmp_path / "out", table=table, **asked)
         assert plan.refused == ()
-        return [item["name"] for item in plan.items]
+        return [item.name for item in plan.items]
 
     return named_
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -198,7 +199,7 @@ class TestSegmentation:
         picture(tmp_path / "in/old.png")
         list(build(targets=targets).results())
         again = build()
-        again.items = [{**item, "name": "new", "former_name": "old"} for item in again.items]
+        again.items = [replace(item, name="new", other_names=("old",)) for item in again.items]
 
         (result,) = again.results()
 
@@ -232,7 +233,7 @@ class TestSegmentation:
         picture(tmp_path / "in/old.png")
         list(build(modality="xray").results())
         again = build(modality="ultrasound")
-        again.items = [{**item, "name": "new", "former_name": "old"} for item in again.items]
+        again.items = [replace(item, name="new", other_names=("old",)) for item in again.items]
 
         (result,) = again.results()
 

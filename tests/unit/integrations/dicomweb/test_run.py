@@ -14,6 +14,7 @@ from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.run import PacsResult, PacsRun, line_of, summary
 from esp_medsam.integrations.dicomweb.spool import Spool
 from esp_medsam.io import Recipe
+from esp_medsam.io.item import Item
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.results import ItemResult
 
@@ -35,10 +36,10 @@ class Pipeline:
             ),
         )
 
-    def segment(self, item: dict[str, Any]) -> ItemResult:
-        self.items.append(item["name"])
+    def segment(self, item: Item) -> ItemResult:
+        self.items.append(item.name)
         try:
-            content = self.found(item["name"])
+            content = self.found(item.name)
         except (ValueError, DiskFullError) as error:
             code = "E_GEOMETRY" if isinstance(error, ValueError) else error.code
             return ItemResult(path="x", status="failed", code=code, message="No.")
@@ -46,9 +47,9 @@ class Pipeline:
         output.mkdir(exist_ok=True)
         files = []
         if content:
-            (output / f"{item['name']}_seg.dcm").write_bytes(content)
-            files.append(f"{item['name']}_seg.dcm")
-        record = output / f"{item['name']}_seg.json"
+            (output / f"{item.name}_seg.dcm").write_bytes(content)
+            files.append(f"{item.name}_seg.dcm")
+        record = output / f"{item.name}_seg.json"
         record.write_text(json.dumps({"software": "esp-medsam 0", "files": files, "targets": []}))
         return ItemResult(path="x", status="done", record=str(record), warnings=("Dark.",))
 
