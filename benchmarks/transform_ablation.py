@@ -24,7 +24,6 @@ import torch
 from monai.transforms import Transform
 
 from esp_medsam import transforms as t
-from esp_medsam.io import read
 from esp_medsam.losses import PromptedSegmentationLoss
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, build_product
@@ -69,7 +68,6 @@ OPTIONS: dict[str, dict[str, ModalityTransforms]] = {
     "endoscopy": {
         "CropBlackBorder": shown(t.CropBlackBorder()),
         "SuppressSpecular": shown(t.SuppressSpecular()),
-        "NormalizeIllumination": shown(t.NormalizeIllumination()),
     },
     "ultrasound": {
         "CropToScan": shown(t.CropToScan()),
@@ -90,7 +88,7 @@ OPTIONS: dict[str, dict[str, ModalityTransforms]] = {
         "ScaleFluorescence": shown(t.ScaleFluorescence()),
     },
 }
-"""What is tried, by modality; of MRI also ``MeasureHistogram``, whose scale is learned first."""
+"""What is tried, by modality."""
 
 
 def dice(network: ESPMedSAM, data: SliceDataset) -> float:
@@ -133,15 +131,6 @@ def train(network: ESPMedSAM, data: SliceDataset, *, steps: int, batch: int, see
 def items_of(items: list[Item], modality: str) -> list[Item]:
     """Return the items of a modality; of CT those in HU."""
     return [i for i in items if i.modality == modality and i.ct_input != "windowed"]
-
-
-def learned_histogram(arguments: argparse.Namespace) -> ModalityTransforms:
-    """Return the standard histogram of the MRI of the section ``training``."""
-    mine = items_of(read_datalist(arguments.datalist, "training"), "mri")
-    chosen = mine[:: max(1, len(mine) // arguments.most)]
-    images = (read(item.image) for item in chosen)
-    scale = t.StandardScale.learn(image.pixels for image in images if image.pixels is not None)
-    return measured(t.MeasureHistogram(scale))
 
 
 def score(
@@ -195,13 +184,10 @@ def main() -> None:
     print("| modality | transform | Dice without | difference | spread between seeds |")
     print("|---|---|---|---|---|", flush=True)
     for modality in arguments.modality or OPTIONS:
-        options = dict(OPTIONS[modality])
-        if modality == "mri":
-            options["MeasureHistogram"] = learned_histogram(arguments)
         seeds = range(arguments.seeds)
         without = [score(arguments, modality, None, seed) for seed in seeds]
         spread = stdev(without) if len(without) > 1 else float("nan")
-        for name, chosen in options.items():
+        for name, chosen in OPTIONS[modality].items():
             if arguments.transform and name not in arguments.transform:
                 continue
             pairs = [

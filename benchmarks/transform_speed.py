@@ -96,17 +96,13 @@ def cases() -> Iterator[Case]:
     yield on_volume(t.MeasureBody(), "ct", trunk())
 
     head = 900.0 * trunk(SHAPES["mri"]).clamp(0.0, 1.0)
-    scale = t.StandardScale(percentiles=(1.0, 50.0, 99.0), scale=(0.0, 0.5, 1.0))
-    for measure in (
-        t.MeasurePercentiles(), t.MeasureZScore(), t.MeasureHistogram(scale), t.MeasureBiasField(),
-    ):  # fmt: skip
+    for measure in (t.MeasurePercentiles(), t.MeasureZScore(), t.MeasureBiasField()):
         yield on_volume(measure, "mri", head)
-    yield on_slice(t.StandardizeHistogram([(0, 0), (400, 0.5), (900, 1)]), "mri", head)
     yield on_slice(t.ApplyBiasField(np.linspace(-0.5, 0.5, 784).reshape(28, 28)), "mri", head)
 
     shown: dict[str, tuple[Any, ...]] = {
         "dermoscopy": (t.ShadesOfGray(), t.RemoveHair(), t.CropDarkRim(), t.FillDarkCorners()),
-        "endoscopy": (t.CropBlackBorder(), t.SuppressSpecular(), t.NormalizeIllumination()),
+        "endoscopy": (t.CropBlackBorder(), t.SuppressSpecular()),
         "ultrasound": (
             t.CropToScan(), t.MaskBurnedIn(), t.ReduceSpeckle(), t.NormalizeGain(),
             t.SuppressDoppler(),

@@ -250,8 +250,8 @@ def pairs() -> list[Pair]:
         Pair("Dermoscopy: neutral light, hairs and corners filled", skin(), t.ModalityTransforms(
             shown=[t.FillDarkCorners(), t.RemoveHair(), t.ShadesOfGray()],
         )),
-        Pair("Endoscopy: the picture alone, evenly lit", colon(), t.ModalityTransforms(
-            shown=[t.CropBlackBorder(), t.SuppressSpecular(), t.NormalizeIllumination()],
+        Pair("Endoscopy: the picture alone, highlights filled", colon(), t.ModalityTransforms(
+            shown=[t.CropBlackBorder(), t.SuppressSpecular()],
         )),
         Pair("Ultrasound: the scan, flow and text filled", doppler(), t.ModalityTransforms(
             shown=[t.CropToScan(), t.SuppressDoppler(), t.MaskBurnedIn()],

@@ -33,8 +33,6 @@ from esp_medsam.transforms.dermoscopy import (
 from esp_medsam.transforms.endoscopy import (
     CropBlackBorder,
     CropBlackBorderd,
-    NormalizeIllumination,
-    NormalizeIlluminationd,
     SuppressSpecular,
     SuppressSpeculard,
 )
@@ -45,12 +43,6 @@ from esp_medsam.transforms.fundus import (
     KeepFieldOfViewd,
     SubtractLocalAverage,
     SubtractLocalAveraged,
-)
-from esp_medsam.transforms.histogram import (
-    MeasureHistogram,
-    StandardizeHistogram,
-    StandardizeHistogramd,
-    StandardScale,
 )
 from esp_medsam.transforms.intensity import IntensityRule
 from esp_medsam.transforms.label_map import LabelMap, LabelMapd
@@ -109,7 +101,6 @@ __all__ = [
     "MaskBurnedInd",
     "MeasureBiasField",
     "MeasureBody",
-    "MeasureHistogram",
     "MeasureImage",
     "MeasureImaged",
     "MeasurePercentiles",
@@ -118,8 +109,6 @@ __all__ = [
     "ModalityTransforms",
     "NormalizeGain",
     "NormalizeGaind",
-    "NormalizeIllumination",
-    "NormalizeIlluminationd",
     "NormalizeStain",
     "NormalizeStaind",
     "PaddingToAir",
@@ -132,9 +121,6 @@ __all__ = [
     "ScaleFluorescenced",
     "ShadesOfGray",
     "ShadesOfGrayd",
-    "StandardScale",
-    "StandardizeHistogram",
-    "StandardizeHistogramd",
     "SubtractLocalAverage",
     "SubtractLocalAveraged",
     "SuppressDoppler",

@@ -1,9 +1,8 @@
-"""Endoscopy transforms: no black border, no highlights, even lighting."""
+"""Endoscopy transforms: no black border and no highlights."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from skimage.measure import label
 from torch import Tensor
 
@@ -17,7 +16,6 @@ from esp_medsam.transforms.slices import (
     SliceTransform,
     as_float,
     luminance,
-    shrink,
 )
 
 
@@ -93,47 +91,6 @@ class SuppressSpecular(SliceTransform):
 SuppressSpeculard = dictionary_form(SuppressSpecular)
 
 
-class NormalizeIllumination(SliceTransform):
-    """Even out the light: divide by the large-scale luminance.
-
-    ``out = clip(img * clip(m / B, 1 / gain, gain), 0, 1)`` with ``B`` the luminance blurred by a
-    Gaussian of ``scale`` times the longer side, over lit pixels alone, and ``m`` its mean there.
-    All channels share the factor, so that hue stays. Unlit pixels, of a luminance of 0.1 at most,
-    keep their values, and the factor comes in gradually up to 0.2; a constant image stays as it is.
-
-    Args:
-        scale: Standard deviation of the blur, relative to the longer side.
-        gain: Largest factor, either way.
-
-    Reference:
-        Homomorphic filtering (Oppenheim et al., 1968) in its simplest, ratio form, as single-scale
-        retinex (Jobson et al., doi:10.1109/83.557356) without its logarithm.
-    """
-
-    def __init__(self, *, scale: float = 0.1, gain: float = 2.5) -> None:
-        self.scale = number_option("scale", scale, above=0.0, most=1.0)
-        self.gain = number_option("gain", gain, least=1.0)
-
-    def apply(self, image: Tensor) -> Tensor:
-        """Return the slice in even light."""
-        light = luminance(image)
-        even = shrink(light[None], 64)[None]
-        lit = (even > BLACK).to(even.dtype)
-        if not lit.any():
-            return image
-        sigma = self.scale * max(even.shape[-2:])
-        local = _blurred(even * lit, sigma) / _blurred(lit, sigma).clamp(min=1e-3)
-        mean = (local * lit).sum() / lit.sum()
-        factor = (mean / local.clamp(min=1e-3)).clamp(1.0 / self.gain, self.gain)
-        size = (int(image.shape[-2]), int(image.shape[-1]))
-        factor = F.interpolate(factor, size=size, mode="bilinear", align_corners=False)
-        seen = ((light - BLACK) / BLACK).clamp_(0.0, 1.0)
-        return (image * torch.lerp(torch.ones_like(seen), factor[0, 0], seen)).clamp_(0.0, 1.0)
-
-
-NormalizeIlluminationd = dictionary_form(NormalizeIllumination)
-
-
 def _small(mask: Tensor, largest: float) -> Tensor:
     """Keep the components that cover at most this part of the image; on the CPU."""
     if not mask.any():
@@ -144,12 +101,3 @@ def _small(mask: Tensor, largest: float) -> Tensor:
     kept = sizes <= largest * mask.numel()
     kept[0] = False
     return kept[components]
-
-
-def _blurred(values: Tensor, sigma: float) -> Tensor:
-    """Blur ``(1, 1, rows, columns)`` by a Gaussian, zeros beyond the edge."""
-    radius = max(1, round(3.0 * sigma))
-    places = torch.arange(-radius, radius + 1, device=values.device, dtype=values.dtype)
-    kernel = torch.exp(-0.5 * (places / max(sigma, 1e-3)) ** 2)
-    values = F.conv2d(values, kernel.view(1, 1, -1, 1), padding=(radius, 0))
-    return F.conv2d(values, kernel.view(1, 1, 1, -1), padding=(0, radius))

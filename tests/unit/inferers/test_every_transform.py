@@ -23,7 +23,6 @@ from esp_medsam.transforms import (
     dermoscopy,
     endoscopy,
     fundus,
-    histogram,
     microscopy,
     mri,
     ultrasound,
@@ -40,7 +39,6 @@ STAGES: dict[ModuleType, tuple[str, str]] = {
     ct: ("ct", "native"),
     body: ("ct", "native"),
     mri: ("mri", "native"),
-    histogram: ("mri", "native"),
     bias_field: ("mri", "native"),
     clahe: ("xray", "shown"),
     dermoscopy: ("dermoscopy", "shown"),
@@ -54,10 +52,6 @@ STAGES: dict[ModuleType, tuple[str, str]] = {
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "ApplyBiasField": {"log": np.linspace(-0.5, 0.5, 6).reshape(2, 3)},
-    "MeasureHistogram": {
-        "scale": histogram.StandardScale(percentiles=(1.0, 50.0, 99.0), scale=(0.0, 0.4, 1.0))
-    },
-    "StandardizeHistogram": {"points": ((0.0, 0.0), (300.0, 0.4), (900.0, 1.0))},
 }
 """What has no default."""
 

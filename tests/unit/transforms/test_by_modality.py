@@ -23,8 +23,8 @@ from esp_medsam.transforms.by_modality import (
 )
 from esp_medsam.transforms.ct import Windows
 from esp_medsam.transforms.dermoscopy import CropDarkRim, RemoveHair
-from esp_medsam.transforms.histogram import MeasureHistogram, StandardScale
 from esp_medsam.transforms.intensity import IntensityRule
+from esp_medsam.transforms.mri import MeasurePercentiles
 
 
 def record(**known: object) -> Image:
@@ -163,16 +163,14 @@ class TestDescribed:
         assert said(1.0) != said(2.0)
         assert "GaussianSmooth(sigma=1.0" in said(1.0)["xray"]
 
-    def test_tells_a_crop_and_a_scale_learned_apart(self) -> None:
-        def said(place: float, start: int) -> dict[str, str]:
-            scale = StandardScale(percentiles=(1.0, 50.0, 99.0), scale=(0.0, place, 1.0))
+    def test_tells_a_crop_and_a_measure_apart(self) -> None:
+        def said(high: float, start: int) -> dict[str, str]:
+            measure = MeasurePercentiles(percentiles=(1.0, high))
             crop = CropToBox(rows=(start, 9), columns=(1, 9))
-            return describe_transforms(
-                {"mri": ModalityTransforms(measure=[MeasureHistogram(scale)], shown=[crop])}
-            )
+            return describe_transforms({"mri": ModalityTransforms(measure=[measure], shown=[crop])})
 
-        assert said(0.4, 1) == said(0.4, 1)
-        assert len({said(0.4, 1)["mri"], said(0.5, 1)["mri"], said(0.4, 2)["mri"]}) == 3
+        assert said(90.0, 1) == said(90.0, 1)
+        assert len({said(90.0, 1)["mri"], said(99.0, 1)["mri"], said(90.0, 2)["mri"]}) == 3
 
     def test_tells_arrays_functions_and_inner_transforms_apart(self) -> None:
         def said(step: object) -> str:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from esp_medsam.transforms.endoscopy import (
     CropBlackBorder,
-    NormalizeIllumination,
     SuppressSpecular,
 )
 
@@ -162,23 +161,3 @@ class TestSuppressSpecular:
         image = torch.ones(1, 8, 8)
 
         assert torch.equal(SuppressSpecular()(image), image)
-
-
-class TestNormalizeIllumination:
-    def test_evens_out_a_gradient(self) -> None:
-        ramp = torch.linspace(0.25, 0.75, 200).expand(3, 150, 200) * 0.9
-
-        result = NormalizeIllumination()(ramp)
-
-        assert result.std() < 0.5 * ramp.std()
-
-    def test_keeps_hue_and_the_black_border(self, photograph: Tensor) -> None:
-        image = torch.nn.functional.pad(photograph * 0.6 + 0.15, (40, 40, 40, 40), value=0.05)
-
-        result = NormalizeIllumination()(image)
-
-        assert (result[:, :40] == 0.05).all()
-        inside = (result < 1).all(0)
-        torch.testing.assert_close(
-            (result[0] * image[1])[inside], (result[1] * image[0])[inside], rtol=1e-4, atol=1e-6
-        )

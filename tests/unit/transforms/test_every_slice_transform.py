@@ -35,14 +35,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "KeepFieldOfView": {},
     "MaskBurnedIn": {"contrast": 0.3},
     "NormalizeGain": {"target": 0.4, "depth": True},
-    "NormalizeIllumination": {"scale": 0.2, "gain": 2.0},
     "NormalizeStain": {"tolerance": 180.0, "least": 0.0},
     "PaddingToAir": {"air": -900.0},
     "ReduceSpeckle": {"edge": 0.1, "iterations": 2},
     "RemoveHair": {"threshold": 0.2, "length": 0.1},
     "ScaleFluorescence": {"least": 0.01},
     "ShadesOfGray": {"power": 2.0},
-    "StandardizeHistogram": {"points": ((10.0, 0.0), (200.0, 0.25), (900.0, 1.0))},
     "SubtractLocalAverage": {"gain": 2.0},
     "SuppressDoppler": {"fill": "gray"},
     "SuppressSpecular": {"brightness": 0.6},
@@ -52,10 +50,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """Of each transform that has a dictionary form, options that are not the default."""
 
 HOUNSFIELD = ("ClipMetal", "PaddingToAir", "TableRemoval", "Windows")
-OWN_UNIT = (*HOUNSFIELD, "ApplyBiasField", "StandardizeHistogram")
+OWN_UNIT = (*HOUNSFIELD, "ApplyBiasField")
 """Act before the window."""
 
-NEED_OPTIONS = ("ApplyBiasField", "CropToBox", "StandardizeHistogram")
+NEED_OPTIONS = ("ApplyBiasField", "CropToBox")
 CROPS = [name for name in OPTIONS if issubclass(getattr(transforms, name), Crop)]
 CROPS_FOUND = [name for name in CROPS if name != "CropToBox"]
 VALUES = [name for name in OPTIONS if name not in CROPS]

@@ -46,7 +46,6 @@ class TestOptionsOfTransforms:
             ("MeasureBody", "margin", -1.0),
             ("MeasureWindow", "percentiles", (9.0, 1.0)),
             ("NormalizeGain", "limit", 0.5),
-            ("NormalizeIllumination", "gain", 0.0),
             ("NormalizeStain", "tolerance", 200.0),
             ("PaddingToAir", "air", "none"),
             ("ReduceSpeckle", "edge", 0.0),
