@@ -132,13 +132,3 @@ __all__ = [
     "Windows",
     "Windowsd",
 ]
-
-# MONAI's other two spellings of a dictionary form, for configs that use them: RemoveHairD, -Dict.
-globals().update(
-    {
-        f"{name[:-1]}{ending}": globals()[name]
-        for name in __all__
-        if name.endswith("d") and name[:-1] in __all__
-        for ending in ("D", "Dict")
-    }
-)
