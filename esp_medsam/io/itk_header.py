@@ -1,4 +1,14 @@
-"""Check the header of an NRRD or MetaImage file before ITK allocates memory for it."""
+"""Check the header of an NRRD or MetaImage file before ITK allocates memory for it.
+
+ITK's own word on a header, SimpleITK's ``ReadImageInformation``, was tried in place of what is
+parsed here, and cannot be taken (SimpleITK 2.5). A MetaImage of ``NDims = 4000`` and as many
+lengths of 1 crashes the process, and an NRRD of 90,000 keys holds it for over a minute.
+``Offset = 1,5 2 3`` becomes the position 1, 0, 0 without a word, ``Offset = 1 2`` takes the
+spacing away with it, ``DimSize = 2 3 -4`` has 4,294,967,292 slices, and NRRD sizes wrap at 64
+bits. Missing spacings and directions are filled in, and space directions come back normalized,
+exact to rounding alone. To refuse these takes every field that ITK would have told. What ITK
+understood is compared with what stands here once it has read the voxels.
+"""
 
 from __future__ import annotations
 
