@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import settings
 from PIL import Image as PILImage
-from pydicom.data import get_testdata_file
 
 from esp_medsam.modality import ModalityTable
+from tests.support import shipped_dicom
+from tests.support.nifti import save_nifti
 
 
 ROOT = Path(__file__).parents[1]
@@ -64,13 +64,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def shipped() -> Callable[[str], Path]:
     """Return a function that finds a file of pydicom's own test data; nothing is downloaded."""
-
-    def find(name: str) -> Path:
-        path = get_testdata_file(name, download=False)
-        assert isinstance(path, str)
-        return Path(path)
-
-    return find
+    return shipped_dicom.shipped
 
 
 @pytest.fixture
@@ -93,9 +87,7 @@ def write_volume(tmp_path: Path) -> Callable[..., Path]:
         affine: npt.NDArray[np.float64] | None = None,
         name: str = "volume.nii.gz",
     ) -> Path:
-        path = tmp_path / name
-        nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
-        return path
+        return save_nifti(tmp_path / name, array, affine)
 
     return write
 

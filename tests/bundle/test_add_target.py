@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from PIL import Image as PILImage
 
 from esp_medsam.cli.main import main
 from esp_medsam.modality import ModalityTable
@@ -22,6 +21,8 @@ from esp_medsam.networks.state_dicts import load_checkpoint
 from esp_medsam.workflows.additions import read_additions
 from esp_medsam.workflows.bundle import find_bundle
 from esp_medsam.workflows.weights import load_network, pin_weights
+from tests.support.networks import save_random_weights
+from tests.support.pictures import save_picture, write_datalist
 
 
 CODES = """category: {value: "260787004", scheme: SCT, meaning: Physical object}
@@ -43,29 +44,21 @@ def write_images(folder: Path, modality: str, target: str) -> Path:
         top, left = rng.integers(20, 44, 2)
         disk = (row - top) ** 2 + (column - left) ** 2 < 15**2
         image = rng.integers(40, 90, (64, 64), np.uint8) + 120 * disk.astype(np.uint8)
-        PILImage.fromarray(image).save(folder / f"{number}.png")
-        PILImage.fromarray(disk.astype(np.uint8) * 255).save(folder / f"{number}_mask.png")
-        item = {
-            "image": f"{number}.png",
-            "modality": modality,
-            "labels": {target: f"{number}_mask.png"},
-        }
+        save_picture(folder / f"{number}.png", image)
+        save_picture(folder / f"{number}_mask.png", disk.astype(np.uint8) * 255)
+        labels = {target: f"{number}_mask.png"}
+        item = {"image": f"{number}.png", "modality": modality, "labels": labels}
         sections["training" if number < 20 else "validation"].append(item)
-    path = folder / "datalist.json"
-    path.write_text(json.dumps(sections))
-    return path
+    return write_datalist(folder, **sections)
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(tmp_path_factory: pytest.TempPathFactory, table: ModalityTable) -> Path:
     """The shipped bundle with random weights."""
     root = tmp_path_factory.mktemp("source") / "bundle"
     shutil.copytree(find_bundle(), root, ignore=shutil.ignore_patterns("models"))
-    torch.manual_seed(5)
-    table = ModalityTable.read(root / "configs" / "targets.yaml")
     (root / "models").mkdir()
-    weights = build_product(table.indices, table.target_names).half().state_dict()
-    torch.save(weights, root / "models" / "model.pt")
+    save_random_weights(root / "models" / "model.pt", table, seed=5)
     pin_weights(root)
     return root
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
-from PIL import Image as PILImage
 
 from esp_medsam.errors import explain
 from esp_medsam.modality import ModalityTable
@@ -21,6 +18,9 @@ from esp_medsam.networks.esp_medsam import ABSENT_LOGIT
 from esp_medsam.networks.state_dicts import load_checkpoint
 from esp_medsam.workflows.initial_weights import start_from
 from esp_medsam.workflows.natural_images import natural_table
+from tests.support.networks import save_random_weights
+from tests.support.pictures import rectangle, write_datalist, write_labeled
+from tests.support.training import build_training
 
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
@@ -28,29 +28,19 @@ CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 
 @pytest.fixture
 def datalist(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    sections: dict[str, list[Any]] = {"training": [], "validation": []}
-    for section, items in sections.items():
-        for number in range(2):
-            name = f"{section}{number}"
-            mask = np.zeros((48, 64), np.uint8)
-            mask[10:30, 20 + 8 * number : 40] = 255
-            image = rng.integers(0, 100, (48, 64, 3), dtype=np.uint8) + (mask // 3)[..., None]
-            PILImage.fromarray(image).save(tmp_path / f"{name}.png")
-            PILImage.fromarray(mask).save(tmp_path / f"{name}_mask.png")
-            labels = {"lesion": f"{name}_mask.png"}
-            items.append({"image": f"{name}.png", "modality": "dermoscopy", "labels": labels})
-    path = tmp_path / "datalist.json"
-    path.write_text(json.dumps(sections))
-    return path
+    sections: dict[str, list[Any]] = {}
+    for section in ("training", "validation"):
+        masks = [rectangle(columns=(20 + 8 * number, 40)) for number in range(2)]
+        sections[section] = [
+            write_labeled(tmp_path, f"{section}{number}", "dermoscopy", "lesion", mask)
+            for number, mask in enumerate(masks)
+        ]
+    return write_datalist(tmp_path, **sections)
 
 
 @pytest.fixture
 def weights(tmp_path: Path, table: ModalityTable) -> Path:
-    torch.manual_seed(3)
-    teacher = build_product(table.indices, table.target_names)
-    torch.save(teacher.state_dict(), tmp_path / "teacher.pt")
-    return tmp_path / "teacher.pt"
+    return save_random_weights(tmp_path / "teacher.pt", table, seed=3)
 
 
 def workflow(
@@ -60,21 +50,10 @@ def workflow(
     files = ["train.yaml", *over.get(overlay, [overlay])]
     if datalist is not None:
         override["datalist"] = str(datalist)
-    options = {"input_size": [64, 64], "samples_per_epoch": 8, "epochs": 2, "batch_size": 2}
+    options = {"samples_per_epoch": 8, "epochs": 2, "batch_size": 2, "output_dir": str(output_dir)}
     if overlay.startswith("distill"):
         options["compare_steps"] = 0
-    return ConfigWorkflow(
-        config_file=[str(CONFIGS / name) for name in files],
-        meta_file=str(CONFIGS / "metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        bundle_root=str(CONFIGS.parent),
-        output_dir=str(output_dir),
-        device="cpu",
-        warmup_steps=0,
-        average_decay=0.0,
-        **(options | override),
-    )
+    return build_training(*files, warmup_steps=0, average_decay=0.0, **(options | override))
 
 
 def losses(training: ConfigWorkflow) -> list[float]:
@@ -336,7 +315,7 @@ class TestTrainTeacher:
     def test_trains_all_but_the_encoder_that_it_is_given(
         self, datalist: Path, tmp_path: Path, table: ModalityTable
     ) -> None:
-        tiny = {"_target_": "tests.tiny_sam.TinySAM"}
+        tiny = {"_target_": "tests.support.tiny_sam.TinySAM"}
         (tmp_path / "sam.pth").write_bytes(b"told apart by its hash")
         training = workflow(
             "train_teacher.yaml",
@@ -369,10 +348,7 @@ class TestDistillCommon:
     def test_the_shared_encoder_approaches_the_teacher_and_starts_a_training(
         self, images: Path, tmp_path: Path, table: ModalityTable
     ) -> None:
-        natural = natural_table()
-        torch.manual_seed(4)
-        teacher = build_product(natural.indices, natural.target_names)
-        torch.save(teacher.state_dict(), tmp_path / "teacher.pt")
+        save_random_weights(tmp_path / "teacher.pt", natural_table(), seed=4)
         training = workflow(
             "distill_common.yaml",
             None,

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +16,15 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
-from monai.bundle import ConfigWorkflow
-from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from esp_medsam.errors import DiskFullError, explain
 from esp_medsam.networks import Prediction
+from tests.support.pictures import rectangle, write_datalist, write_labeled
+from tests.support.processes import run_python
+from tests.support.training import build_training
 
 
-BUNDLE = Path(__file__).parents[2] / "bundle"
 STEPS = 5
 """Of an epoch: 20 slices in batches of 4."""
 
@@ -70,17 +69,9 @@ class StoppedError(Exception):
 def train(datalist: str, output_dir: str, *, stop: int = 0, kill: int = 0, **override: Any) -> None:
     """Train for 3 epochs, or until a step is begun at which the run stops or the process dies."""
     torch.manual_seed(0)
-    workflow = ConfigWorkflow(
-        config_file=str(BUNDLE / "configs" / "train.yaml"),
-        meta_file=str(BUNDLE / "configs" / "metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        bundle_root=str(BUNDLE),
-        datalist=datalist,
-        output_dir=output_dir,
-        network_def=TinyNetwork(),
-        **{**DEFAULTS, **override},
-    )
+    paths = {"datalist": datalist, "output_dir": output_dir}
+    given = {**DEFAULTS, **override}
+    workflow = build_training("train.yaml", network_def=TinyNetwork(), **paths, **given)
     workflow.initialize()
     trainer = workflow.parser.get_parsed_content("train#trainer")
 
@@ -115,8 +106,7 @@ def die_while_writing(count: int, **given: Any) -> None:
 
 
 def in_a_process(function: str, **given: Any) -> int:
-    command = [sys.executable, "-c", CHILD, __file__, function, json.dumps(given)]
-    return subprocess.run(command, check=False, capture_output=True).returncode
+    return run_python(CHILD, __file__, function, json.dumps(given)).returncode
 
 
 def result(output_dir: Path) -> dict[str, Any]:
@@ -160,20 +150,12 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def datalist(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
     items = []
     for number in range(6):
         modality, target = (("dermoscopy", "lesion"), ("xray", "lungs"))[number % 2]
-        image = rng.integers(0, 100, (40, 32, 3), dtype=np.uint8)
-        mask = np.zeros((40, 32), np.uint8)
-        mask[8 : 20 + number, 10:24] = 255
-        image[mask > 0] += 100
-        PILImage.fromarray(image).save(folder / f"{number}.png")
-        PILImage.fromarray(mask).save(folder / f"{number}_mask.png")
-        labels = {target: f"{number}_mask.png"}
-        items.append({"image": f"{number}.png", "modality": modality, "labels": labels})
-    path = folder / "datalist.json"
-    path.write_text(json.dumps({"training": items[:4], "validation": items[4:]}))
+        mask = rectangle((40, 32), (8, 20 + number), (10, 24))
+        items.append(write_labeled(folder, str(number), modality, target, mask))
+    path = write_datalist(folder, training=items[:4], validation=items[4:])
     return str(path)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image as PILImage
 
 from esp_medsam.cli.main import main
 from esp_medsam.networks.state_dicts import load_checkpoint
+from tests.support.pictures import rectangle, write_radiographs
 
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
@@ -23,15 +23,7 @@ def test_trains_and_segments_at_two_sizes(
     monkeypatch.chdir(tmp_path)
     shipped = (CONFIGS / "targets.yaml").read_text(encoding="utf-8")
     Path("tic.yaml").write_text(f"image_encoder: tic\n{shipped}", encoding="utf-8")
-    mask = np.zeros((45, 70), np.uint8)
-    mask[10:30, 20:40] = 255
-    PILImage.fromarray(mask).save("m.png")
-    sections = {}
-    for section, value in (("training", 90), ("validation", 110)):
-        PILImage.fromarray(np.full((45, 70), value, np.uint8) + mask // 2).save(f"{section}.png")
-        item = {"modality": "xray", "image": f"{section}.png", "labels": {"lungs": "m.png"}}
-        sections[section] = [item]
-    Path("d.json").write_text(json.dumps(sections), encoding="utf-8")
+    write_radiographs(tmp_path, rectangle((45, 70)))
     Path("small.yaml").write_text("samples_per_epoch: 2\nwarmup_steps: 1\n", encoding="utf-8")
 
     assert main(["new-bundle", "mine", "--targets", "tic.yaml"]) == 0

@@ -6,17 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
-from PIL import Image as PILImage
 
 from esp_medsam.errors import explain
 from esp_medsam.networks.state_dicts import load_checkpoint, load_into
 from esp_medsam.workflows.new_bundle import new_bundle
 from esp_medsam.workflows.pipeline import build_run
 from esp_medsam.workflows.weights import place_weights
+from tests.support.pictures import write_datalist, write_labeled
+from tests.support.training import build_training
 
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
@@ -26,51 +26,23 @@ BUNDLE = Path(__file__).parents[2] / "bundle"
 def datalist(tmp_path: Path) -> Path:
     sections = {}
     for section in ("training", "validation"):
-        (tmp_path / section).mkdir()
         sections[section] = [
-            written(tmp_path, f"{section}/{modality}", modality, target)
+            write_labeled(tmp_path, f"{section}/{modality}", modality, target)
             for modality, target in (
                 ("dermoscopy", "lesion"),
                 ("xray", "lungs"),
                 ("fundus", "vessels"),
             )
         ]
-    path = tmp_path / "datalist.json"
-    path.write_text(json.dumps(sections))
-    return path
-
-
-def written(folder: Path, name: str, modality: str, target: str) -> dict[str, Any]:
-    """Write a picture of a bright square and its mask, and return its item."""
-    rng = np.random.default_rng(sum(name.encode()))
-    image = rng.integers(0, 100, (48, 64, 3), dtype=np.uint8)
-    mask = np.zeros((48, 64), np.uint8)
-    mask[10:30, 20:40] = 255
-    image[10:30, 20:40] += 100
-    PILImage.fromarray(image).save(folder / f"{name}.png")
-    PILImage.fromarray(mask).save(folder / f"{name}_mask.png")
-    return {"image": f"{name}.png", "modality": modality, "labels": {target: f"{name}_mask.png"}}
+    return write_datalist(tmp_path, **sections)
 
 
 def workflow(
     datalist: Path, output_dir: Path, *, bundle: Path = BUNDLE, **override: Any
 ) -> ConfigWorkflow:
-    return ConfigWorkflow(
-        config_file=str(bundle / "configs" / "train.yaml"),
-        meta_file=str(bundle / "configs" / "metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        bundle_root=str(bundle),
-        datalist=str(datalist),
-        output_dir=str(output_dir),
-        input_size=[64, 64],
-        device="cpu",
-        batch_size=3,
-        epochs=1,
-        samples_per_epoch=6,
-        warmup_steps=1,
-        **override,
-    )
+    small = {"batch_size": 3, "epochs": 1, "samples_per_epoch": 6, "warmup_steps": 1}
+    paths = {"datalist": str(datalist), "output_dir": str(output_dir)}
+    return build_training("train.yaml", bundle=bundle, **paths, **small, **override)
 
 
 class TestTrainConfig:

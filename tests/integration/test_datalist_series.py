@@ -16,6 +16,7 @@ from esp_medsam.dicom.structure_set import read_structure_set
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import read_datalist
 from esp_medsam.workflows.datalist_images import MaskReader, read_image
+from tests.support.nifti import filled_places
 
 
 @pytest.fixture
@@ -48,7 +49,9 @@ class TestDcmqi:
         assert status == 0, capsys.readouterr().err
         assert found is not None
         assert image.grid.affine is not None
-        assert placed(found, image.grid.affine) == placed(np.asarray(label.dataobj), label.affine)
+        assert filled_places(found, image.grid.affine) == filled_places(
+            np.asarray(label.dataobj), label.affine
+        )
 
     def test_liver_is_refused_for_another_series(
         self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -72,9 +75,3 @@ def test_contours_of_a_shipped_structure_set_are_read(shipped: Callable[[str], P
     patient = next(region for region in found.regions if region.label == "patient")
     assert [region.number for region in found.regions] == [1, 2, 3]
     assert [len(contour.points) for contour in patient.contours()] == [5, 6, 6]
-
-
-def placed(mask: np.ndarray, affine: np.ndarray) -> set[tuple[float, ...]]:
-    """Where voxels that hold anything lie, RAS+ to 0.01 mm."""
-    voxels = np.argwhere(mask)
-    return set(map(tuple, nib.affines.apply_affine(affine, voxels).round(2).tolist()))

@@ -32,6 +32,7 @@ from esp_medsam.image import Image
 from esp_medsam.io import settle_modality
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
 from esp_medsam.modality import ModalityTable
+from tests.support.dicom_seg import as_stored
 
 
 TABLE = ModalityTable.read(Path(__file__).parents[2] / "bundle/configs/targets.yaml")
@@ -195,12 +196,6 @@ def written(image: Image, path: Path, kind: str) -> list[np.ndarray]:
     options = SegOptions(kind=kind, weights_sha256="5e" * 32, settings={"input_size": [448, 448]})
     assert write_dicom_seg(path, image, masks, targets, options)
     return masks
-
-
-def as_stored(mask: np.ndarray, image: Image) -> np.ndarray:
-    if mask.ndim == 2:
-        return mask[None]
-    return mask.transpose(2, 1, 0) if image.grid.is_positioned else mask.transpose(2, 0, 1)
 
 
 @pytest.mark.parametrize("seg_type", ["binary", "fractional"])

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from PIL import Image as PILImage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -29,9 +27,11 @@ from esp_medsam.losses import (
 from esp_medsam.networks import build_product
 from esp_medsam.workflows.distributed import join_processes
 from esp_medsam.workflows.train import PredictForward
+from tests.support.pictures import write_datalist, write_labeled
+from tests.support.processes import ROOT
 
 
-BUNDLE = Path(__file__).parents[2] / "bundle"
+BUNDLE = ROOT / "bundle"
 CHILD = """
 import runpy, sys
 runpy.run_path(sys.argv[1])["in_a_process"](sys.argv[2], int(sys.argv[3]))
@@ -113,7 +113,8 @@ class TestProcesses:
         self, tmp_path: Path
     ) -> None:
         command = [sys.executable, "-c", CHILD, __file__, str(tmp_path)]
-        children = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
+        found = {**os.environ, "PYTHONPATH": str(ROOT)}
+        children = [subprocess.Popen([*command, str(rank)], env=found) for rank in range(2)]
         assert [child.wait() for child in children] == [0, 0]
 
         for distilled in (False, True):
@@ -172,17 +173,9 @@ class TestProcesses:
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder with four pictures of two modalities, and their datalist."""
-    mask = np.zeros((48, 64), np.uint8)
-    mask[10:30, 20:40] = 255
-    PILImage.fromarray(mask).save(tmp_path / "m.png")
-    items = []
-    for name in ("a", "b", "c", "d"):
-        picture = np.full((48, 64), 60 + 10 * ord(name) % 50, np.uint8) + mask // 2
-        PILImage.fromarray(picture).save(tmp_path / f"{name}.png")
-        modality, target = (("xray", "lungs"), ("dermoscopy", "lesion"))[ord(name) % 2]
-        items.append({"image": f"{name}.png", "modality": modality, "labels": {target: "m.png"}})
-    sections = {"training": items[:2], "validation": items[2:]}
-    (tmp_path / "d.json").write_text(json.dumps(sections))
+    kinds = (("xray", "lungs"), ("dermoscopy", "lesion"))
+    items = [write_labeled(tmp_path, name, *kinds[ord(name) % 2]) for name in "abcd"]
+    write_datalist(tmp_path, training=items[:2], validation=items[2:])
     return tmp_path
 
 

@@ -16,6 +16,7 @@ from pydicom import examples
 from pydicom.uid import generate_uid
 
 from esp_medsam.cli.main import main
+from tests.support.shipped_dicom import copy_shipped
 
 
 PICTURES = Path(skimage.__path__[0]) / "data"
@@ -156,13 +157,8 @@ class TestShippedDicom:
 
 def write_slice(path: Path, z: float, **attributes: str) -> None:
     """Write pydicom's CT slice in another place, as another instance."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    slice_ = examples.ct
-    slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    slice_.ImagePositionPatient = [-100.5, 20.0, z]
-    for keyword, value in attributes.items():
-        setattr(slice_, keyword, value)
-    slice_.save_as(path)
+    placed = {"SOPInstanceUID": generate_uid(), "ImagePositionPatient": [-100.5, 20.0, z]}
+    copy_shipped(path, **placed, **attributes)
 
 
 class TestShippedPictures:

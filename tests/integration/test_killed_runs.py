@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
+
+from tests.support.nifti import save_nifti
 
 
 pytestmark = pytest.mark.slow
@@ -27,26 +28,15 @@ KILLS = 8
 
 CHILD = """
 import os, sys, time
-from typing import NamedTuple
 import torch
-from torch import Tensor, nn
 from esp_medsam.workflows.pipeline import build_run
 from esp_medsam.modality import ModalityTable
+from tests.support.networks import BrightIsForeground
 
-class Prediction(NamedTuple):
-    low_res_logits: Tensor
-
-class BrightIsForeground(nn.Module):
-    def __init__(self, table):
-        super().__init__()
-        self.modalities, self.targets = table.indices, table.target_names
-
+class Slow(BrightIsForeground):
     def encode(self, image, modality):
         time.sleep(0.02)
-        return image
-
-    def decode(self, encoded, modality, targets, patch_prompt):
-        return Prediction(torch.stack([encoded[:, 0] * 9 - place - 1 for place in targets], dim=1))
+        return super().encode(image, modality)
 
 folder, bundle, pause = sys.argv[1], sys.argv[2], float(sys.argv[3])
 fsync = os.fsync
@@ -60,7 +50,7 @@ torch.set_num_threads(1)
 table = ModalityTable.read(f"{bundle}/configs/targets.yaml")
 segmentation = build_run(
     bundle, dataset_dir=f"{folder}/in", output_dir=f"{folder}/out", modality="ct",
-    ckpt_path=f"{folder}/weights.pt", network=BrightIsForeground(table), device="cpu",
+    ckpt_path=f"{folder}/weights.pt", network=Slow(table), device="cpu",
     input_size=[32, 32], pixel_mean=[0.0] * 3, pixel_std=[1.0] * 3, targets=["liver", "kidney"],
     split_targets=True, preview=True, ct_input="windowed", output_format="nifti",
 )
@@ -80,7 +70,7 @@ def folder(tmp_path: Path) -> Path:
         place.mkdir(parents=True, exist_ok=True)
         values = random_numbers.integers(0, 255, (20, 24, 3), np.uint8)
         if number % 2:
-            nib.save(nib.Nifti1Image(values, np.eye(4)), place / f"{number}.nii.gz")
+            save_nifti(place / f"{number}.nii.gz", values)
         else:
             PIL.Image.fromarray(values).save(place / f"{number}.png")
     (tmp_path / "weights.pt").write_bytes(b"weights")

@@ -9,43 +9,24 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import highdicom as hd
 import pytest
 import requests
 from dicomweb_client import DICOMwebClient
 from pydicom import dcmread
-from pydicom.data import get_testdata_file
 
 from esp_medsam.cli.main import main
 from esp_medsam.integrations.dicomweb import client, run
 from esp_medsam.integrations.dicomweb.backoff import Backoff
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.store import Sent, send
-
-
-class Orthanc(Protocol):
-    """The server that conftest starts."""
-
-    url: str
-
-    def start(self) -> None: ...
-    def kill(self) -> None: ...
-    def send(self, *files: Path) -> None: ...
-    def find(self, modality: str) -> list[str]: ...
-    def save(self, instance: str, path: Path) -> Path: ...
-    def rest(self, path: str) -> Any: ...
+from tests.support.orthanc import Orthanc
+from tests.support.shipped_dicom import copy_shipped, copy_stack, shipped
 
 
 Start = Callable[..., Orthanc]
-
-
-def shipped(name: str) -> Path:
-    """Return a file that ships inside pydicom; nothing is downloaded."""
-    path = get_testdata_file(name, download=False)
-    assert isinstance(path, str)
-    return Path(path)
 
 
 def study_of(path: Path) -> str:
@@ -197,12 +178,13 @@ class TestLeftAlone:
         server = start_orthanc()
         study = study_of(shipped("CT_small.dcm"))
         for number, (modality, kind) in enumerate([("CT", "LOCALIZER"), ("SR", "AXIAL")]):
-            other = dcmread(shipped("CT_small.dcm"))
-            other.Modality, other.ImageType = modality, ["ORIGINAL", "PRIMARY", kind]
-            other.SeriesInstanceUID = f"1.2.826.0.1.{number}"
-            other.SOPInstanceUID = f"1.2.826.0.1.{number}.1"
-            other.file_meta.MediaStorageSOPInstanceUID = other.SOPInstanceUID
-            other.save_as(tmp_path / f"{number}.dcm")
+            copy_shipped(
+                tmp_path / f"{number}.dcm",
+                Modality=modality,
+                ImageType=["ORIGINAL", "PRIMARY", kind],
+                SeriesInstanceUID=f"1.2.826.0.1.{number}",
+                SOPInstanceUID=f"1.2.826.0.1.{number}.1",
+            )
         server.send(shipped("CT_small.dcm"), tmp_path / "0.dcm", tmp_path / "1.dcm")
 
         all_of_them = pacs(server, "--study", study, "--modality", "ct")
@@ -270,7 +252,7 @@ class TestInterruptions:
         capsys: Any,
     ) -> None:
         server = start_orthanc()
-        server.send(*slices(tmp_path / "slices", 4))
+        server.send(*sorted(copy_stack(tmp_path / "slices", [0, 5, 10, 15]).iterdir()))
         study = ("--query", "ModalitiesInStudy=CT", "--modality", "ct")
         fetch, fetched = Pacs.fetch, []
 
@@ -317,7 +299,7 @@ class TestInterruptions:
         self, tmp_path: Path, start_orthanc: Start, pacs: Command, end: signal.Signals
     ) -> None:
         server = start_orthanc()
-        server.send(*slices(tmp_path / "slices", 3))
+        server.send(*sorted(copy_stack(tmp_path / "slices", [0, 5, 10]).iterdir()))
         spool = tmp_path / "spool"
         arguments = ["pacs", "--url", server.url, "--spool", str(spool), "--modality", "ct"]
         arguments += ["--query", "ModalitiesInStudy=CT", "--device", "cpu"]
@@ -354,17 +336,3 @@ Pacs.fetch = stall
 sys.exit(main(sys.argv[1:]))
 """
 """The command, which stops at the third instance of a series."""
-
-
-def slices(folder: Path, number: int) -> list[Path]:
-    """Write pydicom's CT as a series of so many slices."""
-    folder.mkdir()
-    paths = []
-    for place in range(number):
-        piece = dcmread(shipped("CT_small.dcm"))
-        piece.SOPInstanceUID = f"1.2.826.0.1.9.{place}"
-        piece.file_meta.MediaStorageSOPInstanceUID = piece.SOPInstanceUID
-        piece.ImagePositionPatient = [0, 0, 5 * place]
-        paths.append(folder / f"{place}.dcm")
-        piece.save_as(paths[-1])
-    return paths

@@ -17,6 +17,7 @@ from pydicom.uid import UID
 from esp_medsam.cli.main import main
 from esp_medsam.dicom import read_segmentation
 from esp_medsam.errors import FormatError
+from tests.support.nifti import filled_places
 
 
 CASES = ("dcmqi_liver_ct3slice", "highdicom_ct", "highdicom_sm_labelmap")
@@ -52,8 +53,7 @@ def dcmqi(folder: Path) -> Path:
 
 def placed(file: nib.Nifti1Image) -> set[tuple[float, ...]]:
     """Where voxels that hold anything lie, RAS+ to 0.01 mm."""
-    voxels = np.argwhere(np.asarray(file.dataobj))
-    return set(map(tuple, nib.affines.apply_affine(file.affine, voxels).round(2).tolist()))
+    return filled_places(np.asarray(file.dataobj), file.affine)
 
 
 def test_every_file_is_one_of_those_asked_here(folder: Path) -> None:

@@ -19,6 +19,7 @@ from esp_medsam.errors import EmptyInputError, ModalityError, explain
 from esp_medsam.io import file_names
 from esp_medsam.workflows.pipeline import build_run
 from esp_medsam.workflows.results import ItemResult
+from tests.support.shipped_dicom import copy_shipped
 
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
@@ -43,19 +44,16 @@ def write_series(
     folder: Path, positions: list[float], uid: str | None = None, **attributes: Any
 ) -> str:
     """Write slices of pydicom's CT as a series; returns its UID."""
-    folder.mkdir(parents=True, exist_ok=True)
     uid = uid or generate_uid()
     # Written last slice first: their order in the folder says nothing.
     for number, z in reversed(list(enumerate(positions))):
-        slice_ = examples.ct
-        slice_.SeriesInstanceUID = uid
-        slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        slice_.ImagePositionPatient = [-100.5, 20.0, z]
-        slice_.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        slice_.InstanceNumber = number + 1
-        for keyword, value in attributes.items():
-            setattr(slice_, keyword, value)
-        slice_.save_as(folder / f"{len(positions) - number}")
+        stated = {
+            "SeriesInstanceUID": uid,
+            "SOPInstanceUID": generate_uid(),
+            "ImagePositionPatient": [-100.5, 20.0, z],
+            "InstanceNumber": number + 1,
+        }
+        copy_shipped(folder / f"{len(positions) - number}", **{**stated, **attributes})
     return uid
 
 

@@ -21,6 +21,7 @@ from monai.transforms import SaveImaged
 
 from esp_medsam.cli.main import main
 from esp_medsam.errors import EspMedSamError, explain
+from tests.support.nifti import save_nifti
 
 
 CHECKOUT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ def volume(tmp_path: Path) -> Path:
     folder.mkdir()
     voxels = np.random.default_rng(0).integers(-1000, 1000, (5, 40, 33)).astype(np.int16)
     affine = np.array([[0, 0, 0.8, 3], [0, -0.9, 0, 5], [4, 0, 0, -7], [0, 0, 0, 1.0]])
-    nib.save(nib.Nifti1Image(voxels, affine), folder / "ct.nii.gz")
+    save_nifti(folder / "ct.nii.gz", voxels, affine)
     return folder
 
 

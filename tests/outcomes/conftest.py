@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import torch
 
 from esp_medsam.modality import ModalityTable
-from esp_medsam.networks.builders import build_product
-
-
-ROOT = Path(__file__).parents[2]
+from tests.support.networks import save_random_weights
+from tests.support.processes import COMMAND, run_python
 
 
 class Ran(NamedTuple):
@@ -48,14 +43,9 @@ class Ran(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def random_weights(tmp_path_factory: pytest.TempPathFactory, table: ModalityTable) -> Path:
     """Weights of the product's network, drawn at random: what they find does not matter here."""
-    torch.manual_seed(0)
-    table = ModalityTable.read(ROOT / "bundle/configs/targets.yaml")
-    network = build_product(table.indices, table.target_names)
-    path = tmp_path_factory.mktemp("weights") / "model.pt"
-    torch.save(network.half().state_dict(), path)
-    return path
+    return save_random_weights(tmp_path_factory.mktemp("weights") / "model.pt", table)
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +56,8 @@ def segmented(tmp_path_factory: pytest.TempPathFactory, random_weights: Path) ->
 
     def run(folder: Path, *options: str) -> Ran:
         out = tmp_path_factory.mktemp("out")
-        start = "from esp_medsam.cli.main import main; raise SystemExit(main())"
-        command = [sys.executable, "-c", start, "segment", str(folder), str(out), *options]
-        command += ["--config", str(small), "--ckpt_path", str(random_weights)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        given = ["--config", str(small), "--ckpt_path", str(random_weights)]
+        done = run_python(COMMAND, "segment", str(folder), str(out), *options, *given)
         text = done.stdout + done.stderr
         rows = re.findall(
             rf"^  (E_\w+) +{re.escape(str(folder))}/(.*?)  +(.*)$", text, re.MULTILINE

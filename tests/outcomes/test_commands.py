@@ -6,21 +6,18 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
 import pytest
 import torch
 
 from esp_medsam.cli.main import main
+from tests.support.pictures import noise, save_picture
 
 
 Arrange = Callable[[Path], list[str]]
 
 
 def picture(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 9, 3), np.uint8)).save(path)
-    return path
+    return save_picture(path, noise(9, 9, 3))
 
 
 def asked(*options: str) -> Arrange:

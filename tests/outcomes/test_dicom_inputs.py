@@ -10,18 +10,17 @@ from typing import Any
 
 import highdicom as hd
 import numpy as np
-import pydicom
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import (
-    CTImageStorage,
-    ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
     RLELossless,
     generate_uid,
 )
+
+from tests.support.dicom_files import save_stack
 
 
 Write = Callable[[Path], None]
@@ -30,40 +29,31 @@ Ran = Any  # as the fixture ``segmented`` returns it
 ROWS, COLUMNS = 64, 48
 
 
+STATED = {
+    "PatientID": "1", "PatientBirthDate": "", "PatientSex": "", "StudyDate": "", "StudyTime": "",
+    "AccessionNumber": "", "StudyID": "", "ReferringPhysicianName": "", "Manufacturer": "",
+    "SeriesNumber": 1, "Rows": ROWS, "Columns": COLUMNS, "PixelSpacing": [0.8, 0.8],
+    "BitsStored": 16, "HighBit": 15, "PixelRepresentation": 1, "RescaleSlope": 1,
+    "RescaleType": "HU",
+}  # fmt: skip
+
+
 def stack(folder: Path, positions: tuple[float, ...] = (0, 2, 4, 6), **attributes: Any) -> None:
     """Write a CT series; an attribute may be a function of a slice's place."""
-    study, series, frame = generate_uid(), generate_uid(), generate_uid()
-    folder.mkdir(parents=True, exist_ok=True)
-    for place, z in enumerate(positions):
-        one = Dataset()
-        one.file_meta = pydicom.dataset.FileMetaDataset()
-        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = CTImageStorage
-        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        one.StudyInstanceUID, one.SeriesInstanceUID = study, series
-        one.FrameOfReferenceUID = frame
-        one.Modality, one.PatientID, one.PatientName = "CT", "1", "A^B"
-        one.PatientBirthDate = one.PatientSex = one.StudyDate = one.StudyTime = ""
-        one.AccessionNumber = one.StudyID = one.ReferringPhysicianName = one.Manufacturer = ""
-        one.SeriesNumber, one.InstanceNumber = 1, place + 1
-        one.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-        one.Rows, one.Columns = ROWS, COLUMNS
-        one.PixelSpacing, one.SliceThickness = [0.8, 0.8], 2
-        one.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        one.ImagePositionPatient = [-8, -9, z]
-        one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
-        one.BitsAllocated = one.BitsStored = 16
-        one.HighBit, one.PixelRepresentation = 15, 1
-        one.RescaleSlope, one.RescaleIntercept, one.RescaleType = 1, -1024, "HU"
-        pixels = np.random.default_rng(place).integers(0, 2000, (ROWS, COLUMNS)).astype(np.int16)
-        one.PixelData = pixels.tobytes()
-        for keyword, value in attributes.items():
-            given = value(place) if callable(value) else value
-            if given is None:
-                delattr(one, keyword)
-            else:
-                setattr(one, keyword, given)
-        one.save_as(folder / f"{place}.dcm", enforce_file_format=True)
+
+    def pixels(place: int) -> bytes:
+        values = np.random.default_rng(place).integers(0, 2000, (ROWS, COLUMNS))
+        return values.astype(np.int16).tobytes()
+
+    of_slice = {
+        "SOPInstanceUID": lambda place: generate_uid(),
+        "InstanceNumber": lambda place: place + 1,
+        "ImagePositionPatient": lambda place: [-8, -9, positions[place]],
+        "PixelData": pixels,
+    }
+    uids = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+    of_stack = {uid: generate_uid() for uid in uids}
+    save_stack(folder, len(positions), **{**STATED, **of_stack, **of_slice, **attributes})
 
 
 def stacked(positions: tuple[float, ...] = (0, 2, 4, 6), **attributes: Any) -> Write:

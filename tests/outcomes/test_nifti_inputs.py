@@ -13,6 +13,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.support.nifti import save_nifti
+
 
 AFFINE = np.array([[-2.0, 0, 0, 9], [0, 2, 0, -7], [0, 0, 4, 3], [0, 0, 0, 1]])
 VOXELS = np.random.default_rng(0).integers(0, 900, (12, 10, 6)).astype(np.int16)
@@ -97,7 +99,7 @@ def not_finite(path: Path) -> None:
 
 def color(path: Path) -> None:
     rgb = np.zeros((12, 10, 6), [("R", "u1"), ("G", "u1"), ("B", "u1")])
-    nib.save(nib.Nifti1Image(rgb, AFFINE), path)
+    save_nifti(path, rgb, AFFINE)
 
 
 def apart(path: Path) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from tests.support.picture_bytes import png_chunk
+
 
 Write = Callable[[Path], None]
 Ran = Any  # as the fixture ``segmented`` returns it
@@ -39,12 +41,12 @@ def holding(content: bytes) -> Write:
 def png(rows: int, columns: int, bits: int, color: int, data: bytes) -> bytes:
     """A PNG that says so many pixels and holds these bytes of them."""
 
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        check = zlib.crc32(kind + content)
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
-
     header = struct.pack(">IIBBBBB", columns, rows, bits, color, 0, 0, 0)
-    chunks = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(data)), chunk(b"IEND", b""))
+    chunks = (
+        png_chunk(b"IHDR", header),
+        png_chunk(b"IDAT", zlib.compress(data)),
+        png_chunk(b"IEND", b""),
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 

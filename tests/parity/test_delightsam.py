@@ -8,9 +8,7 @@ over an encoder and a decoder, ten times what was measured.
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from esp_medsam.networks.builders import RELEASED_MODALITIES
 from esp_medsam.networks.checkpoints import from_delightsam, to_delightsam
+from tests.parity.reference import weights
 
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -27,17 +26,7 @@ TOLERANCE = 1e-4
 
 
 @pytest.fixture(scope="module")
-def weights() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("weights", REFERENCE / "weights.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def state_dict(weights: ModuleType) -> dict[str, Tensor]:
+def state_dict() -> dict[str, Tensor]:
     drawn = weights.state_dict(REFERENCE / "delightsam_keys.json", 1)
     return {
         key: torch.as_tensor(array) if array.dtype == np.int64 else torch.tensor(array).float()
@@ -46,7 +35,7 @@ def state_dict(weights: ModuleType) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def image(weights: ModuleType) -> Tensor:
+def image() -> Tensor:
     return torch.from_numpy(weights.image(1024, 1))
 
 

@@ -10,7 +10,6 @@ must therefore be called after the weights are loaded.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from torch import Tensor
 from esp_medsam.networks import ESPMedSAM, build_product
 from esp_medsam.networks.checkpoints import from_mobilesam, load_checkpoint, load_shared
 from esp_medsam.networks.modality_controller import ModalityController
+from tests.parity.reference import weights
 
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -43,12 +43,7 @@ def official() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def image() -> Tensor:
-    spec = importlib.util.spec_from_file_location("weights", REFERENCE / "weights.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return torch.from_numpy(module.image(1024, 1))
+    return torch.from_numpy(weights.image(1024, 1))
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import pickle
 import re
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 from monai.bundle import ConfigParser
 
 from esp_medsam import errors
+from tests.support.processes import run_python
 
 
 ALL = [
@@ -191,7 +190,7 @@ class TestInstallExcepthook:
             f"install_excepthook()\ninstall_excepthook()\n{raised}\n"
         )
 
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        done = run_python(code)
 
         assert done.returncode == 1
         assert done.stderr.startswith(stderr)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from esp_medsam.jpeg import MOST_SCANS, count_scans, is_whole
+from tests.support.picture_bytes import jpeg_segment
 
 
 END = b"\xff\xd9"
@@ -248,7 +249,7 @@ class TestIsWhole:
     def test_a_component_without_a_scan_is_missing(self) -> None:
         frame = struct.pack(">BHHB", 8, 8, 8, 2) + bytes([1, 0x11, 0, 2, 0x11, 0])
         scan = bytes([1, 1, 0, 0, 63, 0])
-        data = b"\xff\xd8" + segment(0xC0, frame) + segment(0xDA, scan) + b"\x12" + END
+        data = b"\xff\xd8" + jpeg_segment(0xC0, frame) + jpeg_segment(0xDA, scan) + b"\x12" + END
 
         assert not is_whole(data, np.zeros((8, 8)), lambda _: np.zeros((8, 8)))
         assert count_scans(data) == 1
@@ -311,7 +312,3 @@ class TestCountScans:
         bomb = data[:-2] + data[last:-2] * 1000 + END
 
         assert count_scans(bomb) > MOST_SCANS
-
-
-def segment(marker: int, content: bytes) -> bytes:
-    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
 import esp_medsam
-from esp_medsam.networks import build_product
+from esp_medsam.modality import ModalityTable
+from tests.support.networks import save_random_weights
+from tests.support.nifti import save_nifti
 
 
 AFFINE = np.array([[-0.8, 0, 0, 40], [0, 0.9, 0, -30], [0, 0, 4.0, 7], [0, 0, 0, 1]])
@@ -24,13 +24,8 @@ def affine() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights that never trained: they find something everywhere."""
-    table = esp_medsam.modalities()
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "model.pt"
-    torch.save(build_product(table.indices, table.target_names).state_dict(), path)
-    return path
+def weights(tmp_path_factory: pytest.TempPathFactory, table: ModalityTable) -> Path:
+    return save_random_weights(tmp_path_factory.mktemp("weights") / "model.pt", table)
 
 
 @pytest.fixture(scope="session")
@@ -50,5 +45,4 @@ def volume() -> np.ndarray:
 
 @pytest.fixture
 def scan(tmp_path: Path, volume: np.ndarray) -> Path:
-    nib.save(nib.Nifti1Image(volume, AFFINE), tmp_path / "scan.nii.gz")
-    return tmp_path / "scan.nii.gz"
+    return save_nifti(tmp_path / "scan.nii.gz", volume, AFFINE)

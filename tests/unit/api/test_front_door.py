@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import esp_medsam
 from esp_medsam.errors import (
     ModalityError,
 )
+from tests.support.processes import run_python
 
 
 LIGHT = """
@@ -26,19 +24,9 @@ print(*[name for name in heavy if name in sys.modules])
 
 class TestImport:
     def test_loads_nothing_heavy(self, tmp_path: Path) -> None:
-        root = Path(esp_medsam.__file__).parents[1]
-        environment = {**os.environ, "PYTHONPATH": str(root)}
+        ended = run_python(LIGHT, cwd=tmp_path)
 
-        ended = subprocess.run(
-            [sys.executable, "-c", LIGHT],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-
-        assert ended.stdout.split() == []
+        assert (ended.returncode, ended.stdout.split()) == (0, [])
 
     def test_names_are_those_that_are_documented(self) -> None:
         for name in esp_medsam.__all__:

@@ -2,17 +2,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
-from pydicom import dcmread
 
 from esp_medsam.cli.main import main
+from tests.support.nifti import save_nifti
+from tests.support.shipped_dicom import copy_shipped
 
 
 Shown = pytest.CaptureFixture[str]
@@ -30,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         labels = np.zeros((8, 9, 3), np.uint8)
         labels[1:3], labels[5] = 1, 2 if number < 11 else 0
         for path, values in (("imagesTr/{}_0000.nii.gz", image), ("labelsTr/{}.nii.gz", labels)):
-            nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / path.format(f"p{number:02}"))
+            save_nifti(tmp_path / path.format(f"p{number:02}"), values)
     return tmp_path
 
 
@@ -165,18 +164,16 @@ class TestSplit:
     def test_goes_by_dicom_s_patient_and_writes_nothing_of_it(
         self,
         home: Path,
-        shipped: Callable[[str], Path],
         monkeypatch: pytest.MonkeyPatch,
         capsys: Shown,
     ) -> None:
         for number in range(8):
-            folder = home / f"dicom/{number}"
-            folder.mkdir(parents=True)
-            slice_ = dcmread(shipped("CT_small.dcm"))
-            slice_.PatientID = f"secret{number % 4}"
-            slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
-            slice_.SeriesInstanceUID = f"1.3.{number}"
-            slice_.save_as(folder / "a.dcm")
+            copy_shipped(
+                home / f"dicom/{number}/a.dcm",
+                PatientID=f"secret{number % 4}",
+                SOPInstanceUID=f"1.2.{number}",
+                SeriesInstanceUID=f"1.3.{number}",
+            )
         options = ("--images", "dicom/{case}", "--modality", "ct", "--absent", "liver")
 
         sections = built(*options, "--split", "50,25,25")

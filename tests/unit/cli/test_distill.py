@@ -21,6 +21,8 @@ from esp_medsam.workflows import student_comparison
 from esp_medsam.workflows.natural_images import natural_table
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.train_request import read_training
+from tests.support.networks import save_random_weights
+from tests.support.pictures import write_radiographs
 
 
 Shown = pytest.CaptureFixture[str]
@@ -31,15 +33,7 @@ Run = Callable[..., int]
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: ModalityTable) -> Path:
     """A current folder with two pictures, their datalist, and a teacher."""
     monkeypatch.chdir(tmp_path)
-    mask = np.zeros((48, 64), np.uint8)
-    mask[10:30, 20:40] = 255
-    PIL.Image.fromarray(mask).save("m.png")
-    sections = {}
-    for section, value in (("training", 90), ("validation", 110)):
-        PIL.Image.fromarray(np.full((48, 64), value, np.uint8) + mask // 2).save(f"{section}.png")
-        item = {"modality": "xray", "image": f"{section}.png", "labels": {"lungs": "m.png"}}
-        sections[section] = [item]
-    Path("d.json").write_text(json.dumps(sections))
+    write_radiographs(tmp_path)
     Path("small.yaml").write_text("samples_per_epoch: 2\nwarmup_steps: 1\n")
     torch.manual_seed(3)
     teacher = build_product({"xray": table["xray"].index}, {"xray": ["lungs"]})
@@ -115,8 +109,7 @@ class TestDistill:
         for number in range(3):
             pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3), np.uint8)
             PIL.Image.fromarray(pixels).save(f"pictures/{number}.png")
-        natural = natural_table()
-        torch.save(build_product(natural.indices, natural.target_names).state_dict(), "teacher.pt")
+        save_random_weights(Path("teacher.pt"), natural_table())
         common = ["--common", "--teacher", "network", *SMALL]
 
         assert main(["embed", "pictures", "kept", *common]) == 0
@@ -294,8 +287,7 @@ class TestComparison:
             PIL.Image.fromarray(np.full((40, 40), 80 * number, np.uint8)).save(
                 f"pictures/{number}.png"
             )
-        natural = natural_table()
-        torch.save(build_product(natural.indices, natural.target_names).state_dict(), "teacher.pt")
+        save_random_weights(Path("teacher.pt"), natural_table())
         common = ["distill", "pictures", "out", "--common", "--teacher", "network", *SMALL]
 
         assert main([*common, "--epochs", "1"]) == 0

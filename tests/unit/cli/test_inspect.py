@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from esp_medsam.cli.main import main
 from esp_medsam.io.raster import write_gray_png
 from esp_medsam.workflows.inspect import Inspection
+from tests.support.nifti import save_nifti
 
 
 Shown = pytest.CaptureFixture[str]
@@ -40,7 +40,7 @@ class TestInspect:
     def test_prints_what_was_understood_of_a_volume(self, tmp_path: Path, capsys: Shown) -> None:
         voxels = np.zeros((8, 9, 10), np.int16)
         voxels[0, 0, 0], voxels[1, 0, 0] = -1024, 1500
-        nib.save(nib.Nifti1Image(voxels, np.diag([-0.5, -0.5, 2.5, 1])), tmp_path / "a.nii.gz")
+        save_nifti(tmp_path / "a.nii.gz", voxels, np.diag([-0.5, -0.5, 2.5, 1]))
 
         assert main(["inspect", str(tmp_path / "a.nii.gz"), "--modality", "ct"]) == 0
 

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
-from pydicom import dcmread
 
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
 from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks.builders import RELEASED_MODALITIES
 from esp_medsam.workflows.conversion import RELEASED
+from tests.support.nifti import save_nifti
+from tests.support.processes import ROOT, run_python
+from tests.support.shipped_dicom import copy_stack
 
-
-ROOT = Path(__file__).parents[3]
 
 HEAVY = ("torch", "monai", "ignite", "itk", "SimpleITK", "scipy.ndimage", "skimage")
 
@@ -41,7 +37,7 @@ def home(tmp_path: Path, shipped: Callable[[str], Path]) -> Path:
     (tmp_path / "in").mkdir()
     PIL.Image.new("RGB", (30, 20)).save(tmp_path / "in/a.png")
     voxels = np.zeros((4, 5, 6), np.int16)
-    nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "in/b.nii.gz")
+    save_nifti(tmp_path / "in/b.nii.gz", voxels)
     (tmp_path / "in/c.dcm").write_bytes(shipped("CT_small.dcm").read_bytes())
     item = {"image": "in/a.png", "modality": "xray", "labels": {}}
     table = ROOT / "bundle/configs/targets.yaml"
@@ -53,14 +49,7 @@ def home(tmp_path: Path, shipped: Callable[[str], Path]) -> Path:
 
 def run(home: Path, *arguments: str) -> tuple[int, str, str]:
     """Return status, what of the heavy was loaded, and what was told before."""
-    ended = subprocess.run(
-        [sys.executable, "-c", CODE, *arguments],
-        cwd=home,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = run_python(CODE, *arguments, cwd=home)
     *told, loaded = ended.stderr.splitlines()
     return ended.returncode, loaded.removeprefix("loaded").strip(), "\n".join(told)
 
@@ -93,16 +82,8 @@ class TestWithoutTorch:
     def test_inspecting_with_a_modality_is_done(self, home: Path) -> None:
         assert run(home, "inspect", "in/c.dcm", "--modality", "ct")[:2] == (0, "")
 
-    def test_segmentations_become_nifti(
-        self, tmp_path: Path, shipped: Callable[[str], Path], table: ModalityTable
-    ) -> None:
-        (tmp_path / "ct").mkdir()
-        for number in range(2):
-            slice_ = dcmread(shipped("CT_small.dcm"))
-            slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
-            slice_.ImagePositionPatient = [0, 0, 2 * number]
-            slice_.save_as(tmp_path / f"ct/{number}.dcm")
-        image = read(tmp_path / "ct")
+    def test_segmentations_become_nifti(self, tmp_path: Path, table: ModalityTable) -> None:
+        image = read(copy_stack(tmp_path / "ct", [0, 2]))
         masks = np.ones((1, *image.grid.shape), np.uint8)
         targets = table.select("ct", ["liver"])
         write_dicom_seg(tmp_path / "seg.dcm", image, masks, targets, SegOptions(kind="binary"))

@@ -21,6 +21,7 @@ from esp_medsam.workflows import pipeline, planning
 from esp_medsam.workflows.items import Plan
 from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.results import ItemResult
+from tests.support.processes import COMMAND, run_python
 
 
 BUNDLE = Path(__file__).parents[3] / "bundle"
@@ -128,7 +129,7 @@ class TestMain:
     def test_starts_without_loading_torch(self) -> None:
         code = "import sys, esp_medsam.cli.main; sys.exit('torch' in sys.modules)"
 
-        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+        assert run_python(code).returncode == 0
 
     def test_leaves_the_excepthook_alone(self) -> None:
         before = sys.excepthook
@@ -142,8 +143,7 @@ def run(
     arguments: list[str], cwd: Path, before: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, after a line of shell."""
-    code = "import sys; from esp_medsam.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    shell = f'{before} "$0" -c "{code}" "$@"'
+    shell = f'{before} "$0" -c "{COMMAND}" "$@"'
     return subprocess.run(
         ["bash", "-c", shell, sys.executable, *arguments],
         cwd=cwd,

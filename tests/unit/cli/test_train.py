@@ -4,12 +4,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
 import pytest
 import torch
 
 from esp_medsam.cli.main import main
+from tests.support.pictures import write_radiographs
 
 
 Shown = pytest.CaptureFixture[str]
@@ -20,15 +19,7 @@ Train = Callable[..., int]
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder with two pictures, a mask, their datalist, and a config of small input."""
     monkeypatch.chdir(tmp_path)
-    mask = np.zeros((48, 64), np.uint8)
-    mask[10:30, 20:40] = 255
-    sections = {}
-    for section, value in (("training", 90), ("validation", 110)):
-        PIL.Image.fromarray(np.full((48, 64), value, np.uint8) + mask // 2).save(f"{section}.png")
-        item = {"modality": "xray", "image": f"{section}.png", "labels": {"lungs": "m.png"}}
-        sections[section] = [item]
-    PIL.Image.fromarray(mask).save("m.png")
-    Path("d.json").write_text(json.dumps(sections))
+    write_radiographs(tmp_path)
     Path("tracked.yaml").write_text("mlflow: runs\n")
     Path("small.yaml").write_text("samples_per_epoch: 2\nbatch_size: 2\nwarmup_steps: 1\n")
     return tmp_path

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from esp_medsam.dicom import DicomSlice, stack_grid
 from esp_medsam.errors import GeometryError
-from esp_medsam.image import SourceInstance
+from tests.support.dicom_volumes import slices_at
 
 
 Array = npt.NDArray[np.float64]
@@ -21,27 +20,8 @@ Array = npt.NDArray[np.float64]
 RAS = np.diag([-1.0, -1.0, 1.0])
 
 
-def make_slices(
-    positions: Sequence[Sequence[float]] | Array,
-    orientation: Sequence[float] | Array = (1, 0, 0, 0, 1, 0),
-    spacing: tuple[float, float] = (0.5, 0.75),
-) -> list[DicomSlice]:
-    return [
-        DicomSlice(
-            source=SourceInstance(path=f"{k}.dcm", sop_class_uid="1.2", sop_instance_uid=f"1.{k}"),
-            rows=4,
-            columns=6,
-            position=tuple(float(x) for x in position),  # type: ignore[arg-type]
-            orientation=tuple(float(x) for x in orientation),  # type: ignore[arg-type]
-            pixel_spacing=spacing,
-            thickness=3.0,
-        )
-        for k, position in enumerate(positions)
-    ]
-
-
 def axial(*heights: float) -> list[DicomSlice]:
-    return make_slices([(10, 20, height) for height in heights])
+    return slices_at([(10, 20, height) for height in heights])
 
 
 @st.composite
@@ -70,7 +50,7 @@ def stacks(draw: st.DrawFn) -> tuple[list[DicomSlice], Array]:
     origin = np.array(draw(st.tuples(*[st.floats(-500, 500)] * 3)))
     spacing = (draw(st.floats(0.1, 4)), draw(st.floats(0.1, 4)))
     positions = [origin + k * gap * rotation[:, 2] for k in range(count)]
-    slices = make_slices(positions, rotation[:, :2].T.ravel(), spacing)
+    slices = slices_at(positions, rotation[:, :2].T.ravel(), spacing)
     return draw(st.permutations(slices)), rotation
 
 
@@ -128,7 +108,7 @@ class TestStackGrid:
     def test_gaps_that_add_up_off_the_even_grid_are_told(self, share: float, is_told: bool) -> None:
         gaps = [5 * (1 + share)] * 10 + [5 * (1 - share)] * 10
         heights = np.concatenate([[0.0], np.cumsum(gaps)])
-        slices = make_slices([np.array([0, 0, z]) for z in heights], [1, 0, 0, 0, 1, 0], (1, 1))
+        slices = slices_at([np.array([0, 0, z]) for z in heights], [1, 0, 0, 0, 1, 0], (1, 1))
 
         ordered, grid, warnings = stack_grid(slices)
 
@@ -175,7 +155,7 @@ class TestStackGrid:
     def test_a_tilted_stack_has_no_affine(self, rotation: Array, degrees: float) -> None:
         tilt = math.radians(degrees)
         step = 2 * (math.cos(tilt) * rotation[:, 2] + math.sin(tilt) * rotation[:, 1])
-        slices = make_slices([k * step for k in range(6)], rotation[:, :2].T.ravel())
+        slices = slices_at([k * step for k in range(6)], rotation[:, :2].T.ravel())
 
         _, grid, warnings = stack_grid(slices)
 
@@ -206,7 +186,7 @@ class TestStackGrid:
         assert "drift" in warnings[0]
 
     def test_positions_of_few_digits_are_no_tilt(self) -> None:
-        slices = make_slices([(10.001 * (k % 2) + 10 * ((k + 1) % 2), 20, k) for k in range(5)])
+        slices = slices_at([(10.001 * (k % 2) + 10 * ((k + 1) % 2), 20, k) for k in range(5)])
 
         _, grid, _ = stack_grid(slices)
 
@@ -214,7 +194,7 @@ class TestStackGrid:
         assert grid.affine[:3, 2].tolist() == [0, 0, 1]
 
     def test_flipped_orientation_is_ordered_along_its_own_normal(self) -> None:
-        slices = make_slices([(0, 0, z) for z in (0, 3, 6)], (1, 0, 0, 0, -1, 0))
+        slices = slices_at([(0, 0, z) for z in (0, 3, 6)], (1, 0, 0, 0, -1, 0))
 
         ordered, grid, _ = stack_grid(slices)
 
@@ -305,7 +285,7 @@ class TestStackGrid:
             stack_grid([first, replace(second, orientation=leaning)])
 
     def test_skewed_rows_and_columns_have_no_affine(self) -> None:
-        slices = make_slices([(0, 0, z) for z in (0, 3, 6)], (1, 0, 0, 0.001, 1, 0))
+        slices = slices_at([(0, 0, z) for z in (0, 3, 6)], (1, 0, 0, 0.001, 1, 0))
 
         _, grid, warnings = stack_grid(slices)
 

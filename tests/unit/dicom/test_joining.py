@@ -14,19 +14,11 @@ from esp_medsam.dicom import find_volumes
 from esp_medsam.dicom.scan import find_in_folders
 from esp_medsam.errors import GeometryError, OptionError
 from esp_medsam.modality import Modality, ModalityTable
+from tests.support.dicom_files import save_stack
 
 
 SERIES = "1.2.3"
 TABLE = ModalityTable((Modality("ct", 0, (), dicom_modalities=("CT",)),))
-
-
-def save(dicom: Any, folder: Path, count: int = 4, **changes: Any) -> Path:
-    """A stack; of a change that is a function each slice states what it makes of its number."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for k in range(count):
-        stated = {key: value(k) if callable(value) else value for key, value in changes.items()}
-        dicom.save(dicom.dataset(k, **stated), folder / f"{k}.dcm")
-    return folder
 
 
 def series(k: int) -> str:
@@ -38,10 +30,8 @@ def frame(k: int) -> str:
 
 
 class TestSeries:
-    def test_of_a_slice_each_are_told_to_look_like_neighbors(
-        self, dicom: Any, tmp_path: Path
-    ) -> None:
-        save(dicom, tmp_path, SeriesInstanceUID=series)
+    def test_of_a_slice_each_are_told_to_look_like_neighbors(self, tmp_path: Path) -> None:
+        save_stack(tmp_path, 4, SeriesInstanceUID=series)
 
         volumes = find_volumes(tmp_path).volumes
 
@@ -53,10 +43,8 @@ class TestSeries:
                 "its neighbors. Pass --join series to read them as one volume."
             )
 
-    def test_with_frames_of_reference_are_told_both_options(
-        self, dicom: Any, tmp_path: Path
-    ) -> None:
-        save(dicom, tmp_path, SeriesInstanceUID=series, FrameOfReferenceUID=frame)
+    def test_with_frames_of_reference_are_told_both_options(self, tmp_path: Path) -> None:
+        save_stack(tmp_path, 4, SeriesInstanceUID=series, FrameOfReferenceUID=frame)
 
         volume = find_volumes(tmp_path).volumes[0]
 
@@ -71,17 +59,17 @@ class TestSeries:
         ],
     )
     def test_that_are_no_neighbors_are_told_nothing(
-        self, dicom: Any, tmp_path: Path, changes: Mapping[str, Any]
+        self, tmp_path: Path, changes: Mapping[str, Any]
     ) -> None:
-        save(dicom, tmp_path, SeriesInstanceUID=series, **changes)
+        save_stack(tmp_path, 4, SeriesInstanceUID=series, **changes)
 
         volumes = find_volumes(tmp_path).volumes
 
         assert len(volumes) == 4
         assert [len(volume.warnings) for volume in volumes] == [1] * 4
 
-    def test_are_one_volume_by_the_user_s_word(self, dicom: Any, tmp_path: Path) -> None:
-        save(dicom, tmp_path, SeriesInstanceUID=series)
+    def test_are_one_volume_by_the_user_s_word(self, tmp_path: Path) -> None:
+        save_stack(tmp_path, 4, SeriesInstanceUID=series)
 
         (volume,) = find_volumes(tmp_path, join=["series"]).volumes
 
@@ -94,9 +82,9 @@ class TestSeries:
         )
         assert [part.source.series_uid for part in volume.slices] == [series(k) for k in range(4)]
 
-    def test_leave_whole_series_alone(self, dicom: Any, tmp_path: Path) -> None:
-        save(dicom, tmp_path / "a")
-        save(dicom, tmp_path / "b", SeriesInstanceUID=series)
+    def test_leave_whole_series_alone(self, tmp_path: Path) -> None:
+        save_stack(tmp_path / "a", 4)
+        save_stack(tmp_path / "b", 4, SeriesInstanceUID=series)
 
         found = [
             volume
@@ -123,9 +111,9 @@ class TestSeries:
         assert ["--join series" in volume.warnings[-1] for volume in hinted] == [True] * 4
 
     def test_are_referenced_each_by_the_segmentation(
-        self, dicom: Any, seg: SimpleNamespace, tmp_path: Path
+        self, seg: SimpleNamespace, tmp_path: Path
     ) -> None:
-        save(dicom, tmp_path / "in", SeriesInstanceUID=series)
+        save_stack(tmp_path / "in", 4, SeriesInstanceUID=series)
         image = io.read(tmp_path / "in", join=["series"])
 
         dataset = seg.made(image, seg.scattered(image))
@@ -135,16 +123,16 @@ class TestSeries:
             for item in dataset.ReferencedSeriesSequence
         } == {series(k): [f"1.2.3.{k + 1}"] for k in range(4)}
 
-    def test_without_a_study_are_of_nobody_knows_whom(self, dicom: Any, tmp_path: Path) -> None:
-        save(dicom, tmp_path, SeriesInstanceUID=series, StudyInstanceUID=None)
+    def test_without_a_study_are_of_nobody_knows_whom(self, tmp_path: Path) -> None:
+        save_stack(tmp_path, 4, SeriesInstanceUID=series, StudyInstanceUID=None)
 
         volumes = find_volumes(tmp_path, join=["series"]).volumes
 
         assert len(volumes) == 4
         assert not any("--join" in note for volume in volumes for note in volume.warnings)
 
-    def test_are_joined_by_names_that_come_one_by_one(self, dicom: Any, tmp_path: Path) -> None:
-        save(dicom, tmp_path, SeriesInstanceUID=series)
+    def test_are_joined_by_names_that_come_one_by_one(self, tmp_path: Path) -> None:
+        save_stack(tmp_path, 4, SeriesInstanceUID=series)
 
         (volume,) = find_volumes(tmp_path, join=(name for name in ["series"])).volumes
 
@@ -152,10 +140,8 @@ class TestSeries:
 
 
 class TestFramesOfReference:
-    def test_that_a_slice_states_is_that_of_all(
-        self, dicom: Any, seg: SimpleNamespace, tmp_path: Path
-    ) -> None:
-        save(dicom, tmp_path / "in", FrameOfReferenceUID=lambda k: frame(0) if k else None)
+    def test_that_a_slice_states_is_that_of_all(self, seg: SimpleNamespace, tmp_path: Path) -> None:
+        save_stack(tmp_path / "in", 4, FrameOfReferenceUID=lambda k: frame(0) if k else None)
         join = ["frame_of_reference"]
         (volume,) = find_volumes(tmp_path / "in", join=join).volumes
         image = io.read(tmp_path / "in", join=join)
@@ -167,7 +153,7 @@ class TestFramesOfReference:
         assert all("PlanePositionSequence" in group for group in groups)
 
     def test_of_a_slice_each_are_refused_with_the_option(self, dicom: Any, tmp_path: Path) -> None:
-        save(dicom, tmp_path, FrameOfReferenceUID=frame)
+        save_stack(tmp_path, 4, FrameOfReferenceUID=frame)
 
         error = dicom.refusal(find_volumes(tmp_path))
 
@@ -175,8 +161,8 @@ class TestFramesOfReference:
         assert "Pass --join frame_of_reference if" in str(error)
 
     @pytest.mark.parametrize("uid", [frame, lambda k: frame(0) if k else None])
-    def test_are_one_by_the_user_s_word(self, dicom: Any, tmp_path: Path, uid: Any) -> None:
-        save(dicom, tmp_path, FrameOfReferenceUID=uid)
+    def test_are_one_by_the_user_s_word(self, tmp_path: Path, uid: Any) -> None:
+        save_stack(tmp_path, 4, FrameOfReferenceUID=uid)
 
         (volume,) = find_volumes(tmp_path, join=["frame_of_reference"]).volumes
 
@@ -184,8 +170,8 @@ class TestFramesOfReference:
         assert volume.joined == ("frame_of_reference",)
         assert "as --join frame_of_reference says" in volume.warnings[-1]
 
-    def test_of_series_that_are_joined_are_joined_too(self, dicom: Any, tmp_path: Path) -> None:
-        save(dicom, tmp_path, SeriesInstanceUID=series, FrameOfReferenceUID=frame)
+    def test_of_series_that_are_joined_are_joined_too(self, tmp_path: Path) -> None:
+        save_stack(tmp_path, 4, SeriesInstanceUID=series, FrameOfReferenceUID=frame)
 
         apart = find_volumes(tmp_path, join=["series"])
         (volume,) = find_volumes(tmp_path, join=["series", "frame_of_reference"]).volumes
@@ -195,8 +181,8 @@ class TestFramesOfReference:
 
 
 class TestInterleaved:
-    def test_volumes_say_what_told_them_and_the_option(self, dicom: Any, tmp_path: Path) -> None:
-        save(dicom, tmp_path, 6, AcquisitionNumber=lambda k: k % 2)
+    def test_volumes_say_what_told_them_and_the_option(self, tmp_path: Path) -> None:
+        save_stack(tmp_path, 6, AcquisitionNumber=lambda k: k % 2)
 
         volumes = find_volumes(tmp_path).volumes
 
@@ -208,8 +194,8 @@ class TestInterleaved:
                 "AcquisitionNumber. Pass --join interleaved if they are one volume."
             )
 
-    def test_are_one_by_the_user_s_word(self, dicom: Any, tmp_path: Path) -> None:
-        save(dicom, tmp_path, 6, AcquisitionNumber=lambda k: k % 2)
+    def test_are_one_by_the_user_s_word(self, tmp_path: Path) -> None:
+        save_stack(tmp_path, 6, AcquisitionNumber=lambda k: k % 2)
 
         (volume,) = find_volumes(tmp_path, join=["interleaved"]).volumes
 
@@ -220,10 +206,8 @@ class TestInterleaved:
 
 
 @pytest.mark.parametrize("join", [["series"], ["frame_of_reference", "interleaved"]])
-def test_a_stack_that_needs_no_joining_is_read_as_without(
-    dicom: Any, tmp_path: Path, join: list[str]
-) -> None:
-    save(dicom, tmp_path)
+def test_a_stack_that_needs_no_joining_is_read_as_without(tmp_path: Path, join: list[str]) -> None:
+    save_stack(tmp_path, 4)
 
     (volume,) = find_volumes(tmp_path, join=join).volumes
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from esp_medsam.dicom import DicomSlice, read_segmentation, stack_grid
-from esp_medsam.image import SourceInstance
+from tests.support.dicom_volumes import slices_at
 
 
 RAS = np.diag([-1.0, -1.0, 1.0])
@@ -22,17 +22,7 @@ UPRIGHT = np.eye(3)
 
 
 def make_slices(positions: Any, axes: Any = UPRIGHT) -> list[DicomSlice]:
-    return [
-        DicomSlice(
-            source=SourceInstance(path=f"{k}.dcm", sop_class_uid="1.2", sop_instance_uid=f"1.{k}"),
-            rows=64,
-            columns=64,
-            position=tuple(float(x) for x in position),  # type: ignore[arg-type]
-            orientation=tuple(axes[:, :2].T.ravel().tolist()),
-            pixel_spacing=(0.5, 0.75),
-        )
-        for k, position in enumerate(positions)
-    ]
+    return slices_at(positions, axes[:, :2].T.ravel(), rows=64, columns=64)
 
 
 def even(gap: float, axes: Any, count: int) -> Any:

@@ -68,11 +68,8 @@ DAMAGES = (
 
 def stack(dicom: Any, folder: Path, count: int = 5, **changes: Any) -> list[Path]:
     """Slices whose numbers count from 1."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return [
-        dicom.save(dicom.dataset(k, InstanceNumber=k + 1, **changes), folder / f"{k}.dcm")
-        for k in range(count)
-    ]
+    paths: list[Path] = dicom.save_stack(folder, count, InstanceNumber=lambda k: k + 1, **changes)
+    return paths
 
 
 class TestStacks:

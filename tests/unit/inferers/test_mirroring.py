@@ -10,24 +10,16 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from esp_medsam.grid import Grid
-from esp_medsam.image import IMAGE_KEY, Image, segmentation_of
-from esp_medsam.inferers.slice_wise import SliceWiseInferer
+from esp_medsam.image import segmentation_of
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import Prediction
 from esp_medsam.transforms.augmentation import mirrors_of
+from tests.support.inference import as_batch, build_inferer
 
 
 def picture(modality: str, shape: tuple[int, int] = (37, 52)) -> MetaTensor:
     pixels = np.random.default_rng(0).integers(0, 256, (1, *shape), dtype=np.uint8)
-    record = Image(
-        path="/data/a.png",
-        name="a",
-        modality=modality,
-        grid=Grid(shape=shape),
-        intensity_range=(0.0, 255.0),
-    )
-    return MetaTensor(torch.from_numpy(pixels), meta={IMAGE_KEY: record})[None]
+    return as_batch(pixels, modality=modality)
 
 
 class Stub:
@@ -60,9 +52,8 @@ def column(image: Tensor) -> Tensor:
 
 
 def segment(table: ModalityTable, image: MetaTensor, network: Stub, **options: Any) -> MetaTensor:
-    plain = {"input_size": (64, 64), "pixel_mean": (0.0,) * 3, "pixel_std": (1.0,) * 3}
-    inferer = SliceWiseInferer(table=table, targets="all", **{**plain, "flips": True, **options})
-    return inferer(image, network)
+    settings = {"input_size": (64, 64), "targets": "all", "flips": True, **options}
+    return build_inferer(table, **settings)(image, network)
 
 
 class TestFlips:

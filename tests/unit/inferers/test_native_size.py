@@ -15,7 +15,8 @@ from esp_medsam.inferers.resizing import content_size
 from esp_medsam.inferers.slice_wise import SliceWiseInferer
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
-from tests.unit.inferers.test_slice_wise import BrightIsForeground, blob, build_inferer, load
+from tests.support.inference import as_batch, blobs, build_inferer
+from tests.support.networks import BrightIsForeground
 
 
 class TestContentSize:
@@ -53,9 +54,9 @@ class TestSegment:
         network: BrightIsForeground,
         size: tuple[int, int],
     ) -> None:
-        pixels = blob(size)
+        pixels = blobs(size)
 
-        result = inferer()(load(pixels), network)
+        result = inferer()(as_batch(pixels), network)
 
         expected = torch.sigmoid(20 * (torch.from_numpy(pixels).float() / 255 - 0.5))
         torch.testing.assert_close(result[0].as_tensor(), (expected * 255).round().byte())
@@ -67,7 +68,7 @@ class TestSegment:
         pixels[0, 10:30, 3:9, 2:7] = 255
         affine = np.diag([1.0, 4.0, 2.0, 1.0])
 
-        mask = inferer(slice_axis="axial")(load(pixels, affine, "mri"), network)[0, 0] >= 128
+        mask = inferer(slice_axis="axial")(as_batch(pixels, affine, "mri"), network)[0, 0] >= 128
 
         assert mask.shape == (40, 12, 9)
         assert torch.equal(mask.as_tensor(), torch.from_numpy(pixels[0] > 0))
@@ -93,7 +94,7 @@ class TestSegment:
         rule = "a slice of 45 x 70 pixels with input_size native needs"
 
         with pytest.raises(TooLargeError, match=rule):
-            inferer()(load(blob((45, 70))), network)
+            inferer()(as_batch(blobs((45, 70))), network)
 
     def test_batches_are_no_larger_than_memory_holds(
         self,
@@ -102,7 +103,7 @@ class TestSegment:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(slice_wise, "available_memory", lambda: 3 * 40 * 30 * 1119)
-        image = load(blob((40, 30, 5)), np.diag([1.0, 1.0, 5.0, 1.0]), "mri")
+        image = as_batch(blobs((40, 30, 5)), np.diag([1.0, 1.0, 5.0, 1.0]), "mri")
 
         inferer(slice_batch=4)(image, network)
 
@@ -116,6 +117,6 @@ class TestSegment:
             {"xray": table["xray"].index}, {"xray": ["lungs"]}, image_encoder=image_encoder
         )
 
-        result = inferer()(load(blob((45, 70))), network.eval())
+        result = inferer()(as_batch(blobs((45, 70))), network.eval())
 
         assert result.shape == (1, 1, 45, 70)

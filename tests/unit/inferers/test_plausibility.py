@@ -9,12 +9,11 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from esp_medsam.grid import Grid
-from esp_medsam.image import IMAGE_KEY, Image, segmentation_of
+from esp_medsam.image import segmentation_of
 from esp_medsam.inferers.calibration import Calibration
 from esp_medsam.inferers.plausibility import Plausibility, features_of
-from esp_medsam.inferers.slice_wise import SliceWiseInferer
 from esp_medsam.modality import ModalityTable
+from tests.support.inference import as_batch, build_inferer
 
 
 def encoded(features: Tensor) -> Any:
@@ -74,18 +73,8 @@ def segmented(table: ModalityTable, gray: list[int], **options: Any) -> MetaTens
     """Segment a stack of slices, each of one gray with a ramp of eight over it."""
     ramp = np.linspace(0, 8, 32, dtype=np.uint8)[:, None, None]
     array = np.array(gray, np.uint8)[None, None, :] + ramp + np.zeros((1, 32, 1), np.uint8)
-    record = Image(
-        path="/data/a.nii.gz",
-        name="a",
-        modality="mri",
-        grid=Grid(shape=array.shape, affine=np.diag([1.0, 1.0, 5.0, 1.0])),
-        intensity_range=(0.0, 255.0),
-    )
-    inferer = SliceWiseInferer(
-        table=table, input_size=(32, 32), pixel_mean=(0.0,) * 3, pixel_std=(1.0,) * 3, **options
-    )
-    image = MetaTensor(torch.from_numpy(array)[None], meta={IMAGE_KEY: record})[None]
-    return inferer(image, Gray(table))
+    image = as_batch(array[None], np.diag([1.0, 1.0, 5.0, 1.0]), "mri")
+    return build_inferer(table, **options)(image, Gray(table))
 
 
 class TestInference:

@@ -11,11 +11,10 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from esp_medsam.errors import NonFiniteError, OptionError
-from esp_medsam.grid import Grid
-from esp_medsam.image import IMAGE_KEY, Image, segmentation_of
-from esp_medsam.inferers.slice_wise import SliceWiseInferer
+from esp_medsam.image import segmentation_of
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, Prediction, build_product
+from tests.support.inference import as_batch, build_inferer
 
 
 @pytest.fixture
@@ -23,14 +22,7 @@ def volume() -> MetaTensor:
     """Six slices of noise, each brighter than the one before."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 100, (1, 32, 32, 6)) + 25 * np.arange(6)
-    record = Image(
-        path="/data/a.nii.gz",
-        name="a",
-        modality="mri",
-        grid=Grid(shape=(32, 32, 6), affine=np.diag([1.0, 1.0, 3.0, 1.0])),
-        intensity_range=(0.0, 255.0),
-    )
-    return MetaTensor(torch.from_numpy(pixels.astype(np.uint8)), meta={IMAGE_KEY: record})[None]
+    return as_batch(pixels.astype(np.uint8), np.diag([1.0, 1.0, 3.0, 1.0]), "mri")
 
 
 class AllThere(nn.Module):
@@ -61,9 +53,7 @@ class AllThere(nn.Module):
 
 
 def segment(table: ModalityTable, image: MetaTensor, network: Any, **options: Any) -> Tensor:
-    settings = {"input_size": (32, 32), "pixel_mean": (0.0,) * 3, "pixel_std": (1.0,) * 3}
-    inferer = SliceWiseInferer(table=table, **{"targets": "all", **settings, **options})
-    return inferer(image, network)
+    return build_inferer(table, **{"targets": "all", **options})(image, network)
 
 
 class TestPresence:
@@ -130,7 +120,7 @@ class TestPresence:
     @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
     def test_a_threshold_that_is_none_is_refused(self, table: ModalityTable, value: float) -> None:
         with pytest.raises(OptionError, match=r"presence_threshold must be from 0.* to 1;"):
-            SliceWiseInferer(table=table, input_size=(32, 32), presence_threshold=value)
+            build_inferer(table, presence_threshold=value)
 
 
 class TestOwnNetwork:

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import permutations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from torch import Tensor, nn
+from torch import Tensor
 
 from esp_medsam.errors import (
     ModalityError,
@@ -17,47 +16,14 @@ from esp_medsam.errors import (
     OptionError,
     TargetError,
 )
-from esp_medsam.grid import Grid
 from esp_medsam.image import IMAGE_KEY, Image, segmentation_of
 from esp_medsam.inferers import precision
-from esp_medsam.inferers.slice_wise import SliceWiseInferer
 from esp_medsam.modality import ModalityTable
+from tests.support.inference import as_batch, blobs, build_inferer
+from tests.support.networks import BrightIsForeground, Prediction
 
 
 RAS = np.diag([1.0, 1.0, 3.0, 1.0])
-
-
-class Prediction(NamedTuple):
-    low_res_logits: Tensor
-
-
-class BrightIsForeground(nn.Module):
-    """A network whose mask is where the image is bright; each further target wants it brighter."""
-
-    def __init__(self, table: ModalityTable, stride: int = 1) -> None:
-        super().__init__()
-        self.modalities = table.indices
-        self.targets = table.target_names
-        self.stride = stride
-        self.scale = nn.Parameter(torch.tensor(20.0))
-        self.batches: list[int] = []
-
-    def encode(self, image: Tensor, modality: Tensor | None) -> Tensor:
-        assert image.dtype == torch.float32
-        self.batches.append(len(image))
-        return image
-
-    def decode(
-        self,
-        encoded: Tensor,
-        modality: Tensor | None,
-        targets: list[int] | None,
-        patch_prompt: Tensor | None,
-    ) -> Prediction:
-        gray = encoded.mean(1)[:, :: self.stride, :: self.stride]
-        assert targets is not None
-        logits = [self.scale * (gray - 0.5 - 0.1 * place) for place in targets]
-        return Prediction(torch.stack(logits, dim=1))
 
 
 @pytest.fixture
@@ -65,46 +31,11 @@ def network(table: ModalityTable) -> BrightIsForeground:
     return BrightIsForeground(table)
 
 
-def build_inferer(table: ModalityTable, **options: object) -> SliceWiseInferer:
-    settings: dict[str, object] = {
-        "input_size": (32, 32),
-        "pixel_mean": (0.0,) * 3,
-        "pixel_std": (1.0,) * 3,
-    }
-    return SliceWiseInferer(table=table, **{**settings, **options})
-
-
-def load(
-    array: np.ndarray,
-    affine: np.ndarray | None = None,
-    modality: str = "xray",
-    intensity_range: tuple[float, float] | None = (0.0, 255.0),
-) -> MetaTensor:
-    """Make a batch of one as MONAI Label hands it over: meta plain."""
-    record = Image(
-        path="/data/a.png",
-        name="a",
-        modality=modality,
-        grid=Grid(shape=array.shape[1:], affine=affine),
-        intensity_range=intensity_range,
-    )
-    return MetaTensor(torch.from_numpy(array), meta={IMAGE_KEY: record, "space": "RAS"})[None]
-
-
-def blob(shape: Sequence[int], seed: int = 0) -> np.ndarray:
-    """Return one channel of smooth uint8 blobs."""
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand((1, 1, *(max(2, n // 4) for n in shape)), generator=generator)
-    mode = "bilinear" if len(shape) == 2 else "trilinear"
-    smooth = nn.functional.interpolate(noise, size=tuple(shape), mode=mode)
-    return (smooth[0] * 255).byte().numpy()
-
-
 class TestGrid:
     def test_photograph_comes_back_on_its_own_grid_as_uint8(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        image = load(np.repeat(blob((45, 70)), 3, axis=0))
+        image = as_batch(np.repeat(blobs((45, 70)), 3, axis=0))
 
         result = build_inferer(table)(image, network)
 
@@ -114,9 +45,9 @@ class TestGrid:
     def test_image_of_the_input_size_is_segmented_exactly(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        pixels = blob((32, 32))
+        pixels = blobs((32, 32))
 
-        result = build_inferer(table)(load(pixels), network)
+        result = build_inferer(table)(as_batch(pixels), network)
 
         expected = torch.sigmoid(20 * (torch.from_numpy(pixels).float() / 255 - 0.5))
         torch.testing.assert_close(result[0].as_tensor(), (expected * 255).round().byte())
@@ -127,7 +58,7 @@ class TestGrid:
         pixels = np.zeros((1, 90, 60), np.uint8)
         pixels[0, 20:50, 10:40] = 255
 
-        mask = build_inferer(table, input_size=(64, 96))(load(pixels), network)[0, 0] >= 128
+        mask = build_inferer(table, input_size=(64, 96))(as_batch(pixels), network)[0, 0] >= 128
 
         both = (mask & torch.from_numpy(pixels[0] > 0)).sum()
         assert 2 * both / (mask.sum() + 900) > 0.95
@@ -140,7 +71,7 @@ class TestGrid:
         pixels[0, 8:40, 8:32] = 255
 
         mask = build_inferer(table, input_size=(128, 128))(
-            load(pixels), BrightIsForeground(table, stride)
+            as_batch(pixels), BrightIsForeground(table, stride)
         )[0, 0]
 
         both = ((mask >= 128) & torch.from_numpy(pixels[0] > 0)).sum()
@@ -150,16 +81,16 @@ class TestGrid:
     def test_reordering_and_flipping_the_axes_of_a_volume_does_so_to_the_mask(
         self, table: ModalityTable, network: BrightIsForeground, order: tuple[int, int, int]
     ) -> None:
-        pixels = blob((20, 14, 5))[0]
+        pixels = blobs((20, 14, 5))[0]
         affine = np.array([[0.9, 0, 0, 5], [0, 1.1, 0, -7], [0, 0, 3, 2], [0, 0, 0, 1.0]])
         inferer = build_inferer(table, slice_batch=2)
-        result = inferer(load(pixels[None], affine, "ct"), network)[0]
+        result = inferer(as_batch(pixels[None], affine, "ct"), network)[0]
 
         flipped = np.flip(pixels.transpose(order), axis=1).copy()
         moved = affine[:, [*order, 3]].copy()
         moved[:, 3] += moved[:, 1] * (flipped.shape[1] - 1)
         moved[:, 1] *= -1
-        other = inferer(load(flipped[None], moved, "ct"), network)[0]
+        other = inferer(as_batch(flipped[None], moved, "ct"), network)[0]
 
         expected = result.as_tensor().permute(0, *(axis + 1 for axis in order)).flip(2)
         assert torch.equal(other.as_tensor(), expected)
@@ -167,7 +98,7 @@ class TestGrid:
     def test_l8_slice_batch_does_not_change_the_mask(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        image = load(blob((12, 10, 7)), RAS, "mri")
+        image = as_batch(blobs((12, 10, 7)), RAS, "mri")
 
         one = build_inferer(table, slice_batch=1)(image, network)
         many = build_inferer(table, slice_batch=4)(image, network)
@@ -181,7 +112,7 @@ class TestGrid:
         inferer, told = build_inferer(table, slice_batch=2), []
         inferer.on_slices = lambda done, total: told.append((done, total))
 
-        inferer(load(blob((12, 10, 5)), RAS, "mri"), network)
+        inferer(as_batch(blobs((12, 10, 5)), RAS, "mri"), network)
 
         assert told == [(2, 5), (4, 5), (5, 5)]
 
@@ -197,7 +128,7 @@ class TestGrid:
         pixels = np.full((1, 3, 32, 16), 255, np.uint8)
         affine = np.diag([5.0, 1.0, 1.0, 1.0])
 
-        build_inferer(table)(load(pixels, affine, "mri"), Watching(table))
+        build_inferer(table)(as_batch(pixels, affine, "mri"), Watching(table))
 
         shown = seen[0][0, 0] > 0
         assert shown.any(1).sum() == 16
@@ -207,26 +138,26 @@ class TestGrid:
     def test_takes_every_pixel_type(
         self, table: ModalityTable, network: BrightIsForeground, dtype: type
     ) -> None:
-        pixels = blob((32, 32))
+        pixels = blobs((32, 32))
 
-        result = build_inferer(table)(load(pixels.astype(dtype)), network)
+        result = build_inferer(table)(as_batch(pixels.astype(dtype)), network)
 
-        expected = build_inferer(table)(load(pixels), network)
+        expected = build_inferer(table)(as_batch(pixels), network)
         assert torch.equal(result.as_tensor(), expected.as_tensor())
 
     def test_image_of_one_pixel_gets_one_pixel(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        result = build_inferer(table)(load(np.full((1, 1, 1), 255, np.uint8)), network)
+        result = build_inferer(table)(as_batch(np.full((1, 1, 1), 255, np.uint8)), network)
 
         assert result.flatten().tolist() == [255]
 
     def test_stretching_fills_the_input(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        pixels = blob((64, 32))
+        pixels = blobs((64, 32))
 
-        result = build_inferer(table, resize="stretch")(load(pixels), network)
+        result = build_inferer(table, resize="stretch")(as_batch(pixels), network)
 
         assert result.shape == (1, 1, 64, 32)
 
@@ -235,7 +166,7 @@ class TestTargets:
     def test_come_in_table_order_whatever_the_order_asked(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        image = load(blob((16, 16, 3)), RAS, "ct")
+        image = as_batch(blobs((16, 16, 3)), RAS, "ct")
         everything = build_inferer(table, targets="all")(image, network)
 
         chosen = build_inferer(table, targets=["pancreas", "liver"])(image, network)
@@ -246,7 +177,7 @@ class TestTargets:
     def test_are_those_that_are_ready_where_none_is_named(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        found = build_inferer(table)(load(blob((16, 16, 3)), RAS, "ct"), network)
+        found = build_inferer(table)(as_batch(blobs((16, 16, 3)), RAS, "ct"), network)
 
         ready = tuple(target.name for target in table["ct"].targets if target.tier == "ready")
         assert segmentation_of(found.meta).targets == ready
@@ -255,7 +186,7 @@ class TestTargets:
     def test_confidence_is_the_mean_probability_inside_the_mask(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        result = build_inferer(table)(load(blob((40, 30))), network)
+        result = build_inferer(table)(as_batch(blobs((40, 30))), network)
 
         inside = result.as_tensor()[result.as_tensor() >= 128].double()
         (confidence,) = segmentation_of(result.meta).confidence
@@ -264,7 +195,7 @@ class TestTargets:
     def test_confidence_of_an_empty_mask_is_none(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        result = build_inferer(table)(load(np.zeros((1, 9, 9), np.uint8)), network)
+        result = build_inferer(table)(as_batch(np.zeros((1, 9, 9), np.uint8)), network)
 
         assert segmentation_of(result.meta).confidence == (None,)
 
@@ -274,7 +205,7 @@ class TestTargets:
         network.targets = {**network.targets, "xray": ["ribs"]}
 
         with pytest.raises(TargetError, match=r"holds for xray \(ribs\); got lungs"):
-            build_inferer(table)(load(blob((9, 9))), network)
+            build_inferer(table)(as_batch(blobs((9, 9))), network)
 
     def test_modality_that_the_network_lacks_is_refused(
         self, table: ModalityTable, network: BrightIsForeground
@@ -282,14 +213,14 @@ class TestTargets:
         network.modalities = {"ct": 6}
 
         with pytest.raises(ModalityError, match=r"holds \(ct\); got 'xray'"):
-            build_inferer(table)(load(blob((9, 9))), network)
+            build_inferer(table)(as_batch(blobs((9, 9))), network)
 
 
 class TestMeta:
     def test_plain_meta_stays_plain(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        result = build_inferer(table)(load(blob((9, 9))), network)
+        result = build_inferer(table)(as_batch(blobs((9, 9))), network)
 
         assert isinstance(result.meta[IMAGE_KEY], Image)
         assert result.meta["space"] == "RAS"
@@ -298,7 +229,7 @@ class TestMeta:
     def test_batched_meta_stays_batched(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        one = load(blob((9, 12)))
+        one = as_batch(blobs((9, 12)))
         batch = MetaTensor(
             torch.cat([one.as_tensor()] * 2), meta={IMAGE_KEY: [one.meta[IMAGE_KEY]] * 2}
         )
@@ -321,7 +252,7 @@ class TestMeta:
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
         with pytest.raises(OptionError, match="MeasureImaged"):
-            build_inferer(table)(load(blob((9, 9)), intensity_range=None), network)
+            build_inferer(table)(as_batch(blobs((9, 9)), intensity_range=None), network)
 
 
 class TestFaults:
@@ -329,11 +260,11 @@ class TestFaults:
     def test_logits_that_are_not_finite_are_refused(
         self, table: ModalityTable, network: BrightIsForeground, value: float
     ) -> None:
-        pixels = blob((8, 8, 3)).astype(np.float32)
+        pixels = blobs((8, 8, 3)).astype(np.float32)
         network.scale.data.fill_(value)
 
         with pytest.raises(NonFiniteError, match=r"slices 0 to 2 of /data/a.png"):
-            build_inferer(table)(load(pixels, RAS, "mri"), network)
+            build_inferer(table)(as_batch(pixels, RAS, "mri"), network)
 
     def test_logits_that_are_all_the_same_are_refused(self, table: ModalityTable) -> None:
         """As zeros for weights give, or a dead layer of one target alone."""
@@ -344,7 +275,7 @@ class TestFaults:
                 logits[:, 1] = -3.0
                 return Prediction(logits)
 
-        image = load(blob((12, 10, 6)), RAS, "mri")
+        image = as_batch(blobs((12, 10, 6)), RAS, "mri")
 
         with pytest.raises(NetworkOutputError, match=r"all of /data/a\.png, for left_ventricle\."):
             build_inferer(table, targets="all")(image, Dead(table))
@@ -355,14 +286,14 @@ class TestFaults:
         network.scale.data.zero_()
 
         with pytest.raises(NetworkOutputError, match="must tell pixels apart"):
-            build_inferer(table)(load(blob((12, 10))), network)
+            build_inferer(table)(as_batch(blobs((12, 10))), network)
 
     def test_padding_does_not_hide_logits_that_are_all_the_same(self, table: ModalityTable) -> None:
         class Padded(BrightIsForeground):
             def decode(self, encoded: Tensor, *arguments: Any) -> Prediction:
                 return super().decode((encoded != 0).float(), *arguments)
 
-        image = load(blob((12, 30)).clip(1))
+        image = as_batch(blobs((12, 30)).clip(1))
 
         with pytest.raises(NetworkOutputError, match="must tell pixels apart"):
             build_inferer(table)(image, Padded(table, stride=4))
@@ -372,7 +303,7 @@ class TestFaults:
     ) -> None:
         network.scale.data.fill_(1e5)
 
-        result = build_inferer(table)(load(blob((12, 10)) // 3), network)
+        result = build_inferer(table)(as_batch(blobs((12, 10)) // 3), network)
 
         assert not result.any()
         assert segmentation_of(result.meta).warnings == ()
@@ -382,7 +313,13 @@ class TestFaults:
     ) -> None:
         pixels = np.zeros((1, 12, 10, 6), np.uint8) + np.arange(6, dtype=np.uint8)
 
-        assert build_inferer(table)(load(pixels, RAS, "mri"), network).shape == (1, 3, 12, 10, 6)
+        assert build_inferer(table)(as_batch(pixels, RAS, "mri"), network).shape == (
+            1,
+            3,
+            12,
+            10,
+            6,
+        )
 
     @pytest.mark.parametrize("shape", [(12, 10), (12, 10, 6)])
     @pytest.mark.parametrize("channels", [1, 3])
@@ -395,7 +332,7 @@ class TestFaults:
     ) -> None:
         pixels = np.stack([np.full(shape, 9 * k, np.uint8) for k in range(channels)])
 
-        result = build_inferer(table)(load(pixels, RAS, "mri"), network)
+        result = build_inferer(table)(as_batch(pixels, RAS, "mri"), network)
 
         assert not (result >= 128).any()
         (warning,) = segmentation_of(result.meta).warnings
@@ -412,7 +349,7 @@ class TestFaults:
                     raise torch.OutOfMemoryError
                 return super().encode(image, modality)
 
-        image = load(blob((12, 10, 6)), RAS, "mri")
+        image = as_batch(blobs((12, 10, 6)), RAS, "mri")
 
         result = build_inferer(table, slice_batch=4)(image, Small(table))
 
@@ -429,7 +366,7 @@ class TestFaults:
                 raise RuntimeError(msg)
 
         with pytest.raises(RuntimeError, match="sizes differ"):
-            build_inferer(table)(load(blob((9, 9))), Broken(table))
+            build_inferer(table)(as_batch(blobs((9, 9))), Broken(table))
 
 
 @pytest.mark.gpu
@@ -438,7 +375,7 @@ class TestDevices:
     def test_gpu_gives_the_mask_of_the_cpu_wherever_the_image_is(
         self, table: ModalityTable, network: BrightIsForeground, place: str
     ) -> None:
-        image = load(blob((60, 50, 7)), RAS, "mri")
+        image = as_batch(blobs((60, 50, 7)), RAS, "mri")
         expected = build_inferer(table, device="cpu")(image, network).as_tensor()
 
         result = build_inferer(table, device="cuda")(image.to(place), network).as_tensor()
@@ -467,7 +404,7 @@ class TestOptions:
     def test_device_may_be_a_string(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        result = build_inferer(table, device="cpu")(load(blob((9, 9))), network)
+        result = build_inferer(table, device="cpu")(as_batch(blobs((9, 9))), network)
 
         assert result.device.type == "cpu"
 
@@ -482,7 +419,7 @@ class TestOptions:
     def test_says_which_slices_it_took(
         self, table: ModalityTable, network: BrightIsForeground, asked: str | None, plane: str
     ) -> None:
-        image = load(blob((12, 10, 6)), RAS, "mri")
+        image = as_batch(blobs((12, 10, 6)), RAS, "mri")
 
         result = build_inferer(table, slice_axis=asked)(image, network)
 
@@ -491,7 +428,7 @@ class TestOptions:
     def test_warns_of_slices_that_nearly_lay_otherwise(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        image = load(blob((12, 10, 6)), np.diag([1.0, 1.48, 1.0, 1.0]), "mri")
+        image = as_batch(blobs((12, 10, 6)), np.diag([1.0, 1.48, 1.0, 1.0]), "mri")
 
         by_rule, by_word = (
             segmentation_of(build_inferer(table, slice_axis=axis)(image, network).meta).warnings
@@ -504,7 +441,7 @@ class TestOptions:
     def test_autocast_gives_nearly_the_same_mask(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        image = load(blob((32, 32)))
+        image = as_batch(blobs((32, 32)))
 
         exact = build_inferer(table)(image, network).as_tensor() >= 128
         fast = build_inferer(table, amp=True)(image, network).as_tensor() >= 128

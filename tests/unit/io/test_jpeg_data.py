@@ -13,13 +13,10 @@ import pytest
 from esp_medsam.errors import CorruptFileError, TooLargeError
 from esp_medsam.io.jpeg_data import check_part
 from esp_medsam.io.raster import read_raster
+from tests.support.picture_bytes import jpeg_segment
 
 
 START, END = b"\xff\xd8", b"\xff\xd9"
-
-
-def segment(marker: int, data: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
 
 
 @pytest.fixture
@@ -163,7 +160,7 @@ class TestCost:
         bounded: Callable[..., Any],
         marker: int,
     ) -> None:
-        beside = segment(marker, b"Exif\0\0" + bytes(60_000)) * 1000
+        beside = jpeg_segment(marker, b"Exif\0\0" + bytes(60_000)) * 1000
 
         pixels = bounded(read_raster, put(START + beside + encode()[2:])).pixels
 
@@ -176,7 +173,7 @@ class TestCost:
         bounded: Callable[..., Any],
     ) -> None:
         with pytest.raises(CorruptFileError, match="a part of its JPEG data is missing"):
-            bounded(read_raster, put(START + segment(0xFE, b"") * 10**6 + encode()[2:]))
+            bounded(read_raster, put(START + jpeg_segment(0xFE, b"") * 10**6 + encode()[2:]))
 
     def test_of_a_strip_larger_than_it_may_be_is_nothing(
         self, encode: Callable[..., bytes], tmp_path: Path

@@ -17,6 +17,7 @@ from esp_medsam.errors import (
     ReadError,
 )
 from esp_medsam.io.nifti import read_nifti, write_nifti
+from tests.support.nifti import save_nifti
 
 
 Write = Callable[..., Path]
@@ -260,7 +261,7 @@ class TestDamage:
         self, volume: np.ndarray, tmp_path: Path, data: st.DataObject
     ) -> None:
         path = tmp_path / "a.nii"
-        nib.save(nib.Nifti1Image(volume, np.diag([2, 3, 4, 1])), path)
+        save_nifti(path, volume, np.diag([2, 3, 4, 1]))
         content = bytearray(path.read_bytes())
         for _ in range(data.draw(st.integers(1, 4))):
             content[data.draw(st.integers(0, 351))] = data.draw(st.integers(0, 255))

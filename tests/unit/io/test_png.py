@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from esp_medsam.errors import CorruptFileError, FormatError, ReadError, TooLargeError
 from esp_medsam.io.raster import read_raster
+from tests.support.picture_bytes import png_chunk
 
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -21,12 +22,8 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
          (0, 1, 1, 2))  # fmt: skip
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def header(width: int, height: int, depth: int = 8, color: int = 0, interlace: int = 0) -> bytes:
-    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlace))
+    return png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlace))
 
 
 def rows_of(array: np.ndarray) -> bytes:
@@ -56,7 +53,7 @@ class TestRows:
     ) -> None:
         """The stream ends as a stream does, and all checksums are right."""
         data = zlib.compress(rows_of(array[:held]))
-        path = write(header(37, 48), chunk(b"IDAT", data))
+        path = write(header(37, 48), png_chunk(b"IDAT", data))
 
         with pytest.raises(CorruptFileError, match=rf"{38 * (48 - held):,} bytes are missing"):
             read_raster(path)
@@ -68,13 +65,13 @@ class TestRows:
         array = array[:height, :width]
         passes = [rows_of(array[y::dy, x::dx]) for x, y, dx, dy in ADAM7 if array[y:, x:].size]
         whole = write(
-            header(width, height, interlace=1), chunk(b"IDAT", zlib.compress(b"".join(passes)))
+            header(width, height, interlace=1), png_chunk(b"IDAT", zlib.compress(b"".join(passes)))
         )
 
         np.testing.assert_array_equal(read_raster(whole).pixels[0], array)
         for end in range(len(passes)):
             data = zlib.compress(b"".join(passes)[: len(b"".join(passes[: end + 1])) - 1])
-            cut = write(header(width, height, interlace=1), chunk(b"IDAT", data))
+            cut = write(header(width, height, interlace=1), png_chunk(b"IDAT", data))
             with pytest.raises(CorruptFileError, match="bytes are missing"):
                 read_raster(cut)
 
@@ -82,15 +79,15 @@ class TestRows:
         self, array: np.ndarray, write: Callable[..., Path]
     ) -> None:
         data = zlib.compress(rows_of(array))
-        pieces = [chunk(b"IDAT", data[k : k + 7]) for k in range(0, len(data), 7)]
-        path = write(header(37, 48), chunk(b"IDAT", b""), *pieces)
+        pieces = [png_chunk(b"IDAT", data[k : k + 7]) for k in range(0, len(data), 7)]
+        path = write(header(37, 48), png_chunk(b"IDAT", b""), *pieces)
 
         np.testing.assert_array_equal(read_raster(path).pixels[0], array)
 
     def test_that_were_changed_are_refused(
         self, array: np.ndarray, write: Callable[..., Path]
     ) -> None:
-        whole = chunk(b"IDAT", zlib.compress(rows_of(array), 0))
+        whole = png_chunk(b"IDAT", zlib.compress(rows_of(array), 0))
         for place in (40, 400, len(whole) - 1):
             changed = bytearray(whole)
             changed[place] ^= 1
@@ -106,7 +103,9 @@ class TestDamage:
     ) -> None:
         """Every chunk has a checksum, so no change goes unseen."""
         path = write(
-            header(37, 48), chunk(b"tEXt", b"a\0b"), chunk(b"IDAT", zlib.compress(rows_of(array)))
+            header(37, 48),
+            png_chunk(b"tEXt", b"a\0b"),
+            png_chunk(b"IDAT", zlib.compress(rows_of(array))),
         )
         content = bytearray(path.read_bytes())
         for _ in range(data.draw(st.integers(1, 4))):
@@ -123,7 +122,7 @@ class TestDamage:
 class TestChunks:
     @pytest.fixture
     def data(self, array: np.ndarray) -> bytes:
-        return chunk(b"IDAT", zlib.compress(rows_of(array)))
+        return png_chunk(b"IDAT", zlib.compress(rows_of(array)))
 
     def test_the_last_must_be_there(self, data: bytes, write: Callable[..., Path]) -> None:
         for end in (b"", END[:-1], END[:5]):
@@ -141,7 +140,7 @@ class TestChunks:
         ("chunks", "reason"),
         [
             ([header(37, 48), header(37, 48)], "it has two headers"),
-            ([chunk(b"gAMA", bytes(4)), header(37, 48)], "does not begin with its header"),
+            ([png_chunk(b"gAMA", bytes(4)), header(37, 48)], "does not begin with its header"),
             ([header(37, 0)], "its header states no picture"),
             ([header(37, 48, depth=3)], "its header states no picture"),
             ([header(37, 48, color=5)], "its header states no picture"),
@@ -158,7 +157,7 @@ class TestChunks:
         self, data: bytes, write: Callable[..., Path]
     ) -> None:
         with pytest.raises(FormatError, match="must hold one picture; it has several"):
-            read_raster(write(header(37, 48), data, chunk(b"fdAT", bytes(8))))
+            read_raster(write(header(37, 48), data, png_chunk(b"fdAT", bytes(8))))
 
     @pytest.mark.parametrize("kind", [b"iCCP", b"tEXt", b"zTXt", b"prVt"])
     def test_that_are_large_are_passed_over(
@@ -166,7 +165,7 @@ class TestChunks:
     ) -> None:
         """A slide scanner's color profile has megabytes, and Pillow stops at one."""
         profile = np.random.default_rng(0).bytes(2**21)
-        path = write(header(37, 48), chunk(kind, b"a\0\0" + zlib.compress(profile)), data)
+        path = write(header(37, 48), png_chunk(kind, b"a\0\0" + zlib.compress(profile)), data)
 
         np.testing.assert_array_equal(read_raster(path).pixels[0], array)
 
@@ -174,7 +173,9 @@ class TestChunks:
         self, data: bytes, array: np.ndarray, write: Callable[..., Path]
     ) -> None:
         turned = b'<x tiff:Orientation="6"/>'
-        path = write(header(37, 48), chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + turned), data)
+        path = write(
+            header(37, 48), png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + turned), data
+        )
 
         np.testing.assert_array_equal(read_raster(path).pixels[0], np.rot90(array, -1))
 
@@ -193,7 +194,9 @@ class TestCost:
         color: int,
         size: int,
     ) -> None:
-        path = write(header(size, size, depth, color), chunk(b"IDAT", zlib.compress(bytes(300))))
+        path = write(
+            header(size, size, depth, color), png_chunk(b"IDAT", zlib.compress(bytes(300)))
+        )
 
         with pytest.raises(CorruptFileError, match="bytes are missing"):
             bounded(read_raster, path)
@@ -201,7 +204,7 @@ class TestCost:
     def test_i4_20000_x_20000_is_refused_and_1_x_1_is_read(
         self, write: Callable[..., Path], bounded: Callable[..., Any]
     ) -> None:
-        data = chunk(b"IDAT", zlib.compress(b"\0\7"))
+        data = png_chunk(b"IDAT", zlib.compress(b"\0\7"))
 
         assert read_raster(write(header(1, 1), data)).pixels.tolist() == [[[7]]]
         with pytest.raises(TooLargeError, match=r"at most 178,956,970 pixels; got 20,000 x 20,000"):
@@ -211,7 +214,7 @@ class TestCost:
     def test_of_a_million_chunks_is_bounded(
         self, write: Callable[..., Path], bounded: Callable[..., Any], kind: bytes
     ) -> None:
-        path = write(header(37, 48), chunk(kind, b"") * 10**6)
+        path = write(header(37, 48), png_chunk(kind, b"") * 10**6)
 
         with pytest.raises(TooLargeError, match="at most 131,072 chunks"):
             bounded(read_raster, path)
@@ -223,7 +226,7 @@ class TestCost:
         bounded: Callable[..., Any],
     ) -> None:
         bomb = zlib.compress(bytes(10**8), 9)
-        aside = [chunk(kind, b"a\0\0" + bomb) for kind in (b"iCCP", b"zTXt")] * 20
-        path = write(header(37, 48), *aside, chunk(b"IDAT", zlib.compress(rows_of(array))))
+        aside = [png_chunk(kind, b"a\0\0" + bomb) for kind in (b"iCCP", b"zTXt")] * 20
+        path = write(header(37, 48), *aside, png_chunk(b"IDAT", zlib.compress(rows_of(array))))
 
         np.testing.assert_array_equal(bounded(read_raster, path).pixels[0], array)

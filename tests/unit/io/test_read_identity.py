@@ -20,6 +20,7 @@ from esp_medsam.image import Image
 from esp_medsam.io import files_of, read
 from esp_medsam.io.item import Item
 from esp_medsam.modality import ModalityTable
+from tests.support.shipped_dicom import copy_stack
 
 
 Stack = Callable[..., Path]
@@ -32,18 +33,11 @@ def picture(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def write_stack(shipped: Callable[[str], Path], tmp_path: Path) -> Stack:
+def write_stack(tmp_path: Path) -> Stack:
     """Return a function that writes two slices of a CT into a folder."""
 
     def write(uid: str = "1.2.3", folder: str = "stack") -> Path:
-        (tmp_path / folder).mkdir(exist_ok=True)
-        for number in range(2):
-            part = dcmread(shipped("CT_small.dcm"))
-            part.SOPInstanceUID = part.file_meta.MediaStorageSOPInstanceUID = f"{uid}.{number}"
-            part.SeriesInstanceUID = uid
-            part.ImagePositionPatient = [0, 0, 2 * number]
-            part.save_as(tmp_path / folder / f"{number}.dcm")
-        return tmp_path / folder
+        return copy_stack(tmp_path / folder, [0, 2], uid, SeriesInstanceUID=uid)
 
     return write
 

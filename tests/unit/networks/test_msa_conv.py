@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 
 import pytest
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from esp_medsam.networks.modality_controller import WindowToken
 from esp_medsam.networks.msa_conv import MSAConv
+from tests.support.processes import run_python
 
 
 def unfolded(
@@ -195,9 +195,7 @@ class TestHosts:
             "conv(features)\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
         )
-        ran = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
+        ran = run_python(code)
 
         kilobytes = int(ran.stdout) * (1 if sys.platform != "darwin" else 1 / 1024)
         copies = 121 * 64 * 256 * 256 * 4 / 1024

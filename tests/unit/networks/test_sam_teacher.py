@@ -16,7 +16,7 @@ from esp_medsam.networks.sam_teacher import (
     relative_positions,
     resized_positions,
 )
-from tests.tiny_sam import TinySAM
+from tests.support.tiny_sam import TinySAM
 
 
 FIRST = route(0, None, 2)

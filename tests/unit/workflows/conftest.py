@@ -4,35 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from pydicom import dcmread
 
 from esp_medsam.image import Image
 from esp_medsam.io import settle_modality
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
 from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
+from tests.support.shipped_dicom import copy_stack
 
 
 @pytest.fixture
-def write_stack(shipped: Callable[[str], Path]) -> Callable[..., Path]:
+def write_stack() -> Callable[..., Path]:
     """Return a function that writes a slice that ships inside pydicom as a stack."""
-
-    def write(folder: Path, places: list[float], **changes: Any) -> Path:
-        folder.mkdir()
-        for number, place in enumerate(places):
-            slice_ = dcmread(shipped("CT_small.dcm"))
-            slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}"
-            slice_.ImagePositionPatient = [-40, 20, place]
-            for keyword, value in changes.items():
-                setattr(slice_, keyword, value)
-            slice_.save_as(folder / f"{number}.dcm")
-        return folder
-
-    return write
+    return copy_stack
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from esp_medsam.cli.main import main
 from esp_medsam.errors import OptionError
 from esp_medsam.inferers.calibration import read_calibration
 from esp_medsam.modality import ModalityTable
-from esp_medsam.networks import build_product
 from esp_medsam.workflows.calibrate import Seen, measure_plausibility, sample_items, score_of
 from esp_medsam.workflows.datalist import Item, parse_items
+from tests.support.networks import save_random_weights
 
 
 KINDS = {
@@ -91,8 +91,7 @@ class TestCalibrate:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        torch.manual_seed(0)
-        torch.save(build_product(table.indices, table.target_names).state_dict(), "model.pt")
+        save_random_weights(Path("model.pt"), table)
         random = np.random.default_rng(0)
         sections: dict[str, list[dict[str, object]]] = {"training": [], "validation": []}
         for section, listed in sections.items():
@@ -156,7 +155,7 @@ class TestCalibrate:
         said: str,
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        torch.save(build_product(table.indices, table.target_names).state_dict(), "model.pt")
+        save_random_weights(Path("model.pt"), table)
         for name, value in (("a.png", 9), ("b.png", 200)):
             PIL.Image.new("L", (40, 40), value).save(name)
         targets = {"xray": "lungs", "fundus": "vessels"}

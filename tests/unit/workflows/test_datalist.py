@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +7,15 @@ import pytest
 
 from esp_medsam.errors import InputNotFoundError, OptionError
 from esp_medsam.workflows.datalist import Item, Mask, read_datalist
+from tests.support.pictures import write_datalist
 
 
 PICTURE = {"image": "a.png", "modality": "dermoscopy", "labels": {"lesion": "a_mask.png"}}
 CT = {"image": "a.png", "modality": "ct", "labels": {}}
 
 
-def write(folder: Path, **sections: list[Any]) -> Path:
-    path = folder / "datalist.json"
-    path.write_text(json.dumps(sections))
-    return path
-
-
 def read(folder: Path, item: Any) -> Item:
-    (read_item,) = read_datalist(write(folder, training=[item]), "training")
+    (read_item,) = read_datalist(write_datalist(folder, training=[item]), "training")
     return read_item
 
 
@@ -133,7 +127,7 @@ class TestReadDatalist:
 
     def test_names_the_sections_there_are(self, tmp_path: Path) -> None:
         with pytest.raises(OptionError, match=r"section 'test'.*has training"):
-            read_datalist(write(tmp_path, training=[]), "test")
+            read_datalist(write_datalist(tmp_path, training=[]), "test")
 
     @pytest.mark.parametrize(
         ("content", "message"),

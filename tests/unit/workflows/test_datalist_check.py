@@ -13,6 +13,8 @@ from PIL import Image as PILImage
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import MOST_FAULTS
 from esp_medsam.workflows.datalist_check import faults_of
+from tests.support.nifti import save_nifti
+from tests.support.pictures import noise, save_picture
 
 
 Sections = dict[str, list[Any]]
@@ -20,9 +22,7 @@ Found = Callable[[Sections], list[str]]
 
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (12, 16)) -> Path:
-    values = np.random.default_rng(seed).integers(0, 256, size, np.uint8)
-    PILImage.fromarray(values).save(path)
-    return path
+    return save_picture(path, noise(*size, seed=seed))
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def sections(tmp_path: Path) -> Sections:
     label = np.zeros((6, 7, 3), np.uint8)
     label[1], label[2] = 1, 5
     affine = np.diag([1.0, 1.0, 4.0, 1.0])
-    nib.save(nib.Nifti1Image(np.zeros((6, 7, 3), np.int16), affine), tmp_path / "v.nii.gz")
-    nib.save(nib.Nifti1Image(label, affine), tmp_path / "v_map.nii.gz")
+    save_nifti(tmp_path / "v.nii.gz", np.zeros((6, 7, 3), np.int16), affine)
+    save_nifti(tmp_path / "v_map.nii.gz", label, affine)
     skin = {"modality": "dermoscopy"}
     return {
         "training": [
@@ -122,7 +122,7 @@ class TestFaultsOf:
         volume = nib.load(map_path)
         moved = volume.affine.copy()
         moved[0, 3] = 9
-        nib.save(nib.Nifti1Image(np.asarray(volume.dataobj), moved), map_path)
+        save_nifti(map_path, np.asarray(volume.dataobj), moved)
 
         first, second = found(sections)  # one of the map, which two targets and unknown share
 

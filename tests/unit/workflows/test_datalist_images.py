@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image as PILImage
@@ -14,6 +13,7 @@ from esp_medsam.io.raster import write_labelmap_png
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import Item, Mask
 from esp_medsam.workflows.datalist_images import MaskReader, read_image
+from tests.support.nifti import save_nifti
 
 
 VALUES = np.arange(12, dtype=np.uint8).reshape(3, 4)
@@ -55,7 +55,7 @@ class TestReadMask:
     ) -> None:
         labels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
         for name in ("v.nii.gz", "m.nii.gz"):
-            nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / name)
+            save_nifti(tmp_path / name, labels)
         volume = read_image(item(tmp_path, image=str(tmp_path / "v.nii.gz")), table)
 
         mask = MaskReader(volume, table)(Mask(path=str(tmp_path / "m.nii.gz"), values=(0, 5)))
@@ -138,7 +138,7 @@ class TestOffset:
     def test_is_for_gray_pictures_alone(
         self, tmp_path: Path, stored: dict[str, Any], table: ModalityTable, name: str
     ) -> None:
-        nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.eye(4)), tmp_path / "v.nii.gz")
+        save_nifti(tmp_path / "v.nii.gz", np.zeros((2, 2, 2), np.int16))
         PILImage.new("RGB", (4, 4)).save(tmp_path / "color.png")
         mine = item(tmp_path, **stored, offset=-1024).model_copy(
             update={"image": str(tmp_path / name)}

@@ -7,7 +7,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
@@ -16,6 +15,7 @@ from esp_medsam import io
 from esp_medsam.errors import EmptyInputError, FormatError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.items import Plan, plan_items
+from tests.support.shipped_dicom import shipped
 
 
 TABLE = ModalityTable.read(Path(__file__).parents[3] / "bundle/configs/targets.yaml")
@@ -35,8 +35,7 @@ def medium(tmp_path: Path, shipped_ct: bytes) -> Path:
 
 @pytest.fixture
 def shipped_ct() -> bytes:
-    path = get_testdata_file("CT_small.dcm", download=False)
-    return Path(str(path)).read_bytes()
+    return shipped("CT_small.dcm").read_bytes()
 
 
 def write_dicomdir(path: Path, *names: str | list[str]) -> Path:

@@ -6,24 +6,8 @@ import numpy as np
 import pytest
 
 from esp_medsam.errors import OptionError
-from esp_medsam.workflows.case_score import TargetScore
 from esp_medsam.workflows.evaluation_comparison import Comparison, Difference, compare
-
-
-def case(image: str, dice: float, target: str = "glioma", **changes: Any) -> TargetScore:
-    known: dict[str, Any] = {"unit": "mm", "tolerance": 2.0, **changes}
-    return TargetScore(
-        dataset="s",
-        modality="mri",
-        target=target,
-        image=image,
-        present=known.pop("present", True),
-        dice=dice,
-        iou=dice / (2 - dice),
-        voxels=5,
-        true_voxels=known.pop("true_voxels", 5),
-        **known,
-    )
+from tests.support.scores import case
 
 
 def of(comparison: Comparison, measure: str, target: str = "glioma") -> Difference:
@@ -61,8 +45,8 @@ class TestCompare:
         mine, theirs = [], []
         for number in range(8):
             for target, gain in (("glioma", 0.1), ("left_ventricle", 0.05)):
-                mine.append(case(str(number), 0.7 + gain, target))
-                theirs.append(case(str(number), 0.7, target))
+                mine.append(case(str(number), 0.7 + gain, target=target))
+                theirs.append(case(str(number), 0.7, target=target))
 
         comparison = compare(mine, theirs, resamples=100)
 
@@ -71,7 +55,11 @@ class TestCompare:
         assert of(comparison, "dice").adjusted == pytest.approx(2 * 2 / 2**8)
 
     def test_cases_without_a_measure_or_without_the_target_are_left_out(self) -> None:
-        mine = [case("a", 0.9, hd95=2.0), case("b", 0.0), case("c", 1.0, present=False)]
+        mine = [
+            case("a", 0.9, hd95=2.0),
+            case("b", 0.0, hd95=None),
+            case("c", 1.0, present=False),
+        ]
         theirs = [
             case("a", 0.9, hd95=3.0),
             case("b", 0.4, hd95=9.0),

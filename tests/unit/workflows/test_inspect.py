@@ -3,16 +3,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
 import SimpleITK
 import torch
-from pydicom import dcmread
-from pydicom.data import get_testdata_file
 from pydicom.uid import SecondaryCaptureImageStorage
 from torch import Tensor
 
@@ -42,6 +39,9 @@ from esp_medsam.workflows.items import Plan
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.request import Request, read_request
+from tests.support.networks import Prediction
+from tests.support.nifti import save_nifti
+from tests.support.shipped_dicom import copy_stack
 
 
 Build = Callable[..., Inspection]
@@ -80,7 +80,7 @@ def picture(path: Path, value: int = 200, mode: str = "RGB") -> Path:
 
 def volume(path: Path, least: int = -1000) -> Path:
     voxels = np.linspace(least, 1000, 12 * 10 * 20).reshape(12, 10, 20).astype(np.int16)
-    nib.save(nib.Nifti1Image(voxels, np.diag([0.5, 0.5, 4.0, 1.0])), path)
+    save_nifti(path, voxels, np.diag([0.5, 0.5, 4.0, 1.0]))
     return path
 
 
@@ -147,14 +147,9 @@ class TestResults:
     def test_describe_a_series_that_lies_in_several_folders_without_a_modality(
         self, folder: Path, build: Build
     ) -> None:
-        dataset = dcmread(get_testdata_file("CT_small.dcm", download=False))
-        dataset.SOPClassUID = SecondaryCaptureImageStorage
-        dataset.Modality = "OT"
+        other = {"SOPClassUID": SecondaryCaptureImageStorage, "Modality": "OT"}
         for k in range(3):
-            (folder / f"{k}").mkdir()
-            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{k}"
-            dataset.ImagePositionPatient[2] = 5 * k
-            dataset.save_as(folder / f"{k}/image.dcm")
+            copy_stack(folder / f"{k}", [5 * k], f"1.2.{k}", **other)
 
         results = list(build().results())
 
@@ -291,10 +286,6 @@ class TestBuildInspection:
         picture(folder / "a.png")
 
         assert only(build(modality="fundus", ckpt_path="none.pt")).modality == "fundus"
-
-
-class Prediction(NamedTuple):
-    low_res_logits: Tensor
 
 
 class Recorder:

@@ -12,6 +12,7 @@ from esp_medsam.errors import ModalityConflictError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.items import Plan, plan_items
 from esp_medsam.workflows.left_alone import counted, is_left_alone, volumes_of_others
+from tests.support.shipped_dicom import copy_shipped
 
 
 CT_STORAGE, MR_STORAGE, SECONDARY = (
@@ -78,15 +79,12 @@ class TestCounted:
 
 
 @pytest.fixture
-def mixed(tmp_path: Path, shipped: Callable[[str], Path]) -> Path:
+def mixed(tmp_path: Path) -> Path:
     """A folder with a CT and two MR of one patient."""
-    (tmp_path / "in").mkdir()
-    dcmread(shipped("CT_small.dcm")).save_as(tmp_path / "in/a.dcm")
+    copy_shipped(tmp_path / "in/a.dcm")
     for number in range(2):
-        image = dcmread(shipped("MR_small.dcm"))
-        image.SeriesInstanceUID += f".{number}"
-        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
-        image.save_as(tmp_path / f"in/mr{number}.dcm")
+        uids = {"SeriesInstanceUID": f"1.3.{number}", "SOPInstanceUID": f"1.2.{number}"}
+        copy_shipped(tmp_path / f"in/mr{number}.dcm", like="MR_small.dcm", **uids)
     return tmp_path / "in"
 
 

@@ -6,7 +6,6 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -18,6 +17,8 @@ from esp_medsam.transforms import IntensityRule, ModalityTransforms
 from esp_medsam.workflows import read_slices
 from esp_medsam.workflows.kept_slices import SliceSequence
 from esp_medsam.workflows.read_slices import SliceReader
+from tests.support.nifti import save_nifti
+from tests.support.pictures import rectangle, write_labeled
 
 
 @pytest.fixture
@@ -25,14 +26,8 @@ def picture(tmp_path: Path) -> Any:
     """Return a function that writes a picture and its mask, and returns its item."""
 
     def write(name: str, **keys: Any) -> dict[str, Any]:
-        seed = sum(name.encode())
-        pixels = np.random.default_rng(seed).integers(0, 255, (40, 20, 3), np.uint8)
-        PILImage.fromarray(pixels).save(tmp_path / f"{name}.png")
-        mask = np.zeros((40, 20), np.uint8)
-        mask[10:20, 5:10] = 255
-        PILImage.fromarray(mask).save(tmp_path / f"{name}_mask.png")
-        labels = {"lesion": f"{name}_mask.png"}
-        return {"image": f"{name}.png", "modality": "dermoscopy", "labels": labels, **keys}
+        mask = rectangle((40, 20), (10, 20), (5, 10))
+        return {**write_labeled(tmp_path, name, "dermoscopy", "lesion", mask), **keys}
 
     return write
 
@@ -44,8 +39,8 @@ def volume(tmp_path: Path) -> dict[str, Any]:
     label = np.zeros((32, 32, 20), np.uint8)
     label[8:20, 8:20, 9:11] = 1
     affine = np.diag([1.0, 1.0, 5.0, 1.0])
-    nib.save(nib.Nifti1Image(values, affine), tmp_path / "v.nii.gz")
-    nib.save(nib.Nifti1Image(label, affine), tmp_path / "v_label.nii.gz")
+    save_nifti(tmp_path / "v.nii.gz", values, affine)
+    save_nifti(tmp_path / "v_label.nii.gz", label, affine)
     return {"image": "v.nii.gz", "modality": "ct", "labels": {"liver": "v_label.nii.gz"}}
 
 

@@ -12,6 +12,7 @@ from pydicom import DataElement, dcmread
 from esp_medsam.modality import ModalityTable
 from esp_medsam.terms import body_part
 from esp_medsam.workflows.items import plan_items
+from tests.support.shipped_dicom import copy_shipped
 
 
 Write = Callable[..., Path]
@@ -38,20 +39,14 @@ class TestBodyPart:
 
 
 @pytest.fixture
-def write(tmp_path: Path, shipped: Callable[[str], Path]) -> Write:
+def write(tmp_path: Path) -> Write:
     """Writes a DICOM slice that says such things, of a series of its own."""
 
     def write_(name: str, **said: Any) -> Path:
-        path = tmp_path / "in" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        dataset = dcmread(shipped("CT_small.dcm"))
-        dataset.SeriesInstanceUID = dataset.SOPInstanceUID = f"1.2.{len(name)}.{ord(name[0])}"
-        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        uid = f"1.2.{len(name)}.{ord(name[0])}"
         stated = {"BodyPartExamined": "ABDOMEN", "SeriesNumber": 3, **said}
-        for keyword, value in stated.items():
-            setattr(dataset, keyword, value)
-        dataset.save_as(path)
-        return path
+        uids = {"SeriesInstanceUID": uid, "SOPInstanceUID": uid}
+        return copy_shipped(tmp_path / "in" / name, **{**uids, **stated})
 
     return write_
 

@@ -17,6 +17,7 @@ from esp_medsam.image import Image
 from esp_medsam.io import file_names
 from esp_medsam.workflows.results import ItemResult
 from esp_medsam.workflows.seg2nifti import Seg2Nifti
+from tests.support.nifti import save_nifti
 
 
 Write = Callable[..., np.ndarray]
@@ -187,7 +188,7 @@ class TestLike:
         assert ct_stack.grid.affine is not None
         affine = ct_stack.grid.affine.copy()
         affine[2, 3] += shift
-        nib.save(nib.Nifti1Image(np.zeros(ct_stack.grid.shape), affine), tmp_path / "off.nii")
+        save_nifti(tmp_path / "off.nii", np.zeros(ct_stack.grid.shape), affine)
 
         result = one(tmp_path / "seg.dcm", tmp_path / "out", like=tmp_path / "off.nii")
 
@@ -201,7 +202,7 @@ class TestLike:
         assert ct_stack.grid.affine is not None
         affine = ct_stack.grid.affine.copy()
         affine[:3, 2] /= 2
-        nib.save(nib.Nifti1Image(np.zeros((128, 128, 10)), affine), tmp_path / "fine.nii")
+        save_nifti(tmp_path / "fine.nii", np.zeros((128, 128, 10)), affine)
 
         result = one(tmp_path / "seg.dcm", tmp_path / "out", like=tmp_path / "fine.nii")
 
@@ -234,11 +235,9 @@ class TestLike:
         self, write_seg: Write, write_stack: Callable[..., Path], tmp_path: Path
     ) -> None:
         masks = write_seg("seg.dcm")
-        other = write_stack(tmp_path / "other", [0, 2, 4], SeriesInstanceUID="1.2.9")
-        for number, path in enumerate(sorted(other.iterdir())):
-            slice_ = dcmread(path)
-            slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = f"1.2.9.{number}"
-            slice_.save_as(tmp_path / "ct" / f"other{number}.dcm")
+        other = write_stack(tmp_path / "other", [0, 2, 4], "1.2.9", SeriesInstanceUID="1.2.9")
+        for path in other.iterdir():
+            path.rename(tmp_path / "ct" / f"other{path.name}")
 
         one(tmp_path / "seg.dcm", tmp_path / "out", like=tmp_path / "ct")
 

@@ -9,50 +9,27 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from esp_medsam.errors import OutputError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.pipeline import build_run
 from esp_medsam.workflows.results import failure, line_of, summary
 from esp_medsam.workflows.segment import SegmentRun
+from tests.support.networks import BrightIsForeground
 
 
 DIRS = {"dataset_dir": "in", "output_dir": "out"}
 
 
-class Prediction(NamedTuple):
-    low_res_logits: Tensor
-
-
-class BrightIsForeground(nn.Module):
-    """A network whose mask is where the image is bright."""
-
-    def __init__(self, table: ModalityTable) -> None:
-        super().__init__()
-        self.modalities = table.indices
-        self.targets = table.target_names
-
-    def encode(self, image: Tensor, modality: Tensor) -> Tensor:
-        return image
-
-    def decode(
-        self, encoded: Tensor, modality: Tensor, targets: list[int], patch_prompt: Tensor | None
-    ) -> Prediction:
-        logits = [40 * (encoded[:, 0] - 0.5 - 0.2 * place) for place in targets]
-        return Prediction(torch.stack(logits, dim=1))
-
-
 @pytest.fixture
 def build(tmp_path: Path, table: ModalityTable) -> Callable[..., SegmentRun]:
-    """Builds the bundle's own pipeline around the network above, from in/ to out/."""
+    """Builds the bundle's own pipeline around a network of the test's, from in/ to out/."""
     (tmp_path / "in").mkdir()
     (tmp_path / "weights.pt").write_bytes(b"weights")
 

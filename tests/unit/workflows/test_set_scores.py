@@ -8,13 +8,7 @@ from ignite.engine import Engine
 from torch import Tensor
 
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.bundle import TABLE, find_bundle
 from esp_medsam.workflows.train import SetScores
-
-
-@pytest.fixture
-def table() -> ModalityTable:
-    return ModalityTable.read(find_bundle() / TABLE)
 
 
 def batch(places: list[int], modality: int, dataset: str) -> dict[str, Any]:

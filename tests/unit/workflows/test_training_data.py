@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from esp_medsam.workflows.training_data import (
     prepare_batch,
 )
 from esp_medsam.workflows.training_slices import slices_of
+from tests.support.nifti import save_nifti
+from tests.support.pictures import write_datalist
 
 
 @pytest.fixture
@@ -43,20 +44,14 @@ def volume(tmp_path: Path) -> dict[str, Any]:
     hounsfield, label = np.full((32, 32, 3), -1000, np.int16), np.zeros((32, 32, 3), np.uint8)
     hounsfield[20:28, 8:16, :], label[20:28, 8:16, :] = 240, 1
     affine = np.diag([1.0, 1.0, 5.0, 1.0])  # the first axis runs to the patient's right
-    nib.save(nib.Nifti1Image(hounsfield, affine), tmp_path / "v.nii.gz")
-    nib.save(nib.Nifti1Image(label, affine), tmp_path / "v_label.nii.gz")
+    save_nifti(tmp_path / "v.nii.gz", hounsfield, affine)
+    save_nifti(tmp_path / "v_label.nii.gz", label, affine)
     return {
         "image": "v.nii.gz",
         "modality": "ct",
         "labels": {"liver": ["v_label.nii.gz"]},
         "absent": ["intracranial_hemorrhage"],
     }
-
-
-def write(folder: Path, **sections: list[dict[str, Any]]) -> Path:
-    path = folder / "datalist.json"
-    path.write_text(json.dumps(sections))
-    return path
 
 
 def dataset(path: Path, table: ModalityTable, *, random: bool = False) -> SliceDataset:
@@ -75,7 +70,7 @@ class TestSlicesOf:
     def test_a_volume_is_shown_as_a_radiologist_sees_it(
         self, tmp_path: Path, volume: dict[str, Any], table: ModalityTable
     ) -> None:
-        (item,) = read_datalist(write(tmp_path, training=[volume]), "training")
+        (item,) = read_datalist(write_datalist(tmp_path, training=[volume]), "training")
 
         slices = slices_of(item, table, (32, 32))
 
@@ -92,9 +87,9 @@ class TestSlicesOf:
     ) -> None:
         hounsfield = np.repeat(np.linspace(-400, 500, 32), 96).reshape(32, 32, 3).astype(np.int16)
         affine = np.diag([1.0, 1.0, 5.0, 1.0])
-        nib.save(nib.Nifti1Image(hounsfield, affine), tmp_path / "v.nii.gz")
+        save_nifti(tmp_path / "v.nii.gz", hounsfield, affine)
         volume = {**volume, "labels": {}, "absent": ["liver"]}
-        path = write(tmp_path, training=[volume])
+        path = write_datalist(tmp_path, training=[volume])
         (item,) = read_datalist(path, "training")
 
         kept = slices_of(item, table, (64, 64))[0].image.float() / 255
@@ -111,7 +106,7 @@ class TestSlicesOf:
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
     ) -> None:
         windowed = {**photograph, "modality": "ct", "ct_input": "windowed", "labels": {}}
-        path = write(tmp_path, training=[{**windowed, "absent": ["liver"]}])
+        path = write_datalist(tmp_path, training=[{**windowed, "absent": ["liver"]}])
         (item,) = read_datalist(path, "training")
 
         assert slices_of(item, table, (40, 40))[0].window == (0.0, 1.0)
@@ -119,7 +114,7 @@ class TestSlicesOf:
     def test_says_what_is_known_and_what_is_not(
         self, tmp_path: Path, volume: dict[str, Any], table: ModalityTable
     ) -> None:
-        (item,) = read_datalist(write(tmp_path, training=[volume]), "training")
+        (item,) = read_datalist(write_datalist(tmp_path, training=[volume]), "training")
 
         piece = slices_of(item, table, (32, 32))[0]
 
@@ -137,7 +132,7 @@ class TestSlicesOf:
         other[30:, :] = 255
         PILImage.fromarray(other).save(tmp_path / "b_mask.png")
         photograph["labels"]["lesion"] = ["a_mask.png", "b_mask.png"]
-        (item,) = read_datalist(write(tmp_path, training=[photograph]), "training")
+        (item,) = read_datalist(write_datalist(tmp_path, training=[photograph]), "training")
 
         piece = slices_of(item, table, (40, 40))[0]
 
@@ -149,7 +144,7 @@ class TestSlicesOf:
         unknown = np.zeros((40, 20), np.uint8)
         unknown[35:, :] = 255
         PILImage.fromarray(unknown).save(tmp_path / "u.png")
-        path = write(tmp_path, training=[{**photograph, "unknown": "u.png"}])
+        path = write_datalist(tmp_path, training=[{**photograph, "unknown": "u.png"}])
         (item,) = read_datalist(path, "training")
 
         piece = slices_of(item, table, (40, 40))[0]
@@ -164,7 +159,7 @@ class TestSlicesOf:
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
     ) -> None:
         PILImage.fromarray(np.zeros((41, 20), np.uint8)).save(tmp_path / "a_mask.png")
-        (item,) = read_datalist(write(tmp_path, training=[photograph]), "training")
+        (item,) = read_datalist(write_datalist(tmp_path, training=[photograph]), "training")
 
         with pytest.raises(OptionError, match=r"image's grid, \(40, 20\)"):
             slices_of(item, table, (32, 32))
@@ -175,8 +170,8 @@ class TestSlicesOf:
         label = nib.load(tmp_path / "v_label.nii.gz")
         affine = label.affine.copy()
         affine[2, 3] += 7
-        nib.save(nib.Nifti1Image(np.asarray(label.dataobj), affine), tmp_path / "v_label.nii.gz")
-        (item,) = read_datalist(write(tmp_path, training=[volume]), "training")
+        save_nifti(tmp_path / "v_label.nii.gz", np.asarray(label.dataobj), affine)
+        (item,) = read_datalist(write_datalist(tmp_path, training=[volume]), "training")
 
         with pytest.raises(OptionError, match=r"lie where their image does; .* lies 7 mm off"):
             slices_of(item, table, (32, 32))
@@ -185,7 +180,7 @@ class TestSlicesOf:
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
     ) -> None:
         PILImage.fromarray(np.ones((40, 20), np.uint8)).save(tmp_path / "a_mask.png")
-        (item,) = read_datalist(write(tmp_path, training=[photograph]), "training")
+        (item,) = read_datalist(write_datalist(tmp_path, training=[photograph]), "training")
 
         with pytest.raises(OptionError, match=r"must be white .*a_mask\.png reaches only 1 of 255"):
             slices_of(item, table, (32, 32))
@@ -194,7 +189,7 @@ class TestSlicesOf:
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
     ) -> None:
         photograph["absent"] = ["moon"]
-        (item,) = read_datalist(write(tmp_path, training=[photograph]), "training")
+        (item,) = read_datalist(write_datalist(tmp_path, training=[photograph]), "training")
 
         with pytest.raises(TargetError, match="moon"):
             slices_of(item, table, (32, 32))
@@ -204,7 +199,7 @@ class TestSliceDataset:
     def test_pads_with_zeros_after_normalizing(
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
     ) -> None:
-        view = dataset(write(tmp_path, training=[photograph]), table)[0]
+        view = dataset(write_datalist(tmp_path, training=[photograph]), table)[0]
 
         assert view["image"].shape == (3, 64, 64)
         assert view["image"].min() == -2.0
@@ -216,7 +211,7 @@ class TestSliceDataset:
     def test_image_and_label_are_augmented_together(
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
     ) -> None:
-        data = dataset(write(tmp_path, training=[photograph]), table, random=True)
+        data = dataset(write_datalist(tmp_path, training=[photograph]), table, random=True)
 
         for _ in range(10):
             view = data[0]
@@ -229,7 +224,7 @@ class TestSliceDataset:
     def test_a_view_is_that_of_its_seed_alone(
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
     ) -> None:
-        data = dataset(write(tmp_path, training=[photograph]), table, random=True)
+        data = dataset(write_datalist(tmp_path, training=[photograph]), table, random=True)
 
         first = data[Draw(0, 5)]["image"]
         data[Draw(0, 6)]
@@ -246,7 +241,7 @@ class TestSliceDataset:
         volume: dict[str, Any],
         table: ModalityTable,
     ) -> None:
-        data = dataset(write(tmp_path, training=[photograph, volume]), table)
+        data = dataset(write_datalist(tmp_path, training=[photograph, volume]), table)
         batches = ModalityBatches(data, batch_size=4, samples=10)
 
         drawn = list(batches)
@@ -270,7 +265,7 @@ class TestSliceDataset:
         volume: dict[str, Any],
         table: ModalityTable,
     ) -> None:
-        data = dataset(write(tmp_path, training=[photograph, volume]), table)
+        data = dataset(write_datalist(tmp_path, training=[photograph, volume]), table)
 
         (batch,) = ModalityBatches(data, batch_size=3, samples=3, turns={"ct": 2})
 
@@ -282,7 +277,7 @@ class TestSliceDataset:
     def test_turns_of_a_modality_without_slices_are_passed_over(
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
     ) -> None:
-        data = dataset(write(tmp_path, training=[photograph]), table)
+        data = dataset(write_datalist(tmp_path, training=[photograph]), table)
 
         (batch,) = ModalityBatches(data, batch_size=2, samples=2, turns={"mri": 2})
 
@@ -291,7 +286,7 @@ class TestSliceDataset:
     def test_refuses_turns_of_an_unknown_modality(
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
     ) -> None:
-        data = dataset(write(tmp_path, training=[photograph]), table)
+        data = dataset(write_datalist(tmp_path, training=[photograph]), table)
 
         with pytest.raises(OptionError, match=r"turns must name modalities.*got ct, mir"):
             ModalityBatches(data, batch_size=1, samples=1, turns={"ct": 2, "mir": 2})
@@ -299,7 +294,7 @@ class TestSliceDataset:
     def test_refuses_an_epoch_without_a_batch(
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
     ) -> None:
-        data = dataset(write(tmp_path, training=[photograph]), table)
+        data = dataset(write_datalist(tmp_path, training=[photograph]), table)
 
         with pytest.raises(OptionError, match=r"batch_size .* samples_per_epoch, 3; got 4"):
             ModalityBatches(data, batch_size=4, samples=3)
@@ -314,7 +309,11 @@ class TestDraws:
         volume: dict[str, Any],
         table: ModalityTable,
     ) -> SliceDataset:
-        return dataset(write(tmp_path, training=[photograph, volume]), table, random=True)
+        return dataset(
+            write_datalist(tmp_path, training=[photograph, volume]),
+            table,
+            random=True,
+        )
 
     def test_are_those_of_seed_and_epoch(self, data: SliceDataset) -> None:
         def drawn(seed: int, epoch: int) -> list[list[Draw]]:

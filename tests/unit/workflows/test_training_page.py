@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import Prediction
-from esp_medsam.workflows.bundle import TABLE, find_bundle
 from esp_medsam.workflows.kept_slices import InMemory
 from esp_medsam.workflows.set_scores import SliceScore
 from esp_medsam.workflows.train import (
@@ -32,11 +31,6 @@ class FindsTheLeftHalf(nn.Module):
         logits = torch.full((len(image), 6, 8, 8), -1.0)
         logits[..., :4] = 1.0
         return Prediction(logits, logits, logits, logits[:, :0, 0, 0])
-
-
-@pytest.fixture
-def table() -> ModalityTable:
-    return ModalityTable.read(find_bundle() / TABLE)
 
 
 @pytest.fixture

@@ -20,12 +20,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydicom import dcmread
-from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
 from esp_medsam.integrations.dicomweb.access import Access
 from esp_medsam.integrations.dicomweb.backoff import Backoff
 from esp_medsam.integrations.dicomweb.client import Pacs
+from tests.support.shipped_dicom import shipped
 
 
 @dataclass
@@ -244,8 +244,7 @@ def image() -> Callable[..., bytes]:
     """Return a function that makes a slice of pydicom's CT with other attributes."""
 
     def make(**attributes: object) -> bytes:
-        path = get_testdata_file("CT_small.dcm", download=False)
-        dataset = dcmread(Path(str(path)))
+        dataset = dcmread(shipped("CT_small.dcm"))
         dataset.SOPInstanceUID = generate_uid()
         for keyword, value in attributes.items():
             setattr(dataset, keyword, value)

@@ -15,7 +15,8 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, width, 16, stride=16)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.proj(image).permute(0, 2, 3, 1)
+        tokens: Tensor = self.proj(image)
+        return tokens.permute(0, 2, 3, 1)
 
 
 class Attention(nn.Module):
@@ -39,7 +40,8 @@ class Attention(nn.Module):
         logits = torch.einsum("nqad,nkad->naqk", query, key) * d**-0.5
         logits = logits + torch.einsum("nqad,qkd->naqk", query, from_rows + from_columns)
         mixed = torch.einsum("naqk,nkad->nqad", logits.softmax(-1), value)
-        return self.proj(mixed.reshape(count, h, w, width))
+        attended: Tensor = self.proj(mixed.reshape(count, h, w, width))
+        return attended
 
 
 class Mlp(nn.Module):
@@ -48,7 +50,8 @@ class Mlp(nn.Module):
         self.lin1, self.lin2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.lin2(F.gelu(self.lin1(tokens)))
+        update: Tensor = self.lin2(F.gelu(self.lin1(tokens)))
+        return update
 
 
 class Block(nn.Module):
@@ -73,7 +76,8 @@ class Block(nn.Module):
         else:
             attended = self.attn(normalized)
         grid = grid + attended
-        return grid + self.mlp(self.norm2(grid))
+        mixed: Tensor = self.mlp(self.norm2(grid))
+        return grid + mixed
 
 
 class TinySAM(nn.Module):
@@ -115,4 +119,5 @@ class TinySAM(nn.Module):
         grid = self.patch_embed(image) + self.pos_embed
         for block in self.blocks:
             grid = block(grid)
-        return self.neck(grid.permute(0, 3, 1, 2))
+        embedding: Tensor = self.neck(grid.permute(0, 3, 1, 2))
+        return embedding

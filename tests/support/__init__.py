@@ -1,0 +1,1 @@
+"""What tests of several places make: networks, images, files and commands."""
