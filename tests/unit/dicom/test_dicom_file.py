@@ -29,11 +29,11 @@ class TestOpened:
     def test_memory_that_runs_out_is_too_much(self, dicom: Any, tmp_path: Path) -> None:
         path = dicom.save(dicom.dataset(), tmp_path / "a.dcm")
 
-        with pytest.raises(TooLargeError, match="must fit in memory"), opened(path):
+        with pytest.raises(TooLargeError, match=r"a\.dcm must fit in memory"), opened(path):
             raise MemoryError
 
     def test_a_file_that_is_gone_is_said_to_be(self, tmp_path: Path) -> None:
-        with pytest.raises(InputNotFoundError, match="there is none"), opened(tmp_path / "a"):
+        with pytest.raises(InputNotFoundError, match="/a must be a file"), opened(tmp_path / "a"):
             pass
 
 
@@ -64,7 +64,7 @@ class TestPipes:
 
     def test_are_not_read(self, pipe: Path) -> None:
         for read in (PixelFile, read_segmentation):
-            with pytest.raises(ReadError, match="it is a pipe, not a file"):
+            with pytest.raises(ReadError, match=r"1\.dcm must be readable; got: it is a pipe"):
                 read(str(pipe))
 
 
@@ -77,3 +77,30 @@ class TestUids:
         assert path.read_bytes() != content
 
         find_volumes(path)  # a warning would end the test
+
+
+class TestIsDicom:
+    def test_the_magic_word_is_enough(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(bytes(128) + b"DICM")
+
+        assert is_dicom(tmp_path / "a")
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"DICM",
+            bytes(400),
+            b"hello world, this is a text file",
+            b"\x08\x00",
+            b"\x5c\x01" * 99,
+        ],
+    )
+    def test_other_files_are_none(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "a").write_bytes(content)
+
+        assert not is_dicom(tmp_path / "a")
+
+    def test_a_folder_is_none(self, tmp_path: Path) -> None:
+        assert not is_dicom(tmp_path)
+        assert not is_dicom(tmp_path / "gone")

@@ -21,7 +21,7 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
 )
 
-from esp_medsam.dicom import find_volumes, is_dicom
+from esp_medsam.dicom import find_volumes
 from esp_medsam.dicom.pixels import read_pixels
 from esp_medsam.errors import (
     CorruptFileError,
@@ -379,30 +379,3 @@ class TestBadHeaders:
         found = find_volumes(tmp_path)
 
         assert len(found.volumes) + len(found.refused) + len(found.others) >= 1
-
-
-class TestIsDicom:
-    def test_the_magic_word_is_enough(self, tmp_path: Path) -> None:
-        (tmp_path / "a").write_bytes(bytes(128) + b"DICM")
-
-        assert is_dicom(tmp_path / "a")
-
-    @pytest.mark.parametrize(
-        "content",
-        [
-            b"",
-            b"DICM",
-            bytes(400),
-            b"hello world, this is a text file",
-            b"\x08\x00",
-            b"\x5c\x01" * 99,
-        ],
-    )
-    def test_other_files_are_none(self, tmp_path: Path, content: bytes) -> None:
-        (tmp_path / "a").write_bytes(content)
-
-        assert not is_dicom(tmp_path / "a")
-
-    def test_a_folder_is_none(self, tmp_path: Path) -> None:
-        assert not is_dicom(tmp_path)
-        assert not is_dicom(tmp_path / "gone")

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esp_medsam.dicom import DicomSlice, split_series
-from esp_medsam.dicom.volume_names import safe_name
 from esp_medsam.image import SourceInstance
 
 
@@ -393,24 +392,3 @@ class TestStations:
         slices = [make_slice(z, aside=0.577 * z) for z in heights]
 
         assert split_series(slices) == [((), tuple(slices))]
-
-
-class TestSafe:
-    @pytest.mark.parametrize(
-        ("value", "expected"),
-        [
-            ("1.5", "1.5"),
-            ("M\\DIXON", "M_DIXON"),
-            ("../../etc", ".._.._etc"),
-            ("", "none"),
-            ("\0", "_"),
-        ],
-    )
-    def test_a_value_becomes_part_of_a_file_name(self, value: str, expected: str) -> None:
-        assert safe_name(value) == expected
-
-    def test_long_values_stay_apart_and_short(self) -> None:
-        names = {safe_name("A" * 500 + end) for end in ("1", "2")}
-
-        assert len(names) == 2
-        assert {len(name) for name in names} == {64}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esp_medsam.dicom.volume import DicomSlice
-from esp_medsam.dicom.volume_names import Split, distinguishing_values, name_of, natural
+from esp_medsam.dicom.volume_names import Split, distinguishing_values, name_of, natural, safe_name
 from esp_medsam.image import SourceInstance
 
 
@@ -122,3 +122,24 @@ class TestNatural:
         backwards = list(reversed(values))
 
         assert sorted(backwards, key=natural) == sorted(values, key=natural)
+
+
+class TestSafe:
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("1.5", "1.5"),
+            ("M\\DIXON", "M_DIXON"),
+            ("../../etc", ".._.._etc"),
+            ("", "none"),
+            ("\0", "_"),
+        ],
+    )
+    def test_a_value_becomes_part_of_a_file_name(self, value: str, expected: str) -> None:
+        assert safe_name(value) == expected
+
+    def test_long_values_stay_apart_and_short(self) -> None:
+        names = {safe_name("A" * 500 + end) for end in ("1", "2")}
+
+        assert len(names) == 2
+        assert {len(name) for name in names} == {64}

@@ -40,10 +40,6 @@ class TestContentSize:
 
 class TestSegment:
     @pytest.fixture
-    def network(self, table: ModalityTable) -> BrightIsForeground:
-        return BrightIsForeground(table)
-
-    @pytest.fixture
     def inferer(self, table: ModalityTable) -> Callable[..., SliceWiseInferer]:
         return lambda **options: build_inferer(table, input_size="native", **options)
 

@@ -140,13 +140,13 @@ class TestTargetsOfARecord:
         path.write_text(json.dumps(record))
 
         assert is_done(stem, dataclasses.replace(RECIPE, or_more=True), [source])
-        with pytest.raises(OutputExistsError, match="made with targets"):
+        with pytest.raises(OutputExistsError, match=r"in_seg\.json must .* targets \["):
             is_done(stem, RECIPE, [source])
 
     def test_that_has_fewer_will_not_do(self, stem: Path, source: Path) -> None:
         recipe = dataclasses.replace(RECIPE, targets=("liver", "spleen"), or_more=True)
 
-        with pytest.raises(OutputExistsError, match="made with targets"):
+        with pytest.raises(OutputExistsError, match=r"in_seg\.json must .* targets \["):
             is_done(stem, recipe, [source])
 
 
@@ -175,7 +175,7 @@ class TestOutputsOfARecord:
         mask.write_bytes(content)
         later(mask)
 
-        with pytest.raises(OutputExistsError, match=r"gz must be what its record says"):
+        with pytest.raises(OutputExistsError, match=r"in_seg\.nii\.gz must"):
             is_done(stem, RECIPE, [source])
 
     def test_whose_bits_flipped_are_found_where_they_are_verified(
@@ -187,7 +187,7 @@ class TestOutputsOfARecord:
         os.utime(mask, ns=(status.st_atime_ns, status.st_mtime_ns))
 
         assert is_done(stem, RECIPE, [source])
-        with pytest.raises(OutputExistsError, match="changed since, or damaged"):
+        with pytest.raises(OutputExistsError, match=r"in_seg\.nii\.gz must"):
             is_done(stem, RECIPE, [source], verify=True)
 
     @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
@@ -219,7 +219,7 @@ class TestInputOfARecord:
         source.write_bytes(content)
         later(source)
 
-        with pytest.raises(OutputExistsError, match="another input file"):
+        with pytest.raises(OutputExistsError, match=r"in_seg\.json must .*input file"):
             is_done(stem, RECIPE, [source])
 
     def test_that_hides_its_change_is_found_where_it_is_verified(
@@ -230,7 +230,7 @@ class TestInputOfARecord:
         os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
 
         assert is_done(stem, RECIPE, [source])
-        with pytest.raises(OutputExistsError, match="another input file"):
+        with pytest.raises(OutputExistsError, match=r"in_seg\.json must .*input file"):
             is_done(stem, RECIPE, [source], verify=True)
 
     def test_that_has_a_file_more_is_not_taken_for_done(
@@ -240,7 +240,7 @@ class TestInputOfARecord:
         empty.touch()
         os.utime(empty, ns=(1, 1))
 
-        with pytest.raises(OutputExistsError, match="another input file"):
+        with pytest.raises(OutputExistsError, match=r"in_seg\.json must .*input file"):
             is_done(stem, RECIPE, [source, empty])
 
     def test_that_is_gone_is_said_to_be(self, stem: Path, source: Path) -> None:
@@ -248,95 +248,6 @@ class TestInputOfARecord:
 
         with pytest.raises(InputNotFoundError, match=r"in\.nii must be a file; there is none"):
             is_done(stem, RECIPE, [source])
-
-
-class TestSchema1:
-    """What the first released records look like: no hashes, and the path as it was."""
-
-    @pytest.fixture
-    def old(self, tmp_path: Path, source: Path) -> Path:
-        stem = tmp_path / "out" / "in_seg"
-        stem.parent.mkdir()
-        stem.with_name("in_seg.nii.gz").write_bytes(b"mask")
-        os.utime(source, ns=(1, 1700000000123456789))
-        record_path(stem).write_text(
-            """{
-  "software": "esp-medsam 0.1.0",
-  "schema": 1,
-  "source": {
-    "path": "/data/in.nii",
-    "bytes": 5,
-    "modified_ns": 1700000000123456789
-  },
-  "modality": "ct",
-  "targets": [
-    {
-      "name": "liver",
-      "label": 1,
-      "confidence": 0.9
-    }
-  ],
-  "formats": [
-    "nifti"
-  ],
-  "files": [
-    "in_seg.nii.gz"
-  ],
-  "weights_sha256": "abc",
-  "settings": {
-    "size": [
-      448,
-      448
-    ],
-    "path": "x"
-  },
-  "empty": false,
-  "modality_origin": "user",
-  "dicom_modality": null,
-  "study_uid": null,
-  "series_uid": null,
-  "unit": "HU",
-  "intensity_range": null,
-  "spatial_shape": [
-    5,
-    6,
-    4
-  ],
-  "warnings": []
-}
-""",
-            encoding="ascii",
-        )
-        return stem
-
-    @pytest.mark.parametrize("verify", [False, True])
-    def test_is_kept_on_what_it_states(self, old: Path, source: Path, verify: bool) -> None:
-        assert is_done(old, RECIPE, [source], verify=verify)
-
-        record = read_record(old)
-        assert record is not None
-        assert file_names(record) == ["in_seg.nii.gz"]
-
-    def test_is_made_again_where_a_file_is_missing(self, old: Path, source: Path) -> None:
-        old.with_name("in_seg.nii.gz").unlink()
-
-        assert not is_done(old, RECIPE, [source])
-
-    def test_of_a_changed_input_is_not_taken_for_done(self, old: Path, source: Path) -> None:
-        later(source)
-
-        with pytest.raises(OutputExistsError, match="another input file"):
-            is_done(old, RECIPE, [source])
-
-    def test_counts_the_files_of_a_series(self, old: Path, source: Path, tmp_path: Path) -> None:
-        record = json.loads(record_path(old).read_text())
-        record["source"]["files"] = 2
-        record_path(old).write_text(json.dumps(record))
-        second = tmp_path / "second.dcm"
-        second.touch()
-        os.utime(second, ns=(1, 1))
-
-        assert is_done(old, RECIPE, [source, second])
 
 
 class TestReadRecord:
@@ -381,13 +292,13 @@ class TestReadRecord:
     def test_refuses_what_is_not_our_record(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "a_seg.json").write_text(content)
 
-        with pytest.raises(OutputExistsError, match="it is something else"):
+        with pytest.raises(OutputExistsError, match=r"a_seg\.json must"):
             read_record(tmp_path / "a_seg")
 
     def test_does_not_wait_for_a_pipe(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "a_seg.json")
 
-        with pytest.raises(OutputExistsError, match="it is something else"):
+        with pytest.raises(OutputExistsError, match=r"a_seg\.json must"):
             read_record(tmp_path / "a_seg")
 
 

@@ -1,8 +1,9 @@
-"""A stack of CT slices, and segmentations of it."""
+"""A stack of CT slices, segmentations of it, and runs that segment pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from esp_medsam.io import settle_modality
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
 from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.segment import SegmentRun
+from tests.support.segmentation import build_bright_run
 from tests.support.shipped_dicom import copy_stack
 
 
@@ -50,3 +53,11 @@ def write_seg(ct_stack: Image, table: ModalityTable, tmp_path: Path) -> Callable
         return masks
 
     return write
+
+
+@pytest.fixture
+def build_segmentation(tmp_path: Path, table: ModalityTable) -> Callable[..., SegmentRun]:
+    """Return a function that builds a run, as ``build_bright_run`` does, from in/ to out/."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "weights.pt").write_bytes(b"weights")
+    return partial(build_bright_run, tmp_path, table)

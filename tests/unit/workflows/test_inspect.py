@@ -17,14 +17,12 @@ from esp_medsam.errors import (
     EmptyInputError,
     InputNotFoundError,
     ModalityError,
-    OptionError,
-    OutputExistsError,
     explain,
 )
 from esp_medsam.image import Image, image_of
 from esp_medsam.inferers.preparation import Slices
 from esp_medsam.io.item import Item
-from esp_medsam.io.raster import read_raster, write_gray_png
+from esp_medsam.io.raster import read_raster
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.by_modality import ModalityTransforms
 from esp_medsam.workflows import inspect
@@ -32,10 +30,8 @@ from esp_medsam.workflows.describe import Description
 from esp_medsam.workflows.inspect import (
     Inspection,
     build_inspection,
-    check_sheet,
 )
 from esp_medsam.workflows.inspect_prepared import build_prepared_inspection, network_view
-from esp_medsam.workflows.items import Plan
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.request import Request, read_request
@@ -383,35 +379,3 @@ class TestDrawing:
         assert len(results) == 4
         assert [tile.name for tile in inspection.tiles] == ["a", "b"]
         assert inspection.undrawn == 2
-
-
-class TestCheckSheet:
-    def test_takes_a_new_png(self, tmp_path: Path) -> None:
-        check_sheet(tmp_path / "new/a.PNG", Plan(()), overwrite=False)
-
-    def test_refuses_another_format(self, tmp_path: Path) -> None:
-        with pytest.raises(OptionError, match="must end in"):
-            check_sheet(tmp_path / "a.jpg", Plan(()), overwrite=False)
-
-    def test_keeps_what_is_there_unless_told_otherwise(self, tmp_path: Path) -> None:
-        write_gray_png(tmp_path / "a.png", np.zeros((2, 2), np.uint8))
-
-        check_sheet(tmp_path / "a.png", Plan(()), overwrite=True)
-        with pytest.raises(OutputExistsError, match="--overwrite"):
-            check_sheet(tmp_path / "a.png", Plan(()), overwrite=False)
-
-    def test_c4_replaces_no_picture_but_a_preview_whatever_the_plan_holds(
-        self, tmp_path: Path
-    ) -> None:
-        picture(tmp_path / "a.png")
-
-        with pytest.raises(OutputExistsError, match="no file but a preview"):
-            check_sheet(tmp_path / "a.png", Plan(()), overwrite=True)
-
-    def test_never_replaces_an_input(self, tmp_path: Path) -> None:
-        (tmp_path / "a.png").touch()
-        plan = Plan((Item.of_file(tmp_path / "x/../a.png"),))
-        (tmp_path / "x").mkdir()
-
-        with pytest.raises(OptionError, match="none of the images"):
-            check_sheet(tmp_path / "a.png", plan, overwrite=True)

@@ -1,0 +1,52 @@
+"""Where a sheet of previews may be written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from esp_medsam.errors import (
+    OptionError,
+    OutputExistsError,
+)
+from esp_medsam.io.item import Item
+from esp_medsam.io.raster import write_gray_png
+from esp_medsam.workflows.inspect import (
+    check_sheet,
+)
+from esp_medsam.workflows.items import Plan
+from tests.support.pictures import noise, save_picture
+
+
+class TestCheckSheet:
+    def test_takes_a_new_png(self, tmp_path: Path) -> None:
+        check_sheet(tmp_path / "new/a.PNG", Plan(()), overwrite=False)
+
+    def test_refuses_another_format(self, tmp_path: Path) -> None:
+        with pytest.raises(OptionError, match="must end in"):
+            check_sheet(tmp_path / "a.jpg", Plan(()), overwrite=False)
+
+    def test_keeps_what_is_there_unless_told_otherwise(self, tmp_path: Path) -> None:
+        write_gray_png(tmp_path / "a.png", np.zeros((2, 2), np.uint8))
+
+        check_sheet(tmp_path / "a.png", Plan(()), overwrite=True)
+        with pytest.raises(OutputExistsError, match="--overwrite"):
+            check_sheet(tmp_path / "a.png", Plan(()), overwrite=False)
+
+    def test_c4_replaces_no_picture_but_a_preview_whatever_the_plan_holds(
+        self, tmp_path: Path
+    ) -> None:
+        save_picture(tmp_path / "a.png", noise(20, 30, 3))
+
+        with pytest.raises(OutputExistsError, match="no file but a preview"):
+            check_sheet(tmp_path / "a.png", Plan(()), overwrite=True)
+
+    def test_never_replaces_an_input(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").touch()
+        plan = Plan((Item.of_file(tmp_path / "x/../a.png"),))
+        (tmp_path / "x").mkdir()
+
+        with pytest.raises(OptionError, match="none of the images"):
+            check_sheet(tmp_path / "a.png", plan, overwrite=True)
