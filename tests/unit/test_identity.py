@@ -74,7 +74,7 @@ class TestStatesOf:
         assert [state.size for state in states] == [3, 5, 0]
 
     def test_names_a_file_that_is_gone(self, tmp_path: Path) -> None:
-        with pytest.raises(InputNotFoundError, match="there is none"):
+        with pytest.raises(InputNotFoundError, match="must be a file; there is none"):
             states_of([tmp_path / "none"])
 
 

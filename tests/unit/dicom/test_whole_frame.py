@@ -84,7 +84,7 @@ class TestCut:
 
         assert np.abs(read(frame, JPEGBaseline8Bit).astype(int) - picture()).max() < 9
         for share in (0.75, 0.9):
-            with pytest.raises(CorruptFileError, match="must hold whole"):
+            with pytest.raises(CorruptFileError, match=r"a\.dcm must hold whole"):
                 read(frame[: int(share * len(frame))] + END, JPEGBaseline8Bit)
 
     def test_a_bomb_of_scans_is_not_decoded(self, read: Callable[..., np.ndarray]) -> None:
@@ -108,7 +108,7 @@ class TestCut:
         frame = encoded(format="JPEG", quality=90)
         assert damage(frame) != frame
 
-        with pytest.raises(CorruptFileError, match="a damaged header"):
+        with pytest.raises(CorruptFileError, match=r"a\.dcm must .*frame 1"):
             read(damage(frame), JPEGBaseline8Bit)
 
     @pytest.mark.parametrize("revision", [1, 2, 94])
@@ -156,7 +156,7 @@ class TestCut:
         starts = [k for k in range(len(frame)) if frame[k : k + 4] == b"\xff\x90\x00\x0a"]
         assert len(starts) == 16
 
-        with pytest.raises(CorruptFileError, match="frame 1 lacks tiles"):
+        with pytest.raises(CorruptFileError, match=r"a\.dcm must .*frame 1"):
             read(frame[: starts[kept]] + END, JPEG2000Lossless)
 
     def test_rle_whose_segments_lie_elsewhere_is_refused(
@@ -172,7 +172,7 @@ class TestCut:
             dataset.PixelData = encapsulate([frame[:4] + struct.pack("<L", offset) + frame[8:]])
             dcmwrite(path, dataset)
 
-            with pytest.raises(CorruptFileError, match="frame 1 has segments elsewhere"):
+            with pytest.raises(CorruptFileError, match=r"a\.dcm must .*frame 1"):
                 read_pixels(volume)
 
     def test_nothing_is_said_to_stderr_of_what_is_whole(

@@ -103,7 +103,9 @@ class TestReadCalibration:
     def test_refuses_what_is_no_json(self, weights: Path) -> None:
         calibration_path(weights).write_bytes(b"\x00")
 
-        with pytest.raises(CheckpointError, match="Run it again"):
+        with pytest.raises(
+            CheckpointError, match=r"model\.calibration\.json must .* line 1, column 1"
+        ):
             read_calibration(weights, SHOWN)
 
 

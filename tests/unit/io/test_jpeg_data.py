@@ -59,7 +59,7 @@ class TestWhole:
     ) -> None:
         data = encode(progressive=progressive)
 
-        with pytest.raises(CorruptFileError, match="a part of its JPEG data is missing"):
+        with pytest.raises(CorruptFileError, match=r"a\.\w+ must be a whole picture"):
             read_raster(put(data[: int(share * len(data))] + END))
 
     @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
@@ -130,7 +130,7 @@ class TestCost:
             ">HH", data, data.index(bytes([0xFF, 0xC0 + 2 * progressive])) + 5, 2700, 65500
         )
 
-        with pytest.raises(CorruptFileError, match="a part of its JPEG data is missing"):
+        with pytest.raises(CorruptFileError, match=r"a\.\w+ must be a whole picture"):
             bounded(read_raster, put(bytes(data)))
 
     @pytest.mark.parametrize(("scans", "side"), [(101, 100), (90, 4600), (17, 5000)])
@@ -172,11 +172,11 @@ class TestCost:
         put: Callable[[bytes], Path],
         bounded: Callable[..., Any],
     ) -> None:
-        with pytest.raises(CorruptFileError, match="a part of its JPEG data is missing"):
+        with pytest.raises(CorruptFileError, match=r"a\.\w+ must be a whole picture"):
             bounded(read_raster, put(START + jpeg_segment(0xFE, b"") * 10**6 + encode()[2:]))
 
     def test_of_a_strip_larger_than_it_may_be_is_nothing(
         self, encode: Callable[..., bytes], tmp_path: Path
     ) -> None:
-        with pytest.raises(CorruptFileError, match="must be a whole picture"):
+        with pytest.raises(CorruptFileError, match=r"a\.tif must be a whole picture"):
             check_part(encode(), 210 * 150 - 1, tmp_path / "a.tif")

@@ -206,7 +206,7 @@ class TestFrames:
         path = write_volume(self.SERIES, name=name)
         path.write_bytes(path.read_bytes()[:-100])
 
-        with pytest.raises(CorruptFileError, match="cut short"):
+        with pytest.raises(CorruptFileError, match=f"{name} must"):
             read_nifti(path, frame=0)
 
 
@@ -218,7 +218,7 @@ class TestDamage:
         values = volume.astype(np.float64)
         values[1, 2, 3] = value
 
-        with pytest.raises(NonFiniteError, match="NaN or infinite voxels"):
+        with pytest.raises(NonFiniteError, match=r"\.nii(\.gz)? must hold finite numbers"):
             read_nifti(write_volume(values))
 
     def test_refuses_voxels_that_scaling_makes_infinite(
@@ -226,7 +226,7 @@ class TestDamage:
     ) -> None:
         path = write_volume(volume.astype(np.float64) * 1e300, name="a.nii")
 
-        with pytest.raises(NonFiniteError, match="NaN or infinite voxels"):
+        with pytest.raises(NonFiniteError, match=r"\.nii(\.gz)? must hold finite numbers"):
             read_nifti(patched(path, 112, "<ff", 1e30, 0.0))
 
     @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
@@ -247,7 +247,7 @@ class TestDamage:
         content[-6] ^= 1
         path.write_bytes(content)
 
-        with pytest.raises(CorruptFileError, match="whole gzip file"):
+        with pytest.raises(CorruptFileError, match=r"volume\.nii\.gz must be"):
             read_nifti(path)
 
     def test_says_that_bytes_were_passed_over(

@@ -31,7 +31,7 @@ class TestAffine:
         for offset, codes in ((80, (1, 0)), (256, (1, 0)), (280, (1, 1))):
             path = patched(write_volume(volume, name="a.nii"), offset, "<f", np.nan)
             patched(path, 252, "<hh", *codes)
-            with pytest.raises(GeometryError, match="usable affine"):
+            with pytest.raises(GeometryError, match=r"a\.nii must have .*affine"):
                 read_nifti(path)
 
     @pytest.mark.parametrize("spacing", [0.0, -1.0, np.inf, np.nan])
@@ -197,7 +197,7 @@ class TestShapes:
     ) -> None:
         path = patched(write_volume(volume, name="a.nii"), 42, "<hhh", *lengths)
 
-        with pytest.raises(CorruptFileError, match="at least one voxel"):
+        with pytest.raises(CorruptFileError, match=r"a\.nii must have .* dim \["):
             read_nifti(path)
 
 
@@ -213,7 +213,7 @@ class TestDamage:
     ) -> None:
         path = patched(write_volume(volume, name="a.nii"), 112, "<ff", slope, intercept)
 
-        with pytest.raises(CorruptFileError, match="finite scaling"):
+        with pytest.raises(CorruptFileError, match=r"a\.nii must have .*; got slope"):
             read_nifti(path)
 
     @pytest.mark.parametrize("intercept", [np.nan, 0.0, 5.0])
@@ -233,7 +233,7 @@ class TestDamage:
     ) -> None:
         path = patched(write_volume(volume, name="a.nii"), 108, "<f", offset)
 
-        with pytest.raises(CorruptFileError, match="after its header"):
+        with pytest.raises(CorruptFileError, match=r"a\.nii must have .*; got vox_offset"):
             read_nifti(path)
 
     @pytest.mark.parametrize("content", [b"x", b"text " * 200, b"\x1f\x8b", b"\x00" * 600])
@@ -248,7 +248,7 @@ class TestDamage:
         self, patched: Write, volume: np.ndarray, write_volume: Write
     ) -> None:
         path = write_volume(volume, name="a.nii")
-        with pytest.raises(FormatError, match="half of a pair"):
+        with pytest.raises(FormatError, match=r"a\.nii must be one \.nii file"):
             read_nifti(patched(path, 344, "4s", b"ni1\0"))
         with pytest.raises(FormatError, match="Analyze"):
             read_nifti(patched(path, 344, "4s", b"\0\0\0\0"))

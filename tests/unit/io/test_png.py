@@ -72,7 +72,7 @@ class TestRows:
         for end in range(len(passes)):
             data = zlib.compress(b"".join(passes)[: len(b"".join(passes[: end + 1])) - 1])
             cut = write(header(width, height, interlace=1), png_chunk(b"IDAT", data))
-            with pytest.raises(CorruptFileError, match="bytes are missing"):
+            with pytest.raises(CorruptFileError, match=r"a\.png must .*last [\d,]+ bytes"):
                 read_raster(cut)
 
     def test_may_lie_in_any_number_of_chunks(
@@ -91,7 +91,7 @@ class TestRows:
         for place in (40, 400, len(whole) - 1):
             changed = bytearray(whole)
             changed[place] ^= 1
-            with pytest.raises(CorruptFileError, match=r"a checksum is wrong|do not unpack"):
+            with pytest.raises(CorruptFileError, match=r"a\.png must be a whole picture"):
                 read_raster(write(header(37, 48), bytes(changed)))
 
 
@@ -126,7 +126,7 @@ class TestChunks:
 
     def test_the_last_must_be_there(self, data: bytes, write: Callable[..., Path]) -> None:
         for end in (b"", END[:-1], END[:5]):
-            with pytest.raises(CorruptFileError, match="it is cut short"):
+            with pytest.raises(CorruptFileError, match=r"a\.png must be a whole picture"):
                 read_raster(write(header(37, 48), data, end=end))
 
     def test_what_follows_the_last_is_passed_over(
@@ -198,7 +198,7 @@ class TestCost:
             header(size, size, depth, color), png_chunk(b"IDAT", zlib.compress(bytes(300)))
         )
 
-        with pytest.raises(CorruptFileError, match="bytes are missing"):
+        with pytest.raises(CorruptFileError, match=r"a\.png must .*last [\d,]+ bytes"):
             bounded(read_raster, path)
 
     def test_i4_20000_x_20000_is_refused_and_1_x_1_is_read(

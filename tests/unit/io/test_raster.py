@@ -241,7 +241,7 @@ class TestRefusals:
     def test_other_content(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "a.png").write_bytes(content)
 
-        with pytest.raises(FormatError, match="its content is none of them"):
+        with pytest.raises(FormatError, match="must be PNG, JPEG, TIFF or BMP"):
             read_raster(tmp_path / "a.png")
 
     def test_i1_a_bmp_that_lacks_rows(self, tmp_path: Path, bounded: Callable[..., Any]) -> None:
@@ -250,7 +250,7 @@ class TestRefusals:
         struct.pack_into("<ii", content, 18, 13_000, 13_000)
         path.write_bytes(content)
 
-        with pytest.raises(CorruptFileError, match="rows of it are missing"):
+        with pytest.raises(CorruptFileError, match=r"a\.bmp must be a whole picture"):
             bounded(read_raster, path)
 
     def test_a_bmp_whose_rows_may_lawfully_be_missing(
@@ -281,7 +281,7 @@ class TestRefusals:
         array = GRAY.astype(np.float32)
         array[1, 1] = np.nan
 
-        with pytest.raises(NonFiniteError, match="NaN or infinite pixels"):
+        with pytest.raises(NonFiniteError, match=r"a\.tif must hold finite numbers"):
             read_raster(saved(tmp_path / "a.tif", array))
 
     @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])

@@ -197,7 +197,7 @@ class TestS1:
     ) -> None:
         bomb = ("archive/data/1", bytes(2**28))
 
-        with pytest.raises(CheckpointError, match="is packed, where torch stores tensors as they"):
+        with pytest.raises(CheckpointError, match=r"its archive/data\.pkl"):
             bounded(
                 load_checkpoint,
                 pack(mapping(weight=tensor()), bomb, method=zipfile.ZIP_DEFLATED),
@@ -214,7 +214,7 @@ class TestS1:
                 content[start + (8 if content[start + 2] == 1 else 6)] |= 1
         (tmp_path / "a.pt").write_bytes(content)
 
-        with pytest.raises(CheckpointError, match="is packed, where torch"):
+        with pytest.raises(CheckpointError, match=r"its a/data\.pkl"):
             bounded(load_checkpoint, tmp_path / "a.pt")
 
     def test_s1_a_legacy_file_is_refused_with_what_to_do(
@@ -234,7 +234,7 @@ class TestS1:
         torch.jit.script(nn.Linear(2, 2)).save(str(tmp_path / "a.ts"))
 
         for name in ("a.pt2", "a.ts"):
-            with pytest.raises(CheckpointError, match="must be a state dict saved by torch"):
+            with pytest.raises(CheckpointError, match=f"{name} must be a state dict"):
                 bounded(load_checkpoint, tmp_path / name)
 
     @pytest.mark.parametrize("content", [b"PK\3\4", b"\x80\2", b"", b"PK\5\6" + bytes(18)])
@@ -243,7 +243,7 @@ class TestS1:
     ) -> None:
         (tmp_path / "a.pt").write_bytes(content + os.urandom(100_000))
 
-        with pytest.raises(CheckpointError, match="must be a state dict saved by torch"):
+        with pytest.raises(CheckpointError, match=r"\.pt2? must be a state dict"):
             bounded(load_checkpoint, tmp_path / "a.pt")
 
 
@@ -266,7 +266,7 @@ class TestDamage:
     def test_f19_every_truncation_is_refused(self, whole: bytes, tmp_path: Path) -> None:
         for end in range(0, len(whole), 97):
             (tmp_path / "a.pt").write_bytes(whole[:end])
-            with pytest.raises(CheckpointError, match="must be a state dict saved by torch"):
+            with pytest.raises(CheckpointError, match=r"\.pt2? must be a state dict"):
                 load_checkpoint(tmp_path / "a.pt")
 
     @pytest.mark.parametrize("place", [-98, -42 + 8, -98 + 48])
@@ -278,7 +278,7 @@ class TestDamage:
         content[place] ^= 1
         (tmp_path / "a.pt").write_bytes(content)
 
-        with pytest.raises(CheckpointError, match="it is damaged"):
+        with pytest.raises(CheckpointError, match=r"a\.pt must be a state dict"):
             load_checkpoint(tmp_path / "a.pt")
 
     @pytest.mark.parametrize("more", [b"x", bytes(22), b"PK\5\6" + bytes(18)])
@@ -287,5 +287,5 @@ class TestDamage:
     ) -> None:
         for content in (whole + more, more + whole):
             (tmp_path / "a.pt").write_bytes(content)
-            with pytest.raises(CheckpointError, match="must be a state dict saved by torch"):
+            with pytest.raises(CheckpointError, match=r"\.pt2? must be a state dict"):
                 load_checkpoint(tmp_path / "a.pt")
