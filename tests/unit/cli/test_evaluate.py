@@ -228,19 +228,20 @@ class TestOptions:
         assert evaluate("--targets", "liver") == 1
         assert capsys.readouterr().err.startswith("E_TARGET: targets of xray must be chosen from")
 
-    def test_config_that_could_run_code_needs_trust(
-        self, evaluate: Evaluate, capsys: Shown
+    @pytest.mark.parametrize(
+        ("name", "content", "told"),
+        [
+            ("small.yaml", "network: $print('run')\n", "config must hold settings"),
+            ("d.json", '{"test": []}', "datalist must hold at least one item"),
+        ],
+    )
+    def test_config_that_could_run_code_and_section_without_items_are_refused(
+        self, evaluate: Evaluate, capsys: Shown, name: str, content: str, told: str
     ) -> None:
-        Path("small.yaml").write_text("network: $print('run')\n")
+        Path(name).write_text(content)
 
         assert evaluate() == 1
-        assert capsys.readouterr().err.startswith("E_OPTION: config must hold settings")
-
-    def test_section_without_items_is_refused(self, evaluate: Evaluate, capsys: Shown) -> None:
-        Path("d.json").write_text('{"test": []}')
-
-        assert evaluate() == 1
-        assert capsys.readouterr().err.startswith("E_OPTION: datalist must hold at least one item")
+        assert capsys.readouterr().err.startswith(f"E_OPTION: {told}")
 
     def test_unknown_target_of_an_item_is_refused(self, evaluate: Evaluate, capsys: Shown) -> None:
         text = Path("d.json").read_text()

@@ -228,23 +228,22 @@ class TestJpeg2000:
         assert is_true(found)
         assert found.warnings == ()
 
-    @pytest.mark.parametrize("stated", ["YBR_FULL", "YBR_FULL_422"])
-    def test_with_transformed_components_is_rgb_whatever_its_header_says(
-        self, read: Callable[..., DicomPixels], stated: str
+    @pytest.mark.parametrize(
+        ("transformed", "stated", "holds"),
+        [
+            (True, "YBR_FULL", "RGB"),
+            (True, "YBR_FULL_422", "RGB"),
+            (False, "YBR_RCT", "no transformation"),
+            (False, "YBR_ICT", "no transformation"),
+        ],
+    )
+    def test_is_read_as_it_is_and_told_whatever_its_header_says(
+        self, read: Callable[..., DicomPixels], transformed: bool, stated: str, holds: str
     ) -> None:
-        found = read(jpeg_2000(transformed=True), stated, JPEG2000Lossless)
+        found = read(jpeg_2000(transformed=transformed), stated, JPEG2000Lossless)
 
         assert is_true(found)
-        assert f"says {stated}, its JPEG 2000 RGB" in found.warnings[0]
-
-    @pytest.mark.parametrize("stated", ["YBR_RCT", "YBR_ICT"])
-    def test_without_transformed_components_is_read_as_it_is_and_told(
-        self, read: Callable[..., DicomPixels], stated: str
-    ) -> None:
-        found = read(jpeg_2000(transformed=False), stated, JPEG2000Lossless)
-
-        assert is_true(found)
-        assert f"says {stated}, its JPEG 2000 no transformation" in found.warnings[0]
+        assert f"says {stated}, its JPEG 2000 {holds}" in found.warnings[0]
 
     def test_without_transformed_components_is_read_as_its_header_says(
         self, read: Callable[..., DicomPixels]

@@ -29,21 +29,19 @@ Write = Callable[..., Path]
 
 class TestEncodings:
     @pytest.mark.parametrize(
-        "twin",
+        ("name", "twin"),
         [
-            "MR_small_RLE.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm",
-            "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_padded.dcm",
+            ("MR_small.dcm", "MR_small_RLE.dcm"),
+            ("MR_small.dcm", "MR_small_bigendian.dcm"),
+            ("MR_small.dcm", "MR_small_implicit.dcm"),
+            ("MR_small.dcm", "MR_small_jp2klossless.dcm"),
+            ("MR_small.dcm", "MR_small_jpeg_ls_lossless.dcm"),
+            ("MR_small.dcm", "MR_small_padded.dcm"),
+            ("SC_rgb_rle.dcm", "SC_rgb_jpeg_gdcm.dcm"),
         ],
-    )  # fmt: skip
-    def test_of_one_gray_image_are_equal(self, dicom: SimpleNamespace, twin: str) -> None:
-        first = read_pixels(dicom.volume_of(dicom.shipped("MR_small.dcm")))
-        second = read_pixels(dicom.volume_of(dicom.shipped(twin)))
-
-        np.testing.assert_array_equal(first.pixels, second.pixels)
-
-    def test_of_one_color_image_are_equal(self, dicom: SimpleNamespace) -> None:
-        first = read_pixels(dicom.volume_of(dicom.shipped("SC_rgb_rle.dcm")))
-        second = read_pixels(dicom.volume_of(dicom.shipped("SC_rgb_jpeg_gdcm.dcm")))
+    )
+    def test_of_one_image_are_equal(self, dicom: SimpleNamespace, name: str, twin: str) -> None:
+        first, second = (read_pixels(dicom.volume_of(dicom.shipped(n))) for n in (name, twin))
 
         np.testing.assert_array_equal(first.pixels, second.pixels)
 

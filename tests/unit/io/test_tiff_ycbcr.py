@@ -86,18 +86,21 @@ class TestYCbCr:
         with pytest.raises(CorruptFileError, match=r"a\.tif must be a whole picture"):
             read_raster(path)
 
-    def test_whose_pixels_share_colors_is_not_read_unpacked(self, tmp_path: Path) -> None:
-        content = ycbcr(30, 20, bytes(30 * 20 * 3), (2, 2), compression=1)
+    @pytest.mark.parametrize(
+        ("shared", "options", "found"),
+        [
+            ((2, 2), {"compression": 1}, "YCbCr"),
+            ((1, 1), {"compression": 7, "planes": 2}, "JPEG; got several"),
+        ],
+        ids=["of shared colors, unpacked", "of JPEG in planes"],
+    )
+    def test_that_nobody_writes_is_not_read(
+        self, tmp_path: Path, shared: tuple[int, int], options: dict[str, int], found: str
+    ) -> None:
+        content = ycbcr(30, 20, bytes(30 * 20 * 3), shared, **options)
         (tmp_path / "a.tif").write_bytes(content)
 
-        with pytest.raises(FormatError, match=r"a\.tif must be .* YCbCr"):
-            read_raster(tmp_path / "a.tif")
-
-    def test_of_jpeg_in_planes_is_not_read(self, tmp_path: Path) -> None:
-        content = ycbcr(30, 20, bytes(30 * 20 * 3), (1, 1), compression=7, planes=2)
-        (tmp_path / "a.tif").write_bytes(content)
-
-        with pytest.raises(FormatError, match=r"a\.tif must be .* JPEG; got several"):
+        with pytest.raises(FormatError, match=rf"a\.tif must be .* {found}"):
             read_raster(tmp_path / "a.tif")
 
     def test_that_shares_colors_among_three_is_damaged(self, tmp_path: Path) -> None:

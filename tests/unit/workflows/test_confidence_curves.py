@@ -19,19 +19,24 @@ def scores(
 
 
 class TestConfidenceCurves:
-    def test_are_the_means_where_these_rise(self) -> None:
-        pairs: list[tuple[float | None, float]] = [(0.6, 0.0), (0.6, 0.4), (0.8, 0.7), (0.9, 0.9)]
-
-        curve = confidence_curves(scores(pairs * 5))["ct"]["liver"]
-
-        assert curve == [(0.6, 0.2), (0.8, 0.7), (0.9, 0.9)]
-
-    def test_are_flat_where_the_means_fall(self) -> None:
-        pairs: list[tuple[float | None, float]] = [(0.6, 0.8), (0.7, 0.4), (0.8, 0.6), (0.9, 1.0)]
-
-        curve = confidence_curves(scores(pairs * 5))["ct"]["liver"]
-
-        assert curve == [(0.6, 0.6), (0.8, 0.6), (0.9, 1.0)]  # 0.7 lies between
+    @pytest.mark.parametrize(
+        ("dices", "curve"),
+        [
+            (
+                [(0.6, 0.0), (0.6, 0.4), (0.8, 0.7), (0.9, 0.9)],
+                [(0.6, 0.2), (0.8, 0.7), (0.9, 0.9)],
+            ),
+            # 0.7 lies between.
+            (
+                [(0.6, 0.8), (0.7, 0.4), (0.8, 0.6), (0.9, 1.0)],
+                [(0.6, 0.6), (0.8, 0.6), (0.9, 1.0)],
+            ),
+        ],
+    )
+    def test_are_the_means_where_these_rise_and_flat_where_they_fall(
+        self, dices: list[tuple[float | None, float]], curve: list[tuple[float, float]]
+    ) -> None:
+        assert confidence_curves(scores(dices * 5))["ct"]["liver"] == curve
 
     def test_leave_out_masks_that_are_empty(self) -> None:
         pairs: list[tuple[float | None, float]] = [(None, 1.0)] * 30

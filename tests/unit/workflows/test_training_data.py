@@ -25,7 +25,7 @@ from esp_medsam.workflows.training_data import (
 )
 from esp_medsam.workflows.training_slices import slices_of
 from tests.support.nifti import save_nifti
-from tests.support.pictures import write_datalist
+from tests.support.pictures import save_picture, write_datalist
 
 
 @pytest.fixture
@@ -155,13 +155,26 @@ class TestSlicesOf:
         assert (~view["labeled"]).sum() == (8 + 1) * 32  # and the row that is partly of both
         assert view["labeled"][:, :, 0].all()
 
-    def test_refuses_a_mask_off_the_grid(
-        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
+    @pytest.mark.parametrize(
+        ("mask", "found"),
+        [
+            (np.zeros((41, 20), np.uint8), r"image's grid, \(40, 20\)"),
+            # Not taken for empty.
+            (np.ones((40, 20), np.uint8), r"a_mask\.png reaches only 1 of 255"),
+        ],
+    )
+    def test_refuses_a_mask_off_the_grid_or_of_ones(
+        self,
+        tmp_path: Path,
+        photograph: dict[str, Any],
+        table: ModalityTable,
+        mask: np.ndarray,
+        found: str,
     ) -> None:
-        PILImage.fromarray(np.zeros((41, 20), np.uint8)).save(tmp_path / "a_mask.png")
+        save_picture(tmp_path / "a_mask.png", mask)
         (item,) = read_datalist(write_datalist(tmp_path, training=[photograph]), "training")
 
-        with pytest.raises(OptionError, match=r"image's grid, \(40, 20\)"):
+        with pytest.raises(OptionError, match=found):
             slices_of(item, table, (32, 32))
 
     def test_refuses_a_mask_that_lies_elsewhere(
@@ -174,15 +187,6 @@ class TestSlicesOf:
         (item,) = read_datalist(write_datalist(tmp_path, training=[volume]), "training")
 
         with pytest.raises(OptionError, match=r"lie where their image does; .* lies 7 mm off"):
-            slices_of(item, table, (32, 32))
-
-    def test_refuses_a_picture_of_ones_instead_of_taking_it_for_empty(
-        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
-    ) -> None:
-        PILImage.fromarray(np.ones((40, 20), np.uint8)).save(tmp_path / "a_mask.png")
-        (item,) = read_datalist(write_datalist(tmp_path, training=[photograph]), "training")
-
-        with pytest.raises(OptionError, match=r"must be white .*a_mask\.png reaches only 1 of 255"):
             slices_of(item, table, (32, 32))
 
     def test_refuses_a_target_that_the_table_does_not_have(

@@ -45,24 +45,19 @@ class TestFailures:
         assert 0.75 <= pauses[0] <= 1.25
         assert 1.5 <= pauses[1] <= 2.5
 
-    @pytest.mark.parametrize("status", [400, 406, 409, 415, 501])
+    @pytest.mark.parametrize(
+        ("status", "error"),
+        [
+            *[(status, PacsError) for status in (400, 406, 409, 415, 501)],
+            *[(status, PacsAccessError) for status in (401, 403)],
+        ],
+    )
     def test_that_will_not_pass_are_told_at_once(
-        self, fake: Any, pacs: Pacs, reply: Any, status: int
+        self, fake: Any, pacs: Pacs, reply: Any, status: int, error: type[PacsError]
     ) -> None:
         fake.replies = lambda method, path: reply(status=status)
 
-        with pytest.raises(PacsError, match=f"status {status}"):
-            pacs.find_series("1.2")
-
-        assert len(fake.requests) == 1
-
-    @pytest.mark.parametrize("status", [401, 403])
-    def test_of_access_name_what_to_check(
-        self, fake: Any, pacs: Pacs, reply: Any, status: int
-    ) -> None:
-        fake.replies = lambda method, path: reply(status=status)
-
-        with pytest.raises(PacsAccessError, match=f"status {status}"):
+        with pytest.raises(error, match=f"status {status}"):
             pacs.find_series("1.2")
 
         assert len(fake.requests) == 1
