@@ -56,6 +56,13 @@ def workflow(
     return build_training(*files, warmup_steps=0, average_decay=0.0, **(options | override))
 
 
+def distillation(
+    datalist: Path, weights: Path, output_dir: Path, **override: Any
+) -> ConfigWorkflow:
+    given = {"teacher_weights": str(weights), "teacher_input_size": [64, 64], **override}
+    return workflow("distill_modality.yaml", datalist, output_dir, **given)
+
+
 def losses(training: ConfigWorkflow) -> list[float]:
     return [epoch["loss"] for epoch in training.parser.get_parsed_content("history").epochs]
 
@@ -64,11 +71,10 @@ class TestDistillModality:
     def test_controllers_approach_the_teacher_and_nothing_else_moves(
         self, datalist: Path, weights: Path, tmp_path: Path
     ) -> None:
-        training = workflow(
-            "distill_modality.yaml",
+        training = distillation(
             datalist,
+            weights,
             tmp_path / "out",
-            teacher_weights=str(weights),
             teacher_input_size=[96, 96],
             learning_rate=3e-3,
             epochs=3,
@@ -92,12 +98,10 @@ class TestDistillModality:
     def test_trains_the_shared_encoder_too_where_it_is_not_frozen(
         self, datalist: Path, weights: Path, tmp_path: Path
     ) -> None:
-        training = workflow(
-            "distill_modality.yaml",
+        training = distillation(
             datalist,
+            weights,
             tmp_path / "out",
-            teacher_weights=str(weights),
-            teacher_input_size=[64, 64],
             cosine_weight=1.0,
             prototype_weight=0.1,
             frozen=["prompt_generator.*", "modality_query.*", "mask_decoder.*", "high_resolution*"],
@@ -114,14 +118,8 @@ class TestDistillModality:
     def test_kept_embeddings_are_of_the_views_that_the_student_is_shown(
         self, datalist: Path, weights: Path, tmp_path: Path
     ) -> None:
-        training = workflow(
-            "distill_modality.yaml",
-            datalist,
-            tmp_path / "out",
-            teacher_weights=str(weights),
-            teacher_input_size=[64, 64],
-            embeddings=str(tmp_path / "kept"),
-            views=3,
+        training = distillation(
+            datalist, weights, tmp_path / "out", embeddings=str(tmp_path / "kept"), views=3
         )
         training.initialize()
 
@@ -142,12 +140,10 @@ class TestDistillModality:
     def test_learns_the_teacher_s_masks_and_its_own_seen_otherwise(
         self, datalist: Path, weights: Path, tmp_path: Path, kept: bool
     ) -> None:
-        training = workflow(
-            "distill_modality.yaml",
+        training = distillation(
             datalist,
+            weights,
             tmp_path / "out",
-            teacher_weights=str(weights),
-            teacher_input_size=[64, 64],
             embeddings=str(tmp_path / "kept") if kept else "",
             embedding_weight=0,
             mask_weight=0.1,
@@ -176,11 +172,10 @@ class TestDistillModality:
         self, datalist: Path, weights: Path, tmp_path: Path
     ) -> None:
         tic = {"network_def#image_encoder": "tic"}
-        distilling = workflow(
-            "distill_modality.yaml",
+        distilling = distillation(
             datalist,
+            weights,
             tmp_path / "distilled",
-            teacher_weights=str(weights),
             teacher_input_size=[96, 96],
             trained=["image_encoder.*"],
             **tic,
@@ -205,14 +200,7 @@ class TestDistillModality:
     def test_the_second_view_leaves_no_trace_in_the_student(
         self, datalist: Path, weights: Path, tmp_path: Path
     ) -> None:
-        training = workflow(
-            "distill_modality.yaml",
-            datalist,
-            tmp_path / "out",
-            teacher_weights=str(weights),
-            teacher_input_size=[64, 64],
-            consistency_weight=1,
-        )
+        training = distillation(datalist, weights, tmp_path / "out", consistency_weight=1)
         training.initialize()
         parsed = training.parser.get_parsed_content
         student, prepare = parsed("predict").train(), parsed("train#trainer").prepare_batch
@@ -235,13 +223,8 @@ class TestDistillModality:
         """Return a function that fills the folder ``kept`` and tells how many views it holds."""
 
         def run() -> int:
-            filling = workflow(
-                "distill_modality.yaml",
-                datalist,
-                tmp_path / "out",
-                teacher_weights=str(weights),
-                teacher_input_size=[64, 64],
-                embeddings=str(tmp_path / "kept"),
+            filling = distillation(
+                datalist, weights, tmp_path / "out", embeddings=str(tmp_path / "kept")
             )
             filling.run_id = "embed"
             filling.initialize()

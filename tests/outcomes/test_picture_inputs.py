@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 import zlib
@@ -14,7 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tests.support.picture_bytes import png_chunk
+from tests.support.picture_bytes import encode, png_chunk
 
 
 Write = Callable[[Path], None]
@@ -29,9 +28,7 @@ def picture(mode: str = "RGB", pixels: np.ndarray = PIXELS) -> PIL.Image.Image:
 
 
 def saved(mode: str = "RGB", form: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    picture(mode).save(file, form, **options)
-    return file.getvalue()
+    return encode(picture(mode), form, **options)
 
 
 def holding(content: bytes) -> Write:

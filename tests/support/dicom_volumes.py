@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from pydicom import dcmread
+from scipy.spatial.transform import Rotation  # type: ignore[import-untyped]  # ships no types
 
 from esp_medsam.dicom import Found
 from esp_medsam.dicom.geometry import picture_grid
@@ -14,6 +15,17 @@ from esp_medsam.dicom.volume import DicomSlice, DicomVolume
 from esp_medsam.errors import EspMedSamError
 from esp_medsam.grid import Grid
 from esp_medsam.image import SourceInstance
+
+
+TURNS = {
+    "axial": np.eye(3),
+    "from the feet": np.diag([1.0, 1.0, -1.0]),
+    "mirrored": np.diag([-1.0, 1.0, 1.0]),
+    "sagittal": np.array([[0.0, 1, 0], [0, 0, -1], [-1, 0, 0]]),
+    "coronal": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
+    "oblique": Rotation.from_rotvec([0.3, -0.5, 0.7]).as_matrix(),
+}
+"""Directions in the patient (LPS) of columns, rows and files, one a row."""
 
 
 def volume_of(*paths: Path | str, positioned: bool = False, **changes: object) -> DicomVolume:

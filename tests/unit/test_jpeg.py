@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from esp_medsam.jpeg import MOST_SCANS, count_scans, is_whole
-from tests.support.picture_bytes import jpeg_segment
+from tests.support.picture_bytes import encode, jpeg_segment
 
 
 END = b"\xff\xd9"
@@ -40,9 +40,7 @@ def picture(channels: int = 1) -> npt.NDArray[np.uint8]:
 
 
 def encoded(kind: str, channels: int = 1) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture(channels).squeeze()).save(file, "JPEG", **KINDS[kind])
-    return file.getvalue()
+    return encode(Image.fromarray(picture(channels).squeeze()), "JPEG", **KINDS[kind])
 
 
 def decode(data: bytes) -> npt.NDArray[Any]:

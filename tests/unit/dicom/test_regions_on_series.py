@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage
-from scipy.spatial.transform import Rotation
 
 from esp_medsam.dicom import SeriesLabels, labels_series
 from esp_medsam.dicom.structure_set import read_structure_set
@@ -22,17 +21,8 @@ from esp_medsam.errors import (
 from esp_medsam.image import Image
 from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
+from tests.support.dicom_volumes import TURNS
 
-
-TURNS = {
-    "axial": np.eye(3),
-    "from the feet": np.diag([1.0, 1.0, -1.0]),
-    "mirrored": np.diag([-1.0, 1.0, 1.0]),
-    "sagittal": np.array([[0.0, 1, 0], [0, 0, -1], [-1, 0, 0]]),
-    "coronal": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
-    "oblique": Rotation.from_rotvec([0.3, -0.5, 0.7]).as_matrix(),
-}
-"""Directions in the patient (LPS) of columns, rows and files, one a row."""
 
 GAP, START = 2.5, np.array([10.0, 20.0, 30.0])
 

@@ -11,7 +11,6 @@ import pytest
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
-from scipy.spatial.transform import Rotation
 
 from esp_medsam import io
 from esp_medsam.dicom import SeriesLabels, labels_series
@@ -19,17 +18,8 @@ from esp_medsam.errors import GeometryError, OptionError
 from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 from esp_medsam.modality import Code, ModalityTable
+from tests.support.dicom_volumes import TURNS
 
-
-TURNS = {
-    "axial": np.eye(3),
-    "from the feet": np.diag([1.0, 1.0, -1.0]),
-    "mirrored": np.diag([-1.0, 1.0, 1.0]),
-    "sagittal": np.array([[0.0, 1, 0], [0, 0, -1], [-1, 0, 0]]),
-    "coronal": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
-    "oblique": Rotation.from_rotvec([0.3, -0.5, 0.7]).as_matrix(),
-}
-"""Directions in the patient (LPS) of columns, rows and files, one a row."""
 
 DESCRIBED = (
     ("Liver", codes.SCT.Liver, ()),

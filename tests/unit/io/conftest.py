@@ -32,6 +32,13 @@ def series() -> np.ndarray:
 
 
 @pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A file that a record names as its input."""
+    (tmp_path / "in.nii").write_bytes(b"image")
+    return tmp_path / "in.nii"
+
+
+@pytest.fixture
 def stated_affine() -> np.ndarray:
     """The affine to RAS+ that ``write_nrrd`` and ``write_mha`` state where a test does not."""
     return np.array([[-1.0, 0, 0, -10], [0, -2, 0, -20], [0, 0, 3, 30], [0, 0, 0, 1]])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from esp_medsam.errors import CorruptFileError, TooLargeError
 from esp_medsam.io.jpeg_data import check_part
 from esp_medsam.io.raster import read_raster
+from tests.support import picture_bytes
 from tests.support.picture_bytes import jpeg_segment
 
 
@@ -29,13 +31,7 @@ def picture() -> PIL.Image.Image:
 @pytest.fixture
 def encode(picture: PIL.Image.Image) -> Callable[..., bytes]:
     """Return a function that gives the picture as JPEG."""
-
-    def jpeg(**options: Any) -> bytes:
-        file = io.BytesIO()
-        picture.save(file, "JPEG", **options)
-        return file.getvalue()
-
-    return jpeg
+    return partial(picture_bytes.encode, picture, "JPEG")
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from esp_medsam.grid import Grid
 from esp_medsam.identity import identify
 from esp_medsam.image import Image, SourceInstance
 from esp_medsam.io.record import (
-    Recipe,
     file_names,
     is_done,
     read_record,
@@ -22,22 +21,7 @@ from esp_medsam.io.record import (
     source_entry,
     write_record,
 )
-
-
-RECIPE = Recipe(
-    modality="ct",
-    targets=("liver",),
-    formats=("nifti",),
-    weights_sha256="abc",
-    settings={"size": (448, 448), "path": Path("x")},
-)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "in.nii"
-    path.write_bytes(b"image")
-    return path
+from tests.support.records import RECIPE
 
 
 @pytest.fixture

@@ -10,28 +10,12 @@ import pytest
 
 from esp_medsam.errors import OutputExistsError
 from esp_medsam.io.record import (
-    Recipe,
     file_names,
     is_done,
     read_record,
     record_path,
 )
-
-
-RECIPE = Recipe(
-    modality="ct",
-    targets=("liver",),
-    formats=("nifti",),
-    weights_sha256="abc",
-    settings={"size": (448, 448), "path": Path("x")},
-)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "in.nii"
-    path.write_bytes(b"image")
-    return path
+from tests.support.records import RECIPE
 
 
 class TestSchema1:

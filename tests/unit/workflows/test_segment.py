@@ -21,13 +21,16 @@ from tests.support.networks import BrightIsForeground
 from tests.support.segmentation import write_bright
 
 
+Build = Callable[..., SegmentRun]
+
+
 def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
 
 
 class TestSegmentation:
     def test_mask_of_a_picture_lies_on_its_grid(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         bright = write_bright(tmp_path / "in/x/a.png")
 
@@ -42,7 +45,7 @@ class TestSegmentation:
 
     @pytest.mark.parametrize("codes", ["RAS", "LPS", "SLA", "AIR"])
     def test_mask_of_a_volume_keeps_affine_and_shape_whatever_its_axes(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path, codes: str
+        self, build_segmentation: Build, tmp_path: Path, codes: str
     ) -> None:
         volume = np.zeros((24, 20, 6), np.int16)
         volume[4:15, 6:14, 1:4] = 400
@@ -61,7 +64,7 @@ class TestSegmentation:
         assert dice(np.asarray(mask.dataobj) == 1, np.asarray(image.dataobj) == 400) > 0.9
 
     def test_l2_bad_file_fails_alone_and_the_rest_is_done(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         write_bright(tmp_path / "in/a.png")
         (tmp_path / "in/b.png").write_bytes(b"not a picture")
@@ -75,7 +78,7 @@ class TestSegmentation:
         assert not list((tmp_path / "out").glob("b*"))
 
     def test_error_of_the_network_fails_its_item_alone(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path, table: ModalityTable
+        self, build_segmentation: Build, tmp_path: Path, table: ModalityTable
     ) -> None:
         class Fragile(BrightIsForeground):
             def encode(self, image: Tensor, modality: Tensor) -> Tensor:
@@ -94,7 +97,7 @@ class TestSegmentation:
         assert "secret" not in first.message
 
     def test_summary_counts_those_with_nothing_found(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         write_bright(tmp_path / "in/a.png")
         dark = np.zeros((9, 9), np.uint8)
@@ -111,7 +114,7 @@ class TestSegmentation:
         assert summary(list(build_segmentation().results())) == "0 done, 2 kept, 0 failed"
 
     def test_second_run_to_the_same_folder_is_refused(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         for name in ("a", "b"):
             write_bright(tmp_path / f"in/{name}.png")
@@ -125,7 +128,7 @@ class TestSegmentation:
         assert [result.status for result in build_segmentation().results()] == ["kept", "kept"]
 
     def test_inputs_that_share_an_output_fail(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         write_bright(tmp_path / "in/a.png")
         write_bright(tmp_path / "in/a.bmp")
@@ -142,7 +145,7 @@ class TestSegmentation:
         ]
 
     def test_output_folder_may_be_the_input_folder(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         write_bright(tmp_path / "in/a.png")
         options = {"output_dir": str(tmp_path / "in"), "preview": True, "split_targets": True}
@@ -153,7 +156,7 @@ class TestSegmentation:
         assert [r.status for r in first + second] == ["done", "kept"]
 
     def test_c4_output_never_replaces_an_input(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         for name in ("a", "a_seg", "b"):
             write_bright(tmp_path / f"in/{name}.png")
@@ -167,7 +170,7 @@ class TestSegmentation:
         assert (tmp_path / "in/a_seg.png").read_bytes() == theirs
 
     def test_f16_input_that_changes_while_it_is_segmented_fails_and_has_no_result(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path, table: ModalityTable
+        self, build_segmentation: Build, tmp_path: Path, table: ModalityTable
     ) -> None:
         class Slow(BrightIsForeground):
             def encode(self, image: Tensor, modality: Tensor) -> Tensor:
@@ -185,7 +188,7 @@ class TestSegmentation:
         assert mask.shape == (27, 30)
 
     def test_f16_input_that_vanishes_while_others_are_segmented_fails_alone(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         for name in ("a", "b", "c"):
             write_bright(tmp_path / f"in/{name}.png")
@@ -196,7 +199,7 @@ class TestSegmentation:
         assert [r.code for r in (first, *results)] == [None, "E_NOT_FOUND", None]
 
     def test_what_killed_runs_left_half_written_is_removed(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         for folder in ("", "x"):
             write_bright(tmp_path / "in" / folder / "a.png")
@@ -208,7 +211,7 @@ class TestSegmentation:
         assert not list((tmp_path / "out").rglob(".esp-medsam-*"))
 
     def test_name_that_is_too_long_fails_alone_before_it_is_segmented(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         write_bright(tmp_path / f"in/{'n' * 250}.png")
         write_bright(tmp_path / "in/o.png")
@@ -220,7 +223,7 @@ class TestSegmentation:
 
     def test_f3_full_disk_ends_the_run_and_says_what_was_not_tried(
         self,
-        build_segmentation: Callable[..., SegmentRun],
+        build_segmentation: Build,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
@@ -250,7 +253,7 @@ class TestSegmentation:
         assert [r.status for r in segmentation.results()] == ["kept", "done", "done", "done"]
 
     def test_interrupt_ends_the_run(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path, table: ModalityTable
+        self, build_segmentation: Build, tmp_path: Path, table: ModalityTable
     ) -> None:
         class Interrupted(BrightIsForeground):
             def encode(self, image: Tensor, modality: Tensor) -> Tensor:
@@ -264,10 +267,7 @@ class TestSegmentation:
 
 class TestRun:
     def test_says_once_what_it_leaves_alone(
-        self,
-        build_segmentation: Callable[..., SegmentRun],
-        tmp_path: Path,
-        caplog: pytest.LogCaptureFixture,
+        self, build_segmentation: Build, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         write_bright(tmp_path / "in/a.png")
         (tmp_path / "in/notes.txt").touch()
@@ -279,10 +279,7 @@ class TestRun:
         assert told == ["Left alone: 1 other file (notes.txt), 0 outputs of earlier runs."]
 
     def test_ends_quietly_where_all_went_well(
-        self,
-        build_segmentation: Callable[..., SegmentRun],
-        tmp_path: Path,
-        capsys: pytest.CaptureFixture[str],
+        self, build_segmentation: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write_bright(tmp_path / "in/a.png")
 
@@ -291,10 +288,7 @@ class TestRun:
         assert capsys.readouterr() == ("", "")
 
     def test_file_names_break_no_line(
-        self,
-        build_segmentation: Callable[..., SegmentRun],
-        tmp_path: Path,
-        caplog: pytest.LogCaptureFixture,
+        self, build_segmentation: Build, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         (tmp_path / "in/a\n\x1b[2J.png").write_bytes(b"x")
         (tmp_path / "in/b\n\udcff.txt").touch()
@@ -307,10 +301,7 @@ class TestRun:
         assert "a\\n\\x1b[2J.png" in caplog.text
 
     def test_logs_a_table_of_failures_and_ends_with_one_line(
-        self,
-        build_segmentation: Callable[..., SegmentRun],
-        tmp_path: Path,
-        caplog: pytest.LogCaptureFixture,
+        self, build_segmentation: Build, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         write_bright(tmp_path / "in/a.png")
         (tmp_path / "in/b.png").touch()

@@ -14,10 +14,11 @@ from esp_medsam.workflows.segment import SegmentRun
 from tests.support.segmentation import write_bright
 
 
+Build = Callable[..., SegmentRun]
+
+
 class TestResultsOfEarlierRuns:
-    def test_done_items_are_kept(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
-    ) -> None:
+    def test_done_items_are_kept(self, build_segmentation: Build, tmp_path: Path) -> None:
         write_bright(tmp_path / "in/a.png")
         list(build_segmentation().results())
         before = (tmp_path / "out/a_seg.png").stat().st_mtime_ns
@@ -28,7 +29,7 @@ class TestResultsOfEarlierRuns:
         assert (tmp_path / "out/a_seg.png").stat().st_mtime_ns == before
 
     def test_preview_asked_for_later_is_made(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         write_bright(tmp_path / "in/a.png")
         list(build_segmentation().results())
@@ -40,7 +41,7 @@ class TestResultsOfEarlierRuns:
         assert (tmp_path / "out/a_seg_preview.png").is_file()
 
     def test_preview_of_a_replaced_result_goes_with_it(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         write_bright(tmp_path / "in/a.png")
         list(build_segmentation(preview=True).results())
@@ -53,10 +54,7 @@ class TestResultsOfEarlierRuns:
 
     @pytest.mark.parametrize("targets", [None, "all"])
     def test_result_under_the_name_of_earlier_versions_is_kept(
-        self,
-        build_segmentation: Callable[..., SegmentRun],
-        tmp_path: Path,
-        targets: str | None,
+        self, build_segmentation: Build, tmp_path: Path, targets: str | None
     ) -> None:
         write_bright(tmp_path / "in/old.png")
         list(build_segmentation(targets=targets).results())
@@ -70,11 +68,7 @@ class TestResultsOfEarlierRuns:
 
     @pytest.mark.parametrize("first", ["uid", "readable"])
     def test_result_counts_under_each_name_that_an_option_gives(
-        self,
-        build_segmentation: Callable[..., SegmentRun],
-        tmp_path: Path,
-        shipped: Callable[[str], Path],
-        first: str,
+        self, build_segmentation: Build, tmp_path: Path, shipped: Callable[[str], Path], first: str
     ) -> None:
         (tmp_path / "in/a.dcm").write_bytes(shipped("CT_small.dcm").read_bytes())
         second = "readable" if first == "uid" else "uid"
@@ -90,7 +84,7 @@ class TestResultsOfEarlierRuns:
         assert len(list((tmp_path / "out").glob("*_seg.json"))) == 1
 
     def test_result_under_a_former_name_that_differs_stands_in_no_way(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         write_bright(tmp_path / "in/old.png")
         list(build_segmentation(modality="xray").results())
@@ -102,7 +96,7 @@ class TestResultsOfEarlierRuns:
         assert (result.status, result.record) == ("done", str(tmp_path / "out/new_seg.json"))
 
     def test_preview_that_is_not_ours_is_kept_and_the_old_result_too(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         write_bright(tmp_path / "in/a.png")
         list(build_segmentation().results())
@@ -122,10 +116,7 @@ class TestResultsOfEarlierRuns:
 
     @pytest.mark.parametrize("option", [{"modality": "fundus"}, {"input_size": [32, 96]}])
     def test_f22_other_settings_fail_and_name_overwrite(
-        self,
-        build_segmentation: Callable[..., SegmentRun],
-        tmp_path: Path,
-        option: dict[str, object],
+        self, build_segmentation: Build, tmp_path: Path, option: dict[str, object]
     ) -> None:
         write_bright(tmp_path / "in/a.png")
         list(build_segmentation().results())
@@ -138,7 +129,7 @@ class TestResultsOfEarlierRuns:
         assert replaced.status == "done"
 
     def test_copy_of_input_and_outputs_is_kept(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         write_bright(tmp_path / "in/a.png")
         list(build_segmentation().results())
@@ -154,7 +145,7 @@ class TestResultsOfEarlierRuns:
 
     @pytest.mark.parametrize("damage", [None, b""])
     def test_result_that_is_gone_or_empty_is_done_again(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path, damage: bytes | None
+        self, build_segmentation: Build, tmp_path: Path, damage: bytes | None
     ) -> None:
         write_bright(tmp_path / "in/a.png")
         list(build_segmentation().results())
@@ -170,7 +161,7 @@ class TestResultsOfEarlierRuns:
         assert mask.read_bytes() == whole
 
     def test_result_that_was_corrected_by_hand_stays(
-        self, build_segmentation: Callable[..., SegmentRun], tmp_path: Path
+        self, build_segmentation: Build, tmp_path: Path
     ) -> None:
         write_bright(tmp_path / "in/a.png")
         list(build_segmentation().results())
