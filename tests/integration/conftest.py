@@ -1,7 +1,9 @@
-"""Weights drawn at random, and a real PACS."""
+"""Weights drawn at random, the blocks of pages, and a real PACS."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from esp_medsam.modality import ModalityTable
+from tests.support import pages
 from tests.support.networks import save_random_weights
 from tests.support.orthanc import Orthanc, skip_without_orthanc
 
@@ -17,6 +20,20 @@ from tests.support.orthanc import Orthanc, skip_without_orthanc
 def weights(tmp_path_factory: pytest.TempPathFactory, table: ModalityTable) -> Path:
     """Weights of the product's network, drawn at random: what they find does not matter here."""
     return save_random_weights(tmp_path_factory.mktemp("weights") / "model.pt", table)
+
+
+@pytest.fixture(scope="session")
+def blocks_of() -> Callable[[str], list[pages.Block]]:
+    """Return a function that reads the blocks of a page."""
+    return pages.blocks_of
+
+
+@pytest.fixture
+def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that runs the blocks of a page in a new folder, as they stand, in order."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    return pages.run_page
 
 
 @pytest.fixture

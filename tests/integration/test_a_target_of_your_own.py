@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -15,23 +16,18 @@ import pytest
 from esp_medsam.cli.main import main
 
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/a-target-of-your-own.md"
-
-
 @pytest.mark.slow
 def test_the_page_adds_coins_to_the_shipped_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks_of: Callable[[str], Any]
 ) -> None:
     """Three epochs in place of the default; a minute or two on two cores."""
     monkeypatch.chdir(tmp_path)
-    for language, block in re.findall(
-        r"^```(\w+)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S
-    ):
-        if language == "python":
-            subprocess.run([sys.executable, "-c", block], check=True)
-        elif language == "yaml":
-            Path("additions.yaml").write_text(block)
-        for line in block.splitlines() if language == "shell" else ():
+    for block in blocks_of("docs/how-to/a-target-of-your-own.md"):
+        if block.language == "python":
+            subprocess.run([sys.executable, "-c", block.content], check=True)
+        elif block.language == "yaml":
+            Path("additions.yaml").write_text(block.content)
+        for line in block.content.splitlines() if block.language == "shell" else ():
             program, *arguments = shlex.split(line)
             if program == "esp-medsam":
                 short = ["--epochs", "3"] if arguments[0] == "add-target" else []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -127,6 +129,30 @@ class TestRoundTrip:
         image = dcmread(shipped("CT_small.dcm"))
         for secret in ("sesame", "b3Blbi1z", str(image.PatientName), str(image.PatientID)):
             assert secret not in said
+
+
+@pytest.mark.slow
+class TestPage:
+    def test_its_blocks_lead_to_a_segmentation_in_orthanc(
+        self, tmp_path: Path, blocks_of: Callable[[str], Any]
+    ) -> None:
+        """In one shell, as a reader would run them, on the port that the page names."""
+        missing = [name for name in ("Orthanc", "img2dcm", "curl") if shutil.which(name) is None]
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)}: apt-get install orthanc dcmtk curl")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", 8043)) == 0:
+                pytest.skip("needs port 8043, which something uses")
+        (tmp_path / ".venv").symlink_to(sys.prefix)
+        script = "\n".join(b.content for b in blocks_of("docs/how-to/pacs.md") if not b.reason)
+        script = f"trap 'kill $(jobs -p) 2> kill.log || true' EXIT\n{script}"
+
+        run = ["bash", "-euo", "pipefail", "-c", script]
+        done = subprocess.run(run, cwd=tmp_path, check=False, capture_output=True, text=True)
+
+        assert "1 stored, 0 held, 0 empty, 0 failed." in done.stdout, done.stderr
+        assert "1 Vessels\nmade of ['" in done.stdout, done.stderr
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -18,8 +18,6 @@ from esp_medsam.cli.main import main
 from esp_medsam.workflows.bundle import find_bundle
 
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/your-own-images.md"
-
 SMALL = {
     "input_size": [64, 64],
     "epochs": 1,
@@ -29,12 +27,6 @@ SMALL = {
     "device": "cpu",
 }
 """What makes training small enough for a test."""
-
-
-def blocks() -> Iterator[tuple[str, str]]:
-    """Yield language and content of each block of the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    return iter(re.findall(r"^```(\w+)\n(.*?)^```$", text, re.M | re.S))
 
 
 def train(arguments: list[str]) -> None:
@@ -89,12 +81,14 @@ def run(line: str) -> None:
 
 
 class TestPage:
-    def test_leads_from_pictures_and_masks_to_masks_of_a_bundle_s_own(self, home: Path) -> None:
-        for language, content in blocks():
-            if language == "yaml":
-                Path("targets.yaml").write_text(content)
+    def test_leads_from_pictures_and_masks_to_masks_of_a_bundle_s_own(
+        self, home: Path, blocks_of: Callable[[str], Any]
+    ) -> None:
+        for block in blocks_of("docs/how-to/your-own-images.md"):
+            if block.language == "yaml":
+                Path("targets.yaml").write_text(block.content)
             else:
-                for line in content.splitlines():
+                for line in block.content.splitlines():
                     run(line)
 
         with Path("cases.csv").open(newline="") as file:
