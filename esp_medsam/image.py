@@ -141,6 +141,16 @@ class Image(_Record):
     measured: tuple[Any, ...] = ()
     identity: Identity | None = None
 
+    @property
+    def is_volume(self) -> bool:
+        """Whether it has three axes."""
+        return self.grid.is_volume
+
+    @property
+    def is_dicom(self) -> bool:
+        """Whether it is of DICOM files."""
+        return bool(self.sources)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation(_Record):

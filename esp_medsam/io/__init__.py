@@ -24,6 +24,7 @@ from esp_medsam.io.record import Recipe, file_names, is_done, read_record, recor
 if TYPE_CHECKING:
     from esp_medsam.io.load import LoadMedicalImaged, collate
     from esp_medsam.io.output_files import OUTPUT_FORMATS
+    from esp_medsam.io.result_plan import ResultPlanner
     from esp_medsam.io.save import SaveSegmentationd
 
 
@@ -35,6 +36,7 @@ __all__ = [
     "Item",
     "LoadMedicalImaged",
     "Recipe",
+    "ResultPlanner",
     "SaveSegmentationd",
     "atomic_file",
     "check_output_dir",
@@ -56,6 +58,7 @@ __all__ = [
 _WITH_TORCH = {
     "LoadMedicalImaged": "esp_medsam.io.load",
     "OUTPUT_FORMATS": "esp_medsam.io.output_files",
+    "ResultPlanner": "esp_medsam.io.result_plan",
     "SaveSegmentationd": "esp_medsam.io.save",
     "collate": "esp_medsam.io.load",
 }

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from esp_medsam.errors import InputChangedError, OptionError, listed
 from esp_medsam.image import Image, Segmentation, image_of, modality_of, segmentation_of
-from esp_medsam.io.output_path import output_stem
 from esp_medsam.io.preview import preview, shown_targets
 from esp_medsam.io.record import (
     file_names,
@@ -24,6 +23,7 @@ from esp_medsam.io.record import (
     source_entry,
     target_entries,
 )
+from esp_medsam.io.result_plan import ResultPlanner
 from esp_medsam.io.save import SaveSegmentationd
 from esp_medsam.io.weights_record import hash_of_weights
 from esp_medsam.modality import Target
@@ -125,18 +125,13 @@ def segment_one(
         if not isinstance(transform, SaveSegmentationd):
             data = transform(data)
     made = Segmented(request, data, {})
-    run.saver.weights_sha256 = weights_sha256
-    return made._replace(record=_record(made, run.saver))
+    run.outputs.weights_sha256 = weights_sha256
+    return made._replace(record=_record(made, run.outputs))
 
 
-def _record(made: Segmented, saver: SaveSegmentationd) -> dict[str, Any]:
+def _record(made: Segmented, outputs: ResultPlanner) -> dict[str, Any]:
     image, segmentation = made.image, made.segmentation
-    recipe = saver.recipe(
-        is_volume=image.grid.is_volume,
-        is_dicom=bool(image.sources),
-        modality=modality_of(image),
-        targets=segmentation.targets,
-    )
+    recipe = outputs.plan(image, segmentation.targets).recipe
     record = record_of(
         replace(recipe, formats=()),
         source=source_entry(image),
@@ -162,9 +157,9 @@ def save_one(made: Segmented, **given: Any) -> list[Path]:
     """
     settings = {**made.request.settings, **given_settings(given, made.request.table)}
     saver = read_config(replace(made.request, settings=settings)).get_parsed_content("saver")
-    saver.weights_sha256 = made.record["weights_sha256"]  # their file may be another one by now
+    saver.outputs.weights_sha256 = made.record["weights_sha256"]  # their file may be another by now
     saver(made.data)
-    stem = output_stem(saver.output_dir, made.image.relative_dir, made.image.name)
+    stem = saver.outputs.plan(made.image, made.segmentation.targets).stem
     written = read_record(stem)
     assert written is not None, "it was written last"
     return [*(stem.with_name(name) for name in file_names(written)), record_path(stem)]

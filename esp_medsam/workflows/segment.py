@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from esp_medsam.errors import EspMedSamError, one_line
 from esp_medsam.image import image_of, segmentation_of
 from esp_medsam.io.item import Item
-from esp_medsam.io.output_path import output_stem
+from esp_medsam.io.output_files import check_can_hold
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.item_loop import results_of
 from esp_medsam.workflows.refusal import Refusal
@@ -26,7 +26,7 @@ from esp_medsam.workflows.results import (
 
 
 if TYPE_CHECKING:  # building needs MONAI, driving does not
-    from esp_medsam.io.save import SaveSegmentationd
+    from esp_medsam.io.result_plan import ResultPlan, ResultPlanner
 
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class SegmentRun:
         inferer: From images and the network to probabilities.
         network: The network.
         postprocessing: From probabilities to files.
-        saver: The saver within ``postprocessing``; says what is done already.
+        outputs: Plans the files of each result, as ``postprocessing`` writes them.
         table: Modalities at hand.
         targets: Names of the chosen targets; None means those of each item's modality that are
             ready.
@@ -60,7 +60,7 @@ class SegmentRun:
         inferer: Callable[..., Any],
         network: Any,
         postprocessing: Callable[[dict[str, Any]], dict[str, Any]],
-        saver: SaveSegmentationd,
+        outputs: ResultPlanner,
         table: ModalityTable,
         targets: Sequence[str] | None = None,
         refused: Sequence[Refusal] = (),
@@ -72,7 +72,7 @@ class SegmentRun:
         self.inferer = inferer
         self.network = network
         self.postprocessing = postprocessing
-        self.saver = saver
+        self.outputs = outputs
         self.table = table
         self.targets = targets
         self.refused = refused
@@ -105,20 +105,20 @@ class SegmentRun:
             self.segment,
             refused=((refusal.label, refusal.error) for refusal in self.refused),
             label_of=lambda item: item.label,
-            output=self.saver.output_dir,
-            folder_of=lambda item: self.saver.output_dir / item.relative_dir,
+            output=self.outputs.output_dir,
+            folder_of=lambda item: self.outputs.output_dir / item.relative_dir,
         )
 
     def segment(self, item: Item) -> ItemResult:
         """Segment one item and write its files; a failure is a result, not an error."""
         start = time.perf_counter()
         try:
-            kept = self._kept_name(item)
+            plan = self._plan(item)
+            kept = self._kept(item, plan)
             if kept is not None:
-                record = self._record(item, kept)
-                return ItemResult(path=item.label, status="kept", record=record)
+                return ItemResult(path=item.label, status="kept", record=str(kept.record))
             data = self.preprocessing({"image": item})
-            self.saver.check(image_of(data["image"].meta))
+            check_can_hold(plan.recipe.formats, image_of(data["image"].meta))
             data["pred"] = self.inferer(data["image"][None], self.network)[0]
             data = self.postprocessing(data)
         except Exception as error:  # one bad case never ends a run
@@ -128,7 +128,7 @@ class SegmentRun:
         return ItemResult(
             path=item.label,
             status="done",
-            record=self._record(item, item.name),
+            record=str(plan.record),
             confidence=dict(zip(segmentation.targets, segmentation.confidence, strict=True)),
             voxels=dict(zip(segmentation.targets, segmentation.voxels, strict=True)),
             ml={
@@ -162,31 +162,20 @@ class SegmentRun:
             msg = f"{len(failed)} of {len(self)} items failed{more}; see the table above."
             raise SystemExit(msg)
 
-    def _kept_name(self, item: Item) -> str | None:
-        """Return the name under which an earlier run left what this one would write."""
-        if self._is_done(item, item.name):
-            return item.name
-        for name in item.other_names:
-            with suppress(EspMedSamError):  # what else is there does not stand in the way
-                if self._is_done(item, name):
-                    return name
-        return None
-
-    def _is_done(self, item: Item, name: str) -> bool:
+    def _plan(self, item: Item, name: str | None = None) -> ResultPlan:
+        """Return the plan of an item's result, by another name where one is given."""
         assert item.modality is not None, "planning settled it"
         targets = self.table.select(item.modality, self.targets)
-        return self.saver.is_done(
-            item.files,
-            name=name,
-            relative_dir=item.relative_dir,
-            is_volume=item.is_volume,
-            is_dicom=item.is_dicom,
-            modality=item.modality,
-            targets=[target.name for target in targets],
-            or_more=self.targets is None,
-        )
+        names = [target.name for target in targets]
+        return self.outputs.plan(item, names, name=name, or_more=self.targets is None)
 
-    def _record(self, item: Item, name: str) -> str:
-        """Return the path of the record that an item has under a name."""
-        stem = output_stem(self.saver.output_dir, item.relative_dir, name)
-        return str(stem.with_name(f"{stem.name}.json"))
+    def _kept(self, item: Item, plan: ResultPlan) -> ResultPlan | None:
+        """Return the plan of what an earlier run left, where this one would write the same."""
+        if plan.is_done(item.files):
+            return plan
+        for name in item.other_names:
+            with suppress(EspMedSamError):  # what else is there does not stand in the way
+                other = self._plan(item, name)
+                if other.is_done(item.files):
+                    return other
+        return None

@@ -137,10 +137,10 @@ class TestHosts:
             device="$torch.device('cpu')",
         )
 
-        saver = driven.parser.get_parsed_content("saver")
+        outputs = driven.parser.get_parsed_content("outputs")
 
-        assert saver.preview is value
-        assert saver.overwrite is value
+        assert outputs.preview is value
+        assert outputs.overwrite is value
 
     def test_bundle_has_all_properties_that_monai_asks_for(
         self, tmp_path: Path, weights: Path, photographs: Path

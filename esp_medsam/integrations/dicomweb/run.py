@@ -101,7 +101,7 @@ class PacsRun:
         self.left_alone: Counter[str] = Counter()
         self.not_tried: Counter[str] = Counter()
         self._input = work / "in"
-        self._output = segmentation.saver.output_dir
+        self._output = segmentation.outputs.output_dir
 
     def results(
         self, studies: Sequence[str], series_uid: str | None = None, *, refused: int = 0
@@ -280,12 +280,9 @@ class PacsRun:
     def _key(self, series: Series, instances: Sequence[str]) -> str:
         """Return a name for all that a series' results depend on."""
         targets = self.segmentation.table.select(self.modality, self.segmentation.targets)
-        recipe = self.segmentation.saver.recipe(
-            is_volume=True,
-            is_dicom=True,
-            modality=self.modality,
-            targets=[target.name for target in targets],
-        )
+        names = [target.name for target in targets]
+        kind = {"is_volume": True, "is_dicom": True}
+        recipe = self.segmentation.outputs.recipe(self.modality, names, **kind)
         facts: dict[str, Any] = {
             "version": __version__,
             "study": series.study_uid,

@@ -14,7 +14,7 @@ import torch
 from monai.data import MetaTensor
 
 from esp_medsam.image import SEGMENTATION_KEY, Segmentation
-from esp_medsam.io import LoadMedicalImaged, SaveSegmentationd
+from esp_medsam.io import LoadMedicalImaged, ResultPlanner, SaveSegmentationd
 from esp_medsam.io.item import Item
 from esp_medsam.modality import ModalityTable
 
@@ -176,7 +176,8 @@ def saver(table: ModalityTable, tmp_path: Path) -> Callable[..., SaveSegmentatio
     """Return a function that makes a saver which writes into ``out``."""
 
     def make(**options: Any) -> SaveSegmentationd:
-        return SaveSegmentationd("pred", output_dir=tmp_path / "out", table=table, **options)
+        outputs = ResultPlanner(output_dir=tmp_path / "out", table=table, **options)
+        return SaveSegmentationd("pred", outputs=outputs)
 
     return make
 

@@ -26,6 +26,7 @@ from esp_medsam.errors import (
 from esp_medsam.image import SEGMENTATION_KEY
 from esp_medsam.io import SaveSegmentationd, collate, file_names, read_record
 from esp_medsam.modality import ModalityTable
+from tests.support.results import is_done
 
 
 WriteVolume = Callable[..., Path]
@@ -179,7 +180,7 @@ class TestRecord:
             raise OutputError(msg)
 
         saver()(result(scan))
-        monkeypatch.setattr("esp_medsam.io.save.write_file", fail)
+        monkeypatch.setattr("esp_medsam.io.result_writer.write_file", fail)
         with pytest.raises(OutputError):
             saver(overwrite=True)(result(scan))
 
@@ -188,28 +189,24 @@ class TestRecord:
 
 class TestExistingResults:
     def test_of_the_same_kind_are_done(self, saver: Saver, result: Result, scan: Path) -> None:
-        asked = {"name": "scan", "modality": "ct", "targets": TARGETS}
-        asked |= {"files": [scan], "is_volume": True, "is_dicom": False}
-        assert not saver().is_done(**asked)
+        assert not is_done(saver(), scan)
 
         saver()(result(scan))
 
-        assert saver().is_done(**asked)
-        assert not saver(overwrite=True).is_done(**asked)
+        assert is_done(saver(), scan)
+        assert not is_done(saver(overwrite=True), scan)
         saver()(result(scan))  # the same again changes nothing
 
     def test_stay_done_where_another_modality_is_prepared_in_another_way(
         self, saver: Saver, result: Result, scan: Path, tmp_path: Path
     ) -> None:
-        asked = {"name": "scan", "modality": "ct", "targets": TARGETS}
-        asked |= {"files": [scan], "is_volume": True, "is_dicom": False}
         saver(transforms={"ct": "Clahe()", "mri": "Clahe()"})(result(scan))
 
         record = json.loads((tmp_path / "out" / "scan_seg.json").read_text())
         assert record["settings"] == {"transforms": {"ct": "Clahe()"}, "clean_up": {}}
-        assert saver(transforms={"ct": "Clahe()", "dermoscopy": "else"}).is_done(**asked)
+        assert is_done(saver(transforms={"ct": "Clahe()", "dermoscopy": "else"}), scan)
         with pytest.raises(OutputExistsError, match="transforms"):
-            saver(transforms={"dermoscopy": "else"}).is_done(**asked)
+            is_done(saver(transforms={"dermoscopy": "else"}), scan)
 
     def test_that_differ_stay_without_overwrite(
         self, saver: Saver, result: Result, scan: Path, names: Names

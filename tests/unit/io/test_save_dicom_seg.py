@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from esp_medsam.dicom import find_volumes
 from esp_medsam.errors import (
     DiskFullError,
     OptionError,
@@ -17,6 +18,7 @@ from esp_medsam.errors import (
 )
 from esp_medsam.io import SaveSegmentationd, read_record
 from esp_medsam.modality import ModalityTable
+from tests.support.results import is_done
 
 
 Result = Callable[..., dict[str, Any]]
@@ -132,12 +134,10 @@ class TestDicomSeg:
         record = read_record(tmp_path / "out" / "1.2.3_seg")
         assert record is not None
         assert (record["empty"], record["files"]) == (True, [])
-        asked = {"name": "1.2.3", "modality": "ct", "targets": TARGETS}
-        asked |= {"is_volume": True, "is_dicom": True}
-        files = sorted(series.iterdir())
-        assert saver().is_done(files, **asked)
+        (volume,) = find_volumes(series).volumes
+        assert is_done(saver(), series, name="1.2.3", volume=volume)
         with pytest.raises(OutputExistsError, match="write_empty False"):
-            saver(write_empty=True).is_done(files, **asked)
+            is_done(saver(write_empty=True), series, name="1.2.3", volume=volume)
 
     def test_of_nothing_is_written_where_that_is_asked_for(
         self, saver: Saver, result: Result, series: Path, tmp_path: Path

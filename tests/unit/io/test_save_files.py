@@ -19,19 +19,12 @@ from esp_medsam.errors import (
     OutputExistsError,
 )
 from esp_medsam.io import SaveSegmentationd, file_names, read_record
+from tests.support.results import is_done
 
 
 Result = Callable[..., dict[str, Any]]
 Saver = Callable[..., SaveSegmentationd]
 Names = Callable[[], list[str]]
-
-ASKED: dict[str, Any] = {
-    "name": "scan",
-    "is_volume": True,
-    "is_dicom": False,
-    "modality": "ct",
-    "targets": ("kidney", "kidney_tumor"),
-}
 
 
 class TestInput:
@@ -132,7 +125,7 @@ class TestRecordedFiles:
         whole = mask.read_bytes()
         mask.write_bytes(b"corrected by hand")
 
-        for attempt in (lambda: saver().is_done([scan], **ASKED), lambda: saver()(result(scan))):
+        for attempt in (lambda: is_done(saver(), scan), lambda: saver()(result(scan))):
             with pytest.raises(OutputExistsError, match="changed since, or damaged"):
                 attempt()
         assert mask.read_bytes() == b"corrected by hand"
@@ -152,9 +145,9 @@ class TestRecordedFiles:
         mask.write_bytes(content)
         os.utime(mask, ns=(1, status.st_mtime_ns))
 
-        assert saver().is_done([scan], **ASKED)
+        assert is_done(saver(), scan)
         with pytest.raises(OutputExistsError, match="changed since, or damaged"):
-            saver(verify=True).is_done([scan], **ASKED)
+            is_done(saver(verify=True), scan)
 
     def test_of_a_preview_that_is_gone_are_made_again(
         self, saver: Saver, result: Result, scan: Path, tmp_path: Path
@@ -162,7 +155,7 @@ class TestRecordedFiles:
         saver(preview=True)(result(scan))
         (tmp_path / "out/scan_seg_preview.png").unlink()
 
-        assert not saver().is_done([scan], **ASKED)
+        assert not is_done(saver(), scan)
 
     def test_hold_no_path_of_this_machine(
         self, saver: Saver, result: Result, scan: Path, tmp_path: Path
@@ -185,7 +178,7 @@ class TestInTheWay:
         (tmp_path / "out/sub").symlink_to(outside)
 
         with pytest.raises(OutputError, match="out/sub must be a folder of its own"):
-            saver().is_done([scan], relative_dir="sub", **ASKED)
+            is_done(saver(), scan, relative_dir="sub")
         with pytest.raises(OutputError, match="out/sub must be a folder of its own"):
             saver(overwrite=True)(result(scan, relative_dir="sub"))
 
@@ -263,9 +256,9 @@ class TestInTheWay:
         name = "n" * (255 - len(ending))
         told = rf"must have at most 255 bytes; .*{ending} has 256\. Shorten the input's name"
 
-        assert not saver(**option).is_done([scan], **{**ASKED, "name": name})
+        assert not is_done(saver(**option), scan, name=name)
         with pytest.raises(OutputError, match=told):
-            saver(**option).is_done([scan], **{**ASKED, "name": name + "n"})
+            is_done(saver(**option), scan, name=name + "n")
         with pytest.raises(OutputError, match=told):
             saver(**option)(result(scan, name=name + "n"))
 
@@ -286,7 +279,7 @@ class TestFailure:
             raise DiskFullError(msg)
 
         saver()(result(scan))
-        monkeypatch.setattr("esp_medsam.io.save.write_preview", fail)
+        monkeypatch.setattr("esp_medsam.io.result_writer.write_preview", fail)
 
         with pytest.raises(DiskFullError, match="full"):
             saver(preview=True, split_targets=True, overwrite=True)(result(scan))

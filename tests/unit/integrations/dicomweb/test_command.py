@@ -99,7 +99,7 @@ class TestQuery:
         self, fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
     ) -> None:
         def build(request: Request, work: Path) -> SimpleNamespace:
-            return SimpleNamespace(saver=SimpleNamespace(output_dir=work / "out"))
+            return SimpleNamespace(outputs=SimpleNamespace(output_dir=work / "out"))
 
         monkeypatch.setattr(command, "_build", build)
         arguments = ["--query", "StudyDate=1", "--modality", "ct", "--spool", str(tmp_path)]

@@ -26,11 +26,11 @@ class Pipeline:
         self.table, self.targets = table, ["liver"]
         self.items: list[str] = []
         self.found = found
-        self.saver = SimpleNamespace(
+        self.outputs = SimpleNamespace(
             output_dir=output,
-            recipe=lambda **kinds: Recipe(
-                modality=kinds["modality"],
-                targets=tuple(kinds["targets"]),
+            recipe=lambda modality, targets, **_: Recipe(
+                modality=modality,
+                targets=tuple(targets),
                 formats=("dicom-seg",),
                 weights_sha256="0",
             ),
@@ -43,7 +43,7 @@ class Pipeline:
         except (ValueError, DiskFullError) as error:
             code = "E_GEOMETRY" if isinstance(error, ValueError) else error.code
             return ItemResult(path="x", status="failed", code=code, message="No.")
-        output: Path = self.saver.output_dir
+        output: Path = self.outputs.output_dir
         output.mkdir(exist_ok=True)
         files = []
         if content:

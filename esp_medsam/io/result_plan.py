@@ -1,0 +1,237 @@
+"""Plan the files of a result: which there are, where they go, and what they are made with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from esp_medsam.dicom.seg_writer import SEG_KINDS
+from esp_medsam.errors import OptionError, WeightsNotFoundError
+from esp_medsam.image import Image
+from esp_medsam.io.atomic import is_ours
+from esp_medsam.io.dicom_seg import SegOptions
+from esp_medsam.io.item import Item
+from esp_medsam.io.output_files import ENDINGS, OutputFile, formats_for, plan_files, read_formats
+from esp_medsam.io.output_path import check_outputs, output_stem
+from esp_medsam.io.preview import previews_of
+from esp_medsam.io.record import Recipe, clean_up_entry, is_done, record_path
+from esp_medsam.io.weights_record import hash_of_weights
+from esp_medsam.modality import ModalityTable, Target
+
+
+@dataclass(kw_only=True)
+class ResultPlanner:
+    """Plan results, of which one after the other is written; what they share is said once.
+
+    Files are ``<output_dir>/<relative_dir>/<name>_seg`` with an ending: the labelmap; with
+    ``split_targets`` each target's 0/1 mask ``<name>_seg_<target>``, before overlaps are settled;
+    with ``probabilities`` ``<name>_seg_<target>_probability``, 255 times the probability;
+    with ``preview`` ``<name>_seg_preview.png``, masks drawn over the image, or ``.jpg`` where
+    that is smaller. The record ``<name>_seg.json`` comes last: a result without it is not done and
+    is made anew.
+
+    Args:
+        output_dir: Folder that outputs go to.
+        table: Modalities at hand: labels and colors.
+        output_format: One of :data:`~esp_medsam.io.output_files.OUTPUT_FORMATS`, or several, in a
+            list or with commas.
+        seg_type: How DICOM-SEG stores segments, one of :data:`esp_medsam.dicom.SEG_KINDS`:
+            ``binary``, where targets may overlap, ``labelmap`` or ``fractional``.
+        fixed_uids: Whether the UIDs, date and time of a DICOM-SEG follow from its sources, the
+            weights and the settings, so that a re-run makes the same object.
+        write_empty: Whether a DICOM-SEG is written where nothing was found.
+        split_targets: Whether to write a mask for each target.
+        probabilities: Whether to write the probability of each target.
+        preview: Whether to write a picture of each result.
+        weights: File of the weights, hashed for the record when the first result is written.
+        weights_sha256: Their hash, taken when it is first asked for unless it is given; of weights
+            that were read long before it is what they were then.
+        settings: What else results depend on, recorded and compared as well; of ``slice_axis`` the
+            picture depends, too.
+        transforms: In words and by modality, what images are prepared with that is not the default;
+            of an item that of its own modality is recorded and compared.
+        overwrite: Whether results that differ, and files that are not ours, may be replaced.
+        verify: Whether a result counts as done only where the content of its input and its files
+            is what its record says, which reads them all; else sizes and times tell.
+
+    Raises:
+        OptionError: If ``output_format`` or ``seg_type`` is none of those.
+    """
+
+    output_dir: Path
+    table: ModalityTable
+    output_format: str | Sequence[str] = "auto"
+    seg_type: str = "binary"
+    fixed_uids: bool = False
+    write_empty: bool = False
+    split_targets: bool = False
+    probabilities: bool = False
+    preview: bool = False
+    weights: str | Path | None = None
+    weights_sha256: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    transforms: Mapping[str, str] | None = None
+    overwrite: bool = False
+    verify: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse options that are none."""
+        if self.seg_type not in SEG_KINDS:
+            msg = f"seg_type must be one of {', '.join(SEG_KINDS)}; got {self.seg_type!r}."
+            raise OptionError(msg)
+        self.output_dir = Path(self.output_dir)
+        self.output_format = read_formats(self.output_format)
+
+    def plan(
+        self,
+        source: Item | Image,
+        targets: Sequence[str],
+        *,
+        name: str | None = None,
+        or_more: bool = False,
+    ) -> ResultPlan:
+        """Return the plan of one result.
+
+        Args:
+            source: What is segmented, its modality settled.
+            targets: Names of the chosen targets, in table order.
+            name: What its outputs are called, in place of the source's own name.
+            or_more: Whether a result of more targets will do.
+
+        Raises:
+            OptionError: If the output format cannot hold the result.
+            OutputError: If there can be no file of that name.
+            WeightsNotFoundError: If the file of the weights is gone.
+        """
+        assert source.modality is not None, "planning, or the loader, settled it"
+        kind = {"is_volume": source.is_volume, "is_dicom": source.is_dicom}
+        recipe = self.recipe(source.modality, targets, or_more=or_more, **kind)
+        chosen = self.table.select(source.modality, targets)
+        stem = output_stem(self.output_dir, source.relative_dir, name or source.name)
+        files = plan_files(
+            stem,
+            [form for form in recipe.formats if form in ENDINGS],
+            chosen,
+            split_targets=self.split_targets,
+            probabilities=self.probabilities,
+        )
+        return ResultPlan(self, stem, recipe, chosen, tuple(files))
+
+    def recipe(
+        self,
+        modality: str,
+        targets: Sequence[str],
+        *,
+        is_volume: bool,
+        is_dicom: bool,
+        or_more: bool = False,
+    ) -> Recipe:
+        """Return what a result is made with, as its record would state it.
+
+        Args:
+            modality: Name of the modality.
+            targets: Names of the chosen targets, in table order.
+            is_volume: Whether the input has three axes.
+            is_dicom: Whether it is of DICOM files.
+            or_more: Whether a result of more targets will do.
+
+        Raises:
+            OptionError: If the output format cannot hold the result.
+            WeightsNotFoundError: If the file of the weights is gone.
+        """
+        formats = formats_for(self.output_format, is_volume=is_volume, is_dicom=is_dicom)
+        settings = dict(self.settings)
+        if self.transforms is not None:
+            said = self.transforms.get(modality)
+            settings["transforms"] = {} if said is None else {modality: said}
+        settings["clean_up"] = clean_up_entry(self.table.select(modality, targets))
+        if "dicom-seg" in formats:
+            own = ("seg_type", "fixed_uids", "write_empty")
+            settings |= {name: getattr(self, name) for name in own}
+        formats += ["split_targets"] if self.split_targets else []
+        formats += ["probabilities"] if self.probabilities else []
+        return Recipe(
+            modality=modality,
+            targets=tuple(targets),
+            formats=tuple(formats),
+            weights_sha256=self._hash_of_weights(),
+            settings=settings,
+            or_more=or_more,
+        )
+
+    def _hash_of_weights(self) -> str | None:
+        if self.weights_sha256 is None and self.weights is not None:
+            try:
+                self.weights_sha256 = hash_of_weights(self.weights)
+            except OSError as error:
+                msg = f"weights must be a readable file; got {self.weights}."
+                raise WeightsNotFoundError(msg) from error
+        return self.weights_sha256
+
+
+@dataclass(frozen=True)
+class ResultPlan:
+    """The files of one result, and what they are made with.
+
+    Attributes:
+        options: What it shares with other results.
+        stem: Path of all of them without what tells them apart.
+        recipe: What must agree for a result that is there to count as this one.
+        targets: The chosen targets, in table order.
+        files: All but the picture and the record.
+    """
+
+    options: ResultPlanner
+    stem: Path
+    recipe: Recipe
+    targets: tuple[Target, ...]
+    files: tuple[OutputFile, ...]
+
+    @property
+    def paths(self) -> list[Path]:
+        """All that it may consist of, the record last."""
+        pictures = previews_of(self.stem) if self.options.preview else []
+        return [*(file.path for file in self.files), *pictures, self.record]
+
+    @property
+    def record(self) -> Path:
+        """The record."""
+        return record_path(self.stem)
+
+    @property
+    def seg(self) -> SegOptions:
+        """How its DICOM-SEG is written."""
+        # What says when an object is written, not what it holds, must not make it another one.
+        apart = ("fixed_uids", "write_empty")
+        settings = {key: value for key, value in self.recipe.settings.items() if key not in apart}
+        return SegOptions(
+            kind=self.options.seg_type,
+            weights_sha256=self.recipe.weights_sha256,
+            settings=settings,
+            fixed=self.options.fixed_uids,
+            write_empty=self.options.write_empty,
+        )
+
+    def is_done(self, files: Sequence[str | Path]) -> bool:
+        """Whether the result is there.
+
+        Args:
+            files: The files of the input.
+
+        Returns:
+            False where it is to be made, or made anew: always with ``overwrite``.
+
+        Raises:
+            OutputExistsError: If a result that differs is there.
+            OutputError: If it could not be written, whatever comes out: told before it is made.
+            InputNotFoundError: If the input is gone.
+        """
+        options = self.options
+        check_outputs(self.paths, options.output_dir)
+        if options.overwrite:
+            return False
+        # Asked for later, a preview contradicts nothing: it is only not there yet.
+        is_drawn = not options.preview or any(map(is_ours, previews_of(self.stem)))
+        return is_done(self.stem, self.recipe, files, verify=options.verify) and is_drawn

@@ -1,0 +1,119 @@
+"""Write all files of a result, its record last."""
+
+from __future__ import annotations
+
+import os
+
+from torch import Tensor
+
+from esp_medsam.errors import OutputExistsError
+from esp_medsam.identity import check_unchanged
+from esp_medsam.image import Image, Segmentation
+from esp_medsam.io.atomic import all_or_none, is_ours, remove_file
+from esp_medsam.io.output_files import check_can_hold, write_file
+from esp_medsam.io.output_path import check_outputs, refuse_inputs
+from esp_medsam.io.preview import shown_targets, write_preview
+from esp_medsam.io.record import (
+    check_agreement,
+    file_names,
+    image_entry,
+    is_there,
+    read_record,
+    source_entry,
+    target_entries,
+    write_record,
+)
+from esp_medsam.io.result_plan import ResultPlan
+
+
+def write_result(
+    plan: ResultPlan,
+    image: Image,
+    segmentation: Segmentation,
+    *,
+    labelmap: Tensor,
+    probability: Tensor | None = None,
+    pixels: Tensor | None = None,
+) -> None:
+    """Write what was planned of one result.
+
+    Args:
+        plan: Which files there are.
+        image: What was segmented.
+        segmentation: What was found, in the order of the plan's targets.
+        labelmap: uint8 ``(1, *spatial)``.
+        probability: uint8 ``(T, *spatial)``; only labelmaps can do without it.
+        pixels: ``(C, *spatial)``, which only the picture needs.
+
+    Raises:
+        InputChangedError: If the input is no longer what was read; nothing is written then.
+        InputNotFoundError: If it is gone.
+        OutputExistsError: If a result that differs is there, or a file that is not ours.
+        OutputError: If a file cannot be written; those written before it are removed.
+        GeometryError: If the labelmap is not on the grid of its image, or a format cannot say it.
+    """
+    root, targets = plan.options.output_dir, plan.targets
+    check_can_hold(plan.recipe.formats, image)
+    check_unchanged(image.identity)
+    previous = _make_way(plan, image)
+    with all_or_none(root) as written:
+        for file in plan.files:
+            is_written = write_file(
+                file,
+                image,
+                targets,
+                labelmap=labelmap,
+                probability=probability,
+                seg=plan.seg,
+                root=root,
+            )
+            written += [file.path] if is_written else []
+        if plan.options.preview:
+            if pixels is None:
+                msg = f"preview of {plan.stem.name} needs the image, which is not there."
+                raise KeyError(msg)
+            shown = shown_targets(targets, segmentation, image)
+            axis = plan.recipe.settings.get("slice_axis")
+            drawn = pixels.numpy(), labelmap.numpy(), image, shown
+            written.append(write_preview(plan.stem, *drawn, axis, root))
+        # A DICOM-SEG takes over what the headers say when it is written.
+        check_unchanged(image.identity)
+        for name in previous.difference(path.name for path in written):
+            remove_file(plan.stem.with_name(name), root)
+        write_record(
+            plan.stem,
+            plan.recipe,
+            source=source_entry(image),
+            files=written,
+            targets=target_entries(targets, segmentation, image),
+            details={"empty": not bool(labelmap.any()), **image_entry(image, segmentation)},
+            root=root,
+        )
+
+
+def _make_way(plan: ResultPlan, image: Image) -> set[str]:
+    """Refuse to replace what must stay; take back the old record; return its files."""
+    options, paths = plan.options, plan.paths
+    check_outputs(paths, options.output_dir)
+    refuse_inputs(paths, image.identity)
+    try:
+        record = read_record(plan.stem)
+    except OutputExistsError:
+        if not options.overwrite:
+            raise
+        record = None
+    if record and not options.overwrite:
+        files = image.identity.files if image.identity is not None else ()
+        paths_of_input = [file.path for file in files] or [image.path]
+        check_agreement(record, plan.stem, plan.recipe, paths_of_input)
+        is_there(record, plan.stem)  # what was changed by hand is not replaced
+    previous = set(file_names(record)) if record else set()
+    for path in paths[:-1]:
+        # What a killed run left has our mark, and no record.
+        known = path.name in previous or options.overwrite
+        if not known and os.path.lexists(path) and not is_ours(path):
+            msg = f"{path} must be free; it was not written here. Pass --overwrite, or move it."
+            raise OutputExistsError(msg)
+    # Without its record the old result is none: a crash from here on mixes nothing.
+    remove_file(plan.record, options.output_dir)
+    return previous
