@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -369,6 +369,17 @@ def listed(parts: Sequence[str], separator: str = ", ") -> str:
 
 _LISTED = 20
 """Parts that a message lists; it must stay a line that can be read."""
+
+
+def check_one_of(name: str, value: object, valid: Iterable[str]) -> None:
+    """Refuse what is none of the values that an argument may have.
+
+    Raises:
+        OptionError: Naming the argument, the values and what was given.
+    """
+    if value not in (known := tuple(valid)):
+        msg = f"{name} must be one of {', '.join(known)}; got {value!r}."
+        raise OptionError(msg)
 
 
 def quoted(value: object) -> str:

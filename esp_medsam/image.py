@@ -19,6 +19,9 @@ IMAGE_KEY = "esp_medsam_image"
 SEGMENTATION_KEY = "esp_medsam_segmentation"
 """Key of a MetaTensor's meta under which the :class:`Segmentation` is kept."""
 
+FOREGROUND = 128
+"""Least uint8 probability of the foreground: round(255 p) for p = 0.5."""
+
 
 _Self = TypeVar("_Self", bound="_Record")
 

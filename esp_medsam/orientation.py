@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from esp_medsam.errors import GeometryError, OptionError
+from esp_medsam.errors import GeometryError, check_one_of
 from esp_medsam.image import Image
 
 
@@ -123,9 +123,8 @@ def display_of(
         GeometryError: If a volume has no affine, an affine whose columns do not span space, or a
             stack with gaps is to be cut across.
     """
-    if plane is not None and plane not in PLANES:
-        msg = f"slice_axis must be one of {', '.join(sorted(PLANES))}; got {plane!r}."
-        raise OptionError(msg)
+    if plane is not None:
+        check_one_of("slice_axis", plane, sorted(PLANES))
     if len(spatial_shape) == 2:
         if affine is None:
             return Display()

@@ -26,7 +26,7 @@ from seeds import a_slice, enhanced, save
 
 from esp_medsam.dicom import find_volumes, read_segmentation
 from esp_medsam.dicom.pixel_file import PixelFile, explained
-from esp_medsam.dicom.seg_source import read_source
+from esp_medsam.dicom.seg.write.source import read_source
 from esp_medsam.errors import EspMedSamError
 from esp_medsam.grid import Grid
 from esp_medsam.image import Image, SourceInstance

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from esp_medsam.dicom.dicom_file import is_dicom
 from esp_medsam.dicom.label_choice import chosen_numbers
 from esp_medsam.dicom.regions_on_series import RegionsOnSeries
-from esp_medsam.dicom.seg_on_series import SegmentsOnSeries
-from esp_medsam.dicom.seg_reader import is_segmentation
+from esp_medsam.dicom.seg.read.on_series import SegmentsOnSeries
+from esp_medsam.dicom.seg.read.reader import is_segmentation
 from esp_medsam.dicom.structure_set import is_structure_set
 from esp_medsam.image import Image
 from esp_medsam.modality import Target

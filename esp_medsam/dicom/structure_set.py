@@ -14,7 +14,7 @@ from pydicom.uid import RTStructureSetStorage
 from esp_medsam.dicom.dicom_file import opened
 from esp_medsam.dicom.elements import Elements, standard_name, tags_of
 from esp_medsam.dicom.header import sop_class_of
-from esp_medsam.dicom.seg_description import SEGMENT_ATTRIBUTES, codes_of, text_of
+from esp_medsam.dicom.seg.read.description import SEGMENT_ATTRIBUTES, codes_of, text_of
 from esp_medsam.errors import CorruptFileError, FormatError
 from esp_medsam.modality import Code
 from esp_medsam.quiet import quietly

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from esp_medsam.errors import OptionError
+from esp_medsam.errors import check_one_of
 
 
 RESIZE_MODES = ("fit", "stretch")
@@ -42,9 +42,7 @@ def content_size(
     Raises:
         OptionError: If ``resize`` is neither.
     """
-    if resize not in RESIZE_MODES:
-        msg = f"resize must be one of {', '.join(RESIZE_MODES)}; got {resize!r}."
-        raise OptionError(msg)
+    check_one_of("resize", resize, RESIZE_MODES)
     if resize == "stretch":
         return input_size or shape
     spacing = spacing or (1.0, 1.0)

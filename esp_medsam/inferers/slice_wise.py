@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from esp_medsam.errors import ModalityError, OptionError, TargetError
+from esp_medsam.errors import ModalityError, OptionError, TargetError, check_one_of
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation, modality_of
 from esp_medsam.inferers.calibration import Calibration
 from esp_medsam.inferers.device import Placement, device_of
@@ -119,10 +119,13 @@ class SliceWiseInferer(Inferer):
         self.input_size = _input_size(input_size)
         self.slice_batch = _at_least_one("slice_batch", slice_batch)
         self.targets = [targets] if isinstance(targets, str) else targets
-        self.resize = _one_of("resize", resize, RESIZE_MODES)
+        check_one_of("resize", resize, RESIZE_MODES)
+        self.resize = resize
         self.pixel_mean = tuple(float(value) for value in pixel_mean)
         self.pixel_std = tuple(float(value) for value in pixel_std)
-        self.slice_axis = None if slice_axis is None else _one_of("slice_axis", slice_axis, PLANES)
+        if slice_axis is not None:
+            check_one_of("slice_axis", slice_axis, sorted(PLANES))
+        self.slice_axis = slice_axis
         self.device = None if device is None else device_of(device)
         self.amp = amp and (self.device is None or amp_of(amp, self.device, what="inference"))
         self.transforms = check_overrides(transforms, table.names)
@@ -381,11 +384,3 @@ def _at_least_one(name: str, value: int) -> int:
         msg = f"{name} must be a whole number of at least 1; got {value}."
         raise OptionError(msg)
     return int(value)
-
-
-def _one_of(name: str, value: str, valid: Any) -> str:
-    """Check a choice."""
-    if value not in valid:
-        msg = f"{name} must be one of {', '.join(sorted(valid))}; got {value!r}."
-        raise OptionError(msg)
-    return value

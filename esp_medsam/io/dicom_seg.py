@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esp_medsam.dicom.seg_writer import build_segmentation, write_segmentation
+from esp_medsam.dicom.seg.write.writer import build_segmentation, write_segmentation
 from esp_medsam.image import Image
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.modality import Target

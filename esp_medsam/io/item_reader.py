@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from esp_medsam.errors import OptionError
+from esp_medsam.errors import check_one_of
 from esp_medsam.image import Image
 from esp_medsam.io.budget import beside_image
 from esp_medsam.io.ct_units import CT_INPUTS
@@ -51,9 +51,8 @@ class ItemReader:
         """Refuse what no image can be read with."""
         if isinstance(self.modality, str):
             self.table[self.modality]
-        if self.ct_input not in (None, *CT_INPUTS):
-            msg = f"ct_input must be one of {', '.join(CT_INPUTS)}; got {self.ct_input!r}."
-            raise OptionError(msg)
+        if self.ct_input is not None:
+            check_one_of("ct_input", self.ct_input, CT_INPUTS)
 
     def __call__(self, source: str | Path | Item) -> Image:
         """Return an image or volume, pixels included.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from esp_medsam.dicom.modality import resolve_modality
-from esp_medsam.errors import ModalityError, OptionError
+from esp_medsam.errors import ModalityError, check_one_of
 from esp_medsam.image import Image
 from esp_medsam.io.ct_units import CT_INPUTS, with_ct_checked, with_offset
 from esp_medsam.io.formats import is_volume
@@ -43,9 +43,8 @@ def settle_modality(
     if image.modality is not None:
         msg = f"The modality of {image.path} must be settled once; it is {image.modality} already."
         raise ModalityError(msg)
-    if ct_input not in (None, *CT_INPUTS):
-        msg = f"ct_input must be one of {', '.join(CT_INPUTS)}; got {ct_input!r}."
-        raise OptionError(msg)
+    if ct_input is not None:
+        check_one_of("ct_input", ct_input, CT_INPUTS)
     name, origin = _modality(image, given, table, force=force)
     image = replace(image, modality=name, modality_origin=origin)
     if name != "ct":

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from esp_medsam.dicom.seg_writer import check_source
+from esp_medsam.dicom.seg.write.writer import check_source
 from esp_medsam.errors import GeometryError, OptionError
 from esp_medsam.image import Image
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg

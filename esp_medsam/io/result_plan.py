@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.dicom.seg_writer import SEG_KINDS
-from esp_medsam.errors import OptionError, WeightsNotFoundError
+from esp_medsam.dicom.seg import SEG_KINDS
+from esp_medsam.errors import WeightsNotFoundError, check_one_of
 from esp_medsam.image import Image
 from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.dicom_seg import SegOptions
@@ -78,9 +78,7 @@ class ResultPlanner:
 
     def __post_init__(self) -> None:
         """Refuse options that are none."""
-        if self.seg_type not in SEG_KINDS:
-            msg = f"seg_type must be one of {', '.join(SEG_KINDS)}; got {self.seg_type!r}."
-            raise OptionError(msg)
+        check_one_of("seg_type", self.seg_type, SEG_KINDS)
         self.output_dir = Path(self.output_dir)
         self.output_format = read_formats(self.output_format)
 

@@ -13,6 +13,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from esp_medsam.image import (
+    FOREGROUND,
     SEGMENTATION_KEY,
     Image,
     image_of,
@@ -22,10 +23,6 @@ from esp_medsam.image import (
 )
 from esp_medsam.modality import CleanUp, ModalityTable, Target
 from esp_medsam.transforms.clean_up import clean_up
-
-
-FOREGROUND = 128
-"""Least uint8 value of the foreground: round(255 p) for p = 0.5."""
 
 
 class LabelMap:

@@ -12,6 +12,7 @@ from esp_medsam.errors import (
     OutputError,
     OutputExistsError,
     WeightsNotFoundError,
+    check_one_of,
 )
 from esp_medsam.regular_file import open_regular
 
@@ -32,9 +33,7 @@ def check_conversion(
     overwrite: bool,
 ) -> None:
     """Refuse what cannot be converted; arguments and errors as of ``workflows.convert.convert``."""
-    if origin not in ORIGINS:
-        msg = f"from must be one of {', '.join(ORIGINS)}; got {origin!r}."
-        raise OptionError(msg)
+    check_one_of("from", origin, ORIGINS)
     if origin == "delightsam" and modality is None:
         msg = "modality must be given for a De-LightSAM checkpoint, which does not say its own."
         raise ModalityError(msg)

@@ -11,13 +11,13 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
-from esp_medsam.image import Image, segmentation_of
+from esp_medsam.image import FOREGROUND, Image, segmentation_of
 from esp_medsam.io.load import as_meta_tensor
 from esp_medsam.modality import ModalityTable, Target
 from esp_medsam.setting_types import Protocol
 from esp_medsam.settings import TOLERANCE
 from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
-from esp_medsam.transforms.label_map import FOREGROUND, mask_of
+from esp_medsam.transforms.label_map import mask_of
 from esp_medsam.workflows.case_metrics import Distances, distances, overlap, scale_of
 from esp_medsam.workflows.case_score import PresenceError, TargetScore
 from esp_medsam.workflows.datalist import Item, check_targets

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
-from esp_medsam.transforms.label_map import FOREGROUND
+from esp_medsam.image import FOREGROUND
 from esp_medsam.workflows.case_metrics import distances
 
 

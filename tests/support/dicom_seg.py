@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation  # type: ignore[import-untyped]  # ships no types
 
 from esp_medsam.dicom import find_volumes
-from esp_medsam.dicom.seg_writer import build_segmentation, write_segmentation
+from esp_medsam.dicom.seg.write.writer import build_segmentation, write_segmentation
 from esp_medsam.image import Image
 from esp_medsam.modality import Code, Target
 from tests.support.dicom_files import make_dataset, save, save_stack

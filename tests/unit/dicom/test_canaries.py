@@ -33,7 +33,7 @@ from pydicom.uid import (
 
 from esp_medsam import io as images
 from esp_medsam.dicom import find_volumes, read_segmentation
-from esp_medsam.dicom.seg_source import _IF_STATED, _OF_ANIMALS, _REQUIRED, _WITHOUT_POSITION
+from esp_medsam.dicom.seg.write.source import _IF_STATED, _OF_ANIMALS, _REQUIRED, _WITHOUT_POSITION
 from esp_medsam.modality import ModalityTable
 
 

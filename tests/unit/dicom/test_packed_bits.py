@@ -28,7 +28,7 @@ from pydicom.uid import (
 from esp_medsam.dicom import read_segmentation
 from esp_medsam.dicom.packed_bits import PixelPacker, bit_layout, unpacked_frames
 from esp_medsam.dicom.pixel_file import PixelFile
-from esp_medsam.dicom.seg_segments import describe_algorithm, describe_segment
+from esp_medsam.dicom.seg.write.segments import describe_algorithm, describe_segment
 from esp_medsam.errors import CorruptFileError
 
 

@@ -196,7 +196,7 @@ class TestFaults:
     ) -> None:
         nothing = np.zeros(ct_stack.grid.shape, np.uint8)
         monkeypatch.setattr(
-            "esp_medsam.dicom.segmentation.DicomSegmentation.mask", lambda *_: nothing
+            "esp_medsam.dicom.seg.read.masks.DicomSegmentation.mask", lambda *_: nothing
         )
 
         faults = faults_of({"training": [item]}, tmp_path, table)

@@ -17,7 +17,7 @@ from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
 
 from esp_medsam.dicom.geometry import is_alike
-from esp_medsam.dicom.seg_source import SourceHeader
+from esp_medsam.dicom.seg.write.source import SourceHeader
 from esp_medsam.image import Image, SourceInstance
 
 

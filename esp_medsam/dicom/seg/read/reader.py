@@ -22,16 +22,16 @@ from esp_medsam.dicom.elements import Elements, is_code, length_of, tags_of
 from esp_medsam.dicom.frames import SLICE_ATTRIBUTES
 from esp_medsam.dicom.header import sop_class_of
 from esp_medsam.dicom.pixel_file import PIXEL_ATTRIBUTES, PixelFile, explained
-from esp_medsam.dicom.seg_description import SEGMENT_ATTRIBUTES, read_segments
-from esp_medsam.dicom.seg_header import LABELMAP_STORAGE
-from esp_medsam.dicom.seg_planes import (
+from esp_medsam.dicom.seg import LABELMAP_STORAGE
+from esp_medsam.dicom.seg.read.description import SEGMENT_ATTRIBUTES, read_segments
+from esp_medsam.dicom.seg.read.masks import DicomSegmentation
+from esp_medsam.dicom.seg.read.planes import (
     FRAME_ATTRIBUTES,
     SegFrame,
     SegPlanes,
     place_frames,
     read_frames,
 )
-from esp_medsam.dicom.segmentation import DicomSegmentation
 from esp_medsam.errors import CorruptFileError, FormatError
 from esp_medsam.grid import Grid
 from esp_medsam.image import SourceInstance

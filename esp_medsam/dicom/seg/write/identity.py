@@ -11,7 +11,7 @@ from typing import Any
 
 from pydicom.uid import UID
 
-from esp_medsam.dicom.seg_segments import as_json
+from esp_medsam.dicom.seg.write.segments import as_json
 from esp_medsam.image import Image
 from esp_medsam.modality import Target
 

@@ -6,15 +6,13 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
 
-from esp_medsam.dicom.seg_frames import reference_to
-from esp_medsam.dicom.seg_identity import SegIdentity
-from esp_medsam.dicom.seg_segments import ALGORITHM
-from esp_medsam.dicom.seg_source import SourceHeader
+from esp_medsam.dicom.seg import LABELMAP_STORAGE
+from esp_medsam.dicom.seg.write.frames import reference_to
+from esp_medsam.dicom.seg.write.identity import SegIdentity
+from esp_medsam.dicom.seg.write.segments import ALGORITHM
+from esp_medsam.dicom.seg.write.source import SourceHeader
 from esp_medsam.image import Image, SourceInstance
 
-
-LABELMAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
-"""Label Map Segmentation Storage, which pydicom 3.0 has no name for."""
 
 _IMPLEMENTATION_UID = UID("2.25.75457004891770183523061232424736057220")
 """Names this software, as PS3.7 D.3.3.2 asks; derived from a UUID of its own."""

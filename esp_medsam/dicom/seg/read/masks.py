@@ -17,8 +17,8 @@ import numpy.typing as npt
 from highdicom.seg import Segmentation
 
 from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained
-from esp_medsam.dicom.seg_description import SegSegment
-from esp_medsam.dicom.seg_planes import SegFrame, SegPlanes, place_frames
+from esp_medsam.dicom.seg.read.description import SegSegment
+from esp_medsam.dicom.seg.read.planes import SegFrame, SegPlanes, place_frames
 from esp_medsam.errors import CorruptFileError, OptionError, listed
 from esp_medsam.grid import Grid
 from esp_medsam.memory import check_fits

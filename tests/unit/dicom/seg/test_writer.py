@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from esp_medsam.dicom import find_volumes
-from esp_medsam.dicom.seg_writer import build_segmentation, write_segmentation
+from esp_medsam.dicom.seg.write.writer import build_segmentation, write_segmentation
 from esp_medsam.errors import FormatError, GeometryError, OptionError, OutputError
 from esp_medsam.grid import Grid
 from esp_medsam.image import Image
@@ -185,7 +185,7 @@ class TestRefusals:
     def test_of_more_than_one_object_holds(
         self, seg: SimpleNamespace, image: Image, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("esp_medsam.dicom.seg_writer._MOST_BYTES", 5)
+        monkeypatch.setattr("esp_medsam.dicom.seg.write.writer._MOST_BYTES", 5)
 
         with pytest.raises(OutputError, match="fit in 4 GiB"):
             seg.made(image, seg.scattered(image))

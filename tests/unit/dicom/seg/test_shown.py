@@ -181,7 +181,7 @@ class TestFrames:
         stack_of: Callable[..., Image],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("esp_medsam.dicom.seg_writer._MOST_BYTES", 100)
+        monkeypatch.setattr("esp_medsam.dicom.seg.write.writer._MOST_BYTES", 100)
         image = stack_of(5, 7, 3)
 
         with pytest.raises(OutputError, match="fit in 4 GiB"):

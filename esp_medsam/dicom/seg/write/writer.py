@@ -16,32 +16,27 @@ import numpy.typing as npt
 from pydicom import Dataset, dcmwrite
 
 from esp_medsam.dicom.packed_bits import PixelPacker, one_byte_a_pixel
-from esp_medsam.dicom.seg_frames import (
+from esp_medsam.dicom.seg import SEG_KINDS
+from esp_medsam.dicom.seg.write.frames import (
     FrameGroups,
     Mask,
     filled_planes,
 )
-from esp_medsam.dicom.seg_header import identified
-from esp_medsam.dicom.seg_identity import SegIdentity, fixed_identity, new_identity
-from esp_medsam.dicom.seg_segments import (
+from esp_medsam.dicom.seg.write.header import identified
+from esp_medsam.dicom.seg.write.identity import SegIdentity, fixed_identity, new_identity
+from esp_medsam.dicom.seg.write.segments import (
     describe_algorithm,
     describe_background,
     describe_segment,
     series_description,
 )
-from esp_medsam.dicom.seg_source import SourceHeader, read_source
-from esp_medsam.errors import FormatError, GeometryError, OptionError, OutputError
-from esp_medsam.image import Image
+from esp_medsam.dicom.seg.write.source import SourceHeader, read_source
+from esp_medsam.errors import FormatError, GeometryError, OptionError, OutputError, check_one_of
+from esp_medsam.image import FOREGROUND, Image
 from esp_medsam.modality import Target
 from esp_medsam.quiet import quietly
 from esp_medsam.version import __version__
 
-
-SEG_KINDS = ("binary", "labelmap", "fractional")
-"""How segments can be stored: a bit each, which may overlap; one value a pixel; probabilities."""
-
-_FOREGROUND = 128
-"""Least probability, of 255, that counts as foreground: a segment without any is empty."""
 
 _MOST_BYTES = 2**32 - 2
 """Length of Pixel Data that is not compressed."""
@@ -93,9 +88,7 @@ def build_segmentation(
         OutputError: If the frames are more than one object holds.
         EspMedSamError: If a file of the image can no longer be read.
     """
-    if kind not in SEG_KINDS:
-        msg = f"seg_type must be one of {', '.join(SEG_KINDS)}; got {kind!r}."
-        raise OptionError(msg)
+    check_one_of("seg_type", kind, SEG_KINDS)
     check_source(image)
     header = read_source(image)
     made_with = {"weights_sha256": weights_sha256, "version": version, "settings": settings or {}}
@@ -191,7 +184,7 @@ class _Content:
     def add_mask(self, mask: npt.NDArray[Any], target: Target) -> None:
         """Add a segment and its frames; nothing where the mask is empty."""
         mask = self._checked(mask)
-        foreground = mask != 0 if self.kind == "binary" else mask >= _FOREGROUND
+        foreground = mask != 0 if self.kind == "binary" else mask >= FOREGROUND
         if not foreground.any():
             return
         number = len(self.segments) + 1

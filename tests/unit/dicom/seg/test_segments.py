@@ -8,7 +8,7 @@ import highdicom as hd
 import numpy as np
 import pytest
 
-from esp_medsam.dicom.seg_segments import series_description
+from esp_medsam.dicom.seg.write.segments import series_description
 from esp_medsam.errors import TableError
 from esp_medsam.modality import Code, ModalityTable
 

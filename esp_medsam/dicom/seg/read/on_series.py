@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from esp_medsam.dicom.frame_of_reference import check_frame_of_reference
-from esp_medsam.dicom.seg_description import SegSegment
-from esp_medsam.dicom.seg_reader import read_segmentation
-from esp_medsam.dicom.segmentation import DicomSegmentation
+from esp_medsam.dicom.seg.read.description import SegSegment
+from esp_medsam.dicom.seg.read.masks import DicomSegmentation
+from esp_medsam.dicom.seg.read.reader import read_segmentation
 from esp_medsam.errors import GeometryError
 from esp_medsam.image import Image
 

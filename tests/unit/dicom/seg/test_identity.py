@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from esp_medsam.dicom.seg_writer import build_segmentation
+from esp_medsam.dicom.seg.write.writer import build_segmentation
 from esp_medsam.image import Image
 
 

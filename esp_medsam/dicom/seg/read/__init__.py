@@ -1,0 +1,1 @@
+"""Read DICOM Segmentation objects, whoever wrote them."""

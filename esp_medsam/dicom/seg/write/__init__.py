@@ -1,0 +1,1 @@
+"""Write masks as a DICOM Segmentation object."""
