@@ -23,12 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from network_cost import gmacs_of
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from esp_medsam.networks import build_product
 from esp_medsam.networks.modality_controller import Route
-from esp_medsam.networks.summary import counting_taps
 
 
 SIDES = (256, 384, 512, 768, 1024, 1536, 2048)
@@ -65,14 +64,6 @@ def vit_b(side: int) -> nn.Module:
     return encoder
 
 
-def gmacs(encoder: nn.Module, side: int) -> float:
-    """Return thousands of millions of multiply-accumulates, those of TiC's taps included."""
-    counter = FlopCounterMode(display=False)
-    with counting_taps(encoder) as taps, counter:
-        encoder.requires_grad_(False).to("meta")(torch.empty(1, 3, side, side, device="meta"))
-    return (counter.get_total_flops() / 2 + sum(taps)) / 1e9
-
-
 def seconds(encoder: nn.Module, side: int) -> float:
     """Return the processor seconds of one image."""
     image = torch.randn(1, 3, side, side).contiguous(memory_format=torch.channels_last)
@@ -99,7 +90,7 @@ def measure(rounds: int) -> dict[str, dict[str, Any]]:
         for name, make in makers.items():
             with torch.device("meta"):
                 counted = make(side)
-            found[name]["gmacs"][side] = gmacs(counted.eval(), side)
+            found[name]["gmacs"][side] = gmacs_of(counted.eval(), side)[""]
         timed = [name for name in makers if name != "SAM ViT-B" or side <= TIMED_VIT]
         encoders = {
             name: makers[name](side).eval().to(memory_format=torch.channels_last) for name in timed

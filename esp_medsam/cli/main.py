@@ -20,7 +20,6 @@ from esp_medsam.cli.convert import convert
 from esp_medsam.cli.datalist import datalist
 from esp_medsam.cli.distill import distill, embed
 from esp_medsam.cli.evaluate import evaluate
-from esp_medsam.cli.info import info
 from esp_medsam.cli.inspect import inspect
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.modalities import modalities
@@ -44,7 +43,6 @@ app = typer.Typer(
 app.command("segment")(segment)
 app.command("inspect")(inspect)
 app.command("modalities")(modalities)
-app.command("info")(info)
 app.command("convert")(convert)
 app.command("datalist")(datalist)
 app.command("train")(train)

@@ -16,6 +16,7 @@ from esp_medsam.io.formats import (
 )
 from esp_medsam.io.item import Item
 from esp_medsam.io.modality import settle_modality
+from esp_medsam.io.output_formats import OUTPUT_FORMATS
 from esp_medsam.io.output_path import check_output_dir, output_stem
 from esp_medsam.io.read import read
 from esp_medsam.io.record import Recipe, file_names, is_done, read_record, record_path
@@ -23,7 +24,6 @@ from esp_medsam.io.record import Recipe, file_names, is_done, read_record, recor
 
 if TYPE_CHECKING:
     from esp_medsam.io.load import LoadMedicalImaged, collate
-    from esp_medsam.io.output_files import OUTPUT_FORMATS
     from esp_medsam.io.result_plan import ResultPlanner
     from esp_medsam.io.save import SaveSegmentationd
 
@@ -57,7 +57,6 @@ __all__ = [
 
 _WITH_TORCH = {
     "LoadMedicalImaged": "esp_medsam.io.load",
-    "OUTPUT_FORMATS": "esp_medsam.io.output_files",
     "ResultPlanner": "esp_medsam.io.result_plan",
     "SaveSegmentationd": "esp_medsam.io.save",
     "collate": "esp_medsam.io.load",

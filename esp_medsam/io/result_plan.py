@@ -13,7 +13,8 @@ from esp_medsam.image import Image
 from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.dicom_seg import SegOptions
 from esp_medsam.io.item import Item
-from esp_medsam.io.output_files import ENDINGS, OutputFile, formats_for, plan_files, read_formats
+from esp_medsam.io.output_files import OutputFile, plan_files
+from esp_medsam.io.output_formats import ENDINGS, formats_for, read_formats
 from esp_medsam.io.output_path import check_outputs, output_stem
 from esp_medsam.io.preview import previews_of
 from esp_medsam.io.record import Recipe, clean_up_entry, is_done, record_path
@@ -35,7 +36,7 @@ class ResultPlanner:
     Args:
         output_dir: Folder that outputs go to.
         table: Modalities at hand: labels and colors.
-        output_format: One of :data:`~esp_medsam.io.output_files.OUTPUT_FORMATS`, or several, in a
+        output_format: One of :data:`~esp_medsam.io.output_formats.OUTPUT_FORMATS`, or several, in a
             list or with commas.
         seg_type: How DICOM-SEG stores segments, one of :data:`esp_medsam.dicom.SEG_KINDS`:
             ``binary``, where targets may overlap, ``labelmap`` or ``fractional``.

@@ -10,7 +10,8 @@ from esp_medsam.errors import OutputExistsError
 from esp_medsam.identity import check_unchanged
 from esp_medsam.image import Image, Segmentation
 from esp_medsam.io.atomic import all_or_none, is_ours, remove_file
-from esp_medsam.io.output_files import check_can_hold, write_file
+from esp_medsam.io.output_files import write_file
+from esp_medsam.io.output_formats import check_can_hold
 from esp_medsam.io.output_path import check_outputs, refuse_inputs
 from esp_medsam.io.preview import shown_targets, write_preview
 from esp_medsam.io.record import (

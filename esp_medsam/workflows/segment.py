@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from esp_medsam.errors import EspMedSamError, one_line
 from esp_medsam.image import image_of, segmentation_of
 from esp_medsam.io.item import Item
-from esp_medsam.io.output_files import check_can_hold
+from esp_medsam.io.output_formats import check_can_hold
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.item_loop import results_of
 from esp_medsam.workflows.refusal import Refusal

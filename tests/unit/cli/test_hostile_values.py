@@ -109,7 +109,6 @@ class TestOtherCommands:
             ("evaluate", "d.json", "--ckpt_path", "PAYLOAD"),
             ("seg2nifti", "PAYLOAD", "out"),
             ("convert", "PAYLOAD", "out.pt", "--from", "sam"),
-            ("info", "--targets", "PAYLOAD"),
             ("modalities", "--bundle", "PAYLOAD"),
         ],
     )

@@ -101,7 +101,6 @@ class TestMain:
             "segment",
             "inspect",
             "modalities",
-            "info",
             "convert",
             "evaluate",
             "seg2nifti",

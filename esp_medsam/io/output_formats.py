@@ -1,0 +1,72 @@
+"""Formats of results: what a user may ask for, and what each can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from esp_medsam.dicom.seg.write.writer import check_source
+from esp_medsam.errors import GeometryError, OptionError
+from esp_medsam.image import Image
+
+
+ENDINGS = {"dicom-seg": ".dcm", "nifti": ".nii.gz", "png": ".png"}
+"""What file names end in, by output format."""
+
+
+OUTPUT_FORMATS = ("auto", *ENDINGS)
+"""What a user may ask for; ``auto`` is DICOM-SEG for DICOM, else NIfTI or, of pictures, PNG."""
+
+
+def read_formats(output_format: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the formats asked for, from a list or a text with commas.
+
+    Raises:
+        OptionError: If one is none of :data:`OUTPUT_FORMATS`, or there is none.
+    """
+    parts = output_format.split(",") if isinstance(output_format, str) else output_format
+    names = tuple(str(part).strip() for part in parts)
+    if not names or not set(names) <= set(OUTPUT_FORMATS):
+        valid = ", ".join(OUTPUT_FORMATS)
+        msg = f"output_format must be one of {valid}, or several; got {output_format!r}."
+        raise OptionError(msg)
+    return names
+
+
+def formats_for(output_formats: Sequence[str], *, is_volume: bool, is_dicom: bool) -> list[str]:
+    """Return the formats of an input's result, each once.
+
+    Raises:
+        OptionError: If one cannot hold it.
+    """
+    usual = "dicom-seg" if is_dicom else "nifti" if is_volume else "png"
+    chosen = [usual if name == "auto" else name for name in output_formats]
+    if "png" in chosen and is_volume:
+        msg = "output_format png must not be asked for volumes; got one. Use nifti."
+        raise OptionError(msg)
+    if "dicom-seg" in chosen and not is_dicom:
+        msg = f"output_format dicom-seg must be asked of DICOM images; got none. Use {usual}."
+        raise OptionError(msg)
+    return list(dict.fromkeys(chosen))
+
+
+def check_can_hold(formats: Sequence[str], image: Image) -> None:
+    """Refuse an image whose result a format cannot hold.
+
+    Args:
+        formats: As :func:`formats_for` returns them.
+        image: Record of the input.
+
+    Raises:
+        GeometryError: If its slices have gaps, or are frames, of which NIfTI knows nothing.
+        FormatError: If its files lack what a DICOM-SEG must state.
+    """
+    if "dicom-seg" in formats:
+        check_source(image)
+    if "nifti" in formats and image.grid.is_volume and image.grid.affine is None:
+        what = "not evenly stacked, or not turned and scaled alike"
+        what = "frames in time" if not image.grid.is_positioned else what
+        msg = (
+            f"output_format nifti must be asked of evenly stacked slices only; those of "
+            f"{image.path} ({image.name}) are {what}, which NIfTI cannot say."
+        )
+        raise GeometryError(msg)
