@@ -323,16 +323,14 @@ def _ended() -> Iterator[None]:
 
 def _drive(results: Iterator[PacsResult], *, quiet: bool) -> list[PacsResult]:
     """Take every result, telling each as it comes, and what it warns of."""
-    from esp_medsam.integrations.dicomweb.run import line_of
-
     done = []
     for result in results:
         done.append(result)
         if quiet and result.status != "failed":
             continue
         for warning in result.warnings:
-            _tell(f"{result.label}: {warning}")
-        _tell(f"{line_of(result)}")
+            _tell(f"{result.path}: {warning}")
+        _tell(result.line)
     return done
 
 

@@ -178,15 +178,13 @@ def _drive(segmentation: SegmentRun, *, quiet: bool) -> list[ItemResult]:
         return list(segmentation.results())
     if segmentation.left_alone:
         console.print(f"Left alone: {segmentation.left_alone}.")
-    from esp_medsam.workflows.results import line_of
-
     results = []
     with _Bars(console, segmentation) as bars:
         for result in segmentation.results():
             results.append(result)
             bars.advance_item()
             if not console.is_terminal:
-                console.print(line_of(result))
+                console.print(result.line)
             for warning in result.warnings:
                 console.print(one_line(f"{result.path}: {warning}"))
     return results

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
 from esp_medsam.errors import chain_of, explain, one_line
 from esp_medsam.image import size_text
@@ -17,43 +17,77 @@ from esp_medsam.workflows.left_alone import volumes_of_others
 
 logger = logging.getLogger(__name__)
 
-Status = Literal["done", "kept", "failed"]
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one thing that a run takes: whatever the run, told in the same words.
+
+    Attributes:
+        path: What messages call it: the input, or the series of a PACS.
+        status: ``failed``, or what a run of its kind comes to.
+        code: Stable code of the failure; None without one.
+        message: What is wrong and what to do, one line; empty without a failure.
+        warnings: What is to be known of it, a sentence each.
+        seconds: Time taken.
+    """
+
+    path: str
+    status: str
+    code: str | None = None
+    message: str = ""
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def line(self) -> str:
+        """It in one line."""
+        told = f": {self.code}: {self.message}" if self.status == "failed" else self.details
+        return f"{self.status} {one_line(self.path)}{told}"
+
+    @property
+    def details(self) -> str:
+        """What its line says behind its path, where it did not fail."""
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemResult:
-    """What became of one item.
+class ItemResult(Outcome):
+    """What became of one item: ``done``; ``kept``, an earlier result that agrees; ``failed``.
 
     Attributes:
-        path: The input.
-        status: ``done``; ``kept``, an earlier result that agrees; ``failed``.
-        code: Stable code of the failure; None without one.
-        message: What is wrong and what to do, one line; empty without a failure.
         record: The JSON that says how the result was made; None where it failed.
         confidence: Mean probability inside each target's mask, None where it is empty; nothing
             where the item was not segmented now.
         voxels: Voxels, or pixels, of each target in the labelmap; None likewise.
         ml: Volume of each target in milliliters, None where it is not known; None likewise.
         empty: Whether nothing was found; None where the item was not segmented now.
-        warnings: What is to be known of the image and of its result, a sentence each.
-        seconds: Time taken.
     """
 
-    path: str
-    status: Status
-    code: str | None = None
-    message: str = ""
     record: str | None = None
     confidence: Mapping[str, float | None] | None = None
     voxels: Mapping[str, int] | None = None
     ml: Mapping[str, float | None] | None = None
     empty: bool | None = None
-    warnings: tuple[str, ...] = ()
-    seconds: float = 0.0
+
+    @property
+    def details(self) -> str:
+        """How much of each target was found, and how sure the network is of it."""
+        if self.status == "kept":
+            return ": done before"
+        told = ", ".join(f"{name} {_size(self, name)}" for name in self.confidence or {})
+        return f" in {self.seconds:.1f} s: {told}"
 
 
-def failure(path: str, error: BaseException, seconds: float = 0.0) -> ItemResult:
-    """Turn an error into the result of the item that messages call ``path``.
+R = TypeVar("R", bound=Outcome)
+
+
+def failure(
+    path: str,
+    error: BaseException,
+    seconds: float = 0.0,
+    kind: type[R] = ItemResult,  # type: ignore[assignment]  # a default for a type that is bound
+) -> R:
+    """Turn an error into the outcome of what messages call ``path``.
 
     Of an error that is none of ours only type and place are told: its text may quote a header,
     and headers name patients.
@@ -65,7 +99,7 @@ def failure(path: str, error: BaseException, seconds: float = 0.0) -> ItemResult
         line = f"E_INTERNAL: unexpected {type(error).__name__}{where}; please report it."
     logger.debug("%s: %s", one_line(path), _places(error))
     code, _, message = line.partition(": ")
-    return ItemResult(path=path, status="failed", code=code, message=message, seconds=seconds)
+    return kind(path=path, status="failed", code=code, message=message, seconds=seconds)
 
 
 def _places(error: BaseException) -> str:
@@ -81,17 +115,6 @@ def _places(error: BaseException) -> str:
     return "; behind it ".join(told)
 
 
-def line_of(result: ItemResult) -> str:
-    """Return a result in one line."""
-    path = one_line(result.path)
-    if result.status == "failed":
-        return f"failed {path}: {result.code}: {result.message}"
-    if result.status == "kept":
-        return f"kept {path}: done before"
-    told = ", ".join(f"{name} {_size(result, name)}" for name in result.confidence or {})
-    return f"done {path} in {result.seconds:.1f} s: {told}"
-
-
 def _size(result: ItemResult, target: str) -> str:
     """Return how much of a target was found, and how sure the network is of it."""
     confidence = (result.confidence or {}).get(target)
@@ -100,7 +123,7 @@ def _size(result: ItemResult, target: str) -> str:
     return size if confidence is None else f"{size} ({confidence:.2f})"
 
 
-def table_of(failed: Sequence[ItemResult]) -> list[str]:
+def table_of(failed: Sequence[Outcome]) -> list[str]:
     """Return the failures as the lines of a table: code, path, and what is wrong."""
     rows = [(result.code or "", one_line(result.path), result.message) for result in failed]
     codes, paths = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))

@@ -18,7 +18,6 @@ from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.results import (
     ItemResult,
     failure,
-    line_of,
     not_tried_text,
     summary,
     table_of,
@@ -150,7 +149,7 @@ class SegmentRun:
         if self.left_alone:
             logger.info("Left alone: %s.", self.left_alone)
         for number, result in enumerate(self.results(), start=1):
-            logger.info("%d of %d: %s", number, len(self), line_of(result))
+            logger.info("%d of %d: %s", number, len(self), result.line)
             for warning in result.warnings:
                 logger.warning("%s: %s", one_line(result.path), warning)
             results.append(result)

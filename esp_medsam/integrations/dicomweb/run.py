@@ -8,8 +8,9 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from esp_medsam.dicom.modality import resolve_modality
 from esp_medsam.errors import (
@@ -18,7 +19,6 @@ from esp_medsam.errors import (
     FormatError,
     OptionError,
     PacsError,
-    one_line,
 )
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.fetch import IMAGE, check_listed, fetch_series
@@ -30,37 +30,44 @@ from esp_medsam.io import file_names, read_record
 from esp_medsam.version import __version__
 from esp_medsam.workflows.items import plan_items
 from esp_medsam.workflows.left_alone import counted, is_left_alone
-from esp_medsam.workflows.results import ItemResult, failure
+from esp_medsam.workflows.results import ItemResult, Outcome, failure
 from esp_medsam.workflows.segment import SegmentRun
 
 
-Status = Literal["stored", "held", "empty", "failed"]
+_STATUSES = ("stored", "held", "empty", "failed")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PacsResult:
+class PacsResult(Outcome):
     """What became of one volume, or of a series or study that gave none.
 
+    It is called ``series <UID>``, with the volume's name where a series holds several. It is
+    ``stored`` now; ``held`` by the PACS before; ``empty``, nothing found and nothing stored; or it
+    ``failed``.
+
     Attributes:
-        label: ``series <UID>``, with the volume's name where a series holds several.
-        status: ``stored`` now; ``held`` by the PACS before; ``empty``, nothing found and nothing
-            stored; ``failed``.
         instance_uid: SOP Instance UID of the segmentation; None without one.
-        code: Stable code of the failure; None without one.
-        message: What is wrong and what to do, one line; empty without a failure.
         spooled: File that keeps the result until it is sent; None where none waits.
-        warnings: What the reader and the PACS warn of.
-        seconds: Time taken.
     """
 
-    label: str
-    status: Status
     instance_uid: str | None = None
-    code: str | None = None
-    message: str = ""
     spooled: str | None = None
-    warnings: tuple[str, ...] = ()
-    seconds: float = 0.0
+
+    @property
+    def line(self) -> str:
+        """It in one line, with where its result waits."""
+        return super().line + (f" The result waits in {self.spooled}." if self.spooled else "")
+
+    @property
+    def details(self) -> str:
+        """The instance, where there is one."""
+        if self.status == "empty":
+            return ": nothing found, nothing stored"
+        before = "" if self.status == "stored" else ", done before"
+        return f": instance {self.instance_uid}{before}"
+
+
+_failed = partial(failure, kind=PacsResult)
 
 
 class PacsRun:
@@ -120,7 +127,9 @@ class PacsRun:
             try:
                 found, nameless = self.pacs.find_series(study_uid)
                 if nameless:
-                    yield _failed(f"study {study_uid}", no_uids(nameless, "series"))
+                    yield _failed(
+                        f"study {study_uid}", no_uids(nameless, "series"), kind=PacsResult
+                    )
                 chosen = self._chosen(found, study_uid, series_uid)
             except EspMedSamError as error:
                 yield _failed(f"study {study_uid}", error)
@@ -220,7 +229,7 @@ class PacsRun:
             details[label] = result
             if result.status == "failed":
                 yield PacsResult(
-                    label=label,
+                    path=label,
                     status="failed",
                     code=result.code,
                     message=result.message,
@@ -265,16 +274,16 @@ class PacsRun:
         """Store what waits; a failure leaves it in the spool."""
         uid = made.instance_uid
         if uid is None:
-            return PacsResult(label=made.label, status="empty")
+            return PacsResult(path=made.label, status="empty")
         entry = self.spool.entry(uid)
         if not entry.exists():
-            return PacsResult(label=made.label, status="held", instance_uid=uid)
+            return PacsResult(path=made.label, status="held", instance_uid=uid)
         try:
             sent = send(self.pacs, entry)
         except EspMedSamError as error:
             return replace(_failed(made.label, error), instance_uid=uid, spooled=str(entry))
         return PacsResult(
-            label=made.label, status=sent.status, instance_uid=uid, warnings=sent.warnings
+            path=made.label, status=sent.status, instance_uid=uid, warnings=sent.warnings
         )
 
     def _key(self, series: Series, instances: Sequence[str]) -> str:
@@ -303,23 +312,6 @@ def _label(series: Series, volume: str | None) -> str:
     return label if volume in (None, series.series_uid) else f"{label} ({volume})"
 
 
-def _failed(label: str, error: BaseException) -> PacsResult:
-    """Turn an error into a result; of one that is none of ours only type and place are told."""
-    told = failure(label, error)
-    return PacsResult(label=label, status="failed", code=told.code, message=told.message)
-
-
-def line_of(result: PacsResult) -> str:
-    """Return a result in one line."""
-    if result.status == "failed":
-        kept = f" The result waits in {result.spooled}." if result.spooled else ""
-        return one_line(f"failed {result.label}: {result.code}: {result.message}{kept}")
-    if result.status == "empty":
-        return f"empty {result.label}: nothing found, nothing stored"
-    before = "" if result.status == "stored" else ", done before"
-    return f"{result.status} {result.label}: instance {result.instance_uid}{before}"
-
-
 def summary(
     results: Sequence[PacsResult],
     left_alone: Mapping[str, int],
@@ -333,7 +325,7 @@ def summary(
         not_tried: As :attr:`PacsRun.not_tried` counts them.
     """
     counts = Counter(result.status for result in results)
-    told = ", ".join(f"{counts[status]} {status}" for status in get_args(Status))
+    told = ", ".join(f"{counts[status]} {status}" for status in _STATUSES)
     if not_tried:
         missing = ", ".join(f"{count} {kind}" for kind, count in not_tried.items())
         told += f"; not tried because the disk is full: {missing}"

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from esp_medsam.workflows.results import failure, line_of
+from esp_medsam.workflows.results import failure
 
 
 class TestResults:
@@ -25,7 +25,7 @@ class TestResults:
         result = failure("a.png", RuntimeError("Doe^John"))
 
         assert "Doe" not in result.message
-        assert line_of(result).startswith("failed a.png: E_INTERNAL: unexpected RuntimeError")
+        assert result.line.startswith("failed a.png: E_INTERNAL: unexpected RuntimeError")
 
     def test_log_tells_types_and_places_and_no_text_of_any_error(
         self, caplog: pytest.LogCaptureFixture

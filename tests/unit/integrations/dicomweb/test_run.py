@@ -11,7 +11,7 @@ import pytest
 
 from esp_medsam.errors import DiskFullError
 from esp_medsam.integrations.dicomweb.client import Pacs
-from esp_medsam.integrations.dicomweb.run import PacsResult, PacsRun, line_of, summary
+from esp_medsam.integrations.dicomweb.run import PacsResult, PacsRun, summary
 from esp_medsam.integrations.dicomweb.spool import Spool
 from esp_medsam.io import Recipe
 from esp_medsam.io.item import Item
@@ -102,7 +102,7 @@ class TestPacsRun:
     def test_stores_one_result_per_series_with_one_pipeline(self, driven: Any, fake: Any) -> None:
         done = driven()
 
-        assert [(r.label, r.status) for r in done.results] == [
+        assert [(r.path, r.status) for r in done.results] == [
             ("series 1.2.3", "stored"),
             ("series 1.2.4", "stored"),
         ]
@@ -273,7 +273,7 @@ class TestPacsRun:
 
         (result,) = driven().results
 
-        assert result.label == "study 1.2"
+        assert result.path == "study 1.2"
         assert "names no series of it" in result.message
 
     def test_results_without_a_uid_fail_and_the_rest_goes_on(self, driven: Any, fake: Any) -> None:
@@ -298,14 +298,14 @@ class TestPacsRun:
 
 class TestLines:
     def test_say_what_became_of_each(self) -> None:
-        stored = PacsResult(label="series 1.2", status="stored", instance_uid="1.3")
+        stored = PacsResult(path="series 1.2", status="stored", instance_uid="1.3")
 
-        assert line_of(stored) == "stored series 1.2: instance 1.3"
-        assert line_of(replace(stored, status="held")).endswith("instance 1.3, done before")
-        assert line_of(replace(stored, status="empty")).endswith("nothing found, nothing stored")
+        assert stored.line == "stored series 1.2: instance 1.3"
+        assert replace(stored, status="held").line.endswith("instance 1.3, done before")
+        assert replace(stored, status="empty").line.endswith("nothing found, nothing stored")
 
     def test_count(self) -> None:
-        results = [PacsResult(label="a", status="stored"), PacsResult(label="b", status="failed")]
+        results = [PacsResult(path="a", status="stored"), PacsResult(path="b", status="failed")]
 
         assert summary(results, {}) == "1 stored, 0 held, 0 empty, 1 failed"
         assert summary([], {"SR": 2, "SEG": 1}).endswith("; 3 series left alone: 1 SEG, 2 SR")
