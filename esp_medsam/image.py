@@ -40,7 +40,7 @@ class _Record:
         return self
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SourceInstance:
     """The DICOM instance, and frame of it, that one slice was read from.
 

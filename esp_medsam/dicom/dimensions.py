@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def _stated(elements: Elements | None, keyword: str) -> Iterator[tuple[str, str]
     """Yield an attribute that is stated; numbers without what only formats them."""
     text = _written(elements, keyword) if elements else ""
     if text:
-        yield keyword, text
+        yield keyword, sys.intern(text)  # most slices of a folder state the same
 
 
 def _written(elements: Elements, keyword: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import cast
 
@@ -120,7 +121,7 @@ def _single(
         intercept=intercept,
         rescale_type=elements.text("RescaleType") or None,
         thickness=_thickness(elements),
-        image_type=elements.texts("ImageType"),
+        image_type=_image_type(elements),
         dimensions=tuple(single_dimensions(elements)) if positioned else (),
     )
 
@@ -163,9 +164,14 @@ def _frames(
             intercept=intercept,
             rescale_type=values.text("RescaleType") or None,
             thickness=_thickness(measures) if measures else None,
-            image_type=elements.texts("ImageType"),
+            image_type=_image_type(elements),
             dimensions=frame_dimensions(groups, pointers, of_all) if positioned else (),
         )
+
+
+def _image_type(elements: Elements) -> tuple[str, ...]:
+    # Every slice of a folder has the same few words, and all slices are held at once.
+    return tuple(map(sys.intern, elements.texts("ImageType")))
 
 
 def _of_frame(source: SourceInstance, frame: int) -> SourceInstance:

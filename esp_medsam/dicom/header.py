@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,7 +146,7 @@ def _described(elements: Elements, sop_class_uid: str, file: DicomFile) -> Heade
             batch = elements.uid("ConcatenationUID") or identity["SOPInstanceUID"]
         source = SourceInstance(
             path=elements.path,
-            sop_class_uid=sop_class_uid,
+            sop_class_uid=sys.intern(sop_class_uid),
             sop_instance_uid=identity["SOPInstanceUID"] or "",
         )
         slices = slices_of(elements, source, frames, positioned=positioned)

@@ -16,7 +16,7 @@ Orientation = tuple[float, float, float, float, float, float]
 """Image Orientation (Patient) (0020,0037): direction in which columns count up, then rows; LPS."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DicomSlice:
     """One image of a file, or one frame of it, as its header describes it.
 
