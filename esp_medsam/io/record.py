@@ -24,7 +24,8 @@ from esp_medsam.plain_data import read_own_json
 from esp_medsam.version import __version__
 
 
-_SCHEMA = 2
+STAMP = {"software": f"esp-medsam {__version__}", "schema": 2}
+"""What every record begins with, whichever command wrote it."""
 
 _UNSAID = {"clean_up": {}, "flips": False, "slice_smoothing": 0.0}
 """Settings that records of before there were such do not state."""
@@ -193,7 +194,16 @@ def write_record(
     """
     described = [file_entry(path) for path in files]
     record = record_of(recipe, source=source, files=described, targets=targets, details=details)
-    with atomic_file(record_path(stem), root) as file:
+    write_own_json(record_path(stem), record, root)
+
+
+def write_own_json(path: Path, record: Mapping[str, Any], root: Path | None) -> None:
+    """Write a record of any command.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with atomic_file(path, root) as file:
         file.write(_as_json(record).encode("ascii") + b"\n")
 
 
@@ -207,8 +217,7 @@ def record_of(
 ) -> dict[str, Any]:
     """Return what a record says; arguments as of :func:`write_record`, files as it has them."""
     return {
-        "software": f"esp-medsam {__version__}",
-        "schema": _SCHEMA,
+        **STAMP,
         "source": source,
         "modality": recipe.modality,
         "targets": list(targets),

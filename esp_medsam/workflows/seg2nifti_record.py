@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.io.atomic import atomic_file, is_ours
-from esp_medsam.io.recorded_file import is_file_entry, is_whole, name_of
+from esp_medsam.io.atomic import is_ours
+from esp_medsam.io.record import STAMP, is_there, write_own_json
+from esp_medsam.io.recorded_file import is_file_entry, name_of
 from esp_medsam.plain_data import read_own_json
-from esp_medsam.version import __version__
 
-
-_SCHEMA = 2
-"""That of 1 was not stated, and listed files by their names alone."""
 
 KIND = "segmentation_type"
 """Key that records written here have, and those of ``segment`` have not."""
@@ -46,9 +42,7 @@ def write_record(path: Path, content: Mapping[str, Any], root: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    record = {"software": f"esp-medsam {__version__}", "schema": _SCHEMA, **content}
-    with atomic_file(path, root) as file:
-        file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+    write_own_json(path, {**STAMP, **content}, root)
 
 
 def agrees(previous: Mapping[str, Any], made_with: Mapping[str, Any]) -> bool:
@@ -68,8 +62,7 @@ def are_whole(previous: Mapping[str, Any], record: Path, *, verify: bool = False
     files = previous.get("files")
     if not isinstance(files, list) or not all(is_file_entry(entry) for entry in files):
         return False
-    whole = [is_whole(record.with_name(name_of(e)), e, verify=verify) for e in files]
-    return all(whole)
+    return is_there(previous, record.with_suffix(""), verify=verify)
 
 
 def names_of(previous: Mapping[str, Any] | None, stem: Path) -> list[str]:
