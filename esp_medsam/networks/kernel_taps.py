@@ -4,6 +4,7 @@ Both have gradients of their own here, which write into one map instead of addin
 tap. Scripts, traces and compilers are given plain operations, which do copy.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -95,16 +96,16 @@ def copied(padded: Tensor, taps: Taps) -> Tensor:
 def _dots(vectors: Tensor, padded: Tensor, taps: Taps) -> Tensor:
     if _is_recorded():
         return _plain_dots(vectors, padded, taps)
-    products: Tensor = _Dots.apply(vectors, padded, taps)  # type: ignore[no-untyped-call]
-    return products
+    apply: Callable[..., Tensor] = _Dots.apply  # typed since PyTorch 2.14
+    return apply(vectors, padded, taps)
 
 
 @torch.jit.unused
 def _mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
     if _is_recorded():
         return _plain_mixture(weights, padded, taps)
-    mixed: Tensor = _Mixture.apply(weights, padded, taps)  # type: ignore[no-untyped-call]
-    return mixed
+    apply: Callable[..., Tensor] = _Mixture.apply
+    return apply(weights, padded, taps)
 
 
 def _is_recorded() -> bool:
