@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import torch
 import torch.distributed as dist
@@ -11,6 +12,7 @@ from esp_medsam.errors import OptionError
 
 
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_SECONDS_TO_LEAVE = 1.0  # milliseconds do where no core is busy
 
 
 def join_processes() -> None:
@@ -26,6 +28,18 @@ def join_processes() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(local_device())
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def leave_processes() -> None:
+    """Leave the processes that torchrun started, in time for gloo's threads to finish.
+
+    A thread of gloo drops the tensors of its last collective only after the caller goes on, and
+    needs Python's lock for that.  Where the interpreter ends first, the thread aborts the process
+    ("terminate called without an active exception"; PyTorch's pull request 179291).  Sleeping
+    gives up the lock.
+    """
+    dist.destroy_process_group()
+    time.sleep(_SECONDS_TO_LEAVE)
 
 
 def local_device() -> str:

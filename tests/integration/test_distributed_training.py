@@ -25,7 +25,7 @@ from esp_medsam.losses import (
     TeacherTarget,
 )
 from esp_medsam.networks import build_product
-from esp_medsam.workflows.distributed import join_processes
+from esp_medsam.workflows.distributed import join_processes, leave_processes
 from esp_medsam.workflows.train import PredictForward
 from tests.support.pictures import write_datalist, write_labeled
 from tests.support.processes import ROOT
@@ -105,7 +105,7 @@ def in_a_process(folder: str, rank: int) -> None:
     for distilled in (False, True):
         found = gradients(forward, own, distilled=distilled)
         torch.save({n: g.clone() for n, g in found.items()}, f"{folder}/{rank}-{distilled}.pt")
-    dist.destroy_process_group()
+    leave_processes()
 
 
 class TestProcesses:
