@@ -111,7 +111,7 @@ def inspect(
 
     inspection = _build(request, draw=preview is not None)
     if preview is not None:
-        check_sheet(preview, inspection.plan, overwrite=overwrite)
+        check_sheet(preview, path, overwrite=overwrite)
     refused = 0
     try:
         for result in inspection.results():

@@ -292,12 +292,12 @@ def _check_extra() -> None:
 def _build(request: Request, work: Path) -> SegmentRun:
     """Build the pipeline once, without items: those come series by series."""
     check_libraries_fit()
-    from esp_medsam.workflows.items import Plan
     from esp_medsam.workflows.pipeline import build
+    from esp_medsam.workflows.plan import Plan, Plans
 
     folders = {"dataset_dir": str(work), "output_dir": str(work / "out")}
     settings = {**request.settings, **folders}
-    return build(replace(request, settings=settings), plan=Plan(()))
+    return build(replace(request, settings=settings), plans=Plans(Plan(())))
 
 
 @contextmanager

@@ -151,13 +151,13 @@ def segment(
         ckpt_path=None if ckpt_path is None else str(ckpt_path),
     )
     tell_what_runs(request)
-    from esp_medsam.workflows.planning import plan_of
+    from esp_medsam.workflows.planning import plans_of
 
-    plan = plan_of(request)
+    plans = plans_of(request)
     check_libraries_fit()
     from esp_medsam.workflows.pipeline import build  # torch and MONAI: once all else is right
 
-    segmentation = build(request, plan=plan)
+    segmentation = build(request, plans=plans)
     try:
         results = _drive(segmentation, quiet=quiet)
     except KeyboardInterrupt:
@@ -167,7 +167,7 @@ def segment(
         "masks and records",
         output,
         not_tried=len(segmentation) - len(results),
-        other_modalities=segmentation.other_modalities,
+        other_modalities=segmentation.left_alone.other_modalities,
     )
 
 
@@ -176,8 +176,9 @@ def _drive(segmentation: SegmentRun, *, quiet: bool) -> list[ItemResult]:
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     if quiet:
         return list(segmentation.results())
-    if segmentation.left_alone:
-        console.print(f"Left alone: {segmentation.left_alone}.")
+    told = segmentation.left_alone.text
+    if told:
+        console.print(f"Left alone: {told}.")
     results = []
     with _Bars(console, segmentation) as bars:
         for result in segmentation.results():
@@ -187,6 +188,8 @@ def _drive(segmentation: SegmentRun, *, quiet: bool) -> list[ItemResult]:
                 console.print(result.line)
             for warning in result.warnings:
                 console.print(one_line(f"{result.path}: {warning}"))
+    if segmentation.left_alone.text != told:  # a large input is planned part by part
+        console.print(f"Left alone: {segmentation.left_alone.text}.")
     return results
 
 
@@ -207,13 +210,14 @@ class _Bars(Progress):
             transient=True,
             disable=not console.is_terminal,
         )
+        self._segmentation = segmentation
         self._items = self.add_task("Segmenting", total=len(segmentation))
         self._slices = self.add_task("  slices", visible=False)
         segmentation.tell_slices(self._count)
 
     def advance_item(self) -> None:
         """Count an item that has ended."""
-        self.advance(self._items)
+        self.update(self._items, advance=1, total=len(self._segmentation))
         self.update(self._slices, visible=False)
 
     def _count(self, done: int, total: int) -> None:

@@ -22,7 +22,8 @@ from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.describe import Description, describe
-from esp_medsam.workflows.items import Plan, plan_items
+from esp_medsam.workflows.items import plan_parts
+from esp_medsam.workflows.plan import Plans
 from esp_medsam.workflows.planning import plain_settings
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.request import Request
@@ -42,7 +43,7 @@ class Inspection:
     It prints and writes nothing.
 
     Args:
-        plan: The items, and what was refused already.
+        plans: The items, and what was refused already.
         read: From an item to its image, pixels included, as it would be to be segmented.
         frame: Which volume of a 4-D file, from 0.
         join: What to join that DICOM files keep apart.
@@ -60,7 +61,7 @@ class Inspection:
     def __init__(
         self,
         *,
-        plan: Plan,
+        plans: Plans,
         read: Callable[[Item], Image],
         table: ModalityTable,
         frame: int | None = None,
@@ -69,7 +70,7 @@ class Inspection:
         is_given: bool = False,
         draw: Callable[[Image], Sequence[Tile]] | None = None,
     ) -> None:
-        self.plan = plan
+        self.plans = plans
         self.read = read
         self.table = table
         self.frame = frame
@@ -83,22 +84,24 @@ class Inspection:
     @property
     def left_alone(self) -> str:
         """What is no item, in one line; empty where there is nothing else."""
-        return self.plan.left_alone
+        return self.plans.left_alone.text
 
     def __len__(self) -> int:
-        """Return the number of results there will be."""
-        return len(self.plan.refused) + len(self.plan.items)
+        """Return the number of results there will be, of the parts planned so far."""
+        return len(self.plans)
 
     def results(self) -> Iterator[Description | Refusal]:
         """Yield one result per item, as it comes."""
-        for item in self.plan.items:
-            result: Description | Refusal
-            try:
-                result = self.inspect(item)
-            except Exception as error:  # one bad case never ends a run
-                result = Refusal.of(item, error)
-            yield result
-        yield from self.plan.refused
+        for plan in self.plans:
+            yield from map(self._inspected, plan.items)
+            yield from plan.refused
+
+    def _inspected(self, item: Item) -> Description | Refusal:
+        """Describe one item, or say why it cannot be segmented as it is."""
+        try:
+            return self.inspect(item)
+        except Exception as error:  # one bad case never ends a run
+            return Refusal.of(item, error)
 
     def inspect(self, item: Item) -> Description:
         """Describe one item, and draw it where that was asked for.
@@ -167,7 +170,7 @@ def build_inspection(request: Request) -> Inspection:
         **{name: settings[name] for name in ("frame", "join", "ct_input")},
     )
     return Inspection(
-        plan=plan_inspection(settings, request.table),
+        plans=plan_inspection(settings, request.table),
         read=reader,
         table=request.table,
         frame=settings["frame"],
@@ -177,7 +180,7 @@ def build_inspection(request: Request) -> Inspection:
     )
 
 
-def plan_inspection(settings: Mapping[str, Any], table: ModalityTable) -> Plan:
+def plan_inspection(settings: Mapping[str, Any], table: ModalityTable) -> Plans:
     """Return what is described: nothing is refused for its modality before it is looked at.
 
     Args:
@@ -185,10 +188,10 @@ def plan_inspection(settings: Mapping[str, Any], table: ModalityTable) -> Plan:
         table: Modalities at hand.
 
     Raises:
-        EspMedSamError: As :func:`~esp_medsam.workflows.items.plan_items`.
+        EspMedSamError: As :func:`~esp_medsam.workflows.items.plan_parts`.
     """
     modality = settings["modality"]
-    return plan_items(
+    return plan_parts(
         settings["dataset_dir"],
         None,  # there is no output
         settings["include"],
@@ -202,8 +205,13 @@ def plan_inspection(settings: Mapping[str, Any], table: ModalityTable) -> Plan:
     )
 
 
-def check_sheet(path: Path, plan: Plan, *, overwrite: bool) -> None:
+def check_sheet(path: Path, inspected: Path, *, overwrite: bool) -> None:
     """Refuse a place where no sheet may be written, before anything is read.
+
+    Args:
+        path: The place.
+        inspected: The file that is described, or the folder.
+        overwrite: Whether an earlier sheet may be replaced.
 
     Raises:
         OptionError: If it is no PNG, or one of the images themselves.
@@ -212,15 +220,14 @@ def check_sheet(path: Path, plan: Plan, *, overwrite: bool) -> None:
     if path.suffix.lower() != ".png":
         msg = f"preview must end in .png; got {path}."
         raise OptionError(msg)
-    files = {
-        file for item in plan.items for file in (item.path, *(item.files if item.is_dicom else ()))
-    }
-    if path.exists() and path.resolve() in {Path(file).resolve() for file in files}:
+    is_sheet = is_ours(path, PNG_MARK)
+    place, root = path.resolve(), inspected.resolve()
+    if path.exists() and (place == root or (root in place.parents and not is_sheet)):
         msg = f"preview must be none of the images inspected; got {path}. Write it elsewhere."
         raise OptionError(msg)
     if path.exists() and not overwrite:
         msg = f"preview must not exist yet; {path} does. Pass --overwrite to replace it."
         raise OutputExistsError(msg)
-    if os.path.lexists(path) and not is_ours(path, PNG_MARK):
+    if os.path.lexists(path) and not is_sheet:
         msg = f"preview must replace no file but a preview; {path} is none. Write it elsewhere."
         raise OutputExistsError(msg)

@@ -48,7 +48,7 @@ def build_prepared_inspection(request: Request, *, draw: bool = False) -> Inspec
         return replace(image_of(image.meta), pixels=image.as_tensor().numpy())
 
     return Inspection(
-        plan=plan_inspection(dict(settings), request.table),
+        plans=plan_inspection(dict(settings), request.table),
         read=read,
         table=request.table,
         frame=settings.frame,

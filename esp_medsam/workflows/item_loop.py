@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
 from esp_medsam.errors import DiskFullError
-from esp_medsam.io.atomic import alone_in
+from esp_medsam.io.atomic import RunFolder, alone_in
+from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.results import ItemResult, failure
 
 
@@ -16,10 +18,9 @@ T = TypeVar("T")
 
 
 def results_of(
-    items: Sequence[T],
+    steps: Iterable[T | Refusal],
     attempt: Callable[[T], ItemResult],
     *,
-    refused: Iterable[tuple[str, BaseException]],
     label_of: Callable[[T], str],
     output: Path,
     folder_of: Callable[[T], Path],
@@ -27,22 +28,23 @@ def results_of(
     """Yield one result per item, as it comes; a full disk ends the run after its own result.
 
     Args:
-        items: What is to be done, in order.
+        steps: What is to be done, in order, and what cannot be.
         attempt: Does one item and returns its result, or raises.
-        refused: What messages call the items that cannot be tried, and why.
         label_of: What messages call an item.
-        output: Folder that results go to, which no other run may write to meanwhile.
+        output: Folder that results go to, which no other run may write to from the first item on.
         folder_of: Folder of an item's results, from which remains of killed runs are removed.
 
     Raises:
         OutputError: If another run is writing to the output folder.
     """
-    for label, error in refused:
-        yield failure(label, error)
-    if not items:
-        return
-    with alone_in(output) as folder:
-        for item in items:
+    with ExitStack() as held:
+        folder: RunFolder | None = None
+        for item in steps:
+            if isinstance(item, Refusal):
+                yield item.result
+                continue
+            if folder is None:
+                folder = held.enter_context(alone_in(output))
             folder.clear(folder_of(item))
             start = time.perf_counter()
             try:

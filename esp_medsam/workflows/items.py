@@ -1,11 +1,11 @@
-"""Find what a run segments: one file, or all images and volumes in a folder."""
+"""Find what a run segments: one file, or all images and volumes in a folder, part by part."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,47 +24,19 @@ from esp_medsam.io.item import Item
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.archives import check_no_archive
 from esp_medsam.workflows.clashes import without_clashes, without_replacing
-from esp_medsam.workflows.left_alone import (
-    count_left_alone,
-    nothing_taken,
-    volumes_of_others,
-)
+from esp_medsam.workflows.left_alone import LeftAlone, nothing_taken, volumes_of_others
+from esp_medsam.workflows.plan import Plan, Plans
 from esp_medsam.workflows.readable_names import READABLE, readable_name, with_names
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.search import Search
-from esp_medsam.workflows.walk import is_regular, is_there
+from esp_medsam.workflows.walk import Part, is_regular, is_there, parts_below
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The items of a run, and what it leaves alone.
-
-    Attributes:
-        items: What is to be segmented, sorted by path.
-        refused: What cannot be taken, each with the reason.
-        others: Files that are no images.
-        outputs: Our own outputs of this or an earlier run.
-        notes: What is to be known of the input as a whole, without full stops.
-        other_modalities: Number of DICOM volumes of other modalities than that of the run, by
-            theirs.
-    """
-
-    items: tuple[Item, ...]
-    refused: tuple[Refusal, ...] = ()
-    others: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    other_modalities: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def left_alone(self) -> str:
-        """What is no item, in one line; empty where there is nothing else."""
-        files = count_left_alone(self.others, self.outputs) if self.others or self.outputs else ""
-        volumes = volumes_of_others(self.other_modalities) if self.other_modalities else ""
-        return "; ".join(filter(None, (files, volumes, *self.notes)))
+FILES_AT_ONCE = 20_000
+"""Files that are planned together, where they do not lie in one folder."""
 
 
-def plan_items(
+def plan_parts(
     dataset_dir: str | os.PathLike[str],
     output_dir: str | os.PathLike[str] | None,
     include: Sequence[str] | str | None = None,
@@ -77,8 +49,9 @@ def plan_items(
     join: Sequence[str] | None = None,
     leave_alone: bool | None = None,
     names: str = "uid",
-) -> Plan:
-    """Find the images to segment.
+    files_at_once: int = FILES_AT_ONCE,
+) -> Plans:
+    """Find the images to segment, part by part of the input.
 
     Left out are our own outputs, the output folder where it lies inside the input, hidden files,
     and what ``include`` and ``exclude`` say; of a DICOM volume they must take every file. Images
@@ -88,6 +61,10 @@ def plan_items(
 
     DICOM volumes of a folder that are of another modality than the one given are left alone and
     counted, unless ``series`` names them.
+
+    An input of at most ``files_at_once`` files is one part. Of a larger one each folder is, with
+    all below it, or, where that is too much, its own files alone; images of one DICOM volume that
+    lie in several parts stay apart.
 
     Args:
         dataset_dir: Folder, searched in depth, or one file; a DICOMDIR stands for its folder.
@@ -104,6 +81,7 @@ def plan_items(
             them alone unless the modality is forced.
         names: What results of DICOM are called: ``uid``, or ``readable``, see
             :func:`~esp_medsam.workflows.readable_names.readable_name`.
+        files_at_once: How many files of several folders are planned together.
 
     Raises:
         InputNotFoundError: If ``dataset_dir`` does not exist.
@@ -120,46 +98,124 @@ def plan_items(
         root = root.parent
     elif is_regular(root) and not is_image(root) and not is_dicom(root):
         check_no_archive(root)
-    given = modality if isinstance(modality, str) else None
-    search = Search(root, include, exclude, series, tuple(join or ()))
-    search.walk(output)
-    if given is None and search.images and not (search.volumes or search.refused):
-        msg = f"modality must be given; it is one of {', '.join(table.names)}."
-        raise ModalityError(msg)
-    if not (search.images or search.volumes or search.refused):
-        raise nothing_taken(search.root, search.others, search.outputs, series, search.not_named)
-    settled = _Settled([], [], Counter())
-    for path in search.images:
-        item = Item.of_file(path, search.relative_dir(path), given)
-        if given is None:
-            settled.refused.append(Refusal.of(item, _no_modality(path, table)))
-        else:
-            settled.items.append((item, ""))
-    _settle_volumes(
-        search,
-        table,
-        given,
-        settled,
+    planner = _Planner(
+        root=root,
+        output=output,
+        include=include,
+        exclude=exclude,
+        table=table,
+        given=modality if isinstance(modality, str) else None,
         force=force_modality,
+        series=series,
+        join=tuple(join or ()),
         leaves=not force_modality if leave_alone is None else leave_alone,
         # By what name it may be known is asked where there may be results, or is to be given.
         reads_names=names == READABLE or (output is not None and is_there(output)),
+        readable=names == READABLE,
     )
-    if settled.others and not (settled.items or settled.refused or search.refused):
-        raise _none_of(given, root, settled.others)
-    named = with_names(settled.items, output, readable=names == READABLE)
-    kept, clashing = without_clashes(named)
-    if output is not None:
-        kept, replacing = without_replacing(kept, search.inputs, output)
-        clashing += replacing
-    return Plan(
-        tuple(kept),
-        (*clashing, *settled.refused, *search.refused),
-        tuple(search.others),
-        tuple(search.outputs),
-        tuple(search.notes),
-        settled.others,
-    )
+    if output is not None and output.resolve() in root.resolve().parents:
+        # In several parts, the outputs of one might fall among the inputs of another.
+        return planner.plans(iter([Part(root)]))
+    return planner.plans(parts_below(root, files_at_once, without=output))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Planner:
+    """Plans parts of an input; attributes as the arguments of :func:`plan_parts`."""
+
+    root: Path
+    output: Path | None
+    include: Sequence[str] | str | None
+    exclude: Sequence[str] | str | None
+    table: ModalityTable
+    given: str | None
+    force: bool
+    series: str | None
+    join: tuple[str, ...]
+    leaves: bool
+    reads_names: bool
+    readable: bool
+
+    def plans(self, parts: Iterator[Part]) -> Plans:
+        """Return the plans of parts, made up to the first that holds anything."""
+        before: list[Plan] = []
+        for part in parts:
+            plan = self.plan(part)
+            if len(plan):
+                return Plans(plan, before, map(self.plan_or_refuse, parts))
+            before.append(plan)
+        left_alone = LeftAlone.of(*before)
+        if left_alone.other_modalities:
+            raise _none_of(self.given, self.root, left_alone.other_modalities)
+        raise nothing_taken(self.root, left_alone, self.series)
+
+    def plan_or_refuse(self, part: Part) -> Plan:
+        """Plan a part while others are worked on: one that cannot be read ends nothing."""
+        try:
+            return self.plan(part)
+        except EspMedSamError as error:
+            return Plan((), (Refusal(str(part.folder), error),))
+
+    def plan(self, part: Part) -> Plan:
+        """Plan what lies in a part."""
+        search = Search(self.root, self.include, self.exclude, self.series, self.join)
+        search.walk(part, self.output)
+        if self.given is None and search.images and not (search.volumes or search.refused):
+            msg = f"modality must be given; it is one of {', '.join(self.table.names)}."
+            raise ModalityError(msg)
+        settled = _Settled([], [], Counter())
+        for path in search.images:
+            item = Item.of_file(path, search.relative_dir(path), self.given)
+            if self.given is None:
+                settled.refused.append(Refusal.of(item, _no_modality(path, self.table)))
+            else:
+                settled.items.append((item, ""))
+        for folder, volume in search.volumes:
+            self._settle(search, folder, volume, settled)
+        kept, clashing = without_clashes(
+            with_names(settled.items, self.output, readable=self.readable)
+        )
+        if self.output is not None:
+            kept, replacing = without_replacing(kept, search.inputs, self.output)
+            clashing += replacing
+        return Plan(
+            tuple(kept),
+            (*clashing, *settled.refused, *search.refused),
+            tuple(search.others),
+            tuple(search.outputs),
+            tuple(search.notes),
+            settled.others,
+            tuple(search.not_named),
+        )
+
+    def _settle(self, search: Search, folder: Path, volume: DicomVolume, settled: _Settled) -> None:
+        """Settle the modality of a DICOM volume, by the user's word or by its own."""
+        given, table = self.given, self.table
+        if given is not None and self.leaves and search.is_of_other(volume, given, table):
+            settled.others[_modality_said(volume, table)] += 1
+            return
+        try:
+            modality, _ = resolve_modality(
+                volume.dicom_modality,
+                volume.sop_class_uid,
+                given,
+                table,
+                force=self.force,
+                source=f"{folder} ({volume.name})",
+            )
+            readable = readable_name(volume, modality, table) if self.reads_names else ""
+        except EspMedSamError as error:
+            settled.refused.append(Refusal(str(folder), error, volume.name))
+            return
+        item = Item(
+            path=str(folder),
+            name=volume.name,
+            relative_dir=search.relative_dir(folder / volume.name),
+            modality=modality,
+            volume=volume,
+            other_names=(volume.former_name,) if volume.former_name else (),
+        )
+        settled.items.append((item, readable))
 
 
 class _Settled(NamedTuple):
@@ -171,45 +227,6 @@ class _Settled(NamedTuple):
     items: list[tuple[Item, str]]
     refused: list[Refusal]
     others: Counter[str]
-
-
-def _settle_volumes(
-    search: Search,
-    table: ModalityTable,
-    given: str | None,
-    settled: _Settled,
-    *,
-    force: bool,
-    leaves: bool,
-    reads_names: bool,
-) -> None:
-    """Settle the modality of each DICOM volume, by the user's word or by its own."""
-    for folder, volume in search.volumes:
-        if given is not None and leaves and search.is_of_other(volume, given, table):
-            settled.others[_modality_said(volume, table)] += 1
-            continue
-        try:
-            modality, _ = resolve_modality(
-                volume.dicom_modality,
-                volume.sop_class_uid,
-                given,
-                table,
-                force=force,
-                source=f"{folder} ({volume.name})",
-            )
-            readable = readable_name(volume, modality, table) if reads_names else ""
-        except EspMedSamError as error:
-            settled.refused.append(Refusal(str(folder), error, volume.name))
-            continue
-        item = Item(
-            path=str(folder),
-            name=volume.name,
-            relative_dir=search.relative_dir(folder / volume.name),
-            modality=modality,
-            volume=volume,
-            other_names=(volume.former_name,) if volume.former_name else (),
-        )
-        settled.items.append((item, readable))
 
 
 def _modality_said(volume: DicomVolume, table: ModalityTable) -> str:

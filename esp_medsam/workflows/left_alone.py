@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 from esp_medsam.errors import EmptyInputError, one_line
@@ -12,54 +15,116 @@ from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.archives import archive_kind
 
 
+if TYPE_CHECKING:
+    from esp_medsam.workflows.plan import Plan
+
+
 _NAMED = 5
 """Files, or volumes, that are named; the rest is counted."""
 
+_REMEMBERED = 1000
+"""Files that are looked at again where nothing is taken; the rest is counted."""
 
-def nothing_taken(
-    root: Path,
-    others: Sequence[str],
-    outputs: Sequence[str],
-    series: str | None,
-    not_named: Sequence[str],
-) -> EmptyInputError:
+
+class Counted:
+    """Files that are counted, the first of which are remembered.
+
+    Args:
+        paths: The first of them.
+    """
+
+    def __init__(self, paths: Iterable[str | Path] = ()) -> None:
+        self.first: list[str] = []
+        self.count = 0
+        self.add(paths)
+
+    def add(self, paths: Iterable[str | Path]) -> None:
+        """Count further files."""
+        for path in paths:
+            self.count += 1
+            if len(self.first) < _REMEMBERED:
+                self.first.append(str(path))
+
+    @property
+    def text(self) -> str:
+        """How many there are, naming some, in one line."""
+        said = f"{self.count} other file{'' if self.count == 1 else 's'}"
+        return f"{said} ({_some(self.first)})" if self.count else said
+
+
+@dataclass
+class LeftAlone:
+    """What a run leaves alone, part by part of its input.
+
+    Attributes:
+        others: Files that are no images.
+        outputs: Number of outputs of earlier runs.
+        other_modalities: Number of DICOM volumes of other modalities than that of the run, by
+            theirs.
+        notes: What is to be known of the input as a whole, without full stops.
+        not_named: Names of DICOM volumes that are not the one to take alone, the first of them.
+    """
+
+    others: Counted = field(default_factory=Counted)
+    outputs: int = 0
+    other_modalities: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    not_named: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, *plans: Plan) -> LeftAlone:
+        """Return what some parts leave alone."""
+        found = cls()
+        for plan in plans:
+            found.add(plan)
+        return found
+
+    def add(self, plan: Plan) -> None:
+        """Count what a further part leaves alone."""
+        self.others.add(plan.others)
+        self.outputs += len(plan.outputs)
+        self.other_modalities.update(plan.other_modalities)
+        self.notes += plan.notes
+        self.not_named += plan.not_named[: _REMEMBERED - len(self.not_named)]
+
+    @property
+    def files(self) -> str:
+        """How many files are left alone, outputs of ours apart."""
+        results = f"{self.outputs} output{'' if self.outputs == 1 else 's'} of earlier runs"
+        return f"{self.others.text}, {results}"
+
+    @property
+    def text(self) -> str:
+        """All of it in one line; empty where there is nothing."""
+        files = self.files if self.others.count or self.outputs else ""
+        volumes = volumes_of_others(self.other_modalities) if self.other_modalities else ""
+        return "; ".join(filter(None, (files, volumes, *self.notes)))
+
+
+def nothing_taken(root: Path, left_alone: LeftAlone, series: str | None) -> EmptyInputError:
     """Say that nothing is there to take.
 
     Args:
         root: The input.
-        others: Files that are no images.
-        outputs: Outputs of earlier runs.
+        left_alone: What is there instead.
         series: The DICOM volume to take alone; None takes all.
-        not_named: Names of the volumes that are there instead.
     """
     if series is not None:
-        held = ", ".join(not_named[:_NAMED]) or "none"
-        more = ", ..." if len(not_named) > _NAMED else ""
+        held = ", ".join(left_alone.not_named[:_NAMED]) or "none"
+        more = ", ..." if len(left_alone.not_named) > _NAMED else ""
         return EmptyInputError(f"{root} must hold DICOM series {series}; got {held}{more}.")
-    archives = [path for path in others if archive_kind(Path(path))]
+    archives = [path for path in left_alone.others.first if archive_kind(Path(path))]
     return EmptyInputError(
         f"{root} must hold at least one readable image ({', '.join(SUFFIXES)} or DICOM); "
-        f"got {count_left_alone(others, outputs)}."
+        f"got {left_alone.files}."
         + (f" Unpack the archives first: {_some(archives)}." if archives else "")
     )
-
-
-def count_others(others: Sequence[str | Path]) -> str:
-    """Return how many files are left alone, naming the first, in one line."""
-    said = f"{len(others)} other file{'' if len(others) == 1 else 's'}"
-    return f"{said} ({_some(others)})" if others else said
 
 
 def _some(paths: Sequence[str | Path]) -> str:
     """Return the names of the first files, in one line."""
     named = ", ".join(Path(path).name for path in paths[:_NAMED])
     return one_line(named + (", ..." if len(paths) > _NAMED else ""))
-
-
-def count_left_alone(others: Sequence[str], outputs: Sequence[str]) -> str:
-    """Return how many files are left out, outputs of ours apart."""
-    results = f"{len(outputs)} output{'' if len(outputs) == 1 else 's'} of earlier runs"
-    return f"{count_others(others)}, {results}"
 
 
 def is_left_alone(

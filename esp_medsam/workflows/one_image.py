@@ -29,6 +29,7 @@ from esp_medsam.io.weights_record import hash_of_weights
 from esp_medsam.modality import Target
 from esp_medsam.settings import given_settings
 from esp_medsam.workflows.pipeline import build, read_config
+from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.weights import check_weights
 
@@ -112,14 +113,16 @@ def segment_one(
         EspMedSamError: If it is refused, or cannot be read.
     """
     run = build(request, network=network, calibration=calibration)
-    for refusal in run.refused:
-        raise refusal.error
-    if len(run.items) > 1:
-        named = [item.label for item in run.items[:MOST_NAMED]]
-        more = f", and {len(run.items) - MOST_NAMED} more" if len(run.items) > MOST_NAMED else ""
+    steps = list(run.plans.steps)
+    for step in steps:
+        if isinstance(step, Refusal):
+            raise step.error
+    if len(steps) > 1:
+        named = [step.label for step in steps[:MOST_NAMED]]
+        more = f", and {len(steps) - MOST_NAMED} more" if len(steps) > MOST_NAMED else ""
         msg = f"source must be one image or volume; got {listed(named)}{more}. Pass one of them, "
         raise OptionError(msg + "of DICOM by series, or take esp-medsam segment for the folder.")
-    data = run.preprocessing({"image": run.items[0]})
+    data = run.preprocessing({"image": steps[0]})
     data["pred"] = run.inferer(data["image"][None], run.network)[0]
     for transform in run.postprocessing.transforms:  # type: ignore[attr-defined]  # a Compose
         if not isinstance(transform, SaveSegmentationd):

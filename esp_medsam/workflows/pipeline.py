@@ -14,8 +14,8 @@ from esp_medsam.inferers.device import device_of
 from esp_medsam.io import check_output_dir
 from esp_medsam.setting_checks import Given
 from esp_medsam.settings import InferenceSettings
-from esp_medsam.workflows.items import Plan
 from esp_medsam.workflows.overlay_transforms import build_transforms
+from esp_medsam.workflows.plan import Plans
 from esp_medsam.workflows.request import Request, read_request
 from esp_medsam.workflows.segment import SegmentRun
 from esp_medsam.workflows.weights import check_weights
@@ -48,7 +48,7 @@ def read_config(request: Request) -> ConfigParser:
 def build(
     request: Request,
     *,
-    plan: Plan | None = None,
+    plans: Plans | None = None,
     network: Any | None = None,
     calibration: Any | None = None,
 ) -> SegmentRun:
@@ -56,7 +56,7 @@ def build(
 
     Args:
         request: What is asked for.
-        plan: What is segmented; None plans what lies in the input folder.
+        plans: What is segmented; None plans what lies in the input folder.
         network: What the inferer asks; None builds the config's own, with its weights.
         calibration: What was measured of a network that is given.
 
@@ -65,7 +65,7 @@ def build(
             while building, see :func:`esp_medsam.errors.explain`.
     """
     parser = read_config(request)
-    parts = {"plan": plan, "network": network}
+    parts = {"plans": plans, "network": network}
     parser.update({name: part for name, part in parts.items() if part is not None})
     if network is not None:
         parser.update({"calibration": calibration})  # not that of weights that are not read

@@ -1,4 +1,4 @@
-"""Plan a run: validated settings, and its items."""
+"""Plan a run: validated settings, and what it takes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 from esp_medsam.plain_data import read_yaml
 from esp_medsam.settings import InferenceSettings, given_settings
 from esp_medsam.workflows.bundle import CONFIG
-from esp_medsam.workflows.items import Plan, plan_items
+from esp_medsam.workflows.items import plan_parts
 from esp_medsam.workflows.overlays import is_expression
+from esp_medsam.workflows.plan import Plans
 from esp_medsam.workflows.request import Request
 
 
@@ -40,19 +41,19 @@ def plain_settings(request: Request) -> dict[str, Any]:
     return given_settings({**modality, **own, **request.settings}, request.table)
 
 
-def plan_of(request: Request) -> Plan | None:
-    """Return the items of a run, found before anything heavy is imported.
+def plans_of(request: Request) -> Plans | None:
+    """Return what a run takes, found before anything heavy is imported.
 
     Returns:
         None where the request is not plain: then its config says what the items are.
 
     Raises:
-        EspMedSamError: As :func:`~esp_medsam.workflows.items.plan_items`.
+        EspMedSamError: As :func:`~esp_medsam.workflows.items.plan_parts`.
     """
     if not is_plain(request):
         return None
     settings = plain_settings(request)
-    return plan_items(
+    return plan_parts(
         settings["dataset_dir"],
         settings["output_dir"],
         settings["include"],

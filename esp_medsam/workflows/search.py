@@ -1,4 +1,4 @@
-"""Search a folder for images, DICOM volumes and earlier results."""
+"""Search a folder, or a part of one, for images, DICOM volumes and earlier results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.left_alone import is_left_alone
 from esp_medsam.workflows.refusal import Refusal
-from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_regular
+from esp_medsam.workflows.walk import Part, cannot_be_listed, files_of_part, is_regular
 
 
 class Search:
@@ -70,8 +70,8 @@ class Search:
         relative = Path(path).parent.relative_to(self.root).as_posix()
         return "" if relative == os.curdir else relative
 
-    def walk(self, output_dir: Path | None) -> None:
-        """Sort every file; ``output_dir`` is left out."""
+    def walk(self, part: Part, output_dir: Path | None) -> None:
+        """Sort every file of a part of the root; ``output_dir`` is left out."""
         if self.root.is_file():
             self.inputs.append(self.root)
             if is_dicom(self.root):
@@ -82,7 +82,7 @@ class Search:
         unreadable: list[tuple[Path, OSError]] = []
         dicom_folders: dict[Path, None] = {}
         every: list[Path] = []
-        for path in files_below(self.root, unreadable, without=output_dir):
+        for path in files_of_part(part, unreadable, without=output_dir):
             every.append(path)
             if not self._chosen(path):
                 continue
@@ -100,7 +100,8 @@ class Search:
                 self.others.append(str(path))
         for folder, found in find_in_folders(list(dicom_folders), self._chosen, self.join):
             self._take_dicom(folder, found)
-        self._compare_dicomdirs(every)
+        if part.is_whole:  # else its list names files of other parts
+            self._compare_dicomdirs(every)
         for folder, error in unreadable:
             self.refused.append(Refusal(str(folder), cannot_be_listed(folder, error)))
 

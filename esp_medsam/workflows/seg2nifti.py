@@ -27,7 +27,8 @@ from esp_medsam.io.output_path import check_outputs
 from esp_medsam.io.recorded_file import file_entry, identity_entry
 from esp_medsam.workflows.input_files import InputFiles, would_replace
 from esp_medsam.workflows.item_loop import results_of
-from esp_medsam.workflows.left_alone import count_others
+from esp_medsam.workflows.left_alone import Counted
+from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.results import ItemResult
 from esp_medsam.workflows.seg2nifti_files import arrays_of, write_array
 from esp_medsam.workflows.seg2nifti_record import (
@@ -109,7 +110,7 @@ class Seg2Nifti:
         self.others: list[Path] = []
         self._output = Path(output)
         self._inputs: list[Path] = []
-        self._refused: list[tuple[Path, EspMedSamError]] = []
+        self._refused: list[Refusal] = []
         self._items = self._find(Path(source))
         self._like = None if like is None else Like(like)
         self._spare_inputs()
@@ -117,7 +118,7 @@ class Seg2Nifti:
     @property
     def left_alone(self) -> str:
         """What is no segmentation, in one line; empty where there is nothing else."""
-        return count_others(self.others) if self.others else ""
+        return Counted(self.others).text if self.others else ""
 
     def __len__(self) -> int:
         """Return the number of results there will be, unless the disk is full."""
@@ -129,10 +130,10 @@ class Seg2Nifti:
         Raises:
             OutputError: If another run is writing to the output folder.
         """
+        steps: list[Refusal | _Item] = [*self._refused, *self._items]
         return results_of(
-            self._items,
+            steps,
             self._convert,
-            refused=((str(path), error) for path, error in self._refused),
             label_of=lambda item: str(item.path),
             output=self._output,
             folder_of=lambda item: item.stem.parent,
@@ -151,10 +152,11 @@ class Seg2Nifti:
             try:
                 is_one = not path.name.startswith(".") and is_dicom(path) and is_segmentation(path)
             except EspMedSamError as error:
-                self._refused.append((path, error))
+                self._refused.append(Refusal(str(path), error))
                 continue
             (found if is_one else self.others).append(path)
-        self._refused += [(folder, cannot_be_listed(folder, why)) for folder, why in unreadable]
+        for folder, why in unreadable:
+            self._refused.append(Refusal(str(folder), cannot_be_listed(folder, why)))
         if not found and not self._refused:
             what = self.left_alone or "nothing"
             msg = f"IN must hold at least one DICOM Segmentation; got {source} with {what}."
@@ -168,7 +170,7 @@ class Seg2Nifti:
         for item in items:
             if item.stem in rivals:
                 msg = f"{item.path} must have output names of its own; others share {item.stem}."
-                self._refused.append((item.path, NameClashError(msg)))
+                self._refused.append(Refusal(str(item.path), NameClashError(msg)))
         return [item for item in items if item.stem not in rivals]
 
     def _spare_inputs(self) -> None:
@@ -181,9 +183,9 @@ class Seg2Nifti:
         for item in self._items:
             if (replaced := files.replaced_by(item.stem)) is not None:
                 error = would_replace(str(item.path), item.stem, replaced)
-                self._refused.append((item.path, error))
-        refused = {path for path, _ in self._refused}
-        self._items = [item for item in self._items if item.path not in refused]
+                self._refused.append(Refusal(str(item.path), error))
+        refused = {refusal.path for refusal in self._refused}
+        self._items = [item for item in self._items if str(item.path) not in refused]
 
     def _convert(self, item: _Item) -> ItemResult:
         """Write the files of one segmentation, its record last."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from esp_medsam.io.item import Item
 from esp_medsam.io.output_formats import check_can_hold
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.item_loop import results_of
-from esp_medsam.workflows.refusal import Refusal
+from esp_medsam.workflows.left_alone import LeftAlone
+from esp_medsam.workflows.plan import Plans
 from esp_medsam.workflows.results import (
     ItemResult,
     failure,
@@ -37,7 +38,7 @@ class SegmentRun:
     It prints nothing; what happens is in the results, and in the log.
 
     Args:
-        items: What to segment.
+        plans: What to segment, and what cannot be.
         preprocessing: From an item, under ``image``, to the data with its image loaded.
         inferer: From images and the network to probabilities.
         network: The network.
@@ -46,15 +47,12 @@ class SegmentRun:
         table: Modalities at hand.
         targets: Names of the chosen targets; None means those of each item's modality that are
             ready.
-        refused: What cannot be taken, each with its reason.
-        left_alone: What else lies in the input, in one line, told once; empty for nothing.
-        other_modalities: Number of DICOM volumes among it, by their modality.
     """
 
     def __init__(
         self,
         *,
-        items: Sequence[Item],
+        plans: Plans,
         preprocessing: Callable[[dict[str, Any]], dict[str, Any]],
         inferer: Callable[..., Any],
         network: Any,
@@ -62,11 +60,8 @@ class SegmentRun:
         outputs: ResultPlanner,
         table: ModalityTable,
         targets: Sequence[str] | None = None,
-        refused: Sequence[Refusal] = (),
-        left_alone: str = "",
-        other_modalities: Mapping[str, int] | None = None,
     ) -> None:
-        self.items = items
+        self.plans = plans
         self.preprocessing = preprocessing
         self.inferer = inferer
         self.network = network
@@ -74,13 +69,18 @@ class SegmentRun:
         self.outputs = outputs
         self.table = table
         self.targets = targets
-        self.refused = refused
-        self.left_alone = left_alone
-        self.other_modalities = other_modalities or {}
 
     def __len__(self) -> int:
-        """Return the number of results there will be, unless the disk is full."""
-        return len(self.refused) + len(self.items)
+        """Return the number of results there will be, unless the disk is full.
+
+        Of a large input it is that of the parts planned so far.
+        """
+        return len(self.plans)
+
+    @property
+    def left_alone(self) -> LeftAlone:
+        """What else lies in the input, as far as it is planned."""
+        return self.plans.left_alone
 
     def tell_slices(self, on_slices: Callable[[int, int], None]) -> None:
         """Have a function told, as an item is segmented, how many of its slices are done.
@@ -100,9 +100,8 @@ class SegmentRun:
             OutputError: If another run is writing to the output folder.
         """
         return results_of(
-            self.items,
+            self.plans.steps,
             self.segment,
-            refused=((refusal.label, refusal.error) for refusal in self.refused),
             label_of=lambda item: item.label,
             output=self.outputs.output_dir,
             folder_of=lambda item: self.outputs.output_dir / item.relative_dir,
@@ -146,18 +145,21 @@ class SegmentRun:
             SystemExit: If an item failed, with one line.
         """
         results = []
-        if self.left_alone:
-            logger.info("Left alone: %s.", self.left_alone)
+        if told := self.left_alone.text:
+            logger.info("Left alone: %s.", told)
         for number, result in enumerate(self.results(), start=1):
             logger.info("%d of %d: %s", number, len(self), result.line)
             for warning in result.warnings:
                 logger.warning("%s: %s", one_line(result.path), warning)
             results.append(result)
+        if self.left_alone.text != told:  # a large input is planned part by part
+            logger.info("Left alone: %s.", self.left_alone.text)
         failed = [result for result in results if result.status == "failed"]
-        logger.info("%s.", summary(results, len(self) - len(results), self.other_modalities))
+        not_tried = len(self) - len(results)
+        logger.info("%s.", summary(results, not_tried, self.left_alone.other_modalities))
         if failed:
             logger.error("Failed:\n%s", "\n".join(table_of(failed)))
-            more = not_tried_text(len(self) - len(results))
+            more = not_tried_text(not_tried)
             msg = f"{len(failed)} of {len(self)} items failed{more}; see the table above."
             raise SystemExit(msg)
 

@@ -1,10 +1,12 @@
-"""Walk all files below a folder, without following link loops."""
+"""Walk all files below a folder, whole or in parts, without following link loops."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import islice, takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 from esp_medsam.errors import ReadError
 
@@ -13,12 +15,63 @@ _Inode = tuple[int, int]
 """A file system and a number in it: a folder has one, whatever leads to it."""
 
 
+class Part(NamedTuple):
+    """A part of what lies below a folder.
+
+    Attributes:
+        folder: The folder that it lies in.
+        is_whole: Whether it is all that lies below that, or the folder's own files alone.
+        above: The folders that led here, which no link leads back into.
+    """
+
+    folder: Path
+    is_whole: bool = True
+    above: frozenset[_Inode] = frozenset()
+
+
+def parts_below(root: Path, most_files: int, *, without: Path | None = None) -> Iterator[Part]:
+    """Yield the parts of a folder: itself where it holds few files, else its folders' parts.
+
+    Args:
+        root: The folder.
+        most_files: How many files a part may hold; more where they lie in one folder.
+        without: A folder to pass over.
+    """
+    left_out = None if without is None else _inode(without)
+    waiting = [Part(root)]
+    while waiting:
+        part = waiting.pop()
+        files = files_below(part.folder, [], without=without, above=part.above)
+        if sum(1 for _ in islice(files, most_files + 1)) <= most_files:
+            yield part
+            continue
+        yield part._replace(is_whole=False)
+        inode = _inode(part.folder)
+        above = part.above if inode is None else part.above | {inode}
+        with os.scandir(part.folder) as listed:
+            names = sorted(entry.name for entry in listed if _is_folder(entry))
+        passed_over = above if left_out is None else above | {left_out}
+        folders = [part.folder / name for name in reversed(names)]
+        waiting += [Part(path, above=above) for path in folders if _inode(path) not in passed_over]
+
+
+def files_of_part(
+    part: Part, unreadable: list[tuple[Path, OSError]], *, without: Path | None = None
+) -> Iterator[Path]:
+    """Yield the files of a part; arguments as of :func:`files_below`."""
+    files = files_below(part.folder, unreadable, without=without, above=part.above)
+    if part.is_whole:
+        return files
+    return takewhile(lambda path: path.parent == part.folder, files)
+
+
 def files_below(
     root: Path,
     unreadable: list[tuple[Path, OSError]],
     *,
     without: Path | None = None,
     follow_links: bool = True,
+    above: frozenset[_Inode] = frozenset(),
 ) -> Iterator[Path]:
     """Yield all that is no folder below a folder, sorted, folder by folder.
 
@@ -27,11 +80,12 @@ def files_below(
         unreadable: Takes the folders that cannot be listed, and why.
         without: A folder to pass over.
         follow_links: Whether to enter folders through links; never one that leads back up.
+        above: The folders that led to the root.
     """
     left_out = None if without is None else _inode(without)
-    above: list[tuple[Path, frozenset[_Inode]]] = [(root, frozenset())]
-    while above:
-        folder, parents = above.pop()
+    waiting: list[tuple[Path, frozenset[_Inode]]] = [(root, above)]
+    while waiting:
+        folder, parents = waiting.pop()
         inode = _inode(folder)
         if inode in parents or (folder != root and inode is not None and inode == left_out):
             continue
@@ -48,7 +102,7 @@ def files_below(
             elif follow_links or not entry.is_symlink():
                 below.append(folder / entry.name)
         known = parents if inode is None else parents | {inode}
-        above.extend((path, known) for path in reversed(below))
+        waiting.extend((path, known) for path in reversed(below))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

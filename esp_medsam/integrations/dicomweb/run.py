@@ -28,8 +28,9 @@ from esp_medsam.integrations.dicomweb.store import read_object, send
 from esp_medsam.integrations.dicomweb.work import private_folder
 from esp_medsam.io import file_names, read_record
 from esp_medsam.version import __version__
-from esp_medsam.workflows.items import plan_items
+from esp_medsam.workflows.items import plan_parts
 from esp_medsam.workflows.left_alone import counted, is_left_alone
+from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.results import ItemResult, Outcome, failure
 from esp_medsam.workflows.segment import SegmentRun
 
@@ -210,7 +211,7 @@ class PacsRun:
 
     def _segment(self, series: Series, key: str) -> Iterator[PacsResult]:
         """Segment the volumes of a fetched series, spool what is found, note it, and send it."""
-        plan = plan_items(
+        plans = plan_parts(
             self._input,
             self._output,
             table=self.segmentation.table,
@@ -219,11 +220,12 @@ class PacsRun:
             join=self.join,
             leave_alone=False,  # that the series is of the modality was said by the PACS
         )
-        for refusal in plan.refused:
-            yield _failed(_label(series, refusal.volume), refusal.error)
         made: list[Made] = []
         details: dict[str, ItemResult] = {}
-        for number, item in enumerate(plan.items, start=1):
+        for number, item in enumerate(plans.steps, start=1):
+            if isinstance(item, Refusal):
+                yield _failed(_label(series, item.volume), item.error)
+                continue
             result = self.segmentation.segment(item)
             label = _label(series, item.volume_name)
             details[label] = result
@@ -236,11 +238,11 @@ class PacsRun:
                     seconds=result.seconds,
                 )
                 if result.code == DiskFullError.code:
-                    self.not_tried += Counter(volumes=len(plan.items) - number)
+                    self.not_tried += Counter(volumes=len(plans) - number)
                     break
             else:
                 made.append(self._spool(label, result))
-        if len(made) == len(plan.items) + len(plan.refused):
+        if len(made) == len(plans):
             self.spool.write_record(key, series, made)
         for one in made:
             sent, result = self._send(one), details[one.label]

@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
 import PIL.Image
 import pytest
@@ -15,7 +14,8 @@ import esp_medsam
 from esp_medsam.cli.main import main
 from esp_medsam.errors import ModalityError
 from esp_medsam.workflows import pipeline, planning
-from esp_medsam.workflows.items import Plan
+from esp_medsam.workflows.left_alone import Counted, LeftAlone
+from esp_medsam.workflows.plan import Plans
 from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.results import ItemResult
 from tests.support.processes import run_python
@@ -29,7 +29,7 @@ Build = Callable[..., list[Request]]
 @pytest.fixture
 def unplanned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves finding the items to what is built."""
-    monkeypatch.setattr(planning, "plan_of", lambda request: None)
+    monkeypatch.setattr(planning, "plans_of", lambda request: None)
 
 
 @pytest.fixture
@@ -40,8 +40,7 @@ def build(monkeypatch: pytest.MonkeyPatch, unplanned: None) -> Build:
         asked: list[Request] = []
 
         class Pipeline:
-            left_alone = "2 other files"
-            other_modalities: ClassVar[dict[str, int]] = {}
+            left_alone = LeftAlone(Counted(("a.txt", "b.txt")))
 
             def __init__(self) -> None:
                 self.on_slices: Callable[[int, int], None] = lambda done, total: None
@@ -59,7 +58,7 @@ def build(monkeypatch: pytest.MonkeyPatch, unplanned: None) -> Build:
                     self.on_slices(4, 16)
                     yield result
 
-        def build(request: Request, *, plan: Plan | None) -> Pipeline:
+        def build(request: Request, *, plans: Plans | None) -> Pipeline:
             asked.append(request)
             return Pipeline()
 
@@ -145,7 +144,7 @@ class TestSegment:
 
         shown = capsys.readouterr()
         assert shown.out == "1 done, 0 kept, 0 failed; masks and records are in out.\n"
-        assert "Left alone: 2 other files." in shown.err
+        assert "Left alone: 2 other files (a.txt, b.txt), 0 outputs of earlier runs." in shown.err
         assert "in/a.png: It is upside down." in shown.err
 
     def test_ends_with_1_and_a_table_where_an_item_failed(
@@ -166,7 +165,7 @@ class TestSegment:
         main(RUN)
 
         assert capsys.readouterr().err.splitlines()[:4] == [
-            "Left alone: 2 other files.",
+            "Left alone: 2 other files (a.txt, b.txt), 0 outputs of earlier runs.",
             "done in/a.png in 0.3 s: lungs 3,071 pixels (0.94)",
             "in/a.png: It is upside down.",
             "failed in/b.png: E_CORRUPT: Copy it again.",

@@ -14,7 +14,9 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from esp_medsam import io
 from esp_medsam.errors import EmptyInputError, FormatError
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.items import Plan, plan_items
+from esp_medsam.workflows.left_alone import LeftAlone
+from esp_medsam.workflows.plan import Plan
+from tests.support.plans import plan_items
 from tests.support.shipped_dicom import shipped
 
 
@@ -88,7 +90,9 @@ class TestDicomdir:
             plan = planned(root)
 
             assert len(plan.items) == 1
-            assert plan.left_alone.endswith("; 3 of 4 files that DICOMDIR names are missing")
+            assert LeftAlone.of(plan).text.endswith(
+                "; 3 of 4 files that DICOMDIR names are missing"
+            )
 
     @pytest.mark.parametrize(
         "name", [["..", "secret"], ["PT0", "..", "..", "secret"], ["/etc/passwd"], ["C:", "a"], "."]

@@ -22,7 +22,9 @@ from esp_medsam.io.folder import entered
 from esp_medsam.io.item import Item
 from esp_medsam.io.raster import write_gray_png
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.items import Plan, plan_items
+from esp_medsam.workflows.left_alone import LeftAlone
+from esp_medsam.workflows.plan import Plan
+from tests.support.plans import plan_items
 
 
 TABLE = ModalityTable.read(Path(__file__).parents[3] / "bundle/configs/targets.yaml")
@@ -147,10 +149,10 @@ class TestPlanItems:
     def test_says_what_it_leaves_alone_in_one_line(self, tmp_path: Path) -> None:
         root = make(tmp_path, "a.png", "b.png", *(f"{n}.txt" for n in range(7)))
 
-        assert planned(root, tmp_path / "out").left_alone == (
+        assert LeftAlone.of(planned(root, tmp_path / "out")).text == (
             "7 other files (0.txt, 1.txt, 2.txt, 3.txt, 4.txt, ...), 0 outputs of earlier runs"
         )
-        assert planned(root, tmp_path / "out", exclude="*.txt").left_alone == ""
+        assert LeftAlone.of(planned(root, tmp_path / "out", exclude="*.txt")).text == ""
 
     def test_broken_links_are_counted_not_taken(self, tmp_path: Path) -> None:
         root = make(tmp_path, "a.png")

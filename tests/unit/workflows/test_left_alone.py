@@ -10,8 +10,9 @@ from pydicom import dcmread
 
 from esp_medsam.errors import ModalityConflictError
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.items import Plan, plan_items
-from esp_medsam.workflows.left_alone import counted, is_left_alone, volumes_of_others
+from esp_medsam.workflows.left_alone import LeftAlone, counted, is_left_alone, volumes_of_others
+from esp_medsam.workflows.plan import Plan
+from tests.support.plans import plan_items
 from tests.support.shipped_dicom import copy_shipped
 
 
@@ -105,7 +106,7 @@ class TestPlan:
         assert [item.modality for item in plan.items] == ["ct"]
         assert plan.refused == ()
         assert plan.other_modalities == {"MR": 2}
-        assert plan.left_alone == "2 DICOM volumes of other modalities (2 MR)"
+        assert LeftAlone.of(plan).text == "2 DICOM volumes of other modalities (2 MR)"
 
     def test_tells_no_modality_that_is_none(
         self, planned: Callable[..., Plan], mixed: Path
@@ -120,7 +121,7 @@ class TestPlan:
         plan = planned(force_modality=True)
 
         assert len(plan.items) == 3
-        assert plan.left_alone == ""
+        assert LeftAlone.of(plan).text == ""
 
     def test_refuses_one_file_that_contradicts(
         self, planned: Callable[..., Plan], mixed: Path

@@ -11,7 +11,7 @@ from pydicom import DataElement, dcmread
 
 from esp_medsam.modality import ModalityTable
 from esp_medsam.terms import body_part
-from esp_medsam.workflows.items import plan_items
+from tests.support.plans import plan_items
 from tests.support.shipped_dicom import copy_shipped
 
 

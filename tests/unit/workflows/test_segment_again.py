@@ -10,6 +10,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
+from esp_medsam.workflows.plan import Plan, Plans
 from esp_medsam.workflows.segment import SegmentRun
 from tests.support.segmentation import write_bright
 
@@ -59,7 +60,8 @@ class TestResultsOfEarlierRuns:
         write_bright(tmp_path / "in/old.png")
         list(build_segmentation(targets=targets).results())
         again = build_segmentation()
-        again.items = [replace(item, name="new", other_names=("old",)) for item in again.items]
+        items = (replace(item, name="new", other_names=("old",)) for item in again.plans.items)
+        again.plans = Plans(Plan(tuple(items)))
 
         (result,) = again.results()
 
@@ -89,7 +91,8 @@ class TestResultsOfEarlierRuns:
         write_bright(tmp_path / "in/old.png")
         list(build_segmentation(modality="xray").results())
         again = build_segmentation(modality="ultrasound")
-        again.items = [replace(item, name="new", other_names=("old",)) for item in again.items]
+        items = (replace(item, name="new", other_names=("old",)) for item in again.plans.items)
+        again.plans = Plans(Plan(tuple(items)))
 
         (result,) = again.results()
 
