@@ -7,7 +7,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 
 def _path(value: object) -> object:
@@ -114,6 +120,15 @@ def _or_auto(least: int) -> Callable[[object], object]:
     return check
 
 
+def _bool_or_auto(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    """Return what ``check`` makes of a value; of two types it would tell the rule of one alone."""
+    try:
+        return check(value)
+    except ValidationError:
+        msg = "must be auto, true or false"
+        raise ValueError(msg) from None
+
+
 def _turns(value: object) -> object:
     if value != "auto" and not isinstance(value, Mapping):
         msg = "must be auto, or whole numbers by modality"
@@ -130,6 +145,7 @@ Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, lt=2**31)]
 Index = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, lt=2**31)]
 CountOrAuto = Annotated[int | str, BeforeValidator(_or_auto(1))]
 IndexOrAuto = Annotated[int | str, BeforeValidator(_or_auto(0))]
+BoolOrAuto = Annotated[bool | Literal["auto"], WrapValidator(_bool_or_auto)]
 OptionalPath = Annotated[str | None, BeforeValidator(_no_path)]
 FrozenPatterns = Annotated[tuple[str, ...], BeforeValidator(_frozen)]
 Turns = Annotated[dict[str, Count] | Literal["auto"], BeforeValidator(_turns)]

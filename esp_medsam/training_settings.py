@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from esp_medsam.errors import OptionError
 from esp_medsam.setting_checks import Settings
 from esp_medsam.setting_types import (
+    BoolOrAuto,
     Count,
     CountOrAuto,
     Deviation,
@@ -57,9 +58,9 @@ class TrainSettings(Settings):
     val_interval: Count
     patience: Index
     checkpoint_steps: Index
-    resume: bool | Literal["auto"]
+    resume: BoolOrAuto
     num_workers: Index
-    amp: bool | Literal["auto"]
+    amp: BoolOrAuto
     seed: Annotated[Index, Field(lt=2**32)]
     mlflow: OptionalPath
     device: Device

@@ -185,6 +185,13 @@ class TestTrainSettings:
         with pytest.raises(OptionError, match="epochs must be a whole number; got 'ten'"):
             TrainSettings.of(epochs="ten")
 
+    @pytest.mark.parametrize("name", ["amp", "resume"])
+    def test_name_auto_among_what_a_switch_may_be(self, name: str) -> None:
+        assert TrainSettings.given({name: "auto"}) == {name: "auto"}
+        assert TrainSettings.given({name: "no"}) == {name: False}
+        with pytest.raises(OptionError, match=f"^{name} must be auto, true or false; got 'maybe'"):
+            TrainSettings.given({name: "maybe"})
+
     def test_take_no_weights_to_start_from_as_none(self) -> None:
         config = yaml.safe_load((CONFIGS / "train.yaml").read_text(encoding="utf-8"))
         values = {key: config[key] for key in TrainSettings.model_fields}
