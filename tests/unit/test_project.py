@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -88,11 +89,13 @@ class TestDecisions:
                 assert part in text, record.name
 
 
-class TestOutcomes:
-    def test_page_is_what_the_tests_say(self) -> None:
-        check = [sys.executable, ROOT / "docs/reference/outcomes.py", "--check"]
+class TestGeneratedPages:
+    @pytest.mark.parametrize("script", ["generate.py", "outcomes.py"])
+    def test_are_what_the_code_and_the_tests_say(self, script: str) -> None:
+        check = [sys.executable, ROOT / "docs/reference" / script, "--check"]
+        places = {**os.environ, "PYTHONPATH": str(ROOT)}
 
-        checked = subprocess.run(check, capture_output=True, check=False, text=True)
+        checked = subprocess.run(check, env=places, capture_output=True, check=False, text=True)
 
         assert checked.returncode == 0, checked.stderr
 
