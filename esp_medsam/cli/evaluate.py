@@ -106,7 +106,10 @@ def evaluate(
             help="Also draw plots into this folder; needs the extra 'report'.",
         ),
     ] = None,
-    plot_format: Annotated[str, typer.Option(help="Format of the plots: png or svg.")] = "png",
+    plot_format: Annotated[
+        str,
+        typer.Option("--plot_format", "--plot-format", help="Format of the plots: png or svg."),
+    ] = "png",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Overwrite existing output files.")
     ] = False,

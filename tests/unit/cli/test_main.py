@@ -6,12 +6,14 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
+from typer.main import get_command
 
 import esp_medsam
-from esp_medsam.cli.main import main
+from esp_medsam.cli.main import app, main
 from esp_medsam.errors import ModalityError
 from esp_medsam.workflows import pipeline, planning
 from esp_medsam.workflows.left_alone import Counted, LeftAlone
@@ -120,6 +122,20 @@ class TestMain:
         main(arguments)
 
         assert [options["level"] for options in levels] == [logging.INFO]
+
+    def test_options_are_spelled_with_underscores_and_with_hyphens(self) -> None:
+        commands: Any = get_command(app)
+        spellings = [
+            set(param.opts)
+            for command in commands.commands.values()
+            for param in command.params
+            if any("-" in name.strip("-") or "_" in name for name in param.opts if name[:2] == "--")
+        ]
+
+        assert spellings
+        for names in spellings:
+            assert len(names) == 2, names
+            assert len({name.replace("_", "-") for name in names}) == 1
 
     def test_starts_without_loading_torch(self) -> None:
         code = "import sys, esp_medsam.cli.main; sys.exit('torch' in sys.modules)"
