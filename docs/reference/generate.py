@@ -1,4 +1,4 @@
-"""Write keys.md, the keys of the configs, from the configs and the settings that check them.
+"""Write what pages say below their mark: options and keys, as code and configs have them.
 
 python docs/reference/generate.py [--check]
 """
@@ -8,10 +8,14 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import yaml
+from typer.main import get_command
 
+from esp_medsam.cli.main import app
 from esp_medsam.errors import EspMedSamError
 from esp_medsam.setting_checks import Settings
 from esp_medsam.settings import EvaluationSettings, InferenceSettings
@@ -20,6 +24,8 @@ from esp_medsam.training_settings import STAGE_SETTINGS
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parents[1] / "bundle" / "configs"
+
+MARK = "<!-- Written by generate.py from here on; do not edit. -->\n\n"
 
 Kinds = tuple[type[Settings], ...]
 
@@ -35,11 +41,22 @@ LAYERS: dict[str, tuple[str, Kinds]] = {
 }
 """By config: the one that it goes over, and the settings that check it; the first with a key."""
 
+READS = {
+    **dict.fromkeys(("segment", "inspect", "calibrate", "pacs"), "inference.yaml"),
+    "evaluate": "evaluate.yaml",
+    "train": "train.yaml",
+    **dict.fromkeys(("distill", "embed"), "distill_modality.yaml"),
+    "add-target": "add_modality.yaml",
+}
+"""By command: the config whose keys its options set."""
+
 PLACES = ("bundle_root", "dataset_dir")
 """Keys that users set and that need be no settings."""
 
 WRONG = (object(), "?", -1.0, -1, 50, 10**9, [-1] * 2, [10**9] * 2, [33] * 2, [-1] * 3)
 """Values that make a setting tell its rules."""
+
+TYPES = {"Path": "a path", "int": "a whole number", "float": "a number", "str": "text"}
 
 
 def rule_of(kinds: Kinds, key: str) -> str:
@@ -53,7 +70,7 @@ def rule_of(kinds: Kinds, key: str) -> str:
             rule = str(error).removeprefix(f"{key} must be ").partition("; got ")[0]
             rule = re.sub(r"'([\w-]+)'", r"`\1`", re.sub(r" at index \d+", "", rule))
             rules[rule[:8]] = rule  # of two bounds on one side, the one that is met last
-    return "; ".join(rules.values())
+    return cell("; ".join(rules.values()))
 
 
 def cell(text: str) -> str:
@@ -72,64 +89,87 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {line} |\n" for line in lines)
 
 
-def keys_page() -> str:
-    """Return the page of the keys of configs.
+def options() -> Iterator[str]:
+    """Yield the arguments and options of each command."""
+    group: Any = get_command(app)
+    yield table(("option", "what it does"), (row[::3] for row in _options(group)))
+    for name, command in group.commands.items():
+        arguments = [param for param in command.params if param.param_type_name == "argument"]
+        taken = [p.metavar if p.required else f"[{p.metavar}]" for p in arguments]
+        usage = " ".join(["esp-medsam", name, "[OPTIONS]", *taken])
+        told = "\n\n".join(cell(text) for text in command.help.split("\n\n"))
+        yield f"\n## {name}\n\n{told}\n\n```text\n{usage}\n```\n\n"
+        config = READS.get(name, "")
+        head = ("argument or option", "value", "default", "what it does")
+        yield table(head, _options(command, config))
+        if config:
+            yield f"\nSets keys of [{config}](keys.md#{config.replace('.', '')}).\n"
 
-    Raises:
-        ValueError: If a setting stands in no config.
-    """
-    parts, comments = [KEYS], dict[str, dict[str, str]]()
-    left = {key for _, kinds in LAYERS.values() for kind in kinds for key in kind.model_fields}
+
+def _options(command: Any, config: str = "") -> Iterator[tuple[str, ...]]:
+    """Yield name, value, default and help of each argument and option of a command."""
+    hints = get_type_hints(command.callback)
+    kinds, defaults = LAYERS[config][1] if config else (), _defaults(config)
+    for param in command.params:
+        is_option = param.param_type_name == "option"
+        is_flag = is_option and param.is_flag
+        # Of two spellings the one with underscores.
+        names = [o for o in param.opts if "-" not in o[2:] or len(param.opts) == 1]
+        default = defaults.get(param.name) if param.default is None else param.default
+        if default is False:  # off, which 0 is not
+            default = None
+        if isinstance(default, list):
+            default = ", ".join(dict.fromkeys(map(str, default)))
+        is_shown = default not in (None, "") and str(default)[0] not in "$@{"
+        yield (
+            ", ".join(f"`{name}`" for name in (names if is_option else [param.metavar])),
+            "" if is_flag else _value(param, hints[param.name], kinds),
+            "required" if param.required else f"`{default}`" if is_shown else "",
+            cell(param.help),
+        )
+
+
+def _defaults(config: str) -> dict[str, Any]:
+    """Return the values of a config and those below it."""
+    text = (CONFIGS / config).read_text(encoding="utf-8") if config else ""
+    return {**_defaults(LAYERS[config][0]), **yaml.safe_load(text)} if text else {}
+
+
+def _value(param: Any, hint: Any, kinds: Kinds) -> str:
+    """Return what an argument or an option takes."""
+    if param.metavar and param.param_type_name == "option":
+        return " or ".join(f"`{word}`" for word in param.metavar.split("|"))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return ", ".join(f"`{one.value}`" for one in hint)
+    told = next(word for name, word in TYPES.items() if name in str(hint))
+    told += "" if param.min is None else f"; at least {param.min:g}"
+    rule = rule_of(kinds, param.name)
+    told = rule if rule and "list" not in rule else told  # commands make lists of what they take
+    return f"{told}; repeatable" if getattr(param, "multiple", False) else told
+
+
+def keys() -> Iterator[str]:
+    """Yield the keys of each config."""
+    comments: dict[str, dict[str, str]] = {"": {}}
     for name, (below, kinds) in LAYERS.items():
         text = (CONFIGS / name).read_text(encoding="utf-8")
         about = text.partition("\n")[0].lstrip("# ").partition(". ")[0].rstrip(":.")
         over = f"It goes over [{below}](#{below.replace('.', '')}).\n" if below else ""
-        comments[name] = dict(comments.get(below, {}))
-        rows = list(_keys(text, kinds, comments[name]))
-        left -= {row[0].strip("`") for row in rows}
-        parts.append(f"\n## {name}\n\n{cell(about)}.\n{over}\n")
-        parts.append(table(("key", "default", "takes", "what it does"), rows))
-    if left:
-        msg = f"Each setting must stand in a config; {sorted(left)} do not."
-        raise ValueError(msg)
-    return "".join(parts)
+        comments[name] = dict(comments[below])
+        yield f"\n## {name}\n\n{cell(about)}.\n{over}\n"
+        yield table(("key", "default", "takes", "what it does"), _keys(text, kinds, comments[name]))
 
 
 def _keys(text: str, kinds: Kinds, comments: dict[str, str]) -> Iterator[tuple[str, ...]]:
-    """Yield each key of a config with its default, its rules and its comment.
-
-    Args:
-        text: Of the config.
-        kinds: Settings that check it.
-        comments: Those of the config below, which its own go over.
-
-    Raises:
-        ValueError: If a line is not ``key: value  # comment``.
-    """
-    for key, value in yaml.safe_load(text).items():
+    """Yield each key with its default, its rules and its comment, or that of the config below."""
+    for key, default, _, comment in re.findall(r"^(\w+): (.+?)(  # (.*))?$", text, re.M):
         is_key = key in PLACES or any(key in kind.model_fields for kind in kinds)
-        if not is_key or str(value).startswith("@"):
-            continue
-        found = re.search(rf"^{key}: (.+?)(?:  # (.*))?$", text, re.M)
-        if found is None or yaml.safe_load(found[1]) != value or not (found[2] or comments[key]):
-            msg = f"{key} must stand in one line with its comment, behind two spaces."
-            raise ValueError(msg)
-        comments[key] = found[2] or comments[key]
-        yield f"`{key}`", f"`{found[1]}`", cell(rule_of(kinds, key)), cell(comments[key])
+        if is_key and not default.startswith('"@'):
+            comments[key] = comment or comments[key]
+            yield f"`{key}`", f"`{default}`", rule_of(kinds, key), cell(comments[key])
 
 
-KEYS = """<!-- Written by generate.py from bundle/configs and the settings; do not edit. -->
-# Keys of the configuration files
-
-Each table lists the keys that you may set in one file of `bundle/configs`, with its defaults.
-A file that goes over another one changes the defaults of the keys that it lists, and no others.
-[configs.md](configs.md) says how to set keys.
-
-A default that begins with `$` is computed.
-Keys without an entry under "takes" can only be set with `python -m monai.bundle run`.
-"""
-
-PAGES = {"keys.md": keys_page}
+PAGES = {"options.md": options, "keys.md": keys}
 
 
 def main() -> None:
@@ -137,11 +177,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--check", action="store_true", help="Write nothing; fail if one differs.")
     checks = parser.parse_args().check
-    for name, page in PAGES.items():
-        path, content = HERE / name, page()
+    for name, told in PAGES.items():
+        before = (HERE / name).read_text(encoding="utf-8")
+        content = before.partition(MARK)[0] + MARK + "".join(told()).lstrip()
         if not checks:
-            path.write_text(content, encoding="utf-8")
-        elif not path.is_file() or path.read_text(encoding="utf-8") != content:
+            (HERE / name).write_text(content, encoding="utf-8")
+        elif before != content:
             parser.exit(1, f"{name} must be current; run python docs/reference/generate.py.\n")
 
 
