@@ -1,0 +1,126 @@
+"""Find one of our errors behind what was caught, and tell it in one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+
+from esp_medsam.errors.kinds import EspMedSamError, OptionError, ReadError, TooLargeError
+from esp_medsam.errors.wording import one_line
+
+
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, or while."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        hidden = current.__suppress_context__
+        current = current.__cause__ or (None if hidden else current.__context__)
+
+
+def cause_of(error: BaseException) -> EspMedSamError | None:
+    """Return the first of our errors behind ``error``, itself included; None where none is."""
+    return next((one for one in chain_of(error) if isinstance(one, EspMedSamError)), None)
+
+
+def explain(error: BaseException) -> str | None:
+    """Return ``"<CODE>: <message>"`` of the first of our errors behind ``error``, in one line.
+
+    Follows causes and contexts, because MONAI wraps what our transforms and constructors raise.
+    What MONAI itself finds wrong in a config, that memory ran out, and what the system says of a
+    path (too long, no permission) are told as errors of ours.
+
+    Args:
+        error: The exception that was caught.
+
+    Returns:
+        The line, or None where none of ours is behind ``error``.
+    """
+    ours = cause_of(error)
+    if ours is not None:
+        return f"{ours.code}: {one_line(str(ours))}"
+    other: str | None = None
+    is_cause = True
+    for current in chain_of(error):
+        other = other or _of_config(current) or _of_memory(current)
+        if is_cause:  # what failed on the way to another failure is not what failed
+            other = other or _of_path(current)
+        is_cause = is_cause and current.__cause__ is not None
+    return other and one_line(other)
+
+
+def _of_path(error: BaseException) -> str | None:
+    """Return what the system says of a path that it was asked for."""
+    if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
+        return None
+    path = os.fspath(error.filename)
+    return f"{ReadError.code}: {path} must be a path that can be used; got: {error.strerror}."
+
+
+def _of_memory(error: BaseException) -> str | None:
+    """Return that memory ran out."""
+    if not says_out_of_memory(error):
+        return None
+    return (
+        f"{TooLargeError.code}: memory ran out; free some, raise the limit (ulimit -v), "
+        "or, where volumes are segmented, use a smaller slice_batch."
+    )
+
+
+def says_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, torch's on any device, or a loader's.
+
+    Where a library is loaded, the system's loader says so, in an ImportError or OSError.
+    """
+    text = str(error).lower()
+    if isinstance(error, ImportError | OSError):
+        return "cannot allocate memory" in text or "failed to map segment" in text
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    said = isinstance(error, RuntimeError) and any(word in text for word in words)
+    return said or isinstance(error, MemoryError)
+
+
+def _of_config(error: BaseException) -> str | None:
+    """Return what MONAI's config parser found wrong: it has no errors of its own for it."""
+    told = _told_by_config(error)
+    return told and f"{OptionError.code}: {told}"
+
+
+def _told_by_config(error: BaseException) -> str | None:
+    text = str(error)
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, TypeError):
+        built = re.match(r"Failed to instantiate component '([^']+)'", text)
+        return built and f"config must give {built[1]} what it takes; got: {error.__cause__}."
+    if isinstance(error, ModuleNotFoundError) and text.startswith("Cannot locate "):
+        return f"config must name classes and functions that there are; {text.rstrip('.')}."
+    if isinstance(error, ValueError) and text.startswith("the referring item "):
+        return f"config must refer to its own keys; {text.rstrip('.')}."
+    return None
+
+
+def install_excepthook() -> None:
+    """Make an uncaught error of ours end the process with one line on stderr and status 1.
+
+    Every other exception goes to the hook that was installed before. Installing twice changes
+    nothing.
+    """
+    previous = sys.excepthook
+    if getattr(previous, "_esp_medsam", False):
+        return
+
+    def hook(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        line = explain(error)
+        if line is None:
+            previous(kind, error, traceback)
+        else:
+            sys.stderr.write(f"{line}\n")  # the interpreter itself then exits with status 1
+
+    hook._esp_medsam = True  # type: ignore[attr-defined]  # marks the hook as ours
+    sys.excepthook = hook
