@@ -1,4 +1,4 @@
-"""Write what pages say below their mark: options and keys, as code and configs have them.
+"""Write what pages say below their mark: options, keys and errors, as the code has them.
 
 python docs/reference/generate.py [--check]
 """
@@ -15,8 +15,8 @@ from typing import Any, get_type_hints
 import yaml
 from typer.main import get_command
 
+from esp_medsam import errors as exceptions
 from esp_medsam.cli.main import app
-from esp_medsam.errors import EspMedSamError
 from esp_medsam.setting_checks import Settings
 from esp_medsam.settings import EvaluationSettings, InferenceSettings
 from esp_medsam.training_settings import STAGE_SETTINGS
@@ -24,7 +24,6 @@ from esp_medsam.training_settings import STAGE_SETTINGS
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parents[1] / "bundle" / "configs"
-
 MARK = "<!-- Written by generate.py from here on; do not edit. -->\n\n"
 
 Kinds = tuple[type[Settings], ...]
@@ -66,7 +65,7 @@ def rule_of(kinds: Kinds, key: str) -> str:
     for wrong in WRONG if key in kind.model_fields else ():
         try:
             kind.given({key: wrong})
-        except EspMedSamError as error:
+        except exceptions.EspMedSamError as error:
             rule = str(error).removeprefix(f"{key} must be ").partition("; got ")[0]
             rule = re.sub(r"'([\w-]+)'", r"`\1`", re.sub(r" at index \d+", "", rule))
             rules[rule[:8]] = rule  # of two bounds on one side, the one that is met last
@@ -112,18 +111,15 @@ def _options(command: Any, config: str = "") -> Iterator[tuple[str, ...]]:
     kinds, defaults = LAYERS[config][1] if config else (), _defaults(config)
     for param in command.params:
         is_option = param.param_type_name == "option"
-        is_flag = is_option and param.is_flag
         # Of two spellings the one with underscores.
         names = [o for o in param.opts if "-" not in o[2:] or len(param.opts) == 1]
         default = defaults.get(param.name) if param.default is None else param.default
-        if default is False:  # off, which 0 is not
-            default = None
         if isinstance(default, list):
             default = ", ".join(dict.fromkeys(map(str, default)))
-        is_shown = default not in (None, "") and str(default)[0] not in "$@{"
+        is_shown = not (default in (None, "") or default is False or str(default)[0] in "$@{")
         yield (
             ", ".join(f"`{name}`" for name in (names if is_option else [param.metavar])),
-            "" if is_flag else _value(param, hints[param.name], kinds),
+            "" if is_option and param.is_flag else _value(param, hints[param.name], kinds),
             "required" if param.required else f"`{default}`" if is_shown else "",
             cell(param.help),
         )
@@ -169,7 +165,19 @@ def _keys(text: str, kinds: Kinds, comments: dict[str, str]) -> Iterator[tuple[s
             yield f"`{key}`", f"`{default}`", rule_of(kinds, key), cell(comments[key])
 
 
-PAGES = {"options.md": options, "keys.md": keys}
+def errors() -> Iterator[str]:
+    """Yield the exceptions with their codes."""
+    found = [e for e in vars(exceptions).values() if getattr(e, "code", "E_ERROR") != "E_ERROR"]
+    rows = []
+    for kind in sorted(found, key=lambda kind: str(kind.code)):
+        meaning, remedy, *_ = (kind.__doc__ or "").replace("``", "`").split("\n\n")
+        names = kind.code, kind.__name__, kind.__bases__[-1].__name__
+        code, name, base = (f"`{name}`" for name in names)
+        rows.append((code, cell(meaning), cell(remedy), name, base))
+    yield table(("code", "meaning", "remedy", "exception", "also a"), rows)
+
+
+PAGES = {"options.md": options, "keys.md": keys, "errors.md": errors}
 
 
 def main() -> None:

@@ -19,91 +19,137 @@ class EspMedSamError(Exception):
 
 
 class InputNotFoundError(EspMedSamError, FileNotFoundError):
-    """An input path does not exist."""
+    """An input path does not exist.
+
+    Check the path.
+    """
 
     code = "E_NOT_FOUND"
 
 
 class InputChangedError(EspMedSamError, ValueError):
-    """An input was changed between the time it was read and the time its result is written."""
+    """An input was changed between the time it was read and the time its result is written.
+
+    Run again once nothing writes to it.
+    """
 
     code = "E_INPUT_CHANGED"
 
 
 class EmptyInputError(EspMedSamError, ValueError):
-    """A folder holds no readable image."""
+    """There is nothing to work on: a folder, a section of a datalist or a pattern yields nothing.
+
+    Check what was named; ``esp-medsam inspect`` shows what is read of a folder.
+    """
 
     code = "E_NO_INPUT"
 
 
 class ReadError(EspMedSamError, ValueError):
-    """A file cannot be read."""
+    """A file or folder cannot be read.
+
+    Remove the cause that the message states, such as a missing permission.
+    """
 
     code = "E_READ"
 
 
 class FormatError(ReadError):
-    """A file is not of a format, pixel type or dimension that is read here."""
+    """A file is not of a format, pixel type or dimension that is read here.
+
+    Convert the file to what docs/reference/input.md lists.
+    """
 
     code = "E_FORMAT"
 
 
 class CorruptFileError(ReadError):
-    """A file is of a known format but damaged or cut short."""
+    """A file is of a known format but damaged, cut short or in contradiction to its header.
+
+    Copy or export it again.
+    """
 
     code = "E_CORRUPT"
 
 
 class TooLargeError(ReadError):
-    """A file claims more pixels than the memory at hand, or a safe limit, can hold."""
+    """More memory is needed than is free, or a file claims more than a safe limit.
+
+    Free memory, choose fewer targets or a smaller slice_batch, split the file, or use a larger
+    machine.
+    """
 
     code = "E_TOO_LARGE"
 
 
 class GeometryError(EspMedSamError, ValueError):
-    """An image's grid is missing, contradictory or cannot be represented."""
+    """The grid of an image or mask is missing, contradictory, or not the one it must be.
+
+    Correct its header, or resample a mask to its image.
+    """
 
     code = "E_GEOMETRY"
 
 
 class NonFiniteError(EspMedSamError, ValueError):
-    """An image holds NaN or infinity, which would silently empty its mask."""
+    """An image, or what is computed from it, holds NaN or infinity, which would empty its mask.
+
+    Replace such values with that of the background.
+    """
 
     code = "E_NONFINITE"
 
 
 class ModalityError(EspMedSamError, ValueError):
-    """A modality is not given, not known, or not held by the network."""
+    """A modality is not given, not known, or not held by the network.
+
+    Pass --modality with a name that ``esp-medsam modalities`` lists.
+    """
 
     code = "E_MODALITY"
 
 
 class ModalityConflictError(ModalityError):
-    """A file states another modality than the user does."""
+    """A file states another modality than the user does, or contradicts itself.
+
+    Pass the right --modality; if the file is wrong, pass --force_modality too.
+    """
 
     code = "E_MODALITY_CONFLICT"
 
 
 class TargetError(EspMedSamError, ValueError):
-    """A target is not known to the modality."""
+    """A target is not known to the modality or the network, or none is named where none is ready.
+
+    Choose from the targets that ``esp-medsam modalities`` lists for the modality.
+    """
 
     code = "E_TARGET"
 
 
 class OptionError(EspMedSamError, ValueError):
-    """An option has a value that it cannot take."""
+    """An option, a key of a config or an entry of a datalist has a value that it cannot take.
+
+    Follow the message; docs/reference/keys.md and docs/reference/datalist.md list what is valid.
+    """
 
     code = "E_OPTION"
 
 
 class DeviceError(EspMedSamError, ValueError):
-    """The device asked for is not at hand."""
+    """The device asked for does not exist on this machine.
+
+    Choose another one, or leave --device out.
+    """
 
     code = "E_DEVICE"
 
 
 class CheckpointError(EspMedSamError, ValueError):
-    """A checkpoint cannot be read, or is not one."""
+    """A checkpoint cannot be read, or is not one.
+
+    Copy the file again, or name a file of the kind that the message requires.
+    """
 
     code = "E_CHECKPOINT"
 
@@ -114,6 +160,8 @@ _ANOTHER = 100
 
 class CheckpointMismatchError(CheckpointError):
     """A checkpoint does not hold exactly the parameters that the network expects.
+
+    Use weights that were trained with the same network and targets.yaml.
 
     Args:
         source: What was read, as the user named it.
@@ -175,85 +223,129 @@ def _rebuild_mismatch(source: str, keys: dict[str, tuple[str, ...]]) -> Checkpoi
 
 
 class CheckpointHashError(CheckpointError):
-    """A checkpoint is not the file that its record was written for."""
+    """A checkpoint is not the file that its record was written for.
+
+    Copy the weights and their record again. If you replaced the weights yourself, renew the
+    record as docs/reference/configs.md describes.
+    """
 
     code = "E_CHECKPOINT_HASH"
 
 
 class WeightsNotFoundError(EspMedSamError, FileNotFoundError):
-    """The bundle has no weights, or the path given holds none."""
+    """There are no weights at the path given or in the bundle, or there is no bundle.
+
+    Name a file with --ckpt_path, or a bundle with --bundle.
+    """
 
     code = "E_NO_WEIGHTS"
 
 
 class DivergedError(EspMedSamError, ArithmeticError):
-    """A training no longer computes finite numbers."""
+    """A training no longer computes finite numbers.
+
+    Lower learning_rate or max_norm, set amp to false, or look at the images of the datasets that
+    the message names.
+    """
 
     code = "E_DIVERGED"
 
 
 class RuntimeCheckError(EspMedSamError, RuntimeError):
-    """A network does not compute here what it computed where its weights were made."""
+    """A network does not compute here what it computed where its weights were made.
+
+    Use another device, or another version of torch.
+    """
 
     code = "E_SELF_CHECK"
 
 
 class NetworkOutputError(EspMedSamError, RuntimeError):
-    """A network gives the same for every pixel, as one without weights does."""
+    """A network gives the same for every pixel, as one without weights does.
+
+    Copy the weights again, or use another device.
+    """
 
     code = "E_NETWORK"
 
 
 class TableError(EspMedSamError, ValueError):
-    """The table of modalities and targets is not valid."""
+    """The table of modalities and targets, targets.yaml, is not valid.
+
+    Correct the places that the message names.
+    """
 
     code = "E_TABLE"
 
 
 class OutputExistsError(EspMedSamError, FileExistsError):
-    """An output exists that would differ from the one asked for."""
+    """An output exists that is not the one asked for, or that was changed since.
+
+    Pass --overwrite to replace it, or move it away.
+    """
 
     code = "E_EXISTS"
 
 
 class NameClashError(EspMedSamError, ValueError):
-    """Two inputs would be written under one name."""
+    """Two inputs would be written under one name.
+
+    Rename one of them.
+    """
 
     code = "E_NAME_CLASH"
 
 
 class OutputError(EspMedSamError, OSError):
-    """An output cannot be written."""
+    """An output cannot be written.
+
+    Choose another output folder, or remove the cause that the message states.
+    """
 
     code = "E_OUTPUT"
 
 
 class DiskFullError(OutputError):
-    """The disk, the quota or the file-size limit leaves no room for an output."""
+    """The disk, the quota or the file-size limit leaves no room for an output.
+
+    Free some space and run the same command again.
+    """
 
     code = "E_DISK_FULL"
 
 
 class PacsError(EspMedSamError, ConnectionError):
-    """A PACS does not answer, or not as DICOMweb does."""
+    """A PACS does not answer, or not as DICOMweb does.
+
+    Check the URL and the server, then run the same command again.
+    """
 
     code = "E_PACS"
 
 
 class PacsAccessError(PacsError):
-    """A PACS asks for other credentials."""
+    """A PACS refuses the credentials, or requires some.
+
+    Check user and password, token or certificate.
+    """
 
     code = "E_PACS_ACCESS"
 
 
 class PacsIncompleteError(PacsError):
-    """A series did not arrive whole."""
+    """A series did not arrive whole, or changed while it was fetched.
+
+    Run again once the series is complete.
+    """
 
     code = "E_PACS_INCOMPLETE"
 
 
 class PacsRefusedError(PacsError):
-    """A PACS does not take an object."""
+    """A PACS does not take a result.
+
+    Remove the cause that the message states, then send the result with --resend.
+    """
 
     code = "E_PACS_REFUSED"
 
