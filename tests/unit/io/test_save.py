@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from esp_medsam.errors import (
 from esp_medsam.image import SEGMENTATION_KEY
 from esp_medsam.io import SaveSegmentationd, collate, file_names, read_record
 from esp_medsam.modality import ModalityTable
+from tests.support.processes import ROOT
 from tests.support.results import is_done
 
 
@@ -41,6 +43,29 @@ def photograph(tmp_path: Path) -> Path:
     path = tmp_path / "photo.jpg"
     PIL.Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(path)
     return path
+
+
+def fields_of(record: dict[str, Any]) -> list[str]:
+    """The fields of a record, as its page names them."""
+    fields = []
+    for name, value in record.items():
+        part, entry = (f"{name}[].", value[0]) if name in {"targets", "files"} else ("", value)
+        part = f"{name}." if name == "source" else part
+        fields += [part + key for key in entry] if part else [name]
+    return fields
+
+
+class TestRecordPage:
+    def test_lists_the_fields_of_a_record_and_no_others(
+        self, saver: Saver, result: Result, scan: Path, tmp_path: Path
+    ) -> None:
+        page = (ROOT / "docs/reference/record.md").read_text(encoding="utf-8")
+        cells = re.findall(r"^\| (`[^|]+) \|", page.partition("\n\nFor a single file")[0], re.M)
+
+        saver()(result(scan))
+        record = json.loads((tmp_path / "out" / "scan_seg.json").read_text())
+
+        assert sorted(re.findall(r"`([^`]+)`", " ".join(cells))) == sorted(fields_of(record))
 
 
 class TestNifti:
