@@ -19,6 +19,7 @@ import yaml
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
+from esp_medsam.cli.main import main
 from esp_medsam.modality import ModalityTable
 from esp_medsam.settings import given_settings
 from esp_medsam.training_settings import TrainSettings
@@ -136,6 +137,24 @@ class TestModelCard:
 
         assert (tmp_path / "OUT/scan_seg.nii.gz").is_file()
         assert (tmp_path / "LIVERS/scan_seg.nii.gz").is_file()
+
+
+class TestTutorials:
+    def test_a_first_mask_is_made_and_looked_at_as_the_page_shows(
+        self, run_page: RunPage, blocks_of: Callable[..., Any], capsys: Any
+    ) -> None:
+        outputs = [
+            b.content for b in blocks_of("docs/tutorials/first-mask.md") if b.language == "text"
+        ]
+
+        run_page("docs/tutorials/first-mask.md")
+        assert main(["segment", "retina.jpg", "out"]) == 1
+
+        printed = "".join(capsys.readouterr())
+        assert [text for text in outputs if text not in printed] == []
+        assert "(1411, 1411) uint8 [0 1]" in printed
+        assert "warnings []" in printed
+        assert Path("out/retina_seg_preview.jpg").is_file()
 
 
 class TestHowTo:

@@ -1,4 +1,4 @@
-"""The how-to of one's own images, from its page: each block, in order, on tiny pictures."""
+"""The tutorial on one's own images, from its page: each block, in order, on tiny pictures."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class TestPage:
     def test_leads_from_pictures_and_masks_to_masks_of_a_bundle_s_own(
         self, home: Path, blocks_of: Callable[[str], Any]
     ) -> None:
-        for block in blocks_of("docs/how-to/your-own-images.md"):
+        for block in blocks_of("docs/tutorials/your-own-images.md"):
             if block.language == "yaml":
                 Path("targets.yaml").write_text(block.content)
             else:
