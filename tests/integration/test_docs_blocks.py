@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -158,6 +159,29 @@ class TestTutorials:
 
 
 class TestHowTo:
+    def test_a_folder_is_segmented_and_tabled_and_what_fails_is_told(
+        self, run_page: RunPage, blocks_of: Callable[..., Any], scans: Path, capsys: Any
+    ) -> None:
+        folder = scans.parent / "scans"
+        for name in ("a", "b"):
+            (folder / name).mkdir()
+            shutil.copyfile(scans, folder / name / "ct.nii.gz")
+        (folder / "scan.nii.gz").unlink()
+        (told,) = (b.content for b in blocks_of("docs/how-to/folder.md") if b.language == "text")
+
+        run_page("docs/how-to/folder.md")
+        kept = capsys.readouterr().out
+        (folder / "c").mkdir()
+        (folder / "c/ct.nii.gz").write_bytes(scans.read_bytes()[:2000])
+        status = main(["segment", "scans", "out", "--modality", "ct", "--preview"])
+
+        assert kept.endswith("0 done, 2 kept, 0 failed; masks and records are in out.\n")
+        assert Path("out/a/ct_seg_preview.png").is_file()
+        with Path("summary.csv").open(newline="") as file:
+            assert [row["image"] for row in csv.DictReader(file)] == ["a/ct.nii.gz", "b/ct.nii.gz"]
+        assert status == 1
+        assert told in capsys.readouterr().err
+
     def test_python_runs_as_it_stands(self, run_page: RunPage, scans: Path) -> None:
         image = nib.load(scans)
         dataset = dcmread(get_testdata_file("MR_small.dcm"))
