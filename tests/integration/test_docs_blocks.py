@@ -24,6 +24,7 @@ from esp_medsam.cli.main import main
 from esp_medsam.modality import ModalityTable
 from esp_medsam.settings import given_settings
 from esp_medsam.training_settings import TrainSettings
+from tests.support.shipped_dicom import copy_shipped, copy_stack
 
 
 ROOT = Path(__file__).parents[2]
@@ -180,6 +181,33 @@ class TestHowTo:
         with Path("summary.csv").open(newline="") as file:
             assert [row["image"] for row in csv.DictReader(file)] == ["a/ct.nii.gz", "b/ct.nii.gz"]
         assert status == 1
+        assert told in capsys.readouterr().err
+
+    def test_a_study_is_segmented_and_its_objects_are_read_back(
+        self,
+        run_page: RunPage,
+        blocks_of: Callable[..., Any],
+        weights: Path,
+        tmp_path: Path,
+        capsys: Any,
+    ) -> None:
+        study = tmp_path / "study"
+        copy_stack(study / "ct", [0, 5, 10])
+        copy_shipped(study / "mr/1.dcm", like="MR_small.dcm")
+        copy_stack(tmp_path / "gap", [0, 5, 20], uid="1.2.4", SeriesInstanceUID="1.2.4")
+        (told,) = (b.content for b in blocks_of("docs/how-to/dicom.md") if b.language == "text")
+        small = ["--ckpt_path", str(weights), "--input_size", "64"]
+
+        run_page("docs/how-to/dicom.md", more={"segment": small})
+        printed = capsys.readouterr().out
+        uneven = ["segment", "gap", "out2", "--output_format", "dicom-seg,nifti", *small]
+        assert main(uneven) == 1
+
+        assert "left alone: 1 DICOM volume of another modality (1 MR)" in printed
+        assert "BINARY Segmentation: liver\n1 Liver\n" in printed
+        assert "1 Liver 10200004 (128, 128, 3)" in printed
+        (labelmap,) = tmp_path.glob("nifti/ct/*.nii.gz")
+        assert nib.load(labelmap).shape == (128, 128, 3)
         assert told in capsys.readouterr().err
 
     def test_python_runs_as_it_stands(self, run_page: RunPage, scans: Path) -> None:
