@@ -16,12 +16,15 @@ import PIL.Image
 import pytest
 import SimpleITK
 import skimage
+import torch
 import yaml
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from esp_medsam.cli.main import main
 from esp_medsam.modality import ModalityTable
+from esp_medsam.networks import build_released
+from esp_medsam.networks.checkpoints import to_delightsam
 from esp_medsam.settings import given_settings
 from esp_medsam.training_settings import TrainSettings
 from tests.support.shipped_dicom import copy_shipped, copy_stack
@@ -209,6 +212,33 @@ class TestHowTo:
         (labelmap,) = tmp_path.glob("nifti/ct/*.nii.gz")
         assert nib.load(labelmap).shape == (128, 128, 3)
         assert told in capsys.readouterr().err
+
+    def test_official_weights_are_converted_and_used(
+        self, run_page: RunPage, datalist: Path, tmp_path: Path
+    ) -> None:
+        official = to_delightsam(build_released("dermoscopy"), "dermoscopy")
+        torch.save(official, tmp_path / "ESP_isic_best.pth")
+        kept = ("SemiTViT.", "prompt_encoder.", "mask_decoder.")
+        mobile_sam = {
+            key.replace("SemiTViT.", "image_encoder."): value
+            for key, value in official.items()
+            if key.startswith(kept) and "med" not in key
+        }
+        torch.save(mobile_sam, tmp_path / "mobile_sam.pt")
+        (tmp_path / "pictures").mkdir()
+        PIL.Image.new("RGB", (40, 30)).save(tmp_path / "pictures/a.png")
+        (tmp_path / "few.yaml").write_text("samples_per_epoch: 2\nwarmup_steps: 0\n")
+
+        run_page(
+            "docs/how-to/converted-weights.md",
+            more={"segment": ["--input_size", "64"], "train": SMALL},
+        )
+
+        record = json.loads((tmp_path / "out/a_seg.json").read_text())
+        assert record["settings"]["resize"] == "stretch"
+        assert record["settings"]["pixel_mean"] == record["settings"]["pixel_std"]
+        assert [target["name"] for target in record["targets"]] == ["lesion"]
+        assert (tmp_path / "run1/model.pt").is_file()
 
     def test_python_runs_as_it_stands(self, run_page: RunPage, scans: Path) -> None:
         image = nib.load(scans)
