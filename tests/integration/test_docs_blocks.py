@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pkgutil
 import re
 import shutil
 from collections.abc import Callable
@@ -60,6 +61,15 @@ def pages_that_run() -> set[str]:
     """The pages that tests of this folder hand to ``run_page``, or read with ``blocks_of``."""
     sources = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py")]
     return set(re.findall(r"(?:run_page|blocks_of)\(\s*\"([^\"]+)\"", "\n".join(sources)))
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module of the package, or what one of them holds."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 @pytest.fixture
@@ -121,6 +131,17 @@ class TestAccount:
         assert pages_that_run() <= set(PAGES)
 
 
+class TestNames:
+    @pytest.mark.parametrize("page", [page for page in PAGES if "/decisions/" not in page])
+    def test_files_and_objects_of_the_package_that_a_page_names_exist(self, page: str) -> None:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        files = re.findall(r"\besp_medsam(?:/\w+)+\.py\b", text)
+        objects = re.findall(r"(?<![\w/])esp_medsam(?:\.[A-Za-z_]\w*)+", text)
+
+        assert [name for name in files if not (ROOT / name).is_file()] == []
+        assert [name for name in objects if not is_there(name)] == []
+
+
 class TestReadme:
     def test_its_commands_and_its_lines_of_python_save_results(
         self, run_page: RunPage, scans: Path
@@ -160,6 +181,17 @@ class TestTutorials:
         assert "(1411, 1411) uint8 [0 1]" in printed
         assert "warnings []" in printed
         assert Path("out/retina_seg_preview.jpg").is_file()
+
+
+class TestExplanation:
+    def test_the_first_rooms_show_what_the_page_says(
+        self, run_page: RunPage, scans: Path, capsys: Any
+    ) -> None:
+        run_page("docs/explanation/how-an-image-travels.md")
+
+        first, second = capsys.readouterr().out.splitlines()
+        assert first == "None (40, 36, 3) (1.0, 1.0, 5.0)"
+        assert second == "ct user HU assumed"
 
 
 class TestHowTo:
