@@ -104,10 +104,13 @@ Probabilities = Annotated[
 ]
 Include = Annotated[
     list[str] | None,
-    typer.Option("--include", help="Only take paths that match this pattern, such as '*.nii.gz'."),
+    typer.Option(
+        "--include", help="Only take paths that match this pattern, such as '*.nii.gz'; repeatable."
+    ),
 ]
 Exclude = Annotated[
-    list[str] | None, typer.Option("--exclude", help="Skip paths that match this pattern.")
+    list[str] | None,
+    typer.Option("--exclude", help="Skip paths that match this pattern; repeatable."),
 ]
 Series = Annotated[
     str | None,
@@ -203,7 +206,10 @@ SliceBatch = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option("--device", help="Device: cpu, cuda, cuda:1 or mps; default: the best available."),
+    typer.Option(
+        "--device",
+        help="Device: cpu, cuda, cuda:1 or mps; default: cuda where there is a GPU, else cpu.",
+    ),
 ]
 Amp = Annotated[bool, typer.Option("--amp", help="Run the network in bfloat16.")]
 Config = Annotated[
