@@ -170,5 +170,5 @@ def _ready(modality: str, available: tuple[Target, ...]) -> tuple[Target, ...]:
     if not ready:
         names = listed([target.name for target in available])
         msg = f"targets of {modality} must be named, because none is ready; there are {names}. "
-        raise TargetError(msg + f"Pass --targets with some of them, or {ALL}.")
+        raise TargetError(msg + f"Pass `targets` with some of them, or {ALL}.")
     return ready

@@ -22,6 +22,7 @@ from esp_medsam.cli.training_options import (
     Overlays,
     Seed,
 )
+from esp_medsam.cli.wording import option_line
 from esp_medsam.errors import one_line
 from esp_medsam.workflows.bundle import WEIGHTS
 
@@ -118,7 +119,7 @@ def add_target(
         if (score.modality, score.target) in additions.targets:
             dice = "none" if score.dice is None else f"{score.dice:.3f}"
             told = f"{score.dataset}, {score.modality}, {score.target}: Dice {dice} of validation."
-            print(one_line(told), file=sys.stderr)
+            print(option_line(told), file=sys.stderr)
     modality, name = additions.targets[0]
     asked = f"--modality {modality} --targets {name} --bundle {shlex.quote(str(output))}"
     print(one_line(f"{output}: done. Segment with: esp-medsam segment IN OUT {asked}"))

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from esp_medsam.cli.loudness import Quiet
 from esp_medsam.cli.options import Bundle, path_of
+from esp_medsam.cli.wording import option_line
 from esp_medsam.errors import OptionError, OutputExistsError, one_line
 
 
@@ -172,7 +173,7 @@ def _cases(
         more=more,
     )
     for note in paired.notes:
-        print(one_line(note), file=sys.stderr)
+        print(option_line(note), file=sys.stderr)
     return paired.cases
 
 
@@ -234,7 +235,7 @@ def _refuse(faults: Sequence[str], path: Path) -> None:
     from esp_medsam.workflows.datalist import MOST_FAULTS
 
     for fault in faults:
-        print(one_line(fault))
+        print(option_line(fault))
     if faults:
         count = f"more than {MOST_FAULTS}" if len(faults) > MOST_FAULTS else str(len(faults))
         msg = f"datalist must have no faults; {path} has {count}."

@@ -29,7 +29,7 @@ from esp_medsam.cli.options import (
     path_of,
 )
 from esp_medsam.cli.outcome import tell_what_runs
-from esp_medsam.errors import one_line
+from esp_medsam.cli.wording import option_line
 from esp_medsam.memory import check_libraries_fit
 from esp_medsam.settings import RESAMPLES, TOLERANCE
 
@@ -175,7 +175,7 @@ def evaluate(
         print("\n".join(lines_of(evaluated.scores, evaluated.comparison)))
     for path in evaluated.written:
         told = f"{len(evaluated.cases)} rows are in {path}." if path == cases else f"Wrote {path}."
-        print(one_line(told), file=sys.stderr)
+        print(option_line(told), file=sys.stderr)
 
 
 def scored(

@@ -30,6 +30,7 @@ from esp_medsam.cli.options import (
     path_of,
 )
 from esp_medsam.cli.outcome import tell_what_runs
+from esp_medsam.cli.wording import as_options, option_line
 from esp_medsam.errors import one_line
 from esp_medsam.memory import check_libraries_fit
 
@@ -153,19 +154,21 @@ def _print(result: Description | Refusal, *, as_json: bool) -> None:
         failed = result.result
         if as_json:
             found |= {"code": failed.code, "message": failed.message}
-            print(json.dumps({"status": "refused", **found}))
+            print(as_options(json.dumps({"status": "refused", **found})))
             return
         console.print(one_line(result.label), style="bold")
-        console.print(f"  {'refused':<12} {failed.code}: {one_line(failed.message)}", style="red")
+        console.print(
+            f"  {'refused':<12} {failed.code}: {option_line(failed.message)}", style="red"
+        )
         return
     if as_json:
-        print(json.dumps({"status": "read", **asdict(result)}))
+        print(as_options(json.dumps({"status": "read", **asdict(result)})))
         return
     console.print(one_line(label_of(result.path, result.volume)), style="bold")
     for name, value in _lines(result):
         console.print(f"  {name:<12} {one_line(value)}")
     for warning in result.warnings:
-        console.print(f"  {'warning':<12} {one_line(warning)}", style="yellow")
+        console.print(f"  {'warning':<12} {option_line(warning)}", style="yellow")
 
 
 def _lines(described: Description) -> Iterator[tuple[str, str]]:

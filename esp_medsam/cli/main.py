@@ -28,6 +28,7 @@ from esp_medsam.cli.pacs import pacs
 from esp_medsam.cli.seg2nifti import seg2nifti
 from esp_medsam.cli.segment import segment
 from esp_medsam.cli.train import train
+from esp_medsam.cli.wording import as_options
 from esp_medsam.errors import InputNotFoundError, OutputError, explain
 from esp_medsam.version import __version__
 
@@ -123,7 +124,7 @@ def _status(argv: Sequence[str] | None) -> int:
             return _not_printed(error)  # of files all else is told by an error of ours
         if line is None:
             raise
-        print(line, file=sys.stderr)
+        print(as_options(line), file=sys.stderr)
         return 1
     return 0
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from esp_medsam.cli.wording import as_options
 from esp_medsam.errors import one_line
 
 
@@ -43,7 +44,7 @@ def report(
     where = f"; {written} are in {one_line(str(output))}" if len(failed) < len(results) else ""
     print(f"{summary(results, not_tried, other_modalities)}{where}.")
     if failed:
-        print("\n".join(("Failed:", *table_of(failed))), file=sys.stderr)
+        print(as_options("\n".join(("Failed:", *table_of(failed)))), file=sys.stderr)
         raise typer.Exit(1)
 
 

@@ -30,7 +30,8 @@ from esp_medsam.cli.options import (
     path_of,
 )
 from esp_medsam.cli.outcome import tell_what_runs
-from esp_medsam.errors import OptionError, one_line
+from esp_medsam.cli.wording import option_line
+from esp_medsam.errors import OptionError
 from esp_medsam.memory import check_libraries_fit
 
 
@@ -361,4 +362,4 @@ def _resend(server: Pacs, spool: Spool) -> None:
 
 def _tell(text: str) -> None:
     """Print a line for the user, beside what the command prints for programs."""
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(one_line(text))
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(option_line(text))

@@ -11,7 +11,7 @@ import typer
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import Verify, path_of
 from esp_medsam.cli.outcome import interrupted, report
-from esp_medsam.errors import one_line
+from esp_medsam.cli.wording import option_line
 
 
 def seg2nifti(
@@ -72,7 +72,7 @@ def seg2nifti(
         for result in conversion.results():
             results.append(result)
             for warning in () if quiet else result.warnings:
-                print(one_line(f"{result.path}: {warning}"), file=sys.stderr)
+                print(option_line(f"{result.path}: {warning}"), file=sys.stderr)
     except KeyboardInterrupt:
         raise interrupted() from None
     report(results, "files", output, not_tried=len(conversion) - len(results))

@@ -44,7 +44,7 @@ from esp_medsam.cli.options import (
     path_of,
 )
 from esp_medsam.cli.outcome import interrupted, report, tell_what_runs
-from esp_medsam.errors import one_line
+from esp_medsam.cli.wording import as_options, option_line
 from esp_medsam.memory import check_libraries_fit
 
 
@@ -185,9 +185,9 @@ def _drive(segmentation: SegmentRun, *, quiet: bool) -> list[ItemResult]:
             results.append(result)
             bars.advance_item()
             if not console.is_terminal:
-                console.print(result.line)
+                console.print(as_options(result.line))
             for warning in result.warnings:
-                console.print(one_line(f"{result.path}: {warning}"))
+                console.print(option_line(f"{result.path}: {warning}"))
     if segmentation.left_alone.text != told:  # a large input is planned part by part
         console.print(f"Left alone: {segmentation.left_alone.text}.")
     return results

@@ -77,7 +77,7 @@ def hints(headers: Sequence[Header]) -> dict[SeriesKey, str]:
             option = SERIES if len(frames) == 1 else f"{SERIES},{FRAME_OF_REFERENCE}"
             note = (
                 f"It is alone in its series; so are {len(members) - 1} other slices of its study, "
-                f"which look like its neighbors. Pass --join {option} to read them as one volume."
+                f"which look like its neighbors. Pass `join` {option} to read them as one volume."
             )
             told |= dict.fromkeys(map(series_of, members), note)
     return told

@@ -89,7 +89,7 @@ def resolve_modality(
         if against and not force:
             msg = (
                 f"{source} must be of the modality given, {name}; its {' and its '.join(against)}. "
-                "Give the right one, or pass --force_modality if the file is wrong."
+                "Give the right one, or pass `force_modality` if the file is wrong."
             )
             raise ModalityConflictError(msg)
         return name, "forced" if against else "user"
@@ -102,18 +102,18 @@ def resolve_modality(
         raise ModalityError(msg)
     if not statements or sop_class_uid in SECONDARY_CAPTURE:
         reason = _reason_open(dicom_modality, sop_class_uid)
-        msg = f"The modality of {source} must be given; {reason}. Pass --modality."
+        msg = f"The modality of {source} must be given; {reason}. Pass `modality`."
         raise ModalityError(msg)
     agreed = [n for n in statements[0].names if all(n in s.names for s in statements)]
     words = " and its ".join(statement.words for statement in statements)
     if not agreed:
         msg = (
             f"{source} must state one modality; its {words}. "
-            "Pass --modality with the right one, and --force_modality."
+            "Pass `modality` with the right one, and `force_modality`."
         )
         raise ModalityConflictError(msg)
     if len(agreed) > 1:
-        msg = f"The modality of {source} must be given; its {words}. Pass --modality."
+        msg = f"The modality of {source} must be given; its {words}. Pass `modality`."
         raise ModalityError(msg)
     return agreed[0], "dicom"
 

@@ -216,7 +216,7 @@ def _joined(headers: Sequence[Header], part: Part, joins: frozenset[str]) -> tup
             msg = (
                 "Slices of a stack must have one FrameOfReferenceUID; "
                 f"{first.path} and {others[0].path} have two, so their positions say nothing. "
-                f"Pass --join {FRAME_OF_REFERENCE} if they were taken in one all the same."
+                f"Pass `join` {FRAME_OF_REFERENCE} if they were taken in one all the same."
             )
             raise GeometryError(msg)
         joined.append(FRAME_OF_REFERENCE)
@@ -226,21 +226,21 @@ def _joined(headers: Sequence[Header], part: Part, joins: frozenset[str]) -> tup
 
 
 _JOINED = {
-    SERIES: "Its {count} slices state a series each; they were joined, as --join series says.",
+    SERIES: "Its {count} slices state a series each; they were joined, as `join` series says.",
     FRAME_OF_REFERENCE: (
         "Its slices state several Frames of Reference; their positions were taken to count from "
-        "one origin, as --join frame_of_reference says."
+        "one origin, as `join` frame_of_reference says."
     ),
     INTERLEAVED: (
         "Its slices state what tells volumes apart that lie between one another; they were joined, "
-        "as --join interleaved says."
+        "as `join` interleaved says."
     ),
 }
 """What is to be known of what the user joined."""
 
 _BETWEEN = (
     "Its slices lie between those of other volumes of its series, told apart by {attribute}. Pass "
-    "--join interleaved if they are one volume."
+    "`join` interleaved if they are one volume."
 )
 
 _TILED = {"1.2.840.10008.5.1.4.1.1.77.1.6"}

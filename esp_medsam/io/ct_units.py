@@ -44,7 +44,7 @@ def with_ct_checked(image: Image, ct_input: str | None) -> Image:
     if in_bytes and most > least and ct_input is None:
         note = (
             "Its values lie between 0 and 255 and were read as Hounsfield units; "
-            "pass ct_input windowed where they are 8-bit CT."
+            "pass `ct_input` windowed where they are 8-bit CT."
         )
         return replace(image, warnings=(*image.warnings, note))
     return image
@@ -97,9 +97,9 @@ def _no_hounsfield_units(image: Image) -> FormatError:
         reason = image.other_unit
         is_open = _may_be_in_hounsfield_units(image)
         hint = "hu where its values are Hounsfield units all the same, " if is_open else ""
-        otherwise = "or its true modality and force_modality where it is none"
+        otherwise = "or its true `modality` and `force_modality` where it is none"
     msg = (
-        f"{image.path} must hold Hounsfield units to be CT; {reason}. Pass ct_input {hint}windowed "
-        f"where it is 8-bit CT, {otherwise}."
+        f"{image.path} must hold Hounsfield units to be CT; {reason}. Pass `ct_input` "
+        f"{hint}windowed where it is 8-bit CT, {otherwise}."
     )
     return FormatError(msg)

@@ -113,7 +113,7 @@ def choose_volume(path: Path, volume: str | None = None, join: Sequence[str] = (
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         msg = (
             f"{path} holds {len(names)} DICOM volumes ({', '.join(names[:_NAMED])}{more}); "
-            "choose one by --series."
+            "choose one by `series`."
         )
         raise OptionError(msg)
     former = {entry.former_name: entry.name for entry in found.volumes}

@@ -67,5 +67,5 @@ def _modality(
     if given is None:
         names = ", ".join(table.names)
         msg = f"modality must be given for {image.path}, one of {names}; it is never guessed. "
-        raise ModalityError(msg + "See --modality.")
+        raise ModalityError(msg + "See `modality`.")
     return table[given].name, "user"

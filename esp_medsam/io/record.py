@@ -138,7 +138,7 @@ def check_agreement(
     if different:
         msg = (
             f"{record_path(stem)} must agree with what is asked for; it was made with "
-            f"{'; '.join(different)}. Pass --overwrite to replace it."
+            f"{'; '.join(different)}. Pass `overwrite` to replace it."
         )
         raise OutputExistsError(msg)
 

@@ -78,7 +78,7 @@ def is_whole(path: Path, entry: Entry, *, verify: bool = False) -> bool:
         return False
     msg = (
         f"{path} must be what its record says; it was changed since, or damaged. Move it away to "
-        "keep it, or pass --overwrite to have it made again."
+        "keep it, or pass `overwrite` to have it made again."
     )
     raise OutputExistsError(msg)
 

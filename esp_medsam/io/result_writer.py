@@ -113,7 +113,7 @@ def _make_way(plan: ResultPlan, image: Image) -> set[str]:
         # What a killed run left has our mark, and no record.
         known = path.name in previous or options.overwrite
         if not known and os.path.lexists(path) and not is_ours(path):
-            msg = f"{path} must be free; it was not written here. Pass --overwrite, or move it."
+            msg = f"{path} must be free; it was not written here. Pass `overwrite`, or move it."
             raise OutputExistsError(msg)
     # Without its record the old result is none: a crash from here on mixes nothing.
     remove_file(plan.record, options.output_dir)

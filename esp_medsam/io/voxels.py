@@ -47,7 +47,7 @@ def choose_frame(
         size = " x ".join(str(length) for length in lengths)
         msg = (
             f"{path} must be one volume; got {size} (time points, echoes or channels). "
-            f"Choose one with frame, from 0 to {frames - 1}, or save it to a file of its own."
+            f"Choose one with `frame`, from 0 to {frames - 1}, or save it to a file of its own."
         )
         raise FormatError(msg)
     if not 0 <= frame < frames:

@@ -43,7 +43,7 @@ def find_bundle(path: str | os.PathLike[str] | None = None) -> Path:
         return Path(value).resolve()
     for candidate in installed_bundles():
         return candidate
-    msg = "No bundle is installed with esp_medsam; name its folder with --bundle or "
+    msg = "No bundle is installed with esp_medsam; name its folder with `bundle` or "
     raise WeightsNotFoundError(msg + f"{BUNDLE_VARIABLE}.")
 
 
@@ -88,7 +88,7 @@ def check_free(
         msg += "Call esp_medsam.workflows.weights.pin_weights to pin those."
         raise OptionError(msg)
     if os.path.lexists(target) and not overwrite:
-        msg = f"BUNDLE must have no weights yet; {target} is there. Pass --overwrite to replace it."
+        msg = f"BUNDLE must have no weights yet; {target} is there. Pass `overwrite` to replace it."
         raise OutputExistsError(msg)
 
 

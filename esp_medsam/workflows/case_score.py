@@ -133,11 +133,11 @@ def read_cases(path: Path) -> list[TargetScore]:
         raise InputNotFoundError(msg) from error
     except ValidationError as error:
         told = [f"{_place(one['loc'])} {rule_of(one)}" for one in error.errors(include_url=False)]
-        msg = f"compare must hold cases as --cases writes them; in {path} {listed(told, '; ')}."
+        msg = f"compare must hold cases as `cases` writes them; in {path} {listed(told, '; ')}."
         raise OptionError(msg) from error
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        msg = f"compare must hold cases as --cases writes them; in {path} got {reason}."
+        msg = f"compare must hold cases as `cases` writes them; in {path} got {reason}."
         raise OptionError(msg) from error
 
 

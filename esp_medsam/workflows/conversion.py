@@ -77,5 +77,5 @@ def refuse_existing(target: Path, overwrite: bool) -> None:
         OutputExistsError: If it exists and ``overwrite`` is not set.
     """
     if os.path.lexists(target) and not overwrite:
-        msg = f"{target} must not exist; it does. Name another file, or give --overwrite."
+        msg = f"{target} must not exist; it does. Name another file, or give `overwrite`."
         raise OutputExistsError(msg)

@@ -199,7 +199,7 @@ def _case(
     cells = {name: value.strip() for name, value in row.items()}
     asked = cells.get("modality") or modality
     if not cells["image"] or not asked:
-        msg = f"csv must say image and modality; {path}, row {line} does not. See --modality."
+        msg = f"csv must say image and modality; {path}, row {line} does not. See `modality`."
         raise OptionError(msg)
     given = {name: cells[name] for name in ("dataset", "ct_input") if cells.get(name)}
     if cells.get("offset"):
@@ -255,7 +255,7 @@ def find_patients(cases: Sequence[Case], pattern: str | None) -> None:
         if file is not None:
             case.patient = patient_hash(file)
         if case.patient is None:
-            msg = f"patient must be given; nothing says whose {case.image} is. See --patient."
+            msg = f"patient must be given; nothing says whose {case.image} is. See `patient`."
             raise OptionError(msg)
 
 

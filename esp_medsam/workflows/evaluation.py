@@ -161,5 +161,5 @@ def _check_place(name: str, path: Path, inputs: Iterable[Path], *, overwrite: bo
         msg = f"{name} must be none of the inputs; got {path}. Write them elsewhere."
         raise OptionError(msg)
     if not overwrite:
-        msg = f"{name} must not exist yet; {path} does. Pass --overwrite to replace it."
+        msg = f"{name} must not exist yet; {path} does. Pass `overwrite` to replace it."
         raise OutputExistsError(msg)

@@ -226,7 +226,7 @@ def check_sheet(path: Path, inspected: Path, *, overwrite: bool) -> None:
         msg = f"preview must be none of the images inspected; got {path}. Write it elsewhere."
         raise OptionError(msg)
     if path.exists() and not overwrite:
-        msg = f"preview must not exist yet; {path} does. Pass --overwrite to replace it."
+        msg = f"preview must not exist yet; {path} does. Pass `overwrite` to replace it."
         raise OutputExistsError(msg)
     if os.path.lexists(path) and not is_sheet:
         msg = f"preview must replace no file but a preview; {path} is none. Write it elsewhere."

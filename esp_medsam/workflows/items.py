@@ -246,11 +246,11 @@ def _none_of(given: str | None, root: Path, others: Mapping[str, int]) -> Modali
     """Say that all of a folder is of other modalities."""
     told = volumes_of_others(others)
     msg = f"{root} must hold an image of the modality given, {given}; got {told}. "
-    msg += "Give the right one, or pass --force_modality if the files are wrong."
+    msg += "Give the right one, or pass `force_modality` if the files are wrong."
     return ModalityConflictError(msg)
 
 
 def _no_modality(path: Path, table: ModalityTable) -> ModalityError:
     """Say that the file's format does not know its modality."""
     msg = f"modality must be given for {path}, one of {', '.join(table.names)}. "
-    return ModalityError(msg + "Pass --modality.")
+    return ModalityError(msg + "Pass `modality`.")

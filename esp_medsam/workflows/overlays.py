@@ -111,7 +111,7 @@ def _check_plain(content: Mapping[str, Any], path: Path, kind: type[Settings], c
     for key in content:
         if key not in known:
             near = get_close_matches(key, known, n=1, cutoff=0.85)
-            remedy = f"Is it {near[0]}?" if near else "Other keys may run code: see --trust_config."
+            remedy = f"Is it {near[0]}?" if near else "Other keys may run code: see `trust_config`."
             msg = f"config must hold settings of {config}; in {path} got {quoted(key)}. "
             raise OptionError(msg + remedy)
     for key, value in content.items():
@@ -119,7 +119,7 @@ def _check_plain(content: Mapping[str, Any], path: Path, kind: type[Settings], c
             check_transforms(value, path)
         elif text := next(_expressions(value), None):
             msg = f"{key} must be a plain value; in {path} got {quoted(text)}, an expression. "
-            raise OptionError(msg + "Write the value out, or see --trust_config.")
+            raise OptionError(msg + "Write the value out, or see `trust_config`.")
 
 
 def is_expression(value: object) -> bool:

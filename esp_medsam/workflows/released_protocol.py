@@ -65,7 +65,7 @@ def released_measures(
     if picture.ndim != 2:
         msg = (
             "protocol released must have pictures, as the script it follows; got a volume of "
-            f"{tuple(probability.shape)}. Leave volumes out, or take --protocol native."
+            f"{tuple(probability.shape)}. Leave volumes out, or take `protocol` native."
         )
         raise OptionError(msg)
     found = _stretched(picture.float(), "bilinear") >= FOREGROUND

@@ -127,7 +127,7 @@ def read_layers(
         if not trust_config:
             msg = (
                 f"bundle must have the installed {config.name}, because it is code; that of "
-                f"{config.parent.parent} differs. Pass --trust_config if you trust whoever wrote "
+                f"{config.parent.parent} differs. Pass `trust_config` if you trust whoever wrote "
                 "it."
             )
             raise OptionError(msg)

@@ -200,7 +200,7 @@ class Seg2Nifti:
             if not agrees(previous, made_with):
                 msg = (
                     f"{item.record} must agree with what is asked for; it does not. "
-                    "Pass --overwrite to replace it, or change OUT."
+                    "Pass `overwrite` to replace it, or change OUT."
                 )
                 raise OutputExistsError(msg)
             if are_whole(previous, item.record, verify=self.verify):
@@ -332,7 +332,7 @@ class Seg2Nifti:
                 msg = f"{path} must be free; it is of the result of {owner}. Change OUT."
                 raise OutputExistsError(msg)
             if not is_ours(path) and not self.overwrite:
-                msg = f"{path} must be free; it exists. Pass --overwrite, or move it."
+                msg = f"{path} must be free; it exists. Pass `overwrite`, or move it."
                 raise OutputExistsError(msg)
 
 

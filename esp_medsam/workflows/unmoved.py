@@ -30,7 +30,7 @@ def check_unmoved(grown: Path, old: Path) -> None:
     if moved:
         msg = (
             f"frozen must hold all that the old weights have; {moved[0]} moved, and {len(moved)} "
-            "parts in all. Leave frozen and trained out of --config."
+            "parts in all. Leave frozen and trained out of `config`."
         )
         raise OptionError(msg)
 

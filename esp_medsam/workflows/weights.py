@@ -176,8 +176,8 @@ def check_weights(ckpt_path: str | os.PathLike[str], argument: str = "ckpt_path"
         msg = f"{argument} must be a file of weights; got {os.fspath(ckpt_path)}. "
         if argument != "ckpt_path":
             raise WeightsNotFoundError(msg + "Name one that is there.")
-        msg += "Name the bundle's folder with --bundle_root (of esp-medsam: --bundle), "
-        raise WeightsNotFoundError(msg + "or the file with --ckpt_path.")
+        msg += "Name the bundle's folder with `bundle_root` (of esp-medsam: `bundle`), "
+        raise WeightsNotFoundError(msg + "or the file with `ckpt_path`.")
 
 
 def write_state_dict(state_dict: Mapping[str, Tensor], file: BinaryIO) -> None:

@@ -140,5 +140,5 @@ class TestTrainConfig:
         line = explain(caught.value)
         assert line is not None
         assert line.startswith("E_OPTION: ")
-        assert "amp must be true or false; got 'maybe'" in line
+        assert "amp must be auto, true or false; got 'maybe'" in line
         assert "num_workers must be at least 0; got -1" in line

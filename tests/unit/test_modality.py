@@ -158,7 +158,7 @@ class TestModalityTable:
 
         table = read(content)
 
-        with pytest.raises(TargetError, match=r"none is ready; there are drusen, fluid.*--targets"):
+        with pytest.raises(TargetError, match=r"none is ready; there are drusen, fluid.*`targets`"):
             table.select("oct")
         assert len(table.select("oct", "all")) == 2
 

@@ -106,7 +106,7 @@ def read_access(
         if auth is not None and not allow_http:
             msg = (
                 f"url must begin with https where credentials go to another machine; got "
-                f"{parts.geturl()}. Use https, or pass --allow_http on a network you trust."
+                f"{parts.geturl()}. Use https, or pass `allow_http` on a network you trust."
             )
             raise OptionError(msg)
         warnings.append(f"{parts.geturl()} is not encrypted: who is on the way can read patients.")

@@ -282,7 +282,7 @@ class Pacs:
             msg = f"The PACS at {self.url} must answer {what}; got {reason_of(error)}."
             if isinstance(error, requests.exceptions.SSLError):
                 msg += (
-                    " Pass --ca_bundle, --client_cert if it asks for one, or an http URL if it has "
+                    " Pass `ca_bundle`, `client_cert` if it asks for one, or an http URL if it has "
                     "no TLS."
                 )
             raise PacsError(msg) from None

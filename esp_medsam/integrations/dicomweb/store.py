@@ -97,7 +97,7 @@ def _prove(pacs: Pacs, dataset: Dataset) -> None:
             pacs.backoff.sleep(pacs.backoff.first * 2**look)
     msg = (
         f"The PACS at {pacs.url} must show instance {uids[2]}, which it said it stored; it does "
-        "not yet. Send it again with --resend."
+        "not yet. Send it again with `resend`."
     )
     raise PacsError(msg)
 

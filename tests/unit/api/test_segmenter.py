@@ -112,7 +112,7 @@ class TestResult:
         np.testing.assert_array_equal(
             np.asarray(nib.load(tmp_path / "image_seg.nii.gz").dataobj), result.labelmap
         )
-        with pytest.raises(OutputExistsError, match=r"image_seg\.json .*--overwrite"):
+        with pytest.raises(OutputExistsError, match=r"image_seg\.json .*`overwrite`"):
             result.save(tmp_path, "nifti")
         result.save(tmp_path, "nifti", overwrite=True)
 

@@ -40,7 +40,7 @@ class TestSeries:
             assert volume.joined == ()
             assert volume.warnings[-1] == (
                 "It is alone in its series; so are 3 other slices of its study, which look like "
-                "its neighbors. Pass --join series to read them as one volume."
+                "its neighbors. Pass `join` series to read them as one volume."
             )
 
     def test_with_frames_of_reference_are_told_both_options(self, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ class TestSeries:
 
         volume = find_volumes(tmp_path).volumes[0]
 
-        assert "Pass --join series,frame_of_reference to" in volume.warnings[-1]
+        assert "Pass `join` series,frame_of_reference to" in volume.warnings[-1]
 
     @pytest.mark.parametrize(
         "changes",
@@ -78,7 +78,7 @@ class TestSeries:
         assert volume.grid.affine is not None
         assert volume.joined == ("series",)
         assert volume.warnings == (
-            "Its 4 slices state a series each; they were joined, as --join series says.",
+            "Its 4 slices state a series each; they were joined, as `join` series says.",
         )
         assert [part.source.series_uid for part in volume.slices] == [series(k) for k in range(4)]
 
@@ -108,7 +108,7 @@ class TestSeries:
         (volume,) = found[tmp_path]
         assert volume.grid.shape == (6, 4, 4)
         hinted = [volume for _, held in find_in_folders(folders) for volume in held.volumes]
-        assert ["--join series" in volume.warnings[-1] for volume in hinted] == [True] * 4
+        assert ["`join` series" in volume.warnings[-1] for volume in hinted] == [True] * 4
 
     def test_are_referenced_each_by_the_segmentation(
         self, seg: SimpleNamespace, tmp_path: Path
@@ -158,7 +158,7 @@ class TestFramesOfReference:
         error = dicom.refusal(find_volumes(tmp_path))
 
         assert isinstance(error, GeometryError)
-        assert "Pass --join frame_of_reference if" in str(error)
+        assert "Pass `join` frame_of_reference if" in str(error)
 
     @pytest.mark.parametrize("uid", [frame, lambda k: frame(0) if k else None])
     def test_are_one_by_the_user_s_word(self, tmp_path: Path, uid: Any) -> None:
@@ -168,7 +168,7 @@ class TestFramesOfReference:
 
         assert volume.name == SERIES
         assert volume.joined == ("frame_of_reference",)
-        assert "as --join frame_of_reference says" in volume.warnings[-1]
+        assert "as `join` frame_of_reference says" in volume.warnings[-1]
 
     def test_of_series_that_are_joined_are_joined_too(self, tmp_path: Path) -> None:
         save_stack(tmp_path, 4, SeriesInstanceUID=series, FrameOfReferenceUID=frame)
@@ -191,7 +191,7 @@ class TestInterleaved:
             (warning,) = volume.warnings
             assert warning == (
                 "Its slices lie between those of other volumes of its series, told apart by "
-                "AcquisitionNumber. Pass --join interleaved if they are one volume."
+                "AcquisitionNumber. Pass `join` interleaved if they are one volume."
             )
 
     def test_are_one_by_the_user_s_word(self, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ class TestInterleaved:
         assert volume.name == SERIES
         assert volume.grid.shape == (6, 4, 6)
         assert volume.joined == ("interleaved",)
-        assert "as --join interleaved says" in volume.warnings[-1]
+        assert "as `join` interleaved says" in volume.warnings[-1]
 
 
 @pytest.mark.parametrize("join", [["series"], ["frame_of_reference", "interleaved"]])

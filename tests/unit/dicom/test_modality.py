@@ -159,7 +159,7 @@ class TestWithTheUser:
     def test_a_contradiction_is_refused_unless_it_is_forced(
         self, settled: Settle, dicom_modality: str, sop_class_uid: str | None
     ) -> None:
-        with pytest.raises(ModalityConflictError, match=r"given, mri; .*--force_modality"):
+        with pytest.raises(ModalityConflictError, match=r"given, mri; .*`force_modality`"):
             settled(dicom_modality, sop_class_uid, "mri")
 
         assert settled(dicom_modality, sop_class_uid, "mri", force=True) == ("mri", "forced")

@@ -141,7 +141,7 @@ class TestShapes:
     ) -> None:
         path = write_mha(series)
 
-        with pytest.raises(FormatError, match=r"got 2 x 3 x 4 x 5 .* with frame, from 0 to 4"):
+        with pytest.raises(FormatError, match=r"got 2 x 3 x 4 x 5 .* with `frame`, from 0 to 4"):
             read_itk(path)
         for frame in (-1, 5):
             with pytest.raises(OptionError, match=rf"in 0\.\.4 for .*a\.mha; got {frame}"):

@@ -193,7 +193,7 @@ class TestFrames:
     def test_refuses_a_choice_that_does_not_exist(self, write_volume: Write) -> None:
         path = write_volume(self.SERIES)
 
-        with pytest.raises(FormatError, match="Choose one with frame, from 0 to 5"):
+        with pytest.raises(FormatError, match="Choose one with `frame`, from 0 to 5"):
             read_nifti(path)
         for frame in (-1, 6):
             with pytest.raises(OptionError, match=rf"in 0\.\.5 for .*; got {frame}"):

@@ -136,7 +136,7 @@ class TestCt:
     def test_a_photograph_format_holds_no_hounsfield_units(
         self, table: ModalityTable, gray_png: Path
     ) -> None:
-        with pytest.raises(FormatError, match=r"BMP cannot\. Pass ct_input windowed"):
+        with pytest.raises(FormatError, match=r"BMP cannot\. Pass `ct_input` windowed"):
             settle_modality(read(gray_png), "ct", table)
 
     def test_windowed_ct_has_no_unit(self, table: ModalityTable, gray_png: Path) -> None:
@@ -154,13 +154,13 @@ class TestCt:
         image = settle_modality(read(write_volume(np.abs(HU // 10))), "ct", table)
 
         assert image.unit == "HU"
-        assert "pass ct_input windowed" in image.warnings[0]
+        assert "pass `ct_input` windowed" in image.warnings[0]
 
     def test_a_user_may_say_what_dicom_leaves_open(
         self, table: ModalityTable, write_ct: Callable[..., Path]
     ) -> None:
         path = write_ct(RescaleType="US")
-        with pytest.raises(FormatError, match=r"Rescale Type says US\. Pass ct_input hu where"):
+        with pytest.raises(FormatError, match=r"Rescale Type says US\. Pass `ct_input` hu where"):
             settle_modality(read(path), "ct", table)
 
         image = settle_modality(read(path), "ct", table, ct_input="hu")

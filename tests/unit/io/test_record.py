@@ -76,7 +76,7 @@ class TestIsDone:
     ) -> None:
         recipe = dataclasses.replace(RECIPE, **{field: value})
 
-        with pytest.raises(OutputExistsError, match=f"made with {found}.*--overwrite"):
+        with pytest.raises(OutputExistsError, match=f"made with {found}.*`overwrite`"):
             is_done(stem, recipe, [source])
 
     def test_a_setting_that_an_older_record_lacks_is_no_difference(

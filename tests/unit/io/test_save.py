@@ -239,7 +239,7 @@ class TestExistingResults:
         saver(split_targets=True)(result(scan))
         before = names()
 
-        with pytest.raises(OutputExistsError, match="--overwrite"):
+        with pytest.raises(OutputExistsError, match="`overwrite`"):
             saver()(result(scan))
 
         assert names() == before

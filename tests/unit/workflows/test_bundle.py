@@ -67,7 +67,7 @@ class TestFindBundle:
     ) -> None:
         monkeypatch.setattr(bundle, "_installed", lambda: iter([Path("/none")]))
 
-        with pytest.raises(WeightsNotFoundError, match="--bundle or ESP_MEDSAM_BUNDLE"):
+        with pytest.raises(WeightsNotFoundError, match="`bundle` or ESP_MEDSAM_BUNDLE"):
             find_bundle()
 
 

@@ -69,7 +69,7 @@ class TestReadCases:
     def test_refuses_json_of_something_else(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "c.json").write_text(content)
 
-        with pytest.raises(OptionError, match="compare must hold cases as --cases writes them"):
+        with pytest.raises(OptionError, match="compare must hold cases as `cases` writes them"):
             read_cases(tmp_path / "c.json")
 
     @pytest.mark.parametrize("value", ["nan", "inf", "2", "-0.1"])

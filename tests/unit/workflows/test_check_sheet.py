@@ -30,7 +30,7 @@ class TestCheckSheet:
         write_gray_png(tmp_path / "a.png", np.zeros((2, 2), np.uint8))
 
         check_sheet(tmp_path / "a.png", tmp_path / "in", overwrite=True)
-        with pytest.raises(OutputExistsError, match="--overwrite"):
+        with pytest.raises(OutputExistsError, match="`overwrite`"):
             check_sheet(tmp_path / "a.png", tmp_path / "in", overwrite=False)
 
     def test_c4_replaces_no_picture_but_a_preview_whatever_the_plan_holds(

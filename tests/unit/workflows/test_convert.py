@@ -116,7 +116,7 @@ class TestConvert:
     def test_refuses_an_output_that_exists(self, official: Path, tmp_path: Path) -> None:
         (tmp_path / "out.pt").write_bytes(b"mine")
 
-        with pytest.raises(OutputExistsError, match="give --overwrite"):
+        with pytest.raises(OutputExistsError, match="give `overwrite`"):
             convert(official, tmp_path / "out.pt", origin="delightsam", modality="fundus")
 
         assert (tmp_path / "out.pt").read_bytes() == b"mine"

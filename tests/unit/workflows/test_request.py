@@ -114,7 +114,7 @@ class TestTrust:
         monkeypatch.setenv(BUNDLE_VARIABLE, str(copy) if named == "variable" else "")
         bundle = copy if named == "option" else None
 
-        with pytest.raises(OptionError, match=r"bundle must have the installed .*--trust_config"):
+        with pytest.raises(OptionError, match=r"bundle must have the installed .*`trust_config`"):
             read_request(bundle)
 
         (line,) = read_request(bundle, trust_config=True).runs

@@ -90,7 +90,7 @@ class TestLabelmap:
         result = one(tmp_path / "seg.dcm", tmp_path / "out")
 
         assert (result.status, result.code) == ("failed", "E_OPTION")
-        assert "--split_segments" in result.message
+        assert "`split_segments`" in result.message
         assert not (tmp_path / "out").exists()
 
     def test_is_made_of_fractions_that_are_0_and_1(self, write_seg: Write, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class TestExisting:
         one(tmp_path / "seg.dcm", tmp_path / "out")
 
         refused = one(tmp_path / "seg.dcm", tmp_path / "out", split_segments=True)
-        assert (refused.code, "--overwrite" in refused.message) == ("E_EXISTS", True)
+        assert (refused.code, "`overwrite`" in refused.message) == ("E_EXISTS", True)
         one(tmp_path / "seg.dcm", tmp_path / "out", split_segments=True, overwrite=True)
 
         names = sorted(path.name for path in (tmp_path / "out").iterdir())

@@ -128,7 +128,7 @@ class TestResultsOfEarlierRuns:
         (replaced,) = build_segmentation(**option, overwrite=True).results()
 
         assert refused.code == "E_EXISTS"
-        assert "--overwrite" in refused.message
+        assert "`overwrite`" in refused.message
         assert replaced.status == "done"
 
     def test_copy_of_input_and_outputs_is_kept(

@@ -63,5 +63,5 @@ class TestLoadNetwork:
             load_network(nn.Linear(2, 1), tmp_path / "model.pt")
 
     def test_f20_missing_weights_name_the_options(self, tmp_path: Path) -> None:
-        with pytest.raises(WeightsNotFoundError, match=r"--bundle_root.*--ckpt_path"):
+        with pytest.raises(WeightsNotFoundError, match=r"`bundle_root`.*`ckpt_path`"):
             load_network(nn.Linear(2, 1), tmp_path / "none.pt")

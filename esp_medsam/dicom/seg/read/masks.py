@@ -219,7 +219,7 @@ class DicomSegmentation:
     def _overlap(self, number: int) -> OptionError:
         msg = (
             f"{self.path} must be split: its segment {number} overlaps another, which one labelmap "
-            "cannot hold. Pass --split_segments."
+            "cannot hold. Pass `split_segments`."
         )
         return OptionError(msg)
 

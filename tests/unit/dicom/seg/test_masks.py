@@ -67,7 +67,7 @@ class TestLabelmap:
             seg.saved(seg.made(stack, masks, seg.targets[:2]), tmp_path / "seg")
         )
 
-        with pytest.raises(OptionError, match=r"segment 2 overlaps.*--split_segments"):
+        with pytest.raises(OptionError, match=r"segment 2 overlaps.*`split_segments`"):
             read.labelmap()
 
         assert read.mask(2).all()

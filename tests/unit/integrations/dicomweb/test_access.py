@@ -117,7 +117,7 @@ class TestReadAccess:
     def test_sends_no_credentials_unencrypted_to_another_machine(self) -> None:
         plain = "http://pacs.example/dicom-web"
 
-        with pytest.raises(OptionError, match="Use https, or pass --allow_http"):
+        with pytest.raises(OptionError, match="Use https, or pass `allow_http`"):
             read_access(plain, environ=TOKEN)
 
         assert read_access(plain, environ=TOKEN, allow_http=True).auth is not None
