@@ -165,6 +165,15 @@ class ResultPlanner:
             or_more=or_more,
         )
 
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """What results of any image are made with: weights and settings.
+
+        Raises:
+            WeightsNotFoundError: If the file of the weights is gone.
+        """
+        return {"weights_sha256": self._hash_of_weights(), "settings": dict(self.settings)}
+
     def _hash_of_weights(self) -> str | None:
         if self.weights_sha256 is None and self.weights is not None:
             try:

@@ -12,6 +12,8 @@ from typing import Any
 from monai.inferers import Inferer
 
 from esp_medsam.io.atomic import atomic_file
+from esp_medsam.io.record import STAMP
+from esp_medsam.io.result_plan import ResultPlanner
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms import ModalityTransforms
 from esp_medsam.workflows.case_score import TargetScore, write_cases
@@ -55,6 +57,7 @@ class Evaluation:
         table: Modalities and targets of the network.
         inferer: From an image and the network to uint8 probabilities.
         network: Anything that the inferer takes.
+        outputs: What would plan results of the same pipeline, and states what they are made with.
         transforms: Transforms by modality, as the inferer has them.
         ct_input: What CT values are where an item does not say.
         frame: Which volume of a 4-D file, from 0.
@@ -67,6 +70,7 @@ class Evaluation:
         table: ModalityTable,
         inferer: Inferer,
         network: Any,
+        outputs: ResultPlanner,
         transforms: Mapping[str, ModalityTransforms] | None = None,
         ct_input: str | None = None,
         frame: int | None = None,
@@ -75,6 +79,7 @@ class Evaluation:
         self.table = table
         self.inferer = inferer
         self.network = network
+        self.outputs = outputs
         self.transforms = transforms
         self.ct_input = ct_input
         self.frame = frame
@@ -114,7 +119,11 @@ class Evaluation:
         scores = tuple(summarize(cases, **draws))
         others = self.plan.others
         comparison = None if others is None else compare(cases, others, **draws)
-        content = _content(self.plan, scores, comparison)
+        content = {
+            "software": STAMP["software"],
+            **self.outputs.made_with,
+            **_content(self.plan, scores, comparison),
+        }
         if settings.summary is not None:
             with atomic_file(Path(settings.summary)) as file:
                 file.write(f"{json.dumps(content, indent=1)}\n".encode())
@@ -156,14 +165,16 @@ def evaluate_request(
         EspMedSamError: As of :meth:`Evaluation.evaluate`, and if the weights are not usable.
     """
     parsed = read_config(request)
-    settings, table, inferer, network = (
-        parsed.get_parsed_content(key) for key in ("settings", "table", "inferer", "network")
+    settings, table, inferer, network, outputs = (
+        parsed.get_parsed_content(key)
+        for key in ("settings", "table", "inferer", "network", "outputs")
     )
     return Evaluation(
         plan,
         table=table,
         inferer=inferer,
         network=network,
+        outputs=outputs,
         transforms=settings.transforms,
         ct_input=settings.ct_input,
         frame=settings.frame,

@@ -137,6 +137,8 @@ class TestSummary:
 
         printed = json.loads(capsys.readouterr().out)
         assert json.loads(Path("summary.json").read_text()) == printed
+        assert len(printed["weights_sha256"]) == 64
+        assert printed["settings"]["flips"] is False
         assert printed["seed"] == 3
 
     @pytest.mark.parametrize(
