@@ -13,7 +13,7 @@ from esp_medsam.losses import Annotation, TeacherTarget
 from esp_medsam.losses.distillation import content_weight, embedding_cosine, on_grid_of
 from esp_medsam.training_settings import DistillSettings
 from esp_medsam.workflows.forward import dice_inputs
-from esp_medsam.workflows.teacher import Teacher, TeacherSays
+from esp_medsam.workflows.teacher_network import Teacher, TeacherSays
 from esp_medsam.workflows.training_data import prepare_batch
 
 

@@ -23,13 +23,11 @@ from esp_medsam.workflows.teacher import (
     SAM_MEAN,
     SAM_SIZE,
     SAM_STD,
-    Teacher,
-    TeacherSays,
     load_sam_encoder,
     load_teacher,
-    of_content,
     sam_encoder,
 )
+from esp_medsam.workflows.teacher_network import Teacher, TeacherSays, of_content
 
 
 class Pooling(nn.Module):
