@@ -8,20 +8,16 @@ from typing import Any
 import pytest
 
 from esp_medsam.errors import EmptyInputError, ModalityConflictError, ReadError
-from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.items import plan_parts
 from esp_medsam.workflows.plan import Plans
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.search import Search
 from esp_medsam.workflows.walk import Part, files_of_part, parts_below
-from tests.support.plans import plan_items
+from tests.support.plans import TABLE, plan_items
 from tests.support.shipped_dicom import copy_shipped
 
 
-TABLE = ModalityTable.read(Path(__file__).parents[3] / "bundle/configs/targets.yaml")
-
-
-def planned(root: Path, **options: Any) -> Plans:
+def in_parts(root: Path, **options: Any) -> Plans:
     asked = {"table": TABLE, "modality": "mri", "files_at_once": 3, **options}
     return plan_parts(root, root.parent / "out", **asked)
 
@@ -73,7 +69,7 @@ class TestPlans:
     @pytest.mark.parametrize("files_at_once", [1, 2, 3, 7])
     def test_take_the_same_in_parts_as_together(self, root: Path, files_at_once: int) -> None:
         (root / "p/notes.txt").touch()
-        plans = planned(root, files_at_once=files_at_once)
+        plans = in_parts(root, files_at_once=files_at_once)
 
         together = plan_items(root, root.parent / "out", table=TABLE, modality="mri")
         assert list(plans.steps) == list(together.items)
@@ -82,14 +78,14 @@ class TestPlans:
 
     def test_find_a_clash_before_the_first_item_of_its_folder(self, root: Path) -> None:
         (root / "p/d.bmp").touch()
-        steps = planned(root).steps
+        steps = in_parts(root).steps
 
         assert [Path(next(steps).path).name for _ in range(5)] == [
             *("a.png", "b.png", "d.bmp", "d.png", "c.png")
         ]
 
     def test_look_into_a_part_when_its_turn_comes(self, root: Path) -> None:
-        plans = planned(root)
+        plans = in_parts(root)
 
         assert len(plans) == 2
         (root / "q/e.png").unlink()
@@ -107,7 +103,7 @@ class TestPlans:
             walk(search, part, output_dir)
 
         monkeypatch.setattr(Search, "walk", gone)
-        plans = planned(root)
+        plans = in_parts(root)
 
         assert taken(plans) == ["a.png", "b.png", "p", "e.png", "f.png", "g.png"]
 
@@ -122,14 +118,14 @@ class TestPlans:
         assert [Path(one.path).relative_to(root).as_posix() for one in refused] == ["in/a.png"]
 
     def test_of_several_parts_are_gone_through_once(self, root: Path) -> None:
-        plans = planned(root)
+        plans = in_parts(root)
         taken(plans)
 
         with pytest.raises(RuntimeError, match="plan anew"):
             taken(plans)
 
     def test_of_one_part_may_be_gone_through_again(self, root: Path) -> None:
-        plans = planned(root, files_at_once=7)
+        plans = in_parts(root, files_at_once=7)
 
         assert taken(plans) == taken(plans)
 
@@ -138,11 +134,11 @@ class TestPlans:
             path.rename(path.with_suffix(".txt"))
 
         with pytest.raises(EmptyInputError, match=r"got 7 other files \(a.txt, b.txt, .*\), 0"):
-            planned(root)
+            in_parts(root)
 
     def test_of_other_modalities_alone_say_so(self, tmp_path: Path) -> None:
         copy_shipped(tmp_path / "in/a/1.dcm")
         copy_shipped(tmp_path / "in/b/1.dcm")
 
         with pytest.raises(ModalityConflictError, match=r"2 DICOM volumes .*\(2 CT\)"):
-            planned(tmp_path / "in", files_at_once=1)
+            in_parts(tmp_path / "in", files_at_once=1)
