@@ -20,7 +20,6 @@ from esp_medsam.io.preview import previews_of
 from esp_medsam.io.record import Recipe, clean_up_entry, is_done, record_path
 from esp_medsam.io.weights_record import hash_of_weights
 from esp_medsam.modality import ModalityTable, Target
-from esp_medsam.transforms.augmentation import mirrors_of
 
 
 @dataclass(kw_only=True)
@@ -143,10 +142,6 @@ class ResultPlanner:
         """
         formats = formats_for(self.output_format, is_volume=is_volume, is_dicom=is_dicom)
         settings = dict(self.settings)
-        if "flips" in settings and not mirrors_of(modality):
-            settings["flips"] = False  # a result is the same with what has no effect on it
-        if "slice_smoothing" in settings and not is_volume:
-            settings["slice_smoothing"] = 0.0
         if self.transforms is not None:
             said = self.transforms.get(modality)
             settings["transforms"] = {} if said is None else {modality: said}

@@ -131,28 +131,6 @@ class TestResultsOfEarlierRuns:
         assert "`overwrite`" in refused.message
         assert replaced.status == "done"
 
-    @pytest.mark.parametrize("option", [{"flips": True}, {"slice_smoothing": 5.0}])
-    def test_settings_without_effect_on_an_image_make_no_other_result(
-        self, build_segmentation: Build, tmp_path: Path, option: dict[str, object]
-    ) -> None:
-        write_bright(tmp_path / "in/a.png")
-        list(build_segmentation(modality="xray").results())
-
-        (kept,) = build_segmentation(modality="xray", **option).results()
-
-        assert kept.status == "kept"
-
-    def test_flips_make_another_result_where_images_may_be_mirrored(
-        self, build_segmentation: Build, tmp_path: Path
-    ) -> None:
-        write_bright(tmp_path / "in/a.png")
-        list(build_segmentation(modality="fundus").results())
-
-        (refused,) = build_segmentation(modality="fundus", flips=True).results()
-
-        assert refused.code == "E_EXISTS"
-        assert "flips" in refused.message
-
     def test_copy_of_input_and_outputs_is_kept(
         self, build_segmentation: Build, tmp_path: Path
     ) -> None:
