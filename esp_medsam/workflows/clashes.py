@@ -14,6 +14,10 @@ from esp_medsam.workflows.input_files import InputFiles, would_replace
 from esp_medsam.workflows.refusal import Refusal
 
 
+OUTPUT_ENDING = re.compile(r"_seg(?=[._])")
+"""Ends what the names of an item's outputs begin with."""
+
+
 def without_clashes(items: Sequence[Item]) -> tuple[list[Item], list[Refusal]]:
     """Split items into those whose outputs have names of their own, and the rest."""
     by_output: dict[str, list[Item]] = defaultdict(list)
@@ -31,10 +35,9 @@ def without_clashes(items: Sequence[Item]) -> tuple[list[Item], list[Refusal]]:
 
 
 def without_replacing(
-    items: Sequence[Item], inputs: Sequence[Path], output_dir: Path
+    items: Sequence[Item], files: InputFiles, output_dir: Path
 ) -> tuple[list[Item], list[Refusal]]:
     """Split items into those whose outputs replace no input, and the rest."""
-    files = InputFiles(inputs, re.compile(r"_seg(?=[._])"))
     kept: list[Item] = []
     refused: list[Refusal] = []
     for item in items:

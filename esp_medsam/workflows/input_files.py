@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +19,20 @@ class InputFiles:
     that are inputs themselves.
 
     Args:
-        paths: The inputs.
+        paths: The inputs; gone through once, where an output might replace one.
         ending: Ends what the names of an item's outputs begin with; matched in lower case.
+        is_none: Whether a file is known to be no input, without going through them.
     """
 
-    def __init__(self, paths: Iterable[Path], ending: re.Pattern[str]) -> None:
-        self._paths = tuple(paths)
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        ending: re.Pattern[str],
+        is_none: Callable[[Path], bool] = lambda _: False,
+    ) -> None:
+        self._paths = paths
         self._ending = ending
+        self._is_none = is_none
         self._found: dict[Path, dict[str, Path]] = {}
 
     def replaced_by(self, stem: Path) -> Path | None:
@@ -35,7 +42,7 @@ class InputFiles:
         """
         folder = stem.parent
         if folder not in self._found:
-            self._found[folder] = self._inputs_in(folder)
+            self._found = {folder: self._inputs_in(folder)}  # of the last folder alone
         return self._found[folder].get(stem.name.casefold())
 
     def _inputs_in(self, folder: Path) -> dict[str, Path]:
@@ -48,7 +55,9 @@ class InputFiles:
         found = {}
         for name in names:
             begins = [name.casefold()[: m.end()] for m in self._ending.finditer(name.casefold())]
-            if begins and (path := self._input_at(folder / name)) is not None:
+            if not begins or self._is_none(folder / name):
+                continue
+            if (path := self._input_at(folder / name)) is not None:
                 found.update(dict.fromkeys(begins, path))
         return found
 

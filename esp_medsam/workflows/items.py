@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,17 +24,26 @@ from esp_medsam.io.formats import is_image
 from esp_medsam.io.item import Item
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.archives import check_no_archive
-from esp_medsam.workflows.clashes import without_clashes, without_replacing
+from esp_medsam.workflows.clashes import OUTPUT_ENDING, without_clashes, without_replacing
+from esp_medsam.workflows.input_files import InputFiles
 from esp_medsam.workflows.left_alone import LeftAlone, nothing_taken, volumes_of_others
 from esp_medsam.workflows.plan import Plan, Plans
 from esp_medsam.workflows.readable_names import READABLE, readable_name, with_names
 from esp_medsam.workflows.refusal import Refusal
-from esp_medsam.workflows.search import Search
-from esp_medsam.workflows.walk import Part, is_regular, is_there, parts_below
+from esp_medsam.workflows.search import Search, is_output
+from esp_medsam.workflows.walk import Part, files_below, is_regular, is_there, parts_below
 
 
 FILES_AT_ONCE = 20_000
 """Files that are planned together, where they do not lie in one folder."""
+
+
+JOINED_IN_PARTS = "join joins no images of several folders, since there are too many files"
+
+IN_TWO_PARTS = (
+    "Images of its series lie in another folder too, which was planned apart since there are many "
+    "files: it may be a part of a volume. Segment a folder that holds the series alone."
+)
 
 
 def plan_parts(
@@ -63,8 +73,8 @@ def plan_parts(
     counted, unless ``series`` names them.
 
     An input of at most ``files_at_once`` files is one part. Of a larger one each folder is, with
-    all below it, or, where that is too much, its own files alone; images of one DICOM volume that
-    lie in several parts stay apart.
+    all below it, or, where that is too much, its own files alone. Images of one DICOM series that
+    lie in several parts stay apart, with a warning on those of the later ones.
 
     Args:
         dataset_dir: Folder, searched in depth, or one file; a DICOMDIR stands for its folder.
@@ -113,9 +123,6 @@ def plan_parts(
         reads_names=names == READABLE or (output is not None and is_there(output)),
         readable=names == READABLE,
     )
-    if output is not None and output.resolve() in root.resolve().parents:
-        # In several parts, the outputs of one might fall among the inputs of another.
-        return planner.plans(iter([Part(root)]))
     return planner.plans(parts_below(root, files_at_once, without=output))
 
 
@@ -138,29 +145,45 @@ class _Planner:
 
     def plans(self, parts: Iterator[Part]) -> Plans:
         """Return the plans of parts, made up to the first that holds anything."""
+        first, second = next(parts), next(parts, None)
         before: list[Plan] = []
-        for part in parts:
-            plan = self.plan(part)
+        if second is None:
+            plan = self.plan(first)
             if len(plan):
-                return Plans(plan, before, map(self.plan_or_refuse, parts))
+                return Plans(plan)
             before.append(plan)
+        else:
+            before += [Plan((), notes=(JOINED_IN_PARTS,))] if self.join else []
+            across = _Across(InputFiles(self._every_input(), OUTPUT_ENDING, is_output), set())
+            rest = (self.plan_or_refuse(part, across) for part in chain((first, second), parts))
+            for plan in rest:
+                if len(plan):
+                    return Plans(plan, before, rest)
+                before.append(plan)
         left_alone = LeftAlone.of(*before)
         if left_alone.other_modalities:
             raise _none_of(self.given, self.root, left_alone.other_modalities)
         raise nothing_taken(self.root, left_alone, self.series)
 
-    def plan_or_refuse(self, part: Part) -> Plan:
-        """Plan a part while others are worked on: one that cannot be read ends nothing."""
+    def _every_input(self) -> Iterator[Path]:
+        """Yield the files of all parts that may be inputs."""
+        search = Search(self.root, self.include, self.exclude, self.series, self.join)
+        return filter(search.chosen, files_below(self.root, [], without=self.output))
+
+    def plan_or_refuse(self, part: Part, across: _Across) -> Plan:
+        """Plan a part among others: one that cannot be planned ends nothing."""
         try:
-            return self.plan(part)
-        except EspMedSamError as error:
+            return self.plan(part, across)
+        except Exception as error:  # as of an item
             return Plan((), (Refusal(str(part.folder), error),))
 
-    def plan(self, part: Part) -> Plan:
-        """Plan what lies in a part."""
+    def plan(self, part: Part, across: _Across | None = None) -> Plan:
+        """Plan what lies in a part; ``across`` is what concerns several."""
         search = Search(self.root, self.include, self.exclude, self.series, self.join)
         search.walk(part, self.output)
-        if self.given is None and search.images and not (search.volumes or search.refused):
+        if across is not None:
+            search.volumes = across.with_warnings(search.volumes)
+        elif self.given is None and search.images and not (search.volumes or search.refused):
             msg = f"modality must be given; it is one of {', '.join(self.table.names)}."
             raise ModalityError(msg)
         settled = _Settled([], [], Counter())
@@ -176,7 +199,8 @@ class _Planner:
             with_names(settled.items, self.output, readable=self.readable)
         )
         if self.output is not None:
-            kept, replacing = without_replacing(kept, search.inputs, self.output)
+            files = InputFiles(search.inputs, OUTPUT_ENDING) if across is None else across.inputs
+            kept, replacing = without_replacing(kept, files, self.output)
             clashing += replacing
         return Plan(
             tuple(kept),
@@ -216,6 +240,31 @@ class _Planner:
             other_names=(volume.former_name,) if volume.former_name else (),
         )
         settled.items.append((item, readable))
+
+
+class _Across(NamedTuple):
+    """What concerns several parts.
+
+    Attributes:
+        inputs: Finds inputs of any part where outputs would go.
+        series: Hashes of the Series Instance UIDs of the parts planned so far.
+    """
+
+    inputs: InputFiles
+    series: set[int]
+
+    def with_warnings(
+        self, volumes: Sequence[tuple[Path, DicomVolume]]
+    ) -> list[tuple[Path, DicomVolume]]:
+        """Return a part's volumes, with a warning where their series lies in another, too."""
+        found = [
+            (folder, replace(volume, warnings=(*volume.warnings, IN_TWO_PARTS)))
+            if volume.series_uid and hash(volume.series_uid) in self.series
+            else (folder, volume)
+            for folder, volume in volumes
+        ]
+        self.series.update(hash(volume.series_uid) for _, volume in volumes if volume.series_uid)
+        return found
 
 
 class _Settled(NamedTuple):

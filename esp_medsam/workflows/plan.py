@@ -41,22 +41,26 @@ class Plan:
 class Plans(Iterable[Plan]):
     """The plans of a run, of which those behind the first are made as they are asked for.
 
-    Where there are several, they can be gone through once.
+    Where there are several, they can be gone through once, and none is held.
 
     Args:
         first: The first of them in which there is something to take, or refused.
         before: Those before it.
-        rest: Makes those behind it.
+        rest: Makes those behind it; None where there are none.
 
     Attributes:
         left_alone: What is left alone in the parts that are planned so far.
+        is_whole: Whether all parts are planned.
     """
 
-    def __init__(self, first: Plan, before: Iterable[Plan] = (), rest: Iterable[Plan] = ()) -> None:
-        self._first = first
-        self._rest = iter(rest)
+    def __init__(
+        self, first: Plan, before: Iterable[Plan] = (), rest: Iterator[Plan] | None = None
+    ) -> None:
+        self._first: Plan | None = first
+        self._rest = rest
         self._planned = len(first)
         self.left_alone = LeftAlone.of(*before, first)
+        self.is_whole = rest is None
 
     def __len__(self) -> int:
         """Return the number of results that there will be of the parts planned so far."""
@@ -68,14 +72,24 @@ class Plans(Iterable[Plan]):
         Raises:
             RuntimeError: If there were several, and they were gone through before.
         """
-        if self._planned > len(self._first):
+        if self._first is None:
             msg = "The plans of several parts are made once; plan anew."
             raise RuntimeError(msg)
-        yield self._first
-        for plan in self._rest:
+        if self._rest is None:
+            yield self._first
+            return
+        yield self._take_first()
+        while (plan := next(self._rest, None)) is not None:
             self._planned += len(plan)
             self.left_alone.add(plan)
             yield plan
+            del plan  # it may be large, and the next one is made now
+        self.is_whole = True
+
+    def _take_first(self) -> Plan:
+        assert self._first is not None, "just seen"
+        first, self._first = self._first, None
+        return first
 
     @property
     def steps(self) -> Iterator[Item | Refusal]:
@@ -83,6 +97,7 @@ class Plans(Iterable[Plan]):
         for plan in self:
             yield from plan.refused
             yield from plan.items
+            del plan  # see above
 
     @property
     def items(self) -> Iterator[Item]:

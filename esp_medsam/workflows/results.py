@@ -134,6 +134,8 @@ def summary(
     results: Sequence[ItemResult],
     not_tried: int = 0,
     other_modalities: Mapping[str, int] | None = None,
+    *,
+    is_whole: bool = True,
 ) -> str:
     """Return how many items were done, kept and failed, and in how many nothing was found.
 
@@ -141,16 +143,21 @@ def summary(
         results: Of all items that were tried.
         not_tried: Number of items that were not, because the disk was full.
         other_modalities: Number of DICOM volumes that were left alone, by their modality.
+        is_whole: Whether these are all that were not tried; a large input is planned in parts.
     """
     counts = Counter(result.status for result in results)
     empty = sum(bool(result.empty) for result in results)
     done = f"{counts['done']} done" + (f" ({empty} with nothing found)" if empty else "")
-    told = f"{done}, {counts['kept']} kept, {counts['failed']} failed{not_tried_text(not_tried)}"
+    left = not_tried_text(not_tried, is_whole=is_whole)
+    told = f"{done}, {counts['kept']} kept, {counts['failed']} failed{left}"
     if not other_modalities:
         return told
     return f"{told}; left alone: {volumes_of_others(other_modalities)}"
 
 
-def not_tried_text(not_tried: int) -> str:
+def not_tried_text(not_tried: int, *, is_whole: bool = True) -> str:
     """Return what a summary says of items that were not tried; empty where all were."""
-    return f", {not_tried} not tried because the disk is full" if not_tried else ""
+    if is_whole and not not_tried:
+        return ""
+    more = "" if is_whole else " and all of further folders"
+    return f", {not_tried}{more} not tried because the disk is full"

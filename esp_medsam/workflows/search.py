@@ -84,11 +84,11 @@ class Search:
         every: list[Path] = []
         for path in files_of_part(part, unreadable, without=output_dir):
             every.append(path)
-            if not self._chosen(path):
+            if not self.chosen(path):
                 continue
             if path.name.startswith(".") or not is_regular(path):
                 self.others.append(str(path))
-            elif _is_output(path):
+            elif is_output(path):
                 self.outputs.append(str(path))
             elif is_dicom(path):
                 self.inputs.append(path)
@@ -98,7 +98,7 @@ class Search:
                 self.images += [path] if not self.series else []
             else:
                 self.others.append(str(path))
-        for folder, found in find_in_folders(list(dicom_folders), self._chosen, self.join):
+        for folder, found in find_in_folders(list(dicom_folders), self.chosen, self.join):
             self._take_dicom(folder, found)
         if part.is_whole:  # else its list names files of other parts
             self._compare_dicomdirs(every)
@@ -111,7 +111,7 @@ class Search:
             paths = [Path(path) for path, _ in volume.states]
             is_former = volume.former_name and self.series == volume.former_name
             is_named = is_former or self._named(volume.name)
-            if is_named and all(map(self._chosen, paths)):
+            if is_named and all(map(self.chosen, paths)):
                 self.volumes.append((folder, volume))
         self.refused += [
             Refusal(str(folder), error, name) for name, error in found.refused if self._named(name)
@@ -119,7 +119,7 @@ class Search:
         # Reports, segmentations and the like; what is no DICOM at all was sorted before.
         for other in found.others:
             path = Path(other)
-            if self._chosen(path) and is_dicom(path) and not _is_output(path):
+            if self.chosen(path) and is_dicom(path) and not is_output(path):
                 self.others.append(other)
 
     def _compare_dicomdirs(self, every: Sequence[Path]) -> None:
@@ -138,7 +138,8 @@ class Search:
         self.not_named.append(name)
         return False
 
-    def _chosen(self, path: Path) -> bool:
+    def chosen(self, path: Path) -> bool:
+        """Whether the patterns take a file."""
         relative = path.name if self.root.is_file() else path.relative_to(self.root).as_posix()
         return _chosen(relative, self.include, self.exclude)
 
@@ -154,7 +155,7 @@ def _chosen(
     )
 
 
-def _is_output(path: Path) -> bool:
+def is_output(path: Path) -> bool:
     """Whether a file is one of ours: by its name, and its own mark or its record's.
 
     A picture that was written here is, whatever its name: inspect's goes where the user says.

@@ -82,6 +82,11 @@ class SegmentRun:
         """What else lies in the input, as far as it is planned."""
         return self.plans.left_alone
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the input is planned."""
+        return self.plans.is_whole
+
     def tell_slices(self, on_slices: Callable[[int, int], None]) -> None:
         """Have a function told, as an item is segmented, how many of its slices are done.
 
@@ -156,10 +161,11 @@ class SegmentRun:
             logger.info("Left alone: %s.", self.left_alone.text)
         failed = [result for result in results if result.status == "failed"]
         not_tried = len(self) - len(results)
-        logger.info("%s.", summary(results, not_tried, self.left_alone.other_modalities))
+        others = self.left_alone.other_modalities
+        logger.info("%s.", summary(results, not_tried, others, is_whole=self.is_whole))
         if failed:
             logger.error("Failed:\n%s", "\n".join(table_of(failed)))
-            more = not_tried_text(not_tried)
+            more = not_tried_text(not_tried, is_whole=self.is_whole)
             msg = f"{len(failed)} of {len(self)} items failed{more}; see the table above."
             raise SystemExit(msg)
 

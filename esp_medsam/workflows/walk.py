@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,37 +32,58 @@ class Part(NamedTuple):
 def parts_below(root: Path, most_files: int, *, without: Path | None = None) -> Iterator[Part]:
     """Yield the parts of a folder: itself where it holds few files, else its folders' parts.
 
+    A folder that cannot be listed, or whose folders' names some file systems do not tell apart,
+    is not divided.
+
     Args:
         root: The folder.
         most_files: How many files a part may hold; more where they lie in one folder.
         without: A folder to pass over.
     """
-    left_out = None if without is None else _inode(without)
     waiting = [Part(root)]
     while waiting:
         part = waiting.pop()
         files = files_below(part.folder, [], without=without, above=part.above)
-        if sum(1 for _ in islice(files, most_files + 1)) <= most_files:
+        is_small = sum(1 for _ in islice(files, most_files + 1)) <= most_files
+        names = [] if is_small else _folders_in(part.folder)
+        if len({name.casefold() for name in names}) < max(len(names), 1):
             yield part
             continue
-        yield part._replace(is_whole=False)
         inode = _inode(part.folder)
         above = part.above if inode is None else part.above | {inode}
-        with os.scandir(part.folder) as listed:
-            names = sorted(entry.name for entry in listed if _is_folder(entry))
-        passed_over = above if left_out is None else above | {left_out}
+        yield part._replace(is_whole=False)
+        passed_over = above | {_inode(without)} if without is not None else above
         folders = [part.folder / name for name in reversed(names)]
-        waiting += [Part(path, above=above) for path in folders if _inode(path) not in passed_over]
+        waiting += [
+            Part(path, above=above)
+            for path in folders
+            if (inode := _inode(path)) is None or inode not in passed_over
+        ]
+
+
+def _folders_in(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted; none where it cannot be listed."""
+    try:
+        with os.scandir(folder) as listed:
+            return sorted(entry.name for entry in listed if _is_folder(entry))
+    except OSError:
+        return []
 
 
 def files_of_part(
     part: Part, unreadable: list[tuple[Path, OSError]], *, without: Path | None = None
 ) -> Iterator[Path]:
     """Yield the files of a part; arguments as of :func:`files_below`."""
-    files = files_below(part.folder, unreadable, without=without, above=part.above)
     if part.is_whole:
-        return files
-    return takewhile(lambda path: path.parent == part.folder, files)
+        yield from files_below(part.folder, unreadable, without=without, above=part.above)
+        return
+    try:
+        with os.scandir(part.folder) as listed:
+            names = sorted(entry.name for entry in listed if not _is_folder(entry))
+    except OSError as error:
+        unreadable.append((part.folder, error))
+        return
+    yield from (part.folder / name for name in names)
 
 
 def files_below(
@@ -78,15 +99,15 @@ def files_below(
     Args:
         root: The folder.
         unreadable: Takes the folders that cannot be listed, and why.
-        without: A folder to pass over.
+        without: A folder to pass over; it may come into being meanwhile.
         follow_links: Whether to enter folders through links; never one that leads back up.
         above: The folders that led to the root.
     """
-    left_out = None if without is None else _inode(without)
     waiting: list[tuple[Path, frozenset[_Inode]]] = [(root, above)]
     while waiting:
         folder, parents = waiting.pop()
         inode = _inode(folder)
+        left_out = None if without is None else _inode(without)
         if inode in parents or (folder != root and inode is not None and inode == left_out):
             continue
         try:

@@ -42,6 +42,7 @@ def build(monkeypatch: pytest.MonkeyPatch, unplanned: None) -> Build:
         asked: list[Request] = []
 
         class Pipeline:
+            is_whole = True
             left_alone = LeftAlone(Counted(("a.txt", "b.txt")))
 
             def __init__(self) -> None:

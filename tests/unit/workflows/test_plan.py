@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from esp_medsam.errors import EmptyInputError, ModalityConflictError, ReadError
-from esp_medsam.workflows.items import plan_parts
+from esp_medsam.io.item import Item
+from esp_medsam.workflows.items import IN_TWO_PARTS, JOINED_IN_PARTS, plan_parts
 from esp_medsam.workflows.plan import Plans
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.search import Search
@@ -42,7 +46,7 @@ class TestParts:
             (7, [("in", True)]),
             (6, [("in", False), ("p", True), ("q", True)]),
             (2, [("in", False), ("p", True), ("q", False), ("r", True)]),
-            (1, [("in", False), ("p", False), ("q", False), ("r", False)]),
+            (1, [("in", False), ("p", True), ("q", False), ("r", True)]),
         ],
     )
     def test_are_folders_of_few_files_each(
@@ -53,6 +57,41 @@ class TestParts:
         assert [(part.folder.name, part.is_whole) for part in parts] == found
         files = [path.name[0] for part in parts for path in files_of_part(part, [])]
         assert "".join(files) == "abcdefg"
+
+    def test_keep_folders_together_whose_names_differ_in_case_alone(self, root: Path) -> None:
+        (root / "P").mkdir()
+
+        assert list(parts_below(root, 2)) == [Part(root)]
+
+    def test_leave_an_output_folder_out_that_comes_into_being_meanwhile(self, root: Path) -> None:
+        parts = parts_below(root, 2, without=root / "q/out")
+        files = [path.name for path in files_of_part(next(parts), [])]
+        (root / "q/out").mkdir()
+        (root / "q/out/x.png").touch()
+
+        files += [
+            path.name for part in parts for path in files_of_part(part, [], without=root / "q/out")
+        ]
+
+        assert files == [f"{letter}.png" for letter in "abcdefg"]
+
+    def test_tell_a_folder_that_cannot_be_listed_once(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scandir = os.scandir
+
+        def refused(path: Path) -> Any:
+            if Path(path).name == "p":
+                raise PermissionError(13, "Permission denied", str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refused)
+        unreadable: list[tuple[Path, OSError]] = []
+
+        for part in parts_below(root, 2):
+            list(files_of_part(part, unreadable))
+
+        assert [folder.name for folder, _ in unreadable] == ["p"]
 
     def test_leave_the_output_folder_out_and_enter_no_link_that_leads_back(
         self, root: Path
@@ -107,7 +146,7 @@ class TestPlans:
 
         assert taken(plans) == ["a.png", "b.png", "p", "e.png", "f.png", "g.png"]
 
-    def test_are_one_where_outputs_may_fall_among_inputs_of_another_part(self, root: Path) -> None:
+    def test_spare_the_inputs_of_all_parts_where_outputs_lie_above_them(self, root: Path) -> None:
         (root / "in").mkdir()
         (root / "in/a.png").touch()
         (root / "a_seg.png").touch()
@@ -116,6 +155,69 @@ class TestPlans:
 
         refused = [step for step in plans.steps if isinstance(step, Refusal)]
         assert [Path(one.path).relative_to(root).as_posix() for one in refused] == ["in/a.png"]
+
+    def test_spare_an_input_of_another_part_that_a_link_leads_to(self, root: Path) -> None:
+        out = root.parent / "out/p"
+        out.mkdir(parents=True)
+        (out / "c_seg.png").touch()
+        (root / "zz").symlink_to(out)
+
+        refused = [step for step in in_parts(root).steps if isinstance(step, Refusal)]
+
+        assert [Path(one.path).name for one in refused] == ["c.png"]
+        assert str(root / "zz/c_seg.png") in str(refused[0].error)
+
+    def test_refuse_pictures_one_by_one_where_dicom_may_follow(self, root: Path) -> None:
+        copy_shipped(root / "q/1.dcm")
+
+        steps = list(in_parts(root, modality=list(TABLE.names)).steps)
+
+        codes = [step.result.code for step in steps if isinstance(step, Refusal)]
+        assert codes == ["E_MODALITY"] * 7
+        assert [step.modality for step in steps if isinstance(step, Item)] == ["ct"]
+
+    def test_warn_of_a_series_that_lies_in_several_parts(self, tmp_path: Path) -> None:
+        for number in (1, 2):
+            copy_shipped(tmp_path / f"in/{number}/a.dcm", SOPInstanceUID=f"1.2.{number}")
+
+        plans = in_parts(tmp_path / "in", modality="ct", files_at_once=1, join=["series"])
+
+        first, second = (item.volume for item in plans.items)
+        assert first is not None
+        assert second is not None
+        assert IN_TWO_PARTS not in first.warnings
+        assert IN_TWO_PARTS in second.warnings
+        assert plans.left_alone.text == JOINED_IN_PARTS
+
+    def test_end_with_no_error_of_a_part(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        walk = Search.walk
+
+        def fails(search: Search, part: Part, output_dir: Path | None) -> None:
+            assert part.folder.name != "p"
+            walk(search, part, output_dir)
+
+        monkeypatch.setattr(Search, "walk", fails)
+
+        (refused,) = (s for s in in_parts(root).steps if isinstance(s, Refusal))
+        assert refused.result.code == "E_INTERNAL"
+
+    def test_let_go_what_is_done(self, root: Path) -> None:
+        steps = in_parts(root).steps
+        first = weakref.ref(next(steps))
+        for _ in range(3):
+            next(steps)
+
+        gc.collect()
+        assert first() is None
+
+    def test_say_whether_all_is_planned(self, root: Path) -> None:
+        plans = in_parts(root)
+        steps = plans.steps
+        next(steps)
+
+        assert not plans.is_whole
+        assert len(list(steps)) == 6
+        assert plans.is_whole
 
     def test_of_several_parts_are_gone_through_once(self, root: Path) -> None:
         plans = in_parts(root)
