@@ -153,8 +153,8 @@ def _print(result: Description | Refusal, *, as_json: bool) -> None:
     if isinstance(result, Refusal):
         failed = result.result
         if as_json:
-            found |= {"code": failed.code, "message": failed.message}
-            print(as_options(json.dumps({"status": "refused", **found})))
+            found |= {"code": failed.code, "message": as_options(failed.message)}
+            print(json.dumps({"status": "refused", **found}))
             return
         console.print(one_line(result.label), style="bold")
         console.print(
@@ -162,7 +162,8 @@ def _print(result: Description | Refusal, *, as_json: bool) -> None:
         )
         return
     if as_json:
-        print(as_options(json.dumps({"status": "read", **asdict(result)})))
+        warnings = [as_options(warning) for warning in result.warnings]
+        print(json.dumps({"status": "read", **asdict(result), "warnings": warnings}))
         return
     console.print(one_line(label_of(result.path, result.volume)), style="bold")
     for name, value in _lines(result):

@@ -28,7 +28,7 @@ from esp_medsam.cli.pacs import pacs
 from esp_medsam.cli.seg2nifti import seg2nifti
 from esp_medsam.cli.segment import segment
 from esp_medsam.cli.train import train
-from esp_medsam.cli.wording import as_options
+from esp_medsam.cli.wording import as_options, set_options
 from esp_medsam.errors import InputNotFoundError, OutputError, explain
 from esp_medsam.version import __version__
 
@@ -61,6 +61,7 @@ app.command("pin-weights")(pin_weights)
 
 @app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
     *,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     verbose: Verbose = False,
@@ -68,6 +69,8 @@ def options(
 ) -> None:
     """Options of all sub-commands."""
     del verbose, quiet  # their callbacks, and sub-commands, see to them
+    command = context.command.commands.get(context.invoked_subcommand or "")  # type: ignore[attr-defined]  # it is a group
+    set_options(() if command is None else (param.name for param in command.params))
     if version:
         print(__version__)
         raise typer.Exit

@@ -25,6 +25,7 @@ def report(
     *,
     not_tried: int = 0,
     other_modalities: Mapping[str, int] | None = None,
+    is_whole: bool = True,
 ) -> None:
     """Print what was done and, to stderr, what failed.
 
@@ -34,6 +35,7 @@ def report(
         output: Where it lies.
         not_tried: Number of items without a result, because the disk was full.
         other_modalities: Number of DICOM volumes that were left alone, by their modality.
+        is_whole: Whether these are all that were not tried.
 
     Raises:
         typer.Exit: With status 1, if anything failed.
@@ -42,7 +44,7 @@ def report(
 
     failed = [result for result in results if result.status == "failed"]
     where = f"; {written} are in {one_line(str(output))}" if len(failed) < len(results) else ""
-    print(f"{summary(results, not_tried, other_modalities)}{where}.")
+    print(f"{summary(results, not_tried, other_modalities, is_whole=is_whole)}{where}.")
     if failed:
         print(as_options("\n".join(("Failed:", *table_of(failed)))), file=sys.stderr)
         raise typer.Exit(1)

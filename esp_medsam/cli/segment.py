@@ -168,6 +168,7 @@ def segment(
         output,
         not_tried=len(segmentation) - len(results),
         other_modalities=segmentation.left_alone.other_modalities,
+        is_whole=segmentation.is_whole,
     )
 
 
