@@ -1,0 +1,157 @@
+"""Write the tables of the model card: tiers of targets by what was measured, and all scores.
+
+python benchmarks/accuracy/card.py SUMMARY [SUMMARY ...] > tables.md
+
+A summary is what ``esp-medsam evaluate --summary`` writes. An image without a target shows the same
+anatomy if its set has images with it, else another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from esp_medsam.modality import ModalityTable, Target
+from esp_medsam.workflows.bundle import default_root
+
+
+LEAST_IMAGES = 5
+"""Of fewer, nothing is concluded."""
+
+LEAST_DICE, LEAST_FOUND, LEAST_EMPTY = 0.75, 0.95, 0.90
+
+EMPTY = ("empty, same anatomy", "empty, another")
+
+COLUMNS = (
+    *("set", "modality", "target", "with it", "mean Dice (95 %)", "missed"),
+    *("without it", "left empty"),
+)
+
+Score = dict[str, Any]
+
+
+class Shares(NamedTuple):
+    """How often a target is found where it is, and left out where it is not: counts of images."""
+
+    present: int
+    found: int
+    same: int
+    same_empty: int
+    other: int
+    other_empty: int
+
+
+def shares_of(scores: Sequence[Score]) -> Shares:
+    """Return the shares of one target over all sets."""
+    same = [score for score in scores if score["present"]]
+    other = [score for score in scores if not score["present"]]
+
+    def empty(group: Sequence[Score]) -> int:
+        return sum(score["absent"] - score["false_alarms"] for score in group)
+
+    present = sum(score["present"] for score in scores)
+    return Shares(
+        present,
+        present - sum(score["missed"] for score in scores),
+        sum(score["absent"] for score in same),
+        empty(same),
+        sum(score["absent"] for score in other),
+        empty(other),
+    )
+
+
+def faults_of(scores: Sequence[Score], shares: Shares) -> Iterator[str]:
+    """Yield what keeps a target from being ready, in words."""
+    for score in scores:
+        if score["present"] >= LEAST_IMAGES and score["dice"] < LEAST_DICE:
+            yield f"Dice {score['dice']:.2f} on {score['dataset']}"
+    if shares.present < LEAST_IMAGES:
+        yield f"{shares.present} images with it"
+    elif shares.found < LEAST_FOUND * shares.present:
+        yield f"found in {shares.found / shares.present:.0%}"
+    for count, empty, where in (
+        (shares.same, shares.same_empty, "the same anatomy"),
+        (shares.other, shares.other_empty, "another anatomy"),
+    ):
+        if count >= LEAST_IMAGES and empty < LEAST_EMPTY * count:
+            yield f"{empty / count:.0%} left empty in {where}"
+
+
+def row(*cells: str) -> str:
+    """Return a row of a table of Markdown."""
+    return f"| {' | '.join(cells)} |"
+
+
+def tiers(table: ModalityTable, scores: dict[tuple[str, str], list[Score]]) -> Iterator[str]:
+    """Yield the rows of the table of tiers."""
+    yield row("modality", "target (label)", "tier", "found", *EMPTY, "why")
+    yield row(*["---"] * 7)
+    for modality in table.modalities:
+        for target in modality.targets:
+            own = scores.get((modality.name, target.name), [])
+            shares = shares_of(own)
+            faults = list(faults_of(own, shares))
+            cells = (
+                modality.name,
+                f"{target.name} ({target.label})",
+                _tier(target, faults),
+                _share(shares.found, shares.present),
+                _share(shares.same_empty, shares.same),
+                _share(shares.other_empty, shares.other),
+                "; ".join(faults),
+            )
+            yield row(*cells)
+
+
+def _tier(target: Target, faults: Sequence[str]) -> str:
+    """Return the tier that the numbers allow: research stays what it is."""
+    if target.tier == "research":
+        return "research"
+    return "experimental" if faults else "ready"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%} of {whole}" if whole else "not measured"
+
+
+def performance(scores: Sequence[Score]) -> Iterator[str]:
+    """Yield the rows of the table of scores: one for each target of each set."""
+    yield row(*COLUMNS)
+    yield row(*["---"] * len(COLUMNS))
+    for score in scores:
+        interval = score["intervals"].get("dice")
+        between = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+        present = score["present"]
+        cells = (
+            *(score[name] for name in ("dataset", "modality", "target")),
+            str(present),
+            f"{score['dice']:.2f}{between}" if present else "",
+            str(score["missed"]) if present else "",
+            str(score["absent"] or ""),
+            f"{score['empty']:.0%}" if score["absent"] else "",
+        )
+        yield row(*cells)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("summaries", nargs="+", type=Path)
+    parser.add_argument("--bundle", type=Path, default=Path(default_root()))
+    asked = parser.parse_args()
+    scores: list[Score] = []
+    for path in asked.summaries:
+        scores += json.loads(path.read_text(encoding="utf-8"))["scores"]
+    by_target: dict[tuple[str, str], list[Score]] = defaultdict(list)
+    for score in scores:
+        by_target[score["modality"], score["target"]].append(score)
+    table = ModalityTable.read(asked.bundle / "configs" / "targets.yaml")
+    print("\n".join((*tiers(table, by_target), "", *performance(scores))))
+
+
+if __name__ == "__main__":
+    main()
