@@ -15,12 +15,12 @@ import torch
 
 from esp_medsam.cli.main import main
 from esp_medsam.modality import ModalityTable
-from esp_medsam.networks import ESPMedSAM, build_product
+from esp_medsam.networks import ESPMedSAM
 from esp_medsam.networks.frozen import freeze
 from esp_medsam.networks.state_dicts import load_checkpoint
 from esp_medsam.workflows.additions import read_additions
 from esp_medsam.workflows.bundle import find_bundle
-from esp_medsam.workflows.weights import load_network, pin_weights
+from esp_medsam.workflows.weights import load_network, network_of_table, pin_weights
 from tests.support.networks import save_random_weights
 from tests.support.pictures import save_picture, write_datalist
 
@@ -71,7 +71,7 @@ def quick(folder: Path) -> list[str]:
 
 def network_of(bundle: Path) -> ESPMedSAM:
     table = ModalityTable.read(bundle / "configs" / "targets.yaml")
-    network = build_product(table.indices, table.target_names, adapted=table.adapted)
+    network = network_of_table(table)
     return load_network(network, bundle / "models" / "model.pt")
 
 
@@ -185,7 +185,7 @@ class TestAddTarget:
         self, source: Path, tmp_path: Path
     ) -> None:
         added = read_additions(additions(tmp_path, "neck", "coin"), source / "configs/targets.yaml")
-        network = build_product(added.table.indices, added.table.target_names)
+        network = network_of_table(added.table)
 
         freeze(network, ["*"], added.trained)
 

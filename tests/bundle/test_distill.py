@@ -13,11 +13,11 @@ from monai.bundle import ConfigWorkflow
 
 from esp_medsam.errors import explain
 from esp_medsam.modality import ModalityTable
-from esp_medsam.networks import build_product
 from esp_medsam.networks.esp_medsam import ABSENT_LOGIT
 from esp_medsam.networks.state_dicts import load_checkpoint
 from esp_medsam.workflows.initial_weights import start_from
 from esp_medsam.workflows.natural_images import natural_table
+from esp_medsam.workflows.weights import network_of_table
 from tests.support.networks import save_random_weights
 from tests.support.pictures import rectangle, write_datalist, write_labeled
 from tests.support.training import build_training
@@ -352,7 +352,7 @@ class TestDistillCommon:
         similarity = [epoch["metrics"]["val_embedding_similarity"] for epoch in history]
         assert losses(training)[-1] < losses(training)[0]
         assert similarity[-1] > similarity[0]
-        student = build_product(table.indices, table.target_names)
+        student = network_of_table(table)
         start_from(student, tmp_path / "out" / "model.pt")
         learned = load_checkpoint(tmp_path / "out" / "model.pt")
         name = "image_encoder.neck.0.weight"

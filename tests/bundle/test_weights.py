@@ -11,10 +11,10 @@ import torch
 
 from esp_medsam.errors import CheckpointError, CheckpointHashError, RuntimeCheckError
 from esp_medsam.modality import ModalityTable
-from esp_medsam.networks import ESPMedSAM, build_product
+from esp_medsam.networks import ESPMedSAM
 from esp_medsam.networks.self_check import differences, self_check
 from esp_medsam.networks.state_dicts import load_checkpoint, load_into
-from esp_medsam.workflows.weights import load_network, pin_weights
+from esp_medsam.workflows.weights import load_network, network_of_table, pin_weights
 
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
@@ -31,13 +31,13 @@ def entry() -> dict[str, Any]:
 
 @pytest.fixture
 def empty(table: ModalityTable) -> ESPMedSAM:
-    return build_product(table.indices, table.target_names)
+    return network_of_table(table)
 
 
 @pytest.fixture(scope="module")
 def loaded() -> ESPMedSAM:
     table = ModalityTable.read(BUNDLE / "configs" / "targets.yaml")
-    network = build_product(table.indices, table.target_names)
+    network = network_of_table(table)
     load_into(network, load_checkpoint(WEIGHTS))
     return network.float().eval().requires_grad_(False)
 

@@ -23,7 +23,7 @@ from monai.bundle import (
 from PIL import Image as PILImage
 
 from esp_medsam.modality import ModalityTable
-from esp_medsam.networks import build_product
+from esp_medsam.workflows.weights import network_of_table
 
 
 REPOSITORY = Path(__file__).parents[2]
@@ -140,6 +140,6 @@ class TestZooChecks:
 
 def _network(bundle: Path) -> torch.nn.Module:
     table = ModalityTable.read(bundle / "configs" / "targets.yaml")
-    network = build_product(table.indices, table.target_names).eval()
+    network = network_of_table(table).eval()
     network.load_state_dict(torch.load(bundle / "models" / "model.pt", weights_only=True))
     return network

@@ -16,7 +16,8 @@ from esp_medsam.grid import Grid
 from esp_medsam.image import IMAGE_KEY, Image
 from esp_medsam.inferers import SliceWiseInferer
 from esp_medsam.modality import ModalityTable
-from esp_medsam.networks import ESPMedSAM, build_product
+from esp_medsam.networks import ESPMedSAM
+from esp_medsam.workflows.weights import network_of_table
 
 
 SPEED = Path(__file__).parents[2] / "benchmarks" / "training_speed.py"
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.gpu
 def network(request: pytest.FixtureRequest) -> ESPMedSAM:
     table: ModalityTable = request.getfixturevalue("table")
     torch.manual_seed(0)
-    return build_product(table.indices, table.target_names).eval().cuda()
+    return network_of_table(table).eval().cuda()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from esp_medsam.modality import ModalityTable
-from esp_medsam.networks.builders import build_product
+from esp_medsam.workflows.weights import network_of_table
 
 
 class Prediction(NamedTuple):
@@ -52,6 +52,6 @@ class BrightIsForeground(nn.Module):
 def save_random_weights(path: Path, table: ModalityTable, seed: int = 0) -> Path:
     """Save weights of the product's network that never trained: they find something everywhere."""
     torch.manual_seed(seed)
-    network = build_product(table.indices, table.target_names)
+    network = network_of_table(table)
     torch.save(network.half().state_dict(), path)
     return path

@@ -28,6 +28,7 @@ from esp_medsam.workflows.teacher import (
     sam_encoder,
 )
 from esp_medsam.workflows.teacher_network import Teacher, TeacherSays, of_content
+from esp_medsam.workflows.weights import network_of_table
 
 
 class Pooling(nn.Module):
@@ -169,7 +170,7 @@ class TestOwnNetworks:
     def test_asked_for_masks_it_says_those_of_the_image_in_the_network_s_rows(
         self, tmp_path: Path, table: ModalityTable
     ) -> None:
-        network = build_product(table.indices, table.target_names).eval()
+        network = network_of_table(table).eval()
         torch.save(network.state_dict(), tmp_path / "all.pt")
         teacher = self.load(tmp_path / "all.pt", table, masks=True)
         image = torch.rand(2, 3, 32, 64)
@@ -188,7 +189,7 @@ class TestOwnNetworks:
     def test_a_teacher_of_masks_may_have_another_encoder_and_lack_heads(
         self, tmp_path: Path, table: ModalityTable
     ) -> None:
-        network = build_product(table.indices, table.target_names)
+        network = network_of_table(table)
         torch.save(network.state_dict(), tmp_path / "all.pt")
         of_student = replace(table, image_encoder="tic", presence=True)
 
