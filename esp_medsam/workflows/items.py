@@ -38,11 +38,11 @@ FILES_AT_ONCE = 20_000
 """Files that are planned together, where they do not lie in one folder."""
 
 
-JOINED_IN_PARTS = "join joins no images of several folders, since there are too many files"
+JOINED_IN_PARTS = "images of different folders are not joined, since there are too many files"
 
 IN_TWO_PARTS = (
-    "Images of its series lie in another folder too, which was planned apart since there are many "
-    "files: it may be a part of a volume. Segment a folder that holds the series alone."
+    "Other images of its series lie in another folder, which was planned apart because there are "
+    "many files; this volume may be incomplete. Segment a folder that holds only this series."
 )
 
 

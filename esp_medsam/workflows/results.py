@@ -159,5 +159,5 @@ def not_tried_text(not_tried: int, *, is_whole: bool = True) -> str:
     """Return what a summary says of items that were not tried; empty where all were."""
     if is_whole and not not_tried:
         return ""
-    more = "" if is_whole else " and all of further folders"
-    return f", {not_tried}{more} not tried because the disk is full"
+    more = "" if is_whole else ", nor any in further folders,"
+    return f", {not_tried} not tried{more} because the disk is full"

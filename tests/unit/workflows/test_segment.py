@@ -109,7 +109,7 @@ class TestSegmentation:
         assert [result.empty for result in results] == [False, True]
         assert summary(results) == "2 done (1 with nothing found), 0 kept, 0 failed"
         assert summary(results, 0, is_whole=False).endswith(
-            ", 0 failed, 0 and all of further folders not tried because the disk is full"
+            ", 0 failed, 0 not tried, nor any in further folders, because the disk is full"
         )
         assert summary(results, other_modalities={"MR": 1, "PT": 2}).endswith(
             ", 0 failed; left alone: 3 DICOM volumes of other modalities (1 MR, 2 PT)"
