@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from monai.bundle import ConfigWorkflow
 
 from esp_medsam.errors import explain
@@ -90,8 +91,9 @@ class TestTrainConfig:
         self, datalist: Path, tmp_path: Path
     ) -> None:
         table = tmp_path / "targets.yaml"
-        shipped = (BUNDLE / "configs" / "targets.yaml").read_text(encoding="utf-8")
-        table.write_text(f"{shipped}\npresence: true\nprompt: soft\n", encoding="utf-8")
+        shipped = yaml.safe_load((BUNDLE / "configs" / "targets.yaml").read_text(encoding="utf-8"))
+        asked = {**shipped, "presence": True, "prompt": "soft"}
+        table.write_text(yaml.safe_dump(asked, sort_keys=False), encoding="utf-8")
         new_bundle(tmp_path / "mine", table)
         training = workflow(datalist, tmp_path / "out", bundle=tmp_path / "mine")
         training.initialize()

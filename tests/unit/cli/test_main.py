@@ -316,7 +316,8 @@ class TestModalities:
     def test_lists_targets_with_labels_and_codes(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["modalities"]) == 0
 
-        (liver,) = (row for row in capsys.readouterr().out.splitlines() if " liver " in row)
+        rows = capsys.readouterr().out.splitlines()
+        (liver,) = (row for row in rows if row.split()[:2] == ["ct", "liver"])
         assert liver.split()[:4] == ["ct", "liver", "ready", "1"]
         assert "Liver (10200004, SCT)" in liver
 
