@@ -4,8 +4,8 @@
 
 Each folder holds its manifests. Their ``test`` rows become the section ``test``; of the ``train``
 rows a tenth becomes ``validation``, whole patients, sequences or images at a time, the same ones on
-every run. What is known of each image follows from ``sets.yaml``. Masks of what is unknown are
-written into a folder beside OUT.json.
+every run. What is known of each image follows from ``sets.yaml``. Masks of what is unknown, and
+squares without their target of images that all show it, are written into a folder beside OUT.json.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from crops import Square, empty_square, square_around, write_square
 from PIL import Image
 
 
@@ -34,6 +35,9 @@ SETS: dict[str, dict[str, Any]] = yaml.safe_load(
 
 VALIDATION_SHARE = 0.1
 """Least share of a set's training images that goes to validation."""
+
+CROPPED_SHARE = 4
+"""Of so many training images one is cropped, by a hash of its name; of others each is."""
 
 SUFFIXES = {
     "_liver": "liver",
@@ -84,10 +88,11 @@ def main() -> None:
     ]
     pictures = [picture for picture in pictures if not is_left_out(picture)]
     sections = sections_of(pictures)
-    unknown = asked.out.resolve().with_suffix("")
+    written = asked.out.resolve().with_suffix("")
     datalist: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "test": []}
     for picture, section in zip(pictures, sections, strict=True):
-        datalist[section].append(item_of(picture, asked.out.resolve().parent, unknown))
+        item = item_of(picture, asked.out.resolve().parent, written)
+        datalist[section] += [item, *crops_of(picture, item, section, written)]
     content = json.dumps(datalist, indent=1)
     asked.out.write_text(content, encoding="utf-8")
     for section, items in datalist.items():
@@ -209,6 +214,42 @@ def item_of(picture: Picture, root: Path, unknown: Path) -> dict[str, Any]:
         path = outside_rows(picture, unknown)
         item["unknown"] = {"path": os.path.relpath(path, root), "values": [255]}
     return {**item, **{key: rules[key] for key in ("ct_input", "offset") if key in rules}}
+
+
+def crops_of(
+    picture: Picture, item: dict[str, Any], section: str, folder: Path
+) -> Iterator[dict[str, Any]]:
+    """Yield a square without the target, and in training one around it.
+
+    Args:
+        picture: One of a set whose ``cropped`` is a target, wherever it is.
+        item: What the datalist says of it.
+        section: Where that goes.
+        folder: For the squares; the datalist lies beside it.
+    """
+    target = SETS[picture.dataset].get("cropped")
+    train = section == "training"
+    if target is None or (train and zlib.crc32(picture.path.name.encode()) % CROPPED_SHARE):
+        return
+    with Image.open(picture.masks[target]) as image:
+        mask = np.asarray(image) > 0
+    square = empty_square(mask)
+    if square is None or not mask.any():
+        return
+    folder.mkdir(exist_ok=True)
+
+    def cut(part: Square, name: str) -> dict[str, Any]:
+        out = folder / f"{picture.dataset}_{picture.path.stem}_{name}.png"
+        path = write_square(picture.path, part, out)
+        return {**item, "image": os.path.relpath(path, folder.parent)}
+
+    absent = sorted({*item["absent"], target})
+    yield {**cut(square, "without"), "labels": {}, "absent": absent}
+    if train:
+        part = square_around(mask, square.side)
+        out = folder / f"{picture.dataset}_{picture.path.stem}_mask.png"
+        label = os.path.relpath(write_square(picture.masks[target], part, out), folder.parent)
+        yield {**cut(part, "with"), "labels": {target: [label]}}
 
 
 def labels_of(
