@@ -24,12 +24,12 @@ LEAST_IMAGES = 5
 
 LEAST_DICE, LEAST_FOUND, LEAST_EMPTY = 0.75, 0.95, 0.90
 
+EVERYWHERE = {("fundus", "vessels")}
+"""Modality and target of which no image is without."""
+
 EMPTY = ("empty, same anatomy", "empty, another")
 
-COLUMNS = (
-    *("set", "modality", "target", "with it", "mean Dice (95 %)", "missed"),
-    *("without it", "left empty"),
-)
+COLUMNS = ("set", "modality", "target", "with it", "mean Dice (95 %)", "missed", "left empty")
 
 Score = dict[str, Any]
 
@@ -64,8 +64,10 @@ def shares_of(scores: Sequence[Score]) -> Shares:
     )
 
 
-def faults_of(scores: Sequence[Score], shares: Shares) -> Iterator[str]:
+def faults_of(modality: str, target: str, scores: Sequence[Score], shares: Shares) -> Iterator[str]:
     """Yield what keeps a target from being ready, in words."""
+    if not shares.same + shares.other and (modality, target) not in EVERYWHERE:
+        yield "no image without it"
     for score in scores:
         if score["present"] >= LEAST_IMAGES and score["dice"] < LEAST_DICE:
             yield f"Dice {score['dice']:.2f} on {score['dataset']}"
@@ -94,7 +96,7 @@ def tiers(table: ModalityTable, scores: dict[tuple[str, str], list[Score]]) -> I
         for target in modality.targets:
             own = scores.get((modality.name, target.name), [])
             shares = shares_of(own)
-            faults = list(faults_of(own, shares))
+            faults = list(faults_of(modality.name, target.name, own, shares))
             cells = (
                 modality.name,
                 f"{target.name} ({target.label})",
@@ -119,20 +121,21 @@ def _share(part: int, whole: int) -> str:
 
 
 def performance(scores: Sequence[Score]) -> Iterator[str]:
-    """Yield the rows of the table of scores: one for each target of each set."""
+    """Yield the rows of the table of scores: one for each target that a set's images show."""
     yield row(*COLUMNS)
     yield row(*["---"] * len(COLUMNS))
     for score in scores:
+        if not score["present"]:
+            continue  # counted as another anatomy in the table of tiers
         interval = score["intervals"].get("dice")
         between = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
-        present = score["present"]
+        absent = score["absent"]
         cells = (
             *(score[name] for name in ("dataset", "modality", "target")),
-            str(present),
-            f"{score['dice']:.2f}{between}" if present else "",
-            str(score["missed"]) if present else "",
-            str(score["absent"] or ""),
-            f"{score['empty']:.0%}" if score["absent"] else "",
+            str(score["present"]),
+            f"{score['dice']:.2f}{between}",
+            str(score["missed"]),
+            f"{score['empty']:.0%} of {absent}" if absent else "",
         )
         yield row(*cells)
 
