@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ from esp_medsam.cli.training_options import (
     Seed,
     Trained,
 )
+from esp_medsam.errors import one_line
 from esp_medsam.memory import check_libraries_fit
 
 
@@ -97,6 +99,20 @@ def train(
         device=device,
     )
     run_to_the_end(request, told=not (verbose or quiet))
+    if sam_weights is None:  # of a teacher no masks are asked
+        line = one_line(f"Segment with: esp-medsam segment IN OUT {_how(request, output, bundle)}")
+        logging.getLogger("esp_medsam").info("%s", line)
+
+
+def _how(request: Request, output: Path, bundle: Path | None) -> str:
+    """Return the options that segment as was trained."""
+    height, width = request.settings["input_size"]
+    options = {
+        "--ckpt_path": output / "model.pt",
+        "--bundle": bundle,
+        "--input_size": height if height == width else None,
+    }
+    return " ".join(f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value)
 
 
 def run_to_the_end(request: Request, *, told: bool, section: str = "run") -> None:

@@ -69,19 +69,14 @@ class KeepBest:
             self.since = 0
 
     def tell(self) -> None:
-        """Log where the best weights are, and how to use them."""
+        """Log where the best weights are."""
         if not self.is_writer:
             return
         if self.best is None:
             save_weights(self.average.network, self.path)
         name = "mean Dice" if self.metric == "val_mean_dice" else self.metric
         score = "no validation" if self.best is None else f"{name} {self.best:.3f}"
-        logger.info(
-            "Best weights (%s): %s. Segment with: esp-medsam segment IN OUT --ckpt_path %s",
-            score,
-            self.path,
-            self.path,
-        )
+        logger.info("Best weights (%s): %s.", score, self.path)
 
 
 class EarlyStop:

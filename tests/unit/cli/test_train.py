@@ -32,9 +32,13 @@ def train(home: Path) -> Train:
 
 
 class TestTrain:
-    def test_trains_goes_on_and_refuses_other_settings(self, train: Train, capsys: Shown) -> None:
+    def test_trains_goes_on_and_refuses_other_settings(
+        self, train: Train, capsys: Shown, caplog: pytest.LogCaptureFixture
+    ) -> None:
         assert train("--frozen", "image_encoder.*") == 0
         assert torch.load("out/model.pt", weights_only=True)
+        hint = "esp-medsam segment IN OUT --ckpt_path out/model.pt --input_size 64"
+        assert caplog.messages[-1] == f"Segment with: {hint}"
         capsys.readouterr()
 
         assert train("--frozen", "image_encoder.*", "--epochs", "2") == 0
