@@ -106,7 +106,7 @@ def train(
 
 def _how(request: Request, output: Path, bundle: Path | None) -> str:
     """Return the options that segment as was trained."""
-    height, width = request.settings["input_size"]
+    height, width = request.settings.get("input_size", (None, None))
     options = {
         "--ckpt_path": output / "model.pt",
         "--bundle": bundle,

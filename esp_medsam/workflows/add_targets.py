@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from esp_medsam.errors import OptionError, OutputExistsError, listed
 from esp_medsam.identity import sha256_of
 from esp_medsam.io.atomic import atomic_file
+from esp_medsam.plain_data import read_yaml
 from esp_medsam.workflows.additions import Additions, read_additions
-from esp_medsam.workflows.bundle import TABLE, WEIGHTS, find_bundle, is_bundle
+from esp_medsam.workflows.bundle import CONFIG, TABLE, WEIGHTS, find_bundle, is_bundle
 from esp_medsam.workflows.datalist import Item, check_targets, read_datalist
 from esp_medsam.workflows.new_bundle import make_bundle
 from esp_medsam.workflows.request import Request
@@ -22,6 +24,8 @@ from esp_medsam.workflows.train_request import read_training
 if TYPE_CHECKING:  # the evaluation loads torch and MONAI, which a refusal must not wait for
     from esp_medsam.workflows.evaluation_summary import Score
 
+
+logger = logging.getLogger(__name__)
 
 ADD_CONFIG = "add_modality.yaml"
 
@@ -130,7 +134,7 @@ def addition_request(
         EspMedSamError: As of :func:`~esp_medsam.workflows.train_request.read_training`.
     """
     overlays = given.pop("overlays", ())
-    return read_training(
+    request = read_training(
         folder,
         [folder / "configs" / ADD_CONFIG, *overlays],
         trust_config=trust_config,
@@ -138,6 +142,15 @@ def addition_request(
         trained=additions.trained,
         **given,
     )
+    own = tuple(read_yaml(folder / CONFIG)["input_size"])
+    if (size := request.settings.get("input_size", own)) != own:
+        logger.warning(
+            "input_size should be %d x %d, as the bundle segments; got %d x %d. What is added will "
+            "do worse than while it is trained; its card tells how it does.",
+            *own,
+            *size,
+        )
+    return request
 
 
 def write_card(

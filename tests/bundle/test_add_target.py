@@ -18,6 +18,7 @@ from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM
 from esp_medsam.networks.frozen import freeze
 from esp_medsam.networks.state_dicts import load_checkpoint
+from esp_medsam.workflows.add_targets import addition_request, prepare_addition
 from esp_medsam.workflows.additions import read_additions
 from esp_medsam.workflows.bundle import find_bundle
 from esp_medsam.workflows.weights import load_network, network_of_table, pin_weights
@@ -129,6 +130,21 @@ class TestAddTarget:
 
         assert main(["segment", str(image), str(grown.folder / "out"), *asked]) == 0
         assert "coin: Dice" in grown.printed
+
+    def test_training_at_another_size_than_the_bundle_segments_at_is_warned_of(
+        self, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        datalist = write_images(tmp_path, "xray", "coin")
+        grown = tmp_path / "grown"
+        origin, added = prepare_addition(
+            grown, additions(tmp_path, "xray", "coin"), datalist, source=source
+        )
+        given = {"datalist": str(datalist), "output_dir": str(tmp_path / "run")}
+
+        addition_request(grown, origin, added, **given)
+        assert not caplog.messages
+        addition_request(grown, origin, added, **given, input_size=(64, 96))
+        assert "input_size should be 448 x 448, as the bundle segments; got 64 x 96" in caplog.text
 
     def test_its_card_says_what_was_added_to_what(self, grown: Grown) -> None:
         card = (grown.bundle / "docs" / "README.md").read_text(encoding="utf-8")
