@@ -98,6 +98,14 @@ def datalist(
             "Patient ID, the CSV column, or the case.",
         ),
     ] = None,
+    targets: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path_of,
+            metavar="YAML",
+            help="Targets that are not in the bundle yet, in the file that add-target takes.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Overwrite FILE.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
     bundle: Bundle = None,
@@ -108,8 +116,6 @@ def datalist(
     Images are split by patient. Empty masks become absent targets. Nothing is written if the
     datalist would have errors.
     """
-    from esp_medsam.modality import ModalityTable
-    from esp_medsam.workflows.bundle import TABLE, find_bundle
     from esp_medsam.workflows.datalist_split import shares_of
 
     building = (output, images, table)
@@ -119,7 +125,7 @@ def datalist(
     if check is None and (output is None or (images is None) == (table is None)):
         msg = "pass FILE and --images or --csv, or --check alone"
         raise typer.BadParameter(msg)
-    known = ModalityTable.read(find_bundle(bundle) / TABLE)
+    known = _known(bundle, targets)
     if check is not None:
         _check_file(check, known, quiet=quiet)
         return
@@ -136,6 +142,16 @@ def datalist(
     more = {key: value for key, value in given.items() if value is not None}
     cases = _cases(images, labels, unknown, absent, table, root, name, more)
     _write(output, cases, known, shares, seed, patient, as_json=as_json, quiet=quiet)
+
+
+def _known(bundle: Path | None, targets: Path | None) -> ModalityTable:
+    """Return the table of a bundle, with what is to be added to it."""
+    from esp_medsam.modality import ModalityTable
+    from esp_medsam.workflows.additions import read_additions
+    from esp_medsam.workflows.bundle import TABLE, find_bundle
+
+    own = find_bundle(bundle) / TABLE
+    return ModalityTable.read(own) if targets is None else read_additions(targets, own).table
 
 
 def _cases(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -177,6 +178,15 @@ class Item(_Part):
     @classmethod
     def _none_is_none_absent(cls, value: object) -> object:
         return () if value is None else value
+
+    @model_validator(mode="after")
+    def _is_spelled_right(self) -> Item:
+        missing = type(self).model_fields.keys() - self.model_fields_set
+        for key in self.model_extra or ():
+            if near := get_close_matches(key, missing, n=1, cutoff=0.85):
+                msg = f"must spell its keys right; got {quoted(key)}: is it {near[0]}?"
+                raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _agrees(self) -> Item:

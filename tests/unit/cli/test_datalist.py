@@ -71,6 +71,18 @@ class TestPatterns:
         assert sum(count["absent"] for count in counts if count["target"] == "kidney") == 1
         assert main(["datalist", "--check", "d.json"]) == 0
 
+    def test_targets_that_are_to_be_added_are_known_where_they_are_said(
+        self, home: Path, capsys: Shown
+    ) -> None:
+        code = "{value: a, scheme: 99A, meaning: A}"
+        codes = f"category: {code}, type: {code}"
+        Path("more.yaml").write_text(f"modalities: {{ct: {{targets: {{node: {{{codes}}}}}}}}}\n")
+        asked = (*NNUNET[:4], "--labels", "node=labelsTr/{case}.nii.gz#1")
+
+        assert main(["datalist", "d.json", *asked]) == 1
+        assert "got 'node'" in capsys.readouterr().out
+        assert built(*asked, "--targets", "more.yaml")["training"][0]["labels"]["values"]
+
     def test_paths_are_those_from_the_datalist_s_folder(self, home: Path) -> None:
         sections = built(*NNUNET, path="lists/d.json")
 

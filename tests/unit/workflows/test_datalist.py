@@ -106,6 +106,7 @@ class TestReadDatalist:
             ({**CT, "ct_input": "hu", "offset": "x"}, r"\['offset'\] must be a number"),
             ({**CT, "ct_input": "hu", "offset": float("inf")}, r"\['offset'\] must be a finite"),
             ({**CT, "offset": -1024}, r"training\[0\] must give offset with modality ct and"),
+            ({**CT, "abscent": ["liver"]}, r"got 'abscent': is it absent\?"),
             (
                 {**CT, "labels": {"liver": "a"}, "absent": ["liver"]},
                 r"training\[0\] must not name one target in labels and absent; got liver",
@@ -119,7 +120,8 @@ class TestReadDatalist:
             read(tmp_path, item)
 
     def test_keeps_what_users_add(self, tmp_path: Path) -> None:
-        assert read(tmp_path, {**PICTURE, "fold": 3}).model_extra == {"fold": 3}
+        own = {"fold": 3, "label": "mask.png", "patient_id": "a"}
+        assert read(tmp_path, {**PICTURE, **own}).model_extra == own
 
     def test_the_set_is_the_modality_where_none_is_named(self, tmp_path: Path) -> None:
         assert read(tmp_path, PICTURE).set_name == "dermoscopy"
