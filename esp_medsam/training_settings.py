@@ -74,7 +74,7 @@ class DistillSettings(Settings):
 
     teacher: Literal["sam", "mobilesam", "medical", "network"]
     teacher_weights: PathText
-    teacher_input_size: Size
+    teacher_input_size: Size | None
     teacher_pixel_mean: Mean
     teacher_pixel_std: Deviation
     embeddings: OptionalPath

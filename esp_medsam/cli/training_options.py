@@ -103,7 +103,8 @@ TeacherInputSize = Annotated[
     typer.Option(
         "--teacher_input_size",
         "--teacher-input-size",
-        help="Height and width the teacher was trained with.",
+        help="Height and width a network or medical teacher was trained with; default: 448, of a "
+        "medical teacher 1024.",
     ),
 ]
 

@@ -37,6 +37,9 @@ from esp_medsam.workflows.weights import check_weights, load_network, network_of
 
 TeacherKind = Literal["sam", "mobilesam", "medical", "network"]
 
+NETWORK_SIZE = (448, 448)
+"""That ``train.yaml`` trains with."""
+
 SAM_SIZE = (1024, 1024)
 SAM_MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
 SAM_STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
@@ -48,7 +51,7 @@ def load_teacher(
     weights: str | os.PathLike[str],
     *,
     table: ModalityTable,
-    input_size: Sequence[int],
+    input_size: Sequence[int] | None,
     pixel_mean: Sequence[float],
     pixel_std: Sequence[float],
     masks: bool = False,
@@ -61,19 +64,25 @@ def load_teacher(
             file; "medical", what ``train_teacher.yaml`` left; "network", what ``train.yaml`` left.
         weights: Its file.
         table: Modalities and targets of "medical" and "network".
-        input_size: ``(H, W)`` that a "network" was trained with.
-        pixel_mean: Its mean per channel.
+        input_size: ``(H, W)`` that a "network" or "medical" was trained with; None for the stages'
+            own, 448 x 448 and 1024 x 1024.
+        pixel_mean: Mean per channel that a "network" was trained with.
         pixel_std: Its standard deviation per channel.
         masks: Whether it is asked for masks too. Then it must be "medical" or "network" and have
             exactly the modalities and targets of ``table``; without, a "network" may have others.
         student_starts_from: Weights that the student starts from, if any.
 
     Raises:
-        OptionError: If MobileSAM is to teach a student that starts from weights, or
-            segment_anything is needed and not installed.
+        OptionError: If MobileSAM is to teach a student that starts from weights, SAM's size is
+            given another value, or segment_anything is needed and not installed.
         WeightsNotFoundError: If there is no such file.
         CheckpointError: If it is not what ``kind`` says.
     """
+    own_size = NETWORK_SIZE if kind == "network" else SAM_SIZE
+    size = own_size if input_size is None else tuple(input_size)
+    if kind in ("sam", "mobilesam") and size != SAM_SIZE:
+        msg = "teacher_input_size must be empty with SAM as the teacher, which takes 1024 x 1024; "
+        raise OptionError(msg + "got {} x {}.".format(*size))
     if kind == "mobilesam" and student_starts_from:
         msg = (
             f"pretrained must be empty with MobileSAM as the teacher; got {student_starts_from}. "
@@ -96,12 +105,12 @@ def load_teacher(
     else:
         network = OfAnyModality(load_sam_encoder(source))
     if kind != "network":
-        input_size, pixel_mean, pixel_std = SAM_SIZE, SAM_MEAN, SAM_STD
+        pixel_mean, pixel_std = SAM_MEAN, SAM_STD
     # What masks mean is told by no parameter's name.
     rows = f" {json.dumps(table.target_names)} {table.prompt}" if masks else ""
     return Teacher(
         network,
-        input_size=input_size,
+        input_size=size,
         pixel_mean=pixel_mean,
         pixel_std=pixel_std,
         name=f"{kind}{rows}",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -229,10 +230,24 @@ class TestMobileSAM:
                 "mobilesam",
                 tmp_path / "mobile_sam.pt",
                 table=table,
-                input_size=(64, 64),
+                input_size=None,
                 pixel_mean=SAM_MEAN,
                 pixel_std=SAM_STD,
                 student_starts_from="model.pt",
+            )
+
+    @pytest.mark.parametrize("kind", ["sam", "mobilesam"])
+    def test_refuses_another_size_than_sam_s(
+        self, kind: Any, tmp_path: Path, table: ModalityTable
+    ) -> None:
+        with pytest.raises(OptionError, match=r"teacher_input_size must be empty .* got 64 x 96\."):
+            load_teacher(
+                kind,
+                tmp_path / "sam.pt",
+                table=table,
+                input_size=(64, 96),
+                pixel_mean=SAM_MEAN,
+                pixel_std=SAM_STD,
             )
 
 
@@ -261,7 +276,7 @@ class TestSAM:
             "sam",
             path,
             table=table,
-            input_size=(64, 64),
+            input_size=None,
             pixel_mean=(0.0,) * 3,
             pixel_std=(1.0,) * 3,
         )
