@@ -7,21 +7,12 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from esp_medsam.cli import training_options
 from esp_medsam.cli.evaluate import scored
 from esp_medsam.cli.loudness import Quiet, Verbose
-from esp_medsam.cli.options import Bundle, Device, TrustConfig, path_of
+from esp_medsam.cli.options import Bundle, Device, TrustConfig, path_argument, path_option
 from esp_medsam.cli.outcome import interrupted
 from esp_medsam.cli.train import run_to_the_end
-from esp_medsam.cli.training_options import (
-    BatchSize,
-    Epochs,
-    LearningRate,
-    NumWorkers,
-    Overlays,
-    Seed,
-)
 from esp_medsam.cli.wording import option_line
 from esp_medsam.errors import one_line
 from esp_medsam.workflows.bundle import WEIGHTS
@@ -29,43 +20,32 @@ from esp_medsam.workflows.bundle import WEIGHTS
 
 def add_target(
     datalist: Annotated[
-        Path,
-        typer.Argument(
-            parser=path_of,
-            metavar="DATALIST",
-            help="Datalist (JSON) of images that show what is added.",
-        ),
+        Path, path_argument("DATALIST", "Datalist (JSON) of images that show what is added.")
     ],
-    output: Annotated[
-        Path,
-        typer.Argument(
-            parser=path_of, metavar="OUT", help="Folder to create for the extended bundle."
-        ),
-    ],
+    output: Annotated[Path, path_argument("OUT", "Folder to create for the extended bundle.")],
     *,
     targets: Annotated[
         Path,
-        typer.Option(
-            parser=path_of,
-            metavar="FILE",
-            help="YAML of the new modalities and targets, in the format of configs/targets.yaml.",
+        path_option(
+            "--targets",
+            "YAML of the new modalities and targets, in the format of configs/targets.yaml.",
         ),
     ],
     run: Annotated[
         Path | None,
-        typer.Option(
-            parser=path_of,
+        path_option(
+            "--run",
+            "Run folder for checkpoints, curves and pictures; default: OUT-training.",
             metavar="FOLDER",
-            help="Run folder for checkpoints, curves and pictures; default: OUT-training.",
         ),
     ] = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    num_workers: NumWorkers = None,
-    seed: Seed = None,
+    epochs: training_options.Epochs = None,
+    batch_size: training_options.BatchSize = None,
+    learning_rate: training_options.LearningRate = None,
+    num_workers: training_options.NumWorkers = None,
+    seed: training_options.Seed = None,
     device: Device = None,
-    config: Overlays = None,
+    config: training_options.Overlays = None,
     trust_config: TrustConfig = False,
     bundle: Bundle = None,
     verbose: Verbose = False,

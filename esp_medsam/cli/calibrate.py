@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
-
-from rich.console import Console
-from rich.progress import track
 
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import Bundle, CkptPath, Config, Device, TrustConfig
-from esp_medsam.cli.outcome import tell_what_runs
+from esp_medsam.cli.outcome import tell_what_runs, tracked
 from esp_medsam.cli.training_options import Datalist
 from esp_medsam.errors import one_line
 from esp_medsam.memory import check_libraries_fit
@@ -50,13 +46,6 @@ def calibrate(
     check_libraries_fit()
     from esp_medsam.workflows.calibrate import calibrate as measure  # torch: once all is right
 
-    tracked = partial(
-        track,
-        description="Measuring",
-        console=Console(stderr=True),
-        transient=True,
-        disable=quiet,
-    )
-    path, lines = measure(request, datalist, tracked)
+    path, lines = measure(request, datalist, tracked("Measuring", quiet=quiet))
     print("\n".join(lines))
     print(one_line(f"Wrote {path}."), file=sys.stderr)

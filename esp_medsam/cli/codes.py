@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from esp_medsam.cli.options import option
 from esp_medsam.errors import OptionError, quoted
 from esp_medsam.modality import Code
 
@@ -19,8 +20,8 @@ _MOST = 40
 def codes(
     name: Annotated[list[str], typer.Argument(metavar="NAME...", help="English name to look up.")],
     *,
-    every: Annotated[bool, typer.Option("--all", help=f"Not only the first {_MOST}.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    every: Annotated[bool, option("--all", f"Not only the first {_MOST}.")] = False,
+    as_json: Annotated[bool, option("--json", "Print JSON.")] = False,
 ) -> None:
     """Look up the SNOMED CT codes that targets.yaml needs for a target.
 

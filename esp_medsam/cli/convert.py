@@ -6,9 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from esp_medsam.cli.options import path_of
+from esp_medsam.cli.options import option, path_argument
 from esp_medsam.memory import check_libraries_fit
 
 
@@ -21,24 +19,17 @@ class Origin(str, Enum):
 
 
 def convert(
-    source: Annotated[
-        Path, typer.Argument(metavar="IN", parser=path_of, help="Official checkpoint to convert.")
-    ],
-    output: Annotated[
-        Path,
-        typer.Argument(
-            metavar="OUT", parser=path_of, help="File to write the converted weights to."
-        ),
-    ],
+    source: Annotated[Path, path_argument("IN", "Official checkpoint to convert.")],
+    output: Annotated[Path, path_argument("OUT", "File to write the converted weights to.")],
     *,
-    origin: Annotated[Origin, typer.Option("--from", help="Origin of the checkpoint.")],
+    origin: Annotated[Origin, option("--from", "Origin of the checkpoint.")],
     modality: Annotated[
         str | None,
-        typer.Option(
-            help="Modality a De-LightSAM checkpoint was trained on; the file does not say."
+        option(
+            "--modality", "Modality a De-LightSAM checkpoint was trained on; the file does not say."
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Overwrite OUT.")] = False,
+    overwrite: Annotated[bool, option("--overwrite", "Overwrite OUT.")] = False,
 ) -> None:
     """Convert official De-LightSAM, MobileSAM or SAM weights.
 

@@ -6,17 +6,16 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from esp_medsam.cli.loudness import Quiet
-from esp_medsam.cli.options import Bundle, path_of
+from esp_medsam.cli.options import Bundle, option, path_argument, path_option
+from esp_medsam.cli.outcome import tracked
 from esp_medsam.cli.wording import option_line
 from esp_medsam.errors import OptionError, OutputExistsError, one_line
 
@@ -27,87 +26,82 @@ if TYPE_CHECKING:
 
 
 def datalist(
-    output: Annotated[
-        Path | None,
-        typer.Argument(metavar="FILE", parser=path_of, help="Datalist to write (JSON)."),
-    ] = None,
+    output: Annotated[Path | None, path_argument("FILE", "Datalist to write (JSON).")] = None,
     *,
     check: Annotated[
-        Path | None,
-        typer.Option(parser=path_of, metavar="FILE", help="Check this datalist and write nothing."),
+        Path | None, path_option("--check", "Check this datalist and write nothing.")
     ] = None,
     images: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "--images",
+            "Image paths, with {case} where cases differ; *, ? and **/ work as in a shell.",
             metavar="PATTERN",
-            help="Image paths, with {case} where cases differ; *, ? and **/ work as in a shell.",
         ),
     ] = None,
     labels: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="TARGET=PATTERN",
-            help="Mask paths of a target, with the same {case}; append #1,2 to select values of a "
+        option(
+            "--labels",
+            "Mask paths of a target, with the same {case}; append #1,2 to select values of a "
             "label map. Repeatable.",
+            metavar="TARGET=PATTERN",
         ),
     ] = None,
     unknown: Annotated[
         str | None,
-        typer.Option(
-            metavar="PATTERN", help="Masks of pixels to ignore because their label is unknown."
+        option(
+            "--unknown",
+            "Masks of pixels to ignore because their label is unknown.",
+            metavar="PATTERN",
         ),
     ] = None,
     absent: Annotated[
-        list[str] | None, typer.Option(help="Target that none of the images shows; repeatable.")
+        list[str] | None, option("--absent", "Target that none of the images shows; repeatable.")
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             "--csv",
-            parser=path_of,
-            metavar="FILE",
-            help="CSV with one row per image, instead of patterns; see docs/reference/datalist.md.",
+            "CSV with one row per image, instead of patterns; see docs/reference/datalist.md.",
         ),
     ] = None,
     root: Annotated[
-        Path,
-        typer.Option(
-            parser=path_of, metavar="FOLDER", help="Folder that patterns are relative to."
-        ),
+        Path, path_option("--root", "Folder that patterns are relative to.", metavar="FOLDER")
     ] = Path(),
     modality: Annotated[
-        str | None, typer.Option(help="Modality of the images; `esp-medsam modalities` lists them.")
+        str | None,
+        option("--modality", "Modality of the images; `esp-medsam modalities` lists them."),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Name of the dataset.")] = None,
-    ct_input: Annotated[
-        str | None, typer.Option("--ct_input", "--ct-input", help="CT values: hu or windowed.")
-    ] = None,
+    dataset: Annotated[str | None, option("--dataset", "Name of the dataset.")] = None,
+    ct_input: Annotated[str | None, option("--ct_input", "CT values: hu or windowed.")] = None,
     offset: Annotated[
         float | None,
-        typer.Option(help="Value to add to grayscale CT pictures to get Hounsfield units."),
+        option("--offset", "Value to add to grayscale CT pictures to get Hounsfield units."),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Percentages of training, validation and test.")
+        str, option("--split", "Percentages of training, validation and test.")
     ] = "70,15,15",
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the split.")] = 0,
+    seed: Annotated[int, option("--seed", "Random seed of the split.", min=0)] = 0,
     patient: Annotated[
         str | None,
-        typer.Option(
-            metavar="REGEX",
-            help="Regular expression that finds the patient in an image path; default: DICOM "
+        option(
+            "--patient",
+            "Regular expression that finds the patient in an image path; default: DICOM "
             "Patient ID, the CSV column, or the case.",
+            metavar="REGEX",
         ),
     ] = None,
     targets: Annotated[
         Path | None,
-        typer.Option(
-            parser=path_of,
+        path_option(
+            "--targets",
+            "Targets that are not in the bundle yet, in the file that add-target takes.",
             metavar="YAML",
-            help="Targets that are not in the bundle yet, in the file that add-target takes.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Overwrite FILE.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
+    overwrite: Annotated[bool, option("--overwrite", "Overwrite FILE.")] = False,
+    as_json: Annotated[bool, option("--json", "Print counts as JSON.")] = False,
     bundle: Bundle = None,
     quiet: Quiet = False,
 ) -> None:
@@ -211,13 +205,14 @@ def _write(
 
     if any(case.section is None for case in cases):
         find_patients(cases, patient)
-    for case in _tracked(quiet)(cases, description="Reading masks"):
+    unseen = quiet or not sys.stderr.isatty()
+    for case in tracked("Reading masks", quiet=unseen)(cases):
         if case.modality in table.names:  # told below where it is not
             settle_absent(case)
     here = Path()  # the folder of the output may not be there yet
-    tracked = partial(_tracked(quiet), description="Looking it over")
+    bar = tracked("Looking it over", quiet=unseen)
     looked_over = build_sections(cases, shares, seed, here)
-    _refuse([str(fault) for fault in faults_of(looked_over, here, table, tracked=tracked)], output)
+    _refuse([str(fault) for fault in faults_of(looked_over, here, table, tracked=bar)], output)
     sections = build_sections(cases, shares, seed, output.parent)
     with atomic_file(output) as file:
         file.write((json.dumps(sections, indent=1, ensure_ascii=False) + "\n").encode())
@@ -239,8 +234,8 @@ def _check_file(path: Path, table: ModalityTable, *, quiet: bool) -> None:
     from esp_medsam.workflows.datalist_check import faults_of
 
     sections = read_sections(path)
-    tracked = partial(_tracked(quiet), description="Looking it over")
-    faults = faults_of(sections, path.parent, table, tracked=tracked)
+    bar = tracked("Looking it over", quiet=quiet or not sys.stderr.isatty())
+    faults = faults_of(sections, path.parent, table, tracked=bar)
     _refuse([str(fault) for fault in faults], path)
     told = ", ".join(f"{name} {len(sections.get(name, ()))}" for name in SECTIONS)
     print(one_line(f"{path}: no faults; {told}."))
@@ -256,13 +251,3 @@ def _refuse(faults: Sequence[str], path: Path) -> None:
         count = f"more than {MOST_FAULTS}" if len(faults) > MOST_FAULTS else str(len(faults))
         msg = f"datalist must have no faults; {path} has {count}."
         raise OptionError(msg)
-
-
-def _tracked(quiet: bool) -> Any:
-    return partial(
-        track,
-        console=Console(stderr=True),
-        transient=True,
-        update_period=1.0,
-        disable=quiet or not sys.stderr.isatty(),
-    )

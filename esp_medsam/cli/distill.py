@@ -5,33 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from esp_medsam.cli import training_options
 from esp_medsam.cli.loudness import Quiet, Verbose
-from esp_medsam.cli.options import Bundle, Device, TrustConfig, path_of
+from esp_medsam.cli.options import Bundle, Device, TrustConfig, path_argument, path_option
 from esp_medsam.cli.train import run_to_the_end
-from esp_medsam.cli.training_options import (
-    Amp,
-    BatchSize,
-    Common,
-    CompareDatalist,
-    CompareSteps,
-    Epochs,
-    InputSize,
-    LearningRate,
-    NumWorkers,
-    Overlays,
-    Pretrained,
-    Resume,
-    RunFolder,
-    Seed,
-    Teacher,
-    TeacherInputSize,
-    TeacherWeights,
-    Trained,
-    Unseen,
-    Views,
-)
 
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
@@ -40,46 +17,40 @@ if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not w
 
 Data = Annotated[
     Path,
-    typer.Argument(
-        parser=path_of,
-        metavar="DATA",
-        help="Datalist (JSON); with --common, a folder of pictures or tar files.",
-    ),
+    path_argument("DATA", "Datalist (JSON); with --common, a folder of pictures or tar files."),
 ]
 
 
 def distill(
     data: Data,
-    output: RunFolder,
+    output: training_options.RunFolder,
     *,
-    teacher: Teacher = None,
-    teacher_weights: TeacherWeights = None,
-    teacher_input_size: TeacherInputSize = None,
-    common: Common = False,
+    teacher: training_options.Teacher = None,
+    teacher_weights: training_options.TeacherWeights = None,
+    teacher_input_size: training_options.TeacherInputSize = None,
+    common: training_options.Common = False,
     embeddings: Annotated[
         Path | None,
-        typer.Option(
-            parser=path_of,
-            metavar="FOLDER",
-            help="Folder of cached teacher embeddings; see `embed`.",
+        path_option(
+            "--embeddings", "Folder of cached teacher embeddings; see `embed`.", metavar="FOLDER"
         ),
     ] = None,
-    views: Views = None,
-    compare_steps: CompareSteps = None,
-    compare_datalist: CompareDatalist = None,
-    unseen: Unseen = None,
-    pretrained: Pretrained = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    input_size: InputSize = None,
-    trained: Trained = None,
-    num_workers: NumWorkers = None,
-    amp: Amp = None,
-    seed: Seed = None,
-    resume: Resume = None,
+    views: training_options.Views = None,
+    compare_steps: training_options.CompareSteps = None,
+    compare_datalist: training_options.CompareDatalist = None,
+    unseen: training_options.Unseen = None,
+    pretrained: training_options.Pretrained = None,
+    epochs: training_options.Epochs = None,
+    batch_size: training_options.BatchSize = None,
+    learning_rate: training_options.LearningRate = None,
+    input_size: training_options.InputSize = None,
+    trained: training_options.Trained = None,
+    num_workers: training_options.NumWorkers = None,
+    amp: training_options.Amp = None,
+    seed: training_options.Seed = None,
+    resume: training_options.Resume = None,
     device: Device = None,
-    config: Overlays = None,
+    config: training_options.Overlays = None,
     trust_config: TrustConfig = False,
     bundle: Bundle = None,
     verbose: Verbose = False,
@@ -125,26 +96,21 @@ def distill(
 def embed(
     data: Data,
     embeddings: Annotated[
-        Path,
-        typer.Argument(
-            parser=path_of,
-            metavar="FOLDER",
-            help="Folder for the embeddings; existing ones are kept.",
-        ),
+        Path, path_argument("FOLDER", "Folder for the embeddings; existing ones are kept.")
     ],
     *,
-    teacher: Teacher = None,
-    teacher_weights: TeacherWeights = None,
-    teacher_input_size: TeacherInputSize = None,
-    common: Common = False,
-    views: Views = None,
-    pretrained: Pretrained = None,
-    batch_size: BatchSize = None,
-    input_size: InputSize = None,
-    num_workers: NumWorkers = None,
-    seed: Seed = None,
+    teacher: training_options.Teacher = None,
+    teacher_weights: training_options.TeacherWeights = None,
+    teacher_input_size: training_options.TeacherInputSize = None,
+    common: training_options.Common = False,
+    views: training_options.Views = None,
+    pretrained: training_options.Pretrained = None,
+    batch_size: training_options.BatchSize = None,
+    input_size: training_options.InputSize = None,
+    num_workers: training_options.NumWorkers = None,
+    seed: training_options.Seed = None,
     device: Device = None,
-    config: Overlays = None,
+    config: training_options.Overlays = None,
     trust_config: TrustConfig = False,
     bundle: Bundle = None,
     verbose: Verbose = False,

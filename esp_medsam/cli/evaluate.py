@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-from rich.console import Console
-from rich.progress import track
-
+from esp_medsam.cli import options
 from esp_medsam.cli.loudness import Quiet, Verbose
-from esp_medsam.cli.options import (
-    Amp,
-    Bundle,
-    CkptPath,
-    Config,
-    Device,
-    EvaluatedTargets,
-    Fast,
-    Flips,
-    InputSize,
-    SliceSmoothing,
-    TrustConfig,
-    input_size_of,
-    path_of,
-)
-from esp_medsam.cli.outcome import tell_what_runs
+from esp_medsam.cli.options import input_size_of, option, path_argument, path_option
+from esp_medsam.cli.outcome import tell_what_runs, tracked
 from esp_medsam.cli.wording import option_line
 from esp_medsam.memory import check_libraries_fit
 from esp_medsam.settings import RESAMPLES, TOLERANCE
@@ -43,87 +25,68 @@ if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not w
 
 def evaluate(
     datalist: Annotated[
-        Path,
-        typer.Argument(
-            parser=path_of,
-            metavar="DATALIST",
-            help="Datalist (JSON); see docs/reference/datalist.md.",
-        ),
+        Path, path_argument("DATALIST", "Datalist (JSON); see docs/reference/datalist.md.")
     ],
     *,
     section: Annotated[
-        str, typer.Option(help="Section of the datalist: training, validation or test.")
+        str, option("--section", "Section of the datalist: training, validation or test.")
     ] = "test",
     datasets: Annotated[
-        list[str] | None, typer.Option("--dataset", help="Score only this dataset; repeatable.")
+        list[str] | None, option("--dataset", "Score only this dataset; repeatable.")
     ] = None,
-    targets: EvaluatedTargets = None,
+    targets: options.EvaluatedTargets = None,
     protocol: Annotated[
         str,
-        typer.Option(
-            help="Protocol: native, or released (as the released evaluation script, pictures only)."
+        option(
+            "--protocol",
+            "Protocol: native, or released (as the released evaluation script, pictures only).",
         ),
     ] = "native",
     tolerance: Annotated[
         float,
-        typer.Option(
-            help="Tolerance of the surface Dice in mm; in pixels where the spacing is unknown."
+        option(
+            "--tolerance",
+            "Tolerance of the surface Dice in mm; in pixels where the spacing is unknown.",
         ),
     ] = TOLERANCE,
     resamples: Annotated[
-        int, typer.Option(help="Bootstrap resamples of patients for the 95 % intervals.")
+        int, option("--resamples", "Bootstrap resamples of patients for the 95 % intervals.")
     ] = RESAMPLES,
-    seed: Annotated[int, typer.Option(help="Random seed of the resamples.")] = 0,
+    seed: Annotated[int, option("--seed", "Random seed of the resamples.")] = 0,
     cases: Annotated[
         Path | None,
-        typer.Option(
-            parser=path_of,
-            metavar="FILE",
-            help="Also write the scores of each case and target to this .csv or .json file.",
+        path_option(
+            "--cases", "Also write the scores of each case and target to this .csv or .json file."
         ),
     ] = None,
     summary: Annotated[
         Path | None,
-        typer.Option(
-            parser=path_of,
-            metavar="FILE",
-            help="Also write the summary that --json prints to this .json file.",
-        ),
+        path_option("--summary", "Also write the summary that --json prints to this .json file."),
     ] = None,
     compare: Annotated[
-        Path | None,
-        typer.Option(
-            parser=path_of,
-            metavar="FILE",
-            help="Compare with another model, given its --cases file.",
-        ),
+        Path | None, path_option("--compare", "Compare with another model, given its --cases file.")
     ] = None,
     plots: Annotated[
         Path | None,
-        typer.Option(
-            parser=path_of,
-            metavar="DIR",
-            help="Also draw plots into this folder; needs the extra 'report'.",
+        path_option(
+            "--plots", "Also draw plots into this folder; needs the extra 'report'.", metavar="DIR"
         ),
     ] = None,
     plot_format: Annotated[
-        str,
-        typer.Option("--plot_format", "--plot-format", help="Format of the plots: png or svg."),
+        str, option("--plot_format", "Format of the plots: png or svg.")
     ] = "png",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Overwrite existing output files.")
-    ] = False,
-    device: Device = None,
-    input_size: InputSize = None,
-    fast: Fast = False,
-    flips: Flips = False,
-    slice_smoothing: SliceSmoothing = None,
-    amp: Amp = False,
-    config: Config = None,
-    trust_config: TrustConfig = False,
-    ckpt_path: CkptPath = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    bundle: Bundle = None,
+    overwrite: Annotated[bool, option("--overwrite", "Overwrite existing output files.")] = False,
+    device: options.Device = None,
+    input_size: options.InputSize = None,
+    fast: options.Fast = False,
+    flips: options.Flips = False,
+    slice_smoothing: options.SliceSmoothing = None,
+    amp: options.Amp = False,
+    config: options.Config = None,
+    trust_config: options.TrustConfig = False,
+    ckpt_path: options.CkptPath = None,
+    as_json: Annotated[bool, option("--json", "Print JSON.")] = False,
+    bundle: options.Bundle = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
@@ -200,12 +163,4 @@ def _evaluated(request: Request, plan: EvaluationPlan, *, quiet: bool) -> Evalua
     """Build the pipeline and score what is planned with it, showing how far it is."""
     from esp_medsam.workflows.evaluation_run import evaluate_request  # torch: once all is right
 
-    tracked = partial(
-        track,
-        description="Evaluating",
-        console=Console(stderr=True),
-        transient=True,
-        update_period=1.0,
-        disable=quiet,
-    )
-    return evaluate_request(request, plan, tracked)
+    return evaluate_request(request, plan, tracked("Evaluating", quiet=quiet))

@@ -11,24 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from esp_medsam.cli import options
 from esp_medsam.cli.loudness import Quiet, Verbose
-from esp_medsam.cli.options import (
-    Bundle,
-    Config,
-    CtInput,
-    Exclude,
-    ForceModality,
-    Frame,
-    Include,
-    InputSize,
-    Join,
-    Modality,
-    Series,
-    SliceAxis,
-    TrustConfig,
-    input_size_of,
-    path_of,
-)
+from esp_medsam.cli.options import input_size_of, option, path_argument, path_option
 from esp_medsam.cli.outcome import tell_what_runs
 from esp_medsam.cli.wording import as_options, option_line
 from esp_medsam.errors import one_line
@@ -44,40 +29,28 @@ if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not w
 
 def inspect(
     path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PATH",
-            parser=path_of,
-            help="An image file, or a folder that is searched recursively.",
-        ),
+        Path, path_argument("PATH", "An image file, or a folder that is searched recursively.")
     ],
     *,
-    modality: Modality = None,
-    force_modality: ForceModality = False,
+    modality: options.Modality = None,
+    force_modality: options.ForceModality = False,
     preview: Annotated[
-        Path | None,
-        typer.Option(
-            parser=path_of,
-            metavar="FILE",
-            help="Draw what the network will see into this PNG file.",
-        ),
+        Path | None, path_option("--preview", "Draw what the network will see into this PNG file.")
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Overwrite an existing preview.")
-    ] = False,
-    include: Include = None,
-    exclude: Exclude = None,
-    series: Series = None,
-    join: Join = None,
-    frame: Frame = None,
-    ct_input: CtInput = None,
-    slice_axis: SliceAxis = None,
-    input_size: InputSize = None,
-    config: Config = None,
-    trust_config: TrustConfig = False,
-    bundle: Bundle = None,
+    overwrite: Annotated[bool, option("--overwrite", "Overwrite an existing preview.")] = False,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    series: options.Series = None,
+    join: options.Join = None,
+    frame: options.Frame = None,
+    ct_input: options.CtInput = None,
+    slice_axis: options.SliceAxis = None,
+    input_size: options.InputSize = None,
+    config: options.Config = None,
+    trust_config: options.TrustConfig = False,
+    bundle: options.Bundle = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per item, one per line.")
+        bool, option("--json", "Print one JSON object per item, one per line.")
     ] = False,
     verbose: Verbose = False,
     quiet: Quiet = False,

@@ -24,6 +24,7 @@ from esp_medsam.cli.inspect import inspect
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.modalities import modalities
 from esp_medsam.cli.new_bundle import new_bundle, pin_weights
+from esp_medsam.cli.options import option
 from esp_medsam.cli.pacs import pacs
 from esp_medsam.cli.seg2nifti import seg2nifti
 from esp_medsam.cli.segment import segment
@@ -63,7 +64,7 @@ app.command("pin-weights")(pin_weights)
 def options(
     context: typer.Context,
     *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, option("--version", "Print the version.")] = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated
 
-import typer
-
-from esp_medsam.cli.options import Bundle
+from esp_medsam.cli.options import Bundle, option
 from esp_medsam.modality import Code, ModalityTable
 from esp_medsam.workflows.bundle import TABLE, find_bundle
 
@@ -15,7 +13,7 @@ from esp_medsam.workflows.bundle import TABLE, find_bundle
 def modalities(
     *,
     bundle: Bundle = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole table as JSON.")] = False,
+    as_json: Annotated[bool, option("--json", "Print the whole table as JSON.")] = False,
 ) -> None:
     """List the modalities, targets, label values and codes of the weights."""
     table = ModalityTable.read(find_bundle(bundle) / TABLE)

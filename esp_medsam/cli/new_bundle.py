@@ -5,25 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from esp_medsam.cli.options import Bundle, path_of
+from esp_medsam.cli.options import Bundle, option, path_argument, path_option
 from esp_medsam.errors import one_line
 from esp_medsam.memory import check_libraries_fit
 
 
 def new_bundle(
-    folder: Annotated[
-        Path,
-        typer.Argument(metavar="FOLDER", parser=path_of, help="Folder to create for the bundle."),
-    ],
+    folder: Annotated[Path, path_argument("FOLDER", "Folder to create for the bundle.")],
     *,
     targets: Annotated[
         Path,
-        typer.Option(
-            parser=path_of,
-            metavar="FILE",
-            help="YAML of modalities and targets, in the format of configs/targets.yaml.",
+        path_option(
+            "--targets", "YAML of modalities and targets, in the format of configs/targets.yaml."
         ),
     ],
     bundle: Bundle = None,
@@ -41,16 +34,11 @@ def new_bundle(
 
 
 def pin_weights(
-    folder: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", parser=path_of, help="Bundle folder.")
-    ],
-    weights: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", parser=path_of, help="Weights written by training."),
-    ],
+    folder: Annotated[Path, path_argument("BUNDLE", "Bundle folder.")],
+    weights: Annotated[Path, path_argument("FILE", "Weights written by training.")],
     *,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Overwrite weights the bundle already has.")
+        bool, option("--overwrite", "Overwrite weights the bundle already has.")
     ] = False,
 ) -> None:
     """Add trained weights to a bundle, and record their hash and expected output in its metadata.

@@ -6,7 +6,7 @@ Those of the pipeline go by the keys of ``inference.yaml``; None leaves the conf
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,125 +24,105 @@ def path_of(text: str) -> Path:
     return Path(text)
 
 
+def option(name: str, text: str, **settings: Any) -> Any:
+    """Return an option, which may be spelled with dashes in place of its underscores."""
+    dashed = f"--{name.removeprefix('--').replace('_', '-')}"
+    return typer.Option(*dict.fromkeys((name, dashed)), help=text, **settings)
+
+
+def path_option(name: str, text: str, metavar: str = "FILE", **settings: Any) -> Any:
+    """Return an option that takes a path."""
+    return option(name, text, parser=path_of, metavar=metavar, **settings)
+
+
+def path_argument(metavar: str, text: str) -> Any:
+    """Return an argument that is a path."""
+    return typer.Argument(metavar=metavar, parser=path_of, help=text)
+
+
 Modality = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--modality",
-        help="Modality of the images, one that `esp-medsam modalities` lists; default: what DICOM "
-        "says.",
+        "Modality of the images, one that `esp-medsam modalities` lists; default: what DICOM says.",
     ),
 ]
 ForceModality = Annotated[
-    bool,
-    typer.Option(
-        "--force_modality",
-        "--force-modality",
-        help="Use --modality even if the DICOM header contradicts it.",
-    ),
+    bool, option("--force_modality", "Use --modality even if the DICOM header contradicts it.")
 ]
 Targets = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--targets",
-        help="Targets to segment (repeatable or comma-separated), or all; default: those marked "
-        "ready.",
+        "Targets to segment (repeatable or comma-separated), or all; default: those marked ready.",
         callback=_split,
     ),
 ]
 EvaluatedTargets = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--targets",
-        help="Score only these targets (repeatable or comma-separated); default: all.",
+        "Score only these targets (repeatable or comma-separated); default: all.",
         callback=_split,
     ),
 ]
 OutputFormat = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--output_format",
-        "--output-format",
-        help="Output formats: auto, dicom-seg, nifti or png; comma-separated for several.",
+        "Output formats: auto, dicom-seg, nifti or png; comma-separated for several.",
     ),
 ]
 Names = Annotated[
-    str | None,
-    typer.Option("--names", help="File names of DICOM results: uid, or readable (CT_abdomen_3)."),
+    str | None, option("--names", "File names of DICOM results: uid, or readable (CT_abdomen_3).")
 ]
 SegType = Annotated[
-    str | None,
-    typer.Option(
-        "--seg_type", "--seg-type", help="Type of DICOM-SEG: binary, labelmap or fractional."
-    ),
+    str | None, option("--seg_type", "Type of DICOM-SEG: binary, labelmap or fractional.")
 ]
 WriteEmpty = Annotated[
-    bool,
-    typer.Option(
-        "--write_empty", "--write-empty", help="Also write a DICOM-SEG when nothing is found."
-    ),
+    bool, option("--write_empty", "Also write a DICOM-SEG when nothing is found.")
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Overwrite results that were made with other settings.")
+    bool, option("--overwrite", "Overwrite results that were made with other settings.")
 ]
 Verify = Annotated[
-    bool,
-    typer.Option(
-        "--verify", help="Compare file contents with the record, not only sizes and times."
-    ),
+    bool, option("--verify", "Compare file contents with the record, not only sizes and times.")
 ]
 SplitTargets = Annotated[
-    bool,
-    typer.Option(
-        "--split_targets", "--split-targets", help="Also write one 0/1 mask file per target."
-    ),
+    bool, option("--split_targets", "Also write one 0/1 mask file per target.")
 ]
 Probabilities = Annotated[
-    bool,
-    typer.Option(
-        "--probabilities", help="Also write one probability map per target, scaled to 0-255."
-    ),
+    bool, option("--probabilities", "Also write one probability map per target, scaled to 0-255.")
 ]
 Include = Annotated[
     list[str] | None,
-    typer.Option(
-        "--include", help="Only take paths that match this pattern, such as '*.nii.gz'; repeatable."
-    ),
+    option("--include", "Only take paths that match this pattern, such as '*.nii.gz'; repeatable."),
 ]
 Exclude = Annotated[
-    list[str] | None,
-    typer.Option("--exclude", help="Skip paths that match this pattern; repeatable."),
+    list[str] | None, option("--exclude", "Skip paths that match this pattern; repeatable.")
 ]
 Series = Annotated[
-    str | None,
-    typer.Option("--series", help="Take only the DICOM series with this Series Instance UID."),
+    str | None, option("--series", "Take only the DICOM series with this Series Instance UID.")
 ]
 Join = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--join",
-        help="Join DICOM volumes that their headers keep apart: series (single slices), "
+        "Join DICOM volumes that their headers keep apart: series (single slices), "
         "frame_of_reference, interleaved; several with commas.",
         callback=_split,
     ),
 ]
 Frame = Annotated[
-    int | None, typer.Option("--frame", help="Index of the volume to take from a 4-D file, from 0.")
+    int | None, option("--frame", "Index of the volume to take from a 4-D file, from 0.")
 ]
 CtInput = Annotated[
     str | None,
-    typer.Option(
-        "--ct_input",
-        "--ct-input",
-        help="CT values: windowed (8-bit CT), or hu where DICOM does not say so.",
-    ),
+    option("--ct_input", "CT values: windowed (8-bit CT), or hu where DICOM does not say so."),
 ]
 SliceAxis = Annotated[
     str | None,
-    typer.Option(
-        "--slice_axis",
-        "--slice-axis",
-        help="Slice volumes along this plane: axial, coronal or sagittal.",
-    ),
+    option("--slice_axis", "Slice volumes along this plane: axial, coronal or sagittal."),
 ]
 
 
@@ -168,83 +148,61 @@ def input_size_of(value: str | None, *, fast: bool = False) -> list[int] | str |
 
 InputSize = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--input_size",
-        "--input-size",
+        "Side length slices are scaled to, a multiple of 32, or native for no scaling.",
         metavar="N|native",
-        help="Side length slices are scaled to, a multiple of 32, or native for no scaling.",
     ),
 ]
 Fast = Annotated[
-    bool,
-    typer.Option(
-        "--fast",
-        help=f"Scale slices to {FAST[0]} x {FAST[1]}: faster, less accurate.",
-    ),
+    bool, option("--fast", f"Scale slices to {FAST[0]} x {FAST[1]}: faster, less accurate.")
 ]
 Flips = Annotated[
     bool,
-    typer.Option(
+    option(
         "--flips",
-        help="Average over mirrored views (2 or 4 times slower); no effect on CT, MRI, X-ray and "
+        "Average over mirrored views (2 or 4 times slower); no effect on CT, MRI, X-ray and "
         "modalities of your own.",
     ),
 ]
 SliceSmoothing = Annotated[
     float | None,
-    typer.Option(
+    option(
         "--slice_smoothing",
-        "--slice-smoothing",
-        metavar="MM",
-        help="Smooth the probabilities of a volume across its slices, with a Gaussian of this "
+        "Smooth the probabilities of a volume across its slices, with a Gaussian of this "
         "standard deviation.",
+        metavar="MM",
     ),
 ]
-SliceBatch = Annotated[
-    int | None,
-    typer.Option("--slice_batch", "--slice-batch", help="Slices per forward pass."),
-]
+SliceBatch = Annotated[int | None, option("--slice_batch", "Slices per forward pass.")]
 Device = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--device",
-        help="Device: cpu, cuda, cuda:1 or mps; default: cuda where there is a GPU, else cpu.",
+        "Device: cpu, cuda, cuda:1 or mps; default: cuda where there is a GPU, else cpu.",
     ),
 ]
-Amp = Annotated[bool, typer.Option("--amp", help="Run the network in bfloat16.")]
+Amp = Annotated[bool, option("--amp", "Run the network in bfloat16.")]
 Config = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--config",
-        parser=path_of,
-        metavar="FILE",
-        help="YAML of settings and transforms that override inference.yaml; repeatable.",
+    path_option(
+        "--config", "YAML of settings and transforms that override inference.yaml; repeatable."
     ),
 ]
 TrustConfig = Annotated[
     bool,
-    typer.Option(
-        "--trust_config",
-        "--trust-config",
-        help="Allow --config and --bundle to run code, after listing what will run.",
+    option(
+        "--trust_config", "Allow --config and --bundle to run code, after listing what will run."
     ),
 ]
 CkptPath = Annotated[
-    Path | None,
-    typer.Option(
-        "--ckpt_path",
-        "--ckpt-path",
-        parser=path_of,
-        metavar="FILE",
-        help="Weights to use instead of the bundle's.",
-    ),
+    Path | None, path_option("--ckpt_path", "Weights to use instead of the bundle's.")
 ]
 Bundle = Annotated[
     Path | None,
-    typer.Option(
+    path_option(
         "--bundle",
-        parser=path_of,
+        "Bundle folder; default: $ESP_MEDSAM_BUNDLE, then the installed bundle.",
         metavar="FOLDER",
-        help="Bundle folder; default: $ESP_MEDSAM_BUNDLE, then the installed bundle.",
     ),
 ]

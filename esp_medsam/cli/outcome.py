@@ -1,13 +1,16 @@
-"""Report how a run over many items ended: summary, table of failures, exit status."""
+"""Tell how far a run over many items is, and how it ended: summary, failures, exit status."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.console import Console
+from rich.progress import track
 
 from esp_medsam.cli.wording import as_options
 from esp_medsam.errors import one_line
@@ -54,6 +57,18 @@ def tell_what_runs(request: Request) -> None:
     """Say on stderr what trusted configs will run, before they do."""
     for line in request.runs:
         print(one_line(f"--trust_config: {line}"), file=sys.stderr)
+
+
+def tracked(description: str, *, quiet: bool) -> Any:
+    """Return what shows on stderr how far a loop is, to be called with what it loops over."""
+    return partial(
+        track,
+        description=description,
+        console=Console(stderr=True),
+        transient=True,
+        update_period=1.0,
+        disable=quiet,
+    )
 
 
 def interrupted() -> typer.Exit:

@@ -14,21 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from esp_medsam.cli import options
 from esp_medsam.cli.loudness import Quiet, Verbose
-from esp_medsam.cli.options import (
-    Bundle,
-    CkptPath,
-    Config,
-    CtInput,
-    Device,
-    ForceModality,
-    Join,
-    SegType,
-    Targets,
-    TrustConfig,
-    WriteEmpty,
-    path_of,
-)
+from esp_medsam.cli.options import option, path_option
 from esp_medsam.cli.outcome import tell_what_runs
 from esp_medsam.cli.wording import option_line
 from esp_medsam.errors import OptionError
@@ -46,124 +34,77 @@ if TYPE_CHECKING:  # these load torch and what the extra brings, which --help mu
 def pacs(
     *,
     url: Annotated[
-        str,
-        typer.Option("--url", help="DICOMweb base URL, such as https://pacs.example/dicom-web."),
+        str, option("--url", "DICOMweb base URL, such as https://pacs.example/dicom-web.")
     ],
     study: Annotated[
-        str | None, typer.Option("--study", help="Study Instance UID of the study to segment.")
+        str | None, option("--study", "Study Instance UID of the study to segment.")
     ] = None,
     series: Annotated[
         str | None,
-        typer.Option(
-            "--series", help="Take only the series of --study with this Series Instance UID."
-        ),
+        option("--series", "Take only the series of --study with this Series Instance UID."),
     ] = None,
     query: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--query",
-            help="DICOMweb query for studies, such as 'ModalitiesInStudy=CT&StudyDate=20260101-'.",
+            "DICOMweb query for studies, such as 'ModalitiesInStudy=CT&StudyDate=20260101-'.",
         ),
     ] = None,
-    resend: Annotated[
-        bool, typer.Option("--resend", help="Only send what is waiting in the spool.")
-    ] = False,
+    resend: Annotated[bool, option("--resend", "Only send what is waiting in the spool.")] = False,
     modality: Annotated[
         str | None,
-        typer.Option(
-            "--modality", help="Modality of the images; `esp-medsam modalities` lists them."
-        ),
+        option("--modality", "Modality of the images; `esp-medsam modalities` lists them."),
     ] = None,
-    force_modality: ForceModality = False,
-    join: Join = None,
-    targets: Targets = None,
-    ct_input: CtInput = None,
-    seg_type: SegType = None,
-    write_empty: WriteEmpty = False,
-    device: Device = None,
-    config: Config = None,
-    trust_config: TrustConfig = False,
-    ckpt_path: CkptPath = None,
-    bundle: Bundle = None,
+    force_modality: options.ForceModality = False,
+    join: options.Join = None,
+    targets: options.Targets = None,
+    ct_input: options.CtInput = None,
+    seg_type: options.SegType = None,
+    write_empty: options.WriteEmpty = False,
+    device: options.Device = None,
+    config: options.Config = None,
+    trust_config: options.TrustConfig = False,
+    ckpt_path: options.CkptPath = None,
+    bundle: options.Bundle = None,
     spool: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             "--spool",
-            parser=path_of,
-            metavar="FOLDER",
-            help="Folder that keeps results until the PACS has stored them; default: "
+            "Folder that keeps results until the PACS has stored them; default: "
             "~/.local/state/esp-medsam/pacs.",
+            metavar="FOLDER",
         ),
     ] = None,
     spooled_for: Annotated[
-        str | None,
-        typer.Option(
-            "--spooled_for",
-            "--spooled-for",
-            help="With --resend: the URL the results were spooled for.",
-        ),
+        str | None, option("--spooled_for", "With --resend: the URL the results were spooled for.")
     ] = None,
     password_file: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             "--password_file",
-            "--password-file",
-            parser=path_of,
-            metavar="FILE",
-            help="File with the password; default: $ESP_MEDSAM_PACS_PASSWORD. "
+            "File with the password; default: $ESP_MEDSAM_PACS_PASSWORD. "
             "The user is ESP_MEDSAM_PACS_USER.",
         ),
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option(
-            "--token_file",
-            "--token-file",
-            parser=path_of,
-            metavar="FILE",
-            help="File with a bearer token; default: $ESP_MEDSAM_PACS_TOKEN.",
-        ),
+        path_option("--token_file", "File with a bearer token; default: $ESP_MEDSAM_PACS_TOKEN."),
     ] = None,
     client_cert: Annotated[
-        Path | None,
-        typer.Option(
-            "--client_cert",
-            "--client-cert",
-            parser=path_of,
-            metavar="FILE",
-            help="Client certificate, in PEM format.",
-        ),
+        Path | None, path_option("--client_cert", "Client certificate, in PEM format.")
     ] = None,
     client_key: Annotated[
         Path | None,
-        typer.Option(
-            "--client_key",
-            "--client-key",
-            parser=path_of,
-            metavar="FILE",
-            help="Private key of the client certificate, in PEM format.",
-        ),
+        path_option("--client_key", "Private key of the client certificate, in PEM format."),
     ] = None,
     ca_bundle: Annotated[
-        Path | None,
-        typer.Option(
-            "--ca_bundle",
-            "--ca-bundle",
-            parser=path_of,
-            metavar="FILE",
-            help="CA certificates to trust, in PEM format.",
-        ),
+        Path | None, path_option("--ca_bundle", "CA certificates to trust, in PEM format.")
     ] = None,
     allow_http: Annotated[
-        bool,
-        typer.Option(
-            "--allow_http",
-            "--allow-http",
-            help="Allow credentials to be sent over unencrypted HTTP.",
-        ),
+        bool, option("--allow_http", "Allow credentials to be sent over unencrypted HTTP.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=1.0, help="Seconds to wait for a response.")
+        float, option("--timeout", "Seconds to wait for a response.", min=1.0)
     ] = 60.0,
     verbose: Verbose = False,
     quiet: Quiet = False,

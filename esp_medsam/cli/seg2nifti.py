@@ -6,44 +6,30 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from esp_medsam.cli.loudness import Quiet, Verbose
-from esp_medsam.cli.options import Verify, path_of
+from esp_medsam.cli.options import Verify, option, path_argument, path_option
 from esp_medsam.cli.outcome import interrupted, report
 from esp_medsam.cli.wording import option_line
 
 
 def seg2nifti(
     source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="IN", parser=path_of, help="A DICOM-SEG file, or a folder of DICOM-SEG files."
-        ),
+        Path, path_argument("IN", "A DICOM-SEG file, or a folder of DICOM-SEG files.")
     ],
-    output: Annotated[
-        Path, typer.Argument(metavar="OUT", parser=path_of, help="Folder to write NIfTI files to.")
-    ],
+    output: Annotated[Path, path_argument("OUT", "Folder to write NIfTI files to.")],
     *,
     like: Annotated[
         Path | None,
-        typer.Option(
-            parser=path_of,
+        path_option(
+            "--like",
+            "Write on the grid of this image: a NIfTI file or a DICOM folder.",
             metavar="PATH",
-            help="Write on the grid of this image: a NIfTI file or a DICOM folder.",
         ),
     ] = None,
     split_segments: Annotated[
-        bool,
-        typer.Option(
-            "--split_segments",
-            "--split-segments",
-            help="Write one 0/1 file per segment instead of a labelmap.",
-        ),
+        bool, option("--split_segments", "Write one 0/1 file per segment instead of a labelmap.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Overwrite existing files.")
-    ] = False,
+    overwrite: Annotated[bool, option("--overwrite", "Overwrite existing files.")] = False,
     verify: Verify = False,
     verbose: Verbose = False,
     quiet: Quiet = False,

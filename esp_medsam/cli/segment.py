@@ -5,44 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from esp_medsam.cli import options
 from esp_medsam.cli.loudness import Quiet, Verbose
-from esp_medsam.cli.options import (
-    Amp,
-    Bundle,
-    CkptPath,
-    Config,
-    CtInput,
-    Device,
-    Exclude,
-    Fast,
-    Flips,
-    ForceModality,
-    Frame,
-    Include,
-    InputSize,
-    Join,
-    Modality,
-    Names,
-    OutputFormat,
-    Overwrite,
-    Probabilities,
-    SegType,
-    Series,
-    SliceAxis,
-    SliceBatch,
-    SliceSmoothing,
-    SplitTargets,
-    Targets,
-    TrustConfig,
-    Verify,
-    WriteEmpty,
-    input_size_of,
-    path_of,
-)
+from esp_medsam.cli.options import input_size_of, option, path_argument
 from esp_medsam.cli.outcome import interrupted, report, tell_what_runs
 from esp_medsam.cli.wording import as_options, option_line
 from esp_medsam.memory import check_libraries_fit
@@ -55,56 +23,45 @@ if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not w
 
 def segment(
     dataset: Annotated[
-        Path,
-        typer.Argument(
-            metavar="IN",
-            parser=path_of,
-            help="An image file, or a folder that is searched recursively.",
-        ),
+        Path, path_argument("IN", "An image file, or a folder that is searched recursively.")
     ],
-    output: Annotated[
-        Path,
-        typer.Argument(metavar="OUT", parser=path_of, help="Folder to write masks and records to."),
-    ],
+    output: Annotated[Path, path_argument("OUT", "Folder to write masks and records to.")],
     *,
-    modality: Modality = None,
-    force_modality: ForceModality = False,
-    targets: Targets = None,
-    output_format: OutputFormat = None,
-    names: Names = None,
-    seg_type: SegType = None,
+    modality: options.Modality = None,
+    force_modality: options.ForceModality = False,
+    targets: options.Targets = None,
+    output_format: options.OutputFormat = None,
+    names: options.Names = None,
+    seg_type: options.SegType = None,
     fixed_uids: Annotated[
-        bool,
-        typer.Option(
-            "--fixed_uids", "--fixed-uids", help="Make UIDs and times of a DICOM-SEG reproducible."
-        ),
+        bool, option("--fixed_uids", "Make UIDs and times of a DICOM-SEG reproducible.")
     ] = False,
-    write_empty: WriteEmpty = False,
-    device: Device = None,
-    overwrite: Overwrite = False,
-    verify: Verify = False,
-    split_targets: SplitTargets = False,
-    probabilities: Probabilities = False,
+    write_empty: options.WriteEmpty = False,
+    device: options.Device = None,
+    overwrite: options.Overwrite = False,
+    verify: options.Verify = False,
+    split_targets: options.SplitTargets = False,
+    probabilities: options.Probabilities = False,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Also write a picture of the mask over the image.")
+        bool, option("--preview", "Also write a picture of the mask over the image.")
     ] = False,
-    include: Include = None,
-    exclude: Exclude = None,
-    series: Series = None,
-    join: Join = None,
-    frame: Frame = None,
-    ct_input: CtInput = None,
-    slice_axis: SliceAxis = None,
-    input_size: InputSize = None,
-    fast: Fast = False,
-    flips: Flips = False,
-    slice_smoothing: SliceSmoothing = None,
-    slice_batch: SliceBatch = None,
-    amp: Amp = False,
-    config: Config = None,
-    trust_config: TrustConfig = False,
-    ckpt_path: CkptPath = None,
-    bundle: Bundle = None,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    series: options.Series = None,
+    join: options.Join = None,
+    frame: options.Frame = None,
+    ct_input: options.CtInput = None,
+    slice_axis: options.SliceAxis = None,
+    input_size: options.InputSize = None,
+    fast: options.Fast = False,
+    flips: options.Flips = False,
+    slice_smoothing: options.SliceSmoothing = None,
+    slice_batch: options.SliceBatch = None,
+    amp: options.Amp = False,
+    config: options.Config = None,
+    trust_config: options.TrustConfig = False,
+    ckpt_path: options.CkptPath = None,
+    bundle: options.Bundle = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:

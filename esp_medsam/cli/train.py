@@ -7,26 +7,10 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from esp_medsam.cli import training_options
 from esp_medsam.cli.loudness import Quiet, Verbose
-from esp_medsam.cli.options import Bundle, Device, TrustConfig, path_of
+from esp_medsam.cli.options import Bundle, Device, TrustConfig, option, path_option
 from esp_medsam.cli.outcome import interrupted, tell_what_runs
-from esp_medsam.cli.training_options import (
-    Amp,
-    BatchSize,
-    Datalist,
-    Epochs,
-    InputSize,
-    LearningRate,
-    NumWorkers,
-    Overlays,
-    Pretrained,
-    Resume,
-    RunFolder,
-    Seed,
-    Trained,
-)
 from esp_medsam.errors import one_line
 from esp_medsam.memory import check_libraries_fit
 
@@ -36,35 +20,28 @@ if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not w
 
 
 def train(
-    datalist: Datalist,
-    output: RunFolder,
+    datalist: training_options.Datalist,
+    output: training_options.RunFolder,
     *,
-    pretrained: Pretrained = None,
+    pretrained: training_options.Pretrained = None,
     sam_weights: Annotated[
         Path | None,
-        typer.Option(
-            "--sam_weights",
-            "--sam-weights",
-            parser=path_of,
-            metavar="FILE",
-            help="SAM checkpoint: train a medical teacher around its encoder.",
-        ),
+        path_option("--sam_weights", "SAM checkpoint: train a medical teacher around its encoder."),
     ] = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    input_size: InputSize = None,
+    epochs: training_options.Epochs = None,
+    batch_size: training_options.BatchSize = None,
+    learning_rate: training_options.LearningRate = None,
+    input_size: training_options.InputSize = None,
     frozen: Annotated[
-        list[str] | None,
-        typer.Option(help="Pattern of parameter names to freeze; repeatable."),
+        list[str] | None, option("--frozen", "Pattern of parameter names to freeze; repeatable.")
     ] = None,
-    trained: Trained = None,
-    num_workers: NumWorkers = None,
-    amp: Amp = None,
-    seed: Seed = None,
-    resume: Resume = None,
+    trained: training_options.Trained = None,
+    num_workers: training_options.NumWorkers = None,
+    amp: training_options.Amp = None,
+    seed: training_options.Seed = None,
+    resume: training_options.Resume = None,
     device: Device = None,
-    config: Overlays = None,
+    config: training_options.Overlays = None,
     trust_config: TrustConfig = False,
     bundle: Bundle = None,
     verbose: Verbose = False,

@@ -5,145 +5,102 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from esp_medsam.cli.options import path_of
+from esp_medsam.cli.options import option, path_argument, path_option
 
 
 Datalist = Annotated[
-    Path,
-    typer.Argument(
-        parser=path_of, metavar="DATALIST", help="Datalist (JSON); see docs/reference/datalist.md."
-    ),
+    Path, path_argument("DATALIST", "Datalist (JSON); see docs/reference/datalist.md.")
 ]
 
 RunFolder = Annotated[
-    Path,
-    typer.Argument(
-        parser=path_of,
-        metavar="OUT",
-        help="Run folder; training resumes if the folder holds a checkpoint.",
-    ),
+    Path, path_argument("OUT", "Run folder; training resumes if the folder holds a checkpoint.")
 ]
 
-Pretrained = Annotated[
-    Path | None,
-    typer.Option(parser=path_of, metavar="FILE", help="Weights to start from."),
-]
+Pretrained = Annotated[Path | None, path_option("--pretrained", "Weights to start from.")]
 
-Epochs = Annotated[str | None, typer.Option(help="Total number of epochs.")]
+Epochs = Annotated[str | None, option("--epochs", "Total number of epochs.")]
 
-BatchSize = Annotated[
-    str | None, typer.Option("--batch_size", "--batch-size", help="Slices per batch.")
-]
+BatchSize = Annotated[str | None, option("--batch_size", "Slices per batch.")]
 
-LearningRate = Annotated[
-    str | None, typer.Option("--learning_rate", "--learning-rate", help="Peak learning rate.")
-]
+LearningRate = Annotated[str | None, option("--learning_rate", "Peak learning rate.")]
 
 InputSize = Annotated[
-    int | None,
-    typer.Option(
-        "--input_size", "--input-size", help="Input height and width in pixels, a multiple of 32."
-    ),
+    int | None, option("--input_size", "Input height and width in pixels, a multiple of 32.")
 ]
 
 Overlays = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--config",
-        parser=path_of,
-        metavar="FILE",
-        help="YAML of settings that override train.yaml; repeatable.",
-    ),
+    path_option("--config", "YAML of settings that override train.yaml; repeatable."),
 ]
 
 Trained = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Pattern of parameter names to train, even if frozen by another pattern; repeatable."
+    option(
+        "--trained",
+        "Pattern of parameter names to train, even if frozen by another pattern; repeatable.",
     ),
 ]
 
-NumWorkers = Annotated[
-    str | None,
-    typer.Option("--num_workers", "--num-workers", help="Number of data loader processes."),
-]
+NumWorkers = Annotated[str | None, option("--num_workers", "Number of data loader processes.")]
 
-Amp = Annotated[str | None, typer.Option(help="Train in bfloat16: auto, true or false.")]
+Amp = Annotated[str | None, option("--amp", "Train in bfloat16: auto, true or false.")]
 
-Seed = Annotated[str | None, typer.Option(help="Random seed.")]
+Seed = Annotated[str | None, option("--seed", "Random seed.")]
 
 Resume = Annotated[
     str | None,
-    typer.Option(help="Resume: auto, true (requires a checkpoint) or false (start over)."),
+    option("--resume", "Resume: auto, true (requires a checkpoint) or false (start over)."),
 ]
 
 Teacher = Annotated[
     str | None,
-    typer.Option(
-        help="Kind of teacher: sam, mobilesam, medical (made by train --sam_weights) or network "
-        "(made by train)."
+    option(
+        "--teacher",
+        "Kind of teacher: sam, mobilesam, medical (made by train --sam_weights) or network "
+        "(made by train).",
     ),
 ]
 
-TeacherWeights = Annotated[
-    Path | None,
-    typer.Option(
-        "--teacher_weights",
-        "--teacher-weights",
-        parser=path_of,
-        metavar="FILE",
-        help="Teacher checkpoint.",
-    ),
-]
+TeacherWeights = Annotated[Path | None, path_option("--teacher_weights", "Teacher checkpoint.")]
 
 TeacherInputSize = Annotated[
     int | None,
-    typer.Option(
+    option(
         "--teacher_input_size",
-        "--teacher-input-size",
-        help="Height and width a network or medical teacher was trained with; default: 448, of a "
+        "Height and width a network or medical teacher was trained with; default: 448, of a "
         "medical teacher 1024.",
     ),
 ]
 
-Views = Annotated[str | None, typer.Option(help="Number of random views of each slice to cache.")]
+Views = Annotated[str | None, option("--views", "Number of random views of each slice to cache.")]
 
 CompareSteps = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--compare_steps",
-        "--compare-steps",
-        help="Steps on masks for the student that was distilled; the one beside it trains for "
+        "Steps on masks for the student that was distilled; the one beside it trains for "
         "the same total time. auto: as many as the distillation; 0: no comparison.",
     ),
 ]
 
 CompareDatalist = Annotated[
     Path | None,
-    typer.Option(
+    path_option(
         "--compare_datalist",
-        "--compare-datalist",
-        parser=path_of,
+        "Datalist the two students learn from, if not DATA.",
         metavar="DATALIST",
-        help="Datalist the two students learn from, if not DATA.",
     ),
 ]
 
 Unseen = Annotated[
     Path | None,
-    typer.Option(
-        parser=path_of,
+    path_option(
+        "--unseen",
+        "Datalist of other sources, whose test section both students are scored on too.",
         metavar="DATALIST",
-        help="Datalist of other sources, whose test section both students are scored on too.",
     ),
 ]
 
 Common = Annotated[
-    bool,
-    typer.Option(
-        "--common",
-        help="Distill the shared encoder from natural images in DATA.",
-    ),
+    bool, option("--common", "Distill the shared encoder from natural images in DATA.")
 ]
