@@ -121,6 +121,13 @@ class Elements:
             raise self.error(attribute, rule, f"{values[0]:g}")
         return int(values[0])
 
+    def integer_or_none(self, attribute: str) -> int | None:
+        """Return one whole number that nothing depends on alone; None where there is none."""
+        try:
+            return self.integer(attribute)
+        except FormatError:
+            return None
+
     def numbers(
         self, attribute: str | int, count: int, error: type[EspMedSamError] = FormatError
     ) -> tuple[float, ...] | None:

@@ -12,7 +12,7 @@ from esp_medsam.dicom.frames import SLICE_ATTRIBUTES, is_stack, slices_of
 from esp_medsam.dicom.limits import check_pixels, frames_claimed
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 from esp_medsam.dicom.volume import DicomSlice
-from esp_medsam.errors import EspMedSamError, FormatError
+from esp_medsam.errors import EspMedSamError
 from esp_medsam.identity import FileState
 from esp_medsam.image import SourceInstance
 
@@ -117,7 +117,8 @@ def _header(file: DicomFile) -> Header | None:
     if not sop_class_uid:
         error = elements.missing("SOPClassUID")
         raise error
-    if not file.pixels.tag and not elements.has("Rows") and not _is_image_class(sop_class_uid):
+    holds_pixels = file.pixels.tag or elements.has("Rows")
+    if not holds_pixels and "Image Storage" not in standard_name(sop_class_uid):
         if standard_name(sop_class_uid) == sop_class_uid and not elements.has("SeriesInstanceUID"):
             error = elements.missing("SeriesInstanceUID")  # of a class that nobody knows, cut short
             raise error
@@ -165,20 +166,12 @@ def _described(elements: Elements, sop_class_uid: str, file: DicomFile) -> Heade
         dicom_modality=modality,
         positioned=positioned,
         batch=batch,
-        number=_counted(elements, "InstanceNumber"),
-        acquisition=_counted(elements, "AcquisitionNumber"),
-        images_in_acquisition=_counted(elements, "ImagesInAcquisition"),
+        number=elements.integer_or_none("InstanceNumber"),
+        acquisition=elements.integer_or_none("AcquisitionNumber"),
+        images_in_acquisition=elements.integer_or_none("ImagesInAcquisition"),
         slices=slices,
         problem=problem,
     )
-
-
-def _counted(elements: Elements, keyword: str) -> int | None:
-    """Return a whole number that nothing depends on alone; None where there is none."""
-    try:
-        return elements.integer(keyword)
-    except FormatError:
-        return None
 
 
 def _modality_of(elements: Elements) -> str | None:
@@ -186,7 +179,3 @@ def _modality_of(elements: Elements) -> str | None:
     modality = elements.text("Modality").upper()
     known = SOP_CLASS_MODALITIES.values()
     return modality if modality in known else elements.code("Modality")
-
-
-def _is_image_class(sop_class_uid: str) -> bool:
-    return "Image Storage" in standard_name(sop_class_uid)

@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from esp_medsam.errors import DiskFullError, EspMedSamError, OptionError, OutputError
+from esp_medsam.identity import sha256_of
 from esp_medsam.io.atomic import TEMPORARY_PREFIX, atomic_file, clear_temporaries, output_error
 from esp_medsam.plain_data import read_json
-from esp_medsam.regular_file import open_regular
 
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ SHARD_BYTES = 2**27
 MANIFEST = "store.json"
 _SUFFIX = ".safetensors"
 _MOST_MANIFEST = 2**16
-_BLOCK = 2**20
 
 
 class ShardStore:
@@ -197,7 +196,8 @@ class ShardStore:
                         f"{self.folder} holds something else."
                     )
                     raise OptionError(msg)
-                self._write_manifest(path, identity)
+                with atomic_file(path) as file:
+                    file.write((json.dumps(identity, indent=1, sort_keys=True) + "\n").encode())
             found = read_json(path, most_bytes=_MOST_MANIFEST, most_values=_MOST_MANIFEST)
         except EspMedSamError:
             raise
@@ -220,16 +220,11 @@ class ShardStore:
         names = (path.name for path in self.folder.iterdir())
         return not all(name.startswith(TEMPORARY_PREFIX) for name in names)
 
-    @staticmethod
-    def _write_manifest(path: Path, identity: dict[str, str]) -> None:
-        with atomic_file(path) as file:
-            file.write((json.dumps(identity, indent=1, sort_keys=True) + "\n").encode())
-
     def _damage(self, name: str) -> str | None:
         """Return why a shard cannot be taken; None where it can."""
         path = self.folder / name
         try:
-            if self.verify and _sha256(path) + _SUFFIX != name:
+            if self.verify and sha256_of(path) + _SUFFIX != name:
                 return "its content is not what was written"
             with safe_open(path, framework="np"):
                 return None
@@ -248,11 +243,3 @@ class ShardStore:
                 names.setdefault(key, []).append(array)
         for key, arrays in names.items():
             self._places[key], self._names[key] = name, tuple(arrays)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

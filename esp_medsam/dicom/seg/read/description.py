@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from highdicom.color import CIELabColor
 
 from esp_medsam.dicom.elements import Elements, tags_of
-from esp_medsam.errors import CorruptFileError, FormatError, one_line
+from esp_medsam.errors import CorruptFileError, one_line
 from esp_medsam.modality import Code
 
 
@@ -69,7 +69,7 @@ def read_segments(elements: Elements) -> tuple[SegSegment, ...]:
     path, characters = elements.path, elements.texts("SpecificCharacterSet")
     segments: dict[int, SegSegment] = {}
     for item in elements.items("SegmentSequence"):
-        number = _number(item)
+        number = item.integer_or_none("SegmentNumber")
         if number is None or number in segments:
             got = "none" if number is None else "one twice"
             msg = f"Segments of {path} must have numbers of their own (0062,0004); got {got}."
@@ -79,13 +79,6 @@ def read_segments(elements: Elements) -> tuple[SegSegment, ...]:
         msg = f"{path} must describe its segments (0062,0002); it describes none."
         raise CorruptFileError(msg)
     return tuple(segments[number] for number in sorted(segments) if number != 0)
-
-
-def _number(item: Elements) -> int | None:
-    try:
-        return item.integer("SegmentNumber")
-    except FormatError:
-        return None
 
 
 def _segment(item: Elements, number: int, characters: Sequence[str]) -> SegSegment:
