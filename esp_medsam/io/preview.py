@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,20 +147,14 @@ def preview(
     return _limited(_with_legend(body, shown, _caption(record)))
 
 
+@dataclass(frozen=True)
 class _View:
     """An image with its masks, from which slices are drawn."""
 
-    def __init__(
-        self,
-        pixels: npt.NDArray[np.generic],
-        labelmap: npt.NDArray[np.uint8],
-        record: Image,
-        targets: Sequence[Target],
-    ) -> None:
-        self.pixels = pixels
-        self.labelmap = labelmap
-        self.record = record
-        self.targets = targets
+    pixels: npt.NDArray[np.generic]
+    labelmap: npt.NDArray[np.uint8]
+    record: Image
+    targets: Sequence[Target]
 
     def slice(self, display: Display, index: int, side: int | None, plane: str | None) -> Rgb:
         """Return a slice with contours, sides and scale, its longer side of so many pixels."""

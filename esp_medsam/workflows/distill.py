@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -82,6 +83,7 @@ class TeacherBatches:
         return said
 
 
+@dataclass(eq=False)
 class SeenAgain:
     """Hand a batch on with the student's own masks of the same images seen otherwise.
 
@@ -95,16 +97,16 @@ class SeenAgain:
         asked: Whether to; else a batch is handed on as it is.
     """
 
+    batches: TeacherBatches
+    student: nn.Module
+    _: KW_ONLY
+    asked: bool
+
     CONTRAST = 0.3
     BRIGHTNESS = 0.3
     NOISE = 0.1
     """Most that contrast differs from 1 and brightness from 0, and deviation of the noise; in
     standard deviations of the normalized image."""
-
-    def __init__(self, batches: TeacherBatches, student: nn.Module, *, asked: bool) -> None:
-        self.batches = batches
-        self.student = student
-        self.asked = asked
 
     def __call__(
         self, batch: Mapping[str, Tensor], device: torch.device | str, non_blocking: bool = False

@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,7 @@ class _Missing(Views):
         return {**kept, "key": self.views.key(drawn)}
 
 
+@dataclass(eq=False)
 class EmbeddingStore:
     """A teacher's embeddings in a folder, or nothing where there is no folder.
 
@@ -139,24 +141,15 @@ class EmbeddingStore:
         num_workers: Processes that make views meanwhile.
     """
 
-    def __init__(
-        self,
-        folder: str | Path | None,
-        teacher: TeacherBatches,
-        *,
-        views: int,
-        seed: int,
-        batch_size: int,
-        num_workers: int = 0,
-    ) -> None:
-        self.folder = folder
-        self.teacher = teacher
-        self.views = views
-        self.seed = seed
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.store: ShardStore | None = None
-        self.seconds = 0.0  # that computing them took
+    folder: str | Path | None
+    teacher: TeacherBatches
+    _: KW_ONLY
+    views: int
+    seed: int
+    batch_size: int
+    num_workers: int = 0
+    store: ShardStore | None = field(default=None, init=False)
+    seconds: float = field(default=0.0, init=False)  # that computing them took
 
     def filled(self, dataset: SliceDataset) -> SliceDataset | StoredViews:
         """Return a dataset with the embeddings of its views, computed where they are missing.

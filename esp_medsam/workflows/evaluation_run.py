@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Evaluated:
     written: tuple[Path, ...]
 
 
+@dataclass(eq=False)
 class Evaluation:
     """Score what a plan holds with the parts of a pipeline.
 
@@ -63,26 +64,15 @@ class Evaluation:
         frame: Which volume of a 4-D file, from 0.
     """
 
-    def __init__(
-        self,
-        plan: EvaluationPlan,
-        *,
-        table: ModalityTable,
-        inferer: Inferer,
-        network: Any,
-        outputs: ResultPlanner,
-        transforms: Mapping[str, ModalityTransforms] | None = None,
-        ct_input: str | None = None,
-        frame: int | None = None,
-    ) -> None:
-        self.plan = plan
-        self.table = table
-        self.inferer = inferer
-        self.network = network
-        self.outputs = outputs
-        self.transforms = transforms
-        self.ct_input = ct_input
-        self.frame = frame
+    plan: EvaluationPlan
+    _: KW_ONLY
+    table: ModalityTable
+    inferer: Inferer
+    network: Any
+    outputs: ResultPlanner
+    transforms: Mapping[str, ModalityTransforms] | None = None
+    ct_input: str | None = None
+    frame: int | None = None
 
     def evaluate(
         self, tracked: Callable[[Sequence[Item]], Iterable[Item]] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ MOST_TILES = 81
 """Tiles of one sheet; items beyond are not drawn."""
 
 
+@dataclass(kw_only=True, eq=False)
 class Inspection:
     """Describe items one by one, and draw what the network would see of them.
 
@@ -58,28 +60,16 @@ class Inspection:
         undrawn: Items described after the sheet was full.
     """
 
-    def __init__(
-        self,
-        *,
-        plans: Plans,
-        read: Callable[[Item], Image],
-        table: ModalityTable,
-        frame: int | None = None,
-        join: Sequence[str] | None = None,
-        slice_axis: str | None = None,
-        is_given: bool = False,
-        draw: Callable[[Image], Sequence[Tile]] | None = None,
-    ) -> None:
-        self.plans = plans
-        self.read = read
-        self.table = table
-        self.frame = frame
-        self.join = tuple(join or ())
-        self.slice_axis = slice_axis
-        self.is_given = is_given
-        self.draw = draw
-        self.tiles: list[Tile] = []
-        self.undrawn = 0
+    plans: Plans
+    read: Callable[[Item], Image]
+    table: ModalityTable
+    frame: int | None = None
+    join: Sequence[str] | None = None
+    slice_axis: str | None = None
+    is_given: bool = False
+    draw: Callable[[Image], Sequence[Tile]] | None = None
+    tiles: list[Tile] = field(default_factory=list, init=False)
+    undrawn: int = field(default=0, init=False)
 
     @property
     def left_alone(self) -> str:
@@ -136,7 +126,7 @@ class Inspection:
 
     def _as_stored(self, item: Item) -> Image:
         """Return what an item holds that does not say its modality."""
-        return read(item, join=self.join, frame=self.frame)
+        return read(item, join=tuple(self.join or ()), frame=self.frame)
 
     def _is_open(self, image: Image) -> bool:
         """Whether a DICOM image leaves its modality to the user."""

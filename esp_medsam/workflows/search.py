@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.walk import Part, cannot_be_listed, files_of_part, is_regular
 
 
+@dataclass(eq=False)
 class Search:
     """What lies below a folder, kind by kind.
 
@@ -31,27 +33,19 @@ class Search:
         join: What to join that DICOM files keep apart.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        include: Sequence[str] | str | None,
-        exclude: Sequence[str] | str | None,
-        series: str | None,
-        join: tuple[str, ...],
-    ) -> None:
-        self.root = root
-        self.include = include
-        self.exclude = exclude
-        self.series = series
-        self.join = join
-        self.inputs: list[Path] = []
-        self.images: list[Path] = []
-        self.volumes: list[tuple[Path, DicomVolume]] = []
-        self.refused: list[Refusal] = []
-        self.others: list[str] = []
-        self.outputs: list[str] = []
-        self.not_named: list[str] = []
-        self.notes: list[str] = []
+    root: Path
+    include: Sequence[str] | str | None
+    exclude: Sequence[str] | str | None
+    series: str | None
+    join: tuple[str, ...]
+    inputs: list[Path] = field(default_factory=list, init=False)
+    images: list[Path] = field(default_factory=list, init=False)
+    volumes: list[tuple[Path, DicomVolume]] = field(default_factory=list, init=False)
+    refused: list[Refusal] = field(default_factory=list, init=False)
+    others: list[str] = field(default_factory=list, init=False)
+    outputs: list[str] = field(default_factory=list, init=False)
+    not_named: list[str] = field(default_factory=list, init=False)
+    notes: list[str] = field(default_factory=list, init=False)
 
     def is_of_other(self, volume: DicomVolume, modality: str, table: ModalityTable) -> bool:
         """Whether a volume of a folder is of another modality, and nobody named it."""

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from esp_medsam.errors import EspMedSamError, one_line
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # building needs MONAI, driving does not
 logger = logging.getLogger(__name__)
 
 
+@dataclass(kw_only=True, eq=False)
 class SegmentRun:
     """Drive the parts of a pipeline over its items.
 
@@ -49,26 +51,14 @@ class SegmentRun:
             ready.
     """
 
-    def __init__(
-        self,
-        *,
-        plans: Plans,
-        preprocessing: Callable[[dict[str, Any]], dict[str, Any]],
-        inferer: Callable[..., Any],
-        network: Any,
-        postprocessing: Callable[[dict[str, Any]], dict[str, Any]],
-        outputs: ResultPlanner,
-        table: ModalityTable,
-        targets: Sequence[str] | None = None,
-    ) -> None:
-        self.plans = plans
-        self.preprocessing = preprocessing
-        self.inferer = inferer
-        self.network = network
-        self.postprocessing = postprocessing
-        self.outputs = outputs
-        self.table = table
-        self.targets = targets
+    plans: Plans
+    preprocessing: Callable[[dict[str, Any]], dict[str, Any]]
+    inferer: Callable[..., Any]
+    network: Any
+    postprocessing: Callable[[dict[str, Any]], dict[str, Any]]
+    outputs: ResultPlanner
+    table: ModalityTable
+    targets: Sequence[str] | None = None
 
     def __len__(self) -> int:
         """Return the number of results there will be, unless the disk is full.

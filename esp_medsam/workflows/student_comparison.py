@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +74,7 @@ class Trained(NamedTuple):
     seconds: float
 
 
+@dataclass(eq=False)
 class StudentComparison:
     """Train both students and print one table of them.
 
@@ -88,19 +90,16 @@ class StudentComparison:
         bundle_root: The bundle of the distillation.
     """
 
-    def __init__(
-        self,
-        settings: ComparisonSettings,
-        *,
-        training: TrainSettings,
-        datalist: str | None,
-        bundle_root: str,
-    ) -> None:
-        self.settings = settings
-        self.training = training
-        self.datalist = datalist
-        self.bundle_root = bundle_root
-        self.folder = Path(training.output_dir, "comparison")
+    settings: ComparisonSettings
+    _: KW_ONLY
+    training: TrainSettings
+    datalist: str | None
+    bundle_root: str
+
+    @property
+    def folder(self) -> Path:
+        """Where all that is made lies."""
+        return Path(self.training.output_dir, "comparison")
 
     def check(self) -> None:
         """Refuse, before anything is learned, what could not be compared.

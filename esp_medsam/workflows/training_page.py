@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -81,6 +82,7 @@ def chart(title: str, series: Mapping[str, Sequence[float | None]], top: float |
     return Chart(title, lines, highest)
 
 
+@dataclass(eq=False)
 class TrainingPage:
     """Write the page, which needs no other file.
 
@@ -92,20 +94,12 @@ class TrainingPage:
         settings: What is told of the run, by name.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        history: History,
-        scores: SetScores,
-        pictures: SlicePictures,
-        settings: Mapping[str, str],
-    ) -> None:
-        self.path = Path(path)
-        self.history = history
-        self.scores = scores
-        self.pictures = pictures
-        self.settings = settings
+    path: str | Path
+    _: KW_ONLY
+    history: History
+    scores: SetScores
+    pictures: SlicePictures
+    settings: Mapping[str, str]
 
     def write(self) -> None:
         """Write the page; of several processes one does.
@@ -129,7 +123,7 @@ class TrainingPage:
             width=WIDTH,
             height=HEIGHT,
         )
-        with atomic_file(self.path) as file:
+        with atomic_file(Path(self.path)) as file:
             file.write(text.encode())
 
     def _charts(self) -> list[Chart]:

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ class PacsResult(Outcome):
 _failed = partial(failure, kind=PacsResult)
 
 
+@dataclass(kw_only=True, eq=False)
 class PacsRun:
     """Drives one pipeline, built once, over series of a PACS.
 
@@ -89,27 +90,15 @@ class PacsRun:
             disk was full, which ends a run.
     """
 
-    def __init__(
-        self,
-        *,
-        pacs: Pacs,
-        segmentation: SegmentRun,
-        spool: Spool,
-        work: Path,
-        modality: str,
-        force_modality: bool = False,
-        join: Sequence[str] = (),
-    ) -> None:
-        self.pacs = pacs
-        self.segmentation = segmentation
-        self.spool = spool
-        self.modality = modality
-        self.force_modality = force_modality
-        self.join = tuple(join)
-        self.left_alone: Counter[str] = Counter()
-        self.not_tried: Counter[str] = Counter()
-        self._input = work / "in"
-        self._output = segmentation.outputs.output_dir
+    pacs: Pacs
+    segmentation: SegmentRun
+    spool: Spool
+    work: Path
+    modality: str
+    force_modality: bool = False
+    join: Sequence[str] = ()
+    left_alone: Counter[str] = field(default_factory=Counter, init=False)
+    not_tried: Counter[str] = field(default_factory=Counter, init=False)
 
     def results(
         self, studies: Sequence[str], series_uid: str | None = None, *, refused: int = 0
@@ -192,7 +181,7 @@ class PacsRun:
                 self.pacs,
                 series,
                 instances,
-                private_folder(self._input),
+                private_folder(self.work / "in"),
                 # Unless they are named, or a modality has no other images: dose reports are such.
                 captures=named or not self.segmentation.table[self.modality].dicom_modalities,
             )
@@ -206,14 +195,14 @@ class PacsRun:
         except Exception as error:  # one bad series never ends a run
             yield _failed(label, error)
         finally:
-            for folder in (self._input, self._output):
+            for folder in (self.work / "in", self.segmentation.outputs.output_dir):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _segment(self, series: Series, key: str) -> Iterator[PacsResult]:
         """Segment the volumes of a fetched series, spool what is found, note it, and send it."""
         plans = plan_parts(
-            self._input,
-            self._output,
+            self.work / "in",
+            self.segmentation.outputs.output_dir,
             table=self.segmentation.table,
             modality=self.modality,
             force_modality=self.force_modality,
