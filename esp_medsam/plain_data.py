@@ -39,9 +39,6 @@ LONGEST = 4096
 def read_plain(path: Path) -> Any:
     """Return what a YAML or JSON file holds; JSON is told by its ending.
 
-    Args:
-        path: The file.
-
     Raises:
         ValueError: If it is neither, repeats a key, or breaks a limit; the text says what was
             found, to go behind "got".

@@ -22,9 +22,6 @@ class BoundedFile:
 
     It counts its place itself: who reads a header asks for it at every element.
 
-    Args:
-        file: The file.
-
     Attributes:
         size: Its bytes.
     """

@@ -17,9 +17,6 @@ def patient_hash(path: str | Path) -> str | None:
     The ID itself is never handed on. Hashes of short numbers can be reversed by trying all of
     them, so this one, too, is for grouping alone and belongs in no file.
 
-    Args:
-        path: The file.
-
     Raises:
         EspMedSamError: If it cannot be read.
     """

@@ -15,11 +15,7 @@ CONSTANT = "The image is constant: all of its pixels are the same."
 
 
 class LogitRange:
-    """Lowest and highest logit of each target, over all slices of an image.
-
-    Args:
-        targets: Names of the targets.
-    """
+    """Lowest and highest logit of each target, over all slices of an image."""
 
     def __init__(self, targets: Sequence[str]) -> None:
         self._targets = targets

@@ -83,9 +83,6 @@ RULES: Mapping[str, AugmentationRule] = MappingProxyType(
 def mirrors_of(modality: str) -> tuple[tuple[int, ...], ...]:
     """Return how images of a modality may be mirrored, because training shows them so too.
 
-    Args:
-        modality: Its name.
-
     Returns:
         Axes of ``(..., rows, columns)``, of each way; none where left and right mean something.
     """

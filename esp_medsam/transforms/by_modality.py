@@ -161,11 +161,7 @@ def check_overrides(
 
 
 def describe_transforms(transforms: Mapping[str, ModalityTransforms] | None) -> dict[str, str]:
-    """Return overrides in words that a result's record can hold, and compare.
-
-    Args:
-        transforms: Transforms by modality.
-    """
+    """Return overrides in words that a result's record can hold, and compare."""
     return {name: _text(chosen) for name, chosen in sorted((transforms or {}).items())}
 
 

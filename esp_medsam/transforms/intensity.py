@@ -66,9 +66,6 @@ class MeasureIntensity:
     In HU a fixed window; else the file's own window, fixed values, or 0 and 255 of 8-bit images,
     where the rule says so; else two percentiles. A constant image ``c`` gives ``(c, c + 1)``, so
     that it is shown as 0. Where the file shows low values white, the two change places.
-
-    Args:
-        rule: How they are found.
     """
 
     def __init__(self, rule: IntensityRule) -> None:

@@ -104,9 +104,6 @@ def build_run(
 def check_settings(settings: InferenceSettings) -> None:
     """Refuse what can be refused without building anything.
 
-    Args:
-        settings: All of them.
-
     Raises:
         OutputError: If the output folder is a file, or cannot be written to.
         WeightsNotFoundError: If there are no weights.

@@ -31,11 +31,7 @@ class StepEvents(EventEnum):
 
 
 class SeedSteps:
-    """Make what a network draws at a step, as dropout does, depend on seed and step alone.
-
-    Args:
-        seed: Seed of the run.
-    """
+    """Make what a network draws at a step, as dropout does, depend on seed and step alone."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

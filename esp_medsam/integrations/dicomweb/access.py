@@ -45,11 +45,7 @@ class Access:
 
 
 class BearerAuth(AuthBase):
-    """Put a bearer token into requests.
-
-    Args:
-        token: The token.
-    """
+    """Put a bearer token into requests."""
 
     def __init__(self, token: str) -> None:
         self._token = token

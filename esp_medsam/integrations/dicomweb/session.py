@@ -22,9 +22,6 @@ class PacsSession(requests.Session):
 
     Nothing is read from the process's environment: no proxy, no ``.netrc``, no other
     certificates. Redirects are not followed, because they lead credentials and patients elsewhere.
-
-    Args:
-        access: How it is entered.
     """
 
     def __init__(self, access: Access) -> None:

@@ -60,9 +60,6 @@ class SegSegment:
 def read_segments(elements: Elements) -> tuple[SegSegment, ...]:
     """Return the segments of an object, by number; value 0 of a labelmap is no segment.
 
-    Args:
-        elements: The object.
-
     Raises:
         CorruptFileError: If it describes none, one without a number, or one number twice.
     """

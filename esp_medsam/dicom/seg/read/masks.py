@@ -119,9 +119,6 @@ class DicomSegmentation:
     def mask(self, number: int) -> Mask:
         """Return the mask of one segment, on :attr:`grid`.
 
-        Args:
-            number: Its number.
-
         Returns:
             0 and 1; of a fractional object uint8 from 0 to ``maximum``.
 
