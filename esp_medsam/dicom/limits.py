@@ -121,7 +121,7 @@ def check_subsampled(elements: Elements, file: DicomFile, frames: int) -> None:
         CorruptFileError: If they are as long as if each had its own.
     """
     stated, length = elements.text("PhotometricInterpretation"), file.pixels.length
-    if stated == "YBR_FULL_422" and length >= _full_size(elements, frames) > 0:
+    if stated == "YBR_FULL_422" and length >= (_bits(elements, frames) + 7) // 8 > 0:
         msg = (
             f"{file.path} must hold {native_size(elements, frames)} bytes of pixels by its "
             f"Photometric Interpretation (0028,0004), {stated}; its {length} bytes are RGB or "
@@ -174,11 +174,6 @@ def native_size(elements: Elements, frames: int) -> int:
     is_422 = elements.text("PhotometricInterpretation") == "YBR_FULL_422"
     bits = _bits(elements, frames)
     return ((bits * 2 // 3 if is_422 else bits) + 7) // 8
-
-
-def _full_size(elements: Elements, frames: int) -> int:
-    """Return how many bytes pixels take of which each has all samples."""
-    return (_bits(elements, frames) + 7) // 8
 
 
 def _bits(elements: Elements, frames: int) -> int:

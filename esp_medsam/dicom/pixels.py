@@ -154,8 +154,9 @@ class _Stack:
         if unit and inverted:
             note = "Its Hounsfield units are as stored, though it asks to show low ones white."
             self.notes[note] = None
+        planes = self.pixels if self.pixels.ndim == 4 else self.pixels[..., None]
         return DicomPixels(
-            pixels=_arranged(self.pixels, self.volume),
+            pixels=np.moveaxis(self.volume.grid.from_planes(planes), -1, 0),  # channels first
             unit=unit,
             other_unit=" and ".join(against),
             window=self.window,
@@ -237,14 +238,3 @@ def _index(piece: DicomSlice) -> int:
 def _is_radiograph(volume: DicomVolume) -> bool:
     implied = SOP_CLASS_MODALITIES.get(volume.sop_class_uid)
     return implied in RADIOGRAPHS or (implied is None and volume.dicom_modality in RADIOGRAPHS)
-
-
-def _arranged(stack: npt.NDArray[Any], volume: DicomVolume) -> npt.NDArray[Any]:
-    """Return a view with the channel first and the axes of the volume's grid.
-
-    Args:
-        stack: ``(N, rows, columns)``, or ``(N, rows, columns, 3)``.
-        volume: Says what the axes are.
-    """
-    channels = stack[..., None] if stack.ndim == 3 else stack
-    return np.moveaxis(volume.grid.from_planes(channels), -1, 0)

@@ -7,7 +7,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, list_data_collate
@@ -102,14 +101,12 @@ def as_meta_tensor(image: Image) -> MetaTensor:
         IMAGE_KEY: dataclasses.replace(image, pixels=None),
     }
     # Flipped and transposed views are what the readers hand out; torch takes the latter alone.
-    pixels = _for_torch(image.pixels)
+    pixels = image.pixels
+    wider = _TORCH_DTYPES.get(pixels.dtype.name)
+    if wider is not None:
+        pixels = pixels.astype(wider)
     tensor = torch.from_numpy(pixels if min(pixels.strides, default=0) >= 0 else pixels.copy())
     return MetaTensor(tensor, affine=torch.from_numpy(affine.copy()), meta=meta)
-
-
-def _for_torch(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    wider = _TORCH_DTYPES.get(pixels.dtype.name)
-    return pixels if wider is None else pixels.astype(wider)
 
 
 def collate(batch: Sequence[Mapping[Hashable, Any]]) -> dict[Hashable, Any]:

@@ -144,7 +144,9 @@ def preview(
     else:
         tiles = [*_planes(view), *_slices(view, display)]
         body = draw_sheet(tiles, columns=3 if len(tiles) > 4 else None)
-    return _limited(_with_legend(body, shown, _caption(record)))
+    sheet = _with_legend(body, shown, _caption(record))
+    sheet.thumbnail((LONGEST, LONGEST), PIL.Image.Resampling.LANCZOS)
+    return sheet
 
 
 @dataclass(frozen=True)
@@ -307,9 +309,3 @@ def _with_legend(body: PIL.Image.Image, shown: Sequence[Shown], caption: str) ->
     note = "esp-medsam, for research only"
     draw.text((8, sheet.height - _ROW // 2), note, _FAINT, font, "lm")
     return sheet
-
-
-def _limited(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """Return a picture no larger than may be."""
-    picture.thumbnail((LONGEST, LONGEST), PIL.Image.Resampling.LANCZOS)
-    return picture

@@ -185,7 +185,7 @@ def attend(block: nn.Module, grid: Tensor, key: Tensor, value: Tensor, bias: Ten
         bias: Added to their attention logits, ``(B,)``.
     """
     B, H, W, C = grid.shape
-    side = _window(block)
+    side = int(getattr(block, "window_size"))  # noqa: B009  # no attribute of nn.Module
     height, width = (side, side) if side else (H, W)
     padded = F.pad(grid, (0, 0, 0, -W % width, 0, -H % height))
     rows, columns = padded.shape[1] // height, padded.shape[2] // width
@@ -259,7 +259,3 @@ def resized_positions(positions: Tensor, rows: int, columns: int) -> Tensor:
 
 def _heads(block: nn.Module) -> int:
     return int(getattr(block.get_submodule("attn"), "num_heads"))  # noqa: B009  # no attribute of nn.Module
-
-
-def _window(block: nn.Module) -> int:
-    return int(getattr(block, "window_size"))  # noqa: B009  # no attribute of nn.Module

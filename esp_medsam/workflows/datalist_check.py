@@ -187,7 +187,8 @@ def _wrong_masks(one: Placed, image: Image, table: ModalityTable) -> Iterator[Fa
     """Yield what is wrong with the masks of an item; what is wrong for several is told once."""
     reader = MaskReader(image, table)
     told: set[str] = set()
-    for target, masks in _mask_groups(one.item):
+    groups = [*one.item.labels.items(), (None, one.item.unknown)]
+    for target, masks in groups:
         key = "['unknown']" if target is None else f"['labels'][{target!r}]"
         is_empty = True
         for mask in masks:
@@ -207,12 +208,6 @@ def _wrong_masks(one: Placed, image: Image, table: ModalityTable) -> Iterator[Fa
                 f"{one.place}{key}",
                 f"must hold the target; {paths} is empty. Name the target under absent if it is",
             )
-
-
-def _mask_groups(item: Item) -> Iterator[tuple[str | None, Sequence[Mask]]]:
-    """Yield the masks of each target, and of None those of unknown pixels."""
-    yield from item.labels.items()
-    yield None, item.unknown
 
 
 def _of_mask(mask: Mask, reader: MaskReader, target: str | None) -> tuple[str, bool]:

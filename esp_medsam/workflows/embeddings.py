@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,14 +94,10 @@ class StoredViews(Views):
 
     def keys(self) -> dict[str, Draw | int]:
         """Return a view of each key."""
-        return {self.key(drawn): drawn for drawn in self._draws()}
-
-    def _draws(self) -> Iterator[Draw | int]:
-        for place in range(len(self)):
-            if self.dataset.random:
-                yield from (Draw(place, number) for number in range(self.views))
-            else:
-                yield place
+        if not self.dataset.random:
+            return {self.key(place): place for place in range(len(self))}
+        draws = (Draw(place, number) for place in range(len(self)) for number in range(self.views))
+        return {self.key(drawn): drawn for drawn in draws}
 
 
 def _digest(piece: TrainingSlice) -> str:

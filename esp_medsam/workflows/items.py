@@ -154,7 +154,9 @@ class _Planner:
             before.append(plan)
         else:
             before += [Plan((), notes=(JOINED_IN_PARTS,))] if self.join else []
-            across = _Across(InputFiles(self._every_input(), OUTPUT_ENDING, is_output), set())
+            chosen = Search(self.root, self.include, self.exclude, self.series, self.join).chosen
+            inputs = filter(chosen, files_below(self.root, [], without=self.output))
+            across = _Across(InputFiles(inputs, OUTPUT_ENDING, is_output), set())
             rest = (self.plan_or_refuse(part, across) for part in chain((first, second), parts))
             for plan in rest:
                 if len(plan):
@@ -164,11 +166,6 @@ class _Planner:
         if left_alone.other_modalities:
             raise _none_of(self.given, self.root, left_alone.other_modalities)
         raise nothing_taken(self.root, left_alone, self.series)
-
-    def _every_input(self) -> Iterator[Path]:
-        """Yield the files of all parts that may be inputs."""
-        search = Search(self.root, self.include, self.exclude, self.series, self.join)
-        return filter(search.chosen, files_below(self.root, [], without=self.output))
 
     def plan_or_refuse(self, part: Part, across: _Across) -> Plan:
         """Plan a part among others: one that cannot be planned ends nothing."""
@@ -190,7 +187,9 @@ class _Planner:
         for path in search.images:
             item = Item.of_file(path, search.relative_dir(path), self.given)
             if self.given is None:
-                settled.refused.append(Refusal.of(item, _no_modality(path, self.table)))
+                msg = f"modality must be given for {path}, one of {', '.join(self.table.names)}. "
+                error = ModalityError(f"{msg}Pass `modality`.")
+                settled.refused.append(Refusal.of(item, error))
             else:
                 settled.items.append((item, ""))
         for folder, volume in search.volumes:
@@ -297,9 +296,3 @@ def _none_of(given: str | None, root: Path, others: Mapping[str, int]) -> Modali
     msg = f"{root} must hold an image of the modality given, {given}; got {told}. "
     msg += "Give the right one, or pass `force_modality` if the files are wrong."
     return ModalityConflictError(msg)
-
-
-def _no_modality(path: Path, table: ModalityTable) -> ModalityError:
-    """Say that the file's format does not know its modality."""
-    msg = f"modality must be given for {path}, one of {', '.join(table.names)}. "
-    return ModalityError(msg + "Pass `modality`.")

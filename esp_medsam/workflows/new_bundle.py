@@ -96,8 +96,10 @@ def make_bundle(
     files[Path("LICENSE")] = (origin / "LICENSE").read_bytes()
     files[TABLE] = text.encode()
     shipped, name = read_own_json(origin / _METADATA), root.resolve().name
-    files[_METADATA] = _as_json(_metadata(shipped, name, table, maker))
-    files[Path("docs", "README.md")] = _readme(name, table).encode()
+    metadata = json.dumps(_metadata(shipped, name, table, maker), indent=4)
+    files[_METADATA] = f"{metadata}\n".encode("ascii")
+    told = "\n".join(f"- {line}" for line in _said(table))
+    files[Path("docs", "README.md")] = _README.format(name=name, targets=told).encode()
     for path, content in files.items():
         with atomic_file(root / path) as file:
             file.write(content)
@@ -140,11 +142,3 @@ def _default(table: ModalityTable) -> Modality:
 
 def _said(table: ModalityTable) -> list[str]:
     return [f"{m.name}: {', '.join(target.name for target in m.targets)}" for m in table.modalities]
-
-
-def _readme(name: str, table: ModalityTable) -> str:
-    return _README.format(name=name, targets="\n".join(f"- {line}" for line in _said(table)))
-
-
-def _as_json(value: dict[str, Any]) -> bytes:
-    return f"{json.dumps(value, indent=4)}\n".encode("ascii")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def run_of(settings: TrainSettings, table: ModalityTable) -> dict[str, str]:
     told["transforms"] = describe_transforms(settings.transforms)
     told["datalist"] = _content(settings.datalist, "datalist")
     told["pretrained"] = settings.pretrained and _content(settings.pretrained, "pretrained")
-    told["targets"] = _plain(table.target_names)
+    told["targets"] = {name: list(names) for name, names in table.target_names.items()}
     told["presence"] = table.presence
     told["prompt"] = table.prompt
     told["image_encoder"] = table.image_encoder
@@ -66,7 +65,3 @@ def _content(path: str, name: str) -> str:
         msg = f"{name} must be a file; there is none at {path}."
         raise InputNotFoundError(msg)
     return f"of SHA-256 {sha256_of(Path(path))[:16]}"
-
-
-def _plain(targets: Mapping[str, Any]) -> dict[str, list[str]]:
-    return {name: list(names) for name, names in targets.items()}

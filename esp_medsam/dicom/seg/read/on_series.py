@@ -34,9 +34,8 @@ class SegmentsOnSeries:
     def __init__(self, path: str, image: Image) -> None:
         found = read_segmentation(path)
         self.image = image
-        check_frame_of_reference(
-            path, found.frame_of_reference_uid, image, names_it=_names(found, image)
-        )
+        named = any(source.sop_instance_uid in found.source_instances for source in image.sources)
+        check_frame_of_reference(path, found.frame_of_reference_uid, image, names_it=named)
         _check_sources(found, image)
         if image.grid.affine is not None:  # planes without a segment are left out: it may not say
             found = found.with_spacing(float(np.linalg.norm(image.grid.affine[:3, 2])))
@@ -70,10 +69,6 @@ class SegmentsOnSeries:
             raise GeometryError(msg) from error
         found: npt.NDArray[np.bool_] = mask > 0
         return found
-
-
-def _names(found: DicomSegmentation, image: Image) -> bool:
-    return any(source.sop_instance_uid in found.source_instances for source in image.sources)
 
 
 def _check_sources(found: DicomSegmentation, image: Image) -> None:

@@ -111,7 +111,9 @@ class FrameGroups:
         item.FrameContentSequence = [content]
         item.DerivationImageSequence = self._derivation_of(plane)
         if self.header.is_positioned:
-            item.PlanePositionSequence = PlanePositionSequence("PATIENT", self._position(plane))
+            item.PlanePositionSequence = PlanePositionSequence(
+                "PATIENT", _lps(self._affines()[plane][:3, 3])
+            )
             if not self._is_alike:
                 self._measure(item, plane)
         if segment is not None:
@@ -138,9 +140,6 @@ class FrameGroups:
     def _affines(self) -> npt.NDArray[np.float64]:
         assert self.image.grid.slice_affines is not None, "a positioned image has them"
         return self.image.grid.slice_affines
-
-    def _position(self, plane: int) -> list[float]:
-        return _lps(self._affines()[plane][:3, 3])
 
     def _orientation(self, plane: int) -> list[float]:
         """Return the cosines of a row and of a column."""
