@@ -1,5 +1,7 @@
 """Building blocks of ``train.yaml``, under one name."""
 
+# ruff: noqa: F401  # named by train.yaml, not here
+
 from esp_medsam.workflows.averaging import AveragedWeights
 from esp_medsam.workflows.best_weights import EarlyStop, KeepBest, save_weights
 from esp_medsam.workflows.checkpointing import Checkpoints
@@ -23,36 +25,3 @@ from esp_medsam.workflows.slice_pictures import DrawSamples, SlicePictures
 from esp_medsam.workflows.steps import AfterStep, FiniteSteps, SeedSteps
 from esp_medsam.workflows.tracking import tracking_handlers
 from esp_medsam.workflows.training_page import TrainingPage
-
-
-__all__ = [
-    "AfterStep",
-    "AveragedWeights",
-    "Checkpoints",
-    "ClipGradients",
-    "DrawSamples",
-    "EarlyStop",
-    "FiniteSteps",
-    "History",
-    "KeepBest",
-    "LeaveUntouched",
-    "PredictForward",
-    "PresenceScores",
-    "SeedSteps",
-    "SetScores",
-    "SlicePictures",
-    "TellProgress",
-    "TrainingPage",
-    "dice_inputs",
-    "run_of",
-    "samples_of",
-    "save_weights",
-    "schedule",
-    "start_from",
-    "tracking_handlers",
-    "turns_of",
-    "use_processor",
-    "warmup_of",
-    "weight_groups",
-    "with_frozen",
-]
