@@ -178,14 +178,7 @@ class Segmenter:
     ) -> Result:
         """Segment one image or volume; arguments and errors as of :func:`segment`.
 
-        Args:
-            source: See there, as for the next five.
-            modality: What it shows.
-            targets: Names of targets.
-            output: Folder to save the result in.
-            affine: Of an array of a volume.
-            name: Of an image in memory.
-            settings: Keys of ``inference.yaml`` for this image, of :data:`OF_AN_IMAGE`.
+        Settings are keys of ``inference.yaml`` for this image, of :data:`OF_AN_IMAGE`.
 
         Raises:
             OptionError: If the segmenter was closed, or the source holds several images.

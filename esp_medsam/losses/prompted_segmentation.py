@@ -32,20 +32,13 @@ class PromptedSegmentationLoss(nn.Module):
         patch_weight: Weight of the patch-prompt loss. The paper's weight is unknown; 0.5 is what
             the same authors' UN-SAM uses for its hint loss.
         presence_weight: Weight of the presence loss; ours, not measured yet.
-        segmentation: Mask loss; None for its defaults.
     """
 
-    def __init__(
-        self,
-        *,
-        patch_weight: float = 0.5,
-        presence_weight: float = 0.5,
-        segmentation: SegmentationLoss | None = None,
-    ) -> None:
+    def __init__(self, *, patch_weight: float = 0.5, presence_weight: float = 0.5) -> None:
         super().__init__()
         self.patch_weight = patch_weight
         self.presence_weight = presence_weight
-        self.segmentation = SegmentationLoss() if segmentation is None else segmentation
+        self.segmentation = SegmentationLoss()
         self.patch_prompt = PatchPromptLoss()
         self.presence = PresenceLoss()
 
@@ -68,12 +61,7 @@ class PromptedSegmentationLoss(nn.Module):
     def terms(self, prediction: MaskPrediction, annotation: Annotation) -> dict[str, Tensor]:
         """Return what the loss is made of, by name, not yet weighted: scalars.
 
-        Args:
-            prediction: What the network's ``predict`` returned, T rows.
-            annotation: Masks and what is known of them, at least T rows.
-
-        Raises:
-            ValueError: If a row beyond the prediction's T is known.
+        Arguments and errors are those of :meth:`forward`.
         """
         rows = prediction.low_res_logits.shape[1]
         if bool(annotation.known[:, rows:].any()):
