@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,6 +123,7 @@ class Seen(NamedTuple):
     features: Tensor
 
 
+@dataclass(eq=False)
 class Look:
     """Show images to the encoder as inference does.
 
@@ -132,19 +134,10 @@ class Look:
         ct_input: What CT values are where an item does not say.
     """
 
-    def __init__(
-        self,
-        table: ModalityTable,
-        inferer: SliceWiseInferer,
-        network: Any,
-        *,
-        ct_input: str | None = None,
-    ) -> None:
-        self.table = table
-        self.inferer = inferer
-        self.network = network
-        self.ct_input = ct_input
-        self.measure = MeasureImage(inferer.transforms)
+    table: ModalityTable
+    inferer: SliceWiseInferer
+    network: Any
+    ct_input: str | None = None
 
     def __call__(self, item: Item, modality: str | None = None) -> Seen:
         """Return what is seen of an item.
@@ -155,7 +148,7 @@ class Look:
         """
         record = read_image(item, self.table, ct_input=self.ct_input)
         assert record.pixels is not None
-        record = self.measure(record.pixels, record)
+        record = MeasureImage(self.inferer.transforms)(record.pixels, record)
         slices = Slices(
             as_meta_tensor(record).as_tensor(),
             record,

@@ -30,12 +30,10 @@ def with_frozen(network: Network, patterns: Sequence[str], trained: Sequence[str
     """
     freeze(network, patterns, trained)
     sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
-    for pattern in patterns:
+    told = [*(("Frozen", pattern) for pattern in patterns), *(("Trained", p) for p in trained)]
+    for what, pattern in told:
         matched = [size for name, size in sizes.items() if fnmatchcase(name, pattern)]
-        logger.info("Frozen by %s: %s parameters.", pattern, f"{sum(matched):,}")
-    for pattern in trained:
-        matched = [size for name, size in sizes.items() if fnmatchcase(name, pattern)]
-        logger.info("Trained by %s: %s parameters.", pattern, f"{sum(matched):,}")
+        logger.info("%s by %s: %s parameters.", what, pattern, f"{sum(matched):,}")
     learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
     total = sum(sizes.values())
     share = 100 * learning / total
