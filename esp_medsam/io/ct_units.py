@@ -14,18 +14,41 @@ CT_INPUTS = ("hu", "windowed")
 """What a user may say of CT values: Hounsfield units, or 8-bit after some window."""
 
 
-def with_ct_checked(image: Image, ct_input: str | None) -> Image:
-    """Refuse CT values that cannot be what the user says they are; warn where they may not be.
+def with_ct_unit(image: Image, ct_input: str | None, offset: float | None) -> Image:
+    """Return an image with the unit of its values, which those of CT alone have.
+
+    CT values that cannot be what the user says they are are refused; where they may not be, a
+    warning says so.
 
     Args:
-        image: With its pixels; one of another modality is returned as it is.
+        image: With its pixels and modality.
         ct_input: One of :data:`CT_INPUTS`, or None where the user says nothing.
+        offset: What is added to a value of a gray CT picture for its HU, by the word of whoever
+            knows how it was stored; None adds nothing.
 
     Raises:
+        OptionError: If there is an offset, and it is no gray CT picture.
         FormatError: If its values are not so, or nothing says that they are Hounsfield units.
     """
+    is_picture = not image.sources and len(image.grid.shape) == 2
+    if offset is not None:
+        assert image.pixels is not None, "just read"
+        if image.modality != "ct" or not is_picture or len(image.pixels) != 1:
+            msg = (
+                f"offset must be given for gray CT pictures alone; got {offset:g} for {image.path}."
+            )
+            raise OptionError(msg)
+        pixels = image.pixels.astype(np.float32) + np.float32(offset)
+        image = replace(image, pixels=pixels, unit="HU", unit_origin="user")
     if image.modality != "ct":
-        return image
+        return replace(image, unit=None, unit_origin=None)
+    if not image.sources and not is_picture:
+        image = replace(image, unit="HU", unit_origin="assumed")
+    return _checked(image, ct_input)
+
+
+def _checked(image: Image, ct_input: str | None) -> Image:
+    """Return a CT whose values are what the user says they are, or refuse it."""
     assert image.pixels is not None, "just read"
     least, most = image.pixels.min(), image.pixels.max()
     in_bytes = bool(least >= 0 and most <= 255)
@@ -48,25 +71,6 @@ def with_ct_checked(image: Image, ct_input: str | None) -> Image:
         )
         return replace(image, warnings=(*image.warnings, note))
     return image
-
-
-def with_offset(image: Image, offset: float, *, is_picture: bool) -> Image:
-    """Return a CT picture in Hounsfield units, by the word of whoever knows how it was stored.
-
-    Args:
-        image: With its pixels.
-        offset: What is added to a value for its HU.
-        is_picture: Whether it comes from a format of pictures.
-
-    Raises:
-        OptionError: If it is no gray CT picture.
-    """
-    assert image.pixels is not None, "just read"
-    if image.modality != "ct" or not is_picture or image.sources or len(image.pixels) != 1:
-        msg = f"offset must be given for gray CT pictures alone; got {offset:g} for {image.path}."
-        raise OptionError(msg)
-    pixels = image.pixels.astype(np.float32) + np.float32(offset)
-    return replace(image, pixels=pixels, unit="HU", unit_origin="user")
 
 
 def _in_hounsfield_units(image: Image) -> Image:

@@ -7,8 +7,7 @@ from dataclasses import replace
 from esp_medsam.dicom.modality import resolve_modality
 from esp_medsam.errors import ModalityError, check_one_of
 from esp_medsam.image import Image
-from esp_medsam.io.ct_units import CT_INPUTS, with_ct_checked, with_offset
-from esp_medsam.io.formats import is_volume
+from esp_medsam.io.ct_units import CT_INPUTS, with_ct_unit
 from esp_medsam.modality import ModalityTable
 
 
@@ -47,13 +46,7 @@ def settle_modality(
         check_one_of("ct_input", ct_input, CT_INPUTS)
     name, origin = _modality(image, given, table, force=force)
     image = replace(image, modality=name, modality_origin=origin)
-    if name != "ct":
-        image = replace(image, unit=None, unit_origin=None)
-    elif not image.sources and is_volume(image.path):
-        image = replace(image, unit="HU", unit_origin="assumed")
-    if ct_offset is not None:
-        image = with_offset(image, ct_offset, is_picture=not is_volume(image.path))
-    return with_ct_checked(image, ct_input)
+    return with_ct_unit(image, ct_input, ct_offset)
 
 
 def _modality(
