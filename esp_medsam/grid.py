@@ -24,7 +24,7 @@ _UNAMBIGUOUS = 0.4
 SHEAR_TOLERANCE = 1e-4
 """Cosine between two array axes from which an affine counts as sheared."""
 
-SHEAR_WARNING = (
+_SHEAR_WARNING = (
     "Its axes are not at right angles (sheared affine); the mask has the same affine, "
     "which some viewers cannot show."
 )
@@ -319,8 +319,8 @@ def _overlap(start: int, step: int, length: int, extent: int) -> tuple[slice, sl
     return slice(low, high), slice(start + step * low, end if end >= 0 else None, step)
 
 
-def check_affine(affine: npt.NDArray[np.float64], path: Path) -> None:
-    """Refuse an affine that does not place every voxel at a point of its own.
+def check_affine(affine: npt.NDArray[np.float64], path: Path) -> tuple[str, ...]:
+    """Return what to know of an affine, which must place every voxel at a point of its own.
 
     Args:
         affine: ``(4, 4)``, voxel index to mm.
@@ -336,6 +336,7 @@ def check_affine(affine: npt.NDArray[np.float64], path: Path) -> None:
         refuse_affine(path, "one of its axes has no length")
     if abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
         refuse_affine(path, "it is singular: two of its axes point the same way")
+    return (_SHEAR_WARNING,) if is_sheared(affine) else ()
 
 
 def is_sheared(affine: npt.NDArray[np.float64]) -> bool:

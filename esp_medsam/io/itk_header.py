@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esp_medsam.errors import CorruptFileError, FormatError, GeometryError, TooLargeError
-from esp_medsam.grid import SHEAR_WARNING, check_affine, is_sheared
+from esp_medsam.grid import check_affine
 from esp_medsam.regular_file import open_regular
 
 
@@ -231,5 +231,4 @@ def usable_affine(
     affine[:3, :3], affine[:3, 3] = directions, origin
     affine[:3] *= np.asarray(signs)[:, None]
     affine += 0.0  # no negative zeros
-    check_affine(affine, path)
-    return affine, (SHEAR_WARNING,) if is_sheared(affine) else ()
+    return affine, check_affine(affine, path)

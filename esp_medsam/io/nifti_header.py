@@ -14,7 +14,7 @@ import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 
 from esp_medsam.errors import CorruptFileError, FormatError, GeometryError
-from esp_medsam.grid import SHEAR_WARNING, check_affine, is_sheared, refuse_affine
+from esp_medsam.grid import check_affine, is_sheared, refuse_affine
 
 
 HEADER_BYTES = 540
@@ -184,9 +184,7 @@ def _affine(header: Any, dimensions: int, path: Path) -> tuple[npt.NDArray[np.fl
         affine, warnings = _by_qform(header, path)
     else:
         affine, warnings = _by_spacing(header, path)
-    check_affine(affine, path)
-    if is_sheared(affine):
-        warnings.append(SHEAR_WARNING)
+    warnings.extend(check_affine(affine, path))
     length = {1: "meters", 3: "micrometers"}.get(int(header["xyzt_units"]) & 7)
     if length is not None:
         warnings.append(f"It states lengths in {length}; the numbers were read as millimeters.")
