@@ -78,25 +78,27 @@ def check_libraries_fit() -> None:
             raise TooLargeError(msg)
 
 
-def check_fits(path: Path, size: int, what: str, beside: Mapping[str, int] | None = None) -> None:
+def check_fits(path: Path, size: int, what: str, beside: Beside = NOTHING, voxels: int = 0) -> None:
     """Refuse what cannot be held in memory, before any of it is allocated.
 
     Args:
         path: File that asks for it.
         size: Bytes needed.
         what: What needs them, for the message.
-        beside: Bytes that later steps will take meanwhile, by what takes them.
+        beside: What later steps will take meanwhile.
+        voxels: How many the image has that they take.
 
     Raises:
         TooLargeError: If there is not so much memory at hand.
     """
-    parts = {what: size, **(beside or {})}
+    later = beside.of(voxels)
+    parts = {what: size, **later}
     total, available = sum(parts.values()), available_memory()
     if total <= available:
         return
     needs = ", ".join(f"{name} needs {_gigabytes(each)}" for name, each in parts.items())
-    together = f", {_gigabytes(total)} together" if beside else ""
-    fewer = "Segment fewer targets at a time, crop" if beside else "Crop"
+    together = f", {_gigabytes(total)} together" if later else ""
+    fewer = "Segment fewer targets at a time, crop" if later else "Crop"
     msg = (
         f"{path} must fit in memory; {needs}{together}, {_gigabytes(available)} are free. "
         f"{fewer} or split it, or use a larger machine."

@@ -93,7 +93,7 @@ class _Stack:
 
     def __init__(self, volume: DicomVolume, beside: Beside) -> None:
         self.volume = volume
-        self.beside = beside.of(math.prod(volume.grid.shape))
+        self.beside, self.voxels = beside, math.prod(volume.grid.shape)
         self.pixels: npt.NDArray[Any] | None = None
         self.kind: str | None = None
         self.window: tuple[float, float] | None = None
@@ -115,7 +115,7 @@ class _Stack:
         frame = rows * columns * samples * max(width, 1)
         count = len(self.volume.slices)
         what = f"its {count} x {rows} x {columns} pixels"
-        check_fits(Path(source.path), (count + DECODING) * frame, what, self.beside)
+        check_fits(Path(source.path), (count + DECODING) * frame, what, self.beside, self.voxels)
 
     def place(self, number: int, values: npt.NDArray[Any], photometric: str) -> None:
         """Put one slice in its place."""
@@ -137,7 +137,7 @@ class _Stack:
         if dtype != self.pixels.dtype:
             size = self.pixels.size * dtype.itemsize
             what = f"its volume as {dtype.name}"
-            check_fits(Path(piece.source.path), size, what, self.beside)
+            check_fits(Path(piece.source.path), size, what, self.beside, self.voxels)
             self.pixels = self.pixels.astype(dtype)
         self.pixels[number] = values
 

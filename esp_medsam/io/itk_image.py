@@ -97,7 +97,7 @@ def _check_memory(header: ItkHeader, path: Path, beside: Beside) -> None:
     theirs = 2 * header.count * header.dtype.itemsize
     packed = 0 if header.encoding == "raw" else header.data_path.stat().st_size
     check_fits(path, theirs + count * dtype.itemsize + packed, "reading its volume")
-    check_fits(path, count * held_bytes(dtype), "its volume", beside.of(count))
+    check_fits(path, count * held_bytes(dtype), "its volume", beside, count)
 
 
 def _read(header: ItkHeader, path: Path) -> npt.NDArray[Any]:

@@ -70,7 +70,7 @@ def read_nifti(path: Path, frame: int | None = None, beside: Beside = NOTHING) -
         is_gzip = stream is not file
         count = int(np.prod([int(length) for length in header.shape], dtype=object))
         held = count * held_bytes(_memory_dtype(header))
-        check_fits(path, held, "its volume", beside.of(count))
+        check_fits(path, held, "its volume", beside, count)
         on_disk = os.fstat(file.fileno()).st_size
         _check_size(header, frames * count, path, on_disk * _MAX_RATIO if is_gzip else on_disk)
         size = count * header.dtype.itemsize

@@ -165,7 +165,7 @@ def _check_size(width: int, height: int, path: Path, beside: Beside) -> None:
         raise _too_large(path, f"; got {width:,} x {height:,}")
     pixels = width * height
     check_fits(path, _READING * pixels, f"reading its {width:,} x {height:,} pixels")
-    check_fits(path, _HELD * pixels, f"its picture of {width:,} x {height:,}", beside.of(pixels))
+    check_fits(path, _HELD * pixels, f"its picture of {width:,} x {height:,}", beside, pixels)
 
 
 def _too_large(path: Path, found: str = "") -> TooLargeError:

@@ -27,15 +27,15 @@ class TestCheckFits:
             memory.check_fits(Path("a"), 2 * GIGABYTE, "it")
 
     def test_counts_what_comes_later_and_says_how_much_each_part_needs(self) -> None:
-        beside = Beside({"a mask": 2}, {"a network": GIGABYTE // 2}).of(GIGABYTE // 4)
+        beside = Beside({"a mask": 2}, {"a network": GIGABYTE // 2})
 
-        memory.check_fits(Path("a"), 0, "it", beside)
+        memory.check_fits(Path("a"), 0, "it", beside, GIGABYTE // 4)
         with pytest.raises(
             TooLargeError,
             match=r"it needs 0\.2 GiB, a mask needs 0\.5 GiB, a network needs 0\.5 GiB, "
             r"1\.2 GiB together, 1\.0 GiB are free\. Segment fewer targets at a time, crop or",
         ):
-            memory.check_fits(Path("a"), GIGABYTE // 4, "it", beside)
+            memory.check_fits(Path("a"), GIGABYTE // 4, "it", beside, GIGABYTE // 4)
 
     def test_tells_sizes_beyond_any_machine(self) -> None:
         with pytest.raises(TooLargeError, match="must fit in memory"):
