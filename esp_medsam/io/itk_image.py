@@ -20,15 +20,8 @@ from esp_medsam.io.itk_data import check_same, stored_numbers
 from esp_medsam.io.itk_header import ItkHeader, read_block
 from esp_medsam.io.metaimage_header import parse_metaimage
 from esp_medsam.io.nrrd_header import parse_nrrd
-from esp_medsam.io.voxels import (
-    CHUNK_VOXELS,
-    check_finite,
-    choose_frame,
-    fits_int32,
-    held_bytes,
-    memory_dtype,
-)
-from esp_medsam.memory import NOTHING, Beside, check_fits
+from esp_medsam.io.voxels import CHUNK_VOXELS, Chosen, choose_frame, put_piece
+from esp_medsam.memory import NOTHING, Beside
 
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
@@ -54,20 +47,23 @@ def read_itk(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> 
         NonFiniteError: If it holds NaN or infinity.
     """
     header = read_itk_header(path)
-    lengths = header.shape if header.frames == 1 else (*header.shape, header.frames)
-    number, notes = choose_frame(frame, header.frames, lengths, path)
-    _check_memory(header, path, beside)
+    # ITK's image of the whole file, its array, and what both are unpacked from.
+    theirs = 2 * header.count * header.dtype.itemsize
+    packed = 0 if header.encoding == "raw" else header.data_path.stat().st_size
+    chosen = choose_frame(
+        frame, header.shape, (header.frames,), header.dtype, path, beside, reading=theirs + packed
+    )
     stored = stored_numbers(header, path)
     array = _read(header, path)
     check_same(array, header, stored, path)
-    pixels = _converted(array[..., number], header.dtype, path)
+    pixels = _converted(array[..., chosen.number], chosen, path)
     shape = header.shape if len(header.shape) == 3 else (*header.shape, 1)
     return Image(
         path=os.fspath(path),
         name=path.name,
         grid=Grid(shape=shape, affine=header.affine),
         pixels=pixels.reshape(shape, order="F")[np.newaxis],
-        warnings=header.warnings + notes + stored.warnings,
+        warnings=header.warnings + chosen.warnings + stored.warnings,
         file_shape=None if shape == header.shape else header.shape,
     )
 
@@ -89,15 +85,6 @@ def read_itk_header(path: Path) -> ItkHeader:
     """
     parse = parse_nrrd if path.suffix.lower() in NRRD_SUFFIXES else parse_metaimage
     return parse(read_block(path), path)
-
-
-def _check_memory(header: ItkHeader, path: Path, beside: Beside) -> None:
-    """Refuse what does not fit: ITK's image of the file, its array, and ours of one volume."""
-    count, dtype = header.count // header.frames, memory_dtype(header.dtype)
-    theirs = 2 * header.count * header.dtype.itemsize
-    packed = 0 if header.encoding == "raw" else header.data_path.stat().st_size
-    check_fits(path, theirs + count * dtype.itemsize + packed, "reading its volume")
-    check_fits(path, count * held_bytes(dtype), "its volume", beside, count)
 
 
 def _read(header: ItkHeader, path: Path) -> npt.NDArray[Any]:
@@ -144,15 +131,10 @@ def _check_understood(theirs: npt.NDArray[Any], header: ItkHeader, path: Path) -
         raise GeometryError(msg)
 
 
-def _converted(volume: npt.NDArray[Any], stored: np.dtype[Any], path: Path) -> npt.NDArray[Any]:
+def _converted(volume: npt.NDArray[Any], chosen: Chosen, path: Path) -> npt.NDArray[Any]:
     """Return the numbers in the order of the file, piece by piece in the type they are held in."""
     flat = volume.reshape(-1, order="F")
-    voxels: npt.NDArray[Any] = np.empty(flat.size, dtype=memory_dtype(stored))
-    for start in range(0, flat.size, CHUNK_VOXELS):
-        piece = flat[start : start + CHUNK_VOXELS]
-        if voxels.dtype == np.int32 and not fits_int32(piece):
-            voxels = voxels.astype(np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):  # refused as infinite
-            voxels[start : start + CHUNK_VOXELS] = piece
-        check_finite(voxels[start : start + CHUNK_VOXELS], path)
+    voxels: npt.NDArray[Any] = np.empty(chosen.size, dtype=chosen.dtype)
+    for start in range(0, chosen.size, CHUNK_VOXELS):
+        voxels = put_piece(voxels, start, flat[start : start + CHUNK_VOXELS], path)
     return voxels

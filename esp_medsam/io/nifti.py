@@ -19,16 +19,8 @@ from esp_medsam.image import Image
 from esp_medsam.io.atomic import MARK, atomic_file
 from esp_medsam.io.inflate import DAMAGE, Inflated
 from esp_medsam.io.nifti_header import HEADER_BYTES, NiftiHeader, parse_header
-from esp_medsam.io.voxels import (
-    CHUNK_VOXELS,
-    MORE_BYTES,
-    check_finite,
-    choose_frame,
-    fits_int32,
-    held_bytes,
-    memory_dtype,
-)
-from esp_medsam.memory import NOTHING, Beside, check_fits
+from esp_medsam.io.voxels import CHUNK_VOXELS, MORE_BYTES, Chosen, choose_frame, put_piece
+from esp_medsam.memory import NOTHING, Beside
 from esp_medsam.regular_file import open_regular
 
 
@@ -65,31 +57,28 @@ def read_nifti(path: Path, frame: int | None = None, beside: Beside = NOTHING) -
     with _opened(path) as (file, stream):
         block = _read(stream, HEADER_BYTES)
         header = parse_header(block, path)
-        frames = int(np.prod(header.volumes, dtype=object))
-        number, notes = choose_frame(frame, frames, header.shape + header.volumes, path)
+        values = np.dtype(np.float64) if _is_scaled(header) else header.dtype
+        chosen = choose_frame(frame, header.shape, header.volumes, values, path, beside)
         is_gzip = stream is not file
-        count = int(np.prod([int(length) for length in header.shape], dtype=object))
-        held = count * held_bytes(_memory_dtype(header))
-        check_fits(path, held, "its volume", beside, count)
         on_disk = os.fstat(file.fileno()).st_size
-        _check_size(header, frames * count, path, on_disk * _MAX_RATIO if is_gzip else on_disk)
-        size = count * header.dtype.itemsize
-        start = header.offset + number * size
-        end = header.offset + frames * size
+        size = chosen.size * header.dtype.itemsize
+        start = header.offset + chosen.number * size
+        end = header.offset + chosen.frames * size
+        _check_size(header, end, path, on_disk * _MAX_RATIO if is_gzip else on_disk)
         _skip(stream, start, len(block), path)
-        voxels = _read_voxels(stream, block[start:], header, path)
+        voxels = _read_voxels(stream, block[start:], header, chosen, path)
         if is_gzip:  # to the checksum; of other files the size was checked
             _skip(stream, end, max(len(block), start + size), path)
         else:
             file.seek(max(len(block), end))
-        warnings = header.warnings + notes + _read_tail(stream, begun=max(0, len(block) - end))
+        tail = _read_tail(stream, begun=max(0, len(block) - end))
     shape = header.shape if len(header.shape) == 3 else (*header.shape, 1)
     return Image(
         path=os.fspath(path),
         name=path.name,
         grid=Grid(shape=shape, affine=header.affine),
         pixels=voxels.reshape(shape, order="F")[np.newaxis],
-        warnings=warnings,
+        warnings=header.warnings + chosen.warnings + tail,
         file_shape=None if shape == header.shape else header.shape,
         nifti_geometry=header.geometry,
     )
@@ -177,50 +166,44 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, _Stream]]:
             raise CorruptFileError(msg) from error
 
 
-def _check_size(header: NiftiHeader, count: int, path: Path, most: int) -> None:
+def _check_size(header: NiftiHeader, end: int, path: Path, most: int) -> None:
     """Refuse a file that cannot hold the numbers it claims, before memory is taken for them."""
-    if header.offset + count * header.dtype.itemsize > most:
+    if end > most:
         size = " x ".join(str(length) for length in header.shape + header.volumes)
         msg = f"{path} must hold {size} voxels of {header.dtype.itemsize} bytes; it is cut short."
         raise CorruptFileError(msg)
 
 
-def _memory_dtype(header: NiftiHeader) -> np.dtype[Any]:
-    is_scaled = (header.slope, header.intercept) != (1.0, 0.0)
-    return memory_dtype(header.dtype, is_scaled=is_scaled)
+def _is_scaled(header: NiftiHeader) -> bool:
+    return (header.slope, header.intercept) != (1.0, 0.0)
 
 
 def _read_voxels(
-    stream: _Stream, begun: bytes, header: NiftiHeader, path: Path
+    stream: _Stream, begun: bytes, header: NiftiHeader, chosen: Chosen, path: Path
 ) -> npt.NDArray[Any]:
     """Return the voxels of one volume in the order of the file, converted piece by piece.
 
     Memory for the whole is only claimed here; the system hands it out as it is filled, so a file
     that ends early has cost no more than it holds.
     """
-    count = int(np.prod(header.shape, dtype=np.int64))
-    voxels: npt.NDArray[Any] = np.empty(count, dtype=_memory_dtype(header))
-    for start in range(0, count, CHUNK_VOXELS):
-        stop = min(start + CHUNK_VOXELS, count)
-        size = (stop - start) * header.dtype.itemsize
+    voxels: npt.NDArray[Any] = np.empty(chosen.size, dtype=chosen.dtype)
+    for start in range(0, chosen.size, CHUNK_VOXELS):
+        size = min(CHUNK_VOXELS, chosen.size - start) * header.dtype.itemsize
         data = begun[:size] + _read(stream, max(0, size - len(begun)))
         begun = begun[size:]
         if len(data) < size:
-            msg = f"{path} must hold {count} voxels; it ends before. Copy it again."
+            msg = f"{path} must hold {chosen.size} voxels; it ends before. Copy it again."
             raise CorruptFileError(msg)
         stored = np.frombuffer(data, dtype=header.dtype)
-        if voxels.dtype == np.int32 and not fits_int32(stored):
-            voxels = voxels.astype(np.float32)
-        voxels[start:stop] = _scaled(stored, header)
-        check_finite(voxels[start:stop], path)
+        voxels = put_piece(voxels, start, _scaled(stored, header), path)
     return voxels
 
 
 def _scaled(stored: npt.NDArray[Any], header: NiftiHeader) -> npt.NDArray[Any]:
+    if not _is_scaled(header):
+        return stored
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as infinite
-        if (header.slope, header.intercept) != (1.0, 0.0):
-            stored = stored.astype(np.float64) * header.slope + header.intercept
-        return stored.astype(np.float32) if stored.dtype.kind == "f" else stored
+        return stored.astype(np.float64) * header.slope + header.intercept
 
 
 def _read(stream: _Stream, size: int) -> bytes:
