@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from esp_medsam.errors import InputChangedError, InputNotFoundError, ReadError
-from esp_medsam.regular_file import open_regular
+from esp_medsam.regular_file import open_regular, unreadable
 
 
 _BLOCK = 2**20
@@ -163,7 +163,7 @@ def _identify(path: str) -> FileIdentity:
 def _unreadable(path: str, error: OSError) -> InputNotFoundError | ReadError:
     if isinstance(error, FileNotFoundError):
         return InputNotFoundError(f"{path} must be a file; there is none.")
-    return ReadError(f"{path} must be readable; got: {error.strerror or type(error).__name__}.")
+    return unreadable(path, error)
 
 
 def _sha256(file: BinaryIO) -> str:

@@ -7,6 +7,8 @@ import os
 import stat
 from typing import BinaryIO
 
+from esp_medsam.errors import ReadError
+
 
 _FLAGS = (
     os.O_RDONLY
@@ -45,3 +47,8 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def unreadable(path: str | os.PathLike[str], error: OSError) -> ReadError:
+    """Return the error that tells what the system says of a file that cannot be read."""
+    return ReadError(f"{path} must be readable; got: {error.strerror or type(error).__name__}.")

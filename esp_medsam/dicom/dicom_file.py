@@ -22,11 +22,10 @@ from esp_medsam.errors import (
     CorruptFileError,
     EspMedSamError,
     InputNotFoundError,
-    ReadError,
     TooLargeError,
 )
 from esp_medsam.identity import FileState
-from esp_medsam.regular_file import open_regular
+from esp_medsam.regular_file import open_regular, unreadable
 
 
 PIXEL_TAGS = (0x7FE00010, 0x7FE00009, 0x7FE00008)
@@ -129,8 +128,7 @@ def opened(path: str | Path) -> Iterator[DicomFile]:
         msg = f"{name} must be a file; there is none."
         raise InputNotFoundError(msg) from None
     except OSError as error:
-        msg = f"{name} must be readable; got: {error.strerror or type(error).__name__}."
-        raise ReadError(msg) from None
+        raise unreadable(name, error) from None
     except MemoryError:
         msg = f"{name} must fit in memory; its header takes more than is free."
         raise TooLargeError(msg) from None

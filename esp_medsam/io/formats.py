@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from esp_medsam.errors import EspMedSamError, ReadError
+from esp_medsam.errors import EspMedSamError
 from esp_medsam.io.itk_image import files_of_itk
+from esp_medsam.regular_file import unreadable
 
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -63,5 +64,4 @@ def readable(path: Path) -> Iterator[None]:
     except EspMedSamError:
         raise
     except OSError as error:
-        msg = f"{path} must be readable; got: {error.strerror or type(error).__name__}."
-        raise ReadError(msg) from error
+        raise unreadable(path, error) from error
