@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from esp_medsam.errors import EspMedSamError
 from esp_medsam.io.itk_image import files_of_itk
 from esp_medsam.regular_file import unreadable
 
@@ -22,25 +19,25 @@ by its content, since its files have any ending or none."""
 
 def is_image(path: str | Path) -> bool:
     """Whether the ending of ``path`` says a format that is read here."""
-    return bool(suffix_of(Path(path)))
+    return bool(split_suffix(path)[1])
 
 
 def is_volume(path: str | Path) -> bool:
     """Whether the ending of ``path`` says a format of volumes, not of pictures."""
-    return suffix_of(Path(path)) in VOLUME_SUFFIXES
+    return split_suffix(path)[1] in VOLUME_SUFFIXES
 
 
 def name_of(path: str | Path) -> str:
     """Return the file's name without the ending that says its format: what outputs are called."""
+    return split_suffix(path)[0]
+
+
+def split_suffix(path: str | Path) -> tuple[str, str]:
+    """Return the name without the ending that says the format, and that, in lower case or empty."""
     path = Path(path)
-    suffix = suffix_of(path)
-    return path.name[: -len(suffix)] if suffix else path.stem
-
-
-def suffix_of(path: Path) -> str:
-    """Return the ending that says the format, in lower case; empty where none does."""
     name = path.name.lower()
-    return next((s for s in SUFFIXES if name.endswith(s) and len(name) > len(s)), "")
+    suffix = next((s for s in SUFFIXES if name.endswith(s) and len(name) > len(s)), "")
+    return path.name[: -len(suffix)] if suffix else path.stem, suffix
 
 
 def files_of(path: str | Path) -> tuple[Path, ...]:
@@ -50,18 +47,9 @@ def files_of(path: str | Path) -> tuple[Path, ...]:
         EspMedSamError: If its header, which names the latter, cannot be read.
     """
     path = Path(path)
-    if suffix_of(path) not in ITK_SUFFIXES:
+    if split_suffix(path)[1] not in ITK_SUFFIXES:
         return (path,)
-    with readable(path):
-        return files_of_itk(path)
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn what the system says of a file that cannot be read into a :class:`ReadError`."""
     try:
-        yield
-    except EspMedSamError:
-        raise
+        return files_of_itk(path)
     except OSError as error:
         raise unreadable(path, error) from error

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from esp_medsam.dicom import is_dicom
-from esp_medsam.errors import CorruptFileError, FormatError, InputNotFoundError
+from esp_medsam.errors import CorruptFileError, EspMedSamError, FormatError, InputNotFoundError
 from esp_medsam.grid import Grid
 from esp_medsam.identity import check_unchanged, identify
 from esp_medsam.image import Image
 from esp_medsam.io.dicom_image import choose_volume, read_dicom
-from esp_medsam.io.formats import NIFTI_SUFFIXES, SUFFIXES, files_of, is_volume, readable, suffix_of
+from esp_medsam.io.formats import ITK_SUFFIXES, NIFTI_SUFFIXES, SUFFIXES, split_suffix
 from esp_medsam.io.item import Item
-from esp_medsam.io.itk_image import read_itk, read_itk_header
+from esp_medsam.io.itk_image import files_of_itk, read_itk, read_itk_header
 from esp_medsam.io.nifti import read_nifti, read_nifti_header
 from esp_medsam.io.raster import read_raster, read_raster_size
 from esp_medsam.memory import NOTHING, Beside
+from esp_medsam.regular_file import unreadable
 
 
 def read(
@@ -58,13 +60,14 @@ def read(
         GeometryError: If its geometry is not usable.
         NonFiniteError: If it holds NaN or infinity.
     """
-    item = source if isinstance(source, Item) else Item.of_file(source)
-    path = Path(item.path)
+    path = Path(source.path if isinstance(source, Item) else source)
+    name, suffix = split_suffix(path)
+    item = source if isinstance(source, Item) else Item(path=str(path), name=name)
     if item.volume is not None or _may_be_dicom(path):
         found = item.volume or choose_volume(path, volume, join)
         image = read_dicom(path, found, join=join, beside=beside)
     else:
-        image = _read_file(path, frame, beside, indices=indices)
+        image = _read_file(path, suffix, frame, beside, indices=indices)
     assert image.identity is not None, "it was taken before the image was read"
     check_unchanged(image.identity)
     is_named = item.volume is not None or not image.sources  # else its UIDs name it
@@ -80,14 +83,15 @@ def _may_be_dicom(path: Path) -> bool:
         return False
 
 
-def _read_file(path: Path, frame: int | None, beside: Beside, *, indices: bool) -> Image:
+def _read_file(
+    path: Path, suffix: str, frame: int | None, beside: Beside, *, indices: bool
+) -> Image:
     """Return what a file says that is not DICOM, read by the format that its ending says."""
-    with readable(path):
-        _check_file(path)
-        identity = identify(files_of(path))
-        if suffix_of(path) in NIFTI_SUFFIXES:
+    with _readable(path, suffix):
+        identity = identify(files_of_itk(path) if suffix in ITK_SUFFIXES else (path,))
+        if suffix in NIFTI_SUFFIXES:
             image = read_nifti(path, frame, beside)
-        elif is_volume(path):
+        elif suffix in ITK_SUFFIXES:
             image = read_itk(path, frame, beside)
         else:
             image = read_raster(path, beside, indices=indices)
@@ -109,17 +113,16 @@ def read_grid(path: str | Path) -> Grid | None:
     path = Path(path)
     if _may_be_dicom(path):
         return None
-    shape: tuple[int, ...]
-    with readable(path):
-        _check_file(path)
-        if not is_volume(path):
-            shape, affine, volumes = read_raster_size(path), None, 1
-        elif suffix_of(path) in NIFTI_SUFFIXES:
+    _, suffix = split_suffix(path)
+    with _readable(path, suffix):
+        if suffix in NIFTI_SUFFIXES:
             nifti = read_nifti_header(path)
             shape, affine, volumes = nifti.shape, nifti.affine, math.prod(nifti.volumes)
-        else:
+        elif suffix in ITK_SUFFIXES:
             itk = read_itk_header(path)
             shape, affine, volumes = itk.shape, itk.affine, itk.frames
+        else:
+            shape, affine, volumes = read_raster_size(path), None, 1
     if volumes != 1:
         return None
     if affine is not None and len(shape) == 2:
@@ -127,17 +130,24 @@ def read_grid(path: str | Path) -> Grid | None:
     return Grid(shape=shape, affine=affine)
 
 
-def _check_file(path: Path) -> None:
-    """Refuse what is no file, or of no format that is read."""
-    if not path.exists():
-        msg = f"{path} must be a file; there is none."
-        raise InputNotFoundError(msg)
-    if not path.is_file():
-        msg = f"{path} must be one file; it is a folder or a device."
-        raise FormatError(msg)
-    if not suffix_of(path):
-        msg = f"{path} must end in one of {', '.join(SUFFIXES)}."
-        raise FormatError(msg)
-    if path.stat().st_size == 0:
-        msg = f"{path} must hold an image; it is empty (0 bytes). Copy it again."
-        raise CorruptFileError(msg)
+@contextmanager
+def _readable(path: Path, suffix: str) -> Iterator[None]:
+    """Refuse what is no file of a format that is read, and what the system does not let be read."""
+    try:
+        if not path.exists():
+            msg = f"{path} must be a file; there is none."
+            raise InputNotFoundError(msg)
+        if not path.is_file():
+            msg = f"{path} must be one file; it is a folder or a device."
+            raise FormatError(msg)
+        if not suffix:
+            msg = f"{path} must end in one of {', '.join(SUFFIXES)}."
+            raise FormatError(msg)
+        if path.stat().st_size == 0:
+            msg = f"{path} must hold an image; it is empty (0 bytes). Copy it again."
+            raise CorruptFileError(msg)
+        yield
+    except EspMedSamError:
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from error
