@@ -63,10 +63,10 @@ def faults_of(
     """Return what is wrong with a datalist; the rest is not read after :data:`MOST_FAULTS`.
 
     Headers of images are read, masks whole, and images that two sections may share are hashed. A
-    fault is: an item that is not as ``docs/reference/datalist.md`` says, an unknown modality or
-    target, a missing or unreadable file, a mask off its image's grid, an empty mask, a value that
-    its label map does not hold, an image that is named twice, and one whose content is in two
-    sections.
+    fault is: no item at all, one that is not as ``docs/reference/datalist.md`` says, an unknown
+    modality or target, a missing or unreadable file, a mask off its image's grid, an empty mask, a
+    value that its label map does not hold, an image that is named twice, and one whose content is
+    in two sections.
 
     Args:
         sections: What the file holds.
@@ -85,6 +85,8 @@ def faults_of(
         items, found = parse_items(sections[section], section, folder)
         faults += found
         placed += [Placed(section, number, item) for number, item in items.items()]
+    if not placed and not faults:
+        return [Fault("datalist", f"must hold an image; got none in {listed(held)}")]
     faults += _named_twice(placed)
     count = workers or min(16, 2 * (os.cpu_count() or 1))
     # Both are cheap once and dear a hundred thousand times.

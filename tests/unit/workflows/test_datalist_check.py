@@ -220,6 +220,11 @@ class TestFaultsOf:
 
         assert len(found(sections)) == MOST_FAULTS + 1
 
+    def test_say_that_there_is_no_image(self, found: Found) -> None:
+        assert found({"training": [], "test": []}) == [
+            "datalist must hold an image; got none in training, test"
+        ]
+
     def test_name_the_sections_where_none_is_known(self, found: Found) -> None:
         assert found({"train": []}) == [
             "datalist must have a section training, validation, test; got train"
