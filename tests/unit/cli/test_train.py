@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +80,23 @@ class TestTrain:
         assert "config must hold settings of train.yaml" in capsys.readouterr().err
         assert train("--config", "seed.yaml") == 1
         assert "seed must be a plain value" in capsys.readouterr().err
+
+    def test_refuses_an_output_that_is_a_file(self, home: Path, capsys: Shown) -> None:
+        assert main(["train", "d.json", "small.yaml/run"]) == 1
+        shown = capsys.readouterr().err
+        assert shown.startswith("E_OUTPUT: output_dir must be a folder that can be written to;")
+        assert f"{home / 'small.yaml'} is not one." in shown
+
+    def test_refuses_an_output_that_cannot_be_written_to(
+        self, home: Path, capsys: Shown, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != home)
+
+        assert main(["train", "d.json", "out"]) == 1
+        shown = capsys.readouterr().err
+        assert shown.startswith("E_OUTPUT: ")
+        assert f"{home} is not one." in shown
+        assert not (home / "out").exists()
 
     def test_needs_a_datalist(self, home: Path, capsys: Shown) -> None:
         assert main(["train", "none.json", "out"]) == 1
