@@ -142,8 +142,8 @@ def addition_request(
         trained=additions.trained,
         **given,
     )
-    own = tuple(read_yaml(folder / CONFIG)["input_size"])
-    if (size := request.settings.get("input_size", own)) != own:
+    own, size = read_yaml(folder / CONFIG).get("input_size"), request.settings.get("input_size")
+    if size is not None and isinstance(own, list) and list(size) != own:  # others are native
         logger.warning(
             "input_size should be %d x %d, as the bundle segments; got %d x %d. What is added will "
             "do worse than while it is trained; its card tells how it does.",
