@@ -38,6 +38,7 @@ class TrainSettings(Settings):
     output_dir: PathText
     cache_dir: OptionalPath
     empty_slices: Share
+    absent_masks: Share
     pretrained: OptionalPath
     input_size: Size
     epochs: Count

@@ -17,15 +17,24 @@ class Annotation(NamedTuple):
         known: Whether target T of image B is annotated or known to be absent, ``(B, T)`` bool.
         labeled: At which pixels the masks say anything, ``(B, 1, H, W)`` bool; None for all. The
             margin around a smaller image is labeled: nothing is there.
+        drawn: Which targets' masks were drawn and count in the mask loss, ``(B, T)`` bool, as
+            far as they are known; None for all. Patches and presence count of all that are known.
     """
 
     mask: Tensor
     known: Tensor
     labeled: Tensor | None = None
+    drawn: Tensor | None = None
 
     def rows(self, count: int) -> "Annotation":
         """Return the first ``count`` targets alone."""
-        return Annotation(self.mask[:, :count], self.known[:, :count], self.labeled)
+        drawn = None if self.drawn is None else self.drawn[:, :count]
+        return Annotation(self.mask[:, :count], self.known[:, :count], self.labeled, drawn)
+
+    def of_drawn(self) -> "Annotation":
+        """Return the same with all targets unknown whose masks were not drawn."""
+        known = self.known if self.drawn is None else self.known & self.drawn
+        return Annotation(self.mask, known, self.labeled)
 
     def labeled_of_known(self) -> Tensor:
         """Return the labeled pixels of each known target, ``(N, H, W)`` bool."""

@@ -35,12 +35,13 @@ class SegmentationLoss(nn.Module):
         self.smooth = smooth
 
     def forward(self, logits: Tensor, annotation: Annotation) -> Tensor:
-        """Return the loss, a scalar; 0 where nothing is known.
+        """Return the loss, a scalar; 0 where nothing is known, or no mask of it was drawn.
 
         Args:
             logits: Mask logits, ``(B, T, h, w)``; raised bilinearly to the masks' size.
             annotation: Masks and what is known, T rows each.
         """
+        annotation = annotation.of_drawn()
         if logits.shape[-2:] != annotation.mask.shape[-2:]:
             logits = F.interpolate(
                 logits, size=annotation.mask.shape[-2:], mode="bilinear", align_corners=False

@@ -193,24 +193,34 @@ class ESPMedSAM(nn.Module):
         Raises:
             ValueError: If a place in ``targets`` does not exist.
         """
+        query_BT = self.queries(encoded.image_embedding.shape[0], modality, targets)
+        drawn_BT = None if modality is None else query_BT >= 0
+        return self._decode(encoded, query_BT, drawn_BT, patch_prompt)
+
+    def _decode(
+        self,
+        encoded: Encoded,
+        query_BT: Tensor,
+        drawn_BT: Tensor | None,
+        patch_prompt: Tensor | None,
+    ) -> Prediction:
+        """Return a prediction of queries, with masks of those that are drawn; None for all."""
         embedding = encoded.image_embedding
-        B = embedding.shape[0]
-        query_BT = self.queries(B, modality, targets)
-        T = query_BT.shape[1]
+        B, T = query_BT.shape
         query = query_BT.reshape(-1)
         patch_logits = self.prompt_generator.patch_logits(embedding, query_BT.clamp(min=0))
         if patch_prompt is None:
             patch_prompt = self.prompt_generator.patch_prompt(patch_logits)
-        if modality is None:
+        if drawn_BT is None:
             pair = torch.arange(B * T, device=query.device)
         else:
-            pair = torch.nonzero(query >= 0).squeeze(1)
+            pair = torch.nonzero(drawn_BT.reshape(-1)).squeeze(1)
             absent = query_BT[:, :, None, None] < 0
             patch_logits = patch_logits.masked_fill(absent, self.absent_logit)
         low_res, token = self._decode_pairs(embedding, patch_prompt, pair, query[pair], T)
-        logits = torch.full_like(low_res[:1], self.absent_logit).repeat(B * T, 1, 1)
-        logits = logits.index_copy(0, pair, low_res)
-        logits = logits.view(B, T, low_res.shape[1], low_res.shape[2])
+        h, w = low_res.shape[1], low_res.shape[2]
+        logits = low_res.new_full([B * T, h, w], self.absent_logit)
+        logits = logits.index_copy(0, pair, low_res).view(B, T, h, w)
         H, W = encoded.full_res.shape[-2], encoded.full_res.shape[-1]
         whole = [16 * embedding.shape[-2], 16 * embedding.shape[-1]]
         if self.high_resolution_head is not None or whole != [H, W]:
@@ -263,6 +273,23 @@ class ESPMedSAM(nn.Module):
     ) -> Prediction:
         """Encode and decode; arguments and errors as :meth:`encode` and :meth:`decode`."""
         return self.decode(self.encode(image, modality), modality, targets, patch_prompt)
+
+    def predict_drawn(self, image: Tensor, modality: Tensor, drawn: Tensor) -> Prediction:
+        """Encode, and decode the masks of some targets alone, which takes less time.
+
+        Args:
+            image: As of :meth:`encode`.
+            modality: Modality index of each image, ``(B,)``.
+            drawn: Which targets to draw a mask of, bool, ``(B, N)``; columns beyond those of the
+                prediction are passed over.
+
+        Returns:
+            Patch and presence logits of all T targets; mask logits of those that are not drawn say
+            that nothing is there.
+        """
+        query_BT = self.queries(len(image), modality, None)
+        drawn_BT = (query_BT >= 0) & drawn[:, : query_BT.shape[1]]
+        return self._decode(self.encode(image, modality), query_BT, drawn_BT, None)
 
     def forward(self, image: Tensor, modality: Tensor | None = None) -> Tensor:
         """Return the mask logits of all targets at input size, ``(B, T, H, W)``.

@@ -58,7 +58,8 @@ class TeacherBatches:
         self, batch: Mapping[str, Tensor], device: torch.device | str, non_blocking: bool = False
     ) -> tuple[Tensor, TeacherTarget, tuple[Tensor], dict[str, Any]]:
         """Return image, the teacher's target, and the modality as an argument."""
-        image, annotation, arguments, options = prepare_batch(batch, device, non_blocking)
+        image, annotation, arguments, _ = prepare_batch(batch, device, non_blocking)
+        annotation = annotation._replace(drawn=None)  # the teacher speaks of all targets
         embedding, logits = batch.get(EMBEDDING), batch.get(LOGITS)
         if embedding is None:
             embedding, logits = self.says(image, *arguments)
@@ -68,7 +69,7 @@ class TeacherBatches:
             logits=None if logits is None else logits.to(device),
             annotation=annotation,
         )
-        return image, target, arguments, options
+        return image, target, arguments, {}
 
     def says(self, image: Tensor, modality: Tensor) -> TeacherSays:
         """Return what the teacher says of a student's input.

@@ -33,10 +33,15 @@ class PredictForward(nn.Module):
         hold_frozen_norms(self)
         return self
 
-    def forward(self, image: Tensor, modality: Tensor) -> Prediction:
-        """Return the prediction for ``image``, ``(B, 3, H, W)``, and indices, ``(B,)``."""
+    def forward(self, image: Tensor, modality: Tensor, drawn: Tensor | None = None) -> Prediction:
+        """Return the prediction for ``image``, ``(B, 3, H, W)``, and indices, ``(B,)``.
+
+        Masks are drawn of the targets of ``drawn``, ``(B, T)`` bool; None for all.
+        """
         with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            return self.network.predict(image, modality)
+            if drawn is None:
+                return self.network.predict(image, modality)
+            return self.network.predict_drawn(image, modality, drawn)
 
 
 def loss_of(output: Mapping[str, Any]) -> float:

@@ -35,8 +35,9 @@ DISTILLED, MASKS_ALONE = "distilled", "masks_alone"
 """Folders of the two students."""
 
 ALIKE = (
-    *("accumulate", "amp", "batch_size", "cache_dir", "device", "empty_slices", "input_size"),
-    *("num_workers", "pixel_mean", "pixel_std", "presence_weight", "seed", "transforms", "turns"),
+    *("absent_masks", "accumulate", "amp", "batch_size", "cache_dir", "device", "empty_slices"),
+    *("input_size", "num_workers", "pixel_mean", "pixel_std", "presence_weight", "seed"),
+    *("transforms", "turns"),
 )
 """Settings that both students have of the distillation; all others are those of ``train.yaml``."""
 

@@ -44,6 +44,8 @@ class SliceDataset(Dataset[dict[str, Any]]):
         pixel_mean: Mean per channel, of values in 0..1.
         pixel_std: Standard deviation per channel.
         random: Whether views are augmented.
+        absent_masks: Chance of each target that is known to be absent, 0 to 1, to have its mask
+            drawn and trained, if views are augmented; else all have.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class SliceDataset(Dataset[dict[str, Any]]):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         random: bool,
+        absent_masks: float = 1.0,
     ) -> None:
         self.slices = slices
+        self.absent_masks = absent_masks if random else 1.0
         self.table = table
         self.random = random
         self.input_size = tuple(input_size)
@@ -73,10 +77,10 @@ class SliceDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, drawn: Draw | int) -> dict[str, Any]:
         """Return a view, by the names that a batch has them by.
 
-        ``image (3, H, W)`` float, ``label (T, H, W)`` uint8, ``known (T,)``, ``labeled
-        (1, H, W)`` and ``content (1, H, W)`` bool, ``modality``, an index, ``slice``, the slice's
-        place, and ``dataset``, the name of its set. Content is what is no margin. T is the
-        largest number of targets of any modality; rows beyond the slice's own are not known.
+        ``image (3, H, W)`` float, ``label (T, H, W)`` uint8, ``known (T,)``, ``drawn (T,)``,
+        ``labeled (1, H, W)`` and ``content (1, H, W)`` bool, ``modality``, an index, ``slice``,
+        the slice's place, and ``dataset``, the name of its set. Content is what is no margin. T is
+        the largest number of targets of any modality; rows beyond the slice's own are not known.
 
         Args:
             drawn: A slice and the seed of its view; or a slice alone, whose view, if it is random,
@@ -100,12 +104,20 @@ class SliceDataset(Dataset[dict[str, Any]]):
             "image": _plain(view["image"]).float(),
             "label": label,
             "known": known,
+            "drawn": known & (label.flatten(1).bool().any(1) | self._shown_absent(seed)),
             "labeled": masks[-2:-1] == 0,
             "content": masks[-1:] == 1,
             "modality": self.table[piece.modality].index,
             "slice": place,
             "dataset": piece.dataset,
         }
+
+    def _shown_absent(self, seed: int | None) -> Tensor:
+        """Return which targets' masks are drawn even where they are absent, ``(T,)`` bool."""
+        if self.absent_masks >= 1:
+            return torch.ones(self.rows, dtype=torch.bool)
+        drawn = np.random.default_rng(seed).random(self.rows)
+        return torch.from_numpy(drawn < self.absent_masks)
 
 
 class ModalityBatches(Sampler[list[Draw]]):
@@ -234,9 +246,9 @@ def _plain(image: Tensor) -> Tensor:
 def prepare_batch(
     batch: Mapping[str, Tensor], device: torch.device | str, non_blocking: bool = False
 ) -> tuple[Tensor, Annotation, tuple[Tensor], dict[str, Any]]:
-    """Hand a batch to MONAI's engines: image, annotation, and the modality as an argument."""
-    image, label, known, labeled, modality = (
+    """Hand a batch to MONAI's engines: image, annotation, modality, and what is to be drawn."""
+    image, label, known, labeled, drawn, modality = (
         batch[key].to(device, non_blocking=non_blocking)
-        for key in ("image", "label", "known", "labeled", "modality")
+        for key in ("image", "label", "known", "labeled", "drawn", "modality")
     )
-    return image, Annotation(label, known, labeled), (modality,), {}
+    return image, Annotation(label, known, labeled, drawn), (modality,), {"drawn": drawn}

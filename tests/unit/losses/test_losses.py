@@ -52,6 +52,17 @@ class TestSegmentationLoss:
         assert (logits.grad[~annotation.known] == 0).all()
         assert (logits.grad[annotation.known] != 0).any()
 
+    def test_masks_that_were_not_drawn_do_not_count(self, annotation: Annotation) -> None:
+        drawn = torch.zeros_like(annotation.known)
+        drawn[0, 0] = True
+        logits = torch.randn(annotation.mask.shape, requires_grad=True)
+
+        SegmentationLoss()(logits, annotation._replace(drawn=drawn)).backward()
+
+        assert annotation.known.sum() > 1
+        assert logits.grad is not None
+        assert (logits.grad.flatten(2).any(2) == drawn).all()
+
     def test_a_target_known_to_be_absent_is_pushed_down(self, annotation: Annotation) -> None:
         """Row 2 of image 0 is known and empty."""
         logits = torch.zeros(2, 3, 64, 64, requires_grad=True)

@@ -218,6 +218,21 @@ class TestPredict:
             chosen.patch_logits, every.patch_logits[:, targets], atol=1e-5, rtol=0
         )
 
+    @pytest.mark.parametrize("drawn", [[[1, 0], [0, 1]], [[1, 1], [0, 0]], [[0, 0], [0, 0]]])
+    def test_draws_no_masks_but_those_asked_for(
+        self, shared_network: ESPMedSAM, image: Tensor, drawn: list[list[int]]
+    ) -> None:
+        modality, asked = torch.tensor([6, 3]), torch.tensor(drawn) == 1
+        every = shared_network.predict(image, modality)
+
+        some = shared_network.predict_drawn(image, modality, F.pad(asked, (0, 3), value=True))
+
+        torch.testing.assert_close(
+            some.low_res_logits[asked], every.low_res_logits[asked], atol=1e-5, rtol=0
+        )
+        assert (some.low_res_logits[~asked] < -1000).all()
+        torch.testing.assert_close(some.patch_logits, every.patch_logits, atol=1e-5, rtol=0)
+
     @pytest.mark.parametrize("targets", [[], [2], [-1], [0, 5]])
     def test_refuses_targets_that_do_not_exist(
         self, shared_network: ESPMedSAM, image: Tensor, targets: list[int]

@@ -54,7 +54,9 @@ def volume(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def dataset(path: Path, table: ModalityTable, *, random: bool = False) -> SliceDataset:
+def dataset(
+    path: Path, table: ModalityTable, *, random: bool = False, absent_masks: float = 1.0
+) -> SliceDataset:
     read = SliceReader(datalist=path, table=table, input_size=(64, 64))
     return SliceDataset(
         read("training")["training"],
@@ -63,6 +65,7 @@ def dataset(path: Path, table: ModalityTable, *, random: bool = False) -> SliceD
         pixel_mean=(0.5, 0.5, 0.5),
         pixel_std=(0.25, 0.25, 0.25),
         random=random,
+        absent_masks=absent_masks,
     )
 
 
@@ -238,6 +241,48 @@ class TestSliceDataset:
 
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
+
+    @pytest.mark.parametrize(
+        ("random", "share", "hemorrhages"), [(True, 0.0, 0), (True, 1.0, 40), (False, 0.0, 40)]
+    )
+    def test_absent_targets_are_drawn_as_often_as_asked(
+        self,
+        tmp_path: Path,
+        volume: dict[str, Any],
+        table: ModalityTable,
+        random: bool,
+        share: float,
+        hemorrhages: int,
+    ) -> None:
+        data = dataset(
+            write_datalist(tmp_path, training=[volume]), table, random=random, absent_masks=share
+        )
+        liver, hemorrhage, kidney = (
+            [t.name for t in table["ct"].targets].index(name)
+            for name in ("liver", "intracranial_hemorrhage", "kidney")
+        )
+
+        views = [data[Draw(0, seed)] for seed in range(40)]
+
+        assert all(view["known"][hemorrhage] for view in views)
+        assert {view["drawn"].dtype for view in views} == {torch.bool}
+        assert sum(int(view["drawn"][hemorrhage]) for view in views) == hemorrhages
+        assert not any(view["drawn"][kidney] for view in views)  # of which nothing is known
+        assert all(view["drawn"][liver] for view in views if view["label"][liver].any())
+
+    def test_a_share_of_the_absent_targets_is_drawn_by_the_seed(
+        self, tmp_path: Path, volume: dict[str, Any], table: ModalityTable
+    ) -> None:
+        path = write_datalist(tmp_path, training=[volume])
+        data = dataset(path, table, random=True, absent_masks=0.5)
+        hemorrhage = [t.name for t in table["ct"].targets].index("intracranial_hemorrhage")
+
+        first, again = (
+            [bool(data[Draw(0, seed)]["drawn"][hemorrhage]) for seed in range(40)] for _ in range(2)
+        )
+
+        assert first == again
+        assert 10 < sum(first) < 30
 
     def test_batches_hold_every_modality_alike_and_reach_the_engine(
         self,
