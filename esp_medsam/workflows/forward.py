@@ -18,7 +18,7 @@ class PredictForward(nn.Module):
     """The network's ``predict`` as a module's ``forward``, which is what trainers and DDP wrap.
 
     Args:
-        network: The network.
+        network: The network; ``predict`` and ``predict_drawn`` are all that is asked of it.
         amp: Whether to compute in bfloat16 where autocast does; weights stay float32.
     """
 
