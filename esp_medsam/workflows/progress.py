@@ -12,6 +12,7 @@ from monai.engines import SupervisedTrainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from esp_medsam.workflows.broken_off import when_broken_off
 from esp_medsam.workflows.distributed import is_first
 from esp_medsam.workflows.history import History
 from esp_medsam.workflows.set_scores import PREFIX
@@ -41,7 +42,7 @@ class TellProgress:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._move)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._tell)
             engine.add_event_handler(Events.COMPLETED, self._end)
-            engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+            when_broken_off(engine, self._end)
 
     def _begin(self, engine: SupervisedTrainer) -> None:
         state = engine.state
@@ -86,14 +87,9 @@ class TellProgress:
         ]
         logger.info("Epoch %d of %d: %s.", state.epoch, state.max_epochs, ", ".join(told))
 
-    def _end(self, engine: SupervisedTrainer) -> None:
-        del engine
+    def _end(self, *_: Any) -> None:
         if self.line is not None:
             self.line.stop()
-
-    def _fail(self, engine: SupervisedTrainer, error: BaseException) -> None:
-        self._end(engine)
-        raise error
 
 
 def _scores(metrics: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from monai.handlers import MLFlowHandler, TensorBoardStatsHandler
 
 from esp_medsam.errors import OptionError
 from esp_medsam.training_settings import TrainSettings
+from esp_medsam.workflows.broken_off import when_broken_off
 from esp_medsam.workflows.distributed import is_first
 from esp_medsam.workflows.forward import loss_of
 
@@ -90,18 +92,37 @@ def _mlflow(settings: TrainSettings, part: str) -> list[Any]:
 
 
 class _Tracking(MLFlowHandler):
-    """MONAI's handler, whose first word with a server is an error of ours where it fails."""
+    """MONAI's handler, whose first word with a server is an error of ours where it fails.
+
+    A run that an error or Ctrl-C ends does not stay RUNNING.
+    """
+
+    cur_run: Any  # MONAI's annotations say None alone
+
+    def attach(self, engine: Engine) -> None:
+        """Register on a trainer or evaluator."""
+        super().attach(engine)
+        when_broken_off(engine, self.break_off)
 
     def start(self, engine: Engine) -> None:
-        """Begin or continue the run.
+        """Begin the run, or continue one that did not finish.
 
         Raises:
             OptionError: If the address is not reached.
         """
         try:
             super().start(engine)
+            self.client.update_run(self.cur_run.info.run_id, "RUNNING")
         except Exception as error:  # of mlflow, and of what it speaks by
             raise _not_opened(error) from error
+
+    def break_off(self, engine: Engine, error: BaseException) -> None:
+        """End the run as FAILED, or as KILLED by what is no error, such as Ctrl-C."""
+        del engine
+        if self.cur_run is not None:
+            status = "FAILED" if isinstance(error, Exception) else "KILLED"
+            with suppress(Exception):  # the server may be what failed
+                self.client.set_terminated(self.cur_run.info.run_id, status)
 
 
 def _opened(**options: Any) -> MLFlowHandler:

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from ignite.engine import Engine
 
-from esp_medsam.errors import OptionError
+from esp_medsam.errors import DivergedError, OptionError
 from esp_medsam.training_settings import TrainSettings
 from esp_medsam.workflows import tracking
 
@@ -98,3 +99,85 @@ class TestTracked:
 
         with pytest.raises(OptionError, match=r"pip install 'esp-medsam\[train\]'"):
             tracking.tracking_handlers(settings("runs"), "training")
+
+
+class Run:
+    """A client of MLflow that knows of one run, and what its status was set to."""
+
+    def __init__(self) -> None:
+        self.status: list[str] = []
+
+    def update_run(self, run: str, status: str) -> None:
+        self.status.append(status)
+
+    def set_terminated(self, run: str, status: str) -> None:
+        self.status.append(status)
+
+
+class TestTracking:
+    @pytest.fixture
+    def run(self) -> Run:
+        return Run()
+
+    @pytest.fixture
+    def handler(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """The handler as its constructor leaves it, which needs the package."""
+        handler = tracking._Tracking.__new__(tracking._Tracking)
+        said = {"iteration_log": False, "epoch_log": False, "close_on_complete": True}
+        vars(handler).update(said, client=run, artifacts=(), run_finish_status="FINISHED")
+        monkeypatch.setattr(tracking.MLFlowHandler, "start", lambda self, engine: None)
+        handler.cur_run = SimpleNamespace(info=SimpleNamespace(run_id="1"))
+        return handler
+
+    def test_a_run_is_finished_at_its_end(self, handler: Any, run: Run) -> None:
+        engine = Engine(lambda *_: None)
+        handler.attach(engine)
+
+        engine.run([0])
+
+        assert run.status == ["RUNNING", "FINISHED"]
+
+    @pytest.mark.parametrize(
+        ("ended_by", "status"),
+        [(DivergedError("not finite"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
+    )
+    def test_a_run_that_breaks_off_does_not_stay_running(
+        self, handler: Any, run: Run, ended_by: BaseException, status: str
+    ) -> None:
+        def step(*_: Any) -> None:
+            raise ended_by
+
+        engine = Engine(step)
+        handler.attach(engine)
+
+        with pytest.raises(type(ended_by)):
+            engine.run([0])
+
+        assert run.status[0] == "RUNNING"
+        assert set(run.status[1:]) == {status}
+
+    def test_a_server_that_is_gone_does_not_hide_what_went_wrong(
+        self, handler: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: Any) -> None:
+            raise ConnectionError
+
+        monkeypatch.setattr(run, "set_terminated", refuse)
+        engine = Engine(lambda *_: 1 / 0)
+        handler.attach(engine)
+
+        with pytest.raises(ZeroDivisionError):
+            engine.run([0])
+
+    def test_a_server_that_is_gone_at_the_start_is_told(
+        self, handler: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: Any) -> None:
+            raise ConnectionError
+
+        monkeypatch.setattr(run, "update_run", refuse)
+        engine = Engine(lambda *_: None)
+        handler.attach(engine)
+
+        with pytest.raises(OptionError, match="that ends in ConnectionError"):
+            engine.run([0])
