@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from esp_medsam.io.shards import ShardStore
+from esp_medsam.memory import available_memory
 from esp_medsam.workflows.datalist import Item
 from esp_medsam.workflows.training_slices import TrainingSlice
+
+
+logger = logging.getLogger(__name__)
 
 
 class SliceSequence(Protocol):
@@ -36,28 +42,51 @@ class SliceSequence(Protocol):
 Chosen = Callable[[str, int, Sequence[bool]], Iterable[int]]
 """From an item's key, its number of slices, and which hold a target, to those to learn from."""
 
+Packed = Mapping[str, npt.NDArray[Any]]
+"""A slice as arrays, by name; eight pixels of a mask are a byte."""
 
-class InMemory:
-    """Slices that are held in memory."""
+
+class _Kept:
+    """Base of both: which slices there are, in order."""
 
     def __init__(self) -> None:
-        self.slices: list[TrainingSlice] = []
-
-    @property
-    def modalities(self) -> list[str]:
-        """Modality of each slice."""
-        return [piece.modality for piece in self.slices]
-
-    @property
-    def datasets(self) -> list[str]:
-        """Set of each slice."""
-        return [piece.dataset for piece in self.slices]
+        self.modalities: list[str] = []
+        self.datasets: list[str] = []
 
     def __len__(self) -> int:
-        return len(self.slices)
+        return len(self.datasets)
+
+    def _list(self, item: Item) -> None:
+        """Take in one of the slices of an item."""
+        self.modalities.append(item.modality)
+        self.datasets.append(item.set_name)
+
+    def _unpacked(self, arrays: Packed, index: int) -> TrainingSlice:
+        """Return the slice at a place from its arrays."""
+        width = arrays["image"].shape[-1]
+        masks = torch.from_numpy(np.unpackbits(arrays["masks"], axis=-1, count=width))
+        return TrainingSlice(
+            torch.from_numpy(arrays["image"]),
+            masks[:-1],
+            masks[-1:],
+            torch.from_numpy(arrays["known"]),
+            self.modalities[index],
+            self.datasets[index],
+            (float(arrays["window"][0]), float(arrays["window"][1])),
+        )
+
+
+class InMemory(_Kept):
+    """Slices that are held in memory, packed as on disk; that they take half of it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.packed: list[Packed] = []
+        self.bytes = 0
+        self._is_told = False
 
     def __getitem__(self, index: int) -> TrainingSlice:
-        return self.slices[index]
+        return self._unpacked(self.packed[index], index)
 
     def __contains__(self, key: object) -> bool:
         return False
@@ -66,16 +95,26 @@ class InMemory:
         self, key: str, item: Item, slices: Sequence[TrainingSlice] | None, chosen: Chosen
     ) -> None:
         """Take in the slices of an item."""
-        del item
         assert slices is not None, "nothing is kept before it was read"
         filled = [piece.is_filled for piece in slices]
-        self.slices += [slices[index] for index in chosen(key, len(slices), filled)]
+        for index in chosen(key, len(slices), filled):
+            packed = _packed(slices[index])
+            self.packed.append(packed)
+            self.bytes += sum(array.nbytes for array in packed.values())
+            self._list(item)
+        if not self._is_told and self.bytes > (free := available_memory()):
+            self._is_told = True
+            told = (
+                "Slices take %.1f GiB of memory so far, and %.1f GiB are free. If the system ends "
+                "the run, give a folder as cache_dir: it keeps them on disk."
+            )
+            logger.warning(told, self.bytes / 2**30, free / 2**30)
 
     def complete(self) -> None:
         """Say that all are taken in."""
 
 
-class OnDisk:
+class OnDisk(_Kept):
     """Slices in a store on disk, mapped when they are asked for: workers share them.
 
     Args:
@@ -83,27 +122,12 @@ class OnDisk:
     """
 
     def __init__(self, store: ShardStore) -> None:
+        super().__init__()
         self.store = store
         self.places: list[str] = []
-        self.modalities: list[str] = []
-        self.datasets: list[str] = []
-
-    def __len__(self) -> int:
-        return len(self.places)
 
     def __getitem__(self, index: int) -> TrainingSlice:
-        arrays = {name: torch.from_numpy(a) for name, a in self.store[self.places[index]].items()}
-        width = arrays["image"].shape[-1]
-        masks = torch.from_numpy(np.unpackbits(arrays["masks"].numpy(), axis=-1, count=width))
-        return TrainingSlice(
-            arrays["image"],
-            masks[:-1],
-            masks[-1:],
-            arrays["known"],
-            self.modalities[index],
-            self.datasets[index],
-            (float(arrays["window"][0]), float(arrays["window"][1])),
-        )
+        return self._unpacked(self.store[self.places[index]], index)
 
     def __contains__(self, key: object) -> bool:
         return key in self.store
@@ -114,22 +138,25 @@ class OnDisk:
         """Take in the slices of an item; None where the store holds them."""
         if slices is not None:
             for index, piece in enumerate(slices):
-                masks = np.packbits(torch.cat([piece.label, piece.unlabeled]).numpy(), axis=-1)
-                arrays = {
-                    "image": piece.image.numpy(),
-                    "masks": masks,
-                    "known": piece.known.numpy(),
-                    "window": np.array(piece.window),
-                }
-                self.store.put(f"{key}/{index}", arrays)
+                self.store.put(f"{key}/{index}", _packed(piece))
             # Last, because it alone says that the item is there.
             self.store.put(key, {"filled": np.array([piece.is_filled for piece in slices])})
         filled = self.store[key]["filled"].tolist()
         for index in chosen(key, len(filled), filled):
             self.places.append(f"{key}/{index}")
-            self.modalities.append(item.modality)
-            self.datasets.append(item.set_name)
+            self._list(item)
 
     def complete(self) -> None:
         """Write what is not on disk yet."""
         self.store.flush()
+
+
+def _packed(piece: TrainingSlice) -> Packed:
+    """Return a slice as arrays."""
+    masks = torch.cat([piece.label, piece.unlabeled]).numpy()
+    return {
+        "image": piece.image.numpy(),
+        "masks": np.packbits(masks, axis=-1),
+        "known": piece.known.numpy(),
+        "window": np.array(piece.window),
+    }

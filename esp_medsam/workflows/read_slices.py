@@ -20,6 +20,7 @@ from esp_medsam.errors import (
 )
 from esp_medsam.identity import identify
 from esp_medsam.io.shards import ShardStore
+from esp_medsam.memory import seldom_asked
 from esp_medsam.modality import ModalityTable, Target
 from esp_medsam.transforms.by_modality import (
     ModalityTransforms,
@@ -134,7 +135,7 @@ class SliceReader:
     def _slices(self, entries: Sequence[_Entry], faults: list[str]) -> SliceSequence:
         """Return the slices of items, read or from the cache, or what is wrong with an item."""
         kept: InMemory | OnDisk = OnDisk(self._store()) if self.cache_dir else InMemory()
-        with ThreadPoolExecutor(self.workers) as pool:
+        with seldom_asked(), ThreadPoolExecutor(self.workers) as pool:
             read = pool.map(lambda entry: self._read(entry, kept), entries)
             for entry, slices in zip(entries, read, strict=True):
                 if isinstance(slices, str):

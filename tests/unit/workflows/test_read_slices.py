@@ -14,9 +14,11 @@ from PIL import Image as PILImage
 from esp_medsam.errors import EmptyInputError, OptionError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms import IntensityRule, ModalityTransforms
-from esp_medsam.workflows import read_slices
-from esp_medsam.workflows.kept_slices import SliceSequence
+from esp_medsam.workflows import kept_slices, read_slices
+from esp_medsam.workflows.datalist import read_datalist
+from esp_medsam.workflows.kept_slices import InMemory, SliceSequence
 from esp_medsam.workflows.read_slices import SliceReader
+from esp_medsam.workflows.training_slices import slices_of
 from tests.support.nifti import save_nifti
 from tests.support.pictures import rectangle, write_labeled
 
@@ -59,6 +61,7 @@ def assert_same(first: SliceSequence, second: SliceSequence) -> None:
         for name in ("image", "label", "unlabeled", "known"):
             assert torch.equal(getattr(one, name), getattr(other, name)), name
         assert (one.modality, one.dataset) == (other.modality, other.dataset)
+        assert one.window == other.window
 
 
 class TestFaults:
@@ -135,6 +138,47 @@ class TestFaults:
             read("training")
         with pytest.raises(OptionError, match=r"a section 'validation'; .* has training"):
             read("training", "validation")
+
+
+class TestMemory:
+    def test_gives_back_what_was_read_from_an_eighth_of_the_masks(
+        self, tmp_path: Path, volume: dict[str, Any], table: ModalityTable
+    ) -> None:
+        read = reader(tmp_path, table, {"training": [volume]}, input_size=(64, 64))
+        (item,) = read_datalist(tmp_path / "datalist.json", "training")
+
+        slices = read("training")["training"]
+
+        assert isinstance(slices, InMemory)
+        targets = len(table["ct"].targets)
+        pixels = sum(piece.image.numel() for piece in slices_of(item, table, (64, 64)))
+        kept = sum(array.nbytes for packed in slices.packed for array in packed.values())
+        assert kept < pixels * (1 + (targets + 1) / 8) + len(slices) * 64
+        for index, piece in enumerate(slices_of(item, table, (64, 64))):
+            for name in ("image", "label", "unlabeled", "known"):
+                assert torch.equal(getattr(piece, name), getattr(slices[index], name)), name
+            assert piece.window == slices[index].window
+
+    @pytest.mark.parametrize("cache", ["", "cache"])
+    def test_is_told_once_slices_take_half_of_it(
+        self,
+        tmp_path: Path,
+        volume: dict[str, Any],
+        picture: Any,
+        table: ModalityTable,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        cache: str,
+    ) -> None:
+        monkeypatch.setattr(kept_slices, "available_memory", lambda: 2**12)
+        cache_dir = tmp_path / cache if cache else None
+        read = reader(tmp_path, table, {"training": [volume, picture("a")]}, cache_dir=cache_dir)
+
+        read("training")
+
+        told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert len(told) == (0 if cache else 1)
+        assert all("give a folder as cache_dir" in line for line in told)
 
 
 class TestCache:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import Prediction
+from esp_medsam.workflows.datalist import Item
 from esp_medsam.workflows.kept_slices import InMemory
 from esp_medsam.workflows.set_scores import SliceScore
 from esp_medsam.workflows.train import (
@@ -36,11 +37,11 @@ class FindsTheLeftHalf(nn.Module):
 @pytest.fixture
 def pictures(table: ModalityTable) -> SlicePictures:
     """Two radiographs, the second of which holds lungs: its upper half."""
-    kept = InMemory()
+    pieces = []
     for holds in (False, True):
         label = torch.zeros(1, 32, 32, dtype=torch.uint8)
         label[:, :16] = holds
-        kept.slices.append(
+        pieces.append(
             TrainingSlice(
                 image=torch.full((1, 32, 32), 128, dtype=torch.uint8),
                 label=label,
@@ -50,6 +51,9 @@ def pictures(table: ModalityTable) -> SlicePictures:
                 dataset="<set>",
             )
         )
+    kept = InMemory()
+    item = Item(image="chest.dcm", modality="xray", labels={}, dataset="<set>")
+    kept.add("key", item, pieces, lambda key, count, filled: range(count))
     normal: dict[str, Any] = {"pixel_mean": [0.5] * 3, "pixel_std": [0.25] * 3}
     data = SliceDataset(kept, table=table, input_size=(32, 32), random=False, **normal)
     return SlicePictures(data, FindsTheLeftHalf(), table, device="cpu", **normal)
