@@ -36,6 +36,7 @@ def train(
         list[str] | None, option("--frozen", "Pattern of parameter names to freeze; repeatable.")
     ] = None,
     trained: training_options.Trained = None,
+    cache_dir: training_options.CacheDir = None,
     num_workers: training_options.NumWorkers = None,
     amp: training_options.Amp = None,
     seed: training_options.Seed = None,
@@ -69,6 +70,7 @@ def train(
         input_size=None if input_size is None else (input_size, input_size),
         frozen=frozen or None,
         trained=trained or None,
+        cache_dir=None if cache_dir is None else str(cache_dir),
         num_workers=num_workers,
         amp=amp,
         seed=seed,

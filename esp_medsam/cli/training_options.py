@@ -41,6 +41,15 @@ Trained = Annotated[
     ),
 ]
 
+CacheDir = Annotated[
+    Path | None,
+    path_option(
+        "--cache_dir",
+        "Folder to keep slices in, for data larger than memory.",
+        metavar="FOLDER",
+    ),
+]
+
 NumWorkers = Annotated[str | None, option("--num_workers", "Number of data loader processes.")]
 
 Amp = Annotated[str | None, option("--amp", "Train in bfloat16: auto, true or false.")]

@@ -42,7 +42,9 @@ class TestTrain:
         assert caplog.messages[-1] == f"Segment with: {hint}"
         capsys.readouterr()
 
-        assert train("--frozen", "image_encoder.*", "--epochs", "2") == 0
+        further = ("--epochs", "2", "--cache-dir", "kept")
+        assert train("--frozen", "image_encoder.*", *further) == 0
+        assert list(Path("kept").glob("*.safetensors"))
         assert [e["epoch"] for e in json.loads(Path("out/history.json").read_text())] == [1, 2]
 
         assert train("--learning-rate", "1e-4") == 1
