@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class SliceSequence(Protocol):
-    """Slices of many items, and of each what it is drawn by, without reading it."""
+    """Slices of many items, and of each what it is drawn and called by, without reading it."""
 
     @property
     def modalities(self) -> Sequence[str]:
@@ -29,6 +29,10 @@ class SliceSequence(Protocol):
     @property
     def datasets(self) -> Sequence[str]:
         """Set of each slice."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Path of each slice's image and, in a volume, which slice of it, from 0."""
 
     def __len__(self) -> int: ...
 
@@ -52,14 +56,16 @@ class _Kept:
     def __init__(self) -> None:
         self.modalities: list[str] = []
         self.datasets: list[str] = []
+        self.names: list[str] = []
 
     def __len__(self) -> int:
         return len(self.datasets)
 
-    def _list(self, item: Item) -> None:
-        """Take in one of the slices of an item."""
+    def _list(self, item: Item, index: int, count: int) -> None:
+        """Take in one of the ``count`` slices of an item."""
         self.modalities.append(item.modality)
         self.datasets.append(item.set_name)
+        self.names.append(item.image if count == 1 else f"{item.image}, slice {index}")
 
     def _unpacked(self, arrays: Packed, index: int) -> TrainingSlice:
         """Return the slice at a place from its arrays."""
@@ -101,7 +107,7 @@ class InMemory(_Kept):
             packed = _packed(slices[index])
             self.packed.append(packed)
             self.bytes += sum(array.nbytes for array in packed.values())
-            self._list(item)
+            self._list(item, index, len(slices))
         if not self._is_told and self.bytes > (free := available_memory()):
             self._is_told = True
             told = (
@@ -144,7 +150,7 @@ class OnDisk(_Kept):
         filled = self.store[key]["filled"].tolist()
         for index in chosen(key, len(filled), filled):
             self.places.append(f"{key}/{index}")
-            self._list(item)
+            self._list(item, index, len(filled))
 
     def complete(self) -> None:
         """Write what is not on disk yet."""

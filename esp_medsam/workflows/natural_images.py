@@ -76,6 +76,11 @@ class Pictures:
         """Set of each picture."""
         return [NATURAL] * len(self.pictures)
 
+    @property
+    def names(self) -> list[str]:
+        """What messages call each picture."""
+        return [picture.name for picture in self.pictures]
+
     def __len__(self) -> int:
         return len(self.pictures)
 

@@ -113,10 +113,11 @@ class TrainingPage:
             TEMPLATE
         )
         worst = sorted(self.scores.scores, key=lambda score: score.dice)[:MOST_WORST]
+        names = self.pictures.dataset.slices.names
         text = page.render(
             charts=self._charts(),
             sets=_rows(self.scores.scores),
-            worst=[(score, self._inline(score)) for score in worst],
+            worst=[(score, names[score.place], self._inline(score)) for score in worst],
             settings=self.settings,
             skipped=sum(epoch["skipped"] for epoch in self.history.epochs),
             epochs=len(self.history.epochs),
@@ -164,7 +165,8 @@ table { border-collapse: collapse; } th, td { padding: .25em .9em .25em 0; text-
   border-bottom: 1px solid #ddd; vertical-align: top; } td.n, th.n { text-align: right; }
 td:first-child { white-space: nowrap; } td:last-child { overflow-wrap: anywhere; }
 .row { display: flex; flex-wrap: wrap; gap: 2.5em; }
-figure { margin: 0 0 1.2em; } figcaption { font-size: .9em; color: #555; }
+figure { margin: 0 0 1.2em; max-width: 450px; }
+figcaption { font-size: .9em; color: #555; overflow-wrap: anywhere; }
 svg { background: #fafafa; border: 1px solid #ddd; overflow: visible; }
 svg text { font-size: 11px; fill: #777; }
 img { width: 450px; max-width: 100%; display: block; image-rendering: auto; }
@@ -204,11 +206,11 @@ img { width: 450px; max-width: 100%; display: block; image-rendering: auto; }
 <h2>The worst slices</h2>
 <p>Left the truth, right what the network finds.</p>
 <div class="row">
-{% for score, picture in worst %}
+{% for score, name, picture in worst %}
 <figure>
 <img src="data:image/png;base64,{{ picture }}" alt="">
-<figcaption>{{ score.dataset }}, {{ score.modality }}: Dice {{ "%.3f"|format(score.dice) }}
-(validation slice {{ score.place }})</figcaption>
+<figcaption>{{ score.dataset }}, {{ score.modality }}: Dice {{ "%.3f"|format(score.dice) }}<br>
+{{ name }}</figcaption>
 </figure>
 {% endfor %}
 </div>

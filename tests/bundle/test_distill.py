@@ -94,6 +94,9 @@ class TestDistillModality:
         assert changed
         assert all(".controllers.dermoscopy." in name for name in changed)
         assert load_checkpoint(tmp_path / "out" / "model.pt").keys() == before.keys()
+        page = (tmp_path / "out" / "training.html").read_text(encoding="utf-8")
+        assert f"network, {weights}" in page
+        assert str(tmp_path / "validation0.png") in page
 
     def test_trains_the_shared_encoder_too_where_it_is_not_frozen(
         self, datalist: Path, weights: Path, tmp_path: Path

@@ -56,6 +56,7 @@ def assert_same(first: SliceSequence, second: SliceSequence) -> None:
     assert len(first) == len(second)
     assert list(first.modalities) == list(second.modalities)
     assert list(first.datasets) == list(second.datasets)
+    assert list(first.names) == list(second.names)
     for index in range(len(first)):
         one, other = first[index], second[index]
         for name in ("image", "label", "unlabeled", "known"):
@@ -138,6 +139,18 @@ class TestFaults:
             read("training")
         with pytest.raises(OptionError, match=r"a section 'validation'; .* has training"):
             read("training", "validation")
+
+
+class TestNames:
+    def test_are_files_and_of_volumes_which_slice(
+        self, tmp_path: Path, picture: Any, volume: dict[str, Any], table: ModalityTable
+    ) -> None:
+        read = reader(tmp_path, table, {"training": [picture("a"), volume]}, empty_slices=0.0)
+
+        names = read("training")["training"].names
+
+        stack = tmp_path / "v.nii.gz"
+        assert names == [str(tmp_path / "a.png"), f"{stack}, slice 9", f"{stack}, slice 10"]
 
 
 class TestMemory:

@@ -126,6 +126,7 @@ class TestTrainingPage:
         assert "3 steps were skipped" in text
         assert text.index("Dice 0.250") < text.index("Dice 0.750")
         assert text.count("data:image/png;base64,") == 2
+        assert text.index("chest.dcm, slice 1") < text.index("chest.dcm, slice 0")
         assert "<td>&lt;set&gt;</td>" in text  # names of sets are the user's
         assert "&lt;b&gt;0" in text
 
