@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -310,6 +311,20 @@ def parse_items(content: object, section: str, folder: Path) -> tuple[dict[int, 
             if len(faults) > MOST_FAULTS:
                 break
     return items, faults
+
+
+def named_twice(placed: Iterable[tuple[str, Item]]) -> Iterator[Fault]:
+    """Yield the images that a datalist names again.
+
+    Args:
+        placed: Items of all sections, each with its place, such as ``training[3]``.
+    """
+    first: dict[str, str] = {}
+    for place, item in placed:
+        path = os.path.normpath(item.image)
+        earlier = first.setdefault(path, place)
+        if earlier != place:
+            yield Fault(f"{place}['image']", f"must be named once; {path} is {earlier} as well")
 
 
 def check_targets(item: Item, table: ModalityTable) -> None:

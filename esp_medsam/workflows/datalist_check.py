@@ -24,6 +24,7 @@ from esp_medsam.workflows.datalist import (
     Fault,
     Item,
     Mask,
+    named_twice,
     parse_items,
 )
 from esp_medsam.workflows.datalist_images import MaskReader, content_files, read_image
@@ -87,7 +88,7 @@ def faults_of(
         placed += [Placed(section, number, item) for number, item in items.items()]
     if not placed and not faults:
         return [Fault("datalist", f"must hold an image; got none in {listed(held)}")]
-    faults += _named_twice(placed)
+    faults += named_twice((one.place, one.item) for one in placed)
     count = workers or min(16, 2 * (os.cpu_count() or 1))
     # Both are cheap once and dear a hundred thousand times.
     with quietly(), seldom_asked(), ThreadPoolExecutor(count) as pool:
@@ -107,16 +108,6 @@ def _order(fault: Fault, sections: Mapping[str, int]) -> tuple[int, int]:
     section, _, rest = fault.place.partition("[")
     number = rest.partition("]")[0]
     return sections[section], int(number) if number else -1
-
-
-def _named_twice(placed: Iterable[Placed]) -> Iterator[Fault]:
-    """Yield the images that a datalist names again."""
-    first: dict[str, str] = {}
-    for one in placed:
-        path = os.path.normpath(one.item.image)
-        place = first.setdefault(path, one.place)
-        if place != one.place:
-            yield Fault(f"{one.place}['image']", f"must be named once; {path} is {place} as well")
 
 
 def _faults_of_item(one: Placed, table: ModalityTable) -> list[Fault]:

@@ -27,7 +27,7 @@ from esp_medsam.transforms.by_modality import (
     check_overrides,
     describe_transforms,
 )
-from esp_medsam.workflows.datalist import Item, Mask, parse_items, read_sections
+from esp_medsam.workflows.datalist import Item, Mask, named_twice, parse_items, read_sections
 from esp_medsam.workflows.datalist_images import content_files
 from esp_medsam.workflows.kept_slices import InMemory, OnDisk, SliceSequence
 from esp_medsam.workflows.training_slices import TrainingSlice, slices_of
@@ -79,13 +79,15 @@ class SliceReader:
         Raises:
             OptionError: If the datalist has faults: an item that is not what it must be, a file
                 that is missing or cannot be read, a mask that is empty or not on its image's grid,
-                an image in two sections. Each is logged, a line each.
+                an image that is named twice, one in two sections. Each is logged, a line each.
             EmptyInputError: If a section has no items.
             OutputError: If the cache cannot be written; of these DiskFullError without room.
         """
         check_overrides(self.transforms, self.table.names)
         faults: list[str] = []
         entries = self._entries(sections, faults)
+        placed = [(entry.place, entry.item) for each in entries.values() for entry in each]
+        faults += map(str, named_twice(placed))
         faults += _in_two_sections(entries)
         slices = {name: self._slices(entries[name], faults) for name in sections}
         if faults:
@@ -186,12 +188,15 @@ def _defined(target: Target) -> tuple[str | None, ...]:
 
 
 def _in_two_sections(entries: Mapping[str, Sequence[_Entry]]) -> Iterator[str]:
-    """Yield each image that stands in another section, too: its score would say nothing."""
+    """Yield each image that stands in another section, too: its score would say nothing.
+
+    Those of one path are named twice, and told as such.
+    """
     first: dict[str, tuple[str, _Entry]] = {}
     for section, each in entries.items():
         for entry in each:
             where, other = first.setdefault(entry.image_hash, (section, entry))
-            if where != section:
+            if where != section and entry.item.image != other.item.image:
                 yield (
                     f"{entry.place} must hold an image of its own; {entry.item.image} has the "
                     f"content of {other.item.image}, {other.place}."

@@ -123,12 +123,22 @@ class TestFaults:
 
         assert any(record.getMessage().startswith("training[2] ") for record in caplog.records)
 
-    def test_one_image_may_stand_twice_in_a_section(
-        self, tmp_path: Path, picture: Any, table: ModalityTable
+    def test_are_images_that_are_named_twice_in_a_section_or_in_two(
+        self, tmp_path: Path, picture: Any, table: ModalityTable, caplog: pytest.LogCaptureFixture
     ) -> None:
         item = picture("a")
+        again = {**item, "image": "../" + tmp_path.name + "/a.png"}
 
-        assert len(reader(tmp_path, table, {"training": [item, item]})("training")["training"]) == 2
+        with caplog.at_level(logging.ERROR), pytest.raises(OptionError, match="has 2"):
+            reader(tmp_path, table, {"training": [item, again], "validation": [item]})(
+                "training", "validation"
+            )
+
+        path = tmp_path / "a.png"
+        assert caplog.messages == [
+            f"training[1]['image'] must be named once; {path} is training[0] as well",
+            f"validation[0]['image'] must be named once; {path} is training[0] as well",
+        ]
 
     def test_refuses_a_section_that_is_missing_or_empty(
         self, tmp_path: Path, table: ModalityTable
