@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.errors import OptionError, listed, quoted
+from esp_medsam.errors import EspMedSamError, OptionError, listed, quoted
 from esp_medsam.modality import ModalityTable
 from esp_medsam.plain_data import read_plain
 from esp_medsam.setting_checks import Settings
@@ -89,7 +89,7 @@ def settings_of(content: Mapping[str, Any], path: Path, table: ModalityTable) ->
         EspMedSamError: If a setting is not what it must be.
     """
     _check_plain(content, path, InferenceSettings, "inference.yaml")
-    return given_settings(content, table)
+    return _with_transforms(content, path, lambda settings: given_settings(settings, table))
 
 
 def train_settings_of(
@@ -102,7 +102,7 @@ def train_settings_of(
             must be.
     """
     _check_plain(content, path, STAGE_SETTINGS[stage], "train.yaml")
-    return STAGE_SETTINGS[stage].given(content)
+    return _with_transforms(content, path, STAGE_SETTINGS[stage].given)
 
 
 def _check_plain(content: Mapping[str, Any], path: Path, kind: type[Settings], config: str) -> None:
@@ -115,11 +115,28 @@ def _check_plain(content: Mapping[str, Any], path: Path, kind: type[Settings], c
             msg = f"config must hold settings of {config}; in {path} got {quoted(key)}. "
             raise OptionError(msg + remedy)
     for key, value in content.items():
-        if key == "transforms":
-            check_transforms(value, path)
-        elif text := next(_expressions(value), None):
+        text = None if key == "transforms" else next(_expressions(value), None)
+        if text:
             msg = f"{key} must be a plain value; in {path} got {quoted(text)}, an expression. "
             raise OptionError(msg + "Write the value out, or see `trust_config`.")
+
+
+def _with_transforms(
+    content: Mapping[str, Any],
+    path: Path,
+    checked: Callable[[Mapping[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
+    """Return what ``checked`` makes of settings; wrong transforms do not hide other wrong ones."""
+    try:
+        check_transforms(content.get("transforms", {}), path)
+    except OptionError as error:
+        try:
+            checked({key: value for key, value in content.items() if key != "transforms"})
+        except EspMedSamError as other:
+            msg = f"{other} {error}"
+            raise OptionError(msg) from error
+        raise
+    return checked(content)
 
 
 def is_expression(value: object) -> bool:

@@ -12,7 +12,7 @@ from esp_medsam.errors import OptionError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms import Clahe, IntensityRule, ModalityTransforms
 from esp_medsam.workflows.overlay_transforms import build_transforms
-from esp_medsam.workflows.overlays import TRANSFORMS, read_overlay, settings_of
+from esp_medsam.workflows.overlays import TRANSFORMS, read_overlay, settings_of, train_settings_of
 
 
 Read = Callable[[str], dict[str, Any]]
@@ -162,6 +162,24 @@ class TestTransforms:
     ) -> None:
         with pytest.raises(OptionError, match=problem):
             read(text)
+
+    def test_that_are_wrong_do_not_hide_other_wrong_settings(self, read: Read) -> None:
+        rules = (
+            "slice_batch must be at least 1; got 0; flips must be .*; got 'maybe'. "
+            "transforms.fundus.shown must be a list of transforms"
+        )
+
+        with pytest.raises(OptionError, match=rules):
+            read(f"{ROW}shown: 1}}}}\nslice_batch: 0\nflips: maybe\n")
+
+    def test_that_are_wrong_do_not_hide_other_wrong_settings_of_training(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "overlay.yaml"
+        path.write_text(f"{ROW}shown: 1}}}}\nepochs: ten\n")
+
+        with pytest.raises(OptionError, match=r"epochs must be .* transforms.fundus.shown must"):
+            train_settings_of(read_overlay(path), path)
 
     @pytest.mark.parametrize(
         ("options", "problem"),
