@@ -134,10 +134,14 @@ class TrainingPage:
             name.removeprefix(PREFIX): [epoch["metrics"].get(name) for epoch in epochs]
             for name in names
         }
-        return [
+        charts = [
             chart("Loss", {"training": [epoch["loss"] for epoch in epochs]}, None),
             chart("Dice in validation", dice, 1.0),
         ]
+        alike = [epoch["metrics"].get("val_embedding_similarity") for epoch in epochs]
+        if alike != [None] * len(epochs):  # of a distillation
+            charts.append(chart("Agreement with the teacher in validation", {"cosine": alike}, 1.0))
+        return charts
 
     def _inline(self, score: SliceScore) -> str:
         return base64.b64encode(as_png(self.pictures.draw(score.place))).decode()

@@ -97,6 +97,7 @@ class TestDistillModality:
         page = (tmp_path / "out" / "training.html").read_text(encoding="utf-8")
         assert f"network, {weights}" in page
         assert str(tmp_path / "validation0.png") in page
+        assert page.count("Agreement with the teacher in validation") == 2
 
     def test_trains_the_shared_encoder_too_where_it_is_not_frozen(
         self, datalist: Path, weights: Path, tmp_path: Path
