@@ -142,6 +142,14 @@ def damaged(path: str, error: Exception) -> CorruptFileError:
     return CorruptFileError(f"{path} must be a whole DICOM file; its header is damaged ({why}).")
 
 
+def may_be_dicom(path: Path) -> bool:
+    """Whether ``path`` is a folder, or a file that is DICOM, whatever its ending."""
+    try:
+        return path.is_dir() or (path.is_file() and is_dicom(path))
+    except OSError:  # told with its reason where the file is opened
+        return False
+
+
 def is_dicom(path: str | Path) -> bool:
     """Whether the file begins as DICOM: with its magic word, or with a first element without it.
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from esp_medsam.dicom import is_dicom
+from esp_medsam.dicom.dicom_file import may_be_dicom
 from esp_medsam.errors import CorruptFileError, EspMedSamError, FormatError, InputNotFoundError
 from esp_medsam.grid import Grid
 from esp_medsam.identity import check_unchanged, identify
@@ -60,14 +60,13 @@ def read(
         GeometryError: If its geometry is not usable.
         NonFiniteError: If it holds NaN or infinity.
     """
-    path = Path(source.path if isinstance(source, Item) else source)
-    name, suffix = split_suffix(path)
-    item = source if isinstance(source, Item) else Item(path=str(path), name=name)
-    if item.volume is not None or _may_be_dicom(path):
+    item = source if isinstance(source, Item) else Item.of_file(source)
+    path = Path(item.path)
+    if item.volume is not None or may_be_dicom(path):
         found = item.volume or choose_volume(path, volume, join)
         image = read_dicom(path, found, join=join, beside=beside)
     else:
-        image = _read_file(path, suffix, frame, beside, indices=indices)
+        image = _read_file(path, frame, beside, indices=indices)
     assert image.identity is not None, "it was taken before the image was read"
     check_unchanged(image.identity)
     is_named = item.volume is not None or not image.sources  # else its UIDs name it
@@ -75,19 +74,9 @@ def read(
     return replace(image, name=name, relative_dir=item.relative_dir)
 
 
-def _may_be_dicom(path: Path) -> bool:
-    """Whether ``path`` is a folder, or a file that is DICOM, whatever its ending."""
-    try:
-        return path.is_dir() or (path.is_file() and is_dicom(path))
-    except OSError:  # told with its reason where the file is opened
-        return False
-
-
-def _read_file(
-    path: Path, suffix: str, frame: int | None, beside: Beside, *, indices: bool
-) -> Image:
+def _read_file(path: Path, frame: int | None, beside: Beside, *, indices: bool) -> Image:
     """Return what a file says that is not DICOM, read by the format that its ending says."""
-    with _readable(path, suffix):
+    with _readable(path) as suffix:
         identity = identify(files_of_itk(path) if suffix in ITK_SUFFIXES else (path,))
         if suffix in NIFTI_SUFFIXES:
             image = read_nifti(path, frame, beside)
@@ -111,10 +100,9 @@ def read_grid(path: str | Path) -> Grid | None:
         EspMedSamError: If there is no such file, or its header cannot be read.
     """
     path = Path(path)
-    if _may_be_dicom(path):
+    if may_be_dicom(path):
         return None
-    _, suffix = split_suffix(path)
-    with _readable(path, suffix):
+    with _readable(path) as suffix:
         if suffix in NIFTI_SUFFIXES:
             nifti = read_nifti_header(path)
             shape, affine, volumes = nifti.shape, nifti.affine, math.prod(nifti.volumes)
@@ -131,8 +119,9 @@ def read_grid(path: str | Path) -> Grid | None:
 
 
 @contextmanager
-def _readable(path: Path, suffix: str) -> Iterator[None]:
-    """Refuse what is no file of a format that is read, and what the system does not let be read."""
+def _readable(path: Path) -> Iterator[str]:
+    """Yield the ending that says the format of a file; refuse what is none that can be read."""
+    _, suffix = split_suffix(path)
     try:
         if not path.exists():
             msg = f"{path} must be a file; there is none."
@@ -146,7 +135,7 @@ def _readable(path: Path, suffix: str) -> Iterator[None]:
         if path.stat().st_size == 0:
             msg = f"{path} must hold an image; it is empty (0 bytes). Copy it again."
             raise CorruptFileError(msg)
-        yield
+        yield suffix
     except EspMedSamError:
         raise
     except OSError as error:
