@@ -40,12 +40,27 @@ class Inflated:
         self._unpacker = zlib.decompressobj(kind)
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes, at most ``size``; none at the end.
+        """Return the next ``size`` bytes, or as many as there are.
 
         Raises:
             EOFError: If the data are cut short.
             zlib.error: If they are damaged, or followed by others.
         """
+        parts = []
+        while size > 0 and (part := self._some(size)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def read_rest(self, most: int) -> int:
+        """Read on to the last checksum, ``most`` bytes at most; return how many there were."""
+        total = 0
+        while total < most and (part := self._some(2**20)):
+            total += len(part)
+        return total
+
+    def _some(self, size: int) -> bytes:
+        """Return some of the next bytes, at most ``size``; none at the end."""
         while not self._unpacker.eof or self._begins_anew():
             packed = self._packed or self._more()
             data = self._unpacker.decompress(packed, size)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import nibabel
 import numpy as np
@@ -55,30 +55,29 @@ def read_nifti(path: Path, frame: int | None = None, beside: Beside = NOTHING) -
         NonFiniteError: If it holds NaN or infinity.
     """
     with _opened(path) as (file, stream):
-        block = _read(stream, HEADER_BYTES)
+        block = stream.read(HEADER_BYTES)
         header = parse_header(block, path)
-        values = np.dtype(np.float64) if _is_scaled(header) else header.dtype
+        values = header.dtype if header.scaling is None else np.dtype(np.float64)
         chosen = choose_frame(frame, header.shape, header.volumes, values, path, beside)
-        is_gzip = stream is not file
         on_disk = os.fstat(file.fileno()).st_size
         size = chosen.size * header.dtype.itemsize
         start = header.offset + chosen.number * size
         end = header.offset + chosen.frames * size
-        _check_size(header, end, path, on_disk * _MAX_RATIO if is_gzip else on_disk)
+        ratio = _MAX_RATIO if isinstance(stream, Inflated) else 1
+        _check_size(header, end, path, on_disk * ratio)
         _skip(stream, start, len(block), path)
         voxels = _read_voxels(stream, block[start:], header, chosen, path)
-        if is_gzip:  # to the checksum; of other files the size was checked
+        more = on_disk > end
+        if isinstance(stream, Inflated):  # to the checksum; of other files the size was checked
             _skip(stream, end, max(len(block), start + size), path)
-        else:
-            file.seek(max(len(block), end))
-        tail = _read_tail(stream, begun=max(0, len(block) - end))
+            more = stream.read_rest(_MAX_TAIL) > 0 or len(block) > end
     shape = header.shape if len(header.shape) == 3 else (*header.shape, 1)
     return Image(
         path=os.fspath(path),
         name=path.name,
         grid=Grid(shape=shape, affine=header.affine),
         pixels=voxels.reshape(shape, order="F")[np.newaxis],
-        warnings=header.warnings + chosen.warnings + tail,
+        warnings=header.warnings + chosen.warnings + ((MORE_BYTES,) if more else ()),
         file_shape=None if shape == header.shape else header.shape,
         nifti_geometry=header.geometry,
     )
@@ -93,7 +92,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
         GeometryError: If its affine is not usable.
     """
     with _opened(path) as (_, stream):
-        return parse_header(_read(stream, HEADER_BYTES), path)
+        return parse_header(stream.read(HEADER_BYTES), path)
 
 
 def write_nifti(
@@ -147,10 +146,8 @@ def write_nifti(
             image.to_stream(file)
 
 
-class _Stream(Protocol):
-    """What bytes are read from: a file, or what it unpacks to."""
-
-    def read(self, size: int, /) -> bytes: ...
+_Stream = BinaryIO | Inflated
+"""What bytes are read from: a file, or what it unpacks to."""
 
 
 @contextmanager
@@ -174,10 +171,6 @@ def _check_size(header: NiftiHeader, end: int, path: Path, most: int) -> None:
         raise CorruptFileError(msg)
 
 
-def _is_scaled(header: NiftiHeader) -> bool:
-    return (header.slope, header.intercept) != (1.0, 0.0)
-
-
 def _read_voxels(
     stream: _Stream, begun: bytes, header: NiftiHeader, chosen: Chosen, path: Path
 ) -> npt.NDArray[Any]:
@@ -189,7 +182,7 @@ def _read_voxels(
     voxels: npt.NDArray[Any] = np.empty(chosen.size, dtype=chosen.dtype)
     for start in range(0, chosen.size, CHUNK_VOXELS):
         size = min(CHUNK_VOXELS, chosen.size - start) * header.dtype.itemsize
-        data = begun[:size] + _read(stream, max(0, size - len(begun)))
+        data = begun[:size] + stream.read(max(0, size - len(begun)))
         begun = begun[size:]
         if len(data) < size:
             msg = f"{path} must hold {chosen.size} voxels; it ends before. Copy it again."
@@ -200,22 +193,11 @@ def _read_voxels(
 
 
 def _scaled(stored: npt.NDArray[Any], header: NiftiHeader) -> npt.NDArray[Any]:
-    if not _is_scaled(header):
+    if header.scaling is None:
         return stored
+    slope, intercept = header.scaling
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as infinite
-        return stored.astype(np.float64) * header.slope + header.intercept
-
-
-def _read(stream: _Stream, size: int) -> bytes:
-    """Read ``size`` bytes, or as many as there are."""
-    parts = []
-    while size > 0:
-        part = stream.read(size)
-        if not part:
-            break
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+        return stored.astype(np.float64) * slope + intercept
 
 
 def _skip(stream: _Stream, offset: int, position: int, path: Path) -> None:
@@ -226,14 +208,3 @@ def _skip(stream: _Stream, offset: int, position: int, path: Path) -> None:
             msg = f"{path} must have voxels at byte {offset}; it ends before. Copy it again."
             raise CorruptFileError(msg)
         position += len(part)
-
-
-def _read_tail(stream: _Stream, *, begun: int) -> tuple[str, ...]:
-    """Read what follows the voxels, so that gzip compares its checksum; say if it is anything.
-
-    ``begun`` bytes of it were read already, with the header.
-    """
-    total = begun
-    while total < _MAX_TAIL and (part := stream.read(2**20)):
-        total += len(part)
-    return (MORE_BYTES,) if total else ()

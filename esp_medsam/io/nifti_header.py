@@ -49,8 +49,8 @@ class NiftiHeader:
         volumes: Lengths of the axes beyond the third, without trailing ones of length 1.
         dtype: Type of the stored numbers, byte order included.
         offset: Byte at which they begin.
-        slope: What a stored number is multiplied by.
-        intercept: What is then added.
+        scaling: What a stored number is multiplied by, and what is then added; None where numbers
+            mean what they are.
         affine: ``(4, 4)`` float64, voxel index to RAS+ in mm.
         geometry: The geometry fields as stored.
         warnings: What a user should know.
@@ -60,8 +60,7 @@ class NiftiHeader:
     volumes: tuple[int, ...]
     dtype: np.dtype[Any]
     offset: int
-    slope: float
-    intercept: float
+    scaling: tuple[float, float] | None
     affine: npt.NDArray[np.float64]
     geometry: Mapping[str, tuple[float, ...]]
     warnings: tuple[str, ...]
@@ -82,7 +81,7 @@ def parse_header(block: bytes, path: Path) -> NiftiHeader:
     header = _raw_header(block, path)
     shape = _shape(header, path)
     dtype = _dtype(header, path)
-    slope, intercept = _scaling(header, path)
+    scaling = _scaling(header, path)
     offset = float(header["vox_offset"])
     if not (offset == 0 or int(header["sizeof_hdr"]) <= offset <= _LAST_OFFSET):
         msg = (
@@ -90,6 +89,7 @@ def parse_header(block: bytes, path: Path) -> NiftiHeader:
             f"got vox_offset {offset:g}."
         )
         raise CorruptFileError(msg)
+    geometry = _geometry(header)
     affine, warnings = _affine(header, len(shape), path)
     if math.isnan(header["scl_slope"]):
         warnings.append("Its slope (scl_slope) is NaN; the numbers were read as stored.")
@@ -98,10 +98,9 @@ def parse_header(block: bytes, path: Path) -> NiftiHeader:
         volumes=shape[3:],
         dtype=dtype,
         offset=int(offset) or int(header.single_vox_offset),
-        slope=slope,
-        intercept=intercept,
+        scaling=scaling,
         affine=affine,
-        geometry=_geometry(header),
+        geometry=geometry,
         warnings=tuple(warnings),
     )
 
@@ -161,14 +160,14 @@ def _dtype(header: Any, path: Path) -> np.dtype[Any]:
     return dtype
 
 
-def _scaling(header: Any, path: Path) -> tuple[float, float]:
+def _scaling(header: Any, path: Path) -> tuple[float, float] | None:
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or math.isnan(slope):  # how writers say: not scaled, whatever the intercept
-        return 1.0, 0.0
+        return None
     if not math.isfinite(slope) or not math.isfinite(intercept):
         msg = f"{path} must have finite scaling; got slope {slope}, intercept {intercept}."
         raise CorruptFileError(msg)
-    return slope, intercept
+    return None if (slope, intercept) == (1.0, 0.0) else (slope, intercept)
 
 
 def _affine(header: Any, dimensions: int, path: Path) -> tuple[npt.NDArray[np.float64], list[str]]:

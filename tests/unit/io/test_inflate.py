@@ -44,6 +44,14 @@ class TestInflated:
 
         assert read_all(Inflated(file, GZIP_OR_ZLIB, len(packed))) == content
 
+    def test_reads_as_much_as_is_asked_for_and_counts_the_rest(self, content: bytes) -> None:
+        packed = gzip.compress(content[:60_000]) + gzip.compress(content[60_000:])
+        stream = Inflated(io.BytesIO(packed))
+
+        assert stream.read(70_000) == content[:70_000]
+        assert stream.read_rest(2**20) == 30_000
+        assert stream.read(1) == b""
+
     def test_refuses_every_cut(self, content: bytes) -> None:
         packed = gzip.compress(content)
         for end in range(0, len(packed), 997):
