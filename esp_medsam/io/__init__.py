@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from esp_medsam.io.atomic import TEMPORARY_PREFIX, atomic_file, output_error
+from esp_medsam.io.atomic import atomic_file, output_error
 from esp_medsam.io.ct_units import CT_INPUTS
+from esp_medsam.io.folder import TEMPORARY_PREFIX
 from esp_medsam.io.formats import (
     SUFFIXES,
     files_of,

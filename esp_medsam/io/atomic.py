@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import secrets
 import stat
 import zlib
 from collections.abc import Iterator
@@ -14,23 +13,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from esp_medsam.errors import DiskFullError, EspMedSamError, OutputError
-from esp_medsam.io.folder import Folder, entered, missing_folders
+from esp_medsam.io.folder import TEMPORARY_PREFIX, Folder, entered, lock, missing_folders
 from esp_medsam.regular_file import open_regular
 
 
-try:
-    import fcntl
-except ImportError:  # pragma: no cover  # on Windows
-    fcntl = None  # type: ignore[assignment]  # absent there
-
 logger = logging.getLogger(__name__)
-
-_HAS_LOCKS = fcntl is not None
-
-TEMPORARY_PREFIX = ".esp-medsam-"
-"""Begins the names of files that are being written; a folder run passes over them."""
-
-_TEMPORARY_ENDING = ".tmp"
 
 _RUN_LOCK = f"{TEMPORARY_PREFIX}run.lock"
 
@@ -72,37 +59,12 @@ def atomic_file(path: Path, root: Path | None = None) -> Iterator[BinaryIO]:
         OutputError: If the file cannot be written for another reason.
     """
     try:
-        with entered(path.parent, root) as folder:
-            name, file = _temporary(folder)
-            with file:
-                try:
-                    yield file
-                    file.flush()
-                    os.fsync(file.fileno())
-                    if not _HAS_LOCKS:  # Windows renames no open file
-                        file.close()
-                    folder.replace(name, path.name)
-                except BaseException:
-                    with suppress(OSError):  # what is left to write may not fit either
-                        file.close()
-                    folder.remove(name)
-                    raise
-            folder.sync()
+        with entered(path.parent, root) as folder, folder.replaced(path.name) as file:
+            yield file
     except EspMedSamError:
         raise
     except OSError as error:
         raise output_error(path, error) from error
-
-
-def check_writable(folder: Folder) -> None:
-    """Make a file in a folder and remove it.
-
-    Raises:
-        OSError: If that is not possible.
-    """
-    name, file = _temporary(folder)
-    file.close()
-    folder.remove(name)
 
 
 def remove_file(path: Path, root: Path | None = None) -> None:
@@ -163,25 +125,8 @@ class RunFolder:
 
 def clear_temporaries(path: Path, root: Path | None = None) -> None:
     """Remove a folder's temporary files that are this user's and that nobody is writing."""
-    if not _HAS_LOCKS:
-        return
     with suppress(OSError, ValueError), entered(path, root, make=False) as folder:
-        for name in folder.names():
-            if name.startswith(TEMPORARY_PREFIX) and name.endswith(_TEMPORARY_ENDING):
-                with suppress(OSError):
-                    _clear(folder, name)
-
-
-def _clear(folder: Folder, name: str) -> None:
-    descriptor = folder.open(name, os.O_RDWR)  # NFS locks no file that is open for reading alone
-    try:
-        status = os.fstat(descriptor)
-        is_own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        # Only a lock that was had proves that no process holds it.
-        if is_own and _lock(descriptor) and folder.holds(name, descriptor):
-            folder.remove(name)
-    finally:
-        os.close(descriptor)
+        folder.clear_temporaries()
 
 
 @contextmanager
@@ -225,7 +170,7 @@ def _locked(folder: Folder) -> Iterator[bool]:
         descriptor = _open_lock(folder)
         try:
             try:
-                is_locked = _lock(descriptor)
+                is_locked = lock(descriptor)
             except BlockingIOError as error:
                 msg = (
                     f"{folder.path} must be written by one run at a time; another is writing. "
@@ -260,36 +205,6 @@ def _open_lock(folder: Folder) -> int:
         os.close(descriptor)
     msg = f"{folder.path / _RUN_LOCK} must be a file of ours; it is something else. Remove it."
     raise OutputError(msg)
-
-
-def _temporary(folder: Folder) -> tuple[str, BinaryIO]:
-    """Make a file of a name that nobody knows before, held by this process while it is open."""
-    while True:
-        name = f"{TEMPORARY_PREFIX}{secrets.token_hex(16)}{_TEMPORARY_ENDING}"
-        descriptor = folder.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        with suppress(BlockingIOError):
-            _lock(descriptor)
-            if folder.holds(name, descriptor):
-                return name, os.fdopen(descriptor, "wb")
-        # Who clears the folder was here between our two steps.
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Keep others out of an open file, until it is closed; return whether that can be done.
-
-    Raises:
-        BlockingIOError: If another process holds it.
-    """
-    if not _HAS_LOCKS:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:  # the file system has none
-        return False
-    return True
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

@@ -1,15 +1,29 @@
-"""Create output folders step by step, without following links out of them."""
+"""Write inside output folders, which are made step by step, without following links out of them."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from esp_medsam.errors import OutputError
 
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  # on Windows
+    fcntl = None  # type: ignore[assignment]  # absent there
+
+_HAS_LOCKS = fcntl is not None
+
+TEMPORARY_PREFIX = ".esp-medsam-"
+"""Begins the names of files that are being written; a folder run passes over them."""
+
+_TEMPORARY_ENDING = ".tmp"
 
 _NOT_FOLLOWED = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -39,6 +53,69 @@ class Folder:
         """Open a file and return its descriptor; one that is made has the mode of the umask."""
         flags |= _NOT_FOLLOWED | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         return os.open(self._at(name), flags, 0o666, dir_fd=self._descriptor)
+
+    @contextmanager
+    def replaced(self, name: str) -> Iterator[BinaryIO]:
+        """Open a new file that takes another's name once the block has ended without error.
+
+        Raises:
+            OSError: If it cannot be written; nothing is left of it then.
+        """
+        temporary, file = self._temporary()
+        with file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                if not _HAS_LOCKS:  # Windows renames no open file
+                    file.close()
+                self.replace(temporary, name)
+            except BaseException:
+                with suppress(OSError):  # what is left to write may not fit either
+                    file.close()
+                self.remove(temporary)
+                raise
+        self.sync()
+
+    def check_writable(self) -> None:
+        """Make a file and remove it.
+
+        Raises:
+            OSError: If that is not possible.
+        """
+        name, file = self._temporary()
+        file.close()
+        self.remove(name)
+
+    def clear_temporaries(self) -> None:
+        """Remove temporary files that are this user's and that nobody is writing."""
+        for name in self.names() if _HAS_LOCKS else ():
+            if name.startswith(TEMPORARY_PREFIX) and name.endswith(_TEMPORARY_ENDING):
+                with suppress(OSError):
+                    self._clear(name)
+
+    def _temporary(self) -> tuple[str, BinaryIO]:
+        """Make a file of a name that nobody knows before, held by this process while it is open."""
+        while True:
+            name = f"{TEMPORARY_PREFIX}{secrets.token_hex(16)}{_TEMPORARY_ENDING}"
+            descriptor = self.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            with suppress(BlockingIOError):
+                lock(descriptor)
+                if self.holds(name, descriptor):
+                    return name, os.fdopen(descriptor, "wb")
+            # Who clears the folder was here between our two steps.
+            os.close(descriptor)
+
+    def _clear(self, name: str) -> None:
+        descriptor = self.open(name, os.O_RDWR)  # NFS locks no file that is open for reading alone
+        try:
+            status = os.fstat(descriptor)
+            is_own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+            # Only a lock that was had proves that no process holds it.
+            if is_own and lock(descriptor) and self.holds(name, descriptor):
+                self.remove(name)
+        finally:
+            os.close(descriptor)
 
     def replace(self, name: str, taken: str) -> None:
         """Give a file another's name; what had it is gone, a link and not what it leads to."""
@@ -144,6 +221,23 @@ def entered(path: Path, root: Path | None = None, *, make: bool = True) -> Itera
         yield folder
     finally:
         folder.close()
+
+
+def lock(descriptor: int) -> bool:
+    """Keep others out of an open file, until it is closed; return whether that can be done.
+
+    Raises:
+        BlockingIOError: If another process holds it.
+    """
+    if not _HAS_LOCKS:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # the file system has none
+        return False
+    return True
 
 
 def missing_folders(path: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from esp_medsam.errors import EspMedSamError, OutputError
 from esp_medsam.identity import Identity
-from esp_medsam.io.atomic import check_writable, output_error
+from esp_medsam.io.atomic import output_error
 from esp_medsam.io.folder import entered, missing_folders
 
 
@@ -50,7 +50,7 @@ def check_output_dir(output_dir: str | os.PathLike[str]) -> None:
             msg = f"{path} must be a folder to write to; {there} is none."
             raise OutputError(msg)
         with entered(there, make=False) as folder:
-            check_writable(folder)
+            folder.check_writable()
     except EspMedSamError:
         raise
     except OSError as error:

@@ -16,7 +16,8 @@ from safetensors.numpy import save
 
 from esp_medsam.errors import DiskFullError, EspMedSamError, OptionError, OutputError
 from esp_medsam.identity import sha256_of
-from esp_medsam.io.atomic import TEMPORARY_PREFIX, atomic_file, clear_temporaries, output_error
+from esp_medsam.io.atomic import atomic_file, clear_temporaries, output_error
+from esp_medsam.io.folder import TEMPORARY_PREFIX
 from esp_medsam.plain_data import read_json
 
 

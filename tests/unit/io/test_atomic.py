@@ -12,7 +12,6 @@ import pytest
 from esp_medsam.errors import DiskFullError, OutputError, TargetError
 from esp_medsam.io import folder as folder_module
 from esp_medsam.io.atomic import (
-    TEMPORARY_PREFIX,
     all_or_none,
     alone_in,
     atomic_file,
@@ -20,6 +19,7 @@ from esp_medsam.io.atomic import (
     is_ours,
     remove_file,
 )
+from esp_medsam.io.folder import TEMPORARY_PREFIX
 from esp_medsam.io.nifti import write_nifti
 from esp_medsam.io.raster import write_gray_png
 
@@ -125,7 +125,7 @@ class TestAtomicFile:
     def test_is_closed_before_it_is_renamed_where_systems_ask_for_that(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("esp_medsam.io.atomic._HAS_LOCKS", False)
+        monkeypatch.setattr("esp_medsam.io.folder._HAS_LOCKS", False)
         opened = []
         rename = os.replace
 
@@ -276,9 +276,9 @@ class TestClear:
         def fail(descriptor: int, operation: int) -> None:
             raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-        monkeypatch.setattr("esp_medsam.io.atomic.fcntl.flock", fail)
+        monkeypatch.setattr("esp_medsam.io.folder.fcntl.flock", fail)
         clear_temporaries(folder)
-        monkeypatch.setattr("esp_medsam.io.atomic._HAS_LOCKS", False)
+        monkeypatch.setattr("esp_medsam.io.folder._HAS_LOCKS", False)
         clear_temporaries(folder)
 
         assert temporaries(folder)
@@ -309,7 +309,7 @@ class TestClear:
                 cleared[0].unlink()
             lock(descriptor, operation)
 
-        monkeypatch.setattr("esp_medsam.io.atomic.fcntl.flock", clear_first)
+        monkeypatch.setattr("esp_medsam.io.folder.fcntl.flock", clear_first)
 
         write(tmp_path / "a")
 

@@ -82,7 +82,7 @@ class TestCheckOutputDir:
         def full(folder: object) -> NoReturn:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr("esp_medsam.io.output_path.check_writable", full)
+        monkeypatch.setattr("esp_medsam.io.folder.Folder.check_writable", full)
 
         with pytest.raises(DiskFullError, match="must fit on the disk"):
             check_output_dir(tmp_path)

@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from esp_medsam.errors import DiskFullError, OutputError
-from esp_medsam.io.atomic import (
-    TEMPORARY_PREFIX,
-    alone_in,
-)
+from esp_medsam.io.atomic import alone_in
+from esp_medsam.io.folder import TEMPORARY_PREFIX
 
 
 LOCK = f"{TEMPORARY_PREFIX}run.lock"
@@ -120,7 +118,7 @@ class TestAloneIn:
         def fail(descriptor: int, operation: int) -> None:
             raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-        monkeypatch.setattr("esp_medsam.io.atomic.fcntl.flock", fail)
+        monkeypatch.setattr("esp_medsam.io.folder.fcntl.flock", fail)
 
         with alone_in(tmp_path):
             run_alone(tmp_path)
@@ -139,7 +137,7 @@ class TestAloneIn:
                 (tmp_path / LOCK).unlink()
             lock(descriptor, operation)
 
-        monkeypatch.setattr("esp_medsam.io.atomic.fcntl.flock", remove_first)
+        monkeypatch.setattr("esp_medsam.io.folder.fcntl.flock", remove_first)
 
         with alone_in(tmp_path):
             assert (tmp_path / LOCK).exists()

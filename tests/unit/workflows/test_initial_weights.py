@@ -15,7 +15,7 @@ from esp_medsam.errors import (
     CheckpointMismatchError,
     WeightsNotFoundError,
 )
-from esp_medsam.io.atomic import TEMPORARY_PREFIX
+from esp_medsam.io.folder import TEMPORARY_PREFIX
 from esp_medsam.io.weights_record import read_weights_record
 from esp_medsam.networks import ESPMedSAM, build_product, build_released
 from esp_medsam.networks.checkpoints import load_checkpoint, to_delightsam
