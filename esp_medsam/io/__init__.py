@@ -18,9 +18,9 @@ from esp_medsam.io.formats import (
 from esp_medsam.io.item import Item
 from esp_medsam.io.modality import settle_modality
 from esp_medsam.io.output_formats import OUTPUT_FORMATS
-from esp_medsam.io.output_path import check_output_dir, output_stem
+from esp_medsam.io.output_path import check_output_dir, output_stem, record_path
 from esp_medsam.io.read import read
-from esp_medsam.io.record import Recipe, file_names, is_done, read_record, record_path
+from esp_medsam.io.record import Recipe, file_names, is_done, read_record
 
 
 if TYPE_CHECKING:

@@ -32,6 +32,11 @@ def output_stem(output_dir: str | Path, relative_dir: str, name: str) -> Path:
     return folder / f"{name}_seg"
 
 
+def record_path(stem: Path) -> Path:
+    """Return the path of the record of the outputs that begin with ``stem``."""
+    return stem.with_name(f"{stem.name}.json")
+
+
 def check_output_dir(output_dir: str | os.PathLike[str]) -> None:
     """Refuse a folder that nothing could be written to; it is not made, and nothing stays in it.
 

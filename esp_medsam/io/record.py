@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,6 +12,7 @@ from esp_medsam.errors import OutputExistsError
 from esp_medsam.identity import identify, states_of
 from esp_medsam.image import Image, Segmentation
 from esp_medsam.io.atomic import atomic_file
+from esp_medsam.io.output_path import record_path
 from esp_medsam.io.recorded_file import (
     file_entry,
     identity_entry,
@@ -19,7 +20,7 @@ from esp_medsam.io.recorded_file import (
     is_whole,
     name_of,
 )
-from esp_medsam.modality import CleanUp, Target
+from esp_medsam.modality import Target
 from esp_medsam.plain_data import read_own_json
 from esp_medsam.version import __version__
 
@@ -50,11 +51,6 @@ class Recipe:
     weights_sha256: str | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     or_more: bool = False
-
-
-def record_path(stem: Path) -> Path:
-    """Return the path of the record of the outputs that begin with ``stem``."""
-    return stem.with_name(f"{stem.name}.json")
 
 
 def is_done(
@@ -272,13 +268,6 @@ def image_entry(image: Image, segmentation: Segmentation) -> dict[str, Any]:
 
 def _rounded(score: float | None) -> float | None:
     return None if score is None else round(score, 3)
-
-
-def clean_up_entry(targets: Sequence[Target]) -> dict[str, Any]:
-    """Return what a record says of the clean-up of targets: of those that have any."""
-    return {
-        target.name: asdict(target.clean_up) for target in targets if target.clean_up != CleanUp()
-    }
 
 
 def target_entries(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.dicom_seg import SegOptions
 from esp_medsam.io.item import Item
 from esp_medsam.io.output_files import OutputFile, plan_files
-from esp_medsam.io.output_formats import ENDINGS, formats_for, read_formats
-from esp_medsam.io.output_path import check_outputs, output_stem
+from esp_medsam.io.output_formats import formats_for, read_formats
+from esp_medsam.io.output_path import check_outputs, output_stem, record_path
 from esp_medsam.io.preview import previews_of
-from esp_medsam.io.record import Recipe, clean_up_entry, is_done, record_path
+from esp_medsam.io.record import Recipe, is_done
 from esp_medsam.io.weights_record import hash_of_weights
-from esp_medsam.modality import ModalityTable, Target
+from esp_medsam.modality import CleanUp, ModalityTable, Target
 
 
 @dataclass(kw_only=True)
@@ -105,59 +105,87 @@ class ResultPlanner:
             WeightsNotFoundError: If the file of the weights is gone.
         """
         assert source.modality is not None, "planning, or the loader, settled it"
-        kind = {"is_volume": source.is_volume, "is_dicom": source.is_dicom}
-        recipe = self.recipe(source.modality, targets, or_more=or_more, **kind)
         chosen = self.table.select(source.modality, targets)
+        formats = formats_for(
+            self.output_format, is_dicom=source.is_dicom, is_volume=source.is_volume
+        )
+        recipe = self.recipe(source.modality, chosen, formats, or_more=or_more)
+        seg = self._seg_options(recipe)
         stem = output_stem(self.output_dir, source.relative_dir, name or source.name)
+        record = record_path(stem)
         files = plan_files(
             stem,
-            [form for form in recipe.formats if form in ENDINGS],
+            formats,
             chosen,
             split_targets=self.split_targets,
             probabilities=self.probabilities,
         )
-        return ResultPlan(self, stem, recipe, chosen, tuple(files))
+        pictures = previews_of(stem) if self.preview else []
+        paths = (*(file.path for file in files), *pictures, record)
+        return ResultPlan(
+            options=self,
+            stem=stem,
+            recipe=recipe,
+            targets=chosen,
+            seg=seg,
+            files=tuple(files),
+            paths=paths,
+            record=record,
+        )
 
     def recipe(
         self,
         modality: str,
-        targets: Sequence[str],
+        targets: Sequence[Target],
+        formats: Sequence[str],
         *,
-        is_volume: bool,
-        is_dicom: bool,
         or_more: bool = False,
     ) -> Recipe:
         """Return what a result is made with, as its record would state it.
 
         Args:
             modality: Name of the modality.
-            targets: Names of the chosen targets, in table order.
-            is_volume: Whether the input has three axes.
-            is_dicom: Whether it is of DICOM files.
+            targets: The chosen targets, in table order.
+            formats: Output formats, as :func:`~esp_medsam.io.output_formats.formats_for` has them.
             or_more: Whether a result of more targets will do.
 
         Raises:
-            OptionError: If the output format cannot hold the result.
             WeightsNotFoundError: If the file of the weights is gone.
         """
-        formats = formats_for(self.output_format, is_volume=is_volume, is_dicom=is_dicom)
         settings = dict(self.settings)
         if self.transforms is not None:
             said = self.transforms.get(modality)
             settings["transforms"] = {} if said is None else {modality: said}
-        settings["clean_up"] = clean_up_entry(self.table.select(modality, targets))
+        settings["clean_up"] = {
+            target.name: asdict(target.clean_up)
+            for target in targets
+            if target.clean_up != CleanUp()
+        }
         if "dicom-seg" in formats:
             own = ("seg_type", "fixed_uids", "write_empty")
             settings |= {name: getattr(self, name) for name in own}
-        formats += ["split_targets"] if self.split_targets else []
-        formats += ["probabilities"] if self.probabilities else []
+        kinds = [*formats]
+        kinds += ["split_targets"] if self.split_targets else []
+        kinds += ["probabilities"] if self.probabilities else []
         return Recipe(
             modality=modality,
-            targets=tuple(targets),
-            formats=tuple(formats),
+            targets=tuple(target.name for target in targets),
+            formats=tuple(kinds),
             weights_sha256=self._hash_of_weights(),
             settings=settings,
             or_more=or_more,
+        )
+
+    def _seg_options(self, recipe: Recipe) -> SegOptions:
+        """Return how the DICOM-SEG of a result is written."""
+        # What says when an object is written, not what it holds, must not make it another one.
+        apart = ("fixed_uids", "write_empty")
+        return SegOptions(
+            kind=self.seg_type,
+            weights_sha256=recipe.weights_sha256,
+            settings={key: recipe.settings[key] for key in recipe.settings if key not in apart},
+            fixed=self.fixed_uids,
+            write_empty=self.write_empty,
         )
 
     @property
@@ -179,7 +207,7 @@ class ResultPlanner:
         return self.weights_sha256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ResultPlan:
     """The files of one result, and what they are made with.
 
@@ -188,39 +216,20 @@ class ResultPlan:
         stem: Path of all of them without what tells them apart.
         recipe: What must agree for a result that is there to count as this one.
         targets: The chosen targets, in table order.
+        seg: How its DICOM-SEG is written.
         files: All but the picture and the record.
+        paths: All that it may consist of, the record last.
+        record: The record.
     """
 
     options: ResultPlanner
     stem: Path
     recipe: Recipe
     targets: tuple[Target, ...]
+    seg: SegOptions
     files: tuple[OutputFile, ...]
-
-    @property
-    def paths(self) -> list[Path]:
-        """All that it may consist of, the record last."""
-        pictures = previews_of(self.stem) if self.options.preview else []
-        return [*(file.path for file in self.files), *pictures, self.record]
-
-    @property
-    def record(self) -> Path:
-        """The record."""
-        return record_path(self.stem)
-
-    @property
-    def seg(self) -> SegOptions:
-        """How its DICOM-SEG is written."""
-        # What says when an object is written, not what it holds, must not make it another one.
-        apart = ("fixed_uids", "write_empty")
-        settings = {key: value for key, value in self.recipe.settings.items() if key not in apart}
-        return SegOptions(
-            kind=self.options.seg_type,
-            weights_sha256=self.recipe.weights_sha256,
-            settings=settings,
-            fixed=self.options.fixed_uids,
-            write_empty=self.options.write_empty,
-        )
+    paths: tuple[Path, ...]
+    record: Path
 
     def is_done(self, files: Sequence[str | Path]) -> bool:
         """Whether the result is there.

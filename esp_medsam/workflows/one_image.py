@@ -19,7 +19,6 @@ from esp_medsam.io.record import (
     image_entry,
     read_record,
     record_of,
-    record_path,
     source_entry,
     target_entries,
 )
@@ -162,10 +161,10 @@ def save_one(made: Segmented, **given: Any) -> list[Path]:
     saver = read_config(replace(made.request, settings=settings)).get_parsed_content("saver")
     saver.outputs.weights_sha256 = made.record["weights_sha256"]  # their file may be another by now
     saver(made.data)
-    stem = saver.outputs.plan(made.image, made.segmentation.targets).stem
-    written = read_record(stem)
+    plan = saver.outputs.plan(made.image, made.segmentation.targets)
+    written = read_record(plan.stem)
     assert written is not None, "it was written last"
-    return [*(stem.with_name(name) for name in file_names(written)), record_path(stem)]
+    return [*(plan.stem.with_name(name) for name in file_names(written)), plan.record]
 
 
 def draw_one(made: Segmented) -> PIL.Image.Image:

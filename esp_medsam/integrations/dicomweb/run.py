@@ -27,6 +27,7 @@ from esp_medsam.integrations.dicomweb.spool import Made, Spool
 from esp_medsam.integrations.dicomweb.store import read_object, send
 from esp_medsam.integrations.dicomweb.work import private_folder
 from esp_medsam.io import file_names, read_record
+from esp_medsam.io.output_formats import formats_for
 from esp_medsam.version import __version__
 from esp_medsam.workflows.items import plan_parts
 from esp_medsam.workflows.left_alone import counted, is_left_alone
@@ -280,9 +281,9 @@ class PacsRun:
     def _key(self, series: Series, instances: Sequence[str]) -> str:
         """Return a name for all that a series' results depend on."""
         targets = self.segmentation.table.select(self.modality, self.segmentation.targets)
-        names = [target.name for target in targets]
-        kind = {"is_volume": True, "is_dicom": True}
-        recipe = self.segmentation.outputs.recipe(self.modality, names, **kind)
+        outputs = self.segmentation.outputs
+        formats = formats_for(outputs.output_format, is_volume=True, is_dicom=True)
+        recipe = outputs.recipe(self.modality, targets, formats)
         facts: dict[str, Any] = {
             "version": __version__,
             "study": series.study_uid,

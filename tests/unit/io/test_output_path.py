@@ -8,8 +8,7 @@ from typing import NoReturn
 import pytest
 
 from esp_medsam.errors import DiskFullError, OutputError
-from esp_medsam.io.output_path import check_output_dir, check_outputs, output_stem
-from esp_medsam.io.record import record_path
+from esp_medsam.io.output_path import check_output_dir, check_outputs, output_stem, record_path
 
 
 class TestOutputStem:

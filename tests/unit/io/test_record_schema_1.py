@@ -9,12 +9,8 @@ from pathlib import Path
 import pytest
 
 from esp_medsam.errors import OutputExistsError
-from esp_medsam.io.record import (
-    file_names,
-    is_done,
-    read_record,
-    record_path,
-)
+from esp_medsam.io.output_path import record_path
+from esp_medsam.io.record import file_names, is_done, read_record
 from tests.support.records import RECIPE
 
 

@@ -28,10 +28,11 @@ class Pipeline:
         self.found = found
         self.outputs = SimpleNamespace(
             output_dir=output,
-            recipe=lambda modality, targets, **_: Recipe(
+            output_format="auto",
+            recipe=lambda modality, targets, formats: Recipe(
                 modality=modality,
-                targets=tuple(targets),
-                formats=("dicom-seg",),
+                targets=tuple(target.name for target in targets),
+                formats=tuple(formats),
                 weights_sha256="0",
             ),
         )
