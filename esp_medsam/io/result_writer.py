@@ -54,10 +54,10 @@ def write_result(
         GeometryError: If the labelmap is not on the grid of its image, or a format cannot say it.
     """
     root, targets = plan.options.output_dir, plan.targets
-    check_can_hold(plan.recipe.formats, image)
-    check_unchanged(image.identity)
-    previous = _make_way(plan, image)
+    previous = _replaced(plan, image)
     with all_or_none(root) as written:
+        # Without its record the old result is none: a crash from here on mixes nothing.
+        remove_file(plan.record, root)
         for file in plan.files:
             is_written = write_file(
                 file,
@@ -92,11 +92,13 @@ def write_result(
         )
 
 
-def _make_way(plan: ResultPlan, image: Image) -> set[str]:
-    """Refuse to replace what must stay; take back the old record; return its files."""
+def _replaced(plan: ResultPlan, image: Image) -> set[str]:
+    """Return the names of the files that are replaced; refuse what cannot, or must not, be."""
     options, paths = plan.options, plan.paths
-    check_outputs(paths, options.output_dir)
+    check_can_hold(plan.recipe.formats, image)
+    check_unchanged(image.identity)
     refuse_inputs(paths, image.identity)
+    check_outputs(paths, options.output_dir)
     try:
         record = read_record(plan.stem)
     except OutputExistsError:
@@ -115,6 +117,4 @@ def _make_way(plan: ResultPlan, image: Image) -> set[str]:
         if not known and os.path.lexists(path) and not is_ours(path):
             msg = f"{path} must be free; it was not written here. Pass `overwrite`, or move it."
             raise OutputExistsError(msg)
-    # Without its record the old result is none: a crash from here on mixes nothing.
-    remove_file(plan.record, options.output_dir)
     return previous

@@ -57,13 +57,14 @@ class SaveSegmentationd(SaveImaged):
         """
         out = dict(data)
         for key in self.key_iterator(out):
-            image, segmentation = image_of(out[key].meta), segmentation_of(out[key].meta)
+            labelmap = _plain(out[key])
             probability, pixels = out.get(self.probability_key), out.get(self.image_key)
+            image, segmentation = image_of(out[key].meta), segmentation_of(out[key].meta)
             write_result(
                 self.outputs.plan(image, segmentation.targets),
                 image,
                 segmentation,
-                labelmap=_plain(out[key]),
+                labelmap=labelmap,
                 probability=None if probability is None else _plain(probability),
                 pixels=None if pixels is None else _plain(pixels),
             )
