@@ -17,8 +17,9 @@ from pathlib import Path
 
 from esp_medsam.grid import Grid
 from esp_medsam.identity import identify
-from esp_medsam.image import Image
-from esp_medsam.io.record import Recipe, is_done, source_entry, write_record
+from esp_medsam.image import Image, Segmentation
+from esp_medsam.io.output_path import record_path
+from esp_medsam.io.record import Recipe, is_done, record_of, write_own_json
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -57,7 +58,9 @@ def main() -> int:
             identity=identify([source]),
         )
         stem = Path(name, "in_seg")
-        write_record(stem, recipe, source=source_entry(image), files=[mask], targets=[], details={})
+        found = Segmentation(targets=(), confidence=())
+        record = record_of(recipe, image, found, (), empty=True, files=[mask])
+        write_own_json(record_path(stem), record, None)
         by_times = seconds(lambda: is_done(stem, recipe, [source]))
         by_hashes = seconds(lambda: is_done(stem, recipe, [source], verify=True))
         print(f"done: {1000 * by_times:.2f} ms by size and time, {by_hashes:.2f} s with verify")

@@ -164,35 +164,6 @@ def file_names(record: Mapping[str, Any]) -> list[str]:
     return [name_of(entry) for entry in record["files"]]
 
 
-def write_record(
-    stem: Path,
-    recipe: Recipe,
-    *,
-    source: Mapping[str, Any],
-    files: Sequence[Path],
-    targets: Sequence[Mapping[str, Any]],
-    details: Mapping[str, Any],
-    root: Path | None = None,
-) -> None:
-    """Write the record, last of all files of a result.
-
-    Args:
-        stem: As :func:`esp_medsam.io.output_stem` returns it.
-        recipe: What was asked for.
-        source: The input, as :func:`source_entry` describes it.
-        files: The files beside the record that belong to it, which are there.
-        targets: Each target, as :func:`target_entries` describes it.
-        details: What else a reader may want to know: unit, warnings.
-        root: Folder above them, below which no link is followed; None is their own.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
-    described = [file_entry(path) for path in files]
-    record = record_of(recipe, source=source, files=described, targets=targets, details=details)
-    write_own_json(record_path(stem), record, root)
-
-
 def write_own_json(path: Path, record: Mapping[str, Any], root: Path | None) -> None:
     """Write a record of any command.
 
@@ -205,33 +176,45 @@ def write_own_json(path: Path, record: Mapping[str, Any], root: Path | None) -> 
 
 def record_of(
     recipe: Recipe,
+    image: Image,
+    segmentation: Segmentation,
+    targets: Sequence[Target],
     *,
-    source: Mapping[str, Any],
-    files: Sequence[Mapping[str, Any]] = (),
-    targets: Sequence[Mapping[str, Any]],
-    details: Mapping[str, Any],
+    empty: bool,
+    files: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Return what a record says; arguments as of :func:`write_record`, files as it has them."""
-    return {
-        **STAMP,
-        "source": source,
-        "modality": recipe.modality,
-        "targets": list(targets),
-        "formats": list(recipe.formats),
-        "files": list(files),
-        "weights_sha256": recipe.weights_sha256,
-        "settings": recipe.settings,
-        **details,
-    }
-
-
-def source_entry(image: Image) -> dict[str, Any]:
-    """Return what a record says of its input: where it lay, and what tells it from another.
+    """Return what a record says of a result.
 
     No path of this machine is in it: the file, or the folder of a DICOM volume, is named from the
     input's root on.
+
+    Args:
+        recipe: What was asked for.
+        image: What was segmented.
+        segmentation: What was found, in the order of the targets.
+        targets: The chosen targets.
+        empty: Whether nothing was found.
+        files: The files beside the record that belong to it, which are there.
+
+    Raises:
+        OutputError: If one of them is not there any more.
     """
-    return {"path": _place(image), **identity_entry(image.identity)}
+    place = _place(image)
+    details = _image_entry(image, segmentation, place)
+    found = _target_entries(targets, segmentation, image)
+    written = [file_entry(path) for path in files]
+    return {
+        **STAMP,
+        "source": {"path": place, **identity_entry(image.identity)},
+        "modality": recipe.modality,
+        "targets": found,
+        "formats": list(recipe.formats),
+        "files": written,
+        "weights_sha256": recipe.weights_sha256,
+        "settings": recipe.settings,
+        "empty": empty,
+        **details,
+    }
 
 
 def _place(image: Image) -> str:
@@ -240,13 +223,11 @@ def _place(image: Image) -> str:
     return str(PurePosixPath(image.relative_dir, "" if is_folder else Path(image.path).name))
 
 
-def _without_root(text: str, image: Image) -> str:
-    """Return what is told of an input, with its files named from its root on."""
-    return text.replace(image.path, _place(image)) if Path(image.path).is_absolute() else text
-
-
-def image_entry(image: Image, segmentation: Segmentation) -> dict[str, Any]:
-    """Return what a record says of its input besides where it lies."""
+def _image_entry(image: Image, segmentation: Segmentation, place: str) -> dict[str, Any]:
+    """Return what a record says of its input, which lay at ``place``, besides where that is."""
+    warnings = [*image.warnings, *segmentation.warnings]
+    if Path(image.path).is_absolute():
+        warnings = [text.replace(image.path, place) for text in warnings]
     return {
         "modality_origin": image.modality_origin,
         "dicom_modality": image.dicom_modality,
@@ -260,9 +241,7 @@ def image_entry(image: Image, segmentation: Segmentation) -> dict[str, Any]:
         "spatial_shape": image.file_shape or image.grid.shape,
         "plane": segmentation.plane,
         "plausibility": _rounded(segmentation.plausibility),
-        "warnings": [
-            _without_root(text, image) for text in (*image.warnings, *segmentation.warnings)
-        ],
+        "warnings": warnings,
     }
 
 
@@ -270,7 +249,7 @@ def _rounded(score: float | None) -> float | None:
     return None if score is None else round(score, 3)
 
 
-def target_entries(
+def _target_entries(
     targets: Sequence[Target], segmentation: Segmentation, image: Image
 ) -> list[dict[str, Any]]:
     """Return what a record says of each target."""

@@ -35,15 +35,15 @@ def file_entry(path: Path) -> dict[str, Any]:
         OutputError: If it is not there any more.
     """
     try:
-        (file,) = identify([path]).files
+        identity = identify([path])
     except EspMedSamError as error:
         msg = f"{path} must stay until its record is written; something else removes it."
         raise OutputError(msg) from error
     return {
         "name": path.name,
-        "bytes": file.state.size,
-        "modified_ns": file.state.modified_ns,
-        "sha256": file.sha256,
+        "bytes": identity.size,
+        "modified_ns": identity.modified_ns,
+        "sha256": identity.sha256,
     }
 
 

@@ -17,12 +17,10 @@ from esp_medsam.io.preview import shown_targets, write_preview
 from esp_medsam.io.record import (
     check_agreement,
     file_names,
-    image_entry,
     is_there,
     read_record,
-    source_entry,
-    target_entries,
-    write_record,
+    record_of,
+    write_own_json,
 )
 from esp_medsam.io.result_plan import ResultPlan
 
@@ -81,15 +79,9 @@ def write_result(
         check_unchanged(image.identity)
         for name in previous.difference(path.name for path in written):
             remove_file(plan.stem.with_name(name), root)
-        write_record(
-            plan.stem,
-            plan.recipe,
-            source=source_entry(image),
-            files=written,
-            targets=target_entries(targets, segmentation, image),
-            details={"empty": not bool(labelmap.any()), **image_entry(image, segmentation)},
-            root=root,
-        )
+        empty = not bool(labelmap.any())
+        record = record_of(plan.recipe, image, segmentation, targets, empty=empty, files=written)
+        write_own_json(plan.record, record, root)
 
 
 def _replaced(plan: ResultPlan, image: Image) -> set[str]:

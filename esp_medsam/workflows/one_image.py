@@ -14,14 +14,7 @@ from torch import Tensor
 from esp_medsam.errors import InputChangedError, OptionError, listed
 from esp_medsam.image import Image, Segmentation, image_of, modality_of, segmentation_of
 from esp_medsam.io.preview import preview, shown_targets
-from esp_medsam.io.record import (
-    file_names,
-    image_entry,
-    read_record,
-    record_of,
-    source_entry,
-    target_entries,
-)
+from esp_medsam.io.record import file_names, read_record, record_of
 from esp_medsam.io.result_plan import ResultPlanner
 from esp_medsam.io.save import SaveSegmentationd
 from esp_medsam.io.weights_record import hash_of_weights
@@ -133,16 +126,9 @@ def segment_one(
 
 def _record(made: Segmented, outputs: ResultPlanner) -> dict[str, Any]:
     image, segmentation = made.image, made.segmentation
-    recipe = outputs.plan(image, segmentation.targets).recipe
-    record = record_of(
-        replace(recipe, formats=()),
-        source=source_entry(image),
-        targets=target_entries(made.targets, segmentation, image),
-        details={
-            "empty": not any(segmentation.voxels),
-            **image_entry(image, segmentation),
-        },
-    )
+    recipe = replace(outputs.plan(image, segmentation.targets).recipe, formats=())
+    empty = not any(segmentation.voxels)
+    record = record_of(recipe, image, segmentation, made.targets, empty=empty)
     plain: dict[str, Any] = json.loads(json.dumps(record, default=str))  # as a file has it
     return plain
 

@@ -12,15 +12,10 @@ import pytest
 from esp_medsam.errors import InputNotFoundError, OutputExistsError
 from esp_medsam.grid import Grid
 from esp_medsam.identity import identify
-from esp_medsam.image import Image, SourceInstance
-from esp_medsam.io.record import (
-    file_names,
-    is_done,
-    read_record,
-    record_path,
-    source_entry,
-    write_record,
-)
+from esp_medsam.image import Image, Segmentation, SourceInstance
+from esp_medsam.io.output_path import record_path
+from esp_medsam.io.record import file_names, is_done, read_record, record_of, write_own_json
+from tests.support.dicom_seg import SEG_TARGETS
 from tests.support.records import RECIPE
 
 
@@ -37,14 +32,10 @@ def stem(tmp_path: Path, source: Path) -> Path:
         grid=Grid(shape=(1,)),
         identity=identify([source]),
     )
-    write_record(
-        stem,
-        RECIPE,
-        source=source_entry(image),
-        files=[stem.with_name("in_seg.nii.gz")],
-        targets=[{"name": "liver", "label": 1, "confidence": None}],
-        details={"unit": None},
-    )
+    found = Segmentation(targets=("liver",), confidence=(None,))
+    files = [stem.with_name("in_seg.nii.gz")]
+    content = record_of(RECIPE, image, found, SEG_TARGETS[:1], empty=True, files=files)
+    write_own_json(record_path(stem), content, None)
     return stem
 
 
@@ -242,7 +233,8 @@ class TestReadRecord:
         assert record["software"] == "esp-medsam 0.1.0"
         assert record["schema"] == 2
         assert record["settings"] == {"size": [448, 448], "path": "x"}
-        assert record["targets"] == [{"name": "liver", "label": 1, "confidence": None}]
+        (target,) = record["targets"]
+        assert (target["name"], target["label"], target["confidence"]) == ("liver", 3, None)
         assert record["source"] == {
             "path": "in.nii",
             "files": 1,
@@ -310,7 +302,8 @@ class TestDescribedSource:
             sources=tuple(instances),
         )
 
-        source = source_entry(image)
+        found = Segmentation(targets=(), confidence=())
+        source = record_of(RECIPE, image, found, (), empty=True)["source"]
 
         assert source["path"] == named
         assert source["sha256"] is None  # it was read from no file
