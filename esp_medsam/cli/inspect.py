@@ -70,6 +70,7 @@ def inspect(
         device="cpu",
         modality=modality,
         force_modality=force_modality or None,
+        targets="all",  # none is segmented, so none need be ready
         include=include,
         exclude=exclude,
         series=series,

@@ -156,7 +156,8 @@ def build_inspection(request: Request) -> Inspection:
     settings = plain_settings(request)
     reader = ItemReader(
         table=request.table,
-        **{name: settings[name] for name in ("modality", "force_modality", "targets", "series")},
+        targets=None,  # what segment takes where none are named has to fit in memory
+        **{name: settings[name] for name in ("modality", "force_modality", "series")},
         **{name: settings[name] for name in ("frame", "join", "ct_input")},
     )
     return Inspection(

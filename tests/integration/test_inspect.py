@@ -16,6 +16,8 @@ from pydicom import examples
 from pydicom.uid import generate_uid
 
 from esp_medsam.cli.main import main
+from esp_medsam.workflows.bundle import default_root
+from esp_medsam.workflows.new_bundle import new_bundle
 from tests.support.shipped_dicom import copy_shipped
 
 
@@ -191,6 +193,21 @@ class TestShippedPictures:
             tile = np.array(drawn)[-448 - 4 :, 4:452][:height]
         difference = np.abs(tile.astype(float) - np.array(small).astype(float))
         assert difference.mean() < 1.0
+
+
+def test_a_modality_without_a_ready_target_is_described(inspect: Inspect, tmp_path: Path) -> None:
+    shipped = Path(default_root(), "configs", "targets.yaml").read_text(encoding="utf-8")
+    table, picture = tmp_path / "targets.yaml", tmp_path / "a.png"
+    table.write_text(shipped.replace("tier: ready", "tier: experimental"), encoding="utf-8")
+    PIL.Image.new("RGB", (30, 20), (200, 0, 0)).save(picture)
+
+    new_bundle(tmp_path / "bundle", table)
+    status, items = inspect(
+        picture, "--modality", "dermoscopy", "--bundle", str(tmp_path / "bundle")
+    )
+
+    assert status == 0
+    assert [item["modality"] for item in items] == ["dermoscopy"]
 
 
 def test_every_shared_folder_has_an_outcome(shared: Path, inspect: Inspect) -> None:

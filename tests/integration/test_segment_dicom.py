@@ -262,7 +262,9 @@ class TestSegmentDicom:
         slice_, picture = examples.get_path("mr"), examples.get_path("rgb_color")
 
         (volume,) = run(slice_, modality="mri", write_empty=True)
-        (photograph,) = run(picture, modality="ultrasound", output_format="png")
+        (photograph,) = run(
+            picture, modality="ultrasound", targets=["breast_lesion"], output_format="png"
+        )
 
         assert volume.status == photograph.status == "done"
         assert any("SliceThickness" in warning for warning in volume.warnings)

@@ -153,7 +153,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ran(folder: Path, segmented: Callable[..., Ran]) -> Ran:
-    return segmented(folder, "--modality", "endoscopy")
+    return segmented(folder, "--modality", "endoscopy", "--targets", "polyp")
 
 
 @pytest.mark.parametrize("case", CASES)
