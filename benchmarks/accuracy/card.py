@@ -1,9 +1,10 @@
 """Write the tables of the model card: tiers of targets by what was measured, and all scores.
 
-python benchmarks/accuracy/card.py SUMMARY [SUMMARY ...] > tables.md
+    python benchmarks/accuracy/card.py SUMMARY [SUMMARY ...] [--card bundle/docs/README.md]
 
 A summary is what ``esp-medsam evaluate --summary`` writes. An image without a target shows the same
-anatomy if its set has images with it, else another.
+anatomy if its set has images with it, else another. Without ``--card`` the tables are printed; with
+it they replace those between comments such as ``<!-- rates -->`` and ``<!-- end of rates -->``.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ EVERYWHERE = {("fundus", "vessels")}
 """Modality and target of which no image is without."""
 
 EMPTY = ("empty, same anatomy", "empty, another")
+
+TIERS = ("ready", "experimental", "research")
 
 COLUMNS = ("set", "modality", "target", "with it", "mean Dice (95 %)", "missed", "left empty")
 
@@ -88,8 +91,18 @@ def row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def tiers(table: ModalityTable, scores: dict[tuple[str, str], list[Score]]) -> Iterator[str]:
-    """Yield the rows of the table of tiers."""
+def tiers(table: ModalityTable) -> Iterator[str]:
+    """Yield the rows of the table of targets by tier, as the bundle has them."""
+    yield row("modality", *(f"{tier} (label value)" for tier in TIERS))
+    yield row(*["---"] * 4)
+    for modality in table.modalities:
+        named = {tier: [t for t in modality.targets if t.tier == tier] for tier in TIERS}
+        cells = (", ".join(f"{t.name} ({t.label})" for t in named[tier]) for tier in TIERS)
+        yield row(modality.name, *cells)
+
+
+def rates(table: ModalityTable, scores: dict[tuple[str, str], list[Score]]) -> Iterator[str]:
+    """Yield the rows of the table of rates, with the tier that they allow."""
     yield row("modality", "target (label)", "tier", "found", *EMPTY, "why")
     yield row(*["---"] * 7)
     for modality in table.modalities:
@@ -145,6 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("summaries", nargs="+", type=Path)
     parser.add_argument("--bundle", type=Path, default=Path(default_root()))
+    parser.add_argument("--card", type=Path)
     asked = parser.parse_args()
     scores: list[Score] = []
     for path in asked.summaries:
@@ -153,7 +167,30 @@ def main() -> None:
     for score in scores:
         by_target[score["modality"], score["target"]].append(score)
     table = ModalityTable.read(asked.bundle / "configs" / "targets.yaml")
-    print("\n".join((*tiers(table, by_target), "", *performance(scores))))
+    tables = {
+        "tiers": tiers(table),
+        "rates": rates(table, by_target),
+        "scores": performance(scores),
+    }
+    rows = {name: "\n".join(table) for name, table in tables.items()}
+    if asked.card is None:
+        print("\n\n".join(rows.values()))
+    else:
+        text = asked.card.read_text(encoding="utf-8")
+        asked.card.write_text(filled(text, rows), encoding="utf-8")
+
+
+def filled(text: str, tables: dict[str, str]) -> str:
+    """Return a card with tables in the places that its comments name."""
+    for name, table in tables.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, opening, rest = text.partition(start)
+        _, closing, after = rest.partition(end)
+        if not opening or not closing:
+            msg = f"the card must have a line {start.strip()} and then a line {end}"
+            raise SystemExit(msg)
+        text = f"{before}{start}{table}\n{end}{after}"
+    return text
 
 
 if __name__ == "__main__":

@@ -36,9 +36,6 @@ SETS: dict[str, dict[str, Any]] = yaml.safe_load(
 VALIDATION_SHARE = 0.1
 """Least share of a set's training images that goes to validation."""
 
-CROPPED_SHARE = 4
-"""Of so many training images one is cropped, by a hash of its name; of others each is."""
-
 SUFFIXES = {
     "_liver": "liver",
     "_kidney": "kidney",
@@ -80,6 +77,13 @@ def main() -> None:
     for name in ("data2d", "more2d", "volumes_train"):
         parser.add_argument(name, type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--modality", nargs="+", help="leave the images of others out")
+    parser.add_argument(
+        "--cropped_of",
+        type=int,
+        default=4,
+        help="of so many training images one is cropped, by a hash of its name; of others each is",
+    )
     asked = parser.parse_args()
     pictures = [
         *pictures_of_data2d(asked.data2d.resolve()),
@@ -87,12 +91,16 @@ def main() -> None:
         *volumes(asked.volumes_train.resolve()),
     ]
     pictures = [picture for picture in pictures if not is_left_out(picture)]
+    if asked.modality:
+        pictures = [picture for picture in pictures if picture.modality in asked.modality]
     sections = sections_of(pictures)
     written = asked.out.resolve().with_suffix("")
     datalist: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "test": []}
     for picture, section in zip(pictures, sections, strict=True):
         item = item_of(picture, asked.out.resolve().parent, written)
-        datalist[section] += [item, *crops_of(picture, item, section, written)]
+        cropped = section != "training" or not hash_of(picture) % asked.cropped_of
+        crops = crops_of(picture, item, section, written) if cropped else ()
+        datalist[section] += [item, *crops]
     content = json.dumps(datalist, indent=1)
     asked.out.write_text(content, encoding="utf-8")
     for section, items in datalist.items():
@@ -182,6 +190,11 @@ def sections_of(pictures: list[Picture]) -> list[str]:
     ]
 
 
+def hash_of(picture: Picture) -> int:
+    """Return a number that a picture's name decides."""
+    return zlib.crc32(picture.path.name.encode())
+
+
 def subject_of(picture: Picture) -> str:
     """Return what a picture is kept together with."""
     match = re.match(SETS[picture.dataset].get("subject", ""), picture.path.name)
@@ -229,7 +242,7 @@ def crops_of(
     """
     target = SETS[picture.dataset].get("cropped")
     train = section == "training"
-    if target is None or (train and zlib.crc32(picture.path.name.encode()) % CROPPED_SHARE):
+    if target is None:
         return
     with Image.open(picture.masks[target]) as image:
         mask = np.asarray(image) > 0
