@@ -23,6 +23,7 @@ from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.describe import Description, describe
+from esp_medsam.workflows.item_loop import each_alone
 from esp_medsam.workflows.items import plan_parts
 from esp_medsam.workflows.plan import Plans
 from esp_medsam.workflows.planning import plain_settings
@@ -81,17 +82,13 @@ class Inspection:
         return len(self.plans)
 
     def results(self) -> Iterator[Description | Refusal]:
-        """Yield one result per item, as it comes."""
-        for plan in self.plans:
-            yield from map(self._inspected, plan.items)
-            yield from plan.refused
+        """Yield one result per item, as it comes; a refusal says why it cannot be segmented."""
+        return each_alone(self._steps(), self.inspect, Refusal.of)
 
-    def _inspected(self, item: Item) -> Description | Refusal:
-        """Describe one item, or say why it cannot be segmented as it is."""
-        try:
-            return self.inspect(item)
-        except Exception as error:  # one bad case never ends a run
-            return Refusal.of(item, error)
+    def _steps(self) -> Iterator[Item | Refusal]:
+        for plan in self.plans:
+            yield from plan.items
+            yield from plan.refused
 
     def inspect(self, item: Item) -> Description:
         """Describe one item, and draw it where that was asked for.

@@ -1,4 +1,4 @@
-"""The loop that runs share: one result per item, whatever happens to the others."""
+"""The loop that commands share: one outcome per item, whatever happens to the others."""
 
 from __future__ import annotations
 
@@ -15,6 +15,32 @@ from esp_medsam.workflows.results import ItemResult, failure
 
 
 T = TypeVar("T")
+R = TypeVar("R")
+F = TypeVar("F")
+
+
+def each_alone(
+    steps: Iterable[T | Refusal],
+    attempt: Callable[[T], R],
+    failed: Callable[[T, Exception], F],
+) -> Iterator[R | F | Refusal]:
+    """Yield what each item comes to, in order: one bad item never ends a run.
+
+    Args:
+        steps: What is to be done, and what cannot be, which is handed on.
+        attempt: Does one item and returns what it comes to, or raises.
+        failed: Returns what an item comes to that raised.
+    """
+    for item in steps:
+        if isinstance(item, Refusal):
+            yield item
+            continue
+        outcome: R | F
+        try:
+            outcome = attempt(item)
+        except Exception as error:
+            outcome = failed(item, error)
+        yield outcome
 
 
 def results_of(
@@ -37,20 +63,26 @@ def results_of(
     Raises:
         OutputError: If another run is writing to the output folder.
     """
-    with ExitStack() as held:
+    start = 0.0
+
+    def begun(held: ExitStack) -> Iterator[T | Refusal]:
+        nonlocal start
         folder: RunFolder | None = None
         for item in steps:
-            if isinstance(item, Refusal):
-                yield item.result
-                continue
-            if folder is None:
-                folder = held.enter_context(alone_in(output))
-            folder.clear(folder_of(item))
+            if not isinstance(item, Refusal):
+                folder = folder or held.enter_context(alone_in(output))
+                folder.clear(folder_of(item))
             start = time.perf_counter()
-            try:
-                result = attempt(item)
-            except Exception as error:  # one bad item never ends a run
-                result = failure(label_of(item), error, time.perf_counter() - start)
-            yield result
-            if result.code == DiskFullError.code:
+            yield item
+
+    def failed(item: T, error: Exception) -> ItemResult:
+        return failure(label_of(item), error, time.perf_counter() - start)
+
+    with ExitStack() as held:
+        for outcome in each_alone(begun(held), attempt, failed):
+            if isinstance(outcome, Refusal):
+                yield outcome.result
+                continue
+            yield outcome
+            if outcome.code == DiskFullError.code:
                 return
