@@ -1,4 +1,4 @@
-"""Trainings of the bundle, as MONAI runs them."""
+"""Trainings of the bundle, as MONAI runs them, and views to train with."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigWorkflow
+
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.read_slices import SliceReader
+from esp_medsam.workflows.training_data import SliceDataset
 
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
@@ -21,4 +25,20 @@ def build_training(*configs: str, bundle: Path = BUNDLE, **options: Any) -> Conf
         workflow_type="train",
         bundle_root=str(bundle),
         **{"device": "cpu", "input_size": [64, 64], **options},
+    )
+
+
+def dataset(
+    path: Path, table: ModalityTable, *, random: bool = False, absent_masks: float = 1.0
+) -> SliceDataset:
+    """Return views of a datalist's section ``training``, at 64 x 64."""
+    read = SliceReader(datalist=path, table=table, input_size=(64, 64))
+    return SliceDataset(
+        read("training")["training"],
+        table=table,
+        input_size=(64, 64),
+        pixel_mean=(0.5, 0.5, 0.5),
+        pixel_std=(0.25, 0.25, 0.25),
+        random=random,
+        absent_masks=absent_masks,
     )

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,65 +7,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine
-from monai.data import DataLoader
 from PIL import Image as PILImage
 
 from esp_medsam.errors import OptionError, TargetError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import read_datalist
-from esp_medsam.workflows.read_slices import SliceReader
 from esp_medsam.workflows.training_data import (
     Draw,
-    DrawEpochs,
-    ModalityBatches,
-    SliceDataset,
-    prepare_batch,
 )
 from esp_medsam.workflows.training_slices import slices_of
 from tests.support.nifti import save_nifti
 from tests.support.pictures import save_picture, write_datalist
-
-
-@pytest.fixture
-def photograph(tmp_path: Path) -> dict[str, Any]:
-    """A red square on black, 40 rows by 20 columns, and its mask."""
-    image, mask = np.zeros((40, 20, 3), np.uint8), np.zeros((40, 20), np.uint8)
-    image[10:20, 5:10, 0], mask[10:20, 5:10] = 255, 255
-    PILImage.fromarray(image).save(tmp_path / "a.png")
-    PILImage.fromarray(mask).save(tmp_path / "a_mask.png")
-    return {"image": "a.png", "modality": "dermoscopy", "labels": {"lesion": "a_mask.png"}}
-
-
-@pytest.fixture
-def volume(tmp_path: Path) -> dict[str, Any]:
-    """A CT in HU of three axial slices; the liver is brighter and lies to the patient's right."""
-    hounsfield, label = np.full((32, 32, 3), -1000, np.int16), np.zeros((32, 32, 3), np.uint8)
-    hounsfield[20:28, 8:16, :], label[20:28, 8:16, :] = 240, 1
-    affine = np.diag([1.0, 1.0, 5.0, 1.0])  # the first axis runs to the patient's right
-    save_nifti(tmp_path / "v.nii.gz", hounsfield, affine)
-    save_nifti(tmp_path / "v_label.nii.gz", label, affine)
-    return {
-        "image": "v.nii.gz",
-        "modality": "ct",
-        "labels": {"liver": ["v_label.nii.gz"]},
-        "absent": ["intracranial_hemorrhage"],
-    }
-
-
-def dataset(
-    path: Path, table: ModalityTable, *, random: bool = False, absent_masks: float = 1.0
-) -> SliceDataset:
-    read = SliceReader(datalist=path, table=table, input_size=(64, 64))
-    return SliceDataset(
-        read("training")["training"],
-        table=table,
-        input_size=(64, 64),
-        pixel_mean=(0.5, 0.5, 0.5),
-        pixel_std=(0.25, 0.25, 0.25),
-        random=random,
-        absent_masks=absent_masks,
-    )
+from tests.support.training import dataset
 
 
 class TestSlicesOf:
@@ -283,151 +235,3 @@ class TestSliceDataset:
 
         assert first == again
         assert 10 < sum(first) < 30
-
-    def test_batches_hold_every_modality_alike_and_reach_the_engine(
-        self,
-        tmp_path: Path,
-        photograph: dict[str, Any],
-        volume: dict[str, Any],
-        table: ModalityTable,
-    ) -> None:
-        data = dataset(write_datalist(tmp_path, training=[photograph, volume]), table)
-        batches = ModalityBatches(data, batch_size=4, samples=10)
-
-        drawn = list(batches)
-
-        assert len(drawn) == len(batches) == 2
-        for batch in drawn:
-            assert Counter(data.slices[draw.place].modality for draw in batch) == {
-                "dermoscopy": 2,
-                "ct": 2,
-            }
-        collated = torch.utils.data.default_collate([data[i] for i in drawn[0]])
-        image, annotation, (modality,), _ = prepare_batch(collated, "cpu")
-        assert image.shape == (4, 3, 64, 64)
-        most = max(len(modality.targets) for modality in table.modalities)
-        assert annotation.mask.shape == (4, most, 64, 64)
-        assert sorted(modality.tolist()) == [0, 0, 6, 6]
-
-    def test_a_modality_may_take_more_turns(
-        self,
-        tmp_path: Path,
-        photograph: dict[str, Any],
-        volume: dict[str, Any],
-        table: ModalityTable,
-    ) -> None:
-        data = dataset(write_datalist(tmp_path, training=[photograph, volume]), table)
-
-        (batch,) = ModalityBatches(data, batch_size=3, samples=3, turns={"ct": 2})
-
-        assert Counter(data.slices[draw.place].modality for draw in batch) == {
-            "dermoscopy": 1,
-            "ct": 2,
-        }
-
-    def test_turns_of_a_modality_without_slices_are_passed_over(
-        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
-    ) -> None:
-        data = dataset(write_datalist(tmp_path, training=[photograph]), table)
-
-        (batch,) = ModalityBatches(data, batch_size=2, samples=2, turns={"mri": 2})
-
-        assert [draw.place for draw in batch] == [0, 0]
-
-    def test_refuses_turns_of_an_unknown_modality(
-        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
-    ) -> None:
-        data = dataset(write_datalist(tmp_path, training=[photograph]), table)
-
-        with pytest.raises(OptionError, match=r"turns must name modalities.*got ct, mir"):
-            ModalityBatches(data, batch_size=1, samples=1, turns={"ct": 2, "mir": 2})
-
-    def test_refuses_an_epoch_without_a_batch(
-        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
-    ) -> None:
-        data = dataset(write_datalist(tmp_path, training=[photograph]), table)
-
-        with pytest.raises(OptionError, match=r"batch_size .* samples_per_epoch, 3; got 4"):
-            ModalityBatches(data, batch_size=4, samples=3)
-
-
-class TestDraws:
-    @pytest.fixture
-    def data(
-        self,
-        tmp_path: Path,
-        photograph: dict[str, Any],
-        volume: dict[str, Any],
-        table: ModalityTable,
-    ) -> SliceDataset:
-        return dataset(
-            write_datalist(tmp_path, training=[photograph, volume]),
-            table,
-            random=True,
-        )
-
-    def test_are_those_of_seed_and_epoch(self, data: SliceDataset) -> None:
-        def drawn(seed: int, epoch: int) -> list[list[Draw]]:
-            batches = ModalityBatches(data, batch_size=3, samples=12, seed=seed)
-            batches.start_at(epoch)
-            return list(batches)
-
-        assert drawn(0, 1) == drawn(0, 1)
-        assert len({str(drawn(seed, epoch)) for seed in (0, 1) for epoch in (1, 2)}) == 4
-
-    @pytest.mark.parametrize("first", [1, 3])
-    def test_of_an_epoch_that_is_begun_later_are_the_rest_of_it(
-        self, data: SliceDataset, first: int
-    ) -> None:
-        batches = ModalityBatches(data, batch_size=3, samples=12)
-        batches.start_at(2)
-        whole = list(batches)
-
-        batches.start_at(2, first)
-
-        assert list(batches) == whole[first:]
-        assert list(batches) == whole  # from then on it is begun at its beginning
-
-    @pytest.mark.parametrize("workers", [0, 2])
-    def test_give_the_same_views_whatever_reads_them(
-        self, data: SliceDataset, workers: int
-    ) -> None:
-        batches = ModalityBatches(data, batch_size=2, samples=6)
-        first, *_ = (data[draw] for draw in next(iter(batches)))
-
-        loaded = next(iter(DataLoader(data, batch_sampler=batches, num_workers=workers)))
-
-        assert torch.equal(loaded["image"][0], first["image"])
-        assert torch.equal(loaded["label"][0], first["label"])
-
-    def test_follow_an_engine_that_goes_on_in_the_middle(self, data: SliceDataset) -> None:
-        def run(*, iteration: int, epoch: int) -> list[list[int]]:
-            batches = ModalityBatches(data, batch_size=2, samples=6)
-            seen: list[list[int]] = []
-            engine = Engine(lambda engine, batch: seen.append(batch["slice"].tolist()))
-            DrawEpochs(batches).attach(engine)
-            engine.state.max_epochs, engine.state.epoch_length = 3, len(batches)
-            engine.state.iteration, engine.state.epoch = iteration, epoch
-            engine.run(DataLoader(data, batch_sampler=batches), max_epochs=3)
-            return seen
-
-        whole = run(iteration=0, epoch=0)
-
-        assert len(whole) == 9
-        assert run(iteration=4, epoch=1) == whole[4:]
-        assert run(iteration=6, epoch=2) == whole[6:]
-
-    def test_of_processes_make_up_the_batch_of_one(self, data: SliceDataset) -> None:
-        (whole,) = ModalityBatches(data, batch_size=4, samples=4)
-
-        first, second = (
-            next(iter(ModalityBatches(data, batch_size=4, samples=4, rank=rank, processes=2)))
-            for rank in range(2)
-        )
-
-        assert len(first) == len(second) == 2
-        assert sorted(first + second) == sorted(whole)
-
-    def test_refuse_a_batch_that_processes_cannot_share(self, data: SliceDataset) -> None:
-        with pytest.raises(OptionError, match="batch_size must be a multiple of the 2 processes"):
-            ModalityBatches(data, batch_size=3, samples=3, processes=2)
