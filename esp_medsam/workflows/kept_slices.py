@@ -83,7 +83,7 @@ class _Kept:
 
 
 class InMemory(_Kept):
-    """Slices that are held in memory, packed as on disk; that they take half of it is told."""
+    """Slices in memory, packed as on disk; a warning says when they take more than is left."""
 
     def __init__(self) -> None:
         super().__init__()
