@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from esp_medsam.cli import options
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import input_size_of, option, path_argument, path_option
-from esp_medsam.cli.outcome import tell_what_runs, tracked
+from esp_medsam.cli.outcome import report, tell_what_runs, tracked
 from esp_medsam.cli.wording import option_line
 from esp_medsam.memory import check_libraries_fit
 from esp_medsam.settings import RESAMPLES, TOLERANCE
@@ -92,7 +92,8 @@ def evaluate(
 ) -> None:
     """Segment the images of a datalist and score each target of each dataset.
 
-    Images known not to contain a target are counted separately, as false alarms or not.
+    Images known not to contain a target are counted separately, as false alarms or not. An image
+    that cannot be scored is left out of all numbers; the exit status is then 1.
     """
     del verbose  # its callback sees to it
     from esp_medsam.workflows.request import read_request
@@ -130,15 +131,14 @@ def evaluate(
     )
     check_libraries_fit()
     evaluated = _evaluated(request, plan, quiet=quiet)
-    from esp_medsam.workflows.evaluation_table import lines_of
-
     if as_json:
         print(json.dumps(evaluated.content, indent=1))
     else:
-        print("\n".join(lines_of(evaluated.scores, evaluated.comparison)))
+        print("\n".join(evaluated.lines))
     for path in evaluated.written:
         told = f"{len(evaluated.cases)} rows are in {path}." if path == cases else f"Wrote {path}."
         print(option_line(told), file=sys.stderr)
+    report(evaluated.results, file=sys.stderr)
 
 
 def scored(
@@ -150,13 +150,20 @@ def scored(
     trust_config: bool,
     quiet: bool,
 ) -> tuple[Score, ...]:
-    """Return the scores of all targets of a bundle that a section of a datalist shows."""
+    """Return the scores of all targets of a bundle that a section of a datalist shows.
+
+    Raises:
+        typer.Exit: With status 1, if an image could not be scored.
+    """
     from esp_medsam.workflows.evaluation import plan_request
     from esp_medsam.workflows.request import read_request
 
     request = read_request(bundle, trust_config=trust_config, device=device)
     request, plan = plan_request(request, datalist=datalist, section=section)
-    return _evaluated(request, plan, quiet=quiet).scores
+    evaluated = _evaluated(request, plan, quiet=quiet)
+    if evaluated.failed:
+        report(evaluated.results, file=sys.stderr)
+    return evaluated.scores
 
 
 def _evaluated(request: Request, plan: EvaluationPlan, *, quiet: bool) -> Evaluated:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -23,9 +22,9 @@ if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not w
 
 def report(
     results: Sequence[ItemResult],
-    written: str,
-    output: Path,
+    where: str = "",
     *,
+    file: TextIO | None = None,
     not_tried: int = 0,
     other_modalities: Mapping[str, int] | None = None,
     is_whole: bool = True,
@@ -34,8 +33,8 @@ def report(
 
     Args:
         results: Of all items.
-        written: What lies in ``output`` now, in words; not told where all failed.
-        output: Where it lies.
+        where: Where what was made is, in words; not told where all failed.
+        file: Where to print what was done; None prints it to stdout.
         not_tried: Number of items without a result, because the disk was full.
         other_modalities: Number of DICOM volumes that were left alone, by their modality.
         is_whole: Whether these are all that were not tried.
@@ -43,11 +42,13 @@ def report(
     Raises:
         typer.Exit: With status 1, if anything failed.
     """
-    from esp_medsam.workflows.results import summary, table_of
+    from esp_medsam.workflows.results import failures, summary, table_of
 
-    failed = [result for result in results if result.status == "failed"]
-    where = f"; {written} are in {one_line(str(output))}" if len(failed) < len(results) else ""
-    print(f"{summary(results, not_tried, other_modalities, is_whole=is_whole)}{where}.")
+    failed = failures(results)
+    told = summary(results, not_tried, other_modalities, is_whole=is_whole)
+    if where and len(failed) < len(results):
+        told += f"; {one_line(where)}"
+    print(f"{told}.", file=file or sys.stdout)
     if failed:
         print(as_options("\n".join(("Failed:", *table_of(failed)))), file=sys.stderr)
         raise typer.Exit(1)

@@ -61,4 +61,4 @@ def seg2nifti(
                 print(option_line(f"{result.path}: {warning}"), file=sys.stderr)
     except KeyboardInterrupt:
         raise interrupted() from None
-    report(results, "files", output, not_tried=len(conversion) - len(results))
+    report(results, f"files are in {output}", not_tried=len(conversion) - len(results))

@@ -121,8 +121,7 @@ def segment(
         raise interrupted() from None
     report(
         results,
-        "masks and records",
-        output,
+        f"masks and records are in {output}",
         not_tried=len(segmentation) - len(results),
         other_modalities=segmentation.left_alone.other_modalities,
         is_whole=segmentation.is_whole,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,9 +29,9 @@ from esp_medsam.io.output_path import check_outputs
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms.by_modality import MeasureImage
 from esp_medsam.workflows.confidence_curves import confidence_curves
-from esp_medsam.workflows.datalist import Item, read_datalist
+from esp_medsam.workflows.datalist import Item, Tracked, check_targets, read_datalist
 from esp_medsam.workflows.datalist_images import read_image
-from esp_medsam.workflows.evaluate import target_scores
+from esp_medsam.workflows.evaluate import CaseScorer
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.request import Request
 
@@ -52,10 +52,6 @@ FALSE_FLAGS = 0.02
 """Share of a modality's own images beyond the limit, all modalities weighing the same."""
 
 
-Tracked = Callable[[Sequence[Item]], Iterable[Item]]
-"""Hands items on one by one, and shows how far they are."""
-
-
 def calibrate(
     request: Request, datalist: str | Path, tracked: Tracked = iter
 ) -> tuple[Path, list[str]]:
@@ -73,35 +69,37 @@ def calibrate(
         EspMedSamError: If the datalist, an image or the weights are not usable, or the file cannot
             be written.
     """
-    training, validation = (_items(datalist, name) for name in ("training", "validation"))
+    table = request.table
+    training, validation = (_items(datalist, name, table) for name in ("training", "validation"))
     parsed = read_config(request)
-    settings, table = (parsed.get_parsed_content(key) for key in ("settings", "table"))
+    settings = parsed.get_parsed_content("settings")
     check_outputs([calibration_path(settings.ckpt_path)], Path(settings.ckpt_path).parent)
     inferer, network = (parsed.get_parsed_content(key) for key in ("inferer", "network"))
     look = Look(table, inferer, network, ct_input=settings.ct_input)
     plausibility, scores = measure_plausibility(
         sample_items(training, table), sample_items(validation, table), look, tracked
     )
-    masks = target_scores(
-        validation,
+    scorer = CaseScorer(
         table=table,
         inferer=inferer,
         network=network,
         transforms=settings.transforms,
         ct_input=settings.ct_input,
-        tracked=tracked,
     )
+    masks = (score for item in tracked(validation) for score in scorer.score(item))
     calibration = Calibration(plausibility, confidence_curves(masks))
     path = write_calibration(settings.ckpt_path, calibration, input_settings(settings))
     return path, list(lines_of(scores))
 
 
-def _items(datalist: str | Path, section: str) -> list[Item]:
-    """Return the items of a section, once there are any and all their files are there."""
+def _items(datalist: str | Path, section: str, table: ModalityTable) -> list[Item]:
+    """Return the items of a section, once there are any, of known targets, with all their files."""
     items = read_datalist(datalist, section)
     if not items:
         msg = f"datalist must hold at least one item under {section!r}; {datalist} holds none."
         raise EmptyInputError(msg)
+    for item in items:
+        check_targets(item, table)
     missing = [name for item in items for name in item.files if not Path(name).exists()]
     if missing:
         msg = f"datalist must name files that are there; there is none at {missing[0]}."

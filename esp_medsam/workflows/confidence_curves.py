@@ -24,7 +24,7 @@ def confidence_curves(
     has the curve of its modality, a modality with fewer that of all.
 
     Args:
-        scores: Of validation images, see :func:`~esp_medsam.workflows.evaluate.target_scores`.
+        scores: Of validation images, see :func:`~esp_medsam.workflows.evaluate.CaseScorer`.
 
     Returns:
         Pairs of confidence and Dice, both rising, of each target of each modality.

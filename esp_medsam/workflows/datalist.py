@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -233,6 +233,10 @@ class Item(_Part):
                 "unknown": placed(self.unknown),
             }
         )
+
+
+Tracked = Callable[[Sequence[Item]], Iterable[Item]]
+"""Hands items on one by one, and shows how far they are."""
 
 
 def read_datalist(path: str | Path, section: str) -> list[Item]:

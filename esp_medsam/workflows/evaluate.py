@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,28 +21,16 @@ from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
 from esp_medsam.transforms.label_map import mask_of
 from esp_medsam.workflows.case_metrics import Distances, distances, overlap, scale_of
 from esp_medsam.workflows.case_score import PresenceError, TargetScore
-from esp_medsam.workflows.datalist import Item, check_targets
+from esp_medsam.workflows.datalist import Item
 from esp_medsam.workflows.datalist_images import MaskReader, read_image
 from esp_medsam.workflows.released_protocol import UNIT, released_measures
 
 
-def target_scores(
-    items: Sequence[Item],
-    *,
-    table: ModalityTable,
-    inferer: Inferer,
-    network: Any,
-    transforms: Mapping[str, ModalityTransforms] | None = None,
-    ct_input: str | None = None,
-    frame: int | None = None,
-    tolerance: float = TOLERANCE,
-    protocol: Protocol = "native",
-    tracked: Callable[[Sequence[Item]], Iterable[Item]] | None = None,
-) -> Iterator[TargetScore]:
-    """Segment each item as inference does and compare what is known of it.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CaseScorer:
+    """Segment images as inference does and compare what is known of them.
 
     Args:
-        items: Items of a datalist, see :func:`~esp_medsam.workflows.datalist.read_datalist`.
         table: Modalities and targets of the network.
         inferer: From an image and the network to uint8 probabilities.
         network: Anything that the inferer takes.
@@ -50,41 +39,51 @@ def target_scores(
         frame: Which volume of a 4-D file, from 0.
         tolerance: Of the surface Dice, in mm, of pictures without spacing in pixels.
         protocol: How measures are taken: on the image's own grid, or as the released script does.
-        tracked: Hands the items on one by one, and shows how far they are; None shows nothing.
-
-    Yields:
-        One score for each target that is annotated or known to be absent.
-
-    Raises:
-        ModalityError: If the modality of an item is not in the table; before any is read.
-        TargetError: If one of its targets is not.
-        OptionError: If an item is a volume and the protocol is the released one.
     """
-    for item in items:
-        check_targets(item, table)
-    measure = MeasureImage(transforms)
-    for item in items if tracked is None else tracked(items):
-        record = read_image(item, table, ct_input=ct_input, frame=frame)
+
+    table: ModalityTable
+    inferer: Inferer
+    network: Any
+    transforms: Mapping[str, ModalityTransforms] | None = None
+    ct_input: str | None = None
+    frame: int | None = None
+    tolerance: float = TOLERANCE
+    protocol: Protocol = "native"
+
+    def score(self, item: Item) -> tuple[TargetScore, ...]:
+        """Return one score for each target that is annotated or known to be absent.
+
+        Args:
+            item: Item of a datalist, whose targets the table has, see
+                :func:`~esp_medsam.workflows.datalist.check_targets`.
+
+        Raises:
+            EspMedSamError: If its image or a mask cannot be read, or it is a volume and the
+                protocol is the released one.
+        """
+        record = read_image(item, self.table, ct_input=self.ct_input, frame=self.frame)
         assert record.pixels is not None
-        image = as_meta_tensor(measure(record.pixels, record))
-        probability = inferer(image[None], network)
+        image = as_meta_tensor(MeasureImage(self.transforms)(record.pixels, record))
+        probability = self.inferer(image[None], self.network)
         segmentation = segmentation_of(probability.meta)
         places = {name: place for place, name in enumerate(segmentation.targets)}
-        reader = MaskReader(record, table)
+        reader = MaskReader(record, self.table)
         labeled = reader.labeled(item)
-        for target in table[item.modality].targets:
+        scores = []
+        for target in self.table[item.modality].targets:
             truth = reader.of_target(item, target.name)
             if truth is None or target.name not in places:
                 continue
             place = places[target.name]
             case = _Case(item, record, target, truth, labeled)
             values = probability.as_tensor()[0, place]
-            if protocol == "released":
+            if self.protocol == "released":
                 score = _released(case, values)
             else:
-                score = _native(case, values, tolerance)
+                score = _native(case, values, self.tolerance)
             confidence = segmentation.confidence[place] if segmentation.confidence else None
-            yield score._replace(confidence=confidence if score.voxels else None)
+            scores.append(score._replace(confidence=confidence if score.voxels else None))
+        return tuple(scores)
 
 
 class _Case(NamedTuple):

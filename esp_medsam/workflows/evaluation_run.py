@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,37 @@ from esp_medsam.io.result_plan import ResultPlanner
 from esp_medsam.modality import ModalityTable
 from esp_medsam.transforms import ModalityTransforms
 from esp_medsam.workflows.case_score import TargetScore, write_cases
-from esp_medsam.workflows.datalist import Item
-from esp_medsam.workflows.evaluate import target_scores
+from esp_medsam.workflows.datalist import Item, Tracked
+from esp_medsam.workflows.evaluate import CaseScorer
 from esp_medsam.workflows.evaluation import EvaluationPlan
 from esp_medsam.workflows.evaluation_comparison import Comparison, compare
 from esp_medsam.workflows.evaluation_plots import write_plots
 from esp_medsam.workflows.evaluation_summary import Score, summarize
+from esp_medsam.workflows.evaluation_table import lines_of
+from esp_medsam.workflows.item_loop import each_alone
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.request import Request
+from esp_medsam.workflows.results import ItemResult, failure, failures, log_end
 
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseResult(ItemResult):
+    """What became of one case: ``done``, or ``failed``.
+
+    Attributes:
+        scores: Of its targets, each image named from the datalist's folder on.
+    """
+
+    scores: tuple[TargetScore, ...] = ()
+
+    @property
+    def details(self) -> str:
+        """The Dice of its targets."""
+        told = ", ".join(f"{score.target} {score.dice:.3f}" for score in self.scores)
+        return f" in {self.seconds:.1f} s: {told}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +56,34 @@ class Evaluated:
     """What came out.
 
     Attributes:
-        cases: Scores of the cases, each image named from the datalist's folder on.
+        results: Of all cases, those that failed among them, which nothing else counts.
         scores: Of each target of each set.
         comparison: With another model, where one was asked for.
         content: All but the cases, as what JSON holds.
         written: Files that were written.
     """
 
-    cases: tuple[TargetScore, ...]
+    results: tuple[CaseResult, ...]
     scores: tuple[Score, ...]
     comparison: Comparison | None
     content: Mapping[str, Any]
     written: tuple[Path, ...]
+
+    @property
+    def failed(self) -> list[CaseResult]:
+        """Results of the cases that could not be scored."""
+        return failures(self.results)
+
+    @property
+    def cases(self) -> tuple[TargetScore, ...]:
+        """Scores of all cases."""
+        return tuple(score for result in self.results for score in result.scores)
+
+    @property
+    def lines(self) -> list[str]:
+        """All but the cases, as text."""
+        counts = {"failed": len(self.failed), "images": len(self.results)}
+        return lines_of(self.scores, self.comparison, **counts)
 
 
 @dataclass(eq=False)
@@ -74,21 +111,15 @@ class Evaluation:
     ct_input: str | None = None
     frame: int | None = None
 
-    def evaluate(
-        self, tracked: Callable[[Sequence[Item]], Iterable[Item]] | None = None
-    ) -> Evaluated:
-        """Score all cases, and write the files that were asked for.
+    def results(self, tracked: Tracked = iter) -> Iterator[CaseResult]:
+        """Yield one result per case, as it comes; one that fails ends none of the others.
 
         Args:
             tracked: Hands the items on one by one, and shows how far they are.
-
-        Raises:
-            EspMedSamError: If an image cannot be scored, the other model's cases are of other
-                images, or a file cannot be written.
         """
         settings = self.plan.settings
-        found = target_scores(
-            self.plan.items,
+        folder = Path(settings.datalist).parent
+        scorer = CaseScorer(
             table=self.table,
             inferer=self.inferer,
             network=self.network,
@@ -97,31 +128,52 @@ class Evaluation:
             frame=self.frame,
             tolerance=settings.tolerance,
             protocol=settings.protocol,
-            tracked=tracked,
         )
-        folder = Path(settings.datalist).parent
-        cases = tuple(score._replace(image=_below(score.image, folder)) for score in found)
-        written = []
-        if settings.cases is not None:  # first: they took long, and all else follows from them
+
+        def scored(item: Item) -> CaseResult:
+            start = time.perf_counter()
+            path = _below(item.image, folder)
+            scores = tuple(score._replace(image=path) for score in scorer.score(item))
+            seconds = time.perf_counter() - start
+            return CaseResult(path=path, status="done", scores=scores, seconds=seconds)
+
+        def failed(item: Item, error: Exception) -> CaseResult:
+            return failure(_below(item.image, folder), error, kind=CaseResult)
+
+        return each_alone(tracked(self.plan.items), scored, failed)
+
+    def evaluate(self, results: Iterable[CaseResult]) -> Evaluated:
+        """Summarize all cases, and write the files that were asked for, if any case was scored.
+
+        Args:
+            results: Of all cases, see :meth:`results`.
+
+        Raises:
+            EspMedSamError: If the other model's cases are of other images, or a file cannot be
+                written.
+        """
+        settings, results, written = self.plan.settings, tuple(results), []
+        cases = tuple(score for result in results for score in result.scores)
+        if cases and settings.cases is not None:  # first: they took long, all else follows from it
             write_cases(Path(settings.cases), cases)
             written.append(Path(settings.cases))
         draws = {"resamples": settings.resamples, "seed": settings.seed}
         scores = tuple(summarize(cases, **draws))
-        others = self.plan.others
+        others = self.plan.others if cases else None
         comparison = None if others is None else compare(cases, others, **draws)
         content = {
             "software": STAMP["software"],
             **self.outputs.made_with,
-            **_content(self.plan, scores, comparison),
+            **_content(self.plan, scores, comparison, failures(results)),
         }
-        if settings.summary is not None:
+        if cases and settings.summary is not None:
             with atomic_file(Path(settings.summary)) as file:
                 file.write(f"{json.dumps(content, indent=1)}\n".encode())
             written.append(Path(settings.summary))
-        if settings.plots is not None:
+        if cases and settings.plots is not None:
             written += write_plots(Path(settings.plots), settings.plot_format, cases, scores)
         return Evaluated(
-            cases=cases,
+            results=results,
             scores=scores,
             comparison=comparison,
             content=content,
@@ -129,20 +181,27 @@ class Evaluation:
         )
 
     def run(self) -> None:
-        """Evaluate, and log the table and the files, as ``python -m monai.bundle run`` does."""
-        from esp_medsam.workflows.evaluation_table import lines_of
+        """Evaluate, and log cases, table and files, as ``python -m monai.bundle run`` does.
 
-        evaluated = self.evaluate()
-        for line in lines_of(evaluated.scores, evaluated.comparison):
+        Raises:
+            SystemExit: If a case failed, with one line.
+        """
+        results = []
+        for number, result in enumerate(self.results(), start=1):
+            logger.info("%d of %d: %s", number, len(self.plan.items), result.line)
+            results.append(result)
+        evaluated = self.evaluate(results)
+        for line in evaluated.lines:
             logger.info("%s", line)
         for path in evaluated.written:
             logger.info("Written: %s", path)
+        log_end(results)
 
 
 def evaluate_request(
     request: Request,
     plan: EvaluationPlan,
-    tracked: Callable[[Sequence[Item]], Iterable[Item]] | None = None,
+    tracked: Tracked = iter,
 ) -> Evaluated:
     """Build the pipeline of a request and score what is planned with it.
 
@@ -159,7 +218,7 @@ def evaluate_request(
         parsed.get_parsed_content(key)
         for key in ("settings", "table", "inferer", "network", "outputs")
     )
-    return Evaluation(
+    evaluation = Evaluation(
         plan,
         table=table,
         inferer=inferer,
@@ -168,7 +227,8 @@ def evaluate_request(
         transforms=settings.transforms,
         ct_input=settings.ct_input,
         frame=settings.frame,
-    ).evaluate(tracked)
+    )
+    return evaluation.evaluate(evaluation.results(tracked))
 
 
 def _below(image: str, folder: Path) -> str:
@@ -178,9 +238,12 @@ def _below(image: str, folder: Path) -> str:
 
 
 def _content(
-    plan: EvaluationPlan, scores: Sequence[Score], comparison: Comparison | None
+    plan: EvaluationPlan,
+    scores: Sequence[Score],
+    comparison: Comparison | None,
+    failed: Sequence[CaseResult],
 ) -> dict[str, Any]:
-    """Return what JSON holds: how it was measured, the scores, and the comparison."""
+    """Return what JSON holds: how it was measured, the scores, the comparison, what failed."""
     settings = plan.settings
     return {
         "protocol": settings.protocol,
@@ -190,6 +253,7 @@ def _content(
         "seed": settings.seed,
         "scores": [_plain(score) for score in scores],
         "comparison": None if comparison is None else asdict(comparison),
+        "failed": [{"image": one.path, "code": one.code, "message": one.message} for one in failed],
     }
 
 

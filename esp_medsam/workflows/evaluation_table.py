@@ -27,11 +27,22 @@ SMALLEST_P = 0.001
 """Below this a p-value is said to be less."""
 
 
-def lines_of(scores: Sequence[Score], comparison: Comparison | None) -> list[str]:
-    """Return an evaluation as lines: the table of targets, what it means, and the comparison."""
+def lines_of(
+    scores: Sequence[Score], comparison: Comparison | None, *, failed: int = 0, images: int = 0
+) -> list[str]:
+    """Return an evaluation as lines: the table of targets, what it means, and the comparison.
+
+    Args:
+        scores: Of each target of each set.
+        comparison: With another model; None without one.
+        failed: Number of images that could not be scored.
+        images: Number of all images.
+    """
     released = any(score.protocol == "released" for score in scores)
     parts: list[Table | str] = [*(_released(scores) if released else _native(scores))]
     parts += _notes(scores)
+    if failed:
+        parts.append(f"Not scored: {failed} of {images} images, which no number here includes.")
     if comparison is not None:
         parts += _compared(comparison)
     return _as_lines(parts)
@@ -65,12 +76,12 @@ def compared_lines(
         shown = _table(dataset, "with it", one[0], other[0], "mean difference (95 %)", "p")
         for score in own:
             key = score.dataset, score.modality, score.target
-            difference = differences.get(key)
+            difference, beside = differences.get(key), others.get(key)
             shown.add_row(
                 score.target,
                 _count(score.present, score.patients),
                 _number(score.dice),
-                _number(others[key].dice),
+                _number(None if beside is None else beside.dice),
                 "" if difference is None else _signed(difference),
                 "" if difference is None else _p_value(difference.p_value),
             )

@@ -83,11 +83,8 @@ class Inspection:
 
     def results(self) -> Iterator[Description | Refusal]:
         """Yield one result per item, as it comes; a refusal says why it cannot be segmented."""
-        return each_alone(self._steps(), self.inspect, Refusal.of)
-
-    def _steps(self) -> Iterator[Item | Refusal]:
         for plan in self.plans:
-            yield from plan.items
+            yield from each_alone(plan.items, self.inspect, Refusal.of)
             yield from plan.refused
 
     def inspect(self, item: Item) -> Description:

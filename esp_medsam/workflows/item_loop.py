@@ -20,21 +20,18 @@ F = TypeVar("F")
 
 
 def each_alone(
-    steps: Iterable[T | Refusal],
+    items: Iterable[T],
     attempt: Callable[[T], R],
     failed: Callable[[T, Exception], F],
-) -> Iterator[R | F | Refusal]:
+) -> Iterator[R | F]:
     """Yield what each item comes to, in order: one bad item never ends a run.
 
     Args:
-        steps: What is to be done, and what cannot be, which is handed on.
+        items: What is to be done.
         attempt: Does one item and returns what it comes to, or raises.
         failed: Returns what an item comes to that raised.
     """
-    for item in steps:
-        if isinstance(item, Refusal):
-            yield item
-            continue
+    for item in items:
         outcome: R | F
         try:
             outcome = attempt(item)
@@ -75,14 +72,15 @@ def results_of(
             start = time.perf_counter()
             yield item
 
-    def failed(item: T, error: Exception) -> ItemResult:
-        return failure(label_of(item), error, time.perf_counter() - start)
+    def attempted(step: T | Refusal) -> ItemResult:
+        return step.result if isinstance(step, Refusal) else attempt(step)
+
+    def failed(step: T | Refusal, error: Exception) -> ItemResult:
+        label = step.label if isinstance(step, Refusal) else label_of(step)
+        return failure(label, error, time.perf_counter() - start)
 
     with ExitStack() as held:
-        for outcome in each_alone(begun(held), attempt, failed):
-            if isinstance(outcome, Refusal):
-                yield outcome.result
-                continue
+        for outcome in each_alone(begun(held), attempted, failed):
             yield outcome
             if outcome.code == DiskFullError.code:
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -123,6 +123,11 @@ def _size(result: ItemResult, target: str) -> str:
     return size if confidence is None else f"{size} ({confidence:.2f})"
 
 
+def failures(results: Iterable[R]) -> list[R]:
+    """Return those that failed."""
+    return [result for result in results if result.status == "failed"]
+
+
 def table_of(failed: Sequence[Outcome]) -> list[str]:
     """Return the failures as the lines of a table: code, path, and what is wrong."""
     rows = [(result.code or "", one_line(result.path), result.message) for result in failed]
@@ -153,6 +158,28 @@ def summary(
     if not other_modalities:
         return told
     return f"{told}; left alone: {volumes_of_others(other_modalities)}"
+
+
+def log_end(
+    results: Sequence[ItemResult],
+    not_tried: int = 0,
+    other_modalities: Mapping[str, int] | None = None,
+    *,
+    is_whole: bool = True,
+) -> None:
+    """Log how a run ended, and end the process with status 1 on a failure; see :func:`summary`.
+
+    Raises:
+        SystemExit: If an item failed, with one line.
+    """
+    logger.info("%s.", summary(results, not_tried, other_modalities, is_whole=is_whole))
+    failed = failures(results)
+    if failed:
+        logger.error("Failed:\n%s", "\n".join(table_of(failed)))
+        more = not_tried_text(not_tried, is_whole=is_whole)
+        count = len(results) + not_tried
+        msg = f"{len(failed)} of {count} items failed{more}; see the table above."
+        raise SystemExit(msg)
 
 
 def not_tried_text(not_tried: int, *, is_whole: bool = True) -> str:

@@ -17,13 +17,7 @@ from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.item_loop import results_of
 from esp_medsam.workflows.left_alone import LeftAlone
 from esp_medsam.workflows.plan import Plans
-from esp_medsam.workflows.results import (
-    ItemResult,
-    failure,
-    not_tried_text,
-    summary,
-    table_of,
-)
+from esp_medsam.workflows.results import ItemResult, failure, log_end
 
 
 if TYPE_CHECKING:  # building needs MONAI, driving does not
@@ -149,15 +143,8 @@ class SegmentRun:
             results.append(result)
         if self.left_alone.text != told:  # a large input is planned part by part
             logger.info("Left alone: %s.", self.left_alone.text)
-        failed = [result for result in results if result.status == "failed"]
-        not_tried = len(self) - len(results)
-        others = self.left_alone.other_modalities
-        logger.info("%s.", summary(results, not_tried, others, is_whole=self.is_whole))
-        if failed:
-            logger.error("Failed:\n%s", "\n".join(table_of(failed)))
-            more = not_tried_text(not_tried, is_whole=self.is_whole)
-            msg = f"{len(failed)} of {len(self)} items failed{more}; see the table above."
-            raise SystemExit(msg)
+        not_tried, others = len(self) - len(results), self.left_alone.other_modalities
+        log_end(results, not_tried, others, is_whole=self.is_whole)
 
     def _plan(self, item: Item, name: str | None = None) -> ResultPlan:
         """Return the plan of an item's result, by another name where one is given."""

@@ -217,12 +217,14 @@ class StudentComparison:
                 continue
             yield f"{told} ({section} of {one_line(datalist)})"
             alone = self._evaluate(name, MASKS_ALONE, datalist, section)
-            others = str(self._cases(name, MASKS_ALONE))
+            others = str(self._cases(name, MASKS_ALONE)) if alone.cases else None
             distilled = self._evaluate(name, DISTILLED, datalist, section, compare=others)
-            assert distilled.comparison is not None
-            yield from compared_lines(
-                (MASKS_ALONE, alone.scores), (DISTILLED, distilled.scores), distilled.comparison
-            )
+            if distilled.comparison is not None:
+                yield from compared_lines(
+                    (MASKS_ALONE, alone.scores), (DISTILLED, distilled.scores), distilled.comparison
+                )
+            for student, evaluated in ((MASKS_ALONE, alone), (DISTILLED, distilled)):
+                yield from (f"{student}: {result.line}" for result in evaluated.failed)
 
     def _cases(self, name: str, student: str) -> Path:
         return self.folder / f"{name}_{student}.csv"

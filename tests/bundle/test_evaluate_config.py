@@ -16,15 +16,18 @@ CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 
 
 class TestEvaluateConfig:
-    def test_scores_what_the_datalist_holds(
+    def test_scores_what_can_be_read_and_ends_with_what_cannot(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         mask = np.zeros((48, 64), np.uint8)
         mask[10:30, 20:40] = 255
         PILImage.fromarray(mask).save(tmp_path / "m.png")
         PILImage.fromarray(mask // 2 + 60).save(tmp_path / "a.png")
-        item = {"image": "a.png", "modality": "xray", "labels": {"lungs": "m.png"}}
-        (tmp_path / "d.json").write_text(json.dumps({"test": [item]}))
+        items = [
+            {"image": name, "modality": "xray", "labels": {"lungs": "m.png"}}
+            for name in ("none.png", "a.png")
+        ]
+        (tmp_path / "d.json").write_text(json.dumps({"test": items}))
         evaluating = ConfigWorkflow(
             config_file=[str(CONFIGS / "inference.yaml"), str(CONFIGS / "evaluate.yaml")],
             meta_file=str(CONFIGS / "metadata.json"),
@@ -41,8 +44,10 @@ class TestEvaluateConfig:
 
         with caplog.at_level(logging.INFO, logger="esp_medsam"):
             evaluating.initialize()
-            evaluating.run()
+            with pytest.raises(SystemExit, match="1 of 2 items failed"):
+                evaluating.run()
 
         (case,) = read_cases(tmp_path / "cases.csv")
         assert (case.image, case.true_voxels, case.tolerance) == ("a.png", 400, 3.0)
         assert "Dice (95 %)" in caplog.text
+        assert "2 of 2: done a.png" in caplog.text

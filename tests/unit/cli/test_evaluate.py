@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +80,21 @@ class TestTargets:
 
         assert "got 'bones'" in capsys.readouterr().err
 
+    @pytest.mark.parametrize("key", ["labels", "absent"])
+    def test_of_a_datalist_that_no_weights_know_are_refused_before_any_image_is_read(
+        self, home: Path, evaluate: Evaluate, capsys: Shown, key: str
+    ) -> None:
+        content = json.loads((home / "d.json").read_text())
+        bogus = {"bogus": "none.png"} if key == "labels" else ["bogus"]
+        content["test"].append({**content["test"][0], "image": "none.png", key: bogus})
+        (home / "d.json").write_text(json.dumps(content))
+
+        assert evaluate("--cases", "cases.csv") == 1
+
+        told = capsys.readouterr()
+        assert re.match(r"E_TARGET: .*none\.png.* targets of xray.*; got bogus", told.err)
+        assert (told.out, Path("cases.csv").exists()) == ("", False)
+
 
 class TestCases:
     def test_csv_has_a_row_for_each_case_and_target(
@@ -96,7 +112,10 @@ class TestCases:
         assert [row["true_voxels"] for row in rows] == ["400", "0"]
         shown = capsys.readouterr()
         assert "Dice (95 %)" in shown.out
-        assert shown.err.splitlines()[-1] == "2 rows are in out/cases.csv."
+        assert shown.err.splitlines()[-2:] == [
+            "2 rows are in out/cases.csv.",
+            "2 done, 0 kept, 0 failed.",
+        ]
 
     def test_json_holds_the_scores_that_the_means_are_of(
         self, evaluate: Evaluate, capsys: Shown
@@ -251,3 +270,47 @@ class TestOptions:
 
         assert evaluate() == 1
         assert capsys.readouterr().err.startswith("E_TARGET: labels and absent of images/a.png")
+
+
+class TestFailures:
+    @pytest.fixture(autouse=True)
+    def _one_cannot_be_read(self, home: Path) -> None:
+        (home / "images/c.png").write_bytes((home / "images/a.png").read_bytes()[:80])
+        content = json.loads((home / "d.json").read_text())
+        content["test"].insert(0, {**content["test"][0], "image": "images/c.png"})
+        (home / "d.json").write_text(json.dumps(content))
+
+    def test_end_none_of_the_others_and_are_named_at_the_end(
+        self, evaluate: Evaluate, capsys: Shown
+    ) -> None:
+        assert evaluate("--cases", "cases.csv") == 1
+
+        told = capsys.readouterr()
+        assert "Not scored: 1 of 3 images" in told.out
+        assert "2 done, 0 kept, 1 failed." in told.err
+        assert re.search(r"^  E_\w+ +images/c\.png  ", told.err, re.MULTILINE)
+        with Path("cases.csv").open(newline="") as file:
+            assert [row["image"] for row in csv.DictReader(file)] == [
+                "images/a.png",
+                "images/b.png",
+            ]
+
+    def test_are_listed_in_json(self, evaluate: Evaluate, capsys: Shown) -> None:
+        assert evaluate("--json", "--summary", "s.json") == 1
+
+        printed = json.loads(capsys.readouterr().out)
+        assert [one["image"] for one in printed["failed"]] == ["images/c.png"]
+        assert printed["failed"][0]["code"].startswith("E_")
+        assert [score["present"] for score in printed["scores"]] == [1]
+        assert json.loads(Path("s.json").read_text()) == printed
+
+    def test_of_all_images_leave_no_file(
+        self, home: Path, evaluate: Evaluate, capsys: Shown
+    ) -> None:
+        content = json.loads((home / "d.json").read_text())
+        (home / "d.json").write_text(json.dumps({"test": content["test"][:1]}))
+
+        assert evaluate("--cases", "cases.csv", "--summary", "s.json") == 1
+
+        assert "0 done, 0 kept, 1 failed." in capsys.readouterr().err
+        assert not any(Path(name).exists() for name in ("cases.csv", "s.json"))
