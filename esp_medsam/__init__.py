@@ -10,12 +10,14 @@ Importing the package loads nothing heavy; torch and MONAI are loaded when somet
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from esp_medsam.version import __version__
 
 
 if TYPE_CHECKING:
+    from esp_medsam import errors
     from esp_medsam.api import Result, Segmenter, modalities, read, segment
     from esp_medsam.errors import EspMedSamError
 
@@ -24,6 +26,7 @@ __all__ = [
     "Result",
     "Segmenter",
     "__version__",
+    "errors",
     "modalities",
     "read",
     "segment",
@@ -32,10 +35,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a name of the front door when it is asked for."""
-    if name == "EspMedSamError":
-        from esp_medsam.errors import EspMedSamError
-
-        return EspMedSamError
+    if name in ("EspMedSamError", "errors"):
+        errors = importlib.import_module("esp_medsam.errors")
+        return errors if name == "errors" else errors.EspMedSamError
     if name in __all__:
         from esp_medsam import api
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from esp_medsam.errors import EspMedSamError, OptionError, cause_of
+from esp_medsam.errors import EspMedSamError, OptionError, own_error
 from esp_medsam.image import size_text
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.bundle import TABLE, find_bundle
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what needs torch is imported when something is segmented
 
     from esp_medsam.image import Image
     from esp_medsam.io.in_memory import Scratch
+    from esp_medsam.io.placing import Placing
     from esp_medsam.workflows.one_image import Segmented
     from esp_medsam.workflows.request import Request
 
@@ -59,7 +60,9 @@ def read(
     bundle: PathLike | None = None,
     force_modality: bool = False,
     ct_input: str | None = None,
-    **options: Any,
+    series: str | None = None,
+    join: Sequence[str] = (),
+    frame: int | None = None,
 ) -> Image:
     """Read an image or volume with all that its file says of it.
 
@@ -69,7 +72,10 @@ def read(
         bundle: The bundle whose modalities there are; None takes the installed one.
         force_modality: Whether your word counts against DICOM's.
         ct_input: What CT values are: ``"hu"`` or ``"windowed"``; None leaves it to DICOM.
-        options: See :func:`esp_medsam.io.read`.
+        series: Name or Series Instance UID of the DICOM volume, where there are several.
+        join: What to join that DICOM files keep apart: ``"series"``, ``"frame_of_reference"`` or
+            ``"interleaved"``.
+        frame: Which volume of a 4-D file, from 0.
 
     Raises:
         EspMedSamError: If it cannot be read, or its modality is not settled.
@@ -80,7 +86,7 @@ def read(
     table = modalities(bundle)
     if modality is not None:
         table[modality]  # refused before anything is read
-    stored = read_file(Path(source), **options)
+    stored = read_file(Path(source), volume=series, join=join, frame=frame)
     return settle_modality(stored, modality, table, force=force_modality, ct_input=ct_input)
 
 
@@ -91,6 +97,8 @@ def segment(
     targets: Sequence[str] | str | None = None,
     output: PathLike | None = None,
     affine: npt.ArrayLike | None = None,
+    spacing: Sequence[float] | None = None,
+    axes: str | None = None,
     name: str = "image",
     **settings: Any,
 ) -> Result:
@@ -104,6 +112,9 @@ def segment(
         targets: Names of targets, or ``"all"``; None means those of the modality that are ready.
         output: Folder to save the result in; None saves nothing.
         affine: Of an array of a volume: ``(4, 4)``, from voxel index to RAS+ in mm.
+        spacing: Of an array of a volume, in place of ``affine``: mm between voxels along each axis.
+        axes: With ``spacing``: towards which side of the patient each axis runs, such as ``"LPS"``
+            for left, posterior and superior (right, anterior and inferior are the others).
         name: What the outputs of an image in memory are called, before ``_seg``.
         settings: As of :class:`Segmenter`.
 
@@ -113,7 +124,14 @@ def segment(
     """
     with Segmenter(**settings) as segmenter:
         return segmenter.segment(
-            source, modality=modality, targets=targets, output=output, affine=affine, name=name
+            source,
+            modality=modality,
+            targets=targets,
+            output=output,
+            affine=affine,
+            spacing=spacing,
+            axes=axes,
+            name=name,
         )
 
 
@@ -137,7 +155,7 @@ class Segmenter:
         self,
         *,
         bundle: PathLike | None = None,
-        config: Sequence[PathLike] = (),
+        config: PathLike | Sequence[PathLike] = (),
         trust_config: bool = False,
         **settings: Any,
     ) -> None:
@@ -146,7 +164,8 @@ class Segmenter:
         if told := [name for name in ("dataset_dir", "output_dir") if name in settings]:
             msg = f"{told[0]} must be left out: source and output of each image say it."
             raise OptionError(msg)
-        self._bundle, self._overlays, self._trust_config = bundle, config, trust_config
+        self._bundle, self._trust_config = bundle, trust_config
+        self._overlays = [config] if isinstance(config, str | os.PathLike) else list(config)
         self._saving = {key: settings[key] for key in OF_A_RESULT if key in settings}
         self._settings = {key: settings[key] for key in settings if key not in OF_A_RESULT}
         self._lock = threading.Lock()
@@ -173,6 +192,8 @@ class Segmenter:
         targets: Sequence[str] | str | None = None,
         output: PathLike | None = None,
         affine: npt.ArrayLike | None = None,
+        spacing: Sequence[float] | None = None,
+        axes: str | None = None,
         name: str = "image",
         **settings: Any,
     ) -> Result:
@@ -184,16 +205,17 @@ class Segmenter:
             OptionError: If the segmenter was closed, or the source holds several images.
         """
         from esp_medsam.io.in_memory import Scratch
+        from esp_medsam.io.placing import Placing
         from esp_medsam.workflows.one_image import segment_one
 
         if others := [name for name in settings if name not in OF_AN_IMAGE]:
             msg = f"settings of one image must be of {', '.join(OF_AN_IMAGE)}; got {others[0]}. "
-            raise OptionError(msg + "Give it to Segmenter.")
+            raise OptionError(msg + "Keys of inference.yaml go to Segmenter.")
         with self._lock, _ours():
             if not self._parts:
                 msg = "a segmenter must be open to segment; this one was closed. Make another."
                 raise OptionError(msg)
-            path, scratch = _path_of(source, affine, name)
+            path, scratch = _path_of(source, Placing(affine, spacing, axes), name)
             unsaved = Scratch()  # the pipeline asks for a folder, and writes nothing yet
             request = self._request(
                 modality=modality,
@@ -333,11 +355,11 @@ def _read_only(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return view
 
 
-def _path_of(source: Any, affine: npt.ArrayLike | None, name: str) -> tuple[Path, Scratch | None]:
+def _path_of(source: Any, placing: Placing, name: str) -> tuple[Path, Scratch | None]:
     """Return where a source lies, and the folder that it was written into if it lay nowhere."""
     if isinstance(source, str | os.PathLike):
-        if affine is not None:
-            msg = f"affine belongs to arrays; a file says itself where it lies; got {source}."
+        if given := placing.given:
+            msg = f"{given[0]} belongs to arrays; a file says itself where it lies; got {source}."
             raise OptionError(msg)
         if not os.fspath(source):
             msg = "source must be a path; got an empty one."
@@ -346,18 +368,18 @@ def _path_of(source: Any, affine: npt.ArrayLike | None, name: str) -> tuple[Path
     from esp_medsam.io.in_memory import Scratch, write_in_memory
 
     scratch = Scratch()
-    return write_in_memory(source, scratch.path, affine=affine, name=name), scratch
+    return write_in_memory(source, scratch.path, placing=placing, name=name), scratch
 
 
 @contextmanager
 def _ours() -> Iterator[None]:
-    """Raise our own errors as they are, where MONAI wraps them."""
+    """Raise our own errors as they are where MONAI wraps them, and in place of its own."""
     try:
         yield
     except EspMedSamError:
         raise
     except Exception as error:
-        cause = cause_of(error)
-        if cause is None:
+        ours = own_error(error)
+        if ours is None:
             raise
-        raise cause from cause.__cause__
+        raise ours from ours.__cause__ or error

@@ -44,6 +44,7 @@ from esp_medsam.errors.telling import (
     chain_of,
     explain,
     install_excepthook,
+    own_error,
     says_out_of_memory,
 )
 from esp_medsam.errors.wording import (
@@ -92,6 +93,7 @@ __all__ = [
     "install_excepthook",
     "listed",
     "one_line",
+    "own_error",
     "quoted",
     "says_out_of_memory",
 ]

@@ -28,46 +28,49 @@ def cause_of(error: BaseException) -> EspMedSamError | None:
     return next((one for one in chain_of(error) if isinstance(one, EspMedSamError)), None)
 
 
-def explain(error: BaseException) -> str | None:
-    """Return ``"<CODE>: <message>"`` of the first of our errors behind ``error``, in one line.
+def own_error(error: BaseException) -> EspMedSamError | None:
+    """Return the first of our errors behind ``error``, or one that says the same as it.
 
     Follows causes and contexts, because MONAI wraps what our transforms and constructors raise.
     What MONAI itself finds wrong in a config, that memory ran out, and what the system says of a
-    path (too long, no permission) are told as errors of ours.
+    path (too long, no permission) become errors of ours.
 
     Args:
         error: The exception that was caught.
 
     Returns:
-        The line, or None where none of ours is behind ``error``.
+        The error, or None where none of ours is behind ``error``.
     """
-    ours = cause_of(error)
-    if ours is not None:
-        return f"{ours.code}: {one_line(str(ours))}"
-    other: str | None = None
+    other = cause_of(error)
     is_cause = True
     for current in chain_of(error):
         other = other or _of_config(current) or _of_memory(current)
         if is_cause:  # what failed on the way to another failure is not what failed
             other = other or _of_path(current)
         is_cause = is_cause and current.__cause__ is not None
-    return other and one_line(other)
+    return other
 
 
-def _of_path(error: BaseException) -> str | None:
+def explain(error: BaseException) -> str | None:
+    """Return ``"<CODE>: <message>"`` of :func:`own_error` in one line; None where there is none."""
+    ours = own_error(error)
+    return None if ours is None else f"{ours.code}: {one_line(str(ours))}"
+
+
+def _of_path(error: BaseException) -> ReadError | None:
     """Return what the system says of a path that it was asked for."""
     if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
         return None
     path = os.fspath(error.filename)
-    return f"{ReadError.code}: {path} must be a path that can be used; got: {error.strerror}."
+    return ReadError(f"{path} must be a path that can be used; got: {error.strerror}.")
 
 
-def _of_memory(error: BaseException) -> str | None:
+def _of_memory(error: BaseException) -> TooLargeError | None:
     """Return that memory ran out."""
     if not says_out_of_memory(error):
         return None
-    return (
-        f"{TooLargeError.code}: memory ran out; free some, raise the limit (ulimit -v), "
+    return TooLargeError(
+        "memory ran out; free some, raise the limit (ulimit -v), "
         "or, where volumes are segmented, use a smaller slice_batch."
     )
 
@@ -85,10 +88,10 @@ def says_out_of_memory(error: BaseException) -> bool:
     return said or isinstance(error, MemoryError)
 
 
-def _of_config(error: BaseException) -> str | None:
+def _of_config(error: BaseException) -> OptionError | None:
     """Return what MONAI's config parser found wrong: it has no errors of its own for it."""
     told = _told_by_config(error)
-    return told and f"{OptionError.code}: {told}"
+    return OptionError(told) if told else None
 
 
 def _told_by_config(error: BaseException) -> str | None:

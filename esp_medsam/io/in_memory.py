@@ -18,6 +18,7 @@ import PIL.Image
 
 from esp_medsam.dicom.dataset_file import is_dataset, write_dataset
 from esp_medsam.errors import EspMedSamError, FormatError, GeometryError, OptionError, quoted
+from esp_medsam.io.placing import UNSTATED, Affine, Placing
 
 
 NAME = "image"
@@ -51,7 +52,7 @@ def _remove(folder: Path, owner: int) -> None:
 
 
 def write_in_memory(
-    source: Any, folder: Path, *, affine: npt.ArrayLike | None = None, name: str = NAME
+    source: Any, folder: Path, *, placing: Placing = UNSTATED, name: str = NAME
 ) -> Path:
     """Write an image into a folder, its values as they are.
 
@@ -60,7 +61,7 @@ def write_in_memory(
             series, or an array: ``(rows, columns)`` or ``(rows, columns, 3)`` of a picture, three
             axes of a volume.
         folder: Where to.
-        affine: Of an array of a volume: ``(4, 4)``, from voxel index to RAS+ in mm.
+        placing: Where an array of a volume lies.
         name: What the file is called, without its ending.
 
     Returns:
@@ -68,15 +69,17 @@ def write_in_memory(
 
     Raises:
         FormatError: If the source is of no such kind, or cannot be written to a file.
-        GeometryError: If an array of a volume has no affine, or something else has one.
+        GeometryError: If it is not said where an array of a volume lies, or said of something else.
         OptionError: If the name is none that a file can have anywhere.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(str(name)):
         msg = f"name must be of letters, digits and . _ -, none of these first; got {quoted(name)}."
         raise OptionError(msg)
-    if affine is not None and not isinstance(source, np.ndarray):
-        msg = f"affine belongs to numpy arrays; got one with a {type(source).__name__}."
+    if placing.given and not isinstance(source, np.ndarray):
+        given = placing.given[0]
+        msg = f"{given} belongs to numpy arrays; got one with a {type(source).__name__}."
         raise GeometryError(msg)
+    affine = placing.checked_affine()
     try:
         return _write(source, folder / name, affine)
     except EspMedSamError:
@@ -89,7 +92,7 @@ def write_in_memory(
         raise FormatError(msg) from error
 
 
-def _write(source: Any, stem: Path, affine: npt.ArrayLike | None) -> Path:
+def _write(source: Any, stem: Path, affine: Affine | None) -> Path:
     itk = sys.modules.get("SimpleITK")
     if isinstance(source, np.ndarray):
         return _write_array(source, stem, affine)
@@ -135,7 +138,7 @@ def _write_nibabel(source: Any, stem: Path) -> Path:
     return path
 
 
-def _write_array(array: npt.NDArray[Any], stem: Path, affine: npt.ArrayLike | None) -> Path:
+def _write_array(array: npt.NDArray[Any], stem: Path, affine: Affine | None) -> Path:
     if isinstance(array, np.ma.MaskedArray) or array.size == 0:
         what = "a masked one: fill what it masks" if array.size else f"the shape {array.shape}"
         msg = f"source must be an array with a value everywhere; got {what}."
@@ -148,36 +151,13 @@ def _write_array(array: npt.NDArray[Any], stem: Path, affine: npt.ArrayLike | No
         raise FormatError(msg)
     if affine is None:
         msg = (
-            f"affine must be given for an array of a volume, of shape {array.shape}: which way its "
-            "axes run decides what is left and right. For axes to right, front and head it is "
-            "numpy.diag([*spacing, 1])."
+            f"affine, or spacing and axes, must be given for an array of a volume, of shape "
+            f"{array.shape}: which way its axes run decides what is left and right."
         )
         raise GeometryError(msg)
     path = stem.with_name(f"{stem.name}.nii.gz")
-    _nib.save(_nib.Nifti1Image(_holdable(array), _checked(affine)), path)
+    _nib.save(_nib.Nifti1Image(_holdable(array), affine), path)
     return path
-
-
-def _checked(affine: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return an affine, once it is one: nothing of it is left out, and no axis is lost."""
-    try:
-        placed = np.asarray(affine)
-        is_affine = (
-            placed.shape == (4, 4)
-            and placed.dtype.kind in "iuf"
-            and bool(np.isfinite(placed).all())
-            and placed[3].tolist() == [0, 0, 0, 1]
-            and abs(np.linalg.det(placed[:3, :3].astype(np.float64))) > 0
-        )
-    except ValueError:
-        is_affine = False
-    if not is_affine:
-        msg = (
-            "affine must be 4 x 4 finite numbers that keep three axes apart, the last row 0 0 0 1; "
-            f"got {quoted(affine)}."
-        )
-        raise GeometryError(msg)
-    return placed.astype(np.float64)
 
 
 def _write_picture(array: npt.NDArray[Any], stem: Path) -> Path:

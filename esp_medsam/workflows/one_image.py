@@ -13,6 +13,7 @@ from torch import Tensor
 
 from esp_medsam.errors import InputChangedError, OptionError, listed
 from esp_medsam.image import Image, Segmentation, image_of, modality_of, segmentation_of
+from esp_medsam.inferers.device import device_of
 from esp_medsam.io.preview import preview, shown_targets
 from esp_medsam.io.record import file_names, read_record, record_of
 from esp_medsam.io.result_plan import ResultPlanner
@@ -79,8 +80,10 @@ def read_parts(request: Request) -> dict[str, Any]:
         EspMedSamError: If they are not usable, or a setting is not what it must be.
     """
     parsed = read_config(request)
-    weights = parsed.get_parsed_content("settings").ckpt_path
+    settings = parsed.get_parsed_content("settings")
+    weights = settings.ckpt_path
     check_weights(weights)
+    device_of(settings.device)
     before = hash_of_weights(weights)
     parts = {name: parsed.get_parsed_content(name) for name in ("network", "calibration")}
     if hash_of_weights(weights) != before:
@@ -160,5 +163,5 @@ def draw_one(made: Segmented) -> PIL.Image.Image:
         made.labelmap.numpy(),
         made.image,
         shown_targets(made.targets, made.segmentation, made.image),
-        made.request.settings.get("slice_axis"),
+        made.record["settings"].get("slice_axis"),
     )

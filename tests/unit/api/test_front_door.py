@@ -6,11 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 import esp_medsam
-from esp_medsam.errors import (
-    ModalityError,
-)
+from esp_medsam.errors import ModalityError, OptionError
 from tests.support.processes import run_python
 
 
@@ -45,3 +44,10 @@ class TestRead:
         with pytest.raises(ModalityError, match="modality must be given"):
             esp_medsam.read(scan)
         assert esp_medsam.read(scan, modality="ct").grid.shape == (42, 48, 5)
+
+    def test_takes_the_series_that_is_named(self, shipped: Callable[[str], Path]) -> None:
+        folder = shipped("CT_small.dcm").parent
+        with pytest.raises(OptionError, match="series"):
+            esp_medsam.read(folder)
+        uid = str(dcmread(shipped("CT_small.dcm")).SeriesInstanceUID)
+        assert esp_medsam.read(folder, series=uid).modality == "ct"

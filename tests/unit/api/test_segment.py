@@ -81,6 +81,20 @@ class TestSegment:
         assert np.ptp(of_the_file.probabilities["liver"]) > 0
         np.testing.assert_allclose(result.affine, affine, atol=1e-5)
 
+    def test_lies_where_spacing_and_axes_say(
+        self, segmenter: esp_medsam.Segmenter, volume: np.ndarray, affine: np.ndarray
+    ) -> None:
+        by_affine = segmenter.segment(volume, modality="ct", targets="all", affine=affine)
+
+        result = segmenter.segment(
+            volume, modality="ct", targets="all", spacing=(0.8, 0.9, 4.0), axes="LAS"
+        )
+
+        assert result.affine is not None
+        np.testing.assert_allclose(result.affine[:3, :3], affine[:3, :3], atol=1e-6)
+        np.testing.assert_array_equal(result.affine[:3, 3], 0)
+        np.testing.assert_array_equal(result.labelmap, by_affine.labelmap)
+
     @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
     def test_takes_pictures_as_arrays(
         self, segmenter: esp_medsam.Segmenter, tmp_path: Path, dtype: str
@@ -188,7 +202,26 @@ class TestSegment:
                 OptionError,
                 "name must be of letters",
             ),
-            ("scan.nii.gz", {"modality": "ct", "device": "cpu"}, OptionError, "Give it to Segment"),
+            ("scan.nii.gz", {"modality": "ct", "device": "cpu"}, OptionError, "got device"),
+            ("scan.nii.gz", {"modality": "ct", "axes": "LPS"}, OptionError, "axes belongs to"),
+            (
+                np.zeros((4, 5, 6)),
+                {"modality": "ct", "spacing": (1, 1, 5)},
+                GeometryError,
+                "spacing and axes, must be given; got spacing",
+            ),
+            (
+                np.zeros((4, 5, 6)),
+                {"modality": "ct", "spacing": (1, 1, 5), "axes": "LRS"},
+                GeometryError,
+                "axes must be three letters.*'LRS'",
+            ),
+            (
+                np.zeros((4, 5, 6)),
+                {"modality": "ct", "spacing": (1, 0, 5), "axes": "LPS"},
+                GeometryError,
+                r"spacing must be three positive numbers.*\(1, 0, 5\)",
+            ),
         ],
     )
     def test_refuses_in_our_own_words(

@@ -14,6 +14,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import PIL.Image
 import pytest
 
 import esp_medsam
@@ -87,11 +88,19 @@ class TestSegmenter:
             ({"nothing": 1}, "nothing must be left out"),
             ({"output_dir": "out"}, "output_dir must be left out: source and output of each image"),
             ({"output_format": "bmp"}, "output_format"),
+            ({"device": "cuda:99"}, "device must .*cuda:99"),
+            ({"config": "none.yaml"}, "none.yaml"),
         ],
     )
     def test_refuses_what_it_cannot_work_with(self, given: dict[str, Any], said: str) -> None:
         with pytest.raises(esp_medsam.EspMedSamError, match=said):
             esp_medsam.Segmenter(**given)
+
+    def test_says_in_our_own_words_what_monai_finds_wrong_in_a_config(self, tmp_path: Path) -> None:
+        (tmp_path / "c.yaml").write_text("network_def: {_target_: nowhere.Network}\n")
+
+        with pytest.raises(OptionError, match=r"nowhere\.Network"):
+            esp_medsam.Segmenter(config=tmp_path / "c.yaml", trust_config=True)
 
 
 class TestResult:
@@ -175,6 +184,19 @@ class TestResult:
         assert result._repr_png_().startswith(b"\x89PNG")
         assert result.preview().width > 200
         assert repr(result).startswith("<Result of image: liver ")
+
+    def test_shows_what_it_saves_however_its_slices_were_chosen(
+        self, scan: Path, weights: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "c.yaml").write_text("slice_axis: coronal\n")
+        given = {"input_size": (64, 64), "device": "cpu", "ckpt_path": str(weights)}
+        with esp_medsam.Segmenter(config=tmp_path / "c.yaml", **given) as segmenter:
+            result = segmenter.segment(scan, modality="ct", targets="all")
+
+        result.save(tmp_path / "out", preview=True)
+
+        saved = np.asarray(PIL.Image.open(tmp_path / "out/scan_seg_preview.png"))
+        np.testing.assert_array_equal(np.asarray(result.preview().convert("RGB")), saved)
 
     def test_leaves_nothing_behind(
         self,

@@ -1,0 +1,105 @@
+"""Where an array in memory lies, which only its owner can say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from esp_medsam.errors import GeometryError, quoted
+
+
+Affine = npt.NDArray[np.float64]
+"""``(4, 4)``, from voxel index to RAS+ in mm."""
+
+_SIDES = ("LR", "PA", "IS")
+"""Sides of the patient that each world axis runs from and to."""
+
+
+class Placing(NamedTuple):
+    """Where an array of a volume lies: stated by an affine, or by spacing and axes.
+
+    Attributes:
+        affine: ``(4, 4)``, from voxel index to RAS+ in mm.
+        spacing: Millimeters between voxels along each axis.
+        axes: Side of the patient that each axis runs to, such as ``"LPS"``.
+    """
+
+    affine: npt.ArrayLike | None = None
+    spacing: Sequence[float] | None = None
+    axes: str | None = None
+
+    @property
+    def given(self) -> list[str]:
+        """Names of what is stated."""
+        return [name for name, value in self._asdict().items() if value is not None]
+
+    def checked_affine(self) -> Affine | None:
+        """Return the affine; None where nothing is stated.
+
+        Raises:
+            GeometryError: If what is stated contradicts itself, or is not what it must be.
+        """
+        if self.spacing is None and self.axes is None:
+            return None if self.affine is None else _affine_of(self.affine)
+        if self.affine is not None or self.spacing is None or self.axes is None:
+            msg = f"affine, or spacing and axes, must be given; got {' and '.join(self.given)}."
+            raise GeometryError(msg)
+        return _affine_along(_steps_of(self.spacing), self.axes)
+
+
+UNSTATED = Placing()
+"""Of what states itself where it lies, and of pictures."""
+
+
+def _affine_of(affine: npt.ArrayLike) -> Affine:
+    """Return an affine, once it is one: nothing of it is left out, and no axis is lost."""
+    try:
+        placed = np.asarray(affine)
+        is_affine = (
+            placed.shape == (4, 4)
+            and placed.dtype.kind in "iuf"
+            and bool(np.isfinite(placed).all())
+            and placed[3].tolist() == [0, 0, 0, 1]
+            and abs(np.linalg.det(placed[:3, :3].astype(np.float64))) > 0
+        )
+    except ValueError:
+        is_affine = False
+    if not is_affine:
+        msg = (
+            "affine must be 4 x 4 finite numbers that keep three axes apart, the last row 0 0 0 1; "
+            f"got {quoted(affine)}."
+        )
+        raise GeometryError(msg)
+    return placed.astype(np.float64)
+
+
+def _steps_of(spacing: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Return a spacing, once it is one."""
+    try:
+        steps = np.asarray(spacing, dtype=np.float64)
+    except (TypeError, ValueError):
+        steps = np.empty(0)
+    if steps.shape != (3,) or not np.isfinite(steps).all() or not (steps > 0).all():
+        msg = f"spacing must be three positive numbers, in mm; got {quoted(spacing)}."
+        raise GeometryError(msg)
+    return steps
+
+
+def _affine_along(steps: npt.NDArray[np.float64], axes: str) -> Affine:
+    """Return the affine of a volume whose first voxel is the origin."""
+    letters = str(axes).upper()
+    ways = [next((way for way, pair in enumerate(_SIDES) if x in pair), -1) for x in letters]
+    if sorted(ways) != [0, 1, 2]:
+        msg = (
+            "axes must be three letters, one of L and R, one of A and P, one of I and S, in the "
+            f"order of the array's axes; got {quoted(axes)}."
+        )
+        raise GeometryError(msg)
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1.0
+    for axis, (way, letter) in enumerate(zip(ways, letters, strict=True)):
+        affine[way, axis] = steps[axis] if letter == _SIDES[way][1] else -steps[axis]
+    return affine
