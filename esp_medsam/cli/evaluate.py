@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from esp_medsam.cli import options
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import input_size_of, option, path_argument, path_option
-from esp_medsam.cli.outcome import report, tell_what_runs, tracked
+from esp_medsam.cli.outcome import interrupted, report, tell_what_runs, tracked
 from esp_medsam.cli.wording import option_line
 from esp_medsam.memory import check_libraries_fit
 from esp_medsam.settings import RESAMPLES, TOLERANCE
@@ -170,4 +170,7 @@ def _evaluated(request: Request, plan: EvaluationPlan, *, quiet: bool) -> Evalua
     """Build the pipeline and score what is planned with it, showing how far it is."""
     from esp_medsam.workflows.evaluation_run import evaluate_request  # torch: once all is right
 
-    return evaluate_request(request, plan, tracked("Evaluating", quiet=quiet))
+    try:
+        return evaluate_request(request, plan, tracked("Evaluating", quiet=quiet))
+    except KeyboardInterrupt:
+        raise interrupted(outlook="nothing was written") from None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.console import Console
 from esp_medsam.cli import options
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import input_size_of, option, path_argument, path_option
-from esp_medsam.cli.outcome import tell_what_runs
+from esp_medsam.cli.outcome import interrupted, tell_what_runs
 from esp_medsam.cli.wording import as_options, option_line
 from esp_medsam.errors import one_line
 from esp_medsam.memory import check_libraries_fit
@@ -22,9 +22,9 @@ from esp_medsam.memory import check_libraries_fit
 
 if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
     from esp_medsam.workflows.describe import Description
-    from esp_medsam.workflows.inspect import Inspection
-    from esp_medsam.workflows.refusal import Refusal
+    from esp_medsam.workflows.inspect import Inspected, Inspection
     from esp_medsam.workflows.request import Request
+    from esp_medsam.workflows.results import Outcome
 
 
 def inspect(
@@ -82,25 +82,24 @@ def inspect(
     )
     tell_what_runs(request)
     from esp_medsam.workflows.inspect import check_sheet
-    from esp_medsam.workflows.refusal import Refusal
 
     inspection = _build(request, draw=preview is not None)
     if preview is not None:
         check_sheet(preview, path, overwrite=overwrite)
-    refused = 0
+    results: list[Outcome] = []
     try:
         for result in inspection.results():
-            refused += isinstance(result, Refusal)
-            if isinstance(result, Refusal) or not quiet:
+            if result.has_failed or not quiet:
                 _print(result, as_json=as_json)
+            results.append(replace(result, description=None))  # all of them are held
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise interrupted(outlook="nothing was written") from None
     if preview is not None and inspection.tiles:
         from esp_medsam.io.contact_sheet import write_sheet
 
         write_sheet(preview, inspection.tiles)
-    _print_rest(inspection, refused, preview, quiet=quiet)
-    if refused:
+    _print_rest(inspection, results, preview, quiet=quiet)
+    if any(result.has_failed for result in results):
         raise typer.Exit(1)
 
 
@@ -117,33 +116,32 @@ def _build(request: Request, *, draw: bool) -> Inspection:
     return build_prepared_inspection(request, draw=draw)
 
 
-def _print(result: Description | Refusal, *, as_json: bool) -> None:
+def _print(result: Inspected, *, as_json: bool) -> None:
     """Print one item, as a line of JSON or as a block."""
-    from esp_medsam.io.item import label_of
-    from esp_medsam.workflows.refusal import Refusal
-
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    found = {"path": result.path, "volume": result.volume}
-    if isinstance(result, Refusal):
-        failed = result.result
-        if as_json:
-            found |= {"code": failed.code, "message": as_options(failed.message)}
-            print(json.dumps({"status": "refused", **found}))
-            return
-        console.print(one_line(result.label), style="bold")
-        console.print(
-            f"  {'refused':<12} {failed.code}: {option_line(failed.message)}", style="red"
-        )
-        return
+    described = result.description
+    warnings = [as_options(warning) for warning in result.warnings]
     if as_json:
-        warnings = [as_options(warning) for warning in result.warnings]
-        print(json.dumps({"status": "read", **asdict(result), "warnings": warnings}))
+        told: dict[str, Any] = {
+            "status": result.status,
+            "path": result.source,
+            "volume": result.volume,
+        }
+        if described is None:
+            told |= {"code": result.code, "message": as_options(result.message)}
+        else:
+            told |= {**asdict(described), "warnings": warnings}
+        print(json.dumps(told))
         return
-    console.print(one_line(label_of(result.path, result.volume)), style="bold")
-    for name, value in _lines(result):
+    console.print(one_line(result.path), style="bold")
+    if described is None:
+        why = option_line(f"{result.code}: {result.message}")
+        console.print(f"  {result.status:<12} {why}", style="red")
+        return
+    for name, value in _lines(described):
         console.print(f"  {name:<12} {one_line(value)}")
-    for warning in result.warnings:
-        console.print(f"  {'warning':<12} {option_line(warning)}", style="yellow")
+    for warning in warnings:
+        console.print(f"  {'warning':<12} {one_line(warning)}", style="yellow")
 
 
 def _lines(described: Description) -> Iterator[tuple[str, str]]:
@@ -189,13 +187,18 @@ def _modality(described: Description) -> str:
     return f"{described.modality} ({origins[str(described.modality_origin)]})"
 
 
-def _print_rest(inspection: Inspection, refused: int, preview: Path | None, *, quiet: bool) -> None:
+def _print_rest(
+    inspection: Inspection, results: Sequence[Outcome], preview: Path | None, *, quiet: bool
+) -> None:
     """Tell on stderr what is no item, how many there were, and where the preview is."""
+    from esp_medsam.workflows.inspect import Inspected
+    from esp_medsam.workflows.results import summary
+
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     if inspection.left_alone and not quiet:
         console.print(f"Left alone: {inspection.left_alone}.")
     if len(inspection) > 1 or quiet:
-        console.print(f"{len(inspection) - refused} read, {refused} refused.")
+        console.print(f"{summary(results, Inspected)}.")
     if preview is None:
         return
     if not inspection.tiles:

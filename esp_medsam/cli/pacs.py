@@ -17,7 +17,7 @@ from rich.console import Console
 from esp_medsam.cli import options
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import option, path_option
-from esp_medsam.cli.outcome import tell_what_runs
+from esp_medsam.cli.outcome import interrupted, tell_what_runs
 from esp_medsam.cli.wording import option_line
 from esp_medsam.errors import OptionError
 from esp_medsam.memory import check_libraries_fit
@@ -25,7 +25,7 @@ from esp_medsam.memory import check_libraries_fit
 
 if TYPE_CHECKING:  # these load torch and what the extra brings, which --help must not wait for
     from esp_medsam.integrations.dicomweb.client import Pacs
-    from esp_medsam.integrations.dicomweb.run import PacsResult
+    from esp_medsam.integrations.dicomweb.outcome import PacsResult
     from esp_medsam.integrations.dicomweb.spool import Spool
     from esp_medsam.workflows.request import Request
     from esp_medsam.workflows.segment import SegmentRun
@@ -117,10 +117,13 @@ def pacs(
     _check_extra()
     from esp_medsam.integrations.dicomweb.access import read_access
     from esp_medsam.integrations.dicomweb.client import Pacs
-    from esp_medsam.integrations.dicomweb.run import PacsRun, summary
+    from esp_medsam.integrations.dicomweb.outcome import PacsResult
+    from esp_medsam.integrations.dicomweb.run import PacsRun
     from esp_medsam.integrations.dicomweb.spool import Spool, default_spool
     from esp_medsam.integrations.dicomweb.work import work_folder
+    from esp_medsam.workflows.left_alone import series_text
     from esp_medsam.workflows.request import read_request
+    from esp_medsam.workflows.results import failures, not_tried_text, summary
 
     filters = _checked(study, series, query, modality, resend=resend, spooled_for=spooled_for)
     request = read_request(
@@ -179,8 +182,17 @@ def pacs(
             join=joined,
         )
         results = _drive(run.results(studies, series, refused=refused), quiet=quiet)
-        _report(summary(results, run.left_alone, run.not_tried), waiting)
-    if any(result.status == "failed" for result in results):
+        told = summary(
+            results,
+            PacsResult,
+            not_tried=not_tried_text(run.not_tried),
+            left_alone=series_text(run.left_alone),
+        )
+        print(f"{told}.")
+        if count := len(waiting.entries()):
+            more = f"{count} results for {waiting.url} wait in {waiting.root}"
+            _tell(f"{more}; send them with --resend.")
+    if failures(results):
         raise typer.Exit(1)
 
 
@@ -256,8 +268,8 @@ def _ended() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _tell("Interrupted; what is stored stays, and the same command goes on.")
-        raise typer.Exit(130) from None
+        outlook = "what is stored stays, and the same command goes on"
+        raise interrupted(outlook) from None
     finally:
         for each, handler in before:
             signal.signal(each, handler)
@@ -268,7 +280,7 @@ def _drive(results: Iterator[PacsResult], *, quiet: bool) -> list[PacsResult]:
     done = []
     for result in results:
         done.append(result)
-        if quiet and result.status != "failed":
+        if quiet and not result.has_failed:
             continue
         for warning in result.warnings:
             _tell(f"{result.path}: {warning}")
@@ -276,28 +288,18 @@ def _drive(results: Iterator[PacsResult], *, quiet: bool) -> list[PacsResult]:
     return done
 
 
-def _report(summary: str, spool: Spool) -> None:
-    """Print what was done, and what waits."""
-    print(f"{summary}.")
-    waiting = len(spool.entries())
-    if waiting:
-        _tell(f"{waiting} results for {spool.url} wait in {spool.root}; send them with --resend.")
-
-
 def _resend(server: Pacs, spool: Spool) -> None:
     """Send what waits, and tell each."""
+    from esp_medsam.integrations.dicomweb.outcome import PacsResult
     from esp_medsam.integrations.dicomweb.store import resend
+    from esp_medsam.workflows.results import failures, summary
 
-    counts = {"stored": 0, "held": 0, "failed": 0}
-    for sent in resend(server, spool):
-        counts[sent.status] += 1
-        reason = f": {sent.code}: {sent.message}" if sent.status == "failed" else ""
-        _tell(f"{sent.status} instance {sent.instance_uid}{reason}")
-    print(f"{', '.join(f'{count} {status}' for status, count in counts.items())}.")
+    results = _drive(resend(server, spool), quiet=False)
+    print(f"{summary(results, PacsResult)}.")
     for url, count in spool.of_others().items():
         if url != server.url:
             _tell(f"{count} results wait for {url}; --spooled_for sends them elsewhere.")
-    if counts["failed"]:
+    if failures(results):
         raise typer.Exit(1)
 
 

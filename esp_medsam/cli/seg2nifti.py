@@ -8,8 +8,7 @@ from typing import Annotated
 
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import Verify, option, path_argument, path_option
-from esp_medsam.cli.outcome import interrupted, report
-from esp_medsam.cli.wording import option_line
+from esp_medsam.cli.outcome import interrupted, report, tell_result
 
 
 def seg2nifti(
@@ -41,6 +40,7 @@ def seg2nifti(
     the first to the last that holds a segment.
     """
     del verbose  # its callback sees to it
+    from esp_medsam.workflows.results import not_tried_text
     from esp_medsam.workflows.seg2nifti import Seg2Nifti
 
     conversion = Seg2Nifti(
@@ -57,8 +57,10 @@ def seg2nifti(
     try:
         for result in conversion.results():
             results.append(result)
-            for warning in () if quiet else result.warnings:
-                print(option_line(f"{result.path}: {warning}"), file=sys.stderr)
+            if not quiet:
+                tell_result(result)
     except KeyboardInterrupt:
         raise interrupted() from None
-    report(results, f"files are in {output}", not_tried=len(conversion) - len(results))
+    report(
+        results, f"files are in {output}", not_tried=not_tried_text(len(conversion) - len(results))
+    )

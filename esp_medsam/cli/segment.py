@@ -113,6 +113,7 @@ def segment(
     plans = plans_of(request)
     check_libraries_fit()
     from esp_medsam.workflows.pipeline import build  # torch and MONAI: once all else is right
+    from esp_medsam.workflows.results import not_tried_text
 
     segmentation = build(request, plans=plans)
     try:
@@ -122,9 +123,8 @@ def segment(
     report(
         results,
         f"masks and records are in {output}",
-        not_tried=len(segmentation) - len(results),
-        other_modalities=segmentation.left_alone.other_modalities,
-        is_whole=segmentation.is_whole,
+        not_tried=not_tried_text(len(segmentation) - len(results), is_whole=segmentation.is_whole),
+        left_alone=segmentation.left_alone.volumes,
     )
 
 

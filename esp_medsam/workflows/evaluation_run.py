@@ -28,7 +28,7 @@ from esp_medsam.workflows.evaluation_table import lines_of
 from esp_medsam.workflows.item_loop import each_alone
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.request import Request
-from esp_medsam.workflows.results import ItemResult, failure, failures, log_end
+from esp_medsam.workflows.results import ItemResult, failure, failures, log_end, log_results
 
 
 logger = logging.getLogger(__name__)
@@ -186,16 +186,13 @@ class Evaluation:
         Raises:
             SystemExit: If a case failed, with one line.
         """
-        results = []
-        for number, result in enumerate(self.results(), start=1):
-            logger.info("%d of %d: %s", number, len(self.plan.items), result.line)
-            results.append(result)
+        results = log_results(self.results(), lambda: len(self.plan.items))
         evaluated = self.evaluate(results)
         for line in evaluated.lines:
             logger.info("%s", line)
         for path in evaluated.written:
             logger.info("Written: %s", path)
-        log_end(results)
+        log_end(results, len(results))
 
 
 def evaluate_request(

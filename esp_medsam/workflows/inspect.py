@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from esp_medsam.workflows.plan import Plans
 from esp_medsam.workflows.planning import plain_settings
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.request import Request
+from esp_medsam.workflows.results import Outcome, failure
 
 
 if TYPE_CHECKING:  # drawing needs scipy, which describing must not wait for
@@ -37,6 +38,29 @@ if TYPE_CHECKING:  # drawing needs scipy, which describing must not wait for
 
 MOST_TILES = 81
 """Tiles of one sheet; items beyond are not drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspected(Outcome):
+    """What became of one item: it was ``read``, or is ``refused``.
+
+    Attributes:
+        source: The file, or the folder of a DICOM volume.
+        volume: Name of the DICOM volume in the folder; None for other formats.
+        description: What was understood of it; None where it is refused.
+    """
+
+    statuses = ("read", "refused")
+
+    source: str = ""
+    volume: str | None = None
+    description: Description | None = None
+
+
+def _refused(refusal: Refusal) -> Inspected:
+    """Return the outcome that a refusal is."""
+    failed = failure(refusal.label, refusal.error, kind=Inspected)
+    return replace(failed, source=refusal.path, volume=refusal.volume_name)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -81,11 +105,24 @@ class Inspection:
         """Return the number of results there will be, of the parts planned so far."""
         return len(self.plans)
 
-    def results(self) -> Iterator[Description | Refusal]:
-        """Yield one result per item, as it comes; a refusal says why it cannot be segmented."""
+    def results(self) -> Iterator[Inspected]:
+        """Yield one result per item, as it comes; what is refused cannot be segmented."""
         for plan in self.plans:
-            yield from each_alone(plan.items, self.inspect, Refusal.of)
-            yield from plan.refused
+            yield from each_alone(
+                plan.items, self._inspected, lambda item, error: _refused(Refusal.of(item, error))
+            )
+            yield from map(_refused, plan.refused)
+
+    def _inspected(self, item: Item) -> Inspected:
+        described = self.inspect(item)
+        return Inspected(
+            path=item.label,
+            status="read",
+            warnings=described.warnings,
+            source=described.path,
+            volume=described.volume,
+            description=described,
+        )
 
     def inspect(self, item: Item) -> Description:
         """Describe one item, and draw it where that was asked for.

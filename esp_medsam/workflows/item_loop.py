@@ -11,12 +11,13 @@ from typing import TypeVar
 from esp_medsam.errors import DiskFullError
 from esp_medsam.io.atomic import RunFolder, alone_in
 from esp_medsam.workflows.refusal import Refusal
-from esp_medsam.workflows.results import ItemResult, failure
+from esp_medsam.workflows.results import ItemResult, Outcome, failure
 
 
 T = TypeVar("T")
 R = TypeVar("R")
 F = TypeVar("F")
+Told = TypeVar("Told", bound=Outcome)
 
 
 def each_alone(
@@ -38,6 +39,14 @@ def each_alone(
         except Exception as error:
             outcome = failed(item, error)
         yield outcome
+
+
+def until_full(outcomes: Iterable[Told]) -> Iterator[Told]:
+    """Yield outcomes up to the first that met a full disk, which the next would meet too."""
+    for outcome in outcomes:
+        yield outcome
+        if outcome.code == DiskFullError.code:
+            return
 
 
 def results_of(
@@ -80,7 +89,4 @@ def results_of(
         return failure(label, error, time.perf_counter() - start)
 
     with ExitStack() as held:
-        for outcome in each_alone(begun(held), attempted, failed):
-            yield outcome
-            if outcome.code == DiskFullError.code:
-                return
+        yield from until_full(each_alone(begun(held), attempted, failed))

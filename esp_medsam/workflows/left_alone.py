@@ -97,8 +97,12 @@ class LeftAlone:
     def text(self) -> str:
         """All of it in one line; empty where there is nothing."""
         files = self.files if self.others.count or self.outputs else ""
-        volumes = volumes_of_others(self.other_modalities) if self.other_modalities else ""
-        return "; ".join(filter(None, (files, volumes, *self.notes)))
+        return "; ".join(filter(None, (files, self.volumes, *self.notes)))
+
+    @property
+    def volumes(self) -> str:
+        """DICOM volumes of other modalities in one line; empty where there are none."""
+        return volumes_of_others(self.other_modalities) if self.other_modalities else ""
 
 
 def nothing_taken(root: Path, left_alone: LeftAlone, series: str | None) -> EmptyInputError:
@@ -158,16 +162,15 @@ def is_left_alone(
     return bool(own) or value not in table.neutral_dicom_modalities
 
 
-def counted(counts: Mapping[str, int], what: str) -> str:
-    """Return how many were left alone, and of which modalities.
+def series_text(counts: Mapping[str, int]) -> str:
+    """Return how many series there are, and of which modalities; empty without any.
 
-    As in ``2 series left alone: 1 KO, 1 MR``.
+    As in ``2 series (1 KO, 1 MR)``.
 
     Args:
         counts: Number of them by their Modality (0008,0060).
-        what: What they are, in the plural.
     """
-    return f"{sum(counts.values())} {what} left alone: {_kinds(counts)}"
+    return f"{sum(counts.values())} series ({_kinds(counts)})" if counts else ""
 
 
 def volumes_of_others(counts: Mapping[str, int]) -> str:

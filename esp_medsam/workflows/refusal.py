@@ -15,12 +15,12 @@ class Refusal:
     Attributes:
         path: The file, or the folder.
         error: Why not.
-        volume: Name of the DICOM volume in the folder; None for other formats.
+        volume_name: Name of the DICOM volume in the folder; None for other formats.
     """
 
     path: str
     error: Exception
-    volume: str | None = None
+    volume_name: str | None = None
 
     @classmethod
     def of(cls, item: Item, error: Exception) -> Refusal:
@@ -30,7 +30,7 @@ class Refusal:
     @property
     def label(self) -> str:
         """What messages call it."""
-        return label_of(self.path, self.volume)
+        return label_of(self.path, self.volume_name)
 
     @property
     def result(self) -> ItemResult:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from esp_medsam.errors import chain_of, explain, one_line
 from esp_medsam.image import size_text
-from esp_medsam.workflows.left_alone import volumes_of_others
 
 
 logger = logging.getLogger(__name__)
@@ -23,13 +22,16 @@ class Outcome:
     """What became of one thing that a run takes: whatever the run, told in the same words.
 
     Attributes:
+        statuses: What things of its kind come to, the failure last.
         path: What messages call it: the input, or the series of a PACS.
-        status: ``failed``, or what a run of its kind comes to.
+        status: One of ``statuses``.
         code: Stable code of the failure; None without one.
         message: What is wrong and what to do, one line; empty without a failure.
         warnings: What is to be known of it, a sentence each.
         seconds: Time taken.
     """
+
+    statuses: ClassVar[tuple[str, ...]] = ("done", "failed")
 
     path: str
     status: str
@@ -39,14 +41,19 @@ class Outcome:
     seconds: float = 0.0
 
     @property
+    def has_failed(self) -> bool:
+        """Whether it failed."""
+        return self.status == self.statuses[-1]
+
+    @property
     def line(self) -> str:
-        """It in one line."""
-        told = f": {self.code}: {self.message}" if self.status == "failed" else self.details
+        """The outcome as one line of text."""
+        told = f": {self.code}: {self.message}" if self.has_failed else self.details
         return f"{self.status} {one_line(self.path)}{told}"
 
     @property
     def details(self) -> str:
-        """What its line says behind its path, where it did not fail."""
+        """The end of the line of an outcome that is no failure."""
         return ""
 
 
@@ -63,6 +70,8 @@ class ItemResult(Outcome):
         empty: Whether nothing was found; None where the item was not segmented now.
     """
 
+    statuses = ("done", "kept", "failed")
+
     record: str | None = None
     confidence: Mapping[str, float | None] | None = None
     voxels: Mapping[str, int] | None = None
@@ -74,7 +83,9 @@ class ItemResult(Outcome):
         """How much of each target was found, and how sure the network is of it."""
         if self.status == "kept":
             return ": done before"
-        told = ", ".join(f"{name} {_size(self, name)}" for name in self.confidence or {})
+        if self.confidence is None:
+            return ""
+        told = ", ".join(f"{name} {_size(self, name)}" for name in self.confidence)
         return f" in {self.seconds:.1f} s: {told}"
 
 
@@ -99,7 +110,7 @@ def failure(
         line = f"E_INTERNAL: unexpected {type(error).__name__}{where}; please report it."
     logger.debug("%s: %s", one_line(path), _places(error))
     code, _, message = line.partition(": ")
-    return kind(path=path, status="failed", code=code, message=message, seconds=seconds)
+    return kind(path=path, status=kind.statuses[-1], code=code, message=message, seconds=seconds)
 
 
 def _places(error: BaseException) -> str:
@@ -125,7 +136,7 @@ def _size(result: ItemResult, target: str) -> str:
 
 def failures(results: Iterable[R]) -> list[R]:
     """Return those that failed."""
-    return [result for result in results if result.status == "failed"]
+    return [result for result in results if result.has_failed]
 
 
 def table_of(failed: Sequence[Outcome]) -> list[str]:
@@ -136,55 +147,71 @@ def table_of(failed: Sequence[Outcome]) -> list[str]:
 
 
 def summary(
-    results: Sequence[ItemResult],
-    not_tried: int = 0,
-    other_modalities: Mapping[str, int] | None = None,
+    results: Iterable[Outcome],
+    kind: type[Outcome] = ItemResult,
     *,
-    is_whole: bool = True,
+    not_tried: str = "",
+    left_alone: str = "",
 ) -> str:
-    """Return how many items were done, kept and failed, and in how many nothing was found.
+    """Return how many came to what, and in how many of them nothing was found.
 
     Args:
-        results: Of all items that were tried.
-        not_tried: Number of items that were not, because the disk was full.
-        other_modalities: Number of DICOM volumes that were left alone, by their modality.
-        is_whole: Whether these are all that were not tried; a large input is planned in parts.
+        results: Of all that was tried.
+        kind: What their statuses are.
+        not_tried: What was not, as :func:`not_tried_text` says it.
+        left_alone: What was not taken at all.
     """
-    counts = Counter(result.status for result in results)
-    empty = sum(bool(result.empty) for result in results)
-    done = f"{counts['done']} done" + (f" ({empty} with nothing found)" if empty else "")
-    left = not_tried_text(not_tried, is_whole=is_whole)
-    told = f"{done}, {counts['kept']} kept, {counts['failed']} failed{left}"
-    if not other_modalities:
-        return told
-    return f"{told}; left alone: {volumes_of_others(other_modalities)}"
+    held = list(results)
+    counts = Counter(result.status for result in held)
+    empty = sum(isinstance(result, ItemResult) and bool(result.empty) for result in held)
+    first, *others = kind.statuses
+    done = f"{counts[first]} {first}" + (f" ({empty} with nothing found)" if empty else "")
+    told = ", ".join([done, *(f"{counts[status]} {status}" for status in others)])
+    return f"{told}{not_tried}" + (f"; left alone: {left_alone}" if left_alone else "")
+
+
+def not_tried_text(not_tried: Mapping[str, int] | int, *, is_whole: bool = True) -> str:
+    """Return what a summary says of what was not tried; empty where all was.
+
+    Args:
+        not_tried: How many items, or how many of what.
+        is_whole: Whether these are all; a large input is planned in parts.
+    """
+    counts = {"": not_tried} if isinstance(not_tried, int) else dict(not_tried)
+    if is_whole and not any(counts.values()):
+        return ""
+    more = "" if is_whole else ", nor any in further folders,"
+    told = ", ".join(f"{count} {what}".strip() for what, count in counts.items())
+    return f", {told} not tried{more} because the disk is full"
+
+
+def log_results(results: Iterable[R], total: Callable[[], int]) -> list[R]:
+    """Return all results, and log each as it comes, with its warnings.
+
+    Args:
+        results: As they come.
+        total: How many there will be, as far as that is known yet.
+    """
+    held = []
+    for number, result in enumerate(results, start=1):
+        logger.info("%d of %d: %s", number, total(), result.line)
+        for warning in result.warnings:
+            logger.warning("%s: %s", one_line(result.path), warning)
+        held.append(result)
+    return held
 
 
 def log_end(
-    results: Sequence[ItemResult],
-    not_tried: int = 0,
-    other_modalities: Mapping[str, int] | None = None,
-    *,
-    is_whole: bool = True,
+    results: Sequence[Outcome], total: int, *, not_tried: str = "", left_alone: str = ""
 ) -> None:
     """Log how a run ended, and end the process with status 1 on a failure; see :func:`summary`.
 
     Raises:
         SystemExit: If an item failed, with one line.
     """
-    logger.info("%s.", summary(results, not_tried, other_modalities, is_whole=is_whole))
+    logger.info("%s.", summary(results, not_tried=not_tried, left_alone=left_alone))
     failed = failures(results)
     if failed:
         logger.error("Failed:\n%s", "\n".join(table_of(failed)))
-        more = not_tried_text(not_tried, is_whole=is_whole)
-        count = len(results) + not_tried
-        msg = f"{len(failed)} of {count} items failed{more}; see the table above."
+        msg = f"{len(failed)} of {total} items failed{not_tried}; see the table above."
         raise SystemExit(msg)
-
-
-def not_tried_text(not_tried: int, *, is_whole: bool = True) -> str:
-    """Return what a summary says of items that were not tried; empty where all were."""
-    if is_whole and not not_tried:
-        return ""
-    more = "" if is_whole else ", nor any in further folders,"
-    return f", {not_tried} not tried{more} because the disk is full"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from esp_medsam.errors import EspMedSamError, one_line
+from esp_medsam.errors import EspMedSamError
 from esp_medsam.image import image_of, segmentation_of
 from esp_medsam.io.item import Item
 from esp_medsam.io.output_formats import check_can_hold
@@ -17,7 +17,7 @@ from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.item_loop import results_of
 from esp_medsam.workflows.left_alone import LeftAlone
 from esp_medsam.workflows.plan import Plans
-from esp_medsam.workflows.results import ItemResult, failure, log_end
+from esp_medsam.workflows.results import ItemResult, log_end, log_results, not_tried_text
 
 
 if TYPE_CHECKING:  # building needs MONAI, driving does not
@@ -97,19 +97,20 @@ class SegmentRun:
         )
 
     def segment(self, item: Item) -> ItemResult:
-        """Segment one item and write its files; a failure is a result, not an error."""
+        """Segment one item and write its files.
+
+        Raises:
+            EspMedSamError: If it cannot be read, segmented or written; MONAI may wrap it.
+        """
         start = time.perf_counter()
-        try:
-            plan = self._plan(item)
-            kept = self._kept(item, plan)
-            if kept is not None:
-                return ItemResult(path=item.label, status="kept", record=str(kept.record))
-            data = self.preprocessing({"image": item})
-            check_can_hold(plan.recipe.formats, image_of(data["image"].meta))
-            data["pred"] = self.inferer(data["image"][None], self.network)[0]
-            data = self.postprocessing(data)
-        except Exception as error:  # one bad case never ends a run
-            return failure(item.label, error, time.perf_counter() - start)
+        plan = self._plan(item)
+        kept = self._kept(item, plan)
+        if kept is not None:
+            return ItemResult(path=item.label, status="kept", record=str(kept.record))
+        data = self.preprocessing({"image": item})
+        check_can_hold(plan.recipe.formats, image_of(data["image"].meta))
+        data["pred"] = self.inferer(data["image"][None], self.network)[0]
+        data = self.postprocessing(data)
         image = image_of(data["image"].meta)
         segmentation = segmentation_of(data["pred"].meta)
         return ItemResult(
@@ -133,18 +134,17 @@ class SegmentRun:
         Raises:
             SystemExit: If an item failed, with one line.
         """
-        results = []
         if told := self.left_alone.text:
             logger.info("Left alone: %s.", told)
-        for number, result in enumerate(self.results(), start=1):
-            logger.info("%d of %d: %s", number, len(self), result.line)
-            for warning in result.warnings:
-                logger.warning("%s: %s", one_line(result.path), warning)
-            results.append(result)
+        results = log_results(self.results(), lambda: len(self))
         if self.left_alone.text != told:  # a large input is planned part by part
             logger.info("Left alone: %s.", self.left_alone.text)
-        not_tried, others = len(self) - len(results), self.left_alone.other_modalities
-        log_end(results, not_tried, others, is_whole=self.is_whole)
+        log_end(
+            results,
+            len(self),
+            not_tried=not_tried_text(len(self) - len(results), is_whole=self.is_whole),
+            left_alone=self.left_alone.volumes,
+        )
 
     def _plan(self, item: Item, name: str | None = None) -> ResultPlan:
         """Return the plan of an item's result, by another name where one is given."""

@@ -23,7 +23,8 @@ from esp_medsam.cli.main import main
 from esp_medsam.integrations.dicomweb import client, run
 from esp_medsam.integrations.dicomweb.backoff import Backoff
 from esp_medsam.integrations.dicomweb.client import Pacs
-from esp_medsam.integrations.dicomweb.store import Sent, send
+from esp_medsam.integrations.dicomweb.outcome import PacsResult
+from esp_medsam.integrations.dicomweb.store import send
 from tests.support.orthanc import Orthanc
 from tests.support.shipped_dicom import copy_shipped, copy_stack, shipped
 
@@ -96,7 +97,7 @@ class TestRoundTrip:
         elsewhere = pacs(server, *query, spool="other")
 
         assert again == elsewhere == 0
-        assert told.startswith("0 stored, 1 held, 0 empty, 0 failed; 1 series left alone: 1 SEG")
+        assert told.startswith("0 stored, 1 held, 0 empty, 0 failed; left alone: 1 series (1 SEG)")
         assert capsys.readouterr().out.startswith("0 stored, 1 held")
         assert server.rest("statistics")["CountInstances"] == 3
 
@@ -219,7 +220,7 @@ class TestLeftAlone:
 
         assert all_of_them == 0
         assert told == (
-            "1 stored, 0 held, 0 empty, 0 failed; 2 series left alone: 1 SR, 1 localizer.\n"
+            "1 stored, 0 held, 0 empty, 0 failed; left alone: 2 series (1 SR, 1 localizer).\n"
         )
         assert report == 1
         assert "E_MODALITY_CONFLICT" in capsys.readouterr().err
@@ -239,7 +240,7 @@ class TestInterruptions:
         server.send(shipped("CT_small.dcm"))
         study = ("--study", study_of(shipped("CT_small.dcm")), "--modality", "ct")
 
-        def killing(pacs: Pacs, entry: Path) -> Sent:
+        def killing(pacs: Pacs, entry: Path) -> PacsResult:
             server.kill()
             return send(pacs, entry)
 

@@ -6,11 +6,11 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from esp_medsam.dicom.modality import resolve_modality
 from esp_medsam.errors import (
@@ -22,54 +22,36 @@ from esp_medsam.errors import (
 )
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.fetch import IMAGE, check_listed, fetch_series
+from esp_medsam.integrations.dicomweb.outcome import PacsResult
 from esp_medsam.integrations.dicomweb.query import Series, no_uids
 from esp_medsam.integrations.dicomweb.spool import Made, Spool
 from esp_medsam.integrations.dicomweb.store import read_object, send
 from esp_medsam.integrations.dicomweb.work import private_folder
 from esp_medsam.io import file_names, read_record
+from esp_medsam.io.item import Item
 from esp_medsam.io.output_formats import formats_for
 from esp_medsam.version import __version__
+from esp_medsam.workflows.item_loop import each_alone, until_full
 from esp_medsam.workflows.items import plan_parts
-from esp_medsam.workflows.left_alone import counted, is_left_alone
+from esp_medsam.workflows.left_alone import is_left_alone
 from esp_medsam.workflows.refusal import Refusal
-from esp_medsam.workflows.results import ItemResult, Outcome, failure
+from esp_medsam.workflows.results import ItemResult, failure
 from esp_medsam.workflows.segment import SegmentRun
 
 
-_STATUSES = ("stored", "held", "empty", "failed")
+_failed = partial(failure, kind=PacsResult)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PacsResult(Outcome):
-    """What became of one volume, or of a series or study that gave none.
-
-    It is called ``series <UID>``, with the volume's name where a series holds several. It is
-    ``stored`` now; ``held`` by the PACS before; ``empty``, nothing found and nothing stored; or it
-    ``failed``.
+class _Found(NamedTuple):
+    """What a study gave.
 
     Attributes:
-        instance_uid: SOP Instance UID of the segmentation; None without one.
-        spooled: File that keeps the result until it is sent; None where none waits.
+        failed: What is wrong with it.
+        chosen: Series to take.
     """
 
-    instance_uid: str | None = None
-    spooled: str | None = None
-
-    @property
-    def line(self) -> str:
-        """It in one line, with where its result waits."""
-        return super().line + (f" The result waits in {self.spooled}." if self.spooled else "")
-
-    @property
-    def details(self) -> str:
-        """The instance, where there is one."""
-        if self.status == "empty":
-            return ": nothing found, nothing stored"
-        before = "" if self.status == "stored" else ", done before"
-        return f": instance {self.instance_uid}{before}"
-
-
-_failed = partial(failure, kind=PacsResult)
+    failed: Sequence[PacsResult] = ()
+    chosen: Sequence[Series] = ()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -113,26 +95,33 @@ class PacsRun:
         """
         if refused:
             yield _failed("query", no_uids(refused, "studies"))
-        is_full = False
-        for place, study_uid in enumerate(studies, start=1):
-            try:
-                found, nameless = self.pacs.find_series(study_uid)
-                if nameless:
-                    yield _failed(
-                        f"study {study_uid}", no_uids(nameless, "series"), kind=PacsResult
-                    )
-                chosen = self._chosen(found, study_uid, series_uid)
-            except EspMedSamError as error:
-                yield _failed(f"study {study_uid}", error)
-                continue
-            for number, series in enumerate(chosen, start=1):
-                for result in self._series(series, named=series_uid is not None):
-                    is_full |= result.code == DiskFullError.code
-                    yield result
-                if is_full:
+        found = each_alone(
+            studies,
+            lambda study: self._find(study, series_uid),
+            lambda study, error: _Found((_failed(f"study {study}", error),)),
+        )
+        for place, (failed, chosen) in enumerate(found, start=1):
+            yield from failed
+            of_series = each_alone(
+                chosen,
+                lambda series: self._of_series(series, named=series_uid is not None),
+                lambda series, error: [_failed(_label(series, None), error)],
+            )
+            for number, results in enumerate(of_series, start=1):
+                yield from results
+                if any(result.code == DiskFullError.code for result in results):
                     left = {"series": len(chosen) - number, "studies": len(studies) - place}
                     self.not_tried += Counter(left)  # of which none is none
                     return
+
+    def _find(self, study_uid: str, series_uid: str | None) -> _Found:
+        """Ask for the series of a study, and choose among them."""
+        found, nameless = self.pacs.find_series(study_uid)
+        failed = (_failed(f"study {study_uid}", no_uids(nameless, "series")),) if nameless else ()
+        try:
+            return _Found(failed, self._chosen(found, study_uid, series_uid))
+        except EspMedSamError as error:
+            return _Found((*failed, _failed(f"study {study_uid}", error)))
 
     def _chosen(
         self, found: Sequence[Series], study_uid: str, series_uid: str | None
@@ -166,18 +155,15 @@ class PacsRun:
         )
         return named
 
-    def _series(self, series: Series, *, named: bool) -> Iterator[PacsResult]:
-        """Yield the results of one series; its files are gone afterwards."""
-        label = f"series {series.series_uid}"
+    def _of_series(self, series: Series, *, named: bool) -> list[PacsResult]:
+        """Return the results of one series; its files are gone afterwards."""
         try:
             instances = self.pacs.find_instances(series)
             check_listed(series, instances)
             key = self._key(series, instances)
             known = self.spool.record(key)
             if known is not None and all(self._is_kept(series, made) for made in known):
-                for made in known:
-                    yield self._send(made)
-                return
+                return [self._send(made) for made in known]
             kinds = fetch_series(
                 self.pacs,
                 series,
@@ -187,19 +173,18 @@ class PacsRun:
                 captures=named or not self.segmentation.table[self.modality].dicom_modalities,
             )
             if kinds[IMAGE]:
-                yield from self._segment(series, key)
-            elif named:
+                return self._of_volumes(series, key)
+            if named:
+                label = _label(series, None)
                 msg = f"{label} must hold images of a patient that are no localizers; it has none."
                 raise FormatError(msg)
-            else:
-                self.left_alone[kinds.most_common(1)[0][0]] += 1
-        except Exception as error:  # one bad series never ends a run
-            yield _failed(label, error)
+            self.left_alone[kinds.most_common(1)[0][0]] += 1
+            return []
         finally:
             for folder in (self.work / "in", self.segmentation.outputs.output_dir):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _segment(self, series: Series, key: str) -> Iterator[PacsResult]:
+    def _of_volumes(self, series: Series, key: str) -> list[PacsResult]:
         """Segment the volumes of a fetched series, spool what is found, note it, and send it."""
         plans = plan_parts(
             self.work / "in",
@@ -210,46 +195,40 @@ class PacsRun:
             join=self.join,
             leave_alone=False,  # that the series is of the modality was said by the PACS
         )
-        made: list[Made] = []
-        details: dict[str, ItemResult] = {}
-        for number, item in enumerate(plans.steps, start=1):
-            if isinstance(item, Refusal):
-                yield _failed(_label(series, item.volume), item.error)
-                continue
-            result = self.segmentation.segment(item)
-            label = _label(series, item.volume_name)
-            details[label] = result
-            if result.status == "failed":
-                yield PacsResult(
-                    path=label,
-                    status="failed",
-                    code=result.code,
-                    message=result.message,
-                    seconds=result.seconds,
-                )
-                if result.code == DiskFullError.code:
-                    self.not_tried += Counter(volumes=len(plans) - number)
-                    break
-            else:
-                made.append(self._spool(label, result))
+        tried = each_alone(
+            plans.steps,
+            lambda step: self._of_volume(step, _label(series, step.volume_name)),
+            lambda step, error: _failed(_label(series, step.volume_name), error),
+        )
+        results = list(until_full(tried))
+        self.not_tried += Counter(volumes=len(plans) - len(results))
+        done = [result for result in results if isinstance(result, ItemResult)]
+        made = [self._spool(result) for result in done]
         if len(made) == len(plans):
             self.spool.write_record(key, series, made)
-        for one in made:
-            sent, result = self._send(one), details[one.label]
-            warnings = (*result.warnings, *sent.warnings)
-            yield replace(sent, warnings=warnings, seconds=result.seconds)
+        stored = [
+            replace(sent, warnings=(*result.warnings, *sent.warnings), seconds=result.seconds)
+            for sent, result in zip(map(self._send, made), done, strict=True)
+        ]
+        return [*(result for result in results if isinstance(result, PacsResult)), *stored]
 
-    def _spool(self, label: str, result: ItemResult) -> Made:
+    def _of_volume(self, step: Item | Refusal, label: str) -> ItemResult:
+        """Segment a volume of a fetched series, or raise why it cannot be."""
+        if isinstance(step, Refusal):
+            raise step.error
+        return replace(self.segmentation.segment(step), path=label)
+
+    def _spool(self, result: ItemResult) -> Made:
         """Move what a volume gave into the outbox."""
         assert result.record is not None, "the item is done"
         stem = Path(result.record).with_suffix("")
         path = stem.with_name(f"{stem.name}.dcm")
         record = read_record(stem)
         if record is None or path.name not in file_names(record):
-            return Made(label=label)
+            return Made(label=result.path)
         dataset = read_object(path)
         made = Made(
-            label=label,
+            label=result.path,
             series_uid=str(dataset.SeriesInstanceUID),
             instance_uid=str(dataset.SOPInstanceUID),
         )
@@ -274,9 +253,7 @@ class PacsRun:
             sent = send(self.pacs, entry)
         except EspMedSamError as error:
             return replace(_failed(made.label, error), instance_uid=uid, spooled=str(entry))
-        return PacsResult(
-            path=made.label, status=sent.status, instance_uid=uid, warnings=sent.warnings
-        )
+        return replace(sent, path=made.label)
 
     def _key(self, series: Series, instances: Sequence[str]) -> str:
         """Return a name for all that a series' results depend on."""
@@ -302,25 +279,3 @@ def _label(series: Series, volume: str | None) -> str:
     """Return what messages call a volume: its series, and its name where that says more."""
     label = f"series {series.series_uid}"
     return label if volume in (None, series.series_uid) else f"{label} ({volume})"
-
-
-def summary(
-    results: Sequence[PacsResult],
-    left_alone: Mapping[str, int],
-    not_tried: Mapping[str, int] | None = None,
-) -> str:
-    """Return how many volumes were stored and so on, and which series were left alone.
-
-    Args:
-        results: Of all volumes that were tried.
-        left_alone: As :attr:`PacsRun.left_alone` counts them.
-        not_tried: As :attr:`PacsRun.not_tried` counts them.
-    """
-    counts = Counter(result.status for result in results)
-    told = ", ".join(f"{counts[status]} {status}" for status in _STATUSES)
-    if not_tried:
-        missing = ", ".join(f"{count} {kind}" for kind, count in not_tried.items())
-        told += f"; not tried because the disk is full: {missing}"
-    if not left_alone:
-        return told
-    return f"{told}; {counted(left_alone, 'series')}"

@@ -49,6 +49,11 @@ class Made:
     instance_uid: str | None = None
 
 
+def uid_of(entry: Path) -> str:
+    """Return the SOP Instance UID of an object that waits."""
+    return entry.name.removesuffix(".dcm")
+
+
 class Spool:
     """What waits for one server, and what it has been given.
 
@@ -91,7 +96,7 @@ class Spool:
 
     def entries(self) -> list[Path]:
         """Return the objects that wait, sorted."""
-        return sorted(p for p in self.outbox.glob("*.dcm") if is_uid(p.name.removesuffix(".dcm")))
+        return sorted(path for path in self.outbox.glob("*.dcm") if is_uid(uid_of(path)))
 
     def put(self, path: Path, instance_uid: str) -> Path:
         """Move a finished file into the outbox; it lies on the same file system.

@@ -4,42 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pydicom import Dataset, dcmread
 from pydicom.pixels.utils import get_expected_length
 
-from esp_medsam.errors import CorruptFileError, EspMedSamError, PacsError, explain
+from esp_medsam.errors import CorruptFileError, PacsError
 from esp_medsam.integrations.dicomweb.client import Pacs
+from esp_medsam.integrations.dicomweb.outcome import PacsResult, instance_label
 from esp_medsam.integrations.dicomweb.query import is_uid
-from esp_medsam.integrations.dicomweb.spool import Spool
+from esp_medsam.integrations.dicomweb.spool import Spool, uid_of
 from esp_medsam.quiet import quietly
 from esp_medsam.regular_file import open_regular
+from esp_medsam.workflows.item_loop import each_alone
+from esp_medsam.workflows.results import failure
 
 
 _LOOKS = 4
 """Times that a PACS is asked for what it has just taken: some show it a little later."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sent:
-    """What became of an object.
-
-    Attributes:
-        instance_uid: Its SOP Instance UID.
-        status: ``stored`` now; ``held`` by the PACS before; ``failed``, and kept in the spool.
-        code: Stable code of the failure; None without one.
-        message: What is wrong, one line; empty without a failure.
-        warnings: What the PACS warns of.
-    """
-
-    instance_uid: str
-    status: Literal["stored", "held", "failed"]
-    code: str | None = None
-    message: str = ""
-    warnings: tuple[str, ...] = ()
 
 
 def read_object(path: Path) -> Dataset:
@@ -64,7 +46,7 @@ def read_object(path: Path) -> Dataset:
     return dataset
 
 
-def send(pacs: Pacs, entry: Path) -> Sent:
+def send(pacs: Pacs, entry: Path) -> PacsResult:
     """Give the PACS what waits in a file, and remove the file once it is proved to be there.
 
     Where the file is gone, another run has done so.
@@ -78,13 +60,18 @@ def send(pacs: Pacs, entry: Path) -> Sent:
     except CorruptFileError:
         if os.path.lexists(entry):
             raise
-        return Sent(instance_uid=entry.name.removesuffix(".dcm"), status="held")
+        return _sent(uid_of(entry), "held")
     uid = str(dataset.SOPInstanceUID)
     sent, warnings = pacs.store(dataset)
     if sent:
         _prove(pacs, dataset)
     entry.unlink(missing_ok=True)
-    return Sent(instance_uid=uid, status="stored" if sent else "held", warnings=warnings)
+    return _sent(uid, "stored" if sent else "held", warnings)
+
+
+def _sent(uid: str, status: str, warnings: tuple[str, ...] = ()) -> PacsResult:
+    label = instance_label(uid)
+    return PacsResult(path=label, status=status, instance_uid=uid, warnings=warnings)
 
 
 def _prove(pacs: Pacs, dataset: Dataset) -> None:
@@ -102,17 +89,15 @@ def _prove(pacs: Pacs, dataset: Dataset) -> None:
     raise PacsError(msg)
 
 
-def resend(pacs: Pacs, spool: Spool) -> Iterator[Sent]:
+def resend(pacs: Pacs, spool: Spool) -> Iterator[PacsResult]:
     """Send all that waits in a spool, one result for each object.
 
     Args:
         pacs: Where it goes: the spool's own server, unless the user said otherwise.
         spool: What waits.
     """
-    for entry in spool.entries():
-        uid = entry.name.removesuffix(".dcm")
-        try:
-            yield send(pacs, entry)
-        except EspMedSamError as error:
-            code, _, message = (explain(error) or "").partition(": ")
-            yield Sent(instance_uid=uid, status="failed", code=code, message=message)
+    return each_alone(
+        spool.entries(),
+        lambda entry: send(pacs, entry),
+        lambda entry, error: failure(instance_label(uid_of(entry)), error, kind=PacsResult),
+    )

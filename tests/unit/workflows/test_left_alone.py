@@ -10,7 +10,7 @@ from pydicom import dcmread
 
 from esp_medsam.errors import ModalityConflictError
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.left_alone import LeftAlone, counted, is_left_alone, volumes_of_others
+from esp_medsam.workflows.left_alone import LeftAlone, is_left_alone, series_text, volumes_of_others
 from esp_medsam.workflows.plan import Plan
 from tests.support.plans import plan_items
 from tests.support.shipped_dicom import copy_shipped
@@ -76,7 +76,7 @@ class TestCounted:
         assert volumes_of_others({"MR": 1}) == "1 DICOM volume of another modality (1 MR)"
 
     def test_names_each_modality(self) -> None:
-        assert counted({"SR": 2, "MR": 1}, "series") == "3 series left alone: 1 MR, 2 SR"
+        assert series_text({"SR": 2, "MR": 1}) == "3 series (1 MR, 2 SR)"
 
 
 @pytest.fixture
@@ -162,4 +162,4 @@ class TestPlan:
         error = item.error
 
         assert isinstance(error, ModalityConflictError)
-        assert item.volume == image.SeriesInstanceUID
+        assert item.volume_name == image.SeriesInstanceUID

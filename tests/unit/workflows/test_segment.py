@@ -15,7 +15,8 @@ from torch import Tensor
 
 from esp_medsam.errors import OutputError
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.results import summary
+from esp_medsam.workflows.left_alone import volumes_of_others
+from esp_medsam.workflows.results import not_tried_text, summary
 from esp_medsam.workflows.segment import SegmentRun
 from tests.support.networks import BrightIsForeground
 from tests.support.segmentation import write_bright
@@ -108,10 +109,10 @@ class TestSegmentation:
 
         assert [result.empty for result in results] == [False, True]
         assert summary(results) == "2 done (1 with nothing found), 0 kept, 0 failed"
-        assert summary(results, 0, is_whole=False).endswith(
+        assert summary(results, not_tried=not_tried_text(0, is_whole=False)).endswith(
             ", 0 failed, 0 not tried, nor any in further folders, because the disk is full"
         )
-        assert summary(results, other_modalities={"MR": 1, "PT": 2}).endswith(
+        assert summary(results, left_alone=volumes_of_others({"MR": 1, "PT": 2})).endswith(
             ", 0 failed; left alone: 3 DICOM volumes of other modalities (1 MR, 2 PT)"
         )
         assert summary(list(build_segmentation().results())) == "0 done, 2 kept, 0 failed"

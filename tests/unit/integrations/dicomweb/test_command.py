@@ -117,7 +117,7 @@ class TestResend:
         status = main(["pacs", "--resend", "--url", fake.url, "--spool", str(tmp_path / "spool")])
 
         assert status == 0
-        assert capsys.readouterr().out == "1 stored, 0 held, 0 failed.\n"
+        assert capsys.readouterr().out == "1 stored, 0 held, 0 empty, 0 failed.\n"
         assert [uids[2] for uids in fake.files] == ["1.2.9"]
         assert not entry.exists()
 
@@ -147,7 +147,7 @@ class TestResend:
 
         told = capsys.readouterr()
         assert status == 1
-        assert told.out == "1 stored, 0 held, 2 failed.\n"
+        assert told.out == "1 stored, 0 held, 0 empty, 2 failed.\n"
         assert "failed instance 1.1: E_CORRUPT" in told.err
         assert "failed instance 1.2: E_CORRUPT" in told.err
         assert [uids[2] for uids in fake.files] == ["1.2.9"]

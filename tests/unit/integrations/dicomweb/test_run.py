@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from esp_medsam.errors import DiskFullError
+from esp_medsam.errors import DiskFullError, GeometryError
 from esp_medsam.integrations.dicomweb.client import Pacs
-from esp_medsam.integrations.dicomweb.run import PacsResult, PacsRun, summary
+from esp_medsam.integrations.dicomweb.outcome import PacsResult
+from esp_medsam.integrations.dicomweb.run import PacsRun
 from esp_medsam.integrations.dicomweb.spool import Spool
 from esp_medsam.io import Recipe
 from esp_medsam.io.item import Item
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.results import ItemResult
+from esp_medsam.workflows.left_alone import series_text
+from esp_medsam.workflows.results import ItemResult, not_tried_text, summary
 
 
 class Pipeline:
@@ -39,11 +41,7 @@ class Pipeline:
 
     def segment(self, item: Item) -> ItemResult:
         self.items.append(item.name)
-        try:
-            content = self.found(item.name)
-        except (ValueError, DiskFullError) as error:
-            code = "E_GEOMETRY" if isinstance(error, ValueError) else error.code
-            return ItemResult(path="x", status="failed", code=code, message="No.")
+        content = self.found(item.name)
         output: Path = self.outputs.output_dir
         output.mkdir(exist_ok=True)
         files = []
@@ -156,7 +154,7 @@ class TestPacsRun:
     def test_one_bad_series_does_not_end_the_run(self, driven: Any, result_of: Any) -> None:
         def found(name: str) -> bytes:
             if name == "1.2.3":
-                raise ValueError
+                raise GeometryError
             content: bytes = result_of(name)
             return content
 
@@ -183,8 +181,8 @@ class TestPacsRun:
         assert [(r.status, r.code) for r in done.results] == [("failed", "E_DISK_FULL")]
         assert done.run.not_tried == {"studies": 2}
         assert done.spool.entries() == [waiting]
-        told = summary(done.results, {}, done.run.not_tried)
-        assert told.endswith("1 failed; not tried because the disk is full: 2 studies")
+        told = summary(done.results, PacsResult, not_tried=not_tried_text(done.run.not_tried))
+        assert told.endswith("1 failed, 2 studies not tried because the disk is full")
 
     def test_f3_full_disk_of_one_volume_still_sends_those_before_it(
         self, driven: Any, fake: Any, image: Any, result_of: Any
@@ -308,5 +306,6 @@ class TestLines:
     def test_count(self) -> None:
         results = [PacsResult(path="a", status="stored"), PacsResult(path="b", status="failed")]
 
-        assert summary(results, {}) == "1 stored, 0 held, 0 empty, 1 failed"
-        assert summary([], {"SR": 2, "SEG": 1}).endswith("; 3 series left alone: 1 SEG, 2 SR")
+        assert summary(results, PacsResult) == "1 stored, 0 held, 0 empty, 1 failed"
+        told = summary([], PacsResult, left_alone=series_text({"SR": 2, "SEG": 1}))
+        assert told.endswith("0 failed; left alone: 3 series (1 SEG, 2 SR)")
