@@ -25,7 +25,10 @@ from esp_medsam.plain_data import read_own_json
 from esp_medsam.version import __version__
 
 
-STAMP = {"software": f"esp-medsam {__version__}", "schema": 2}
+SCHEMA = 2
+"""Version of records; 1 is read too."""
+
+STAMP = {"software": f"esp-medsam {__version__}", "schema": SCHEMA}
 """What every record begins with, whichever command wrote it."""
 
 _UNSAID = {"clean_up": {}, "flips": False, "slice_smoothing": 0.0}
@@ -131,9 +134,28 @@ def check_agreement(
     different = [f"{key} {theirs[key]}" for key in ours if theirs[key] != ours[key]]
     if not _is_same_input(record.get("source"), files, verify=verify):
         different.append("another input file")
+    refuse_differences(record, record_path(stem), different)
+
+
+def refuse_differences(
+    record: Mapping[str, Any], path: Path, different: Sequence[str] = ()
+) -> None:
+    """Refuse a record that differs from what is asked for, or is of a schema yet to come.
+
+    Args:
+        record: The record of an earlier result, of any command.
+        path: Where it lies.
+        different: What it was made with in place of what is asked for.
+
+    Raises:
+        OutputExistsError: If it is such a record.
+    """
+    schema = record.get("schema", 1)
+    if schema not in range(1, SCHEMA + 1):
+        different = [f"schema {schema}, which this version does not read"]
     if different:
         msg = (
-            f"{record_path(stem)} must agree with what is asked for; it was made with "
+            f"{path} must agree with what is asked for; it was made with "
             f"{'; '.join(different)}. Pass `overwrite` to replace it."
         )
         raise OutputExistsError(msg)

@@ -27,11 +27,21 @@ def without_clashes(items: Sequence[Item]) -> tuple[list[Item], list[Refusal]]:
     refused: list[Refusal] = []
     for group in by_output.values():
         for item in group if len(group) > 1 else ():
-            rivals = listed([other.label for other in group if other is not item])
-            msg = f"An image must have an output name of its own; {item.label} shares "
-            error = NameClashError(msg + f"{item.name}_seg with {rivals}.")
-            refused.append(Refusal.of(item, error))
+            rivals = [other.label for other in group if other is not item]
+            refused.append(Refusal.of(item, shared_name(item.label, f"{item.name}_seg", rivals)))
     return kept, refused
+
+
+def shared_name(label: str, name: str, rivals: Sequence[str]) -> NameClashError:
+    """Return the error of an input whose outputs would be called as those of others.
+
+    Args:
+        label: What messages call the input.
+        name: What its outputs would be called.
+        rivals: What messages call the others.
+    """
+    msg = f"{label} must have output names of its own; it shares {name} with {listed(rivals)}."
+    return NameClashError(msg)
 
 
 def without_replacing(

@@ -162,7 +162,7 @@ class Evaluation:
         others = self.plan.others if cases else None
         comparison = None if others is None else compare(cases, others, **draws)
         content = {
-            "software": STAMP["software"],
+            **STAMP,
             **self.outputs.made_with,
             **_content(self.plan, scores, comparison, failures(results)),
         }

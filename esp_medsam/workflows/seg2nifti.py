@@ -15,9 +15,9 @@ from esp_medsam.dicom import DicomSegmentation, is_dicom, is_segmentation, read_
 from esp_medsam.errors import (
     EmptyInputError,
     EspMedSamError,
+    FormatError,
     GeometryError,
     InputNotFoundError,
-    NameClashError,
     OutputExistsError,
 )
 from esp_medsam.identity import Identity, check_unchanged, identify
@@ -25,6 +25,7 @@ from esp_medsam.io.atomic import all_or_none, is_ours, remove_file
 from esp_medsam.io.like import Like, OutputGrid
 from esp_medsam.io.output_path import check_outputs
 from esp_medsam.io.recorded_file import file_entry, identity_entry
+from esp_medsam.workflows.clashes import shared_name
 from esp_medsam.workflows.input_files import InputFiles, would_replace
 from esp_medsam.workflows.item_loop import results_of
 from esp_medsam.workflows.left_alone import Counted
@@ -33,8 +34,8 @@ from esp_medsam.workflows.results import ItemResult
 from esp_medsam.workflows.seg2nifti_files import arrays_of, write_array
 from esp_medsam.workflows.seg2nifti_record import (
     KIND,
-    agrees,
     are_whole,
+    check_agreement,
     names_of,
     owner_of,
     read_record,
@@ -145,6 +146,10 @@ class Seg2Nifti:
             raise InputNotFoundError(msg)
         if not source.is_dir():
             self._inputs.append(source)
+            if source.is_file() and os.access(source, os.R_OK) and not is_dicom(source):
+                msg = f"IN must be a DICOM Segmentation; {source} is not a DICOM file."
+                self._refused.append(Refusal(str(source), FormatError(msg)))
+                return []
             return [_Item(source, source.name, self._output / _name(source))]
         found = self._inputs
         unreadable: list[tuple[Path, OSError]] = []
@@ -169,8 +174,10 @@ class Seg2Nifti:
         rivals = rivals_among([item.stem for item in items])
         for item in items:
             if item.stem in rivals:
-                msg = f"{item.path} must have output names of its own; others share {item.stem}."
-                self._refused.append(Refusal(str(item.path), NameClashError(msg)))
+                # A labelmap may be called as another's file of one segment is.
+                others = [str(i.path) for i in items if i.stem in rivals and i is not item]
+                clash = shared_name(str(item.path), item.stem.name, others)
+                self._refused.append(Refusal(str(item.path), clash))
         return [item for item in items if item.stem not in rivals]
 
     def _spare_inputs(self) -> None:
@@ -197,12 +204,7 @@ class Seg2Nifti:
         check_outputs([*files.values(), item.record], self._output)
         previous = read_record(item.record)
         if previous is not None and not self.overwrite:
-            if not agrees(previous, made_with):
-                msg = (
-                    f"{item.record} must agree with what is asked for; it does not. "
-                    "Pass `overwrite` to replace it, or change OUT."
-                )
-                raise OutputExistsError(msg)
+            check_agreement(previous, made_with, item.record)
             if are_whole(previous, item.record, verify=self.verify):
                 record = str(item.record)
                 return ItemResult(path=str(item.path), status="kept", record=record)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from esp_medsam.io.atomic import is_ours
-from esp_medsam.io.record import STAMP, is_there, write_own_json
+from esp_medsam.io.record import STAMP, is_there, refuse_differences, write_own_json
 from esp_medsam.io.recorded_file import is_file_entry, name_of
 from esp_medsam.plain_data import read_own_json
 
@@ -45,12 +45,26 @@ def write_record(path: Path, content: Mapping[str, Any], root: Path) -> None:
     write_own_json(path, {**STAMP, **content}, root)
 
 
-def agrees(previous: Mapping[str, Any], made_with: Mapping[str, Any]) -> bool:
-    """Whether an earlier result is the one asked for: of that content, on that grid."""
+def check_agreement(previous: Mapping[str, Any], made_with: Mapping[str, Any], path: Path) -> None:
+    """Refuse an earlier result that is not the one asked for: of that content, on that grid.
+
+    Args:
+        previous: Its record.
+        made_with: What a record of the result that is asked for would say.
+        path: Where its record lies.
+
+    Raises:
+        OutputExistsError: If it differs in anything.
+    """
+    different = [
+        f"{key} {previous.get(key)}"
+        for key in ("shape", "affine", "split_segments")
+        if previous.get(key) != made_with[key]
+    ]
     source = previous.get("source")
     if not isinstance(source, dict) or source.get("sha256") != made_with["source"]["sha256"]:
-        return False
-    return all(previous.get(key) == made_with[key] for key in ("shape", "affine", "split_segments"))
+        different.append("another input file")
+    refuse_differences(previous, path, different)
 
 
 def are_whole(previous: Mapping[str, Any], record: Path, *, verify: bool = False) -> bool:

@@ -21,8 +21,8 @@ from esp_medsam.integrations.dicomweb.work import private_folder
 from esp_medsam.io import atomic_file, output_error
 from esp_medsam.io.atomic import clear_temporaries
 from esp_medsam.io.folder import entered
+from esp_medsam.io.record import STAMP
 from esp_medsam.plain_data import read_own_json
-from esp_medsam.version import __version__
 
 
 def default_spool() -> Path:
@@ -131,7 +131,7 @@ class Spool:
         """Note what a series gave, be it nothing."""
         results = [{"label": m.label, "series": m.series_uid, "seg": m.instance_uid} for m in made]
         content = {
-            "software": f"esp-medsam {__version__}",
+            **STAMP,
             "study": series.study_uid,
             "series": series.series_uid,
             "results": results,

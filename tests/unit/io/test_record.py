@@ -49,6 +49,13 @@ class TestIsDone:
         assert is_done(stem, RECIPE, [source])
         assert is_done(stem, RECIPE, [source], verify=True)
 
+    def test_is_not_so_of_a_schema_to_come(self, stem: Path, source: Path) -> None:
+        record = json.loads(record_path(stem).read_text(encoding="utf-8"))
+        record_path(stem).write_text(json.dumps({**record, "schema": 99}), encoding="utf-8")
+
+        with pytest.raises(OutputExistsError, match="schema 99"):
+            is_done(stem, RECIPE, [source])
+
     def test_is_not_so_without_a_record(self, tmp_path: Path, source: Path) -> None:
         assert not is_done(tmp_path / "none_seg", RECIPE, [source])
 

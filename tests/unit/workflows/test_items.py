@@ -231,7 +231,7 @@ class TestPlanItems:
         (item,) = planned(tmp_path / "in", tmp_path / "out", modality="ct").refused
 
         assert item.path == str(tmp_path / "in/x")
-        assert item.volume == dataset.SeriesInstanceUID
+        assert item.volume_name == dataset.SeriesInstanceUID
         assert item.label == f"{tmp_path / 'in/x'} ({dataset.SeriesInstanceUID})"
 
     def test_series_in_several_folders_is_one_item_of_the_folder_above(

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from esp_medsam.workflows.seg2nifti import Seg2Nifti
 
 
 Write = Callable[..., np.ndarray]
+
+ROOT = Path(__file__).parents[3]
 
 
 def one(source: Path, output: Path, **options: Any) -> ItemResult:
@@ -52,7 +55,8 @@ class TestExisting:
         one(tmp_path / "seg.dcm", tmp_path / "out")
 
         refused = one(tmp_path / "seg.dcm", tmp_path / "out", split_segments=True)
-        assert (refused.code, "`overwrite`" in refused.message) == ("E_EXISTS", True)
+        assert refused.code == "E_EXISTS"
+        assert "split_segments False" in refused.message
         one(tmp_path / "seg.dcm", tmp_path / "out", split_segments=True, overwrite=True)
 
         names = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -125,6 +129,31 @@ class TestExisting:
         path.write_text(json.dumps(record), encoding="utf-8")
 
         assert one(tmp_path / "seg.dcm", tmp_path / "out").status == "kept"
+
+    def test_record_of_a_schema_to_come_stays_unless_overwritten(
+        self, write_seg: Write, tmp_path: Path
+    ) -> None:
+        write_seg("seg.dcm")
+        one(tmp_path / "seg.dcm", tmp_path / "out")
+        path = tmp_path / "out/seg.json"
+        later = {**json.loads(path.read_text(encoding="utf-8")), "schema": 99}
+        path.write_text(json.dumps(later), encoding="utf-8")
+
+        refused = one(tmp_path / "seg.dcm", tmp_path / "out")
+        replaced = one(tmp_path / "seg.dcm", tmp_path / "out", overwrite=True)
+
+        assert (refused.code, "schema 99" in refused.message) == ("E_EXISTS", True)
+        assert replaced.status == "done"
+
+    def test_fields_are_all_documented(self, write_seg: Write, tmp_path: Path) -> None:
+        write_seg("seg.dcm")
+        one(tmp_path / "seg.dcm", tmp_path / "out")
+        record = json.loads((tmp_path / "out/seg.json").read_text(encoding="utf-8"))
+        page = (ROOT / "docs/reference/record.md").read_text(encoding="utf-8")
+
+        named = set(re.findall(r"`(?:source\.)?([a-z_0-9]+)`", page))
+
+        assert {*record, *record["source"]} <= named
 
     @pytest.mark.parametrize("damage", [b"", None])
     def test_result_that_is_damaged_or_gone_is_made_again(
@@ -259,6 +288,13 @@ class TestPlaces:
     def test_input_whose_name_is_too_long_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(InputNotFoundError, match="IN must be an existing file or folder"):
             Seg2Nifti(tmp_path / ("n" * 300), tmp_path / "out")
+
+    def test_file_that_is_no_dicom_is_of_another_format(self, tmp_path: Path) -> None:
+        (tmp_path / "seg.nii").write_bytes(b"no DICOM" * 40)
+
+        result = one(tmp_path / "seg.nii", tmp_path / "out")
+
+        assert (result.code, "seg.nii is not a DICOM file" in result.message) == ("E_FORMAT", True)
 
     def test_pipe_is_refused_at_once(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "seg.dcm")
