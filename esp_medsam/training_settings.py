@@ -76,8 +76,8 @@ class DistillSettings(Settings):
     teacher: Literal["sam", "mobilesam", "medical", "network"]
     teacher_weights: PathText
     teacher_input_size: Size | None
-    teacher_pixel_mean: Mean
-    teacher_pixel_std: Deviation
+    teacher_pixel_mean: Mean | None
+    teacher_pixel_std: Deviation | None
     embeddings: OptionalPath
     views: Count
     embedding_weight: NotNegative

@@ -143,6 +143,7 @@ def embed(
         num_workers=num_workers,
         seed=seed,
         device=device,
+        compare_steps=0,  # nothing is distilled yet
     )
     run_to_the_end(request, told=not (verbose or quiet), section="embed")
 

@@ -94,9 +94,21 @@ class ShardStore:
             KeyError: If there is no such key.
             OutputError: If its shard cannot be read any more.
         """
+        names = self._waiting[key] if key in self._waiting else self._names[key]
+        return {name: self.array(key, name) for name in names}
+
+    def array(self, key: str, name: str) -> npt.NDArray[Any]:
+        """Return one of the arrays of a key, without reading the others.
+
+        Raises:
+            KeyError: If there is no such key, or no such array.
+            OutputError: If its shard cannot be read any more.
+        """
         if key in self._waiting:
-            return self._waiting[key]
+            return self._waiting[key][name]
         shard = self._places[key]
+        if name not in self._names[key]:
+            raise KeyError(name)
         file = self._open.get(shard)
         if file is None:
             path = self.folder / shard
@@ -105,7 +117,8 @@ class ShardStore:
             except (OSError, SafetensorError) as error:
                 msg = f"{path} must be the shard that it was; got: {error}. Run again."
                 raise OutputError(msg) from error
-        return {name: file.get_tensor(f"{key}/{name}") for name in self._names[key]}
+        array: npt.NDArray[Any] = file.get_tensor(f"{key}/{name}")
+        return array
 
     def put(self, key: str, arrays: Arrays) -> None:
         """Keep arrays under a key; they are on disk once their shard is full, or at ``flush``.

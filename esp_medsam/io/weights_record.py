@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from esp_medsam.errors import (
     CheckpointError,
@@ -36,6 +36,20 @@ _SHOWN = 12
 """Digits of a hash that a message shows."""
 
 
+class TrainedWith(NamedTuple):
+    """What images weights were trained with.
+
+    Attributes:
+        input_size: ``(H, W)`` in pixels.
+        pixel_mean: Per channel, of values from 0 to 1; subtracted.
+        pixel_std: Per channel; divided by after that.
+    """
+
+    input_size: tuple[int, ...]
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class WeightsRecord:
     """What is known of weights.
@@ -45,11 +59,13 @@ class WeightsRecord:
         sha256: Their hash, in hexadecimal digits.
         self_check: See :func:`esp_medsam.networks.self_check.self_check`; None where they are of
             no network that can be asked.
+        trained_with: What images they were trained with; None where that is not known.
     """
 
     path: Path
     sha256: str
     self_check: Mapping[str, Any] | None
+    trained_with: TrainedWith | None = None
 
 
 def read_weights_record(weights: str | os.PathLike[str]) -> WeightsRecord | None:
@@ -82,7 +98,9 @@ def sidecar_of(weights: str | os.PathLike[str]) -> Path:
 
 
 def write_weights_record(
-    weights: str | os.PathLike[str], self_check: Mapping[str, Any] | None
+    weights: str | os.PathLike[str],
+    self_check: Mapping[str, Any] | None,
+    trained_with: TrainedWith | None = None,
 ) -> None:
     """Write what is to be known of weights that were just written, whole or not at all.
 
@@ -96,12 +114,16 @@ def write_weights_record(
     with suppress(AttributeError, OSError, ValueError):  # metadata that cannot be read list nothing
         is_listed = _listed(root / METADATA, name) is not None
     if is_listed:
-        pin_in_bundle(weights, self_check)
+        pin_in_bundle(weights, self_check, trained_with)
     else:
-        write_sidecar(weights, self_check)
+        write_sidecar(weights, self_check, trained_with)
 
 
-def write_sidecar(weights: str | os.PathLike[str], self_check: Mapping[str, Any] | None) -> None:
+def write_sidecar(
+    weights: str | os.PathLike[str],
+    self_check: Mapping[str, Any] | None,
+    trained_with: TrainedWith | None = None,
+) -> None:
     """Write what is to be known of weights into a file beside them.
 
     Raises:
@@ -110,7 +132,7 @@ def write_sidecar(weights: str | os.PathLike[str], self_check: Mapping[str, Any]
     """
     check_sidecar(weights)
     with atomic_file(sidecar_of(weights)) as file:
-        file.write(_as_json(_entry(weights, self_check)))
+        file.write(_as_json(_entry(weights, self_check, trained_with)))
 
 
 def check_sidecar(weights: str | os.PathLike[str]) -> None:
@@ -132,7 +154,11 @@ def check_sidecar(weights: str | os.PathLike[str]) -> None:
         raise OutputExistsError(msg) from error
 
 
-def pin_in_bundle(weights: str | os.PathLike[str], self_check: Mapping[str, Any] | None) -> None:
+def pin_in_bundle(
+    weights: str | os.PathLike[str],
+    self_check: Mapping[str, Any] | None,
+    trained_with: TrainedWith | None = None,
+) -> None:
     """Write what is to be known of weights into the metadata of the bundle that they lie in.
 
     Raises:
@@ -141,7 +167,8 @@ def pin_in_bundle(weights: str | os.PathLike[str], self_check: Mapping[str, Any]
     """
     root, name = _place_in_bundle(weights)
     metadata = metadata_of_bundle(root)
-    metadata[_KEY] = {**metadata.get(_KEY, {}), name: _entry(weights, self_check)}
+    entry = _entry(weights, self_check, trained_with)
+    metadata[_KEY] = {**metadata.get(_KEY, {}), name: entry}
     with atomic_file(root / METADATA) as file:
         file.write(_as_json(metadata))
 
@@ -214,8 +241,13 @@ def _listed(metadata: Path, name: str) -> Any:
     return read_own_json(metadata).get(_KEY, {}).get(name) if metadata.is_file() else None
 
 
-def _entry(weights: str | os.PathLike[str], self_check: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"sha256": hash_of_weights(weights), "self_check": self_check}
+def _entry(
+    weights: str | os.PathLike[str],
+    self_check: Mapping[str, Any] | None,
+    trained_with: TrainedWith | None,
+) -> dict[str, Any]:
+    shown = {} if trained_with is None else {"trained_with": trained_with._asdict()}
+    return {"sha256": hash_of_weights(weights), **shown, "self_check": self_check}
 
 
 def _checked(path: Path, entry: Any) -> WeightsRecord:
@@ -226,7 +258,16 @@ def _checked(path: Path, entry: Any) -> WeightsRecord:
     )
     if not is_right or not re.fullmatch("[0-9a-f]{64}", str(entry.get("sha256"))):
         raise ValueError
-    return WeightsRecord(path, entry["sha256"], check)
+    return WeightsRecord(path, entry["sha256"], check, _trained_with(entry.get("trained_with")))
+
+
+def _trained_with(entry: Any) -> TrainedWith | None:
+    if entry is None:
+        return None
+    held = [entry.get(name) for name in TrainedWith._fields]
+    if not all(_are_numbers(row) for row in held) or list(map(len, held)) != [2, 3, 3]:
+        raise ValueError
+    return TrainedWith(*map(tuple, held))
 
 
 def _are_numbers(row: Any) -> bool:

@@ -62,7 +62,7 @@ def from_sam(state_dict: Mapping[str, Tensor], *, source: str = "state_dict") ->
     """Return the image encoder of a SAM checkpoint and say which one it is.
 
     Args:
-        state_dict: Of a checkpoint of SAM, or of a network derived from it such as MedSAM.
+        state_dict: Of a checkpoint of SAM, or of a network derived from it.
             Prompt encoder and mask decoder are left out.
         source: What messages shall call ``state_dict``, its file for one.
 

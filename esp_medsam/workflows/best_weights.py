@@ -13,8 +13,9 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from esp_medsam.io.atomic import atomic_file, clear_temporaries
-from esp_medsam.io.weights_record import check_sidecar
+from esp_medsam.io.weights_record import TrainedWith, check_sidecar
 from esp_medsam.networks import ESPMedSAM
+from esp_medsam.training_settings import TrainSettings
 from esp_medsam.workflows.averaging import AveragedWeights
 from esp_medsam.workflows.distributed import is_first
 from esp_medsam.workflows.weights import record_weights, write_state_dict
@@ -30,14 +31,21 @@ class KeepBest:
         average: The averaged weights, which are validated.
         path: File to write or replace.
         metric: Metric of the evaluator that says how good they are; higher is better.
+        trained_with: What images they are trained with, for their record.
     """
 
     def __init__(
-        self, average: AveragedWeights, path: str | Path, *, metric: str = "val_mean_dice"
+        self,
+        average: AveragedWeights,
+        path: str | Path,
+        *,
+        metric: str = "val_mean_dice",
+        trained_with: TrainedWith | None = None,
     ) -> None:
         self.average = average
         self.path = Path(path)
         self.metric = metric
+        self.trained_with = trained_with
         self.best: float | None = None
         self.since = 0
         self.is_writer = is_first()
@@ -63,7 +71,7 @@ class KeepBest:
         self.since += 1
         is_better = self.best is None or value > self.best
         if self.is_writer and (is_better or value == self.best):
-            save_weights(self.average.network, self.path)
+            save_weights(self.average.network, self.path, self.trained_with)
         if is_better:
             self.best = -1.0 if math.isnan(value) else value
             self.since = 0
@@ -73,7 +81,7 @@ class KeepBest:
         if not self.is_writer:
             return
         if self.best is None:
-            save_weights(self.average.network, self.path)
+            save_weights(self.average.network, self.path, self.trained_with)
         name = "mean Dice" if self.metric == "val_mean_dice" else self.metric
         score = "no validation" if self.best is None else f"{name} {self.best:.3f}"
         logger.info("Best weights (%s): %s.", score, self.path)
@@ -108,7 +116,16 @@ class EarlyStop:
             engine.terminate()
 
 
-def save_weights(network: nn.Module, path: str | Path) -> None:
+def trained_with(settings: TrainSettings) -> TrainedWith:
+    """Return what images a training takes, for the record of its weights."""
+    return TrainedWith(
+        tuple(settings.input_size), tuple(settings.pixel_mean), tuple(settings.pixel_std)
+    )
+
+
+def save_weights(
+    network: nn.Module, path: str | Path, trained_with: TrainedWith | None = None
+) -> None:
     """Write a network's state dict in half precision, and its record, whole or not at all.
 
     What killed runs left half-written beside it is removed.
@@ -116,6 +133,7 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
     Args:
         network: What to write; counters and other integers keep their type.
         path: File to write or replace.
+        trained_with: What images they were trained with, for their record.
 
     Raises:
         OutputExistsError: If what lies in the place of the record is none.
@@ -133,4 +151,4 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
     clear_temporaries(Path(path).parent)
     with atomic_file(Path(path)) as file:
         write_state_dict(state, file)
-    record_weights(path, asked)
+    record_weights(path, asked, trained_with)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import monai
+import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
@@ -40,6 +41,9 @@ _PATIENCE_SECONDS = 3600.0
 
 _NAMES = {"embedding": EMBEDDING, "logits": LOGITS}
 """Names in a batch, by those in the store."""
+
+_SECONDS = "seconds"
+"""Name in the store of the time that a view took the teacher."""
 
 Views = Dataset[dict[str, Any]]
 
@@ -99,6 +103,11 @@ class StoredViews(Views):
         draws = (Draw(place, number) for place in range(len(self)) for number in range(self.views))
         return {self.key(drawn): drawn for drawn in draws}
 
+    @property
+    def seconds(self) -> float:
+        """Time that all views took the teacher, whichever run and process asked it."""
+        return sum(float(self.store.array(key, _SECONDS)[0]) for key in self.keys())
+
 
 def _digest(piece: TrainingSlice) -> str:
     """Return the SHA-256 of a slice's modality and pixels."""
@@ -145,7 +154,7 @@ class EmbeddingStore:
     batch_size: int
     num_workers: int = 0
     store: ShardStore | None = field(default=None, init=False)
-    seconds: float = field(default=0.0, init=False)  # that computing them took
+    seconds: float = field(default=0.0, init=False)  # that views took the teacher, once or ever
 
     def filled(self, dataset: SliceDataset) -> SliceDataset | StoredViews:
         """Return a dataset with the embeddings of its views, computed where they are missing.
@@ -164,6 +173,7 @@ class EmbeddingStore:
             self._compute(views, dist.get_rank(), dist.get_world_size())
             self._wait_for_others(views)
         self._compute(views, 0, 1)  # all, where nobody else does any
+        self.seconds += views.seconds
         return views
 
     def share(self, dataset: SliceDataset) -> None:
@@ -218,17 +228,20 @@ class EmbeddingStore:
             _Missing(views, missing), batch_size=self.batch_size, num_workers=self.num_workers
         )
         done, begun, told = 0, time.monotonic(), time.monotonic()
+        ended = begun
         with views.store:
             for batch in loader:
                 said = self._said(views, batch)
+                count, began, ended = len(batch["key"]), ended, time.monotonic()
+                each = np.full(1, (ended - began) / count, np.float32)
                 for place, key in enumerate(batch["key"]):
-                    views.store.put(key, {name: array[place] for name, array in said.items()})
-                done += len(batch["key"])
+                    kept = {name: array[place] for name, array in said.items()}
+                    views.store.put(key, {**kept, _SECONDS: each})
+                done += count
                 if time.monotonic() - told > _TELL_SECONDS or done == len(missing):
                     told = time.monotonic()
                     rate = done / (told - begun)
                     logger.info("Embeddings: %d of %d, %.1f a second.", done, len(missing), rate)
-        self.seconds += time.monotonic() - begun
 
     def _said(self, views: StoredViews, batch: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Return what is kept of a batch; logits have the rows of the modality with the most."""
@@ -245,6 +258,7 @@ class EmbeddingStore:
             "teacher": self.teacher.teacher.identity,
             "input_size": str(tuple(dataset.input_size)),
             "seed": str(self.seed),
+            "arrays": "embedding, logits, seconds",
             # What a number's view looks like is theirs to say.
             "esp_medsam": __version__,
             "monai": monai.__version__,

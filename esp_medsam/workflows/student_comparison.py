@@ -112,10 +112,13 @@ class StudentComparison:
         """
         if self.settings.unseen is not None:
             read_datalist(self.settings.unseen, "test")
-        hindrance = self._hindrance()
-        if hindrance and self.settings.compare_steps not in ("auto", 0):
+        if self.settings.compare_steps == 0 or dist.is_initialized():
+            return  # of several processes the same command in one process compares
+        if hindrance := self._hindrance():
             msg = f"compare_steps must be 0 where {hindrance}; got {self.settings.compare_steps}."
             raise OptionError(msg)
+        if self.settings.unseen is None:
+            logger.warning("The comparison has no images of other sources: unseen is empty.")
 
     def run(self, history: History, stored: EmbeddingStore) -> None:
         """Train, score and tell.
@@ -129,8 +132,11 @@ class StudentComparison:
         """
         if self.settings.compare_steps == 0:
             return
-        if hindrance := self._hindrance():
-            logger.info("What distillation added is not measured: %s.", hindrance)
+        if dist.is_initialized():
+            logger.warning(
+                "What distillation added is not measured yet, because several processes trained; "
+                "the same command in one process measures it."
+            )
             return
         plan = self.plan(history.epochs[-1]["steps"], history.seconds + stored.seconds)
         logger.info("Two students learn masks, to compare: %s", one_line(str(self.folder)))
@@ -178,8 +184,6 @@ class StudentComparison:
 
     def _hindrance(self) -> str | None:
         """Return why nothing can be compared, if so."""
-        if dist.is_initialized():
-            return "several processes train; the same command in one process compares"
         if not self.datalist:
             return "pictures have no masks, and compare_datalist names no datalist"
         for section in ("training", "validation"):

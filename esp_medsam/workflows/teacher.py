@@ -6,16 +6,17 @@ Nothing else imports segment_anything.
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
-from esp_medsam.errors import CheckpointError, OptionError
-from esp_medsam.io.weights_record import check_hash, read_weights_record
+from esp_medsam.errors import CheckpointError, OptionError, one_line
+from esp_medsam.io.weights_record import TrainedWith, check_hash, read_weights_record
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, build_product
 from esp_medsam.networks.builders import (
@@ -35,6 +36,8 @@ from esp_medsam.workflows.teacher_network import (
 from esp_medsam.workflows.weights import check_weights, load_network, network_of_table
 
 
+logger = logging.getLogger(__name__)
+
 TeacherKind = Literal["sam", "mobilesam", "medical", "network"]
 
 NETWORK_SIZE = (448, 448)
@@ -52,8 +55,8 @@ def load_teacher(
     *,
     table: ModalityTable,
     input_size: Sequence[int] | None,
-    pixel_mean: Sequence[float],
-    pixel_std: Sequence[float],
+    pixel_mean: Sequence[float] | None = None,
+    pixel_std: Sequence[float] | None = None,
     masks: bool = False,
     student_starts_from: str | None = None,
 ) -> Teacher:
@@ -64,10 +67,10 @@ def load_teacher(
             file; "medical", what ``train_teacher.yaml`` left; "network", what ``train.yaml`` left.
         weights: Its file.
         table: Modalities and targets of "medical" and "network".
-        input_size: ``(H, W)`` that a "network" or "medical" was trained with; None for the stages'
-            own, 448 x 448 and 1024 x 1024.
-        pixel_mean: Mean per channel that a "network" was trained with.
-        pixel_std: Its standard deviation per channel.
+        input_size: ``(H, W)`` that it was trained with. None for what the record of a "network" or
+            "medical" says, or else for the stages' own: 448 x 448 of a "network", 1024 x 1024.
+        pixel_mean: Mean per channel that it was trained with; None likewise, or else SAM's.
+        pixel_std: Its standard deviation per channel, likewise.
         masks: Whether it is asked for masks too. Then it must be "medical" or "network" and have
             exactly the modalities and targets of ``table``; without, a "network" may have others.
         student_starts_from: Weights that the student starts from, if any.
@@ -78,11 +81,9 @@ def load_teacher(
         WeightsNotFoundError: If there is no such file.
         CheckpointError: If it is not what ``kind`` says.
     """
-    own_size = NETWORK_SIZE if kind == "network" else SAM_SIZE
-    size = own_size if input_size is None else tuple(input_size)
-    if kind in ("sam", "mobilesam") and size != SAM_SIZE:
+    if kind in ("sam", "mobilesam") and input_size is not None and tuple(input_size) != SAM_SIZE:
         msg = "teacher_input_size must be empty with SAM as the teacher, which takes 1024 x 1024; "
-        raise OptionError(msg + "got {} x {}.".format(*size))
+        raise OptionError(msg + "got {} x {}.".format(*input_size))
     if kind == "mobilesam" and student_starts_from:
         msg = (
             f"pretrained must be empty with MobileSAM as the teacher; got {student_starts_from}. "
@@ -91,6 +92,8 @@ def load_teacher(
         raise OptionError(msg)
     check_weights(weights, "teacher_weights")
     source = os.fspath(weights)
+    given = {"input_size": input_size, "pixel_mean": pixel_mean, "pixel_std": pixel_std}
+    size, mean, std = _input_of(kind, source, given)
     network: nn.Module
     if kind == "network":
         if masks:
@@ -104,17 +107,31 @@ def load_teacher(
         network = MobileSAMEncoder(from_mobilesam(load_checkpoint(source), source=source))
     else:
         network = OfAnyModality(load_sam_encoder(source))
-    if kind != "network":
-        pixel_mean, pixel_std = SAM_MEAN, SAM_STD
     # What masks mean is told by no parameter's name.
     rows = f" {json.dumps(table.target_names)} {table.prompt}" if masks else ""
     return Teacher(
         network,
         input_size=size,
-        pixel_mean=pixel_mean,
-        pixel_std=pixel_std,
+        pixel_mean=mean,
+        pixel_std=std,
         name=f"{kind}{rows}",
     )
+
+
+def _input_of(kind: TeacherKind, weights: str, given: Mapping[str, Any]) -> TrainedWith:
+    """Return what images a teacher was trained with: as given, as recorded, or as is usual.
+
+    A warning tells where what is given is not what is recorded.
+    """
+    record = read_weights_record(weights) if kind in ("network", "medical") else None
+    recorded = None if record is None else record.trained_with
+    usual = TrainedWith(NETWORK_SIZE if kind == "network" else SAM_SIZE, SAM_MEAN, SAM_STD)
+    asked = {name: tuple(value) for name, value in given.items() if value is not None}
+    for name, value in asked.items():
+        if recorded is not None and value != (known := getattr(recorded, name)):
+            message = "teacher_%s is %s; %s was trained with %s."
+            logger.warning(message, name, value, one_line(weights), known)
+    return (recorded or usual)._replace(**asked)
 
 
 def load_sam_encoder(weights: str | os.PathLike[str]) -> nn.Module:

@@ -3,7 +3,7 @@
 # ruff: noqa: F401  # named by train.yaml, not here
 
 from esp_medsam.workflows.averaging import AveragedWeights
-from esp_medsam.workflows.best_weights import EarlyStop, KeepBest, save_weights
+from esp_medsam.workflows.best_weights import EarlyStop, KeepBest, save_weights, trained_with
 from esp_medsam.workflows.checkpointing import Checkpoints
 from esp_medsam.workflows.forward import PredictForward, dice_inputs
 from esp_medsam.workflows.freezing import with_frozen

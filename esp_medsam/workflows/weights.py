@@ -16,6 +16,7 @@ from esp_medsam.errors import RuntimeCheckError, WeightsNotFoundError, one_line
 from esp_medsam.inferers.calibration import calibration_path
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.io.weights_record import (
+    TrainedWith,
     check_hash,
     metadata_of_bundle,
     pin_in_bundle,
@@ -140,7 +141,8 @@ def place_weights(
             shutil.copyfileobj(source, file)
     else:
         place.unlink(missing_ok=True)
-    pin_in_bundle(root / WEIGHTS, self_check(network))
+    trained_with = None if record is None else record.trained_with
+    pin_in_bundle(root / WEIGHTS, self_check(network), trained_with)
 
 
 def _network_of(root: Path, weights: Path) -> ESPMedSAM:
@@ -190,15 +192,21 @@ def write_state_dict(state_dict: Mapping[str, Tensor], file: BinaryIO) -> None:
         raise
 
 
-def record_weights(path: str | os.PathLike[str], network: ESPMedSAM | None = None) -> None:
+def record_weights(
+    path: str | os.PathLike[str],
+    network: ESPMedSAM | None = None,
+    trained_with: TrainedWith | None = None,
+) -> None:
     """Write what weights that were just written must be, whole or not at all.
 
     Args:
         path: Their file.
         network: A network with these very weights, in evaluation mode and float32, to be asked for
             what it computes; None where they are a part of one.
+        trained_with: What images they were trained with; None where that is not known.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    write_weights_record(path, None if network is None else self_check(network))
+    check = None if network is None else self_check(network)
+    write_weights_record(path, check, trained_with)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +19,10 @@ from esp_medsam.errors import explain
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
 from esp_medsam.workflows import student_comparison
+from esp_medsam.workflows.embeddings import EmbeddingStore
 from esp_medsam.workflows.natural_images import natural_table
 from esp_medsam.workflows.pipeline import read_config
+from esp_medsam.workflows.student_comparison import Trained
 from esp_medsam.workflows.train_request import read_training
 from tests.support.networks import save_random_weights
 from tests.support.pictures import write_radiographs
@@ -65,6 +68,31 @@ class TestDistill:
         assert "val_embedding_similarity" in history[0]["metrics"]
         further = ["--pretrained", "out/model.pt", "--epochs", "1", *SMALL[:8]]
         assert main(["train", "d.json", "masks", *further]) == 0
+
+    def test_the_other_student_gets_the_time_of_embeddings_that_were_kept_before(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        says = EmbeddingStore._said
+
+        def says_slowly(*given: Any) -> Any:
+            time.sleep(2.0)
+            return says(*given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(EmbeddingStore, "_said", says_slowly)
+            assert main(["embed", "d.json", "kept", *SMALL, "--views", "1"]) == 0
+        monkeypatch.setattr(student_comparison, "run_training", lambda _: None)
+        monkeypatch.setattr(
+            student_comparison.StudentComparison, "_train", lambda *_: Trained(1, 1.0)
+        )
+        monkeypatch.setattr(student_comparison.StudentComparison, "_scored", lambda _: iter(()))
+
+        options = ["--embeddings", "kept", "--views", "1", "--epochs", "1"]
+        assert main(["distill", "d.json", "out", *SMALL, *options]) == 0
+
+        (epoch,) = json.loads(Path("out/history.json").read_text())
+        plan = json.loads(Path("out/comparison/plan.json").read_text())
+        assert plan["seconds"] > epoch["seconds"] + 2.0
 
     def test_another_teacher_is_refused_what_one_has_kept(self, home: Path, capsys: Shown) -> None:
         assert main(["embed", "d.json", "kept", *SMALL]) == 0
@@ -114,7 +142,7 @@ class TestDistill:
 
         assert main(["embed", "pictures", "kept", *common]) == 0
         kept = ["--embeddings", "kept", "--epochs", "1"]
-        assert main(["distill", "pictures", "out", *common, *kept]) == 0
+        assert main(["distill", "pictures", "out", *common, *kept, *ALONE]) == 0
 
         assert Path("out/model.pt").is_file()
 
@@ -265,9 +293,7 @@ class TestComparison:
         assert f"masks_alone: {longer} steps on masks" in table
         assert f"distilled: {own} steps on masks" in table
 
-    def test_masks_that_are_not_there_are_told(
-        self, distilling: list[str], capsys: Shown, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_masks_that_are_not_there_are_told(self, distilling: list[str], capsys: Shown) -> None:
         sections = json.loads(Path("d.json").read_text())
         sections["training"][0] |= {"labels": {}, "absent": ["lungs"]}
         Path("d.json").write_text(json.dumps(sections))
@@ -275,13 +301,12 @@ class TestComparison:
         assert main(distilling) == 1
         assert "compare_steps must be 0 where no item of training has" in capsys.readouterr().err
 
-        assert main([*distilling, "--compare-steps", "auto"]) == 0
-        assert "added is not measured: no item of training has a mask." in caplog.text
+        assert main([*distilling, "--compare-steps", "auto"]) == 1
+        assert "compare_steps must be 0 where no item of training has" in capsys.readouterr().err
+        assert main([*distilling, "--compare-steps", "0"]) == 0
         assert not Path("out/comparison").exists()
 
-    def test_students_of_pictures_learn_from_a_datalist(
-        self, home: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_students_of_pictures_learn_from_a_datalist(self, home: Path, capsys: Shown) -> None:
         Path("pictures").mkdir()
         for number in range(3):
             PIL.Image.fromarray(np.full((40, 40), 80 * number, np.uint8)).save(
@@ -290,8 +315,8 @@ class TestComparison:
         save_random_weights(Path("teacher.pt"), natural_table())
         common = ["distill", "pictures", "out", "--common", "--teacher", "network", *SMALL]
 
-        assert main([*common, "--epochs", "1"]) == 0
-        assert "compare_datalist names no datalist" in caplog.text
+        assert main([*common, "--epochs", "1"]) == 1
+        assert "compare_datalist names no datalist" in capsys.readouterr().err
         compared = ["--compare-steps", "1", "--compare-datalist", "d.json"]
         assert main([*common, "--epochs", "1", *compared]) == 0
 

@@ -16,11 +16,13 @@ from esp_medsam.errors import (
     OptionError,
     WeightsNotFoundError,
 )
+from esp_medsam.io.weights_record import TrainedWith
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, build_product
 from esp_medsam.networks.esp_medsam import ABSENT_LOGIT
 from esp_medsam.networks.sam_checkpoint import SAM_VARIANTS, encoder_entries
 from esp_medsam.workflows.teacher import (
+    NETWORK_SIZE,
     SAM_MEAN,
     SAM_SIZE,
     SAM_STD,
@@ -29,7 +31,7 @@ from esp_medsam.workflows.teacher import (
     sam_encoder,
 )
 from esp_medsam.workflows.teacher_network import Teacher, TeacherSays, of_content
-from esp_medsam.workflows.weights import network_of_table
+from esp_medsam.workflows.weights import network_of_table, record_weights
 
 
 class Pooling(nn.Module):
@@ -153,6 +155,31 @@ class TestOwnNetworks:
         with torch.no_grad():
             expected = network.predict((image - mean) / std, modality).image_embedding
         torch.testing.assert_close(embedding, expected)
+
+    def test_sees_images_as_its_record_says_unless_it_is_said_otherwise(
+        self,
+        weights: tuple[ESPMedSAM, Path],
+        table: ModalityTable,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        path = weights[1]
+        usual = load_teacher("network", path, table=table, input_size=None)
+        own = TrainedWith((96, 64), (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+        record_weights(path, None, own)
+
+        recorded = load_teacher("network", path, table=table, input_size=None)
+        told = caplog.text
+        other = load_teacher("network", path, table=table, input_size=(64, 64))
+
+        assert (usual.input_size, usual.mean[0].item()) == (NETWORK_SIZE, pytest.approx(0.485))
+        assert recorded.input_size == (96, 64)
+        assert recorded.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+        assert recorded.std.flatten().tolist() == pytest.approx([0.5, 0.6, 0.7])
+        assert other.input_size == (64, 64)
+        assert other.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+        assert "teacher_input_size" not in told
+        assert "teacher_input_size is (64, 64); " in caplog.text
+        assert "was trained with (96, 64)" in caplog.text
 
     def test_teaches_students_of_other_targets_and_of_fewer_modalities(
         self, weights: tuple[ESPMedSAM, Path], table: ModalityTable
