@@ -26,7 +26,8 @@ class TeacherTarget(NamedTuple):
             None for everywhere.
         logits: The teacher's mask logits, ``(B, T', h', w')`` with T' of at least T, the rows
             beyond it absent; None from those without a decoder.
-        annotation: Masks of the views; None where there are none.
+        annotation: Masks of the views; None where there are none. What they leave unknown counts in
+            no loss.
         other_logits: The student's own mask logits of the same images seen otherwise and brought
             back to these views, ``(B, T, h'', w'')``; None without self-consistency.
     """
@@ -36,6 +37,16 @@ class TeacherTarget(NamedTuple):
     logits: Tensor | None = None
     annotation: Annotation | None = None
     other_logits: Tensor | None = None
+
+    def counted(self) -> Tensor | None:
+        """Return which pixels count, ``(B, 1, H, W)`` bool: of an image, and not unknown.
+
+        None for all.
+        """
+        labeled = None if self.annotation is None else self.annotation.labeled
+        if self.content is None or labeled is None:
+            return labeled if self.content is None else self.content
+        return self.content & labeled
 
 
 class StudentPrediction(MaskPrediction, Protocol):
@@ -47,7 +58,7 @@ class StudentPrediction(MaskPrediction, Protocol):
 
 
 def content_weight(content: Tensor | None, like: Tensor) -> Tensor:
-    """Return each cell's share of image, ``(B, 1, h, w)`` in 0..1, in the grid of ``like``."""
+    """Return of each cell of ``like`` the share of ``content`` in it, ``(B, 1, h, w)`` in 0..1."""
     if content is None:
         return torch.ones_like(like[:, :1], dtype=torch.float32)
     return F.interpolate(content.float(), size=like.shape[-2:], mode="area")
@@ -98,7 +109,7 @@ def soft_label_error(
     Args:
         student: Mask logits, ``(B, T, h, w)``.
         teacher: The teacher's, of the same shape.
-        weight: Share of image, ``(B, 1, h, w)``.
+        weight: Share of pixels that count, ``(B, 1, h, w)``.
         counts: Which rows count, ``(B, T)`` bool.
         temperature: Logits are divided by it.
     """
@@ -122,15 +133,12 @@ def prototype_error(
     Args:
         student: Embeddings, ``(B, C, h, w)``.
         teacher: The teacher's, of the same shape.
-        weight: Share of image, ``(B, 1, h, w)``.
-        annotation: Masks and what is known of them.
+        weight: Share of pixels that count, ``(B, 1, h, w)``.
+        annotation: Masks and which targets are known.
     """
     size = student.shape[-2:]
     inside = F.interpolate(annotation.mask.float(), size=size, mode="area")
-    labeled = weight
-    if annotation.labeled is not None:
-        labeled = weight * F.interpolate(annotation.labeled.float(), size=size, mode="area")
-    known = annotation.known[:, :, None, None] * labeled
+    known = annotation.known[:, :, None, None] * weight
     total = student.new_zeros(())
     cells = mean_total(known.sum(), least=1e-6)
     for share in (inside * known, (1 - inside) * known):  # (B, T, h, w)
@@ -156,7 +164,7 @@ def consistency_error(student: Tensor, other: Tensor, weight: Tensor, counts: Te
     Args:
         student: Mask logits, ``(B, T, h, w)``.
         other: Those of the other view, brought back to this one, of the same shape.
-        weight: Share of image, ``(B, 1, h, w)``.
+        weight: Share of pixels that count, ``(B, 1, h, w)``.
         counts: Which rows count, ``(B, T)`` bool.
     """
     difference = student.sigmoid() - other.detach().sigmoid()
@@ -244,7 +252,7 @@ class DistillationLoss(nn.Module):
         terms: dict[str, Tensor] = {}
         student = prediction.image_embedding.float()
         teacher = on_grid_of(student, target.embedding.detach().float())
-        weight = content_weight(target.content, student)
+        weight = content_weight(target.counted(), student)
         if self.weights["embedding"]:
             terms["embedding"] = embedding_error(student, teacher, weight)
         if self.weights["mask"]:
@@ -275,7 +283,9 @@ class DistillationLoss(nn.Module):
             theirs = theirs[:, : logits.shape[1]]
             # Before it is resized, in which the marker of absent rows stays what it is.
             counts = (theirs.amax((2, 3)) > _HELD) & (logits.amax((2, 3)) > _HELD)
-            theirs, weight = on_grid_of(logits, theirs), content_weight(target.content, logits)
+            if target.annotation is not None:
+                counts = counts & target.annotation.known[:, : logits.shape[1]]
+            theirs, weight = on_grid_of(logits, theirs), content_weight(target.counted(), logits)
             if name == "soft_label":
                 terms[name] = soft_label_error(logits, theirs, weight, counts, self.temperature)
             else:
