@@ -85,7 +85,8 @@ def _mean(each: Tensor, weight: Tensor) -> Tensor:
 def embedding_error(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     """Return the mean squared error of embeddings, the released loss: over channels and cells.
 
-    Source: ``nn.MSELoss`` in De-LightSAM's train.py; without padding it is the same number.
+    Source: ``nn.MSELoss`` in De-LightSAM's train.py, its only loss; without padding it is the same
+    number.
     """
     return _mean((student - teacher).pow(2).mean(1, keepdim=True), weight)
 
@@ -93,7 +94,7 @@ def embedding_error(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
 def embedding_cosine(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     """Return the mean of 1 - cosine over cells, 0..2: of directions, whatever the lengths.
 
-    Source: a common companion of the squared error in recipes for feature distillation.
+    Source: stage 1 of EfficientSAM3, where it accompanies the squared error.
     """
     return _mean(1 - F.cosine_similarity(student, teacher, dim=1)[:, None], weight)
 
@@ -183,8 +184,8 @@ class DistillationLoss(nn.Module):
 
     Args:
         embedding_weight: Of :func:`embedding_error`.
-        mask_weight: Of the loss of masks and patch prompts against the annotation, which the
-            released code adds to that of embeddings; the views need masks.
+        mask_weight: Of the loss of masks and patch prompts against the annotation; the released
+            code has it only as a comment. The views need masks.
         presence_weight: Of presence within the loss of masks, where it is predicted.
         cosine_weight: Of :func:`embedding_cosine`.
         soft_label_weight: Of :func:`soft_label_error`; the teacher needs a decoder.
