@@ -49,6 +49,7 @@ class TrainSettings(Settings):
     warmup_steps: IndexOrAuto
     weight_decay: NotNegative
     decay: Literal["cosine", "exponential"]
+    patch_weight: NotNegative
     presence_weight: NotNegative
     accumulate: Count
     max_norm: Positive

@@ -186,6 +186,7 @@ class DistillationLoss(nn.Module):
         embedding_weight: Of :func:`embedding_error`.
         mask_weight: Of the loss of masks and patch prompts against the annotation; the released
             code has it only as a comment. The views need masks.
+        patch_weight: Of patch prompts within the loss of masks.
         presence_weight: Of presence within the loss of masks, where it is predicted.
         cosine_weight: Of :func:`embedding_cosine`.
         soft_label_weight: Of :func:`soft_label_error`; the teacher needs a decoder.
@@ -202,6 +203,7 @@ class DistillationLoss(nn.Module):
         *,
         embedding_weight: float = 1.0,
         mask_weight: float = 0.0,
+        patch_weight: float = 0.5,
         presence_weight: float = 0.5,
         cosine_weight: float = 0.0,
         soft_label_weight: float = 0.0,
@@ -225,7 +227,9 @@ class DistillationLoss(nn.Module):
             msg = f"temperature must be greater than 0; got {temperature}."
             raise ValueError(msg)
         self.temperature = temperature
-        self.masks = PromptedSegmentationLoss(presence_weight=presence_weight)
+        self.masks = PromptedSegmentationLoss(
+            patch_weight=patch_weight, presence_weight=presence_weight
+        )
 
     def forward(self, prediction: StudentPrediction, target: TeacherTarget) -> Tensor:
         """Return the loss, a scalar.

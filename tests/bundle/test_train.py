@@ -124,6 +124,19 @@ class TestTrainConfig:
         assert record["empty"]
         assert record["settings"]["presence_threshold"] == 1.0
 
+    def test_the_weight_of_patch_prompts_is_a_setting(self, datalist: Path, tmp_path: Path) -> None:
+        training = workflow(datalist, tmp_path, patch_weight=0.125)
+        distilling = build_training(
+            *("train.yaml", "distill_modality.yaml"),
+            datalist=str(datalist),
+            output_dir=str(tmp_path),
+            teacher_weights="teacher.pt",
+            patch_weight=0.25,
+        )
+
+        assert training.parser.get_parsed_content("loss").patch_weight == 0.125
+        assert distilling.parser.get_parsed_content("loss").masks.patch_weight == 0.25
+
     def test_reads_text_as_the_command_line_hands_it_over(
         self, datalist: Path, tmp_path: Path
     ) -> None:

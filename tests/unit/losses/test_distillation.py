@@ -298,6 +298,14 @@ class TestDistillationLoss:
         with pytest.raises(ValueError, match=f"must hold {lacks} where {name}_weight is not 0"):
             only(name)(student(), TeacherTarget(torch.zeros(2, 8, 4, 4)))
 
+    def test_patch_prompts_have_the_weight_that_they_are_given(self) -> None:
+        ours, target = student(), TeacherTarget(torch.zeros(2, 8, 4, 4), annotation=annotation())
+
+        losses = [only("mask", patch_weight=weight)(ours, target) for weight in (0.0, 1.0, 2.0)]
+
+        torch.testing.assert_close(losses[2] - losses[1], losses[1] - losses[0])
+        assert losses[1] > losses[0]
+
     def test_presence_has_the_weight_that_it_is_given(self) -> None:
         class WithPresence(NamedTuple):
             image_embedding: Tensor
