@@ -49,6 +49,7 @@ class TrainSettings(Settings):
     warmup_steps: IndexOrAuto
     weight_decay: NotNegative
     decay: Literal["cosine", "exponential"]
+    mask_loss: Literal["per_target", "released"]
     patch_weight: NotNegative
     presence_weight: NotNegative
     accumulate: Count

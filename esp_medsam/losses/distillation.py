@@ -11,7 +11,11 @@ from torch import Tensor, nn
 
 from esp_medsam.losses.annotation import Annotation
 from esp_medsam.losses.counting import mean_total
-from esp_medsam.losses.prompted_segmentation import MaskPrediction, PromptedSegmentationLoss
+from esp_medsam.losses.prompted_segmentation import (
+    MaskLoss,
+    MaskPrediction,
+    PromptedSegmentationLoss,
+)
 
 
 T = TypeVar("T")
@@ -188,6 +192,7 @@ class DistillationLoss(nn.Module):
             code has it only as a comment. The views need masks.
         patch_weight: Of patch prompts within the loss of masks.
         presence_weight: Of presence within the loss of masks, where it is predicted.
+        mask_loss: Which loss of masks that is.
         cosine_weight: Of :func:`embedding_cosine`.
         soft_label_weight: Of :func:`soft_label_error`; the teacher needs a decoder.
         prototype_weight: Of :func:`prototype_error`; the views need masks.
@@ -205,6 +210,7 @@ class DistillationLoss(nn.Module):
         mask_weight: float = 0.0,
         patch_weight: float = 0.5,
         presence_weight: float = 0.5,
+        mask_loss: MaskLoss = "per_target",
         cosine_weight: float = 0.0,
         soft_label_weight: float = 0.0,
         prototype_weight: float = 0.0,
@@ -228,7 +234,7 @@ class DistillationLoss(nn.Module):
             raise ValueError(msg)
         self.temperature = temperature
         self.masks = PromptedSegmentationLoss(
-            patch_weight=patch_weight, presence_weight=presence_weight
+            patch_weight=patch_weight, presence_weight=presence_weight, mask_loss=mask_loss
         )
 
     def forward(self, prediction: StudentPrediction, target: TeacherTarget) -> Tensor:

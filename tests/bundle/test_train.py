@@ -12,6 +12,7 @@ import yaml
 from monai.bundle import ConfigWorkflow
 
 from esp_medsam.errors import explain
+from esp_medsam.losses import ReleasedMaskLoss
 from esp_medsam.networks.state_dicts import load_checkpoint, load_into
 from esp_medsam.workflows.new_bundle import new_bundle
 from esp_medsam.workflows.pipeline import build_run
@@ -43,7 +44,7 @@ def workflow(
 ) -> ConfigWorkflow:
     small = {"batch_size": 3, "epochs": 1, "samples_per_epoch": 6, "warmup_steps": 1}
     paths = {"datalist": str(datalist), "output_dir": str(output_dir)}
-    return build_training("train.yaml", bundle=bundle, **paths, **small, **override)
+    return build_training("train.yaml", bundle=bundle, **(paths | small | override))
 
 
 class TestTrainConfig:
@@ -136,6 +137,17 @@ class TestTrainConfig:
 
         assert training.parser.get_parsed_content("loss").patch_weight == 0.125
         assert distilling.parser.get_parsed_content("loss").masks.patch_weight == 0.25
+
+    def test_masks_may_have_the_loss_of_the_authors(self, datalist: Path, tmp_path: Path) -> None:
+        training = workflow(datalist, tmp_path / "out", mask_loss="released", epochs=2)
+        training.initialize()
+
+        training.run()
+
+        loss = training.parser.get_parsed_content("loss")
+        assert isinstance(loss.segmentation, ReleasedMaskLoss)
+        first, last = json.loads((tmp_path / "out" / "history.json").read_text())
+        assert last["loss"] < first["loss"]
 
     def test_reads_text_as_the_command_line_hands_it_over(
         self, datalist: Path, tmp_path: Path
