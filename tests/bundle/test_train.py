@@ -73,6 +73,15 @@ class TestTrainConfig:
         metric = training.parser.get_parsed_content("validate#evaluator").state.metrics
         assert 0.0 <= metric["val_mean_dice"] <= 1.0
 
+    def test_loss_falls_in_two_epochs(self, datalist: Path, tmp_path: Path) -> None:
+        training = workflow(datalist, tmp_path / "out", epochs=2, samples_per_epoch=9)
+        training.initialize()
+
+        training.run()
+
+        first, last = json.loads((tmp_path / "out" / "history.json").read_text())
+        assert last["loss"] < first["loss"]
+
     def test_starts_from_given_weights(self, datalist: Path, tmp_path: Path) -> None:
         first = workflow(datalist, tmp_path / "first")
         first.initialize()
