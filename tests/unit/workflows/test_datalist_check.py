@@ -190,6 +190,23 @@ class TestFaultsOf:
 
         assert found(sections) == []
 
+    def test_name_a_patient_in_two_sections_once_and_not_by_name(
+        self, tmp_path: Path, sections: Sections, found: Found
+    ) -> None:
+        picture(tmp_path / "c.png", 2)
+        sections["training"][0]["patient"] = sections["validation"][0]["patient"] = "Doe"
+        sections["validation"].append({**sections["validation"][0], "image": "c.png"})
+
+        assert found(sections) == [
+            "validation[0]['patient'] must be in one section; training[0] is of the same patient"
+        ]
+
+    def test_patients_of_two_sets_are_two(self, sections: Sections, found: Found) -> None:
+        for section, dataset in (("training", "one"), ("validation", "other")):
+            sections[section][0] |= {"patient": "1", "dataset": dataset}
+
+        assert found(sections) == []
+
     def test_ct_in_pictures_must_say_what_its_values_are(
         self, tmp_path: Path, sections: Sections, found: Found
     ) -> None:
