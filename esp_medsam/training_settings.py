@@ -18,6 +18,7 @@ from esp_medsam.setting_types import (
     FrozenPatterns,
     Index,
     IndexOrAuto,
+    LearningRate,
     Mean,
     NotNegative,
     Number,
@@ -45,7 +46,7 @@ class TrainSettings(Settings):
     samples_per_epoch: CountOrAuto
     turns: Turns
     batch_size: Count
-    learning_rate: Positive
+    learning_rate: LearningRate
     warmup_steps: IndexOrAuto
     weight_decay: NotNegative
     decay: Literal["cosine", "exponential"]

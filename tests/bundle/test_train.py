@@ -168,7 +168,9 @@ class TestTrainConfig:
         assert (settings.amp, settings.seed, settings.learning_rate) == (False, 7, 1e-3)
 
     def test_refuses_settings_before_any_image_is_read(self, tmp_path: Path) -> None:
-        training = workflow(tmp_path / "none.json", tmp_path, amp="maybe", num_workers=-1)
+        training = workflow(
+            tmp_path / "none.json", tmp_path, amp="maybe", num_workers=-1, learning_rate="1e38"
+        )
 
         with pytest.raises(RuntimeError) as caught:  # MONAI's
             training.initialize()
@@ -178,3 +180,4 @@ class TestTrainConfig:
         assert line.startswith("E_OPTION: ")
         assert "amp must be auto, true or false; got 'maybe'" in line
         assert "num_workers must be at least 0; got -1" in line
+        assert "learning_rate must be at most 1; got '1e38'" in line
