@@ -74,13 +74,17 @@ class TestTrainConfig:
         assert 0.0 <= metric["val_mean_dice"] <= 1.0
 
     def test_loss_falls_in_two_epochs(self, datalist: Path, tmp_path: Path) -> None:
-        training = workflow(datalist, tmp_path / "out", epochs=2, samples_per_epoch=9)
+        training = workflow(
+            datalist, tmp_path / "out", epochs=2, samples_per_epoch=9, val_interval=2
+        )
         training.initialize()
 
         training.run()
 
         first, last = json.loads((tmp_path / "out" / "history.json").read_text())
         assert last["loss"] < first["loss"]
+        drawn = {path.name for path in (tmp_path / "out" / "overlays").iterdir()}
+        assert {"fundus-0001.png", "fundus-0002.png"} < drawn  # validated after the second alone
 
     def test_starts_from_given_weights(self, datalist: Path, tmp_path: Path) -> None:
         first = workflow(datalist, tmp_path / "first")
