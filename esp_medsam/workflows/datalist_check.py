@@ -168,6 +168,9 @@ def _wrong_words(one: Placed, table: ModalityTable) -> list[Fault]:
     if item.modality == "ct" and is_picture and item.ct_input is None:
         told = "must be given of a CT picture: windowed, or hu with an offset; got none"
         return [Fault(f"{place}['ct_input']", told)]
+    if is_picture and item.ct_input == "hu" and item.offset is None:
+        told = "must be given of a CT picture in hu, such as -1024; got none"
+        return [Fault(f"{place}['offset']", told)]
     return []
 
 

@@ -219,6 +219,42 @@ class TestFaultsOf:
         sections["training"][0] = {**item, "ct_input": "windowed"}
         assert found(sections) == []
 
+    @pytest.mark.parametrize("bits", [np.uint8, np.uint16])
+    def test_ct_in_pictures_in_hounsfield_units_must_say_their_offset(
+        self, tmp_path: Path, sections: Sections, found: Found, bits: type
+    ) -> None:
+        PILImage.fromarray(np.full((12, 16), 200, bits)).save(tmp_path / "c.png")
+        item = {"image": "c.png", "modality": "ct", "labels": {"liver": "a_mask.png"}}
+        sections["training"][0] = {**item, "ct_input": "hu"}
+
+        assert found(sections) == [
+            "training[0]['offset'] must be given of a CT picture in hu, such as -1024; got none"
+        ]
+        sections["training"][0]["offset"] = -1024
+        assert found(sections) == []
+
+    def test_a_photograph_is_no_mask(
+        self, tmp_path: Path, sections: Sections, found: Found
+    ) -> None:
+        save_picture(tmp_path / "c.png", noise(12, 16, 3))
+        sections["training"][0]["labels"] = {"lesion": "c.png"}
+
+        (told,) = found(sections)
+
+        place = "training[0]['labels']['lesion'] must be usable"
+        assert told.startswith(f"{place}; labels must be gray pictures, or have a palette")
+        assert f"{tmp_path / 'c.png'} is in color. Save it" in told
+
+    @pytest.mark.parametrize("name", ["white.png", "white.jpg"])
+    def test_a_white_mask_may_be_stored_as_color(
+        self, tmp_path: Path, sections: Sections, found: Found, name: str
+    ) -> None:
+        with PILImage.open(tmp_path / "a_mask.png") as mask:
+            mask.convert("RGB").save(tmp_path / name)
+        sections["training"][0]["labels"] = {"lesion": name}
+
+        assert found(sections) == []
+
     def test_all_of_a_datalist_are_told_in_its_order(
         self, sections: Sections, found: Found
     ) -> None:
