@@ -153,6 +153,7 @@ Side = Annotated[int, BeforeValidator(_no_bool), Field(ge=32, le=2**14, multiple
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
+LearningRate = Annotated[Number, Field(gt=0, le=1)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_listing(2))]
 InputSize = Annotated[

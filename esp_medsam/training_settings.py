@@ -18,6 +18,7 @@ from esp_medsam.setting_types import (
     FrozenPatterns,
     Index,
     IndexOrAuto,
+    LearningRate,
     Mean,
     NotNegative,
     Number,
@@ -45,10 +46,12 @@ class TrainSettings(Settings):
     samples_per_epoch: CountOrAuto
     turns: Turns
     batch_size: Count
-    learning_rate: Positive
+    learning_rate: LearningRate
     warmup_steps: IndexOrAuto
     weight_decay: NotNegative
     decay: Literal["cosine", "exponential"]
+    mask_loss: Literal["per_target", "released"]
+    patch_weight: NotNegative
     presence_weight: NotNegative
     accumulate: Count
     max_norm: Positive

@@ -244,8 +244,8 @@ class WeightsNotFoundError(EspMedSamError, FileNotFoundError):
 class DivergedError(EspMedSamError, ArithmeticError):
     """A training no longer computes finite numbers.
 
-    Lower learning_rate or max_norm, set amp to false, or look at the images of the datasets that
-    the message names.
+    Begin anew (resume false) with a lower learning_rate or max_norm, or with amp false, or look at
+    the images of the datasets that the message names.
     """
 
     code = "E_DIVERGED"

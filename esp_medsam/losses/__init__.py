@@ -5,6 +5,7 @@ from esp_medsam.losses.distillation import DistillationLoss, TeacherTarget
 from esp_medsam.losses.patch_prompt import PatchPromptLoss, patch_target
 from esp_medsam.losses.presence import PresenceLoss
 from esp_medsam.losses.prompted_segmentation import PromptedSegmentationLoss
+from esp_medsam.losses.released_mask import ReleasedMaskLoss
 from esp_medsam.losses.segmentation import SegmentationLoss
 
 
@@ -14,6 +15,7 @@ __all__ = [
     "PatchPromptLoss",
     "PresenceLoss",
     "PromptedSegmentationLoss",
+    "ReleasedMaskLoss",
     "SegmentationLoss",
     "TeacherTarget",
     "patch_target",

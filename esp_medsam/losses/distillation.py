@@ -11,7 +11,11 @@ from torch import Tensor, nn
 
 from esp_medsam.losses.annotation import Annotation
 from esp_medsam.losses.counting import mean_total
-from esp_medsam.losses.prompted_segmentation import MaskPrediction, PromptedSegmentationLoss
+from esp_medsam.losses.prompted_segmentation import (
+    MaskLoss,
+    MaskPrediction,
+    PromptedSegmentationLoss,
+)
 
 
 T = TypeVar("T")
@@ -26,7 +30,8 @@ class TeacherTarget(NamedTuple):
             None for everywhere.
         logits: The teacher's mask logits, ``(B, T', h', w')`` with T' of at least T, the rows
             beyond it absent; None from those without a decoder.
-        annotation: Masks of the views; None where there are none.
+        annotation: Masks of the views; None where there are none. What they leave unknown counts in
+            no loss.
         other_logits: The student's own mask logits of the same images seen otherwise and brought
             back to these views, ``(B, T, h'', w'')``; None without self-consistency.
     """
@@ -36,6 +41,16 @@ class TeacherTarget(NamedTuple):
     logits: Tensor | None = None
     annotation: Annotation | None = None
     other_logits: Tensor | None = None
+
+    def counted(self) -> Tensor | None:
+        """Return which pixels count, ``(B, 1, H, W)`` bool: of an image, and not unknown.
+
+        None for all.
+        """
+        labeled = None if self.annotation is None else self.annotation.labeled
+        if self.content is None or labeled is None:
+            return labeled if self.content is None else self.content
+        return self.content & labeled
 
 
 class StudentPrediction(MaskPrediction, Protocol):
@@ -47,7 +62,7 @@ class StudentPrediction(MaskPrediction, Protocol):
 
 
 def content_weight(content: Tensor | None, like: Tensor) -> Tensor:
-    """Return each cell's share of image, ``(B, 1, h, w)`` in 0..1, in the grid of ``like``."""
+    """Return of each cell of ``like`` the share of ``content`` in it, ``(B, 1, h, w)`` in 0..1."""
     if content is None:
         return torch.ones_like(like[:, :1], dtype=torch.float32)
     return F.interpolate(content.float(), size=like.shape[-2:], mode="area")
@@ -74,7 +89,8 @@ def _mean(each: Tensor, weight: Tensor) -> Tensor:
 def embedding_error(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     """Return the mean squared error of embeddings, the released loss: over channels and cells.
 
-    Source: ``nn.MSELoss`` in De-LightSAM's train.py; without padding it is the same number.
+    Source: ``nn.MSELoss`` in De-LightSAM's train.py, its only loss; without padding it is the same
+    number.
     """
     return _mean((student - teacher).pow(2).mean(1, keepdim=True), weight)
 
@@ -82,7 +98,7 @@ def embedding_error(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
 def embedding_cosine(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     """Return the mean of 1 - cosine over cells, 0..2: of directions, whatever the lengths.
 
-    Source: a common companion of the squared error in recipes for feature distillation.
+    Source: stage 1 of EfficientSAM3, where it accompanies the squared error.
     """
     return _mean(1 - F.cosine_similarity(student, teacher, dim=1)[:, None], weight)
 
@@ -98,7 +114,7 @@ def soft_label_error(
     Args:
         student: Mask logits, ``(B, T, h, w)``.
         teacher: The teacher's, of the same shape.
-        weight: Share of image, ``(B, 1, h, w)``.
+        weight: Share of pixels that count, ``(B, 1, h, w)``.
         counts: Which rows count, ``(B, T)`` bool.
         temperature: Logits are divided by it.
     """
@@ -122,15 +138,12 @@ def prototype_error(
     Args:
         student: Embeddings, ``(B, C, h, w)``.
         teacher: The teacher's, of the same shape.
-        weight: Share of image, ``(B, 1, h, w)``.
-        annotation: Masks and what is known of them.
+        weight: Share of pixels that count, ``(B, 1, h, w)``.
+        annotation: Masks and which targets are known.
     """
     size = student.shape[-2:]
     inside = F.interpolate(annotation.mask.float(), size=size, mode="area")
-    labeled = weight
-    if annotation.labeled is not None:
-        labeled = weight * F.interpolate(annotation.labeled.float(), size=size, mode="area")
-    known = annotation.known[:, :, None, None] * labeled
+    known = annotation.known[:, :, None, None] * weight
     total = student.new_zeros(())
     cells = mean_total(known.sum(), least=1e-6)
     for share in (inside * known, (1 - inside) * known):  # (B, T, h, w)
@@ -156,7 +169,7 @@ def consistency_error(student: Tensor, other: Tensor, weight: Tensor, counts: Te
     Args:
         student: Mask logits, ``(B, T, h, w)``.
         other: Those of the other view, brought back to this one, of the same shape.
-        weight: Share of image, ``(B, 1, h, w)``.
+        weight: Share of pixels that count, ``(B, 1, h, w)``.
         counts: Which rows count, ``(B, T)`` bool.
     """
     difference = student.sigmoid() - other.detach().sigmoid()
@@ -175,9 +188,11 @@ class DistillationLoss(nn.Module):
 
     Args:
         embedding_weight: Of :func:`embedding_error`.
-        mask_weight: Of the loss of masks and patch prompts against the annotation, which the
-            released code adds to that of embeddings; the views need masks.
+        mask_weight: Of the loss of masks and patch prompts against the annotation; the released
+            code has it only as a comment. The views need masks.
+        patch_weight: Of patch prompts within the loss of masks.
         presence_weight: Of presence within the loss of masks, where it is predicted.
+        mask_loss: Which loss of masks that is.
         cosine_weight: Of :func:`embedding_cosine`.
         soft_label_weight: Of :func:`soft_label_error`; the teacher needs a decoder.
         prototype_weight: Of :func:`prototype_error`; the views need masks.
@@ -193,7 +208,9 @@ class DistillationLoss(nn.Module):
         *,
         embedding_weight: float = 1.0,
         mask_weight: float = 0.0,
+        patch_weight: float = 0.5,
         presence_weight: float = 0.5,
+        mask_loss: MaskLoss = "per_target",
         cosine_weight: float = 0.0,
         soft_label_weight: float = 0.0,
         prototype_weight: float = 0.0,
@@ -216,7 +233,9 @@ class DistillationLoss(nn.Module):
             msg = f"temperature must be greater than 0; got {temperature}."
             raise ValueError(msg)
         self.temperature = temperature
-        self.masks = PromptedSegmentationLoss(presence_weight=presence_weight)
+        self.masks = PromptedSegmentationLoss(
+            patch_weight=patch_weight, presence_weight=presence_weight, mask_loss=mask_loss
+        )
 
     def forward(self, prediction: StudentPrediction, target: TeacherTarget) -> Tensor:
         """Return the loss, a scalar.
@@ -244,7 +263,7 @@ class DistillationLoss(nn.Module):
         terms: dict[str, Tensor] = {}
         student = prediction.image_embedding.float()
         teacher = on_grid_of(student, target.embedding.detach().float())
-        weight = content_weight(target.content, student)
+        weight = content_weight(target.counted(), student)
         if self.weights["embedding"]:
             terms["embedding"] = embedding_error(student, teacher, weight)
         if self.weights["mask"]:
@@ -275,7 +294,9 @@ class DistillationLoss(nn.Module):
             theirs = theirs[:, : logits.shape[1]]
             # Before it is resized, in which the marker of absent rows stays what it is.
             counts = (theirs.amax((2, 3)) > _HELD) & (logits.amax((2, 3)) > _HELD)
-            theirs, weight = on_grid_of(logits, theirs), content_weight(target.content, logits)
+            if target.annotation is not None:
+                counts = counts & target.annotation.known[:, : logits.shape[1]]
+            theirs, weight = on_grid_of(logits, theirs), content_weight(target.counted(), logits)
             if name == "soft_label":
                 terms[name] = soft_label_error(logits, theirs, weight, counts, self.temperature)
             else:

@@ -1,13 +1,18 @@
 """The loss of the segmentation stage: masks, patch prompts and presence together."""
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
 from esp_medsam.losses.annotation import Annotation
 from esp_medsam.losses.patch_prompt import PatchPromptLoss
 from esp_medsam.losses.presence import PresenceLoss
+from esp_medsam.losses.released_mask import ReleasedMaskLoss
 from esp_medsam.losses.segmentation import SegmentationLoss
+
+
+MaskLoss = Literal["per_target", "released"]
+"""Which loss masks have: :class:`SegmentationLoss` or :class:`ReleasedMaskLoss`."""
 
 
 class MaskPrediction(Protocol):
@@ -32,13 +37,20 @@ class PromptedSegmentationLoss(nn.Module):
         patch_weight: Weight of the patch-prompt loss. The paper's weight is unknown; 0.5 is what
             the same authors' UN-SAM uses for its hint loss.
         presence_weight: Weight of the presence loss; ours, not measured yet.
+        mask_loss: Which loss masks have.
     """
 
-    def __init__(self, *, patch_weight: float = 0.5, presence_weight: float = 0.5) -> None:
+    def __init__(
+        self,
+        *,
+        patch_weight: float = 0.5,
+        presence_weight: float = 0.5,
+        mask_loss: MaskLoss = "per_target",
+    ) -> None:
         super().__init__()
         self.patch_weight = patch_weight
         self.presence_weight = presence_weight
-        self.segmentation = SegmentationLoss()
+        self.segmentation = SegmentationLoss() if mask_loss == "per_target" else ReleasedMaskLoss()
         self.patch_prompt = PatchPromptLoss()
         self.presence = PresenceLoss()
 

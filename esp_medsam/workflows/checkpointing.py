@@ -43,7 +43,8 @@ class Checkpoints:
 
     A checkpoint is written after each epoch, validation and all, and every so many steps. The name
     of its file holds what its content hashes to: a damaged one is told and passed over. The one
-    before stays until the next has been read back.
+    before stays until the next has been read back. None is written where the last step was skipped,
+    unless the run ends there: the weights may be what does not compute any more.
 
     Args:
         folder: Where they lie.
@@ -140,19 +141,21 @@ class Checkpoints:
 
     def _write(self, engine: SupervisedTrainer) -> None:
         """Write a checkpoint and read it back; the last good one stays beside it, others go."""
-        if not self.is_writer:
+        state = engine.state
+        is_end = state.iteration == state.max_epochs * state.epoch_length
+        if not self.is_writer or (state.is_skipped and not is_end):
             return
         content = {
             "format": _FORMAT,
             "run": self.described,
-            "iteration": engine.state.iteration,
-            "epoch_length": engine.state.epoch_length,
+            "iteration": state.iteration,
+            "epoch_length": state.epoch_length,
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
         digest = hashlib.sha256(buffer.getbuffer()).hexdigest()[:32]
-        path = self.folder / f"step-{engine.state.iteration:08d}-{digest}.pt"
+        path = self.folder / f"step-{state.iteration:08d}-{digest}.pt"
         clear_temporaries(self.folder)
         self._keep((self._good, path))
         with atomic_file(path) as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -13,15 +14,23 @@ from esp_medsam.errors import (
     OutputExistsError,
     WeightsNotFoundError,
     check_one_of,
+    one_line,
 )
+from esp_medsam.identity import sha256_of
 from esp_medsam.regular_file import open_regular
 
+
+logger = logging.getLogger(__name__)
 
 ORIGINS = ("delightsam", "mobilesam", "sam")
 """Whose checkpoints can be converted."""
 
 RELEASED = ("dermoscopy", "xray", "ultrasound", "fundus", "microscopy", "endoscopy")
 """Modalities that De-LightSAM was released for, as ``esp_medsam.networks.builders`` has them."""
+
+
+MOBILE_SAM = "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f"
+"""SHA-256 of the official ``mobile_sam.pt``."""
 
 
 def check_conversion(
@@ -46,6 +55,14 @@ def check_conversion(
     _check_regular(source)
     _refuse_input(Path(source), Path(output))
     refuse_existing(Path(output), overwrite)
+
+
+def warn_of_another_mobilesam(source: str | os.PathLike[str]) -> None:
+    """Warn of a file that is not the official ``mobile_sam.pt``, whatever entries it has."""
+    found = sha256_of(source)
+    if found != MOBILE_SAM:
+        told = "%s is not the official mobile_sam.pt: its SHA-256 is %s, not %s."
+        logger.warning(told, one_line(os.fspath(source)), found, MOBILE_SAM)
 
 
 def _check_regular(source: str | os.PathLike[str]) -> None:

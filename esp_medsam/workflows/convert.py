@@ -17,7 +17,11 @@ from esp_medsam.networks.checkpoints import (
     from_sam,
     load_checkpoint,
 )
-from esp_medsam.workflows.conversion import check_conversion, refuse_existing
+from esp_medsam.workflows.conversion import (
+    check_conversion,
+    refuse_existing,
+    warn_of_another_mobilesam,
+)
 from esp_medsam.workflows.weights import record_weights, write_state_dict
 
 
@@ -76,6 +80,7 @@ def _convert(
         return f"SAM image encoder {checkpoint.variant.name}", checkpoint.state_dict, None
     if origin == "mobilesam":
         shared = from_mobilesam(theirs, source=source)
+        warn_of_another_mobilesam(source)
         return "MobileSAM image encoder and mask decoder", shared, None
     assert modality is not None, "checked before"
     network = from_delightsam(theirs, modality, source=source)

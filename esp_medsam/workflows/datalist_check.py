@@ -60,14 +60,15 @@ def faults_of(
     *,
     workers: int | None = None,
     tracked: Callable[[Sequence[Placed]], Iterable[Placed]] | None = None,
+    read_masks: bool = True,
 ) -> list[Fault]:
     """Return what is wrong with a datalist; the rest is not read after :data:`MOST_FAULTS`.
 
     Headers of images are read, masks whole, and images that two sections may share are hashed. A
     fault is: no item at all, one that is not as ``docs/reference/datalist.md`` says, an unknown
     modality or target, a missing or unreadable file, a mask off its image's grid, an empty mask, a
-    value that its label map does not hold, an image that is named twice, and one whose content is
-    in two sections.
+    value that its label map does not hold, an image that is named twice, one whose content is in
+    two sections, and a patient in two sections.
 
     Args:
         sections: What the file holds.
@@ -75,6 +76,8 @@ def faults_of(
         table: Modalities and targets at hand.
         workers: Threads that read files; None goes by the processors.
         tracked: Hands items on one by one, and shows how far they are; None shows nothing.
+        read_masks: Whether to read masks; else only their headers are, and what a mask holds is
+            left to whoever reads it.
     """
     held = [section for section in SECTIONS if section in sections]
     if not held:
@@ -89,12 +92,14 @@ def faults_of(
     if not placed and not faults:
         return [Fault("datalist", f"must hold an image; got none in {listed(held)}")]
     faults += named_twice((one.place, one.item) for one in placed)
+    faults += _patients_in_two_sections(placed)
+    look = _faults_of_item if read_masks else _faults_of_headers
     count = workers or min(16, 2 * (os.cpu_count() or 1))
     # Both are cheap once and dear a hundred thousand times.
     with quietly(), seldom_asked(), ThreadPoolExecutor(count) as pool:
         queue = iter(placed if tracked is None else tracked(placed))
         while len(faults) <= MOST_FAULTS and (chunk := list(islice(queue, _CHUNK))):
-            for found in pool.map(lambda one: _faults_of_item(one, table), chunk):
+            for found in pool.map(lambda one: look(one, table), chunk):
                 faults += found
         if len(faults) <= MOST_FAULTS:
             faults += _in_two_sections(placed, pool)
@@ -112,6 +117,41 @@ def _order(fault: Fault, sections: Mapping[str, int]) -> tuple[int, int]:
 
 def _faults_of_item(one: Placed, table: ModalityTable) -> list[Fault]:
     """Return what is wrong with an item by itself."""
+    if told := _wrong_words(one, table):
+        return told
+    try:
+        image = _grid(one.item, table)
+    except EspMedSamError as error:
+        return [Fault(f"{one.place}['image']", _told(error))]
+    found = list(_wrong_masks(one, image, table))
+    if found and image.pixels is None:  # the header may have misled
+        try:
+            found = list(_wrong_masks(one, read_image(one.item, table), table))
+        except EspMedSamError as error:
+            return [Fault(f"{one.place}['image']", _told(error))]
+    return found
+
+
+def _faults_of_headers(one: Placed, table: ModalityTable) -> list[Fault]:
+    """Return what is wrong with an item as far as headers tell; where they do, all is read."""
+    if told := _wrong_words(one, table):
+        return told
+    try:
+        shape = _shape(one.item.image)
+        fits = shape is None or all(_shape(mask.path) in (shape, None) for mask in one.item.masks)
+    except EspMedSamError:
+        fits = False
+    return [] if fits else _faults_of_item(one, table)
+
+
+def _shape(path: str) -> tuple[int, ...] | None:
+    """Return the shape that a file's header states, where it states one."""
+    grid = read_grid(path)
+    return None if grid is None else grid.shape
+
+
+def _wrong_words(one: Placed, table: ModalityTable) -> list[Fault]:
+    """Return what is wrong with what an item says, without a look into its files."""
     item, place = one.item, one.place
     if item.modality not in table.names:
         told = f"must be one of {', '.join(table.names)}; got {quoted(item.modality)}"
@@ -128,17 +168,10 @@ def _faults_of_item(one: Placed, table: ModalityTable) -> list[Fault]:
     if item.modality == "ct" and is_picture and item.ct_input is None:
         told = "must be given of a CT picture: windowed, or hu with an offset; got none"
         return [Fault(f"{place}['ct_input']", told)]
-    try:
-        image = _grid(item, table)
-    except EspMedSamError as error:
-        return [Fault(f"{place}['image']", _told(error))]
-    found = list(_wrong_masks(one, image, table))
-    if found and image.pixels is None:  # the header may have misled
-        try:
-            found = list(_wrong_masks(one, read_image(item, table), table))
-        except EspMedSamError as error:
-            return [Fault(f"{place}['image']", _told(error))]
-    return found
+    if is_picture and item.ct_input == "hu" and item.offset is None:
+        told = "must be given of a CT picture in hu, such as -1024; got none"
+        return [Fault(f"{place}['offset']", told)]
+    return []
 
 
 def _grid(item: Item, table: ModalityTable) -> Image:
@@ -217,6 +250,26 @@ def _of_mask(mask: Mask, reader: MaskReader, target: str | None) -> tuple[str, b
         return "", True
     values = ", ".join(map(str, lacking))
     return f"must be values that the map holds; {mask.path} holds no {values}", True
+
+
+def _patients_in_two_sections(placed: Sequence[Placed]) -> Iterator[Fault]:
+    """Yield the patients of a set who are in an earlier section, too; each is told once, unnamed.
+
+    Sets number their patients alike: of two sets they are two.
+    """
+    first: dict[tuple[str | None, str], Placed] = {}
+    told: set[tuple[str | None, str]] = set()
+    for one in placed:
+        if one.item.patient is None:
+            continue
+        patient = one.item.dataset, one.item.patient
+        earlier = first.setdefault(patient, one)
+        if earlier.section != one.section and patient not in told:
+            told.add(patient)
+            yield Fault(
+                f"{one.place}['patient']",
+                f"must be in one section; {earlier.place} is of the same patient",
+            )
 
 
 def _in_two_sections(placed: Sequence[Placed], pool: ThreadPoolExecutor) -> Iterator[Fault]:

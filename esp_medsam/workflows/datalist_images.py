@@ -22,6 +22,9 @@ from esp_medsam.workflows.datalist import Item, Mask
 WHITE = 127
 """Values of a picture's mask above this are the target."""
 
+NEARLY_GRAY = 16
+"""Most that channels of a white mask may differ by: JPEG rounds."""
+
 GRID_TOLERANCE = 0.1
 """Part of a voxel's shortest side that a mask may lie off its image: headers round."""
 
@@ -116,9 +119,9 @@ class MaskReader:
     def __call__(self, mask: Mask, target: str | None = None) -> npt.NDArray[np.bool_]:
         """Return where a mask says that something is, ``(*spatial)``.
 
-        Without values a picture's mask is white, a volume's is not 0. With values a picture in a
-        palette means its indices, not its colors. Of DICOM-SEG and RT Structure Sets see
-        :class:`~esp_medsam.dicom.SeriesLabels`.
+        Without values a picture's mask is white, a volume's is not 0, and neither is in color. With
+        values a picture in a palette means its indices, not its colors. Of DICOM-SEG and RT
+        Structure Sets see :class:`~esp_medsam.dicom.SeriesLabels`.
 
         Args:
             mask: The mask.
@@ -126,7 +129,7 @@ class MaskReader:
 
         Raises:
             OptionError: If it is not on its image's grid, is a picture of 0 and 1 in place of
-                white, or a label map in colors; if what it means is not in its file.
+                white, or in colors; if what it means is not in its file.
             EspMedSamError: If it cannot be read.
         """
         if labels_series(mask.path):
@@ -161,14 +164,14 @@ class MaskReader:
         """Return a mask's file with the numbers it holds, once it is seen to lie on the grid.
 
         Raises:
-            OptionError: If it does not, or is a label map in colors.
+            OptionError: If it does not, or is in colors.
             EspMedSamError: If it cannot be read.
         """
         indices = mask.values is not None
         if self._last is None or self._last[:2] != (mask.path, indices):
             stored = read(mask.path, indices=indices)
             self._check_grid(stored, mask.path)
-            self._last = mask.path, indices, stored if not indices else _without_color(stored)
+            self._last = mask.path, indices, _without_color(stored, 0 if indices else NEARLY_GRAY)
         return self._last[2]
 
     def _check_grid(self, mask: Image, path: str) -> None:
@@ -187,10 +190,10 @@ class MaskReader:
             raise OptionError(msg)
 
 
-def _without_color(mask: Image) -> Image:
-    """Return a label map of one channel; gray that is stored as color is taken for what it is."""
+def _without_color(mask: Image, tolerance: int) -> Image:
+    """Return a mask whose channels are alike; gray that is stored as color is what it is."""
     assert mask.pixels is not None, "just read"
-    if (mask.pixels != mask.pixels[:1]).any():
-        msg = f"labels with values must be a gray picture, or one with a palette; {mask.path} is "
-        raise OptionError(msg + "in color. Save it with a value for each color.")
+    if len(mask.pixels) > 1 and np.ptp(mask.pixels, axis=0).max() > tolerance:
+        msg = f"labels must be gray pictures, or have a palette and values; {mask.path} is in "
+        raise OptionError(msg + "color. Save it with a value for each color.")
     return mask

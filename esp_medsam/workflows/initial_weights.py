@@ -35,7 +35,7 @@ def start_from(network: ESPMedSAM, weights: str | Path | None) -> ESPMedSAM:
         CheckpointError: If the file is not one, does not fit, or is not what its record says.
     """
     if weights:
-        check_weights(weights)
+        check_weights(weights, "pretrained")
         record = read_weights_record(weights)
         if record is not None:
             check_hash(weights, record)

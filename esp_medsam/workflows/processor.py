@@ -1,4 +1,4 @@
-"""Choose precision, threads and memory format for training."""
+"""Choose precision, threads and memory for training."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def use_processor(
     in_bfloat16 = (
         has_bfloat16_units(device) if amp == "auto" else amp_of(amp, device, what="training")
     )
-    told = ["bfloat16" if in_bfloat16 else "float32", "channels last"]
+    told = ["bfloat16" if in_bfloat16 else "float32"]
     if torch.device(device).type == "cpu":
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(threads_for(_cores(), num_workers))

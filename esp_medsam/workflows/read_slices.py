@@ -27,7 +27,8 @@ from esp_medsam.transforms.by_modality import (
     check_overrides,
     describe_transforms,
 )
-from esp_medsam.workflows.datalist import Item, Mask, named_twice, parse_items, read_sections
+from esp_medsam.workflows.datalist import MOST_FAULTS, Item, Mask, parse_items, read_sections
+from esp_medsam.workflows.datalist_check import faults_of
 from esp_medsam.workflows.datalist_images import content_files
 from esp_medsam.workflows.kept_slices import InMemory, OnDisk, SliceSequence
 from esp_medsam.workflows.training_slices import TrainingSlice, slices_of
@@ -45,7 +46,6 @@ class _Entry:
 
     place: str
     item: Item
-    image_hash: str
     key: str
 
 
@@ -77,53 +77,63 @@ class SliceReader:
         """Return the slices of each section, by its name.
 
         Raises:
-            OptionError: If the datalist has faults: an item that is not what it must be, a file
-                that is missing or cannot be read, a mask that is empty or not on its image's grid,
-                an image that is named twice, one in two sections. Each is logged, a line each.
+            OptionError: If the datalist has faults in any section, asked for or not: an item that
+                is not what it must be, a file that is missing or cannot be read, a mask that is
+                empty or not on its image's grid, an image that is named twice, an image or a
+                patient in two sections. Each is logged, a line each; those that a look at names
+                and headers shows come first, before anything is read whole.
             EmptyInputError: If a section has no items.
             OutputError: If the cache cannot be written; of these DiskFullError without room.
         """
         check_overrides(self.transforms, self.table.names)
+        held = self._sections(sections)
+        folder = Path(self.datalist).parent
+        found = faults_of(held, folder, self.table, workers=self.workers, read_masks=False)
+        self._refuse(list(map(str, found)))
         faults: list[str] = []
-        entries = self._entries(sections, faults)
-        placed = [(entry.place, entry.item) for each in entries.values() for entry in each]
-        faults += map(str, named_twice(placed))
-        faults += _in_two_sections(entries)
+        entries = {name: self._entries(held[name], name, faults) for name in sections}
         slices = {name: self._slices(entries[name], faults) for name in sections}
-        if faults:
-            for fault in faults:
-                logger.error("%s", one_line(fault))
-            msg = (
-                f"datalist must be without faults before anything is learned from it; "
-                f"{self.datalist} has {len(faults)}, the first: {faults[0]}"
-            )
-            raise OptionError(msg)
+        self._refuse(faults)
         return slices
 
-    def _entries(self, sections: Sequence[str], faults: list[str]) -> dict[str, list[_Entry]]:
+    def _refuse(self, faults: Sequence[str]) -> None:
+        """Log faults, a line each, and refuse the datalist where there are any."""
+        for fault in faults:
+            logger.error("%s", one_line(fault))
+        if faults:
+            count = f"more than {MOST_FAULTS}" if len(faults) > MOST_FAULTS else str(len(faults))
+            msg = (
+                f"datalist must be without faults before anything is learned from it; "
+                f"{self.datalist} has {count}, the first: {faults[0]}"
+            )
+            raise OptionError(msg)
+
+    def _sections(self, sections: Sequence[str]) -> dict[str, Any]:
+        """Return all sections of the datalist, as they stand in it; those asked for hold items."""
         held = read_sections(self.datalist)
         missing = [name for name in sections if name not in held]
         if missing:
             msg = f"datalist must have a section {missing[0]!r}; {self.datalist} has "
             raise OptionError(msg + f"{', '.join(held) or 'none'}.")
-        found: dict[str, list[_Entry]] = {}
+        empty = [name for name in sections if held[name] == []]
+        if empty:
+            msg = f"datalist must hold at least one item under {empty[0]!r}; {self.datalist} "
+            raise EmptyInputError(msg + "holds none.")
+        return held
+
+    def _entries(self, content: object, name: str, faults: list[str]) -> list[_Entry]:
+        """Return the items of a section, and add what is wrong with the others."""
+        items, _ = parse_items(content, name, Path(self.datalist).parent)
         with ThreadPoolExecutor(self.workers) as pool:
-            for name in sections:
-                items, wrong = parse_items(held[name], name, Path(self.datalist).parent)
-                faults += map(str, wrong)
-                if not items and not wrong:
-                    msg = f"datalist must hold at least one item under {name!r}; {self.datalist} "
-                    raise EmptyInputError(msg + "holds none.")
-                places = (f"{name}[{number}]" for number in items)
-                ended = list(pool.map(self._entry, places, items.values()))
-                found[name] = [entry for entry in ended if isinstance(entry, _Entry)]
-                faults += [entry for entry in ended if isinstance(entry, str)]
-        return found
+            places = (f"{name}[{number}]" for number in items)
+            ended = list(pool.map(self._entry, places, items.values()))
+        faults += [entry for entry in ended if isinstance(entry, str)]
+        return [entry for entry in ended if isinstance(entry, _Entry)]
 
     def _entry(self, place: str, item: Item) -> _Entry | str:
         """Return an item with the hashes of its files, or what is wrong with one."""
         try:
-            image_hash, *mask_hashes = (identify(content_files(path)).sha256 for path in item.files)
+            hashes = [identify(content_files(path)).sha256 for path in item.files]
         except EspMedSamError as error:
             return f"{place} {explain(error)}"
         said = item.model_dump(include={"modality", "absent", "ct_input", "offset"})
@@ -131,8 +141,7 @@ class SliceReader:
             target: [_meant(mask, item) for mask in masks] for target, masks in item.labels.items()
         }
         said["unknown"] = [_meant(mask, item) for mask in item.unknown]
-        key = _digest([image_hash, mask_hashes, said])
-        return _Entry(place, item, image_hash, key)
+        return _Entry(place, item, _digest([hashes[0], hashes[1:], said]))
 
     def _slices(self, entries: Sequence[_Entry], faults: list[str]) -> SliceSequence:
         """Return the slices of items, read or from the cache, or what is wrong with an item."""
@@ -185,22 +194,6 @@ def _defined(target: Target) -> tuple[str | None, ...]:
     """Return a target's name and the codes that it may be found by."""
     codes = [target.type, target.anatomic_region]
     return target.name, *(None if code is None else f"{code.value} {code.scheme}" for code in codes)
-
-
-def _in_two_sections(entries: Mapping[str, Sequence[_Entry]]) -> Iterator[str]:
-    """Yield each image that stands in another section, too: its score would say nothing.
-
-    Those of one path are named twice, and told as such.
-    """
-    first: dict[str, tuple[str, _Entry]] = {}
-    for section, each in entries.items():
-        for entry in each:
-            where, other = first.setdefault(entry.image_hash, (section, entry))
-            if where != section and entry.item.image != other.item.image:
-                yield (
-                    f"{entry.place} must hold an image of its own; {entry.item.image} has the "
-                    f"content of {other.item.image}, {other.place}."
-                )
 
 
 def _digest(value: Any) -> str:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import PIL.Image
 import torch
 from ignite.engine import Events
-from monai.engines import SupervisedEvaluator
+from monai.engines import SupervisedTrainer
 from skimage.segmentation import find_boundaries
 from torch import Tensor, nn
 
@@ -92,7 +92,7 @@ class SlicePictures:
 
 
 class DrawSamples:
-    """Write a picture of one slice of each modality after each validation, for the eye.
+    """Write a picture of one slice of each modality after each epoch, for the eye.
 
     Args:
         pictures: What draws them.
@@ -104,12 +104,12 @@ class DrawSamples:
         self.folder = Path(folder)
         self.places: dict[str, int] | None = None
 
-    def attach(self, engine: SupervisedEvaluator) -> None:
-        """Register on the evaluator."""
+    def attach(self, engine: SupervisedTrainer) -> None:
+        """Register on the trainer."""
         if is_first():
-            engine.add_event_handler(Events.COMPLETED, self)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
-    def __call__(self, engine: SupervisedEvaluator) -> None:
+    def __call__(self, engine: SupervisedTrainer) -> None:
         """Write the pictures."""
         if self.places is None:
             self.places = self.pictures.samples()

@@ -157,8 +157,8 @@ class FiniteSteps:
         if self.in_a_row >= self.max_bad_steps:
             msg = (
                 f"training must stay finite; {self.in_a_row} steps in a row (max_bad_steps) did "
-                f"not. {_told(self._found)}. Lower learning_rate or max_norm, set amp to false, or "
-                "look at the images of these sets."
+                f"not. {_told(self._found)}. Begin anew (resume false) with a lower "
+                "learning_rate or max_norm, or with amp false; or look at the images of these sets."
             )
             raise DivergedError(msg)
         logger.warning("Step skipped, it is not finite. %s.", _told(self._found))

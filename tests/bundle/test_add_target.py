@@ -121,6 +121,12 @@ class TestAddTarget:
                 more[row, :held], logits[row, :held], rtol=0, atol=1e-5, msg=name
             )
 
+    def test_loss_falls_in_two_epochs(self, grown: Grown) -> None:
+        history = json.loads((grown.folder / "grown-training" / "history.json").read_text())
+
+        first, last = (epoch["loss"] for epoch in history)
+        assert last < first
+
     def test_the_bundle_segments_at_once(self, grown: Grown) -> None:
         (line,) = [
             line for line in grown.printed.splitlines() if "Segment with" in line and "--m" in line

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,19 @@ class StoppedError(Exception):
     """Stands for whatever ends a process."""
 
 
-def train(datalist: str, output_dir: str, *, stop: int = 0, kill: int = 0, **override: Any) -> None:
-    """Train for 3 epochs, or until a step is begun at which the run stops or the process dies."""
+def train(
+    datalist: str,
+    output_dir: str,
+    *,
+    stop: int = 0,
+    kill: int = 0,
+    spoil: Sequence[int] = (),
+    **override: Any,
+) -> None:
+    """Train for 3 epochs, or until a step is begun at which the run stops or the process dies.
+
+    At the steps to spoil the weights are not finite; in those to come they are again.
+    """
     torch.manual_seed(0)
     paths = {"datalist": datalist, "output_dir": output_dir}
     given = {**DEFAULTS, **override}
@@ -85,6 +97,8 @@ def train(datalist: str, output_dir: str, *, stop: int = 0, kill: int = 0, **ove
             raise StoppedError
         if engine.state.iteration == kill:
             os.kill(os.getpid(), signal.SIGKILL)
+        bias = workflow.network_def.head.bias.data
+        bias.fill_(math.nan) if engine.state.iteration in spoil else bias.nan_to_num_(0.0)
 
     try:
         workflow.run()
@@ -263,6 +277,21 @@ class TestResume:
         assert f"{last} is damaged; the one before it is taken." in caplog.text
         assert f"goes on after step {int(before.name[5:13])}" in caplog.text
         assert differences(result(unbroken), result(tmp_path)) == []
+
+    def test_steps_that_are_skipped_push_no_good_checkpoint_out(
+        self, datalist: str, tmp_path: Path
+    ) -> None:
+        with pytest.raises(RuntimeError) as caught:
+            train(datalist, str(tmp_path), spoil=range(5, 99), max_bad_steps=8)
+
+        assert (explain(caught.value) or "").startswith("E_DIVERGED: ")
+        kept = sorted(path.name[5:13] for path in (tmp_path / "checkpoints").iterdir())
+        assert kept == ["00000002", "00000004"]
+
+    def test_a_run_whose_last_step_is_skipped_is_done(self, datalist: str, tmp_path: Path) -> None:
+        train(datalist, str(tmp_path), spoil=[3 * STEPS])
+
+        train(datalist, str(tmp_path), stop=3 * STEPS)
 
     def test_a_full_disk_stops_the_run_and_loses_no_checkpoint(
         self, datalist: str, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ import yaml
 from monai.bundle import ConfigWorkflow
 
 from esp_medsam.errors import explain
+from esp_medsam.losses import ReleasedMaskLoss
 from esp_medsam.networks.state_dicts import load_checkpoint, load_into
 from esp_medsam.workflows.new_bundle import new_bundle
 from esp_medsam.workflows.pipeline import build_run
@@ -43,7 +44,7 @@ def workflow(
 ) -> ConfigWorkflow:
     small = {"batch_size": 3, "epochs": 1, "samples_per_epoch": 6, "warmup_steps": 1}
     paths = {"datalist": str(datalist), "output_dir": str(output_dir)}
-    return build_training("train.yaml", bundle=bundle, **paths, **small, **override)
+    return build_training("train.yaml", bundle=bundle, **(paths | small | override))
 
 
 class TestTrainConfig:
@@ -71,6 +72,19 @@ class TestTrainConfig:
         assert list((tmp_path / "out" / "tensorboard").iterdir())
         metric = training.parser.get_parsed_content("validate#evaluator").state.metrics
         assert 0.0 <= metric["val_mean_dice"] <= 1.0
+
+    def test_loss_falls_in_two_epochs(self, datalist: Path, tmp_path: Path) -> None:
+        training = workflow(
+            datalist, tmp_path / "out", epochs=2, samples_per_epoch=9, val_interval=2
+        )
+        training.initialize()
+
+        training.run()
+
+        first, last = json.loads((tmp_path / "out" / "history.json").read_text())
+        assert last["loss"] < first["loss"]
+        drawn = {path.name for path in (tmp_path / "out" / "overlays").iterdir()}
+        assert {"fundus-0001.png", "fundus-0002.png"} < drawn  # validated after the second alone
 
     def test_starts_from_given_weights(self, datalist: Path, tmp_path: Path) -> None:
         first = workflow(datalist, tmp_path / "first")
@@ -124,6 +138,30 @@ class TestTrainConfig:
         assert record["empty"]
         assert record["settings"]["presence_threshold"] == 1.0
 
+    def test_the_weight_of_patch_prompts_is_a_setting(self, datalist: Path, tmp_path: Path) -> None:
+        training = workflow(datalist, tmp_path, patch_weight=0.125)
+        distilling = build_training(
+            *("train.yaml", "distill_modality.yaml"),
+            datalist=str(datalist),
+            output_dir=str(tmp_path),
+            teacher_weights="teacher.pt",
+            patch_weight=0.25,
+        )
+
+        assert training.parser.get_parsed_content("loss").patch_weight == 0.125
+        assert distilling.parser.get_parsed_content("loss").masks.patch_weight == 0.25
+
+    def test_masks_may_have_the_loss_of_the_authors(self, datalist: Path, tmp_path: Path) -> None:
+        training = workflow(datalist, tmp_path / "out", mask_loss="released", epochs=2)
+        training.initialize()
+
+        training.run()
+
+        loss = training.parser.get_parsed_content("loss")
+        assert isinstance(loss.segmentation, ReleasedMaskLoss)
+        first, last = json.loads((tmp_path / "out" / "history.json").read_text())
+        assert last["loss"] < first["loss"]
+
     def test_reads_text_as_the_command_line_hands_it_over(
         self, datalist: Path, tmp_path: Path
     ) -> None:
@@ -134,7 +172,9 @@ class TestTrainConfig:
         assert (settings.amp, settings.seed, settings.learning_rate) == (False, 7, 1e-3)
 
     def test_refuses_settings_before_any_image_is_read(self, tmp_path: Path) -> None:
-        training = workflow(tmp_path / "none.json", tmp_path, amp="maybe", num_workers=-1)
+        training = workflow(
+            tmp_path / "none.json", tmp_path, amp="maybe", num_workers=-1, learning_rate="1e38"
+        )
 
         with pytest.raises(RuntimeError) as caught:  # MONAI's
             training.initialize()
@@ -144,3 +184,4 @@ class TestTrainConfig:
         assert line.startswith("E_OPTION: ")
         assert "amp must be auto, true or false; got 'maybe'" in line
         assert "num_workers must be at least 0; got -1" in line
+        assert "learning_rate must be at most 1; got '1e38'" in line

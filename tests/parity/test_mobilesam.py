@@ -21,12 +21,12 @@ from torch import Tensor
 from esp_medsam.networks import ESPMedSAM, build_product
 from esp_medsam.networks.checkpoints import from_mobilesam, load_checkpoint, load_shared
 from esp_medsam.networks.modality_controller import ModalityController
+from esp_medsam.workflows.conversion import MOBILE_SAM
 from tests.parity.reference import weights
 
 
 REFERENCE = Path(__file__).parent / "reference"
 VARIABLE = "ESP_MEDSAM_TEST_MOBILE_SAM"
-SHA256 = "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f"
 TOLERANCE = 1e-4
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def official() -> dict[str, Tensor]:
     path = os.environ.get(VARIABLE)
     if not path:
         pytest.skip(f"needs {VARIABLE}, the path of the official mobile_sam.pt")
-    assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == SHA256
+    assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == MOBILE_SAM
     return load_checkpoint(path)
 
 

@@ -236,13 +236,23 @@ class TestCsv:
         assert "E_OPTION: csv must " in capsys.readouterr().err
 
     def test_may_say_the_sections(self, home: Path) -> None:
-        rows = [{**row, "section": "test"} for row in self.rows(2)]
+        rows = [{**row, "section": "test"} for row in self.rows(4)[2:]]  # of two patients
         rows[0]["section"] = "training"
         self.write(home, rows)
 
         sections = built("--csv", "t.csv", "--modality", "ct")
 
         assert [len(items) for items in sections.values()] == [1, 0, 1]
+
+    def test_a_patient_in_two_sections_is_refused(self, home: Path, capsys: Shown) -> None:
+        first, second = self.rows(2)
+        self.write(home, [{**first, "section": "training"}, {**second, "section": "test"}])
+
+        assert main(["datalist", "d.json", "--csv", "t.csv", "--modality", "ct"]) == 1
+
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith("test[0]['patient'] must be in one section; training[0] is of the")
+        assert not (home / "d.json").exists()
 
     @pytest.mark.parametrize(
         ("change", "told"),

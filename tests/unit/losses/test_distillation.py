@@ -189,6 +189,65 @@ class TestPrototypes:
         assert torch.equal(*losses)
 
 
+class TestUnknown:
+    """What is unknown counts in no term: neither pixels nor targets."""
+
+    def gradient(self, name: str, known: Annotation) -> Tensor:
+        ours = Student(*(field.requires_grad_() for field in student()))
+        target = TeacherTarget(
+            torch.randn(2, 8, 4, 4),
+            logits=torch.randn(2, 3, 16, 16),
+            annotation=known,
+            other_logits=torch.randn(2, 3, 16, 16),
+        )
+        only(name)(ours, target).backward()
+        gradient = ours.low_res_logits.grad
+        if name in ("embedding", "cosine", "prototype"):
+            gradient = ours.image_embedding.grad
+        assert gradient is not None
+        return gradient
+
+    @pytest.mark.parametrize("name", TERMS)
+    def test_pixels_of_which_nothing_is_known_teach_nothing(self, name: str) -> None:
+        labeled = torch.ones(2, 1, 64, 64, dtype=torch.bool)
+        labeled[..., 32:] = False
+        everywhere = annotation()._replace(known=torch.ones(2, 3, dtype=torch.bool))
+
+        gradient = self.gradient(name, everywhere._replace(labeled=labeled))
+
+        half = gradient.shape[-1] // 2
+        # Masks are raised to the size of the annotation, and so reach one cell over.
+        assert not gradient[..., half + (name == "mask") :].any()
+        assert gradient[..., :half].any()
+
+    @pytest.mark.parametrize("name", ["embedding", "cosine"])
+    def test_a_cell_counts_by_the_share_of_it_that_is_known(self, name: str) -> None:
+        labeled = torch.ones(2, 1, 64, 64, dtype=torch.bool)
+        labeled[..., 32:40] = False  # half of the third of four columns
+        ours, theirs = student(), torch.randn(2, 8, 4, 4)
+        target = TeacherTarget(theirs, annotation=annotation()._replace(labeled=labeled))
+
+        loss = only(name)(ours, target)
+
+        columns = [
+            only(name)(
+                ours._replace(image_embedding=ours.image_embedding[..., c : c + 1]),
+                TeacherTarget(theirs[..., c : c + 1]),
+            )
+            for c in range(4)
+        ]
+        share = torch.tensor([1.0, 1.0, 0.5, 1.0])
+        torch.testing.assert_close(loss, (torch.stack(columns) * share).sum() / share.sum())
+
+    @pytest.mark.parametrize("name", ["mask", "soft_label", "consistency"])
+    def test_targets_of_which_nothing_is_known_teach_nothing(self, name: str) -> None:
+        gradient = self.gradient(name, annotation())  # one target of one image is known
+
+        assert gradient[0, 0].any()
+        gradient[0, 0] = 0
+        assert not gradient.any()
+
+
 class TestDistillationLoss:
     def test_is_the_weighted_sum_of_its_terms(self) -> None:
         loss = DistillationLoss(
@@ -238,6 +297,14 @@ class TestDistillationLoss:
     def test_refuses_a_target_that_lacks_what_a_term_needs(self, name: str, lacks: str) -> None:
         with pytest.raises(ValueError, match=f"must hold {lacks} where {name}_weight is not 0"):
             only(name)(student(), TeacherTarget(torch.zeros(2, 8, 4, 4)))
+
+    def test_patch_prompts_have_the_weight_that_they_are_given(self) -> None:
+        ours, target = student(), TeacherTarget(torch.zeros(2, 8, 4, 4), annotation=annotation())
+
+        losses = [only("mask", patch_weight=weight)(ours, target) for weight in (0.0, 1.0, 2.0)]
+
+        torch.testing.assert_close(losses[2] - losses[1], losses[1] - losses[0])
+        assert losses[1] > losses[0]
 
     def test_presence_has_the_weight_that_it_is_given(self) -> None:
         class WithPresence(NamedTuple):

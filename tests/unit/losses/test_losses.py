@@ -11,6 +11,7 @@ from esp_medsam.losses import (
     PatchPromptLoss,
     PresenceLoss,
     PromptedSegmentationLoss,
+    ReleasedMaskLoss,
     SegmentationLoss,
     patch_target,
 )
@@ -108,6 +109,39 @@ class TestSegmentationLoss:
 
     def test_is_finite_for_huge_logits(self, annotation: Annotation) -> None:
         assert torch.isfinite(SegmentationLoss()(torch.full((2, 3, 64, 64), -1e4), annotation))
+
+
+class TestReleasedMaskLoss:
+    def test_is_what_the_authors_state_of_a_batch(self) -> None:
+        logits, mask = torch.randn(4, 1, 16, 16), (torch.rand(4, 1, 16, 16) > 0.7).float()
+
+        loss = ReleasedMaskLoss()(logits, Annotation(mask, torch.ones(4, 1, dtype=torch.bool)))
+
+        p = logits.sigmoid()
+        bce = torch.nn.BCELoss()(p, mask)
+        dice = 1 - (2 * (p * mask).sum() + 1) / (p.sum() + mask.sum() + 1)
+        torch.testing.assert_close(loss, 0.8 * dice + 0.2 * 0.8 * (1 - (-bce).exp()) ** 2 * bce)
+
+    def test_what_is_unknown_has_no_gradient(self, annotation: Annotation) -> None:
+        labeled = torch.ones(2, 1, 64, 64, dtype=torch.bool)
+        labeled[..., 32:] = False
+        logits = torch.randn(2, 3, 64, 64, requires_grad=True)
+
+        ReleasedMaskLoss()(logits, annotation._replace(labeled=labeled)).backward()
+
+        gradient = logits.grad
+        assert gradient is not None
+        assert not gradient[~annotation.known].any()
+        assert not gradient[..., 32:].any()
+        assert gradient[annotation.known][..., :32].all()
+
+    def test_nothing_known_is_no_loss(self, annotation: Annotation) -> None:
+        logits = torch.randn(2, 3, 64, 64, requires_grad=True)
+
+        loss = ReleasedMaskLoss()(logits, annotation._replace(known=annotation.known & False))
+
+        loss.backward()
+        assert loss == 0
 
 
 class TestPatchTarget:

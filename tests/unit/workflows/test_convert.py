@@ -16,6 +16,7 @@ from esp_medsam.errors import (
     OutputExistsError,
     WeightsNotFoundError,
 )
+from esp_medsam.identity import sha256_of
 from esp_medsam.io.weights_record import check_hash, read_weights_record
 from esp_medsam.networks import build_released
 from esp_medsam.networks.checkpoints import (
@@ -26,6 +27,7 @@ from esp_medsam.networks.checkpoints import (
 )
 from esp_medsam.networks.sam_checkpoint import SAM_VARIANTS, encoder_entries
 from esp_medsam.workflows import convert as module
+from esp_medsam.workflows.conversion import MOBILE_SAM
 from esp_medsam.workflows.convert import convert
 
 
@@ -73,6 +75,24 @@ class TestConvert:
         assert len(state_dict) == 397
         assert sum(key.startswith("image_encoder.") for key in state_dict) == 302
         assert not held_modalities(state_dict)
+
+    def test_warns_of_a_mobilesam_that_is_not_the_official_one(
+        self,
+        mobile_sam: Path,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        convert(mobile_sam, tmp_path / "shared.pt", origin="mobilesam")
+
+        (told,) = caplog.messages
+        found = sha256_of(mobile_sam)
+        assert told.startswith(f"{mobile_sam} is not the official mobile_sam.pt")
+        assert told.endswith(f"its SHA-256 is {found}, not {MOBILE_SAM}.")
+        monkeypatch.setattr("esp_medsam.workflows.conversion.MOBILE_SAM", found)
+        caplog.clear()
+        convert(mobile_sam, tmp_path / "again.pt", origin="mobilesam")
+        assert not caplog.messages
 
     def test_sam_becomes_its_encoder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         variant = SAM_VARIANTS[0]

@@ -190,6 +190,23 @@ class TestFaultsOf:
 
         assert found(sections) == []
 
+    def test_name_a_patient_in_two_sections_once_and_not_by_name(
+        self, tmp_path: Path, sections: Sections, found: Found
+    ) -> None:
+        picture(tmp_path / "c.png", 2)
+        sections["training"][0]["patient"] = sections["validation"][0]["patient"] = "Doe"
+        sections["validation"].append({**sections["validation"][0], "image": "c.png"})
+
+        assert found(sections) == [
+            "validation[0]['patient'] must be in one section; training[0] is of the same patient"
+        ]
+
+    def test_patients_of_two_sets_are_two(self, sections: Sections, found: Found) -> None:
+        for section, dataset in (("training", "one"), ("validation", "other")):
+            sections[section][0] |= {"patient": "1", "dataset": dataset}
+
+        assert found(sections) == []
+
     def test_ct_in_pictures_must_say_what_its_values_are(
         self, tmp_path: Path, sections: Sections, found: Found
     ) -> None:
@@ -200,6 +217,42 @@ class TestFaultsOf:
 
         assert told.startswith("training[0]['ct_input'] must be given of a CT picture")
         sections["training"][0] = {**item, "ct_input": "windowed"}
+        assert found(sections) == []
+
+    @pytest.mark.parametrize("bits", [np.uint8, np.uint16])
+    def test_ct_in_pictures_in_hounsfield_units_must_say_their_offset(
+        self, tmp_path: Path, sections: Sections, found: Found, bits: type
+    ) -> None:
+        PILImage.fromarray(np.full((12, 16), 200, bits)).save(tmp_path / "c.png")
+        item = {"image": "c.png", "modality": "ct", "labels": {"liver": "a_mask.png"}}
+        sections["training"][0] = {**item, "ct_input": "hu"}
+
+        assert found(sections) == [
+            "training[0]['offset'] must be given of a CT picture in hu, such as -1024; got none"
+        ]
+        sections["training"][0]["offset"] = -1024
+        assert found(sections) == []
+
+    def test_a_photograph_is_no_mask(
+        self, tmp_path: Path, sections: Sections, found: Found
+    ) -> None:
+        save_picture(tmp_path / "c.png", noise(12, 16, 3))
+        sections["training"][0]["labels"] = {"lesion": "c.png"}
+
+        (told,) = found(sections)
+
+        place = "training[0]['labels']['lesion'] must be usable"
+        assert told.startswith(f"{place}; labels must be gray pictures, or have a palette")
+        assert f"{tmp_path / 'c.png'} is in color. Save it" in told
+
+    @pytest.mark.parametrize("name", ["white.png", "white.jpg"])
+    def test_a_white_mask_may_be_stored_as_color(
+        self, tmp_path: Path, sections: Sections, found: Found, name: str
+    ) -> None:
+        with PILImage.open(tmp_path / "a_mask.png") as mask:
+            mask.convert("RGB").save(tmp_path / name)
+        sections["training"][0]["labels"] = {"lesion": name}
+
         assert found(sections) == []
 
     def test_all_of_a_datalist_are_told_in_its_order(

@@ -67,7 +67,7 @@ class TestReadMask:
     ) -> None:
         PILImage.fromarray(np.stack([VALUES, VALUES, VALUES + 1], -1)).save(tmp_path / "m.png")
 
-        with pytest.raises(OptionError, match=r"a gray picture, or one with .*m\.png is"):
+        with pytest.raises(OptionError, match=r"gray pictures, or have a palette .*m\.png is"):
             MaskReader(image, table)(Mask(path=str(tmp_path / "m.png"), values=(1,)))
 
     def test_refuses_values_off_the_grid(

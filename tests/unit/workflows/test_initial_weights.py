@@ -167,7 +167,7 @@ class TestWeights:
         assert "fresh: nothing; left out: ct, ct.liver, xray.heart." in caplog.text
 
     def test_refuses_a_path_without_a_file(self, network: ESPMedSAM, tmp_path: Path) -> None:
-        with pytest.raises(WeightsNotFoundError, match=r"none\.pt"):
+        with pytest.raises(WeightsNotFoundError, match=r"pretrained must be a .* got .*none\.pt"):
             start_from(network, tmp_path / "none.pt")
 
     def test_starts_from_scratch_without_a_path(self, network: ESPMedSAM) -> None:

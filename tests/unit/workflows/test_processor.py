@@ -35,7 +35,7 @@ class TestUseProcessor:
             use_processor("cpu", amp=False, num_workers=1)
 
         (line,) = caplog.messages
-        assert line.startswith("Training on cpu: float32, channels last, threads 3, workers 1")
+        assert line.startswith("Training on cpu: float32, threads 3, workers 1")
         assert torch.get_num_threads() == 3
 
     def test_leaves_threads_to_a_user_who_set_them(self, monkeypatch: pytest.MonkeyPatch) -> None:

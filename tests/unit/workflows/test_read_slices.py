@@ -69,17 +69,14 @@ class TestFaults:
     def test_are_all_told_before_anything_is_learned(
         self, tmp_path: Path, picture: Any, table: ModalityTable, caplog: pytest.LogCaptureFixture
     ) -> None:
-        PILImage.new("L", (20, 40)).save(tmp_path / "empty.png")
         PILImage.new("L", (21, 40), 255).save(tmp_path / "wide.png")
         first = picture("a")
         faulty = [
             {"image": "b.png"},
             {**picture("b"), "labels": {"lesion": "none.png"}},
-            {**picture("c"), "labels": {"lesion": "empty.png"}},
             {**picture("d"), "labels": {"lesion": "wide.png"}},
             {**picture("e"), "labels": {"moon": "e_mask.png"}},
             {**picture("f"), "modality": "xrays"},
-            {**picture("g"), "labels": {"path": "g_mask.png", "values": {"lesion": [7]}}},
         ]
         (tmp_path / "copy.png").write_bytes((tmp_path / "a.png").read_bytes())
         read = reader(
@@ -92,7 +89,7 @@ class TestFaults:
             caplog.at_level(logging.ERROR),
             pytest.raises(
                 OptionError,
-                match=r"must be without faults before .* has 9, the first: training\[1\]",
+                match=r"must be without faults before .* has 7, the first: training\[1\]",
             ),
         ):
             read("training", "validation")
@@ -101,17 +98,59 @@ class TestFaults:
         expected = [
             r"training[1]['labels'] must be given",
             r"training[1]['modality'] must be given",
-            "none.png must be a file; there is none",
-            "must hold some of lesion; none is there. Name it in absent",
+            "must be a file; there is none at",
             "must lie on their image's grid, (40, 20); ",
-            "must name targets of dermoscopy, lesion; got moon",
+            "must name targets of dermoscopy, lesion; got 'moon'",
             "got 'xrays'",
-            "must hold some of lesion; none is there. Name it in absent",
-            f"copy.png has the content of {tmp_path / 'a.png'}, training[0].",
+            f"copy.png holds the same bytes as training[0], {tmp_path / 'a.png'}",
         ]
         assert len(lines) == len(expected)
         for part in expected:
             assert any(part in line for line in lines), (part, lines)
+
+    def test_of_names_and_headers_are_told_before_an_image_is_read(
+        self, tmp_path: Path, picture: Any, table: ModalityTable, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def read(*args: object) -> None:
+            pytest.fail("an image was read")
+
+        monkeypatch.setattr("esp_medsam.workflows.read_slices.slices_of", read)
+        items = [picture("a"), {**picture("b"), "image": "none.png"}]
+
+        with pytest.raises(OptionError, match=r"must be a file; there is none at .*none\.png"):
+            reader(tmp_path, table, {"training": items})("training")
+
+    @pytest.mark.parametrize(
+        ("of_test", "told"),
+        [
+            ({"image": "copy.png"}, r"test\[0\]\['image'\] must be in one section"),
+            ({"patient": "x"}, r"test\[0\]\['patient'\] must be in one section"),
+            ({"image": "none.png"}, r"test\[0\]\['image'\] must be a file"),
+        ],
+    )
+    def test_of_a_section_that_is_not_read_are_told_too(
+        self, tmp_path: Path, picture: Any, table: ModalityTable, of_test: Any, told: str
+    ) -> None:
+        sections = {"training": [picture("a", patient="x")], "test": [{**picture("b"), **of_test}]}
+        (tmp_path / "copy.png").write_bytes((tmp_path / "a.png").read_bytes())
+
+        with pytest.raises(OptionError, match=told):
+            reader(tmp_path, table, sections)("training")
+
+    def test_that_only_masks_tell_are_told_as_they_are_read(
+        self, tmp_path: Path, picture: Any, table: ModalityTable, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        PILImage.new("L", (20, 40)).save(tmp_path / "empty.png")
+        items = [
+            {**picture("a"), "labels": {"lesion": "empty.png"}},
+            {**picture("b"), "labels": {"path": "b_mask.png", "values": {"lesion": [7]}}},
+        ]
+
+        with caplog.at_level(logging.ERROR), pytest.raises(OptionError, match="has 2"):
+            reader(tmp_path, table, {"training": items})("training")
+
+        for line in caplog.messages:
+            assert "must hold some of lesion; none is there. Name it in absent" in line
 
     def test_name_the_place_of_an_item_behind_a_faulty_one(
         self, tmp_path: Path, picture: Any, table: ModalityTable, caplog: pytest.LogCaptureFixture
@@ -121,7 +160,9 @@ class TestFaults:
         with caplog.at_level(logging.ERROR), pytest.raises(OptionError):
             reader(tmp_path, table, {"training": items})("training")
 
-        assert any(record.getMessage().startswith("training[2] ") for record in caplog.records)
+        assert any(
+            record.getMessage().startswith("training[2]['modality'] ") for record in caplog.records
+        )
 
     def test_are_images_that_are_named_twice_in_a_section_or_in_two(
         self, tmp_path: Path, picture: Any, table: ModalityTable, caplog: pytest.LogCaptureFixture

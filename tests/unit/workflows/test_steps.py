@@ -139,6 +139,7 @@ class TestFiniteSteps:
         assert told.startswith("training must stay finite; 3 steps in a row (max_bad_steps) did")
         assert "Step 7 of epoch 1: loss nan (mask nan), gradient norm not finite" in told
         assert "learning rate 0.0" in told
+        assert "Begin anew (resume false) with a lower learning_rate" in told
         assert training.finite.skipped == 5
 
     def test_each_is_told_with_the_sets_it_came_from(

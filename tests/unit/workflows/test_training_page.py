@@ -78,16 +78,15 @@ class TestSlicePictures:
     ) -> None:
         assert pictures.samples() == {"xray": 1}
 
-    def test_are_written_after_each_validation(
-        self, pictures: SlicePictures, tmp_path: Path
-    ) -> None:
+    def test_are_written_after_each_epoch(self, pictures: SlicePictures, tmp_path: Path) -> None:
         engine = Engine(lambda *_: None)
         DrawSamples(pictures, tmp_path / "overlays").attach(engine)
 
         engine.run([0], max_epochs=2)
 
-        with PILImage.open(tmp_path / "overlays" / "xray-0002.png") as written:
-            assert written.size == (64, 32)
+        for name in ("xray-0001.png", "xray-0002.png"):
+            with PILImage.open(tmp_path / "overlays" / name) as written:
+                assert written.size == (64, 32)
 
 
 class TestChart:
