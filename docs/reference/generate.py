@@ -55,6 +55,9 @@ PLACES = ("bundle_root", "dataset_dir")
 WRONG = (object(), "?", -1.0, -1, 50, 10**9, [-1] * 2, [10**9] * 2, [33] * 2, [-1] * 3)
 """Values that make a setting tell its rules."""
 
+PLAIN = ("INT", "FLOAT", "INT|auto", "DEVICE")
+"""Names of values that say less than the rule of a setting."""
+
 TYPES = {"Path": "a path", "int": "a whole number", "float": "a number", "str": "text"}
 
 
@@ -133,15 +136,19 @@ def _defaults(config: str) -> dict[str, Any]:
 
 def _value(param: Any, hint: Any, kinds: Kinds) -> str:
     """Return what an argument or an option takes."""
-    if param.metavar and param.param_type_name == "option":
-        return " or ".join(f"`{word}`" for word in param.metavar.split("|"))
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return ", ".join(f"`{one.value}`" for one in hint)
-    told = next(word for name, word in TYPES.items() if name in str(hint))
-    told += "" if param.min is None else f"; at least {param.min:g}"
+    is_option = param.param_type_name == "option"
     rule = rule_of(kinds, param.name)
-    told = rule if rule and "list" not in rule else told  # commands make lists of what they take
-    return f"{told}; repeatable" if getattr(param, "multiple", False) else told
+    if is_option and param.metavar not in (None, *PLAIN):
+        *words, last = (f"`{word}`" for word in param.metavar.split("|"))
+        told = f"{', '.join(words)}{' or ' if words else ''}{last}"
+    elif rule and "list" not in rule:  # commands make lists of what they take
+        told = rule
+    elif isinstance(hint, type) and issubclass(hint, Enum):
+        told = ", ".join(f"`{one.value}`" for one in hint)
+    else:
+        told = next(word for name, word in TYPES.items() if name in str(hint))
+        told += "" if param.min is None else f"; at least {param.min:g}"
+    return told
 
 
 def keys() -> Iterator[str]:

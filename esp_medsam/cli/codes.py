@@ -20,13 +20,15 @@ _MOST = 40
 def codes(
     name: Annotated[list[str], typer.Argument(metavar="NAME...", help="English name to look up.")],
     *,
-    every: Annotated[bool, option("--all", f"Not only the first {_MOST}.")] = False,
+    every: Annotated[
+        bool, option("--all", f"List all matches, not only the first {_MOST}.")
+    ] = False,
     as_json: Annotated[bool, option("--json", "Print JSON.")] = False,
 ) -> None:
-    """Look up the SNOMED CT codes that targets.yaml needs for a target.
+    """Look up the SNOMED CT codes of a target, for targets.yaml.
 
-    The last column shows where DICOM suggests using a code: category (CID 7150), type (CID 7151) or
-    anatomic_region. Other codes may be used, too.
+    The last column shows what DICOM suggests a code for: category (CID 7150), type (CID 7151) or
+    anatomic_region. You may use codes that are not listed.
     """
     from esp_medsam.terms import find_terms
 
