@@ -91,7 +91,7 @@ def _read(path: Path, most_bytes: int) -> str:
 
 def _json(text: str) -> Any:
     try:
-        content = json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
+        content = json.loads(text, object_pairs_hook=_unique, parse_int=_whole_number)
     except RecursionError as error:
         raise ValueError(_too_deep()) from error
     except json.JSONDecodeError as error:
@@ -101,7 +101,7 @@ def _json(text: str) -> Any:
     return content
 
 
-def _whole(digits: str) -> int:
+def _whole_number(digits: str) -> int:
     number = int(digits) if len(digits) <= _BITS else 2**_BITS
     if number.bit_length() > _BITS:
         raise ValueError(_too_large())
@@ -128,7 +128,7 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for key, value in pairs:
         if key in content:
-            raise ValueError(_repeated(key))
+            raise ValueError(_repeated_key(key))
         content[key] = value
     return content
 
@@ -163,7 +163,9 @@ class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: 
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable) or key in seen:
-                problem = _repeated(key) if isinstance(key, Hashable) else "a key of many values"
+                problem = (
+                    _repeated_key(key) if isinstance(key, Hashable) else "a key of many values"
+                )
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         content: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
@@ -232,5 +234,5 @@ def _too_large() -> str:
     return f"a whole number of more than {_BITS} bits"
 
 
-def _repeated(key: object) -> str:
+def _repeated_key(key: object) -> str:
     return f"the key {quoted(key)} twice"

@@ -64,7 +64,7 @@ class Settings(BaseModel):
             OptionError: If any is not; it names all. Where only the modality, the targets or the
                 device is wrong, a ModalityError, TargetError or DeviceError.
         """
-        return _checked(cls, values)
+        return _validated_settings(cls, values)
 
     @classmethod
     def given(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Settings(BaseModel):
         Raises:
             EspMedSamError: As of :meth:`of`.
         """
-        settings = _checked(_partial(cls), values)
+        settings = _validated_settings(_partial(cls), values)
         # Not `model_dump`, which would take dataclasses among the transforms apart.
         return {name: getattr(settings, name) for name in settings.model_fields_set}
 
@@ -101,7 +101,7 @@ _ERRORS: Mapping[str, type[EspMedSamError]] = {
 }
 
 
-def _checked(kind: type[_S], values: Mapping[str, Any]) -> _S:
+def _validated_settings(kind: type[_S], values: Mapping[str, Any]) -> _S:
     """Return the settings, or raise one error that names all that is wrong."""
     try:
         return kind.model_validate(dict(values))

@@ -83,7 +83,7 @@ class TableReader:
         """Return the whole table."""
         optional = ("neutral_dicom_modalities", "presence", "prompt", "image_encoder")
         fields = self._fields(content, "table", ("modalities",), optional)
-        named = self._named(fields.get("modalities"), "modalities")
+        named = self._named_fields(fields.get("modalities"), "modalities")
         modalities = tuple(self._modality(name, value) for name, value in named.items())
         neutral = self._strings(
             fields.get("neutral_dicom_modalities", []), "neutral_dicom_modalities"
@@ -110,7 +110,7 @@ class TableReader:
             self._problem(f"{key}.index", f"must be {fixed}, as released; got {index}")
         if fixed is None and index in RELEASED_INDICES.values():
             self._problem(f"{key}.index", f"must be 8 or more, 0 to 7 are taken; got {index}")
-        named = self._named(fields.get("targets"), f"{key}.targets")
+        named = self._named_fields(fields.get("targets"), f"{key}.targets")
         targets = tuple(self._target(f"{key}.targets.{n}", n, v) for n, v in named.items())
         self._unique({f"{key}.targets.{t.name}.label": t.label for t in targets})
         dicom = self._strings(fields.get("dicom_modalities", []), f"{key}.dicom_modalities")
@@ -199,7 +199,7 @@ class TableReader:
             self._problem(key, f"must have no keys but {known}; got {', '.join(unknown)}")
         return {field: content[field] for field in required + optional if field in content}
 
-    def _named(self, content: Any, key: str) -> dict[str, Any]:
+    def _named_fields(self, content: Any, key: str) -> dict[str, Any]:
         """Return a mapping from valid names; report an empty one and invalid names."""
         if content is None:
             return {}  # its absence was reported already

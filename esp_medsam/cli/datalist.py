@@ -139,7 +139,7 @@ def datalist(
     if check is None and (output is None or (images is None) == (table is None)):
         msg = "pass FILE and --images or --csv, or --check alone"
         raise typer.BadParameter(msg)
-    known = _known(bundle, targets)
+    known = _table_with(bundle, targets)
     if check is not None:
         _check_file(check, known, quiet=quiet)
         return
@@ -158,7 +158,7 @@ def datalist(
     _write(output, cases, known, shares, seed, patient, as_json=as_json, quiet=quiet)
 
 
-def _known(bundle: Path | None, targets: Path | None) -> ModalityTable:
+def _table_with(bundle: Path | None, targets: Path | None) -> ModalityTable:
     """Return the table of a bundle, with what is to be added to it."""
     from esp_medsam.modality import ModalityTable
     from esp_medsam.workflows.additions import read_additions

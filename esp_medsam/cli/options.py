@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 
-def _split(names: list[str] | None) -> list[str] | None:
+def _split_names(names: list[str] | None) -> list[str] | None:
     """Return names that were repeated, or joined with commas, one by one."""
     return [part for name in names for part in name.split(",")] if names else None
 
@@ -58,7 +58,7 @@ Targets = Annotated[
         "--targets",
         "Targets to segment (repeatable or comma-separated), or all; default: those marked ready.",
         metavar="NAME",
-        callback=_split,
+        callback=_split_names,
     ),
 ]
 EvaluatedTargets = Annotated[
@@ -67,7 +67,7 @@ EvaluatedTargets = Annotated[
         "--targets",
         "Score only these targets (repeatable or comma-separated); default: all.",
         metavar="NAME",
-        callback=_split,
+        callback=_split_names,
     ),
 ]
 OutputFormat = Annotated[
@@ -128,7 +128,7 @@ Join = Annotated[
         "Join DICOM volumes that their headers keep apart (comma-separated): series (of one slice "
         "each), frame_of_reference, interleaved.",
         metavar="NAME",
-        callback=_split,
+        callback=_split_names,
     ),
 ]
 JoinWithinSeries = Annotated[
@@ -138,7 +138,7 @@ JoinWithinSeries = Annotated[
         "Join DICOM volumes of a series that their headers keep apart (comma-separated): "
         "frame_of_reference, interleaved.",
         metavar="NAME",
-        callback=_split,
+        callback=_split_names,
     ),
 ]
 Frame = Annotated[

@@ -80,7 +80,7 @@ class InflatedFile:
         if self._place < self._start:
             msg = "it is deflated, and its elements do not follow one another"
             raise SkimError(msg)
-        while self._start + len(self._held) < self._place + size and self._inflated():
+        while self._start + len(self._held) < self._place + size and self._inflate_more():
             pass
         at = self._place - self._start
         content = bytes(self._held[at : at + size])
@@ -106,11 +106,11 @@ class InflatedFile:
         start = self._place
         while self._start + len(self._held) - start < most:
             self._place = self._start + len(self._held)
-            if not self._inflated():
+            if not self._inflate_more():
                 break
         return max(self._start + len(self._held) - start, 0)
 
-    def _inflated(self) -> bool:
+    def _inflate_more(self) -> bool:
         """Inflate some more, and forget what lies behind; False at the end."""
         behind = min(self._place - _BEHIND - self._start, len(self._held))
         if behind > 0:

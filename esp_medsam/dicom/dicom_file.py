@@ -133,10 +133,10 @@ def opened(path: str | Path) -> Iterator[DicomFile]:
         msg = f"{name} must fit in memory; its header takes more than is free."
         raise TooLargeError(msg) from None
     except Exception as error:
-        raise damaged(name, error) from None
+        raise damage_error(name, error) from None
 
 
-def damaged(path: str, error: Exception) -> CorruptFileError:
+def damage_error(path: str, error: Exception) -> CorruptFileError:
     """Return the error that says that a header cannot be followed."""
     why = str(error) if isinstance(error, SkimError) else type(error).__name__
     return CorruptFileError(f"{path} must be a whole DICOM file; its header is damaged ({why}).")

@@ -25,7 +25,7 @@ def is_dicomdir(path: Path) -> bool:
         return False
 
 
-def compared(path: Path, there: Container[str]) -> str:
+def note_on_missing(path: Path, there: Container[str]) -> str:
     """Return what is to be known of the files that a DICOMDIR names; empty where all are there.
 
     Names are compared, and never followed: one that leads outside the folder is only counted.

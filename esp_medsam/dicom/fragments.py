@@ -96,7 +96,7 @@ def frames_of(
     if count == 1:
         return [tuple(pieces)]
     for firsts in (_by_table(file, fragments), begun):
-        frames = _grouped(pieces, firsts)
+        frames = _frames_of(pieces, firsts)
         if len(frames) == count:
             return frames
     msg = (
@@ -106,7 +106,7 @@ def frames_of(
     raise CorruptFileError(msg)
 
 
-def _grouped(pieces: Sequence[Fragment], firsts: set[int]) -> list[tuple[Fragment, ...]]:
+def _frames_of(pieces: Sequence[Fragment], firsts: set[int]) -> list[tuple[Fragment, ...]]:
     """Return the pieces of each frame; none where there are pieces before the first."""
     frames: list[tuple[Fragment, ...]] = []
     for piece in pieces:

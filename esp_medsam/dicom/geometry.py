@@ -83,7 +83,7 @@ def stack_grid(
         even = rounded_grid(positions, normal, digits)
         if even is not None:
             start, step, rounding = even.start, even.gap * normal, float(np.linalg.norm(digits))
-            warnings = (_rounded(digits, even.off),)
+            warnings = (_rounding_note(digits, even.off),)
     elif step is not None:
         off = _off(positions, step)
         if off > UNEVEN * float(np.linalg.norm(step)):
@@ -134,7 +134,7 @@ def check_usable(part: DicomSlice) -> None:
     Raises:
         GeometryError: If one is not finite, out of all range, or no orientation.
     """
-    for name, value in _stated(part).items():
+    for name, value in _stated_geometry(part).items():
         if value is None:
             continue
         if not np.isfinite(value).all() or np.abs(value).max() > _FARTHEST:
@@ -167,7 +167,7 @@ def is_usable(part: DicomSlice) -> bool:
 
 def check_stated(part: DicomSlice) -> None:
     """Refuse a slice that does not say where it lies: no place is ever made up."""
-    for name, value in _stated(part).items():
+    for name, value in _stated_geometry(part).items():
         if value is None:
             msg = (
                 f"{part.where} must state {name}; without it nobody knows where it lies. Export "
@@ -176,7 +176,7 @@ def check_stated(part: DicomSlice) -> None:
             raise GeometryError(msg)
 
 
-def _stated(part: DicomSlice) -> dict[str, tuple[float, ...] | None]:
+def _stated_geometry(part: DicomSlice) -> dict[str, tuple[float, ...] | None]:
     return {
         "ImagePositionPatient (0020,0032)": part.position,
         "ImageOrientationPatient (0020,0037)": part.orientation,
@@ -329,7 +329,7 @@ def _drifting(off: float) -> str:
     )
 
 
-def _rounded(digits: Array, off: float) -> str:
+def _rounding_note(digits: Array, off: float) -> str:
     """Say that positions are rounded, and how far slices lie off the grid of the affine."""
     return (
         f"Its positions are rounded to {digits.max():g} mm; its affine is that of the even grid "

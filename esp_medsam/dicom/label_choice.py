@@ -63,7 +63,7 @@ def chosen_numbers(
             raise OptionError(msg)
         return tuple(values)
     if names is not None:
-        return tuple(_named(name, path, held, there) for name in names)
+        return tuple(_number_of_name(name, path, held, there) for name in names)
     if target is None:
         msg = f"unknown must say what is meant by values or names; {path} holds {there}."
         raise OptionError(msg)
@@ -92,7 +92,7 @@ def is_coded(one: Labeled, target: Target) -> bool:
     return all(_dicom(theirs) == _dicom(ours) for theirs, ours in pairs)
 
 
-def _named(name: str, path: str, held: Sequence[Labeled], there: str) -> int:
+def _number_of_name(name: str, path: str, held: Sequence[Labeled], there: str) -> int:
     numbers = [one.number for one in held if one.label == name]
     if len(numbers) != 1:
         having = listed([str(number) for number in numbers]) or "none"

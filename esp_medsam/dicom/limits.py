@@ -140,25 +140,25 @@ def check_values(elements: Elements, *, is_compressed: bool) -> None:
     Raises:
         CorruptFileError: If it lacks something, or contradicts itself.
     """
-    allocated = _stated(elements, "BitsAllocated")
+    allocated = _stated_number(elements, "BitsAllocated")
     if allocated != 1 and (allocated % 8 or not 8 <= allocated <= 64):
         raise _wrong(elements, "BitsAllocated", "be 1, or a multiple of 8 up to 64", allocated)
-    stored = _stated(elements, "BitsStored")
+    stored = _stated_number(elements, "BitsStored")
     if not 1 <= stored <= allocated:
         raise _wrong(elements, "BitsStored", f"be 1 to BitsAllocated, {allocated}", stored)
-    samples = _stated(elements, "SamplesPerPixel")
+    samples = _stated_number(elements, "SamplesPerPixel")
     if samples not in (1, 3):
         raise _wrong(elements, "SamplesPerPixel", "be 1 or 3", samples)
     is_planar = samples == 3 and not is_compressed
     for keyword in ("PixelRepresentation", *(["PlanarConfiguration"] if is_planar else [])):
-        if _stated(elements, keyword) not in (0, 1):
-            raise _wrong(elements, keyword, "be 0 or 1", _stated(elements, keyword))
+        if _stated_number(elements, keyword) not in (0, 1):
+            raise _wrong(elements, keyword, "be 0 or 1", _stated_number(elements, keyword))
     if elements.code("PhotometricInterpretation") is None:
         error = elements.missing("PhotometricInterpretation", CorruptFileError)
         raise error
 
 
-def _stated(elements: Elements, keyword: str) -> int:
+def _stated_number(elements: Elements, keyword: str) -> int:
     value = elements.integer(keyword)
     if value is None:
         raise elements.missing(keyword, CorruptFileError)

@@ -67,7 +67,7 @@ class Padding:
         else:
             found = (plain >= ends[0]) & (plain <= ends[1])
         if found.any():
-            beyond = cut(words, self.stored) != words
+            beyond = cut_to_stored(words, self.stored) != words
             found &= (beyond | (signed < 0)) if self.is_negative else beyond
         return found
 
@@ -81,7 +81,7 @@ class Padding:
     @property
     def when_cut(self) -> int:
         """What the padding is where a writer cut it to Bits Stored."""
-        return int(cut(self.ends[:1], self.stored)[0])
+        return int(cut_to_stored(self.ends[:1], self.stored)[0])
 
     @property
     def ends(self) -> npt.NDArray[Any]:
@@ -127,7 +127,7 @@ def padding_of(elements: Elements) -> Padding | None:
     return padding if padding.find(padding.ends).any() else None
 
 
-def cut(words: npt.NDArray[Any], stored: int) -> npt.NDArray[Any]:
+def cut_to_stored(words: npt.NDArray[Any], stored: int) -> npt.NDArray[Any]:
     """Return words without the bits beyond those stored, signs extended."""
     shift = 8 * words.dtype.itemsize - stored
     shifted: npt.NDArray[Any] = np.right_shift(np.left_shift(words, shift), shift)

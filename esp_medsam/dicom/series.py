@@ -165,7 +165,7 @@ def _volume(
         GeometryError: If they do not make up one.
     """
     first, slices = headers[0], part.slices
-    joined = _joined(headers, part, joins)
+    joined = _joining_notes(headers, part, joins)
     warnings = tuple(_JOINED[join].format(count=len(slices)) for join in joined)
     if part.between and INTERLEAVED not in joined:
         warnings = (*warnings, _BETWEEN.format(attribute=part.between))
@@ -200,7 +200,7 @@ def _volume(
     )
 
 
-def _joined(headers: Sequence[Header], part: Part, joins: frozenset[str]) -> tuple[str, ...]:
+def _joining_notes(headers: Sequence[Header], part: Part, joins: frozenset[str]) -> tuple[str, ...]:
     """Return what the user joined of these slices.
 
     Raises:

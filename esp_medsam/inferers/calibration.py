@@ -83,14 +83,14 @@ the same alone."""
 
 def input_settings(settings: InferenceSettings) -> dict[str, str]:
     """Return in words what the network is shown images by."""
-    told = {name: _said(getattr(settings, name)) for name in SHOWN_BY}
+    told = {name: _text_of(getattr(settings, name)) for name in SHOWN_BY}
     return {
         **told,
         "transforms": json.dumps(describe_transforms(settings.transforms), sort_keys=True),
     }
 
 
-def _said(value: Any) -> str:
+def _text_of(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

@@ -96,7 +96,7 @@ class Slices:
         if not self.record.measured and not self.transforms.native and not self.transforms.shown:
             whole = (slice(0, shape[0]), slice(0, shape[1]))
             return View(pixels, self.intensity_range, whole, shape)
-        values = self._prepared(index, self.shown)
+        values = self._prepared_slice(index, self.shown)
         return View(values.as_tensor(), (0.0, 1.0), _box(values, shape, self.transforms), shape)
 
     @cached_property
@@ -111,12 +111,12 @@ class Slices:
         for step in self.transforms.shown:
             if isinstance(step, CropToFound) and count > 1:
                 places = np.linspace(0, count - 1, min(count, _MOST_SEARCHED)).round().astype(int)
-                slices = (self._prepared(int(place), steps) for place in places)
+                slices = (self._prepared_slice(int(place), steps) for place in places)
                 step = crop_of_stack(step, slices)
             steps.append(step)
         return steps
 
-    def _prepared(self, index: int, shown: Sequence[SliceStep]) -> MetaTensor:
+    def _prepared_slice(self, index: int, shown: Sequence[SliceStep]) -> MetaTensor:
         """Return a slice in 0..1 as it is after these steps, of those after the window."""
         native = [m.for_slice(self.display, index, len(self)) for m in self.record.measured]
         native += self.transforms.native

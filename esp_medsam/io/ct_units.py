@@ -44,10 +44,10 @@ def with_ct_unit(image: Image, ct_input: str | None, offset: float | None) -> Im
         return replace(image, unit=None, unit_origin=None)
     if not image.sources and not is_picture:
         image = replace(image, unit="HU", unit_origin="assumed")
-    return _checked(image, ct_input)
+    return _with_checked_values(image, ct_input)
 
 
-def _checked(image: Image, ct_input: str | None) -> Image:
+def _with_checked_values(image: Image, ct_input: str | None) -> Image:
     """Return a CT whose values are what the user says they are, or refuse it."""
     assert image.pixels is not None, "just read"
     least, most = image.pixels.min(), image.pixels.max()

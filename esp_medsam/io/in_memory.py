@@ -154,11 +154,11 @@ def _write_array(array: npt.NDArray[Any], stem: Path, affine: npt.ArrayLike | No
         )
         raise GeometryError(msg)
     path = stem.with_name(f"{stem.name}.nii.gz")
-    _nib.save(_nib.Nifti1Image(_holdable(array), _checked(affine)), path)
+    _nib.save(_nib.Nifti1Image(_holdable(array), _checked_affine(affine)), path)
     return path
 
 
-def _checked(affine: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def _checked_affine(affine: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return an affine, once it is one: nothing of it is left out, and no axis is lost."""
     try:
         placed = np.asarray(affine)

@@ -183,7 +183,7 @@ def lengths_note(unit: str) -> str:
     return f"It states lengths in {named}; the numbers were read as millimeters."
 
 
-def beside(path: Path, name: str) -> Path:
+def path_beside(path: Path, name: str) -> Path:
     """Return the data file that a header names, which must lie beside it.
 
     Raises:

@@ -54,7 +54,7 @@ def read_nifti(path: Path, frame: int | None = None, beside: Beside = NOTHING) -
         GeometryError: If its affine is not usable.
         NonFiniteError: If it holds NaN or infinity.
     """
-    with _opened(path) as (file, stream):
+    with _open_stream(path) as (file, stream):
         block = stream.read(HEADER_BYTES)
         header = parse_header(block, path)
         values = header.dtype if header.scaling is None else np.dtype(np.float64)
@@ -91,7 +91,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
         CorruptFileError: If it is damaged or cut short.
         GeometryError: If its affine is not usable.
     """
-    with _opened(path) as (_, stream):
+    with _open_stream(path) as (_, stream):
         return parse_header(stream.read(HEADER_BYTES), path)
 
 
@@ -151,7 +151,7 @@ _Stream = BinaryIO | Inflated
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, _Stream]]:
+def _open_stream(path: Path) -> Iterator[tuple[BinaryIO, _Stream]]:
     """Open ``path``; yield the file, and the file again or, of a gzip file, what it unpacks to."""
     with open_regular(path) as file:
         is_gzip = file.read(2) == _GZIP_MARK

@@ -52,7 +52,7 @@ def write_result(
         GeometryError: If the labelmap is not on the grid of its image, or a format cannot say it.
     """
     root, targets = plan.options.output_dir, plan.targets
-    previous = _replaced(plan, image)
+    previous = _replaced_names(plan, image)
     with all_or_none(root) as written:
         # Without its record the old result is none: a crash from here on mixes nothing.
         remove_file(plan.record, root)
@@ -84,7 +84,7 @@ def write_result(
         write_own_json(plan.record, record, root)
 
 
-def _replaced(plan: ResultPlan, image: Image) -> set[str]:
+def _replaced_names(plan: ResultPlan, image: Image) -> set[str]:
     """Return the names of the files that are replaced; refuse what cannot, or must not, be."""
     options, paths = plan.options, plan.paths
     check_can_hold(plan.recipe.formats, image)

@@ -74,7 +74,7 @@ class ShardStore:
         self._names: dict[str, tuple[str, ...]] = {}
         self._seen: set[str] = set()
         self._open: dict[str, Any] = {}
-        self._settle(dict(identity), argument)
+        self._check_identity(dict(identity), argument)
         clear_temporaries(self.folder)
         self.refresh()
 
@@ -180,7 +180,7 @@ class ShardStore:
         self.flush()
         return {**self.__dict__, "_open": {}}
 
-    def _settle(self, identity: dict[str, str], argument: str) -> None:
+    def _check_identity(self, identity: dict[str, str], argument: str) -> None:
         """State the identity in a new store, or hold it against that of one that is there."""
         path = self.folder / MANIFEST
         try:

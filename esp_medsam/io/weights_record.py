@@ -64,11 +64,11 @@ def read_weights_record(weights: str | os.PathLike[str]) -> WeightsRecord | None
     root, name = _place_in_bundle(weights)
     metadata, sidecar = root / METADATA, sidecar_of(weights)
     try:
-        entry = _listed(metadata, name)
+        entry = _listed_entry(metadata, name)
         if entry is not None:
-            return _checked(metadata, entry)
+            return _record_of(metadata, entry)
         if sidecar.is_file():
-            return _checked(sidecar, read_own_json(sidecar))
+            return _record_of(sidecar, read_own_json(sidecar))
     except (AttributeError, OSError, ValueError) as error:
         msg = f"{metadata} and {sidecar} must be JSON, and readable; one is not."
         raise CheckpointError(msg) from error
@@ -94,7 +94,7 @@ def write_weights_record(
     root, name = _place_in_bundle(weights)
     is_listed = False
     with suppress(AttributeError, OSError, ValueError):  # metadata that cannot be read list nothing
-        is_listed = _listed(root / METADATA, name) is not None
+        is_listed = _listed_entry(root / METADATA, name) is not None
     if is_listed:
         pin_in_bundle(weights, self_check)
     else:
@@ -123,7 +123,7 @@ def check_sidecar(weights: str | os.PathLike[str]) -> None:
     if not os.path.lexists(sidecar):
         return
     try:
-        _checked(sidecar, read_own_json(sidecar))
+        _record_of(sidecar, read_own_json(sidecar))
     except (AttributeError, OSError, ValueError) as error:
         msg = (
             f"{sidecar} must be free, or a record of weights, because one is written beside "
@@ -194,11 +194,11 @@ def hash_of_weights(weights: str | os.PathLike[str]) -> str:
     """
     status = Path(weights).stat()
     state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    return _hashed(os.fspath(weights), *state)
+    return _hash_of(os.fspath(weights), *state)
 
 
 @lru_cache(maxsize=8)
-def _hashed(path: str, *state: int) -> str:
+def _hash_of(path: str, *state: int) -> str:
     del state  # a part of the key alone
     return sha256_of(Path(path))
 
@@ -209,7 +209,7 @@ def _place_in_bundle(weights: str | os.PathLike[str]) -> tuple[Path, str]:
     return path.parent.parent, f"{path.parent.name}/{path.name}"
 
 
-def _listed(metadata: Path, name: str) -> Any:
+def _listed_entry(metadata: Path, name: str) -> Any:
     """Return what a bundle's metadata say of weights; None where they do not list them."""
     return read_own_json(metadata).get(_KEY, {}).get(name) if metadata.is_file() else None
 
@@ -218,7 +218,7 @@ def _entry(weights: str | os.PathLike[str], self_check: Mapping[str, Any] | None
     return {"sha256": hash_of_weights(weights), "self_check": self_check}
 
 
-def _checked(path: Path, entry: Any) -> WeightsRecord:
+def _record_of(path: Path, entry: Any) -> WeightsRecord:
     check = entry.get("self_check")
     is_right = check is None or all(
         isinstance(targets, dict) and all(_are_numbers(row) for row in targets.values())

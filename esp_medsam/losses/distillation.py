@@ -248,12 +248,12 @@ class DistillationLoss(nn.Module):
         if self.weights["embedding"]:
             terms["embedding"] = embedding_error(student, teacher, weight)
         if self.weights["mask"]:
-            annotation = _given(target.annotation, "annotation", "mask_weight")
+            annotation = _required(target.annotation, "annotation", "mask_weight")
             terms["mask"] = self.masks(prediction, annotation)
         if self.weights["cosine"]:
             terms["cosine"] = embedding_cosine(student, teacher, weight)
         if self.weights["prototype"]:
-            annotation = _given(target.annotation, "annotation", "prototype_weight")
+            annotation = _required(target.annotation, "annotation", "prototype_weight")
             terms["prototype"] = prototype_error(student, teacher, weight, annotation)
         return terms | self._mask_terms(prediction, target)
 
@@ -265,7 +265,7 @@ class DistillationLoss(nn.Module):
             if not self.weights[name]:
                 continue
             logits = prediction.low_res_logits.float()
-            theirs = _given(other, "logits", f"{name}_weight").detach().float()
+            theirs = _required(other, "logits", f"{name}_weight").detach().float()
             if theirs.shape[1] < logits.shape[1]:
                 msg = (
                     f"a teacher must have all rows of logits of its student; got "
@@ -283,7 +283,7 @@ class DistillationLoss(nn.Module):
         return terms
 
 
-def _given(value: T | None, name: str, weight: str) -> T:
+def _required(value: T | None, name: str, weight: str) -> T:
     if value is None:
         msg = f"target must hold {name} where {weight} is not 0; it holds none."
         raise ValueError(msg)

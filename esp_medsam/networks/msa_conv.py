@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esp_medsam.networks.kernel_taps import Taps, copied, dots, mixture
+from esp_medsam.networks.kernel_taps import Taps, dots, mixture, tap_copies
 from esp_medsam.networks.modality_controller import WindowToken
 
 
@@ -155,7 +155,7 @@ class MSAConv(nn.Module):
         if self.mask_outside:
             H, W = taps.size
             inside = torch.ones([1, H, W, self.heads, 1], dtype=torch.bool, device=logits.device)
-            held = copied(self._around(inside), taps)[..., 0]
+            held = tap_copies(self._around(inside), taps)[..., 0]
             logits = logits.masked_fill(~held, self.outside_logit)
         return logits
 

@@ -180,7 +180,7 @@ def write_card(
     rows = [
         f"| {score.modality} | {score.target} | {_cell(score.dataset)} "
         f"| {trained[score.modality, score.target]} | {score.present + score.absent} "
-        f"| {_number(score.dice)} | {_interval(score)} |"
+        f"| {_number_text(score.dice)} | {_interval(score)} |"
         for score in scores
         if (score.modality, score.target) in additions.targets
     ]
@@ -216,7 +216,7 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def _number(value: float | None) -> str:
+def _number_text(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
 
 

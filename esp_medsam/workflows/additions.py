@@ -113,24 +113,26 @@ def _add(modalities: dict[str, Any], name: str, row: Any, path: str | Path) -> l
         msg = f"{path} must name targets that are new; {name} has {listed(known)} already."
         raise TableError(msg)
     for target, fields in given.items():
-        held[target] = _completed(fields, held, adapter=not is_new)
+        held[target] = _completed_fields(fields, held, adapter=not is_new)
     return [str(target) for target in given]
 
 
-def _completed(fields: Any, held: Mapping[str, Any], *, adapter: bool) -> Any:
+def _completed_fields(fields: Any, held: Mapping[str, Any], *, adapter: bool) -> Any:
     """Return a target's row with what it leaves out, as far as that can be said for it."""
     if not isinstance(fields, dict):
         return fields  # told with all else that is wrong
     labels = [row.get("label", 0) for row in held.values() if isinstance(row, dict)]
     colors = [row.get("color") for row in held.values() if isinstance(row, dict)]
     known = [color for color in colors if isinstance(color, list)]
-    free = max(PALETTE, key=lambda color: min([_apart(color, other) for other in known] or [0]))
+    free = max(
+        PALETTE, key=lambda color: min([_color_distance(color, other) for other in known] or [0])
+    )
     numbers = [label for label in labels if isinstance(label, int)]
     said = {"label": max([0, *numbers]) + 1, "color": list(free), "tier": "experimental"}
     return {**said, **({"adapter": True} if adapter else {}), **fields}
 
 
-def _apart(one: Any, other: Any) -> int:
+def _color_distance(one: Any, other: Any) -> int:
     """Return how far two colors are apart, squared."""
     pairs = zip(one, other, strict=False)
     return sum((a - b) ** 2 for a, b in pairs if isinstance(a, int) and isinstance(b, int))

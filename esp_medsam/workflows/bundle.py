@@ -94,10 +94,10 @@ def check_free(
 
 def installed_bundles() -> Iterator[Path]:
     """Yield the bundles that came with this package."""
-    yield from filter(is_bundle, _installed())
+    yield from filter(is_bundle, _installed_folders())
 
 
-def _installed() -> Iterator[Path]:
+def _installed_folders() -> Iterator[Path]:
     """Yield where a checkout, and where a wheel, keeps the bundle."""
     yield Path(__file__).resolve().parents[2] / "bundle"
     schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))

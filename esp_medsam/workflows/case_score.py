@@ -126,7 +126,7 @@ def read_cases(path: Path) -> list[TargetScore]:
         if path.suffix.lower() == ".json":
             rows = read_json(path, most_bytes=MOST_BYTES, most_values=MOST_VALUES)
         else:
-            rows = [_typed(row) for row in _csv_rows(path)]
+            rows = [_typed_row(row) for row in _csv_rows(path)]
         return _CASES.validate_python(rows)
     except FileNotFoundError as error:
         msg = f"compare must be a file of cases; there is none at {path}."
@@ -154,7 +154,7 @@ def _csv_rows(path: Path) -> Iterable[Mapping[str | None, Any]]:
     return csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
 
 
-def _typed(row: Mapping[str | None, Any]) -> dict[str, Any]:
+def _typed_row(row: Mapping[str | None, Any]) -> dict[str, Any]:
     """Return a row of a CSV file with None where a cell is empty."""
     if None in row:
         msg = "a row longer than the first"

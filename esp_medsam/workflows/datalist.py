@@ -72,7 +72,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _whole(value: object) -> object:
+def _whole_number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int):
         msg = "must be a whole number"
         raise ValueError(msg)
@@ -83,7 +83,7 @@ def _in_a_list(value: object) -> object:
     return [value] if isinstance(value, int | str) else value
 
 
-Value = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**31)]
+Value = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, lt=2**31)]
 Values = Annotated[tuple[Value, ...], BeforeValidator(_in_a_list), Field(min_length=1)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_in_a_list), Field(min_length=1)]

@@ -102,7 +102,7 @@ def cases_of_patterns(
             msg = f"labels must be TARGET=PATTERN, such as liver=masks/{{case}}.png; got {label}."
             raise OptionError(msg)
         masks = _masks(pattern, root, f"labels of {target}")
-        notes += _unpaired(cases, masks, target)
+        notes += _notes_on_unpaired(cases, masks, target)
         for case in cases.keys() & masks.keys():
             cases[case].labels.setdefault(target, []).append(masks[case])
     if unknown is not None:
@@ -118,7 +118,9 @@ def _masks(pattern: str, root: Path, option: str) -> dict[str, Named]:
     return {case: Named(str(path), asked.values) for case, path in found.items()}
 
 
-def _unpaired(images: Mapping[str, Case], masks: Mapping[str, Named], target: str) -> list[str]:
+def _notes_on_unpaired(
+    images: Mapping[str, Case], masks: Mapping[str, Named], target: str
+) -> list[str]:
     lacking = [case for case in images if case not in masks]
     left = [case for case in masks if case not in images]
     if len(left) == len(masks):
@@ -203,7 +205,7 @@ def _case(
         raise OptionError(msg)
     given = {name: cells[name] for name in ("dataset", "ct_input") if cells.get(name)}
     if cells.get("offset"):
-        given["offset"] = _number(cells["offset"], f"{path}, row {line}")
+        given["offset"] = _cell_number(cells["offset"], f"{path}, row {line}")
     return Case(
         path.parent / cells["image"],
         asked,
@@ -220,7 +222,7 @@ def _case(
     )
 
 
-def _number(text: str, where: str) -> float:
+def _cell_number(text: str, where: str) -> float:
     try:
         return int(text) if text.lstrip("-").isdecimal() else float(text)
     except ValueError as error:

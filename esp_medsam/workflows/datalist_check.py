@@ -131,13 +131,13 @@ def _faults_of_item(one: Placed, table: ModalityTable) -> list[Fault]:
     try:
         image = _grid(item, table)
     except EspMedSamError as error:
-        return [Fault(f"{place}['image']", _told(error))]
+        return [Fault(f"{place}['image']", _message_of(error))]
     found = list(_wrong_masks(one, image, table))
     if found and image.pixels is None:  # the header may have misled
         try:
             found = list(_wrong_masks(one, read_image(item, table), table))
         except EspMedSamError as error:
-            return [Fault(f"{place}['image']", _told(error))]
+            return [Fault(f"{place}['image']", _message_of(error))]
     return found
 
 
@@ -188,7 +188,7 @@ def _wrong_masks(one: Placed, image: Image, table: ModalityTable) -> Iterator[Fa
             try:
                 rule, holds = _of_mask(mask, reader, target)
             except EspMedSamError as error:
-                rule, holds = _told(error), True
+                rule, holds = _message_of(error), True
                 if rule in told:
                     rule = ""
                 told.add(rule)
@@ -225,7 +225,7 @@ def _in_two_sections(placed: Sequence[Placed], pool: ThreadPoolExecutor) -> Iter
     Only files of the same size can have the same content, so that few are hashed.
     """
     sizes = list(pool.map(lambda one: _size(one.item.image), placed))
-    alike = _shared(placed, sizes)
+    alike = _with_shared_key(placed, sizes)
     hashes = list(pool.map(lambda one: _hash(one.item.image), alike))
     first: dict[str, Placed] = {}
     for one, content in zip(alike, hashes, strict=True):
@@ -240,7 +240,7 @@ def _in_two_sections(placed: Sequence[Placed], pool: ThreadPoolExecutor) -> Iter
             )
 
 
-def _shared(placed: Sequence[Placed], keys: Sequence[object]) -> list[Placed]:
+def _with_shared_key(placed: Sequence[Placed], keys: Sequence[object]) -> list[Placed]:
     """Return the items whose key occurs in several sections."""
     sections: dict[object, set[str]] = {}
     for one, key in zip(placed, keys, strict=True):
@@ -268,6 +268,6 @@ def _hash(path: str) -> str | None:
         return None  # told where it was read
 
 
-def _told(error: EspMedSamError) -> str:
+def _message_of(error: EspMedSamError) -> str:
     """Return an error as what a fault's place must be."""
     return f"must be usable; {str(error).rstrip('.')}"

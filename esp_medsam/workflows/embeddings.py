@@ -220,7 +220,7 @@ class EmbeddingStore:
         done, begun, told = 0, time.monotonic(), time.monotonic()
         with views.store:
             for batch in loader:
-                said = self._said(views, batch)
+                said = self._teacher_outputs(views, batch)
                 for place, key in enumerate(batch["key"]):
                     views.store.put(key, {name: array[place] for name, array in said.items()})
                 done += len(batch["key"])
@@ -230,7 +230,9 @@ class EmbeddingStore:
                     logger.info("Embeddings: %d of %d, %.1f a second.", done, len(missing), rate)
         self.seconds += time.monotonic() - begun
 
-    def _said(self, views: StoredViews, batch: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    def _teacher_outputs(
+        self, views: StoredViews, batch: dict[str, Any]
+    ) -> dict[str, npt.NDArray[Any]]:
         """Return what is kept of a batch; logits have the rows of the modality with the most."""
         embedding, logits = self.teacher.says(batch["image"], batch["modality"])
         said = {"embedding": embedding}

@@ -193,7 +193,7 @@ class _Planner:
             else:
                 settled.items.append((item, ""))
         for folder, volume in search.volumes:
-            self._settle(search, folder, volume, settled)
+            self._settle_volume(search, folder, volume, settled)
         kept, clashing = without_clashes(
             with_names(settled.items, self.output, readable=self.readable)
         )
@@ -211,7 +211,9 @@ class _Planner:
             tuple(search.not_named),
         )
 
-    def _settle(self, search: Search, folder: Path, volume: DicomVolume, settled: _Settled) -> None:
+    def _settle_volume(
+        self, search: Search, folder: Path, volume: DicomVolume, settled: _Settled
+    ) -> None:
         """Settle the modality of a DICOM volume, by the user's word or by its own."""
         given, table = self.given, self.table
         if given is not None and self.leaves and search.is_of_other(volume, given, table):

@@ -98,7 +98,7 @@ def make_bundle(
     shipped, name = read_own_json(origin / _METADATA), root.resolve().name
     metadata = json.dumps(_metadata(shipped, name, table, maker), indent=4)
     files[_METADATA] = f"{metadata}\n".encode("ascii")
-    told = "\n".join(f"- {line}" for line in _said(table))
+    told = "\n".join(f"- {line}" for line in _target_lines(table))
     files[Path("docs", "README.md")] = _README.format(name=name, targets=told).encode()
     for path, content in files.items():
         with atomic_file(root / path) as file:
@@ -120,8 +120,8 @@ def _metadata(
         "changelog": {"0.1.0": f"Made by esp-medsam {maker}"},
         "name": name,
         "task": f"Segmentation of images of {', '.join(table.names)} without prompts",
-        "description": f"Segments {'; '.join(_said(table))}, without prompts. Needs the Python "
-        "package esp_medsam.",
+        "description": f"Segments {'; '.join(_target_lines(table))}, without prompts. Needs the "
+        "Python package esp_medsam.",
         "authors": "Unknown; say who trained it",
         "copyright": "Unknown; say whose it is",
         "data_source": "Unknown; say what it was trained on, and under which terms",
@@ -140,5 +140,5 @@ def _default(table: ModalityTable) -> Modality:
     return next((m for m in table.modalities if m.name == "ct"), table.modalities[0])
 
 
-def _said(table: ModalityTable) -> list[str]:
+def _target_lines(table: ModalityTable) -> list[str]:
     return [f"{m.name}: {', '.join(target.name for target in m.targets)}" for m in table.modalities]

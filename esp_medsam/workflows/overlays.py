@@ -177,14 +177,14 @@ def classes_in(rows: object, path: Path) -> Iterator[tuple[str, str, Mapping[str
     """
     for modality, row in _mapping(rows, "transforms", path).items():
         place = f"transforms.{modality}"
-        fields = _named(row, place, {ROW}, path)[1]
+        fields = _with_known_target(row, place, {ROW}, path)[1]
         unknown = [key for key in fields if key not in ("intensity", *STAGES)]
         if unknown:
             msg = f"{place} must have intensity, {', '.join(STAGES)} and nothing else; "
             raise OptionError(msg + f"in {path} got {listed([str(key) for key in unknown])}.")
         if fields.get("intensity") is not None:
             where = f"{place}.intensity"
-            yield where, *_named(fields["intensity"], where, {RULE}, path)
+            yield where, *_with_known_target(fields["intensity"], where, {RULE}, path)
         for stage in STAGES:
             steps = fields.get(stage, [])
             if not isinstance(steps, list):
@@ -194,10 +194,10 @@ def classes_in(rows: object, path: Path) -> Iterator[tuple[str, str, Mapping[str
                 raise OptionError(msg)
             for number, step in enumerate(steps):
                 where = f"{place}.{stage}[{number}]"
-                yield where, *_named(step, where, TRANSFORMS, path)
+                yield where, *_with_known_target(step, where, TRANSFORMS, path)
 
 
-def _named(
+def _with_known_target(
     content: object, place: str, names: frozenset[str] | set[str], path: Path
 ) -> tuple[str, dict[str, Any]]:
     """Return the class that a mapping names, and its options."""

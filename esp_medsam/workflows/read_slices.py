@@ -128,9 +128,10 @@ class SliceReader:
             return f"{place} {explain(error)}"
         said = item.model_dump(include={"modality", "absent", "ct_input", "offset"})
         said["labels"] = {
-            target: [_meant(mask, item) for mask in masks] for target, masks in item.labels.items()
+            target: [_meaning_of(mask, item) for mask in masks]
+            for target, masks in item.labels.items()
         }
-        said["unknown"] = [_meant(mask, item) for mask in item.unknown]
+        said["unknown"] = [_meaning_of(mask, item) for mask in item.unknown]
         key = _digest([image_hash, mask_hashes, said])
         return _Entry(place, item, image_hash, key)
 
@@ -143,7 +144,7 @@ class SliceReader:
                 if isinstance(slices, str):
                     faults.append(f"{entry.place} {slices}")
                 else:
-                    kept.add(entry.key, entry.item, slices, self._chosen)
+                    kept.add(entry.key, entry.item, slices, self._chosen_slices)
         kept.complete()
         return kept
 
@@ -157,7 +158,7 @@ class SliceReader:
         except EspMedSamError as error:
             return str(explain(error))
 
-    def _chosen(self, key: str, count: int, filled: Sequence[bool]) -> Iterator[int]:
+    def _chosen_slices(self, key: str, count: int, filled: Sequence[bool]) -> Iterator[int]:
         """Yield which slices of an item are learned from, by whether any target is in them."""
         for index in range(count):
             share = int(_digest([key, index])[:8], 16) / 2**32
@@ -166,7 +167,7 @@ class SliceReader:
 
     def _store(self) -> ShardStore:
         assert self.cache_dir
-        targets = {m.name: [_defined(t) for t in m.targets] for m in self.table.modalities}
+        targets = {m.name: [_definition_of(t) for t in m.targets] for m in self.table.modalities}
         identity = {
             "reading": READING,
             "input_size": "{} x {}".format(*self.input_size),
@@ -176,12 +177,12 @@ class SliceReader:
         return ShardStore(self.cache_dir, identity)
 
 
-def _meant(mask: Mask, item: Item) -> tuple[object, ...]:
+def _meaning_of(mask: Mask, item: Item) -> tuple[object, ...]:
     """Return what tells a mask from others of its item, whatever its file is called."""
     return item.files.index(mask.path), mask.values, mask.names
 
 
-def _defined(target: Target) -> tuple[str | None, ...]:
+def _definition_of(target: Target) -> tuple[str | None, ...]:
     """Return a target's name and the codes that it may be found by."""
     codes = [target.type, target.anatomic_region]
     return target.name, *(None if code is None else f"{code.value} {code.scheme}" for code in codes)

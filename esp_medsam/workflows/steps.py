@@ -157,11 +157,11 @@ class FiniteSteps:
         if self.in_a_row >= self.max_bad_steps:
             msg = (
                 f"training must stay finite; {self.in_a_row} steps in a row (max_bad_steps) did "
-                f"not. {_told(self._found)}. Lower learning_rate or max_norm, set amp to false, or "
-                "look at the images of these sets."
+                f"not. {_step_text(self._found)}. Lower learning_rate or max_norm, set amp to "
+                "false, or look at the images of these sets."
             )
             raise DivergedError(msg)
-        logger.warning("Step skipped, it is not finite. %s.", _told(self._found))
+        logger.warning("Step skipped, it is not finite. %s.", _step_text(self._found))
 
     def _describe(self, engine: SupervisedTrainer, loss: float, norm: float) -> _Found:
         output, batch = engine.state.output, engine.state.batch
@@ -187,7 +187,7 @@ def _place_of(engine: SupervisedTrainer) -> int:
     return int((engine.state.iteration - 1) % engine.state.epoch_length) + 1
 
 
-def _told(found: _Found) -> str:
+def _step_text(found: _Found) -> str:
     terms = ", ".join(f"{name} {value:.3g}" for name, value in found.terms.items())
     norm = "not finite" if not math.isfinite(found.gradient_norm) else f"{found.gradient_norm:.3g}"
     return (

@@ -75,13 +75,13 @@ def _mlflow(settings: TrainSettings, part: str) -> list[Any]:
         "run_name": f"{folder.name}-{place}",  # runs of one name go on as one
     }
     if part == "validation":
-        return [_opened(iteration_log=False, **shared)]
+        return [_open_handler(iteration_log=False, **shared)]
     plain = {
         name: getattr(settings, name)
         for name in ("batch_size", "learning_rate", "weight_decay", "decay", "seed")
     }
     return [
-        _opened(
+        _open_handler(
             output_transform=loss_of,
             tag_name="loss",
             experiment_param=plain,
@@ -125,7 +125,7 @@ class _Tracking(MLFlowHandler):
                 self.client.set_terminated(self.cur_run.info.run_id, status)
 
 
-def _opened(**options: Any) -> MLFlowHandler:
+def _open_handler(**options: Any) -> MLFlowHandler:
     try:
         return _Tracking(**options)
     except Exception as error:  # of mlflow, and of what it speaks by

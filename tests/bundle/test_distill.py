@@ -217,7 +217,7 @@ class TestDistillModality:
         assert not target.other_logits.requires_grad
         padded = ~target.content & (image == 0)
         assert padded.any()
-        assert not prepare.otherwise(image, target.content)[padded].any()
+        assert not prepare.changed_view(image, target.content)[padded].any()
         assert modes == [module.training for module in student.modules()]
         for name, value in student.state_dict().items():
             assert torch.equal(value, before[name]), name

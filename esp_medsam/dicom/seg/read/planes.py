@@ -123,13 +123,13 @@ def place_frames(frames: Sequence[SegFrame], spacing: Sequence[float | None] = (
             segment lie in one place.
     """
     if frames[0].where.position is None:
-        return _unplaced(frames)
+        return _without_positions(frames)
     slices = [frame.where for frame in frames]
     for part in slices:
         check_stated(part)
         check_usable(part)
     check_alike(slices)
-    places, planes = _grouped(slices)
+    places, planes = _planes_of(slices)
     _check_once(frames, places)
     near = closest(slices)
     steps = [step for step in spacing if step is not None and np.isfinite(step) and step > near]
@@ -146,7 +146,7 @@ def place_frames(frames: Sequence[SegFrame], spacing: Sequence[float | None] = (
     return SegPlanes(grid=grid, places=tuple(places), warnings=told)
 
 
-def _unplaced(frames: Sequence[SegFrame]) -> SegPlanes:
+def _without_positions(frames: Sequence[SegFrame]) -> SegPlanes:
     """Return the planes of frames that lie nowhere: one for each source, or dimension index."""
     for keys in _keys(frames):
         if len({*zip(keys, (frame.segment for frame in frames), strict=True)}) == len(frames):
@@ -175,7 +175,7 @@ def _keys(frames: Sequence[SegFrame]) -> Iterator[list[tuple[int, ...]]]:
     yield [(k,) for k in range(len(frames))]
 
 
-def _grouped(slices: Sequence[DicomSlice]) -> tuple[list[int], list[DicomSlice]]:
+def _planes_of(slices: Sequence[DicomSlice]) -> tuple[list[int], list[DicomSlice]]:
     """Return the plane of each slice, and the first slice of each plane, along the normal.
 
     Raises:

@@ -21,7 +21,7 @@ from esp_medsam.dicom.codecs import name_of
 from esp_medsam.dicom.elements import Elements, is_code, length_of, tags_of
 from esp_medsam.dicom.frames import SLICE_ATTRIBUTES
 from esp_medsam.dicom.header import sop_class_of
-from esp_medsam.dicom.pixel_file import PIXEL_ATTRIBUTES, PixelFile, explained
+from esp_medsam.dicom.pixel_file import PIXEL_ATTRIBUTES, PixelFile, explain_damage
 from esp_medsam.dicom.seg import LABELMAP_STORAGE
 from esp_medsam.dicom.seg.read.description import SEGMENT_ATTRIBUTES, read_segments
 from esp_medsam.dicom.seg.read.masks import DicomSegmentation
@@ -82,7 +82,7 @@ def read_segmentation(path: str | Path) -> DicomSegmentation:
         ReadError: If it cannot be read.
     """
     source = os.fspath(path)
-    with quietly(), explained(source):
+    with quietly(), explain_damage(source):
         file = PixelFile(source, _ATTRIBUTES)
         return _read(file)
 

@@ -22,7 +22,7 @@ from esp_medsam.dicom.seg.write.frames import (
     Mask,
     filled_planes,
 )
-from esp_medsam.dicom.seg.write.header import identified
+from esp_medsam.dicom.seg.write.header import identified_dataset
 from esp_medsam.dicom.seg.write.identity import SegIdentity, fixed_identity, new_identity
 from esp_medsam.dicom.seg.write.segments import (
     describe_algorithm,
@@ -106,7 +106,7 @@ def build_segmentation(
     if fixed:
         when = (header.study_date, header.study_time)
         identity = fixed_identity(image, targets, {"kind": kind, **made_with}, when)
-    dataset = identified(image, header, identity, kind, version)
+    dataset = identified_dataset(image, header, identity, kind, version)
     dataset.DeviceSerialNumber = weights_sha256 or "0"
     dataset.SeriesDescription = series_description(content.found)
     content.fill(dataset, identity)
@@ -183,7 +183,7 @@ class _Content:
 
     def add_mask(self, mask: npt.NDArray[Any], target: Target) -> None:
         """Add a segment and its frames; nothing where the mask is empty."""
-        mask = self._checked(mask)
+        mask = self._checked_mask(mask)
         foreground = mask != 0 if self.kind == "binary" else mask >= FOREGROUND
         if not foreground.any():
             return
@@ -195,7 +195,7 @@ class _Content:
 
     def add_labelmap(self, labelmap: npt.NDArray[Any], targets: Sequence[Target]) -> None:
         """Add the segments whose labels are there, and frames of all of them."""
-        labelmap = self._checked(labelmap)
+        labelmap = self._checked_mask(labelmap)
         present = set(np.unique(labelmap).tolist()) - {0}
         by_label = {target.label: target for target in sorted(targets, key=lambda t: t.label)}
         unknown = present - set(by_label)
@@ -294,7 +294,7 @@ class _Content:
             return "UNDEFINED"
         return "YES" if self._overlap else "NO"
 
-    def _checked(self, mask: npt.NDArray[Any]) -> Mask:
+    def _checked_mask(self, mask: npt.NDArray[Any]) -> Mask:
         if mask.shape != self.image.grid.shape:
             msg = (
                 f"A mask must lie on the grid of {self.image.path}, "
