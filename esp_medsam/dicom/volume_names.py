@@ -21,9 +21,6 @@ LOCALIZER, NO_VALUE = "LOCALIZER", "none"
 _NUMBERS = ("DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV")
 """Value representations of numbers, which are told as they are."""
 
-_OURS = re.compile(r"phase\d+")
-"""Values that are given here, not by a file."""
-
 _LONGEST = 64
 """Characters that a value may take of a file name; longer ones end in their hash."""
 
