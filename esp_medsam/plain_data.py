@@ -66,7 +66,7 @@ def read_own_json(path: Path) -> dict[str, Any]:
     """
     content = read_json(path, most_bytes=OWN_BYTES)
     if not isinstance(content, dict):
-        msg = f"no object but {quoted(content)}"
+        msg = f"{quoted(content)} in place of an object"
         raise ValueError(msg)
     return content
 
@@ -95,7 +95,7 @@ def _json(text: str) -> Any:
     except RecursionError as error:
         raise ValueError(_too_deep()) from error
     except json.JSONDecodeError as error:
-        msg = f"no JSON at line {error.lineno}, column {error.colno} ({error.msg})"
+        msg = f"invalid JSON at line {error.lineno}, column {error.colno} ({error.msg})"
         raise ValueError(msg) from error
     _check_depth(content)
     return content
@@ -141,7 +141,7 @@ def _yaml(text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
         problem = getattr(error, "problem", None) or "it cannot be parsed"
-        msg = f"no YAML of plain values{where} ({problem})"
+        msg = f"invalid YAML, or more than plain values{where} ({problem})"
         raise ValueError(msg) from error
 
 
@@ -149,7 +149,7 @@ def _built(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)
     except (LookupError, AttributeError, TypeError, ValueError, OverflowError) as error:
-        msg = "a value that is not what its tag says"  # PyYAML stumbles over those
+        msg = "a value that does not match its tag"  # PyYAML stumbles over those
         raise ValueError(msg) from error
 
 
@@ -210,7 +210,7 @@ def _check_events(text: str) -> None:
                 raise ValueError(msg)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in known:
-                msg = f"an alias, *{event.anchor}, of what is not complete there"
+                msg = f"an alias, *{event.anchor}, of an unknown or incomplete value"
                 raise ValueError(msg)
             done, anchor = known[event.anchor], None
         else:
@@ -227,7 +227,7 @@ def _check_events(text: str) -> None:
 
 
 def _too_deep() -> str:
-    return f"more than {DEEPEST} lists and mappings within each other"
+    return f"more than {DEEPEST} nested lists and mappings"
 
 
 def _too_large() -> str:

@@ -1,4 +1,4 @@
-"""Write what pages say below their mark: options, keys and errors, as the code has them.
+"""Write the generated part of the pages on options, keys and errors from the code.
 
 python docs/reference/generate.py [--check]
 """
@@ -157,7 +157,7 @@ def keys() -> Iterator[str]:
     for name, (below, kinds) in LAYERS.items():
         text = (CONFIGS / name).read_text(encoding="utf-8")
         about = text.partition("\n")[0].lstrip("# ").partition(". ")[0].rstrip(":.")
-        over = f"It goes over [{below}](#{below.replace('.', '')}).\n" if below else ""
+        over = f"Overrides [{below}](#{below.replace('.', '')}).\n" if below else ""
         comments[name] = dict(comments[below])
         yield f"\n## {name}\n\n{cell(about)}.\n{over}\n"
         yield table(("key", "default", "takes", "what it does"), _keys(text, kinds, comments[name]))

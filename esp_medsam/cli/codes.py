@@ -35,9 +35,7 @@ def codes(
     asked = " ".join(name)
     found = find_terms(asked)
     if not found:
-        msg = (
-            f"NAME must be words of a term that DICOM knows; got {quoted(asked)}, which none has. "
-        )
+        msg = f"NAME must match a term that DICOM knows; got {quoted(asked)}. "
         raise OptionError(msg + "Try fewer words, in English, in the singular.")
     told = found if every else found[:_MOST]
     if as_json:
@@ -47,7 +45,7 @@ def codes(
     width = max(len(row[0]) for row in rows)
     print("\n".join(f"{code:<{width}}  {uses}".rstrip() for code, uses in rows))
     if len(told) < len(found):
-        print(f"{len(found) - len(told)} more; say more of the name, or pass --all.")
+        print(f"{len(found) - len(told)} more; give more words of the name, or pass --all.")
 
 
 def _as_yaml(code: Code) -> str:

@@ -134,10 +134,10 @@ def datalist(
 
     building = (output, images, table)
     if check is not None and any(given is not None for given in building):
-        msg = "--check goes without FILE, --images and --csv"
+        msg = "--check cannot be combined with FILE, --images or --csv"
         raise typer.BadParameter(msg)
     if check is None and (output is None or (images is None) == (table is None)):
-        msg = "pass FILE and --images or --csv, or --check alone"
+        msg = "pass FILE with --images or --csv, or pass --check alone"
         raise typer.BadParameter(msg)
     known = _table_with(bundle, targets)
     if check is not None:
@@ -148,7 +148,7 @@ def datalist(
         msg = f"FILE must end in .json; got {output}."
         raise OptionError(msg)
     if os.path.lexists(output) and not overwrite:
-        msg = f"FILE must not exist yet; {output} does. Pass --overwrite to replace it."
+        msg = f"FILE must not exist; {output} does. Pass --overwrite to replace it."
         raise OutputExistsError(msg)
     shares = shares_of(split)
     name = None if modality is None else known[modality].name
@@ -183,7 +183,7 @@ def _cases(
 
     if table is not None:
         if labels or unknown or absent:
-            msg = "--csv goes without --labels, --unknown and --absent"
+            msg = "--csv cannot be combined with --labels, --unknown or --absent"
             raise typer.BadParameter(msg)
         return cases_of_csv(table, modality=modality, more=more)
     assert images is not None, "one of the two is given"

@@ -53,4 +53,4 @@ def pin_weights(
     from esp_medsam.workflows.weights import place_weights  # torch: once all else is right
 
     place_weights(folder, weights, overwrite=overwrite)
-    print(one_line(f"{weights}: now {folder / WEIGHTS}, which {folder} holds it to."))
+    print(one_line(f"{weights}: copied to {folder / WEIGHTS}; its hash is recorded."))

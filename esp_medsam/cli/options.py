@@ -175,7 +175,7 @@ def input_size_of(value: str | None, *, fast: bool = False) -> list[int] | str |
     """Return what a setting takes of one number, or of a word; ``--fast`` stands for a number."""
     if fast:
         if value is not None:
-            msg = f"it must be left out beside --fast, which is {FAST[0]}; got {value}"
+            msg = f"must be left out with --fast, which sets it to {FAST[0]}; got {value}"
             raise typer.BadParameter(msg, param_hint="--input_size")
         return list(FAST)
     if value is None or not value.isdecimal() or len(value) > _DIGITS:

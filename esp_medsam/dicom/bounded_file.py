@@ -78,7 +78,7 @@ class InflatedFile:
         """
         size = MOST_INFLATED + 1 if size < 0 else size
         if self._place < self._start:
-            msg = "it is deflated, and its elements do not follow one another"
+            msg = "its deflated elements are out of order"
             raise SkimError(msg)
         while self._start + len(self._held) < self._place + size and self._inflate_more():
             pass
@@ -124,13 +124,13 @@ class InflatedFile:
                     break
                 more = self._inflate.decompress(chunk, _CHUNK)
         except zlib.error:
-            msg = "what is deflated is damaged"
+            msg = "its deflated data are damaged"
             raise SkimError(msg) from None
         self._held += more
         if self._start + len(self._held) > MOST_INFLATED:
             msg = (
-                f"{self._path} must inflate to at most {MOST_INFLATED / 2**30:g} GiB; it is more. "
-                "Store it without the deflated transfer syntax."
+                f"{self._path} must inflate to at most {MOST_INFLATED / 2**30:g} GiB; it "
+                "inflates to more. Store it without the deflated transfer syntax."
             )
             raise TooLargeError(msg)
         return bool(more)

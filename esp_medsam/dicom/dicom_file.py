@@ -21,8 +21,8 @@ from esp_medsam.dicom.skim import REPRESENTATIONS, Encoding, SkimError, Skimmer
 from esp_medsam.errors import (
     CorruptFileError,
     EspMedSamError,
-    InputNotFoundError,
     TooLargeError,
+    not_found,
 )
 from esp_medsam.identity import FileState
 from esp_medsam.regular_file import open_regular, unreadable
@@ -125,8 +125,7 @@ def opened(path: str | Path) -> Iterator[DicomFile]:
     except EspMedSamError:
         raise
     except FileNotFoundError:
-        msg = f"{name} must be a file; there is none."
-        raise InputNotFoundError(msg) from None
+        raise not_found(name) from None
     except OSError as error:
         raise unreadable(name, error) from None
     except MemoryError:

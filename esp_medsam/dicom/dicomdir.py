@@ -42,9 +42,9 @@ def note_on_missing(path: Path, there: Container[str]) -> str:
     outside, missing = names.count(None), sum(place not in there for place in inside)
     told = []
     if missing:
-        told.append(f"{missing} of {len(inside)} files that {path.name} names are missing")
+        told.append(f"{missing} of {len(inside)} files that {path.name} lists are missing")
     if outside:
-        told.append(f"{outside} that {path.name} names outside its folder were not looked at")
+        told.append(f"{outside} that {path.name} lists outside its folder were ignored")
     return ", ".join(told)
 
 

@@ -39,12 +39,12 @@ _ATTRIBUTES = _CLASS | SLICE_ATTRIBUTES | tags_of(
     "ConcatenationUID", "ImagesInAcquisition", "SamplesPerPixel", "PhotometricInterpretation",
     "NumberOfFrames", "BitsAllocated",
 )  # fmt: skip
-"""What is read of a header; the rest, a patient's name included, is passed over."""
+"""Attributes that are read from a header; the rest, including the patient's name, is skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What one file says.
+    """The header of one file.
 
     Attributes:
         path: The file.

@@ -46,8 +46,8 @@ def check_pixels(elements: Elements, file: DicomFile, frames: int) -> None:
     held = file.file.left(needed + _BEYOND)
     if not isinstance(file.file, BoundedFile) and held >= needed + _BEYOND:
         msg = (
-            f"{file.path} must inflate to the {needed} bytes of pixels that its header claims; it "
-            "is far more. Copy it again."
+            f"{file.path} must inflate to the {needed} bytes of pixels that its header claims; "
+            "it inflates to far more. Copy it again."
         )
         raise TooLargeError(msg)
     check_held(elements, file, frames, held)
@@ -68,7 +68,7 @@ def check_described(
     """
     path, pixels = file.path, file.pixels
     if not pixels.tag:
-        msg = f"{path} must hold pixels; it has none, it may be cut short. Copy it again."
+        msg = f"{path} must hold pixels; it has none, and may be cut short. Copy it again."
         raise CorruptFileError(msg)
     if pixels.tag != PIXEL_TAGS[0]:
         msg = f"{path} must hold whole numbers as pixels; it holds floating-point ones."
@@ -125,7 +125,7 @@ def check_subsampled(elements: Elements, file: DicomFile, frames: int) -> None:
         msg = (
             f"{file.path} must hold {native_size(elements, frames)} bytes of pixels by its "
             f"Photometric Interpretation (0028,0004), {stated}; its {length} bytes are RGB or "
-            "YBR_FULL. Set it to the one that is true, as with dcmodify."
+            "YBR_FULL. Correct the attribute, for example with dcmodify."
         )
         raise CorruptFileError(msg)
 

@@ -1,4 +1,4 @@
-"""Padding beyond Bits Stored: what a scanner left empty is no value of a patient's.
+"""Padding beyond Bits Stored: pixels that a scanner left empty are no values of the patient.
 
 A padding of -2000 takes all 16 bits. Where 12 are stored, cutting it to them as is right for any
 other value makes bone of it. Padding within Bits Stored keeps its value like any other.
@@ -73,10 +73,10 @@ class Padding:
 
     @property
     def reason(self) -> str:
-        """What is wrong with it: the beginning of a sentence."""
+        """The beginning of a sentence that says what is wrong with the padding."""
         if self.when_cut == self.ends[0]:
-            return "Its Pixel Padding Value has a sign, its values have none"
-        return f"Its Pixel Padding Value lies beyond its {self.stored} Bits Stored"
+            return "Pixel Padding Value is signed, the pixel values are not"
+        return f"Pixel Padding Value does not fit in {self.stored} Bits Stored"
 
     @property
     def when_cut(self) -> int:

@@ -267,14 +267,14 @@ class PixelFile:
         is_whole = self.syntax in (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
         values = frame if is_whole else cut_to_stored(frame, padding.stored)
         if found.any():
-            self.notes[f"{padding.reason}; its pixels of that value were read as padding."] = None
+            self.notes[f"{padding.reason}; pixels of that value were read as padding."] = None
             held = np.iinfo(values.dtype)
             is_held = held.min <= padding.instead <= held.max
             wider = np.int32 if padding.allocated < 32 else np.int64
             values = values.copy() if is_held else values.astype(wider)
             values[found] = padding.instead
         elif (values[[0, 0, -1, -1], [0, -1, 0, -1]] == padding.when_cut).all():
-            note = f"{padding.reason}; cut to {padding.when_cut} it was read as a value."
+            note = f"{padding.reason}; cut to {padding.when_cut}, it was read as a value."
             self.notes[note] = None
         return values
 

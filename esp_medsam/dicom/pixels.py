@@ -150,9 +150,12 @@ class _Stack:
         unit = None if against else HU
         if is_gray and SOP_CLASS_MODALITIES.get(self.volume.sop_class_uid) == "CT":
             for reason in against:
-                self.notes[f"Its values were not read as Hounsfield units: {reason}."] = None
+                self.notes[f"The values were not read as Hounsfield units: {reason}."] = None
         if unit and inverted:
-            note = "Its Hounsfield units are as stored, though it asks to show low ones white."
+            note = (
+                "The Hounsfield units are as stored, although the header asks to show low "
+                "ones white."
+            )
             self.notes[note] = None
         planes = self.pixels if self.pixels.ndim == 4 else self.pixels[..., None]
         return DicomPixels(

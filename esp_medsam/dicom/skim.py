@@ -314,8 +314,8 @@ class _AstrayError(SkimError):
     """A sequence cannot be followed; what lies around it may be."""
 
 
-_NO_ITEMS = "a sequence holds something else than whole items"
-_TOO_DEEP = f"sequences lie in one another, more than {_DEEPEST} deep"
+_NO_ITEMS = "a sequence holds something other than whole items"
+_TOO_DEEP = f"sequences are nested more than {_DEEPEST} deep"
 _TOO_MANY = "it falls into too many pieces"
 
 

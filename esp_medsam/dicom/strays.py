@@ -106,8 +106,8 @@ def _reason(file: Path, names: _Names) -> str:
     if start.startswith(_PREAMBLE) or not start.strip(b"\0"):
         return "begins with zeros"
     if _MAGIC in start:
-        return "has the mark of DICOM in a wrong place"
-    return "is no DICOM by its content" if names.expect(file) else ""
+        return "has DICOM's mark in the wrong place"
+    return "has content that is not DICOM" if names.expect(file) else ""
 
 
 def _without_digits(name: str) -> str:
@@ -139,14 +139,14 @@ def with_strays(
         )
         if missing:
             msg = (
-                f"A stack must be whole; {missing}, and what lies with it may be what is missing: "
-                f"{told}. Copy it again, or take it out of the folder, and the stack is read as "
-                "it lies."
+                f"A stack must be complete; {missing}, and these files in its folder may be "
+                f"the missing ones: {told}. Copy them again, or take them out of the folder to "
+                "read the stack as it is."
             )
             raise CorruptFileError(msg)
     note = (
-        f"What lies with it may be an image of it: {told}. Copy it again, or take it out of the "
-        "folder."
+        f"Files in the folder of this volume may be images of it: {told}. Copy them again, or "
+        "take them out of the folder."
     )
     return replace(volume, warnings=(*volume.warnings, note))
 
@@ -154,7 +154,7 @@ def with_strays(
 def _list_of_strays(strays: Sequence[Stray]) -> str:
     named = ", ".join(f"{stray.path} {stray.reason}" for stray in strays[:_NAMED])
     more = len(strays) - _NAMED
-    return named + (f", and {more} more likewise" if more > 0 else "")
+    return named + (f", and {more} more" if more > 0 else "")
 
 
 def _gap(volume: DicomVolume) -> str:

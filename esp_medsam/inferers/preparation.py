@@ -145,13 +145,16 @@ def _box(
     for operation in values.applied_operations:
         cropped = operation.get("extra_info", {}).get("cropped")
         if cropped is None:
-            msg = f"Transforms of slices may crop, nothing else that moves; got {transforms}."
+            msg = f"Transforms of slices may crop, but not move pixels otherwise; got {transforms}."
             raise OptionError(msg)
         for axis in range(2):
             first[axis] += int(cropped[2 * axis])
             last[axis] -= int(cropped[2 * axis + 1])
     box = (slice(first[0], last[0]), slice(first[1], last[1]))
     if tuple(values.shape[-2:]) != (last[0] - first[0], last[1] - first[1]):
-        msg = f"Transforms of slices must record their crops as MONAI's do; got {transforms}."
+        msg = (
+            "Transforms of slices must record their crops as MONAI's transforms do; got "
+            f"{transforms}."
+        )
         raise OptionError(msg)
     return box

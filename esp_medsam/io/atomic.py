@@ -203,7 +203,10 @@ def _open_lock(folder: Folder) -> int:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
         os.close(descriptor)
-    msg = f"{folder.path / _RUN_LOCK} must be a file of ours; it is something else. Remove it."
+    msg = (
+        f"{folder.path / _RUN_LOCK} must be this program's lock file; it is something else. "
+        "Remove it."
+    )
     raise OutputError(msg)
 
 

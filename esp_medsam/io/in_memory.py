@@ -72,10 +72,16 @@ def write_in_memory(
         OptionError: If the name is none that a file can have anywhere.
     """
     if not _NAME.fullmatch(name):
-        msg = f"name must be of letters, digits and . _ -, none of these first; got {quoted(name)}."
+        msg = (
+            "name must consist of letters, digits and . _ -, and begin with a letter or "
+            f"digit; got {quoted(name)}."
+        )
         raise OptionError(msg)
     if affine is not None and not isinstance(source, np.ndarray):
-        msg = f"affine belongs to numpy arrays; got one with a {type(source).__name__}."
+        msg = (
+            "affine must be left out unless source is a numpy array; got one with a "
+            f"{type(source).__name__}."
+        )
         raise GeometryError(msg)
     try:
         return _write(source, folder / name, affine)
@@ -98,8 +104,8 @@ def _write(source: Any, stem: Path, affine: npt.ArrayLike | None) -> Path:
     if itk is not None and isinstance(source, itk.Image):
         if source.GetDimension() == 2:
             msg = (
-                "source must have three axes as an image of SimpleITK; got two. Pass a picture as "
-                "an array: SimpleITK.GetArrayFromImage(source)."
+                "source must have three axes if it is a SimpleITK image; got two. Pass a "
+                "picture as an array: SimpleITK.GetArrayFromImage(source)."
             )
             raise FormatError(msg)
         path = stem.with_name(f"{stem.name}.nrrd")
@@ -137,20 +143,20 @@ def _write_nibabel(source: Any, stem: Path) -> Path:
 
 def _write_array(array: npt.NDArray[Any], stem: Path, affine: npt.ArrayLike | None) -> Path:
     if isinstance(array, np.ma.MaskedArray) or array.size == 0:
-        what = "a masked one: fill what it masks" if array.size else f"the shape {array.shape}"
+        what = "a masked array; fill its masked values" if array.size else f"shape {array.shape}"
         msg = f"source must be an array with a value everywhere; got {what}."
         raise FormatError(msg)
     is_picture = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3 and affine is None)
     if is_picture and affine is None:
         return _write_picture(array, stem)
     if array.ndim != 3:
-        msg = f"source must be an array of two or three axes; got the shape {array.shape}."
+        msg = f"source must be an array of two or three axes; got shape {array.shape}."
         raise FormatError(msg)
     if affine is None:
         msg = (
-            f"affine must be given for an array of a volume, of shape {array.shape}: which way its "
-            "axes run decides what is left and right. For axes to right, front and head it is "
-            "numpy.diag([*spacing, 1])."
+            "affine must be given for the array of a volume; got none for shape "
+            f"{array.shape}. It decides what is left and right: for axes that run to right, "
+            "anterior and superior, pass numpy.diag([*spacing, 1])."
         )
         raise GeometryError(msg)
     path = stem.with_name(f"{stem.name}.nii.gz")
@@ -173,8 +179,8 @@ def _checked_affine(affine: npt.ArrayLike) -> npt.NDArray[np.float64]:
         is_affine = False
     if not is_affine:
         msg = (
-            "affine must be 4 x 4 finite numbers that keep three axes apart, the last row 0 0 0 1; "
-            f"got {quoted(affine)}."
+            "affine must be an invertible 4 x 4 matrix of finite numbers with the last row 0 "
+            f"0 0 1; got {quoted(affine)}."
         )
         raise GeometryError(msg)
     return placed.astype(np.float64)
@@ -184,8 +190,8 @@ def _write_picture(array: npt.NDArray[Any], stem: Path) -> Path:
     ending = _PICTURE_TYPES.get(array.dtype.name)
     if ending is None or (array.ndim == 3 and array.dtype != np.uint8):
         msg = (
-            "source must be an array of uint8, uint16 or float32 as a gray picture, and of uint8 "
-            f"as one in color; got {array.dtype} of shape {array.shape}."
+            "source must be uint8, uint16 or float32 as a gray picture, or uint8 as a color "
+            f"picture; got {array.dtype} of shape {array.shape}."
         )
         raise FormatError(msg)
     path = stem.with_name(f"{stem.name}{ending}")
@@ -204,6 +210,6 @@ def _holdable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if (narrow == array).all():
             return narrow
     if array.dtype.name not in _VOLUME_TYPES:
-        msg = f"source must be an array of numbers that int32 or float holds; got {array.dtype}."
+        msg = f"source must be an array of numbers within int32 or float; got {array.dtype}."
         raise FormatError(msg)
     return array

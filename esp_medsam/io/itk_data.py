@@ -111,7 +111,7 @@ def check_same(numbers: npt.NDArray[Any], header: ItkHeader, stored: Stored, pat
     for start in range(0, flat.size, step):
         sums += Sums.of(flat[start : start + step].view(f"u{header.dtype.itemsize}"))
     if sums not in stored.sums:
-        msg = f"{path} must hold its voxels where its header says; ITK finds others. Save it anew."
+        msg = f"{path} must hold its voxels where its header says; ITK reads others. Save it again."
         raise FormatError(msg)
 
 

@@ -66,7 +66,9 @@ def check_whole(data: bytes, picture: PIL.Image.Image, path: Path) -> None:
     """
     scans, pixels = count_scans(data), picture.width * picture.height
     if scans > MOST_SCANS or (scans > _USUAL_SCANS and scans * pixels > _MOST_PASSED):
-        msg = f"{path} must be a JPEG of a few scans; got {scans}. Save it anew, not progressive."
+        msg = (
+            f"{path} must be a JPEG of a few scans; got {scans}. Save it again, not as progressive."
+        )
         raise TooLargeError(msg)
     is_possible = scans and pixels <= _PIXELS_OF_A_BYTE * len(data)
     if not is_possible or not is_whole(data, np.asarray(picture), _decoded_pixels):

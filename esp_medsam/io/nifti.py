@@ -185,7 +185,7 @@ def _read_voxels(
         data = begun[:size] + stream.read(max(0, size - len(begun)))
         begun = begun[size:]
         if len(data) < size:
-            msg = f"{path} must hold {chosen.size} voxels; it ends before. Copy it again."
+            msg = f"{path} must hold {chosen.size} voxels; it ends earlier. Copy it again."
             raise CorruptFileError(msg)
         stored = np.frombuffer(data, dtype=header.dtype)
         voxels = put_piece(voxels, start, _scaled(stored, header), path)
@@ -205,6 +205,6 @@ def _skip(stream: _Stream, offset: int, position: int, path: Path) -> None:
     while position < offset:
         part = stream.read(min(offset - position, 2**20))
         if not part:
-            msg = f"{path} must have voxels at byte {offset}; it ends before. Copy it again."
+            msg = f"{path} must have voxels at byte {offset}; it ends earlier. Copy it again."
             raise CorruptFileError(msg)
         position += len(part)

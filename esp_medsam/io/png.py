@@ -69,11 +69,11 @@ def read_header(file: BinaryIO, path: Path) -> PngHeader:
     """
     length, kind = _read_head(file, path)
     if (length, kind) != (13, b"IHDR"):
-        raise _damage_error(path, "it does not begin with its header")
+        raise _damage_error(path, "it does not begin with a header")
     block = next(_pieces(file, length, path))
     width, height, depth, color, _, _, interlace = struct.unpack(">IIBBBBB", block)
     if not (width and height and color in _SAMPLES and depth in (1, 2, 4, 8, 16)):
-        raise _damage_error(path, "its header states no picture")
+        raise _damage_error(path, "its header is invalid")
     bits = depth * _SAMPLES[color]
     passes = _PASSES if interlace else ((0, 0, 1, 1),)
     packed = sum(_packed_size(width, height, bits, *steps) for steps in passes)
@@ -106,8 +106,7 @@ def picture_alone(file: BinaryIO, header: PngHeader, path: Path) -> io.BytesIO:
     for _ in range(_MOST_CHUNKS):
         length, kind = _read_head(file, path)
         if kind == b"fdAT":
-            msg = f"{path} must hold one picture; it has several. Save the one you mean on its own."
-            raise FormatError(msg)
+            raise several_pictures(path)
         if kind == b"IHDR" and seen:
             raise _damage_error(path, "it has two headers")
         seen.add(kind)
@@ -128,7 +127,7 @@ def picture_alone(file: BinaryIO, header: PngHeader, path: Path) -> io.BytesIO:
         if kind == b"IEND":
             break
     else:
-        msg = f"{path} must have at most {_MOST_CHUNKS:,} chunks. Save it anew."
+        msg = f"{path} must have at most {_MOST_CHUNKS:,} chunks. Save it again."
         raise TooLargeError(msg)
     rows.finish()
     if header.has_palette and b"PLTE" not in seen:
@@ -178,6 +177,12 @@ def _read(file: BinaryIO, size: int, path: Path) -> bytes:
     if len(data) < size:
         raise _damage_error(path, "it is cut short")
     return data
+
+
+def several_pictures(path: Path) -> FormatError:
+    """Return the error of a file that holds more than one picture."""
+    msg = f"{path} must hold one picture; it has several. Save the one you mean on its own."
+    return FormatError(msg)
 
 
 def _damage_error(path: Path, reason: str) -> CorruptFileError:

@@ -69,7 +69,7 @@ def write_result(
             written += [file.path] if is_written else []
         if plan.options.preview:
             if pixels is None:
-                msg = f"preview of {plan.stem.name} needs the image, which is not there."
+                msg = f"preview of {plan.stem.name} needs the image, which is missing."
                 raise KeyError(msg)
             shown = shown_targets(targets, segmentation, image)
             axis = plan.recipe.settings.get("slice_axis")
@@ -107,6 +107,9 @@ def _replaced_names(plan: ResultPlan, image: Image) -> set[str]:
         # What a killed run left has our mark, and no record.
         known = path.name in previous or options.overwrite
         if not known and os.path.lexists(path) and not is_ours(path):
-            msg = f"{path} must be free; it was not written here. Pass `overwrite`, or move it."
+            msg = (
+                f"{path} must not exist unless this program wrote it; it does. Pass "
+                "`overwrite`, or move it away."
+            )
             raise OutputExistsError(msg)
     return previous

@@ -103,7 +103,7 @@ class ShardStore:
             try:
                 file = self._open[shard] = safe_open(path, framework="np")
             except (OSError, SafetensorError) as error:
-                msg = f"{path} must be the shard that it was; got: {error}. Run again."
+                msg = f"{path} must not change while it is read; got: {error}. Run again."
                 raise OutputError(msg) from error
         return {name: file.get_tensor(f"{key}/{name}") for name in self._names[key]}
 
@@ -119,7 +119,7 @@ class ShardStore:
             OutputError: If a shard cannot be written; of these DiskFullError without room.
         """
         if not arrays:
-            msg = f"arrays of {key} must be at least one; got none."
+            msg = f"{key} must have at least one array; got none."
             raise ValueError(msg)
         kept = {name: np.asarray(each, order="C") for name, each in arrays.items()}
         replaced = self._waiting.get(key, {})
@@ -163,7 +163,7 @@ class ShardStore:
             reason = self._damage(name)
             if reason:
                 self._seen.add(name)
-                logger.warning("%s is passed over and made anew: %s.", self.folder / name, reason)
+                logger.warning("%s is ignored and made again: %s.", self.folder / name, reason)
             else:
                 self._add(name)
 
@@ -187,7 +187,7 @@ class ShardStore:
             if not path.exists():
                 if self.folder.is_dir() and self._is_foreign() and not path.exists():
                     msg = (
-                        f"{argument} must be an empty folder, or one of this kind; "
+                        f"{argument} must be an empty folder, or one that this command filled; "
                         f"{self.folder} holds something else."
                     )
                     raise OptionError(msg)
@@ -205,8 +205,8 @@ class ShardStore:
             stated = found if isinstance(found, dict) else {}
             other = sorted(k for k in stated | identity if stated.get(k) != identity.get(k))
             msg = (
-                f"{argument} must be of the same {', '.join(other)}; {self.folder} was made with "
-                "others. Choose another folder, or remove it."
+                f"{argument} must have been made with the same {', '.join(other)}; "
+                f"{self.folder} was not. Choose another folder, or remove it."
             )
             raise OptionError(msg)
 

@@ -85,7 +85,7 @@ def read_layout(file: BinaryIO, path: Path) -> TiffLayout:
     _check_kind(directory, compression, path)
     is_tiled = _TILE_STARTS in directory
     if is_tiled == (_STRIP_STARTS in directory) or is_tiled != (_TILE_COLUMNS in directory):
-        raise _damage_error(path, "it must have strips or tiles, one of the two")
+        raise _damage_error(path, "it has both strips and tiles, or neither")
     needed = _unpacked_sizes(directory, path)
     starts = directory.values(_TILE_STARTS if is_tiled else _STRIP_STARTS)
     sizes = directory.values(_TILE_SIZES if is_tiled else _STRIP_SIZES)
@@ -144,7 +144,7 @@ def _shared_subsampling(directory: _Directory, path: Path) -> tuple[int, int]:
         return 1, 1
     across, down, *_ = (*(directory.values(_SUBSAMPLING) or (2, 2)), 0, 0)
     if not {across, down} <= {1, 2, 4}:
-        raise _damage_error(path, "its header states no picture")
+        raise _damage_error(path, "its header is invalid")
     return across, down
 
 
@@ -162,7 +162,7 @@ def _unpacked_sizes(directory: _Directory, path: Path) -> list[int]:
     columns, rows = _piece_shape(directory)
     samples = directory.number(_SAMPLES, 1)
     if not (width and height and columns and rows and 0 < samples < 2**8):
-        raise _damage_error(path, "its header states no picture")
+        raise _damage_error(path, "its header is invalid")
     bits = directory.values(_BITS) or (1,)
     bits = bits * samples if len(bits) == 1 else bits[:samples]
     planes = bits if directory.number(_PLANAR, 1) == _IN_PLANES else (sum(bits),)
@@ -206,7 +206,7 @@ class _Directory:
             tag, kind, number = struct.unpack_from(f"{self._order}HH{self._offset}", block, place)
             self._entries[tag] = (kind, number, start + place + 4 + width)
         if len(self._entries) < count:
-            raise _damage_error(path, "its directory states a tag twice")
+            raise _damage_error(path, "its directory has a tag twice")
 
     def __contains__(self, tag: int) -> bool:
         return tag in self._entries
@@ -221,7 +221,7 @@ class _Directory:
             return ()
         kind, count, place = self._entries[tag]
         if kind not in _TYPES or count > _MOST_PIECES:
-            raise _damage_error(self._path, f"its tag {tag} holds what it cannot")
+            raise _damage_error(self._path, f"its tag {tag} has an invalid value")
         if count * struct.calcsize(_TYPES[kind]) > struct.calcsize(self._offset):
             (place,) = self._unpacked_values(self._offset, place, 1)
         return self._unpacked_values(_TYPES[kind], place, count)

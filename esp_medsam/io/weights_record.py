@@ -126,8 +126,8 @@ def check_sidecar(weights: str | os.PathLike[str]) -> None:
         _record_of(sidecar, read_own_json(sidecar))
     except (AttributeError, OSError, ValueError) as error:
         msg = (
-            f"{sidecar} must be free, or a record of weights, because one is written beside "
-            f"{os.fspath(weights)}; it is something else. Move it, or choose another name."
+            f"{sidecar} must be missing, or a record of weights; it is something else, and the "
+            f"record of {os.fspath(weights)} goes there. Move it, or choose another name."
         )
         raise OutputExistsError(msg) from error
 
@@ -157,7 +157,7 @@ def metadata_of_bundle(root: Path) -> dict[str, Any]:
         metadata = read_own_json(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        msg = f"bundle must have metadata in JSON; {path} is none: {reason}."
+        msg = f"bundle must have metadata in JSON; {path} is not: {reason}."
         raise OptionError(msg) from error
     if not isinstance(metadata.get(_KEY, {}), dict):
         msg = f"bundle must have metadata with an object as {_KEY}; {path} has none."
@@ -180,7 +180,7 @@ def check_hash(weights: str | os.PathLike[str], record: WeightsRecord) -> None:
         remedy = f"call esp_medsam.workflows.weights.pin_weights({str(record.path.parents[1])!r})"
     msg = (
         f"{os.fspath(weights)} must be the file that {record.path} was written for, of SHA-256 "
-        f"{record.sha256[:_SHOWN]}; got {found[:_SHOWN]}. Copy it again; where you replaced it "
+        f"{record.sha256[:_SHOWN]}; got {found[:_SHOWN]}. Copy it again; if you replaced it "
         f"yourself, {remedy}."
     )
     raise CheckpointHashError(msg)

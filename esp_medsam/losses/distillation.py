@@ -210,7 +210,7 @@ class DistillationLoss(nn.Module):
             "consistency": consistency_weight,
         }
         if min(self.weights.values()) < 0 or not any(self.weights.values()):
-            msg = f"weights must be at least 0, and one of them more; got {self.weights}."
+            msg = f"weights must be at least 0, and one of them greater; got {self.weights}."
             raise ValueError(msg)
         if temperature <= 0:
             msg = f"temperature must be greater than 0; got {temperature}."
@@ -268,7 +268,7 @@ class DistillationLoss(nn.Module):
             theirs = _required(other, "logits", f"{name}_weight").detach().float()
             if theirs.shape[1] < logits.shape[1]:
                 msg = (
-                    f"a teacher must have all rows of logits of its student; got "
+                    "a teacher must have as many rows of logits as its student; got "
                     f"{tuple(theirs.shape[:2])} and {tuple(logits.shape[:2])}."
                 )
                 raise ValueError(msg)

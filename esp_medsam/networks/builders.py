@@ -190,7 +190,7 @@ def build_released(modality: str | Sequence[str] = "dermoscopy") -> ESPMedSAM:
     names = [modality] if isinstance(modality, str) else list(modality)
     unknown = [name for name in names if name not in RELEASED_MODALITIES]
     if unknown or not names:
-        msg = f"modality must be of {', '.join(RELEASED_MODALITIES)}; got {', '.join(unknown)}."
+        msg = f"modality must be one of {', '.join(RELEASED_MODALITIES)}; got {', '.join(unknown)}."
         raise ValueError(msg)
     return build_released_design(
         {name: RELEASED_MODALITIES[name] for name in names}, RELEASED_TARGETS, names[0]

@@ -99,7 +99,7 @@ class MeasureIntensity:
         rule = self.rule
         if record.unit == "HU":
             if rule.hounsfield is None:
-                msg = f"An image in HU must be of a modality with a window; got {record.modality}."
+                msg = f"An image in HU must have a modality with a window; got {record.modality}."
                 raise ModalityError(msg)
             return rule.hounsfield
         if rule.file_window and record.window is not None:

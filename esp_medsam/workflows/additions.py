@@ -65,7 +65,7 @@ def read_additions(path: str | Path, old: str | Path) -> Additions:
     content, added = read_table(old), read_table(path)
     rows = _rows(added, "modalities", path)
     if unknown := [str(key) for key in added if key != "modalities"]:
-        msg = f"{path} must hold modalities and nothing else; got {listed(unknown)}."
+        msg = f"{path} must only have the key modalities; got also {listed(unknown)}."
         raise TableError(msg)
     targets: list[tuple[str, str]] = []
     trained: list[str] = []
@@ -106,7 +106,7 @@ def _add(modalities: dict[str, Any], name: str, row: Any, path: str | Path) -> l
         begun = {"index": max([FIRST_INDEX, *(index + 1 for index in indices)]), **row}
         modalities[name] = {**begun, "targets": {}}
     elif changed := [str(key) for key in row if key != "targets"]:
-        msg = f"{path} must give {name}, which is there already, targets alone; "
+        msg = f"{path} must only add targets to {name}, which exists already; "
         raise TableError(msg + f"got {listed(changed)}.")
     held = modalities[name]["targets"]
     if known := [str(target) for target in given if target in held]:

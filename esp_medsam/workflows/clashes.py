@@ -28,7 +28,7 @@ def without_clashes(items: Sequence[Item]) -> tuple[list[Item], list[Refusal]]:
     for group in by_output.values():
         for item in group if len(group) > 1 else ():
             rivals = listed([other.label for other in group if other is not item])
-            msg = f"An image must have an output name of its own; {item.label} shares "
+            msg = f"Images must have different output names; {item.label} shares "
             error = NameClashError(msg + f"{item.name}_seg with {rivals}.")
             refused.append(Refusal.of(item, error))
     return kept, refused

@@ -16,9 +16,9 @@ from esp_medsam.dicom.patient import patient_hash
 from esp_medsam.errors import (
     EmptyInputError,
     EspMedSamError,
-    InputNotFoundError,
     OptionError,
     listed,
+    not_found,
 )
 from esp_medsam.io.read import read
 from esp_medsam.quiet import quietly
@@ -125,15 +125,15 @@ def _notes_on_unpaired(
     left = [case for case in masks if case not in images]
     if len(left) == len(masks):
         msg = (
-            f"labels of {target} must belong to images; none does. Images are of "
+            f"labels of {target} must match images; none does. Images are of "
             f"{listed(list(images)[:3])}, masks of {listed(left[:3])}."
         )
         raise OptionError(msg)
     notes = []
     if lacking:
-        notes.append(f"{target} is unknown in {_images(lacking)}: they have no mask of it.")
+        notes.append(f"{target} is unknown in {_images(lacking)}, which have no mask of it.")
     if left:
-        notes.append(f"{len(left)} masks of {target} belong to no image: {listed(left[:5])}.")
+        notes.append(f"{len(left)} masks of {target} match no image: {listed(left[:5])}.")
     return notes
 
 
@@ -174,16 +174,15 @@ def cases_of_csv(path: Path, *, modality: str | None, more: Mapping[str, Any]) -
         reader = csv.DictReader(text, strict=True)
         columns, rows = list(reader.fieldnames or ()), list(reader)
     except FileNotFoundError as error:
-        msg = f"csv must be a file; there is none at {path}."
-        raise InputNotFoundError(msg) from error
+        raise not_found(path, argument="csv") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"csv must be a table in UTF-8; {path} is none ({error})."
+        msg = f"csv must be a table in UTF-8; {path} is not ({error})."
         raise OptionError(msg) from error
     wrong = [name for name in columns if name not in _COLUMNS and not name.startswith(_LABEL)]
     if "image" not in columns or wrong or len(set(columns)) < len(columns):
         msg = (
-            f"csv must have columns image, and of {', '.join(_COLUMNS[1:])} and labels.TARGET, "
-            f"each once; {path} has {listed(columns)}."
+            f"csv must have the column image, and may have {', '.join(_COLUMNS[1:])} and "
+            f"labels.TARGET, each once; {path} has {listed(columns)}."
         )
         raise OptionError(msg)
     if not rows:
@@ -196,12 +195,15 @@ def _case(
     row: Mapping[str, Any], line: int, path: Path, modality: str | None, more: Mapping[str, Any]
 ) -> Case:
     if None in row or None in row.values():
-        msg = f"csv must have a value for each column in each row; {path}, row {line} has not."
+        msg = f"csv must have a value for each column in each row; {path}, row {line}, has not."
         raise OptionError(msg)
     cells = {name: value.strip() for name, value in row.items()}
     asked = cells.get("modality") or modality
     if not cells["image"] or not asked:
-        msg = f"csv must say image and modality; {path}, row {line} does not. See `modality`."
+        msg = (
+            f"csv must have an image and a modality in each row; {path}, row {line}, lacks "
+            "one. Pass `modality` if it is the same for all rows."
+        )
         raise OptionError(msg)
     given = {name: cells[name] for name in ("dataset", "ct_input") if cells.get(name)}
     if cells.get("offset"):
@@ -257,7 +259,10 @@ def find_patients(cases: Sequence[Case], pattern: str | None) -> None:
         if file is not None:
             case.patient = patient_hash(file)
         if case.patient is None:
-            msg = f"patient must be given; nothing says whose {case.image} is. See `patient`."
+            msg = (
+                f"patient must be given for {case.image}, whose header, row and pattern name "
+                "none. Pass `patient`."
+            )
             raise OptionError(msg)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from esp_medsam.dicom import labels_series
-from esp_medsam.errors import EspMedSamError, listed, quoted
+from esp_medsam.errors import EspMedSamError, listed, one_of, quoted
 from esp_medsam.identity import identify
 from esp_medsam.image import Image
 from esp_medsam.io.formats import RASTER_SUFFIXES, name_of
@@ -87,7 +87,7 @@ def faults_of(
         faults += found
         placed += [Placed(section, number, item) for number, item in items.items()]
     if not placed and not faults:
-        return [Fault("datalist", f"must hold an image; got none in {listed(held)}")]
+        return [Fault("datalist", f"must hold at least one image; got none in {listed(held)}")]
     faults += named_twice((one.place, one.item) for one in placed)
     count = workers or min(16, 2 * (os.cpu_count() or 1))
     # Both are cheap once and dear a hundred thousand times.
@@ -114,11 +114,11 @@ def _faults_of_item(one: Placed, table: ModalityTable) -> list[Fault]:
     """Return what is wrong with an item by itself."""
     item, place = one.item, one.place
     if item.modality not in table.names:
-        told = f"must be one of {', '.join(table.names)}; got {quoted(item.modality)}"
+        told = f"{one_of(table.names)}; got {quoted(item.modality)}"
         return [Fault(f"{place}['modality']", told)]
     faults = list(_wrong_targets(one, table))
     missing = [
-        Fault(f"{place}{key}", f"must be a file; there is none at {path}")
+        Fault(f"{place}{key}", f"must be an existing file; there is none at {path}")
         for key, path in _paths(item)
         if not Path(path).exists()
     ]
@@ -126,7 +126,7 @@ def _faults_of_item(one: Placed, table: ModalityTable) -> list[Fault]:
         return faults + missing
     is_picture = item.image.lower().endswith(RASTER_SUFFIXES)
     if item.modality == "ct" and is_picture and item.ct_input is None:
-        told = "must be given of a CT picture: windowed, or hu with an offset; got none"
+        told = "must be given for a CT picture: windowed, or hu with an offset; got none"
         return [Fault(f"{place}['ct_input']", told)]
     try:
         image = _grid(item, table)
@@ -154,7 +154,10 @@ def _wrong_targets(one: Placed, table: ModalityTable) -> Iterator[Fault]:
     names = [target.name for target in table[one.item.modality].targets]
     absent = one.item.absent
     if not one.item.labels and not absent:
-        told = "must name a target, or absent must; got none, and nothing can be learned from it"
+        told = (
+            "must name a target, or absent must; got none, so nothing can be learned from "
+            "this image"
+        )
         yield Fault(f"{one.place}['labels']", told)
     for key, given in (("labels", one.item.labels), ("absent", absent)):
         for target in given:
@@ -199,7 +202,10 @@ def _wrong_masks(one: Placed, image: Image, table: ModalityTable) -> Iterator[Fa
             paths = ", ".join(mask.path for mask in masks)
             yield Fault(
                 f"{one.place}{key}",
-                f"must hold the target; {paths} is empty. Name the target under absent if it is",
+                (
+                    f"must hold the target; {paths} is empty. List the target under absent if "
+                    "it is absent"
+                ),
             )
 
 
@@ -235,7 +241,7 @@ def _in_two_sections(placed: Sequence[Placed], pool: ThreadPoolExecutor) -> Iter
         if earlier.section != one.section and earlier.item.image != one.item.image:
             yield Fault(
                 f"{one.place}['image']",
-                f"must be in one section; {one.item.image} holds the same bytes as "
+                f"must be in one section only; {one.item.image} holds the same bytes as "
                 f"{earlier.place}, {earlier.item.image}",
             )
 

@@ -165,7 +165,7 @@ def _notes(scores: Sequence[Score]) -> list[str]:
     if "px" in units:
         notes.append("px: pixels, where images state no distance.")
     if any(s.patients != s.present + s.absent and s.patients != s.present for s in scores):
-        notes.append("Behind /: patients, which are resampled as a whole.")
+        notes.append("After the slash: patients, which are resampled as a whole.")
     return notes
 
 

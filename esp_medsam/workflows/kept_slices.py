@@ -111,8 +111,8 @@ class InMemory(_Kept):
         if not self._is_told and self.bytes > (free := available_memory()):
             self._is_told = True
             told = (
-                "Slices take %.1f GiB of memory so far, and %.1f GiB are free. If the system ends "
-                "the run, give a folder as cache_dir: it keeps them on disk."
+                "Slices take %.1f GiB of memory so far, and %.1f GiB are free. If the system "
+                "ends the run, set cache_dir to a folder, to keep them on disk."
             )
             logger.warning(told, self.bytes / 2**30, free / 2**30)
 

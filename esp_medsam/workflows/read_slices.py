@@ -94,8 +94,8 @@ class SliceReader:
             for fault in faults:
                 logger.error("%s", one_line(fault))
             msg = (
-                f"datalist must be without faults before anything is learned from it; "
-                f"{self.datalist} has {len(faults)}, the first: {faults[0]}"
+                f"datalist must have no faults; {self.datalist} has {len(faults)}, the first: "
+                f"{faults[0]}"
             )
             raise OptionError(msg)
         return slices

@@ -156,12 +156,12 @@ class FiniteSteps:
         self.in_a_row += 1
         if self.in_a_row >= self.max_bad_steps:
             msg = (
-                f"training must stay finite; {self.in_a_row} steps in a row (max_bad_steps) did "
-                f"not. {_step_text(self._found)}. Lower learning_rate or max_norm, set amp to "
-                "false, or look at the images of these sets."
+                f"Training must stay finite; {self.in_a_row} steps in a row (max_bad_steps) "
+                f"did not. {_step_text(self._found)}. Lower learning_rate or max_norm, set amp to "
+                "false, or check the images of these datasets."
             )
             raise DivergedError(msg)
-        logger.warning("Step skipped, it is not finite. %s.", _step_text(self._found))
+        logger.warning("A step was skipped, because it is not finite. %s.", _step_text(self._found))
 
     def _describe(self, engine: SupervisedTrainer, loss: float, norm: float) -> _Found:
         output, batch = engine.state.output, engine.state.batch

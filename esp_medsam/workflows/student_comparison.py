@@ -130,10 +130,10 @@ class StudentComparison:
         if self.settings.compare_steps == 0:
             return
         if hindrance := self._hindrance():
-            logger.info("What distillation added is not measured: %s.", hindrance)
+            logger.info("The gain of distillation is not measured: %s.", hindrance)
             return
         plan = self.plan(history.epochs[-1]["steps"], history.seconds + stored.seconds)
-        logger.info("Two students learn masks, to compare: %s", one_line(str(self.folder)))
+        logger.info("Two students train on masks, to be compared: %s", one_line(str(self.folder)))
         start = str(Path(self.training.output_dir, "model.pt"))
         own = self._train(DISTILLED, start, plan.steps)
         longer = round(own.steps * (plan.seconds + own.seconds) / own.seconds)
@@ -179,9 +179,9 @@ class StudentComparison:
     def _hindrance(self) -> str | None:
         """Return why nothing can be compared, if so."""
         if dist.is_initialized():
-            return "several processes train; the same command in one process compares"
+            return "several processes train; run the same command in one process to compare"
         if not self.datalist:
-            return "pictures have no masks, and compare_datalist names no datalist"
+            return "pictures have no masks, and compare_datalist is not set"
         for section in ("training", "validation"):
             if not any(item.labels for item in read_datalist(self.datalist, section)):
                 return f"no item of {section} has a mask"

@@ -47,7 +47,10 @@ def _tensorboard(settings: TrainSettings, part: str) -> list[Any]:
     is_training = part == "training"
     if find_spec("tensorboard") is None:
         if is_training:  # told once
-            told = "TensorBoard is not installed: %s has the curves; esp-medsam[train] adds it."
+            told = (
+                "TensorBoard is not installed, so curves are only in %s; install "
+                "esp-medsam[train] to add it."
+            )
             logger.info(told, "training.html")
         return []
     folder = str(Path(settings.output_dir, "tensorboard"))
@@ -63,8 +66,8 @@ def _mlflow(settings: TrainSettings, part: str) -> list[Any]:
     if find_spec("mlflow") is None:  # MONAI's handler would only fail in the middle of a run
         # The address is not told: it may hold a password.
         msg = (
-            "mlflow must be empty where the package is not installed; got an address. "
-            "Install it: pip install 'esp-medsam[train]'."
+            "mlflow must be empty if MLflow is not installed; got an address. Install it: pip "
+            "install 'esp-medsam[train]'."
         )
         raise OptionError(msg)
     folder = Path(settings.output_dir).absolute()
@@ -135,6 +138,6 @@ def _open_handler(**options: Any) -> MLFlowHandler:
 def _not_opened(error: Exception) -> OptionError:
     # Neither the address nor what is said of it is told: they may hold a password.
     return OptionError(
-        "mlflow must be an address that MLflow opens, such as sqlite:///runs.db or that of a "
-        f"server; got one that ends in {type(error).__name__}. Folders need an older MLflow."
+        "mlflow must be an address that MLflow can open, such as sqlite:///runs.db or a "
+        f"server's; opening it ended in {type(error).__name__}. Folders need an older MLflow."
     )

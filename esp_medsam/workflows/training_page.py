@@ -209,7 +209,7 @@ img { width: 450px; max-width: 100%; display: block; image-rendering: auto; }
 {% else %}<p>No validation slice holds a target, or none was validated.</p>{% endif %}
 {% if worst %}
 <h2>The worst slices</h2>
-<p>Left the truth, right what the network finds.</p>
+<p>Left: the truth. Right: the network's mask.</p>
 <div class="row">
 {% for score, name, picture in worst %}
 <figure>

@@ -127,8 +127,8 @@ def _annotation_of(item: Item, image: Image, table: ModalityTable) -> tuple[Tens
             continue
         if target in item.labels and not mask.any():
             msg = (
-                f"labels of {item.image} must hold some of {target}; none is there. Name it in "
-                "absent, or leave it out where it was not looked for."
+                f"labels of {item.image} must hold some {target}; they hold none. List it "
+                "under absent, or leave it out if it was not looked for."
             )
             raise OptionError(msg)
         masks[row], known[row] = mask, True

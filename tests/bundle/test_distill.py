@@ -281,7 +281,7 @@ class TestDistillModality:
             ({"embedding_weight": 0}, "one of embedding_weight, mask_weight, .* must be greater"),
             (
                 {"teacher": "sam", "soft_label_weight": 1},
-                "soft_label_weight must be 0 with a teacher that knows no targets; got 1",
+                "soft_label_weight must be 0 with a teacher that has no targets; got 1",
             ),
         ],
     )
@@ -377,4 +377,4 @@ class TestDistillCommon:
             training.initialize()
 
         line = explain(caught.value) or ""
-        assert "prototype_weight must be 0 where pictures have no targets; got 1" in line
+        assert "prototype_weight must be 0 for pictures without targets; got 1" in line

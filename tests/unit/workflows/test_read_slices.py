@@ -92,7 +92,7 @@ class TestFaults:
             caplog.at_level(logging.ERROR),
             pytest.raises(
                 OptionError,
-                match=r"must be without faults before .* has 9, the first: training\[1\]",
+                match=r"faults.*has 9, the first: training\[1\]",
             ),
         ):
             read("training", "validation")
@@ -101,12 +101,12 @@ class TestFaults:
         expected = [
             r"training[1]['labels'] must be given",
             r"training[1]['modality'] must be given",
-            "none.png must be a file; there is none",
-            "must hold some of lesion; none is there. Name it in absent",
+            "none.png must be an existing file; there is none",
+            "must hold some lesion; they hold none. List it under absent",
             "must lie on their image's grid, (40, 20); ",
             "must name targets of dermoscopy, lesion; got moon",
             "got 'xrays'",
-            "must hold some of lesion; none is there. Name it in absent",
+            "must hold some lesion; they hold none. List it under absent",
             f"copy.png has the content of {tmp_path / 'a.png'}, training[0].",
         ]
         assert len(lines) == len(expected)
@@ -136,8 +136,8 @@ class TestFaults:
 
         path = tmp_path / "a.png"
         assert caplog.messages == [
-            f"training[1]['image'] must be named once; {path} is training[0] as well",
-            f"validation[0]['image'] must be named once; {path} is training[0] as well",
+            f"training[1]['image'] must not be named twice; {path} is also training[0]",
+            f"validation[0]['image'] must not be named twice; {path} is also training[0]",
         ]
 
     def test_refuses_a_section_that_is_missing_or_empty(
@@ -201,7 +201,7 @@ class TestMemory:
 
         told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
         assert len(told) == (0 if cache else 1)
-        assert all("give a folder as cache_dir" in line for line in told)
+        assert all("set cache_dir to a folder" in line for line in told)
 
 
 class TestCache:
@@ -262,7 +262,7 @@ class TestCache:
         reader(tmp_path, table, content, **cached)("training")
         window = {"ct": ModalityTransforms(intensity=IntensityRule(hounsfield=(-160, 240)))}
 
-        with pytest.raises(OptionError, match=r"cache_dir must be of the same input_size, transf"):
+        with pytest.raises(OptionError, match=r"cache_dir must.*the same input_size, transf"):
             reader(tmp_path, table, content, **cached, input_size=(64, 64), transforms=window)(
                 "training"
             )

@@ -246,7 +246,7 @@ class TestPlaces:
 
         result = one(tmp_path / "in", tmp_path / "out", overwrite=True)
 
-        assert "out/a must be a folder of its own; it is a link" in result.message
+        assert "out/a must be a real folder; it is a link" in result.message
         assert len(list((tmp_path / "ct").iterdir())) == 5
 
     def test_name_that_is_too_long_is_told_as_such(self, write_seg: Write, tmp_path: Path) -> None:

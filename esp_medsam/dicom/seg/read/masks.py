@@ -29,13 +29,13 @@ _LAYING = 6
 """Bytes a pixel that laying tiles together takes, the result included."""
 
 _PADDED = (
-    "Each of its frames begins in a byte of its own, which the standard does not allow; they were "
-    "read so, as the length of its Pixel Data says."
+    "Each frame begins in a byte of its own, which the standard does not allow; frames were "
+    "read so, because the length of Pixel Data fits."
 )
 
 _LONGER = (
-    "Its Pixel Data is {} bytes longer than its frames without gaps, as which they were read; if "
-    "its writer left gaps, segments lie elsewhere."
+    "Pixel Data is {} bytes longer than its frames without gaps, and was read as if there "
+    "were none; if its writer left gaps, segments lie elsewhere."
 )
 
 Mask = npt.NDArray[Any]
@@ -99,7 +99,7 @@ class DicomSegmentation:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know, a sentence each."""
+        """Warnings for the user, one sentence each."""
         placed = self.planes.warnings
         bits = self.file.bits
         if bits is not None and bits.is_padded:
@@ -207,16 +207,16 @@ class DicomSegmentation:
             wrong = {int(values.max())} if int(values.max()) > self.maximum else set()
         if wrong:
             msg = (
-                f"{where} must hold what its {self.kind.upper()} segments can have; "
-                f"it holds {min(wrong)}."
+                f"{where} must hold what its {self.kind.upper()} segments can have; got "
+                f"{min(wrong)}."
             )
             raise CorruptFileError(msg)
         return values
 
     def _overlap(self, number: int) -> OptionError:
         msg = (
-            f"{self.path} must be split: its segment {number} overlaps another, which one labelmap "
-            "cannot hold. Pass `split_segments`."
+            f"{self.path} must be split, because its segment {number} overlaps another, and "
+            "one labelmap cannot hold both. Pass `split_segments`."
         )
         return OptionError(msg)
 

@@ -96,7 +96,7 @@ def read_source(image: Image) -> SourceHeader:
     source = image.sources[0]
     path = source.path
     if not Path(path).is_file():
-        msg = f"{path} must still be there when its segmentation is written; it is gone."
+        msg = f"{path} must not be removed before its segmentation is written; it was."
         raise InputNotFoundError(msg)
     with quietly():
         header = read_header(path)

@@ -8,6 +8,7 @@ one, and each is tied to the instance, and frame, that its slice was read from.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -32,7 +33,7 @@ from esp_medsam.dicom.seg.write.segments import (
 )
 from esp_medsam.dicom.seg.write.source import SourceHeader, read_source
 from esp_medsam.errors import FormatError, GeometryError, OptionError, OutputError, check_one_of
-from esp_medsam.image import FOREGROUND, Image
+from esp_medsam.image import FOREGROUND, Image, check_on_grid
 from esp_medsam.modality import Target
 from esp_medsam.quiet import quietly
 from esp_medsam.version import __version__
@@ -113,6 +114,15 @@ def build_segmentation(
     return dataset
 
 
+def not_dicom(instead: str, path: str | os.PathLike[str] = "") -> OptionError:
+    """Return the error of an image of which no DICOM segmentation can be made."""
+    which = f"; {os.fspath(path)} is not" if path else ""
+    msg = (
+        f"output_format must not be dicom-seg for images that are not DICOM{which}. Use {instead}."
+    )
+    return OptionError(msg)
+
+
 def check_source(image: Image) -> None:
     """Refuse an image of which the standard has no segmentation, before anything is computed.
 
@@ -122,11 +132,7 @@ def check_source(image: Image) -> None:
         GeometryError: If it does not have one instance for each slice.
     """
     if not image.sources:
-        msg = (
-            f"output_format dicom-seg must be asked of DICOM images; {image.path} is none. "
-            f"Use {'nifti' if image.grid.is_volume else 'png'}."
-        )
-        raise OptionError(msg)
+        raise not_dicom("nifti" if image.grid.is_volume else "png", image.path)
     stated = {
         "StudyInstanceUID (0020,000D)": image.study_uid,
         "SeriesInstanceUID (0020,000E)": image.series_uid,
@@ -135,8 +141,8 @@ def check_source(image: Image) -> None:
         if not value:
             other = "nifti" if image.grid.affine is not None or not image.grid.is_volume else "png"
             msg = (
-                f"{image.path} ({image.name}) must state {name}, without which no DICOM "
-                f"segmentation belongs to it. Use output_format {other}."
+                f"{image.path} ({image.name}) must state {name}, which a DICOM segmentation "
+                f"refers to. Use output_format {other}."
             )
             raise FormatError(msg)
     if len(image.sources) != image.grid.count:
@@ -201,7 +207,7 @@ class _Content:
         unknown = present - set(by_label)
         if unknown:
             msg = (
-                f"A labelmap must hold the labels of its targets alone; got {sorted(unknown)} too."
+                f"A labelmap must hold only the labels of its targets; got also {sorted(unknown)}."
             )
             raise GeometryError(msg)
         if present:
@@ -295,12 +301,7 @@ class _Content:
         return "YES" if self._overlap else "NO"
 
     def _checked_mask(self, mask: npt.NDArray[Any]) -> Mask:
-        if mask.shape != self.image.grid.shape:
-            msg = (
-                f"A mask must lie on the grid of {self.image.path}, "
-                f"{self.image.grid.shape}; got {mask.shape}."
-            )
-            raise GeometryError(msg)
+        check_on_grid(self.image, mask.shape)
         if mask.dtype not in (np.uint8, np.bool_):
             msg = f"A mask must be uint8 or bool; got {mask.dtype}."
             raise TypeError(msg)
@@ -327,7 +328,8 @@ class _Content:
             self._frames.append((plane, segment))
             if self._packer.size * growth > _MOST_BYTES:
                 msg = (
-                    f"The {self.kind} segmentation of {self.image.path} ({self.image.name}) must "
-                    "fit in 4 GiB, which one object holds; it does not. Choose fewer targets."
+                    f"The {self.kind} segmentation of {self.image.path} ({self.image.name}) "
+                    "must fit in 4 GiB, the most that one object holds; it does not. Choose "
+                    "fewer targets."
                 )
                 raise OutputError(msg)
