@@ -162,7 +162,7 @@ class Segmenter:
         from esp_medsam.workflows.one_image import read_parts
 
         if told := [name for name in ("dataset_dir", "output_dir") if name in settings]:
-            msg = f"{told[0]} must be left out: source and output of each image say it."
+            msg = f"{told[0]} must be left out; pass source and output with each image."
             raise OptionError(msg)
         self._bundle, self._trust_config = bundle, trust_config
         self._overlays = [config] if isinstance(config, str | os.PathLike) else list(config)
@@ -209,11 +209,11 @@ class Segmenter:
         from esp_medsam.workflows.one_image import segment_one
 
         if others := [name for name in settings if name not in OF_AN_IMAGE]:
-            msg = f"settings of one image must be of {', '.join(OF_AN_IMAGE)}; got {others[0]}. "
-            raise OptionError(msg + "Keys of inference.yaml go to Segmenter.")
+            msg = f"settings of an image must be among {', '.join(OF_AN_IMAGE)}; got {others[0]}. "
+            raise OptionError(msg + "Pass other keys of inference.yaml to Segmenter.")
         with self._lock, _ours():
             if not self._parts:
-                msg = "a segmenter must be open to segment; this one was closed. Make another."
+                msg = "The Segmenter must be open; it was closed. Create another one."
                 raise OptionError(msg)
             path, scratch = _path_of(source, Placing(affine, spacing, axes), name)
             unsaved = Scratch()  # the pipeline asks for a folder, and writes nothing yet
@@ -316,8 +316,8 @@ class Result:
         from esp_medsam.workflows.one_image import save_one
 
         if others := [name for name in settings if name not in OF_A_RESULT]:
-            msg = f"settings of a result must be of {', '.join(OF_A_RESULT)}; got {others[0]}. "
-            raise OptionError(msg + "Give it to Segmenter, and segment again.")
+            msg = f"settings of a result must be among {', '.join(OF_A_RESULT)}; got {others[0]}. "
+            raise OptionError(msg + "Pass it to Segmenter, and segment again.")
         asked = {**self._saving, **settings}
         if formats is not None:
             asked["output_format"] = formats
@@ -338,7 +338,7 @@ class Result:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Refuse copies, which would outlive the files that saving reads again."""
-        msg = "a Result must stay in its process; save it, or take labelmap, affine and record."
+        msg = "A Result cannot be copied or pickled; save it, or use its labelmap and affine."
         raise OptionError(msg)
 
     def __repr__(self) -> str:
@@ -359,10 +359,10 @@ def _path_of(source: Any, placing: Placing, name: str) -> tuple[Path, Scratch | 
     """Return where a source lies, and the folder that it was written into if it lay nowhere."""
     if isinstance(source, str | os.PathLike):
         if given := placing.given:
-            msg = f"{given[0]} belongs to arrays; a file says itself where it lies; got {source}."
+            msg = f"{given[0]} must be left out for a file, which states it; got {source}."
             raise OptionError(msg)
         if not os.fspath(source):
-            msg = "source must be a path; got an empty one."
+            msg = "source must be a path; got an empty string."
             raise OptionError(msg)
         return Path(source), None
     from esp_medsam.io.in_memory import Scratch, write_in_memory

@@ -25,8 +25,8 @@ SHEAR_TOLERANCE = 1e-4
 """Cosine between two array axes from which an affine counts as sheared."""
 
 _SHEAR_WARNING = (
-    "Its axes are not at right angles (sheared affine); the mask has the same affine, "
-    "which some viewers cannot show."
+    "The axes are not at right angles (sheared affine); the mask has the same affine, which "
+    "some viewers cannot show."
 )
 
 _ALONG = 1e-3
@@ -267,8 +267,8 @@ class Grid:
         lost = int(np.count_nonzero(masks)) - int(np.count_nonzero(out))
         if lost:
             msg = (
-                f"A mask must lie within {what}; {lost} voxels of it lie where the image has none, "
-                "or is known twice."
+                f"A mask must lie within {what}; {lost} voxels of it lie outside the image, or "
+                "where slices overlap."
             )
             raise GeometryError(msg)
         return out.reshape(*masks.shape[:-3], *self.shape)
@@ -348,5 +348,5 @@ def is_sheared(affine: npt.NDArray[np.float64]) -> bool:
 
 def refuse_affine(path: Path, found: str) -> NoReturn:
     """Raise GeometryError that says what is wrong with the affine of ``path``."""
-    msg = f"{path} must have a usable affine; {found}. Mend its header first."
+    msg = f"{path} must have a usable affine; {found}. Correct its header first."
     raise GeometryError(msg)

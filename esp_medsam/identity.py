@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from esp_medsam.errors import InputChangedError, InputNotFoundError, ReadError
+from esp_medsam.errors import InputChangedError, InputNotFoundError, ReadError, not_found
 from esp_medsam.regular_file import open_regular, unreadable
 
 
@@ -118,8 +118,8 @@ def check_unchanged(identity: Identity | None) -> None:
     for file in identity.files if identity is not None else ():
         if _state(file.path) != file.state and _identify(file.path).sha256 != file.sha256:
             msg = (
-                f"{file.path} must not change until its result is written; it did. "
-                "Run again once nothing writes to it."
+                f"{file.path} must not change before its result is written; it did. Run again "
+                "once nothing writes to it."
             )
             raise InputChangedError(msg)
 
@@ -162,7 +162,7 @@ def _identify(path: str) -> FileIdentity:
 
 def _unreadable(path: str, error: OSError) -> InputNotFoundError | ReadError:
     if isinstance(error, FileNotFoundError):
-        return InputNotFoundError(f"{path} must be a file; there is none.")
+        return not_found(path)
     return unreadable(path, error)
 
 

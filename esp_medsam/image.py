@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import numpy.typing as npt
 
-from esp_medsam.errors import ModalityError
+from esp_medsam.errors import GeometryError, ModalityError
 from esp_medsam.grid import Grid
 from esp_medsam.identity import Identity
 
@@ -27,7 +27,7 @@ _Self = TypeVar("_Self", bound="_Record")
 
 
 class _Record:
-    """What MONAI's ``decollate_batch`` takes for a scalar: it hands a list of them out one by one.
+    """A record that MONAI's ``decollate_batch`` treats as a scalar: it splits a list of them.
 
     It refuses other objects, and it runs inside MONAI's evaluator, where nothing can be put in its
     place.
@@ -193,6 +193,18 @@ def ml_text(ml: float) -> str:
     return f"{ml:,.1f} ml" if ml >= 1 else f"{ml:.2g} ml"
 
 
+def check_on_grid(image: Image, shape: Sequence[int]) -> None:
+    """Refuse a mask that does not have the shape of its image.
+
+    Raises:
+        GeometryError: If it does not.
+    """
+    if tuple(shape) != tuple(image.grid.shape):
+        grid = tuple(image.grid.shape)
+        msg = f"A mask must lie on the grid of {image.path}, {grid}; got {tuple(shape)}."
+        raise GeometryError(msg)
+
+
 def modality_of(image: Image) -> str:
     """Return the modality of an image, which must be settled: nothing here may guess it.
 
@@ -200,7 +212,7 @@ def modality_of(image: Image) -> str:
         ModalityError: If it is not.
     """
     if image.modality is None:
-        msg = f"The modality of {image.path} must be settled first; nobody has said it."
+        msg = f"modality must be known for {image.path}; it was not settled."
         raise ModalityError(msg)
     return image.modality
 
@@ -242,6 +254,6 @@ def _single(meta: Mapping[Any, Any], key: str) -> Any:
     if not isinstance(value, list | tuple):
         return value
     if len(value) != 1:
-        msg = f"meta[{key!r}] must be that of one image; got a batch of {len(value)}."
+        msg = f"meta[{key!r}] must belong to one image; got a batch of {len(value)}."
         raise ValueError(msg)
     return value[0]

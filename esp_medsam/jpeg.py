@@ -19,7 +19,7 @@ from esp_medsam.jpeg_walk import (
     PROGRESSIVE,
     Scan,
     Walk,
-    walked,
+    walk_of,
 )
 
 
@@ -61,7 +61,7 @@ def count_scans(data: bytes) -> int:
 
     To be asked before it is decoded, see `MOST_SCANS`.
     """
-    walk = walked(data)
+    walk = walk_of(data)
     return len(walk.scans) if walk else 0
 
 
@@ -93,7 +93,7 @@ def is_whole(
     Reference:
         ISO/IEC 10918-1 B.2, G.1.1 and H.1.
     """
-    walk = walked(data)
+    walk = walk_of(data)
     if walk is None or not walk.is_complete:
         return False
     scans = [_intervals(data, scan) for scan in walk.scans]

@@ -86,7 +86,7 @@ class Walk:
         return self.is_stepwise and bool(self.scans) and missing == {0}
 
 
-def walked(data: bytes) -> Walk | None:
+def walk_of(data: bytes) -> Walk | None:
     """Return what the segments say; None where one is cut short, or contradicts another.
 
     Reference:

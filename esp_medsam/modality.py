@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.errors import ModalityError, TableError, TargetError, listed, quoted
+from esp_medsam.errors import ModalityError, TableError, TargetError, listed, one_of, quoted
 from esp_medsam.table_reader import ALL, TableReader, read_table
 from esp_medsam.targets import (
     IMAGE_ENCODERS,
@@ -38,6 +38,24 @@ __all__ = [
     "Target",
     "read_table",
 ]
+
+
+ONLY_DICOM = "only DICOM states it"
+"""Why a file that is not DICOM needs a modality."""
+
+
+def modality_needed(names: Iterable[str], source: str = "", reason: str = "") -> ModalityError:
+    """Return the error of an image whose modality nobody states, which is never guessed.
+
+    Args:
+        names: What it may be.
+        source: The file, or the volume; empty for all of them.
+        reason: Why the file does not say it.
+    """
+    what = f" for {source}" if source else ""
+    why = f", because {reason}" if reason else ""
+    msg = f"modality must be given{what}{why}. Pass `modality`, one of {', '.join(names)}."
+    return ModalityError(msg)
 
 
 @dataclass(frozen=True)
@@ -119,7 +137,7 @@ class ModalityTable:
         for modality in self.modalities:
             if name == modality.name or name in modality.dicom_modalities:
                 return modality
-        msg = f"modality must be one of {', '.join(self.names)}; got {quoted(name)}."
+        msg = f"modality {one_of(self.names)}; got {quoted(name)}."
         raise ModalityError(msg)
 
     def select(self, modality: str, targets: Sequence[str] | None = None) -> tuple[Target, ...]:
@@ -169,6 +187,9 @@ def _ready(modality: str, available: tuple[Target, ...]) -> tuple[Target, ...]:
     ready = tuple(target for target in available if target.tier == "ready")
     if not ready:
         names = listed([target.name for target in available])
-        msg = f"targets of {modality} must be named, because none is ready; there are {names}. "
+        msg = (
+            f"targets of {modality} must be chosen, because none is marked ready; there are "
+            f"{names}. "
+        )
         raise TargetError(msg + f"Pass `targets` with some of them, or {ALL}.")
     return ready

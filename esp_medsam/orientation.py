@@ -144,7 +144,7 @@ def display_of(
         slice_axis = _axis_by_rule(spatial_shape, _spacing_of(affine), world, acquired_axis)
     if stack_axis is not None and slice_axis != stack_axis:
         own = _NAMES[world[stack_axis][0]]
-        msg = f"slice_axis must be {own} for slices with gaps, which lie so; got {plane}."
+        msg = f"slice_axis must be {own}, as acquired, for slices with gaps; got {plane}."
         raise GeometryError(msg)
     return _turned(world, slice_axis)
 
@@ -196,8 +196,8 @@ def nearly_otherwise(record: Image) -> str | None:
             lengths = " x ".join(f"{length:.4g}" for length in spacing)
             planes = [_NAMES[world[place][0]] for place in (chosen, other)]
             return (
-                f"It was cut into {planes[0]} slices; its spacing, {lengths} mm, nearly asks for "
-                f"{planes[1]} ones. Say which by slice_axis."
+                f"The volume was cut into {planes[0]} slices; with its spacing, {lengths} mm, "
+                f"{planes[1]} ones are almost as good. Set slice_axis to choose."
             )
     return None
 
@@ -218,7 +218,9 @@ def closest_world_axes(affine: npt.NDArray[np.float64]) -> tuple[tuple[int, int]
     columns = np.asarray(affine, dtype=np.float64)[:3, :3]
     lengths = np.linalg.norm(columns, axis=0)
     if not np.isfinite(columns).all() or (lengths == 0).any() or np.linalg.det(columns) == 0:
-        msg = "affine must map the voxel axes to three independent directions; got a singular one."
+        msg = (
+            "affine must map the voxel axes to three independent directions; got a singular matrix."
+        )
         raise GeometryError(msg)
     cosines = columns / lengths
     # Rounded: at exactly 45 degrees the last bits must not decide.

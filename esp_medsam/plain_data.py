@@ -66,7 +66,7 @@ def read_own_json(path: Path) -> dict[str, Any]:
     """
     content = read_json(path, most_bytes=OWN_BYTES)
     if not isinstance(content, dict):
-        msg = f"no object but {quoted(content)}"
+        msg = f"{quoted(content)} in place of an object"
         raise ValueError(msg)
     return content
 
@@ -91,17 +91,17 @@ def _read(path: Path, most_bytes: int) -> str:
 
 def _json(text: str) -> Any:
     try:
-        content = json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
+        content = json.loads(text, object_pairs_hook=_unique, parse_int=_whole_number)
     except RecursionError as error:
         raise ValueError(_too_deep()) from error
     except json.JSONDecodeError as error:
-        msg = f"no JSON at line {error.lineno}, column {error.colno} ({error.msg})"
+        msg = f"invalid JSON at line {error.lineno}, column {error.colno} ({error.msg})"
         raise ValueError(msg) from error
     _check_depth(content)
     return content
 
 
-def _whole(digits: str) -> int:
+def _whole_number(digits: str) -> int:
     number = int(digits) if len(digits) <= _BITS else 2**_BITS
     if number.bit_length() > _BITS:
         raise ValueError(_too_large())
@@ -128,7 +128,7 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for key, value in pairs:
         if key in content:
-            raise ValueError(_repeated(key))
+            raise ValueError(_repeated_key(key))
         content[key] = value
     return content
 
@@ -141,7 +141,7 @@ def _yaml(text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
         problem = getattr(error, "problem", None) or "it cannot be parsed"
-        msg = f"no YAML of plain values{where} ({problem})"
+        msg = f"invalid YAML, or more than plain values{where} ({problem})"
         raise ValueError(msg) from error
 
 
@@ -149,7 +149,7 @@ def _built(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)
     except (LookupError, AttributeError, TypeError, ValueError, OverflowError) as error:
-        msg = "a value that is not what its tag says"  # PyYAML stumbles over those
+        msg = "a value that does not match its tag"  # PyYAML stumbles over those
         raise ValueError(msg) from error
 
 
@@ -163,7 +163,9 @@ class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: 
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable) or key in seen:
-                problem = _repeated(key) if isinstance(key, Hashable) else "a key of many values"
+                problem = (
+                    _repeated_key(key) if isinstance(key, Hashable) else "a key of many values"
+                )
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         content: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
@@ -208,7 +210,7 @@ def _check_events(text: str) -> None:
                 raise ValueError(msg)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in known:
-                msg = f"an alias, *{event.anchor}, of what is not complete there"
+                msg = f"an alias, *{event.anchor}, of an unknown or incomplete value"
                 raise ValueError(msg)
             done, anchor = known[event.anchor], None
         else:
@@ -225,12 +227,12 @@ def _check_events(text: str) -> None:
 
 
 def _too_deep() -> str:
-    return f"more than {DEEPEST} lists and mappings within each other"
+    return f"more than {DEEPEST} nested lists and mappings"
 
 
 def _too_large() -> str:
     return f"a whole number of more than {_BITS} bits"
 
 
-def _repeated(key: object) -> str:
+def _repeated_key(key: object) -> str:
     return f"the key {quoted(key)} twice"

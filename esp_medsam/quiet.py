@@ -29,7 +29,7 @@ def quietly() -> Iterator[None]:
     global _reading
     with _lock:
         if not _reading:
-            _silence.enter_context(_silenced())
+            _silence.enter_context(_library_silence())
         _reading += 1
     try:
         yield
@@ -41,7 +41,7 @@ def quietly() -> Iterator[None]:
 
 
 @contextmanager
-def _silenced() -> Iterator[None]:
+def _library_silence() -> Iterator[None]:
     levels = {logger: logger.level for logger in _loggers()}
     for logger in levels:
         logger.setLevel(logging.CRITICAL + 1)

@@ -64,7 +64,7 @@ class Settings(BaseModel):
             OptionError: If any is not; it names all. Where only the modality, the targets or the
                 device is wrong, a ModalityError, TargetError or DeviceError.
         """
-        return _checked(cls, values)
+        return _validated_settings(cls, values)
 
     @classmethod
     def given(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Settings(BaseModel):
         Raises:
             EspMedSamError: As of :meth:`of`.
         """
-        settings = _checked(_partial(cls), values)
+        settings = _validated_settings(_partial(cls), values)
         # Not `model_dump`, which would take dataclasses among the transforms apart.
         return {name: getattr(settings, name) for name in settings.model_fields_set}
 
@@ -101,7 +101,7 @@ _ERRORS: Mapping[str, type[EspMedSamError]] = {
 }
 
 
-def _checked(kind: type[_S], values: Mapping[str, Any]) -> _S:
+def _validated_settings(kind: type[_S], values: Mapping[str, Any]) -> _S:
     """Return the settings, or raise one error that names all that is wrong."""
     try:
         return kind.model_validate(dict(values))
@@ -110,8 +110,14 @@ def _checked(kind: type[_S], values: Mapping[str, Any]) -> _S:
         for found in error.errors(include_url=False):
             if not found["loc"]:  # of all of them together, once each is right: in our own words
                 raise found["ctx"]["error"] from None
-            problems.setdefault(str(found["loc"][0]), rule_of(found))
-    told = [f"{n} {rule}; got {quoted(_plain(values.get(n)))}" for n, rule in problems.items()]
+            name = str(found["loc"][0])
+            value = _plain(values.get(name))
+            if isinstance(value, list | tuple) and len({repr(part) for part in value}) == 1:
+                value = value[0]  # one number that stands for several, as of a square
+            if not isinstance(value, list | tuple) and "," not in str(value):
+                found["loc"] = found["loc"][:1]  # the user wrote no list to point into
+            problems.setdefault(name, f"{rule_of(found)}; got {quoted(value)}")
+    told = [f"{name} {problem}" for name, problem in problems.items()]
     only = next(iter(problems)) if len(problems) == 1 else ""
     msg = f"{listed(told, '; ')}."
     raise _ERRORS.get(only, OptionError)(msg)
@@ -128,7 +134,7 @@ _RULES: Mapping[str, str] = {
     "int_parsing": "must be a whole number",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
-    "int_parsing_size": "must be a whole number of fewer digits",
+    "int_parsing_size": "must be a whole number with fewer digits",
     "float_parsing": "must be a number",
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
@@ -140,7 +146,7 @@ _RULES: Mapping[str, str] = {
     "less_than": "must be less than {lt}",
     "greater_than": "must be greater than {gt}",
     "missing": "must be given",
-    "extra_forbidden": "must be left out: it is no setting",
+    "extra_forbidden": "must be left out, because there is no such setting",
 }
 """Pydantic's kinds of error in our words; the others' are good as they are."""
 

@@ -36,7 +36,7 @@ def _names(value: object) -> object:
         return None
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
-        msg = "must be names, in a list or with commas"
+        msg = "must be names, in a list or separated by commas"
         raise ValueError(msg)
     return tuple(name.strip() for name in names)
 
@@ -80,7 +80,7 @@ def _no_bool(value: object) -> object:
 
 def _mapping(value: object) -> object:
     if value is not None and not isinstance(value, Mapping):
-        msg = "must be by modality"
+        msg = "must be a mapping by modality"
         raise ValueError(msg)
     return value
 
@@ -114,7 +114,7 @@ def _or_auto(least: int) -> Callable[[object], object]:
         is_short = text.isdecimal() and len(text) <= 10
         if text == "auto" or (is_short and least <= int(text) < 2**31):
             return text if text == "auto" else int(text)
-        msg = f"must be auto, or a whole number from {least}"
+        msg = f"must be auto, or a whole number of at least {least}"
         raise ValueError(msg)
 
     return check

@@ -41,13 +41,13 @@ from esp_medsam.setting_types import (
 
 
 TOLERANCE = 2.0
-"""Of the surface Dice: mm, in pictures without spacing pixels."""
+"""Default tolerance of the surface Dice in mm, or in pixels for pictures without spacing."""
 
 MOST_SMOOTHING = 20.0
-"""Of ``slice_smoothing``, mm: slices up to three times as far away, which count, are held."""
+"""Largest ``slice_smoothing`` in mm; slices up to three times as far away are held in memory."""
 
 RESAMPLES = 2000
-"""Of patients, for an interval."""
+"""Default number of bootstrap resamples of patients for an interval."""
 
 
 class InferenceSettings(Settings):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from esp_medsam.errors import TableError, quoted
+from esp_medsam.errors import TableError, not_found, one_of, quoted
 from esp_medsam.plain_data import read_yaml
 from esp_medsam.targets import (
     IMAGE_ENCODERS,
@@ -59,10 +59,13 @@ def read_table(path: str | Path) -> Any:
     """Return what the YAML of a table holds, its rules not checked.
 
     Raises:
+        InputNotFoundError: If there is no such file.
         TableError: If the file cannot be read, or is no YAML.
     """
     try:
         return read_yaml(Path(path))
+    except FileNotFoundError as error:
+        raise not_found(path) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         msg = f"{path} must be a readable YAML table of modalities; got: {reason}."
@@ -83,7 +86,7 @@ class TableReader:
         """Return the whole table."""
         optional = ("neutral_dicom_modalities", "presence", "prompt", "image_encoder")
         fields = self._fields(content, "table", ("modalities",), optional)
-        named = self._named(fields.get("modalities"), "modalities")
+        named = self._named_fields(fields.get("modalities"), "modalities")
         modalities = tuple(self._modality(name, value) for name, value in named.items())
         neutral = self._strings(
             fields.get("neutral_dicom_modalities", []), "neutral_dicom_modalities"
@@ -94,7 +97,7 @@ class TableReader:
         for key, values in {**lists, "neutral_dicom_modalities": neutral}.items():
             for value in values:
                 if value in owners:
-                    self._problem(key, f"must not repeat {value!r} of {owners[value]}")
+                    self._problem(key, f"must differ from {owners[value]}; both are {value!r}")
                 owners[value] = key
         presence = self._flag(fields.get("presence", False), "presence")
         prompt = self._one_of(PROMPTS, fields, "prompt")
@@ -109,8 +112,10 @@ class TableReader:
         if fixed is not None and index != fixed:
             self._problem(f"{key}.index", f"must be {fixed}, as released; got {index}")
         if fixed is None and index in RELEASED_INDICES.values():
-            self._problem(f"{key}.index", f"must be 8 or more, 0 to 7 are taken; got {index}")
-        named = self._named(fields.get("targets"), f"{key}.targets")
+            self._problem(
+                f"{key}.index", (f"must be at least 8, because 0 to 7 are taken; got {index}")
+            )
+        named = self._named_fields(fields.get("targets"), f"{key}.targets")
         targets = tuple(self._target(f"{key}.targets.{n}", n, v) for n, v in named.items())
         self._unique({f"{key}.targets.{t.name}.label": t.label for t in targets})
         dicom = self._strings(fields.get("dicom_modalities", []), f"{key}.dicom_modalities")
@@ -121,8 +126,7 @@ class TableReader:
         optional = ("anatomic_region", "clean_up", "tier", "least_ml", "adapter")
         fields = self._fields(content, key, required, optional)
         if fields.get("tier", "ready") not in TIERS:
-            rule = f"must be one of {', '.join(TIERS)}"
-            self._problem(f"{key}.tier", f"{rule}; got {quoted(fields['tier'])}")
+            self._problem(f"{key}.tier", f"{one_of(TIERS)}; got {quoted(fields['tier'])}")
         region = None
         if fields.get("anatomic_region") is not None:
             region = self._code(fields["anatomic_region"], f"{key}.anatomic_region")
@@ -180,7 +184,7 @@ class TableReader:
         for word in valid:
             if fields.get(key, valid[0]) == word:
                 return word
-        self._problem(key, f"must be one of {', '.join(valid)}; got {quoted(fields[key])}")
+        self._problem(key, f"{one_of(valid)}; got {quoted(fields[key])}")
         return valid[0]
 
     def _fields(
@@ -196,10 +200,10 @@ class TableReader:
             self._problem(key, f"must have {', '.join(missing)}")
         if unknown:
             known = ", ".join(required + optional)
-            self._problem(key, f"must have no keys but {known}; got {', '.join(unknown)}")
+            self._problem(key, f"must only have the keys {known}; got {', '.join(unknown)}")
         return {field: content[field] for field in required + optional if field in content}
 
-    def _named(self, content: Any, key: str) -> dict[str, Any]:
+    def _named_fields(self, content: Any, key: str) -> dict[str, Any]:
         """Return a mapping from valid names; report an empty one and invalid names."""
         if content is None:
             return {}  # its absence was reported already
@@ -208,10 +212,13 @@ class TableReader:
             return {}
         for name in content:
             if not isinstance(name, str) or not _NAME.fullmatch(name) or name == ALL:
-                rule = f"must have names of a-z, 0-9 and _, a letter first, and none called {ALL}"
+                rule = (
+                    "must have names of a-z, 0-9 and _ that begin with a letter, and none "
+                    f"called {ALL}"
+                )
                 self._problem(key, f"{rule}; got {quoted(name)}")
             elif name in RESERVED:
-                rule = f"must not call anything {name}, a name that torch keeps for itself"
+                rule = f"must not use the name {name}, which torch reserves"
                 self._problem(key, f"{rule}; take another, such as {name}_1")
         return {str(name): value for name, value in content.items()}
 
@@ -236,7 +243,7 @@ class TableReader:
     def _size(self, value: Any, key: str) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not 0 <= value < 1e6:  # neither NaN nor infinity is
-            self._problem(key, f"must be milliliters from 0; got {quoted(value)}")
+            self._problem(key, f"must be milliliters, at least 0; got {quoted(value)}")
             return 0.0
         return float(value)
 

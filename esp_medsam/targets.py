@@ -105,7 +105,7 @@ class Target:
 
     @property
     def words(self) -> str:
-        """Its name as people read it: ``Kidney tumor`` of ``kidney_tumor``."""
+        """Name in plain words: ``Kidney tumor`` for ``kidney_tumor``."""
         return self.name.replace("_", " ").strip().capitalize()
 
 

@@ -102,9 +102,9 @@ class DistillSettings(Settings):
             raise OptionError(msg)
         if self.soft_label_weight and self.teacher in ("sam", "mobilesam"):
             msg = (
-                f"soft_label_weight must be 0 with a teacher that knows no targets; got "
-                f"{self.soft_label_weight:g} and teacher {self.teacher}. "
-                "Use teacher medical or network, or leave it out."
+                "soft_label_weight must be 0 with a teacher that has no targets; got "
+                f"{self.soft_label_weight:g} and teacher {self.teacher}. Use the teacher "
+                "medical or network, or leave soft_label_weight out."
             )
             raise OptionError(msg)
         return self

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from seeds import a_slice, enhanced, save
 
 from esp_medsam.dicom import find_volumes, read_segmentation
-from esp_medsam.dicom.pixel_file import PixelFile, explained
+from esp_medsam.dicom.pixel_file import PixelFile, explain_damage
 from esp_medsam.dicom.seg.write.source import read_source
 from esp_medsam.errors import EspMedSamError
 from esp_medsam.grid import Grid
@@ -135,7 +135,7 @@ def read(way: str, path: str) -> None:
         for _, error in found.refused:
             raise error
     elif way == "pixels":
-        with quietly(), explained(path):
+        with quietly(), explain_damage(path):
             list(PixelFile(path).frames([0]))
     elif way == "segments":
         read_segmentation(path)

@@ -1,4 +1,4 @@
-"""Write what pages say below their mark: options, keys and errors, as the code has them.
+"""Write the generated part of the pages on options, keys, errors and records from the code.
 
 python docs/reference/generate.py [--check]
 """
@@ -17,6 +17,7 @@ from typer.main import get_command
 
 from esp_medsam import errors as exceptions
 from esp_medsam.cli.main import app
+from esp_medsam.io.record_fields import FIELDS, SEG2NIFTI_FIELDS
 from esp_medsam.setting_checks import Settings
 from esp_medsam.settings import EvaluationSettings, InferenceSettings
 from esp_medsam.training_settings import STAGE_SETTINGS
@@ -54,6 +55,9 @@ PLACES = ("bundle_root", "dataset_dir")
 
 WRONG = (object(), "?", -1.0, -1, 50, 10**9, [-1] * 2, [10**9] * 2, [33] * 2, [-1] * 3)
 """Values that make a setting tell its rules."""
+
+PLAIN = ("INT", "FLOAT", "INT|auto", "DEVICE")
+"""Names of values that say less than the rule of a setting."""
 
 TYPES = {"Path": "a path", "int": "a whole number", "float": "a number", "str": "text"}
 
@@ -133,15 +137,19 @@ def _defaults(config: str) -> dict[str, Any]:
 
 def _value(param: Any, hint: Any, kinds: Kinds) -> str:
     """Return what an argument or an option takes."""
-    if param.metavar and param.param_type_name == "option":
-        return " or ".join(f"`{word}`" for word in param.metavar.split("|"))
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return ", ".join(f"`{one.value}`" for one in hint)
-    told = next(word for name, word in TYPES.items() if name in str(hint))
-    told += "" if param.min is None else f"; at least {param.min:g}"
+    is_option = param.param_type_name == "option"
     rule = rule_of(kinds, param.name)
-    told = rule if rule and "list" not in rule else told  # commands make lists of what they take
-    return f"{told}; repeatable" if getattr(param, "multiple", False) else told
+    if is_option and param.metavar not in (None, *PLAIN):
+        *words, last = (f"`{word}`" for word in param.metavar.split("|"))
+        told = f"{', '.join(words)}{' or ' if words else ''}{last}"
+    elif rule and "list" not in rule:  # commands make lists of what they take
+        told = rule
+    elif isinstance(hint, type) and issubclass(hint, Enum):
+        told = ", ".join(f"`{one.value}`" for one in hint)
+    else:
+        told = next(word for name, word in TYPES.items() if name in str(hint))
+        told += "" if param.min is None else f"; at least {param.min:g}"
+    return told
 
 
 def keys() -> Iterator[str]:
@@ -150,7 +158,7 @@ def keys() -> Iterator[str]:
     for name, (below, kinds) in LAYERS.items():
         text = (CONFIGS / name).read_text(encoding="utf-8")
         about = text.partition("\n")[0].lstrip("# ").partition(". ")[0].rstrip(":.")
-        over = f"It goes over [{below}](#{below.replace('.', '')}).\n" if below else ""
+        over = f"Overrides [{below}](#{below.replace('.', '')}).\n" if below else ""
         comments[name] = dict(comments[below])
         yield f"\n## {name}\n\n{cell(about)}.\n{over}\n"
         yield table(("key", "default", "takes", "what it does"), _keys(text, kinds, comments[name]))
@@ -177,7 +185,22 @@ def errors() -> Iterator[str]:
     yield table(("code", "meaning", "remedy", "exception", "also a"), rows)
 
 
-PAGES = {"options.md": options, "keys.md": keys, "errors.md": errors}
+def record_fields() -> Iterator[str]:
+    """Yield the fields of the records of both commands that write them."""
+    titles = ("Records of segmented images", "Further fields of seg2nifti")
+    for title, fields in zip(titles, (FIELDS, SEG2NIFTI_FIELDS), strict=True):
+        names = {key: ", ".join(f"`{name}`" for name in key) for key in fields}
+        rows = [(names[key], cell(content)) for key, content in fields.items()]
+        yield f"\n## {title}\n\n"
+        yield table(("field", "content"), rows)
+
+
+PAGES = {
+    "options.md": options,
+    "keys.md": keys,
+    "errors.md": errors,
+    "record-fields.md": record_fields,
+}
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""Write outcomes.md: what becomes of each fault, bad input and attack, and which tests show it.
+"""Write outcomes.md: the outcome of each fault, bad input and attack, and the tests that show it.
 
     python docs/reference/outcomes.py [--check]
 
-The tests are the source. A test tells its number in its name (``test_f3_...``), or in the keys of a
-table of cases (``"N4 a packed file that was cut": ("E_CORRUPT", ...)``), from which the page takes
-the codes, too. What each number stands for, and what is not built yet, stands in ``faults.yaml``.
+The tests are the source. A test has its number in its name (``test_f3_...``), or in the keys of a
+table of cases (``"N4 a packed file that was cut": ("E_CORRUPT", ...)``), from which the page also
+takes the codes. ``faults.yaml`` says what each number means, and what is not built yet.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Shown(NamedTuple):
     """What a test shows.
 
     Attributes:
-        number: Of the fault.
-        case: What is wrong, where a table of cases says it; else empty.
-        code: What comes of it; else empty.
-        path: Of the tests, from the root of the project on.
+        number: Number of the fault.
+        case: What is wrong, if a table of cases says it; else empty.
+        code: Error code that the case ends with; else empty.
+        path: File of the tests, relative to the root of the project.
     """
 
     number: str
@@ -68,7 +68,7 @@ def page() -> str:
     """Return the page.
 
     Raises:
-        ValueError: If a number has neither a test nor a word on when it will, or is not listed.
+        ValueError: If a number has no test and no note on what is not built, or is not listed.
     """
     by_number: dict[str, list[Shown]] = defaultdict(list)
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
@@ -77,7 +77,7 @@ def page() -> str:
     groups = yaml.safe_load(FAULTS.read_text(encoding="utf-8"))
     listed = {number for group in groups for number in group["rows"]}
     if unlisted := sorted(set(by_number) - listed):
-        msg = f"{FAULTS.name} must list every number that a test names; it lacks {unlisted}."
+        msg = f"{FAULTS.name} must list every number that tests have; it lacks {unlisted}."
         raise ValueError(msg)
     parts = [HEAD]
     for group in groups:
@@ -105,11 +105,11 @@ def _row(number: str, row: dict[str, str], shown: list[Shown]) -> str:
 
 
 HEAD = """<!-- Written by outcomes.py from the tests; do not edit. -->
-# Outcomes: what becomes of faults, bad input and attacks
+# Outcomes of faults, bad input and attacks
 
-Each row is held by tests that name its number: `test_f1_...`, or a case `N4 ...`.
-A failure is one line with a stable code.
-The run goes on with the other items and ends with status 1; the failed item has no output.
+Each row is shown by tests that have its number in their names: `test_f1_...`, or a case `N4 ...`.
+A failure is reported in one line with a stable code.
+The run continues with the other items and ends with status 1; the failed item has no output.
 """
 
 

@@ -20,7 +20,7 @@ from esp_medsam.workflows.bundle import WEIGHTS
 
 def add_target(
     datalist: Annotated[
-        Path, path_argument("DATALIST", "Datalist (JSON) of images that show what is added.")
+        Path, path_argument("DATALIST", "Datalist (JSON) of images of the new modality or target.")
     ],
     output: Annotated[Path, path_argument("OUT", "Folder to create for the extended bundle.")],
     *,
@@ -51,10 +51,10 @@ def add_target(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Add a modality or target to a bundle, from about twenty images, without changing the rest.
+    """Add a modality or target to a bundle from about twenty images, and change no existing one.
 
     OUT becomes a bundle that segments everything the old one does, plus what was added. Run the
-    same command again to resume. Set any other key of train.yaml with --config.
+    same command again to resume. --config sets any other key of train.yaml.
     """
     from esp_medsam.workflows.add_targets import addition_request, prepare_addition, write_card
 

@@ -23,12 +23,12 @@ def calibrate(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Calibrate trained weights: how plausible is an image, and which Dice does a mask deserve.
+    """Calibrate weights, to tell how plausible an image is and estimate the Dice of its masks.
 
-    Uses the training and validation sections of a datalist and writes NAME.calibration.json beside
-    the weights. From then on, segment records how similar each image is to those of its modality,
-    warns about images that look like something else, and records the expected Dice of each mask.
-    Masks do not change.
+    Uses the training and validation sections of a datalist, and writes NAME.calibration.json next
+    to the weights. From then on, segment records how similar each image is to those of its
+    modality, warns about images that look like something else, and records the expected Dice of
+    each mask. Masks do not change.
     """
     del verbose  # its callback sees to it
     from esp_medsam.workflows.evaluation import with_all_targets

@@ -20,22 +20,22 @@ _MOST = 40
 def codes(
     name: Annotated[list[str], typer.Argument(metavar="NAME...", help="English name to look up.")],
     *,
-    every: Annotated[bool, option("--all", f"Not only the first {_MOST}.")] = False,
+    every: Annotated[
+        bool, option("--all", f"List all matches, not only the first {_MOST}.")
+    ] = False,
     as_json: Annotated[bool, option("--json", "Print JSON.")] = False,
 ) -> None:
-    """Look up the SNOMED CT codes that targets.yaml needs for a target.
+    """Look up the SNOMED CT codes of a target, for targets.yaml.
 
-    The last column shows where DICOM suggests using a code: category (CID 7150), type (CID 7151) or
-    anatomic_region. Other codes may be used, too.
+    The last column shows what DICOM suggests a code for: category (CID 7150), type (CID 7151) or
+    anatomic_region. You may use codes that are not listed.
     """
     from esp_medsam.terms import find_terms
 
     asked = " ".join(name)
     found = find_terms(asked)
     if not found:
-        msg = (
-            f"NAME must be words of a term that DICOM knows; got {quoted(asked)}, which none has. "
-        )
+        msg = f"NAME must match a term that DICOM knows; got {quoted(asked)}. "
         raise OptionError(msg + "Try fewer words, in English, in the singular.")
     told = found if every else found[:_MOST]
     if as_json:
@@ -45,7 +45,7 @@ def codes(
     width = max(len(row[0]) for row in rows)
     print("\n".join(f"{code:<{width}}  {uses}".rstrip() for code, uses in rows))
     if len(told) < len(found):
-        print(f"{len(found) - len(told)} more; say more of the name, or pass --all.")
+        print(f"{len(found) - len(told)} more; give more words of the name, or pass --all.")
 
 
 def _as_yaml(code: Code) -> str:

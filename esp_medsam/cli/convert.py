@@ -22,19 +22,21 @@ def convert(
     source: Annotated[Path, path_argument("IN", "Official checkpoint to convert.")],
     output: Annotated[Path, path_argument("OUT", "File to write the converted weights to.")],
     *,
-    origin: Annotated[Origin, option("--from", "Origin of the checkpoint.")],
+    origin: Annotated[Origin, option("--from", "Where the checkpoint comes from.")],
     modality: Annotated[
         str | None,
         option(
-            "--modality", "Modality a De-LightSAM checkpoint was trained on; the file does not say."
+            "--modality",
+            "Modality that a De-LightSAM checkpoint was trained on, which the file does not say.",
+            metavar="NAME",
         ),
     ] = None,
     overwrite: Annotated[bool, option("--overwrite", "Overwrite OUT.")] = False,
 ) -> None:
     """Convert official De-LightSAM, MobileSAM or SAM weights.
 
-    Run converted De-LightSAM weights with the bundle's delightsam.yaml, which sets the input size
-    and normalization they were trained with.
+    To run converted De-LightSAM weights, pass the bundle's delightsam.yaml as --config: it sets the
+    input size and normalization that they were trained with.
     """
     from esp_medsam.workflows.conversion import check_conversion
 

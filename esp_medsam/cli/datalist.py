@@ -35,7 +35,7 @@ def datalist(
         str | None,
         option(
             "--images",
-            "Image paths, with {case} where cases differ; *, ? and **/ work as in a shell.",
+            "Pattern of image paths: {case} where cases differ; *, ? and **/ as in a shell.",
             metavar="PATTERN",
         ),
     ] = None,
@@ -43,8 +43,8 @@ def datalist(
         list[str] | None,
         option(
             "--labels",
-            "Mask paths of a target, with the same {case}; append #1,2 to select values of a "
-            "label map. Repeatable.",
+            "Pattern of a target's mask paths, with the same {case}; append #1,2 to select values "
+            "of a label map; repeatable.",
             metavar="TARGET=PATTERN",
         ),
     ] = None,
@@ -52,18 +52,19 @@ def datalist(
         str | None,
         option(
             "--unknown",
-            "Masks of pixels to ignore because their label is unknown.",
+            "Pattern of masks of the pixels to ignore, because their label is unknown.",
             metavar="PATTERN",
         ),
     ] = None,
     absent: Annotated[
-        list[str] | None, option("--absent", "Target that none of the images shows; repeatable.")
+        list[str] | None,
+        option("--absent", "Target that no image shows; repeatable.", metavar="NAME"),
     ] = None,
     table: Annotated[
         Path | None,
         path_option(
             "--csv",
-            "CSV with one row per image, instead of patterns; see docs/reference/datalist.md.",
+            "CSV with one row per image, in place of patterns; see docs/reference/datalist.md.",
         ),
     ] = None,
     root: Annotated[
@@ -71,18 +72,38 @@ def datalist(
     ] = Path(),
     modality: Annotated[
         str | None,
-        option("--modality", "Modality of the images; `esp-medsam modalities` lists them."),
+        option(
+            "--modality",
+            "Modality of the images; `esp-medsam modalities` lists them.",
+            metavar="NAME",
+        ),
     ] = None,
-    dataset: Annotated[str | None, option("--dataset", "Name of the dataset.")] = None,
-    ct_input: Annotated[str | None, option("--ct_input", "CT values: hu or windowed.")] = None,
+    dataset: Annotated[
+        str | None, option("--dataset", "Name of the dataset.", metavar="NAME")
+    ] = None,
+    ct_input: Annotated[
+        str | None,
+        option(
+            "--ct_input",
+            "Unit of CT values: hu, or windowed for 8-bit CT.",
+            metavar="hu|windowed",
+        ),
+    ] = None,
     offset: Annotated[
         float | None,
-        option("--offset", "Value to add to grayscale CT pictures to get Hounsfield units."),
+        option(
+            "--offset",
+            "Value to add to grayscale CT pictures to get Hounsfield units.",
+            metavar="FLOAT",
+        ),
     ] = None,
     split: Annotated[
-        str, option("--split", "Percentages of training, validation and test.")
+        str,
+        option(
+            "--split", "Percentages of training, validation and test images.", metavar="INT,INT,INT"
+        ),
     ] = "70,15,15",
-    seed: Annotated[int, option("--seed", "Random seed of the split.", min=0)] = 0,
+    seed: Annotated[int, option("--seed", "Random seed of the split.", min=0, metavar="INT")] = 0,
     patient: Annotated[
         str | None,
         option(
@@ -96,8 +117,7 @@ def datalist(
         Path | None,
         path_option(
             "--targets",
-            "Targets that are not in the bundle yet, in the file that add-target takes.",
-            metavar="YAML",
+            "YAML of targets that are not in the bundle yet, as add-target takes it.",
         ),
     ] = None,
     overwrite: Annotated[bool, option("--overwrite", "Overwrite FILE.")] = False,
@@ -107,19 +127,19 @@ def datalist(
 ) -> None:
     """Build the datalist that training and evaluation read, or check one.
 
-    Images are split by patient. Empty masks become absent targets. Nothing is written if the
-    datalist would have errors.
+    The images of a patient all go to one section. A target whose mask is empty counts as absent.
+    Nothing is written if the datalist would have errors.
     """
     from esp_medsam.workflows.datalist_split import shares_of
 
     building = (output, images, table)
     if check is not None and any(given is not None for given in building):
-        msg = "--check goes without FILE, --images and --csv"
+        msg = "--check cannot be combined with FILE, --images or --csv"
         raise typer.BadParameter(msg)
     if check is None and (output is None or (images is None) == (table is None)):
-        msg = "pass FILE and --images or --csv, or --check alone"
+        msg = "pass FILE with --images or --csv, or pass --check alone"
         raise typer.BadParameter(msg)
-    known = _known(bundle, targets)
+    known = _table_with(bundle, targets)
     if check is not None:
         _check_file(check, known, quiet=quiet)
         return
@@ -128,7 +148,7 @@ def datalist(
         msg = f"FILE must end in .json; got {output}."
         raise OptionError(msg)
     if os.path.lexists(output) and not overwrite:
-        msg = f"FILE must not exist yet; {output} does. Pass --overwrite to replace it."
+        msg = f"FILE must not exist; {output} does. Pass --overwrite to replace it."
         raise OutputExistsError(msg)
     shares = shares_of(split)
     name = None if modality is None else known[modality].name
@@ -138,7 +158,7 @@ def datalist(
     _write(output, cases, known, shares, seed, patient, as_json=as_json, quiet=quiet)
 
 
-def _known(bundle: Path | None, targets: Path | None) -> ModalityTable:
+def _table_with(bundle: Path | None, targets: Path | None) -> ModalityTable:
     """Return the table of a bundle, with what is to be added to it."""
     from esp_medsam.modality import ModalityTable
     from esp_medsam.workflows.additions import read_additions
@@ -163,7 +183,7 @@ def _cases(
 
     if table is not None:
         if labels or unknown or absent:
-            msg = "--csv goes without --labels, --unknown and --absent"
+            msg = "--csv cannot be combined with --labels, --unknown or --absent"
             raise typer.BadParameter(msg)
         return cases_of_csv(table, modality=modality, more=more)
     assert images is not None, "one of the two is given"

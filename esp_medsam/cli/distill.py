@@ -32,7 +32,7 @@ def distill(
     embeddings: Annotated[
         Path | None,
         path_option(
-            "--embeddings", "Folder of cached teacher embeddings; see `embed`.", metavar="FOLDER"
+            "--embeddings", "Folder of teacher embeddings, as `embed` writes it.", metavar="FOLDER"
         ),
     ] = None,
     views: training_options.Views = None,
@@ -59,10 +59,10 @@ def distill(
 ) -> None:
     """Train modality controllers, or the shared encoder, on a teacher's embeddings.
 
-    Train on masks from the result with: esp-medsam train --pretrained OUT/model.pt. To show what
-    distillation adds, two students are then trained on masks for the same total time, one with and
-    one without it, and compared in a table. Run the same command again to resume. Set any other key
-    with --config.
+    To train on masks next, run: esp-medsam train --pretrained OUT/model.pt. To show what
+    distillation adds, the command also trains two students on masks, one distilled and one not, for
+    the same total time, and compares them in a table. Run the same command again to resume.
+    --config sets any other key.
     """
     request = _request(
         data,
@@ -119,11 +119,11 @@ def embed(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Cache a teacher's embeddings for distill --embeddings FOLDER.
+    """Cache a teacher's embeddings, for `distill --embeddings FOLDER`.
 
-    Only missing embeddings are computed, and an interrupted run loses none that were written.
-    Several processes share the work if started with RANK and WORLD_SIZE set, as torchrun does. Use
-    the input size and seed of the distillation, which refuses any others.
+    Only missing embeddings are computed, so an interrupted run goes on where it stopped. Several
+    processes share the work if RANK and WORLD_SIZE are set, as torchrun does. Use the input size
+    and seed of the distillation, which refuses embeddings made with others.
     """
     request = _request(
         data,

@@ -78,7 +78,7 @@ def options(
     try:
         Path.cwd()
     except OSError as error:  # libraries that look for their parts end the process without it
-        msg = "The current folder must be there; it is gone. Change to another one."
+        msg = "The current folder must exist; it was removed. Change to another folder."
         raise InputNotFoundError(msg) from error
 
 

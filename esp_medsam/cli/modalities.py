@@ -27,9 +27,9 @@ def modalities(
             target.name,
             target.tier,
             str(target.label),
-            _coded(target.category),
-            _coded(target.type),
-            _coded(target.anatomic_region),
+            _code_text(target.category),
+            _code_text(target.type),
+            _code_text(target.anatomic_region),
         )
         for modality in table.modalities
         for target in modality.targets
@@ -41,6 +41,6 @@ def modalities(
         print("  ".join(cells).rstrip())
 
 
-def _coded(code: Code | None) -> str:
+def _code_text(code: Code | None) -> str:
     """Return a code with its meaning."""
     return "" if code is None else f"{code.meaning} ({code.value}, {code.scheme})"

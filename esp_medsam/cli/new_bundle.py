@@ -21,9 +21,9 @@ def new_bundle(
     ],
     bundle: Bundle = None,
 ) -> None:
-    """Create a bundle for your own modalities and targets, to train and to segment with.
+    """Create a bundle for your own modalities and targets, to train and segment with.
 
-    It has the configs of the installed bundle and no weights; add trained weights with pin-weights.
+    It has the configs of the installed bundle, but no weights: pin-weights adds those you trained.
     """
     from esp_medsam.workflows.new_bundle import new_bundle as make
 
@@ -35,7 +35,7 @@ def new_bundle(
 
 def pin_weights(
     folder: Annotated[Path, path_argument("BUNDLE", "Bundle folder.")],
-    weights: Annotated[Path, path_argument("FILE", "Weights written by training.")],
+    weights: Annotated[Path, path_argument("FILE", "Weights that training wrote.")],
     *,
     overwrite: Annotated[
         bool, option("--overwrite", "Overwrite weights the bundle already has.")
@@ -43,7 +43,7 @@ def pin_weights(
 ) -> None:
     """Add trained weights to a bundle, and record their hash and expected output in its metadata.
 
-    Segmentation then refuses to run with any other weights file, and on a machine that computes
+    Segmentation then refuses to run with any other weights file, or on a machine that computes
     different results.
     """
     from esp_medsam.workflows.bundle import WEIGHTS, check_free
@@ -53,4 +53,4 @@ def pin_weights(
     from esp_medsam.workflows.weights import place_weights  # torch: once all else is right
 
     place_weights(folder, weights, overwrite=overwrite)
-    print(one_line(f"{weights}: now {folder / WEIGHTS}, which {folder} holds it to."))
+    print(one_line(f"{weights}: copied to {folder / WEIGHTS}; its hash is recorded."))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 
-def _split(names: list[str] | None) -> list[str] | None:
+def _split_names(names: list[str] | None) -> list[str] | None:
     """Return names that were repeated, or joined with commas, one by one."""
     return [part for name in names for part in name.split(",")] if names else None
 
@@ -44,7 +44,9 @@ Modality = Annotated[
     str | None,
     option(
         "--modality",
-        "Modality of the images, one that `esp-medsam modalities` lists; default: what DICOM says.",
+        "Modality of the images (`esp-medsam modalities` lists them); default: from the DICOM "
+        "header.",
+        metavar="NAME",
     ),
 ]
 ForceModality = Annotated[
@@ -55,7 +57,8 @@ Targets = Annotated[
     option(
         "--targets",
         "Targets to segment (repeatable or comma-separated), or all; default: those marked ready.",
-        callback=_split,
+        metavar="NAME",
+        callback=_split_names,
     ),
 ]
 EvaluatedTargets = Annotated[
@@ -63,21 +66,29 @@ EvaluatedTargets = Annotated[
     option(
         "--targets",
         "Score only these targets (repeatable or comma-separated); default: all.",
-        callback=_split,
+        metavar="NAME",
+        callback=_split_names,
     ),
 ]
 OutputFormat = Annotated[
     str | None,
     option(
         "--output_format",
-        "Output formats: auto, dicom-seg, nifti or png; comma-separated for several.",
+        "Output formats (comma-separated): auto, dicom-seg, nifti, png.",
+        metavar="FORMAT",
     ),
 ]
 Names = Annotated[
-    str | None, option("--names", "File names of DICOM results: uid, or readable (CT_abdomen_3).")
+    str | None,
+    option(
+        "--names",
+        "Name results of DICOM series by UID, or readably, such as CT_abdomen_3.",
+        metavar="uid|readable",
+    ),
 ]
 SegType = Annotated[
-    str | None, option("--seg_type", "Type of DICOM-SEG: binary, labelmap or fractional.")
+    str | None,
+    option("--seg_type", "Type of the DICOM-SEG.", metavar="binary|labelmap|fractional"),
 ]
 WriteEmpty = Annotated[
     bool, option("--write_empty", "Also write a DICOM-SEG when nothing is found.")
@@ -96,33 +107,59 @@ Probabilities = Annotated[
 ]
 Include = Annotated[
     list[str] | None,
-    option("--include", "Only take paths that match this pattern, such as '*.nii.gz'; repeatable."),
+    option(
+        "--include",
+        "Only take paths that match this pattern, such as '*.nii.gz'; repeatable.",
+        metavar="PATTERN",
+    ),
 ]
 Exclude = Annotated[
-    list[str] | None, option("--exclude", "Skip paths that match this pattern; repeatable.")
+    list[str] | None,
+    option("--exclude", "Skip paths that match this pattern; repeatable.", metavar="PATTERN"),
 ]
 Series = Annotated[
-    str | None, option("--series", "Take only the DICOM series with this Series Instance UID.")
+    str | None,
+    option("--series", "Only take the DICOM series with this Series Instance UID.", metavar="UID"),
 ]
 Join = Annotated[
     list[str] | None,
     option(
         "--join",
-        "Join DICOM volumes that their headers keep apart: series (single slices), "
-        "frame_of_reference, interleaved; several with commas.",
-        callback=_split,
+        "Join DICOM volumes that their headers keep apart (comma-separated): series (of one slice "
+        "each), frame_of_reference, interleaved.",
+        metavar="NAME",
+        callback=_split_names,
+    ),
+]
+JoinWithinSeries = Annotated[
+    list[str] | None,
+    option(
+        "--join",
+        "Join DICOM volumes of a series that their headers keep apart (comma-separated): "
+        "frame_of_reference, interleaved.",
+        metavar="NAME",
+        callback=_split_names,
     ),
 ]
 Frame = Annotated[
-    int | None, option("--frame", "Index of the volume to take from a 4-D file, from 0.")
+    int | None,
+    option("--frame", "Index of the volume to take from a 4-D file, from 0.", metavar="INT"),
 ]
 CtInput = Annotated[
     str | None,
-    option("--ct_input", "CT values: windowed (8-bit CT), or hu where DICOM does not say so."),
+    option(
+        "--ct_input",
+        "Unit of CT values: hu (if DICOM does not say so), or windowed for 8-bit CT.",
+        metavar="hu|windowed",
+    ),
 ]
 SliceAxis = Annotated[
     str | None,
-    option("--slice_axis", "Slice volumes along this plane: axial, coronal or sagittal."),
+    option(
+        "--slice_axis",
+        "Cut volumes into slices of this plane.",
+        metavar="axial|coronal|sagittal",
+    ),
 ]
 
 
@@ -138,7 +175,7 @@ def input_size_of(value: str | None, *, fast: bool = False) -> list[int] | str |
     """Return what a setting takes of one number, or of a word; ``--fast`` stands for a number."""
     if fast:
         if value is not None:
-            msg = f"it must be left out beside --fast, which is {FAST[0]}; got {value}"
+            msg = f"must be left out with --fast, which sets it to {FAST[0]}; got {value}"
             raise typer.BadParameter(msg, param_hint="--input_size")
         return list(FAST)
     if value is None or not value.isdecimal() or len(value) > _DIGITS:
@@ -150,7 +187,7 @@ InputSize = Annotated[
     str | None,
     option(
         "--input_size",
-        "Side length slices are scaled to, a multiple of 32, or native for no scaling.",
+        "Scale slices to this side length, a multiple of 32; native: do not scale.",
         metavar="N|native",
     ),
 ]
@@ -161,7 +198,7 @@ Flips = Annotated[
     bool,
     option(
         "--flips",
-        "Average over mirrored views (2 or 4 times slower); no effect on CT, MRI, X-ray and "
+        "Average over mirrored views: 2 or 4 times slower; no effect on CT, MRI, X-ray and "
         "modalities of your own.",
     ),
 ]
@@ -169,17 +206,20 @@ SliceSmoothing = Annotated[
     float | None,
     option(
         "--slice_smoothing",
-        "Smooth the probabilities of a volume across its slices, with a Gaussian of this "
-        "standard deviation.",
+        "Smooth the probabilities of a volume across slices with a Gaussian of this standard "
+        "deviation, in mm.",
         metavar="MM",
     ),
 ]
-SliceBatch = Annotated[int | None, option("--slice_batch", "Slices per forward pass.")]
+SliceBatch = Annotated[
+    int | None, option("--slice_batch", "Slices per forward pass.", metavar="INT")
+]
 Device = Annotated[
     str | None,
     option(
         "--device",
-        "Device: cpu, cuda, cuda:1 or mps; default: cuda where there is a GPU, else cpu.",
+        "Device to run on: cpu, cuda, cuda:1 or mps; default: cuda if there is a GPU, else cpu.",
+        metavar="DEVICE",
     ),
 ]
 Amp = Annotated[bool, option("--amp", "Run the network in bfloat16.")]

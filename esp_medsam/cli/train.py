@@ -26,14 +26,17 @@ def train(
     pretrained: training_options.Pretrained = None,
     sam_weights: Annotated[
         Path | None,
-        path_option("--sam_weights", "SAM checkpoint: train a medical teacher around its encoder."),
+        path_option(
+            "--sam_weights", "SAM checkpoint; trains a medical teacher around its encoder."
+        ),
     ] = None,
     epochs: training_options.Epochs = None,
     batch_size: training_options.BatchSize = None,
     learning_rate: training_options.LearningRate = None,
     input_size: training_options.InputSize = None,
     frozen: Annotated[
-        list[str] | None, option("--frozen", "Pattern of parameter names to freeze; repeatable.")
+        list[str] | None,
+        option("--frozen", "Pattern of parameter names to freeze; repeatable.", metavar="PATTERN"),
     ] = None,
     trained: training_options.Trained = None,
     cache_dir: training_options.CacheDir = None,
@@ -50,8 +53,8 @@ def train(
 ) -> None:
     """Train on a datalist, from scratch or from existing weights.
 
-    Run the same command again to resume. Set any other key of train.yaml with --config, as a YAML
-    file of settings or the name of one of the bundle's own stages.
+    Run the same command again to resume. --config sets any other key of train.yaml: pass a YAML
+    file, or the name of one of the bundle's training configs.
     """
     from esp_medsam.workflows.train_request import read_training
 

@@ -18,14 +18,17 @@ RunFolder = Annotated[
 
 Pretrained = Annotated[Path | None, path_option("--pretrained", "Weights to start from.")]
 
-Epochs = Annotated[str | None, option("--epochs", "Total number of epochs.")]
+Epochs = Annotated[str | None, option("--epochs", "Total number of epochs.", metavar="INT")]
 
-BatchSize = Annotated[str | None, option("--batch_size", "Slices per batch.")]
+BatchSize = Annotated[str | None, option("--batch_size", "Slices per batch.", metavar="INT")]
 
-LearningRate = Annotated[str | None, option("--learning_rate", "Peak learning rate.")]
+LearningRate = Annotated[
+    str | None, option("--learning_rate", "Peak learning rate.", metavar="FLOAT")
+]
 
 InputSize = Annotated[
-    int | None, option("--input_size", "Input height and width in pixels, a multiple of 32.")
+    int | None,
+    option("--input_size", "Input height and width in pixels, a multiple of 32.", metavar="INT"),
 ]
 
 Overlays = Annotated[
@@ -37,7 +40,8 @@ Trained = Annotated[
     list[str] | None,
     option(
         "--trained",
-        "Pattern of parameter names to train, even if frozen by another pattern; repeatable.",
+        "Pattern of parameter names to train, even if --frozen matches them; repeatable.",
+        metavar="PATTERN",
     ),
 ]
 
@@ -45,28 +49,35 @@ CacheDir = Annotated[
     Path | None,
     path_option(
         "--cache_dir",
-        "Folder to keep slices in, for data larger than memory.",
+        "Folder to cache slices in, for data larger than memory.",
         metavar="FOLDER",
     ),
 ]
 
-NumWorkers = Annotated[str | None, option("--num_workers", "Number of data loader processes.")]
+NumWorkers = Annotated[
+    str | None, option("--num_workers", "Number of data loader processes.", metavar="INT")
+]
 
-Amp = Annotated[str | None, option("--amp", "Train in bfloat16: auto, true or false.")]
+Amp = Annotated[str | None, option("--amp", "Train in bfloat16.", metavar="auto|true|false")]
 
-Seed = Annotated[str | None, option("--seed", "Random seed.")]
+Seed = Annotated[str | None, option("--seed", "Random seed.", metavar="INT")]
 
 Resume = Annotated[
     str | None,
-    option("--resume", "Resume: auto, true (requires a checkpoint) or false (start over)."),
+    option(
+        "--resume",
+        "true: fail if there is no checkpoint to resume from; false: start over; auto: resume if "
+        "there is one.",
+        metavar="auto|true|false",
+    ),
 ]
 
 Teacher = Annotated[
     str | None,
     option(
         "--teacher",
-        "Kind of teacher: sam, mobilesam, medical (made by train --sam_weights) or network "
-        "(made by train).",
+        "Kind of teacher: train makes a network and, with --sam_weights, a medical one.",
+        metavar="sam|mobilesam|medical|network",
     ),
 ]
 
@@ -76,19 +87,24 @@ TeacherInputSize = Annotated[
     int | None,
     option(
         "--teacher_input_size",
-        "Height and width a network or medical teacher was trained with; default: 448, of a "
-        "medical teacher 1024.",
+        "Height and width that a network or medical teacher was trained with; default: 448, or "
+        "1024 for a medical teacher.",
+        metavar="INT",
     ),
 ]
 
-Views = Annotated[str | None, option("--views", "Number of random views of each slice to cache.")]
+Views = Annotated[
+    str | None, option("--views", "Random views to cache of each slice.", metavar="INT")
+]
 
 CompareSteps = Annotated[
     str | None,
     option(
         "--compare_steps",
-        "Steps on masks for the student that was distilled; the one beside it trains for "
-        "the same total time. auto: as many as the distillation; 0: no comparison.",
+        "Steps that the distilled student then trains on masks, to be compared with one trained "
+        "on masks alone for the same total time. auto: as many as the distillation took; 0: do "
+        "not compare.",
+        metavar="INT|auto",
     ),
 ]
 
@@ -96,7 +112,7 @@ CompareDatalist = Annotated[
     Path | None,
     path_option(
         "--compare_datalist",
-        "Datalist the two students learn from, if not DATA.",
+        "Datalist that the compared students train on; default: DATA.",
         metavar="DATALIST",
     ),
 ]
@@ -105,7 +121,7 @@ Unseen = Annotated[
     Path | None,
     path_option(
         "--unseen",
-        "Datalist of other sources, whose test section both students are scored on too.",
+        "Datalist from other sources; the compared students are also scored on its test section.",
         metavar="DATALIST",
     ),
 ]

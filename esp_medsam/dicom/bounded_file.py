@@ -78,9 +78,9 @@ class InflatedFile:
         """
         size = MOST_INFLATED + 1 if size < 0 else size
         if self._place < self._start:
-            msg = "it is deflated, and its elements do not follow one another"
+            msg = "its deflated elements are out of order"
             raise SkimError(msg)
-        while self._start + len(self._held) < self._place + size and self._inflated():
+        while self._start + len(self._held) < self._place + size and self._inflate_more():
             pass
         at = self._place - self._start
         content = bytes(self._held[at : at + size])
@@ -106,11 +106,11 @@ class InflatedFile:
         start = self._place
         while self._start + len(self._held) - start < most:
             self._place = self._start + len(self._held)
-            if not self._inflated():
+            if not self._inflate_more():
                 break
         return max(self._start + len(self._held) - start, 0)
 
-    def _inflated(self) -> bool:
+    def _inflate_more(self) -> bool:
         """Inflate some more, and forget what lies behind; False at the end."""
         behind = min(self._place - _BEHIND - self._start, len(self._held))
         if behind > 0:
@@ -124,13 +124,13 @@ class InflatedFile:
                     break
                 more = self._inflate.decompress(chunk, _CHUNK)
         except zlib.error:
-            msg = "what is deflated is damaged"
+            msg = "its deflated data are damaged"
             raise SkimError(msg) from None
         self._held += more
         if self._start + len(self._held) > MOST_INFLATED:
             msg = (
-                f"{self._path} must inflate to at most {MOST_INFLATED / 2**30:g} GiB; it is more. "
-                "Store it without the deflated transfer syntax."
+                f"{self._path} must inflate to at most {MOST_INFLATED / 2**30:g} GiB; it "
+                "inflates to more. Store it without the deflated transfer syntax."
             )
             raise TooLargeError(msg)
         return bool(more)

@@ -100,8 +100,8 @@ def decoder_of(syntax: UID, source: str) -> Decoder:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         msg = (
-            f"{source} must be in a transfer syntax that is read here; got {name_of(syntax)}. "
-            "Convert it to Explicit VR Little Endian with software that reads it."
+            f"{source} must be in a supported transfer syntax; got {name_of(syntax)}. Convert "
+            "it to Explicit VR Little Endian with software that reads it."
         )
         raise FormatError(msg) from None
     if not decoder.is_available:

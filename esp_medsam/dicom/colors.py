@@ -88,21 +88,23 @@ def _of_jpeg(data: bytes, stated: str) -> Colors:
         return Colors(stated)
     if not spaces and header == RGB and marker not in _LOSSLESS:
         note = (
-            f"Its {name} does not say whether its colors are RGB or YCbCr; they "
-            "were read as RGB, as its Photometric Interpretation says."
+            f"The {name} data do not say whether the colors are RGB or YCbCr; they were read "
+            "as RGB, as Photometric Interpretation says."
         )
         return Colors(RGB, note)
     if header is not None and spaces <= {header}:
         return Colors(header)
     signs = " and ".join(f"{_TOLD[space]} by its {sign}" for sign, space in said.items())
-    contradiction = f"Its Photometric Interpretation says {stated}, its {name} {signs}"
+    contradiction = f"Photometric Interpretation says {stated}, the {name} data {signs}"
     if header is not None and len(spaces) > 1:
-        return Colors(header, f"{contradiction}; it was read as {_TOLD[header]}.")
+        return Colors(header, f"{contradiction}; the image was read as {_TOLD[header]}.")
     if header == RGB and marker in _LOSSLESS:
-        note = f"{contradiction}; it was read as RGB, since lossless coders convert no colors."
+        note = (
+            f"{contradiction}; the image was read as RGB, since lossless coders convert no colors."
+        )
         return Colors(RGB, note)
     (space,) = spaces
-    return Colors(space, f"{contradiction}; it was read as {_TOLD[space]}.")
+    return Colors(space, f"{contradiction}; the image was read as {_TOLD[space]}.")
 
 
 def _said_by_jpeg(data: bytes) -> tuple[int, dict[str, str]]:
@@ -140,14 +142,16 @@ def _said_by_components(segment: bytes) -> Iterator[tuple[str, str]]:
 def _of_jpeg_2000(codestream: bytes, stated: str) -> Colors:
     """Decoders undo the transformation that a codestream states, whatever a header says."""
     is_transformed = _is_transformed(codestream)
-    contradiction = f"Its Photometric Interpretation says {stated}, its JPEG 2000 "
+    contradiction = f"Photometric Interpretation says {stated}, the JPEG 2000 data "
     if is_transformed is None:
         return Colors(RGB if stated in _J2K_ONLY else stated)
     if is_transformed and _STATED.get(stated) == YBR:
-        note = "RGB by its component transformation; it was read as RGB."
+        note = "RGB by its component transformation; the image was read as RGB."
         return Colors(RGB, contradiction + note)
     if not is_transformed and stated in _J2K_ONLY:
-        return Colors(RGB, contradiction + "no transformation of components; it was read as RGB.")
+        return Colors(
+            RGB, contradiction + ("no transformation of components; the image was read as RGB.")
+        )
     return Colors(RGB if stated in _J2K_ONLY else _STATED.get(stated, stated))
 
 

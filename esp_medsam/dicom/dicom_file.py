@@ -21,8 +21,8 @@ from esp_medsam.dicom.skim import REPRESENTATIONS, Encoding, SkimError, Skimmer
 from esp_medsam.errors import (
     CorruptFileError,
     EspMedSamError,
-    InputNotFoundError,
     TooLargeError,
+    not_found,
 )
 from esp_medsam.identity import FileState
 from esp_medsam.regular_file import open_regular, unreadable
@@ -125,18 +125,17 @@ def opened(path: str | Path) -> Iterator[DicomFile]:
     except EspMedSamError:
         raise
     except FileNotFoundError:
-        msg = f"{name} must be a file; there is none."
-        raise InputNotFoundError(msg) from None
+        raise not_found(name) from None
     except OSError as error:
         raise unreadable(name, error) from None
     except MemoryError:
         msg = f"{name} must fit in memory; its header takes more than is free."
         raise TooLargeError(msg) from None
     except Exception as error:
-        raise damaged(name, error) from None
+        raise damage_error(name, error) from None
 
 
-def damaged(path: str, error: Exception) -> CorruptFileError:
+def damage_error(path: str, error: Exception) -> CorruptFileError:
     """Return the error that says that a header cannot be followed."""
     why = str(error) if isinstance(error, SkimError) else type(error).__name__
     return CorruptFileError(f"{path} must be a whole DICOM file; its header is damaged ({why}).")

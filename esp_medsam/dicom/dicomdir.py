@@ -25,7 +25,7 @@ def is_dicomdir(path: Path) -> bool:
         return False
 
 
-def compared(path: Path, there: Container[str]) -> str:
+def note_on_missing(path: Path, there: Container[str]) -> str:
     """Return what is to be known of the files that a DICOMDIR names; empty where all are there.
 
     Names are compared, and never followed: one that leads outside the folder is only counted.
@@ -42,9 +42,9 @@ def compared(path: Path, there: Container[str]) -> str:
     outside, missing = names.count(None), sum(place not in there for place in inside)
     told = []
     if missing:
-        told.append(f"{missing} of {len(inside)} files that {path.name} names are missing")
+        told.append(f"{missing} of {len(inside)} files that {path.name} lists are missing")
     if outside:
-        told.append(f"{outside} that {path.name} names outside its folder were not looked at")
+        told.append(f"{outside} that {path.name} lists outside its folder were ignored")
     return ", ".join(told)
 
 

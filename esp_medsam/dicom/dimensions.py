@@ -97,7 +97,7 @@ def single_dimensions(elements: Elements) -> Iterator[tuple[str, str]]:
     """Yield what may tell an image from another at its place, as far as it is stated."""
     for keyword in (*ATTRIBUTES, "InstanceNumber"):
         if keyword not in ("DiffusionBValue", "DiffusionGradientOrientation", "ImageType"):
-            yield from _stated(elements, keyword)
+            yield from _stated_values(elements, keyword)
     yield from _diffusion(elements)
     yield from _kind("ImageType", elements.texts("ImageType"))
 
@@ -107,14 +107,14 @@ def _own_dimensions(groups: Groups) -> Iterator[tuple[str, str]]:
     for sequence, keywords in _MACROS.items():
         macro = groups.macro(sequence)
         for keyword in keywords if macro else ():
-            yield from _stated(macro, keyword)
+            yield from _stated_values(macro, keyword)
     for sequence in ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence"):
         macro = groups.macro(sequence)
         yield from _kind("FrameType", macro.texts("FrameType") if macro else ())
     diffusion = groups.macro("MRDiffusionSequence")
     direction = diffusion.item("DiffusionGradientDirectionSequence") if diffusion else None
     yield from _vector(direction, "DiffusionGradientOrientation")
-    yield from _stated(groups.macro("FrameContentSequence"), "FrameAcquisitionDateTime")
+    yield from _stated_values(groups.macro("FrameContentSequence"), "FrameAcquisitionDateTime")
 
 
 def _own_indices(groups: Groups, pointers: list[str]) -> Iterator[tuple[str, str]]:
@@ -145,14 +145,14 @@ _MACROS = {
 """Functional groups, and what they hold that may tell frames apart."""
 
 
-def _stated(elements: Elements | None, keyword: str) -> Iterator[tuple[str, str]]:
+def _stated_values(elements: Elements | None, keyword: str) -> Iterator[tuple[str, str]]:
     """Yield an attribute that is stated; numbers without what only formats them."""
-    text = _written(elements, keyword) if elements else ""
+    text = _value_text(elements, keyword) if elements else ""
     if text:
         yield keyword, sys.intern(text)  # most slices of a folder state the same
 
 
-def _written(elements: Elements, keyword: str) -> str:
+def _value_text(elements: Elements, keyword: str) -> str:
     """Return a value in the one way that it is written here; empty where it tells nothing."""
     if not elements.has(keyword):
         return ""
@@ -196,7 +196,7 @@ def _diffusion(elements: Elements) -> Iterator[tuple[str, str]]:
     philips_creator, philips_b_value = _PHILIPS
     ge_creator, ge_b_value = _GE
     if elements.has("DiffusionBValue"):
-        yield from _stated(elements, "DiffusionBValue")
+        yield from _stated_values(elements, "DiffusionBValue")
         yield from _vector(elements, "DiffusionGradientOrientation")
     elif elements.text(creator[0]) == creator[1] and elements.has(b_value):
         with suppress(FormatError):

@@ -145,7 +145,7 @@ class Elements:
             values = tuple(float(part) for part in parts) if readable else (math.nan,)
             got = _numbers_shown(parts) or (length_of(self.text(attribute)) if parts else "")
         else:
-            values = self._unpacked(attribute, code)
+            values = self._unpacked_numbers(attribute, code)
             got = "\\".join(f"{value:g}" for value in values)
         if got and (len(values) != count or not all(map(math.isfinite, values))):
             number = "a finite number" if count == 1 else f"{count} finite numbers"
@@ -180,7 +180,9 @@ class Elements:
 
     def integers(self, attribute: str) -> tuple[int, ...]:
         """Return binary whole numbers, however many; none where it is absent."""
-        return tuple(int(v) for v in self._unpacked(attribute, _BINARY[_representation(attribute)]))
+        return tuple(
+            int(v) for v in self._unpacked_numbers(attribute, _BINARY[_representation(attribute)])
+        )
 
     def tag(self, attribute: str) -> str:
         """Return the keyword of the attribute that this one points to; empty where unknown."""
@@ -201,7 +203,7 @@ class Elements:
             return ()
         if isinstance(element.value, tuple):
             return tuple(Elements(item, self.path) for item in element.value)
-        msg = f"{_described(attribute)} of {self.path} must be whole items; it is damaged."
+        msg = f"{_attribute_name(attribute)} of {self.path} must be whole items; it is damaged."
         raise CorruptFileError(msg)
 
     def item(self, attribute: str) -> Elements | None:
@@ -224,12 +226,12 @@ class Elements:
             error: Kind of the error.
         """
         shown = got if len(got) <= 40 else f"{got[:40]}..."
-        msg = f"{_described(attribute)} of {self.path} must {rule}; got {shown}."
+        msg = f"{_attribute_name(attribute)} of {self.path} must {rule}; got {shown}."
         return error(msg)
 
     def missing(self, attribute: str, error: type[EspMedSamError] = FormatError) -> EspMedSamError:
         """Return the error that says that an attribute is not there."""
-        msg = f"{self.path} must state {_described(attribute)}; it is missing or empty."
+        msg = f"{self.path} must state {_attribute_name(attribute)}; it is missing or empty."
         return error(msg)
 
     def _element(self, attribute: str | int) -> RawElement | None:
@@ -247,7 +249,7 @@ class Elements:
             raise self.error(attribute, f"be a value of at most {_LONGEST} bytes", kind)
         return value
 
-    def _unpacked(self, attribute: str | int, code: str) -> tuple[float, ...]:
+    def _unpacked_numbers(self, attribute: str | int, code: str) -> tuple[float, ...]:
         value = self._bytes(attribute)
         if not value:
             return ()
@@ -318,7 +320,7 @@ _PRIVATE = {0x0019100C: "IS", 0x0019100E: "FD", 0x20011003: "FL", 0x00431039: "I
 """Value representation of the private attributes that are read: Siemens, Philips, GE diffusion."""
 
 
-def _described(attribute: str | int) -> str:
+def _attribute_name(attribute: str | int) -> str:
     tag = _tag(attribute)
     name = attribute if isinstance(attribute, str) else "private"
     return f"{name} ({tag >> 16:04X},{tag & 0xFFFF:04X})"

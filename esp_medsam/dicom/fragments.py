@@ -53,7 +53,7 @@ def find_fragments(file: BoundedFile, start: int, path: str) -> list[Fragment]:
         found.append(Fragment(file.tell(), length))
         held += length
         if len(found) > _FRAGMENTS and held < _LEAST_FRAGMENT * len(found):
-            msg = f"{path} must hold compressed pixels; it holds {len(found)} empty pieces or more."
+            msg = f"{path} must hold compressed pixels; got at least {len(found)} empty fragments."
             raise CorruptFileError(msg)
         file.seek(file.tell() + length)
     return found
@@ -81,7 +81,8 @@ def frames_of(
     pieces = [fragment for fragment in fragments[1:] if fragment.length]
     if len(pieces) < count:
         msg = (
-            f"{path} must hold {count} compressed frames; got {len(pieces)} pieces. Copy it again."
+            f"{path} must hold {count} compressed frames; got {len(pieces)} fragments. "
+            "Copy it again."
         )
         raise CorruptFileError(msg)
     if len(pieces) == count:
@@ -89,24 +90,24 @@ def frames_of(
     begun = {piece.start for piece in pieces if _begins(file, piece).startswith(_STARTS)}
     if count == 1 and len(begun) > 1:
         msg = (
-            f"{path} must hold 1 compressed frame, as its Number of Frames says; "
-            f"{len(begun)} of its pieces begin one."
+            f"{path} must hold 1 compressed frame, as its Number of Frames says; {len(begun)} "
+            "of its fragments begin one."
         )
         raise CorruptFileError(msg)
     if count == 1:
         return [tuple(pieces)]
     for firsts in (_by_table(file, fragments), begun):
-        frames = _grouped(pieces, firsts)
+        frames = _frames_of(pieces, firsts)
         if len(frames) == count:
             return frames
     msg = (
-        f"{path} must say where its {count} compressed frames begin; its {len(pieces)} pieces "
-        "do not follow its table of offsets, or have none."
+        f"{path} must say where its {count} compressed frames begin; its offset table is "
+        f"missing, or does not match its {len(pieces)} fragments."
     )
     raise CorruptFileError(msg)
 
 
-def _grouped(pieces: Sequence[Fragment], firsts: set[int]) -> list[tuple[Fragment, ...]]:
+def _frames_of(pieces: Sequence[Fragment], firsts: set[int]) -> list[tuple[Fragment, ...]]:
     """Return the pieces of each frame; none where there are pieces before the first."""
     frames: list[tuple[Fragment, ...]] = []
     for piece in pieces:

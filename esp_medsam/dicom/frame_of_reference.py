@@ -21,8 +21,8 @@ def check_frame_of_reference(path: str, uid: str | None, image: Image, *, names_
     """
     if not image.grid.is_positioned:
         msg = (
-            f"labels of DICOM must be of DICOM slices that state positions; {image.path}, of which "
-            f"{path} is a label, is no such series."
+            f"DICOM labels must belong to a DICOM series with slice positions; {path} is a "
+            f"label of {image.path}, which is not one."
         )
         raise GeometryError(msg)
     ours = image.frame_of_reference_uid

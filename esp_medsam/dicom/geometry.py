@@ -83,7 +83,7 @@ def stack_grid(
         even = rounded_grid(positions, normal, digits)
         if even is not None:
             start, step, rounding = even.start, even.gap * normal, float(np.linalg.norm(digits))
-            warnings = (_rounded(digits, even.off),)
+            warnings = (_rounding_note(digits, even.off),)
     elif step is not None:
         off = _off(positions, step)
         if off > UNEVEN * float(np.linalg.norm(step)):
@@ -134,11 +134,11 @@ def check_usable(part: DicomSlice) -> None:
     Raises:
         GeometryError: If one is not finite, out of all range, or no orientation.
     """
-    for name, value in _stated(part).items():
+    for name, value in _stated_geometry(part).items():
         if value is None:
             continue
         if not np.isfinite(value).all() or np.abs(value).max() > _FARTHEST:
-            msg = f"{name} of {part.where} must be finite millimeters or cosines; got {value}."
+            msg = f"{name} of {part.where} must be finite numbers; got {value}."
             raise GeometryError(msg)
     if part.pixel_spacing is not None and min(part.pixel_spacing) <= 0:
         msg = f"PixelSpacing of {part.where} must be positive; got {part.pixel_spacing}."
@@ -167,16 +167,16 @@ def is_usable(part: DicomSlice) -> bool:
 
 def check_stated(part: DicomSlice) -> None:
     """Refuse a slice that does not say where it lies: no place is ever made up."""
-    for name, value in _stated(part).items():
+    for name, value in _stated_geometry(part).items():
         if value is None:
             msg = (
-                f"{part.where} must state {name}; without it nobody knows where it lies. Export "
-                "the series again, or take it out."
+                f"{part.where} must state {name}, which places it in the patient. Export the "
+                "series again, or take this file out."
             )
             raise GeometryError(msg)
 
 
-def _stated(part: DicomSlice) -> dict[str, tuple[float, ...] | None]:
+def _stated_geometry(part: DicomSlice) -> dict[str, tuple[float, ...] | None]:
     return {
         "ImagePositionPatient (0020,0032)": part.position,
         "ImageOrientationPatient (0020,0037)": part.orientation,
@@ -250,8 +250,8 @@ def _unlike(ordered: Sequence[DicomSlice], slice_affines: Array) -> str:
         *([f"PixelSpacing (by {100 * scaled:.2g} %)"] if scaled > SHEARED else []),
     ]
     return (
-        f"Its slices differ in {' and '.join(differences)}, so no affine holds them all: each lies "
-        "at its own position."
+        f"The slices differ in {' and '.join(differences)}, so no single affine fits: each "
+        "keeps its own position."
     )
 
 
@@ -260,8 +260,9 @@ def _check_apart(ordered: Sequence[DicomSlice], along: Array) -> None:
     nearest = closest(ordered)
     for k in np.flatnonzero(np.diff(along) < nearest).tolist():
         msg = (
-            f"Slices of a stack must lie apart; {ordered[k].where} and {ordered[k + 1].where} lie "
-            "at one place and nothing in their headers tells them apart. Take one of them out."
+            f"Slices of a stack must lie apart; {ordered[k].where} and {ordered[k + 1].where} "
+            "lie at the same place and nothing in their headers tells them apart. Take one of "
+            "them out."
         )
         raise GeometryError(msg)
 
@@ -274,7 +275,7 @@ def _step(
     It is None where no one step does.
     """
     if not _is_square(ordered[0]):
-        warning = "Its rows and columns are not at right angles, so no affine holds it."
+        warning = "Rows and columns are not at right angles, so no affine fits."
         return None, (warning,)
     if len(ordered) == 1:
         return _lone_step(ordered[0], normal)
@@ -302,17 +303,19 @@ def _straight(
         return gap * normal, ()  # positions rounded to few digits
     tilt = np.degrees(np.arctan2(sideways[-1], off[-1] @ normal))
     warning = (
-        f"Its slices are not stacked along their normal (gantry tilt, {tilt:.1f} degrees, "
-        f"{sideways.max():.2f} mm sideways), so no affine holds it: each lies at its own position."
+        f"The slices are not stacked along their normal (gantry tilt, {tilt:.1f} degrees, "
+        f"{sideways.max():.2f} mm sideways), so no affine fits: each keeps its own position."
     )
     return None, (warning,)
 
 
 def _lone_step(part: DicomSlice, normal: Array) -> tuple[Array, tuple[str, ...]]:
     if part.thickness is not None:
-        warning = f"It is one slice; its depth of {part.thickness:g} mm is its SliceThickness."
+        warning = (
+            f"There is one slice; its depth was taken from SliceThickness, {part.thickness:g} mm."
+        )
         return part.thickness * normal, (warning,)
-    return normal, ("It is one slice of unstated thickness; its depth was taken as 1 mm.",)
+    return normal, ("There is one slice, of unstated thickness; its depth was taken as 1 mm.",)
 
 
 def _off(positions: Array, step: Array) -> float:
@@ -324,16 +327,16 @@ def _off(positions: Array, step: Array) -> float:
 def _drifting(off: float) -> str:
     """Say how far slices whose gaps differ a little lie off the even grid of the affine."""
     return (
-        f"Its gaps differ by less than 1 %; its affine is that of an even grid, off which its "
-        f"slices lie by up to {off:.3f} mm."
+        "The gaps between slices differ by less than 1 %; the affine is that of an even grid, "
+        f"from which slices are off by up to {off:.3f} mm."
     )
 
 
-def _rounded(digits: Array, off: float) -> str:
+def _rounding_note(digits: Array, off: float) -> str:
     """Say that positions are rounded, and how far slices lie off the grid of the affine."""
     return (
-        f"Its positions are rounded to {digits.max():g} mm; its affine is that of the even grid "
-        f"they were rounded from, off which its slices lie by up to {off:.3f} mm."
+        f"Slice positions are rounded to {digits.max():g} mm; the affine is that of the even "
+        f"grid they were rounded from, from which slices are off by up to {off:.3f} mm."
     )
 
 
@@ -343,13 +346,13 @@ def _uneven(
     """Say where the slices are not evenly spaced."""
     where = np.flatnonzero(uneven)
     if not where.size:
-        return "Its slices drift off an even spacing, so no affine holds it."
+        return "The slices drift off an even spacing, so no affine fits."
     k = int(where[0])
     more = f", and {where.size - 1} more such gaps" if where.size > 1 else ""
     return (
-        f"Its slices are missing or not evenly spaced: {gaps[k]:.3f} mm between "
-        f"{ordered[k].where} and {ordered[k + 1].where}{more}, {median:.3f} mm elsewhere. "
-        "No affine holds it: each slice lies at its own position."
+        f"Slices are missing or not evenly spaced: {gaps[k]:.3f} mm between {ordered[k].where} "
+        f"and {ordered[k + 1].where}{more}, {median:.3f} mm elsewhere. No affine fits: each "
+        "slice keeps its own position."
     )
 
 

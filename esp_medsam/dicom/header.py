@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from esp_medsam.dicom.dicom_file import SOP_CLASS, DicomFile, damaged, opened
+from esp_medsam.dicom.dicom_file import SOP_CLASS, DicomFile, damage_error, opened
 from esp_medsam.dicom.elements import Elements, standard_name, tags_of
 from esp_medsam.dicom.frames import SLICE_ATTRIBUTES, is_stack, slices_of
 from esp_medsam.dicom.limits import check_pixels, frames_claimed
@@ -39,12 +39,12 @@ _ATTRIBUTES = _CLASS | SLICE_ATTRIBUTES | tags_of(
     "ConcatenationUID", "ImagesInAcquisition", "SamplesPerPixel", "PhotometricInterpretation",
     "NumberOfFrames", "BitsAllocated",
 )  # fmt: skip
-"""What is read of a header; the rest, a patient's name included, is passed over."""
+"""Attributes that are read from a header; the rest, including the patient's name, is skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What one file says.
+    """The header of one file.
 
     Attributes:
         path: The file.
@@ -123,10 +123,10 @@ def _header(file: DicomFile) -> Header | None:
             error = elements.missing("SeriesInstanceUID")  # of a class that nobody knows, cut short
             raise error
         return None
-    return _described(elements, sop_class_uid, file)
+    return _header_of(elements, sop_class_uid, file)
 
 
-def _described(elements: Elements, sop_class_uid: str, file: DicomFile) -> Header:
+def _header_of(elements: Elements, sop_class_uid: str, file: DicomFile) -> Header:
     """Return the header, with its slices or with what is wrong."""
     slices: tuple[DicomSlice, ...] = ()
     problem: EspMedSamError | None = None
@@ -154,7 +154,7 @@ def _described(elements: Elements, sop_class_uid: str, file: DicomFile) -> Heade
     except EspMedSamError as error:
         problem = error
     except Exception as error:  # what is nested may be damaged too: its series is known already
-        problem = damaged(elements.path, error)
+        problem = damage_error(elements.path, error)
     return Header(
         path=elements.path,
         state=file.state,

@@ -43,7 +43,7 @@ def check_join(join: Iterable[str]) -> frozenset[str]:
     names = frozenset(join)
     for name in sorted(names):
         if name not in JOINS:
-            msg = f"join must be of {', '.join(JOINS)}; got {name!r}."
+            msg = f"join must be one or more of {', '.join(JOINS)}; got {name!r}."
             raise OptionError(msg)
     return names
 
@@ -76,8 +76,9 @@ def hints(headers: Sequence[Header]) -> dict[SeriesKey, str]:
             frames = {header.frame_of_reference_uid for header in members}
             option = SERIES if len(frames) == 1 else f"{SERIES},{FRAME_OF_REFERENCE}"
             note = (
-                f"It is alone in its series; so are {len(members) - 1} other slices of its study, "
-                f"which look like its neighbors. Pass `join` {option} to read them as one volume."
+                f"This slice is alone in its series, as are {len(members) - 1} others of the "
+                f"study that look like its neighbors. Pass `join` {option} to read them as one "
+                "volume."
             )
             told |= dict.fromkeys(map(series_of, members), note)
     return told

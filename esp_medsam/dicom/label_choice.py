@@ -16,19 +16,19 @@ class Labeled(Protocol):
 
     @property
     def number(self) -> int:
-        """Its number in the file."""
+        """Number in the file."""
 
     @property
     def label(self) -> str:
-        """Its name."""
+        """Name in the file."""
 
     @property
     def type(self) -> Code | None:
-        """What it shows; None where it does not say."""
+        """Code of what it shows; None if the file does not state it."""
 
     @property
     def modifiers(self) -> tuple[Code, ...]:
-        """What its type is narrowed by, such as the side."""
+        """Codes that modify the type, such as the side."""
 
     @property
     def anatomic_regions(self) -> tuple[Code, ...]:
@@ -59,21 +59,21 @@ def chosen_numbers(
     if values is not None:
         wrong = [str(value) for value in values if value not in {one.number for one in held}]
         if wrong:
-            msg = f"values must be numbers that {path} holds, {there}; got {listed(wrong)}."
+            msg = f"values must be among those of {path}, {there}; got {listed(wrong)}."
             raise OptionError(msg)
         return tuple(values)
     if names is not None:
-        return tuple(_named(name, path, held, there) for name in names)
+        return tuple(_number_of_name(name, path, held, there) for name in names)
     if target is None:
-        msg = f"unknown must say what is meant by values or names; {path} holds {there}."
+        msg = f"unknown must choose values or names; {path} holds {there}."
         raise OptionError(msg)
     coded = [one.number for one in held if is_coded(one, target)]
     if len(coded) != 1:
         found = "none" if not coded else listed([str(number) for number in coded])
         msg = (
-            f"labels must say what {target.name} is by values or names, unless one alone has its "
-            f"codes ({target.type.value}, {target.type.scheme}); {path} holds {there}, of which "
-            f"{found} {'has' if len(coded) < 2 else 'have'} them."
+            f"labels must choose {target.name} by values or names, unless exactly one segment "
+            f"has its codes ({target.type.value}, {target.type.scheme}); {path} holds {there}, "
+            f"of which {found} {'has' if len(coded) < 2 else 'have'} them."
         )
         raise OptionError(msg)
     return tuple(coded)
@@ -92,13 +92,13 @@ def is_coded(one: Labeled, target: Target) -> bool:
     return all(_dicom(theirs) == _dicom(ours) for theirs, ours in pairs)
 
 
-def _named(name: str, path: str, held: Sequence[Labeled], there: str) -> int:
+def _number_of_name(name: str, path: str, held: Sequence[Labeled], there: str) -> int:
     numbers = [one.number for one in held if one.label == name]
     if len(numbers) != 1:
         having = listed([str(number) for number in numbers]) or "none"
         msg = (
-            f"names must each be of one that {path} holds, {there}; got {quoted(name)}, the name "
-            f"of {having}."
+            f"names must each match exactly one in {path}, {there}; {quoted(name)} matches "
+            f"{having}."
         )
         raise OptionError(msg)
     return numbers[0]

@@ -46,8 +46,8 @@ def check_pixels(elements: Elements, file: DicomFile, frames: int) -> None:
     held = file.file.left(needed + _BEYOND)
     if not isinstance(file.file, BoundedFile) and held >= needed + _BEYOND:
         msg = (
-            f"{file.path} must inflate to the {needed} bytes of pixels that its header claims; it "
-            "is far more. Copy it again."
+            f"{file.path} must inflate to the {needed} bytes of pixels that its header claims; "
+            "it inflates to far more. Copy it again."
         )
         raise TooLargeError(msg)
     check_held(elements, file, frames, held)
@@ -68,7 +68,7 @@ def check_described(
     """
     path, pixels = file.path, file.pixels
     if not pixels.tag:
-        msg = f"{path} must hold pixels; it has none, it may be cut short. Copy it again."
+        msg = f"{path} must hold pixels; it has none, and may be cut short. Copy it again."
         raise CorruptFileError(msg)
     if pixels.tag != PIXEL_TAGS[0]:
         msg = f"{path} must hold whole numbers as pixels; it holds floating-point ones."
@@ -125,7 +125,7 @@ def check_subsampled(elements: Elements, file: DicomFile, frames: int) -> None:
         msg = (
             f"{file.path} must hold {native_size(elements, frames)} bytes of pixels by its "
             f"Photometric Interpretation (0028,0004), {stated}; its {length} bytes are RGB or "
-            "YBR_FULL. Set it to the one that is true, as with dcmodify."
+            "YBR_FULL. Correct the attribute, for example with dcmodify."
         )
         raise CorruptFileError(msg)
 
@@ -140,25 +140,25 @@ def check_values(elements: Elements, *, is_compressed: bool) -> None:
     Raises:
         CorruptFileError: If it lacks something, or contradicts itself.
     """
-    allocated = _stated(elements, "BitsAllocated")
+    allocated = _stated_number(elements, "BitsAllocated")
     if allocated != 1 and (allocated % 8 or not 8 <= allocated <= 64):
         raise _wrong(elements, "BitsAllocated", "be 1, or a multiple of 8 up to 64", allocated)
-    stored = _stated(elements, "BitsStored")
+    stored = _stated_number(elements, "BitsStored")
     if not 1 <= stored <= allocated:
         raise _wrong(elements, "BitsStored", f"be 1 to BitsAllocated, {allocated}", stored)
-    samples = _stated(elements, "SamplesPerPixel")
+    samples = _stated_number(elements, "SamplesPerPixel")
     if samples not in (1, 3):
         raise _wrong(elements, "SamplesPerPixel", "be 1 or 3", samples)
     is_planar = samples == 3 and not is_compressed
     for keyword in ("PixelRepresentation", *(["PlanarConfiguration"] if is_planar else [])):
-        if _stated(elements, keyword) not in (0, 1):
-            raise _wrong(elements, keyword, "be 0 or 1", _stated(elements, keyword))
+        if _stated_number(elements, keyword) not in (0, 1):
+            raise _wrong(elements, keyword, "be 0 or 1", _stated_number(elements, keyword))
     if elements.code("PhotometricInterpretation") is None:
         error = elements.missing("PhotometricInterpretation", CorruptFileError)
         raise error
 
 
-def _stated(elements: Elements, keyword: str) -> int:
+def _stated_number(elements: Elements, keyword: str) -> int:
     value = elements.integer(keyword)
     if value is None:
         raise elements.missing(keyword, CorruptFileError)

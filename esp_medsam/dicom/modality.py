@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from esp_medsam.errors import ModalityConflictError, ModalityError
-from esp_medsam.modality import ModalityTable
+from esp_medsam.modality import ModalityTable, modality_needed
 
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -88,8 +88,9 @@ def resolve_modality(
         against = [statement.words for statement in statements if name not in statement.names]
         if against and not force:
             msg = (
-                f"{source} must be of the modality given, {name}; its {' and its '.join(against)}. "
-                "Give the right one, or pass `force_modality` if the file is wrong."
+                f"modality must match the header of {source}; got {name}, but its "
+                f"{' and its '.join(against)}. Pass the right one, or also `force_modality` if "
+                "the file is wrong."
             )
             raise ModalityConflictError(msg)
         return name, "forced" if against else "user"
@@ -101,9 +102,7 @@ def resolve_modality(
         )
         raise ModalityError(msg)
     if not statements or sop_class_uid in SECONDARY_CAPTURE:
-        reason = _reason_open(dicom_modality, sop_class_uid)
-        msg = f"The modality of {source} must be given; {reason}. Pass `modality`."
-        raise ModalityError(msg)
+        raise modality_needed(table.names, source, _reason_open(dicom_modality, sop_class_uid))
     agreed = [n for n in statements[0].names if all(n in s.names for s in statements)]
     words = " and its ".join(statement.words for statement in statements)
     if not agreed:
@@ -113,8 +112,7 @@ def resolve_modality(
         )
         raise ModalityConflictError(msg)
     if len(agreed) > 1:
-        msg = f"The modality of {source} must be given; its {words}. Pass `modality`."
-        raise ModalityError(msg)
+        raise modality_needed(table.names, source, f"its {words}")
     return agreed[0], "dicom"
 
 

@@ -1,4 +1,4 @@
-"""Padding beyond Bits Stored: what a scanner left empty is no value of a patient's.
+"""Padding beyond Bits Stored: pixels that a scanner left empty are no values of the patient.
 
 A padding of -2000 takes all 16 bits. Where 12 are stored, cutting it to them as is right for any
 other value makes bone of it. Padding within Bits Stored keeps its value like any other.
@@ -67,21 +67,21 @@ class Padding:
         else:
             found = (plain >= ends[0]) & (plain <= ends[1])
         if found.any():
-            beyond = cut(words, self.stored) != words
+            beyond = cut_to_stored(words, self.stored) != words
             found &= (beyond | (signed < 0)) if self.is_negative else beyond
         return found
 
     @property
     def reason(self) -> str:
-        """What is wrong with it: the beginning of a sentence."""
+        """The beginning of a sentence that says what is wrong with the padding."""
         if self.when_cut == self.ends[0]:
-            return "Its Pixel Padding Value has a sign, its values have none"
-        return f"Its Pixel Padding Value lies beyond its {self.stored} Bits Stored"
+            return "Pixel Padding Value is signed, the pixel values are not"
+        return f"Pixel Padding Value does not fit in {self.stored} Bits Stored"
 
     @property
     def when_cut(self) -> int:
         """What the padding is where a writer cut it to Bits Stored."""
-        return int(cut(self.ends[:1], self.stored)[0])
+        return int(cut_to_stored(self.ends[:1], self.stored)[0])
 
     @property
     def ends(self) -> npt.NDArray[Any]:
@@ -127,7 +127,7 @@ def padding_of(elements: Elements) -> Padding | None:
     return padding if padding.find(padding.ends).any() else None
 
 
-def cut(words: npt.NDArray[Any], stored: int) -> npt.NDArray[Any]:
+def cut_to_stored(words: npt.NDArray[Any], stored: int) -> npt.NDArray[Any]:
     """Return words without the bits beyond those stored, signs extended."""
     shift = 8 * words.dtype.itemsize - stored
     shifted: npt.NDArray[Any] = np.right_shift(np.left_shift(words, shift), shift)

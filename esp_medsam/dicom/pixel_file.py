@@ -37,7 +37,7 @@ from esp_medsam.dicom.limits import (
     frames_claimed,
 )
 from esp_medsam.dicom.packed_bits import PixelPacker, unpacked_frames
-from esp_medsam.dicom.padding import PADDING_ATTRIBUTES, cut, padding_of
+from esp_medsam.dicom.padding import PADDING_ATTRIBUTES, cut_to_stored, padding_of
 from esp_medsam.dicom.pydicom_dataset import as_pydicom
 from esp_medsam.dicom.stored_pixels import compressed_frames, native_pixels, syntax_of
 from esp_medsam.dicom.whole_frame import wrong_after, wrong_before
@@ -152,7 +152,7 @@ class PixelFile:
                 yield frame, photometric
             return
         if self._compressed is None:
-            yield from self._decoded(self._native, indices)
+            yield from self._decoded_frames(self._native, indices)
             return
         # One by one: pydicom walks from the first to each frame anew where there is no table.
         for index in indices:
@@ -202,19 +202,19 @@ class PixelFile:
         plain = without_application_data(data) if self.syntax in JPEGTransferSyntaxes else data
         content = encapsulate([plain])
         if self.syntax == RLELossless or self.elements.integer("SamplesPerPixel") != 3:
-            yield from self._decoded(content, [0])
+            yield from self._decoded_frames(content, [0])
             return
         colors = colors_of(data, self.elements.code("PhotometricInterpretation") or "")
         if colors.note:
             self.notes[colors.note] = None
         # By pydicom they would be converted by signs of its own.
-        for frame, _ in self._decoded(content, [0], colors.photometric):
+        for frame, _ in self._decoded_frames(content, [0], colors.photometric):
             if colors.photometric != YBR:
                 yield frame, colors.photometric
             else:
                 yield convert_color_space(frame, YBR, RGB), RGB
 
-    def _decoded(
+    def _decoded_frames(
         self, content: bytes, indices: Sequence[int], photometric: str | None = None
     ) -> Iterator[tuple[npt.NDArray[Any], str]]:
         """Yield frames of pixel data: of all of them, or of one frame that is compressed.
@@ -243,7 +243,7 @@ class PixelFile:
         )
         try:
             for frame, properties in decoded:
-                yield self._padded(frame), str(properties["photometric_interpretation"])
+                yield self._with_padding(frame), str(properties["photometric_interpretation"])
         except RuntimeError:  # the plugins that were asked failed; their words may quote the header
             plugins = self._decoder.available_plugins
             if self.syntax == JPEGExtended12Bit and "pylibjpeg" not in plugins:
@@ -256,7 +256,7 @@ class PixelFile:
             )
             raise CorruptFileError(msg) from None
 
-    def _padded(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def _with_padding(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return a frame whose unused bits are corrected, but for padding that lies in them."""
         padding = self._padding
         if padding is None or 8 * frame.dtype.itemsize != padding.allocated:
@@ -265,16 +265,16 @@ class PixelFile:
         found = padding.find(frame)
         # Codestreams of these state their own precision, which pydicom leaves as it is.
         is_whole = self.syntax in (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
-        values = frame if is_whole else cut(frame, padding.stored)
+        values = frame if is_whole else cut_to_stored(frame, padding.stored)
         if found.any():
-            self.notes[f"{padding.reason}; its pixels of that value were read as padding."] = None
+            self.notes[f"{padding.reason}; pixels of that value were read as padding."] = None
             held = np.iinfo(values.dtype)
             is_held = held.min <= padding.instead <= held.max
             wider = np.int32 if padding.allocated < 32 else np.int64
             values = values.copy() if is_held else values.astype(wider)
             values[found] = padding.instead
         elif (values[[0, 0, -1, -1], [0, -1, 0, -1]] == padding.when_cut).all():
-            note = f"{padding.reason}; cut to {padding.when_cut} it was read as a value."
+            note = f"{padding.reason}; cut to {padding.when_cut}, it was read as a value."
             self.notes[note] = None
         return values
 
@@ -303,7 +303,7 @@ class PixelFile:
 
 
 @contextmanager
-def explained(path: str) -> Iterator[None]:
+def explain_damage(path: str) -> Iterator[None]:
     """Turn whatever pydicom and its decoders raise on damaged files into one of our errors.
 
     Their words are not told: they quote the header, and a header may name the patient.

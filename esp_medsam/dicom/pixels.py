@@ -13,7 +13,7 @@ from pydicom import Dataset
 
 from esp_medsam.dicom.lookup import LookupTable, palette_of, table_of
 from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
-from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained
+from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explain_damage
 from esp_medsam.dicom.units import HU, against_hu, is_hu, unit_text
 from esp_medsam.dicom.values import narrowest, regions_of, rescale, wider_dtype, window_of
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume
@@ -79,7 +79,7 @@ def read_pixels(volume: DicomVolume, beside: Beside = NOTHING) -> DicomPixels:
     with quietly():
         stack = _Stack(volume, beside)
         for path, of_file in places.items():
-            with explained(path):
+            with explain_damage(path):
                 _read_file(path, sorted(of_file, key=lambda p: _index(volume.slices[p])), stack)
     return stack.result()
 
@@ -150,9 +150,12 @@ class _Stack:
         unit = None if against else HU
         if is_gray and SOP_CLASS_MODALITIES.get(self.volume.sop_class_uid) == "CT":
             for reason in against:
-                self.notes[f"Its values were not read as Hounsfield units: {reason}."] = None
+                self.notes[f"The values were not read as Hounsfield units: {reason}."] = None
         if unit and inverted:
-            note = "Its Hounsfield units are as stored, though it asks to show low ones white."
+            note = (
+                "The Hounsfield units are as stored, although the header asks to show low "
+                "ones white."
+            )
             self.notes[note] = None
         planes = self.pixels if self.pixels.ndim == 4 else self.pixels[..., None]
         return DicomPixels(

@@ -42,7 +42,10 @@ class RegionsOnSeries:
         self.held = found.regions
         own = {source.sop_instance_uid for source in image.sources}
         if not own & found.source_instances:
-            msg = f"labels must be of their image's series; {path} names no image of {image.path}."
+            msg = (
+                f"labels must belong to the series of their image; {path} refers to no image "
+                f"of {image.path}."
+            )
             raise GeometryError(msg)
 
     def mask(self, number: int) -> npt.NDArray[np.bool_]:
@@ -80,8 +83,8 @@ class RegionsOnSeries:
         if off[place] > within:
             msg = (
                 f"Contours of {region.label} in {self.path} must lie in slices of "
-                f"{self.image.path}, within {within:.3g} mm; one lies {off[place]:.3g} mm off the "
-                "nearest. Draw it on this series, or leave it out."
+                f"{self.image.path}, within {within:.3g} mm; one lies {off[place]:.3g} mm from "
+                "the nearest. Draw it on this series, or leave it out."
             )
             raise GeometryError(msg)
         own = self.image.sources[place].sop_instance_uid

@@ -21,7 +21,13 @@ from esp_medsam.dicom.joining import (
 from esp_medsam.dicom.series import volumes_of
 from esp_medsam.dicom.strays import DAMAGED, Stray, find_strays, with_strays
 from esp_medsam.dicom.volume import DicomVolume
-from esp_medsam.errors import CorruptFileError, EspMedSamError, InputNotFoundError, ReadError
+from esp_medsam.errors import (
+    CorruptFileError,
+    EspMedSamError,
+    InputNotFoundError,
+    ReadError,
+    not_found,
+)
 
 
 __all__ = ["Found", "find_in_folders", "find_volumes", "is_dicom", "list_files"]
@@ -29,7 +35,7 @@ __all__ = ["Found", "find_in_folders", "find_volumes", "is_dicom", "list_files"]
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a folder, or a file, holds.
+    """The DICOM content of a folder or a file.
 
     Attributes:
         volumes: What can be read, sorted by name.
@@ -133,8 +139,8 @@ def find_in_folders(
 def _part(own: int, every: int, folders: int) -> str:
     """Return what is to be known of a part of a series whose images lie elsewhere as copies."""
     return (
-        f"It holds {own} of {every} images of its series, which lie, some as copies, in {folders} "
-        "folders."
+        f"This volume holds {own} of the {every} images of its series; they lie in {folders} "
+        "folders, some as copies."
     )
 
 
@@ -221,8 +227,7 @@ def list_files(path: Path) -> list[Path]:
     """
     try:
         if not path.exists():
-            msg = f"{path} must be a file or a folder; there is none."
-            raise InputNotFoundError(msg)
+            raise not_found(path, "file or folder")
         if not path.is_dir():
             return [path]
         return sorted(file for file in path.iterdir() if not file.is_dir())

@@ -63,7 +63,9 @@ def _refusal(problems: Sequence[Header]) -> tuple[str, EspMedSamError]:
     error = first.problem or FormatError()
     if len(problems) > 1:
         more = len(problems) - 1
-        error = type(error)(f"{error} {more} more {'files' if more > 1 else 'file'} likewise.")
+        error = type(error)(
+            f"{error} The same holds for {more} more {'files' if more > 1 else 'file'}."
+        )
     return first.series_uid or Path(first.path).stem, error
 
 
@@ -165,7 +167,7 @@ def _volume(
         GeometryError: If they do not make up one.
     """
     first, slices = headers[0], part.slices
-    joined = _joined(headers, part, joins)
+    joined = _joining_notes(headers, part, joins)
     warnings = tuple(_JOINED[join].format(count=len(slices)) for join in joined)
     if part.between and INTERLEAVED not in joined:
         warnings = (*warnings, _BETWEEN.format(attribute=part.between))
@@ -179,9 +181,9 @@ def _volume(
             if slices[0].pixel_spacing is None:
                 msg = f"{first.path} must state PixelSpacing (0028,0030); it is missing or empty."
                 raise GeometryError(msg)
-            warnings = ("It states no position, so it was read as a picture.",)
+            warnings = ("The image states no position, so it was read as a picture.",)
         elif len({header.sop_class_uid for header in headers} & _TILED) and len(slices) > 1:
-            warnings = ("Its frames are tiles of a slide; each was read as a picture of its own.",)
+            warnings = ("The frames are tiles of a slide; each was read as a picture of its own.",)
     return DicomVolume(
         name=name,
         slices=ordered,
@@ -200,7 +202,7 @@ def _volume(
     )
 
 
-def _joined(headers: Sequence[Header], part: Part, joins: frozenset[str]) -> tuple[str, ...]:
+def _joining_notes(headers: Sequence[Header], part: Part, joins: frozenset[str]) -> tuple[str, ...]:
     """Return what the user joined of these slices.
 
     Raises:
@@ -214,9 +216,9 @@ def _joined(headers: Sequence[Header], part: Part, joins: frozenset[str]) -> tup
     if first.positioned and others:
         if FRAME_OF_REFERENCE not in joins:
             msg = (
-                "Slices of a stack must have one FrameOfReferenceUID; "
-                f"{first.path} and {others[0].path} have two, so their positions say nothing. "
-                f"Pass `join` {FRAME_OF_REFERENCE} if they were taken in one all the same."
+                f"Slices of a stack must have one FrameOfReferenceUID; {first.path} and "
+                f"{others[0].path} have different ones, so their positions cannot be compared. "
+                f"Pass `join` {FRAME_OF_REFERENCE} if they share one nevertheless."
             )
             raise GeometryError(msg)
         joined.append(FRAME_OF_REFERENCE)
@@ -226,21 +228,24 @@ def _joined(headers: Sequence[Header], part: Part, joins: frozenset[str]) -> tup
 
 
 _JOINED = {
-    SERIES: "Its {count} slices state a series each; they were joined, as `join` series says.",
+    SERIES: (
+        "Each of the {count} slices states a series of its own; they were joined, because "
+        "`join` includes series."
+    ),
     FRAME_OF_REFERENCE: (
-        "Its slices state several Frames of Reference; their positions were taken to count from "
-        "one origin, as `join` frame_of_reference says."
+        "The slices state several Frames of Reference; their positions were taken to share "
+        "one origin, because `join` includes frame_of_reference."
     ),
     INTERLEAVED: (
-        "Its slices state what tells volumes apart that lie between one another; they were joined, "
-        "as `join` interleaved says."
+        "The headers assign these slices to several interleaved volumes; they were joined, "
+        "because `join` includes interleaved."
     ),
 }
 """What is to be known of what the user joined."""
 
 _BETWEEN = (
-    "Its slices lie between those of other volumes of its series, told apart by {attribute}. Pass "
-    "`join` interleaved if they are one volume."
+    "The slices of this volume lie between those of others of the series, which differ in "
+    "{attribute}. Pass `join` interleaved if they are one volume."
 )
 
 _TILED = {"1.2.840.10008.5.1.4.1.1.77.1.6"}

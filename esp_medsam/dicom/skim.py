@@ -157,7 +157,7 @@ class Skimmer:
         until: Until | None = None,
     ) -> RawDataset:
         """Return the data set here, up to a place, the end of its item, or of the file."""
-        encoding = self._seen(encoding)
+        encoding = self._encoding_seen(encoding)
         elements: dict[int, RawElement] = {}
         while (start := self._start + self._at) < end:
             head = self._head(encoding)
@@ -239,9 +239,9 @@ class Skimmer:
             elif len(inside) >= 2 * _DEEPEST:
                 raise _AstrayError(_TOO_DEEP)
             else:
-                inside.append(inside[-1] if is_item else self._seen(inside[-1]))
+                inside.append(inside[-1] if is_item else self._encoding_seen(inside[-1]))
 
-    def _seen(self, encoding: Encoding) -> Encoding:
+    def _encoding_seen(self, encoding: Encoding) -> Encoding:
         """Return how the element here is written, where it should state its representation."""
         if encoding.implicit:
             return encoding
@@ -314,8 +314,8 @@ class _AstrayError(SkimError):
     """A sequence cannot be followed; what lies around it may be."""
 
 
-_NO_ITEMS = "a sequence holds something else than whole items"
-_TOO_DEEP = f"sequences lie in one another, more than {_DEEPEST} deep"
+_NO_ITEMS = "a sequence holds something other than whole items"
+_TOO_DEEP = f"sequences are nested more than {_DEEPEST} deep"
 _TOO_MANY = "it falls into too many pieces"
 
 

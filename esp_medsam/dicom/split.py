@@ -12,7 +12,7 @@ import numpy.typing as npt
 from esp_medsam.dicom.dimensions import ATTRIBUTES
 from esp_medsam.dicom.geometry import TURNED, closest, depths
 from esp_medsam.dicom.interleave import lie_between
-from esp_medsam.dicom.stations import chained, stations
+from esp_medsam.dicom.stations import chain_labels, stations
 from esp_medsam.dicom.volume import DicomSlice
 from esp_medsam.dicom.volume_names import LOCALIZER, Split, natural
 
@@ -95,7 +95,7 @@ def count_places(slices: Sequence[DicomSlice]) -> int:
 
 
 def _by_localizer(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[DicomSlice, ...]]]:
-    groups = _grouped(slices, [LOCALIZER in part.image_type for part in slices])
+    groups = _groups_by_key(slices, [LOCALIZER in part.image_type for part in slices])
     if len(groups) == 1:
         return [((), tuple(slices))]
     return [((), groups[False]), ((("ImageType", LOCALIZER),), groups[True])]
@@ -106,11 +106,13 @@ def _by_orientation(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[Dic
     if any(part.orientation is None for part in slices):
         return [((), tuple(slices))]
     unique = sorted({part.orientation for part in slices if part.orientation is not None})
-    labels = chained(np.array(unique), TURNED)
+    labels = chain_labels(np.array(unique), TURNED)
     if len(set(labels.tolist())) == 1:
         return [((), tuple(slices))]
     label_of = dict(zip(unique, labels.tolist(), strict=True))
-    groups = _grouped(slices, [label_of[part.orientation] for part in slices if part.orientation])
+    groups = _groups_by_key(
+        slices, [label_of[part.orientation] for part in slices if part.orientation]
+    )
     return [
         ((("ImageOrientationPatient", "\\".join(f"{c + 0:.3g}" for c in unique[label])),), group)
         for label, group in groups.items()
@@ -124,7 +126,7 @@ def _by_station(
     if any(part.position is None or part.orientation is None for part in slices):
         return [((), tuple(slices))]
     labels = stations(slices, places).tolist()
-    groups = _grouped(slices, labels)
+    groups = _groups_by_key(slices, labels)
     if len(groups) == 1:
         return [((), tuple(slices))]
     for keyword in _attributes(slices):
@@ -180,7 +182,7 @@ def _by_attributes(
     rest = tuple(other for other in attributes if other != keyword)
     return [
         part._replace(split=((keyword, value), *part.split), between=part.between or between)
-        for value, group in _grouped(slices, stated[keyword]).items()
+        for value, group in _groups_by_key(slices, stated[keyword]).items()
         for part in _by_attributes(group, rest, interleaved=interleaved)
     ]
 
@@ -213,7 +215,7 @@ def _by_rank(
             ranks[k] = place % count + 1
         width = len(str(count))
         names = [f"phase{rank:0{width}d}" for rank in ranks]
-        return [(((keyword, name),), part) for name, part in _grouped(slices, names).items()]
+        return [(((keyword, name),), part) for name, part in _groups_by_key(slices, names).items()]
     return []
 
 
@@ -229,7 +231,9 @@ def _places(
     return along, places
 
 
-def _grouped(slices: Sequence[DicomSlice], keys: Sequence[_K]) -> dict[_K, tuple[DicomSlice, ...]]:
+def _groups_by_key(
+    slices: Sequence[DicomSlice], keys: Sequence[_K]
+) -> dict[_K, tuple[DicomSlice, ...]]:
     groups: defaultdict[_K, list[DicomSlice]] = defaultdict(list)
     for part, key in zip(slices, keys, strict=True):
         groups[key].append(part)

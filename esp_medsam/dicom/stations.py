@@ -52,10 +52,10 @@ def stations(
         if not apart.size:
             return one
         reach = float(apart.min()) / 2
-    return chained(aside, reach)
+    return chain_labels(aside, reach)
 
 
-def chained(points: Array, reach: float) -> npt.NDArray[np.intp]:
+def chain_labels(points: Array, reach: float) -> npt.NDArray[np.intp]:
     """Number groups of points, each within ``reach`` of another of its group in all coordinates.
 
     Args:

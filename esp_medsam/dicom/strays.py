@@ -106,8 +106,8 @@ def _reason(file: Path, names: _Names) -> str:
     if start.startswith(_PREAMBLE) or not start.strip(b"\0"):
         return "begins with zeros"
     if _MAGIC in start:
-        return "has the mark of DICOM in a wrong place"
-    return "is no DICOM by its content" if names.expect(file) else ""
+        return "has DICOM's mark in the wrong place"
+    return "has content that is not DICOM" if names.expect(file) else ""
 
 
 def _without_digits(name: str) -> str:
@@ -129,30 +129,32 @@ def with_strays(
     """
     if not strays:
         return volume
-    told = _told(strays)
+    told = _list_of_strays(strays)
     paths = {piece.source.path for piece in volume.slices}
     own = [header for header in series if header.path in paths]
     # What holds many frames is whole in itself, and a picture has no neighbors.
     if volume.grid.is_positioned and not any(h.batch and len(h.slices) > 1 for h in own):
-        missing = _gap(volume) or _numbers(series, len(strays)) or _acquired(own, series)
+        missing = (
+            _gap(volume) or _numbers(series, len(strays)) or _missing_of_acquisition(own, series)
+        )
         if missing:
             msg = (
-                f"A stack must be whole; {missing}, and what lies with it may be what is missing: "
-                f"{told}. Copy it again, or take it out of the folder, and the stack is read as "
-                "it lies."
+                f"A stack must be complete; {missing}, and these files in its folder may be "
+                f"the missing ones: {told}. Copy them again, or take them out of the folder to "
+                "read the stack as it is."
             )
             raise CorruptFileError(msg)
     note = (
-        f"What lies with it may be an image of it: {told}. Copy it again, or take it out of the "
-        "folder."
+        f"Files in the folder of this volume may be images of it: {told}. Copy them again, or "
+        "take them out of the folder."
     )
     return replace(volume, warnings=(*volume.warnings, note))
 
 
-def _told(strays: Sequence[Stray]) -> str:
+def _list_of_strays(strays: Sequence[Stray]) -> str:
     named = ", ".join(f"{stray.path} {stray.reason}" for stray in strays[:_NAMED])
     more = len(strays) - _NAMED
-    return named + (f", and {more} more likewise" if more > 0 else "")
+    return named + (f", and {more} more" if more > 0 else "")
 
 
 def _gap(volume: DicomVolume) -> str:
@@ -197,7 +199,7 @@ def _numbers(series: Sequence[Header], strays: int) -> str:
     return f"its series lacks InstanceNumber (0020,0013) {named}{more}"
 
 
-def _acquired(own: Sequence[Header], series: Sequence[Header]) -> str:
+def _missing_of_acquisition(own: Sequence[Header], series: Sequence[Header]) -> str:
     """Say of which acquisition images are missing; empty where none states that they are."""
     held = Counter(header.acquisition for header in series)
     for acquisition in dict.fromkeys(header.acquisition for header in own):

@@ -141,7 +141,7 @@ def read_structure_set(path: str) -> StructureSet:
         sop_class = elements.uid("SOPClassUID") or ""
         if sop_class != RTStructureSetStorage:
             what = standard_name(sop_class) if sop_class else "nothing"
-            msg = f"{path} must be an RT Structure Set; it says it is {what}."
+            msg = f"{path} must be an RT Structure Set; it is {what}."
             raise FormatError(msg)
         regions = tuple(_regions(elements))
     return StructureSet(path=path, regions=regions, source_instances=_sources(elements, regions))
@@ -159,7 +159,7 @@ def _regions(elements: Elements) -> Iterator[Region]:
         number = item.integer("ROINumber")
         if number is None or number in described:
             got = "none" if number is None else f"{number} twice"
-            msg = f"Regions of {elements.path} must have numbers of their own; got {got}."
+            msg = f"Regions of {elements.path} must have distinct numbers; got {got}."
             raise CorruptFileError(msg)
         described[number] = item
     for number, item in sorted(described.items()):

@@ -52,4 +52,4 @@ def against_hu(said: set[str], sop_class_uid: str) -> tuple[str, ...]:
     others = tuple(sorted(said - {HU, ""}))
     if others or implied == "CT" or said == {HU}:
         return others
-    return ("its SOP class is none of CT, and it has no Rescale Type",)
+    return ("its SOP class is not a CT class, and it has no Rescale Type",)

@@ -106,18 +106,19 @@ def window_of(dataset: Dataset) -> tuple[tuple[float, float] | None, tuple[str, 
     try:
         center, width = (_first_number(holder, k) for k in ("WindowCenter", "WindowWidth"))
     except (ValueError, TypeError, OverflowError):
-        return None, ("Its window was left out: it is not made of numbers.",)
+        return None, ("The window in the header was ignored: it is not made of numbers.",)
     function = str(holder.get("VOILUTFunction") or "LINEAR").strip().upper()
     least = 1.0 if function == "LINEAR" else 0.0
     if not (math.isfinite(center) and math.isfinite(width) and width > least):
-        return None, (f"Its window was left out: center {center:g} and width {width:g}.",)
+        note = f"The window in the header was ignored: center {center:g}, width {width:g}."
+        return None, (note,)
     if function == "LINEAR":
         half = (width - 1.0) / 2.0
         return (center - 0.5 - half, center - 0.5 + half), ()
     limits = (center - width / 2.0, center + width / 2.0)
     if function == "LINEAR_EXACT":
         return limits, ()
-    return limits, ("Its VOI LUT Function is not linear; a linear window stands in for it.",)
+    return limits, ("VOI LUT Function is not linear; a linear window was used instead.",)
 
 
 def regions_of(

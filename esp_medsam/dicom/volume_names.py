@@ -21,9 +21,6 @@ LOCALIZER, NO_VALUE = "LOCALIZER", "none"
 _NUMBERS = ("DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV")
 """Value representations of numbers, which are told as they are."""
 
-_OURS = re.compile(r"phase\d+")
-"""Values that are given here, not by a file."""
-
 _LONGEST = 64
 """Characters that a value may take of a file name; longer ones end in their hash."""
 
@@ -45,12 +42,12 @@ def distinguishing_values(volumes: Sequence[tuple[Split, Sequence[DicomSlice]]])
         for keyword in keywords
     }
     return [
-        tuple((keyword, _told(keyword, value, stated[keyword])) for keyword, value in split)
+        tuple((keyword, _words_of(keyword, value, stated[keyword])) for keyword, value in split)
         for split, _ in volumes
     ]
 
 
-def _told(keyword: str, value: str, stated: Sequence[str]) -> str:
+def _words_of(keyword: str, value: str, stated: Sequence[str]) -> str:
     if not value:
         return NO_VALUE
     others = [other for other in stated if other]
@@ -65,7 +62,7 @@ def _is_numbers(keyword: str, value: str) -> bool:
     tag = tag_for_keyword(keyword)
     if tag is None or dictionary_VR(tag) not in _NUMBERS:
         return False
-    return all(_number(part) is not None for part in value.split("\\"))
+    return all(_finite_number(part) is not None for part in value.split("\\"))
 
 
 def name_of(series_uid: str, split: Split) -> str:
@@ -83,13 +80,13 @@ def safe_name(value: str) -> str:
 
 def natural(value: str) -> tuple[float, list[tuple[int, str]], str]:
     """Sort numbers as numbers, before text, and numbers in texts likewise."""
-    number = _number(value)
+    number = _finite_number(value)
     parts = re.findall(r"(\d+)|(\D+)", value)
     texts = [(int(digits or -1), text) for digits, text in parts]
     return (math.inf, texts, value) if number is None else (number, [], value)
 
 
-def _number(text: str) -> float | None:
+def _finite_number(text: str) -> float | None:
     """Return a finite number; None where a text is none."""
     try:
         number = float(text)

@@ -38,6 +38,8 @@ from esp_medsam.errors.kinds import (
     TooLargeError,
     WeightsNotFoundError,
     check_one_of,
+    not_found,
+    one_of,
 )
 from esp_medsam.errors.telling import (
     cause_of,
@@ -92,7 +94,9 @@ __all__ = [
     "explain",
     "install_excepthook",
     "listed",
+    "not_found",
     "one_line",
+    "one_of",
     "own_error",
     "quoted",
     "says_out_of_memory",

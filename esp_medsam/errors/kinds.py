@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from esp_medsam.errors.wording import listed
+from esp_medsam.errors.wording import listed, quoted
 
 
 class EspMedSamError(Exception):
@@ -37,9 +38,9 @@ class InputChangedError(EspMedSamError, ValueError):
 
 
 class EmptyInputError(EspMedSamError, ValueError):
-    """There is nothing to work on: a folder, a section of a datalist or a pattern yields nothing.
+    """There is nothing to work on: a folder, a section of a datalist or a pattern is empty.
 
-    Check what was named; ``esp-medsam inspect`` shows what is read of a folder.
+    Check the path or pattern; ``esp-medsam inspect`` shows what is read from a folder.
     """
 
     code = "E_NO_INPUT"
@@ -55,16 +56,16 @@ class ReadError(EspMedSamError, ValueError):
 
 
 class FormatError(ReadError):
-    """A file is not of a format, pixel type or dimension that is read here.
+    """A file has a format, pixel type or dimension that is not supported.
 
-    Convert the file to what docs/reference/input.md lists.
+    Convert the file to a format that docs/reference/input.md lists.
     """
 
     code = "E_FORMAT"
 
 
 class CorruptFileError(ReadError):
-    """A file is of a known format but damaged, cut short or in contradiction to its header.
+    """A file has a known format but is damaged, truncated or inconsistent with its header.
 
     Copy or export it again.
     """
@@ -73,7 +74,7 @@ class CorruptFileError(ReadError):
 
 
 class TooLargeError(ReadError):
-    """More memory is needed than is free, or a file claims more than a safe limit.
+    """More memory is needed than is free, or a file exceeds a safe limit.
 
     Free memory, choose fewer targets or a smaller slice_batch, split the file, or use a larger
     machine.
@@ -83,25 +84,25 @@ class TooLargeError(ReadError):
 
 
 class GeometryError(EspMedSamError, ValueError):
-    """The grid of an image or mask is missing, contradictory, or not the one it must be.
+    """The grid of an image or mask is missing or contradictory, or does not match.
 
-    Correct its header, or resample a mask to its image.
+    Correct the header, or resample the mask to its image.
     """
 
     code = "E_GEOMETRY"
 
 
 class NonFiniteError(EspMedSamError, ValueError):
-    """An image, or what is computed from it, holds NaN or infinity, which would empty its mask.
+    """An image, or a value computed from it, holds NaN or infinity, which would empty its mask.
 
-    Replace such values with that of the background.
+    Replace such values with the background value.
     """
 
     code = "E_NONFINITE"
 
 
 class ModalityError(EspMedSamError, ValueError):
-    """A modality is not given, not known, or not held by the network.
+    """A modality is not given, not known, or not one of the network's.
 
     Pass --modality with a name that ``esp-medsam modalities`` lists.
     """
@@ -110,16 +111,16 @@ class ModalityError(EspMedSamError, ValueError):
 
 
 class ModalityConflictError(ModalityError):
-    """A file states another modality than the user does, or contradicts itself.
+    """A file states a modality other than the given one, or contradicts itself.
 
-    Pass the right --modality; if the file is wrong, pass --force_modality too.
+    Pass the right --modality; if the file is wrong, also pass --force_modality.
     """
 
     code = "E_MODALITY_CONFLICT"
 
 
 class TargetError(EspMedSamError, ValueError):
-    """A target is not known to the modality or the network, or none is named where none is ready.
+    """A target is not one of the modality or the network, or none is chosen and none is ready.
 
     Choose from the targets that ``esp-medsam modalities`` lists for the modality.
     """
@@ -128,7 +129,7 @@ class TargetError(EspMedSamError, ValueError):
 
 
 class OptionError(EspMedSamError, ValueError):
-    """An option, a key of a config or an entry of a datalist has a value that it cannot take.
+    """An option, a key of a config or an entry of a datalist has an invalid value.
 
     Follow the message; docs/reference/keys.md and docs/reference/datalist.md list what is valid.
     """
@@ -146,9 +147,9 @@ class DeviceError(EspMedSamError, ValueError):
 
 
 class CheckpointError(EspMedSamError, ValueError):
-    """A checkpoint cannot be read, or is not one.
+    """A checkpoint cannot be read, or the file is not a checkpoint.
 
-    Copy the file again, or name a file of the kind that the message requires.
+    Copy the file again, or name a file of the kind that the message states.
     """
 
     code = "E_CHECKPOINT"
@@ -164,7 +165,7 @@ class CheckpointMismatchError(CheckpointError):
     Use weights that were trained with the same network and targets.yaml.
 
     Args:
-        source: What was read, as the user named it.
+        source: File that was read, as the user named it.
         missing: Parameters that the network has and the checkpoint lacks.
         unexpected: Entries of the checkpoint that the network has no place for.
         mismatched: Parameters whose shape or type differs, with both stated.
@@ -194,9 +195,9 @@ class CheckpointMismatchError(CheckpointError):
         )
         if len(other) > _ANOTHER and len(held) > _ANOTHER:
             return (
-                f"its image encoder is of another kind: {len(other)} of that part are missing, "
-                f"such as {other[0]}. Which one a network has stands in targets.yaml, as "
-                "image_encoder: use weights that were made with the same"
+                f"it has another image encoder: {len(other)} parameters of that part are "
+                f"missing, such as {other[0]}. Use weights made with the image_encoder that "
+                "targets.yaml names"
             )
         kinds = {
             "missing": self.missing,
@@ -223,17 +224,17 @@ def _rebuild_mismatch(source: str, keys: dict[str, tuple[str, ...]]) -> Checkpoi
 
 
 class CheckpointHashError(CheckpointError):
-    """A checkpoint is not the file that its record was written for.
+    """A checkpoint is not the file that its record belongs to.
 
-    Copy the weights and their record again. If you replaced the weights yourself, renew the
-    record as docs/reference/configs.md describes.
+    Copy the weights and their record again. If you replaced the weights yourself, renew the record
+    as docs/reference/configs.md describes.
     """
 
     code = "E_CHECKPOINT_HASH"
 
 
 class WeightsNotFoundError(EspMedSamError, FileNotFoundError):
-    """There are no weights at the path given or in the bundle, or there is no bundle.
+    """The bundle or --ckpt_path has no weights, or no bundle is installed.
 
     Name a file with --ckpt_path, or a bundle with --bundle.
     """
@@ -242,9 +243,9 @@ class WeightsNotFoundError(EspMedSamError, FileNotFoundError):
 
 
 class DivergedError(EspMedSamError, ArithmeticError):
-    """A training no longer computes finite numbers.
+    """The loss or gradients of a training are no longer finite.
 
-    Begin anew (resume false) with a lower learning_rate or max_norm, or with amp false, or look at
+    Start over (resume false) with a lower learning_rate or max_norm, or with amp false, or check
     the images of the datasets that the message names.
     """
 
@@ -252,7 +253,7 @@ class DivergedError(EspMedSamError, ArithmeticError):
 
 
 class RuntimeCheckError(EspMedSamError, RuntimeError):
-    """A network does not compute here what it computed where its weights were made.
+    """A network does not compute the results that are recorded with its weights.
 
     Use another device, or another version of torch.
     """
@@ -261,7 +262,7 @@ class RuntimeCheckError(EspMedSamError, RuntimeError):
 
 
 class NetworkOutputError(EspMedSamError, RuntimeError):
-    """A network gives the same for every pixel, as one without weights does.
+    """A network gives the same value for every pixel, as an untrained one does.
 
     Copy the weights again, or use another device.
     """
@@ -279,7 +280,7 @@ class TableError(EspMedSamError, ValueError):
 
 
 class OutputExistsError(EspMedSamError, FileExistsError):
-    """An output exists that is not the one asked for, or that was changed since.
+    """An output exists that was made in another way, or that was changed since.
 
     Pass --overwrite to replace it, or move it away.
     """
@@ -288,7 +289,7 @@ class OutputExistsError(EspMedSamError, FileExistsError):
 
 
 class NameClashError(EspMedSamError, ValueError):
-    """Two inputs would be written under one name.
+    """Two inputs have the same output name.
 
     Rename one of them.
     """
@@ -315,7 +316,7 @@ class DiskFullError(OutputError):
 
 
 class PacsError(EspMedSamError, ConnectionError):
-    """A PACS does not answer, or not as DICOMweb does.
+    """A PACS does not answer, or does not answer as DICOMweb requires.
 
     Check the URL and the server, then run the same command again.
     """
@@ -324,7 +325,7 @@ class PacsError(EspMedSamError, ConnectionError):
 
 
 class PacsAccessError(PacsError):
-    """A PACS refuses the credentials, or requires some.
+    """A PACS requires credentials, or refuses them.
 
     Check user and password, token or certificate.
     """
@@ -333,7 +334,7 @@ class PacsAccessError(PacsError):
 
 
 class PacsIncompleteError(PacsError):
-    """A series did not arrive whole, or changed while it was fetched.
+    """A series arrived incomplete, or changed while it was fetched.
 
     Run again once the series is complete.
     """
@@ -342,7 +343,7 @@ class PacsIncompleteError(PacsError):
 
 
 class PacsRefusedError(PacsError):
-    """A PACS does not take a result.
+    """A PACS refuses to store a result.
 
     Remove the cause that the message states, then send the result with --resend.
     """
@@ -350,12 +351,35 @@ class PacsRefusedError(PacsError):
     code = "E_PACS_REFUSED"
 
 
-def check_one_of(name: str, value: object, valid: Iterable[str]) -> None:
-    """Refuse what is none of the values that an argument may have.
+def one_of(valid: Iterable[str]) -> str:
+    """Return the rule of an argument that has a few valid values."""
+    return f"must be one of {', '.join(valid)}"
+
+
+def check_one_of(
+    name: str, value: object, valid: Iterable[str], kind: type[EspMedSamError] = OptionError
+) -> None:
+    """Refuse a value that is not among those of an argument.
 
     Raises:
-        OptionError: Naming the argument, the values and what was given.
+        EspMedSamError: Of the given kind, naming the argument, the values and what was given.
     """
     if value not in (known := tuple(valid)):
-        msg = f"{name} must be one of {', '.join(known)}; got {value!r}."
-        raise OptionError(msg)
+        msg = f"{name} {one_of(known)}; got {quoted(value)}."
+        raise kind(msg)
+
+
+def not_found(
+    path: str | os.PathLike[str], what: str = "file", *, argument: str = ""
+) -> InputNotFoundError:
+    """Return the error of a path that the user named and that does not exist.
+
+    Args:
+        path: The path.
+        what: What must be there.
+        argument: What the user calls the path, if it is not the path itself.
+    """
+    name = os.fspath(path)
+    place = f"{argument} must be an existing {what}; there is none at {name}"
+    msg = place if argument else f"{name} must be an existing {what}; there is none"
+    return InputNotFoundError(f"{msg}.")

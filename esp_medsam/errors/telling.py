@@ -62,7 +62,7 @@ def _of_path(error: BaseException) -> ReadError | None:
     if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
         return None
     path = os.fspath(error.filename)
-    return ReadError(f"{path} must be a path that can be used; got: {error.strerror}.")
+    return ReadError(f"{path} must be a usable path; got: {error.strerror}.")
 
 
 def _of_memory(error: BaseException) -> TooLargeError | None:
@@ -100,9 +100,9 @@ def _told_by_config(error: BaseException) -> str | None:
         built = re.match(r"Failed to instantiate component '([^']+)'", text)
         return built and f"config must give {built[1]} what it takes; got: {error.__cause__}."
     if isinstance(error, ModuleNotFoundError) and text.startswith("Cannot locate "):
-        return f"config must name classes and functions that there are; {text.rstrip('.')}."
+        return f"config must name existing classes and functions; {text.rstrip('.')}."
     if isinstance(error, ValueError) and text.startswith("the referring item "):
-        return f"config must refer to its own keys; {text.rstrip('.')}."
+        return f"config must only refer to its own keys; {text.rstrip('.')}."
     return None
 
 

@@ -83,14 +83,14 @@ the same alone."""
 
 def input_settings(settings: InferenceSettings) -> dict[str, str]:
     """Return in words what the network is shown images by."""
-    told = {name: _said(getattr(settings, name)) for name in SHOWN_BY}
+    told = {name: _text_of(getattr(settings, name)) for name in SHOWN_BY}
     return {
         **told,
         "transforms": json.dumps(describe_transforms(settings.transforms), sort_keys=True),
     }
 
 
-def _said(value: Any) -> str:
+def _text_of(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
@@ -118,7 +118,9 @@ def read_calibration(
         msg = f"{path} must be what esp-medsam calibrate writes; got: {reason}. Run it again."
         raise CheckpointError(msg) from error
     if content.weights_sha256 != hash_of_weights(weights):
-        told = "%s is of other weights than %s and is not used; run esp-medsam calibrate again."
+        told = (
+            "%s was made for other weights than %s and is not used; run esp-medsam calibrate again."
+        )
         logger.warning(told, one_line(str(path)), one_line(os.fspath(weights)))
         return None
     if different := [name for name in shown if content.shown.get(name) != shown[name]]:
@@ -196,7 +198,7 @@ class _Plausibility(_Part):
 def _rises(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
     for (confidence, dice), (next_confidence, next_dice) in pairwise(pairs):
         if confidence >= next_confidence or dice > next_dice:
-            msg = "confidence must have pairs that rise"
+            msg = "confidence must have ascending pairs"
             raise ValueError(msg)
     return pairs
 

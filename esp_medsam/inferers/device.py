@@ -25,10 +25,10 @@ def device_of(name: str | torch.device) -> torch.device:
         raise DeviceError(msg) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        msg = f"device must be one of this machine's, which has {count} CUDA devices; got {device}."
+        msg = f"device must exist on this machine, which has {count} CUDA devices; got {device}."
         raise DeviceError(msg)
     if device.type == "mps" and not torch.backends.mps.is_available():
-        msg = f"device must be one of this machine's; got {device}."
+        msg = f"device must exist on this machine; got {device}."
         raise DeviceError(msg)
     return device
 

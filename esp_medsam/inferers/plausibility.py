@@ -69,6 +69,7 @@ def features_of(encoded: Any, sizes: Sequence[tuple[int, int]]) -> Tensor:
 def implausible(modality: str, score: float) -> str:
     """Return what a user is told of an image beyond the limit."""
     return (
-        f"It looks unlike the {modality} images that the weights were trained on (plausibility "
-        f"{score:.1f}, limit 1): check the modality and the body part, and look at the mask."
+        f"The image looks unlike the {modality} images that the weights were trained on "
+        f"(plausibility {score:.1f}, limit 1): check the modality and the body part, and look "
+        "at the mask."
     )

@@ -61,7 +61,7 @@ def amp_of(asked: bool | str, device: str | torch.device, *, what: str) -> bool:
         return has_units
     if asked and not has_units:
         logger.warning(
-            "%s goes on in float32: %s was asked for amp, and %s.",
+            "%s uses float32 although amp is set: on %s, %s.",
             what.capitalize(),
             device,
             NO_UNITS,

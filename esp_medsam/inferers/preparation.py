@@ -96,7 +96,7 @@ class Slices:
         if not self.record.measured and not self.transforms.native and not self.transforms.shown:
             whole = (slice(0, shape[0]), slice(0, shape[1]))
             return View(pixels, self.intensity_range, whole, shape)
-        values = self._prepared(index, self.shown)
+        values = self._prepared_slice(index, self.shown)
         return View(values.as_tensor(), (0.0, 1.0), _box(values, shape, self.transforms), shape)
 
     @cached_property
@@ -111,12 +111,12 @@ class Slices:
         for step in self.transforms.shown:
             if isinstance(step, CropToFound) and count > 1:
                 places = np.linspace(0, count - 1, min(count, _MOST_SEARCHED)).round().astype(int)
-                slices = (self._prepared(int(place), steps) for place in places)
+                slices = (self._prepared_slice(int(place), steps) for place in places)
                 step = crop_of_stack(step, slices)
             steps.append(step)
         return steps
 
-    def _prepared(self, index: int, shown: Sequence[SliceStep]) -> MetaTensor:
+    def _prepared_slice(self, index: int, shown: Sequence[SliceStep]) -> MetaTensor:
         """Return a slice in 0..1 as it is after these steps, of those after the window."""
         native = [m.for_slice(self.display, index, len(self)) for m in self.record.measured]
         native += self.transforms.native
@@ -145,13 +145,16 @@ def _box(
     for operation in values.applied_operations:
         cropped = operation.get("extra_info", {}).get("cropped")
         if cropped is None:
-            msg = f"Transforms of slices may crop, nothing else that moves; got {transforms}."
+            msg = f"Transforms of slices may crop, but not move pixels otherwise; got {transforms}."
             raise OptionError(msg)
         for axis in range(2):
             first[axis] += int(cropped[2 * axis])
             last[axis] -= int(cropped[2 * axis + 1])
     box = (slice(first[0], last[0]), slice(first[1], last[1]))
     if tuple(values.shape[-2:]) != (last[0] - first[0], last[1] - first[1]):
-        msg = f"Transforms of slices must record their crops as MONAI's do; got {transforms}."
+        msg = (
+            "Transforms of slices must record their crops as MONAI's transforms do; got "
+            f"{transforms}."
+        )
         raise OptionError(msg)
     return box

@@ -352,16 +352,16 @@ def _places(network: Any, modality: str, names: list[str]) -> tuple[int, list[in
     """Return the modality's index and the targets' places, as the network numbers them."""
     if modality not in network.modalities:
         msg = (
-            f"modality must be one that the network holds ({', '.join(network.modalities)}); "
-            f"got {modality!r}."
+            f"modality must be one of the network's ({', '.join(network.modalities)}); got "
+            f"{modality!r}."
         )
         raise ModalityError(msg)
     held = list(network.targets[modality])
     missing = [name for name in names if name not in held]
     if missing:
         msg = (
-            f"targets must be ones that the network holds for {modality} ({', '.join(held)}); "
-            f"got {', '.join(missing)}."
+            f"targets must be among the network's for {modality} ({', '.join(held)}); got "
+            f"{', '.join(missing)}."
         )
         raise TargetError(msg)
     return int(network.modalities[modality]), [held.index(name) for name in names]

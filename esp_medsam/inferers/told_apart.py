@@ -38,8 +38,8 @@ class LogitRange:
         dead = [name for name, is_same in zip(self._targets, same, strict=True) if is_same]
         if dead:
             msg = (
-                f"The network must tell pixels apart; it gives the same for all of {path}, for "
-                f"{', '.join(dead)}. Copy the weights again, or use another device."
+                f"The network must tell pixels apart; for {', '.join(dead)} it gives the same "
+                f"value to all pixels of {path}. Copy the weights again, or use another device."
             )
             raise NetworkOutputError(msg)
 

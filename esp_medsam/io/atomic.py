@@ -145,7 +145,7 @@ def alone_in(path: Path) -> Iterator[RunFolder]:
         try:
             stack.callback(_remove_empty, missing_folders(path))
             folder = stack.enter_context(entered(path))
-            is_locked = stack.enter_context(_locked(folder))
+            is_locked = stack.enter_context(_run_locked(folder))
         except OutputError:
             raise
         except OSError as error:
@@ -164,7 +164,7 @@ def _remove_empty(made: list[Path]) -> None:
 
 
 @contextmanager
-def _locked(folder: Folder) -> Iterator[bool]:
+def _run_locked(folder: Folder) -> Iterator[bool]:
     """Hold the lock of a folder until the block ends; say whether there are locks at all."""
     while True:
         descriptor = _open_lock(folder)
@@ -203,7 +203,10 @@ def _open_lock(folder: Folder) -> int:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
         os.close(descriptor)
-    msg = f"{folder.path / _RUN_LOCK} must be a file of ours; it is something else. Remove it."
+    msg = (
+        f"{folder.path / _RUN_LOCK} must be this program's lock file; it is something else. "
+        "Remove it."
+    )
     raise OutputError(msg)
 
 

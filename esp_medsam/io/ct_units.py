@@ -35,7 +35,7 @@ def with_ct_unit(image: Image, ct_input: str | None, offset: float | None) -> Im
         assert image.pixels is not None, "just read"
         if image.modality != "ct" or not is_picture or len(image.pixels) != 1:
             msg = (
-                f"offset must be given for gray CT pictures alone; got {offset:g} for {image.path}."
+                f"offset must be given for gray CT pictures only; got {offset:g} for {image.path}."
             )
             raise OptionError(msg)
         pixels = image.pixels.astype(np.float32) + np.float32(offset)
@@ -44,10 +44,10 @@ def with_ct_unit(image: Image, ct_input: str | None, offset: float | None) -> Im
         return replace(image, unit=None, unit_origin=None)
     if not image.sources and not is_picture:
         image = replace(image, unit="HU", unit_origin="assumed")
-    return _checked(image, ct_input)
+    return _with_checked_values(image, ct_input)
 
 
-def _checked(image: Image, ct_input: str | None) -> Image:
+def _with_checked_values(image: Image, ct_input: str | None) -> Image:
     """Return a CT whose values are what the user says they are, or refuse it."""
     assert image.pixels is not None, "just read"
     least, most = image.pixels.min(), image.pixels.max()
@@ -55,8 +55,8 @@ def _checked(image: Image, ct_input: str | None) -> Image:
     if ct_input == "windowed":
         if not in_bytes:
             msg = (
-                f"{image.path} must hold values from 0 to 255 with ct_input windowed; "
-                f"got {least:g} to {most:g}. Leave ct_input out where they are Hounsfield units."
+                f"{image.path} must hold values from 0 to 255 with ct_input windowed; got "
+                f"{least:g} to {most:g}. Leave ct_input out if they are Hounsfield units."
             )
             raise FormatError(msg)
         return replace(image, unit=None, unit_origin=None)
@@ -66,8 +66,8 @@ def _checked(image: Image, ct_input: str | None) -> Image:
         raise _no_hounsfield_units(image)
     if in_bytes and most > least and ct_input is None:
         note = (
-            "Its values lie between 0 and 255 and were read as Hounsfield units; "
-            "pass `ct_input` windowed where they are 8-bit CT."
+            "The values lie between 0 and 255 and were read as Hounsfield units; pass "
+            "`ct_input` windowed if this is 8-bit CT."
         )
         return replace(image, warnings=(*image.warnings, note))
     return image
@@ -79,9 +79,9 @@ def _in_hounsfield_units(image: Image) -> Image:
         return replace(image, unit_origin="user")
     if image.unit == "HU" or not _may_be_in_hounsfield_units(image):
         return image
-    notes = [f"Its values were read as Hounsfield units by ct_input; {image.other_unit}."]
+    notes = [f"The values were read as Hounsfield units because of ct_input; {image.other_unit}."]
     if image.inverted:
-        notes.append("They are as stored, though it asks to show low ones white.")
+        notes.append("They are as stored, although the header asks to show low values white.")
     earlier = [note for note in image.warnings if "were not read as Hounsfield units" not in note]
     return replace(image, unit="HU", unit_origin="user", warnings=(*earlier, *notes))
 
@@ -100,10 +100,10 @@ def _no_hounsfield_units(image: Image) -> FormatError:
     else:
         reason = image.other_unit
         is_open = _may_be_in_hounsfield_units(image)
-        hint = "hu where its values are Hounsfield units all the same, " if is_open else ""
-        otherwise = "or its true `modality` and `force_modality` where it is none"
+        hint = "hu if its values are Hounsfield units nevertheless, " if is_open else ""
+        otherwise = "or its true `modality` and `force_modality` if it is not CT"
     msg = (
         f"{image.path} must hold Hounsfield units to be CT; {reason}. Pass `ct_input` "
-        f"{hint}windowed where it is 8-bit CT, {otherwise}."
+        f"{hint}windowed if it is 8-bit CT, {otherwise}."
     )
     return FormatError(msg)

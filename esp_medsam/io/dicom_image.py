@@ -78,8 +78,8 @@ def _found_again(path: Path, found: DicomVolume, join: Sequence[str]) -> DicomVo
     named = [volume for volume in same if volume.name == found.name] or same
     if len(named) != 1:
         msg = (
-            f"{path} must not change between the time it is looked at and the time it is "
-            f"read; the files of {found.name} hold another volume now. Run again."
+            f"{path} must not change before it is read; the files of {found.name} now hold "
+            "another volume. Run again."
         )
         raise InputChangedError(msg)
     return replace(named[0], name=found.name, warnings=found.warnings)
@@ -107,7 +107,7 @@ def choose_volume(path: Path, volume: str | None = None, join: Sequence[str] = (
         msg = f"{path} must be an image, or a folder; it is a DICOMDIR. Pass its folder."
         raise EmptyInputError(msg)
     if not names:
-        msg = f"{path} must hold a DICOM image; it holds {len(found.others)} other files."
+        msg = f"{path} must hold a DICOM image; got {len(found.others)} other files."
         raise EmptyInputError(msg)
     if volume is None and len(names) > 1:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

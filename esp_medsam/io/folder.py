@@ -172,7 +172,7 @@ class Folder:
         path = self.path / name
         if _is_link(self.stat(name)):
             msg = (
-                f"{path} must be a folder of its own; it is a link. Remove it, or choose another "
+                f"{path} must be a real folder; it is a link. Remove it, or choose another "
                 "output folder."
             )
             raise OutputError(msg)
@@ -206,7 +206,7 @@ def entered(path: Path, root: Path | None = None, *, make: bool = True) -> Itera
     root = path if root is None else root
     steps = path.relative_to(root).parts
     if os.pardir in steps:
-        msg = f"Outputs must lie inside {root}; got {path}."
+        msg = f"Outputs must be inside {root}; got {path}."
         raise OutputError(msg)
     if make:
         for missing in reversed(missing_folders(root)):

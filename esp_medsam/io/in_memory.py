@@ -73,11 +73,16 @@ def write_in_memory(
         OptionError: If the name is none that a file can have anywhere.
     """
     if not _NAME.fullmatch(str(name)):
-        msg = f"name must be of letters, digits and . _ -, none of these first; got {quoted(name)}."
+        msg = (
+            "name must consist of letters, digits and . _ -, and begin with a letter or "
+            f"digit; got {quoted(name)}."
+        )
         raise OptionError(msg)
     if placing.given and not isinstance(source, np.ndarray):
-        given = placing.given[0]
-        msg = f"{given} belongs to numpy arrays; got one with a {type(source).__name__}."
+        msg = (
+            f"{placing.given[0]} must be left out unless source is a numpy array; got one with a "
+            f"{type(source).__name__}."
+        )
         raise GeometryError(msg)
     affine = placing.checked_affine()
     try:
@@ -101,8 +106,8 @@ def _write(source: Any, stem: Path, affine: Affine | None) -> Path:
     if itk is not None and isinstance(source, itk.Image):
         if source.GetDimension() == 2:
             msg = (
-                "source must have three axes as an image of SimpleITK; got two. Pass a picture as "
-                "an array: SimpleITK.GetArrayFromImage(source)."
+                "source must have three axes if it is a SimpleITK image; got two. Pass a "
+                "picture as an array: SimpleITK.GetArrayFromImage(source)."
             )
             raise FormatError(msg)
         path = stem.with_name(f"{stem.name}.nrrd")
@@ -140,19 +145,19 @@ def _write_nibabel(source: Any, stem: Path) -> Path:
 
 def _write_array(array: npt.NDArray[Any], stem: Path, affine: Affine | None) -> Path:
     if isinstance(array, np.ma.MaskedArray) or array.size == 0:
-        what = "a masked one: fill what it masks" if array.size else f"the shape {array.shape}"
+        what = "a masked array; fill its masked values" if array.size else f"shape {array.shape}"
         msg = f"source must be an array with a value everywhere; got {what}."
         raise FormatError(msg)
     is_picture = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3 and affine is None)
     if is_picture and affine is None:
         return _write_picture(array, stem)
     if array.ndim != 3:
-        msg = f"source must be an array of two or three axes; got the shape {array.shape}."
+        msg = f"source must be an array of two or three axes; got shape {array.shape}."
         raise FormatError(msg)
     if affine is None:
         msg = (
-            f"affine, or spacing and axes, must be given for an array of a volume, of shape "
-            f"{array.shape}: which way its axes run decides what is left and right."
+            "affine, or spacing and axes, must be given for the array of a volume; got none for "
+            f"shape {array.shape}. They decide what is left and right."
         )
         raise GeometryError(msg)
     path = stem.with_name(f"{stem.name}.nii.gz")
@@ -164,8 +169,8 @@ def _write_picture(array: npt.NDArray[Any], stem: Path) -> Path:
     ending = _PICTURE_TYPES.get(array.dtype.name)
     if ending is None or (array.ndim == 3 and array.dtype != np.uint8):
         msg = (
-            "source must be an array of uint8, uint16 or float32 as a gray picture, and of uint8 "
-            f"as one in color; got {array.dtype} of shape {array.shape}."
+            "source must be uint8, uint16 or float32 as a gray picture, or uint8 as a color "
+            f"picture; got {array.dtype} of shape {array.shape}."
         )
         raise FormatError(msg)
     path = stem.with_name(f"{stem.name}{ending}")
@@ -184,6 +189,6 @@ def _holdable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if (narrow == array).all():
             return narrow
     if array.dtype.name not in _VOLUME_TYPES:
-        msg = f"source must be an array of numbers that int32 or float holds; got {array.dtype}."
+        msg = f"source must be an array of numbers within int32 or float; got {array.dtype}."
         raise FormatError(msg)
     return array

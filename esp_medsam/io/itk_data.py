@@ -84,7 +84,7 @@ def stored_numbers(header: ItkHeader, path: Path) -> Stored:
         _check_whole(header, 0, needed, path)
     else:
         try:
-            sums, held = _summed(_unpacked(header, needed), header, needed)
+            sums, held = _summed(_unpacked_pieces(header, needed), header, needed)
         except DAMAGE as error:
             msg = f"{path} must have whole compressed data; they are damaged or cut short."
             raise CorruptFileError(msg) from error
@@ -111,7 +111,7 @@ def check_same(numbers: npt.NDArray[Any], header: ItkHeader, stored: Stored, pat
     for start in range(0, flat.size, step):
         sums += Sums.of(flat[start : start + step].view(f"u{header.dtype.itemsize}"))
     if sums not in stored.sums:
-        msg = f"{path} must hold its voxels where its header says; ITK finds others. Save it anew."
+        msg = f"{path} must hold its voxels where its header says; ITK reads others. Save it again."
         raise FormatError(msg)
 
 
@@ -133,7 +133,7 @@ def _raw(header: ItkHeader, start: int, needed: int) -> Iterator[bytes]:
             yield piece
 
 
-def _unpacked(header: ItkHeader, needed: int) -> Iterator[bytes]:
+def _unpacked_pieces(header: ItkHeader, needed: int) -> Iterator[bytes]:
     """Yield what the packed data hold, to a little beyond ``needed``."""
     kind = GZIP if header.stored_bytes is None else GZIP_OR_ZLIB
     with open_regular(header.data_path) as file:

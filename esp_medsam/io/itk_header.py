@@ -104,7 +104,7 @@ def lines(block: bytes, path: Path) -> Iterator[tuple[str, int]]:
         end = end if end >= 0 else len(block)
         line, start = block[start:end].decode("latin-1").rstrip("\r"), end + 1
         yield line, min(start, len(block))
-    msg = f"{path} must have a header of at most {_MOST_LINES:,} lines. Save it anew."
+    msg = f"{path} must have a header of at most {_MOST_LINES:,} lines. Save it again."
     raise TooLargeError(msg)
 
 
@@ -144,7 +144,7 @@ def integers(text: str, name: str, path: Path, *, least: int = 1) -> tuple[int, 
     except ValueError:
         values = ()
     if not values or len(values) < len(words) or min(values) < least:
-        msg = f"{path} must have integers from {least} on as {name}; got {quoted_field(text)}."
+        msg = f"{path} must have integers of at least {least} as {name}; got {quoted_field(text)}."
         raise CorruptFileError(msg)
     return values
 
@@ -180,10 +180,10 @@ def lengths_note(unit: str) -> str:
     It is named where it is one: whatever else stands there may be about a patient.
     """
     named = unit if unit.lower() in _UNITS else "another unit"
-    return f"It states lengths in {named}; the numbers were read as millimeters."
+    return f"The header states lengths in {named}; the numbers were read as millimeters."
 
 
-def beside(path: Path, name: str) -> Path:
+def path_beside(path: Path, name: str) -> Path:
     """Return the data file that a header names, which must lie beside it.
 
     Raises:

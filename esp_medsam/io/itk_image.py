@@ -98,13 +98,16 @@ def _read(header: ItkHeader, path: Path) -> npt.NDArray[Any]:
     except (RuntimeError, TypeError) as error:
         if "allocate memory" in str(error):
             raise MemoryError from error
-        msg = f"{path} must be {header.kind} as ITK reads it; it is not. Save it anew."
+        msg = (
+            f"{path} must be {header.kind} that ITK reads alike; ITK reads it otherwise. Save "
+            "it again."
+        )
         raise FormatError(msg) from error
     axes = image.GetDimension()
     array = array.transpose(*reversed(range(axes)), *range(axes, array.ndim))
     whole = (*header.shape, header.frames)
     if array.shape not in (whole, header.shape) or array.size != header.count:
-        msg = f"{path} must be one volume to ITK too; it finds {array.shape} in it."
+        msg = f"{path} must be one volume to ITK too; ITK reads shape {array.shape}."
         raise FormatError(msg)
     _check_understood(_affine(image), header, path)
     return np.asarray(array).reshape(whole)
@@ -127,7 +130,7 @@ def _check_understood(theirs: npt.NDArray[Any], header: ItkHeader, path: Path) -
     ours = header.affine[np.ix_([*range(axes), 3], [*range(axes), 3])]
     theirs = theirs[np.ix_([*range(axes), -1], [*range(axes), -1])]
     if not np.allclose(ours, theirs, rtol=1e-6, atol=1e-6):
-        msg = f"{path} must place its voxels the same way for all; ITK reads its header otherwise."
+        msg = f"{path} must place its voxels unambiguously; ITK reads its header otherwise."
         raise GeometryError(msg)
 
 

@@ -40,7 +40,7 @@ def picture_alone(data: bytes, path: Path) -> bytes:
         CorruptFileError: If its segments cannot be followed to a picture.
     """
     if not count_scans(data):
-        raise _damaged(path)
+        raise _damage_error(path)
     parts, told, at = [SIGNATURE], set(), len(SIGNATURE)
     while (found := _SEGMENT.search(data, at)) is not None and found[1][0] != _SCAN:
         start, body = found.start(), found.end() + 2
@@ -66,11 +66,13 @@ def check_whole(data: bytes, picture: PIL.Image.Image, path: Path) -> None:
     """
     scans, pixels = count_scans(data), picture.width * picture.height
     if scans > MOST_SCANS or (scans > _USUAL_SCANS and scans * pixels > _MOST_PASSED):
-        msg = f"{path} must be a JPEG of a few scans; got {scans}. Save it anew, not progressive."
+        msg = (
+            f"{path} must be a JPEG of a few scans; got {scans}. Save it again, not as progressive."
+        )
         raise TooLargeError(msg)
     is_possible = scans and pixels <= _PIXELS_OF_A_BYTE * len(data)
-    if not is_possible or not is_whole(data, np.asarray(picture), _decoded):
-        raise _damaged(path)
+    if not is_possible or not is_whole(data, np.asarray(picture), _decoded_pixels):
+        raise _damage_error(path)
 
 
 def check_part(data: bytes, most_pixels: int, path: Path) -> None:
@@ -82,16 +84,16 @@ def check_part(data: bytes, most_pixels: int, path: Path) -> None:
     """
     with PIL.Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
         if picture.width * picture.height > most_pixels:
-            raise _damaged(path)
+            raise _damage_error(path)
         check_whole(data, picture, path)
 
 
-def _decoded(data: bytes) -> npt.NDArray[Any]:
+def _decoded_pixels(data: bytes) -> npt.NDArray[Any]:
     with PIL.Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
         return np.asarray(picture)
 
 
-def _damaged(path: Path) -> CorruptFileError:
+def _damage_error(path: Path) -> CorruptFileError:
     return CorruptFileError(
         f"{path} must be a whole picture; a part of its JPEG data is missing. Copy it again."
     )

@@ -21,9 +21,9 @@ from esp_medsam.dicom import (
 from esp_medsam.errors import (
     EmptyInputError,
     GeometryError,
-    InputNotFoundError,
     OptionError,
     ReadError,
+    not_found,
 )
 from esp_medsam.grid import Grid
 from esp_medsam.io.nifti import read_nifti_header
@@ -80,8 +80,7 @@ class Like:
         self._found: Found | None = None
         self._grid: OutputGrid | None = None
         if not self.path.exists():
-            msg = f"like must be an existing file or folder; got {self.path}."
-            raise InputNotFoundError(msg)
+            raise not_found(self.path, "file or folder", argument="like")
         if self.path.is_dir() or is_dicom(self.path):
             self._found = find_volumes(self.path)
         else:
@@ -127,10 +126,11 @@ class Like:
             msg = f"like must hold a DICOM series; {self.path} holds none."
             raise EmptyInputError(msg)
         if len(chosen) > 1:
-            said = "several that are" if named else "several, none of them"
+            said = "several" if named else "none"
             msg = (
-                f"like must hold one volume that {segmentation.path} is of; {self.path} holds "
-                f"{said} named in it. Give the folder, or the NIfTI file, of that one."
+                f"like must hold the volume that {segmentation.path} segments; of the volumes "
+                f"of {self.path}, it names {said}. Pass the folder, or the NIfTI file, of the "
+                "right one."
             )
             raise OptionError(msg)
         return chosen[0]
@@ -151,8 +151,8 @@ def _grid_of_nifti(path: Path) -> OutputGrid:
 def _grid_of_dicom(volume: DicomVolume, path: Path) -> OutputGrid:
     affine = volume.grid.affine
     if affine is None:
-        why = f": {volume.warnings[0]}" if volume.warnings else "; it states no position."
-        msg = f"like must be evenly stacked slices; {path} ({volume.name}) is not{why}"
+        why = f": {volume.warnings[0]}" if volume.warnings else "; they state no position."
+        msg = f"like must have evenly stacked slices; those of {path} ({volume.name}) are not{why}"
         raise GeometryError(msg)
     _check_fits(path, volume.grid.shape, 1)
     return OutputGrid(

@@ -15,11 +15,11 @@ from esp_medsam.io.itk_header import (
     LPS_TO_RAS,
     ItkHeader,
     add_field,
-    beside,
     integers,
     lengths_note,
     lines,
     numbers,
+    path_beside,
     quoted_field,
     required_field,
     usable_affine,
@@ -81,7 +81,9 @@ def parse_metaimage(block: bytes, path: Path) -> ItkHeader:
     is_local = name in _LOCAL
     skipped = _header_size(fields, path, is_compressed=is_compressed)
     if is_local and skipped > 0:
-        msg = f"{path} must have no HeaderSize, because its voxels follow its header. Save it anew."
+        msg = (
+            f"{path} must have no HeaderSize, because its voxels follow its header. Save it again."
+        )
         raise FormatError(msg)
     size = required_field(fields, "CompressedDataSize", path) if is_compressed else None
     header = ItkHeader(
@@ -90,7 +92,7 @@ def parse_metaimage(block: bytes, path: Path) -> ItkHeader:
         frames=axes.channels * (axes.lengths[3] if len(axes.lengths) == 4 else 1),
         dtype=_dtype(fields, path),
         encoding="zlib" if is_compressed else "raw",
-        data_path=path if is_local else beside(path, name),
+        data_path=path if is_local else path_beside(path, name),
         offset=end if is_local and skipped == 0 else skipped,
         stored_bytes=integers(size, "CompressedDataSize", path)[0] if size else None,
         affine=affine,
@@ -112,7 +114,7 @@ def _fields(block: bytes, path: Path) -> tuple[dict[str, str], int]:
         elif line.strip():
             break
     kind = CorruptFileError if "NDims" in fields else FormatError
-    msg = f"{path} must be MetaImage, lines of names and values; its content is not."
+    msg = f"{path} must be MetaImage, lines of names and values; its content is something else."
     raise kind(msg)
 
 
@@ -133,12 +135,12 @@ def _axes(fields: Mapping[str, str], path: Path) -> _Axes:
 def _check_plain(fields: Mapping[str, str], path: Path) -> None:
     """Refuse what ITK reads otherwise than it is meant, or not at all."""
     if "BinaryData" in fields and not _is_true(fields, "BinaryData"):
-        msg = f"{path} must hold binary numbers; got text. Save it anew."
+        msg = f"{path} must hold binary numbers; got text. Save it again."
         raise FormatError(msg)
     for name, neutral in (("Slope", 1.0), ("Offset", 0.0)):
         field = f"ElementToIntensityFunction{name}"
         if field in fields and numbers(fields[field], 1, field, path)[0] != neutral:
-            msg = f"{path} must hold numbers as they are; ITK does not apply its {field}."
+            msg = f"{path} must hold numbers that need no scaling; ITK does not apply its {field}."
             raise FormatError(msg)
 
 
@@ -161,11 +163,11 @@ def _affine(
         steps = matrix.T @ steps
     if direction is None or position is None:
         notes.append(
-            "It states no orientation or no position; what is missing was taken as ITK does: "
-            "axes to left, posterior and superior, from the origin."
+            "The header states no orientation or no position; what is missing was taken as "
+            "ITK does: axes to left, posterior and superior, from the origin."
         )
     if axes == 4 and (steps[3, :3].any() or steps[:3, 3].any()):
-        msg = f"{path} must have axes of space apart from that of time; they are mixed."
+        msg = f"{path} must have axes that are either spatial or temporal; one is both."
         raise GeometryError(msg)
     if fields.get("DistanceUnits", "mm") not in ("mm", "?"):
         notes.append(lengths_note(fields["DistanceUnits"]))
@@ -190,7 +192,7 @@ def _check_long(header: ItkHeader, stated: str, path: Path) -> None:
         return
     held = header.data_path.stat().st_size - max(header.offset, 0)
     if held >= 2 * header.count * header.dtype.itemsize:
-        msg = f"{path} must hold {stated} of 4 bytes; its data have room for 8. Save it anew."
+        msg = f"{path} must hold {stated} of 4 bytes; its data have room for 8. Save it again."
         raise FormatError(msg)
 
 

@@ -8,7 +8,7 @@ from esp_medsam.dicom.modality import resolve_modality
 from esp_medsam.errors import ModalityError, check_one_of
 from esp_medsam.image import Image
 from esp_medsam.io.ct_units import CT_INPUTS, with_ct_unit
-from esp_medsam.modality import ModalityTable
+from esp_medsam.modality import ONLY_DICOM, ModalityTable, modality_needed
 
 
 def settle_modality(
@@ -40,7 +40,9 @@ def settle_modality(
         FormatError: If a CT holds no Hounsfield units.
     """
     if image.modality is not None:
-        msg = f"The modality of {image.path} must be settled once; it is {image.modality} already."
+        msg = (
+            f"modality must be settled only once; that of {image.path} is {image.modality} already."
+        )
         raise ModalityError(msg)
     if ct_input is not None:
         check_one_of("ct_input", ct_input, CT_INPUTS)
@@ -58,7 +60,5 @@ def _modality(
         uid = image.sources[0].sop_class_uid
         return resolve_modality(image.dicom_modality, uid, given, table, force=force, source=source)
     if given is None:
-        names = ", ".join(table.names)
-        msg = f"modality must be given for {image.path}, one of {names}; it is never guessed. "
-        raise ModalityError(msg + "See `modality`.")
+        raise modality_needed(table.names, str(image.path), ONLY_DICOM)
     return table[given].name, "user"

@@ -54,7 +54,7 @@ def read_nifti(path: Path, frame: int | None = None, beside: Beside = NOTHING) -
         GeometryError: If its affine is not usable.
         NonFiniteError: If it holds NaN or infinity.
     """
-    with _opened(path) as (file, stream):
+    with _open_stream(path) as (file, stream):
         block = stream.read(HEADER_BYTES)
         header = parse_header(block, path)
         values = header.dtype if header.scaling is None else np.dtype(np.float64)
@@ -91,7 +91,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
         CorruptFileError: If it is damaged or cut short.
         GeometryError: If its affine is not usable.
     """
-    with _opened(path) as (_, stream):
+    with _open_stream(path) as (_, stream):
         return parse_header(stream.read(HEADER_BYTES), path)
 
 
@@ -151,7 +151,7 @@ _Stream = BinaryIO | Inflated
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, _Stream]]:
+def _open_stream(path: Path) -> Iterator[tuple[BinaryIO, _Stream]]:
     """Open ``path``; yield the file, and the file again or, of a gzip file, what it unpacks to."""
     with open_regular(path) as file:
         is_gzip = file.read(2) == _GZIP_MARK
@@ -185,7 +185,7 @@ def _read_voxels(
         data = begun[:size] + stream.read(max(0, size - len(begun)))
         begun = begun[size:]
         if len(data) < size:
-            msg = f"{path} must hold {chosen.size} voxels; it ends before. Copy it again."
+            msg = f"{path} must hold {chosen.size} voxels; it ends earlier. Copy it again."
             raise CorruptFileError(msg)
         stored = np.frombuffer(data, dtype=header.dtype)
         voxels = put_piece(voxels, start, _scaled(stored, header), path)
@@ -205,6 +205,6 @@ def _skip(stream: _Stream, offset: int, position: int, path: Path) -> None:
     while position < offset:
         part = stream.read(min(offset - position, 2**20))
         if not part:
-            msg = f"{path} must have voxels at byte {offset}; it ends before. Copy it again."
+            msg = f"{path} must have voxels at byte {offset}; it ends earlier. Copy it again."
             raise CorruptFileError(msg)
         position += len(part)

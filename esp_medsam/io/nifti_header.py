@@ -92,7 +92,7 @@ def parse_header(block: bytes, path: Path) -> NiftiHeader:
     geometry = _geometry(header)
     affine, warnings = _affine(header, len(shape), path)
     if math.isnan(header["scl_slope"]):
-        warnings.append("Its slope (scl_slope) is NaN; the numbers were read as stored.")
+        warnings.append("The slope (scl_slope) is NaN; the numbers were read as stored.")
     return NiftiHeader(
         shape=shape[:3],
         volumes=shape[3:],
@@ -122,7 +122,10 @@ def _raw_header(block: bytes, path: Path) -> Any:
                 msg = f"{path} must be NIfTI; its header lacks NIfTI's mark (Analyze 7.5 does)."
                 raise FormatError(msg)
             if len(block) < size:
-                msg = f"{path} must hold a whole header; it ends after {len(block)} bytes."
+                msg = (
+                    f"{path} must hold a whole header; it ends after {len(block)} bytes. Copy "
+                    "it again."
+                )
                 raise CorruptFileError(msg)
             return kind(binaryblock=block[:size], endianness=endianness, check=False)
     msg = f"{path} must be NIfTI; its content is something else."
@@ -186,7 +189,9 @@ def _affine(header: Any, dimensions: int, path: Path) -> tuple[npt.NDArray[np.fl
     warnings.extend(check_affine(affine, path))
     length = {1: "meters", 3: "micrometers"}.get(int(header["xyzt_units"]) & 7)
     if length is not None:
-        warnings.append(f"It states lengths in {length}; the numbers were read as millimeters.")
+        warnings.append(
+            f"The header states lengths in {length}; the numbers were read as millimeters."
+        )
     return affine, warnings
 
 
@@ -200,9 +205,9 @@ def _by_sform(header: Any) -> tuple[npt.NDArray[np.float64], list[str]]:
         return affine, []
     qform, problem = _qform(header)
     if problem:
-        return affine, [f"Its qform is broken ({problem}); the sform was used."]
+        return affine, [f"The qform is broken ({problem}); the sform was used."]
     if qform is not None and np.abs(affine - qform).max() > DISAGREEMENT_TOLERANCE:
-        return affine, ["Its qform and sform disagree; the sform was used."]
+        return affine, ["The qform and sform disagree; the sform was used."]
     return affine, []
 
 
@@ -212,14 +217,14 @@ def _by_qform(header: Any, path: Path) -> tuple[npt.NDArray[np.float64], list[st
     if qform is None:
         msg = f"{path} must have a usable affine; its qform is not: {problem}."
         raise GeometryError(msg)
-    return qform, [f"Its qform was mended: {problem}."] if problem else []
+    return qform, [f"The qform was corrected: {problem}."] if problem else []
 
 
 def _by_spacing(header: Any, path: Path) -> tuple[npt.NDArray[np.float64], list[str]]:
     _check_spacing(header, path)
     note = (
-        "It states no position (qform and sform codes are 0); the first axis was taken to run "
-        "to the left, the others to anterior and superior, as most readers do."
+        "The header states no position (qform and sform codes are 0); the first axis was "
+        "taken to run to the left, the others to anterior and superior, as most readers do."
     )
     return np.asarray(header.get_base_affine(), dtype=np.float64), [note]
 
@@ -234,7 +239,7 @@ def _broken_spacing(header: Any) -> str:
     """Return what is wrong with the spacings, the beginning of a sentence; empty where nothing."""
     spacing = _spacing(header)
     is_usable = all(math.isfinite(length) and length > 0 for length in spacing)
-    return "" if is_usable else f"Its pixdim holds spacings that are none, {spacing}"
+    return "" if is_usable else f"pixdim holds spacings that are not positive, {spacing}"
 
 
 def _spacing(header: Any) -> list[float]:

@@ -15,11 +15,11 @@ from esp_medsam.io.itk_header import (
     LPS_TO_RAS,
     ItkHeader,
     add_field,
-    beside,
     integers,
     lengths_note,
     lines,
     numbers,
+    path_beside,
     quoted_field,
     required_field,
     usable_affine,
@@ -101,7 +101,7 @@ def parse_nrrd(block: bytes, path: Path) -> ItkHeader:
         frames=axes.frames,
         dtype=_dtype(fields, path),
         encoding=encoding,
-        data_path=path if name is None else beside(path, name),
+        data_path=path if name is None else path_beside(path, name),
         offset=skip if name is not None or skip < 0 else (end or 0) + skip,
         stored_bytes=None,
         affine=affine,
@@ -158,8 +158,8 @@ def _directions(
     """Return the step in space of each axis; None of an axis that lies in none."""
     if "space" not in fields or "spacedirections" not in fields:
         msg = (
-            f"{path} must state space and space directions, without which nobody knows where "
-            "its voxels lie; its header does not. Export it anew from its source."
+            f"{path} must state space and space directions, which say where its voxels lie; "
+            "its header does not. Export it again from its source."
         )
         raise GeometryError(msg)
     words = re.findall(r"none|\([^()]*\)|[^\s]+", fields["spacedirections"].lower())
@@ -189,7 +189,9 @@ def _affine(
         origin = _vector(fields["spaceorigin"], "space origin", path)
     else:
         origin = np.zeros(3)
-        notes.append("It states no position; its first voxel was taken to lie at the origin.")
+        notes.append(
+            "The header states no position; the first voxel was taken to lie at the origin."
+        )
     units = set(re.findall(r'"([^"]*)"', fields.get("spaceunits", "")))
     if units - {"mm", ""}:
         notes.append(lengths_note(", ".join(sorted(units))))
@@ -210,8 +212,8 @@ def _encoding(fields: Mapping[str, str], path: Path) -> Literal["raw", "gzip", "
     stated = required_field(fields, "encoding", path).lower()
     if stated not in _ENCODINGS:
         msg = (
-            f"{path} must be encoded as raw, gzip or text, which ITK reads; "
-            f"got {quoted_field(stated)}. Save it anew with gzip."
+            f"{path} must be encoded as raw, gzip or text, which ITK reads; got "
+            f"{quoted_field(stated)}. Save it again with gzip."
         )
         raise FormatError(msg)
     return _ENCODINGS[stated]
@@ -222,6 +224,9 @@ def _skip(fields: Mapping[str, str], encoding: str, path: Path) -> int:
     lines = integers(fields.get("lineskip", "0"), "line skip", path, least=0)
     skip = integers(fields.get("byteskip", "0"), "byte skip", path, least=-1)[0]
     if lines[0] or (skip and encoding != "raw") or (skip < 0 and "datafile" not in fields):
-        msg = f"{path} must have its voxels right after its header; it skips some of its data."
+        msg = (
+            f"{path} must have its voxels right after its header; its header asks to skip some "
+            "data."
+        )
         raise FormatError(msg)
     return skip

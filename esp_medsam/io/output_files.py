@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from esp_medsam.errors import GeometryError
-from esp_medsam.image import Image
+from esp_medsam.image import Image, check_on_grid
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
 from esp_medsam.io.label_names import label_extension
 from esp_medsam.io.nifti import write_nifti
@@ -102,18 +101,13 @@ def write_file(
         values, shown = labelmap[0], [(target.label, target) for target in targets]
     else:
         if probability is None:
-            msg = f"{file.path.name} needs the probability of its target, which is not there."
+            msg = f"{file.path.name} needs the probability of its target, which is missing."
             raise KeyError(msg)
         values, target = probability[file.place], targets[file.place]
         shown = [(1, target)]
         if file.kind == "mask":
             values, _ = mask_of(values, target.clean_up, image.grid.cleaned_ml)
-    if tuple(values.shape) != tuple(image.grid.shape):
-        msg = (
-            f"A mask must lie on the grid of {image.path}, {tuple(image.grid.shape)}; "
-            f"got {tuple(values.shape)}."
-        )
-        raise GeometryError(msg)
+    check_on_grid(image, values.shape)
     array = _as_uint8(values)
     if file.path.name.endswith(ENDINGS["nifti"]):
         _write_nifti(file, array, image, shown, root)
@@ -150,7 +144,7 @@ def _write_seg(
         # As in every other format overlaps are settled; whole targets have files of their own.
         masks = (_as_uint8(labelmap[0] == target.label) for target in targets)
     elif probability is None:
-        msg = f"{file.path.name} needs the probability of its targets, which is not there."
+        msg = f"{file.path.name} needs the probabilities of its targets, which are missing."
         raise KeyError(msg)
     elif seg.kind == "fractional":
         masks = (_as_uint8(values) for values in probability)

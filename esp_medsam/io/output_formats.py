@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from esp_medsam.dicom.seg.write.writer import check_source
-from esp_medsam.errors import GeometryError, OptionError
+from esp_medsam.dicom.seg.write.writer import check_source, not_dicom
+from esp_medsam.errors import GeometryError, OptionError, one_of, quoted
 from esp_medsam.image import Image
 
 
@@ -26,8 +26,7 @@ def read_formats(output_format: str | Sequence[str]) -> tuple[str, ...]:
     parts = output_format.split(",") if isinstance(output_format, str) else output_format
     names = tuple(str(part).strip() for part in parts)
     if not names or not set(names) <= set(OUTPUT_FORMATS):
-        valid = ", ".join(OUTPUT_FORMATS)
-        msg = f"output_format must be one of {valid}, or several; got {output_format!r}."
+        msg = f"output_format {one_of(OUTPUT_FORMATS)}, or several; got {quoted(output_format)}."
         raise OptionError(msg)
     return names
 
@@ -41,11 +40,10 @@ def formats_for(output_formats: Sequence[str], *, is_volume: bool, is_dicom: boo
     usual = "dicom-seg" if is_dicom else "nifti" if is_volume else "png"
     chosen = [usual if name == "auto" else name for name in output_formats]
     if "png" in chosen and is_volume:
-        msg = "output_format png must not be asked for volumes; got one. Use nifti."
+        msg = "output_format must not be png for volumes; got a volume. Use nifti."
         raise OptionError(msg)
     if "dicom-seg" in chosen and not is_dicom:
-        msg = f"output_format dicom-seg must be asked of DICOM images; got none. Use {usual}."
-        raise OptionError(msg)
+        raise not_dicom(usual)
     return list(dict.fromkeys(chosen))
 
 
@@ -63,10 +61,10 @@ def check_can_hold(formats: Sequence[str], image: Image) -> None:
     if "dicom-seg" in formats:
         check_source(image)
     if "nifti" in formats and image.grid.is_volume and image.grid.affine is None:
-        what = "not evenly stacked, or not turned and scaled alike"
+        what = "not evenly stacked, or differ in orientation or scale"
         what = "frames in time" if not image.grid.is_positioned else what
         msg = (
-            f"output_format nifti must be asked of evenly stacked slices only; those of "
-            f"{image.path} ({image.name}) are {what}, which NIfTI cannot say."
+            "output_format must not be nifti unless slices are evenly stacked; those of "
+            f"{image.path} ({image.name}) are {what}, which NIfTI cannot store."
         )
         raise GeometryError(msg)

@@ -27,7 +27,7 @@ def output_stem(output_dir: str | Path, relative_dir: str, name: str) -> Path:
     folder = root / relative_dir
     inside = not Path(relative_dir).is_absolute() and ".." not in Path(relative_dir).parts
     if not inside or name in ("", ".", "..") or Path(name).name != name or "\0" in name:
-        msg = f"Outputs must lie inside {root}; got folder {relative_dir!r} and name {name!r}."
+        msg = f"Outputs must be inside {root}; got folder {relative_dir!r} and name {name!r}."
         raise OutputError(msg)
     return folder / f"{name}_seg"
 
@@ -52,7 +52,7 @@ def check_output_dir(output_dir: str | os.PathLike[str]) -> None:
         _check_names(missing, "Choose a shorter one.")
         there = path if not missing else missing[-1].parent
         if not there.is_dir():
-            msg = f"{path} must be a folder to write to; {there} is none."
+            msg = f"{path} must be a folder to write to; {there} is not a folder."
             raise OutputError(msg)
         with entered(there, make=False) as folder:
             folder.check_writable()
@@ -73,7 +73,7 @@ def check_outputs(paths: Iterable[Path], root: Path) -> None:
         OutputError: If one cannot be written, whatever else happens.
     """
     paths = list(paths)
-    _check_names(paths, "Shorten the input's name, or leave out the option that adds to it.")
+    _check_names(paths, "Shorten the input's name, or leave out the option that lengthens it.")
     for path in paths[:1]:
         try:
             with suppress(FileNotFoundError):
@@ -104,8 +104,8 @@ def refuse_inputs(paths: Iterable[Path], identity: Identity | None) -> None:
         status = path.lstat()
         if source := held.get((status.st_dev, status.st_ino)):
             msg = (
-                f"An output must be none of the inputs; {path} is the input {source}. "
-                "Choose another output folder, or rename the input."
+                f"An output must not replace an input; {path} is the input {source}. Choose "
+                "another output folder, or rename the input."
             )
             raise OutputError(msg)
 

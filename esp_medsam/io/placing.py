@@ -69,8 +69,8 @@ def _affine_of(affine: npt.ArrayLike) -> Affine:
         is_affine = False
     if not is_affine:
         msg = (
-            "affine must be 4 x 4 finite numbers that keep three axes apart, the last row 0 0 0 1; "
-            f"got {quoted(affine)}."
+            "affine must be an invertible 4 x 4 matrix of finite numbers with the last row 0 "
+            f"0 0 1; got {quoted(affine)}."
         )
         raise GeometryError(msg)
     return placed.astype(np.float64)

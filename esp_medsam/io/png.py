@@ -69,18 +69,18 @@ def read_header(file: BinaryIO, path: Path) -> PngHeader:
     """
     length, kind = _read_head(file, path)
     if (length, kind) != (13, b"IHDR"):
-        raise _damaged(path, "it does not begin with its header")
+        raise _damage_error(path, "it does not begin with a header")
     block = next(_pieces(file, length, path))
     width, height, depth, color, _, _, interlace = struct.unpack(">IIBBBBB", block)
     if not (width and height and color in _SAMPLES and depth in (1, 2, 4, 8, 16)):
-        raise _damaged(path, "its header states no picture")
+        raise _damage_error(path, "its header is invalid")
     bits = depth * _SAMPLES[color]
     passes = _PASSES if interlace else ((0, 0, 1, 1),)
-    packed = sum(_packed(width, height, bits, *steps) for steps in passes)
+    packed = sum(_packed_size(width, height, bits, *steps) for steps in passes)
     return PngHeader(width, height, packed, has_palette=color == _PALETTE)
 
 
-def _packed(width: int, height: int, bits: int, x: int, y: int, right: int, down: int) -> int:
+def _packed_size(width: int, height: int, bits: int, x: int, y: int, right: int, down: int) -> int:
     """Return how many bytes the rows of one pass have, each with a byte for its filter."""
     columns, rows = -(-(width - x) // right), -(-(height - y) // down)
     return rows * (1 + -(-columns * bits // 8)) if columns > 0 and rows > 0 else 0
@@ -106,10 +106,9 @@ def picture_alone(file: BinaryIO, header: PngHeader, path: Path) -> io.BytesIO:
     for _ in range(_MOST_CHUNKS):
         length, kind = _read_head(file, path)
         if kind == b"fdAT":
-            msg = f"{path} must hold one picture; it has several. Save the one you mean on its own."
-            raise FormatError(msg)
+            raise several_pictures(path)
         if kind == b"IHDR" and seen:
-            raise _damaged(path, "it has two headers")
+            raise _damage_error(path, "it has two headers")
         seen.add(kind)
         checksum = zlib.crc32(kind)
         is_kept = kind in _KEPT
@@ -122,17 +121,17 @@ def picture_alone(file: BinaryIO, header: PngHeader, path: Path) -> io.BytesIO:
                 rows.add(piece)
         ending = _read(file, 4, path)
         if int.from_bytes(ending, "big") != checksum:
-            raise _damaged(path, "a checksum is wrong")
+            raise _damage_error(path, "a checksum is wrong")
         if is_kept:
             alone.write(ending)
         if kind == b"IEND":
             break
     else:
-        msg = f"{path} must have at most {_MOST_CHUNKS:,} chunks. Save it anew."
+        msg = f"{path} must have at most {_MOST_CHUNKS:,} chunks. Save it again."
         raise TooLargeError(msg)
     rows.finish()
     if header.has_palette and b"PLTE" not in seen:
-        raise _damaged(path, "it lacks its palette")
+        raise _damage_error(path, "it lacks its palette")
     alone.seek(0)
     return alone
 
@@ -152,12 +151,12 @@ class _Rows:
                 self._missing -= len(self._unpacker.decompress(data, _PIECE))
                 data = self._unpacker.unconsumed_tail
         except zlib.error as error:
-            raise _damaged(self._path, "its rows do not unpack") from error
+            raise _damage_error(self._path, "its rows do not unpack") from error
 
     def finish(self) -> None:
         """Refuse rows that end early."""
         if self._missing > 0:
-            raise _damaged(self._path, f"its last {self._missing:,} bytes are missing")
+            raise _damage_error(self._path, f"its last {self._missing:,} bytes are missing")
 
 
 def _read_head(file: BinaryIO, path: Path) -> tuple[int, bytes]:
@@ -176,9 +175,15 @@ def _pieces(file: BinaryIO, length: int, path: Path) -> Iterator[bytes]:
 def _read(file: BinaryIO, size: int, path: Path) -> bytes:
     data = file.read(size)
     if len(data) < size:
-        raise _damaged(path, "it is cut short")
+        raise _damage_error(path, "it is cut short")
     return data
 
 
-def _damaged(path: Path, reason: str) -> CorruptFileError:
+def several_pictures(path: Path) -> FormatError:
+    """Return the error of a file that holds more than one picture."""
+    msg = f"{path} must hold one picture; it has several. Save the one you mean on its own."
+    return FormatError(msg)
+
+
+def _damage_error(path: Path, reason: str) -> CorruptFileError:
     return CorruptFileError(f"{path} must be a whole picture; {reason}. Copy it again.")

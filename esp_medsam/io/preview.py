@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from esp_medsam.io.tile import (
     gray_to_rgb,
     mark,
     overlay,
+    png_bytes,
     scaled,
     scaled_labels,
 )
@@ -114,10 +114,8 @@ def write_preview(
         OutputError: If the file cannot be written.
     """
     picture = preview(pixels, labelmap, record, shown, slice_axis)
-    encoded = io.BytesIO()
-    picture.save(encoded, format="PNG")
     png, jpeg = previews_of(stem)
-    if encoded.tell() <= MOST_BYTES:
+    if len(png_bytes(picture)) <= MOST_BYTES:
         write_png(png, picture, root)
         return png
     write_jpeg(jpeg, picture, root)

@@ -43,6 +43,8 @@ from esp_medsam.regular_file import open_regular
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
+_TRANSPARENT = "The picture is partly transparent; it was laid on black."
+
 _DAMAGE = (
     OSError,
     SyntaxError,
@@ -264,8 +266,7 @@ def _check(picture: PIL.ImageFile.ImageFile, path: Path) -> None:
         return
     # To count them all may take minutes.
     if getattr(picture, "is_animated", False):
-        msg = f"{path} must hold one picture; it has several. Save the one you mean on its own."
-        raise FormatError(msg)
+        raise png.several_pictures(path)
     bits = max(_tags(picture, BITSPERSAMPLE) or (1,))
     is_in_planes = _tag(picture, PLANAR_CONFIGURATION) == 2 and _tag(picture, COMPRESSION) == 1
     reason = ""
@@ -274,7 +275,7 @@ def _check(picture: PIL.ImageFile.ImageFile, path: Path) -> None:
     elif bits == 8 and _tag(picture, SAMPLEFORMAT) == 2:
         reason = "its 8-bit values have signs"
     elif picture.mode == "F" and _tag(picture, PHOTOMETRIC_INTERPRETATION) == 0:
-        reason = "its values are fractions, of which 0 is to be white"
+        reason = "its values are fractions whose 0 is white"
     if reason:
         msg = f"{path} must be a TIFF that is read exactly; {reason}. Save it as PNG."
         raise FormatError(msg)
@@ -284,7 +285,7 @@ def _check_bmp(picture: PIL.ImageFile.ImageFile, path: Path) -> None:
     """Refuse a BMP that is cut short, or run-length encoded: such rows may lawfully be missing."""
     (tile,) = picture.tile
     if tile.codec_name != "raw":
-        msg = f"{path} must be a BMP that is not run-length encoded. Save it as PNG."
+        msg = f"{path} must be a BMP without run-length encoding; it has some. Save it as PNG."
         raise FormatError(msg)
     assert picture.fp is not None, "it was just opened"
     assert isinstance(tile.args, tuple), "that of a BMP states how long a row is"
@@ -333,7 +334,7 @@ def _upright(
 ) -> npt.NDArray[Any]:
     """Return ``(C, rows, columns)``, turned as EXIF says, in the numbers that the file means."""
     if _is_deep_color(picture):
-        notes.append("Its 16-bit colors were read as 8-bit.")
+        notes.append("The 16-bit colors were read as 8-bit.")
     is_white_zero = _tag(picture, PHOTOMETRIC_INTERPRETATION) == 0
     is_unsigned = picture.mode in _DEEP and _tag(picture, SAMPLEFORMAT) in (None, 1)
     picture.load()  # only then EXIF that follows the pixels is known, and a TIFF is turned
@@ -361,7 +362,7 @@ def _pixels(picture: PIL.Image.Image, path: Path, notes: list[str]) -> npt.NDArr
     if picture.mode in _DEEP and "transparency" in picture.info:  # one value, which PNG names
         is_clear = array == picture.info["transparency"]
         array[is_clear] = 0
-        notes += ["It is partly transparent; it was laid on black."] if is_clear.any() else []
+        notes += [_TRANSPARENT] if is_clear.any() else []
     return array[np.newaxis]
 
 
@@ -379,7 +380,7 @@ def _on_black(picture: PIL.Image.Image, notes: list[str]) -> npt.NDArray[np.uint
     bands = (layered.getchannel(name) for name in names)
     if alpha.getextrema() == (255, 255):
         return _stacked(bands)
-    notes.append("It is partly transparent; it was laid on black.")
+    notes.append(_TRANSPARENT)
     black = PIL.Image.new("L", layered.size)
     return _stacked(PIL.Image.composite(band, black, alpha) for band in bands)
 

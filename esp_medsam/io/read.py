@@ -9,7 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from esp_medsam.dicom.dicom_file import may_be_dicom
-from esp_medsam.errors import CorruptFileError, EspMedSamError, FormatError, InputNotFoundError
+from esp_medsam.errors import (
+    CorruptFileError,
+    EspMedSamError,
+    FormatError,
+    not_found,
+)
 from esp_medsam.grid import Grid
 from esp_medsam.identity import check_unchanged, identify
 from esp_medsam.image import Image
@@ -124,8 +129,7 @@ def _readable(path: Path) -> Iterator[str]:
     _, suffix = split_suffix(path)
     try:
         if not path.exists():
-            msg = f"{path} must be a file; there is none."
-            raise InputNotFoundError(msg)
+            raise not_found(path)
         if not path.is_file():
             msg = f"{path} must be one file; it is a folder or a device."
             raise FormatError(msg)

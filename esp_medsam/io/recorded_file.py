@@ -37,7 +37,7 @@ def file_entry(path: Path) -> dict[str, Any]:
     try:
         identity = identify([path])
     except EspMedSamError as error:
-        msg = f"{path} must stay until its record is written; something else removes it."
+        msg = f"{path} must not be removed before its record is written; it was."
         raise OutputError(msg) from error
     return {
         "name": path.name,
@@ -77,8 +77,8 @@ def is_whole(path: Path, entry: Entry, *, verify: bool = False) -> bool:
     except OSError:
         return False
     msg = (
-        f"{path} must be what its record says; it was changed since, or damaged. Move it away to "
-        "keep it, or pass `overwrite` to have it made again."
+        f"{path} must be as its record says; it was changed since, or damaged. Move it away to "
+        "keep it, or pass `overwrite` to replace it."
     )
     raise OutputExistsError(msg)
 

@@ -52,7 +52,7 @@ def write_result(
         GeometryError: If the labelmap is not on the grid of its image, or a format cannot say it.
     """
     root, targets = plan.options.output_dir, plan.targets
-    previous = _replaced(plan, image)
+    previous = _replaced_names(plan, image)
     with all_or_none(root) as written:
         # Without its record the old result is none: a crash from here on mixes nothing.
         remove_file(plan.record, root)
@@ -69,7 +69,7 @@ def write_result(
             written += [file.path] if is_written else []
         if plan.options.preview:
             if pixels is None:
-                msg = f"preview of {plan.stem.name} needs the image, which is not there."
+                msg = f"preview of {plan.stem.name} needs the image, which is missing."
                 raise KeyError(msg)
             shown = shown_targets(targets, segmentation, image)
             axis = plan.recipe.settings.get("slice_axis")
@@ -84,7 +84,7 @@ def write_result(
         write_own_json(plan.record, record, root)
 
 
-def _replaced(plan: ResultPlan, image: Image) -> set[str]:
+def _replaced_names(plan: ResultPlan, image: Image) -> set[str]:
     """Return the names of the files that are replaced; refuse what cannot, or must not, be."""
     options, paths = plan.options, plan.paths
     check_can_hold(plan.recipe.formats, image)
@@ -107,6 +107,9 @@ def _replaced(plan: ResultPlan, image: Image) -> set[str]:
         # What a killed run left has our mark, and no record.
         known = path.name in previous or options.overwrite
         if not known and os.path.lexists(path) and not is_ours(path):
-            msg = f"{path} must be free; it was not written here. Pass `overwrite`, or move it."
+            msg = (
+                f"{path} must not exist unless this program wrote it; it does. Pass "
+                "`overwrite`, or move it away."
+            )
             raise OutputExistsError(msg)
     return previous

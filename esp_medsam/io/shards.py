@@ -74,7 +74,7 @@ class ShardStore:
         self._names: dict[str, tuple[str, ...]] = {}
         self._seen: set[str] = set()
         self._open: dict[str, Any] = {}
-        self._settle(dict(identity), argument)
+        self._check_identity(dict(identity), argument)
         clear_temporaries(self.folder)
         self.refresh()
 
@@ -115,7 +115,7 @@ class ShardStore:
             try:
                 file = self._open[shard] = safe_open(path, framework="np")
             except (OSError, SafetensorError) as error:
-                msg = f"{path} must be the shard that it was; got: {error}. Run again."
+                msg = f"{path} must not change while it is read; got: {error}. Run again."
                 raise OutputError(msg) from error
         array: npt.NDArray[Any] = file.get_tensor(f"{key}/{name}")
         return array
@@ -132,7 +132,7 @@ class ShardStore:
             OutputError: If a shard cannot be written; of these DiskFullError without room.
         """
         if not arrays:
-            msg = f"arrays of {key} must be at least one; got none."
+            msg = f"{key} must have at least one array; got none."
             raise ValueError(msg)
         kept = {name: np.asarray(each, order="C") for name, each in arrays.items()}
         replaced = self._waiting.get(key, {})
@@ -176,7 +176,7 @@ class ShardStore:
             reason = self._damage(name)
             if reason:
                 self._seen.add(name)
-                logger.warning("%s is passed over and made anew: %s.", self.folder / name, reason)
+                logger.warning("%s is ignored and made again: %s.", self.folder / name, reason)
             else:
                 self._add(name)
 
@@ -193,14 +193,14 @@ class ShardStore:
         self.flush()
         return {**self.__dict__, "_open": {}}
 
-    def _settle(self, identity: dict[str, str], argument: str) -> None:
+    def _check_identity(self, identity: dict[str, str], argument: str) -> None:
         """State the identity in a new store, or hold it against that of one that is there."""
         path = self.folder / MANIFEST
         try:
             if not path.exists():
                 if self.folder.is_dir() and self._is_foreign() and not path.exists():
                     msg = (
-                        f"{argument} must be an empty folder, or one of this kind; "
+                        f"{argument} must be an empty folder, or one that this command filled; "
                         f"{self.folder} holds something else."
                     )
                     raise OptionError(msg)
@@ -218,8 +218,8 @@ class ShardStore:
             stated = found if isinstance(found, dict) else {}
             other = sorted(k for k in stated | identity if stated.get(k) != identity.get(k))
             msg = (
-                f"{argument} must be of the same {', '.join(other)}; {self.folder} was made with "
-                "others. Choose another folder, or remove it."
+                f"{argument} must have been made with the same {', '.join(other)}; "
+                f"{self.folder} was not. Choose another folder, or remove it."
             )
             raise OptionError(msg)
 

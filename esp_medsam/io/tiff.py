@@ -85,7 +85,7 @@ def read_layout(file: BinaryIO, path: Path) -> TiffLayout:
     _check_kind(directory, compression, path)
     is_tiled = _TILE_STARTS in directory
     if is_tiled == (_STRIP_STARTS in directory) or is_tiled != (_TILE_COLUMNS in directory):
-        raise _damaged(path, "it must have strips or tiles, one of the two")
+        raise _damage_error(path, "it has both strips and tiles, or neither")
     needed = _unpacked_sizes(directory, path)
     starts = directory.values(_TILE_STARTS if is_tiled else _STRIP_STARTS)
     sizes = directory.values(_TILE_SIZES if is_tiled else _STRIP_SIZES)
@@ -97,7 +97,7 @@ def read_layout(file: BinaryIO, path: Path) -> TiffLayout:
     for (start, size), least in zip(pieces, needed, strict=False):
         is_whole &= 0 < start <= on_disk - size and size * _EXPANSION[compression] >= least
     if not is_whole:
-        raise _damaged(path, "its strips or tiles are not all there")
+        raise _damage_error(path, "its strips or tiles are not all there")
     is_lax = _is_ycbcr(directory) and compression not in (_RAW, _JPEG)
     width, height = directory.number(_WIDTH), directory.number(_HEIGHT)
     columns, rows = _piece_shape(directory)
@@ -137,14 +137,14 @@ def _is_ycbcr(directory: _Directory) -> bool:
     return directory.number(_PHOTOMETRIC) == _YCBCR and directory.number(_SAMPLES, 1) == 3
 
 
-def _shared(directory: _Directory, path: Path) -> tuple[int, int]:
+def _shared_subsampling(directory: _Directory, path: Path) -> tuple[int, int]:
     """Return how many pixels share a color, across and down; ``(1, 1)`` where none do."""
     is_packed = directory.number(_COMPRESSION, _RAW) not in (_RAW, _JPEG)
     if not (_is_ycbcr(directory) and is_packed) or directory.number(_PLANAR, 1) == _IN_PLANES:
         return 1, 1
     across, down, *_ = (*(directory.values(_SUBSAMPLING) or (2, 2)), 0, 0)
     if not {across, down} <= {1, 2, 4}:
-        raise _damaged(path, "its header states no picture")
+        raise _damage_error(path, "its header is invalid")
     return across, down
 
 
@@ -162,7 +162,7 @@ def _unpacked_sizes(directory: _Directory, path: Path) -> list[int]:
     columns, rows = _piece_shape(directory)
     samples = directory.number(_SAMPLES, 1)
     if not (width and height and columns and rows and 0 < samples < 2**8):
-        raise _damaged(path, "its header states no picture")
+        raise _damage_error(path, "its header is invalid")
     bits = directory.values(_BITS) or (1,)
     bits = bits * samples if len(bits) == 1 else bits[:samples]
     planes = bits if directory.number(_PLANAR, 1) == _IN_PLANES else (sum(bits),)
@@ -177,7 +177,7 @@ def _unpacked_sizes(directory: _Directory, path: Path) -> list[int]:
     heights = [rows] * (across * down)
     if not is_tiled:
         heights[-1] = height - rows * (down - 1)  # the last strip ends with the picture
-    right, below = _shared(directory, path)
+    right, below = _shared_subsampling(directory, path)
     if (right, below) == (1, 1):
         return [-(-columns * depth // 8) * count for depth in planes for count in heights]
     group = right * below + 2  # in bytes: a brightness for each pixel, and the two colors
@@ -194,19 +194,19 @@ class _Directory:
         self._order = "<" if signature.startswith(b"I") else ">"
         is_big = b"+" in signature
         self._offset = "Q" if is_big else "I"
-        (start,) = self._unpacked(self._offset, 8 if is_big else 4, 1)
-        (count,) = self._unpacked("Q" if is_big else "H", start, 1)
+        (start,) = self._unpacked_values(self._offset, 8 if is_big else 4, 1)
+        (count,) = self._unpacked_values("Q" if is_big else "H", start, 1)
         width = struct.calcsize(self._offset)
         entry, start = 4 + 2 * width, start + (8 if is_big else 2)
         if count > 2**16:
-            raise _damaged(path, "its directory is too long")
+            raise _damage_error(path, "its directory is too long")
         block = self._read(start, count * entry)
         self._entries = {}
         for place in range(0, len(block), entry):
             tag, kind, number = struct.unpack_from(f"{self._order}HH{self._offset}", block, place)
             self._entries[tag] = (kind, number, start + place + 4 + width)
         if len(self._entries) < count:
-            raise _damaged(path, "its directory states a tag twice")
+            raise _damage_error(path, "its directory has a tag twice")
 
     def __contains__(self, tag: int) -> bool:
         return tag in self._entries
@@ -221,12 +221,12 @@ class _Directory:
             return ()
         kind, count, place = self._entries[tag]
         if kind not in _TYPES or count > _MOST_PIECES:
-            raise _damaged(self._path, f"its tag {tag} holds what it cannot")
+            raise _damage_error(self._path, f"its tag {tag} has an invalid value")
         if count * struct.calcsize(_TYPES[kind]) > struct.calcsize(self._offset):
-            (place,) = self._unpacked(self._offset, place, 1)
-        return self._unpacked(_TYPES[kind], place, count)
+            (place,) = self._unpacked_values(self._offset, place, 1)
+        return self._unpacked_values(_TYPES[kind], place, count)
 
-    def _unpacked(self, kind: str, place: int, count: int) -> tuple[int, ...]:
+    def _unpacked_values(self, kind: str, place: int, count: int) -> tuple[int, ...]:
         order = f"{self._order}{count}{kind}"
         return struct.unpack(order, self._read(place, struct.calcsize(order)))
 
@@ -234,12 +234,12 @@ class _Directory:
         try:
             self._file.seek(place)
         except (OSError, OverflowError) as error:
-            raise _damaged(self._path, "it points beyond its end") from error
+            raise _damage_error(self._path, "it points beyond its end") from error
         data = self._file.read(size)
         if len(data) < size:
-            raise _damaged(self._path, "it is cut short")
+            raise _damage_error(self._path, "it is cut short")
         return data
 
 
-def _damaged(path: Path, reason: str) -> CorruptFileError:
+def _damage_error(path: Path, reason: str) -> CorruptFileError:
     return CorruptFileError(f"{path} must be a whole picture; {reason}. Copy it again.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ _STEPS = (1, 2, 5, 10, 20, 50, 100, 200)
 """Lengths in mm that a scale bar may stand for."""
 
 Rgb = npt.NDArray[np.uint8]
+Color = tuple[int, int, int]
 
 
 def gray_to_rgb(values: npt.NDArray[np.generic], limits: tuple[float, float]) -> Rgb:
@@ -62,17 +64,33 @@ def overlay(rgb: Rgb, labels: npt.NDArray[np.uint8], targets: Sequence[Target]) 
         labels: ``(rows, columns)``, label values.
         targets: Labels and colors.
     """
+    return outline(rgb, ((labels == target.label, target.color) for target in targets))
+
+
+def outline(rgb: Rgb, masks: Iterable[tuple[npt.NDArray[np.bool_], Color]]) -> Rgb:
+    """Return a picture with the contour of each mask in its color, and its inside tinted.
+
+    Args:
+        rgb: ``(rows, columns, 3)``.
+        masks: ``(rows, columns)`` each, with their colors.
+    """
     result = rgb.astype(np.float32)
-    for target in targets:
-        mask = labels == target.label
+    for mask, line in masks:
         if not mask.any():
             continue
         contour = mask & ~binary_erosion(mask, iterations=LINE, border_value=1)
-        color = np.array(target.color, np.float32)
+        color = np.array(line, np.float32)
         result[mask] += FILL * (color - result[mask])
         result[contour] = color
     drawn: Rgb = result.round().astype(np.uint8)
     return drawn
+
+
+def png_bytes(picture: PIL.Image.Image) -> bytes:
+    """Return a picture as the bytes of a PNG file."""
+    encoded = io.BytesIO()
+    picture.save(encoded, format="PNG")
+    return encoded.getvalue()
 
 
 def mark(rgb: Rgb, *, sides: str | None, mm_per_pixel: float | None) -> Rgb:

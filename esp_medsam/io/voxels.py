@@ -19,7 +19,7 @@ CHUNK_VOXELS = 2**20
 _MOST_FRAMES = 2**16
 """Volumes of a file; the longest series of functional MRI have some thousands."""
 
-MORE_BYTES = "It holds more bytes than its header accounts for; they were passed over."
+MORE_BYTES = "The file is longer than its header says; the rest was ignored."
 """Warning about what follows the voxels."""
 
 
@@ -111,14 +111,14 @@ def _choice(
     if frame is None:
         size = " x ".join(str(length) for length in lengths)
         msg = (
-            f"{path} must be one volume; got {size} (time points, echoes or channels). "
-            f"Choose one with `frame`, from 0 to {frames - 1}, or save it to a file of its own."
+            f"{path} must be one volume; got {size} (time points, echoes or channels). Choose "
+            f"one with `frame`, from 0 to {frames - 1}, or save one as a file of its own."
         )
         raise FormatError(msg)
     if not 0 <= frame < frames:
         msg = f"frame must lie in 0..{frames - 1} for {path}; got {frame}."
         raise OptionError(msg)
-    return frame, (f"It holds {frames} volumes; number {frame}, counted from 0, was read.",)
+    return frame, (f"The file holds {frames} volumes; number {frame}, counted from 0, was read.",)
 
 
 def _memory_dtype(values: np.dtype[Any]) -> np.dtype[Any]:

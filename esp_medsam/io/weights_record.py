@@ -80,11 +80,11 @@ def read_weights_record(weights: str | os.PathLike[str]) -> WeightsRecord | None
     root, name = _place_in_bundle(weights)
     metadata, sidecar = root / METADATA, sidecar_of(weights)
     try:
-        entry = _listed(metadata, name)
+        entry = _listed_entry(metadata, name)
         if entry is not None:
-            return _checked(metadata, entry)
+            return _record_of(metadata, entry)
         if sidecar.is_file():
-            return _checked(sidecar, read_own_json(sidecar))
+            return _record_of(sidecar, read_own_json(sidecar))
     except (AttributeError, OSError, ValueError) as error:
         msg = f"{metadata} and {sidecar} must be JSON, and readable; one is not."
         raise CheckpointError(msg) from error
@@ -112,7 +112,7 @@ def write_weights_record(
     root, name = _place_in_bundle(weights)
     is_listed = False
     with suppress(AttributeError, OSError, ValueError):  # metadata that cannot be read list nothing
-        is_listed = _listed(root / METADATA, name) is not None
+        is_listed = _listed_entry(root / METADATA, name) is not None
     if is_listed:
         pin_in_bundle(weights, self_check, trained_with)
     else:
@@ -145,11 +145,11 @@ def check_sidecar(weights: str | os.PathLike[str]) -> None:
     if not os.path.lexists(sidecar):
         return
     try:
-        _checked(sidecar, read_own_json(sidecar))
+        _record_of(sidecar, read_own_json(sidecar))
     except (AttributeError, OSError, ValueError) as error:
         msg = (
-            f"{sidecar} must be free, or a record of weights, because one is written beside "
-            f"{os.fspath(weights)}; it is something else. Move it, or choose another name."
+            f"{sidecar} must be missing, or a record of weights; it is something else, and the "
+            f"record of {os.fspath(weights)} goes there. Move it, or choose another name."
         )
         raise OutputExistsError(msg) from error
 
@@ -184,7 +184,7 @@ def metadata_of_bundle(root: Path) -> dict[str, Any]:
         metadata = read_own_json(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        msg = f"bundle must have metadata in JSON; {path} is none: {reason}."
+        msg = f"bundle must have metadata in JSON; {path} is not: {reason}."
         raise OptionError(msg) from error
     if not isinstance(metadata.get(_KEY, {}), dict):
         msg = f"bundle must have metadata with an object as {_KEY}; {path} has none."
@@ -207,7 +207,7 @@ def check_hash(weights: str | os.PathLike[str], record: WeightsRecord) -> None:
         remedy = f"call esp_medsam.workflows.weights.pin_weights({str(record.path.parents[1])!r})"
     msg = (
         f"{os.fspath(weights)} must be the file that {record.path} was written for, of SHA-256 "
-        f"{record.sha256[:_SHOWN]}; got {found[:_SHOWN]}. Copy it again; where you replaced it "
+        f"{record.sha256[:_SHOWN]}; got {found[:_SHOWN]}. Copy it again; if you replaced it "
         f"yourself, {remedy}."
     )
     raise CheckpointHashError(msg)
@@ -221,11 +221,11 @@ def hash_of_weights(weights: str | os.PathLike[str]) -> str:
     """
     status = Path(weights).stat()
     state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    return _hashed(os.fspath(weights), *state)
+    return _hash_of(os.fspath(weights), *state)
 
 
 @lru_cache(maxsize=8)
-def _hashed(path: str, *state: int) -> str:
+def _hash_of(path: str, *state: int) -> str:
     del state  # a part of the key alone
     return sha256_of(Path(path))
 
@@ -236,7 +236,7 @@ def _place_in_bundle(weights: str | os.PathLike[str]) -> tuple[Path, str]:
     return path.parent.parent, f"{path.parent.name}/{path.name}"
 
 
-def _listed(metadata: Path, name: str) -> Any:
+def _listed_entry(metadata: Path, name: str) -> Any:
     """Return what a bundle's metadata say of weights; None where they do not list them."""
     return read_own_json(metadata).get(_KEY, {}).get(name) if metadata.is_file() else None
 
@@ -250,7 +250,7 @@ def _entry(
     return {"sha256": hash_of_weights(weights), **shown, "self_check": self_check}
 
 
-def _checked(path: Path, entry: Any) -> WeightsRecord:
+def _record_of(path: Path, entry: Any) -> WeightsRecord:
     check = entry.get("self_check")
     is_right = check is None or all(
         isinstance(targets, dict) and all(_are_numbers(row) for row in targets.values())

@@ -227,7 +227,7 @@ class DistillationLoss(nn.Module):
             "consistency": consistency_weight,
         }
         if min(self.weights.values()) < 0 or not any(self.weights.values()):
-            msg = f"weights must be at least 0, and one of them more; got {self.weights}."
+            msg = f"weights must be at least 0, and one of them greater; got {self.weights}."
             raise ValueError(msg)
         if temperature <= 0:
             msg = f"temperature must be greater than 0; got {temperature}."
@@ -267,12 +267,12 @@ class DistillationLoss(nn.Module):
         if self.weights["embedding"]:
             terms["embedding"] = embedding_error(student, teacher, weight)
         if self.weights["mask"]:
-            annotation = _given(target.annotation, "annotation", "mask_weight")
+            annotation = _required(target.annotation, "annotation", "mask_weight")
             terms["mask"] = self.masks(prediction, annotation)
         if self.weights["cosine"]:
             terms["cosine"] = embedding_cosine(student, teacher, weight)
         if self.weights["prototype"]:
-            annotation = _given(target.annotation, "annotation", "prototype_weight")
+            annotation = _required(target.annotation, "annotation", "prototype_weight")
             terms["prototype"] = prototype_error(student, teacher, weight, annotation)
         return terms | self._mask_terms(prediction, target)
 
@@ -284,10 +284,10 @@ class DistillationLoss(nn.Module):
             if not self.weights[name]:
                 continue
             logits = prediction.low_res_logits.float()
-            theirs = _given(other, "logits", f"{name}_weight").detach().float()
+            theirs = _required(other, "logits", f"{name}_weight").detach().float()
             if theirs.shape[1] < logits.shape[1]:
                 msg = (
-                    f"a teacher must have all rows of logits of its student; got "
+                    "a teacher must have as many rows of logits as its student; got "
                     f"{tuple(theirs.shape[:2])} and {tuple(logits.shape[:2])}."
                 )
                 raise ValueError(msg)
@@ -304,7 +304,7 @@ class DistillationLoss(nn.Module):
         return terms
 
 
-def _given(value: T | None, name: str, weight: str) -> T:
+def _required(value: T | None, name: str, weight: str) -> T:
     if value is None:
         msg = f"target must hold {name} where {weight} is not 0; it holds none."
         raise ValueError(msg)

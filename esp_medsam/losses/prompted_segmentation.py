@@ -77,7 +77,7 @@ class PromptedSegmentationLoss(nn.Module):
         """
         rows = prediction.low_res_logits.shape[1]
         if bool(annotation.known[:, rows:].any()):
-            msg = f"annotation must know nothing of rows beyond the prediction's {rows}."
+            msg = f"annotation must know no rows beyond the prediction's {rows}; it does."
             raise ValueError(msg)
         annotation = annotation.rows(rows)
         terms: dict[str, Tensor] = {

@@ -9,6 +9,7 @@ from esp_medsam.networks.esp_medsam import ESPMedSAM
 from esp_medsam.networks.high_resolution import HighResolutionPath
 from esp_medsam.networks.hypernetwork import Hypernetwork, HypernetworkPerQuery
 from esp_medsam.networks.image_encoder import TinyViTImageEncoder
+from esp_medsam.networks.layers import LayerNorm2d
 from esp_medsam.networks.mask_decoder import MaskDecoder
 from esp_medsam.networks.modality_query import ModalityQueries
 from esp_medsam.networks.position_encoding import RandomFourierEncoding
@@ -17,7 +18,6 @@ from esp_medsam.networks.prompt_generator import SelfPatchPromptGenerator
 from esp_medsam.networks.sam_teacher import SAMTeacherEncoder
 from esp_medsam.networks.target_adapter import TargetAdapters
 from esp_medsam.networks.tic import TiCImageEncoder
-from esp_medsam.networks.unused_sam import UnusedPromptEncoder
 
 
 EMBED_DIM = 256
@@ -152,6 +152,29 @@ def build_network(
     return network
 
 
+class UnusedPromptEncoder(nn.Module):
+    """SAM's embeddings of points, boxes and masks, which the released checkpoints contain.
+
+    Nothing uses them, because this network makes its own prompts. They are held so that a converted
+    checkpoint is complete and counts are exact.
+    """
+
+    def __init__(self, dim: int = 256) -> None:
+        super().__init__()
+        self.point_embeddings = nn.ModuleList([nn.Embedding(1, dim) for _ in range(4)])
+        self.not_a_point_embed = nn.Embedding(1, dim)
+        self.no_mask_embed = nn.Embedding(1, dim)
+        self.mask_downscaling = nn.Sequential(
+            nn.Conv2d(1, 4, kernel_size=2, stride=2),
+            LayerNorm2d(4),
+            nn.GELU(),
+            nn.Conv2d(4, 16, kernel_size=2, stride=2),
+            LayerNorm2d(16),
+            nn.GELU(),
+            nn.Conv2d(16, dim, kernel_size=1),
+        )
+
+
 def build_released(modality: str | Sequence[str] = "dermoscopy") -> ESPMedSAM:
     """Build the network of the released De-LightSAM / ESP-MedSAM checkpoints.
 
@@ -167,7 +190,7 @@ def build_released(modality: str | Sequence[str] = "dermoscopy") -> ESPMedSAM:
     names = [modality] if isinstance(modality, str) else list(modality)
     unknown = [name for name in names if name not in RELEASED_MODALITIES]
     if unknown or not names:
-        msg = f"modality must be of {', '.join(RELEASED_MODALITIES)}; got {', '.join(unknown)}."
+        msg = f"modality must be one of {', '.join(RELEASED_MODALITIES)}; got {', '.join(unknown)}."
         raise ValueError(msg)
     return build_released_design(
         {name: RELEASED_MODALITIES[name] for name in names}, RELEASED_TARGETS, names[0]

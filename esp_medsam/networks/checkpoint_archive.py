@@ -86,7 +86,7 @@ def _check_end(file: BinaryIO, size: int) -> None:
     file.seek(0)
     if file.read(4) != b"PK\3\4":
         msg = (
-            "it is no zip archive, which torch writes since 1.6. Where you trust an older file, "
+            "it is not a zip archive, as torch writes since 1.6. If you trust an older file, "
             "load it and save it again"
         )
         raise NotPlainError(msg)
@@ -94,7 +94,7 @@ def _check_end(file: BinaryIO, size: int) -> None:
     tail = file.read().rjust(98, b"\0")
     last, locator, last_64 = tail[-22:], tail[-42:-22], tail[-98:-42]
     if not last.startswith(_END):
-        msg = "it is cut short, or something follows it. Copy it again"
+        msg = "it is cut short, or has something after its end. Copy it again"
         raise NotPlainError(msg)
     entries, length, start = struct.unpack("<HII", last[10:20])
     end, is_found = size - 22, True
@@ -106,7 +106,7 @@ def _check_end(file: BinaryIO, size: int) -> None:
         msg = "it is damaged. Copy it again"
         raise NotPlainError(msg)
     if entries > _MOST_ENTRIES or length > 2**8 * _MOST_ENTRIES:
-        msg = f"it holds {entries:,} files, where {_MOST_ENTRIES:,} are enough for any network"
+        msg = f"it holds {entries:,} files, more than the {_MOST_ENTRIES:,} that any network needs"
         raise NotPlainError(msg)
 
 
@@ -117,13 +117,13 @@ def _check_entries(entries: Sequence[zipfile.ZipInfo], size: int) -> zipfile.Zip
     for entry in entries:
         is_stored = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
         if not is_stored or entry.file_size != entry.compress_size:
-            msg = f"its {entry.filename[:80]} is packed, where torch stores tensors as they are"
+            msg = f"its {entry.filename[:80]} is compressed, but torch stores tensors uncompressed"
             raise NotPlainError(msg)
         if not entry.filename.startswith(f"{root}/") or re.search(r"\.\.|\\", entry.filename):
-            msg = f"its {entry.filename[:80]} has a name that torch does not give"
+            msg = f"its {entry.filename[:80]} has a name that torch does not use"
             raise NotPlainError(msg)
     if len(names) < len(entries) or sum(entry.file_size for entry in entries) > size:
-        msg = "two of its files have one name, or one place"
+        msg = "two of its files have the same name, or the same place"
         raise NotPlainError(msg)
     pickled = next((e for e in entries if e.filename == f"{root}/data.pkl"), None)
     if pickled is None or pickled.file_size > _MOST_PICKLED:

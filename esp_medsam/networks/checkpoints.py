@@ -115,7 +115,7 @@ def _check_shared(state_dicts: Mapping[str, Mapping[str, Tensor]]) -> None:
             problems.append(f"{modality} differs from {first} in {', '.join(differing)}")
     if problems:
         msg = (
-            "state_dicts must be equal but for their controllers to share a network; "
+            "state_dicts must be equal except for their controllers to share a network; "
             f"{'; '.join(problems)}."
         )
         raise CheckpointError(msg)
@@ -307,7 +307,7 @@ def build_released_from_checkpoint(path: str | os.PathLike[str]) -> ESPMedSAM:
         path: Written by ``esp-medsam convert --from delightsam``.
 
     Raises:
-        WeightsNotFoundError: If there is no such file.
+        InputNotFoundError: If there is no such file.
         CheckpointError: If it is not a converted checkpoint.
         CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
     """
@@ -352,8 +352,8 @@ def _check_kind(
     if 2 * found < len(expected):
         example = next(iter(state_dict), "nothing")
         msg = (
-            f"{source} must be a {kind} checkpoint; got {len(state_dict)} entries, {example} "
-            f"for one, of which {found} are among the {len(expected)} expected.{remedy}"
+            f"{source} must be a {kind} checkpoint; got {len(state_dict)} entries, such as "
+            f"{example}; {found} of them are among the {len(expected)} expected.{remedy}"
         )
         raise CheckpointError(msg)
 

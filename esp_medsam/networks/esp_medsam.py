@@ -162,11 +162,11 @@ class ESPMedSAM(nn.Module):
         if targets is None:
             return own[:, :count]
         if len(targets) == 0 or min(targets) < 0 or max(targets) >= count:
-            msg = f"targets must lie in 0..{count - 1}, at least one; got {targets}."
+            msg = f"targets must name at least one index in 0..{count - 1}; got {targets}."
             raise ValueError(msg)
         chosen = own.index_select(1, torch.tensor(targets, device=own.device))
         if modality is not None and bool((chosen < 0).any().item()):
-            msg = "targets may be chosen for batches of one modality alone."
+            msg = "targets must be left out for batches of several modalities."
             raise ValueError(msg)
         return chosen
 

@@ -35,7 +35,7 @@ def freeze(network: nn.Module, patterns: Sequence[str], trained: Sequence[str] =
         if matches(name, patterns) and not matches(name, trained):
             parameter.requires_grad_(False)
     if patterns and not any(p.requires_grad for p in network.parameters()):
-        msg = f"frozen must leave something to train; {', '.join(patterns)} match all parameters."
+        msg = f"frozen must leave some parameters to train; {', '.join(patterns)} match all."
         raise OptionError(msg)
     return [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
 

@@ -74,14 +74,14 @@ def mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
 
 
 def _plain_dots(vectors: Tensor, padded: Tensor, taps: Taps) -> Tensor:
-    return (vectors * copied(padded, taps)).sum(-1)
+    return (vectors * tap_copies(padded, taps)).sum(-1)
 
 
 def _plain_mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
-    return (weights[..., None] * copied(padded, taps)).sum(0)
+    return (weights[..., None] * tap_copies(padded, taps)).sum(0)
 
 
-def copied(padded: Tensor, taps: Taps) -> Tensor:
+def tap_copies(padded: Tensor, taps: Taps) -> Tensor:
     """Return what lies under each kernel in one piece, ``(K, B, h, w, heads, d)``."""
     places: list[Tensor] = []
     for axis in range(2):

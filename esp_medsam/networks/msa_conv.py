@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esp_medsam.networks.kernel_taps import Taps, copied, dots, mixture
+from esp_medsam.networks.kernel_taps import Taps, dots, mixture, tap_copies
 from esp_medsam.networks.modality_controller import WindowToken
 
 
@@ -71,7 +71,7 @@ class MSAConv(nn.Module):
         self.heads = heads
         self.kernel_size = _pair("kernel_size", kernel_size)
         if not all(side % 2 for side in self.kernel_size):
-            msg = f"kernel_size must be odd, so that it has a middle; got {self.kernel_size}."
+            msg = f"kernel_size must be odd; got {self.kernel_size}."
             raise ValueError(msg)
         self.dilation = _pair("dilation", dilation)
         self.stride = _pair("stride", stride)
@@ -81,7 +81,7 @@ class MSAConv(nn.Module):
         self.scale = (dim // heads) ** -0.5
         self.runs = _runs([(0, 0)] * heads if offsets is None else offsets)
         if sum(length for length, _, _ in self.runs) != heads:
-            msg = f"offsets must be one for each of {heads} heads; got {len(offsets or ())}."
+            msg = f"offsets must have one for each of {heads} heads; got {len(offsets or ())}."
             raise ValueError(msg)
         self.qkv = nn.Conv2d(dim, 3 * dim, kernel_size=1, groups=dim if depthwise else 1)
         self.position_bias: nn.Parameter | None
@@ -155,7 +155,7 @@ class MSAConv(nn.Module):
         if self.mask_outside:
             H, W = taps.size
             inside = torch.ones([1, H, W, self.heads, 1], dtype=torch.bool, device=logits.device)
-            held = copied(self._around(inside), taps)[..., 0]
+            held = tap_copies(self._around(inside), taps)[..., 0]
             logits = logits.masked_fill(~held, self.outside_logit)
         return logits
 

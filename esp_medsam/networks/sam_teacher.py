@@ -124,8 +124,8 @@ class SAMTeacherEncoder(nn.Module):
         super().__init__()
         if tokens < 1 or adapter_ratio <= 0:
             msg = (
-                "tokens must be at least 1 and adapter_ratio above 0; "
-                f"got {tokens} and {adapter_ratio}."
+                f"tokens must be at least 1, and adapter_ratio greater than 0; got {tokens} "
+                f"and {adapter_ratio}."
             )
             raise ValueError(msg)
         self.pyramid_channels: tuple[int, ...] = ()

@@ -1,4 +1,4 @@
-"""What a network computes of one small picture: numbers by which a machine is held to its maker's.
+"""Results of a network on one small picture, by which machines are compared.
 
 Shape suffixes in this module:
     B  modalities that the network holds, an image of each

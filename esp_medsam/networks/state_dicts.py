@@ -14,7 +14,7 @@ from esp_medsam.errors import (
     CheckpointError,
     CheckpointMismatchError,
     TooLargeError,
-    WeightsNotFoundError,
+    not_found,
     says_out_of_memory,
 )
 from esp_medsam.networks.checkpoint_archive import NotPlainError, check_archive
@@ -37,14 +37,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         path: File made by ``torch.save`` of a state dict, plain or under "state_dict" or "model".
 
     Raises:
-        WeightsNotFoundError: If there is no such file.
+        InputNotFoundError: If there is no such file.
         CheckpointError: If it cannot be read, or holds something else.
         TooLargeError: If memory runs out.
     """
     source = Path(path)
     if not source.exists():
-        msg = f"{source} must be a checkpoint; there is no such file."
-        raise WeightsNotFoundError(msg)
+        raise not_found(source)
     try:
         with open_regular(source) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch finds odd in a file is an error or nothing
@@ -58,7 +57,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise CheckpointError(msg) from error
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         if says_out_of_memory(error):
-            msg = f"{source} must fit in memory; it ran out. Free some, or use a larger machine."
+            msg = (
+                f"{source} must fit in memory; memory ran out. Free some, or use a larger machine."
+            )
             raise TooLargeError(msg) from error
         reason = str(error).strip().partition("\n")[0].partition(". ")[0][:120]
         msg = (
@@ -83,8 +84,8 @@ def _state_dict(content: object, file: Path) -> dict[str, Tensor]:
         is_plain = isinstance(value, Tensor) and value.nbytes <= value.untyped_storage().nbytes()
         if not isinstance(key, str) or len(key) > _LONGEST_NAME or not is_plain:
             msg = (
-                f"{file} must hold a state dict, names and tensors alone; "
-                f"got {repr(key)[:_SHOWN]}: {type(value).__name__}."
+                f"{file} must hold a state dict, of names and tensors only; got "
+                f"{repr(key)[:_SHOWN]}: {type(value).__name__}."
             )
             raise CheckpointError(msg)
     return dict(content)

@@ -48,7 +48,7 @@ class CropToBox(SpatialCrop):
             if box.start < length:
                 continue
             name = ("rows", "columns")[axis]
-            msg = f"{name} must begin before {length}, which the slice has; got {box.start}."
+            msg = f"{name} must begin before {length}, the length of the slice; got {box.start}."
             raise OptionError(msg)
         return super().__call__(img, lazy=lazy)
 

@@ -82,7 +82,7 @@ class ModalityTransforms:
             for step in steps:
                 own = _stage_of(step)
                 if own not in (None, stage):
-                    msg = f"{type(step).__name__} must stand under {own}; got it under {stage}."
+                    msg = f"{type(step).__name__} must be listed under {own}; it is under {stage}."
                     raise OptionError(msg)
 
 
@@ -152,10 +152,10 @@ def check_overrides(
             )
             raise OptionError(msg)
         if names is not None and name not in names:
-            msg = f"transforms must name modalities, of {', '.join(names)}; got {name}."
+            msg = f"transforms must name modalities out of {', '.join(names)}; got {name}."
             raise OptionError(msg)
     if not isinstance(rows, Mapping | None):
-        msg = f"transforms must be by modality; got {overrides!r}."
+        msg = f"transforms must be a mapping by modality; got {overrides!r}."
         raise OptionError(msg)
     return overrides
 
@@ -229,7 +229,7 @@ class MeasureImage:
             if isinstance(result, Measured):
                 result = replace(record, measured=(*record.measured, result))
             if not isinstance(result, Image):
-                msg = f"measure must hold what measures; got {type(measure).__name__}."
+                msg = f"measure must be a transform that measures; got {type(measure).__name__}."
                 raise OptionError(msg)
             record = result
         return record

@@ -132,7 +132,7 @@ def require_hounsfield(record: Image | None, name: str) -> None:
     """
     if record is not None and record.unit != "HU":
         msg = (
-            f"{name} must be given Hounsfield units; got {record.path}, which holds none "
-            f"(`ct_input` windowed). Leave {name} out of transforms for such images."
+            f"{name} must be given Hounsfield units; {record.path} holds none (`ct_input` "
+            f"windowed). Leave {name} out of transforms for such images."
         )
         raise OptionError(msg)

@@ -115,11 +115,11 @@ def dictionary_form(array: type[SliceTransform] | type[Crop]) -> type[MapTransfo
         array: A transform of this package, or one of your own on the same base.
     """
     if issubclass(array, SliceTransform):
-        return _derived(SliceTransformd, array)
-    return _derived(CropToFoundd if issubclass(array, CropToFound) else SliceCropd, array)
+        return _derived_class(SliceTransformd, array)
+    return _derived_class(CropToFoundd if issubclass(array, CropToFound) else SliceCropd, array)
 
 
-def _derived(base: type[_Form], array: type[SliceTransform] | type[Crop]) -> type[_Form]:
+def _derived_class(base: type[_Form], array: type[SliceTransform] | type[Crop]) -> type[_Form]:
     """Return a subclass that help() and pickle can tell from a written one."""
     options = [
         option.replace(kind=Parameter.KEYWORD_ONLY)

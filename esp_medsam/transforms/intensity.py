@@ -99,7 +99,7 @@ class MeasureIntensity:
         rule = self.rule
         if record.unit == "HU":
             if rule.hounsfield is None:
-                msg = f"An image in HU must be of a modality with a window; got {record.modality}."
+                msg = f"An image in HU must have a modality with a window; got {record.modality}."
                 raise ModalityError(msg)
             return rule.hounsfield
         if rule.file_window and record.window is not None:
@@ -125,7 +125,7 @@ def percentiles_of(
         nonzero: Whether zeros are left out, unless there is nothing else.
     """
     if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
-        size, value_at = _counted(array, nonzero=nonzero)
+        size, value_at = _value_counts(array, nonzero=nonzero)
     else:
         size, value_at = _partitioned(array, percentiles, nonzero=nonzero)
     if size == 0:
@@ -142,7 +142,7 @@ _ValueAt = Callable[[int], float]
 """From a rank, from 0, to the value that has it."""
 
 
-def _counted(array: npt.NDArray[np.generic], *, nonzero: bool) -> tuple[int, _ValueAt]:
+def _value_counts(array: npt.NDArray[np.generic], *, nonzero: bool) -> tuple[int, _ValueAt]:
     """Count the values of at most 16 bits, piece by piece: no second volume, no sorting."""
     least = int(np.iinfo(array.dtype).min)  # type: ignore[type-var]  # of integers
     counts = np.zeros(2 ** (8 * array.dtype.itemsize), dtype=np.int64)

@@ -121,12 +121,12 @@ class LabelMapd(MapTransform):
                 rule, values = targets[place].clean_up, probability[place]
                 mask, _ = mask_of(values, rule, image.grid.cleaned_ml)
                 confidence[place] = confidence_of(values, mask)
-            voxels = _counted(labelmap[0], targets)
+            voxels = _voxel_counts(labelmap[0], targets)
             segmentation = replace(
                 segmentation,
                 confidence=tuple(confidence),
                 voxels=voxels,
-                expected_dice=self._expected(modality, segmentation.targets, confidence),
+                expected_dice=self._expected_dice(modality, segmentation.targets, confidence),
                 warnings=(
                     *segmentation.warnings,
                     *_not_cleaned(targets, image),
@@ -138,7 +138,7 @@ class LabelMapd(MapTransform):
             result[self.probability_key] = MetaTensor(probability, meta=meta)
         return result
 
-    def _expected(
+    def _expected_dice(
         self, modality: str, names: Sequence[str], confidence: Sequence[float | None]
     ) -> tuple[float | None, ...]:
         if self.expected_dice is None:
@@ -147,7 +147,7 @@ class LabelMapd(MapTransform):
         return tuple(self.expected_dice(modality, name, value) for name, value in pairs)
 
 
-def _counted(labelmap: Tensor, targets: Sequence[Target]) -> tuple[int, ...]:
+def _voxel_counts(labelmap: Tensor, targets: Sequence[Target]) -> tuple[int, ...]:
     """Return the voxels of each target, counted slice by slice: bincount widens what it counts."""
     counts = torch.zeros(256, dtype=torch.int64)
     for one in labelmap:

@@ -22,7 +22,7 @@ _SAMPLES = 2**21
 """Voxels that statistics are taken of, at most."""
 
 _AIR = 0.05
-"""Of the way from the darkest voxel to the 99th percentile: below it lie air and noise."""
+"""Part of the range from the darkest voxel to the 99th percentile that is air and noise."""
 
 
 class MeasurePercentiles:

@@ -27,7 +27,10 @@ class RandomWindow(Randomizable, Transform):
 
     def __init__(self, shift: float = 0.0, prob: float = 0.7) -> None:
         if not 0.0 <= shift < 0.5:
-            msg = f"shift must be from 0 and below 0.5, so that edges never meet; got {shift}."
+            msg = (
+                "shift must be at least 0 and less than 0.5, so that edges never meet; got "
+                f"{shift}."
+            )
             raise OptionError(msg)
         self.shift = shift
         self.prob = prob

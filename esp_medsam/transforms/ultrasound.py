@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from esp_medsam.errors import OptionError
+from esp_medsam.errors import check_one_of
 from esp_medsam.image import UltrasoundRegion
 from esp_medsam.transforms.burned_in import marks_mask
 from esp_medsam.transforms.dictionary import dictionary_form
@@ -28,7 +28,7 @@ from esp_medsam.transforms.slices import (
 
 
 _TWO_D, _TISSUE, _COLOR_FLOW = 1, 1, 2
-"""Of Region Spatial Format, and of Region Data Type. DICOM PS3.3 C.8.5.5.1."""
+"""Values of Region Spatial Format and Region Data Type. DICOM PS3.3 C.8.5.5.1."""
 
 
 def tissue_box(regions: Iterable[UltrasoundRegion], shape: tuple[int, int]) -> Box | None:
@@ -237,9 +237,7 @@ class SuppressDoppler(SliceTransform):
     """
 
     def __init__(self, *, chroma: float = 0.15, fill: str = "neighborhood") -> None:
-        if fill not in ("neighborhood", "gray"):
-            msg = f"fill must be one of neighborhood, gray; got {fill!r}."
-            raise OptionError(msg)
+        check_one_of("fill", fill, ("neighborhood", "gray"))
         self.chroma = number_option("chroma", chroma, least=0.0, most=1.0)
         self.fill = fill
 

@@ -57,8 +57,8 @@ class MeasureWindow:
         if inside.mean() < self.least and np.unique(array[:, ::4, ::4]).size > 2:
             low, high = percentiles_of(array, self.percentiles, nonzero=False)
             warning = (
-                f"Its window shows less than {100 * self.least:g} % of the pixels; percentiles "
-                f"stand in for it."
+                f"The window in the header shows less than {100 * self.least:g} % of the "
+                "pixels; percentiles were used instead."
             )
             record = replace(record, warnings=(*record.warnings, warning))
         if high <= low:

@@ -45,15 +45,15 @@ Research only. Not a medical device: not for diagnosis, treatment or any other c
 ## What was added
 
 `esp-medsam add-target` trained it on top of weights with SHA-256 {weights}.
-Nothing of those moved: what they segmented they segment as before.
+Their parameters did not change, and neither did their masks.
 The datalist has SHA-256 {datalist}.
 
 | Modality | Target | Set | Images trained on | Validation images | Dice | 95 % interval |
 |---|---|---|---|---|---|---|
 {rows}
 
-The validation images chose the epoch, so that these numbers flatter.
-A few dozen images of one source say whether it is worth going on, not how well it does elsewhere.
+The epoch was chosen on the validation images, so these numbers are optimistic.
+A few dozen images from one source show whether it is worth going on, not how it does elsewhere.
 Say here where the images come from, under which terms, and how well it does on images of another
 source: `esp-medsam evaluate DATALIST --bundle .`
 
@@ -93,7 +93,7 @@ def prepare_addition(
         _check_shown(read_datalist(datalist, section), section, additions)
     if is_bundle(root) and (root / TABLE).read_text(encoding="utf-8") == additions.text:
         if _ADDED in _read_card(root):  # which is written last
-            msg = f"OUT must be new; {root} is done. Name another one."
+            msg = f"OUT must not hold a finished bundle; {root} does. Choose another folder."
             raise OutputExistsError(msg)
         return origin, additions
     make_bundle(
@@ -111,10 +111,10 @@ def _check_shown(items: Sequence[Item], section: str, additions: Additions) -> N
     missing = [".".join(pair) for pair in additions.targets if pair not in shown]
     others = {additions.table[item.modality].name for item in items} - added
     if missing:
-        msg = f"datalist must have labels of all that is added in {section}; "
-        raise OptionError(msg + f"there are none of {listed(missing)}.")
+        msg = f"datalist must label all that is added in {section}; "
+        raise OptionError(msg + f"it has no labels of {listed(missing)}.")
     if others:
-        msg = f"datalist must hold images of {listed(sorted(added))} alone, where something is "
+        msg = f"datalist must only hold images of {listed(sorted(added))}, to which something is "
         raise OptionError(msg + f"added; in {section} got {listed(sorted(others))}.")
 
 
@@ -145,8 +145,8 @@ def addition_request(
     own, size = read_yaml(folder / CONFIG).get("input_size"), request.settings.get("input_size")
     if size is not None and isinstance(own, list) and list(size) != own:  # others are native
         logger.warning(
-            "input_size should be %d x %d, as the bundle segments; got %d x %d. What is added will "
-            "do worse than while it is trained; its card tells how it does.",
+            "input_size should be %d x %d, at which the bundle segments; got %d x %d. What is "
+            "added will do worse than in training; the bundle's card says how it does.",
             *own,
             *size,
         )
@@ -180,7 +180,7 @@ def write_card(
     rows = [
         f"| {score.modality} | {score.target} | {_cell(score.dataset)} "
         f"| {trained[score.modality, score.target]} | {score.present + score.absent} "
-        f"| {_number(score.dice)} | {_interval(score)} |"
+        f"| {_number_text(score.dice)} | {_interval(score)} |"
         for score in scores
         if (score.modality, score.target) in additions.targets
     ]
@@ -198,7 +198,7 @@ def write_card(
 
 def _read_card(bundle: Path) -> str:
     path = bundle / CARD
-    return path.read_text(encoding="utf-8") if path.is_file() else "It has no card."
+    return path.read_text(encoding="utf-8") if path.is_file() else "The bundle has no card."
 
 
 def _demoted(text: str) -> str:
@@ -216,7 +216,7 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def _number(value: float | None) -> str:
+def _number_text(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
 
 

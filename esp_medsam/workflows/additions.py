@@ -65,7 +65,7 @@ def read_additions(path: str | Path, old: str | Path) -> Additions:
     content, added = read_table(old), read_table(path)
     rows = _rows(added, "modalities", path)
     if unknown := [str(key) for key in added if key != "modalities"]:
-        msg = f"{path} must hold modalities and nothing else; got {listed(unknown)}."
+        msg = f"{path} must only have the key modalities; got also {listed(unknown)}."
         raise TableError(msg)
     targets: list[tuple[str, str]] = []
     trained: list[str] = []
@@ -106,31 +106,33 @@ def _add(modalities: dict[str, Any], name: str, row: Any, path: str | Path) -> l
         begun = {"index": max([FIRST_INDEX, *(index + 1 for index in indices)]), **row}
         modalities[name] = {**begun, "targets": {}}
     elif changed := [str(key) for key in row if key != "targets"]:
-        msg = f"{path} must give {name}, which is there already, targets alone; "
+        msg = f"{path} must only add targets to {name}, which exists already; "
         raise TableError(msg + f"got {listed(changed)}.")
     held = modalities[name]["targets"]
     if known := [str(target) for target in given if target in held]:
         msg = f"{path} must name targets that are new; {name} has {listed(known)} already."
         raise TableError(msg)
     for target, fields in given.items():
-        held[target] = _completed(fields, held, adapter=not is_new)
+        held[target] = _completed_fields(fields, held, adapter=not is_new)
     return [str(target) for target in given]
 
 
-def _completed(fields: Any, held: Mapping[str, Any], *, adapter: bool) -> Any:
+def _completed_fields(fields: Any, held: Mapping[str, Any], *, adapter: bool) -> Any:
     """Return a target's row with what it leaves out, as far as that can be said for it."""
     if not isinstance(fields, dict):
         return fields  # told with all else that is wrong
     labels = [row.get("label", 0) for row in held.values() if isinstance(row, dict)]
     colors = [row.get("color") for row in held.values() if isinstance(row, dict)]
     known = [color for color in colors if isinstance(color, list)]
-    free = max(PALETTE, key=lambda color: min([_apart(color, other) for other in known] or [0]))
+    free = max(
+        PALETTE, key=lambda color: min([_color_distance(color, other) for other in known] or [0])
+    )
     numbers = [label for label in labels if isinstance(label, int)]
     said = {"label": max([0, *numbers]) + 1, "color": list(free), "tier": "experimental"}
     return {**said, **({"adapter": True} if adapter else {}), **fields}
 
 
-def _apart(one: Any, other: Any) -> int:
+def _color_distance(one: Any, other: Any) -> int:
     """Return how far two colors are apart, squared."""
     pairs = zip(one, other, strict=False)
     return sum((a - b) ** 2 for a, b in pairs if isinstance(a, int) and isinstance(b, int))

@@ -109,7 +109,7 @@ class EarlyStop:
         """End the training if it is time; one that was ended does not go on."""
         if self.best.since >= self.patience:
             logger.info(
-                "Training ends after epoch %d: no better for %d validations (patience).",
+                ("Training ends after epoch %d: no improvement in %d validations (patience)."),
                 engine.state.epoch,
                 self.best.since,
             )

@@ -7,7 +7,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from esp_medsam.errors import OptionError, OutputExistsError, WeightsNotFoundError
+from esp_medsam.errors import OptionError, OutputExistsError, WeightsNotFoundError, not_found
 
 
 BUNDLE_VARIABLE = "ESP_MEDSAM_BUNDLE"
@@ -30,20 +30,23 @@ def find_bundle(path: str | os.PathLike[str] | None = None) -> Path:
         path: Folder that the user names; None goes on with the rest.
 
     Raises:
-        OptionError: If the user, or the variable, names a folder that is no bundle.
+        InputNotFoundError: If what the user, or the variable, names does not exist.
+        OptionError: If it is no bundle.
         WeightsNotFoundError: If no bundle is found.
     """
     named = {"bundle": path, BUNDLE_VARIABLE: os.environ.get(BUNDLE_VARIABLE)}
     for source, value in named.items():
         if not value:
             continue
+        if not Path(value).exists():
+            raise not_found(value, "folder", argument=source)
         if not is_bundle(Path(value)):
             msg = f"{source} must be a folder that holds {CONFIG}; got {os.fspath(value)}."
             raise OptionError(msg)
         return Path(value).resolve()
     for candidate in installed_bundles():
         return candidate
-    msg = "No bundle is installed with esp_medsam; name its folder with `bundle` or "
+    msg = "A bundle must be installed, or named with `bundle` or "
     raise WeightsNotFoundError(msg + f"{BUNDLE_VARIABLE}.")
 
 
@@ -71,33 +74,34 @@ def check_free(
         overwrite: Whether the bundle's own may be replaced.
 
     Raises:
+        InputNotFoundError: If there is no such folder or file.
         OptionError: If the folder is no bundle, or the file is its own already.
-        WeightsNotFoundError: If there is no such file.
         OutputExistsError: If the bundle has weights and ``overwrite`` is not set.
     """
     root, source = Path(folder), Path(weights)
+    if not root.exists():
+        raise not_found(root, "folder", argument="BUNDLE")
     if not is_bundle(root):
         msg = f"BUNDLE must be a folder that holds {CONFIG}; got {root}."
         raise OptionError(msg)
     if not source.is_file():
-        msg = f"FILE must be a file of weights; got {source}."
-        raise WeightsNotFoundError(msg)
+        raise not_found(source, argument="FILE")
     target = root / WEIGHTS
     if target.exists() and target.samefile(source):
-        msg = f"FILE must be another than the bundle's own weights; got {source}. "
-        msg += "Call esp_medsam.workflows.weights.pin_weights to pin those."
+        msg = f"FILE must not be the bundle's own weights; got {source}. "
+        msg += "To pin those, call esp_medsam.workflows.weights.pin_weights."
         raise OptionError(msg)
     if os.path.lexists(target) and not overwrite:
-        msg = f"BUNDLE must have no weights yet; {target} is there. Pass `overwrite` to replace it."
+        msg = f"BUNDLE must have no weights yet; {target} exists. Pass `overwrite` to replace it."
         raise OutputExistsError(msg)
 
 
 def installed_bundles() -> Iterator[Path]:
     """Yield the bundles that came with this package."""
-    yield from filter(is_bundle, _installed())
+    yield from filter(is_bundle, _installed_folders())
 
 
-def _installed() -> Iterator[Path]:
+def _installed_folders() -> Iterator[Path]:
     """Yield where a checkout, and where a wheel, keeps the bundle."""
     yield Path(__file__).resolve().parents[2] / "bundle"
     schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))

@@ -102,7 +102,7 @@ def _items(datalist: str | Path, section: str, table: ModalityTable) -> list[Ite
         check_targets(item, table)
     missing = [name for item in items for name in item.files if not Path(name).exists()]
     if missing:
-        msg = f"datalist must name files that are there; there is none at {missing[0]}."
+        msg = f"datalist must name existing files; there is none at {missing[0]}."
         raise InputNotFoundError(msg)
     return items
 
@@ -217,13 +217,19 @@ def measure_plausibility(
     scores: dict[str, list[float]] = defaultdict(list)
     for seen in map(look, tracked(validation)):
         if seen.modality not in learned.centers:
-            msg = f"datalist must have training images of {seen.modality}, which it validates; "
+            msg = (
+                f"datalist must have training images of {seen.modality}, because it has "
+                "validation images; "
+            )
             raise OptionError(msg + "got none.")
         scores[seen.modality].append(score_of(learned, seen, seen.modality))
     found = {modality: np.array(each) for modality, each in scores.items()}
     limit = _beyond(list(found.values()), FALSE_FLAGS)
     if not limit > 0:
-        msg = "datalist must validate with other images than it trains with; these look the same."
+        msg = (
+            "datalist must have validation images that differ from the training images; they "
+            "look the same."
+        )
         raise OptionError(msg)
     return (
         learned._replace(limit=limit),
@@ -242,7 +248,7 @@ def _discriminants(seen: Sequence[Seen]) -> Plausibility:
     for one in seen:
         kinds[one.modality, one.dataset] += list(one.features.double().numpy())
     if len(kinds) < 2:
-        msg = f"datalist must have at least two sets in training; got {len(kinds)}."
+        msg = f"datalist must have at least two datasets in training; got {len(kinds)}."
         raise OptionError(msg)
     arrays = {kind: np.stack(rows) for kind, rows in kinds.items()}
     scale = np.concatenate(list(arrays.values())).std(0) + 1e-6
@@ -250,7 +256,10 @@ def _discriminants(seen: Sequence[Seen]) -> Plausibility:
     within = np.concatenate([(rows - rows.mean(0)) / scale for rows in arrays.values()])
     spread = within.T @ within / len(within)
     if not np.trace(spread) > 0:
-        msg = "datalist must have several images of a set in training; no set has two that differ."
+        msg = (
+            "datalist must have at least two different images of a dataset in training; no "
+            "dataset has."
+        )
         raise OptionError(msg)
     even = np.trace(spread) / len(spread) * np.eye(len(spread))
     whitening = np.linalg.cholesky(np.linalg.inv((1 - SHRINKAGE) * spread + SHRINKAGE * even))

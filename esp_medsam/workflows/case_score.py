@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from esp_medsam.errors import InputNotFoundError, OptionError, listed
+from esp_medsam.errors import OptionError, listed, not_found
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.plain_data import read_json
 from esp_medsam.regular_file import open_regular
@@ -126,14 +126,13 @@ def read_cases(path: Path) -> list[TargetScore]:
         if path.suffix.lower() == ".json":
             rows = read_json(path, most_bytes=MOST_BYTES, most_values=MOST_VALUES)
         else:
-            rows = [_typed(row) for row in _csv_rows(path)]
+            rows = [_typed_row(row) for row in _csv_rows(path)]
         return _CASES.validate_python(rows)
     except FileNotFoundError as error:
-        msg = f"compare must be a file of cases; there is none at {path}."
-        raise InputNotFoundError(msg) from error
+        raise not_found(path, argument="compare") from error
     except ValidationError as error:
         told = [f"{_place(one['loc'])} {rule_of(one)}" for one in error.errors(include_url=False)]
-        msg = f"compare must hold cases as `cases` writes them; in {path} {listed(told, '; ')}."
+        msg = f"compare must hold cases as `cases` writes them; in {path}, {listed(told, '; ')}."
         raise OptionError(msg) from error
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
@@ -154,7 +153,7 @@ def _csv_rows(path: Path) -> Iterable[Mapping[str | None, Any]]:
     return csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
 
 
-def _typed(row: Mapping[str | None, Any]) -> dict[str, Any]:
+def _typed_row(row: Mapping[str | None, Any]) -> dict[str, Any]:
     """Return a row of a CSV file with None where a cell is empty."""
     if None in row:
         msg = "a row longer than the first"

@@ -102,8 +102,11 @@ class Checkpoints:
         content = self._last_whole() if self.resume else None
         if content is None:
             if self.resume is True:
-                msg = f"resume must find a checkpoint; there is none in {self.folder}. "
-                raise OptionError(msg + "Check output_dir, or leave resume at auto.")
+                msg = (
+                    "resume must be auto or false without a checkpoint; there is none in "
+                    f"{self.folder}. "
+                )
+                raise OptionError(msg + "Check output_dir, or set resume to auto.")
             if self.is_writer:
                 self._keep(())
             return False
@@ -125,9 +128,9 @@ class Checkpoints:
         ]
         if changed or content["format"] != _FORMAT or content["parts"].keys() != self.parts.keys():
             msg = (
-                f"resume must meet the settings that the run in {self.folder} began with; got "
-                f"{listed(changed, '; ') or 'a checkpoint of another version'}. Give the same "
-                "settings, another output_dir, or resume false to begin anew."
+                f"resume must use the settings that the run in {self.folder} began with; got "
+                f"{listed(changed, '; ') or 'a checkpoint of another version'}. Pass the same "
+                "settings, another output_dir, or resume false to start over."
             )
             raise OptionError(one_line(msg))
 
@@ -186,7 +189,9 @@ class Checkpoints:
             match = _NAME.fullmatch(path.name)
             assert match is not None, "they were found by it"
             if _digest_of(path) != match[2]:
-                logger.warning("%s is damaged; the one before it is taken.", one_line(str(path)))
+                logger.warning(
+                    "%s is damaged; the checkpoint before it is used.", one_line(str(path))
+                )
                 continue
             content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             self._good = path

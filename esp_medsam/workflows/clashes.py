@@ -40,7 +40,7 @@ def shared_name(label: str, name: str, rivals: Sequence[str]) -> NameClashError:
         name: What its outputs would be called.
         rivals: What messages call the others.
     """
-    msg = f"{label} must have output names of its own; it shares {name} with {listed(rivals)}."
+    msg = f"Images must have different output names; {label} shares {name} with {listed(rivals)}."
     return NameClashError(msg)
 
 

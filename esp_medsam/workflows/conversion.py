@@ -12,11 +12,12 @@ from esp_medsam.errors import (
     OptionError,
     OutputError,
     OutputExistsError,
-    WeightsNotFoundError,
     check_one_of,
+    not_found,
     one_line,
 )
 from esp_medsam.identity import sha256_of
+from esp_medsam.modality import modality_needed
 from esp_medsam.regular_file import open_regular
 
 
@@ -44,14 +45,12 @@ def check_conversion(
     """Refuse what cannot be converted; arguments and errors as of ``workflows.convert.convert``."""
     check_one_of("from", origin, ORIGINS)
     if origin == "delightsam" and modality is None:
-        msg = "modality must be given for a De-LightSAM checkpoint, which does not say its own."
-        raise ModalityError(msg)
+        raise modality_needed(RELEASED, "a De-LightSAM checkpoint", "the file does not say it")
     if origin != "delightsam" and modality is not None:
-        msg = f"modality must be left out for {origin}, whose weights belong to none."
+        msg = f"modality must be left out for {origin}, whose weights have none; got {modality}."
         raise OptionError(msg)
-    if modality is not None and modality not in RELEASED:
-        msg = f"modality must be one of {', '.join(RELEASED)}; got {modality}."
-        raise ModalityError(msg)
+    if modality is not None:
+        check_one_of("modality", modality, RELEASED, ModalityError)
     _check_regular(source)
     _refuse_input(Path(source), Path(output))
     refuse_existing(Path(output), overwrite)
@@ -70,8 +69,7 @@ def _check_regular(source: str | os.PathLike[str]) -> None:
     try:
         open_regular(source).close()
     except FileNotFoundError as error:
-        msg = f"IN must be a file of weights; there is no such file: {os.fspath(source)}."
-        raise WeightsNotFoundError(msg) from error
+        raise not_found(source, argument="IN") from error
     except OSError as error:
         msg = f"IN must be a file of weights; {os.fspath(source)} cannot be read: {error.strerror}."
         raise CheckpointError(msg) from error
@@ -83,7 +81,10 @@ def _refuse_input(source: Path, target: Path) -> None:
     except OSError:  # one of them is not there
         return
     if is_same:
-        msg = f"OUT must be another file than IN; {target} is {source} itself. Name another file."
+        msg = (
+            f"OUT must be another file than IN; {target} is the same file as {source}. Name "
+            "another file."
+        )
         raise OutputError(msg)
 
 
@@ -94,5 +95,5 @@ def refuse_existing(target: Path, overwrite: bool) -> None:
         OutputExistsError: If it exists and ``overwrite`` is not set.
     """
     if os.path.lexists(target) and not overwrite:
-        msg = f"{target} must not exist; it does. Name another file, or give `overwrite`."
+        msg = f"{target} must not exist; it does. Name another file, or pass `overwrite`."
         raise OutputExistsError(msg)

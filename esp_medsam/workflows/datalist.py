@@ -18,7 +18,13 @@ from pydantic import (
     model_validator,
 )
 
-from esp_medsam.errors import InputNotFoundError, OptionError, TargetError, listed, quoted
+from esp_medsam.errors import (
+    OptionError,
+    TargetError,
+    listed,
+    not_found,
+    quoted,
+)
 from esp_medsam.modality import ModalityTable
 from esp_medsam.plain_data import read_json
 from esp_medsam.setting_checks import rule_of
@@ -37,7 +43,7 @@ SECTIONS = ("training", "validation", "test")
 
 def _a_path(value: object) -> object:
     if isinstance(value, str) and ("\0" in value or (not value.isascii() and _is_torn(value))):
-        msg = "must be a path that can be written down"
+        msg = "must be a path in valid Unicode"
         raise ValueError(msg)
     return value
 
@@ -72,7 +78,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _whole(value: object) -> object:
+def _whole_number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int):
         msg = "must be a whole number"
         raise ValueError(msg)
@@ -83,7 +89,7 @@ def _in_a_list(value: object) -> object:
     return [value] if isinstance(value, int | str) else value
 
 
-Value = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**31)]
+Value = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, lt=2**31)]
 Values = Annotated[tuple[Value, ...], BeforeValidator(_in_a_list), Field(min_length=1)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_in_a_list), Field(min_length=1)]
@@ -107,7 +113,7 @@ class Mask(_Part):
     @model_validator(mode="after")
     def _says_it_once(self) -> Mask:
         if self.values is not None and self.names is not None:
-            msg = "must say what is meant by values or by names, not by both"
+            msg = "must choose by values or by names, not by both"
             raise ValueError(msg)
         return self
 
@@ -127,7 +133,7 @@ def _by_target(value: object) -> object:
     if not label_maps or None in label_maps:
         if isinstance(value, Mapping):
             return value
-        msg = "must be masks by target, or a label map: its path, and values or names by target"
+        msg = "must be masks by target, or a label map: its path, with values or names by target"
         raise ValueError(msg)
     labels: dict[str, list[object]] = {}
     for path, key, meant in filter(None, label_maps):
@@ -185,7 +191,7 @@ class Item(_Part):
         missing = type(self).model_fields.keys() - self.model_fields_set
         for key in self.model_extra or ():
             if near := get_close_matches(key, missing, n=1, cutoff=0.85):
-                msg = f"must spell its keys right; got {quoted(key)}: is it {near[0]}?"
+                msg = f"must only have known keys; got {quoted(key)}. Is it {near[0]}?"
                 raise ValueError(msg)
         return self
 
@@ -193,13 +199,13 @@ class Item(_Part):
     def _agrees(self) -> Item:
         both = sorted(set(self.labels) & set(self.absent))
         if both:
-            msg = f"must not name one target in labels and absent; got {', '.join(both)}"
+            msg = f"must not name a target in both labels and absent; got {', '.join(both)}"
             raise ValueError(msg)
         if self.offset is not None and (self.modality, self.ct_input) != ("ct", "hu"):
-            msg = "must give offset with modality ct and ct_input hu alone"
+            msg = "must only have an offset with modality ct and ct_input hu"
             raise ValueError(msg)
         if any(0 in (mask.values or ()) for masks in self.labels.values() for mask in masks):
-            msg = "must not give the value 0 in labels: it means nothing there"
+            msg = "must not have the value 0 in labels, where it is the background"
             raise ValueError(msg)
         return self
 
@@ -262,7 +268,7 @@ def read_datalist(path: str | Path, section: str) -> list[Item]:
     items, faults = parse_items(sections[section], section, Path(path).parent)
     if faults:
         told = listed([str(fault) for fault in faults], "; ")
-        msg = f"datalist must be as docs/reference/datalist.md says; in {path} {told}."
+        msg = f"datalist must be valid (see docs/reference/datalist.md); in {path}, {told}."
         raise OptionError(msg)
     return list(items.values())
 
@@ -277,11 +283,10 @@ def read_sections(path: str | Path) -> dict[str, Any]:
     try:
         datalist = read_json(Path(path), most_bytes=MOST_BYTES, most_values=MOST_VALUES)
     except FileNotFoundError as error:
-        msg = f"datalist must be a JSON file; there is none at {path}."
-        raise InputNotFoundError(msg) from error
+        raise not_found(path, argument="datalist") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        msg = f"datalist must be a JSON file; in {path} got {reason}."
+        msg = f"datalist must be a JSON file; {path} is not: {reason}."
         raise OptionError(msg) from error
     if not isinstance(datalist, dict):
         msg = f"datalist must hold an object of sections; {path} holds a {type(datalist).__name__}."
@@ -328,7 +333,7 @@ def named_twice(placed: Iterable[tuple[str, Item]]) -> Iterator[Fault]:
         path = os.path.normpath(item.image)
         earlier = first.setdefault(path, place)
         if earlier != place:
-            yield Fault(f"{place}['image']", f"must be named once; {path} is {earlier} as well")
+            yield Fault(f"{place}['image']", f"must not be named twice; {path} is also {earlier}")
 
 
 def check_targets(item: Item, table: ModalityTable) -> None:

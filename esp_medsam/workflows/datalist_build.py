@@ -16,9 +16,9 @@ from esp_medsam.dicom.patient import patient_hash
 from esp_medsam.errors import (
     EmptyInputError,
     EspMedSamError,
-    InputNotFoundError,
     OptionError,
     listed,
+    not_found,
 )
 from esp_medsam.io.read import read
 from esp_medsam.quiet import quietly
@@ -102,7 +102,7 @@ def cases_of_patterns(
             msg = f"labels must be TARGET=PATTERN, such as liver=masks/{{case}}.png; got {label}."
             raise OptionError(msg)
         masks = _masks(pattern, root, f"labels of {target}")
-        notes += _unpaired(cases, masks, target)
+        notes += _notes_on_unpaired(cases, masks, target)
         for case in cases.keys() & masks.keys():
             cases[case].labels.setdefault(target, []).append(masks[case])
     if unknown is not None:
@@ -118,20 +118,22 @@ def _masks(pattern: str, root: Path, option: str) -> dict[str, Named]:
     return {case: Named(str(path), asked.values) for case, path in found.items()}
 
 
-def _unpaired(images: Mapping[str, Case], masks: Mapping[str, Named], target: str) -> list[str]:
+def _notes_on_unpaired(
+    images: Mapping[str, Case], masks: Mapping[str, Named], target: str
+) -> list[str]:
     lacking = [case for case in images if case not in masks]
     left = [case for case in masks if case not in images]
     if len(left) == len(masks):
         msg = (
-            f"labels of {target} must belong to images; none does. Images are of "
+            f"labels of {target} must match images; none does. Images are of "
             f"{listed(list(images)[:3])}, masks of {listed(left[:3])}."
         )
         raise OptionError(msg)
     notes = []
     if lacking:
-        notes.append(f"{target} is unknown in {_images(lacking)}: they have no mask of it.")
+        notes.append(f"{target} is unknown in {_images(lacking)}, which have no mask of it.")
     if left:
-        notes.append(f"{len(left)} masks of {target} belong to no image: {listed(left[:5])}.")
+        notes.append(f"{len(left)} masks of {target} match no image: {listed(left[:5])}.")
     return notes
 
 
@@ -172,16 +174,15 @@ def cases_of_csv(path: Path, *, modality: str | None, more: Mapping[str, Any]) -
         reader = csv.DictReader(text, strict=True)
         columns, rows = list(reader.fieldnames or ()), list(reader)
     except FileNotFoundError as error:
-        msg = f"csv must be a file; there is none at {path}."
-        raise InputNotFoundError(msg) from error
+        raise not_found(path, argument="csv") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"csv must be a table in UTF-8; {path} is none ({error})."
+        msg = f"csv must be a table in UTF-8; {path} is not ({error})."
         raise OptionError(msg) from error
     wrong = [name for name in columns if name not in _COLUMNS and not name.startswith(_LABEL)]
     if "image" not in columns or wrong or len(set(columns)) < len(columns):
         msg = (
-            f"csv must have columns image, and of {', '.join(_COLUMNS[1:])} and labels.TARGET, "
-            f"each once; {path} has {listed(columns)}."
+            f"csv must have the column image, and may have {', '.join(_COLUMNS[1:])} and "
+            f"labels.TARGET, each once; {path} has {listed(columns)}."
         )
         raise OptionError(msg)
     if not rows:
@@ -194,16 +195,19 @@ def _case(
     row: Mapping[str, Any], line: int, path: Path, modality: str | None, more: Mapping[str, Any]
 ) -> Case:
     if None in row or None in row.values():
-        msg = f"csv must have a value for each column in each row; {path}, row {line} has not."
+        msg = f"csv must have a value for each column in each row; {path}, row {line}, has not."
         raise OptionError(msg)
     cells = {name: value.strip() for name, value in row.items()}
     asked = cells.get("modality") or modality
     if not cells["image"] or not asked:
-        msg = f"csv must say image and modality; {path}, row {line} does not. See `modality`."
+        msg = (
+            f"csv must have an image and a modality in each row; {path}, row {line}, lacks "
+            "one. Pass `modality` if it is the same for all rows."
+        )
         raise OptionError(msg)
     given = {name: cells[name] for name in ("dataset", "ct_input") if cells.get(name)}
     if cells.get("offset"):
-        given["offset"] = _number(cells["offset"], f"{path}, row {line}")
+        given["offset"] = _cell_number(cells["offset"], f"{path}, row {line}")
     return Case(
         path.parent / cells["image"],
         asked,
@@ -220,7 +224,7 @@ def _case(
     )
 
 
-def _number(text: str, where: str) -> float:
+def _cell_number(text: str, where: str) -> float:
     try:
         return int(text) if text.lstrip("-").isdecimal() else float(text)
     except ValueError as error:
@@ -255,7 +259,10 @@ def find_patients(cases: Sequence[Case], pattern: str | None) -> None:
         if file is not None:
             case.patient = patient_hash(file)
         if case.patient is None:
-            msg = f"patient must be given; nothing says whose {case.image} is. See `patient`."
+            msg = (
+                f"patient must be given for {case.image}, whose header, row and pattern name "
+                "none. Pass `patient`."
+            )
             raise OptionError(msg)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from esp_medsam.dicom import labels_series
-from esp_medsam.errors import EspMedSamError, listed, quoted
+from esp_medsam.errors import EspMedSamError, listed, one_of, quoted
 from esp_medsam.identity import identify
 from esp_medsam.image import Image
 from esp_medsam.io.formats import RASTER_SUFFIXES, name_of
@@ -90,7 +90,7 @@ def faults_of(
         faults += found
         placed += [Placed(section, number, item) for number, item in items.items()]
     if not placed and not faults:
-        return [Fault("datalist", f"must hold an image; got none in {listed(held)}")]
+        return [Fault("datalist", f"must hold at least one image; got none in {listed(held)}")]
     faults += named_twice((one.place, one.item) for one in placed)
     faults += _patients_in_two_sections(placed)
     look = _faults_of_item if read_masks else _faults_of_headers
@@ -122,13 +122,13 @@ def _faults_of_item(one: Placed, table: ModalityTable) -> list[Fault]:
     try:
         image = _grid(one.item, table)
     except EspMedSamError as error:
-        return [Fault(f"{one.place}['image']", _told(error))]
+        return [Fault(f"{one.place}['image']", _message_of(error))]
     found = list(_wrong_masks(one, image, table))
     if found and image.pixels is None:  # the header may have misled
         try:
             found = list(_wrong_masks(one, read_image(one.item, table), table))
         except EspMedSamError as error:
-            return [Fault(f"{one.place}['image']", _told(error))]
+            return [Fault(f"{one.place}['image']", _message_of(error))]
     return found
 
 
@@ -154,11 +154,11 @@ def _wrong_words(one: Placed, table: ModalityTable) -> list[Fault]:
     """Return what is wrong with what an item says, without a look into its files."""
     item, place = one.item, one.place
     if item.modality not in table.names:
-        told = f"must be one of {', '.join(table.names)}; got {quoted(item.modality)}"
+        told = f"{one_of(table.names)}; got {quoted(item.modality)}"
         return [Fault(f"{place}['modality']", told)]
     faults = list(_wrong_targets(one, table))
     missing = [
-        Fault(f"{place}{key}", f"must be a file; there is none at {path}")
+        Fault(f"{place}{key}", f"must be an existing file; there is none at {path}")
         for key, path in _paths(item)
         if not Path(path).exists()
     ]
@@ -166,7 +166,7 @@ def _wrong_words(one: Placed, table: ModalityTable) -> list[Fault]:
         return faults + missing
     is_picture = item.image.lower().endswith(RASTER_SUFFIXES)
     if item.modality == "ct" and is_picture and item.ct_input is None:
-        told = "must be given of a CT picture: windowed, or hu with an offset; got none"
+        told = "must be given for a CT picture: windowed, or hu with an offset; got none"
         return [Fault(f"{place}['ct_input']", told)]
     if is_picture and item.ct_input == "hu" and item.offset is None:
         told = "must be given of a CT picture in hu, such as -1024; got none"
@@ -187,7 +187,10 @@ def _wrong_targets(one: Placed, table: ModalityTable) -> Iterator[Fault]:
     names = [target.name for target in table[one.item.modality].targets]
     absent = one.item.absent
     if not one.item.labels and not absent:
-        told = "must name a target, or absent must; got none, and nothing can be learned from it"
+        told = (
+            "must name a target, or absent must; got none, so nothing can be learned from "
+            "this image"
+        )
         yield Fault(f"{one.place}['labels']", told)
     for key, given in (("labels", one.item.labels), ("absent", absent)):
         for target in given:
@@ -221,7 +224,7 @@ def _wrong_masks(one: Placed, image: Image, table: ModalityTable) -> Iterator[Fa
             try:
                 rule, holds = _of_mask(mask, reader, target)
             except EspMedSamError as error:
-                rule, holds = _told(error), True
+                rule, holds = _message_of(error), True
                 if rule in told:
                     rule = ""
                 told.add(rule)
@@ -232,7 +235,10 @@ def _wrong_masks(one: Placed, image: Image, table: ModalityTable) -> Iterator[Fa
             paths = ", ".join(mask.path for mask in masks)
             yield Fault(
                 f"{one.place}{key}",
-                f"must hold the target; {paths} is empty. Name the target under absent if it is",
+                (
+                    f"must hold the target; {paths} is empty. List the target under absent if "
+                    "it is absent"
+                ),
             )
 
 
@@ -278,7 +284,7 @@ def _in_two_sections(placed: Sequence[Placed], pool: ThreadPoolExecutor) -> Iter
     Only files of the same size can have the same content, so that few are hashed.
     """
     sizes = list(pool.map(lambda one: _size(one.item.image), placed))
-    alike = _shared(placed, sizes)
+    alike = _with_shared_key(placed, sizes)
     hashes = list(pool.map(lambda one: _hash(one.item.image), alike))
     first: dict[str, Placed] = {}
     for one, content in zip(alike, hashes, strict=True):
@@ -288,12 +294,12 @@ def _in_two_sections(placed: Sequence[Placed], pool: ThreadPoolExecutor) -> Iter
         if earlier.section != one.section and earlier.item.image != one.item.image:
             yield Fault(
                 f"{one.place}['image']",
-                f"must be in one section; {one.item.image} holds the same bytes as "
+                f"must be in one section only; {one.item.image} holds the same bytes as "
                 f"{earlier.place}, {earlier.item.image}",
             )
 
 
-def _shared(placed: Sequence[Placed], keys: Sequence[object]) -> list[Placed]:
+def _with_shared_key(placed: Sequence[Placed], keys: Sequence[object]) -> list[Placed]:
     """Return the items whose key occurs in several sections."""
     sections: dict[object, set[str]] = {}
     for one, key in zip(placed, keys, strict=True):
@@ -321,6 +327,6 @@ def _hash(path: str) -> str | None:
         return None  # told where it was read
 
 
-def _told(error: EspMedSamError) -> str:
+def _message_of(error: EspMedSamError) -> str:
     """Return an error as what a fault's place must be."""
     return f"must be usable; {str(error).rstrip('.')}"

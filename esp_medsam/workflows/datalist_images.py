@@ -25,8 +25,11 @@ WHITE = 127
 NEARLY_GRAY = 16
 """Most that channels of a white mask may differ by: JPEG rounds."""
 
-GRID_TOLERANCE = 0.1
-"""Part of a voxel's shortest side that a mask may lie off its image: headers round."""
+LABEL_TOLERANCE = 0.1
+"""Part of a voxel's shortest side that labels may lie off their image.
+
+Other software rounds more in headers than :data:`esp_medsam.grid.GRID_TOLERANCE` allows.
+"""
 
 
 def read_image(
@@ -68,7 +71,7 @@ def content_files(path: str) -> tuple[Path, ...]:
         return files_of(source)
     files = tuple(sorted(file for file in source.iterdir() if file.is_file()))
     if not files:
-        msg = f"{path} must hold a DICOM series; the folder has no files."
+        msg = f"{path} must hold a DICOM series; the folder is empty."
         raise InputNotFoundError(msg)
     return files
 
@@ -135,7 +138,7 @@ class MaskReader:
         if labels_series(mask.path):
             return self._of_series(mask, target)
         if mask.names is not None:
-            msg = f"names must be in a DICOM-SEG or RT Structure Set; {mask.path} is none. "
+            msg = f"names must refer to a DICOM-SEG or RT Structure Set; {mask.path} is neither. "
             msg += "State values."
             raise OptionError(msg)
         stored = self.stored(mask)
@@ -146,8 +149,9 @@ class MaskReader:
         least = 0 if stored.grid.affine is not None else WHITE
         if 0 < stored.pixels.max() <= least:
             msg = (
-                f"labels that are pictures must be white where the target is; {mask.path} reaches "
-                f"only {stored.pixels.max()} of 255. State the values of a label map."
+                f"labels must be white where the target is if they are pictures; {mask.path} "
+                f"reaches only {stored.pixels.max()} of 255. If it is a label map, state its "
+                "values."
             )
             raise OptionError(msg)
         foreground: npt.NDArray[np.bool_] = stored.pixels[0] > least
@@ -185,8 +189,8 @@ class MaskReader:
         corners = np.array(list(product(*((0, side - 1) for side in mask.grid.shape))))
         difference = mask.grid.affine - image.grid.affine
         moved = np.abs(corners @ difference[:3, :3].T + difference[:3, 3]).max()
-        if moved > GRID_TOLERANCE * min(image.grid.spacing or (1.0,)):
-            msg = f"labels must lie where their image does; {path} lies {moved:.3g} mm off."
+        if moved > LABEL_TOLERANCE * min(image.grid.spacing or (1.0,)):
+            msg = f"labels must lie where their image does; {path} is {moved:.3g} mm off."
             raise OptionError(msg)
 
 
@@ -194,6 +198,6 @@ def _without_color(mask: Image, tolerance: int) -> Image:
     """Return a mask whose channels are alike; gray that is stored as color is what it is."""
     assert mask.pixels is not None, "just read"
     if len(mask.pixels) > 1 and np.ptp(mask.pixels, axis=0).max() > tolerance:
-        msg = f"labels must be gray pictures, or have a palette and values; {mask.path} is in "
-        raise OptionError(msg + "color. Save it with a value for each color.")
+        msg = f"labels must be gray pictures, or have a palette and values; {mask.path} is "
+        raise OptionError(msg + "in color. Save it with one value per color.")
     return mask

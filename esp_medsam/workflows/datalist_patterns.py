@@ -58,7 +58,7 @@ def files_by_case(pattern: str, root: Path, option: str) -> dict[str, Path]:
     if CASE not in tokens and "*" in tokens:
         tokens[tokens.index("*")] = CASE
     if CASE not in tokens:
-        msg = f"{option} must be a pattern with {CASE} or * where cases differ; got {pattern}."
+        msg = f"{option} must have {CASE} or * where cases differ; got {pattern}."
         raise OptionError(msg)
     matches = re.compile(_regex(tokens))
     wild = "".join("*" if token == CASE else _literal(token) for token in tokens)
@@ -70,11 +70,14 @@ def files_by_case(pattern: str, root: Path, option: str) -> dict[str, Path]:
             continue
         case = match["case"]
         if case in found:
-            msg = f"{option} must match one file of a case; {found[case]} and {path} are of {case}."
+            msg = (
+                f"{option} must match one file per case; {found[case]} and {path} are both of "
+                f"{case}."
+            )
             raise OptionError(msg)
         found[case] = root / path
     if not found:
-        msg = f"{option} must match files below {root.resolve()}; {pattern} matches none."
+        msg = f"{option} must match files in {root.resolve()}; {pattern} matches none."
         raise EmptyInputError(msg)
     return found
 

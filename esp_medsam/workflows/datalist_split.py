@@ -21,7 +21,7 @@ def shares_of(text: str) -> tuple[float, float, float]:
         shares = []
     whole = sum(shares)
     if len(shares) != len(SECTIONS) or min(shares) < 0 or not 0 < whole < float("inf"):
-        msg = f"split must be shares of {', '.join(SECTIONS)}, such as 70,15,15; got {text}."
+        msg = f"split must be percentages of {', '.join(SECTIONS)}, such as 70,15,15; got {text}."
         raise OptionError(msg)
     return shares[0] / whole, shares[1] / whole, shares[2] / whole
 

@@ -116,11 +116,11 @@ class SeenAgain:
         image, target, arguments, options = self.batches(batch, device, non_blocking)
         if self.asked:
             with torch.no_grad(), _evaluating(self.student):
-                seen = self.student(self.otherwise(image, target.content), *arguments, **options)
+                seen = self.student(self.changed_view(image, target.content), *arguments, **options)
             target = target._replace(other_logits=seen.low_res_logits)
         return image, target, arguments, options
 
-    def otherwise(self, image: Tensor, content: Tensor | None) -> Tensor:
+    def changed_view(self, image: Tensor, content: Tensor | None) -> Tensor:
         """Return normalized images in other contrast, brightness and noise; padding stays 0.
 
         Args:

@@ -23,8 +23,8 @@ def join_processes() -> None:
     """
     missing = [name for name in _VARIABLES if name not in os.environ]
     if missing:
-        msg = f"multi_gpu_train.yaml must be run by torchrun; the environment has no {missing[0]}. "
-        raise OptionError(msg + "For one process leave it out.")
+        msg = f"multi_gpu_train.yaml must be run by torchrun; the environment lacks {missing[0]}. "
+        raise OptionError(msg + "Leave it out to train in one process.")
     if torch.cuda.is_available():
         torch.cuda.set_device(local_device())
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")

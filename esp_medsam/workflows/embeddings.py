@@ -187,11 +187,11 @@ class EmbeddingStore:
             OutputError: If it cannot be read or written; of these DiskFullError without room.
         """
         if not self.folder:
-            msg = "embeddings must be the folder that keeps them; got none."
+            msg = "embeddings must be the folder to keep them in; got none."
             raise OptionError(msg)
         rank, processes = (os.environ.get(n) or d for n, d in (("RANK", "0"), ("WORLD_SIZE", "1")))
         if not (rank.isdecimal() and processes.isdecimal() and int(rank) < int(processes)):
-            msg = "RANK must be from 0 and less than WORLD_SIZE; "
+            msg = "RANK must be at least 0 and less than WORLD_SIZE; "
             raise OptionError(msg + f"got {quoted(rank)} and {quoted(processes)}.")
         self._compute(self._views_of(dataset), int(rank), int(processes))
 
@@ -223,7 +223,7 @@ class EmbeddingStore:
         ]
         if not missing:
             return
-        logger.info("Embeddings: %d of %d views are to be computed.", len(missing), len(keys))
+        logger.info("Embeddings: %d of %d views to compute.", len(missing), len(keys))
         loader = DataLoader(
             _Missing(views, missing), batch_size=self.batch_size, num_workers=self.num_workers
         )
@@ -231,7 +231,7 @@ class EmbeddingStore:
         ended = begun
         with views.store:
             for batch in loader:
-                said = self._said(views, batch)
+                said = self._teacher_outputs(views, batch)
                 count, began, ended = len(batch["key"]), ended, time.monotonic()
                 each = np.full(1, (ended - began) / count, np.float32)
                 for place, key in enumerate(batch["key"]):
@@ -243,7 +243,9 @@ class EmbeddingStore:
                     rate = done / (told - begun)
                     logger.info("Embeddings: %d of %d, %.1f a second.", done, len(missing), rate)
 
-    def _said(self, views: StoredViews, batch: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    def _teacher_outputs(
+        self, views: StoredViews, batch: dict[str, Any]
+    ) -> dict[str, npt.NDArray[Any]]:
         """Return what is kept of a batch; logits have the rows of the modality with the most."""
         embedding, logits = self.teacher.says(batch["image"], batch["modality"])
         said = {"embedding": embedding}

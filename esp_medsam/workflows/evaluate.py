@@ -78,7 +78,7 @@ class CaseScorer:
             case = _Case(item, record, target, truth, labeled)
             values = probability.as_tensor()[0, place]
             if self.protocol == "released":
-                score = _released(case, values)
+                score = _released_score(case, values)
             else:
                 score = _native(case, values, self.tolerance)
             confidence = segmentation.confidence[place] if segmentation.confidence else None
@@ -144,7 +144,7 @@ def _native(case: _Case, probability: Tensor, tolerance: float) -> TargetScore:
     )
 
 
-def _released(case: _Case, probability: Tensor) -> TargetScore:
+def _released_score(case: _Case, probability: Tensor) -> TargetScore:
     """Return the score as the released script takes it."""
     truth, labeled = case.masks()
     measures = released_measures(probability, truth, labeled)._asdict()

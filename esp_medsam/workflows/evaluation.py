@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.errors import OptionError, OutputExistsError
+from esp_medsam.errors import OptionError, OutputExistsError, one_of
 from esp_medsam.io.output_path import check_output_dir
 from esp_medsam.modality import ALL, ModalityTable
 from esp_medsam.settings import EvaluationSettings
@@ -52,7 +52,7 @@ def chosen_items(
     """
     sets = [item.set_name for item in items]
     if not set(sets).issuperset(datasets):
-        msg = f"dataset must be one of {', '.join(sorted(set(sets)))}; got {', '.join(datasets)}."
+        msg = f"dataset {one_of(sorted(set(sets)))}; got {', '.join(datasets)}."
         raise OptionError(msg)
     named = zip(items, sets, strict=True)
     chosen = [item for item, name in named if not datasets or name in datasets]
@@ -140,7 +140,7 @@ def _check_outputs(settings: EvaluationSettings, inputs: set[Path]) -> None:
                 raise OptionError(msg)
             places.append((name, Path(path)))
     if len(places) == len(ENDINGS) and len({path.resolve() for _, path in places}) == 1:
-        msg = f"summary must be another file than cases; got {settings.summary} for both."
+        msg = f"summary must not be the same file as cases; got {settings.summary} for both."
         raise OptionError(msg)
     if settings.plots is not None:
         check_plots()
@@ -155,11 +155,11 @@ def _check_place(name: str, path: Path, inputs: Iterable[Path], *, overwrite: bo
     if not os.path.lexists(path):
         return
     if not path.is_symlink() and not path.is_file():
-        msg = f"{name} must be a file to write; {path} is something else. Write them elsewhere."
+        msg = f"{name} must be a file to write; {path} is something else. Choose another path."
         raise OptionError(msg)
     if path.resolve() in inputs:
-        msg = f"{name} must be none of the inputs; got {path}. Write them elsewhere."
+        msg = f"{name} must not be an input; got {path}. Choose another path."
         raise OptionError(msg)
     if not overwrite:
-        msg = f"{name} must not exist yet; {path} does. Pass `overwrite` to replace it."
+        msg = f"{name} must not exist; {path} does. Pass `overwrite` to replace it."
         raise OutputExistsError(msg)

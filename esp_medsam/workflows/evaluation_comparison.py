@@ -83,7 +83,10 @@ def compare(
     mine, theirs = _by_case(scores, "datalist"), _by_case(others, "compare")
     shared = [key for key in mine if key in theirs]
     if not shared:
-        msg = "compare must hold cases of the same sets, targets and images; got none in common."
+        msg = (
+            "compare must hold cases of the same datasets, targets and images; it has none in "
+            "common."
+        )
         raise OptionError(msg)
     for key in shared:
         _check_alike(mine[key], theirs[key])
@@ -123,8 +126,9 @@ def _check_alike(one: TargetScore, other: TargetScore) -> None:
     if unlike:
         told = [f"{n} {getattr(other, n)} for {getattr(one, n)}" for n in unlike if n != "patient"]
         msg = (
-            f"compare must hold cases that were measured alike, on the same truth; of {one.target} "
-            f"of {one.image} got {listed(told or ['another patient'])}."
+            "compare must hold cases that were measured in the same way on the same truth; "
+            f"for {one.target} of {one.image}, these differ: "
+            f"{listed(told or ['another patient'])}."
         )
         raise OptionError(msg)
 

@@ -41,7 +41,7 @@ def check_plots() -> None:
         OptionError: If matplotlib is missing.
     """
     if find_spec("matplotlib") is None:
-        msg = "plots must have matplotlib, which is not installed; install esp-medsam[report]."
+        msg = "plots must have matplotlib, which is missing; install esp-medsam[report]."
         raise OptionError(msg)
 
 

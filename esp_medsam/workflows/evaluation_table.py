@@ -39,12 +39,12 @@ def lines_of(
         images: Number of all images.
     """
     released = any(score.protocol == "released" for score in scores)
-    parts: list[Table | str] = [*(_released(scores) if released else _native(scores))]
+    parts: list[Table | str] = [*(_released_tables(scores) if released else _native(scores))]
     parts += _notes(scores)
     if failed:
         parts.append(f"Not scored: {failed} of {images} images, which no number here includes.")
     if comparison is not None:
-        parts += _compared(comparison)
+        parts += _comparison_tables(comparison)
     return _as_lines(parts)
 
 
@@ -80,9 +80,9 @@ def compared_lines(
             shown.add_row(
                 score.target,
                 _count(score.present, score.patients),
-                _number(score.dice),
-                _number(None if beside is None else beside.dice),
-                "" if difference is None else _signed(difference),
+                _number_text(score.dice),
+                _number_text(None if beside is None else beside.dice),
+                "" if difference is None else _difference_text(difference),
                 "" if difference is None else _p_value(difference.p_value),
             )
         parts.append(shown)
@@ -100,9 +100,9 @@ def _native(scores: Sequence[Score]) -> list[Table]:
                 score.target,
                 _count(score.present, score.patients),
                 _mean(score, "dice"),
-                _number(score.iou),
-                _number(score.surface_dice),
-                _number(score.hd95, 1) + unit,
+                _number_text(score.iou),
+                _number_text(score.surface_dice),
+                _number_text(score.hd95, 1) + unit,
                 f"{score.missed}" if score.present else "",
                 f"{score.absent}",
                 f"{score.false_alarms}" if score.absent else "",
@@ -111,7 +111,7 @@ def _native(scores: Sequence[Score]) -> list[Table]:
     return tables
 
 
-def _released(scores: Sequence[Score]) -> list[Table | str]:
+def _released_tables(scores: Sequence[Score]) -> list[Table | str]:
     parts: list[Table | str] = ["Released protocol: every image, 1024 x 1024 pixels"]
     for dataset, own in _by_set(scores):
         shown = _table(dataset, "images", "Dice (95 %)", "mIoU", "HD", "F1")
@@ -120,15 +120,15 @@ def _released(scores: Sequence[Score]) -> list[Table | str]:
                 score.target,
                 _count(score.present + score.absent, score.patients),
                 _mean(score, "dice"),
-                _number(score.iou),
-                _number(score.hd, 1),
-                _number(score.f1),
+                _number_text(score.iou),
+                _number_text(score.hd, 1),
+                _number_text(score.f1),
             )
         parts.append(shown)
     return parts
 
 
-def _compared(comparison: Comparison) -> list[Table | str]:
+def _comparison_tables(comparison: Comparison) -> list[Table | str]:
     parts: list[Table | str] = ["These scores less those of compare, case by case"]
     for dataset, own in _by_set(comparison.differences):
         shown = _table(dataset, "measure", "cases", "mean difference (95 %)", "p", "p, Holm")
@@ -137,7 +137,7 @@ def _compared(comparison: Comparison) -> list[Table | str]:
                 one.target,
                 one.measure,
                 _count(one.cases, one.patients),
-                _signed(one),
+                _difference_text(one),
                 _p_value(one.p_value),
                 _p_value(one.adjusted),
             )
@@ -165,7 +165,7 @@ def _notes(scores: Sequence[Score]) -> list[str]:
     if "px" in units:
         notes.append("px: pixels, where images state no distance.")
     if any(s.patients != s.present + s.absent and s.patients != s.present for s in scores):
-        notes.append("Behind /: patients, which are resampled as a whole.")
+        notes.append("After the slash: patients, which are resampled as a whole.")
     return notes
 
 
@@ -191,20 +191,20 @@ def _count(cases: int, patients: int) -> str:
     return f"{cases}" if cases == patients or not patients else f"{cases}/{patients}"
 
 
-def _number(value: float | None, digits: int = 3) -> str:
+def _number_text(value: float | None, digits: int = 3) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
 def _mean(score: Score, name: str) -> str:
     value = getattr(score, name)
-    return f"{_number(value)}{_range(score.intervals.get(name))}"
+    return f"{_number_text(value)}{_range(score.intervals.get(name))}"
 
 
 def _range(interval: Interval | None, sign: str = "") -> str:
     return "" if interval is None else f" ({interval.low:{sign}.3f} to {interval.high:{sign}.3f})"
 
 
-def _signed(one: Difference) -> str:
+def _difference_text(one: Difference) -> str:
     return f"{one.mean:+.3f}{_range(one.interval, '+')}"
 
 

@@ -31,7 +31,7 @@ def start_from(network: ESPMedSAM, weights: str | Path | None) -> ESPMedSAM:
             empty starts from scratch.
 
     Raises:
-        WeightsNotFoundError: If there is no such file.
+        InputNotFoundError: If there is no such file.
         CheckpointError: If the file is not one, does not fit, or is not what its record says.
     """
     if weights:
@@ -47,5 +47,5 @@ def start_from(network: ESPMedSAM, weights: str | Path | None) -> ESPMedSAM:
             logger.info("Training starts from %s; %s.", source, told)
         else:
             load_shared(network, state_dict, silence_experts=True, source=source)
-            logger.info("Training starts from %s, which all modalities share.", source)
+            logger.info("Training starts from %s for all modalities.", source)
     return network

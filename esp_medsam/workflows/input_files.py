@@ -84,7 +84,7 @@ def _inode(status: os.stat_result) -> tuple[int, int]:
 def would_replace(label: str, stem: Path, path: Path) -> OutputError:
     """Say that an input stands where an output of an item would go."""
     msg = (
-        f"An output must be none of the inputs; those of {label} begin with {stem}, as does the "
-        f"input {path}. Choose another output folder, or rename {path.name}."
+        f"An output must not replace an input; outputs of {label} begin with {stem}, as does "
+        f"the input {path}. Choose another output folder, or rename {path.name}."
     )
     return OutputError(msg)

@@ -16,13 +16,12 @@ from esp_medsam.dicom.scan import is_dicom
 from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.errors import (
     EspMedSamError,
-    InputNotFoundError,
     ModalityConflictError,
-    ModalityError,
+    not_found,
 )
 from esp_medsam.io.formats import is_image
 from esp_medsam.io.item import Item
-from esp_medsam.modality import ModalityTable
+from esp_medsam.modality import ONLY_DICOM, ModalityTable, modality_needed
 from esp_medsam.workflows.archives import check_no_archive
 from esp_medsam.workflows.clashes import OUTPUT_ENDING, without_clashes, without_replacing
 from esp_medsam.workflows.input_files import InputFiles
@@ -38,11 +37,12 @@ FILES_AT_ONCE = 20_000
 """Files that are planned together, where they do not lie in one folder."""
 
 
-JOINED_IN_PARTS = "images of different folders are not joined, since there are too many files"
+JOINED_IN_PARTS = "images of different folders are not joined, because there are too many files"
 
 IN_TWO_PARTS = (
-    "Other images of its series lie in another folder, which was planned apart because there are "
-    "many files; this volume may be incomplete. Segment a folder that holds only this series."
+    "Other images of this series lie in another folder, which was planned separately because "
+    "there are many files; this volume may be incomplete. Segment a folder that holds only "
+    "this series."
 )
 
 
@@ -102,8 +102,7 @@ def plan_parts(
     """
     root, output = Path(dataset_dir), None if output_dir is None else Path(output_dir)
     if not is_there(root):
-        msg = f"{root} must be an existing file or folder; there is none."
-        raise InputNotFoundError(msg)
+        raise not_found(root, "file or folder")
     if is_regular(root) and is_dicomdir(root):
         root = root.parent
     elif is_regular(root) and not is_image(root) and not is_dicom(root):
@@ -181,19 +180,17 @@ class _Planner:
         if across is not None:
             search.volumes = across.with_warnings(search.volumes)
         elif self.given is None and search.images and not (search.volumes or search.refused):
-            msg = f"modality must be given; it is one of {', '.join(self.table.names)}."
-            raise ModalityError(msg)
+            raise modality_needed(self.table.names)
         settled = _Settled([], [], Counter())
         for path in search.images:
             item = Item.of_file(path, search.relative_dir(path), self.given)
             if self.given is None:
-                msg = f"modality must be given for {path}, one of {', '.join(self.table.names)}. "
-                error = ModalityError(f"{msg}Pass `modality`.")
+                error = modality_needed(self.table.names, str(path), ONLY_DICOM)
                 settled.refused.append(Refusal.of(item, error))
             else:
                 settled.items.append((item, ""))
         for folder, volume in search.volumes:
-            self._settle(search, folder, volume, settled)
+            self._settle_volume(search, folder, volume, settled)
         kept, clashing = without_clashes(
             with_names(settled.items, self.output, readable=self.readable)
         )
@@ -211,7 +208,9 @@ class _Planner:
             tuple(search.not_named),
         )
 
-    def _settle(self, search: Search, folder: Path, volume: DicomVolume, settled: _Settled) -> None:
+    def _settle_volume(
+        self, search: Search, folder: Path, volume: DicomVolume, settled: _Settled
+    ) -> None:
         """Settle the modality of a DICOM volume, by the user's word or by its own."""
         given, table = self.given, self.table
         if given is not None and self.leaves and search.is_of_other(volume, given, table):
@@ -293,6 +292,6 @@ def _modality_said(volume: DicomVolume, table: ModalityTable) -> str:
 def _none_of(given: str | None, root: Path, others: Mapping[str, int]) -> ModalityConflictError:
     """Say that all of a folder is of other modalities."""
     told = volumes_of_others(others)
-    msg = f"{root} must hold an image of the modality given, {given}; got {told}. "
-    msg += "Give the right one, or pass `force_modality` if the files are wrong."
+    msg = f"{root} must hold an image of the given modality, {given}; got {told}. "
+    msg += "Pass the right `modality`, or also `force_modality` if the files are wrong."
     return ModalityConflictError(msg)

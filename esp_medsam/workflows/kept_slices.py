@@ -67,7 +67,7 @@ class _Kept:
         self.datasets.append(item.set_name)
         self.names.append(item.image if count == 1 else f"{item.image}, slice {index}")
 
-    def _unpacked(self, arrays: Packed, index: int) -> TrainingSlice:
+    def _unpacked_slice(self, arrays: Packed, index: int) -> TrainingSlice:
         """Return the slice at a place from its arrays."""
         width = arrays["image"].shape[-1]
         masks = torch.from_numpy(np.unpackbits(arrays["masks"], axis=-1, count=width))
@@ -92,7 +92,7 @@ class InMemory(_Kept):
         self._is_told = False
 
     def __getitem__(self, index: int) -> TrainingSlice:
-        return self._unpacked(self.packed[index], index)
+        return self._unpacked_slice(self.packed[index], index)
 
     def __contains__(self, key: object) -> bool:
         return False
@@ -104,15 +104,15 @@ class InMemory(_Kept):
         assert slices is not None, "nothing is kept before it was read"
         filled = [piece.is_filled for piece in slices]
         for index in chosen(key, len(slices), filled):
-            packed = _packed(slices[index])
+            packed = _packed_slice(slices[index])
             self.packed.append(packed)
             self.bytes += sum(array.nbytes for array in packed.values())
             self._list(item, index, len(slices))
         if not self._is_told and self.bytes > (free := available_memory()):
             self._is_told = True
             told = (
-                "Slices take %.1f GiB of memory so far, and %.1f GiB are free. If the system ends "
-                "the run, give a folder as cache_dir: it keeps them on disk."
+                "Slices take %.1f GiB of memory so far, and %.1f GiB are free. If the system "
+                "ends the run, set cache_dir to a folder, to keep them on disk."
             )
             logger.warning(told, self.bytes / 2**30, free / 2**30)
 
@@ -133,7 +133,7 @@ class OnDisk(_Kept):
         self.places: list[str] = []
 
     def __getitem__(self, index: int) -> TrainingSlice:
-        return self._unpacked(self.store[self.places[index]], index)
+        return self._unpacked_slice(self.store[self.places[index]], index)
 
     def __contains__(self, key: object) -> bool:
         return key in self.store
@@ -144,7 +144,7 @@ class OnDisk(_Kept):
         """Take in the slices of an item; None where the store holds them."""
         if slices is not None:
             for index, piece in enumerate(slices):
-                self.store.put(f"{key}/{index}", _packed(piece))
+                self.store.put(f"{key}/{index}", _packed_slice(piece))
             # Last, because it alone says that the item is there.
             self.store.put(key, {"filled": np.array([piece.is_filled for piece in slices])})
         filled = self.store[key]["filled"].tolist()
@@ -157,7 +157,7 @@ class OnDisk(_Kept):
         self.store.flush()
 
 
-def _packed(piece: TrainingSlice) -> Packed:
+def _packed_slice(piece: TrainingSlice) -> Packed:
     """Return a slice as arrays."""
     masks = torch.cat([piece.label, piece.unlabeled]).numpy()
     return {

@@ -16,7 +16,7 @@ import PIL.Image
 import PIL.ImageOps
 import torch
 
-from esp_medsam.errors import CorruptFileError, InputNotFoundError, OptionError
+from esp_medsam.errors import CorruptFileError, OptionError, not_found
 from esp_medsam.inferers.resizing import content_size
 from esp_medsam.io.formats import RASTER_SUFFIXES
 from esp_medsam.modality import ImageEncoderName, ModalityTable
@@ -100,7 +100,7 @@ class Pictures:
             try:
                 return self._read(picture)
             except CorruptFileError as error:
-                logger.warning("%s The next one is shown in its place.", error)
+                logger.warning("%s The next picture is used instead.", error)
         return self._read(last)
 
     def _read(self, picture: Picture) -> TrainingSlice:
@@ -164,8 +164,7 @@ def _pictures(images: Path) -> Iterator[Picture]:
         yield from _of_tar(images, images.name)
         return
     if not images.is_dir():
-        msg = f"images must be a folder or a tar file; there is none at {images}."
-        raise InputNotFoundError(msg)
+        raise not_found(images, "folder or tar file", argument="images")
     for path in sorted(path for path in images.rglob("*") if path.is_file()):
         name = path.relative_to(images).as_posix()
         if path.suffix.lower() == ".tar":
@@ -182,7 +181,7 @@ def _of_tar(path: Path, name: str) -> Iterator[Picture]:
                     place = f"{name}/{member.name}"
                     yield Picture(str(path), place, member.offset_data, member.size)
     except (tarfile.TarError, OSError) as error:
-        msg = f"images must be tar files that can be read, not compressed; {path}: {error}."
+        msg = f"images must be readable, uncompressed tar files; {path} is not: {error}."
         raise CorruptFileError(msg) from error
 
 

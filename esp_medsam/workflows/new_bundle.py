@@ -29,18 +29,12 @@ _CONFIGS = (
 
 _METADATA = Path("configs", "metadata.json")
 
-_README = """\
-# {name}
-
-A bundle for the Python package esp_medsam, which segments, without prompts:
-
-{targets}
-
-Research only. Not a medical device: not for diagnosis, treatment or any other clinical decision.
-
-Say here what it was trained on, under which terms, and how well it does on images that it was not
-trained on: `esp-medsam evaluate DATALIST --bundle .`
-"""
+_README = "# {name}\n\nA bundle for the Python package esp_medsam, which segments, without "
+"prompts:\n\n{targets}\n\nResearch only. Not a medical device: not for diagnosis, treatment "
+"or any other clinical decision.\n\nSay here what it was Say here what it was trained on, "
+"under which terms, and how well it does on images it was not, under which terms, and how "
+"well it does on images that it was not\nSay here what it was trained on, under which terms, "
+"and how well it does on images it was not: `esp-medsam evaluate DATALIST --bundle .`\n"
 
 
 def new_bundle(
@@ -90,7 +84,7 @@ def make_bundle(
         OutputError: If it cannot be written to.
     """
     if os.path.lexists(root) and not (root.is_dir() and not any(root.iterdir())):
-        msg = f"{argument} must be new, or empty; {root} is not. Name another one."
+        msg = f"{argument} must be a new or empty folder; {root} is not. Choose another folder."
         raise OutputExistsError(msg)
     files = {Path("configs", name): (origin / "configs" / name).read_bytes() for name in _CONFIGS}
     files[Path("LICENSE")] = (origin / "LICENSE").read_bytes()
@@ -98,7 +92,7 @@ def make_bundle(
     shipped, name = read_own_json(origin / _METADATA), root.resolve().name
     metadata = json.dumps(_metadata(shipped, name, table, maker), indent=4)
     files[_METADATA] = f"{metadata}\n".encode("ascii")
-    told = "\n".join(f"- {line}" for line in _said(table))
+    told = "\n".join(f"- {line}" for line in _target_lines(table))
     files[Path("docs", "README.md")] = _README.format(name=name, targets=told).encode()
     for path, content in files.items():
         with atomic_file(root / path) as file:
@@ -120,11 +114,14 @@ def _metadata(
         "changelog": {"0.1.0": f"Made by esp-medsam {maker}"},
         "name": name,
         "task": f"Segmentation of images of {', '.join(table.names)} without prompts",
-        "description": f"Segments {'; '.join(_said(table))}, without prompts. Needs the Python "
-        "package esp_medsam.",
-        "authors": "Unknown; say who trained it",
-        "copyright": "Unknown; say whose it is",
-        "data_source": "Unknown; say what it was trained on, and under which terms",
+        "description": f"Segments {'; '.join(_target_lines(table))}, without prompts. Needs the "
+        "Python package esp_medsam.",
+        "authors": "Unknown; state who trained it",
+        "copyright": "Unknown; state whose it is",
+        "data_source": (
+            "Unknown; say what it was Say here what it was trained on, under which terms, and "
+            "how well it does on images it was not, and under which terms"
+        ),
         "pred_classes": "One channel of logits per target of the modality; network_data_format "
         f"describes {default.name}, the default modality",
         "network_data_format": {
@@ -140,5 +137,5 @@ def _default(table: ModalityTable) -> Modality:
     return next((m for m in table.modalities if m.name == "ct"), table.modalities[0])
 
 
-def _said(table: ModalityTable) -> list[str]:
+def _target_lines(table: ModalityTable) -> list[str]:
     return [f"{m.name}: {', '.join(target.name for target in m.targets)}" for m in table.modalities]

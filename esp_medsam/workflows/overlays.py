@@ -73,10 +73,10 @@ def read_overlay(path: Path) -> dict[str, Any]:
         content = read_plain(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        msg = f"config must be YAML or JSON of keys and values; in {path} got {reason}."
+        msg = f"config must be YAML or JSON with keys and values; {path} is not: {reason}."
         raise OptionError(msg) from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        msg = f"config must hold keys and values; in {path} got {quoted(content)}."
+        msg = f"config must hold keys and values; {path} holds {quoted(content)}."
         raise OptionError(msg)
     return content
 
@@ -111,14 +111,20 @@ def _check_plain(content: Mapping[str, Any], path: Path, kind: type[Settings], c
     for key in content:
         if key not in known:
             near = get_close_matches(key, known, n=1, cutoff=0.85)
-            remedy = f"Is it {near[0]}?" if near else "Other keys may run code: see `trust_config`."
-            msg = f"config must hold settings of {config}; in {path} got {quoted(key)}. "
+            remedy = (
+                f"Is it {near[0]}?"
+                if near
+                else ("Other keys may run code: pass `trust_config` if you trust the file.")
+            )
+            msg = f"config must only hold settings of {config}; {path} has the key {quoted(key)}. "
             raise OptionError(msg + remedy)
     for key, value in content.items():
         text = None if key == "transforms" else next(_expressions(value), None)
         if text:
-            msg = f"{key} must be a plain value; in {path} got {quoted(text)}, an expression. "
-            raise OptionError(msg + "Write the value out, or see `trust_config`.")
+            msg = f"{key} must be a plain value; {path} has the expression {quoted(text)}. "
+            raise OptionError(
+                msg + ("Write the value itself, or pass `trust_config` if you trust the file.")
+            )
 
 
 def _with_transforms(
@@ -177,14 +183,14 @@ def classes_in(rows: object, path: Path) -> Iterator[tuple[str, str, Mapping[str
     """
     for modality, row in _mapping(rows, "transforms", path).items():
         place = f"transforms.{modality}"
-        fields = _named(row, place, {ROW}, path)[1]
+        fields = _with_known_target(row, place, {ROW}, path)[1]
         unknown = [key for key in fields if key not in ("intensity", *STAGES)]
         if unknown:
-            msg = f"{place} must have intensity, {', '.join(STAGES)} and nothing else; "
+            msg = f"{place} must only have intensity, {', '.join(STAGES)}; "
             raise OptionError(msg + f"in {path} got {listed([str(key) for key in unknown])}.")
         if fields.get("intensity") is not None:
             where = f"{place}.intensity"
-            yield where, *_named(fields["intensity"], where, {RULE}, path)
+            yield where, *_with_known_target(fields["intensity"], where, {RULE}, path)
         for stage in STAGES:
             steps = fields.get(stage, [])
             if not isinstance(steps, list):
@@ -194,10 +200,10 @@ def classes_in(rows: object, path: Path) -> Iterator[tuple[str, str, Mapping[str
                 raise OptionError(msg)
             for number, step in enumerate(steps):
                 where = f"{place}.{stage}[{number}]"
-                yield where, *_named(step, where, TRANSFORMS, path)
+                yield where, *_with_known_target(step, where, TRANSFORMS, path)
 
 
-def _named(
+def _with_known_target(
     content: object, place: str, names: frozenset[str] | set[str], path: Path
 ) -> tuple[str, dict[str, Any]]:
     """Return the class that a mapping names, and its options."""
@@ -205,11 +211,11 @@ def _named(
     target = fields.get(_TARGET)
     name = str(target).removeprefix(PACKAGE)
     if not isinstance(target, str) or not target.startswith(PACKAGE) or name not in names:
-        msg = f"{place} must have a {_TARGET} of docs/reference/transforms.md; in {path} "
+        msg = f"{place} must have a {_TARGET} that docs/reference/transforms.md lists; in {path} "
         raise OptionError(msg + f"got {quoted(target)}.")
     others = {key: value for key, value in fields.items() if key != _TARGET}
     if reserved := [key for key in others if key.startswith("_")]:
-        msg = f"{place} must have no key of MONAI's but {_TARGET}; in {path} got {reserved[0]}."
+        msg = f"{place} must have no MONAI key except {_TARGET}; in {path} got {reserved[0]}."
         raise OptionError(msg)
     return name, others
 

@@ -38,7 +38,7 @@ def read_config(request: Request) -> ConfigParser:
             parser.read_config([str(path) for path in request.configs])
         except (ValueError, AttributeError) as error:
             files = ", ".join(str(path) for path in request.configs)
-            msg = f"config must hold keys and values, each once; one of {files} is not so."
+            msg = f"config must hold keys and values, each key once; one of {files} does not."
             raise OptionError(msg) from error
         parser.update({"bundle_root": str(request.root)})
         parser.update({key: Given(value) for key, value in settings.items()})

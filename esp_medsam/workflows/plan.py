@@ -73,7 +73,7 @@ class Plans(Iterable[Plan]):
             RuntimeError: If there were several, and they were gone through before.
         """
         if self._first is None:
-            msg = "The plans of several parts are made once; plan anew."
+            msg = "The plans of several parts can be read only once; plan again."
             raise RuntimeError(msg)
         if self._rest is None:
             yield self._first

@@ -103,8 +103,7 @@ class SliceReader:
         if faults:
             count = f"more than {MOST_FAULTS}" if len(faults) > MOST_FAULTS else str(len(faults))
             msg = (
-                f"datalist must be without faults before anything is learned from it; "
-                f"{self.datalist} has {count}, the first: {faults[0]}"
+                f"datalist must have no faults; {self.datalist} has {count}, the first: {faults[0]}"
             )
             raise OptionError(msg)
 
@@ -138,9 +137,10 @@ class SliceReader:
             return f"{place} {explain(error)}"
         said = item.model_dump(include={"modality", "absent", "ct_input", "offset"})
         said["labels"] = {
-            target: [_meant(mask, item) for mask in masks] for target, masks in item.labels.items()
+            target: [_meaning_of(mask, item) for mask in masks]
+            for target, masks in item.labels.items()
         }
-        said["unknown"] = [_meant(mask, item) for mask in item.unknown]
+        said["unknown"] = [_meaning_of(mask, item) for mask in item.unknown]
         return _Entry(place, item, _digest([hashes[0], hashes[1:], said]))
 
     def _slices(self, entries: Sequence[_Entry], faults: list[str]) -> SliceSequence:
@@ -152,7 +152,7 @@ class SliceReader:
                 if isinstance(slices, str):
                     faults.append(f"{entry.place} {slices}")
                 else:
-                    kept.add(entry.key, entry.item, slices, self._chosen)
+                    kept.add(entry.key, entry.item, slices, self._chosen_slices)
         kept.complete()
         return kept
 
@@ -166,7 +166,7 @@ class SliceReader:
         except EspMedSamError as error:
             return str(explain(error))
 
-    def _chosen(self, key: str, count: int, filled: Sequence[bool]) -> Iterator[int]:
+    def _chosen_slices(self, key: str, count: int, filled: Sequence[bool]) -> Iterator[int]:
         """Yield which slices of an item are learned from, by whether any target is in them."""
         for index in range(count):
             share = int(_digest([key, index])[:8], 16) / 2**32
@@ -175,7 +175,7 @@ class SliceReader:
 
     def _store(self) -> ShardStore:
         assert self.cache_dir
-        targets = {m.name: [_defined(t) for t in m.targets] for m in self.table.modalities}
+        targets = {m.name: [_definition_of(t) for t in m.targets] for m in self.table.modalities}
         identity = {
             "reading": READING,
             "input_size": "{} x {}".format(*self.input_size),
@@ -185,12 +185,12 @@ class SliceReader:
         return ShardStore(self.cache_dir, identity)
 
 
-def _meant(mask: Mask, item: Item) -> tuple[object, ...]:
+def _meaning_of(mask: Mask, item: Item) -> tuple[object, ...]:
     """Return what tells a mask from others of its item, whatever its file is called."""
     return item.files.index(mask.path), mask.values, mask.names
 
 
-def _defined(target: Target) -> tuple[str | None, ...]:
+def _definition_of(target: Target) -> tuple[str | None, ...]:
     """Return a target's name and the codes that it may be found by."""
     codes = [target.type, target.anatomic_region]
     return target.name, *(None if code is None else f"{code.value} {code.scheme}" for code in codes)

@@ -64,8 +64,9 @@ def released_measures(
     picture = probability.squeeze()
     if picture.ndim != 2:
         msg = (
-            "protocol released must have pictures, as the script it follows; got a volume of "
-            f"{tuple(probability.shape)}. Leave volumes out, or take `protocol` native."
+            "protocol must be native for volumes, which the released script does not score; "
+            f"got a volume of {tuple(probability.shape)}. Leave volumes out, or pass "
+            "`protocol` native."
         )
         raise OptionError(msg)
     found = _stretched(picture.float(), "bilinear") >= FOREGROUND

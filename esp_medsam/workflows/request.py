@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from esp_medsam.errors import OptionError
+from esp_medsam.errors import OptionError, not_found
 from esp_medsam.modality import ModalityTable
 from esp_medsam.plain_data import MOST_BYTES
 from esp_medsam.regular_file import open_regular
@@ -120,18 +120,21 @@ def read_layers(
         EspMedSamError: If an overlay is not what it must be.
     """
     if "#" in str(config):
-        msg = "bundle must lie in folders without # in their names, which configs use; got "
+        msg = (
+            "bundle must be in a folder without # in its path, because # has a meaning in "
+            "configs; got "
+        )
         raise OptionError(msg + f"{config.parent.parent}.")
     runs: list[str] = []
     if not is_installed(config):
         if not trust_config:
             msg = (
-                f"bundle must have the installed {config.name}, because it is code; that of "
-                f"{config.parent.parent} differs. Pass `trust_config` if you trust whoever wrote "
-                "it."
+                f"bundle must have the {config.name} that is installed, because configs are "
+                f"code; that of {config.parent.parent} differs. Pass `trust_config` if you "
+                "trust whoever wrote it."
             )
             raise OptionError(msg)
-        runs.append(f"{config}: all that it says")
+        runs.append(f"{config}: all of it")
     configs, settings = [config], dict[str, Any]()
     own_paths = [(config.parent / name).resolve() for name in own]
     for name in overlays:
@@ -152,8 +155,7 @@ def overlay_path(name: str | os.PathLike[str], own: Path) -> Path:
     for candidate in (Path(name), own / name):
         if candidate.is_file():
             return candidate
-    msg = f"config must be a YAML or JSON file, or one of the bundle's; got {os.fspath(name)}."
-    raise OptionError(msg)
+    raise not_found(name, "file, or a config of the bundle", argument="config")
 
 
 def is_installed(config: Path) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.errors import InputNotFoundError
+from esp_medsam.errors import not_found
 from esp_medsam.identity import sha256_of
 from esp_medsam.modality import ModalityTable
 from esp_medsam.training_settings import TrainSettings
@@ -62,6 +62,5 @@ def _content(path: str, name: str) -> str:
         names = "\n".join(f"{f.relative_to(path).as_posix()} {f.stat().st_size}" for f in files)
         return f"of {len(files)} files, {hashlib.sha256(names.encode()).hexdigest()[:16]}"
     if not Path(path).is_file():
-        msg = f"{name} must be a file; there is none at {path}."
-        raise InputNotFoundError(msg)
+        raise not_found(path, argument=name)
     return f"of SHA-256 {sha256_of(Path(path))[:16]}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from esp_medsam.dicom.dicomdir import compared, is_dicomdir, place_of
+from esp_medsam.dicom.dicomdir import is_dicomdir, note_on_missing, place_of
 from esp_medsam.dicom.scan import Found, find_in_folders, find_volumes, is_dicom
 from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.io.atomic import is_ours
@@ -104,11 +104,13 @@ class Search:
         for volume in found.volumes:
             paths = [Path(path) for path, _ in volume.states]
             is_former = volume.former_name and self.series == volume.former_name
-            is_named = is_former or self._named(volume.name)
+            is_named = is_former or self._is_named(volume.name)
             if is_named and all(map(self.chosen, paths)):
                 self.volumes.append((folder, volume))
         self.refused += [
-            Refusal(str(folder), error, name) for name, error in found.refused if self._named(name)
+            Refusal(str(folder), error, name)
+            for name, error in found.refused
+            if self._is_named(name)
         ]
         # Reports, segmentations and the like; what is no DICOM at all was sorted before.
         for other in found.others:
@@ -123,10 +125,10 @@ class Search:
                 continue
             folder = path.parent
             below = [file for file in every if file.is_relative_to(folder)]
-            note = compared(path, {place_of(file.relative_to(folder)) for file in below})
+            note = note_on_missing(path, {place_of(file.relative_to(folder)) for file in below})
             self.notes += [note] if note else []
 
-    def _named(self, name: str) -> bool:
+    def _is_named(self, name: str) -> bool:
         if self.series is None or name == self.series or name.startswith(f"{self.series}_"):
             return True
         self.not_named.append(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ import PIL.Image
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
-from skimage.segmentation import find_boundaries
 from torch import Tensor, nn
 
 from esp_medsam.io.atomic import atomic_file, clear_temporaries
+from esp_medsam.io.tile import outline, png_bytes
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.distributed import is_first
 from esp_medsam.workflows.training_data import SliceDataset
@@ -74,7 +73,7 @@ class SlicePictures:
         pixels = ((view["image"] * self.std + self.mean).clamp(0, 1) * 255).round()
         image = pixels.to(torch.uint8).permute(1, 2, 0).numpy()
         truth = view["label"][: len(colors)].numpy() > 0
-        sides = [_outlined(image, masks, colors) for masks in (truth, found)]
+        sides = [outline(image, zip(masks, colors, strict=False)) for masks in (truth, found)]
         return PIL.Image.fromarray(np.concatenate(sides, axis=1))
 
     def _masks(self, view: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
@@ -116,25 +115,4 @@ class DrawSamples:
         clear_temporaries(self.folder)
         for name, place in self.places.items():
             with atomic_file(self.folder / f"{name}-{engine.state.epoch:04d}.png") as file:
-                file.write(as_png(self.pictures.draw(place)))
-
-
-def as_png(picture: PIL.Image.Image) -> bytes:
-    """Return a picture as the bytes of a PNG file."""
-    encoded = io.BytesIO()
-    picture.save(encoded, format="PNG", optimize=True)
-    return encoded.getvalue()
-
-
-def _outlined(
-    image: npt.NDArray[np.uint8],
-    masks: npt.NDArray[np.bool_],
-    colors: Sequence[tuple[int, int, int]],
-) -> npt.NDArray[np.uint8]:
-    """Return an image, ``(H, W, 3)``, with the masks, ``(T, H, W)``, outlined and tinted."""
-    drawn: npt.NDArray[np.uint8] = image.copy()
-    for mask, color in zip(masks, colors, strict=False):
-        drawn[mask] = (0.75 * drawn[mask] + 0.25 * np.array(color)).astype(np.uint8)
-        edge = find_boundaries(mask, mode="inner")  # type: ignore[no-untyped-call]  # scikit-image
-        drawn[edge] = color
-    return drawn
+                file.write(png_bytes(self.pictures.draw(place)))

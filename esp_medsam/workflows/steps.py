@@ -156,12 +156,13 @@ class FiniteSteps:
         self.in_a_row += 1
         if self.in_a_row >= self.max_bad_steps:
             msg = (
-                f"training must stay finite; {self.in_a_row} steps in a row (max_bad_steps) did "
-                f"not. {_told(self._found)}. Begin anew (resume false) with a lower "
-                "learning_rate or max_norm, or with amp false; or look at the images of these sets."
+                f"Training must stay finite; {self.in_a_row} steps in a row (max_bad_steps) "
+                f"did not. {_step_text(self._found)}. Start over (resume false) with a lower "
+                "learning_rate or max_norm, or with amp false, or check the images of these "
+                "datasets."
             )
             raise DivergedError(msg)
-        logger.warning("Step skipped, it is not finite. %s.", _told(self._found))
+        logger.warning("A step was skipped, because it is not finite. %s.", _step_text(self._found))
 
     def _describe(self, engine: SupervisedTrainer, loss: float, norm: float) -> _Found:
         output, batch = engine.state.output, engine.state.batch
@@ -187,7 +188,7 @@ def _place_of(engine: SupervisedTrainer) -> int:
     return int((engine.state.iteration - 1) % engine.state.epoch_length) + 1
 
 
-def _told(found: _Found) -> str:
+def _step_text(found: _Found) -> str:
     terms = ", ".join(f"{name} {value:.3g}" for name, value in found.terms.items())
     norm = "not finite" if not math.isfinite(found.gradient_norm) else f"{found.gradient_norm:.3g}"
     return (

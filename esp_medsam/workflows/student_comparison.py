@@ -36,8 +36,8 @@ DISTILLED, MASKS_ALONE = "distilled", "masks_alone"
 
 ALIKE = (
     *("absent_masks", "accumulate", "amp", "batch_size", "cache_dir", "device", "empty_slices"),
-    *("input_size", "num_workers", "pixel_mean", "pixel_std", "presence_weight", "seed"),
-    *("transforms", "turns"),
+    *("input_size", "mask_loss", "num_workers", "patch_weight", "pixel_mean", "pixel_std"),
+    *("presence_weight", "seed", "transforms", "turns"),
 )
 """Settings that both students have of the distillation; all others are those of ``train.yaml``."""
 
@@ -139,7 +139,7 @@ class StudentComparison:
             )
             return
         plan = self.plan(history.epochs[-1]["steps"], history.seconds + stored.seconds)
-        logger.info("Two students learn masks, to compare: %s", one_line(str(self.folder)))
+        logger.info("Two students train on masks, to be compared: %s", one_line(str(self.folder)))
         start = str(Path(self.training.output_dir, "model.pt"))
         own = self._train(DISTILLED, start, plan.steps)
         longer = round(own.steps * (plan.seconds + own.seconds) / own.seconds)
@@ -185,7 +185,7 @@ class StudentComparison:
     def _hindrance(self) -> str | None:
         """Return why nothing can be compared, if so."""
         if not self.datalist:
-            return "pictures have no masks, and compare_datalist names no datalist"
+            return "pictures have no masks, and compare_datalist is not set"
         for section in ("training", "validation"):
             if not any(item.labels for item in read_datalist(self.datalist, section)):
                 return f"no item of {section} has a mask"

@@ -26,6 +26,7 @@ from esp_medsam.networks.builders import (
 from esp_medsam.networks.checkpoints import from_mobilesam, held_modalities, load_checkpoint
 from esp_medsam.networks.sam_checkpoint import from_sam
 from esp_medsam.networks.state_dicts import load_into
+from esp_medsam.workflows.conversion import warn_of_another_mobilesam
 from esp_medsam.workflows.teacher_network import (
     MobileSAMEncoder,
     OfAnyModality,
@@ -78,16 +79,17 @@ def load_teacher(
     Raises:
         OptionError: If MobileSAM is to teach a student that starts from weights, SAM's size is
             given another value, or segment_anything is needed and not installed.
-        WeightsNotFoundError: If there is no such file.
+        InputNotFoundError: If there is no such file.
         CheckpointError: If it is not what ``kind`` says.
     """
     if kind in ("sam", "mobilesam") and input_size is not None and tuple(input_size) != SAM_SIZE:
-        msg = "teacher_input_size must be empty with SAM as the teacher, which takes 1024 x 1024; "
+        msg = "teacher_input_size must be left out for SAM, which takes 1024 x 1024; "
         raise OptionError(msg + "got {} x {}.".format(*input_size))
     if kind == "mobilesam" and student_starts_from:
         msg = (
-            f"pretrained must be empty with MobileSAM as the teacher; got {student_starts_from}. "
-            "What starts from MobileSAM's encoder learns nothing from it: use another teacher."
+            "pretrained must be left out for the teacher MobileSAM; got "
+            f"{student_starts_from}. A student that starts from MobileSAM's encoder learns "
+            "nothing from it: use another teacher."
         )
         raise OptionError(msg)
     check_weights(weights, "teacher_weights")
@@ -104,6 +106,7 @@ def load_teacher(
         medical = load_network(_medical_like(source, table), source)
         network = WithMasks(medical) if masks else OfItsModality(medical)
     elif kind == "mobilesam":
+        warn_of_another_mobilesam(source)
         network = MobileSAMEncoder(from_mobilesam(load_checkpoint(source), source=source))
     else:
         network = OfAnyModality(load_sam_encoder(source))
@@ -142,7 +145,7 @@ def load_sam_encoder(weights: str | os.PathLike[str]) -> nn.Module:
 
     Raises:
         OptionError: If segment_anything is not installed.
-        WeightsNotFoundError: If there is no such file.
+        InputNotFoundError: If there is no such file.
         CheckpointError: If it is no checkpoint of SAM.
     """
     check_weights(weights, "sam_weights")
@@ -165,8 +168,8 @@ def sam_encoder(variant: str) -> nn.Module:
         from segment_anything import sam_model_registry
     except ImportError as error:
         msg = (
-            "teacher must be one that can be built; SAM needs the package segment-anything, and "
-            f"importing it failed: {error}. Install it: pip install 'esp-medsam[teacher]'."
+            "teacher must be available; SAM needs the package segment-anything, whose import "
+            f"failed: {error}. Install it: pip install 'esp-medsam[teacher]'."
         )
         raise OptionError(msg) from error
     encoder: nn.Module = sam_model_registry[variant]().image_encoder
@@ -219,7 +222,7 @@ def _network_like(weights: str, table: ModalityTable) -> ESPMedSAM:
     state_dict = load_checkpoint(weights)
     held = held_modalities(state_dict)
     if not held:
-        msg = f"teacher_weights must hold controllers of modalities; {weights} holds none."
+        msg = f"teacher_weights must hold modality controllers; {weights} holds none."
         raise CheckpointError(msg)
     free = count(max(table.indices.values()) + 1)
     modalities = {name: table.indices[name] if name in table else next(free) for name in held}

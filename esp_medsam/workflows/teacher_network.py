@@ -181,8 +181,9 @@ class OfItsModality(nn.Module):
             held = ", ".join(self.places)
             indices = sorted(set(modality[unknown].tolist()))
             msg = (
-                f"teacher must hold the modalities of the images; it holds {held}, and got indices "
-                f"{indices}. Take them out of the datalist, or use another teacher."
+                f"teacher must have the modalities of the images; it has {held}, and got "
+                f"indices {indices}. Take those images out of the datalist, or use another "
+                "teacher."
             )
             raise OptionError(msg)
         return place

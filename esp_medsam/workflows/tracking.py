@@ -47,7 +47,10 @@ def _tensorboard(settings: TrainSettings, part: str) -> list[Any]:
     is_training = part == "training"
     if find_spec("tensorboard") is None:
         if is_training:  # told once
-            told = "TensorBoard is not installed: %s has the curves; esp-medsam[train] adds it."
+            told = (
+                "TensorBoard is not installed, so curves are only in %s; install "
+                "esp-medsam[train] to add it."
+            )
             logger.info(told, "training.html")
         return []
     folder = str(Path(settings.output_dir, "tensorboard"))
@@ -63,8 +66,8 @@ def _mlflow(settings: TrainSettings, part: str) -> list[Any]:
     if find_spec("mlflow") is None:  # MONAI's handler would only fail in the middle of a run
         # The address is not told: it may hold a password.
         msg = (
-            "mlflow must be empty where the package is not installed; got an address. "
-            "Install it: pip install 'esp-medsam[train]'."
+            "mlflow must be empty if MLflow is not installed; got an address. Install it: pip "
+            "install 'esp-medsam[train]'."
         )
         raise OptionError(msg)
     folder = Path(settings.output_dir).absolute()
@@ -75,13 +78,13 @@ def _mlflow(settings: TrainSettings, part: str) -> list[Any]:
         "run_name": f"{folder.name}-{place}",  # runs of one name go on as one
     }
     if part == "validation":
-        return [_opened(iteration_log=False, **shared)]
+        return [_open_handler(iteration_log=False, **shared)]
     plain = {
         name: getattr(settings, name)
         for name in ("batch_size", "learning_rate", "weight_decay", "decay", "seed")
     }
     return [
-        _opened(
+        _open_handler(
             output_transform=loss_of,
             tag_name="loss",
             experiment_param=plain,
@@ -125,7 +128,7 @@ class _Tracking(MLFlowHandler):
                 self.client.set_terminated(self.cur_run.info.run_id, status)
 
 
-def _opened(**options: Any) -> MLFlowHandler:
+def _open_handler(**options: Any) -> MLFlowHandler:
     try:
         return _Tracking(**options)
     except Exception as error:  # of mlflow, and of what it speaks by
@@ -135,6 +138,6 @@ def _opened(**options: Any) -> MLFlowHandler:
 def _not_opened(error: Exception) -> OptionError:
     # Neither the address nor what is said of it is told: they may hold a password.
     return OptionError(
-        "mlflow must be an address that MLflow opens, such as sqlite:///runs.db or that of a "
-        f"server; got one that ends in {type(error).__name__}. Folders need an older MLflow."
+        "mlflow must be an address that MLflow can open, such as sqlite:///runs.db or a "
+        f"server's; opening it ended in {type(error).__name__}. Folders need an older MLflow."
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.errors import InputNotFoundError, OutputError
+from esp_medsam.errors import OutputError, not_found
 from esp_medsam.modality import ModalityTable
 from esp_medsam.training_settings import STAGE_SETTINGS, Stage
 from esp_medsam.workflows.bundle import TABLE, TRAIN_CONFIG, find_bundle
@@ -84,15 +84,13 @@ def _check_there(settings: Mapping[str, Any]) -> None:
     for name in ("datalist", "compare_datalist", "unseen"):
         path = settings.get(name)
         if path is not None and not Path(path).is_file():
-            msg = f"{name} must be a JSON file; there is none at {path}."
-            raise InputNotFoundError(msg)
+            raise not_found(path, argument=name)
     images = settings.get("images")
     if images is not None and not Path(images).exists():
-        msg = f"images must be a folder or a tar file; there is none at {images}."
-        raise InputNotFoundError(msg)
+        raise not_found(images, "folder or tar file", argument="images")
     if (output := settings.get("output_dir")) is not None:
         folder = Path(output).absolute()
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
-            msg = f"output_dir must be a folder that can be written to; {there} is not one."
+            msg = f"output_dir must be a writable folder; {there} is not."
             raise OutputError(msg)

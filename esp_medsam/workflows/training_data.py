@@ -174,7 +174,7 @@ class ModalityBatches(Sampler[list[Draw]]):
         self.epoch, self.first = 1, 0
         turns = {} if turns is None else turns
         if not turns.keys() <= set(dataset.table.names):
-            msg = f"turns must name modalities, of {', '.join(dataset.table.names)}; "
+            msg = f"turns must name modalities out of {', '.join(dataset.table.names)}; "
             raise OptionError(msg + f"got {', '.join(turns)}.")
         self.groups = _groups(dataset.slices, turns)
 

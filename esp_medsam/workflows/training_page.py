@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import jinja2
 
 from esp_medsam.io.atomic import atomic_file
+from esp_medsam.io.tile import png_bytes
 from esp_medsam.workflows.distributed import is_first
 from esp_medsam.workflows.history import History
 from esp_medsam.workflows.set_scores import PREFIX, SetScores, SliceScore
-from esp_medsam.workflows.slice_pictures import SlicePictures, as_png
+from esp_medsam.workflows.slice_pictures import SlicePictures
 
 
 MOST_WORST = 8
@@ -144,7 +145,7 @@ class TrainingPage:
         return charts
 
     def _inline(self, score: SliceScore) -> str:
-        return base64.b64encode(as_png(self.pictures.draw(score.place))).decode()
+        return base64.b64encode(png_bytes(self.pictures.draw(score.place))).decode()
 
 
 def _rows(scores: Sequence[SliceScore]) -> list[dict[str, Any]]:
@@ -208,7 +209,7 @@ img { width: 450px; max-width: 100%; display: block; image-rendering: auto; }
 {% else %}<p>No validation slice holds a target, or none was validated.</p>{% endif %}
 {% if worst %}
 <h2>The worst slices</h2>
-<p>Left the truth, right what the network finds.</p>
+<p>Left: the truth. Right: the network's mask.</p>
 <div class="row">
 {% for score, name, picture in worst %}
 <figure>

@@ -71,7 +71,7 @@ def slices_of(
     image = read_image(item, table)
     assert image.pixels is not None
     image = MeasureImage(transforms)(image.pixels, image)
-    masks, known = _annotated(item, image, table)
+    masks, known = _annotation_of(item, image, table)
 
     views = Slices(as_meta_tensor(image).as_tensor(), image, transforms=transforms)
     slices = []
@@ -112,7 +112,7 @@ def _kept_range(
     return (low - margin, high + margin), (edge, 1.0 - edge)
 
 
-def _annotated(item: Item, image: Image, table: ModalityTable) -> tuple[Tensor, Tensor]:
+def _annotation_of(item: Item, image: Image, table: ModalityTable) -> tuple[Tensor, Tensor]:
     """Return the masks of all targets and, last, of the unlabeled pixels, and what is known.
 
     Both are uint8 of 0 or 1, ``(T + 1, *spatial)``, and bool, ``(T,)``.
@@ -127,8 +127,8 @@ def _annotated(item: Item, image: Image, table: ModalityTable) -> tuple[Tensor, 
             continue
         if target in item.labels and not mask.any():
             msg = (
-                f"labels of {item.image} must hold some of {target}; none is there. Name it in "
-                "absent, or leave it out where it was not looked for."
+                f"labels of {item.image} must hold some {target}; they hold none. List it "
+                "under absent, or leave it out if it was not looked for."
             )
             raise OptionError(msg)
         masks[row], known[row] = mask, True

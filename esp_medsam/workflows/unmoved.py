@@ -29,8 +29,8 @@ def check_unmoved(grown: Path, old: Path) -> None:
     ]
     if moved:
         msg = (
-            f"frozen must hold all that the old weights have; {moved[0]} moved, and {len(moved)} "
-            "parts in all. Leave frozen and trained out of `config`."
+            f"frozen must match all parameters of the old weights; {len(moved)} changed, the "
+            f"first {moved[0]}. Leave frozen and trained out of `config`."
         )
         raise OptionError(msg)
 

@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeVar
 import torch
 from torch import Tensor, nn
 
-from esp_medsam.errors import RuntimeCheckError, WeightsNotFoundError, one_line
+from esp_medsam.errors import RuntimeCheckError, WeightsNotFoundError, not_found, one_line
 from esp_medsam.inferers.calibration import calibration_path
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.io.weights_record import (
@@ -65,7 +65,10 @@ def load_network(
     record = read_weights_record(ckpt_path)
     if record is None:
         logger.warning(
-            "%s: nothing says which file it must be, so whether it is the right one is not known.",
+            (
+                "%s: no record of these weights was found, so it was not checked that they "
+                "are the right ones."
+            ),
             one_line(os.fspath(ckpt_path)),
         )
     else:
@@ -83,9 +86,9 @@ def _check_computes(network: nn.Module, expected: SelfCheck, device: str | torch
     wrong = differences(self_check(network), expected)
     if wrong:
         msg = (
-            f"This machine must compute what the weights' maker computed; on {device} it does not, "
-            f"with torch {torch.__version__}, for {', '.join(wrong[:3])} and {len(wrong)} targets "
-            "in all. Use another device, or another version of torch."
+            "This machine must compute the results that are recorded with the weights; on "
+            f"{device} it does not, with torch {torch.__version__}, for {len(wrong)} targets, "
+            f"such as {', '.join(wrong[:3])}. Use another device, or another version of torch."
         )
         raise RuntimeCheckError(msg)
 
@@ -175,11 +178,14 @@ def check_weights(ckpt_path: str | os.PathLike[str], argument: str = "ckpt_path"
         WeightsNotFoundError: If there is no such file.
     """
     if not Path(ckpt_path).is_file():
-        msg = f"{argument} must be a file of weights; got {os.fspath(ckpt_path)}. "
         if argument != "ckpt_path":
-            raise WeightsNotFoundError(msg + "Name one that is there.")
-        msg += "Name the bundle's folder with `bundle_root` (of esp-medsam: `bundle`), "
-        raise WeightsNotFoundError(msg + "or the file with `ckpt_path`.")
+            raise not_found(ckpt_path, argument=argument)
+        msg = (
+            f"ckpt_path must be an existing file; there is none at {os.fspath(ckpt_path)}. Name "
+            "the bundle's folder with `bundle_root` (of esp-medsam: `bundle`), or the file with "
+            "`ckpt_path`."
+        )
+        raise WeightsNotFoundError(msg)
 
 
 def write_state_dict(state_dict: Mapping[str, Tensor], file: BinaryIO) -> None:

@@ -150,7 +150,10 @@ class TestAddTarget:
         addition_request(grown, origin, added, **given)
         assert not caplog.messages
         addition_request(grown, origin, added, **given, input_size=(64, 96))
-        assert "input_size should be 448 x 448, as the bundle segments; got 64 x 96" in caplog.text
+        assert (
+            "input_size should be 448 x 448, at which the bundle segments; got 64 x 96"
+            in caplog.text
+        )
 
     def test_its_card_says_what_was_added_to_what(self, grown: Grown) -> None:
         card = (grown.bundle / "docs" / "README.md").read_text(encoding="utf-8")
@@ -178,7 +181,7 @@ class TestAddTarget:
         assert add(source, tmp_path, "photo", "coin") == 0
         capsys.readouterr()
         assert add(source, tmp_path, "photo", "coin") == 1
-        assert "is done. Name another one" in capsys.readouterr().err
+        assert "OUT must not hold a finished bundle" in capsys.readouterr().err
 
     def test_goes_on_after_a_kill_between_weights_and_card(
         self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -200,7 +203,7 @@ class TestAddTarget:
 
         assert add(source, tmp_path, "photo", "coin", "--config", str(tmp_path / "all.yaml")) == 1
 
-        assert "E_OPTION: frozen must hold all that the old" in capsys.readouterr().err
+        assert "E_OPTION: frozen must match all parameters of the old" in capsys.readouterr().err
         assert not (tmp_path / "grown" / "models").exists()
 
     def test_a_modality_called_as_a_part_of_the_network_trains_itself_alone(
@@ -223,7 +226,7 @@ class TestAddTarget:
 
         assert main(["add-target", str(datalist), str(tmp_path / "grown"), *named]) == 1
 
-        assert "there are none of xray.coin" in capsys.readouterr().err
+        assert "no labels of xray.coin" in capsys.readouterr().err
         assert not (tmp_path / "grown").exists()
 
     def test_refuses_a_folder_that_holds_something_else(
@@ -234,5 +237,5 @@ class TestAddTarget:
 
         assert add(source, tmp_path, "photo", "coin") == 1
 
-        assert "OUT must be new, or empty" in capsys.readouterr().err
+        assert "OUT must be a new or empty folder" in capsys.readouterr().err
         assert [path.name for path in (tmp_path / "grown").iterdir()] == ["notes.txt"]

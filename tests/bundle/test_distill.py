@@ -217,7 +217,7 @@ class TestDistillModality:
         assert not target.other_logits.requires_grad
         padded = ~target.content & (image == 0)
         assert padded.any()
-        assert not prepare.otherwise(image, target.content)[padded].any()
+        assert not prepare.changed_view(image, target.content)[padded].any()
         assert modes == [module.training for module in student.modules()]
         for name, value in student.state_dict().items():
             assert torch.equal(value, before[name]), name
@@ -281,7 +281,7 @@ class TestDistillModality:
             ({"embedding_weight": 0}, "one of embedding_weight, mask_weight, .* must be greater"),
             (
                 {"teacher": "sam", "soft_label_weight": 1},
-                "soft_label_weight must be 0 with a teacher that knows no targets; got 1",
+                "soft_label_weight must be 0 with a teacher that has no targets; got 1",
             ),
         ],
     )
@@ -377,4 +377,4 @@ class TestDistillCommon:
             training.initialize()
 
         line = explain(caught.value) or ""
-        assert "prototype_weight must be 0 where pictures have no targets; got 1" in line
+        assert line.startswith("E_OPTION: prototype_weight must be 0 ")

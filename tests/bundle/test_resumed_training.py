@@ -247,7 +247,7 @@ class TestResume:
             train(datalist, str(tmp_path), learning_rate=1e-3, batch_size=2)
 
         line = explain(caught.value) or ""
-        assert line.startswith("E_OPTION: resume must meet the settings")
+        assert line.startswith("E_OPTION: resume must use the settings")
         assert "batch_size was 4, is 2; learning_rate was 0.01, is 0.001" in line
 
     def test_true_needs_a_checkpoint_and_false_takes_none(
@@ -255,7 +255,7 @@ class TestResume:
     ) -> None:
         with pytest.raises(RuntimeError) as caught:
             train(datalist, str(tmp_path), resume=True)
-        assert "resume must find a checkpoint" in (explain(caught.value) or "")
+        assert "resume must be auto or false without a checkpoint" in (explain(caught.value) or "")
         with pytest.raises(StoppedError):
             train(datalist, str(tmp_path), stop=STEPS, learning_rate=1e-3)
 
@@ -274,7 +274,7 @@ class TestResume:
         with caplog.at_level(logging.INFO):
             train(datalist, str(tmp_path))
 
-        assert f"{last} is damaged; the one before it is taken." in caplog.text
+        assert f"{last} is damaged; the checkpoint before it is used." in caplog.text
         assert f"goes on after step {int(before.name[5:13])}" in caplog.text
         assert differences(result(unbroken), result(tmp_path)) == []
 

@@ -21,7 +21,7 @@ READ = {
     "EDGE/d03_inconsistent_spacing": [((128, 128, 20), "5.000 mm between .*7 more such gaps")],
     "EDGE/d05_mixed_series": [((128, 128, 5), ""), ((128, 128, 20), "")],
     "EDGE/d06_shuffled_order": [((128, 128, 20), "")],
-    "EDGE/d07_single_slice": [((128, 128, 1), "one slice; its depth of 3 mm")],
+    "EDGE/d07_single_slice": [((128, 128, 1), "SliceThickness, 3 mm")],
     "EDGE/d08_gantry_tilt": [((128, 128, 20), r"tilt, 15\.0 degrees")],
     "EDGE/d09_per_slice_rescale": [((128, 128, 20), "")],
     "EDGE/d10_no_preamble": [((128, 128, 20), "")],
@@ -46,7 +46,7 @@ READ = {
 """Volumes of each folder in order: shape, and a warning that holds these words, or none."""
 
 REFUSED = {
-    "EDGE/d02_duplicate_slice": (GeometryError, r"006\.dcm and .*021\.dcm lie at one place"),
+    "EDGE/d02_duplicate_slice": (GeometryError, r"006\.dcm and .*021\.dcm lie at the same place"),
     "EDGE/d04_truncated_file": (CorruptFileError, r"007\.dcm must hold 32768 .* got 15734"),
     "EDGE/d11_no_position": (GeometryError, "must state ImagePositionPatient"),
     "EDGE/d12_no_pixel_spacing": (GeometryError, "must state PixelSpacing"),

@@ -131,7 +131,7 @@ class TestProcesses:
     def test_must_be_started_by_torchrun(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("RANK", raising=False)
 
-        with pytest.raises(OptionError, match="must be run by torchrun; the environment has no R"):
+        with pytest.raises(OptionError, match="must be run by torchrun; the environment lacks R"):
             join_processes()
 
     @pytest.mark.slow

@@ -176,7 +176,7 @@ class TestSegmentDicom:
         record = json.loads(Path(result.record).read_text())
         assert record["joined"] == ["series"]
         assert record["spatial_shape"][2] == record["source"]["files"] == 3
-        assert "as `join` series says" in record["warnings"][0]
+        assert "`join` includes series" in record["warnings"][0]
 
     def test_every_series_of_a_folder_is_done_or_one_chosen(self, tmp_path: Path, run: Run) -> None:
         first = write_series(tmp_path / "in", [0.0, 1.0])

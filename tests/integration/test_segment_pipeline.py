@@ -248,7 +248,7 @@ class TestFasterAndSteadier:
 
         assert main(["segment", str(photographs), str(tmp_path / "out"), *asked]) == 2
 
-        assert "--input_size: it must be left out beside --fast" in capsys.readouterr().err
+        assert "--input_size: must be left out with --fast" in capsys.readouterr().err
 
 
 class TestErrors:

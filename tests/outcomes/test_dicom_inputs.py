@@ -163,7 +163,7 @@ CASES: dict[str, tuple[str, str, Write]] = {
     "D2 a report and no image": ("left alone", "", report),
     "D3 two series": ("done", "", two_series),
     "D4 a missing slice": ("done", "missing or not evenly spaced", stacked((0, 2, 6, 8))),
-    "D5 two slices at one place": ("E_GEOMETRY", "one place", stacked((0, 2, 2, 4))),
+    "D5 two slices at one place": ("E_GEOMETRY", "the same place", stacked((0, 2, 2, 4))),
     "D6 uneven spacing": ("done", "not evenly spaced", stacked((0, 2, 4.3, 6))),
     "D7 a tilted gantry": ("done", "gantry tilt", stacked(ImageOrientationPatient=TILTED)),
     "D8 two orientations": (

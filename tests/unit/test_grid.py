@@ -94,7 +94,7 @@ class TestMasksTakenOnAGrid:
     def test_with_anything_outside_the_image_are_refused(self) -> None:
         whole = np.ones((1, 4, 5, 3), np.uint8)
 
-        with pytest.raises(GeometryError, match="20 voxels of it lie where the image has none"):
+        with pytest.raises(GeometryError, match=r"20 voxels of it lie.*the image"):
             stack((0, 2)).take(whole, AFFINE, what="series")
 
     def test_of_an_image_without_positions_are_refused(self) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from requests.auth import AuthBase, HTTPBasicAuth
 from requests.models import PreparedRequest
 
-from esp_medsam.errors import OptionError, one_line
+from esp_medsam.errors import OptionError, not_found, one_line
 from esp_medsam.regular_file import open_regular
 
 
@@ -105,7 +105,9 @@ def read_access(
                 f"{parts.geturl()}. Use https, or pass `allow_http` on a network you trust."
             )
             raise OptionError(msg)
-        warnings.append(f"{parts.geturl()} is not encrypted: who is on the way can read patients.")
+        warnings.append(
+            f"{parts.geturl()} is not encrypted: patients' data can be read on the way."
+        )
     return Access(
         url=parts.geturl(),
         auth=auth,
@@ -125,16 +127,19 @@ def _checked_url(url: str) -> SplitResult:
         parts = SplitResult("", "", "", "", "")
     if "@" in parts.netloc:  # before anything of it is repeated in a message
         msg = (
-            f"url must not hold a user or a password; the one for {one_line(host or '')} does. "
-            f"Set {USER} and {PASSWORD} in the environment."
+            f"url must not contain a user or password; the one for {one_line(host or '')} "
+            f"does. Set {USER} and {PASSWORD} in the environment."
         )
         raise OptionError(msg)
     plain = url.isascii() and url.isprintable() and not set(url) & set(' "<>\\^`{|}')
     if parts.scheme not in ("http", "https") or not host or not plain:
-        msg = "url must be like https://pacs.example/dicom-web; got another one."
+        msg = "url must look like https://pacs.example/dicom-web; got another form."
         raise OptionError(msg)
     if parts.query or parts.fragment:
-        msg = f"url must end with the path of DICOMweb; got more after it, on {one_line(host)}."
+        msg = (
+            "url must end with the DICOMweb path; got a query or fragment after it, on "
+            f"{one_line(host)}."
+        )
         raise OptionError(msg)
     name = f"[{host}]" if ":" in host else host
     usual = {"http": 80, "https": 443}[parts.scheme]
@@ -160,7 +165,7 @@ def _auth(user: str | None, password: str | None, token: str | None) -> AuthBase
             )
             raise OptionError(msg)
         if not token.isascii() or not token.isprintable() or " " in token:
-            msg = "The bearer token must be one word of ASCII; got something else."
+            msg = "The bearer token must be one ASCII word; got something else."
             raise OptionError(msg)
         return BearerAuth(token)
     if user is None and password is None:
@@ -170,7 +175,7 @@ def _auth(user: str | None, password: str | None, token: str | None) -> AuthBase
         msg = f"A user must come with a password, and a password with a user; {missing} is not set."
         raise OptionError(msg)
     if ":" in user:
-        msg = f"{USER} must hold no colon, which ends it in HTTP; got one."
+        msg = f"{USER} must not contain a colon, which ends the user in HTTP; got one."
         raise OptionError(msg)
     return HTTPBasicAuth(user.encode(), password.encode())
 
@@ -184,20 +189,21 @@ def _secret(path: Path | None, option: str, warnings: list[str]) -> str | None:
             content = file.read(_LONGEST_SECRET)
             mode = os.fstat(file.fileno()).st_mode
         text = content.decode("utf-8").rstrip("\r\n")
+    except FileNotFoundError as error:
+        raise not_found(path, argument=option) from error
     except (OSError, UnicodeDecodeError):
         text, mode = "", 0
     if not text or "\n" in text:
         msg = f"{option} must be a readable file of one line; got {path}."
         raise OptionError(msg)
     if os.name == "posix" and mode & stat.S_IROTH:
-        warnings.append(f"{path} can be read by every user of this machine: chmod 600 it.")
+        warnings.append(f"{path} can be read by every user of this machine: run chmod 600 on it.")
     return text
 
 
 def _file(path: Path, option: str) -> str:
     if not path.is_file():
-        msg = f"{option} must be an existing file; got {path}."
-        raise OptionError(msg)
+        raise not_found(path, argument=option)
     return str(path)
 
 
@@ -221,13 +227,13 @@ def _check_pem(cert: str | None, key: str | None, ca_bundle: str | None) -> None
             context.load_cert_chain(cert, key)
     except OSError as error:  # SSLError is one
         msg = (
-            f"client_cert must hold a certificate, and it or client_key the key of that, PEM; got "
-            f"{cert}{'' if key is None else f' and {key}'}."
+            "client_cert must hold a certificate in PEM format, and it or client_key its "
+            f"private key; got {cert}{'' if key is None else f' and {key}'}."
         )
         raise OptionError(msg) from error
     try:
         if ca_bundle is not None:
             context.load_verify_locations(ca_bundle)
     except OSError as error:
-        msg = f"ca_bundle must hold certificates, PEM; got {ca_bundle}."
+        msg = f"ca_bundle must hold certificates in PEM format; got {ca_bundle}."
         raise OptionError(msg) from error

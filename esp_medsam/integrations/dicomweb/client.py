@@ -237,7 +237,7 @@ class Pacs:
             if len(found) + len(refused) == before:
                 return found, len(refused)
             offset += len(answers)
-        msg = f"The PACS at {self.url} must come to an end with {what}; it does not."
+        msg = f"The PACS at {self.url} must finish {what}; it does not come to an end."
         raise PacsError(msg)
 
     def _make_sure_of_search(self) -> None:
@@ -251,7 +251,10 @@ class Pacs:
         except requests.HTTPError as error:
             if not _says(error, 404):
                 raise
-            msg = f"url must be that of DICOMweb; {self.url} answers no search, with status 404."
+            msg = (
+                f"url must be that of a DICOMweb service; {self.url} answers a search with "
+                "status 404."
+            )
             raise PacsError(msg) from None
 
     def _search(self, page: _Page, offset: int) -> Sequence[Answer]:

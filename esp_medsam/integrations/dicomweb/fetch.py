@@ -26,8 +26,8 @@ def check_listed(series: Series, instances: list[str]) -> None:
     claimed = series.count or 0
     if not instances or len(instances) < claimed:
         msg = (
-            f"Series {series.series_uid} must be listed whole; the PACS says that it has "
-            f"{series.count if series.count is not None else 'some'} instances and names "
+            f"Series {series.series_uid} must be listed completely; the PACS says that it has "
+            f"{series.count if series.count is not None else 'some'} instances and lists "
             f"{len(instances)}. Run again once it is complete."
         )
         raise PacsIncompleteError(msg)
@@ -63,7 +63,7 @@ def fetch_series(
         except (PacsError, CorruptFileError) as error:
             # At once: a PACS that is down would else be waited for once for each instance.
             msg = (
-                f"Series {series.series_uid} must arrive whole; {kinds.total()} of "
+                f"Series {series.series_uid} must arrive completely; {kinds.total()} of "
                 f"{len(instances)} instances did, instance {uid} did not: {error}"
             )
             raise PacsIncompleteError(msg) from error
@@ -73,7 +73,7 @@ def fetch_series(
     after = pacs.find_instances(series)
     if after != instances:
         msg = (
-            f"Series {series.series_uid} must not change while it is fetched; the PACS named "
+            f"Series {series.series_uid} must not change while it is fetched; the PACS listed "
             f"{len(instances)} instances before and {len(after)} after. Run again once it is "
             "complete."
         )
@@ -89,7 +89,7 @@ def _kind_of(path: Path, series: Series, instance_uid: str, *, captures: bool) -
         CorruptFileError: If it is damaged, or has fewer pixels than it says.
     """
     if not is_dicom(path):
-        msg = f"{path} must be a whole DICOM file; it is none."
+        msg = f"{path} must be a complete DICOM file; it is not."
         raise CorruptFileError(msg)
     try:
         header = read_header(path)
@@ -102,7 +102,7 @@ def _kind_of(path: Path, series: Series, instance_uid: str, *, captures: bool) -
     if isinstance(header.problem, CorruptFileError):
         raise header.problem
     if header.series_uid is None:
-        msg = f"{path} must state its series; it does not, it may be cut short."
+        msg = f"{path} must state its series; it does not, and may be cut short."
         raise CorruptFileError(msg)
     stated = (header.study_uid, header.series_uid, header.sop_instance_uid)
     asked = (series.study_uid, series.series_uid, instance_uid)

@@ -60,7 +60,7 @@ def checked_uid(value: str, option: str) -> str:
         OptionError: If it is none.
     """
     if not is_uid(value):
-        msg = f"{option} must be a UID, digits and dots; got {one_line(value)[:80]!r}."
+        msg = f"{option} must be a UID (digits and dots); got {one_line(value)[:80]!r}."
         raise OptionError(msg)
     return value
 
@@ -68,7 +68,8 @@ def checked_uid(value: str, option: str) -> str:
 def no_uids(count: int, kind: str) -> PacsError:
     """Return the error for results without a UID; what they state instead is not repeated."""
     msg = (
-        f"The PACS must name {kind} by UIDs, digits and dots; of {count} it states something else."
+        f"The PACS must identify {kind} by UIDs (digits and dots); for {count} it states "
+        "something else."
     )
     return PacsError(msg)
 
@@ -88,7 +89,7 @@ def series_of(answer: Answer, study_uid: str) -> Series:
     """
     # The study may be left out of an answer that was asked for within it.
     if value_of(answer, STUDY) not in (None, study_uid):
-        msg = f"The PACS must name series of study {study_uid}; it names another study's."
+        msg = f"The PACS must list series of study {study_uid}; it lists one of another study."
         raise PacsError(msg)
     modality = value_of(answer, MODALITY)
     count = value_of(answer, COUNT)
@@ -125,8 +126,8 @@ def read_query(query: str) -> dict[str, str]:
         filters[name] = value
     if not filters:
         msg = (
-            "query must be like 'ModalitiesInStudy=CT&StudyDate=20260101-20261231'; got another "
-            "form."
+            "query must look like 'ModalitiesInStudy=CT&StudyDate=20260101-20261231'; got "
+            "another form."
         )
         raise OptionError(msg)
     return filters

@@ -29,7 +29,7 @@ def private_folder(path: Path) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         foreign = os.name == "posix" and path.lstat().st_uid != os.geteuid()
         if foreign or path.is_symlink():
-            msg = f"{path} must be a folder of your own; it is a link, or another user's."
+            msg = f"{path} must be a folder that you own; it is a link, or belongs to another user."
             raise OutputError(msg)
     except OSError as error:
         if isinstance(error, OutputError):

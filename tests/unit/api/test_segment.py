@@ -168,17 +168,22 @@ class TestSegment:
                 "scan.nii.gz",
                 {"modality": "ct", "affine": np.eye(4)},
                 OptionError,
-                "affine belongs to",
+                "affine must be left out",
             ),
             (".", {"modality": "ct"}, OptionError, "one image or volume; got .*a.png, .*scan.nii"),
-            (np.zeros((4, 5, 6)), {"modality": "ct"}, GeometryError, "which way its axes run"),
+            (
+                np.zeros((4, 5, 6)),
+                {"modality": "ct"},
+                GeometryError,
+                r"affine, or spacing and axes.*\(4, 5, 6\)",
+            ),
             (np.zeros((4, 5), complex), {"modality": "xray"}, FormatError, "got complex128"),
             (np.zeros((2, 2, 2, 2)), {"modality": "ct"}, FormatError, "two or three axes"),
             (
                 np.zeros((4, 5, 6)),
                 {"modality": "ct", "affine": np.eye(3)},
                 GeometryError,
-                "affine must be 4 x 4 finite numbers",
+                "affine must be.*4 x 4.*finite numbers",
             ),
             (
                 17,
@@ -186,24 +191,29 @@ class TestSegment:
                 FormatError,
                 "source must be a path, an .*array; got int",
             ),
-            ("", {"modality": "ct"}, OptionError, "source must be a path; got an empty one"),
-            (np.zeros((0, 5), np.uint8), {"modality": "xray"}, FormatError, r"the shape \(0, 5\)"),
-            (np.ma.zeros((4, 5)), {"modality": "xray"}, FormatError, "fill what it masks"),
+            ("", {"modality": "ct"}, OptionError, "source must be a path; got an empty string"),
+            (np.zeros((0, 5), np.uint8), {"modality": "xray"}, FormatError, r"shape \(0, 5\)"),
+            (np.ma.zeros((4, 5)), {"modality": "xray"}, FormatError, "masked array"),
             (
                 SimpleITK.GetImageFromArray(np.zeros((4, 5), np.uint8)),
                 {"modality": "xray"},
                 FormatError,
-                "must have three axes as an image of SimpleITK",
+                "must have three axes",
             ),
             (Dataset(), {}, FormatError, "writing this Dataset ended in"),
             (
                 np.zeros((4, 5), np.uint8),
                 {"modality": "xray", "name": "../out"},
                 OptionError,
-                "name must be of letters",
+                "name must.*of letters",
             ),
             ("scan.nii.gz", {"modality": "ct", "device": "cpu"}, OptionError, "got device"),
-            ("scan.nii.gz", {"modality": "ct", "axes": "LPS"}, OptionError, "axes belongs to"),
+            (
+                "scan.nii.gz",
+                {"modality": "ct", "axes": "LPS"},
+                OptionError,
+                "axes must be left out",
+            ),
             (
                 np.zeros((4, 5, 6)),
                 {"modality": "ct", "spacing": (1, 1, 5)},
@@ -256,7 +266,7 @@ class TestSegment:
     def test_refuses_an_affine_of_which_something_would_be_lost(
         self, segmenter: esp_medsam.Segmenter, volume: np.ndarray, affine: Any
     ) -> None:
-        with pytest.raises(GeometryError, match="affine must be 4 x 4 finite numbers that keep"):
+        with pytest.raises(GeometryError, match=r"affine must be.*4 x 4.*finite numbers"):
             segmenter.segment(volume, modality="ct", affine=affine)
 
     def test_values_count_and_not_the_type_that_a_header_states(

@@ -77,7 +77,7 @@ class TestSegmenter:
         with esp_medsam.Segmenter(input_size=(64, 64), device="cpu") as closed:
             pass
 
-        with pytest.raises(OptionError, match="this one was closed"):
+        with pytest.raises(OptionError, match="it was closed"):
             closed.segment("a.png", modality="xray")
 
     @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ class TestSegmenter:
             ({"ckpt_path": "none.pt"}, "none.pt"),
             ({"input_size": (65, 65)}, "input_size"),
             ({"nothing": 1}, "nothing must be left out"),
-            ({"output_dir": "out"}, "output_dir must be left out: source and output of each image"),
+            ({"output_dir": "out"}, "output_dir must be left out"),
             ({"output_format": "bmp"}, "output_format"),
             ({"device": "cuda:99"}, "device must .*cuda:99"),
             ({"config": "none.yaml"}, "none.yaml"),
@@ -129,7 +129,7 @@ class TestResult:
     def test_what_made_it_cannot_be_set_when_it_is_saved(
         self, result: esp_medsam.Result, tmp_path: Path, setting: str
     ) -> None:
-        with pytest.raises(OptionError, match=f"got {setting}. Give it to Segmenter, and segment"):
+        with pytest.raises(OptionError, match=f"got {setting}"):
             result.save(tmp_path / "out", **{setting: "x"})
         assert not (tmp_path / "out").exists()
 
@@ -154,7 +154,7 @@ class TestResult:
     def test_stays_in_its_process(
         self, result: esp_medsam.Result, copied: Callable[[Any], Any]
     ) -> None:
-        with pytest.raises(OptionError, match="a Result must stay in its process; save it"):
+        with pytest.raises(OptionError, match="cannot be copied or pickled"):
             copied(result)
 
     def test_is_called_as_asked(

@@ -39,7 +39,7 @@ class TestCodes:
 
         *lines, last = capsys.readouterr().out.splitlines()
         assert len(lines) == 40
-        assert last.endswith(" more; say more of the name, or pass --all.")
+        assert last.endswith(" more; give more words of the name, or pass --all.")
 
     def test_json_holds_code_and_uses(self, capsys: Shown) -> None:
         assert main(["codes", "skin", "--json"]) == 0
@@ -50,4 +50,4 @@ class TestCodes:
 
     def test_unknown_name_is_told_in_one_line(self, capsys: Shown) -> None:
         assert main(["codes", "xyzzy"]) == 1
-        assert capsys.readouterr().err.startswith("E_OPTION: NAME must be words of a term")
+        assert capsys.readouterr().err.startswith("E_OPTION: NAME must match a term")

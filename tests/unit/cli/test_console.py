@@ -55,7 +55,7 @@ class TestConsole:
         ended = run(["inspect", "in"], tmp_path, 'mkdir gone; cd gone; rmdir "$PWD";')
 
         assert ended.returncode == 1
-        assert ended.stderr.startswith("E_NOT_FOUND: The current folder must be there; it is gone.")
+        assert ended.stderr.startswith("E_NOT_FOUND: The current folder must exist;")
         assert ended.stderr.count("\n") == 1
 
     @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of addresses")

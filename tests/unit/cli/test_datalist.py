@@ -103,26 +103,26 @@ class TestPatterns:
         assert main(["datalist", "d.json", *NNUNET, "--absent", "intracranial_hemorrhage"]) == 0
 
         told = capsys.readouterr().err
-        assert "liver is unknown in 2 images (p04, p05): they have no mask of it." in told
-        assert "2 masks of liver belong to no image: p03, x." in told
+        assert "liver is unknown in 2 images (p04, p05), which have no mask of it." in told
+        assert "2 masks of liver match no image: p03, x." in told
 
     @pytest.mark.parametrize(
         ("options", "status", "told"),
         [
-            (("--images", "none/*"), 1, "E_NO_INPUT: images must match files below"),
-            (("--images", "imagesTr"), 1, "images must be a pattern with {case} or * where"),
+            (("--images", "none/*"), 1, "E_NO_INPUT: images must match files in"),
+            (("--images", "imagesTr"), 1, "images must have {case} or * where"),
             (("--labels", "liver"), 1, "labels must be TARGET=PATTERN, such as liver=masks"),
-            (("--labels", "liver=imagesTr/{case}.nii.gz"), 1, "must belong to images; none does"),
+            (("--labels", "liver=imagesTr/{case}.nii.gz"), 1, "must match images; none does"),
             (("--labels", "spleen=labelsTr/{case}.nii.gz#1"), 1, "must have no faults; d.json has"),
             (("--modality", "cat"), 1, "E_MODALITY"),
-            (("--split", "1,2"), 1, "split must be shares of training, validation, test"),
-            (("--split", "-1,1,1"), 1, "split must be shares"),
-            (("--split", "0,0,0"), 1, "split must be shares"),
-            (("--split", "nan,1,1"), 1, "split must be shares"),
+            (("--split", "1,2"), 1, "split must be percentages of training, validation, test"),
+            (("--split", "-1,1,1"), 1, "split must be percentages"),
+            (("--split", "0,0,0"), 1, "split must be percentages"),
+            (("--split", "nan,1,1"), 1, "split must be percentages"),
             (("--patient", "("), 1, "patient must be a regular expression; got ("),
             (("--patient", "q\\d"), 1, "patient must match every image"),
             (("--csv", "a.csv"), 2, "--images or --csv"),
-            (("--check", "d.json"), 2, "--check goes without FILE"),
+            (("--check", "d.json"), 2, "--check cannot be combined with FILE"),
         ],
     )
     def test_what_is_wrong_is_told_and_nothing_is_written(
@@ -138,7 +138,7 @@ class TestPatterns:
 
         assert main(["datalist", "d.json", *options]) == 1
 
-        assert "must match one file of a case" in capsys.readouterr().err
+        assert "must match one file per case" in capsys.readouterr().err
 
     def test_images_and_masks_are_never_replaced(self, home: Path, capsys: Shown) -> None:
         before = (home / "labelsTr/p00.nii.gz").read_bytes()
@@ -152,7 +152,7 @@ class TestPatterns:
         (home / "d.json").write_text("mine")
 
         assert main(["datalist", "d.json", *NNUNET]) == 1
-        assert "E_EXISTS: FILE must not exist yet" in capsys.readouterr().err
+        assert "E_EXISTS: FILE must not exist" in capsys.readouterr().err
         assert (home / "d.json").read_text() == "mine"
 
         assert images(built(*NNUNET, "--overwrite"))
@@ -257,9 +257,9 @@ class TestCsv:
     @pytest.mark.parametrize(
         ("change", "told"),
         [
-            ({"label.liver": "a"}, "csv must have columns image, and of"),
+            ({"label.liver": "a"}, "csv must have the column image"),
             ({"section": "train"}, "section must be training, validation, test in every row"),
-            ({"image": ""}, "csv must say image and modality; t.csv, row 2"),
+            ({"image": ""}, "in each row; t.csv, row 2"),
             ({"offset": "much"}, "offset must be a number; t.csv, row 2 has much"),
             ({"labels.spleen": "labelsTr/p00.nii.gz"}, "must have no faults"),
         ],

@@ -133,14 +133,14 @@ class TestCases:
         Path("cases.csv").write_text("mine")
 
         assert evaluate("--cases", "cases.csv") == 1
-        assert capsys.readouterr().err.startswith("E_EXISTS: cases must not exist yet;")
+        assert capsys.readouterr().err.startswith("E_EXISTS: cases must not exist;")
         assert Path("cases.csv").read_text() == "mine"
 
     @pytest.mark.parametrize(
         ("path", "told"),
         [
             ("cases.txt", "cases must end in .csv or .json; got cases.txt."),
-            ("d.json", "cases must be none of the inputs; got d.json."),
+            ("d.json", "cases must not be an input; got d.json."),
         ],
     )
     def test_go_where_they_may(
@@ -166,9 +166,9 @@ class TestSummary:
             (("--summary", "s.csv"), "summary must end in .json; got s.csv."),
             (
                 ("--summary", "s.json", "--cases", "s.json"),
-                "summary must be another file than cases; got s.json for both.",
+                "summary must not be the same file as cases; got s.json for both.",
             ),
-            (("--summary", "d.json", "--overwrite"), "summary must be none of the inputs;"),
+            (("--summary", "d.json", "--overwrite"), "summary must not be an input;"),
             (("--tolerance", "0"), "tolerance must be greater than 0; got 0.0."),
             (("--resamples", "5"), "resamples must be at least 100; got 5."),
             (("--seed", "-1"), "seed must be at least 0; got -1."),
@@ -202,7 +202,7 @@ class TestCompare:
 
         assert evaluate("--compare", "before.csv") == 1
         told = capsys.readouterr().err.splitlines()[-1]
-        assert told.startswith("E_OPTION: compare must hold cases that were measured alike")
+        assert told.startswith("E_OPTION: compare must hold cases that were measured in the same")
         assert "protocol released for native" in told
 
     def test_table_is_printed(self, evaluate: Evaluate, capsys: Shown) -> None:
@@ -230,7 +230,7 @@ class TestPlots:
 
         assert evaluate("--plots", "drawn") == 1
         assert capsys.readouterr().err.startswith(
-            "E_OPTION: plots must have matplotlib, which is not installed; install"
+            "E_OPTION: plots must have matplotlib, which is missing; install"
         )
         assert not Path("drawn").exists()
 
@@ -252,7 +252,7 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("name", "content", "told"),
         [
-            ("small.yaml", "network: $print('run')\n", "config must hold settings"),
+            ("small.yaml", "network: $print('run')\n", "config must only hold settings"),
             ("d.json", '{"test": []}', "datalist must hold at least one item"),
         ],
     )

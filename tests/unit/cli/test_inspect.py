@@ -118,7 +118,7 @@ class TestInspect:
             (("in", "--preview", "old.png"), "E_EXISTS: preview must not exist"),
             (("in", "--preview", "in/a.png", "--overwrite"), "E_OPTION: preview must be none"),
             (("in", "--bundle", "empty"), "E_OPTION: bundle must"),
-            (("in", "--config", "none.yaml"), "E_OPTION: config must"),
+            (("in", "--config", "none.yaml"), "E_NOT_FOUND: config must"),
         ],
     )
     def test_what_the_user_can_cause_is_told_in_one_line(

@@ -280,7 +280,7 @@ class TestSegment:
             ((*RUN, "--ckpt_path", "none.pt"), "E_NO_WEIGHTS: ckpt_path must"),
             ((*RUN, "--ckpt_path", "w.pt", "--device", "tpu9"), "E_DEVICE: device must"),
             ((*RUN, "--bundle", "in"), "E_OPTION: bundle must"),
-            ((*RUN, "--config", "none.yaml"), "E_OPTION: config must"),
+            ((*RUN, "--config", "none.yaml"), "E_NOT_FOUND: config must"),
             ((*RUN, "--config", "broken.yaml"), "E_OPTION: config must"),
             ((*RUN, "--config", "list.yaml"), "E_OPTION: config must"),
             (("evaluate", "d.json", "--dataset", "b"), "E_OPTION: dataset must be one of a;"),

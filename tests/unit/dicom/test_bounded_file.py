@@ -61,7 +61,7 @@ class TestInflatedFile:
         tracemalloc.stop()
         assert most < 2**23
         file.seek(0)
-        with pytest.raises(SkimError, match="do not follow one another"):
+        with pytest.raises(SkimError, match="out of order"):
             file.read(1)
 
     def test_counts_what_is_left_without_holding_it(self) -> None:
@@ -86,7 +86,7 @@ class TestInflatedFile:
     def test_what_is_damaged_is_refused(self) -> None:
         file = InflatedFile(BoundedFile(io.BytesIO(b"no deflated data")), "a")
 
-        with pytest.raises(SkimError, match="what is deflated is damaged"):
+        with pytest.raises(SkimError, match=r"deflated.*damaged"):
             file.read(1)
 
     def test_what_is_cut_short_is_what_there_is(self) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,8 +113,8 @@ class TestJpeg:
         agrees = sign.startswith("RGB") == (stated == "RGB") and stated not in (
             "YBR_RCT", "YBR_ICT",
         )  # fmt: skip
-        said = f"Its Photometric Interpretation says {stated}, its JPEG {sign}; it was read as "
-        assert [w.startswith(said) for w in found.warnings] == ([] if agrees else [True])
+        told = [stated in warning and sign in warning for warning in found.warnings]
+        assert told == ([] if agrees else [True])
 
     def test_that_does_not_say_is_read_as_its_header_says(
         self, read: Callable[..., DicomPixels]
@@ -122,7 +123,7 @@ class TestJpeg:
         usual = read(jpeg(), "YBR_FULL_422")
 
         assert is_true(silent)
-        assert "does not say whether its colors are RGB or YCbCr" in silent.warnings[0]
+        assert "RGB or YCbCr" in silent.warnings[0]
         assert is_true(usual)
         assert usual.warnings == ()
 
@@ -198,7 +199,7 @@ class TestLossless:
         found = read_pixels(dicom.volume_of(tmp_path / "a.dcm"))
 
         np.testing.assert_array_equal(found.pixels, expected)
-        assert "RGB, its JPEG YCbCr by its JFIF marker" in found.warnings[0]
+        assert "YCbCr by its JFIF marker" in found.warnings[0]
 
     @pytest.mark.parametrize(("stated", "warnings"), [("RGB", 0), ("YBR_FULL", 1)])
     def test_jpeg_ls_says_rgb_by_a_spiff_header(self, stated: str, warnings: int) -> None:
@@ -243,7 +244,7 @@ class TestJpeg2000:
         found = read(jpeg_2000(transformed=transformed), stated, JPEG2000Lossless)
 
         assert is_true(found)
-        assert f"says {stated}, its JPEG 2000 {holds}" in found.warnings[0]
+        assert re.search(f"says {stated}, .* {holds}", found.warnings[0])
 
     def test_without_transformed_components_is_read_as_its_header_says(
         self, read: Callable[..., DicomPixels]

@@ -66,24 +66,24 @@ class TestFramesOf:
         assert found == [FIRST + FIRST, FIRST]
 
     def test_several_frames_in_place_of_one_are_refused(self) -> None:
-        with pytest.raises(CorruptFileError, match="Number of Frames says; 2 of its pieces begin"):
+        with pytest.raises(CorruptFileError, match=r"Number of Frames says; 2 of its.*begin"):
             frames(1, FIRST, MORE, FIRST)
 
     @pytest.mark.parametrize(
         "offsets", [table(0, 11), table(0, 2**32 - 1), table(10, 20), table(0, 10, 20), table(0)]
     )
     def test_a_table_that_lies_is_refused(self, offsets: bytes) -> None:
-        with pytest.raises(CorruptFileError, match="where its 2 compressed frames begin; its 3"):
+        with pytest.raises(CorruptFileError, match=r"where its 2 compressed frames begin; its.*3"):
             frames(2, b"ab", b"cd", b"ef", offsets=offsets)
 
     def test_pieces_that_nothing_tells_apart_are_refused(self) -> None:
-        with pytest.raises(CorruptFileError, match="or have none"):
+        with pytest.raises(CorruptFileError, match=r"its offset table .* 3 fragments"):
             frames(2, b"ab", b"cd", b"ef")
 
     def test_fewer_pieces_than_frames_are_refused(self) -> None:
-        with pytest.raises(CorruptFileError, match="2 compressed frames; got 1 pieces"):
+        with pytest.raises(CorruptFileError, match="2 compressed frames; got 1"):
             frames(2, b"ab")
-        with pytest.raises(CorruptFileError, match="1 compressed frames; got 0 pieces"):
+        with pytest.raises(CorruptFileError, match="1 compressed frames; got 0"):
             frames(1)
 
 
@@ -103,5 +103,5 @@ class TestFindFragments:
     def test_empty_pieces_without_end_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("esp_medsam.dicom.fragments._FRAGMENTS", 100)
 
-        with pytest.raises(CorruptFileError, match="101 empty pieces"):
+        with pytest.raises(CorruptFileError, match="101 empty"):
             find_fragments(BoundedFile(io.BytesIO(item() * 1000)), 0, "a.dcm")

@@ -123,9 +123,7 @@ class TestStackGrid:
             assert (warnings, grid.rounding) == ((), 0.0)
             return
         (warning,) = warnings
-        assert (
-            "its affine is that of an even grid, off which its slices lie by up to 0.200" in warning
-        )
+        assert "up to 0.200 mm" in warning
         assert grid.rounding == pytest.approx(off)
 
     @settings(max_examples=25, deadline=None)
@@ -207,7 +205,7 @@ class TestStackGrid:
 
         assert grid.affine is not None
         assert grid.affine[:3, 2].tolist() == [0, 0, 3]
-        assert "3 mm is its SliceThickness" in warnings[0]
+        assert "SliceThickness, 3 mm" in warnings[0]
 
     def test_a_lone_slice_without_thickness_is_taken_as_one_millimeter(self) -> None:
         slices = [replace(part, thickness=None) for part in axial(5)]
@@ -219,7 +217,7 @@ class TestStackGrid:
         assert "taken as 1 mm" in warnings[0]
 
     def test_two_slices_at_one_place_are_refused_by_name(self) -> None:
-        with pytest.raises(GeometryError, match=r"1\.dcm and 2\.dcm lie at one place"):
+        with pytest.raises(GeometryError, match=r"1\.dcm and 2\.dcm lie"):
             stack_grid(axial(0, 2, 2, 4))
 
     @pytest.mark.parametrize(
@@ -260,10 +258,7 @@ class TestStackGrid:
             there = grid.slice_affines[k] @ (5, 3, 0, 1)
             np.testing.assert_allclose(there[:3], RAS @ patient_position(part, 5, 3), atol=1e-6)
         (warning,) = warnings
-        assert warning == (
-            "Its slices differ in orientation (by 0.029 degrees), so no affine holds them all: "
-            "each lies at its own position."
-        )
+        assert "differ in orientation (by 0.029 degrees)" in warning
 
     def test_slices_scaled_a_little_lie_each_at_its_own_position(self) -> None:
         slices = axial(0, 2, 4)

@@ -357,7 +357,7 @@ class TestBadHeaders:
         empty = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
         path.write_bytes(path.read_bytes()[:-8] + empty * 1000)
 
-        assert "empty pieces" in str(dicom.refusal(find_volumes(tmp_path)))
+        assert "empty fragments" in str(dicom.refusal(find_volumes(tmp_path)))
 
     @settings(
         max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

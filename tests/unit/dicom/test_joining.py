@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,10 +39,7 @@ class TestSeries:
         assert [volume.name for volume in volumes] == [series(k) for k in range(4)]
         for volume in volumes:
             assert volume.joined == ()
-            assert volume.warnings[-1] == (
-                "It is alone in its series; so are 3 other slices of its study, which look like "
-                "its neighbors. Pass `join` series to read them as one volume."
-            )
+            assert re.search("3 others .* Pass `join` series", volume.warnings[-1])
 
     def test_with_frames_of_reference_are_told_both_options(self, tmp_path: Path) -> None:
         save_stack(tmp_path, 4, SeriesInstanceUID=series, FrameOfReferenceUID=frame)
@@ -77,9 +75,8 @@ class TestSeries:
         assert volume.grid.shape == (6, 4, 4)
         assert volume.grid.affine is not None
         assert volume.joined == ("series",)
-        assert volume.warnings == (
-            "Its 4 slices state a series each; they were joined, as `join` series says.",
-        )
+        (warning,) = volume.warnings
+        assert re.search("4 slices .* `join` includes series", warning)
         assert [part.source.series_uid for part in volume.slices] == [series(k) for k in range(4)]
 
     def test_leave_whole_series_alone(self, tmp_path: Path) -> None:
@@ -168,7 +165,7 @@ class TestFramesOfReference:
 
         assert volume.name == SERIES
         assert volume.joined == ("frame_of_reference",)
-        assert "as `join` frame_of_reference says" in volume.warnings[-1]
+        assert "`join` includes frame_of_reference" in volume.warnings[-1]
 
     def test_of_series_that_are_joined_are_joined_too(self, tmp_path: Path) -> None:
         save_stack(tmp_path, 4, SeriesInstanceUID=series, FrameOfReferenceUID=frame)
@@ -189,10 +186,7 @@ class TestInterleaved:
         assert len(volumes) == 2
         for volume in volumes:
             (warning,) = volume.warnings
-            assert warning == (
-                "Its slices lie between those of other volumes of its series, told apart by "
-                "AcquisitionNumber. Pass `join` interleaved if they are one volume."
-            )
+            assert re.search("AcquisitionNumber. Pass `join` interleaved", warning)
 
     def test_are_one_by_the_user_s_word(self, tmp_path: Path) -> None:
         save_stack(tmp_path, 6, AcquisitionNumber=lambda k: k % 2)
@@ -202,7 +196,7 @@ class TestInterleaved:
         assert volume.name == SERIES
         assert volume.grid.shape == (6, 4, 6)
         assert volume.joined == ("interleaved",)
-        assert "as `join` interleaved says" in volume.warnings[-1]
+        assert "`join` includes interleaved" in volume.warnings[-1]
 
 
 @pytest.mark.parametrize("join", [["series"], ["frame_of_reference", "interleaved"]])
@@ -215,5 +209,5 @@ def test_a_stack_that_needs_no_joining_is_read_as_without(tmp_path: Path, join: 
 
 
 def test_nothing_else_is_joined(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"join must be of series, .*; got 'studies'"):
+    with pytest.raises(OptionError, match=r"join must be.*of series,.*got 'studies'"):
         find_volumes(tmp_path, join=["studies"])

@@ -126,7 +126,7 @@ class TestDamage:
         volume = dicom.volume_of(write_shipped())
         Path(volume.slices[0].source.path).unlink()
 
-        with pytest.raises(InputNotFoundError, match=r"a\.dcm must be a file"):
+        with pytest.raises(InputNotFoundError, match=r"a\.dcm must be.*file"):
             read_pixels(volume)
 
     def test_a_file_that_became_a_folder_is_refused(

@@ -212,7 +212,7 @@ class TestRegionsAreRefused:
     def test_that_name_no_image_of_the_series(self, series: Any, structured: Any) -> None:
         path = structured(*[(None, c) for _, c in outlined()], sources=range(10, 15))
 
-        with pytest.raises(GeometryError, match=r"rt\.dcm names no image of .*ct"):
+        with pytest.raises(GeometryError, match=r"rt\.dcm.*no image"):
             SeriesLabels(path, series())
 
     @pytest.mark.parametrize("kind", ["POINT", "OPEN_PLANAR", "CLOSEDPLANAR_XOR"])
@@ -236,7 +236,7 @@ class TestRegionsAreRefused:
     def test_that_are_not_there(self, series: Any, structured: Any) -> None:
         labels = SeriesLabels(structured(*outlined()), series())
 
-        with pytest.raises(OptionError, match=r"4 \(Liver\), 7 \(Body\); got 'liver'"):
+        with pytest.raises(OptionError, match=r"4 \(Liver\), 7 \(Body\); 'liver'"):
             labels.mask(names=["liver"])
 
     @pytest.mark.parametrize(
@@ -290,13 +290,11 @@ class TestReadStructureSet:
         def twice(dataset: Dataset) -> None:
             dataset.StructureSetROISequence[0].ROINumber = 4
 
-        with pytest.raises(CorruptFileError, match="must have numbers of their own; got 4 twice"):
+        with pytest.raises(CorruptFileError, match="got 4 twice"):
             read_structure_set(structured(change=twice))
 
     def test_refuses_what_is_none(self, dicom: Any, tmp_path: Path) -> None:
         path = dicom.save(dicom.dataset(), tmp_path / "a.dcm")
 
-        with pytest.raises(
-            FormatError, match="must be an RT Structure Set; it says it is CT Image"
-        ):
+        with pytest.raises(FormatError, match="must be an RT Structure Set; it is CT Image"):
             read_structure_set(str(path))

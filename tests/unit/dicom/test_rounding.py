@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,10 +60,7 @@ class TestRoundedPositions:
         even_grid = grid.affine[:3, 3] + np.arange(22)[:, None] * grid.affine[:3, 2]
         off = np.linalg.norm(grid.slice_affines[:, :3, 3] - even_grid, axis=1).max()
         (warning,) = warnings
-        assert warning == (
-            "Its positions are rounded to 0.1 mm; its affine is that of the even grid they were "
-            f"rounded from, off which its slices lie by up to {off:.3f} mm."
-        )
+        assert re.search(f"rounded to 0.1 mm; .* by up to {off:.3f} mm", warning)
 
     def test_are_known_as_float32_too(self) -> None:
         rounded = even(6.51, OBLIQUE, 22).round(1).astype(np.float32)

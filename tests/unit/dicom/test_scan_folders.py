@@ -63,8 +63,9 @@ class TestFindInFolders:
         assert [len(volume.slices) for volume in volumes] == [3, 3, 1]
         told = [["images of its series" in w for w in volume.warnings] for volume in volumes]
         assert [any(each) for each in told] == [False, False, True]
-        assert "It holds 1 of 3 images of its series, which lie, some as copies, in 3 folders." in (
-            volumes[2].warnings
+        assert any(
+            "1 of the 3 images of its series" in warning and "in 3 folders" in warning
+            for warning in volumes[2].warnings
         )
 
     def test_folders_that_overlap_are_taken_each_and_say_so(
@@ -80,7 +81,7 @@ class TestFindInFolders:
         for read in found.values():
             (volume,) = read.volumes
             assert len(volume.slices) == 2
-            assert volume.warnings[-1].startswith("It holds 2 of 3 images of its series")
+            assert "2 of the 3 images of its series" in volume.warnings[-1]
 
     def test_a_bad_file_in_one_folder_takes_the_stack_of_all(
         self, dicom: Any, tmp_path: Path

@@ -227,7 +227,7 @@ class TestSegmentsAreRefused:
         image = read()
         picture = replace(image, grid=Grid(shape=image.grid.shape))
 
-        with pytest.raises(GeometryError, match="must be of DICOM slices that state positions"):
+        with pytest.raises(GeometryError, match="must belong to a DICOM series"):
             SeriesLabels(path, picture)
 
 
@@ -241,11 +241,11 @@ class TestWhatIsMeant:
     @pytest.mark.parametrize(
         ("meant", "message"),
         [
-            ({"values": [1, 7]}, rf"values must be numbers that .*, {HELD}; got 7\."),
-            ({"names": ["spleen"]}, rf", {HELD}; got 'spleen', the name of none\."),
-            ({"names": ["liver"]}, "got 'liver', the name of none"),
-            ({"names": ["twice"]}, rf"{HELD}; got 'twice', the name of 4, 5\."),
-            ({}, rf"unknown must say what is meant by values or names; .* holds {HELD}\."),
+            ({"values": [1, 7]}, rf"values must .*, {HELD}; got 7\."),
+            ({"names": ["spleen"]}, rf", {HELD}; 'spleen' matches none\."),
+            ({"names": ["liver"]}, "'liver'.*none"),
+            ({"names": ["twice"]}, rf"{HELD}; 'twice' matches 4, 5\."),
+            ({}, rf"unknown must .* values or names; .* holds {HELD}\."),
         ],
     )
     def test_must_be_there_once(

@@ -61,7 +61,7 @@ class TestReadCalibration:
         weights.write_bytes(b"weights trained further")
 
         assert read_calibration(weights, SHOWN) is None
-        assert "is of other weights than" in caplog.text
+        assert "was made for other weights than" in caplog.text
 
     def test_measured_with_another_input_is_not_used_and_told(
         self, weights: Path, written: Calibration, caplog: pytest.LogCaptureFixture

@@ -44,7 +44,7 @@ class TestFaults:
 
         image = as_batch(blobs((12, 10, 6)), RAS, "mri")
 
-        with pytest.raises(NetworkOutputError, match=r"all of /data/a\.png, for left_ventricle\."):
+        with pytest.raises(NetworkOutputError, match=r"all.*of /data/a\.png"):
             build_inferer(table, targets="all")(image, Dead(table))
 
     def test_f18_a_network_of_zeros_is_refused(
@@ -52,7 +52,7 @@ class TestFaults:
     ) -> None:
         network.scale.data.zero_()
 
-        with pytest.raises(NetworkOutputError, match=r"all of /data/a\.png, for lungs"):
+        with pytest.raises(NetworkOutputError, match=r"all.*of /data/a\.png"):
             build_inferer(table)(as_batch(blobs((12, 10))), network)
 
     def test_padding_does_not_hide_logits_that_are_all_the_same(self, table: ModalityTable) -> None:
@@ -62,7 +62,7 @@ class TestFaults:
 
         image = as_batch(blobs((12, 30)).clip(1))
 
-        with pytest.raises(NetworkOutputError, match=r"all of /data/a\.png, for lungs"):
+        with pytest.raises(NetworkOutputError, match=r"for lungs .* of /data/a\.png"):
             build_inferer(table)(image, Padded(table, stride=4))
 
     def test_a_mask_that_is_empty_by_far_is_one(

@@ -55,7 +55,7 @@ class TestAmpOf:
             ("auto", True, True, "Training on cpu in bfloat16, which it has units for."),
             ("auto", False, False, "Training on cpu in float32, because it has no units"),
             (True, True, True, ""),
-            (True, False, False, "Training goes on in float32: cpu was asked for amp, and it has"),
+            (True, False, False, "Training uses float32 although amp is set: on cpu, it has"),
             (False, True, False, ""),
         ],
     )

@@ -88,7 +88,7 @@ class TestSlices:
         assert view.box == (slice(1, 5), slice(2, 6))
 
     def test_refuse_transforms_that_move_more_than_an_edge(self) -> None:
-        with pytest.raises(OptionError, match="may crop, nothing else that moves"):
+        with pytest.raises(OptionError, match="may crop"):
             slices(Flip(spatial_axis=0))[0]
 
     def test_refuse_transforms_that_hide_their_crop(self) -> None:
@@ -180,5 +180,5 @@ class TestSlices:
 
         assert torch.equal(views[1].pixels, stack[..., 1].swapaxes(1, 2))
         assert views.spacing == (1.0, 1.0)
-        with pytest.raises(GeometryError, match="slice_axis must be axial for slices with gaps"):
+        with pytest.raises(GeometryError, match=r"slice_axis must be axial.*for slices with gaps"):
             Slices(stack, record, slice_axis="coronal")

@@ -182,7 +182,7 @@ class TestAtomicFile:
         (tmp_path / "out").mkdir()
         (tmp_path / "out/sub").symlink_to(tmp_path / "outside")
 
-        with pytest.raises(OutputError, match="out/sub must be a folder of its own; it is a link"):
+        with pytest.raises(OutputError, match="out/sub must be a real folder; it is a link"):
             write(tmp_path / "out/sub/a", root=tmp_path / "out")
 
         assert not list((tmp_path / "outside").iterdir())
@@ -205,7 +205,7 @@ class TestRemoveFile:
 
         remove_file(tmp_path / "out/a", tmp_path / "out")
         remove_file(tmp_path / "out/none/a", tmp_path / "out")
-        with pytest.raises(OutputError, match="out/sub must be a folder of its own"):
+        with pytest.raises(OutputError, match="out/sub must be a real folder"):
             remove_file(tmp_path / "out/sub/a", tmp_path / "out")
 
         assert (tmp_path / "outside/a").exists()

@@ -291,7 +291,7 @@ class TestCost:
         sizes = "2 3 " + "9" * digits
 
         for path in (write_nrrd(sizes=sizes), write_mha(DimSize=sizes)):
-            with pytest.raises(CorruptFileError, match="must have integers from 1 on"):
+            with pytest.raises(CorruptFileError, match=r"must have integers.*1"):
                 bounded(read_itk, path)
 
     def test_of_numbers_as_text_is_bounded(

@@ -121,7 +121,9 @@ class TestShapes:
 
         np.testing.assert_array_equal(content.pixels[0], series[..., 3])
         np.testing.assert_array_equal(content.grid.affine, stated_affine)
-        assert content.warnings == ("It holds 5 volumes; number 3, counted from 0, was read.",)
+        assert content.warnings == (
+            "The file holds 5 volumes; number 3, counted from 0, was read.",
+        )
 
     def test_drops_an_axis_of_one(
         self, volume: np.ndarray, write_nrrd: Write, write_mha: Write
@@ -181,7 +183,7 @@ class TestDamage:
         found = SimpleITK.ReadImage(str(path)) + 1
         monkeypatch.setattr(SimpleITK, "ReadImage", lambda path: found)
 
-        with pytest.raises(FormatError, match="ITK finds others"):
+        with pytest.raises(FormatError, match=r"ITK.*others"):
             read_itk(path)
 
     def test_says_that_bytes_were_passed_over(
@@ -192,7 +194,7 @@ class TestDamage:
         for path in (write_nrrd(data=more), write_mha(data=more)):
             content = read_itk(path)
             np.testing.assert_array_equal(content.pixels[0], volume)
-            assert any("more bytes" in note for note in content.warnings)
+            assert any("longer than its header says" in note for note in content.warnings)
 
     def test_refuses_a_header_that_claims_more_than_memory(
         self, write_nrrd: Write, write_mha: Write

@@ -171,7 +171,7 @@ class TestFrames:
                 content.pixels[0], nib.load(tmp_path / name).get_fdata()[..., frame]
             )
             assert content.warnings == (
-                f"It holds 6 volumes; number {frame}, counted from 0, was read.",
+                f"The file holds 6 volumes; number {frame}, counted from 0, was read.",
             )
             assert content.file_shape is None
 
@@ -256,7 +256,7 @@ class TestDamage:
         path = write_volume(volume, name="a.nii")
         path.write_bytes(path.read_bytes() + b"more")
 
-        assert any("more bytes" in note for note in read_nifti(path).warnings)
+        assert any("longer than its header says" in note for note in read_nifti(path).warnings)
 
     @pytest.mark.parametrize("compress", [False, True])
     def test_refuses_a_header_that_claims_more_than_memory(
@@ -298,7 +298,7 @@ class TestDamage:
         content = bounded(read_nifti, path)
 
         np.testing.assert_array_equal(content.pixels[0], volume)
-        assert "more bytes than its header accounts for" in content.warnings[-1]
+        assert "longer than its header says" in content.warnings[-1]
 
     def test_n8_refuses_dimensions_that_overflow(
         self, tmp_path: Path, bounded: Callable[..., Any]

@@ -74,7 +74,7 @@ class TestAffine:
 
         np.testing.assert_array_equal(content.grid.affine, affine)
         is_used = code == 1 or 80 <= offset <= 88
-        said = "Its pixdim holds" if 80 <= offset <= 88 else "Its qform is broken"
+        said = "pixdim" if 80 <= offset <= 88 else "The qform is broken"
         assert [w.startswith(said) for w in content.warnings] == ([True] if is_used else [])
         # The mask repeats what is stored, so that each reader reads the two alike.
         write_nifti(
@@ -130,7 +130,7 @@ class TestAffine:
         content = read_nifti(tmp_path / "a.nii")
 
         np.testing.assert_array_equal(content.grid.affine, np.diag([2, 2, 2, 1]))
-        assert content.warnings == ("Its qform and sform disagree; the sform was used.",)
+        assert content.warnings == ("The qform and sform disagree; the sform was used.",)
 
     def test_falls_back_on_spacing_with_a_warning(self, volume: np.ndarray, tmp_path: Path) -> None:
         image = nib.Nifti1Image(volume, None)

@@ -98,7 +98,7 @@ class TestAxes:
             (
                 np.zeros((2, 3, 4, 5), np.int16),
                 {"kinds": "space space space time", "space_directions": f"{STEPS} none"},
-                "as ITK reads it",
+                "ITK reads",
             ),
         ],
     )
@@ -116,8 +116,8 @@ class TestEncodings:
             ({"encoding": "bzip2", "data": bz2.compress(bytes(48))}, "raw, gzip or text"),
             ({"encoding": "hex"}, "raw, gzip or text"),
             ({"type": "block", "block_size": "2"}, "real numbers"),
-            ({"line_skip": "1"}, "skips some"),
-            ({"byte_skip": "-1"}, "skips some"),
+            ({"line_skip": "1"}, "right after its header"),
+            ({"byte_skip": "-1"}, "right after its header"),
         ],
     )
     def test_refuses_what_itk_does_not_read(

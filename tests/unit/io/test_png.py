@@ -140,10 +140,10 @@ class TestChunks:
         ("chunks", "reason"),
         [
             ([header(37, 48), header(37, 48)], "it has two headers"),
-            ([png_chunk(b"gAMA", bytes(4)), header(37, 48)], "does not begin with its header"),
-            ([header(37, 0)], "its header states no picture"),
-            ([header(37, 48, depth=3)], "its header states no picture"),
-            ([header(37, 48, color=5)], "its header states no picture"),
+            ([png_chunk(b"gAMA", bytes(4)), header(37, 48)], "does not begin with.*header"),
+            ([header(37, 0)], "its header is invalid"),
+            ([header(37, 48, depth=3)], "its header is invalid"),
+            ([header(37, 48, color=5)], "its header is invalid"),
             ([header(37, 48, color=3)], "it lacks its palette"),
         ],
     )

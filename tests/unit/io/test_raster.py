@@ -207,7 +207,7 @@ class TestRefusals:
         content = read_raster(deep_png(tmp_path / "a.png"))
 
         assert content.pixels.dtype == np.uint8
-        assert content.warnings == ("Its 16-bit colors were read as 8-bit.",)
+        assert content.warnings == ("The 16-bit colors were read as 8-bit.",)
 
     @pytest.mark.parametrize("suffix", [".tif", ".png"])
     def test_several_pages_or_frames(self, tmp_path: Path, suffix: str) -> None:
@@ -226,7 +226,7 @@ class TestRefusals:
                 "16-bit colors are stored plane by plane",
             ),
             (GRAY.astype(np.int8), {}, "8-bit values have signs"),
-            (GRAY.astype(np.float32), {"photometric": "miniswhite"}, "0 is to be white"),
+            (GRAY.astype(np.float32), {"photometric": "miniswhite"}, "0 is white"),
         ],
     )
     def test_what_pillow_would_garble(
@@ -261,7 +261,7 @@ class TestRefusals:
         head = b"BM" + struct.pack("<IHHI", 0, 0, 0, 1078) + size
         (tmp_path / "a.bmp").write_bytes(head + bytes(1024) + b"\1\5\0\0" * 13_000 + b"\0\1")
 
-        with pytest.raises(FormatError, match="must be a BMP that is not run-length encoded"):
+        with pytest.raises(FormatError, match=r"must be a BMP.*run-length"):
             bounded(read_raster, tmp_path / "a.bmp")
 
     def test_what_is_no_file_as_the_system_says_it(self, tmp_path: Path) -> None:

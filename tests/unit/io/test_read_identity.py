@@ -110,7 +110,7 @@ class TestChange:
     ) -> None:
         after(monkeypatch, "read_raster", lambda: replace(picture, 255))
 
-        with pytest.raises(InputChangedError, match=r"a\.png must not change until"):
+        with pytest.raises(InputChangedError, match=r"a\.png must not change"):
             read(picture)
 
     def test_f16_of_detached_data_is_refused(
@@ -121,7 +121,7 @@ class TestChange:
         data = tmp_path / "a.raw"
         after(monkeypatch, "read_itk", lambda: data.write_bytes(b"x" * 48))
 
-        with pytest.raises(InputChangedError, match=r"a\.raw must not change until"):
+        with pytest.raises(InputChangedError, match=r"a\.raw must not change"):
             read(tmp_path / "a.mhd")
 
     def test_f16_of_one_slice_of_a_series_is_refused(
@@ -136,7 +136,7 @@ class TestChange:
 
         after(monkeypatch, "read_dicom", change)
 
-        with pytest.raises(InputChangedError, match=r"1\.dcm must not change until"):
+        with pytest.raises(InputChangedError, match=r"1\.dcm must not change"):
             read(folder)
 
     def test_f16_of_a_file_that_vanishes_is_told(
@@ -144,7 +144,7 @@ class TestChange:
     ) -> None:
         after(monkeypatch, "read_raster", picture.unlink)
 
-        with pytest.raises(InputNotFoundError, match=r"a\.png must be a file; there is none"):
+        with pytest.raises(InputNotFoundError, match=r"a\.png must be.*file; there is none"):
             read(picture)
 
     def test_that_leaves_the_content_as_it_is_is_none(
@@ -165,7 +165,7 @@ class TestChange:
         planned = Item(path=str(folder), name="1.2.3", volume=volume)
         write_stack("1.9.9")
 
-        with pytest.raises(InputChangedError, match=r"files of 1\.2\.3 hold another volume now"):
+        with pytest.raises(InputChangedError, match=r"files of 1\.2\.3.*hold another volume"):
             read(planned)
 
     def test_that_leaves_a_series_what_it_was_since_it_was_looked_at_is_none(

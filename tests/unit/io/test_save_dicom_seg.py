@@ -175,13 +175,13 @@ class TestDicomSeg:
         path = tmp_path / "out" / "1.2.3_seg.dcm"
         path.write_bytes((series / "0.dcm").read_bytes())
 
-        with pytest.raises(OutputExistsError, match="was not written here"):
+        with pytest.raises(OutputExistsError, match="must not exist"):
             saver()(result(series))
 
     def test_must_not_be_asked_of_other_images(
         self, saver: Saver, result: Result, scan: Path, names: Names
     ) -> None:
-        with pytest.raises(OptionError, match=r"asked of DICOM images; got none. Use nifti"):
+        with pytest.raises(OptionError, match=r"output_format must not be dicom-seg .* Use nifti"):
             saver(output_format="nifti,dicom-seg")(result(scan))
         assert names() == []
 

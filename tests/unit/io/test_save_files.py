@@ -35,7 +35,7 @@ class TestInput:
         data = result(scan)
         scan.write_bytes(scan.read_bytes()[:-1] + b"x")
 
-        with pytest.raises(InputChangedError, match=r"scan\.nii\.gz must not change until"):
+        with pytest.raises(InputChangedError, match=r"scan\.nii\.gz must not change"):
             saver()(data)
 
         assert names() == []
@@ -92,9 +92,7 @@ class TestInput:
         place = scan.rename(tmp_path / "out/scan_seg.nii.gz")
         content = place.read_bytes()
 
-        with pytest.raises(
-            OutputError, match=r"none of the inputs; .*scan_seg\.nii\.gz is the input"
-        ):
+        with pytest.raises(OutputError, match=r"scan_seg\.nii\.gz is the input"):
             saver(overwrite=True)(result(place, name="scan"))
 
         assert place.read_bytes() == content
@@ -177,9 +175,9 @@ class TestInTheWay:
     ) -> None:
         (tmp_path / "out/sub").symlink_to(outside)
 
-        with pytest.raises(OutputError, match="out/sub must be a folder of its own"):
+        with pytest.raises(OutputError, match="out/sub must be a real folder"):
             is_done(saver(), scan, relative_dir="sub")
-        with pytest.raises(OutputError, match="out/sub must be a folder of its own"):
+        with pytest.raises(OutputError, match="out/sub must be a real folder"):
             saver(overwrite=True)(result(scan, relative_dir="sub"))
 
         assert not list(outside.iterdir())
@@ -207,7 +205,7 @@ class TestInTheWay:
         (outside / "theirs").write_bytes(b"theirs")
         (tmp_path / "out" / name).symlink_to(outside / "theirs")
 
-        with pytest.raises(OutputExistsError, match="must be free"):
+        with pytest.raises(OutputExistsError, match=r"[Mm]ove it away"):
             saver(preview=True)(result(scan))
         saver(preview=True, overwrite=True)(result(scan))
 
@@ -219,7 +217,7 @@ class TestInTheWay:
     ) -> None:
         (tmp_path / "out/scan_seg.nii.gz").symlink_to(outside / "none")
 
-        with pytest.raises(OutputExistsError, match="was not written here"):
+        with pytest.raises(OutputExistsError, match=r"[Mm]ove it away"):
             saver()(result(scan))
 
         assert not list(outside.iterdir())
@@ -230,7 +228,7 @@ class TestInTheWay:
     ) -> None:
         os.mkfifo(tmp_path / "out" / name)
 
-        with pytest.raises(OutputExistsError, match="must be free"):
+        with pytest.raises(OutputExistsError, match=r"[Mm]ove it away"):
             saver(preview=True)(result(scan))
         saver(preview=True, overwrite=True)(result(scan))
 

@@ -197,7 +197,7 @@ class TestDamage:
             kept.put("k2", filled["k0"])
             kept.flush()
 
-        assert f"{lost} is passed over and made anew" in caplog.text
+        assert f"{lost} is ignored and made again" in caplog.text
         assert "k2" in store(tmp_path)
 
     def test_that_only_a_hash_shows_passes_where_none_is_taken(
@@ -213,7 +213,7 @@ class TestDamage:
         for path in shards(tmp_path):
             path.unlink()
 
-        with pytest.raises(OutputError, match=r"must be the shard that it was; .* Run again"):
+        with pytest.raises(OutputError, match="Run again"):
             filled["k0"]
 
     def test_of_the_manifest_is_refused(self, tmp_path: Path, filled: ShardStore) -> None:
@@ -229,7 +229,7 @@ class TestFolder:
     ) -> None:
         other = {**IDENTITY, "teacher": "xyz", "views": "2"}
 
-        with pytest.raises(OptionError, match=r"cache_dir must be of the same teacher, views; "):
+        with pytest.raises(OptionError, match=r"cache_dir must.*the same teacher, views"):
             ShardStore(tmp_path / "store", other)
 
     def test_of_something_else_is_refused(self, tmp_path: Path) -> None:

@@ -181,22 +181,25 @@ class TestDirectory:
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            (directory(*plain(1, 1), *ONE_STRIP, *ONE_STRIP), "states a tag twice"),
-            (directory(*plain(0, 1), *ONE_STRIP), "its header states no picture"),
+            (directory(*plain(1, 1), *ONE_STRIP, *ONE_STRIP), "a tag twice"),
+            (directory(*plain(0, 1), *ONE_STRIP), "its header is invalid"),
             (directory(*plain(1, 1), *ONE_STRIP)[:30], "it is cut short"),
-            (directory(*plain(1, 1), (273, 5, 1, 8), *ONE_STRIP[1:]), "tag 273 holds what it"),
-            (directory(*plain(1, 1), (273, 4, 2**31, 8), *ONE_STRIP[1:]), "tag 273 holds what it"),
+            (directory(*plain(1, 1), (273, 5, 1, 8), *ONE_STRIP[1:]), "tag 273"),
+            (
+                directory(*plain(1, 1), (273, 4, 2**31, 8), *ONE_STRIP[1:]),
+                "tag 273 has an invalid value",
+            ),
             (directory(*plain(1, 9), (273, 4, 9, 2**31), *ONE_STRIP[1:]), "it is cut short"),
-            (directory(*plain(1, 1)), "strips or tiles, one of"),
+            (directory(*plain(1, 1)), "strips and tiles"),
             (
                 directory(*plain(1, 1), *ONE_STRIP, (324, 4, 1, 8)),
-                "strips or tiles, one of",
+                "strips and tiles",
             ),
             (
                 directory(*plain(1, 1), *ONE_STRIP, (322, 4, 1, 8)),
-                "strips or tiles, one of",
+                "strips and tiles",
             ),
-            (directory(*plain(1, 1), (324, 4, 1, 8)), "strips or tiles, one of"),
+            (directory(*plain(1, 1), (324, 4, 1, 8)), "strips and tiles"),
             (b"", "it is cut short"),
         ],
     )

@@ -201,7 +201,7 @@ class TestHashOfWeights:
             return hashlib.sha256(path.read_bytes()).hexdigest()
 
         monkeypatch.setattr(module, "sha256_of", count)
-        module._hashed.cache_clear()
+        module._hash_of.cache_clear()
 
         assert hash_of_weights(weights) == hash_of_weights(str(weights)) == SHA256
         weights.write_bytes(b"Weights")

@@ -153,7 +153,7 @@ class TestMasks:
     def test_refuses_fewer_rows_than_the_students(self) -> None:
         target = TeacherTarget(torch.zeros(2, 8, 4, 4), logits=torch.zeros(2, 2, 16, 16))
 
-        with pytest.raises(ValueError, match=r"all rows of logits .* got \(2, 2\) and \(2, 3\)"):
+        with pytest.raises(ValueError, match=r"rows of logits.*got \(2, 2\) and \(2, 3\)"):
             only("soft_label")(student(), target)
 
 
@@ -322,7 +322,7 @@ class TestDistillationLoss:
         assert losses[1] > losses[0]
 
     def test_refuses_weights_that_make_no_loss(self) -> None:
-        with pytest.raises(ValueError, match="weights must be at least 0, and one of them more"):
+        with pytest.raises(ValueError, match="weights must be at least 0, and one of them"):
             DistillationLoss(embedding_weight=0.0)
         with pytest.raises(ValueError, match="weights must be at least 0"):
             DistillationLoss(cosine_weight=-1.0)

@@ -6,7 +6,11 @@ import pytest
 
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_paper, build_product, build_released
-from esp_medsam.networks.builders import RELEASED_MODALITIES, RELEASED_TARGETS
+from esp_medsam.networks.builders import (
+    RELEASED_MODALITIES,
+    RELEASED_TARGETS,
+    UnusedPromptEncoder,
+)
 
 
 class TestBuildReleased:
@@ -36,7 +40,7 @@ class TestBuildReleased:
 
     @pytest.mark.parametrize("modality", ["ct", [], ["xray", "mri"]])
     def test_refuses_what_was_not_released(self, modality: str | list[str]) -> None:
-        with pytest.raises(ValueError, match="modality must be of dermoscopy, xray"):
+        with pytest.raises(ValueError, match="modality must be one of dermoscopy,"):
             build_released(modality)
 
 
@@ -73,3 +77,8 @@ class TestBuildProduct:
         }
         assert different
         assert all(".expert.fc" in name for name in different)
+
+
+class TestUnusedPromptEncoder:
+    def test_holds_as_many_parameters_as_sams(self) -> None:
+        assert sum(p.numel() for p in UnusedPromptEncoder().parameters()) == 6_220

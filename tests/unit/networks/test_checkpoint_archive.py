@@ -120,7 +120,7 @@ class TestPlain:
 MALICIOUS = {
     "huge_tensor": (mapping(weight=tensor(size=2**40)), "reading it gave RuntimeError"),
     "huge_storage": (mapping(weight=tensor(held=2**31, size=2**31)), "reading it gave RuntimeErr"),
-    "huge_view": (mapping(weight=tensor(size=2**40, stride=0)), "tensors alone; got 'weight'"),
+    "huge_view": (mapping(weight=tensor(size=2**40, stride=0)), "tensors.*got 'weight'"),
     "negative_stride": (mapping(weight=tensor(stride=-1)), "reading it gave RuntimeError"),
     "negative_size": (mapping(weight=tensor(size=-4)), "reading it gave RuntimeError"),
     "negative_offset": (mapping(weight=tensor(offset=-4)), "reading it gave RuntimeError"),
@@ -170,11 +170,11 @@ class TestS1:
     @pytest.mark.parametrize(
         ("entries", "reason"),
         [
-            ([("archive/data/0", VALUES)], "two of its files have one name"),
-            ([("archive/DATA.PKL", b"N.")], "two of its files have one name"),
-            ([("archive/../../marker", b"")], "has a name that torch does not give"),
-            ([("/tmp/marker", b"")], "has a name that torch does not give"),
-            ([("archive/..\\marker", b"")], "has a name that torch does not give"),
+            ([("archive/data/0", VALUES)], "two of its files have.*name"),
+            ([("archive/DATA.PKL", b"N.")], "two of its files have the same name"),
+            ([("archive/../../marker", b"")], "has a name that torch does"),
+            ([("/tmp/marker", b"")], "has a name that torch does not use"),
+            ([("archive/..\\marker", b"")], "has a name that torch does not use"),
             (
                 [(f"archive/data/{k}", b"") for k in range(1, 9000)],
                 "it holds 9,002 files",
@@ -223,7 +223,7 @@ class TestS1:
         for number_, content in enumerate(({"weight": torch.ones(1)}, RunsCode())):
             path = tmp_path / f"{number_}.pt"
             torch.save(content, path, _use_new_zipfile_serialization=False)
-            with pytest.raises(CheckpointError, match=r"no zip archive.* 1\.6.* save it again"):
+            with pytest.raises(CheckpointError, match=r"zip archive.*1\.6.*save it again"):
                 bounded(load_checkpoint, path)
 
     def test_s1_an_exported_and_a_scripted_network_are_refused(

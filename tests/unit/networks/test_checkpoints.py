@@ -10,8 +10,8 @@ from torch import Tensor
 from esp_medsam.errors import (
     CheckpointError,
     CheckpointMismatchError,
+    InputNotFoundError,
     ModalityError,
-    WeightsNotFoundError,
 )
 from esp_medsam.networks import ESPMedSAM, build_paper, build_released
 from esp_medsam.networks.checkpoints import (
@@ -298,7 +298,7 @@ class TestBuildReleasedFromCheckpoint:
             build_released_from_checkpoint(tmp_path / "a.pt")
 
     def test_missing_file(self, tmp_path: Path) -> None:
-        with pytest.raises(WeightsNotFoundError, match="there is no such file"):
+        with pytest.raises(InputNotFoundError, match="there is none"):
             build_released_from_checkpoint(tmp_path / "a.pt")
 
 

@@ -47,7 +47,7 @@ class TestFreeze:
         assert all(p.requires_grad for p in network.parameters())
 
     def test_refuses_to_freeze_all(self, network: nn.ModuleDict) -> None:
-        with pytest.raises(OptionError, match=r"must leave something to train; \* match all"):
+        with pytest.raises(OptionError, match=r"must leave.*to train; \* match all"):
             freeze(network, ["*"])
 
     def test_what_trains_all_the_same_is_named_beside_it(self, network: nn.ModuleDict) -> None:

@@ -12,8 +12,8 @@ from torch import nn
 from esp_medsam.errors import (
     CheckpointError,
     CheckpointMismatchError,
+    InputNotFoundError,
     TooLargeError,
-    WeightsNotFoundError,
 )
 from esp_medsam.networks.state_dicts import load_checkpoint, load_into
 
@@ -41,9 +41,7 @@ class TestLoadCheckpoint:
         assert load_checkpoint(str(tmp_path / "a.pt"))["weight"].dtype == torch.float16
 
     def test_missing_file(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            WeightsNotFoundError, match=r"none\.pt must be a checkpoint; there is no"
-        ):
+        with pytest.raises(InputNotFoundError, match=r"none\.pt must be an existing file"):
             load_checkpoint(tmp_path / "none.pt")
 
     def test_never_runs_code(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +65,7 @@ class TestLoadCheckpoint:
     def test_refuses_a_script(self, tmp_path: Path) -> None:
         torch.jit.script(nn.Linear(2, 2)).save(str(tmp_path / "a.ts"))
 
-        with pytest.raises(CheckpointError, match=r"its a/code/.* is packed, where torch stores"):
+        with pytest.raises(CheckpointError, match=r"its a/code/.* is compressed"):
             load_checkpoint(tmp_path / "a.ts")
 
     @pytest.mark.parametrize("content", [b"", b"hello world", b"\x80\x02garbage", b"PK\x03\x04"])
@@ -107,7 +105,7 @@ class TestLoadCheckpoint:
         torch.save({"weight": torch.ones(1)}, tmp_path / "a.pt")
         monkeypatch.setattr(torch, "load", burst)
 
-        with pytest.raises(TooLargeError, match=r"a\.pt must fit in memory; it ran out"):
+        with pytest.raises(TooLargeError, match=r"a\.pt must fit in memory;.*ran out"):
             load_checkpoint(tmp_path / "a.pt")
 
     @pytest.mark.parametrize(

@@ -61,10 +61,10 @@ class TestCheckOverrides:
     @pytest.mark.parametrize(
         ("overrides", "rule"),
         [
-            ("ct", "transforms must be by modality; got 'ct'"),
+            ("ct", "transforms must be.*by modality; got 'ct'"),
             ({"ct": {"shown": []}}, "transforms must hold a ModalityTransforms for ct; got dict"),
             ({"ct": None}, "transforms must hold a ModalityTransforms for ct; got NoneType"),
-            ({"tc": ModalityTransforms()}, "transforms must name modalities, of ct; got tc"),
+            ({"tc": ModalityTransforms()}, "transforms must name modalities.*of ct; got tc"),
         ],
     )
     def test_refuses_the_rest(self, overrides: Any, rule: str) -> None:
@@ -100,7 +100,7 @@ class TestModalityTransforms:
     ) -> None:
         name = type(step).__name__
 
-        with pytest.raises(OptionError, match=f"{name} must stand under {own}; got"):
+        with pytest.raises(OptionError, match=f"{name} must .* under {own};"):
             ModalityTransforms(**{stage: [step]})
 
     def test_takes_crops_to_a_box_and_transforms_of_others_anywhere(self) -> None:
@@ -148,7 +148,7 @@ class TestMeasureImage:
     def test_refuses_what_measures_nothing(self) -> None:
         chosen = {"xray": ModalityTransforms(measure=[lambda pixels, image: pixels])}
 
-        with pytest.raises(OptionError, match="measure must hold what measures"):
+        with pytest.raises(OptionError, match=r"measure must.*measures"):
             MeasureImage(chosen)(np.zeros((1, 4, 4), np.uint8), record())
 
 

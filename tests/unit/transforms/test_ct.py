@@ -94,5 +94,5 @@ class TestWindows:
         if unit == "HU":
             assert (Windows()(image) == 0.5).all()
         else:  # 8-bit CT would be windowed a second time
-            with pytest.raises(OptionError, match=r"got a\.nii, .* \(`ct_input` windowed\)"):
+            with pytest.raises(OptionError, match=r"a\.nii.*\(`ct_input` windowed\)"):
                 Windows()(image)

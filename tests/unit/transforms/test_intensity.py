@@ -70,7 +70,7 @@ class TestMeasureImage:
         assert high > low
 
     def test_units_without_a_window_are_refused(self) -> None:
-        with pytest.raises(ModalityError, match="HU must be of a modality with a window; got mri"):
+        with pytest.raises(ModalityError, match=r"HU must.*a modality with a window; got mri"):
             measured(np.zeros((1, 2, 2), np.int16), "mri", "HU")
 
     def test_infinite_range_is_refused(self) -> None:

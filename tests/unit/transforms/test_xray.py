@@ -66,9 +66,8 @@ class TestMeasureWindow:
         result = MeasureWindow()(pixels, record((0.0, 255.0)))
 
         assert result.intensity_range == pytest.approx((10050, 19949), abs=1)
-        assert result.warnings == (
-            "Its window shows less than 5 % of the pixels; percentiles stand in for it.",
-        )
+        (warning,) = result.warnings
+        assert "less than 5 %" in warning
 
     def test_two_values_at_the_ends_keep_their_window(self) -> None:
         pixels = np.eye(16, dtype=np.uint8)[None] * 255

@@ -116,13 +116,13 @@ class TestReadAdditions:
             ("modalities: {}", "must name at least one target that is new"),
             ("modalities: {xray: 3}", "must hold a mapping as targets; got None"),
             ("modalities: {xray: {targets: {lungs: {}}}}", "xray has lungs already"),
-            ("modalities: {xray: {index: 1, targets: {a: {}}}}", "targets alone; got index"),
-            ("{modalities: {xray: {targets: {}}}, neutral: []}", "nothing else; got neutral"),
-            ("{modalities: {xray: {targets: {}}}, presence: true}", "nothing else; got presence"),
+            ("modalities: {xray: {index: 1, targets: {a: {}}}}", "got index"),
+            ("{modalities: {xray: {targets: {}}}, neutral: []}", "got also neutral"),
+            ("{modalities: {xray: {targets: {}}}, presence: true}", "got also presence"),
             ("modalities: {xray: {targets: {heart: {}}}}", "heart must have category, type"),
             ("modalities: {xray: {targets: {heart: 3}}}", "heart must be a mapping; got 3"),
             ("modalities: {Oct: {targets: {a: {}}}}", "must have names of a-z"),
-            ("modalities: {oct: {index: 1, targets: {a: {}}}}", "index must be 8 or more"),
+            ("modalities: {oct: {index: 1, targets: {a: {}}}}", "index must be at least 8"),
         ],
     )
     def test_refuses_what_is_no_addition(

@@ -46,7 +46,7 @@ class TestFindBundle:
         self, own: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         installed = own.rename(own.parent / "bundle")
-        monkeypatch.setattr(bundle, "_installed", lambda: iter([Path("/none"), installed]))
+        monkeypatch.setattr(bundle, "_installed_folders", lambda: iter([Path("/none"), installed]))
 
         assert find_bundle() == installed
 
@@ -65,7 +65,7 @@ class TestFindBundle:
     def test_says_how_to_name_one_where_there_is_none(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(bundle, "_installed", lambda: iter([Path("/none")]))
+        monkeypatch.setattr(bundle, "_installed_folders", lambda: iter([Path("/none")]))
 
         with pytest.raises(WeightsNotFoundError, match="`bundle` or ESP_MEDSAM_BUNDLE"):
             find_bundle()

@@ -60,12 +60,12 @@ class TestMeasurePlausibility:
         assert np.mean(np.array(others) > 1) > 0.95
 
     def test_needs_two_sets_to_tell_apart(self) -> None:
-        with pytest.raises(OptionError, match="at least two sets in training; got 1"):
+        with pytest.raises(OptionError, match=r"at least two.*in training; got 1"):
             measure_plausibility(items(5, [("ct", "c")]), items(5), look)  # type: ignore[arg-type]
 
     def test_needs_training_images_of_what_it_validates(self) -> None:
         some = items(5, [("xray", "a"), ("xray", "b")])
-        with pytest.raises(OptionError, match="training images of ct, which it validates; got"):
+        with pytest.raises(OptionError, match=r"training images of ct,.*got"):
             measure_plausibility(some, items(5, [("ct", "c")]), look)  # type: ignore[arg-type]
 
 
@@ -134,14 +134,14 @@ class TestCalibrate:
             ({"training": [("a.png", "xray")]}, "must have a section 'validation'"),
             (
                 {"training": [("a.png", "xray")], "validation": [("gone.png", "xray")]},
-                "E_NOT_FOUND: datalist must name files that are there; there is none at gone.png",
+                "E_NOT_FOUND: datalist must name existing files; there is none at gone.png",
             ),
             (
                 {
                     "training": [("a.png", "xray"), ("b.png", "fundus")],
                     "validation": [("a.png", "xray")],
                 },
-                "E_OPTION: datalist must have several images of a set in training",
+                "E_OPTION: datalist must have at least two different images",
             ),
         ],
     )

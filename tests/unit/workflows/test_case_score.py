@@ -81,5 +81,5 @@ class TestReadCases:
             read_cases(tmp_path / "c.json")
 
     def test_says_where_there_is_no_file(self, tmp_path: Path) -> None:
-        with pytest.raises(InputNotFoundError, match="compare must be a file of cases"):
+        with pytest.raises(InputNotFoundError, match=r"compare must be.*file"):
             read_cases(tmp_path / "none.csv")

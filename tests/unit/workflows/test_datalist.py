@@ -72,11 +72,11 @@ class TestReadDatalist:
             ),
             (5, r"training\[0\] must be a valid dictionary"),
             ({**CT, "image": ""}, r"\['image'\] must not be empty"),
-            ({**CT, "image": "a\0.png"}, r"\['image'\] must be a path that can be written down"),
-            ({**CT, "image": "\udcff.png"}, r"\['image'\] must be a path that can be written"),
+            ({**CT, "image": "a\0.png"}, r"\['image'\] must be a path"),
+            ({**CT, "image": "\udcff.png"}, r"\['image'\] must be a path"),
             (
                 {**CT, "labels": {"{x}": "a"}, "absent": ["{x}"]},
-                r"must not name one target in labels and absent; got \{x\}",
+                r"must not name.*target in.*labels and absent; got \{x\}",
             ),
             ({**CT, "image": 5}, r"\['image'\] must be text"),
             ({**CT, "labels": []}, r"\['labels'\] must be masks by target, or"),
@@ -96,7 +96,7 @@ class TestReadDatalist:
                 {**CT, "labels": {"liver": {"path": "a", "value": [1]}}},
                 r"\['value'\] must be left o",
             ),
-            ({**CT, "labels": {"liver": {"path": "a", "values": 0}}}, "must not give the value 0"),
+            ({**CT, "labels": {"liver": {"path": "a", "values": 0}}}, "must not.*the value 0"),
             (
                 {**CT, "labels": {"liver": {"path": "a", "values": -1}}},
                 "must be at least 0",
@@ -105,11 +105,11 @@ class TestReadDatalist:
             ({**CT, "ct_input": "HU"}, "must be 'hu' or"),
             ({**CT, "ct_input": "hu", "offset": "x"}, r"\['offset'\] must be a number"),
             ({**CT, "ct_input": "hu", "offset": float("inf")}, r"\['offset'\] must be a finite"),
-            ({**CT, "offset": -1024}, r"training\[0\] must give offset with modality ct and"),
-            ({**CT, "abscent": ["liver"]}, r"got 'abscent': is it absent\?"),
+            ({**CT, "offset": -1024}, r"training\[0\] must.*offset with modality ct"),
+            ({**CT, "abscent": ["liver"]}, r"got 'abscent'.*it absent\?"),
             (
                 {**CT, "labels": {"liver": "a"}, "absent": ["liver"]},
-                r"training\[0\] must not name one target in labels and absent; got liver",
+                r"training\[0\] must not name.*target in.*labels and absent; got liver",
             ),
         ],
     )
@@ -134,10 +134,10 @@ class TestReadDatalist:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            ("not json", "JSON file; .* no JSON at line 1"),
+            ("not json", "JSON file;.*JSON at line 1"),
             ("[1]", "holds a list"),
             ("\xff", "text that is not UTF-8"),
-            ("[" * 100_000, "more than 32 lists"),
+            ("[" * 100_000, "more than 32.*lists"),
             ('{"training": 5}', "training must be a list of items; got 5"),
         ],
     )

@@ -67,18 +67,26 @@ class TestFaultsOf:
     @pytest.mark.parametrize(
         ("key", "value", "fault"),
         [
-            ("image", "none.png", "training[0]['image'] must be a file; there is none at "),
+            (
+                "image",
+                "none.png",
+                "training[0]['image'] must be an existing file; there is none at ",
+            ),
             ("modality", "skin", "training[0]['modality'] must be one of dermoscopy, "),
             (
                 "labels",
                 {"lesion": "none.png"},
-                "training[0]['labels']['lesion'] must be a file; there is none at ",
+                "training[0]['labels']['lesion'] must be an existing file; there is none at ",
             ),
             ("labels", {"mole": "a_mask.png"}, "training[0]['labels'] must name targets of dermo"),
             ("absent", ["mole"], "training[0]['absent'] must name targets of dermoscopy, lesion; "),
             ("labels", {}, "training[0]['labels'] must name a target, or absent must; got none"),
             ("labels", 5, "training[0]['labels'] must be masks by target, "),
-            ("unknown", "none.png", "training[0]['unknown'] must be a file; there is none at "),
+            (
+                "unknown",
+                "none.png",
+                "training[0]['unknown'] must be an existing file; there is none at ",
+            ),
         ],
     )
     def test_of_a_single_key_name_it(
@@ -112,7 +120,7 @@ class TestFaultsOf:
 
         (told,) = found(sections)
         assert told.startswith("training[0]['labels']['lesion'] must hold the target; ")
-        assert "e.png is empty. Name the target under absent" in told
+        assert "e.png is empty. List the target under absent" in told
 
     def test_name_a_mask_off_its_image_s_grid(
         self, tmp_path: Path, sections: Sections, found: Found
@@ -129,7 +137,7 @@ class TestFaultsOf:
         assert first.startswith("training[0]['labels']['lesion'] must be usable; ")
         assert "image's grid, (12, 16); " in first
         assert second.startswith("training[1]['labels']['liver'] must be usable; ")
-        assert "lies 9 mm off" in second
+        assert "9 mm off" in second
 
     @pytest.mark.parametrize("after_the_pixels", [False, True])
     def test_pictures_that_exif_turns_are_seen_as_they_are_shown(
@@ -169,8 +177,8 @@ class TestFaultsOf:
 
         (told,) = found(sections)
 
-        assert told.startswith("training[2]['image'] must be named once; ")
-        assert told.endswith("a.png is training[0] as well")
+        assert told.startswith("training[2]['image'] must not be named twice; ")
+        assert told.endswith("a.png is also training[0]")
 
     def test_name_an_image_whose_content_is_in_two_sections(
         self, tmp_path: Path, sections: Sections, found: Found
@@ -179,7 +187,7 @@ class TestFaultsOf:
 
         (told,) = found(sections)
 
-        assert told.startswith("validation[0]['image'] must be in one section; ")
+        assert told.startswith("validation[0]['image'] must be in one section only; ")
         assert "holds the same bytes as training[0]" in told
 
     def test_the_same_content_twice_in_a_section_is_no_fault(
@@ -215,7 +223,7 @@ class TestFaultsOf:
 
         (told,) = found(sections)
 
-        assert told.startswith("training[0]['ct_input'] must be given of a CT picture")
+        assert told.startswith("training[0]['ct_input'] must be given for a CT picture")
         sections["training"][0] = {**item, "ct_input": "windowed"}
         assert found(sections) == []
 
@@ -275,7 +283,7 @@ class TestFaultsOf:
 
     def test_say_that_there_is_no_image(self, found: Found) -> None:
         assert found({"training": [], "test": []}) == [
-            "datalist must hold an image; got none in training, test"
+            "datalist must hold at least one image; got none in training, test"
         ]
 
     def test_name_the_sections_where_none_is_known(self, found: Found) -> None:

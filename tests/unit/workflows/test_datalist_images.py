@@ -144,5 +144,5 @@ class TestOffset:
             update={"image": str(tmp_path / name)}
         )
 
-        with pytest.raises(OptionError, match=f"gray CT pictures alone; got -1024 for .*{name}"):
+        with pytest.raises(OptionError, match=f"offset must .*; got -1024 for .*{name}"):
             read_image(mine, table)

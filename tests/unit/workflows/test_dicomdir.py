@@ -91,7 +91,7 @@ class TestDicomdir:
 
             assert len(plan.items) == 1
             assert LeftAlone.of(plan).text.endswith(
-                "; 3 of 4 files that DICOMDIR names are missing"
+                "; 3 of 4 files that DICOMDIR lists are missing"
             )
 
     @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ class TestDicomdir:
         plan = planned(path)
 
         assert [item.files for item in plan.items] == [(str(medium / "PT0/SE0/IM0"),)]
-        assert plan.notes == ("1 that DICOMDIR names outside its folder were not looked at",)
+        assert plan.notes == ("1 that DICOMDIR lists outside its folder were ignored",)
 
     def test_that_is_damaged_does_not_keep_its_folder_from_being_read(self, medium: Path) -> None:
         path = write_dicomdir(medium / "DICOMDIR", *[["PT0", "SE0", "IM0"]] * 5)

@@ -13,7 +13,7 @@ from esp_medsam.errors import (
     CheckpointError,
     CheckpointHashError,
     CheckpointMismatchError,
-    WeightsNotFoundError,
+    InputNotFoundError,
 )
 from esp_medsam.io.folder import TEMPORARY_PREFIX
 from esp_medsam.io.weights_record import read_weights_record
@@ -167,7 +167,7 @@ class TestWeights:
         assert "fresh: nothing; left out: ct, ct.liver, xray.heart." in caplog.text
 
     def test_refuses_a_path_without_a_file(self, network: ESPMedSAM, tmp_path: Path) -> None:
-        with pytest.raises(WeightsNotFoundError, match=r"pretrained must be a .* got .*none\.pt"):
+        with pytest.raises(InputNotFoundError, match=r"pretrained must .*none\.pt"):
             start_from(network, tmp_path / "none.pt")
 
     def test_starts_from_scratch_without_a_path(self, network: ESPMedSAM) -> None:

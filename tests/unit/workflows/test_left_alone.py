@@ -146,9 +146,7 @@ class TestPlan:
     ) -> None:
         (mixed / "a.dcm").unlink()
 
-        with pytest.raises(
-            ModalityConflictError, match=r"modality given, ct; got 2 .* \(2 MR\)\. Give"
-        ):
+        with pytest.raises(ModalityConflictError, match=r"modality, ct; got 2 .* \(2 MR\)\. Pass"):
             planned()
 
     def test_refuses_what_contradicts_itself(

@@ -48,9 +48,9 @@ class TestImageSlices:
     @pytest.mark.parametrize(
         ("name", "kind", "rule"),
         [
-            ("nothing", InputNotFoundError, "must be a folder or a tar file; there is none"),
+            ("nothing", InputNotFoundError, "must be.*folder or tar file; there is none"),
             ("empty", OptionError, "must hold at least two pictures"),
-            ("x.tar", CorruptFileError, "tar files that can be read, not compressed"),
+            ("x.tar", CorruptFileError, "tar files"),
         ],
     )
     def test_refuses_what_holds_no_pictures(

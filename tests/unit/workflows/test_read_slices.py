@@ -89,7 +89,7 @@ class TestFaults:
             caplog.at_level(logging.ERROR),
             pytest.raises(
                 OptionError,
-                match=r"must be without faults before .* has 7, the first: training\[1\]",
+                match=r"faults.*has 7, the first: training\[1\]",
             ),
         ):
             read("training", "validation")
@@ -98,7 +98,7 @@ class TestFaults:
         expected = [
             r"training[1]['labels'] must be given",
             r"training[1]['modality'] must be given",
-            "must be a file; there is none at",
+            "must be an existing file; there is none",
             "must lie on their image's grid, (40, 20); ",
             "must name targets of dermoscopy, lesion; got 'moon'",
             "got 'xrays'",
@@ -117,7 +117,7 @@ class TestFaults:
         monkeypatch.setattr("esp_medsam.workflows.read_slices.slices_of", read)
         items = [picture("a"), {**picture("b"), "image": "none.png"}]
 
-        with pytest.raises(OptionError, match=r"must be a file; there is none at .*none\.png"):
+        with pytest.raises(OptionError, match=r"there is none at .*none\.png"):
             reader(tmp_path, table, {"training": items})("training")
 
     @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ class TestFaults:
         [
             ({"image": "copy.png"}, r"test\[0\]\['image'\] must be in one section"),
             ({"patient": "x"}, r"test\[0\]\['patient'\] must be in one section"),
-            ({"image": "none.png"}, r"test\[0\]\['image'\] must be a file"),
+            ({"image": "none.png"}, r"test\[0\]\['image'\] must be an existing file"),
         ],
     )
     def test_of_a_section_that_is_not_read_are_told_too(
@@ -150,7 +150,7 @@ class TestFaults:
             reader(tmp_path, table, {"training": items})("training")
 
         for line in caplog.messages:
-            assert "must hold some of lesion; none is there. Name it in absent" in line
+            assert "must hold some lesion" in line
 
     def test_name_the_place_of_an_item_behind_a_faulty_one(
         self, tmp_path: Path, picture: Any, table: ModalityTable, caplog: pytest.LogCaptureFixture
@@ -177,8 +177,8 @@ class TestFaults:
 
         path = tmp_path / "a.png"
         assert caplog.messages == [
-            f"training[1]['image'] must be named once; {path} is training[0] as well",
-            f"validation[0]['image'] must be named once; {path} is training[0] as well",
+            f"training[1]['image'] must not be named twice; {path} is also training[0]",
+            f"validation[0]['image'] must not be named twice; {path} is also training[0]",
         ]
 
     def test_refuses_a_section_that_is_missing_or_empty(
@@ -242,7 +242,7 @@ class TestMemory:
 
         told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
         assert len(told) == (0 if cache else 1)
-        assert all("give a folder as cache_dir" in line for line in told)
+        assert all("set cache_dir to a folder" in line for line in told)
 
 
 class TestCache:
@@ -303,7 +303,7 @@ class TestCache:
         reader(tmp_path, table, content, **cached)("training")
         window = {"ct": ModalityTransforms(intensity=IntensityRule(hounsfield=(-160, 240)))}
 
-        with pytest.raises(OptionError, match=r"cache_dir must be of the same input_size, transf"):
+        with pytest.raises(OptionError, match=r"cache_dir must.*the same input_size, transf"):
             reader(tmp_path, table, content, **cached, input_size=(64, 64), transforms=window)(
                 "training"
             )

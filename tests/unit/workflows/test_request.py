@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from esp_medsam.errors import EspMedSamError, ModalityError, OptionError
+from esp_medsam.errors import EspMedSamError, InputNotFoundError, ModalityError, OptionError
 from esp_medsam.setting_checks import Given
 from esp_medsam.workflows.bundle import BUNDLE_VARIABLE
 from esp_medsam.workflows.pipeline import read_config
@@ -66,7 +66,7 @@ class TestReadRequest:
         monkeypatch.chdir(tmp_path)
         Path("delightsam.yaml").write_text("network_def: {_target_: os.system, command: id}")
 
-        with pytest.raises(OptionError, match=r"config must hold settings .* got 'network_def'"):
+        with pytest.raises(OptionError, match=r"config must.*hold settings.*'network_def'"):
             read_request(None, ["delightsam.yaml"])
 
     def test_link_to_our_own_overlay_is_our_own(self, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ class TestReadRequest:
 
     @pytest.mark.parametrize("name", ["train.yaml", "metadata.json", "multi_gpu_train.yaml"])
     def test_our_own_configs_of_other_workflows_are_no_overlays(self, name: str) -> None:
-        with pytest.raises(OptionError, match=f"must hold settings of inference.yaml; in .*{name}"):
+        with pytest.raises(OptionError, match=f"settings of inference.yaml; .*{name}"):
             read_request(None, [name])
 
     def test_bundle_in_a_folder_that_configs_cannot_name_is_refused(
@@ -84,11 +84,11 @@ class TestReadRequest:
     ) -> None:
         copy.rename(tmp_path / "a#1")
 
-        with pytest.raises(OptionError, match=r"folders without # in their names, .*; got .*a#1"):
+        with pytest.raises(OptionError, match=r"bundle must .* # .*; got .*a#1"):
             read_request(tmp_path / "a#1")
 
     def test_missing_overlay_is_refused(self) -> None:
-        with pytest.raises(OptionError, match=r"config must be a YAML or JSON file, .* got none.y"):
+        with pytest.raises(InputNotFoundError, match=r"config must .* at none\.yaml"):
             read_request(None, ["none.yaml"])
 
     def test_reads_no_modality_that_the_bundle_s_own_table_lacks(self, copy: Path) -> None:
@@ -114,17 +114,17 @@ class TestTrust:
         monkeypatch.setenv(BUNDLE_VARIABLE, str(copy) if named == "variable" else "")
         bundle = copy if named == "option" else None
 
-        with pytest.raises(OptionError, match=r"bundle must have the installed .*`trust_config`"):
+        with pytest.raises(OptionError, match=r"bundle must have the.*installed.*`trust_config`"):
             read_request(bundle)
 
         (line,) = read_request(bundle, trust_config=True).runs
-        assert line == f"{copy / 'configs' / 'inference.yaml'}: all that it says"
+        assert line == f"{copy / 'configs' / 'inference.yaml'}: all of it"
 
     def test_overlay_of_such_a_bundle_must_be_ours_too(self, copy: Path) -> None:
         with (copy / "configs" / "delightsam.yaml").open("a") as file:
             file.write("run: ['$print(1)']\n")
 
-        with pytest.raises(OptionError, match="config must hold settings"):
+        with pytest.raises(OptionError, match=r"config must.*hold settings"):
             read_request(copy, ["delightsam.yaml"])
 
     def test_says_what_a_trusted_overlay_runs(self, overlay: Path) -> None:

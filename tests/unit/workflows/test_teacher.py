@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from esp_medsam.errors import (
     CheckpointError,
     CheckpointMismatchError,
+    InputNotFoundError,
     OptionError,
-    WeightsNotFoundError,
 )
 from esp_medsam.io.weights_record import TrainedWith
 from esp_medsam.modality import ModalityTable
@@ -240,11 +240,11 @@ class TestOwnNetworks:
     ) -> None:
         teacher = self.load(weights[1], table)
 
-        with pytest.raises(OptionError, match=r"teacher must hold the modalities .* ct, xray"):
+        with pytest.raises(OptionError, match=r"teacher must.*the modalities.*ct, xray"):
             teacher(torch.rand(1, 3, 64, 64), torch.tensor([table[name].index]))
 
     def test_refuses_what_is_not_there(self, tmp_path: Path, table: ModalityTable) -> None:
-        with pytest.raises(WeightsNotFoundError):
+        with pytest.raises(InputNotFoundError):
             self.load(tmp_path / "none.pt", table)
 
 
@@ -252,7 +252,7 @@ class TestMobileSAM:
     def test_refuses_to_teach_a_student_that_starts_from_weights(
         self, tmp_path: Path, table: ModalityTable
     ) -> None:
-        with pytest.raises(OptionError, match="pretrained must be empty with MobileSAM"):
+        with pytest.raises(OptionError, match=r"pretrained must be.*MobileSAM"):
             load_teacher(
                 "mobilesam",
                 tmp_path / "mobile_sam.pt",
@@ -267,7 +267,7 @@ class TestMobileSAM:
     def test_refuses_another_size_than_sam_s(
         self, kind: Any, tmp_path: Path, table: ModalityTable
     ) -> None:
-        with pytest.raises(OptionError, match=r"teacher_input_size must be empty .* got 64 x 96\."):
+        with pytest.raises(OptionError, match=r"teacher_input_size must be.*got 64 x 96\."):
             load_teacher(
                 kind,
                 tmp_path / "sam.pt",

@@ -141,7 +141,7 @@ class TestSlicesOf:
         save_nifti(tmp_path / "v_label.nii.gz", np.asarray(label.dataobj), affine)
         (item,) = read_datalist(write_datalist(tmp_path, training=[volume]), "training")
 
-        with pytest.raises(OptionError, match=r"lie where their image does; .* lies 7 mm off"):
+        with pytest.raises(OptionError, match=r"lie where their image does;.*7 mm off"):
             slices_of(item, table, (32, 32))
 
     def test_refuses_a_target_that_the_table_does_not_have(

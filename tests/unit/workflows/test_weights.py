@@ -47,7 +47,7 @@ class TestLoadNetwork:
         load_network(nn.Linear(2, 1), tmp_path / "model.pt")
 
         (record,) = caplog.records
-        assert "model.pt: nothing says which file it must be" in record.message
+        assert "model.pt: no record of these weights" in record.message
 
     def test_f18_weights_that_are_not_what_stands_beside_them_are_refused(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -69,7 +69,7 @@ def read_segments(elements: Elements) -> tuple[SegSegment, ...]:
         number = item.integer_or_none("SegmentNumber")
         if number is None or number in segments:
             got = "none" if number is None else "one twice"
-            msg = f"Segments of {path} must have numbers of their own (0062,0004); got {got}."
+            msg = f"Segments of {path} must have distinct numbers (0062,0004); got {got}."
             raise CorruptFileError(msg)
         segments[number] = _segment(item, number, characters)
     if not segments:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from highdicom.seg import Segmentation
 
-from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explained
+from esp_medsam.dicom.pixel_file import DECODING, PixelFile, explain_damage
 from esp_medsam.dicom.seg.read.description import SegSegment
 from esp_medsam.dicom.seg.read.planes import SegFrame, SegPlanes, place_frames
 from esp_medsam.errors import CorruptFileError, OptionError, listed
@@ -29,13 +29,13 @@ _LAYING = 6
 """Bytes a pixel that laying tiles together takes, the result included."""
 
 _PADDED = (
-    "Each of its frames begins in a byte of its own, which the standard does not allow; they were "
-    "read so, as the length of its Pixel Data says."
+    "Each frame begins in a byte of its own, which the standard does not allow; frames were "
+    "read so, because the length of Pixel Data fits."
 )
 
 _LONGER = (
-    "Its Pixel Data is {} bytes longer than its frames without gaps, as which they were read; if "
-    "its writer left gaps, segments lie elsewhere."
+    "Pixel Data is {} bytes longer than its frames without gaps, and was read as if there "
+    "were none; if its writer left gaps, segments lie elsewhere."
 )
 
 Mask = npt.NDArray[Any]
@@ -99,7 +99,7 @@ class DicomSegmentation:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know, a sentence each."""
+        """Warnings for the user, one sentence each."""
         placed = self.planes.warnings
         bits = self.file.bits
         if bits is not None and bits.is_padded:
@@ -139,7 +139,7 @@ class DicomSegmentation:
             return inside.view(np.uint8)
         wanted = [k for k, frame in enumerate(self.frames) if frame.segment == number]
         planes = self._empty(np.uint8)
-        for place, values in self._decoded(wanted):
+        for place, values in self._decoded_frames(wanted):
             planes[place] = values
         return self.grid.from_planes(planes)
 
@@ -164,7 +164,7 @@ class DicomSegmentation:
             return self._slide_labels(dtype)
         planes = self._empty(dtype)
         for (place, values), frame in zip(
-            self._decoded(range(len(self.frames))), self.frames, strict=True
+            self._decoded_frames(range(len(self.frames))), self.frames, strict=True
         ):
             if frame.segment is None:
                 planes[place] = values
@@ -183,11 +183,11 @@ class DicomSegmentation:
         check_fits(Path(self.path), size, f"its {count} x {frame[0]} x {frame[1]} mask")
         return np.zeros((count, *frame), dtype=dtype)
 
-    def _decoded(self, wanted: Sequence[int]) -> Iterator[tuple[int, Mask]]:
+    def _decoded_frames(self, wanted: Sequence[int]) -> Iterator[tuple[int, Mask]]:
         """Yield plane and values of frames, by their places in the file."""
         if not wanted:
             return
-        with quietly(), explained(self.path):
+        with quietly(), explain_damage(self.path):
             for k, (values, _) in zip(wanted, self.file.frames(wanted), strict=True):
                 where = self.frames[k].where
                 if values.shape != (where.rows, where.columns):
@@ -197,9 +197,9 @@ class DicomSegmentation:
                         f"are {found}. Copy it again."
                     )
                     raise CorruptFileError(msg)
-                yield self.planes.places[k], self._checked(values, where.where)
+                yield self.planes.places[k], self._checked_values(values, where.where)
 
-    def _checked(self, values: Mask, where: str) -> Mask:
+    def _checked_values(self, values: Mask, where: str) -> Mask:
         """Refuse values that no segment has: they were decoded wrong, or stored so."""
         if self.kind == "labelmap":
             wrong = set(np.unique(values).tolist()) - {0, *(s.number for s in self.segments)}
@@ -207,16 +207,16 @@ class DicomSegmentation:
             wrong = {int(values.max())} if int(values.max()) > self.maximum else set()
         if wrong:
             msg = (
-                f"{where} must hold what its {self.kind.upper()} segments can have; "
-                f"it holds {min(wrong)}."
+                f"{where} must hold what its {self.kind.upper()} segments can have; got "
+                f"{min(wrong)}."
             )
             raise CorruptFileError(msg)
         return values
 
     def _overlap(self, number: int) -> OptionError:
         msg = (
-            f"{self.path} must be split: its segment {number} overlaps another, which one labelmap "
-            "cannot hold. Pass `split_segments`."
+            f"{self.path} must be split, because its segment {number} overlaps another, and "
+            "one labelmap cannot hold both. Pass `split_segments`."
         )
         return OptionError(msg)
 
@@ -224,17 +224,17 @@ class DicomSegmentation:
         """Refuse what has no place in memory, and tiles that hold what no segment has."""
         rows, columns = self.grid.shape
         check_fits(Path(self.path), rows * columns * _LAYING, f"its {rows} x {columns} slide")
-        for _ in self._decoded(range(len(self.frames))):
+        for _ in self._decoded_frames(range(len(self.frames))):
             pass  # highdicom checks no values
 
     def _slide(self) -> Segmentation:
         """Return the object as highdicom reads it."""
-        with quietly(), explained(self.path):
+        with quietly(), explain_damage(self.path):
             return Segmentation.from_dataset(self.file.whole(), copy=False)
 
     def _on_slide(self, slide: Segmentation, number: int) -> Mask:
         """Return a mask on the total pixel matrix, ``(rows, columns)``."""
-        with quietly(), explained(self.path):
+        with quietly(), explain_damage(self.path):
             matrix: Mask = slide.get_total_pixel_matrix(
                 segment_numbers=[number], rescale_fractional=False, dtype=np.uint8
             )

@@ -41,7 +41,7 @@ class SegmentsOnSeries:
             found = found.with_spacing(float(np.linalg.norm(image.grid.affine[:3, 2])))
         if found.problem or found.grid.affine is None:
             why = f"; {found.problem}" if found.problem else "."
-            msg = f"labels must lie on an even grid of planes; {path} does not{why}"
+            msg = f"labels must have evenly spaced planes; those of {path} are not{why}"
             raise GeometryError(msg)
         self._segmentation, self._affine = found, found.grid.affine
 

@@ -123,13 +123,13 @@ def place_frames(frames: Sequence[SegFrame], spacing: Sequence[float | None] = (
             segment lie in one place.
     """
     if frames[0].where.position is None:
-        return _unplaced(frames)
+        return _without_positions(frames)
     slices = [frame.where for frame in frames]
     for part in slices:
         check_stated(part)
         check_usable(part)
     check_alike(slices)
-    places, planes = _grouped(slices)
+    places, planes = _planes_of(slices)
     _check_once(frames, places)
     near = closest(slices)
     steps = [step for step in spacing if step is not None and np.isfinite(step) and step > near]
@@ -138,7 +138,7 @@ def place_frames(frames: Sequence[SegFrame], spacing: Sequence[float | None] = (
     _, grid, warnings = stack_grid(filled, digits)
     places = [at[place] for place in places]
     if len(filled) == 1 and not steps and planes[0].thickness is None:
-        problem = "It has one plane, and states neither spacing nor thickness."
+        problem = "The object has one plane, and states neither spacing nor thickness."
         return SegPlanes(grid=replace(grid, affine=None), places=tuple(places), problem=problem)
     if grid.affine is None:
         return SegPlanes(grid=grid, places=tuple(places), problem=warnings[-1])
@@ -146,7 +146,7 @@ def place_frames(frames: Sequence[SegFrame], spacing: Sequence[float | None] = (
     return SegPlanes(grid=grid, places=tuple(places), warnings=told)
 
 
-def _unplaced(frames: Sequence[SegFrame]) -> SegPlanes:
+def _without_positions(frames: Sequence[SegFrame]) -> SegPlanes:
     """Return the planes of frames that lie nowhere: one for each source, or dimension index."""
     for keys in _keys(frames):
         if len({*zip(keys, (frame.segment for frame in frames), strict=True)}) == len(frames):
@@ -160,7 +160,7 @@ def _unplaced(frames: Sequence[SegFrame]) -> SegPlanes:
             pixel_spacing=first.pixel_spacing,
         ),
         places=tuple(number[key] for key in keys),
-        problem="Its frames state no position in a patient.",
+        problem="The frames state no position in the patient.",
     )
 
 
@@ -175,7 +175,7 @@ def _keys(frames: Sequence[SegFrame]) -> Iterator[list[tuple[int, ...]]]:
     yield [(k,) for k in range(len(frames))]
 
 
-def _grouped(slices: Sequence[DicomSlice]) -> tuple[list[int], list[DicomSlice]]:
+def _planes_of(slices: Sequence[DicomSlice]) -> tuple[list[int], list[DicomSlice]]:
     """Return the plane of each slice, and the first slice of each plane, along the normal.
 
     Raises:
@@ -195,8 +195,8 @@ def _grouped(slices: Sequence[DicomSlice]) -> tuple[list[int], list[DicomSlice]]
         apart = np.array(slices[k].position) - np.array(planes[-1].position)
         if np.abs(apart).max() > near:
             msg = (
-                f"Frames in one plane must lie in one place; {slices[k].where} and "
-                f"{planes[-1].where} lie beside one another."
+                f"Frames in one plane must lie at the same place; {slices[k].where} and "
+                f"{planes[-1].where} lie side by side."
             )
             raise GeometryError(msg)
     return places, planes
@@ -209,8 +209,9 @@ def _check_once(frames: Sequence[SegFrame], places: Sequence[int]) -> None:
         other = seen.setdefault((place, frame.segment), frame)
         if other is not frame:
             msg = (
-                f"Frames of a segment must lie apart; {frame.where.where} and {other.where.where} "
-                "lie in one place. Objects of several times are not read."
+                f"Frames of a segment must lie apart; {frame.where.where} and "
+                f"{other.where.where} lie at the same place. Objects with several time points "
+                "are not read."
             )
             raise GeometryError(msg)
 
@@ -262,9 +263,9 @@ def _warnings(
     if any(abs(length - step) <= UNEVEN * step + grid.rounding for length in stated):
         return told
     if steps:
-        start = f"Its positions contradict the spacing of {steps[0]:g} mm that it states"
+        start = f"Plane positions contradict the stated spacing of {steps[0]:g} mm"
     else:
-        start = "It states no spacing between its planes"
+        start = "The object states no spacing between planes"
     said = f"{start}; they were taken to be {step:.6g} mm apart, their least distance."
     return (*told, said)
 

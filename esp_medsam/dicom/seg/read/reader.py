@@ -21,7 +21,7 @@ from esp_medsam.dicom.codecs import name_of
 from esp_medsam.dicom.elements import Elements, is_code, length_of, tags_of
 from esp_medsam.dicom.frames import SLICE_ATTRIBUTES
 from esp_medsam.dicom.header import sop_class_of
-from esp_medsam.dicom.pixel_file import PIXEL_ATTRIBUTES, PixelFile, explained
+from esp_medsam.dicom.pixel_file import PIXEL_ATTRIBUTES, PixelFile, explain_damage
 from esp_medsam.dicom.seg import LABELMAP_STORAGE
 from esp_medsam.dicom.seg.read.description import SEGMENT_ATTRIBUTES, read_segments
 from esp_medsam.dicom.seg.read.masks import DicomSegmentation
@@ -82,7 +82,7 @@ def read_segmentation(path: str | Path) -> DicomSegmentation:
         ReadError: If it cannot be read.
     """
     source = os.fspath(path)
-    with quietly(), explained(source):
+    with quietly(), explain_damage(source):
         file = PixelFile(source, _ATTRIBUTES)
         return _read(file)
 
@@ -92,7 +92,7 @@ def _read(file: PixelFile) -> DicomSegmentation:
     sop_class, uid = elements.uid("SOPClassUID") or "", elements.uid("SOPInstanceUID") or ""
     if sop_class not in _CLASSES:
         name = name_of(UID(sop_class)) if sop_class else "nothing"
-        msg = f"{path} must be a DICOM Segmentation; it says it is {name}."
+        msg = f"{path} must be a DICOM Segmentation; it is {name}."
         raise FormatError(msg)
     kind = elements.text("SegmentationType")
     if not kind:
@@ -116,7 +116,7 @@ def _read(file: PixelFile) -> DicomSegmentation:
     segments = read_segments(elements)
     numbers = [segment.number for segment in segments]
     if not numbers and kind != "LABELMAP":
-        msg = f"Segments of {path} must be numbered from 1 (0062,0004); there is none but 0."
+        msg = f"Segments of {path} must be numbered from 1 (0062,0004); the only number is 0."
         raise CorruptFileError(msg)
     where = SourceInstance(path=path, sop_class_uid=sop_class, sop_instance_uid=uid)
     frames = read_frames(elements, where, file.count, [] if kind == "LABELMAP" else numbers)
@@ -156,8 +156,8 @@ def _check_pixels(file: PixelFile, kind: str) -> int:
     samples, signed = elements.integer("SamplesPerPixel"), elements.integer("PixelRepresentation")
     if samples != 1 or signed:
         msg = (
-            f"{path} must hold one whole number from 0 a pixel; its SamplesPerPixel is {samples}, "
-            f"its PixelRepresentation {signed}."
+            f"{path} must hold one unsigned whole number per pixel; its SamplesPerPixel is "
+            f"{samples}, its PixelRepresentation {signed}."
         )
         raise FormatError(msg)
     if syntax in _LOSSY:
@@ -165,8 +165,8 @@ def _check_pixels(file: PixelFile, kind: str) -> int:
         raise FormatError(msg)
     if syntax == RLELossless and bits == 1:
         msg = (
-            f"{path} must be in a transfer syntax that is read here; pixels of 1 bit in "
-            f"{name_of(syntax)} are not. Have it written as Explicit VR Little Endian."
+            f"{path} must be in a transfer syntax that is supported for 1-bit pixels; got "
+            f"{name_of(syntax)}. Have it written as Explicit VR Little Endian."
         )
         raise FormatError(msg)
     return bits
@@ -199,5 +199,5 @@ def _slide_planes(elements: Elements, frames: Sequence[SegFrame]) -> SegPlanes:
     return SegPlanes(
         grid=Grid(shape=(rows, columns)),
         places=(0,) * len(frames),
-        problem="It is of a slide, whose tiles lie on glass and not in a patient.",
+        problem="The object is of a slide, whose tiles lie on glass and not in a patient.",
     )

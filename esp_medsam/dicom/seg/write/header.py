@@ -18,7 +18,7 @@ _IMPLEMENTATION_UID = UID("2.25.75457004891770183523061232424736057220")
 """Names this software, as PS3.7 D.3.3.2 asks; derived from a UUID of its own."""
 
 
-def identified(
+def identified_dataset(
     image: Image, header: SourceHeader, identity: SegIdentity, kind: str, version: str
 ) -> Dataset:
     """Return the object without segments, frames and pixels.

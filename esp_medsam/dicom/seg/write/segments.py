@@ -114,8 +114,8 @@ def _concept(code: Code) -> CodedConcept:
     """Return a code as DICOM has it, in the characters that every character set holds."""
     if not code.meaning.isascii():
         msg = (
-            f"meaning of code {code.value} must be ASCII to stand in a DICOM segmentation; "
-            f"got {code.meaning!r}."
+            f"meaning of code {code.value} must be ASCII in a DICOM segmentation; got "
+            f"{code.meaning!r}."
         )
         raise TableError(msg)
     return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)

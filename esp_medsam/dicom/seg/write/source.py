@@ -15,7 +15,7 @@ from esp_medsam.dicom.dicom_file import opened
 from esp_medsam.dicom.elements import tags_of
 from esp_medsam.dicom.header import read_header
 from esp_medsam.dicom.joining import FRAME_OF_REFERENCE
-from esp_medsam.dicom.pixel_file import explained
+from esp_medsam.dicom.pixel_file import explain_damage
 from esp_medsam.dicom.pydicom_dataset import as_pydicom
 from esp_medsam.errors import CorruptFileError, InputNotFoundError
 from esp_medsam.image import Image
@@ -96,7 +96,7 @@ def read_source(image: Image) -> SourceHeader:
     source = image.sources[0]
     path = source.path
     if not Path(path).is_file():
-        msg = f"{path} must still be there when its segmentation is written; it is gone."
+        msg = f"{path} must not be removed before its segmentation is written; it was."
         raise InputNotFoundError(msg)
     with quietly():
         header = read_header(path)
@@ -107,7 +107,7 @@ def read_source(image: Image) -> SourceHeader:
     if frame_of_reference_uid is None and FRAME_OF_REFERENCE in image.joined:
         frame_of_reference_uid = _first_frame_of_reference(image)
     is_positioned = image.grid.is_positioned and frame_of_reference_uid is not None
-    with quietly(), explained(path):
+    with quietly(), explain_damage(path):
         with opened(path) as file:
             stated = as_pydicom(file.elements(_READ).raw, _ITEMS)
         attributes = _taken_over(stated, is_positioned=is_positioned)
@@ -117,7 +117,7 @@ def read_source(image: Image) -> SourceHeader:
         frame_of_reference_uid=frame_of_reference_uid,
         is_positioned=is_positioned,
         thickness=own[0].thickness if own else None,
-        series_number=_number(_text(stated, "SeriesNumber")),
+        series_number=_series_number(_text(stated, "SeriesNumber")),
         study_date=_digits(_text(stated, "StudyDate"), 8),
         study_time=_digits(_text(stated, "StudyTime"), 6),
     )
@@ -165,7 +165,7 @@ def _text(dataset: Dataset, keyword: str) -> str:
     return value.decode("latin-1").strip(" \0") if isinstance(value, bytes) else ""
 
 
-def _number(text: str) -> int:
+def _series_number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
 
 

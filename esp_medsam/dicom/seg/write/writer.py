@@ -8,6 +8,7 @@ one, and each is tied to the instance, and frame, that its slice was read from.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -22,7 +23,7 @@ from esp_medsam.dicom.seg.write.frames import (
     Mask,
     filled_planes,
 )
-from esp_medsam.dicom.seg.write.header import identified
+from esp_medsam.dicom.seg.write.header import identified_dataset
 from esp_medsam.dicom.seg.write.identity import SegIdentity, fixed_identity, new_identity
 from esp_medsam.dicom.seg.write.segments import (
     describe_algorithm,
@@ -32,7 +33,7 @@ from esp_medsam.dicom.seg.write.segments import (
 )
 from esp_medsam.dicom.seg.write.source import SourceHeader, read_source
 from esp_medsam.errors import FormatError, GeometryError, OptionError, OutputError, check_one_of
-from esp_medsam.image import FOREGROUND, Image
+from esp_medsam.image import FOREGROUND, Image, check_on_grid
 from esp_medsam.modality import Target
 from esp_medsam.quiet import quietly
 from esp_medsam.version import __version__
@@ -106,11 +107,20 @@ def build_segmentation(
     if fixed:
         when = (header.study_date, header.study_time)
         identity = fixed_identity(image, targets, {"kind": kind, **made_with}, when)
-    dataset = identified(image, header, identity, kind, version)
+    dataset = identified_dataset(image, header, identity, kind, version)
     dataset.DeviceSerialNumber = weights_sha256 or "0"
     dataset.SeriesDescription = series_description(content.found)
     content.fill(dataset, identity)
     return dataset
+
+
+def not_dicom(instead: str, path: str | os.PathLike[str] = "") -> OptionError:
+    """Return the error of an image of which no DICOM segmentation can be made."""
+    which = f"; {os.fspath(path)} is not" if path else ""
+    msg = (
+        f"output_format must not be dicom-seg for images that are not DICOM{which}. Use {instead}."
+    )
+    return OptionError(msg)
 
 
 def check_source(image: Image) -> None:
@@ -122,11 +132,7 @@ def check_source(image: Image) -> None:
         GeometryError: If it does not have one instance for each slice.
     """
     if not image.sources:
-        msg = (
-            f"output_format dicom-seg must be asked of DICOM images; {image.path} is none. "
-            f"Use {'nifti' if image.grid.is_volume else 'png'}."
-        )
-        raise OptionError(msg)
+        raise not_dicom("nifti" if image.grid.is_volume else "png", image.path)
     stated = {
         "StudyInstanceUID (0020,000D)": image.study_uid,
         "SeriesInstanceUID (0020,000E)": image.series_uid,
@@ -135,8 +141,8 @@ def check_source(image: Image) -> None:
         if not value:
             other = "nifti" if image.grid.affine is not None or not image.grid.is_volume else "png"
             msg = (
-                f"{image.path} ({image.name}) must state {name}, without which no DICOM "
-                f"segmentation belongs to it. Use output_format {other}."
+                f"{image.path} ({image.name}) must state {name}, which a DICOM segmentation "
+                f"refers to. Use output_format {other}."
             )
             raise FormatError(msg)
     if len(image.sources) != image.grid.count:
@@ -183,7 +189,7 @@ class _Content:
 
     def add_mask(self, mask: npt.NDArray[Any], target: Target) -> None:
         """Add a segment and its frames; nothing where the mask is empty."""
-        mask = self._checked(mask)
+        mask = self._checked_mask(mask)
         foreground = mask != 0 if self.kind == "binary" else mask >= FOREGROUND
         if not foreground.any():
             return
@@ -195,13 +201,13 @@ class _Content:
 
     def add_labelmap(self, labelmap: npt.NDArray[Any], targets: Sequence[Target]) -> None:
         """Add the segments whose labels are there, and frames of all of them."""
-        labelmap = self._checked(labelmap)
+        labelmap = self._checked_mask(labelmap)
         present = set(np.unique(labelmap).tolist()) - {0}
         by_label = {target.label: target for target in sorted(targets, key=lambda t: t.label)}
         unknown = present - set(by_label)
         if unknown:
             msg = (
-                f"A labelmap must hold the labels of its targets alone; got {sorted(unknown)} too."
+                f"A labelmap must hold only the labels of its targets; got also {sorted(unknown)}."
             )
             raise GeometryError(msg)
         if present:
@@ -294,13 +300,8 @@ class _Content:
             return "UNDEFINED"
         return "YES" if self._overlap else "NO"
 
-    def _checked(self, mask: npt.NDArray[Any]) -> Mask:
-        if mask.shape != self.image.grid.shape:
-            msg = (
-                f"A mask must lie on the grid of {self.image.path}, "
-                f"{self.image.grid.shape}; got {mask.shape}."
-            )
-            raise GeometryError(msg)
+    def _checked_mask(self, mask: npt.NDArray[Any]) -> Mask:
+        check_on_grid(self.image, mask.shape)
         if mask.dtype not in (np.uint8, np.bool_):
             msg = f"A mask must be uint8 or bool; got {mask.dtype}."
             raise TypeError(msg)
@@ -327,7 +328,8 @@ class _Content:
             self._frames.append((plane, segment))
             if self._packer.size * growth > _MOST_BYTES:
                 msg = (
-                    f"The {self.kind} segmentation of {self.image.path} ({self.image.name}) must "
-                    "fit in 4 GiB, which one object holds; it does not. Choose fewer targets."
+                    f"The {self.kind} segmentation of {self.image.path} ({self.image.name}) "
+                    "must fit in 4 GiB, the most that one object holds; it does not. Choose "
+                    "fewer targets."
                 )
                 raise OutputError(msg)

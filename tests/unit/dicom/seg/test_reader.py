@@ -297,7 +297,7 @@ class TestRefused:
             ({"Rows": 60_000, "Columns": 60_000}, "bytes of pixels"),
             ({"NumberOfFrames": 60_000}, "bytes of pixels"),
             ({"NumberOfFrames": 2_000_000_000}, "at most 65536 frames"),
-            ({"PixelRepresentation": 1}, "one whole number"),
+            ({"PixelRepresentation": 1}, "whole number"),
             ({"BitsAllocated": 32, "PixelData": bytes(960)}, "BitsAllocated"),
             ({"SegmentationType": "FRACTIONAL"}, "BitsAllocated"),
             ({"PixelData": b"\0\0"}, "bytes of pixels"),
@@ -324,7 +324,7 @@ class TestRefused:
         for group in dataset.PerFrameFunctionalGroupsSequence:
             group.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 0
 
-        with pytest.raises(CorruptFileError, match=r"numbered from 1 .*; there is none but 0"):
+        with pytest.raises(CorruptFileError, match=r"numbered from 1.*is 0"):
             read_segmentation(seg.saved(dataset, tmp_path / "seg"))
 
     @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ class TestRefused:
             seg.changed(dataset, tmp_path / "seg", PixelData=b"\5" * len(dataset.PixelData))
         )
 
-        with pytest.raises(CorruptFileError, match=r"LABELMAP.*holds 5"):
+        with pytest.raises(CorruptFileError, match=r"LABELMAP.*5"):
             read.labelmap()
 
     def test_by_a_number_that_two_segments_have(

@@ -155,7 +155,7 @@ class TestRefusals:
     ) -> None:
         image = Image(path="a.png", name="a", modality="xray", grid=Grid(shape=shape))
 
-        with pytest.raises(OptionError, match=f"asked of DICOM images.*{instead}"):
+        with pytest.raises(OptionError, match=f"output_format must not be dicom-seg .*{instead}"):
             seg.made(image, seg.scattered(image))
 
     def test_of_a_study_without_its_uid(self, seg: SimpleNamespace, image: Image) -> None:
@@ -179,7 +179,7 @@ class TestRefusals:
             seg.made(image, seg.scattered(image).astype(np.float32))
 
     def test_of_labels_that_are_no_target_s(self, seg: SimpleNamespace, image: Image) -> None:
-        with pytest.raises(GeometryError, match=r"labels of its targets alone; got \[1\] too"):
+        with pytest.raises(GeometryError, match=r"labels of its targets; got also \[1\]"):
             seg.made(image, seg.scattered(image), kind="labelmap")
 
     def test_of_more_than_one_object_holds(

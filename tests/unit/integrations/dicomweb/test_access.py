@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import requests
 
-from esp_medsam.errors import OptionError
+from esp_medsam.errors import InputNotFoundError, OptionError
 from esp_medsam.integrations.dicomweb.access import read_access
 
 
@@ -46,11 +46,11 @@ class TestReadAccess:
         ],
     )
     def test_refuses_what_is_no_url(self, url: str) -> None:
-        with pytest.raises(OptionError, match="url must be like https://"):
+        with pytest.raises(OptionError, match=r"url must.*like https://"):
             read_access(url, environ={})
 
     def test_refuses_a_password_in_the_url_and_does_not_repeat_it(self) -> None:
-        with pytest.raises(OptionError, match="url must not hold a user or a password") as caught:
+        with pytest.raises(OptionError, match=r"url must not.*a user or password") as caught:
             read_access("https://doctor:sesame@pacs.example/dicom-web", environ={})
 
         assert "sesame" not in str(caught.value)
@@ -58,7 +58,7 @@ class TestReadAccess:
 
     @pytest.mark.parametrize("end", ["?token=sesame", "#sesame"])
     def test_refuses_more_than_a_path(self, end: str) -> None:
-        with pytest.raises(OptionError, match="must end with the path") as caught:
+        with pytest.raises(OptionError, match=r"must end with the.*path") as caught:
             read_access(HTTPS + end, environ={})
 
         assert "sesame" not in str(caught.value)
@@ -85,7 +85,7 @@ class TestReadAccess:
         access = read_access(HTTPS, token_file=tmp_path / "token", environ={})
 
         assert access.warnings[0].endswith(
-            "can be read by every user of this machine: chmod 600 it."
+            "can be read by every user of this machine: run chmod 600 on it."
         )
 
     @pytest.mark.parametrize("content", [None, b"", b"\n", b"two\nlines\n", b"\xff"])
@@ -95,7 +95,8 @@ class TestReadAccess:
         if content is not None:
             (tmp_path / "token").write_bytes(content)
 
-        with pytest.raises(OptionError, match="token_file must be a readable file of one line"):
+        kind = InputNotFoundError if content is None else OptionError
+        with pytest.raises(kind, match="token_file must be"):
             read_access(HTTPS, token_file=tmp_path / "token", environ={})
 
     @pytest.mark.parametrize(
@@ -104,8 +105,8 @@ class TestReadAccess:
             ({**USER, **TOKEN}, "must be a token, or user and password; got both"),
             ({"ESP_MEDSAM_PACS_USER": "doctor"}, "ESP_MEDSAM_PACS_PASSWORD or password_file"),
             ({"ESP_MEDSAM_PACS_PASSWORD": "sesame"}, "ESP_MEDSAM_PACS_USER is not set"),
-            ({**USER, "ESP_MEDSAM_PACS_USER": "a:b"}, "must hold no colon"),
-            ({"ESP_MEDSAM_PACS_TOKEN": "sesame\r\nHost: x"}, "must be one word of ASCII"),
+            ({**USER, "ESP_MEDSAM_PACS_USER": "a:b"}, "colon"),
+            ({"ESP_MEDSAM_PACS_TOKEN": "sesame\r\nHost: x"}, "must be one.*word"),
         ],
     )
     def test_refuses_credentials_that_do_not_fit(self, environ: dict[str, str], words: str) -> None:
@@ -139,10 +140,10 @@ class TestReadAccess:
     @pytest.mark.parametrize(
         ("files", "words"),
         [
-            ({"client_cert": "cert"}, "client_cert must hold a certificate, and it or client_key"),
-            ({"client_cert": "text"}, "client_cert must hold a certificate, and it or client_key"),
-            ({"client_cert": "cert", "client_key": "text"}, "the key of that, PEM; got .* and "),
-            ({"ca_bundle": "text"}, "ca_bundle must hold certificates, PEM"),
+            ({"client_cert": "cert"}, "client_cert must hold a certificate.*and it or client_key"),
+            ({"client_cert": "text"}, "client_cert must .*client_key"),
+            ({"client_cert": "cert", "client_key": "text"}, "its private key; got .* and "),
+            ({"ca_bundle": "text"}, "ca_bundle must hold certificates.*PEM"),
         ],
     )
     def test_refuses_what_is_no_pem(
@@ -158,7 +159,7 @@ class TestReadAccess:
     def test_refuses_certificates_that_cannot_be_used(self, tmp_path: Path) -> None:
         (tmp_path / "key").write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
 
-        with pytest.raises(OptionError, match="client_cert must be an existing file"):
+        with pytest.raises(InputNotFoundError, match="client_cert must be an existing file"):
             read_access(HTTPS, client_cert=tmp_path / "none", environ={})
         with pytest.raises(OptionError, match="client_key must come with client_cert"):
             read_access(HTTPS, client_key=tmp_path / "key", environ={})

@@ -72,7 +72,7 @@ class TestSearches:
     ) -> None:
         fake.replies = lambda method, path: reply(status=404)
 
-        with pytest.raises(PacsError, match=r"url must be that of DICOMweb.*status 404"):
+        with pytest.raises(PacsError, match=r"url must be that of.*DICOMweb.*status 404"):
             pacs.find_studies({"StudyDate": "20260101"})
 
     @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ class TestSearches:
         fake.files = {("1.2", "1.2.3", "1.2.3.4"): b""}
         fake.change = lambda path, found: [{"00080018": {"vr": "UI", "Value": [uid]}}]
 
-        with pytest.raises(PacsError, match="must name instances by UIDs") as caught:
+        with pytest.raises(PacsError, match="instances by UIDs") as caught:
             pacs.find_instances(SERIES)
 
         assert "passwd" not in str(caught.value)
@@ -114,5 +114,5 @@ class TestSearches:
         answer = {"0020000D": {"Value": ["9.9"]}, "0020000E": {"Value": ["1.2.3"]}}
         fake.change = lambda path, found: [answer]
 
-        with pytest.raises(PacsError, match="another study's"):
+        with pytest.raises(PacsError, match="another"):
             pacs.find_series("1.2")

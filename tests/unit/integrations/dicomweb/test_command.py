@@ -62,7 +62,10 @@ class TestUsage:
             (["--url", URL, "--study", "../1"], "E_OPTION: study must be a UID"),
             (["--url", URL, "--study", "1.2", "--series", "x"], "E_OPTION: series must be a UID"),
             (["--url", URL, "--query", "limit=1"], "E_OPTION: query must name attributes"),
-            (["--url", "https://a:b@c/", "--study", "1.2"], "E_OPTION: url must not hold a user"),
+            (
+                ["--url", "https://a:b@c/", "--study", "1.2"],
+                "E_OPTION: url must not contain a user",
+            ),
         ],
     )
     def test_of_a_bad_value_ends_with_one_line(

@@ -37,7 +37,7 @@ class TestCheckedUid:
         "value", ["", "..", "1.2/..", "1.2%2e", "1.2\x00", "a", "1." + "1" * 64]
     )
     def test_refuses_what_leads_elsewhere(self, value: str) -> None:
-        with pytest.raises(OptionError, match="study must be a UID, digits and dots"):
+        with pytest.raises(OptionError, match=r"study must be a UID.*and dots"):
             checked_uid(value, "study")
 
 

@@ -246,7 +246,7 @@ class TestPacsRun:
 
     @pytest.mark.parametrize(
         ("series", "words"),
-        [("1.2.5", "must be of the modality given, ct"), ("1.2.9", "series must be one of study")],
+        [("1.2.5", "series 1.2.5; got ct"), ("1.2.9", "series must be one of study")],
     )
     def test_a_series_named_that_does_not_fit_is_an_error(
         self, driven: Any, series: str, words: str
@@ -282,7 +282,7 @@ class TestPacsRun:
         done = driven()
 
         assert [r.status for r in done.results] == ["failed", "stored", "stored"]
-        assert "must name series by UIDs" in done.results[0].message
+        assert "must identify series by UIDs" in done.results[0].message
 
     def test_a_listing_that_is_too_short_fails(self, driven: Any, fake: Any) -> None:
         fake.change = lambda path, found: (
@@ -292,7 +292,7 @@ class TestPacsRun:
         done = driven("1.2.3")
 
         assert done.results[0].code == "E_PACS_INCOMPLETE"
-        assert "has 9 instances and names 1" in done.results[0].message
+        assert "has 9 instances and lists 1" in done.results[0].message
 
 
 class TestLines:
