@@ -58,7 +58,7 @@ class TestTrain:
             (("--epochs", "ten"), "epochs must be a whole number; got 'ten'"),
             (("--amp", "maybe"), "amp must be"),
             (("--input-size", "100"), "input_size must"),
-            (("--pretrained", "$print(1)"), "E_NO_WEIGHTS: ckpt_path must be a file of weights"),
+            (("--pretrained", "$print(1)"), "E_NO_WEIGHTS: pretrained must be a file of weights"),
             (("--frozen", "encoder.*"), "frozen must match names of parameters; got 'encoder.*'"),
             (("--config", "other.yaml"), "config must be a YAML or JSON file"),
             (("--config", "tracked.yaml"), "mlflow must be empty where the package is not"),
