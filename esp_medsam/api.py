@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,10 @@ from esp_medsam.workflows.bundle import TABLE, find_bundle
 
 
 if TYPE_CHECKING:  # what needs torch is imported when something is segmented
+    import nibabel.spatialimages
     import PIL.Image
+    import pydicom
+    import SimpleITK
 
     from esp_medsam.image import Image
     from esp_medsam.io.in_memory import Scratch
@@ -32,6 +35,12 @@ if TYPE_CHECKING:  # what needs torch is imported when something is segmented
 
 
 PathLike = str | os.PathLike[str]
+
+Source: TypeAlias = (
+    "PathLike | npt.NDArray[Any] | nibabel.spatialimages.SpatialImage | SimpleITK.Image"
+    " | pydicom.Dataset | Sequence[pydicom.Dataset]"
+)
+"""What can be segmented: a path, or an image in memory."""
 
 OF_AN_IMAGE = ("ct_input", "force_modality", "frame", "join", "series", "slice_axis")
 """Keys of ``inference.yaml`` that may be given with each image."""
@@ -91,7 +100,7 @@ def read(
 
 
 def segment(
-    source: Any,
+    source: Source,
     *,
     modality: str | None = None,
     targets: Sequence[str] | str | None = None,
@@ -186,7 +195,7 @@ class Segmenter:
 
     def segment(
         self,
-        source: Any,
+        source: Source,
         *,
         modality: str | None = None,
         targets: Sequence[str] | str | None = None,
@@ -355,7 +364,7 @@ def _read_only(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return view
 
 
-def _path_of(source: Any, placing: Placing, name: str) -> tuple[Path, Scratch | None]:
+def _path_of(source: Source, placing: Placing, name: str) -> tuple[Path, Scratch | None]:
     """Return where a source lies, and the folder that it was written into if it lay nowhere."""
     if isinstance(source, str | os.PathLike):
         if given := placing.given:

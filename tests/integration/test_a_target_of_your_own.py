@@ -16,6 +16,10 @@ import pytest
 from esp_medsam.cli.main import main
 
 
+DONE = ("pip install scikit-image", "python coins.py")
+"""Lines that set up what is here: scikit-image is installed, and the block of Python has run."""
+
+
 @pytest.mark.slow
 def test_the_page_adds_coins_to_the_shipped_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks_of: Callable[[str], Any]
@@ -28,10 +32,12 @@ def test_the_page_adds_coins_to_the_shipped_weights(
         elif block.language == "yaml":
             Path("additions.yaml").write_text(block.content)
         for line in block.content.splitlines() if block.language == "shell" else ():
+            if line in DONE:
+                continue
             program, *arguments = shlex.split(line)
-            if program == "esp-medsam":
-                short = ["--epochs", "3"] if arguments[0] == "add-target" else []
-                assert main([*arguments, *short]) == 0, line
+            assert program == "esp-medsam", line
+            short = ["--epochs", "3"] if arguments[0] == "add-target" else []
+            assert main([*arguments, *short]) == 0, line
 
     card = Path("grown/docs/README.md").read_text(encoding="utf-8")
     (row,) = [line for line in card.splitlines() if line.startswith("| photo | coin |")]
