@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--distill_steps", type=int, default=400)
     parser.add_argument("--further_steps", type=int, default=1350)
     parser.add_argument("--longer_steps", type=int, default=4500)
-    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--input_size", type=int, default=224)
     parser.add_argument("--batch_size", type=int, default=8)
     asked = parser.parse_args()
