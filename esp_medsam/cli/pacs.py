@@ -56,7 +56,7 @@ def pacs(
         option("--modality", "Modality of the images; `esp-medsam modalities` lists them."),
     ] = None,
     force_modality: options.ForceModality = False,
-    join: options.Join = None,
+    join: options.JoinWithinSeries = None,
     targets: options.Targets = None,
     ct_input: options.CtInput = None,
     seg_type: options.SegType = None,

@@ -87,8 +87,8 @@ TeacherInputSize = Annotated[
     int | None,
     option(
         "--teacher_input_size",
-        "Height and width that a network or medical teacher was trained with; default: 448, or "
-        "1024 for a medical teacher.",
+        "Height and width that a network or medical teacher was trained with; default: as its "
+        "record states, else 448, or 1024 for a medical teacher.",
         metavar="INT",
     ),
 ]

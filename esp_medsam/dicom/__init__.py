@@ -12,26 +12,3 @@ from esp_medsam.dicom.seg.write.writer import build_segmentation, write_segmenta
 from esp_medsam.dicom.series_labels import SeriesLabels, labels_series
 from esp_medsam.dicom.split import split_series
 from esp_medsam.dicom.volume import DicomSlice, DicomVolume
-
-
-__all__ = [
-    "SEG_KINDS",
-    "DicomPixels",
-    "DicomSegmentation",
-    "DicomSlice",
-    "DicomVolume",
-    "Found",
-    "SegSegment",
-    "SeriesLabels",
-    "build_segmentation",
-    "find_volumes",
-    "is_dicom",
-    "is_segmentation",
-    "labels_series",
-    "read_pixels",
-    "read_segmentation",
-    "resolve_modality",
-    "split_series",
-    "stack_grid",
-    "write_segmentation",
-]

@@ -29,33 +29,6 @@ if TYPE_CHECKING:
     from esp_medsam.io.save import SaveSegmentationd
 
 
-__all__ = [
-    "CT_INPUTS",
-    "OUTPUT_FORMATS",
-    "SUFFIXES",
-    "TEMPORARY_PREFIX",
-    "Item",
-    "LoadMedicalImaged",
-    "Recipe",
-    "ResultPlanner",
-    "SaveSegmentationd",
-    "atomic_file",
-    "check_output_dir",
-    "collate",
-    "file_names",
-    "files_of",
-    "is_done",
-    "is_image",
-    "is_volume",
-    "name_of",
-    "output_error",
-    "output_stem",
-    "read",
-    "read_record",
-    "record_path",
-    "settle_modality",
-]
-
 _WITH_TORCH = {
     "LoadMedicalImaged": "esp_medsam.io.load",
     "ResultPlanner": "esp_medsam.io.result_plan",

@@ -7,16 +7,3 @@ from esp_medsam.losses.presence import PresenceLoss
 from esp_medsam.losses.prompted_segmentation import PromptedSegmentationLoss
 from esp_medsam.losses.released_mask import ReleasedMaskLoss
 from esp_medsam.losses.segmentation import SegmentationLoss
-
-
-__all__ = [
-    "Annotation",
-    "DistillationLoss",
-    "PatchPromptLoss",
-    "PresenceLoss",
-    "PromptedSegmentationLoss",
-    "ReleasedMaskLoss",
-    "SegmentationLoss",
-    "TeacherTarget",
-    "patch_target",
-]

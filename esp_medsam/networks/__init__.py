@@ -7,14 +7,3 @@ from esp_medsam.networks.builders import (
     build_released,
 )
 from esp_medsam.networks.esp_medsam import Encoded, ESPMedSAM, Prediction
-
-
-__all__ = [
-    "ESPMedSAM",
-    "Encoded",
-    "Prediction",
-    "build_network",
-    "build_paper",
-    "build_product",
-    "build_released",
-]
