@@ -119,8 +119,9 @@ class NaturalSettings(DistillSettings):
         asked = [name for name in of_masks if getattr(self, name)]
         if asked:
             msg = (
-                f"{asked[0]} must be 0 where pictures have no targets; got "
-                f"{getattr(self, asked[0]):g}. It takes a datalist: leave distill_common.yaml out."
+                f"{asked[0]} must be 0 for pictures without targets; got "
+                f"{getattr(self, asked[0]):g}. To use it, distill on a datalist, without "
+                "distill_common.yaml."
             )
             raise OptionError(msg)
         return self

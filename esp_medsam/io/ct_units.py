@@ -81,7 +81,7 @@ def _in_hounsfield_units(image: Image) -> Image:
         return image
     notes = [f"The values were read as Hounsfield units because of ct_input; {image.other_unit}."]
     if image.inverted:
-        notes.append("They are as stored, although the header asks to show low values white.")
+        notes.append("The values are as stored, although the header asks to show low values white.")
     earlier = [note for note in image.warnings if "were not read as Hounsfield units" not in note]
     return replace(image, unit="HU", unit_origin="user", warnings=(*earlier, *notes))
 
