@@ -176,7 +176,7 @@ def read_record(stem: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        msg = f"{path} must be free, or our own record; it is something else. Move it away."
+        msg = f"{path} must not exist unless this program wrote it; it does. Move it away."
         raise OutputExistsError(msg) from error
     return record
 

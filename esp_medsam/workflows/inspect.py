@@ -245,11 +245,11 @@ def check_sheet(path: Path, inspected: Path, *, overwrite: bool) -> None:
     is_sheet = is_ours(path, PNG_MARK)
     place, root = path.resolve(), inspected.resolve()
     if path.exists() and (place == root or (root in place.parents and not is_sheet)):
-        msg = f"preview must be none of the images inspected; got {path}. Write it elsewhere."
+        msg = f"preview must not be an input; got {path}. Write it elsewhere."
         raise OptionError(msg)
     if path.exists() and not overwrite:
         msg = f"preview must not exist yet; {path} does. Pass `overwrite` to replace it."
         raise OutputExistsError(msg)
     if os.path.lexists(path) and not is_sheet:
-        msg = f"preview must replace no file but a preview; {path} is none. Write it elsewhere."
+        msg = f"preview must not replace a file that is not a preview; got {path}."
         raise OutputExistsError(msg)

@@ -17,8 +17,8 @@ from esp_medsam.errors import (
     EspMedSamError,
     FormatError,
     GeometryError,
-    InputNotFoundError,
     OutputExistsError,
+    not_found,
 )
 from esp_medsam.identity import Identity, check_unchanged, identify
 from esp_medsam.io.atomic import all_or_none, is_ours, remove_file
@@ -142,8 +142,7 @@ class Seg2Nifti:
 
     def _find(self, source: Path) -> list[_Item]:
         if not is_there(source):
-            msg = f"IN must be an existing file or folder; got {source}."
-            raise InputNotFoundError(msg)
+            raise not_found(source, "file or folder", argument="IN")
         if not source.is_dir():
             self._inputs.append(source)
             if source.is_file() and os.access(source, os.R_OK) and not is_dicom(source):
@@ -323,7 +322,8 @@ class Seg2Nifti:
         """
         if previous is None and os.path.lexists(item.record):
             msg = (
-                f"{item.record} must be free; it is no record of seg2nifti. Move it, or change OUT."
+                f"{item.record} must not exist; it does, and is not a record of seg2nifti. "
+                "Move it, or change OUT."
             )
             raise OutputExistsError(msg)
         known = names_of(previous, item.stem)
@@ -331,10 +331,10 @@ class Seg2Nifti:
             if not os.path.lexists(path) or path.name in known:
                 continue
             if (owner := owner_of(path, item.record)) is not None:
-                msg = f"{path} must be free; it is of the result of {owner}. Change OUT."
+                msg = f"{path} must not exist; it belongs to the result of {owner}. Change OUT."
                 raise OutputExistsError(msg)
             if not is_ours(path) and not self.overwrite:
-                msg = f"{path} must be free; it exists. Pass `overwrite`, or move it."
+                msg = f"{path} must not exist; it does. Pass `overwrite`, or move it."
                 raise OutputExistsError(msg)
 
 

@@ -128,7 +128,9 @@ class PacsRun:
     ) -> list[Series]:
         """Return the series to take, and count the others."""
         if not found:
-            msg = f"Study {study_uid} must be in the PACS; {self.pacs.url} names no series of it."
+            msg = (
+                f"Study {study_uid} must be in the PACS; {self.pacs.url} lists none of its series."
+            )
             raise PacsError(msg)
         if series_uid is None:
             table = self.segmentation.table
@@ -176,7 +178,7 @@ class PacsRun:
                 return self._of_volumes(series, key)
             if named:
                 label = _label(series, None)
-                msg = f"{label} must hold images of a patient that are no localizers; it has none."
+                msg = f"{label} must hold images of a patient other than localizers; it has none."
                 raise FormatError(msg)
             self.left_alone[kinds.most_common(1)[0][0]] += 1
             return []

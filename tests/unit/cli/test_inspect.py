@@ -116,7 +116,7 @@ class TestInspect:
             (("in", "--slice_axis", "up"), "E_OPTION: slice_axis must"),
             (("in", "--preview", "a.jpg"), "E_OPTION: preview must end in .png"),
             (("in", "--preview", "old.png"), "E_EXISTS: preview must not exist"),
-            (("in", "--preview", "in/a.png", "--overwrite"), "E_OPTION: preview must be none"),
+            (("in", "--preview", "in/a.png", "--overwrite"), "E_OPTION: preview must not"),
             (("in", "--bundle", "empty"), "E_OPTION: bundle must"),
             (("in", "--config", "none.yaml"), "E_NOT_FOUND: config must"),
         ],

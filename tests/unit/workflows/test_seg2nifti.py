@@ -321,7 +321,7 @@ class TestFolder:
         result = one(tmp_path / "liver.dcm", tmp_path / "out", split_segments=True, overwrite=True)
 
         assert result.code == "E_EXISTS"
-        assert "is of the result of" in str(result.message)
+        assert "the result of" in str(result.message)
         assert (tmp_path / "out/liver_segment1.nii.gz").read_bytes() == before
         assert not (tmp_path / "out/liver.json").exists()
 

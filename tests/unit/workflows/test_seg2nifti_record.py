@@ -81,7 +81,7 @@ class TestExisting:
 
         result = one(tmp_path / "ct_seg.dcm", tmp_path, overwrite=overwrite)
 
-        assert (result.code, "no record of seg2nifti" in result.message) == ("E_EXISTS", True)
+        assert (result.code, "record of seg2nifti" in result.message) == ("E_EXISTS", True)
         assert (tmp_path / "ct_seg.json").read_text(encoding="utf-8") == text
         assert not (tmp_path / "ct_seg.nii.gz").exists()
 
