@@ -25,16 +25,22 @@ _CONFIGS = (
     "multi_gpu_train.yaml",
     "logging.conf",
 )
-"""What is copied as it is: only a config that is the installed one may run without trust."""
+"""Configs that are copied unchanged: only installed configs may run without trust."""
 
 _METADATA = Path("configs", "metadata.json")
 
-_README = "# {name}\n\nA bundle for the Python package esp_medsam, which segments, without "
-"prompts:\n\n{targets}\n\nResearch only. Not a medical device: not for diagnosis, treatment "
-"or any other clinical decision.\n\nSay here what it was Say here what it was trained on, "
-"under which terms, and how well it does on images it was not, under which terms, and how "
-"well it does on images that it was not\nSay here what it was trained on, under which terms, "
-"and how well it does on images it was not: `esp-medsam evaluate DATALIST --bundle .`\n"
+_README = """\
+# {name}
+
+A bundle for the Python package esp_medsam, which segments without prompts:
+
+{targets}
+
+Research only. Not a medical device: not for diagnosis, treatment or any other clinical decision.
+
+State here what it was trained on, under which terms, and how well it does on images that it was not
+trained on: `esp-medsam evaluate DATALIST --bundle .`
+"""
 
 
 def new_bundle(
@@ -43,20 +49,20 @@ def new_bundle(
     *,
     source: str | os.PathLike[str] | None = None,
 ) -> ModalityTable:
-    """Make a bundle without weights, which ``workflows.weights.place_weights`` adds.
+    """Make a bundle without weights; ``workflows.weights.place_weights`` adds them.
 
     Args:
-        folder: Where it goes; a new or empty folder.
-        targets: Its table of modalities and targets, in the form of ``targets.yaml``.
-        source: Bundle to take the rest from; None is the installed one.
+        folder: Folder for the bundle, new or empty.
+        targets: Table of modalities and targets, in the form of ``targets.yaml``.
+        source: Bundle to take the rest from; None is the installed bundle.
 
     Returns:
-        The table.
+        The table of modalities and targets.
 
     Raises:
         TableError: If the table breaks a rule.
-        OutputExistsError: If the folder holds anything.
-        OutputError: If it cannot be written to.
+        OutputExistsError: If the folder is not empty.
+        OutputError: If the folder cannot be written to.
     """
     table = ModalityTable.read(Path(targets))
     text = Path(targets).read_text(encoding="utf-8")
@@ -72,16 +78,16 @@ def make_bundle(
     """Make a bundle of a table, without weights.
 
     Args:
-        root: Where it goes; a new or empty folder.
-        table: Its modalities and targets.
-        text: The same as YAML.
+        root: Folder for the bundle, new or empty.
+        table: Modalities and targets of the bundle.
+        text: The table as YAML.
         origin: Bundle to take the rest from.
-        maker: Command that makes it, for the changelog.
-        argument: What it calls the folder, for messages.
+        maker: Command that makes the bundle, for the changelog.
+        argument: The command's name for the folder, for messages.
 
     Raises:
-        OutputExistsError: If the folder holds anything.
-        OutputError: If it cannot be written to.
+        OutputExistsError: If the folder is not empty.
+        OutputError: If the folder cannot be written to.
     """
     if os.path.lexists(root) and not (root.is_dir() and not any(root.iterdir())):
         msg = f"{argument} must be a new or empty folder; {root} is not. Choose another folder."
@@ -102,7 +108,7 @@ def make_bundle(
 def _metadata(
     shipped: dict[str, Any], name: str, table: ModalityTable, maker: str
 ) -> dict[str, Any]:
-    """Return what a bundle of these targets says of itself, in the place of the shipped one's."""
+    """Return the metadata of a bundle of these targets, in place of the shipped metadata."""
     formats = shipped["network_data_format"]
     default = _default(table)
     named = {str(place): target.name for place, target in enumerate(default.targets)}
@@ -118,10 +124,7 @@ def _metadata(
         "Python package esp_medsam.",
         "authors": "Unknown; state who trained it",
         "copyright": "Unknown; state whose it is",
-        "data_source": (
-            "Unknown; say what it was Say here what it was trained on, under which terms, and "
-            "how well it does on images it was not, and under which terms"
-        ),
+        "data_source": "Unknown; state what it was trained on, and under which terms",
         "pred_classes": "One channel of logits per target of the modality; network_data_format "
         f"describes {default.name}, the default modality",
         "network_data_format": {
@@ -133,7 +136,7 @@ def _metadata(
 
 
 def _default(table: ModalityTable) -> Modality:
-    """Return the modality that the network assumes where none is given."""
+    """Return the modality that the network assumes if none is given."""
     return next((m for m in table.modalities if m.name == "ct"), table.modalities[0])
 
 

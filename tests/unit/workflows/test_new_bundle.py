@@ -81,7 +81,11 @@ class TestNewBundle:
             "0": "hot_spot"
         }
         assert metadata["weights"] == {}
-        told = json.dumps(metadata) + (made / "docs/README.md").read_text()
+        card = (made / "docs/README.md").read_text()
+        assert "Not a medical device" in card
+        assert "hot_spot" in card
+        assert metadata["data_source"].startswith("Unknown; state what it was trained on, and")
+        told = json.dumps(metadata) + card
         assert not any(word in told for word in ("liver", "Thirteen public sets", "Dice"))
 
     def test_takes_an_empty_folder_and_no_other(self, tmp_path: Path, targets: Path) -> None:
