@@ -1,4 +1,4 @@
-"""Read files, plain or deflated, without holding more than was asked for."""
+"""Read plain or deflated files without holding more than was asked for."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ MOST_INFLATED = 2**30
 """Bytes that a deflated file may inflate to; 4 million pixels of color need 12 million."""
 
 _CHUNK, _BEHIND = 2**20, 2**16
-"""Bytes that are inflated at once, and that are kept of what was read already."""
+"""Bytes inflated at a time, and bytes kept of what has already been read."""
 
 
 class BoundedFile:
-    """A file of which no more is asked for than is left: Python allocates what is asked for.
+    """A file whose reads never exceed what is left, because Python allocates the size requested.
 
-    It counts its place itself: who reads a header asks for it at every element.
+    It tracks its own position, because a header reader asks for it at every element.
 
     Attributes:
-        size: Its bytes.
+        size: Size of the file in bytes.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -32,33 +32,33 @@ class BoundedFile:
         self._place = file.seek(0)
 
     def read(self, size: int = -1) -> bytes:
-        """Return up to ``size`` bytes; all that are left where it is negative."""
+        """Return up to ``size`` bytes, or all remaining bytes if ``size`` is negative."""
         left = max(self.size - self._place, 0)
         content = self._file.read(left if size < 0 else min(size, left))
         self._place += len(content)
         return content
 
     def seek(self, offset: int) -> int:
-        """Go to a place, which may lie beyond the end."""
+        """Move to a position, which may lie beyond the end."""
         self._place = self._file.seek(min(offset, self.size))
         return self._place
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the current position."""
         return self._place
 
     def left(self, most: int = 0) -> int:
-        """Return how many bytes follow; ``most`` counts for what is deflated alone."""
+        """Return how many bytes follow; ``most`` matters only for deflated files."""
         del most
         return self.size - self._place
 
 
 class InflatedFile:
-    """The data set of a deflated file, inflated as it is read, and forgotten behind.
+    """The data set of a deflated file, inflated as it is read and discarded once passed.
 
     Args:
-        file: The file, at the first byte that is deflated.
-        path: Its path, for messages.
+        file: The file, positioned at the first deflated byte.
+        path: Path of the file, for messages.
     """
 
     def __init__(self, file: BoundedFile, path: str) -> None:
@@ -70,10 +70,10 @@ class InflatedFile:
         self._place = 0
 
     def read(self, size: int = -1) -> bytes:
-        """Return up to ``size`` bytes; as many as a file may have where it is negative.
+        """Return up to ``size`` bytes, or as many as a file may have if ``size`` is negative.
 
         Raises:
-            SkimError: If it lies far behind what was read already, or is damaged.
+            SkimError: If the position lies far behind what was already read, or data are damaged.
             TooLargeError: If too much was inflated.
         """
         size = MOST_INFLATED + 1 if size < 0 else size
@@ -88,19 +88,19 @@ class InflatedFile:
         return content
 
     def seek(self, offset: int) -> int:
-        """Go to a place, which may lie beyond the end."""
+        """Move to a position, which may lie beyond the end."""
         self._place = offset
         return offset
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the current position."""
         return self._place
 
     def left(self, most: int) -> int:
-        """Return how many bytes follow, or at least ``most``; none of them can be read any more.
+        """Return how many bytes follow, or at least ``most``; they can no longer be read.
 
         Raises:
-            SkimError: If they are damaged.
+            SkimError: If the bytes are damaged.
             TooLargeError: If too much was inflated.
         """
         start = self._place
@@ -111,7 +111,7 @@ class InflatedFile:
         return max(self._start + len(self._held) - start, 0)
 
     def _inflate_more(self) -> bool:
-        """Inflate some more, and forget what lies behind; False at the end."""
+        """Inflate some more and discard what lies behind; return False at the end."""
         behind = min(self._place - _BEHIND - self._start, len(self._held))
         if behind > 0:
             del self._held[:behind]

@@ -1,4 +1,4 @@
-"""What it takes to decode compressed pixel data, and what the data claim beforehand."""
+"""Requirements for decoding compressed pixel data, and what the data claim before decoding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from esp_medsam.errors import FormatError
 PACKAGES: Mapping[str, str] = MappingProxyType(
     {
         JPEGBaseline8Bit: "python-gdcm",
-        # What else decodes 12 bits is under the GPL; it is the user's to install.
+        # The only other 12-bit decoder is under the GPL; the user has to install it.
         JPEGExtended12Bit: "pylibjpeg and pylibjpeg-libjpeg",
         JPEGLossless: "python-gdcm",
         JPEGLosslessSV1: "python-gdcm",
@@ -53,7 +53,7 @@ _SAFEST: Mapping[str, Sequence[str]] = MappingProxyType(
         JPEG2000: ("pylibjpeg",),
     }
 )
-"""Plugins of pydicom to ask before GDCM."""
+"""Plugins of pydicom to try before GDCM."""
 
 _NAMES: Mapping[str, str] = MappingProxyType(
     {"1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression"}
@@ -64,7 +64,7 @@ _JPEG_START, _JPEG_LS = b"\xff\xd8", 0xF7
 
 _SCAN, _FIRST_SEGMENT = 0xDA, 0xC0
 _WITHOUT_SEGMENT = frozenset(range(0xD0, 0xDA))
-"""Restarts, and the marks at beginning and end."""
+"""Restart markers, and the markers at the beginning and end."""
 
 _PRECISIONS: Mapping[int, Sequence[int]] = MappingProxyType(
     {
@@ -73,28 +73,28 @@ _PRECISIONS: Mapping[int, Sequence[int]] = MappingProxyType(
         **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF, _JPEG_LS), range(2, 17)),
     }
 )
-"""Bits of a sample that each kind of coding may have, by the marker of its frame header."""
+"""Bits per sample that each coding process allows, by the marker of its frame header."""
 
 _MOST_SEGMENTS = 65_536
-"""Segments of a JPEG before its frame header: a walk must end."""
+"""Most segments followed in a JPEG before its frame header, so that the walk ends."""
 
 _J2K_START = b"\xff\x4f\xff\x51"
-"""Start of codestream, then the marker of its size, which must be next (ISO/IEC 15444-1 A.5.1)."""
+"""Start of codestream, then the size marker, which must come next (ISO/IEC 15444-1 A.5.1)."""
 
 _JP2_START = b"\x00\x00\x00\x0cjP  "
 _JP2_HEADER = 4096
-"""Bytes in which the codestream of a JP2 file must begin."""
+"""Number of leading bytes within which the codestream of a JP2 file must begin."""
 
 
 def decoder_of(syntax: UID, source: str) -> Decoder:
-    """Return pydicom's decoder of a transfer syntax.
+    """Return pydicom's decoder for a transfer syntax.
 
     Args:
         syntax: Transfer Syntax UID.
         source: The file, for messages.
 
     Raises:
-        FormatError: If pydicom has none, or a package that it needs is missing.
+        FormatError: If pydicom has no decoder, or a package that the decoder needs is missing.
     """
     try:
         decoder = get_decoder(syntax)
@@ -110,9 +110,9 @@ def decoder_of(syntax: UID, source: str) -> Decoder:
 
 
 def safest_plugin(decoder: Decoder) -> str:
-    """Return which of pydicom's plugins is to decode; empty where it may choose.
+    """Return the pydicom plugin to decode with; empty if pydicom may choose.
 
-    GDCM ends the process over some damaged JPEG and JPEG 2000, and with it a run.
+    GDCM ends the process, and so the whole run, on some damaged JPEG and JPEG 2000 data.
     """
     available = decoder.available_plugins
     return next((name for name in _SAFEST.get(decoder.UID, ()) if name in available), "")
@@ -128,7 +128,7 @@ def missing_codec(syntax: UID, source: str) -> str:
 
 
 def name_of(syntax: UID) -> str:
-    """Return the name of a transfer syntax with its UID; the UID alone where it has no name."""
+    """Return the name of a transfer syntax with its UID, or only the UID if it has no name."""
     name = _NAMES.get(syntax, syntax.name)
     return str(syntax) if name == str(syntax) else f"{name} ({syntax})"
 
@@ -142,7 +142,7 @@ def codestream_size(data: bytes) -> tuple[int, int] | None:
         data: One frame, compressed.
 
     Returns:
-        ``(rows, columns)``; None where ``data`` is no such codestream.
+        ``(rows, columns)``; None if ``data`` is not such a codestream.
 
     Reference:
         ISO/IEC 10918-1 B.2.2 (JPEG; JPEG-LS has the same frame header), ISO/IEC 15444-1 A.5.1.
@@ -154,7 +154,7 @@ def codestream_size(data: bytes) -> tuple[int, int] | None:
 
 
 def components_of(data: bytes) -> int | None:
-    """Return how many components a JPEG, JPEG-LS or JPEG 2000 codestream claims; or None."""
+    """Return the number of components a JPEG, JPEG-LS or JPEG 2000 codestream claims, or None."""
     if data.startswith(_JPEG_START):
         frame = _jpeg_frame(data)
         return frame and frame[3]
@@ -163,22 +163,22 @@ def components_of(data: bytes) -> int | None:
 
 
 def codestream_of(data: bytes) -> bytes:
-    """Return a JPEG 2000 codestream without the file that it may be wrapped in; empty of others."""
+    """Return a JPEG 2000 codestream without any JP2 file around it; empty for other data."""
     start = data.find(_J2K_START, 0, _JP2_HEADER) if data.startswith(_JP2_START) else 0
     return data[start:] if start >= 0 and data.startswith(_J2K_START, start) else b""
 
 
 def is_jpeg(data: bytes) -> bool:
-    """Whether a frame is JPEG, and not JPEG-LS or JPEG 2000."""
+    """Whether a frame is JPEG rather than JPEG-LS or JPEG 2000."""
     frame = _jpeg_frame(data) if data.startswith(_JPEG_START) else None
     return frame is not None and frame[0] != _JPEG_LS
 
 
 def has_sound_header(data: bytes) -> bool:
-    """Whether the header of a JPEG or JPEG-LS is one, up to its first scan.
+    """Whether the header of a JPEG or JPEG-LS is valid up to its first scan.
 
-    Its segments follow each other, with one frame header among them of a precision that its kind
-    of coding has. Over some that are none GDCM ends the process, and with it a run.
+    In a valid header, segments follow each other, and exactly one is a frame header whose precision
+    its coding process allows. On some invalid headers, GDCM ends the process, and so the run.
 
     Reference:
         ISO/IEC 10918-1 B.1.1.2, B.2.1 and Table B.2; ISO/IEC 14495-1 C.2.2.
@@ -205,7 +205,7 @@ def has_sound_header(data: bytes) -> bool:
 
 
 def _j2k_size(data: bytes) -> tuple[int, int] | None:
-    """Read the image's extent and offset, 32 bits each, which begin after four 16-bit fields."""
+    """Read the image's extent and offset, 32 bits each, which follow four 16-bit fields."""
     if len(data) < 24:
         return None
     right, bottom, left, top = (int.from_bytes(data[i : i + 4], "big") for i in (8, 12, 16, 20))
@@ -213,9 +213,9 @@ def _j2k_size(data: bytes) -> tuple[int, int] | None:
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield marker and content of the segments of a JPEG or JPEG-LS, its frame header the last.
+    """Yield marker and content of each segment of a JPEG or JPEG-LS, up to its frame header.
 
-    Fewer where they cannot be followed so far.
+    It stops earlier if the segments cannot be followed that far.
     """
     at = len(_JPEG_START)
     for _ in range(_MOST_SEGMENTS):
@@ -233,15 +233,15 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def is_jpeg_frame(marker: int) -> bool:
-    """Whether a marker begins a frame header: SOF0 to SOF15, or SOF55 of JPEG-LS."""
+    """Whether a marker begins a frame header: SOF0 to SOF15, or SOF55 for JPEG-LS."""
     return marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC))
 
 
 def _jpeg_frame(data: bytes) -> tuple[int, int, int, int] | None:
-    """Walk to the frame header.
+    """Return the contents of the frame header.
 
     Returns:
-        Its marker, rows, columns and number of components.
+        Marker, rows, columns and number of components; None if no frame header is found.
     """
     for marker, segment in jpeg_segments(data):
         if is_jpeg_frame(marker) and len(segment) >= 6:

@@ -1,9 +1,9 @@
-"""What colors a compressed frame holds, where its codestream and its header may disagree.
+"""Colors of a compressed frame, whose codestream and header may disagree.
 
-Writers leave the header of what they compressed, or compress what they left the header of. DICOM
-lets Photometric Interpretation (0028,0004) decide, and so do DCMTK and GDCM; libjpeg, which most
-codecs are, goes by the JPEG alone. pydicom goes by the header but for two signs of the JPEG. Here
-the codestream counts where it says something, and what contradicts it is told.
+Some writers compress an image without updating its header. In DICOM, Photometric Interpretation
+(0028,0004) decides, and DCMTK and GDCM follow it; libjpeg, which most codecs use, goes by the JPEG
+alone. pydicom goes by the header except for two signs in the JPEG. Here the codestream decides if
+it says anything, and contradictions are reported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STATED = {"RGB": RGB, "YBR_FULL": YBR, "YBR_FULL_422": YBR}
 _J2K_ONLY = ("YBR_RCT", "YBR_ICT")
 
 _LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF, 0xF7)
-"""Lossless JPEG, and JPEG-LS: what they hold was not converted, as that would lose something."""
+"""Lossless JPEG and JPEG-LS: their colors were not converted, as conversion loses information."""
 
 _JFIF, _SPIFF_OR_HP, _ADOBE = 0xE0, 0xE8, 0xEE
 _SCAN, _FILL = 0xDA, 0xFF
@@ -37,9 +37,9 @@ class Colors(NamedTuple):
     """The colors of a frame.
 
     Attributes:
-        photometric: ``RGB`` or ``YBR_FULL``, as a decoder gives them that converts nothing; what
-            the header says where neither is meant.
-        note: What contradicts it, a sentence; empty where nothing does.
+        photometric: ``RGB`` or ``YBR_FULL``, as given by a decoder that converts nothing; what
+            the header says if neither is meant.
+        note: Sentence that states what contradicts it; empty if nothing does.
     """
 
     photometric: str
@@ -51,7 +51,7 @@ def colors_of(data: bytes, stated: str) -> Colors:
 
     Args:
         data: The frame: JPEG, JPEG-LS or JPEG 2000.
-        stated: Its Photometric Interpretation.
+        stated: Photometric Interpretation of the frame.
 
     Reference:
         DICOM PS3.5 8.2.1 to 8.2.4; ITU-T T.871 (JFIF); T.872 6.5.3 (Adobe's marker and identifiers
@@ -62,12 +62,11 @@ def colors_of(data: bytes, stated: str) -> Colors:
 
 
 def without_application_data(data: bytes) -> bytes:
-    """Return a JPEG with a sound header from which its decoder gives components as they are.
+    """Return a JPEG with a sound header, changed so that its decoder gives components unconverted.
 
-    JFIF's and Adobe's markers are replaced by one of ours, which says of colors what makes nobody
-    convert them: that they are YCbCr, to libjpeg, of which Pillow may be asked for them so; of
-    lossless ones that they are RGB, to GDCM. It ends the process over versions that it does not
-    know.
+    One marker replaces JFIF's and Adobe's markers and states the colors that no decoder converts:
+    YCbCr for libjpeg, because Pillow can be asked for YCbCr; RGB for lossless data, which GDCM
+    decodes. GDCM ends the process on marker versions that it does not know.
     """
     is_lossless = any(marker in _LOSSLESS for marker, _ in jpeg_segments(data))
     parts, at = [data[:2], _AS_RGB if is_lossless else _AS_YBR], 2
@@ -108,7 +107,7 @@ def _of_jpeg(data: bytes, stated: str) -> Colors:
 
 
 def _said_by_jpeg(data: bytes) -> tuple[int, dict[str, str]]:
-    """Return the marker of the frame, and what each sign says that the JPEG bears."""
+    """Return the frame marker, and what each color sign in the JPEG says."""
     said: dict[str, str] = {}
     marker = 0
     for marker, segment in jpeg_segments(data):
@@ -121,14 +120,14 @@ def _said_by_jpeg(data: bytes) -> tuple[int, dict[str, str]]:
             if segment[18] in _SPIFF_COLORS:
                 said["SPIFF header"] = _SPIFF_COLORS[segment[18]]
         elif marker == _SPIFF_OR_HP and segment.startswith(b"mrfx") and segment[4:5] > b"\0":
-            said["color transform"] = RGB  # which the decoder undoes
+            said["color transform"] = RGB  # the decoder undoes the transform
         elif is_jpeg_frame(marker):
             said.update(_said_by_components(segment))
     return marker, said
 
 
 def _said_by_components(segment: bytes) -> Iterator[tuple[str, str]]:
-    """Yield what identifiers and sampling factors of three components say."""
+    """Yield what the identifiers and sampling factors of three components say."""
     components = [segment[k : k + 2] for k in range(6, 13, 3)]
     if len(components[-1]) < 2:
         return
@@ -136,11 +135,11 @@ def _said_by_components(segment: bytes) -> Iterator[tuple[str, str]]:
         yield "component identifiers", RGB
     first, second, third = (divmod(c[1], 16) for c in components)
     if first != second == third and first[0] >= second[0] and first[1] >= second[1]:
-        yield "sampling factors", YBR  # of RGB no color would be worth less than another
+        yield "sampling factors", YBR  # RGB has no reason to sample one color less than another
 
 
 def _of_jpeg_2000(codestream: bytes, stated: str) -> Colors:
-    """Decoders undo the transformation that a codestream states, whatever a header says."""
+    """Return the colors, given that decoders undo the transformation a codestream states."""
     is_transformed = _is_transformed(codestream)
     contradiction = f"Photometric Interpretation says {stated}, the JPEG 2000 data "
     if is_transformed is None:
@@ -156,7 +155,7 @@ def _of_jpeg_2000(codestream: bytes, stated: str) -> Colors:
 
 
 def _is_transformed(codestream: bytes) -> bool | None:
-    """Whether components were transformed; None where the codestream does not say."""
+    """Whether components were transformed; None if the codestream does not say."""
     at = 2
     try:
         for _ in range(_MOST_SEGMENTS):

@@ -7,24 +7,24 @@ import numpy.typing as npt
 
 
 _CROSSINGS = 2**20
-"""Crossings of edges and rows that are worked out at once, about 50 MB."""
+"""Edge-row crossings that are computed at once, about 50 MB."""
 
 _NOISE = 6
-"""Decimals of a pixel that are kept: those behind them are noise of having been computed."""
+"""Decimals of a pixel coordinate that are kept; further ones are rounding noise."""
 
 
 def inside(corners: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """Return the pixels whose centers lie inside, by the even-odd rule.
 
-    A ray along each row of pixel centers is followed: what it enters by one crossing it leaves by
-    the next. So a seam that is gone there and back, as to a hole in a keyhole contour, encloses
-    nothing. Of a center on the contour itself, the side counts from which columns, or rows,
-    ascend: contours that share an edge share no pixel, and an area through centers is kept.
+    A ray follows each row of pixel centers: it enters the area at one crossing and leaves at the
+    next. So a seam traced in both directions, such as to the hole of a keyhole contour, encloses
+    nothing. A center on the contour itself belongs to the side of ascending columns or rows:
+    contours that share an edge share no pixel, and an area through centers is kept.
 
     Args:
-        corners: ``(N, 2)``, columns and rows, whole numbers at pixel centers; the last is joined to
-            the first.
-        shape: ``(columns, rows)``; what lies outside is left out.
+        corners: ``(N, 2)``, columns and rows, whole numbers at pixel centers; the last corner is
+            joined to the first.
+        shape: ``(columns, rows)``; anything outside is ignored.
 
     Returns:
         ``(columns, rows)``.
@@ -32,7 +32,7 @@ def inside(corners: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDAr
     columns, rows = shape
     starts = corners.round(_NOISE)
     edges = np.stack([starts, np.roll(starts, -1, axis=0)], axis=1)
-    # From the lower row to the higher, so that a seam is the same there and back.
+    # From the lower row to the higher, so that a seam is the same in both directions.
     is_down = edges[:, 0, 1] > edges[:, 1, 1]
     edges[is_down] = edges[is_down, ::-1]
     first, end = np.ceil(edges[..., 1]).clip(0, rows).astype(np.intp).T
@@ -54,13 +54,13 @@ def _cross(
     first: npt.NDArray[np.intp],
     counts: npt.NDArray[np.intp],
 ) -> None:
-    """Turn over, in each row that an edge crosses, the first pixel center behind the crossing.
+    """Flip, in each row that an edge crosses, the first pixel center after the crossing.
 
     Args:
         crossed: ``(columns + 1, rows)``; changed in place.
-        edges: ``(E, 2, 2)``, lower and upper end of each, columns and rows.
-        first: The first row that each crosses.
-        counts: How many it crosses.
+        edges: ``(E, 2, 2)``, lower and upper end of each edge, columns and rows.
+        first: The first row that each edge crosses.
+        counts: Number of rows that each edge crosses.
     """
     (x, y), (end_x, end_y) = edges.transpose(1, 2, 0)
     slope = (end_x - x) / (end_y - y)

@@ -8,15 +8,15 @@ from pydicom import Dataset, dcmwrite
 
 
 def is_dataset(source: object) -> bool:
-    """Whether something is a dataset of pydicom."""
+    """Whether an object is a pydicom dataset."""
     return isinstance(source, Dataset)
 
 
 def write_dataset(dataset: Dataset, path: Path) -> None:
-    """Write a dataset as DICOM's file format, what it says unchanged.
+    """Write a dataset in the DICOM file format, with its content unchanged.
 
     Raises:
-        Exception: Of pydicom, in many kinds, if it cannot be such a file; its text may quote what
-            the dataset says.
+        Exception: One of pydicom's many kinds, if the dataset cannot be such a file; its text may
+            quote the dataset's content.
     """
     dcmwrite(path, dataset, enforce_file_format=True)

@@ -1,7 +1,7 @@
 """Open a DICOM file: encoding, elements, and where its pixel data begin.
 
-What a file claims is never believed before it is found: no read asks for more than is left of the
-file, no header falls into pieces without end, nothing is inflated without a limit.
+A file's claims are never trusted unchecked: no read asks for more than is left of the file, no
+header can split into endless pieces, and nothing is inflated without a limit.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from esp_medsam.regular_file import open_regular, unreadable
 
 
 PIXEL_TAGS = (0x7FE00010, 0x7FE00009, 0x7FE00008)
-"""Pixel Data, and its floating-point kinds, which are not read."""
+"""Pixel Data, and its floating-point variants, which are not read."""
 
 _INFLATES = 10
-"""Times its size that a deflated file is taken to have, by which its header may be as long."""
+"""Assumed inflation factor of a deflated file, which limits the length of its header."""
 
 SOP_CLASS, _SYNTAX = 0x00020002, 0x00020010
 """Media Storage SOP Class UID and Transfer Syntax UID, in the file meta information."""
@@ -40,13 +40,13 @@ SOP_CLASS, _SYNTAX = 0x00020002, 0x00020010
 
 @dataclass
 class PixelPart:
-    """Where pixel data begin, as found on the way: nothing of them is read.
+    """Where pixel data begin, as found while skimming; the data themselves are not read.
 
     Attributes:
-        tag: Tag of the pixel data; 0 where there are none.
-        representation: Value representation that the file states; None where it states none.
+        tag: Tag of the pixel data; 0 if there are none.
+        representation: Value representation that the file states; None if it states none.
         length: Length that the file claims.
-        start: Place of the first byte.
+        start: Offset of the first byte.
     """
 
     tag: int = 0
@@ -56,22 +56,22 @@ class PixelPart:
 
 
 class DicomFile:
-    """A DICOM file, open.
+    """An open DICOM file.
 
     Args:
         file: The file.
-        path: Its path, for messages.
-        state: What the system says of it.
+        path: Path of the file, for messages.
+        state: What the operating system says about the file.
 
     Attributes:
-        path: Its path.
-        state: What the system said of it when it was opened.
-        meta: Its file meta information.
-        syntax: Transfer Syntax UID; empty where the file states none, or what is none.
-        file: The file at its data set, inflated where that is deflated.
+        path: Path of the file.
+        state: What the operating system said about the file when it was opened.
+        meta: File meta information.
+        syntax: Transfer Syntax UID; empty if the file states none or an invalid one.
+        file: The file positioned at its data set, inflated if the data set is deflated.
         encoding: How the data set is written.
-        pixels: Where its pixels begin, once it was skimmed.
-        skimmer: What skims it.
+        pixels: Where the pixels begin, after the data set has been skimmed.
+        skimmer: Skimmer of the data set.
     """
 
     def __init__(self, file: BoundedFile, path: str, state: FileState) -> None:
@@ -91,11 +91,11 @@ class DicomFile:
         self.skimmer = Skimmer(self.file, file.size * (_INFLATES if is_deflated else 1))
 
     def elements(self, wanted: Container[int], last: int = PIXEL_TAGS[0]) -> Elements:
-        """Return what is wanted of the data set, up to its pixels; to be called once.
+        """Return the wanted elements of the data set, up to its pixels; may be called only once.
 
         Args:
             wanted: Tags of the elements.
-            last: Tag behind which nothing is read.
+            last: Tag after which nothing is read.
         """
 
         def ends(tag: int, representation: str | None, length: int) -> bool:
@@ -108,15 +108,15 @@ class DicomFile:
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[DicomFile]:
-    """Open a DICOM file, and turn what following it raises into errors of ours.
+    """Open a DICOM file, and turn exceptions raised while parsing it into this package's errors.
 
-    Their causes are not kept: the words of an exception may quote a header.
+    The original causes are dropped, because an exception's text may quote a header.
 
     Raises:
         InputNotFoundError: If there is no such file.
-        ReadError: If it cannot be opened, or is no regular file.
-        CorruptFileError: If it cannot be followed.
-        TooLargeError: If it inflates without end, or memory runs out.
+        ReadError: If the file cannot be opened, or is not a regular file.
+        CorruptFileError: If the file cannot be parsed.
+        TooLargeError: If the file inflates to too much, or memory runs out.
     """
     name = os.fspath(path)
     try:
@@ -136,23 +136,23 @@ def opened(path: str | Path) -> Iterator[DicomFile]:
 
 
 def damage_error(path: str, error: Exception) -> CorruptFileError:
-    """Return the error that says that a header cannot be followed."""
+    """Return the error that says that a header cannot be parsed."""
     why = str(error) if isinstance(error, SkimError) else type(error).__name__
     return CorruptFileError(f"{path} must be a whole DICOM file; its header is damaged ({why}).")
 
 
 def may_be_dicom(path: Path) -> bool:
-    """Whether ``path`` is a folder, or a file that is DICOM, whatever its ending."""
+    """Whether ``path`` is a folder or a DICOM file, whatever its extension."""
     try:
         return path.is_dir() or (path.is_file() and is_dicom(path))
-    except OSError:  # told with its reason where the file is opened
+    except OSError:  # opening the file later reports the reason
         return False
 
 
 def is_dicom(path: str | Path) -> bool:
-    """Whether the file begins as DICOM: with its magic word, or with a first element without it.
+    """Whether the file begins like DICOM: with the magic word, or directly with a first element.
 
-    Reads 132 bytes at most. What cannot be opened, or is no regular file, is none.
+    It reads 132 bytes at most. False if the file cannot be opened or is not a regular file.
     """
     try:
         with open_regular(path) as file:
@@ -163,7 +163,7 @@ def is_dicom(path: str | Path) -> bool:
 
 
 def _begins_with_element(start: bytes) -> bool:
-    """Whether the first bytes are an element of group 2 or 8, as of files without a preamble."""
+    """Whether the first bytes are an element of group 2 or 8, as in files without a preamble."""
     if len(start) < 16:
         return False
     for order in "<>":
@@ -179,7 +179,7 @@ _EXPLICIT = (b"UL", b"OB", b"UI", b"CS", b"DA", b"TM", b"SH", b"LO", b"SQ")
 
 
 def _encoding(file: BoundedFile | InflatedFile, syntax: str) -> Encoding:
-    """Return how a data set is written: its first element shows what its syntax may have wrong."""
+    """Return how a data set is written, by its first element, since its syntax may be wrong."""
     start = file.tell()
     first = file.read(6)
     file.seek(start)

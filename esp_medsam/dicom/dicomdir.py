@@ -1,4 +1,4 @@
-"""Count the files that a DICOMDIR names; none is opened."""
+"""Count the files that a DICOMDIR names, without opening them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _READ = tags_of("DirectoryRecordSequence", "ReferencedFileID")
 
 
 def is_dicomdir(path: Path) -> bool:
-    """Whether a file is a DICOMDIR, whatever its name; False where it cannot be read."""
+    """Whether a file is a DICOMDIR, whatever its name; False if it cannot be read."""
     try:
         return is_dicom(path) and sop_class_of(path) == _DICOMDIR
     except EspMedSamError:
@@ -26,13 +26,13 @@ def is_dicomdir(path: Path) -> bool:
 
 
 def note_on_missing(path: Path, there: Container[str]) -> str:
-    """Return what is to be known of the files that a DICOMDIR names; empty where all are there.
+    """Return a note on missing files that a DICOMDIR names; empty if all are there.
 
-    Names are compared, and never followed: one that leads outside the folder is only counted.
+    Names are compared but never followed: a name that leads outside the folder is only counted.
 
     Args:
         path: The DICOMDIR.
-        there: What lies below its folder, relative to it, as :func:`place_of` writes it.
+        there: Paths below the DICOMDIR's folder, relative to it, as :func:`place_of` writes them.
     """
     try:
         names = _names(path)
@@ -49,15 +49,15 @@ def note_on_missing(path: Path, there: Container[str]) -> str:
 
 
 def place_of(relative: PurePosixPath | Path) -> str:
-    """Return a path below a folder in the one way that it is compared: media ignore the case."""
+    """Return a path below a folder in the form used for comparison: media ignore case."""
     return relative.as_posix().casefold()
 
 
 def _names(path: Path) -> list[str | None]:
-    """Return the files that a DICOMDIR names, below its folder; None for one that leads outside.
+    """Return the files that a DICOMDIR names below its folder; None for each that leads outside.
 
     Raises:
-        EspMedSamError: If it cannot be read.
+        EspMedSamError: If the DICOMDIR cannot be read.
     """
     names: list[str | None] = []
     with opened(path) as file:

@@ -18,7 +18,7 @@ _PHILIPS = ((0x20010010, "Philips Imaging DD 001"), 0x20011003)
 """Private creator and b-value of Philips MR."""
 
 _GE = ((0x00430010, "GEMS_PARM_01"), 0x00431039)
-"""Private creator and b-value of GE MR, the first of its values."""
+"""Private creator and b-value of GE MR; the b-value is the first of the element's values."""
 
 ATTRIBUTES = (
     "StackID",
@@ -53,28 +53,28 @@ ATTRIBUTES = (
     "SliceThickness",
     "ContrastBolusAgent",
 )
-"""What tells slices at one place apart, or between one another, in this order.
+"""Attributes that tell slices at one position, or interleaved slices, apart, in this order.
 
-Image types come before the times of day: a magnitude and a phase image of one slice are computed at
-times of their own, and a split by time could mix the two.
+Image types come before times of day: the magnitude and phase images of one slice are computed at
+different times, and a split by time could mix the two.
 """
 
 _GE_FLAG = 100_000
-"""GE adds a multiple of this, a flag, to the b-values of some series: 1000000800 is 800."""
+"""GE adds a multiple of this flag to the b-values of some series: 1000000800 means 800."""
 
 _LONGEST_B_VALUE = 12
-"""Digits of an Integer String."""
+"""Most digits of an Integer String."""
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Functional groups of one frame: its own macros first, then those that all frames share."""
+    """Functional groups of one frame: its own macros, then the macros that all frames share."""
 
     own: Elements
     shared: Elements | None
 
     def macro(self, attribute: str) -> Elements | None:
-        """Return the item of a macro; None where neither the frame nor all have it."""
+        """Return the item of a macro; None if neither the frame nor the shared groups have it."""
         found = self.own.item(attribute)
         return found if found or not self.shared else self.shared.item(attribute)
 
@@ -82,10 +82,10 @@ class Groups:
 def frame_dimensions(
     groups: Groups, pointers: list[str], of_all: dict[str, str]
 ) -> tuple[tuple[str, str], ...]:
-    """Return what may tell a frame from others: what its file says of all, and its own word.
+    """Return the dimensions that may tell a frame from others: the file's, and the frame's own.
 
-    A dimension index counts where the attribute that it points at is not stated itself: it numbers
-    the values of one file, so that two files give one number to different values.
+    A dimension index is used only if the attribute it points to is not stated: it numbers the
+    values of a single file, so two files may give the same number to different values.
     """
     stated = {**of_all, **dict(_own_dimensions(groups))}
     for keyword, index in _own_indices(groups, pointers):
@@ -94,7 +94,7 @@ def frame_dimensions(
 
 
 def single_dimensions(elements: Elements) -> Iterator[tuple[str, str]]:
-    """Yield what may tell an image from another at its place, as far as it is stated."""
+    """Yield the stated attributes that may tell an image from another at the same position."""
     for keyword in (*ATTRIBUTES, "InstanceNumber"):
         if keyword not in ("DiffusionBValue", "DiffusionGradientOrientation", "ImageType"):
             yield from _stated_values(elements, keyword)
@@ -103,7 +103,7 @@ def single_dimensions(elements: Elements) -> Iterator[tuple[str, str]]:
 
 
 def _own_dimensions(groups: Groups) -> Iterator[tuple[str, str]]:
-    """Yield what may tell a frame from another at its place, as far as it is stated."""
+    """Yield the stated attributes that may tell a frame from another at the same position."""
     for sequence, keywords in _MACROS.items():
         macro = groups.macro(sequence)
         for keyword in keywords if macro else ():
@@ -118,7 +118,7 @@ def _own_dimensions(groups: Groups) -> Iterator[tuple[str, str]]:
 
 
 def _own_indices(groups: Groups, pointers: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the number of a frame along each dimension but its place."""
+    """Yield the index of a frame along each dimension except its position."""
     content = groups.macro("FrameContentSequence")
     indices = content.integers("DimensionIndexValues") if content else ()
     for keyword, index in zip(pointers, indices, strict=False):
@@ -142,26 +142,26 @@ _MACROS = {
     "CTXRayDetailsSequence": ("KVP",),
     "PixelMeasuresSequence": ("SliceThickness",),
 }
-"""Functional groups, and what they hold that may tell frames apart."""
+"""Functional groups, with the attributes in them that may tell frames apart."""
 
 
 def _stated_values(elements: Elements | None, keyword: str) -> Iterator[tuple[str, str]]:
-    """Yield an attribute that is stated; numbers without what only formats them."""
+    """Yield an attribute if it is stated, with numbers in a uniform format."""
     text = _value_text(elements, keyword) if elements else ""
     if text:
         yield keyword, sys.intern(text)  # most slices of a folder state the same
 
 
 def _value_text(elements: Elements, keyword: str) -> str:
-    """Return a value in the one way that it is written here; empty where it tells nothing."""
+    """Return a value in a uniform format; empty if it carries no information."""
     if not elements.has(keyword):
         return ""
     if not keyword.endswith(("Time", "ID", "DateTime")) or keyword in _NUMBERS:
-        # Several echo numbers, say, are no number, and still tell slices apart.
+        # Several values, such as echo numbers, are not one number, but still tell slices apart.
         with suppress(FormatError):
             value = elements.number(keyword)
             return "" if value is None else f"{value:.9g}"
-    with suppress(FormatError):  # longer than any that tells something
+    with suppress(FormatError):  # longer than any informative value
         return elements.text(keyword)
     return ""
 
@@ -178,7 +178,7 @@ _NUMBERS = (
 
 def _vector(elements: Elements | None, attribute: str | int) -> Iterator[tuple[str, str]]:
     values = None
-    with suppress(FormatError):  # no direction tells nothing, and is no reason to refuse an image
+    with suppress(FormatError):  # an invalid direction is no reason to refuse an image
         values = elements.numbers(attribute, 3) if elements else None
     if values is not None:
         yield "DiffusionGradientOrientation", "\\".join(f"{value + 0:.4g}" for value in values)
@@ -191,7 +191,7 @@ def _kind(keyword: str, values: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _diffusion(elements: Elements) -> Iterator[tuple[str, str]]:
-    """Yield b-value and gradient direction: the standard's, else Siemens', Philips' or GE's."""
+    """Yield b-value and gradient direction: the standard ones, else Siemens', Philips' or GE's."""
     creator, b_value, direction = _SIEMENS
     philips_creator, philips_b_value = _PHILIPS
     ge_creator, ge_b_value = _GE

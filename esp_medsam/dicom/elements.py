@@ -1,4 +1,4 @@
-"""Strict access to DICOM attributes: a value is right, absent, or a clear error."""
+"""Strict access to DICOM attributes: a value is valid, absent, or a clear error."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from esp_medsam.errors import CorruptFileError, EspMedSamError, FormatError
 
 
 _LONGEST = 4096
-"""Bytes of a value that is read: none of ours needs a tenth of it."""
+"""Longest value in bytes that is read; no attribute used here needs a tenth of this."""
 
 _DECIMAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-"""A Decimal String; Python's ``float`` would take underscores and ``nan`` too."""
+"""A Decimal String; Python's ``float`` would also accept underscores and ``nan``."""
 
 _NOT_FINITE = ("nan", "inf", "+inf", "-inf", "infinity")
 
@@ -33,18 +33,18 @@ _CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 _BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
-"""Format of the binary value representations, as :mod:`struct` calls them."""
+"""Format characters of the binary value representations for :mod:`struct`."""
 
 
 class Elements:
     """The attributes of a data set, or of an item of a sequence in it.
 
-    Values are taken from the bytes in the file: pydicom's own conversion warns, guesses or fails
-    in its own ways.
+    Values are read from the bytes in the file, because pydicom's conversion warns, guesses or
+    fails in its own ways.
 
     Args:
         raw: The data set.
-        path: Its file, for messages.
+        path: Path of the file, for messages.
     """
 
     def __init__(self, raw: RawDataset, path: str) -> None:
@@ -52,12 +52,12 @@ class Elements:
         self.raw = raw
 
     def has(self, attribute: str | int) -> bool:
-        """Whether the attribute is there, and not empty."""
+        """Whether the attribute is present and not empty."""
         element = self._element(attribute)
         return element is not None and element.value != b"" and element.value != ()
 
     def text(self, attribute: str | int) -> str:
-        """Return a text without padding; empty where it is absent."""
+        """Return a text without padding; empty if the attribute is absent."""
         return self._bytes(attribute).decode("latin-1").strip(" \0\t\r\n")
 
     def decoded(self, attribute: str | int, characters: Sequence[str]) -> str:
@@ -65,22 +65,22 @@ class Elements:
 
         Args:
             attribute: The attribute.
-            characters: Specific Character Set; what it does not decode is replaced.
+            characters: Specific Character Set; bytes that it cannot decode are replaced.
         """
         encodings = convert_encodings(list(characters) or None)
         text: str = decode_bytes(self._bytes(attribute), encodings, TEXT_VR_DELIMS)
         return text.strip(" \0")
 
     def texts(self, attribute: str | int) -> tuple[str, ...]:
-        """Return the values of a text; none where it is absent."""
+        """Return the values of a text; empty if the attribute is absent."""
         text = self.text(attribute)
         return tuple(part.strip() for part in text.split("\\")) if text else ()
 
     def uid(self, attribute: str | int) -> str | None:
-        """Return a UID; None where it is absent or empty.
+        """Return a UID; None if the attribute is absent or empty.
 
         Raises:
-            FormatError: If it is no UID.
+            FormatError: If the value is not a UID.
         """
         text = self.text(attribute)
         if not text:
@@ -91,15 +91,15 @@ class Elements:
         return text
 
     def uid_or_none(self, attribute: str | int) -> str | None:
-        """Return a UID; None where there is none, or something else."""
+        """Return a UID; None if the value is absent or not a UID."""
         text = self.text(attribute)
         return text if is_uid(text) else None
 
     def code(self, attribute: str) -> str | None:
-        """Return a code string; None where it is absent or empty.
+        """Return a code string; None if the attribute is absent or empty.
 
         Raises:
-            FormatError: If it is none.
+            FormatError: If the value is not a code string.
         """
         text = self.text(attribute)
         if text and not is_code(text):
@@ -108,10 +108,10 @@ class Elements:
         return text or None
 
     def integer(self, attribute: str, *, least: int = 0) -> int | None:
-        """Return one whole number; None where it is absent.
+        """Return one whole number; None if the attribute is absent.
 
         Raises:
-            FormatError: If it is no whole number, or below ``least``.
+            FormatError: If the value is not a whole number, or is below ``least``.
         """
         values = self.numbers(attribute, 1)
         if values is None:
@@ -122,7 +122,7 @@ class Elements:
         return int(values[0])
 
     def integer_or_none(self, attribute: str) -> int | None:
-        """Return one whole number that nothing depends on alone; None where there is none."""
+        """Return one whole number that is not essential; None if it is absent or invalid."""
         try:
             return self.integer(attribute)
         except FormatError:
@@ -131,7 +131,7 @@ class Elements:
     def numbers(
         self, attribute: str | int, count: int, error: type[EspMedSamError] = FormatError
     ) -> tuple[float, ...] | None:
-        """Return ``count`` finite numbers, written as text or binary; None where it is absent.
+        """Return ``count`` finite numbers, written as text or binary; None if absent.
 
         Raises:
             EspMedSamError: An ``error`` if there are more or fewer, or one is not finite.
@@ -153,10 +153,10 @@ class Elements:
         return values if got else None
 
     def decimals(self, attribute: str) -> npt.NDArray[np.float64]:
-        """Return the finite numbers of a Decimal String, however many; none where it is absent.
+        """Return all numbers of a Decimal String, which must be finite; empty if it is absent.
 
         Raises:
-            FormatError: If one is no finite number.
+            FormatError: If a value is not a finite number.
         """
         element = self._element(attribute)
         if element is None or not element.value:
@@ -170,22 +170,22 @@ class Elements:
         return values
 
     def number(self, attribute: str, error: type[EspMedSamError] = FormatError) -> float | None:
-        """Return one finite number; None where it is absent.
+        """Return one finite number; None if the attribute is absent.
 
         Raises:
-            EspMedSamError: An ``error`` if there are several, or it is not finite.
+            EspMedSamError: An ``error`` if there are several numbers, or it is not finite.
         """
         values = self.numbers(attribute, 1, error)
         return None if values is None else values[0]
 
     def integers(self, attribute: str) -> tuple[int, ...]:
-        """Return binary whole numbers, however many; none where it is absent."""
+        """Return all binary whole numbers of an attribute; empty if it is absent."""
         return tuple(
             int(v) for v in self._unpacked_numbers(attribute, _BINARY[_representation(attribute)])
         )
 
     def tag(self, attribute: str) -> str:
-        """Return the keyword of the attribute that this one points to; empty where unknown."""
+        """Return the keyword of the attribute that this one points to; empty if unknown."""
         value = self._bytes(attribute)
         if len(value) != 4:
             return ""
@@ -193,10 +193,10 @@ class Elements:
         return keyword_for_tag(group << 16 | element)
 
     def items(self, attribute: str) -> tuple[Elements, ...]:
-        """Return the items of a sequence; none where it is absent.
+        """Return the items of a sequence; empty if the attribute is absent.
 
         Raises:
-            CorruptFileError: If they cannot be followed.
+            CorruptFileError: If the items cannot be parsed.
         """
         element = self._element(attribute)
         if element is None:
@@ -207,7 +207,7 @@ class Elements:
         raise CorruptFileError(msg)
 
     def item(self, attribute: str) -> Elements | None:
-        """Return the first item of a sequence; None where there is none."""
+        """Return the first item of a sequence; None if there is none."""
         return next(iter(self.items(attribute)), None)
 
     def error(
@@ -221,16 +221,16 @@ class Elements:
 
         Args:
             attribute: The attribute.
-            rule: What it must do.
-            got: What it is, in words that can name nobody: the text of a header may.
-            error: Kind of the error.
+            rule: Rule that the attribute must follow.
+            got: Its actual value, in words that cannot identify a person, as header text may.
+            error: Class of the error.
         """
         shown = got if len(got) <= 40 else f"{got[:40]}..."
         msg = f"{_attribute_name(attribute)} of {self.path} must {rule}; got {shown}."
         return error(msg)
 
     def missing(self, attribute: str, error: type[EspMedSamError] = FormatError) -> EspMedSamError:
-        """Return the error that says that an attribute is not there."""
+        """Return the error that says that an attribute is missing."""
         msg = f"{self.path} must state {_attribute_name(attribute)}; it is missing or empty."
         return error(msg)
 
@@ -269,15 +269,15 @@ def tags_of(*keywords: str) -> frozenset[int]:
 
 
 def standard_name(uid: str) -> str:
-    """Return what the standard calls a UID; the UID itself where it knows none.
+    """Return the standard's name for a UID, or the UID itself if it has no name.
 
-    Without the warning of pydicom's where a UID is written as it should not be.
+    This avoids pydicom's warning about a malformed UID.
     """
     return str(UID(uid, validation_mode=IGNORE).name)
 
 
 def length_of(text: str) -> str:
-    """Return what may be told of a text that nobody knows: its length. It may name a patient."""
+    """Return the length of an unknown text in words; the text itself may name a patient."""
     return f"text of {len(text)} character{'' if len(text) == 1 else 's'}"
 
 
@@ -292,7 +292,7 @@ def is_code(text: str) -> bool:
 
 
 def _numbers_shown(parts: Sequence[str]) -> str:
-    """Return numbers as we write them; empty where one of them is none."""
+    """Return numbers in a uniform format; empty if one of the parts is not a number."""
     if not all(_DECIMAL.fullmatch(part) or part.lower() in _NOT_FINITE for part in parts):
         return ""
     return "\\".join(f"{float(part):g}" for part in parts)
@@ -311,7 +311,7 @@ def _tag(attribute: str | int) -> int:
 
 @cache
 def _representation(attribute: str | int) -> str:
-    """Return the value representation: the standard's, not the file's, which may be UN."""
+    """Return the standard's value representation rather than the file's, which may be UN."""
     tag = _tag(attribute)
     return _PRIVATE[tag] if tag in _PRIVATE else dictionary_VR(tag)
 

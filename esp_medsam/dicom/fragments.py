@@ -13,32 +13,32 @@ from esp_medsam.errors import CorruptFileError
 _ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 
 _FRAGMENTS, _LEAST_FRAGMENT = 100_000, 64
-"""Pieces from which on they must hold so many bytes on average: a walk must end."""
+"""Number of fragments above which they must average this many bytes, so that the walk ends."""
 
 _STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
-"""What a frame of JPEG, JPEG-LS or JPEG 2000 begins with."""
+"""First bytes of a JPEG, JPEG-LS or JPEG 2000 frame."""
 
 
 class Fragment(NamedTuple):
-    """A piece of compressed pixel data: its place and length in the file, without its head."""
+    """A fragment of compressed pixel data: its offset and length in the file, without its head."""
 
     start: int
     length: int
 
 
 def find_fragments(file: BoundedFile, start: int, path: str) -> list[Fragment]:
-    """Walk from piece to piece of compressed pixels; what is in them is not read.
+    """Return the fragments of compressed pixel data, without reading their content.
 
     Args:
         file: The file.
-        start: Place of the first byte of its pixel data.
-        path: Its path, for messages.
+        start: Offset of the first byte of its pixel data.
+        path: Path of the file, for messages.
 
     Returns:
-        The pieces, the first of which is the table of offsets, be it empty.
+        The fragments; the first is the offset table, which may be empty.
 
     Raises:
-        CorruptFileError: If one is cut short, or there are empty ones without end.
+        CorruptFileError: If a fragment is cut short, or too many are empty.
     """
     file.seek(start)
     found: list[Fragment] = []
@@ -62,21 +62,21 @@ def find_fragments(file: BoundedFile, start: int, path: str) -> list[Fragment]:
 def frames_of(
     file: BoundedFile, fragments: Sequence[Fragment], count: int, path: str
 ) -> list[tuple[Fragment, ...]]:
-    """Return the pieces of each frame.
+    """Return the fragments of each frame.
 
-    Where there are as many pieces as frames, each is one, whatever the table of offsets says;
-    otherwise the table tells them apart. Where it is empty, or does not, as one of zeros, what
-    frames begin with does.
+    If there are as many fragments as frames, each fragment is a frame, whatever the offset table
+    says; otherwise the table separates the frames. If the table is empty or useless (such as all
+    zeros), the first bytes of frames separate them.
 
     Args:
         file: The file.
-        fragments: The pieces of its pixel data, the table first.
-        count: How many frames there are.
-        path: Its path, for messages.
+        fragments: The fragments of its pixel data, the offset table first.
+        count: Number of frames.
+        path: Path of the file, for messages.
 
     Raises:
-        CorruptFileError: If there are fewer pieces than frames, several frames where there should
-            be one, or nothing tells them apart.
+        CorruptFileError: If there are fewer fragments than frames, several frames instead of one,
+            or nothing separates the frames.
     """
     pieces = [fragment for fragment in fragments[1:] if fragment.length]
     if len(pieces) < count:
@@ -108,7 +108,7 @@ def frames_of(
 
 
 def _frames_of(pieces: Sequence[Fragment], firsts: set[int]) -> list[tuple[Fragment, ...]]:
-    """Return the pieces of each frame; none where there are pieces before the first."""
+    """Return the fragments of each frame; none if fragments precede the first frame."""
     frames: list[tuple[Fragment, ...]] = []
     for piece in pieces:
         if piece.start in firsts:
@@ -121,7 +121,7 @@ def _frames_of(pieces: Sequence[Fragment], firsts: set[int]) -> list[tuple[Fragm
 
 
 def _by_table(file: BoundedFile, fragments: Sequence[Fragment]) -> set[int]:
-    """Return where frames begin by the table of offsets; nowhere where it is empty."""
+    """Return where frames begin according to the offset table; an empty set if it is empty."""
     file.seek(fragments[0].start)
     table = file.read(fragments[0].length // 4 * 4)
     first = fragments[1].start

@@ -7,17 +7,17 @@ from esp_medsam.image import Image
 
 
 def check_frame_of_reference(path: str, uid: str | None, image: Image, *, names_it: bool) -> None:
-    """Require that positions in a label file are those of a series.
+    """Require that a label file uses the coordinate system of a series.
 
     Args:
         path: The label file.
-        uid: Frame of Reference UID that it states.
+        uid: Frame of Reference UID that the label file states.
         image: Record of the series.
-        names_it: Whether the file names images of the series, which will do where one of the two
-            states no frame.
+        names_it: Whether the file names images of the series, which suffices if either states
+            no Frame of Reference.
 
     Raises:
-        GeometryError: If they are not.
+        GeometryError: If the label file does not use it.
     """
     if not image.grid.is_positioned:
         msg = (

@@ -1,4 +1,4 @@
-"""Describe the frames in one file: its image, or the frames of a multi-frame object."""
+"""Describe the frames in one file: a single image, or the frames of a multi-frame object."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STACKS = (
     "1.2.840.10008.5.1.4.1.1.128.1",
     "1.2.840.10008.5.1.4.1.1.130",
 )
-"""SOP classes whose images must state where they lie: single, enhanced and legacy converted."""
+"""SOP classes whose images must state a position: single-frame, enhanced, legacy converted."""
 
 _PRIVATE = (
     0x00190010, 0x0019100C, 0x0019100E, 0x00430010, 0x00431039, 0x20010010, 0x20011003,
@@ -41,7 +41,7 @@ SLICE_ATTRIBUTES = tags_of(
     "RescaleSlope", "RescaleType", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "KVP", "RepetitionTime", "SequenceName", "FilterType",
     "ReconstructionDiameter", "ContrastBolusAgent",
-    # In their items
+    # In the items of these sequences
     "RegionSpatialFormat", "PhysicalUnitsXDirection", "PhysicalUnitsYDirection", "PhysicalDeltaX",
     "PhysicalDeltaY", "DimensionIndexPointer", "FrameContentSequence", "StackID",
     "FrameAcquisitionNumber", "FrameAcquisitionDateTime", "TemporalPositionIndex",
@@ -53,7 +53,7 @@ SLICE_ATTRIBUTES = tags_of(
     "ComplexImageComponent", "MRModifierSequence", "InversionTimes",
     "MRTimingAndRelatedParametersSequence", "CTReconstructionSequence", "CTXRayDetailsSequence",
 ) | frozenset(_PRIVATE)  # fmt: skip
-"""What is read of a header to tell its slices."""
+"""Attributes that are read from a header to describe its slices."""
 
 FRAME_GROUPS = "PerFrameFunctionalGroupsSequence"
 SHARED_GROUPS = "SharedFunctionalGroupsSequence"
@@ -62,8 +62,8 @@ SHARED_GROUPS = "SharedFunctionalGroupsSequence"
 def is_stack(elements: Elements, sop_class_uid: str) -> bool:
     """Whether a file's images are slices with a position, rather than pictures.
 
-    By its SOP class; of the multi-frame classes that may have positions and of private classes,
-    whether they state one.
+    The SOP class decides. For other multi-frame files and for private classes, a stated position
+    and orientation decide.
     """
     if sop_class_uid in _STACKS:
         return True
@@ -83,13 +83,13 @@ def slices_of(
     """Return the slices of a file.
 
     Args:
-        elements: Its header.
+        elements: Header of the file.
         source: The file and its instance.
-        frames: How many images it holds; the file was checked to hold as many.
-        positioned: Whether to read where they lie.
+        frames: Number of images in the file, which was checked to hold that many.
+        positioned: Whether to read the positions of the slices.
 
     Raises:
-        FormatError: If an attribute is malformed, or frames are described that are not there.
+        FormatError: If an attribute is malformed, or the header describes frames that are missing.
         GeometryError: If a position, an orientation or a spacing is malformed.
     """
     rows, columns = elements.integer("Rows", least=1), elements.integer("Columns", least=1)
@@ -200,13 +200,13 @@ def _spacing(elements: Elements, attribute: str = "PixelSpacing") -> tuple[float
 
 
 def _picture_spacing(elements: Elements) -> tuple[float, float] | None:
-    """Return the pixel spacing of what states no position, as calibrated or at the detector."""
+    """Return the pixel spacing of a picture without position, calibrated or at the detector."""
     stated = _spacing(elements) or _spacing(elements, "ImagerPixelSpacing")
     return stated or _ultrasound_spacing(elements)
 
 
 def _ultrasound_spacing(elements: Elements) -> tuple[float, float] | None:
-    """Return the spacing of the 2-D regions that are calibrated in cm, where it is one."""
+    """Return the spacing of the 2-D regions calibrated in cm, if all of them share one."""
     spacings = set()
     for region in elements.items("SequenceOfUltrasoundRegions"):
         if region.integer("RegionSpatialFormat") != 1:
@@ -220,7 +220,7 @@ def _ultrasound_spacing(elements: Elements) -> tuple[float, float] | None:
 
 
 def _is_gray(elements: Elements) -> bool:
-    """Whether values are rescaled at all: colors are not, whatever their file says."""
+    """Whether values are gray and so rescaled; colors are not, whatever their file says."""
     return elements.text("PhotometricInterpretation").startswith("MONOCHROME")
 
 
@@ -233,7 +233,7 @@ def _rescale(elements: Elements) -> tuple[float, float]:
 
 
 def _thickness(elements: Elements) -> float | None:
-    """Return the thickness where it is usable; it serves for the depth of a lone slice only."""
+    """Return the thickness if it is usable; it serves only as the depth of a lone slice."""
     try:
         value = elements.number("SliceThickness")
     except FormatError:

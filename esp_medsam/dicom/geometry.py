@@ -1,6 +1,6 @@
-"""Where slices lie: positions and orientations of a stack, and the affine of an even one.
+"""Slice geometry: positions and orientations of a stack, and its affine if evenly spaced.
 
-DICOM's patient coordinates are LPS; those of an affine are RAS+, both in mm.
+DICOM's patient coordinates are LPS; affine coordinates are RAS+; both are in mm.
 """
 
 from __future__ import annotations
@@ -18,48 +18,48 @@ from esp_medsam.grid import Array, Grid
 
 
 UNEVEN = 1e-2
-"""Part of the median gap from which gaps count as uneven, and of a pixel as another place."""
+"""Fraction of the median gap above which gaps are uneven, and of a pixel that separates places."""
 
 SHEARED = 1e-4
-"""Difference of direction cosines from which directions count as different."""
+"""Difference of direction cosines above which directions count as different."""
 
 TURNED = 2e-2
-"""Difference of direction cosines, about one degree, from which slices are another stack's."""
+"""Difference of direction cosines, about one degree, above which slices form different stacks."""
 
 _DRIFT = 0.1
-"""Part of a gap that a slice may lie off the even grid where gaps within `UNEVEN` add up; from
-`UNEVEN` on it is told."""
+"""Fraction of a gap that a slice may lie off the even grid if deviations within `UNEVEN` add up;
+above `UNEVEN`, a warning reports it."""
 
 _UNUSABLE = 1e-2
-"""Error of the length or right angle of an orientation from which it is none."""
+"""Error of the length or right angle above which an orientation is invalid."""
 
 _FARTHEST = 1e7
-"""Millimeters beyond which a position is no position."""
+"""Distance in mm beyond which a position is invalid."""
 
 
 def stack_grid(
     slices: Sequence[DicomSlice], digits: Array | None = None
 ) -> tuple[tuple[DicomSlice, ...], Grid, tuple[str, ...]]:
-    """Return the slices in order along their normal, where they lie, and what is to be known.
+    """Return the slices in order along their normal, their grid, and warnings.
 
-    Slices are ordered by what their positions measure along the normal of their planes, ascending.
-    Where they are evenly spaced, within 1 % of the median gap, and do not drift sideways, within
-    1e-4 in their direction, one affine holds them all. So it does where their positions are those
-    of an even grid but for rounding (see :func:`rounded_grid`): it is that grid's, and a warning
-    says how far slices lie off it. Otherwise only their own do, and a warning says why; so, too,
-    where slices are turned or scaled a little against one another.
+    Slices are sorted by position along the normal of their planes, ascending. If they are evenly
+    spaced, within 1 % of the median gap, and do not drift sideways, within 1e-4 in direction, one
+    affine describes them all. This is also so if their positions differ from an even grid only by
+    rounding (see :func:`rounded_grid`): the affine is that grid's, and a warning says how far
+    slices lie off it. Otherwise, or if slices are slightly rotated or scaled against one another,
+    each slice keeps its own affine, and a warning says why.
 
     Args:
-        slices: One slice or more of a volume, in any order.
-        digits: Last digit in mm that each coordinate of their positions is rounded to, 0 where it
-            is not; None looks at them.
+        slices: One or more slices of a volume, in any order.
+        digits: Last digit in mm that each coordinate of the positions is rounded to, 0 if it is
+            not rounded; None derives it from the positions.
 
     Returns:
         The slices in order, their grid, and warnings, a sentence each.
 
     Raises:
-        GeometryError: If one states no position, orientation or spacing, or none that is usable;
-            if matrix, spacing or orientation differ, or slices cross; or if two lie at one place.
+        GeometryError: If a slice states no usable position, orientation or spacing; if matrix,
+            spacing or orientation differ, or slices cross; or if two lie at the same place.
     """
     for part in slices:
         check_stated(part)
@@ -103,7 +103,7 @@ def stack_grid(
 
 
 def picture_grid(slices: Sequence[DicomSlice]) -> Grid:
-    """Return the grid of an image, or of the frames of a cine, that state no position."""
+    """Return the grid of an image, or of the frames of a cine, without stated positions."""
     first, frames = slices[0], (len(slices),) if len(slices) > 1 else ()
     return Grid(
         shape=(first.rows, first.columns, *frames),
@@ -113,9 +113,9 @@ def picture_grid(slices: Sequence[DicomSlice]) -> Grid:
 
 
 def depths(slices: Sequence[DicomSlice]) -> Array:
-    """Return how far each slice lies along the normal of the first, in mm.
+    """Return the position of each slice along the normal of the first, in mm.
 
-    All must state position and orientation.
+    All slices must state position and orientation.
     """
     positions = np.array([part.position for part in slices], dtype=np.float64)
     along: Array = positions @ _normal(_orientation(slices[0]))
@@ -123,16 +123,16 @@ def depths(slices: Sequence[DicomSlice]) -> Array:
 
 
 def closest(slices: Sequence[DicomSlice]) -> float:
-    """Return the distance in mm below which two slices lie at one place."""
+    """Return the distance in mm below which two slices lie at the same place."""
     spacings = [min(part.pixel_spacing) for part in slices if part.pixel_spacing is not None]
     return UNEVEN * min(spacings, default=0.1)
 
 
 def check_usable(part: DicomSlice) -> None:
-    """Refuse a position, orientation or spacing, where stated, that is none.
+    """Refuse a stated position, orientation or spacing that is invalid.
 
     Raises:
-        GeometryError: If one is not finite, out of all range, or no orientation.
+        GeometryError: If a value is not finite or is out of range, or the orientation is invalid.
     """
     for name, value in _stated_geometry(part).items():
         if value is None:
@@ -156,7 +156,7 @@ def check_usable(part: DicomSlice) -> None:
 
 
 def is_usable(part: DicomSlice) -> bool:
-    """Whether a slice says where it lies, by numbers that can be computed with."""
+    """Whether a slice states its position, orientation and spacing with usable numbers."""
     try:
         check_stated(part)
         check_usable(part)
@@ -166,7 +166,7 @@ def is_usable(part: DicomSlice) -> bool:
 
 
 def check_stated(part: DicomSlice) -> None:
-    """Refuse a slice that does not say where it lies: no place is ever made up."""
+    """Refuse a slice that does not state where it lies, as positions are never made up."""
     for name, value in _stated_geometry(part).items():
         if value is None:
             msg = (
@@ -185,9 +185,9 @@ def _stated_geometry(part: DicomSlice) -> dict[str, tuple[float, ...] | None]:
 
 
 def check_alike(slices: Sequence[DicomSlice]) -> None:
-    """Refuse slices that are no stack: of another matrix, spacing or orientation.
+    """Refuse slices that are not a stack, because matrix, spacing or orientation differ.
 
-    Spacings may differ by one in a hundred, and direction cosines by :data:`TURNED`.
+    Spacings may differ by 1 %, and direction cosines by :data:`TURNED`.
     """
     first = slices[0]
     spacing = np.array(first.pixel_spacing)
@@ -209,17 +209,17 @@ def check_alike(slices: Sequence[DicomSlice]) -> None:
 
 
 def is_alike(slice_affines: Array) -> bool:
-    """Whether slices are turned and scaled alike, to a ten thousandth.
+    """Whether slices have the same rotation and scale, within 1e-4.
 
     Args:
-        slice_affines: ``(N, 4, 4)``, as of :class:`esp_medsam.grid.Grid`.
+        slice_affines: ``(N, 4, 4)``, as in :class:`esp_medsam.grid.Grid`.
     """
     turned, scaled = _unlikeness(slice_affines)
     return max(turned, scaled) <= SHEARED
 
 
 def _unlikeness(slice_affines: Array) -> tuple[float, float]:
-    """Return how far direction cosines, and part of the spacing, differ from the first slice's."""
+    """Return how far direction cosines and relative spacing differ from the first slice's."""
     axes = slice_affines[:, :3, :2]
     spacings = np.linalg.norm(axes, axis=1, keepdims=True)
     cosines = axes / spacings
@@ -228,10 +228,10 @@ def _unlikeness(slice_affines: Array) -> tuple[float, float]:
 
 
 def _unlike(ordered: Sequence[DicomSlice], slice_affines: Array) -> str:
-    """Say that slices are turned or scaled against one another; empty where they are alike.
+    """Return a warning that slices differ in rotation or scale; empty if they are alike.
 
     Raises:
-        GeometryError: If they cross, so that they are in no order.
+        GeometryError: If slices cross, so that they have no order.
     """
     if is_alike(slice_affines):
         return ""
@@ -256,7 +256,7 @@ def _unlike(ordered: Sequence[DicomSlice], slice_affines: Array) -> str:
 
 
 def _check_apart(ordered: Sequence[DicomSlice], along: Array) -> None:
-    """Refuse two slices at one place, in whatever order they came."""
+    """Refuse two slices at the same place, whatever their input order."""
     nearest = closest(ordered)
     for k in np.flatnonzero(np.diff(along) < nearest).tolist():
         msg = (
@@ -270,9 +270,9 @@ def _check_apart(ordered: Sequence[DicomSlice], along: Array) -> None:
 def _step(
     ordered: Sequence[DicomSlice], positions: Array, normal: Array
 ) -> tuple[Array | None, tuple[str, ...]]:
-    """Return what leads from slice to slice, LPS in mm, and what a user should know.
+    """Return the step from slice to slice, LPS in mm, and warnings for the user.
 
-    It is None where no one step does.
+    The step is None if no single step fits.
     """
     if not _is_square(ordered[0]):
         warning = "Rows and columns are not at right angles, so no affine fits."
@@ -293,7 +293,7 @@ def _step(
 def _straight(
     ordered: Sequence[DicomSlice], positions: Array, normal: Array, step: Array
 ) -> tuple[Array | None, tuple[str, ...]]:
-    """Return the step of slices evenly spaced along the normal; None where they drift off it."""
+    """Return the step of slices evenly spaced along the normal; None if they drift sideways."""
     gap = float(step @ normal)
     off = positions - positions[0]
     sideways = np.linalg.norm(off - np.outer(off @ normal, normal), axis=1)
@@ -319,13 +319,13 @@ def _lone_step(part: DicomSlice, normal: Array) -> tuple[Array, tuple[str, ...]]
 
 
 def _off(positions: Array, step: Array) -> float:
-    """Return how far slices lie off where equal steps from the first lead, in mm."""
+    """Return the largest distance in mm of slices from equal steps starting at the first slice."""
     led = positions[0] + np.outer(np.arange(len(positions)), step)
     return float(np.linalg.norm(positions - led, axis=1).max())
 
 
 def _drifting(off: float) -> str:
-    """Say how far slices whose gaps differ a little lie off the even grid of the affine."""
+    """Return a note on how far slices with slightly uneven gaps lie off the affine's even grid."""
     return (
         "The gaps between slices differ by less than 1 %; the affine is that of an even grid, "
         f"from which slices are off by up to {off:.3f} mm."
@@ -333,7 +333,7 @@ def _drifting(off: float) -> str:
 
 
 def _rounding_note(digits: Array, off: float) -> str:
-    """Say that positions are rounded, and how far slices lie off the grid of the affine."""
+    """Return a note that positions are rounded, and how far slices lie off the affine's grid."""
     return (
         f"Slice positions are rounded to {digits.max():g} mm; the affine is that of the even "
         f"grid they were rounded from, from which slices are off by up to {off:.3f} mm."
@@ -343,7 +343,7 @@ def _rounding_note(digits: Array, off: float) -> str:
 def _uneven(
     ordered: Sequence[DicomSlice], gaps: Array, median: float, uneven: npt.NDArray[np.bool_]
 ) -> str:
-    """Say where the slices are not evenly spaced."""
+    """Return a warning that says where the slices are not evenly spaced."""
     where = np.flatnonzero(uneven)
     if not where.size:
         return "The slices drift off an even spacing, so no affine fits."
@@ -368,7 +368,7 @@ def _slice_affine(part: DicomSlice) -> Array:
 
 
 def _orientation(part: DicomSlice) -> Array:
-    """Return the two directions, each of length 1: ``(2, 3)``, LPS."""
+    """Return the two direction vectors, each of length 1: ``(2, 3)``, LPS."""
     vectors = np.array(cast(Orientation, part.orientation), dtype=np.float64).reshape(2, 3)
     return cast(Array, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 

@@ -31,7 +31,7 @@ _NO_IMAGES = (
     "1.2.840.10008.5.1.4.1.1.481.",  # radiotherapy: plans, doses, structures, portal images
     "1.2.840.10008.5.1.4.34.",  # radiotherapy: delivery
 )
-"""Beginnings of the SOP classes that hold something else than images of a patient."""
+"""Prefixes of the SOP classes that hold something other than images of a patient."""
 
 _CLASS = tags_of("SOPClassUID")
 _ATTRIBUTES = _CLASS | SLICE_ATTRIBUTES | tags_of(
@@ -48,21 +48,21 @@ class Header:
 
     Attributes:
         path: The file.
-        state: What the system said of it before it was opened.
+        state: What the operating system said about the file when it was opened.
         sop_class_uid: SOP Class UID.
-        sop_instance_uid: SOP Instance UID; None where it is missing.
+        sop_instance_uid: SOP Instance UID; None if it is missing.
         study_uid: Study Instance UID.
-        series_uid: Series Instance UID; None where it is missing.
+        series_uid: Series Instance UID; None if it is missing.
         frame_of_reference_uid: Frame of Reference UID.
         dicom_modality: Modality (0008,0060).
-        positioned: Whether its images are slices that lie somewhere.
-        batch: What all frames of a multi-frame volume share: the UID of its concatenation or
-            instance; None of single images.
-        number: Instance Number; None where it is missing, or none.
+        positioned: Whether the images are slices with a position.
+        batch: UID that all frames of a multi-frame volume share, of their concatenation or
+            instance; None for single images.
+        number: Instance Number; None if it is missing or invalid.
         acquisition: Acquisition Number; likewise.
         images_in_acquisition: Images in Acquisition; likewise.
-        slices: Its images; none where there is a problem.
-        problem: Why it cannot be read.
+        slices: Images of the file; empty if there is a problem.
+        problem: Why the file cannot be read.
     """
 
     path: str
@@ -83,25 +83,25 @@ class Header:
 
 
 def read_header(path: str | Path) -> Header | None:
-    """Return what a DICOM file says; None where it holds no image of a patient.
+    """Return the header of a DICOM file; None if it holds no image of a patient.
 
     Raises:
         ReadError: If the file cannot be opened.
-        CorruptFileError: If its header cannot be followed.
-        FormatError: If it does not say what it is.
-        TooLargeError: If it inflates without end.
+        CorruptFileError: If its header cannot be parsed.
+        FormatError: If the file does not state what it is.
+        TooLargeError: If the file inflates to too much.
     """
     with opened(path) as file:
         return _header(file)
 
 
 def sop_class_of(path: str | Path) -> str:
-    """Return the SOP Class UID that a DICOM file states first; empty where it states none.
+    """Return the SOP Class UID that a DICOM file states first; empty if it states none.
 
     Raises:
         ReadError: If the file cannot be opened.
-        CorruptFileError: If its header cannot be followed so far.
-        TooLargeError: If it inflates without end.
+        CorruptFileError: If its header cannot be parsed up to the SOP Class UID.
+        TooLargeError: If the file inflates to too much.
     """
     with opened(path) as file:
         stated = file.meta.uid_or_none(SOP_CLASS)
@@ -120,14 +120,14 @@ def _header(file: DicomFile) -> Header | None:
     holds_pixels = file.pixels.tag or elements.has("Rows")
     if not holds_pixels and "Image Storage" not in standard_name(sop_class_uid):
         if standard_name(sop_class_uid) == sop_class_uid and not elements.has("SeriesInstanceUID"):
-            error = elements.missing("SeriesInstanceUID")  # of a class that nobody knows, cut short
+            error = elements.missing("SeriesInstanceUID")  # unknown class, cut short
             raise error
         return None
     return _header_of(elements, sop_class_uid, file)
 
 
 def _header_of(elements: Elements, sop_class_uid: str, file: DicomFile) -> Header:
-    """Return the header, with its slices or with what is wrong."""
+    """Return the header, with its slices or with its problem."""
     slices: tuple[DicomSlice, ...] = ()
     problem: EspMedSamError | None = None
     identity: dict[str, str | None] = {}
@@ -153,7 +153,7 @@ def _header_of(elements: Elements, sop_class_uid: str, file: DicomFile) -> Heade
         slices = slices_of(elements, source, frames, positioned=positioned)
     except EspMedSamError as error:
         problem = error
-    except Exception as error:  # what is nested may be damaged too: its series is known already
+    except Exception as error:  # nested items may be damaged too; the series is already known
         problem = damage_error(elements.path, error)
     return Header(
         path=elements.path,
@@ -175,7 +175,7 @@ def _header_of(elements: Elements, sop_class_uid: str, file: DicomFile) -> Heade
 
 
 def _modality_of(elements: Elements) -> str | None:
-    """Return the Modality; some write it in small letters, which no code is."""
+    """Return the Modality in capitals; some writers use lowercase, which codes do not allow."""
     modality = elements.text("Modality").upper()
     known = SOP_CLASS_MODALITIES.values()
     return modality if modality in known else elements.code("Modality")

@@ -1,9 +1,9 @@
-"""Whether volumes of one series lie with their slices between those of each other.
+"""Detect volumes of one series whose slices are interleaved.
 
 Two acquisitions, the second shifted by half a gap, fill each other's gaps: together they look like
-one even stack of half the spacing. What tells them apart is a value that does not come in one run
-along the stack. A value that changes once, or in runs, belongs to a stack of several blocks, and
-one that each slice has for itself only numbers them.
+one even stack of half the spacing. An attribute whose values do not form a single run along the
+stack tells them apart. An attribute that changes once, or in runs, belongs to a stack of several
+blocks, and an attribute that is unique to each slice only numbers the slices.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 _HOLE = 1.5
-"""Median gaps from which on there is room for a slice."""
+"""Multiple of the median gap above which a gap has room for a slice."""
 
 _MOST_PAIRS = 4000
-"""Pairs of values that are looked at: a search among hundreds of nested ones ends in time."""
+"""Most pairs of values examined, so that a search among hundreds of nested ones ends in time."""
 
 _FEWEST_OF_BLOCK = 3
-"""Values up to which they tell volumes, and do not number the slices of blocks."""
+"""Most values for which they always identify volumes, rather than number slices of blocks."""
 
 _EVEN = 1e-2
-"""Part of the median gap within which gaps are those of one stack."""
+"""Fraction of the median gap within which gaps belong to one stack."""
 
 _Span = tuple[float, float]
 
 
 def lie_between(values: Sequence[str], along: Array, places: npt.NDArray[np.intp]) -> bool:
-    """Whether a value tells volumes that lie with their slices between one another.
+    """Whether an attribute distinguishes volumes whose slices are interleaved.
 
-    At least two values must each have slices between those of the other. It is no such value where
-    it would tear holes into a stack that has none, or where it has many values of few slices each,
-    unless these lie in clusters.
+    At least two values must each have slices between those of the other. The attribute does not
+    qualify if splitting by it would tear holes into a stack that has none, or if it has many
+    values of few slices each, unless these lie in clusters.
 
     Args:
-        values: Of an attribute, slice by slice.
-        along: How far each slice lies along the normal, in mm.
-        places: Number of the place of each slice, counted along the normal; those at one place
-            have one.
+        values: Value of the attribute for each slice.
+        along: Position of each slice along the normal, in mm.
+        places: Index of the place of each slice, counted along the normal; slices at the same
+            place share an index.
     """
     held: defaultdict[str, list[int]] = defaultdict(list)
     for k in np.argsort(along, kind="stable").tolist():
         held[values[k]].append(k)
     holes = _spans(along, places, _HOLE)
     few = len(held) <= 2 * min(map(len, held.values()))
-    # Volumes that follow a moving head may be many, but lie in clusters: all their gaps hold one's
-    # end. In this order, because the last costs most where an attribute has many values.
+    # Volumes that follow a moving head may be many, but lie in clusters: all their gaps contain
+    # the end of a cluster. The last check below costs most if an attribute has many values.
     torn = _HOLE if few else 0.0
     return (
         len(held) > 1
@@ -79,13 +79,13 @@ def _any_mutual(held: dict[str, list[int]], places: npt.NDArray[np.intp]) -> boo
 
 
 def _is_within(first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]) -> bool:
-    """Whether a slice of the first lies between slices of the second, at none of their places."""
+    """Whether a slice of the first lies between slices of the second, but not at their places."""
     inside = first[(first > second[0]) & (first < second[-1])]
     return bool(np.setdiff1d(inside, second).size)
 
 
 def _spans(along: Array, places: npt.NDArray[np.intp], least: float) -> list[_Span]:
-    """Return the gaps between places, of ``least`` times their median or more."""
+    """Return the gaps between places that are at least ``least`` times their median."""
     heights = along[np.unique(places, return_index=True)[1]]
     gaps = np.diff(heights)
     if not gaps.size:
@@ -95,9 +95,9 @@ def _spans(along: Array, places: npt.NDArray[np.intp], least: float) -> list[_Sp
 
 
 def _numbers_blocks(held: dict[str, list[int]], along: Array, places: npt.NDArray[np.intp]) -> bool:
-    """Whether values number the slices of blocks: even ones, which hold each value once at most.
+    """Whether values number slices of evenly spaced blocks, each with any value at most once.
 
-    In clusters of volumes that follow a moving head places are as uneven as it moved.
+    In clusters of volumes that follow a moving head, the motion makes places uneven.
     """
     gaps = np.array([high - low for low, high in _spans(along, places, 0.0)])
     median = float(np.sort(gaps)[(len(gaps) - 1) // 2])
@@ -109,5 +109,5 @@ def _numbers_blocks(held: dict[str, list[int]], along: Array, places: npt.NDArra
 
 
 def _is_torn(own: Sequence[_Span], of_all: Sequence[_Span]) -> bool:
-    """Whether a part has a gap, or hole, that holds no hole of the whole."""
+    """Whether a part has a gap or hole that contains no hole of the whole."""
     return any(not any(low <= a and b <= high for a, b in of_all) for low, high in own)

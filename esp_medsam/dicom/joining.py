@@ -1,7 +1,7 @@
-"""What files keep apart and a user may join: series, frames of reference, volumes in each other.
+"""Series, frames of reference and interleaved volumes that files separate and a user may join.
 
-Exports and anonymizers write UIDs anew, sometimes for each file. Nothing in such files says what
-belongs together, so nothing is joined but by the user's word, which is noted with the result.
+Exports and anonymizers rewrite UIDs, sometimes for each file. Nothing in such files says what
+belongs together, so files are joined only at the user's request, which is noted with the result.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from esp_medsam.errors import OptionError
 SERIES, FRAME_OF_REFERENCE, INTERLEAVED = "series", "frame_of_reference", "interleaved"
 
 JOINS = (SERIES, FRAME_OF_REFERENCE, INTERLEAVED)
-"""What may be joined: lone slices that state a series each, slices that state a Frame of Reference
-each, and volumes that lie with their slices between one another."""
+"""What may be joined: lone slices that each state their own series, slices that each state their
+own Frame of Reference, and volumes whose slices are interleaved."""
 
 _LEAST = 3
-"""Lone slices beside one another from which on they look like a stack that was taken apart."""
+"""Fewest adjacent lone slices that look like a stack that was taken apart."""
 
 SeriesKey = tuple[str, str]
-"""Series and Study Instance UID; empty where there is none."""
+"""Series and Study Instance UID; empty if missing."""
 
 
 def series_of(header: Header) -> SeriesKey:
@@ -35,10 +35,10 @@ def series_of(header: Header) -> SeriesKey:
 
 
 def check_join(join: Iterable[str]) -> frozenset[str]:
-    """Return what is to be joined.
+    """Return what to join, after checking it.
 
     Raises:
-        OptionError: If something else is asked for.
+        OptionError: If anything else is requested.
     """
     names = frozenset(join)
     for name in sorted(names):
@@ -49,10 +49,10 @@ def check_join(join: Iterable[str]) -> frozenset[str]:
 
 
 def with_series_joined(headers: Sequence[Header], join: frozenset[str]) -> list[Header]:
-    """Return headers of which lone slices that may be one stack state one series, the least.
+    """Return headers in which lone slices that may be one stack share their lowest series UID.
 
-    Each slice keeps its own in its source. They are of one study, SOP class, Modality, matrix and,
-    unless these are joined as well, Frame of Reference.
+    Each slice keeps its original series UID in its source. The slices share study, SOP class,
+    Modality, matrix and, unless frames of reference are joined as well, Frame of Reference.
     """
     if SERIES not in join:
         return list(headers)
@@ -65,7 +65,7 @@ def with_series_joined(headers: Sequence[Header], join: frozenset[str]) -> list[
 
 
 def hints(headers: Sequence[Header]) -> dict[SeriesKey, str]:
-    """Return what is to be known of lone slices that look like neighbors, by their series."""
+    """Return notes on lone slices that look like neighbors, by their series."""
     told: dict[SeriesKey, str] = {}
     for group in _lone(headers, same_frame=False):
         by_instance = {header.slices[0].source.path: header for header in group}
@@ -85,7 +85,7 @@ def hints(headers: Sequence[Header]) -> dict[SeriesKey, str]:
 
 
 def _lone(headers: Sequence[Header], *, same_frame: bool) -> list[list[Header]]:
-    """Return slices that are alone in their series, those together that may be one stack."""
+    """Return slices that are alone in their series, grouped if they may be one stack."""
     held: defaultdict[SeriesKey, list[Header]] = defaultdict(list)
     for header in headers:
         held[series_of(header)].append(header)
@@ -94,7 +94,7 @@ def _lone(headers: Sequence[Header], *, same_frame: bool) -> list[list[Header]]:
         header = members[0]
         if len(members) > 1 or not series_uid or not header.positioned or header.problem:
             continue
-        if not study_uid:  # whose it is nobody knows, nor whether another is of the same
+        if not study_uid:  # unknown whose it is, or whether others belong with it
             continue
         if len(header.slices) == 1 and is_usable(header.slices[0]):
             (part,) = header.slices

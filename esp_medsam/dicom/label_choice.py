@@ -12,7 +12,7 @@ from esp_medsam.modality import Code, Target
 
 
 class Labeled(Protocol):
-    """A segment, or region, as far as it says what it is."""
+    """A segment or region, with the attributes that say what it is."""
 
     @property
     def number(self) -> int:
@@ -24,7 +24,7 @@ class Labeled(Protocol):
 
     @property
     def type(self) -> Code | None:
-        """Code of what it shows; None if the file does not state it."""
+        """Code of the structure that it shows; None if the file does not state it."""
 
     @property
     def modifiers(self) -> tuple[Code, ...]:
@@ -32,7 +32,7 @@ class Labeled(Protocol):
 
     @property
     def anatomic_regions(self) -> tuple[Code, ...]:
-        """Where it lies."""
+        """Codes of the anatomic regions in which it lies."""
 
 
 def chosen_numbers(
@@ -43,17 +43,17 @@ def chosen_numbers(
     names: Sequence[str] | None,
     target: Target | None,
 ) -> tuple[int, ...]:
-    """Return the numbers of those that are meant, each of which is there once.
+    """Return the numbers of the chosen segments or regions, each of which occurs exactly once.
 
     Args:
         path: The file.
-        held: What it holds.
-        values: Numbers that are meant.
-        names: Names that are meant, letter by letter, where no numbers are given.
-        target: Whose codes are meant where neither is given; None of no target.
+        held: Segments or regions in the file.
+        values: Numbers to choose.
+        names: Exact names to choose if no numbers are given.
+        target: Target whose codes choose if neither is given; None for no target.
 
     Raises:
-        OptionError: If one that is meant is not there, or there twice; it says what there is.
+        OptionError: If a choice is missing or ambiguous; the message lists what the file holds.
     """
     there = listed([f"{one.number} ({one.label})" for one in held]) or "nothing"
     if values is not None:
@@ -80,10 +80,10 @@ def chosen_numbers(
 
 
 def is_coded(one: Labeled, target: Target) -> bool:
-    """Whether something has type and region of a target, and is narrowed by nothing more.
+    """Whether a segment or region has the type and region of a target, without narrower codes.
 
-    A left kidney is not all of a target that is both. Categories are not compared: one structure
-    has several in use.
+    A left kidney is only part of a target that means both kidneys. Categories are not compared,
+    because several are in use for the same structure.
     """
     regions = [] if target.anatomic_region is None else [target.anatomic_region]
     if one.type is None or one.modifiers or len(one.anatomic_regions) != len(regions):
@@ -105,5 +105,5 @@ def _number_of_name(name: str, path: str, held: Sequence[Labeled], there: str) -
 
 
 def _dicom(code: Code) -> DicomCode:
-    """Return a code as pydicom has it, to which SNOMED's old and new ones are equal."""
+    """Return a code as pydicom's class, which treats SNOMED's old and new codes as equal."""
     return DicomCode(code.value, code.scheme, code.meaning)

@@ -11,33 +11,33 @@ from esp_medsam.errors import CorruptFileError, EspMedSamError, FormatError, Too
 
 
 MOST_FRAMES = 2**16
-"""Frames of a file that are told apart: each takes its time, however small it is."""
+"""Most frames of a file that are read: each takes time, however small it is."""
 
 _BEYOND = 2**26
-"""Bytes that a deflated file may have behind its pixels: padding, signatures."""
+"""Bytes that a deflated file may have after its pixels, such as padding and signatures."""
 
 
 def frames_claimed(elements: Elements) -> int:
-    """Return how many frames a header claims: one where it says none or 0, as pydicom takes it.
+    """Return how many frames a header claims: 1 if the number is missing or 0, as in pydicom.
 
     Raises:
-        FormatError: If it claims something else than a number.
+        FormatError: If the claim is not a valid number.
     """
     return elements.integer("NumberOfFrames") or 1
 
 
 def check_pixels(elements: Elements, file: DicomFile, frames: int) -> None:
-    """Check that a file holds the pixels that its header claims; they are not read.
+    """Check, without reading pixels, that a file holds the pixels that its header claims.
 
     Args:
-        elements: Its header.
+        elements: Header of the file.
         file: The file, skimmed up to its pixels.
-        frames: How many images it claims.
+        frames: Number of images that the header claims.
 
     Raises:
         CorruptFileError: If pixels are missing.
-        TooLargeError: If there are too many frames, or it inflates to more than it claims.
-        FormatError: If they are video or floating-point numbers, or not described.
+        TooLargeError: If there are too many frames, or the file inflates to more than it claims.
+        FormatError: If the pixels are video or floating-point numbers, or are not described.
     """
     if check_described(elements, file, frames) is not None:
         return
@@ -59,12 +59,12 @@ def check_described(
     """Check that pixels are described, and return where the compressed frames lie.
 
     Returns:
-        The pieces of each frame; None where pixels are not compressed.
+        The fragments of each frame; None if pixels are not compressed.
 
     Raises:
-        CorruptFileError: If pixels are missing, or compressed ones are not all there.
+        CorruptFileError: If pixels are missing, or compressed pixels are incomplete.
         TooLargeError: If there are too many frames.
-        FormatError: If they are video or floating-point numbers, or not described.
+        FormatError: If the pixels are video or floating-point numbers, or are not described.
     """
     path, pixels = file.path, file.pixels
     if not pixels.tag:
@@ -89,16 +89,16 @@ def check_described(
 
 
 def check_held(elements: Elements, file: DicomFile, frames: int, held: int) -> None:
-    """Refuse pixels, not compressed, that are fewer than the header claims.
+    """Refuse uncompressed pixels that are fewer than the header claims.
 
     Args:
-        elements: Its header.
+        elements: Header of the file.
         file: The file.
-        frames: How many images it claims.
-        held: Bytes of them that there are.
+        frames: Number of images that the header claims.
+        held: Bytes of pixels that the file holds.
 
     Raises:
-        CorruptFileError: If they are fewer.
+        CorruptFileError: If there are fewer bytes than claimed.
     """
     needed, length = native_size(elements, frames), file.pixels.length
     if held >= length:
@@ -115,10 +115,10 @@ def check_held(elements: Elements, file: DicomFile, frames: int, held: int) -> N
 
 
 def check_subsampled(elements: Elements, file: DicomFile, frames: int) -> None:
-    """Refuse pixels of full length that are stated to share colors, two by two.
+    """Refuse pixels of full length although the header says that pairs of pixels share colors.
 
     Raises:
-        CorruptFileError: If they are as long as if each had its own.
+        CorruptFileError: If the data are as long as if each pixel had its own colors.
     """
     stated, length = elements.text("PhotometricInterpretation"), file.pixels.length
     if stated == "YBR_FULL_422" and length >= (_bits(elements, frames) + 7) // 8 > 0:
@@ -131,14 +131,14 @@ def check_subsampled(elements: Elements, file: DicomFile, frames: int) -> None:
 
 
 def check_values(elements: Elements, *, is_compressed: bool) -> None:
-    """Refuse a description of pixels by which none can be decoded.
+    """Refuse a description of pixels from which nothing can be decoded.
 
     Args:
         elements: The header.
-        is_compressed: Whether a codestream says how colors lie beside one another.
+        is_compressed: Whether a codestream determines how colors are arranged.
 
     Raises:
-        CorruptFileError: If it lacks something, or contradicts itself.
+        CorruptFileError: If the description is incomplete or contradicts itself.
     """
     allocated = _stated_number(elements, "BitsAllocated")
     if allocated != 1 and (allocated % 8 or not 8 <= allocated <= 64):
@@ -170,7 +170,7 @@ def _wrong(elements: Elements, keyword: str, rule: str, got: int) -> EspMedSamEr
 
 
 def native_size(elements: Elements, frames: int) -> int:
-    """Return how many bytes the pixels take where they are not compressed."""
+    """Return how many bytes the pixels take uncompressed."""
     is_422 = elements.text("PhotometricInterpretation") == "YBR_FULL_422"
     bits = _bits(elements, frames)
     return ((bits * 2 // 3 if is_422 else bits) + 7) // 8

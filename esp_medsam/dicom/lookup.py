@@ -13,11 +13,11 @@ from esp_medsam.errors import CorruptFileError
 
 
 class LookupTable(NamedTuple):
-    """A table from stored values to others, as DICOM describes it.
+    """A table that maps stored values to other values, as DICOM describes it.
 
     Attributes:
         first: Stored value that the first entry stands for.
-        entries: ``(n,)``, or ``(n, 3)`` of a palette.
+        entries: ``(n,)``, or ``(n, 3)`` for a palette.
         bits: Bits of an entry.
     """
 
@@ -26,13 +26,13 @@ class LookupTable(NamedTuple):
     bits: int
 
     def __call__(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the entry of each value, the outermost entry of values beyond the table.
+        """Return the entry of each value, or the nearest end entry for values beyond the table.
 
         Args:
-            values: Of any shape; fractions are rounded.
+            values: Values of any shape; fractions are rounded.
 
         Returns:
-            The shape of ``values``, and of an entry; in the type of the entries.
+            Array with the shape of ``values`` plus that of an entry, in the type of the entries.
         """
         last = self.first + len(self.entries) - 1
         whole = values if values.dtype.kind in "iu" else np.rint(values)
@@ -42,12 +42,12 @@ class LookupTable(NamedTuple):
 
 
 def table_of(dataset: Dataset, keyword: str, source: str) -> LookupTable | None:
-    """Return the first table in the sequence ``keyword``; None where the file has none.
+    """Return the first table in the sequence ``keyword``; None if the file has none.
 
-    pydicom applies these tables too, but wraps values where 8-bit entries are more than 256.
+    pydicom applies these tables too, but wraps values if there are more than 256 8-bit entries.
 
     Args:
-        dataset: Of the file.
+        dataset: Dataset of the file.
         keyword: ``ModalityLUTSequence`` or ``VOILUTSequence``.
         source: The file, for messages.
 
@@ -72,15 +72,15 @@ def table_of(dataset: Dataset, keyword: str, source: str) -> LookupTable | None:
 def palette_of(dataset: Dataset, source: str) -> LookupTable:
     """Return the colors of a ``PALETTE COLOR`` image: ``(n, 3)`` uint8.
 
-    Of 16-bit colors the upper eight bits are kept, unless all of them are below 256: some writers
+    The upper eight bits of 16-bit colors are kept, unless all values are below 256: some writers
     put 8-bit colors into 16-bit entries.
 
     Args:
-        dataset: Of the file.
+        dataset: Dataset of the file.
         source: The file, for messages.
 
     Raises:
-        CorruptFileError: If it has no palette, or less of it than it says.
+        CorruptFileError: If the file has no palette, or fewer entries than it states.
 
     Reference:
         DICOM PS3.3 C.7.6.3.1.5, C.7.6.3.1.6 and C.7.9.2.
@@ -89,7 +89,7 @@ def palette_of(dataset: Dataset, source: str) -> LookupTable:
     descriptor = dataset.get(f"Red{name}Descriptor")
     count, first, bits = _descriptor(descriptor, f"its {name}", source)
     if f"SegmentedRed{name}Data" in dataset:
-        # Indices from `first` on give the table itself, expanded.
+        # Indices starting at `first` yield the expanded table itself.
         stored = np.arange(first, first + count, dtype=np.int32)
         entries = apply_color_lut(stored, dataset)[..., :3]
     else:
@@ -119,7 +119,7 @@ def _descriptor(value: Any, what: str, source: str) -> tuple[int, int, int]:
 
 
 def _entries(data: Any, count: int, order: str) -> npt.NDArray[Any] | None:
-    """Return ``count`` entries; None where there are fewer. Whether 8 or 16 bits, length tells."""
+    """Return ``count`` entries of 8 or 16 bits, by the length of data; None if there are fewer."""
     if isinstance(data, bytes | bytearray):
         if len(data) >= 2 * count:
             words = np.frombuffer(data, dtype=f"{order}u2", count=count)
@@ -132,6 +132,6 @@ def _entries(data: Any, count: int, order: str) -> npt.NDArray[Any] | None:
 
 
 def _byte_order(dataset: Dataset) -> str:
-    """Return NumPy's letter for the order of bytes in the file."""
+    """Return NumPy's character for the byte order of the file."""
     _, is_little_endian = dataset.original_encoding
     return ">" if is_little_endian is False else "<"

@@ -1,4 +1,4 @@
-"""Settle the modality of a DICOM image: the user's word, else DICOM's. Never guessed."""
+"""Determine the modality of a DICOM image from the user, else from DICOM; it is never guessed."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ SOP_CLASS_MODALITIES: Mapping[str, str] = MappingProxyType(
 """The Modality that a SOP class stands for. Secondary capture stands for none."""
 
 SECONDARY_CAPTURE = tuple(_STORAGE + ending for ending in ("7", "7.1", "7.2", "7.3", "7.4"))
-"""SOP classes of pictures that came from anywhere; their Modality says which scanner, not what."""
+"""SOP classes of pictures of any origin; their Modality names the scanner, not the content."""
 
 
 class _Statement(NamedTuple):
-    """What one attribute says, and which modalities of the table can be meant."""
+    """What one attribute says, and which modalities of the table it can mean."""
 
     words: str
     names: tuple[str, ...]
@@ -60,27 +60,27 @@ def resolve_modality(
     force: bool = False,
     source: str,
 ) -> tuple[str, str]:
-    """Return the modality of an image, and who said so.
+    """Return the modality of an image, and where it comes from.
 
-    The user's word counts where nothing in the file contradicts it, or where it is forced. Without
-    it the file decides, by its Modality (0008,0060) and its SOP class, where both agree. Values
-    that the table calls neutral, and secondary captures, leave it to the user.
+    The user's choice is used if nothing in the file contradicts it, or if it is forced. Without a
+    choice, the file's Modality (0008,0060) and SOP class decide, if they agree. Values that the
+    table calls neutral, and secondary captures, leave the choice to the user.
 
     Args:
-        dicom_modality: Modality (0008,0060); None or empty where the file has none.
-        sop_class_uid: SOP Class UID (0008,0016); None or empty where the file has none.
-        given: Name of a modality of the table, as the user said; None where the user did not.
-        table: Modalities at hand.
-        force: Whether the user's word counts against the file's.
-        source: The file, or the volume, for messages.
+        dicom_modality: Modality (0008,0060); None or empty if the file has none.
+        sop_class_uid: SOP Class UID (0008,0016); None or empty if the file has none.
+        given: Name of a modality of the table, as given by the user; None if not given.
+        table: Available modalities.
+        force: Whether the user's choice overrides the file.
+        source: The file or the volume, for messages.
 
     Returns:
-        The name, and its origin: ``"user"``, ``"dicom"``, or ``"forced"`` where the file
+        The name, and its origin: ``"user"``, ``"dicom"``, or ``"forced"`` if the file
         contradicts.
 
     Raises:
-        ModalityError: If the user's word is no modality of the table, or nobody says which.
-        ModalityConflictError: If the file contradicts the user, or itself.
+        ModalityError: If the user's choice is not in the table, or nothing states a modality.
+        ModalityConflictError: If the file contradicts the user or itself.
     """
     statements = _statements(dicom_modality, sop_class_uid, table)
     if given is not None:
@@ -119,7 +119,7 @@ def resolve_modality(
 def _statements(
     dicom_modality: str | None, sop_class_uid: str | None, table: ModalityTable
 ) -> list[_Statement]:
-    """Return what the file says of its modality, without what leaves it open."""
+    """Return what the file says about its modality, without values that leave it open."""
     found = {
         "DICOM Modality": (dicom_modality or "").strip().upper(),
         "SOP class": SOP_CLASS_MODALITIES.get((sop_class_uid or "").strip(), ""),
@@ -136,7 +136,7 @@ def _statements(
 
 
 def _reason_open(dicom_modality: str | None, sop_class_uid: str | None) -> str:
-    """Return why the file does not say its modality."""
+    """Return why the file does not state its modality."""
     if sop_class_uid in SECONDARY_CAPTURE:
         return "a secondary capture does not say it"
     if dicom_modality:

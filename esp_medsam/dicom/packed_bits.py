@@ -1,7 +1,7 @@
-"""Frames of one bit a pixel, eight of which share a byte, and which may begin inside one.
+"""Frames of one bit per pixel, with eight pixels in a byte, which may begin inside a byte.
 
-pydicom 3.0 decodes such a frame from as many bytes as it would take from the start of one, which
-are too few where it ends in the byte after; the same frames are whole in its array of all of them.
+pydicom 3.0 decodes such a frame from as many bytes as it needs if it begins at a byte boundary,
+which is too few if it ends one byte later; pydicom's array of all frames is not affected.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class BitLayout:
-    """How frames of one bit a pixel follow each other.
+    """How frames of one bit per pixel follow each other.
 
     Attributes:
         rows: Rows of a frame.
-        columns: Its columns.
+        columns: Columns of a frame.
         step: Bits from the start of one frame to the start of the next.
-        beyond: Bytes behind the last frame, but for the one that makes their number even.
+        beyond: Bytes after the last frame, excluding the byte that makes the length even.
     """
 
     rows: int
@@ -32,31 +32,31 @@ class BitLayout:
 
     @property
     def pixels(self) -> int:
-        """Pixels of a frame."""
+        """Number of pixels in a frame."""
         return self.rows * self.columns
 
     @property
     def is_padded(self) -> bool:
-        """Whether each frame ends with bits that are no pixels, against the standard."""
+        """Whether each frame ends with bits that are not pixels, contrary to the standard."""
         return self.step > self.pixels
 
 
 def bit_layout(content: bytes, rows: int, columns: int, count: int) -> BitLayout:
-    """Return how frames lie in pixel data: without a gap, as the standard has it, wherever it can.
+    """Return the layout of frames in pixel data: without gaps, as in the standard, if possible.
 
-    Some writers, cornerstone3D 5 among them, begin each frame in a byte of its own. They are known
-    by the length of all, which then is exactly that of such frames and more than that of frames
-    without a gap, and by bits between frames that are all 0.
+    Some writers, such as cornerstone3D 5, begin each frame in a new byte. Their files are
+    recognized by a total length that exactly fits such frames and exceeds that of frames without
+    gaps, and by bits between frames that are all 0.
 
     Args:
-        content: All frames; it was checked to hold them.
+        content: All frames; already checked to be complete.
         rows: Rows of a frame.
-        columns: Its columns.
-        count: How many there are.
+        columns: Columns of a frame.
+        count: Number of frames.
 
     Reference:
-        DICOM PS3.5 8.1.1 and 8.2: bits follow each other, the first in the lowest of a byte; only
-        the end of all is padded, to an even number of bytes.
+        DICOM PS3.5 8.1.1 and 8.2: bits follow each other, the first in the lowest bit of a byte;
+        only the end of all frames is padded, to an even number of bytes.
     """
     pixels = rows * columns
     padded = BitLayout(rows, columns, -(-pixels // 8) * 8)
@@ -75,9 +75,9 @@ def unpacked_frames(
     """Yield frames as ``(rows, columns)`` of 0 and 1, one at a time.
 
     Args:
-        content: All frames; it was checked to hold them.
-        layout: How they follow each other.
-        indices: Numbers of the frames wanted, from 0.
+        content: All frames; already checked to be complete.
+        layout: How the frames follow each other.
+        indices: Indices of the wanted frames, from 0.
     """
     for index in indices:
         start = index * layout.step
@@ -88,21 +88,21 @@ def unpacked_frames(
 
 
 def one_byte_a_pixel(content: bytes, count: int) -> bytes:
-    """Return pixels of one bit as bytes of 0 and 1, of even length.
+    """Return one-bit pixels as bytes of 0 and 1, padded to an even length.
 
     Args:
         content: The pixels, without gaps.
-        count: How many there are.
+        count: Number of pixels.
     """
     held = np.frombuffer(content, dtype=np.uint8)
     return np.unpackbits(held, count=count, bitorder="little").tobytes() + bytes(count % 2)
 
 
 class PixelPacker:
-    """Pixel Data, frame after frame.
+    """Builder of Pixel Data, frame after frame.
 
     Args:
-        bits: Bits of a pixel: 1, eight of which share a byte across frames too, or 8.
+        bits: Bits per pixel: 1, with eight pixels in a byte even across frames, or 8.
     """
 
     def __init__(self, bits: int) -> None:
@@ -111,7 +111,7 @@ class PixelPacker:
         self._rest = np.zeros(0, dtype=np.uint8)
 
     def add(self, frame: npt.NDArray[np.uint8]) -> None:
-        """Append a frame ``(rows, columns)``; of 1 bit its values are 0 and 1."""
+        """Append a frame ``(rows, columns)``; with 1 bit per pixel, its values are 0 and 1."""
         if self.bits == 8:
             self._buffer.write(np.ascontiguousarray(frame).data)
             return
@@ -122,11 +122,11 @@ class PixelPacker:
 
     @property
     def size(self) -> int:
-        """Bytes so far."""
+        """Number of bytes so far."""
         return self._buffer.tell()
 
     def finish(self) -> bytes:
-        """Return all of it, of even length."""
+        """Return all Pixel Data, padded to an even length."""
         self._buffer.write(np.packbits(self._rest, bitorder="little").data)
         self._rest = self._rest[:0]
         if self._buffer.tell() % 2:

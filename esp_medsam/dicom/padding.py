@@ -1,7 +1,7 @@
-"""Padding beyond Bits Stored: pixels that a scanner left empty are no values of the patient.
+"""Padding beyond Bits Stored, in pixels that a scanner left empty.
 
-A padding of -2000 takes all 16 bits. Where 12 are stored, cutting it to them as is right for any
-other value makes bone of it. Padding within Bits Stored keeps its value like any other.
+A padding of -2000 takes all 16 bits. If 12 bits are stored, cutting the padding to 12 bits, which
+is right for other values, turns it into bone. Padding within Bits Stored keeps its value.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from esp_medsam.dicom.modality import SOP_CLASS_MODALITIES
 PADDING_ATTRIBUTES = tags_of(
     "PixelPaddingValue", "PixelPaddingRangeLimit", "Modality", "SOPClassUID"
 )
-"""What says which values are padding, and of what."""
+"""Attributes that say which values are padding, and in what kind of image."""
 
 _VALUE, _LIMIT = 0x00280120, 0x00280121
 
 _NUMBERS = (None, "US", "SS", "UN", "OW", "UL", "SL")
-"""Value representations that padding is written in; None where the file does not state them."""
+"""Value representations that padding is written in; None if the file does not state one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Padding:
-    """Padding of which bits lie beyond those that are stored.
+    """Padding with bits beyond Bits Stored.
 
     Attributes:
-        value: Pixel Padding Value (0028,0120), as a word without a sign.
-        limit: Pixel Padding Range Limit (0028,0121), likewise; the value where there is none.
+        value: Pixel Padding Value (0028,0120), as an unsigned word.
+        limit: Pixel Padding Range Limit (0028,0121), likewise; equals ``value`` if missing.
         allocated: Bits Allocated, 8, 16 or 32.
         stored: Bits Stored.
         is_signed: Whether stored values have a sign.
-        is_negative: Whether words with the highest bit are negative as padding, where values have
-            no sign.
-        instead: The value that stands for it.
+        is_negative: Whether padding words with the highest bit set are negative although values
+            have no sign.
+        instead: The value that replaces the padding.
     """
 
     value: int
@@ -55,13 +55,13 @@ class Padding:
         """Return where words, as they are in the file, are padding beyond Bits Stored.
 
         Args:
-            words: Of any shape, as wide as allocated, in the order of bytes of this machine.
+            words: Words of any shape, of Bits Allocated, in this machine's byte order.
         """
         plain = words.view(f"u{words.dtype.itemsize}")
         signed = words.view(f"i{words.dtype.itemsize}")
         ends = sorted((self.value, self.limit))
         signed_ends = sorted(_signed(end, self.allocated) for end in ends)
-        # A range across zero is one of numbers with a sign, whatever values are.
+        # A range across zero consists of signed numbers, whatever the pixel values are.
         if signed_ends[1] - signed_ends[0] < ends[1] - ends[0]:
             found = (signed >= signed_ends[0]) & (signed <= signed_ends[1])
         else:
@@ -73,14 +73,14 @@ class Padding:
 
     @property
     def reason(self) -> str:
-        """The beginning of a sentence that says what is wrong with the padding."""
+        """Beginning of a sentence that says what is wrong with the padding."""
         if self.when_cut == self.ends[0]:
             return "Pixel Padding Value is signed, the pixel values are not"
         return f"Pixel Padding Value does not fit in {self.stored} Bits Stored"
 
     @property
     def when_cut(self) -> int:
-        """What the padding is where a writer cut it to Bits Stored."""
+        """Value of the padding if a writer cut it to Bits Stored."""
         return int(cut_to_stored(self.ends[:1], self.stored)[0])
 
     @property
@@ -91,10 +91,10 @@ class Padding:
 
 
 def padding_of(elements: Elements) -> Padding | None:
-    """Return the padding of a gray image; None where there is none beyond Bits Stored.
+    """Return the padding of a gray image; None if there is none beyond Bits Stored.
 
-    It stands for the least value that is stored, or the greatest where that is shown black. In CT,
-    where the least value may be water, it keeps its sign: -2000 is -2000.
+    Padding is replaced by the least storable value, or the greatest if that is shown black. In CT,
+    where the least value may be water, padding keeps its sign: -2000 stays -2000.
 
     Args:
         elements: The header, with :data:`PADDING_ATTRIBUTES` and the description of its pixels.
@@ -128,16 +128,16 @@ def padding_of(elements: Elements) -> Padding | None:
 
 
 def cut_to_stored(words: npt.NDArray[Any], stored: int) -> npt.NDArray[Any]:
-    """Return words without the bits beyond those stored, signs extended."""
+    """Return words without the bits beyond Bits Stored, with signs extended."""
     shift = 8 * words.dtype.itemsize - stored
     shifted: npt.NDArray[Any] = np.right_shift(np.left_shift(words, shift), shift)
     return shifted
 
 
 def _word(elements: Elements, tag: int, allocated: int) -> tuple[int | None, bool]:
-    """Return an attribute as a word of the pixels' width, and whether it was written with a sign.
+    """Return an attribute as a word of the pixels' width, and whether it was written as negative.
 
-    None where it is no number: what only tells padding refuses no file.
+    The word is None if the attribute is not a number: a bad padding value refuses no file.
     """
     element = elements.raw.elements.get(tag)
     if element is None or element.representation not in _NUMBERS:

@@ -12,13 +12,13 @@ _PATIENT_ID, _ISSUER = 0x00100020, 0x00100021
 
 
 def patient_hash(path: str | Path) -> str | None:
-    """Return a hash of Patient ID and its issuer; None where the file states no ID.
+    """Return a hash of the Patient ID and its issuer; None if the file states no ID.
 
-    The ID itself is never handed on. Hashes of short numbers can be reversed by trying all of
-    them, so this one, too, is for grouping alone and belongs in no file.
+    The ID itself is never passed on. Hashes of short numbers can be reversed by trying all
+    numbers, so the hash serves only for grouping and must not be written to any file.
 
     Raises:
-        EspMedSamError: If it cannot be read.
+        EspMedSamError: If the file cannot be read.
     """
     with opened(path) as file:
         elements = file.elements((_PATIENT_ID, _ISSUER), last=_ISSUER)

@@ -1,4 +1,4 @@
-"""Decode the frames of a DICOM file with pydicom, after checking what it claims."""
+"""Decode the frames of a DICOM file with pydicom, after checking the file's claims."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ from esp_medsam.errors import CorruptFileError, EspMedSamError, FormatError, Too
 
 
 DECODING = 6
-"""Times the size of a frame that decoding it takes for a moment: codecs copy."""
+"""Peak memory of decoding a frame, as a multiple of the frame's size: codecs copy."""
 
 _ITEMS = 64
-"""Items of a sequence that pydicom is handed: of tables and functional groups the first counts."""
+"""Most items of a sequence passed to pydicom; only the first table or functional group is used."""
 
 _PIECES, _FRAME_PIECES = 20_000, 200
-"""Elements and items of a header that is handed to pydicom whole, and more of them for a frame."""
+"""Most elements and items of a header that is passed to pydicom whole, plus those per frame."""
 
 
 class _Everything(Container[int]):
-    """All attributes there are."""
+    """Container that holds every attribute tag."""
 
     def __contains__(self, tag: object) -> bool:
         return True
@@ -72,37 +72,37 @@ PIXEL_ATTRIBUTES = tags_of(
     "SegmentedBluePaletteColorLookupTableData", "ModalityLUTSequence", "VOILUTSequence",
     "SequenceOfUltrasoundRegions", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
-    # In their items
+    # In the items of these sequences
     "LUTDescriptor", "LUTData", "ModalityLUTType", "FrameVOILUTSequence", "RegionLocationMinX0",
     "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1", "RegionDataType",
     "RegionSpatialFormat",
 ) | PADDING_ATTRIBUTES  # fmt: skip
-"""What says how pixels are decoded, and what their values mean."""
+"""Attributes that determine how pixels are decoded, and what their values mean."""
 
 
 class PixelFile:
-    """The pixels of a DICOM file, read whole, whose frames can be decoded.
+    """The pixel data of a DICOM file, read in full, whose frames can be decoded.
 
     Args:
         path: The file.
-        wanted: Tags of what is read of its header.
+        wanted: Tags of the header elements to read.
 
     Attributes:
         path: The file.
-        elements: Its header.
-        dataset: The same, for pydicom.
-        count: How many frames it holds.
-        syntax: Its transfer syntax.
-        bits: How its frames lie where they are of one bit a pixel, not compressed, and end inside
+        elements: Header of the file.
+        dataset: The header as a pydicom dataset.
+        count: Number of frames in the file.
+        syntax: Transfer syntax of the file.
+        bits: Layout of the frames if they have one bit per pixel, are uncompressed, and end inside
             a byte; else None.
-        notes: What a user should know of the frames decoded so far, a sentence each.
+        notes: What a user should know about the frames decoded so far, a sentence each.
 
     Raises:
         InputNotFoundError: If there is no such file.
-        ReadError: If it cannot be read.
-        CorruptFileError: If it holds less than its header claims, or contradicts itself.
-        FormatError: If its transfer syntax or kind of pixel data is not read here.
-        TooLargeError: If it does not fit in memory.
+        ReadError: If the file cannot be read.
+        CorruptFileError: If the file holds less than its header claims, or contradicts itself.
+        FormatError: If the transfer syntax or kind of pixel data is not supported.
+        TooLargeError: If the file does not fit in memory.
     """
 
     def __init__(self, path: str, wanted: frozenset[int] = PIXEL_ATTRIBUTES) -> None:
@@ -132,16 +132,16 @@ class PixelFile:
         """Yield frames and their photometric interpretation.
 
         Args:
-            indices: Numbers of the frames wanted, from 0, ascending, at least one.
+            indices: Indices of the wanted frames, from 0, ascending, at least one.
 
         Yields:
-            ``(rows, columns)``, or ``(rows, columns, 3)`` of colors, converted to RGB where they
+            ``(rows, columns)``, or ``(rows, columns, 3)`` for colors, converted to RGB if they
             were stored as YBR; signs and unused bits are corrected.
 
         Raises:
-            CorruptFileError: If a frame is missing, damaged, cut short, or of another size than
-                the header says.
-            FormatError: If no package at hand decodes it.
+            CorruptFileError: If a frame is missing, damaged, cut short, or differs in size from
+                the header.
+            FormatError: If no installed package decodes the frame.
         """
         if indices[-1] >= self.count:
             msg = f"{self.path} must hold frame {indices[-1] + 1}; it holds {self.count}."
@@ -154,7 +154,7 @@ class PixelFile:
         if self._compressed is None:
             yield from self._decoded_frames(self._native, indices)
             return
-        # One by one: pydicom walks from the first to each frame anew where there is no table.
+        # One by one: without an offset table, pydicom walks from the first frame each time.
         for index in indices:
             data = self._compressed[index]
             self._check_codestream(data, index)
@@ -164,11 +164,11 @@ class PixelFile:
                 yield frame, photometric
 
     def whole(self) -> Dataset:
-        """Return all of the file, for highdicom, which reads slides.
+        """Return the whole file as a dataset for highdicom, which reads slides.
 
         Raises:
-            CorruptFileError: If its header falls into more pieces than its frames can need.
-            EspMedSamError: If it can no longer be read.
+            CorruptFileError: If the header has more elements and items than its frames can need.
+            EspMedSamError: If the file can no longer be read.
         """
         with opened(self.path) as file:
             file.skimmer.pieces = _PIECES + _FRAME_PIECES * self.count
@@ -178,7 +178,7 @@ class PixelFile:
         return self._with_pixels(whole, self._without_gaps())
 
     def _without_gaps(self) -> bytes:
-        """Return pixels that are not compressed as the standard has them."""
+        """Return uncompressed pixels without gaps between frames, as the standard requires."""
         if self.bits is None or not self.bits.is_padded:
             return self._native
         packer = PixelPacker(1)
@@ -187,7 +187,7 @@ class PixelFile:
         return packer.finish()
 
     def _with_pixels(self, dataset: Dataset, content: bytes) -> Dataset:
-        """Return a data set with pixel data, as pydicom wants them."""
+        """Return a data set with pixel data in the form that pydicom expects."""
         is_compressed = self._compressed is not None
         representation = "OB" if is_compressed else self._representation
         element = DataElement(PIXEL_TAGS[0], representation, content, already_converted=True)
@@ -198,7 +198,7 @@ class PixelFile:
         return dataset
 
     def _decoded_frame(self, data: bytes) -> Iterator[tuple[npt.NDArray[Any], str]]:
-        """Yield one compressed frame, its colors as its codestream has them."""
+        """Yield one compressed frame, with its colors interpreted by its codestream."""
         plain = without_application_data(data) if self.syntax in JPEGTransferSyntaxes else data
         content = encapsulate([plain])
         if self.syntax == RLELossless or self.elements.integer("SamplesPerPixel") != 3:
@@ -207,7 +207,7 @@ class PixelFile:
         colors = colors_of(data, self.elements.code("PhotometricInterpretation") or "")
         if colors.note:
             self.notes[colors.note] = None
-        # By pydicom they would be converted by signs of its own.
+        # pydicom would convert the colors by its own criteria.
         for frame, _ in self._decoded_frames(content, [0], colors.photometric):
             if colors.photometric != YBR:
                 yield frame, colors.photometric
@@ -217,23 +217,24 @@ class PixelFile:
     def _decoded_frames(
         self, content: bytes, indices: Sequence[int], photometric: str | None = None
     ) -> Iterator[tuple[npt.NDArray[Any], str]]:
-        """Yield frames of pixel data: of all of them, or of one frame that is compressed.
+        """Yield frames of pixel data, which hold all frames or a single compressed frame.
 
         Args:
             content: The pixel data.
-            indices: Numbers of the frames, from 0.
-            photometric: In place of what the header says; then colors are not converted.
+            indices: Indices of the frames, from 0.
+            photometric: Photometric interpretation that replaces the header's; colors are then
+                not converted.
         """
         dataset = self._with_pixels(as_pydicom(self.elements.raw, 0), content)
         dataset.NumberOfFrames = self.count if self._compressed is None else 1
-        if self._compressed is not None:  # decoders give colors pixel by pixel, whatever it says
+        if self._compressed is not None:  # decoders give colors by pixel, whatever it states
             dataset.PlanarConfiguration = 0
         if photometric is not None:
             dataset.PhotometricInterpretation = photometric
         options: dict[str, Any] = {"allow_excess_frames": False}
         if self._padding is not None:
             options["correct_unused_bits"] = False
-        # By index: without, it fails on JPEG 2000 whose signs it corrects.
+        # Without indices, pydicom fails on JPEG 2000 whose signs it corrects.
         decoded = self._decoder.iter_array(
             dataset,
             indices=list(indices),
@@ -244,10 +245,10 @@ class PixelFile:
         try:
             for frame, properties in decoded:
                 yield self._with_padding(frame), str(properties["photometric_interpretation"])
-        except RuntimeError:  # the plugins that were asked failed; their words may quote the header
+        except RuntimeError:  # all plugins failed; their messages may quote the header
             plugins = self._decoder.available_plugins
             if self.syntax == JPEGExtended12Bit and "pylibjpeg" not in plugins:
-                # Of 12 bits, which gdcm and Pillow do not decode, though pydicom asks them.
+                # gdcm and Pillow do not decode 12 bits, although pydicom asks them.
                 raise FormatError(missing_codec(self.syntax, self.path)) from None
             msg = (
                 f"{self.path} must hold whole pixel data in {name_of(self.syntax)}; "
@@ -257,13 +258,13 @@ class PixelFile:
             raise CorruptFileError(msg) from None
 
     def _with_padding(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return a frame whose unused bits are corrected, but for padding that lies in them."""
+        """Return a frame whose unused bits are corrected, except where they hold padding."""
         padding = self._padding
         if padding is None or 8 * frame.dtype.itemsize != padding.allocated:
             return frame
         frame = frame.astype(frame.dtype.newbyteorder("="), copy=False)
         found = padding.find(frame)
-        # Codestreams of these state their own precision, which pydicom leaves as it is.
+        # Codestreams of these syntaxes state their own precision, which pydicom leaves unchanged.
         is_whole = self.syntax in (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
         values = frame if is_whole else cut_to_stored(frame, padding.stored)
         if found.any():
@@ -279,13 +280,13 @@ class PixelFile:
         return values
 
     def _refuse(self, index: int, wrong: str) -> None:
-        """Refuse a frame of which something is wrong."""
+        """Refuse a frame if ``wrong`` says what is wrong with it."""
         if wrong:
             msg = f"{self.path} must hold whole frames; frame {index + 1} {wrong}. Copy it again."
             raise CorruptFileError(msg)
 
     def _check_codestream(self, data: bytes, index: int) -> None:
-        """Refuse a frame that claims another size than the header."""
+        """Refuse a frame whose claimed size differs from the header's."""
         if self.syntax == RLELossless:
             return
         claimed = self.elements.integer("Rows"), self.elements.integer("Columns")
@@ -304,15 +305,15 @@ class PixelFile:
 
 @contextmanager
 def explain_damage(path: str) -> Iterator[None]:
-    """Turn whatever pydicom and its decoders raise on damaged files into one of our errors.
+    """Turn any exception of pydicom and its decoders on damaged files into one of our errors.
 
-    Their words are not told: they quote the header, and a header may name the patient.
+    Their messages are dropped: they quote the header, which may name the patient.
 
     Args:
-        path: The file that is read.
+        path: The file being read.
 
     Raises:
-        CorruptFileError: In place of any error that is not ours: they raise ``ValueError``,
+        CorruptFileError: In place of any error that is not ours: ``ValueError``,
             ``AttributeError``, ``struct.error``, ``RecursionError`` and more.
         TooLargeError: If memory ran out.
     """

@@ -1,4 +1,4 @@
-"""Read the pixels of a DICOM volume, in the units that its files state."""
+"""Read the pixels of a DICOM volume in the units that its files state."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from esp_medsam.quiet import quietly
 
 
 RADIOGRAPHS = frozenset({"CR", "DX", "IO", "MG", "PX", "RF", "RG", "XA"})
-"""Modalities whose files say how they are to be shown, and are unreadable otherwise."""
+"""Modalities whose images are readable only if shown as their files say."""
 
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DicomPixels:
-    """What the pixel data of a volume amounts to.
+    """The decoded pixel data of a volume.
 
     Attributes:
-        pixels: ``(C, *spatial)``, C 1 or 3, spatial as the volume's grid; uint8, int16,
-            int32 or float32. Gray values are rescaled, low ones low even where they are shown
-            white; colors are RGB.
-        unit: ``"HU"`` where values are Hounsfield units, else None.
-        other_unit: What speaks against Hounsfield units, were it a CT, in words.
-        window: Values that a radiograph asks to be shown as black and white; None without.
+        pixels: ``(C, *spatial)``, C 1 or 3, spatial as in the volume's grid; uint8, int16,
+            int32 or float32. Gray values are rescaled, and low values stay low even if they are
+            shown white; colors are RGB.
+        unit: ``"HU"`` if values are Hounsfield units, else None.
+        other_unit: What would speak against Hounsfield units in a CT, in words.
+        window: Values that a radiograph asks to be shown as black and white; None if not stated.
         inverted: Whether low values are shown white (MONOCHROME1).
-        ultrasound_regions: Regions that the machine calibrated.
+        ultrasound_regions: Regions that the ultrasound machine calibrated.
         warnings: What a user should know, a sentence each.
     """
 
@@ -57,19 +57,19 @@ class DicomPixels:
 def read_pixels(volume: DicomVolume, beside: Beside = NOTHING) -> DicomPixels:
     """Read, decode and rescale the pixels of a volume.
 
-    Values follow DICOM's order: modality LUT or each slice's own slope and intercept; then, of
-    radiographs alone, the VOI LUT as a table where there is one, else the window is handed on.
-    Padding keeps its rescaled value; what of it lies beyond Bits Stored is told.
+    Steps follow DICOM's order: the modality LUT, or each slice's own slope and intercept; then, for
+    radiographs only, the VOI LUT if it is a table; otherwise the window is passed on. Padding keeps
+    its rescaled value; a warning reports padding beyond Bits Stored.
 
     Args:
-        volume: What the headers said.
-        beside: What must fit in memory beside it.
+        volume: The volume as described by its headers.
+        beside: What must fit in memory beside the volume.
 
     Raises:
         InputNotFoundError: If a file is gone.
         CorruptFileError: If pixel data is damaged, cut short, or not what the headers say.
-        FormatError: If no decoder at hand reads it, its colors are of an unknown kind, or the
-            slices are partly gray, partly color or inverted.
+        FormatError: If no installed decoder reads the data, the kind of colors is unknown, or the
+            slices mix gray, inverted gray and color.
         NonFiniteError: If values are not finite after rescaling.
         TooLargeError: If the volume does not fit in memory.
     """
@@ -85,10 +85,10 @@ def read_pixels(volume: DicomVolume, beside: Beside = NOTHING) -> DicomPixels:
 
 
 class _Stack:
-    """The volume as it fills, slice by slice.
+    """The volume as it is filled, slice by slice.
 
-    It is widened when a slice needs it: a whole series is rarely as narrow or as wide as its
-    headers allow.
+    Its data type is widened when a slice needs it: the values of a whole series are rarely as
+    narrow or as wide as its headers allow.
     """
 
     def __init__(self, volume: DicomVolume, beside: Beside) -> None:
@@ -102,7 +102,7 @@ class _Stack:
         self.units: set[str] = set()
 
     def begin(self, source: PixelFile) -> None:
-        """Take from the first file what holds for all, and see whether the volume fits."""
+        """Take what applies to all files from the first, and check that the volume fits."""
         rows, columns = self.volume.slices[0].rows, self.volume.slices[0].columns
         self.regions, notes = regions_of(source.dataset, rows, columns)
         self.notes.update(dict.fromkeys(notes))
@@ -118,7 +118,7 @@ class _Stack:
         check_fits(Path(source.path), (count + DECODING) * frame, what, self.beside, self.voxels)
 
     def place(self, number: int, values: npt.NDArray[Any], photometric: str) -> None:
-        """Put one slice in its place."""
+        """Put one slice in its place in the volume."""
         piece = self.volume.slices[number]
         kind = photometric if photometric in _GRAY else "RGB"
         if values.shape[:2] != (piece.rows, piece.columns):
@@ -142,7 +142,7 @@ class _Stack:
         self.pixels[number] = values
 
     def result(self) -> DicomPixels:
-        """Return the whole."""
+        """Return the completed volume."""
         assert self.pixels is not None, "a volume has at least one slice"
         inverted = self.kind == "MONOCHROME1"
         is_gray = self.kind in _GRAY
@@ -222,7 +222,7 @@ class _ValueReader:
         return values if self.shown_by_table is None else narrowest(self.shown_by_table(values))
 
     def unit(self, piece: DicomSlice) -> str:
-        """Return ``HU``, nothing where no unit is stated, or what speaks against it."""
+        """Return ``HU``, what speaks against it, or an empty text if no unit is stated."""
         if self.modality_table is not None:
             kind = str(self._dataset.ModalityLUTSequence[0].get("ModalityLUTType") or "nothing")
             return HU if is_hu(kind) else f"Modality LUT Type says {unit_text(kind)}"
@@ -234,7 +234,7 @@ class _ValueReader:
 
 
 def _index(piece: DicomSlice) -> int:
-    """Return the number of the frame in its file, from 0."""
+    """Return the index of the frame in its file, from 0."""
     return (piece.source.frame or 1) - 1
 
 

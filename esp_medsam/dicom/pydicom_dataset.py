@@ -13,12 +13,12 @@ from esp_medsam.dicom.skim import RawDataset
 
 
 def as_pydicom(raw: RawDataset, most_items: int) -> Dataset:
-    """Return a data set whose values pydicom converts when they are asked for.
+    """Return a data set whose values pydicom converts on access.
 
     Args:
-        raw: What was skimmed.
-        most_items: Items of each sequence to take, from its first on: pydicom makes kilobytes of
-            each.
+        raw: The skimmed data set.
+        most_items: Most items to take from the start of each sequence: each takes kilobytes in
+            pydicom.
     """
     elements: dict[BaseTag, DataElement | RawDataElement] = {}
     for number, (representation, value) in raw.elements.items():

@@ -1,4 +1,4 @@
-"""Rasterize regions of an RT Structure Set on the series they were drawn on."""
+"""Rasterize regions of an RT Structure Set on the series that they were drawn on."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from esp_medsam.image import Image
 
 
 OFF_SLICE = 0.1
-"""Part of the distance of slices that a contour may lie off its slice: positions are rounded."""
+"""Fraction of the slice gap that a contour may lie off its slice, since positions are rounded."""
 
 Array = npt.NDArray[np.float64]
 
 
 class RegionsOnSeries:
-    """The regions of an RT Structure Set, on the grid of a series.
+    """The regions of an RT Structure Set on the grid of a series.
 
-    It names images of the series, and its contours lie in slices of it, in its Frame of Reference.
+    The set must name images of the series; its contours must lie in its slices and frame of
+    reference.
 
     Args:
         path: The structure set.
@@ -31,8 +32,8 @@ class RegionsOnSeries:
         held: The regions.
 
     Raises:
-        GeometryError: If it is not of the series.
-        EspMedSamError: If it cannot be read.
+        GeometryError: If the structure set does not belong to the series.
+        EspMedSamError: If the structure set cannot be read.
     """
 
     def __init__(self, path: str, image: Image) -> None:
@@ -49,15 +50,15 @@ class RegionsOnSeries:
             raise GeometryError(msg)
 
     def mask(self, number: int) -> npt.NDArray[np.bool_]:
-        """Return where a region is, ``(*spatial)`` of the series.
+        """Return the mask of a region, ``(*spatial)`` of the series.
 
-        A voxel counts whose center an odd number of its contours encloses, so that one within
-        another is a hole.
+        A voxel belongs to the region if an odd number of contours enclose its center, so a contour
+        within another is a hole.
 
         Raises:
-            GeometryError: If it is in another Frame of Reference; if a contour lies off the slices
-                by more than :data:`OFF_SLICE`, or in another one than it says; if two cross, or
-                are the same.
+            GeometryError: If the region is in another Frame of Reference; if a contour lies off the
+                slices by more than :data:`OFF_SLICE`, or not in the slice that it names; if two
+                contours cross or are the same.
             EspMedSamError: If a contour is damaged, or not CLOSED_PLANAR.
         """
         (region,) = (one for one in self.held if one.number == number)
@@ -76,7 +77,7 @@ class RegionsOnSeries:
         return np.moveaxis(mask, 0, -1)
 
     def _slice_of(self, contour: Contour, region: Region, stack: _Stack) -> int:
-        """Return the place of the slice that a contour lies in."""
+        """Return the index of the slice that a contour lies in."""
         off = stack.off(contour.points)
         place = int(off.argmin())
         within = OFF_SLICE * stack.gap
@@ -103,7 +104,7 @@ class RegionsOnSeries:
         region: Region,
         place: int,
     ) -> None:
-        """Refuse a contour that crosses another of its slice: what of it is a hole is not said."""
+        """Refuse a contour that crosses another in its slice, as holes would be ambiguous."""
         for other in others:
             shared = len(np.intersect1d(pixels, other, assume_unique=True))
             smaller = min(len(pixels), len(other))
@@ -117,7 +118,7 @@ class RegionsOnSeries:
 
 
 class _Stack:
-    """The slices of a series, and where points lie among them."""
+    """The slices of a series, and the location of points among them."""
 
     def __init__(self, image: Image) -> None:
         assert image.grid.slice_affines is not None, "checked before"
@@ -127,18 +128,18 @@ class _Stack:
 
     @property
     def gap(self) -> float:
-        """Least distance of neighbors in mm; of a lone slice 1."""
+        """Smallest distance between neighboring slices in mm; 1 for a lone slice."""
         steps = np.abs((np.diff(self._origins, axis=0) * self._normals[1:]).sum(axis=1))
         return float(steps.min()) if len(steps) else 1.0
 
     def off(self, points: Array) -> Array:
-        """Return how far in mm the farthest of points lies off the plane of each slice."""
+        """Return the distance in mm of the farthest point from the plane of each slice."""
         depths = (self._origins * self._normals).sum(axis=1)
         off: Array = np.abs(points @ self._normals.T - depths).max(axis=0)
         return off
 
     def indices(self, points: Array, place: int) -> Array:
-        """Return column and row of points, seen along the normal of a slice."""
+        """Return column and row of points, projected along the normal of a slice."""
         plane = np.linalg.inv(self._affines[place])
         indices: Array = points @ plane[:2, :3].T + plane[:2, 3]
         return indices

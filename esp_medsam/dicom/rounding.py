@@ -1,8 +1,8 @@
-"""Even stacks whose positions are written with few digits: the grid that they were rounded from.
+"""Recover the even grid of a stack whose positions were rounded to few digits.
 
 Some scanners and converters keep positions to a tenth of a millimeter. In an oblique stack, or one
-of thin slices, the gaps between them then differ by more than one in a hundred, though no slice
-lies off an even grid by more than that last digit.
+of thin slices, the gaps between positions then differ by more than one in a hundred, although no
+slice lies off an even grid by more than that last digit.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 _DIGITS = (0.1, 0.01, 0.001)
-"""Last digits in mm to which positions are known to be rounded; coarser ones are no small error."""
+"""Last digits, in mm, to which positions are known to be rounded; coarser is no small error."""
 
 _WHOLE = 1e-2
-"""Part of a last digit that a position may be off a multiple of it: it may have been a float32."""
+"""How far a position may be off a multiple of its last digit, as a fraction of it (float32)."""
 
 _EXACT = 1e-4
-"""Part of a gap that a slice may lie off in a direction that is not rounded."""
+"""Fraction of a gap by which a slice may lie off the grid in a direction that is not rounded."""
 
 _NEAR = 0.65
-"""Part of the last digit that a slice may lie off a grid that its position was rounded from.
+"""Fraction of the last digit by which a slice may lie off the grid it was rounded from.
 
-Rounding moves it by half of that digit at most, and a grid fitted by least squares lies a little
-off the true one. Of three even slices one that was moved by a whole digit lies off by two thirds,
-of more by more.
+Rounding moves a slice by at most half of that digit, and a grid fitted by least squares lies a
+little off the true one. If one of three even slices was moved by a whole digit, it lies off by two
+thirds; with more slices, by more.
 """
 
 _UNAMBIGUOUS = 0.25
-"""Part of a gap that a slice may lie off along the stack: it is nearest to its own place."""
+"""Fraction of a gap by which a slice may lie off along the stack and be nearest to its place."""
 
 _STEPS = 40
-"""Steps of the search for a gap, each of which leaves two thirds of where it may be."""
+"""Steps of the search for a gap; each step keeps two thirds of the search interval."""
 
 
 class RoundedGrid(NamedTuple):
-    """An even grid along the normal, as near as can be to rounded positions.
+    """An even grid along the normal that best fits rounded positions.
 
     Attributes:
-        start: ``(3,)``, where its first slice lies, LPS in mm.
-        gap: Distance of its slices, mm.
-        off: How far the slice lies off it that lies farthest, mm.
+        start: Position of the first slice, ``(3,)``, LPS in mm.
+        gap: Distance between slices, mm.
+        off: Largest distance of a slice from the grid, mm.
     """
 
     start: Array
@@ -54,14 +54,14 @@ class RoundedGrid(NamedTuple):
 
 
 def last_digits(positions: Array) -> Array:
-    """Return the last digit in mm that each coordinate is written with: ``(3,)``.
+    """Return the last digit, in mm, that each coordinate is written with: ``(3,)``.
 
     Args:
         positions: ``(N, 3)``, mm.
 
     Returns:
-        The coarsest of a tenth, a hundredth and a thousandth of which all are multiples; 0 where
-        none is.
+        For each coordinate, the coarsest of 0.1, 0.01 and 0.001 that divides all values; 0 if
+        none does.
     """
     digits = np.zeros(3)
     for digit in reversed(_DIGITS):
@@ -72,16 +72,16 @@ def last_digits(positions: Array) -> Array:
 
 
 def rounded_grid(positions: Array, normal: Array, digits: Array) -> RoundedGrid | None:
-    """Return the even grid that positions were rounded from; None where there is none.
+    """Return the even grid that positions were rounded from, or None if there is none.
 
-    There must be one that gives these positions when it is rounded. The grid returned is fitted by
-    least squares, and slices may lie off it by 0.65 of the last digit in each direction, and by a
-    quarter of the gap along the normal.
+    Some even grid must give these positions when rounded. The returned grid is fitted by least
+    squares; slices may lie off it by 0.65 of the last digit in each direction, and by a quarter of
+    the gap along the normal.
 
     Args:
         positions: ``(N, 3)``, in order along the normal, mm.
         normal: Unit normal of the slices, ``(3,)``.
-        digits: What they are rounded to, as :func:`last_digits` finds it.
+        digits: The last digits of the positions, from :func:`last_digits`.
     """
     if len(positions) < 2 or not digits.any():
         return None
@@ -101,9 +101,10 @@ def rounded_grid(positions: Array, normal: Array, digits: Array) -> RoundedGrid 
 def _can_be_rounded(
     positions: Array, numbers: npt.NDArray[Any], normal: Array, digits: Array
 ) -> bool:
-    """Whether some gap leaves all positions within one last digit of one another, as rounding does.
+    """Whether some gap keeps all positions within one last digit of a grid, as rounding does.
 
-    How far they spread about an even grid is convex in its gap: a search by thirds finds the least.
+    The spread of positions about an even grid is convex in its gap, so a ternary search finds the
+    minimum.
     """
 
     def spread(gap: float) -> float:

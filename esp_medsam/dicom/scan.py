@@ -38,9 +38,9 @@ class Found:
     """The DICOM content of a folder or a file.
 
     Attributes:
-        volumes: What can be read, sorted by name.
-        refused: Name and reason of each volume, or file, that cannot be; sorted by name.
-        others: Files that are no DICOM images, sorted: foreign ones, reports, segmentations.
+        volumes: Volumes that can be read, sorted by name.
+        refused: Name and reason of each volume or file that cannot be read, sorted by name.
+        others: Files that are not DICOM images, sorted: foreign files, reports, segmentations.
     """
 
     volumes: tuple[DicomVolume, ...] = ()
@@ -53,23 +53,24 @@ def find_volumes(
     files: Sequence[str | Path] | None = None,
     join: Iterable[str] = (),
 ) -> Found:
-    """Return the volumes that a DICOM file, or the files of a folder, make up.
+    """Return the volumes in a DICOM file or in the files of a folder.
 
     Args:
-        path: A file, which is taken alone, or a folder, of which the files in it are taken but not
-            those in folders below.
-        files: Files of the folder to take alone, as an earlier look found them; None takes all,
-            and tells which of them may be images that cannot be read.
-        join: What to join that files keep apart, of :data:`~esp_medsam.dicom.joining.JOINS`.
+        path: A file, which is taken alone, or a folder, whose files are taken but not those in its
+            subfolders.
+        files: The only files of the folder to take, as an earlier scan found them; None takes all
+            and reports which of them may be unreadable images.
+        join: What to join although the files keep it apart, from
+            :data:`~esp_medsam.dicom.joining.JOINS`.
 
     Returns:
-        Volumes, refusals and other files. A file that cannot be read is refused together with the
-        stack that it belongs to.
+        Volumes, refusals and other files. An unreadable file is refused together with the stack
+        that it belongs to.
 
     Raises:
         InputNotFoundError: If there is nothing at ``path``.
         ReadError: If the folder cannot be listed.
-        OptionError: If ``join`` asks for something else.
+        OptionError: If ``join`` has an unknown entry.
     """
     joins = check_join(join)
     if files is not None:
@@ -86,21 +87,22 @@ def find_in_folders(
     is_chosen: Callable[[Path], bool] = lambda _: True,
     join: Iterable[str] = (),
 ) -> Iterator[tuple[Path, Found]]:
-    """Yield what each folder holds, a stack that is spread over several of them as one.
+    """Yield what each folder holds, with a stack that spans several folders as one volume.
 
-    Some media and exports put so many files into a folder, whatever their series. Such a stack is
-    yielded with the folder that its own lie in. Where they share instances, as copies do, each is
-    taken alone, and one that holds a part is told so.
+    Some media and exports fill each folder with a fixed number of files, whatever their series. A
+    stack across folders is yielded with their common parent. If folders share instances, as copies
+    do, each is taken alone, and a volume that is only part of its series carries a note.
 
     Args:
-        folders: Of each the files are taken, but not those in folders below.
-        is_chosen: Whether a file that cannot be read counts: what the user left out is not missed.
-        join: What to join that files keep apart, of :data:`~esp_medsam.dicom.joining.JOINS`.
+        folders: Folders whose files are taken, but not those in their subfolders.
+        is_chosen: Whether an unreadable file counts; files that the user left out do not.
+        join: What to join although files keep it apart, from
+            :data:`~esp_medsam.dicom.joining.JOINS`.
 
     Raises:
-        InputNotFoundError: If one of them is gone.
-        ReadError: If one cannot be listed.
-        OptionError: If ``join`` asks for something else.
+        InputNotFoundError: If a folder is gone.
+        ReadError: If a folder cannot be listed.
+        OptionError: If ``join`` has an unknown entry.
     """
     joins = check_join(join)
     held = {folder: _read(list_files(folder), with_strays=True) for folder in folders}
@@ -137,7 +139,7 @@ def find_in_folders(
 
 
 def _part(own: int, every: int, folders: int) -> str:
-    """Return what is to be known of a part of a series whose images lie elsewhere as copies."""
+    """Return the note for a partial series whose other images lie in other folders."""
     return (
         f"This volume holds {own} of the {every} images of its series; they lie in {folders} "
         "folders, some as copies."
@@ -146,14 +148,14 @@ def _part(own: int, every: int, folders: int) -> str:
 
 @dataclass
 class _Read:
-    """The headers of files, what could not be read, and what is no DICOM image."""
+    """The headers of files, the files that could not be read, and those that are not images."""
 
     headers: list[Header] = field(default_factory=list)
     refused: list[tuple[str, EspMedSamError]] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     strays: list[Stray] = field(default_factory=list)
     notes: dict[SeriesKey, str] = field(default_factory=dict)
-    """What is to be known of a series, by study and series."""
+    """Notes for the user, by study and series."""
 
 
 def _read(files: Iterable[Path], *, with_strays: bool = False) -> _Read:
@@ -183,7 +185,7 @@ def _read(files: Iterable[Path], *, with_strays: bool = False) -> _Read:
 
 
 def _join_or_hint(reads: Sequence[_Read], joins: frozenset[str]) -> None:
-    """Join lone slices where the user says so; elsewhere note which look like neighbors."""
+    """Join lone slices if the user asks for it; otherwise note which look like neighbors."""
     headers = [header for read in reads for header in read.headers]
     if SERIES in joins:
         joined = {header.path: header for header in with_series_joined(headers, joins)}
@@ -197,7 +199,7 @@ def _join_or_hint(reads: Sequence[_Read], joins: frozenset[str]) -> None:
 
 
 def _found(read: _Read, joins: frozenset[str]) -> Found:
-    """Return the volumes that headers make up."""
+    """Return the volumes that the headers make up."""
     volumes: list[DicomVolume] = []
     refused = list(read.refused)
     for series in _by_series(read.headers):
@@ -219,10 +221,10 @@ def _found(read: _Read, joins: frozenset[str]) -> Found:
 
 
 def list_files(path: Path) -> list[Path]:
-    """Return a file alone, or the files of a folder but not those in folders below, sorted.
+    """Return a file alone, or the files of a folder without its subfolders, sorted.
 
     Raises:
-        InputNotFoundError: If there is nothing.
+        InputNotFoundError: If there is nothing at ``path``.
         ReadError: If the folder cannot be listed.
     """
     try:

@@ -19,11 +19,11 @@ from esp_medsam.errors import EspMedSamError, FormatError, GeometryError
 def volumes_of(
     headers: Sequence[Header], joins: frozenset[str]
 ) -> Iterator[tuple[str, DicomVolume | EspMedSamError]]:
-    """Yield each volume of a series, or why it is refused, with its name.
+    """Yield the name of each volume of a series, with the volume or why it is refused.
 
     Args:
-        headers: Of its files.
-        joins: What the user joined, of :data:`~esp_medsam.dicom.joining.JOINS`.
+        headers: Headers of the files of the series.
+        joins: What the user joined, from :data:`~esp_medsam.dicom.joining.JOINS`.
     """
     stack_problems = [h for h in headers if h.problem is not None and _may_be_of_stack(h)]
     counts = Counter(header.sop_instance_uid for header in headers)
@@ -58,7 +58,7 @@ def _may_be_of_stack(header: Header) -> bool:
 
 
 def _refusal(problems: Sequence[Header]) -> tuple[str, EspMedSamError]:
-    """Return the name and the reason of a stack that is refused for files of it."""
+    """Return the name of a stack that is refused because of its files, and the reason."""
     first = problems[0]
     error = first.problem or FormatError()
     if len(problems) > 1:
@@ -70,7 +70,7 @@ def _refusal(problems: Sequence[Header]) -> tuple[str, EspMedSamError]:
 
 
 def _copies(headers: Sequence[Header], sop_instance_uid: str | None) -> EspMedSamError:
-    """Return why files of one instance are refused."""
+    """Return the reason for refusing several files of one instance."""
     first, second = [h.path for h in headers if h.sop_instance_uid == sop_instance_uid][:2]
     msg = (
         f"SOPInstanceUID of files must differ; {first} and {second} both have "
@@ -80,7 +80,7 @@ def _copies(headers: Sequence[Header], sop_instance_uid: str | None) -> EspMedSa
 
 
 def _batches(headers: Sequence[Header]) -> list[tuple[Split, list[Header]]]:
-    """Keep apart what one series should not mix: SOP classes, and multi-frame instances."""
+    """Separate what one series should not mix: SOP classes and multi-frame instances."""
     groups: defaultdict[tuple[str, str], list[Header]] = defaultdict(list)
     for header in _with_slices_pooled(headers):
         groups[header.sop_class_uid, header.batch or ""].append(header)
@@ -97,10 +97,10 @@ def _batches(headers: Sequence[Header]) -> list[tuple[Split, list[Header]]]:
 
 
 def _with_slices_pooled(headers: Sequence[Header]) -> list[Header]:
-    """Return headers of which multi-frame files of one place are in no batch of their own.
+    """Return the headers with multi-frame files of a single place pooled into common batches.
 
-    Some writers store enhanced images a slice a file. They are left apart where together they
-    would lie at one place, and nothing told them apart.
+    Some writers store enhanced images as one slice per file. Such files stay apart if, pooled,
+    several would lie at one place and nothing would distinguish them.
     """
     batches: defaultdict[tuple[str, str], list[Header]] = defaultdict(list)
     for header in headers:
@@ -127,7 +127,7 @@ def _with_slices_pooled(headers: Sequence[Header]) -> list[Header]:
 
 
 def _lie_apart(slices: Sequence[DicomSlice]) -> bool:
-    """Whether the volumes among slices hold one slice at each place."""
+    """Whether each volume among the slices holds one slice at each place."""
     return all(count_places(part) == len(part) for _, part in split_series(slices))
 
 
@@ -164,7 +164,7 @@ def _volume(
     """Return the volume of these slices.
 
     Raises:
-        GeometryError: If they do not make up one.
+        GeometryError: If the slices do not make up a volume.
     """
     first, slices = headers[0], part.slices
     joined = _joining_notes(headers, part, joins)
@@ -203,10 +203,10 @@ def _volume(
 
 
 def _joining_notes(headers: Sequence[Header], part: Part, joins: frozenset[str]) -> tuple[str, ...]:
-    """Return what the user joined of these slices.
+    """Return which joins of the user these slices needed.
 
     Raises:
-        GeometryError: If they state several frames of reference, and the user joined none.
+        GeometryError: If they state several frames of reference that the user did not join.
     """
     joined = []
     if len({piece.source.series_uid for piece in part.slices}) > 1:
@@ -241,7 +241,7 @@ _JOINED = {
         "because `join` includes interleaved."
     ),
 }
-"""What is to be known of what the user joined."""
+"""Warnings about what the user joined."""
 
 _BETWEEN = (
     "The slices of this volume lie between those of others of the series, which differ in "

@@ -22,21 +22,21 @@ def labels_series(path: str | Path) -> bool:
     """Whether a file is a DICOM-SEG, or an RT Structure Set.
 
     Raises:
-        EspMedSamError: If it is DICOM, and cannot be read so far.
+        EspMedSamError: If it is DICOM but cannot be read far enough to tell.
     """
     return is_dicom(path) and (is_segmentation(path) or is_structure_set(path))
 
 
 class SeriesLabels:
-    """A label file of a series, read once for all that is asked of it.
+    """A label file of a series, read once for all requests.
 
     Args:
-        path: The file, of which :func:`labels_series` is true.
+        path: A file for which :func:`labels_series` is true.
         image: Record of the series.
 
     Raises:
-        GeometryError: If it is not of the series.
-        EspMedSamError: If it cannot be read.
+        GeometryError: If the file does not belong to the series.
+        EspMedSamError: If the file cannot be read.
     """
 
     def __init__(self, path: str, image: Image) -> None:
@@ -55,15 +55,15 @@ class SeriesLabels:
         names: Sequence[str] | None = None,
         target: Target | None = None,
     ) -> npt.NDArray[np.bool_]:
-        """Return the union of what is meant, ``(*spatial)`` of the series.
+        """Return the union of the chosen segments or regions, ``(*spatial)`` of the series.
 
         Args:
             values: Numbers of segments or regions.
-            names: Their names, where no numbers are given.
-            target: Whose codes one of them has, where neither is given.
+            names: Their names, if no numbers are given.
+            target: Target whose codes one of them has, if neither is given.
 
         Raises:
-            OptionError: If something that is meant is not there, or there twice.
+            OptionError: If a chosen segment or region is missing or occurs twice.
             GeometryError: If it does not lie on the series.
             EspMedSamError: If it cannot be read.
         """

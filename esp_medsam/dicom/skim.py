@@ -1,8 +1,8 @@
 """Find the elements of a DICOM data set in a file, within bounds.
 
-pydicom decodes and writes here, but it bounds nothing: it makes kilobytes of each of a million
-empty items, and calls itself for each sequence within another. So what others wrote is skimmed
-first: what is wanted is kept as bytes, all else is passed over, and each step counts.
+This package decodes and writes with pydicom, which bounds nothing: it turns each of a million empty
+items into kilobytes, and recurses into nested sequences. So files of other origin are skimmed
+first: wanted elements are kept as bytes, all others are skipped, and each step counts.
 """
 
 from __future__ import annotations
@@ -17,67 +17,67 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
 
 UNDEFINED = 0xFFFFFFFF
-"""Length of what is as long as its items, and ends with a delimiter."""
+"""Length of an element or item of undefined length, which ends with a delimiter."""
 
 MOST_PIECES, _PIECES, _LEAST_PIECE = 8_000_000, 400_000, 40
-"""Elements and items of a header: so many at most, and from so many on one for so many bytes."""
+"""Limit on elements and items: at most 400,000 plus one per 40 bytes, and at most 8,000,000."""
 
 _WANTED, _LEAST_WANTED = 80_000, 96
-"""The same of those that are kept.
+"""Limit on those that are kept: 80,000 plus one per 96 bytes.
 
-Of a frame of enhanced MR there are a hundred, of which thirty are kept; with its pixels it has
-some thousand bytes. A frame of a segmentation has fewer of all.
+A frame of enhanced MR has about a hundred, thirty of which are kept; with its pixels it has some
+thousand bytes. A frame of a segmentation has fewer of each.
 """
 
 MOST_KEPT = 2**26
-"""Bytes of a header that are kept."""
+"""Most bytes of a header that are kept."""
 
 _DEEPEST = 64
-"""Sequences within one another."""
+"""Deepest nesting of sequences."""
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
 _LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR",
                    b"UT", b"UV"))  # fmt: skip
-"""Value representations that are followed by a length of four bytes, where they are written."""
+"""Value representations that, if written, are followed by a length of four bytes."""
 
 _NO_END = 2**63
 
 Until = Callable[[int, "str | None", int], bool]
-"""Told the tag, the representation and the length of an element; whether to end before it."""
+"""Takes the tag, representation and length of an element; returns whether to end before it."""
 
 
 _WINDOW = 2**16
-"""Bytes of the file that are at hand."""
+"""Bytes of the file that are buffered."""
 
 REPRESENTATIONS = frozenset(bytes(pair) for pair in product(range(65, 91), repeat=2))
-"""What a value representation can be: two capital letters."""
+"""All possible value representations: two capital letters."""
 
 _HEADS = {True: struct.Struct("<HHL"), False: struct.Struct(">HHL")}
 _SHORTS = {True: struct.Struct("<H"), False: struct.Struct(">H")}
 _LONGS = {True: struct.Struct("<L"), False: struct.Struct(">L")}
-"""Tag and length of an element; lengths of two and of four bytes, by what byte comes first."""
+"""Formats by byte order (True: little-endian): tag and length, two-byte and four-byte lengths."""
 
 
 class Source(Protocol):
-    """What can be skimmed: an open file, or bytes in memory."""
+    """A source of bytes to skim: an open file, or bytes in memory."""
 
     def read(self, size: int = -1, /) -> bytes:
         """Return up to ``size`` bytes."""
 
     def seek(self, offset: int, /) -> int:
-        """Go to a place, which may lie beyond the end."""
+        """Go to an offset, which may lie beyond the end."""
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the current offset."""
 
 
 class SkimError(ValueError):
-    """A data set cannot be followed, or takes more than it may; the text says which."""
+    """A data set that cannot be parsed or exceeds a limit; the message says which."""
 
 
 class Encoding(NamedTuple):
-    """How elements are written: without their representation, and the least byte first."""
+    """How elements are written: with implicit representations, and in little-endian order."""
 
     implicit: bool
     little: bool
@@ -87,9 +87,9 @@ class RawElement(NamedTuple):
     """An element as it stands in a file.
 
     Attributes:
-        representation: Its value representation, such as ``DS``; None where the file has none.
-        value: Its bytes, fewer than it claims where it is cut short; its items where it is to be
-            a sequence; None where it is a sequence that cannot be followed, or should be none.
+        representation: Its value representation, such as ``DS``; None if the file states none.
+        value: Its bytes, fewer than stated if the file is cut short; its items if the standard
+            makes it a sequence; None if that cannot be parsed, or a non-sequence is written as one.
     """
 
     representation: str | None
@@ -97,7 +97,7 @@ class RawElement(NamedTuple):
 
 
 class RawDataset(NamedTuple):
-    """The elements of a data set, or of an item, by their tags, as far as they are wanted."""
+    """The wanted elements of a data set or of an item, by tag."""
 
     encoding: Encoding
     elements: dict[int, RawElement]
@@ -105,11 +105,11 @@ class RawDataset(NamedTuple):
 
 
 class Skimmer:
-    """Skims what stands in a file, within bounds that hold for all of it together.
+    """A reader that skims a file within bounds that hold for the whole file.
 
     Args:
-        source: Where it stands.
-        size: How long that is.
+        source: The source of the bytes.
+        size: Length of the source in bytes.
 
     Attributes:
         pieces: Elements and items that may still follow.
@@ -124,25 +124,25 @@ class Skimmer:
 
     @property
     def place(self) -> int:
-        """The place in the file of what comes next."""
+        """The offset in the file of the next byte to read."""
         return self._start + self._at
 
     def dataset(
         self, encoding: Encoding, wanted: Container[int], until: Until | None = None
     ) -> RawDataset:
-        """Return what is wanted of the data set that begins where the file is.
+        """Return the wanted elements of the data set that begins at the current offset.
 
         Args:
-            encoding: How it is written. Items that do not state representations where they should,
-                as those of some writers, are told by their first element.
+            encoding: How it is written. Items that lack the representations they should state, as
+                those of some writers do, are recognized by their first element.
             wanted: Tags of the elements to keep, in items too.
-            until: Asked of each element, with `place` at its value; where it is true reading ends.
+            until: Called for each element, with `place` at its value; reading ends if it is true.
 
         Returns:
-            The data set; the file is behind it, or at the element that ended it.
+            The data set; the file is positioned after it, or at the element that ended it.
 
         Raises:
-            SkimError: If it cannot be followed, or takes more than it may.
+            SkimError: If the data set cannot be parsed or exceeds a limit.
         """
         raw = self._dataset(encoding, wanted, _NO_END, 0, until)
         self._source.seek(self.place)
@@ -156,7 +156,7 @@ class Skimmer:
         depth: int,
         until: Until | None = None,
     ) -> RawDataset:
-        """Return the data set here, up to a place, the end of its item, or of the file."""
+        """Return the data set here, up to ``end``, the end of its item or the end of the file."""
         encoding = self._encoding_seen(encoding)
         elements: dict[int, RawElement] = {}
         while (start := self._start + self._at) < end:
@@ -168,7 +168,7 @@ class Skimmer:
                 break
             tag, representation, length = head
             if tag not in wanted:
-                if length != UNDEFINED:  # by far the most there are
+                if length != UNDEFINED:  # by far the most common case
                     self._at += length
                 else:
                     self._pass(encoding, length)
@@ -187,7 +187,7 @@ class Skimmer:
     def _sequence(
         self, encoding: Encoding, wanted: Container[int], length: int, end: int, depth: int
     ) -> tuple[RawDataset, ...] | None:
-        """Return the items of a sequence; None where nothing but its length can be followed."""
+        """Return the items of a sequence, or None if they cannot be parsed but can be skipped."""
         if length == UNDEFINED:
             return tuple(self._items(encoding, wanted, _NO_END, depth))
         end = min(end, self.place + length)
@@ -201,7 +201,7 @@ class Skimmer:
     def _items(
         self, encoding: Encoding, wanted: Container[int], end: int, depth: int
     ) -> Iterator[RawDataset]:
-        """Yield the items up to a place, or to their delimiter."""
+        """Yield the items up to ``end`` or to the sequence delimiter."""
         if depth > _DEEPEST:
             raise _AstrayError(_TOO_DEEP)
         while self._start + self._at < end:
@@ -222,11 +222,11 @@ class Skimmer:
                 self._go(behind)
 
     def _pass(self, encoding: Encoding, length: int) -> None:
-        """Go behind a value; what states no length is gone through."""
+        """Skip a value; a value of undefined length is walked item by item."""
         if length != UNDEFINED:
             self._at += length
             return
-        inside = [encoding]  # of a sequence, of an item of it, of a sequence in that, and so on
+        inside = [encoding]  # of a sequence, then of its item, of a sequence in that, and so on
         while inside:
             head = self._head(inside[-1])
             is_item = len(inside) % 2 == 0
@@ -242,7 +242,7 @@ class Skimmer:
                 inside.append(inside[-1] if is_item else self._encoding_seen(inside[-1]))
 
     def _encoding_seen(self, encoding: Encoding) -> Encoding:
-        """Return how the element here is written, where it should state its representation."""
+        """Return the encoding of the element here, implicit if it lacks its representation."""
         if encoding.implicit:
             return encoding
         if self._at + 6 > len(self._window):
@@ -255,7 +255,7 @@ class Skimmer:
         )
 
     def _head(self, encoding: Encoding) -> tuple[int, str | None, int] | None:
-        """Return the tag, the representation and the length of what is next; None at the end."""
+        """Return tag, representation and length of the next element or item; None at the end."""
         if self._at + 12 > len(self._window):
             self._refill()
         at, window = self._at, self._window
@@ -279,7 +279,7 @@ class Skimmer:
         return tag, stated.decode(), _SHORTS[little].unpack_from(window, at + 6)[0]
 
     def _bytes(self, size: int) -> bytes:
-        """Return a value, or what there is of it."""
+        """Return a value, or as much of it as the file holds."""
         size = max(0, min(size, self._kept + 1))
         kept = self._window[self._at : self._at + size]
         if len(kept) < size:
@@ -298,20 +298,20 @@ class Skimmer:
             raise SkimError(_TOO_MANY)
 
     def _refill(self) -> None:
-        """Have at hand what comes next."""
+        """Fill the buffer from the current offset."""
         self._start, self._at = self.place, 0
         self._source.seek(self._start)
         self._window = self._source.read(_WINDOW)
 
     def _go(self, place: int) -> None:
-        """Go to a place, with what is at hand where it lies there."""
+        """Go to an offset, and keep the buffer if the offset lies in it."""
         self._at = place - self._start
         if not 0 <= self._at <= len(self._window):
             self._window, self._start, self._at = b"", place, 0
 
 
 class _AstrayError(SkimError):
-    """A sequence cannot be followed; what lies around it may be."""
+    """A sequence that cannot be parsed, although the data around it may be readable."""
 
 
 _NO_ITEMS = "a sequence holds something other than whole items"
@@ -321,5 +321,5 @@ _TOO_MANY = "it falls into too many pieces"
 
 @cache
 def _is_sequence(tag: int) -> bool:
-    """Whether an element is a sequence by the standard, whatever its file says."""
+    """Whether an element is a sequence according to the standard, whatever its file says."""
     return dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ"

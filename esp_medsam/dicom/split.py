@@ -28,20 +28,20 @@ _TIMES = (
     "ContentTime",
     "InstanceNumber",
 )
-"""What may differ from slice to slice of one phase: only its rank at a place tells the phase."""
+"""Attributes that may differ between slices of one phase; only the rank at a place tells it."""
 
 _OF_DAY = ("AcquisitionTime", "FrameAcquisitionDateTime", "ContentTime")
-"""Times of day, which alternate in one volume, too: scanners take every other slice first."""
+"""Times of day, which also alternate within one volume if a scanner takes every other slice."""
 
 
 class Part(NamedTuple):
     """One volume among the slices of a series.
 
     Attributes:
-        split: What it was told by.
+        split: Attributes and values that distinguish it.
         slices: Its slices, in any order.
-        between: Attribute that told it from volumes between whose slices its own lie, or would
-            have, had they not been joined; empty where there are none.
+        between: Attribute that separates it, or would without the user's join, from volumes that
+            it is interleaved with; empty if there are none.
     """
 
     split: Split
@@ -52,9 +52,9 @@ class Part(NamedTuple):
 def split_series(
     slices: Sequence[DicomSlice], *, interleaved: bool = False
 ) -> list[tuple[Split, tuple[DicomSlice, ...]]]:
-    """Return the volumes among the slices of one series, each with what it was told by.
+    """Return the volumes among the slices of one series, each with its distinguishing values.
 
-    As :func:`parts_of` finds them.
+    See :func:`parts_of`.
     """
     return [(part.split, part.slices) for part in parts_of(slices, interleaved=interleaved)]
 
@@ -62,20 +62,20 @@ def split_series(
 def parts_of(slices: Sequence[DicomSlice], *, interleaved: bool = False) -> list[Part]:
     """Return the volumes among the slices of one series.
 
-    Localizers, slices turned more than about one degree against the others, and those of another
-    station of the table are volumes of their own. What is left is split where slices would lie at
-    one place: by the first of `ATTRIBUTES` that differs there, and so on. Where only times, or
-    numbers of instances, differ and each place holds the same number of slices, they are split by
-    the rank at their place. Volumes whose slices lie between one another are told by the first
-    attribute, times of day excepted, of which :func:`lie_between` says so.
+    Localizers, slices turned more than about one degree against the others, and slices of another
+    table station form separate volumes. The rest is split if several slices lie at one place: by
+    the first of `ATTRIBUTES` that differs there, then the next, and so on. If only times or
+    instance numbers differ and each place holds the same number of slices, slices are split by
+    their rank at their place. Interleaved volumes are split by the first attribute, except times of
+    day, for which :func:`lie_between` is true.
 
     Args:
         slices: Slices of a series, in any order.
-        interleaved: Whether slices between one another are one volume, whatever they state.
+        interleaved: Whether interleaved slices are one volume, whatever they state.
 
     Returns:
-        Volumes, sorted by what they were told by. Slices that still lie at one place, or state no
-        position, are left together.
+        Volumes, sorted by their distinguishing values. Slices that still share a place, or state
+        no position, stay together.
     """
     parts = [
         part._replace(split=localizer + orientation + station + part.split)
@@ -88,7 +88,7 @@ def parts_of(slices: Sequence[DicomSlice], *, interleaved: bool = False) -> list
 
 
 def count_places(slices: Sequence[DicomSlice]) -> int:
-    """Return at how many places along their normal slices lie; 0 where one does not say."""
+    """Return the number of places of slices along their normal; 0 if one states no place."""
     if any(part.position is None or part.orientation is None for part in slices):
         return 0
     return int(_places(slices)[1].max()) + 1
@@ -102,7 +102,7 @@ def _by_localizer(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[Dicom
 
 
 def _by_orientation(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[DicomSlice, ...]]]:
-    """Keep what is turned alike together, in chains; each group is told by its first."""
+    """Group slices by orientation, in chains; each group is named by its first orientation."""
     if any(part.orientation is None for part in slices):
         return [((), tuple(slices))]
     unique = sorted({part.orientation for part in slices if part.orientation is not None})
@@ -122,7 +122,7 @@ def _by_orientation(slices: Sequence[DicomSlice]) -> list[tuple[Split, tuple[Dic
 def _by_station(
     slices: Sequence[DicomSlice], places: npt.NDArray[np.intp] | None = None
 ) -> list[tuple[Split, tuple[DicomSlice, ...]]]:
-    """Keep what lies at one station together; each is told by what it states, or its position."""
+    """Group slices by station; each group is named by an attribute value or its position."""
     if any(part.position is None or part.orientation is None for part in slices):
         return [((), tuple(slices))]
     labels = stations(slices, places).tolist()
@@ -145,7 +145,7 @@ def _first(slices: Sequence[DicomSlice]) -> str:
 
 
 def _attributes(slices: Sequence[DicomSlice]) -> tuple[str, ...]:
-    """Return what may tell these slices apart: ours in their order, then a file's own."""
+    """Return attributes that may distinguish these slices: `ATTRIBUTES` first, then a file's."""
     stated = dict.fromkeys(keyword for part in slices for keyword, _ in part.dimensions)
     own = tuple(keyword for keyword in stated if keyword not in ATTRIBUTES + _TIMES)
     return tuple(keyword for keyword in ATTRIBUTES if keyword in stated) + own
@@ -188,7 +188,7 @@ def _by_attributes(
 
 
 def _tells_apart(keyword: str, values: Sequence[str], places: npt.NDArray[np.intp]) -> bool:
-    """Whether slices at one place differ in it, and it does not number the slices themselves."""
+    """Whether slices at one place differ in an attribute that does not merely number slices."""
     any_number = keyword == "StackID"
     pairs = set(zip(places.tolist(), values, strict=True))
     kinds, held = len(set(values)), len(set(places.tolist()))
@@ -199,7 +199,7 @@ def _tells_apart(keyword: str, values: Sequence[str], places: npt.NDArray[np.int
 def _by_rank(
     slices: Sequence[DicomSlice], places: npt.NDArray[np.intp]
 ) -> list[tuple[Split, tuple[DicomSlice, ...]]]:
-    """Split by the rank of a time among the slices at one place; empty where none allows it."""
+    """Split by the rank of a time among the slices at one place; empty if no time allows it."""
     phases = set(np.bincount(places).tolist())
     if len(phases) != 1:
         return []
@@ -222,7 +222,7 @@ def _by_rank(
 def _places(
     slices: Sequence[DicomSlice],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
-    """Return the depths of slices in mm, and number their places: those at one have one number."""
+    """Return the depths of slices in mm, and the number of the place that each lies at."""
     along = depths(slices)
     order = np.argsort(along, kind="stable")
     numbers = np.concatenate([[0], np.cumsum(np.diff(along[order]) >= closest(slices))])

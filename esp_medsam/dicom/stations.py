@@ -1,7 +1,7 @@
-"""Which slices of a series lie beside one another: stations of a table that moves in their plane.
+"""Find slices of a series that lie side by side: stations of a table that moves in their plane.
 
-Coronal stacks of a whole body, say, share depths, and lie far apart along the body. A gantry tilt
-moves slices sideways as well, but evenly with their depth.
+Coronal stacks of a whole body, for example, share depths but lie far apart along the body. A gantry
+tilt also moves slices sideways, but evenly with their depth.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from esp_medsam.dicom.volume import DicomSlice
 Array = npt.NDArray[np.float64]
 
 _APART = 0.1
-"""Part of the shorter side of a slice from which on one that is moved so far is another's."""
+"""Fraction of a slice's shorter side; a slice shifted by more belongs to another station."""
 
 _STEEPEST = 1.0
-"""Millimeters sideways for each along the normal up to which slices are tilted, not moved."""
+"""Most mm sideways per mm along the normal for slices to count as tilted, not moved."""
 
 
 def stations(
     slices: Sequence[DicomSlice], places: npt.NDArray[np.intp] | None = None
 ) -> npt.NDArray[np.intp]:
-    """Number the stations of slices that are turned alike; all 0 where there is one.
+    """Number the stations of slices of one orientation; all are 0 if there is only one.
 
     Args:
-        slices: Each with its position and orientation.
-        places: Number of each slice's place along the normal. With it, slices at one depth that
-            lie a pixel apart, or more, are of two stations; without, it takes a tenth of a side.
+        slices: Slices that each have a position and an orientation.
+        places: Number of each slice's place along the normal. If given, slices at one depth that
+            lie a pixel or more apart are two stations; otherwise a tenth of a side is needed.
     """
     one = np.zeros(len(slices), dtype=np.intp)
     spacings = [part.pixel_spacing for part in slices if part.pixel_spacing is not None]
@@ -60,13 +60,13 @@ def chain_labels(points: Array, reach: float) -> npt.NDArray[np.intp]:
 
     Args:
         points: ``(N, d)``.
-        reach: In their unit.
+        reach: In the unit of ``points``.
 
     Returns:
-        ``(N,)``: the number of the first point of its group.
+        For each point, the index of the first point of its group: ``(N,)``.
     """
     labels = np.full(len(points), -1, dtype=np.intp)
-    left = np.arange(len(points))  # ever fewer, so that points that lie together cost little
+    left = np.arange(len(points))  # shrinks, so that points that lie together cost little
     while left.size:
         start = left[0]
         pending, left = [start], left[1:]
@@ -80,7 +80,7 @@ def chain_labels(points: Array, reach: float) -> npt.NDArray[np.intp]:
 
 
 def _aside(slices: Sequence[DicomSlice]) -> Array:
-    """Return how far slices lie along the rows and the columns of the first: ``(N, 2)``, mm."""
+    """Return slice positions along the row and column axes of the first: ``(N, 2)``, mm."""
     positions = np.array([part.position for part in slices], dtype=np.float64)
     axes = np.array(slices[0].orientation, dtype=np.float64).reshape(2, 3)
     aside: Array = positions @ axes.T
@@ -88,7 +88,7 @@ def _aside(slices: Sequence[DicomSlice]) -> Array:
 
 
 def _is_tilted(aside: Array, along: Array, pixel: float) -> bool:
-    """Whether slices move sideways evenly with their depth, as a gantry tilt moves them."""
+    """Whether slices shift sideways evenly with their depth, as with a gantry tilt."""
     lines = np.column_stack([np.ones_like(along), along])
     solution = np.linalg.lstsq(lines, aside, rcond=None)[0]
     off = np.abs(aside - lines @ solution).max()

@@ -1,4 +1,4 @@
-"""Read stored pixel data from where the header says they are."""
+"""Read stored pixel data from the place that the header states."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from esp_medsam.memory import check_fits
 def native_pixels(
     elements: Elements, file: DicomFile, count: int
 ) -> tuple[bytes, BitLayout | None]:
-    """Read pixels that are not compressed, and lie where the header says.
+    """Read uncompressed pixels from the place that the header states.
 
     Returns:
-        The pixels, and how they lie where they are of one bit and frames begin inside a byte.
+        The pixels, and the bit layout if they are 1-bit and frames begin inside a byte.
     """
     _check_layout(elements)
     length, whole = file.pixels.length, native_size(elements, count)
     found = count * length // max(whole, 1)
-    is_longer = found > count and length > whole + whole % 2  # the byte that makes it even
+    is_longer = found > count and length > whole + whole % 2  # the byte that pads to an even length
     shape = _shape_in_bits(elements)
     file.file.seek(file.pixels.start)
     if isinstance(file.file, BoundedFile) and length <= file.file.left():
@@ -58,7 +58,7 @@ def _too_long(file: DicomFile, count: int, found: int) -> CorruptFileError:
 
 
 def _shape_in_bits(elements: Elements) -> tuple[int, int] | None:
-    """Return rows and columns of frames of one bit a pixel that end inside a byte; else None."""
+    """Return rows and columns of 1-bit frames that end inside a byte; otherwise None."""
     if elements.integer("BitsAllocated") != 1 or elements.integer("SamplesPerPixel") != 1:
         return None
     rows, columns = elements.integer("Rows") or 0, elements.integer("Columns") or 0
@@ -66,7 +66,7 @@ def _shape_in_bits(elements: Elements) -> tuple[int, int] | None:
 
 
 def _check_layout(elements: Elements) -> None:
-    """Refuse values that lie elsewhere than pydicom takes them from."""
+    """Refuse values whose bits lie elsewhere than pydicom reads them."""
     allocated, stored = elements.integer("BitsAllocated"), elements.integer("BitsStored")
     high = elements.integer("HighBit")
     if stored and allocated and stored < allocated and high not in (None, stored - 1):
@@ -91,7 +91,7 @@ def compressed_frames(file: DicomFile, frames: Sequence[Sequence[Fragment]]) -> 
 
 
 def syntax_of(file: DicomFile) -> UID:
-    """Return the transfer syntax, or the one that an uncompressed file without a word is in."""
+    """Return the transfer syntax, derived from the encoding if the file states none."""
     if file.syntax:
         return UID(file.syntax)
     if file.encoding.implicit:

@@ -1,8 +1,8 @@
-"""Unreadable files in a series folder that may be missing slices.
+"""Find unreadable files in a series folder that may be missing slices.
 
-A copy that failed leaves an empty file, or one of zeros, and a bad disk one whose header is
-damaged before it names its series. Without it the others may look whole, so each volume of the
-folder says that it is there, and one that lacks something where it would fit is refused.
+A failed copy leaves a file that is empty or all zeros; a bad disk leaves a file whose header is
+damaged before it names its series. Without that file the others may look complete, so each volume
+of the folder reports it, and a volume with a gap that it would fit is refused.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from esp_medsam.regular_file import open_regular
 
 
 _SUFFIXES = (".dcm", ".dicom", ".ima")
-"""Endings of DICOM files in lower case; many have none, or digits of a UID."""
+"""File extensions of DICOM in lower case; many files have none, or digits of a UID."""
 
 _OTHERS = ("readme", "license", "lockfile", "version", "md5sums", "sha256sums")
-"""Names, in lower case, of files without an ending that lie beside DICOM, and are none."""
+"""Names, in lower case, of files without an extension that lie beside DICOM but are not DICOM."""
 
 _PREAMBLE, _MAGIC, _START = bytes(128), b"DICM", 512
-"""What DICOM files begin with; and the bytes in which the magic word is looked for."""
+"""The preamble and magic word of DICOM files; how many bytes are searched for the magic word."""
 
 _GAP = 1.5
-"""Median gaps from which on there is room for a slice."""
+"""A gap of at least this many median gaps has room for a slice."""
 
 _NAMED = 3
-"""Strays, and numbers of instances, that a message names; the rest is counted."""
+"""Most strays, or instance numbers, that a message names; it counts the rest."""
 
 DAMAGED = "is damaged before it names its series"
 
@@ -46,7 +46,7 @@ class Stray:
 
     Attributes:
         path: The file.
-        reason: Why it is not known to be one, as it follows its path in a sentence.
+        reason: Why it could not be read, worded to follow the path in a sentence.
     """
 
     path: str
@@ -54,11 +54,11 @@ class Stray:
 
 
 def find_strays(files: Iterable[Path], siblings: Iterable[str]) -> list[Stray]:
-    """Return which files of a folder may be slices, of those that are no DICOM by their content.
+    """Return which files may be slices although their content is not recognized as DICOM.
 
     Args:
-        files: What is no DICOM by its content, or cannot be opened.
-        siblings: Names of the files beside them that hold DICOM images.
+        files: Files whose content is not DICOM, or that cannot be opened.
+        siblings: Names of the files in the same folder that hold DICOM images.
     """
     names = _Names(siblings)
     strays = []
@@ -70,10 +70,10 @@ def find_strays(files: Iterable[Path], siblings: Iterable[str]) -> list[Stray]:
 
 
 class _Names:
-    """What DICOM files may be called, beside others of a folder.
+    """Possible names of DICOM files, judged by the other files of their folder.
 
     Args:
-        siblings: Names of those others.
+        siblings: Names of the other files.
     """
 
     def __init__(self, siblings: Iterable[str]) -> None:
@@ -82,19 +82,19 @@ class _Names:
         self._patterns = {_without_digits(name) for name in names}
 
     def allow(self, file: Path) -> bool:
-        """Whether a DICOM file may be called so."""
+        """Whether a DICOM file may have this name."""
         suffix = file.suffix.lower()
         if file.stem.lower() in _OTHERS and suffix not in _SUFFIXES:
             return False
         return not suffix or suffix[1:].isdigit() or suffix in self._suffixes
 
     def expect(self, file: Path) -> bool:
-        """Whether a DICOM file is called so, or as one of the others but for digits."""
+        """Whether the name is typical of DICOM, or differs from another's only in digits."""
         return file.suffix.lower() in _SUFFIXES or _without_digits(file.name) in self._patterns
 
 
 def _reason(file: Path, names: _Names) -> str:
-    """Return why a file may be a slice; empty where it is none."""
+    """Return why a file that may be a slice is unreadable; empty if it cannot be a slice."""
     try:
         with open_regular(file) as content:
             start = content.read(_START)
@@ -117,22 +117,22 @@ def _without_digits(name: str) -> str:
 def with_strays(
     volume: DicomVolume, series: Sequence[Header], strays: Sequence[Stray]
 ) -> DicomVolume:
-    """Return a volume that says which files may be slices of it.
+    """Return the volume with a warning that names files which may be slices of it.
 
     Args:
         volume: The volume.
-        series: All files of its series, of its other volumes too.
-        strays: What lies in their folders.
+        series: All files of its series, including those of its other volumes.
+        strays: The strays in their folders.
 
     Raises:
-        CorruptFileError: If the volume, or its series, lacks what one of them may be.
+        CorruptFileError: If the volume or its series lacks an image that a stray may be.
     """
     if not strays:
         return volume
     told = _list_of_strays(strays)
     paths = {piece.source.path for piece in volume.slices}
     own = [header for header in series if header.path in paths]
-    # What holds many frames is whole in itself, and a picture has no neighbors.
+    # A multi-frame file is complete in itself, and a picture has no neighbors.
     if volume.grid.is_positioned and not any(h.batch and len(h.slices) > 1 for h in own):
         missing = (
             _gap(volume) or _numbers(series, len(strays)) or _missing_of_acquisition(own, series)
@@ -158,7 +158,7 @@ def _list_of_strays(strays: Sequence[Stray]) -> str:
 
 
 def _gap(volume: DicomVolume) -> str:
-    """Say between which slices there is room for another; empty where there is none."""
+    """Return text on a gap with room for another slice; empty if there is no such gap."""
     affines = volume.grid.slice_affines
     if affines is None or len(affines) < 3:
         return ""
@@ -175,10 +175,10 @@ def _gap(volume: DicomVolume) -> str:
 
 
 def _numbers(series: Sequence[Header], strays: int) -> str:
-    """Say which numbers of instances a series lacks; empty where it lacks none.
+    """Return text on the instance numbers that a series lacks; empty if it lacks none.
 
-    A number below the first is missing where strays can be so many: some count on from series to
-    series. Nothing is missing of numbers that are stated twice, or run in even steps.
+    Numbers below the first count as missing only if there are enough strays: some scanners count on
+    from series to series. No number is missing if any is repeated or they run in even steps.
     """
     stated = sorted(header.number for header in series if header.number is not None)
     if len(stated) < len(series) or len(set(stated)) < len(series):
@@ -188,7 +188,7 @@ def _numbers(series: Sequence[Header], strays: int) -> str:
     if len(stated) > 2 and len(steps) == 1 and steps != {1}:
         return ""
     missing: list[int] = []
-    if last - first < 2 * len(stated) + strays:  # as many holes as numbers are a way to count
+    if last - first < 2 * len(stated) + strays:  # with more holes, the gaps are a numbering scheme
         missing = sorted(set(range(first, last + 1)).difference(stated))
     if 1 < first <= 1 + strays:
         missing = [*range(1, first), *missing]
@@ -200,7 +200,7 @@ def _numbers(series: Sequence[Header], strays: int) -> str:
 
 
 def _missing_of_acquisition(own: Sequence[Header], series: Sequence[Header]) -> str:
-    """Say of which acquisition images are missing; empty where none states that they are."""
+    """Return text on an acquisition with missing images; empty if none states more images."""
     held = Counter(header.acquisition for header in series)
     for acquisition in dict.fromkeys(header.acquisition for header in own):
         stated = [h.images_in_acquisition for h in series if h.acquisition == acquisition]

@@ -40,7 +40,7 @@ class Contour(NamedTuple):
 
     Attributes:
         points: ``(N, 3)``, RAS+ in mm; the last is joined to the first.
-        images: SOP Instance UIDs of the images that it says it was drawn on.
+        images: SOP Instance UIDs of the images that it states it was drawn on.
     """
 
     points: npt.NDArray[np.float64]
@@ -53,11 +53,11 @@ class Region:
 
     Attributes:
         number: ROI Number.
-        label: ROI Name; its number where it has none.
-        type: RT ROI Identification Code; None where there is none, or several.
+        label: ROI Name, or the number if it has none.
+        type: RT ROI Identification Code; None if there is none or several.
         modifiers: Modifiers of the type, such as the side.
-        anatomic_regions: None: such objects do not say it.
-        frame_of_reference_uid: What its points count in; empty where it does not say.
+        anatomic_regions: Always empty; such objects do not state them.
+        frame_of_reference_uid: Frame of reference of its points; empty if not stated.
         items: Its contours, as they stand in the file.
     """
 
@@ -73,8 +73,8 @@ class Region:
         """Yield its contours.
 
         Raises:
-            FormatError: If one is anything else than CLOSED_PLANAR.
-            CorruptFileError: If one is not made of whole points.
+            FormatError: If a contour is not CLOSED_PLANAR.
+            CorruptFileError: If a contour does not consist of complete points within 10 m.
         """
         for item in self.items:
             kind = item.code("ContourGeometricType")
@@ -110,7 +110,7 @@ class StructureSet:
     Attributes:
         path: File it was read from.
         regions: Its regions, by number.
-        source_instances: SOP Instance UIDs that it says it was drawn on.
+        source_instances: SOP Instance UIDs of the images that it states it was drawn on.
     """
 
     path: str
@@ -119,21 +119,21 @@ class StructureSet:
 
 
 def is_structure_set(path: str | Path) -> bool:
-    """Whether a DICOM file says that it is an RT Structure Set; reads its beginning alone.
+    """Whether a DICOM file states that it is an RT Structure Set; reads only its beginning.
 
     Raises:
-        EspMedSamError: If that cannot be read.
+        EspMedSamError: If the beginning cannot be read.
     """
     return sop_class_of(path) == RTStructureSetStorage
 
 
 def read_structure_set(path: str) -> StructureSet:
-    """Read an RT Structure Set; points are taken from the file when they are asked for.
+    """Read an RT Structure Set; points are decoded only on request.
 
     Raises:
         InputNotFoundError: If there is no such file.
-        FormatError: If it is none.
-        CorruptFileError: If it is damaged, or its regions have no numbers of their own.
+        FormatError: If it is not an RT Structure Set.
+        CorruptFileError: If it is damaged, or its regions have no distinct numbers.
         ReadError: If it cannot be read.
     """
     with quietly(), opened(path) as file:
@@ -148,7 +148,7 @@ def read_structure_set(path: str) -> StructureSet:
 
 
 def _regions(elements: Elements) -> Iterator[Region]:
-    """Yield what the file holds of each region, by number."""
+    """Yield the regions in the file, by number."""
     characters = elements.texts("SpecificCharacterSet")
     drawn = _by_region(elements, "ROIContourSequence")
     observed = _by_region(elements, "RTROIObservationsSequence")
@@ -187,7 +187,7 @@ def _regions(elements: Elements) -> Iterator[Region]:
 
 
 def _by_region(elements: Elements, sequence: str) -> Mapping[int, Sequence[Elements]]:
-    """Return the items of a sequence by the region that they are of."""
+    """Return the items of a sequence by the number of their region."""
     found: dict[int, list[Elements]] = {}
     for item in elements.items(sequence):
         number = item.integer("ReferencedROINumber")
@@ -201,7 +201,7 @@ def _images(item: Elements) -> tuple[Elements, ...]:
 
 
 def _sources(elements: Elements, regions: Sequence[Region]) -> frozenset[str]:
-    """Return all images that the file, or a contour in it, names."""
+    """Return the UIDs of all images that the file or one of its contours references."""
     images = [image for region in regions for item in region.items for image in _images(item)]
     for frame in elements.items("ReferencedFrameOfReferenceSequence"):
         for study in frame.items("RTReferencedStudySequence"):

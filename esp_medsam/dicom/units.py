@@ -15,32 +15,32 @@ _HU = re.compile(
     r"( ?[\[(]HU[\])])?",
     re.IGNORECASE,
 )
-"""What writers put for HU. HU_MOD, modified Hounsfield units, are others."""
+"""Spellings of HU in files. HU_MOD, modified Hounsfield units, is a different unit."""
 
 _CODE = re.compile(r"[A-Z0-9_]{1,8}|[a-z]{1,2}/?[a-z]{1,2}[0-9]?|[0-9]{0,2}%")
-"""What a unit that is told looks like: US, OD, Z_EFF, PCT, g/ml. Other text may name a patient."""
+"""Units that may be shown, such as US, OD, Z_EFF, PCT, g/ml; other text may name a patient."""
 
 
 def is_hu(text: str) -> bool:
-    """Whether a Rescale Type, or Modality LUT Type, says Hounsfield units."""
+    """Whether a Rescale Type or Modality LUT Type states Hounsfield units."""
     return _HU.fullmatch(" ".join(text.split())) is not None
 
 
 def unit_text(text: str) -> str:
-    """Return a unit as its file has it where it is a short code; else the length alone."""
+    """Return a unit as its file states it if it is a short code, otherwise only its length."""
     return text if _CODE.fullmatch(text) else length_of(text)
 
 
 def against_hu(said: set[str], sop_class_uid: str) -> tuple[str, ...]:
-    """Return what speaks against Hounsfield units, in words; nothing where they are.
+    """Return the reasons against Hounsfield units, in words; empty if the values are in HU.
 
-    A CT that states a rescaling and no other unit is in HU, by its SOP class. Of a class that
-    stands for no modality, as one that was replaced to make a file anonymous, or of a secondary
-    capture, every slice must say it.
+    A CT that states a rescaling and no other unit is in HU, by its SOP class. If the class stands
+    for no modality, such as a secondary capture or a class replaced to anonymize a file, every
+    slice must state HU.
 
     Args:
-        said: Of each slice: ``HU``, nothing where it is rescaled without a unit, or what speaks
-            against it.
+        said: Statements of the slices: ``HU``, empty for a rescaling without a unit, or a reason
+            against HU.
         sop_class_uid: SOP Class UID.
 
     Reference:

@@ -14,10 +14,10 @@ from esp_medsam.image import UltrasoundRegion
 
 
 _LADDER = tuple(np.dtype(name) for name in ("uint8", "int16", "int32", "float32"))
-"""Types that pixels are kept in, each able to hold what the one before it holds."""
+"""Types that pixels are kept in; each can hold all values of the one before it."""
 
 _EXACT = 2.0**62
-"""Bound within which whole numbers are rescaled as such, in 64 bits."""
+"""Bound below which integers are rescaled as 64-bit integers."""
 
 
 def rescale(
@@ -25,8 +25,8 @@ def rescale(
 ) -> npt.NDArray[Any]:
     """Return ``stored * slope + intercept``, in the narrowest type that holds it.
 
-    Whole numbers stay whole wherever slope and intercept are; what is neither changed nor wider
-    stays 8-bit. All else is float32, computed in float64.
+    Integers stay integers if slope and intercept are integers; 8-bit values stay 8-bit if they do
+    not change. All else is float32, computed in float64.
 
     Args:
         stored: Stored values, of any shape and integer type.
@@ -65,13 +65,13 @@ def rescale(
 
 
 def narrowest(values: npt.NDArray[Any], *, at_least: int = 0) -> npt.NDArray[Any]:
-    """Return whole numbers in the first type of the ladder that holds them.
+    """Return integers in the first type of the ladder that holds them.
 
-    8-bit values stay 8-bit; wider ones never become 8-bit, however small: that an image is 8-bit
-    is read as a statement that 0 and 255 are its black and white.
+    8-bit values stay 8-bit; wider ones never become 8-bit, however small, because an 8-bit image
+    is taken to mean that 0 and 255 are its black and white.
 
     Args:
-        values: Of any shape and integer type.
+        values: Integers of any shape and integer type.
         at_least: Step of the ladder to begin at.
     """
     if values.dtype == np.uint8 and at_least == 0:
@@ -85,17 +85,17 @@ def narrowest(values: npt.NDArray[Any], *, at_least: int = 0) -> npt.NDArray[Any
 
 
 def wider_dtype(first: np.dtype[Any], second: np.dtype[Any]) -> np.dtype[Any]:
-    """Return that of two types of the ladder which can hold both."""
+    """Return the wider of two types of the ladder, which can hold the values of both."""
     return max(first, second, key=_LADDER.index)
 
 
 def window_of(dataset: Dataset) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
-    """Return the values that the file's first window shows as black and white, and warnings.
+    """Return the values that the first window of a file shows as black and white, and warnings.
 
     With center ``c`` and width ``w``: ``LINEAR`` shows ``c - 0.5 - (w - 1) / 2`` black and
     ``c - 0.5 + (w - 1) / 2`` white, ``LINEAR_EXACT`` ``c - w / 2`` and ``c + w / 2``. ``SIGMOID``
-    is replaced by its tangent at ``c``, which is ``LINEAR_EXACT``, with a warning. A window that
-    cannot be is passed over with a warning: it says how to show values, not what they are.
+    is replaced by its tangent at ``c``, which is ``LINEAR_EXACT``, with a warning. An invalid
+    window is ignored with a warning: it states how to show values, not what they are.
 
     Reference:
         DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3.
@@ -126,11 +126,11 @@ def regions_of(
 ) -> tuple[tuple[UltrasoundRegion, ...], tuple[str, ...]]:
     """Return the calibrated ultrasound regions (0018,6011) inside the image, and warnings.
 
-    Regions that reach beyond the image are cut; what is no region of it is left out with a
-    warning.
+    Regions that reach beyond the image are clipped; invalid ones and those outside it are left out
+    with a warning.
 
     Args:
-        dataset: Of the file.
+        dataset: Data set of the file.
         rows: Number of rows of the image.
         columns: Number of columns of the image.
     """
@@ -160,7 +160,7 @@ def regions_of(
 
 
 def _window_holder(dataset: Dataset) -> Dataset | None:
-    """Return what holds the window: the dataset, or the functional groups of a multi-frame one."""
+    """Return the holder of the window: the dataset or a functional group of a multi-frame one."""
     holders = [dataset]
     for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for groups in list(dataset.get(keyword) or ())[:1]:
@@ -170,7 +170,7 @@ def _window_holder(dataset: Dataset) -> Dataset | None:
 
 
 def _has_value(dataset: Dataset, keyword: str) -> bool:
-    """Whether the file states a value; one that cannot be read is stated all the same."""
+    """Whether the file states a value, including one that cannot be read."""
     try:
         return keyword in dataset and dataset[keyword].value not in (None, "")
     except (ValueError, TypeError, OverflowError):

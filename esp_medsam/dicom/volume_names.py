@@ -13,27 +13,27 @@ from esp_medsam.dicom.volume import DicomSlice
 
 
 Split = tuple[tuple[str, str], ...]
-"""Attribute keyword and value of each attribute that a volume was told by from its series."""
+"""Keyword and value of each attribute that distinguishes a volume from the rest of its series."""
 
 LOCALIZER, NO_VALUE = "LOCALIZER", "none"
-"""The one value of Image Type that is told; and what a name says where no value is stated."""
+"""The only value of Image Type shown in names; the word for a missing value."""
 
 _NUMBERS = ("DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV")
-"""Value representations of numbers, which are told as they are."""
+"""Value representations of numbers, which are shown unchanged."""
 
 _LONGEST = 64
-"""Characters that a value may take of a file name; longer ones end in their hash."""
+"""Most characters of a value in a file name; longer values end in their hash."""
 
 
 def distinguishing_values(volumes: Sequence[tuple[Split, Sequence[DicomSlice]]]) -> list[Split]:
-    """Return, for each volume of a series, what it was told by in words that tell no more.
+    """Return the distinguishing values of each volume of a series, without private text.
 
-    Numbers stay, where an attribute holds nothing else. Of texts, times of day and all else their
-    rank is told, from 1, among the values in the series: a kernel, or a time, is written by people
-    and scanners who write names too.
+    Numbers stay if an attribute holds only numbers. Texts, times of day and all else become their
+    rank, from 1, among the values in the series: the people and scanners that write a kernel or a
+    time also write names.
 
     Args:
-        volumes: What each was told by, and its slices.
+        volumes: The distinguishing attributes and the slices of each volume.
     """
     slices = [part for _, group in volumes for part in group]
     keywords = {keyword for split, _ in volumes for keyword, _ in split}
@@ -52,7 +52,7 @@ def _words_of(keyword: str, value: str, stated: Sequence[str]) -> str:
         return NO_VALUE
     others = [other for other in stated if other]
     if value not in others or value == LOCALIZER:
-        return value  # given here, not by a file
+        return value  # set by this package, not by a file
     if all(_is_numbers(keyword, other) for other in others):
         return value
     return str(others.index(value) + 1)
@@ -66,12 +66,12 @@ def _is_numbers(keyword: str, value: str) -> bool:
 
 
 def name_of(series_uid: str, split: Split) -> str:
-    """Return the name of a volume: its series, and what it was told by."""
+    """Return the name of a volume: its series, and its distinguishing values."""
     return "_".join([series_uid, *(f"{keyword}-{safe_name(value)}" for keyword, value in split)])
 
 
 def safe_name(value: str) -> str:
-    """Return ``value`` as it may stand in a file name: few characters, and not many of them."""
+    """Return ``value`` in a form for file names: a limited character set and length."""
     text = re.sub(r"[^0-9A-Za-z.-]+", "_", value) or NO_VALUE
     if len(text) <= _LONGEST:
         return text
@@ -79,7 +79,7 @@ def safe_name(value: str) -> str:
 
 
 def natural(value: str) -> tuple[float, list[tuple[int, str]], str]:
-    """Sort numbers as numbers, before text, and numbers in texts likewise."""
+    """Return a sort key that puts numbers in order before text, and orders numbers within text."""
     number = _finite_number(value)
     parts = re.findall(r"(\d+)|(\D+)", value)
     texts = [(int(digits or -1), text) for digits, text in parts]
@@ -87,7 +87,7 @@ def natural(value: str) -> tuple[float, list[tuple[int, str]], str]:
 
 
 def _finite_number(text: str) -> float | None:
-    """Return a finite number; None where a text is none."""
+    """Return text as a finite number, or None if it is not one."""
     try:
         number = float(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Whether a compressed frame holds all of its picture, where its decoder would not say.
+"""Check that a compressed frame holds its whole picture, if its decoder would not tell.
 
-Decoders refuse what is cut of JPEG-LS, of RLE, and within a tile of JPEG 2000. Of JPEG they fill
-the rest with gray, tiles that are missing with nothing, and say so to nobody.
+Decoders refuse truncated JPEG-LS, truncated RLE, and a truncated JPEG 2000 tile. But they silently
+fill the rest of a truncated JPEG with gray, and leave missing JPEG 2000 tiles blank.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from esp_medsam.jpeg import MOST_SCANS, count_scans, is_whole
 _TILE_PART = 0xFF90
 
 _MOST_PARTS = 100_000
-"""Segments and parts of tiles of JPEG 2000 that are looked at: a walk must end."""
+"""Most JPEG 2000 marker segments and tile-parts to visit, so that the walk ends."""
 
 _RLE_HEADER = 64
 
 
 def wrong_before(data: bytes, syntax: UID) -> str:
-    """Return what a frame is that it must not be; empty where it can be decoded.
+    """Return what is wrong with a frame before decoding; empty if it can be decoded.
 
     Args:
         data: The frame, compressed.
@@ -47,11 +47,11 @@ def wrong_before(data: bytes, syntax: UID) -> str:
 
 
 def wrong_after(data: bytes, frame: npt.NDArray[Any]) -> str:
-    """Return what a frame that was decoded must not be; empty where it is whole.
+    """Return what is wrong with a frame after decoding; empty if it is whole.
 
     Args:
         data: The frame, compressed.
-        frame: What was decoded.
+        frame: The decoded frame.
     """
     if not is_jpeg(data):
         return ""
@@ -59,7 +59,7 @@ def wrong_after(data: bytes, frame: npt.NDArray[Any]) -> str:
         picture = _by_pillow(data)
     except MemoryError:
         raise
-    except Exception:  # of 12 bits, or lossless: codes are counted
+    except Exception:  # 12-bit or lossless JPEG: codes are counted
         whole = is_whole(data, frame, None)
     else:
         whole = is_whole(data, picture, _by_pillow)
@@ -67,13 +67,13 @@ def wrong_after(data: bytes, frame: npt.NDArray[Any]) -> str:
 
 
 def _by_pillow(data: bytes) -> npt.NDArray[Any]:
-    """Decode a JPEG without a word: GDCM tells stderr of each byte that it passes over."""
+    """Decode a JPEG silently; GDCM reports each byte that it skips on stderr."""
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
         return np.asarray(image)
 
 
 def _has_all_tiles(data: bytes) -> bool:
-    """Whether a JPEG 2000 codestream has all of its tiles; True where it cannot be followed.
+    """Whether a JPEG 2000 codestream has all of its tiles; True if it cannot be parsed.
 
     Reference:
         ISO/IEC 15444-1 A.4.2 and A.5.1.
@@ -91,7 +91,7 @@ def _has_all_tiles(data: bytes) -> bool:
                 tile, size, _, parts = struct.unpack_from(">HLBB", data, at + 4)
                 seen[tile] += 1
                 stated[tile] |= parts
-                at += size or len(data)  # the last may leave it out
+                at += size or len(data)  # the last tile-part may omit it
             elif seen:
                 break
             else:
@@ -103,7 +103,7 @@ def _has_all_tiles(data: bytes) -> bool:
 
 
 def _has_rle_segments(data: bytes) -> bool:
-    """Whether segments of RLE lie one after another, behind their offsets.
+    """Whether RLE segments follow their offset table, one after another.
 
     Reference:
         DICOM PS3.5 G.3 and G.5.

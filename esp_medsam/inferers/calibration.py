@@ -34,17 +34,17 @@ from esp_medsam.transforms.by_modality import describe_transforms
 logger = logging.getLogger(__name__)
 
 _DIGITS = 6
-"""Significant, of the numbers in the file."""
+"""Significant digits of the numbers in the file."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured of weights.
+    """What was measured with certain weights.
 
     Attributes:
-        plausibility: What the images of each modality look like to them.
-        confidence: Of each target of each modality, pairs of a confidence and the Dice that masks
-            of that confidence have on average, both rising.
+        plausibility: How the images of each modality look to the network.
+        confidence: For each target of each modality, pairs of a confidence and the average Dice of
+            masks with that confidence, both ascending.
     """
 
     plausibility: Plausibility
@@ -53,12 +53,12 @@ class Calibration:
     )
 
     def expected_dice(self, modality: str, target: str, confidence: float | None) -> float | None:
-        """Return the Dice that a mask of a confidence has on average; None where it is not known.
+        """Return the average Dice of masks with a given confidence; None if it is unknown.
 
         Args:
             modality: Name of the modality.
             target: Name of the target.
-            confidence: Mean probability inside the mask; None of one that is empty.
+            confidence: Mean probability inside the mask; None for an empty mask.
         """
         pairs = self.confidence.get(modality, {}).get(target)
         if not pairs or confidence is None:
@@ -68,7 +68,7 @@ class Calibration:
 
 
 def calibration_path(weights: str | os.PathLike[str]) -> Path:
-    """Return the file beside weights that says what was measured of them."""
+    """Return the path of the calibration file beside the weights."""
     path = Path(weights)
     return path.with_name(f"{path.stem}.calibration.json")
 
@@ -77,12 +77,12 @@ SHOWN_BY = (
     *("input_size", "resize", "pixel_mean", "pixel_std"),
     *("flips", "slice_smoothing", "presence_threshold"),
 )
-"""Settings that decide what the network is shown, and how sure it is: what was measured holds for
-the same alone."""
+"""Settings that decide what the network is shown, and how sure it is: a calibration holds only for
+runs with the same settings."""
 
 
 def input_settings(settings: InferenceSettings) -> dict[str, str]:
-    """Return in words what the network is shown images by."""
+    """Return as text the settings that decide how the network is shown images."""
     told = {name: _text_of(getattr(settings, name)) for name in SHOWN_BY}
     return {
         **told,
@@ -97,15 +97,15 @@ def _text_of(value: Any) -> str:
 def read_calibration(
     weights: str | os.PathLike[str], shown: Mapping[str, str]
 ) -> Calibration | None:
-    """Return what was measured of weights; None where nothing was, or only otherwise.
+    """Return the calibration of weights; None if there is none, or none for these settings.
 
     Args:
-        weights: Their file.
-        shown: What :func:`input_settings` says of the run; what was measured with others does not
-            hold.
+        weights: File of the weights.
+        shown: What :func:`input_settings` returns for the run; a calibration measured with other
+            settings does not hold.
 
     Raises:
-        CheckpointError: If the file beside them is not what it must be.
+        CheckpointError: If the calibration file is invalid.
         OSError: If the weights cannot be read.
     """
     path = calibration_path(weights)
@@ -141,15 +141,15 @@ def read_calibration(
 def write_calibration(
     weights: str | os.PathLike[str], calibration: Calibration, shown: Mapping[str, str]
 ) -> Path:
-    """Write what was measured of weights into the file beside them, and return its path.
+    """Write the calibration of weights into the file beside them, and return its path.
 
     Args:
-        weights: Their file.
+        weights: File of the weights.
         calibration: What was measured.
-        shown: What :func:`input_settings` says of how.
+        shown: What :func:`input_settings` returns for the measurement.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If the file cannot be written.
     """
     found = calibration.plausibility
     content = {

@@ -10,13 +10,13 @@ from esp_medsam.errors import DeviceError, says_out_of_memory
 
 
 def device_of(name: str | torch.device) -> torch.device:
-    """Return a device that is there.
+    """Return a device that exists on this machine.
 
     Args:
         name: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or a device; MONAI Label sends strings.
 
     Raises:
-        DeviceError: If the name is none, or this machine has no such device.
+        DeviceError: If the name is invalid, or this machine has no such device.
     """
     try:
         device = torch.device(name)
@@ -34,14 +34,14 @@ def device_of(name: str | torch.device) -> torch.device:
 
 
 class Placement:
-    """The device and slice batch of one call, lowered step by step when memory runs out.
+    """Device and slice batch of one call, lowered step by step when memory runs out.
 
-    As a context it brings the network back to the device where it began.
+    As a context manager, it moves the network back to the device where it started.
 
     Args:
-        network: The network; moved where it has ``to``.
-        device: Where to run; None means where its parameters are.
-        slice_batch: Slices per forward pass to start with.
+        network: The network; moved if it has a ``to`` method.
+        device: Device to run on; None means where the network's parameters are.
+        slice_batch: Initial number of slices per forward pass.
     """
 
     def __init__(self, network: Any, device: torch.device | None, slice_batch: int) -> None:
@@ -62,14 +62,14 @@ class Placement:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user is to know: one line at most."""
+        """Warnings for the user: one line at most."""
         if self._went_on is None:
             return ()
         change = f"went on with slice_batch={self.slice_batch} on {self._went_on}"
         return (f"Out of memory on {self._start}: {change}.",)
 
     def relieve(self, error: RuntimeError) -> None:
-        """Halve the slice batch, then fall back to the CPU; re-raise what is not out of memory."""
+        """Halve the slice batch, then fall back to the CPU; re-raise errors other than memory."""
         if not is_out_of_memory(error):
             raise error
         if self.slice_batch > 1:
@@ -83,7 +83,7 @@ class Placement:
             torch.cuda.empty_cache()
 
     def _move(self, device: torch.device) -> None:
-        """Bring the network to a device, where it can be moved."""
+        """Move the network to a device, if it can be moved."""
         self.device = device
         if hasattr(self._network, "to") and _device_of_parameters(self._network) != device:
             self._network.to(device)
@@ -97,7 +97,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _device_of_parameters(network: Any) -> torch.device | None:
-    """Return where a network's first parameter is; None without any."""
+    """Return the device of a network's first parameter; None without parameters."""
     if not hasattr(network, "parameters"):
         return None
     parameter = next(iter(network.parameters()), None)

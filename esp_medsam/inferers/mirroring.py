@@ -16,7 +16,7 @@ Axes = tuple[int, ...]
 
 
 def mirrored(views: Iterable[View], axes: Axes) -> list[View]:
-    """Return views mirrored; where they lie in their slices stays that of the originals."""
+    """Return mirrored views; their boxes in the slices remain those of the originals."""
     return [view._replace(pixels=view.pixels.flip(axes)) for view in views]
 
 
@@ -26,17 +26,17 @@ def mean_over_mirrors(
     mirrors: Sequence[Axes],
     shapes: Sequence[tuple[int, int]],
 ) -> tuple[list[Tensor], Tensor]:
-    """Return the mean probabilities and presence logits of slices and of their mirrored views.
+    """Return the mean probabilities and presence logits of slices and their mirrored views.
 
     Args:
-        output: What the network says of the slices.
-        outputs: What it says of their mirrored views; taken one by one, never held together.
-        mirrors: How each of these is mirrored; none leave the slices' own bits.
+        output: Network output for the slices.
+        outputs: Network output for their mirrored views, taken one by one, never held together.
+        mirrors: How each of these is mirrored; if empty, the slices' output stays bit for bit.
         shapes: Rows and columns of each slice.
 
     Returns:
-        Of each slice ``(T, rows, columns)`` uint8 on the CPU, 255 times the probability, to
-        nearest; presence logits, ``(B, T)`` or ``(B, 0)``.
+        For each slice, ``(T, rows, columns)`` uint8 on the CPU, 255 times the probability, rounded
+        to nearest; and presence logits, ``(B, T)`` or ``(B, 0)``.
     """
     probabilities, presence_logits = output.probabilities(shapes), output.presence_logits
     if not mirrors:

@@ -14,13 +14,13 @@ from esp_medsam.inferers.resizing import content_part, to_probability
 
 
 class NetworkOutput(NamedTuple):
-    """What the network says of a batch of slices.
+    """Network output for a batch of slices.
 
     Attributes:
-        encoded: What its encoder made of them.
+        encoded: Output of the network's encoder.
         logits: ``(B, T, h, w)`` float32, over the whole input.
-        presence_logits: ``(B, T)`` float32; ``(B, 0)`` of networks that say nothing of presence.
-        sizes: ``(H, W)`` that each slice takes in the input.
+        presence_logits: ``(B, T)`` float32; ``(B, 0)`` for networks without presence output.
+        sizes: ``(H, W)`` that each slice occupies in the input.
         input_size: ``(H, W)`` of the whole input.
     """
 
@@ -31,12 +31,12 @@ class NetworkOutput(NamedTuple):
     input_size: tuple[int, int]
 
     def contents(self) -> Iterator[Tensor]:
-        """Yield of each slice the logits ``(T, h', w')`` that are not of padding."""
+        """Yield the logits ``(T, h', w')`` of each slice, without padding."""
         for one, size in zip(self.logits, self.sizes, strict=True):
             yield content_part(one, size, self.input_size)
 
     def probabilities(self, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
-        """Return of each slice ``(T, rows, columns)`` uint8 on the CPU, 255 times the probability.
+        """Return ``(T, rows, columns)`` uint8 on the CPU per slice, 255 times the probability.
 
         Args:
             shapes: Rows and columns of each slice.
@@ -57,16 +57,16 @@ def network_output(
     amp: bool,
     what: str,
 ) -> NetworkOutput:
-    """Return what the network says of slices.
+    """Return the network's output for slices.
 
     Args:
         network: An object with ``encode`` and ``decode``.
-        image: Its input, ``(B, 3, H, W)``.
-        sizes: ``(H, W)`` that each slice takes in it.
-        modality: Index of the modality that all of them are of.
-        targets: Places in that modality's list.
+        image: Input of the network, ``(B, 3, H, W)``.
+        sizes: ``(H, W)`` that each slice occupies in the input.
+        modality: Index of the modality of all slices.
+        targets: Indices of the targets in that modality's list.
         amp: Whether to run under bfloat16 autocast.
-        what: The slices in words, for the error.
+        what: Description of the slices, for the error message.
 
     Raises:
         NonFiniteError: If any logit is NaN or infinite.
@@ -78,7 +78,7 @@ def network_output(
     logits = prediction.low_res_logits.float()
     presence_logits = presence_logits_of(prediction).float()
     if not (torch.isfinite(logits).all() and torch.isfinite(presence_logits).all()):
-        # NaN > 0 is False: without this the mask would silently be empty.
+        # NaN > 0 is False: without this check, the mask would silently be empty.
         msg = f"The network's logits must be finite; got NaN or infinity in {what}."
         raise NonFiniteError(msg)
     whole = (int(image.shape[-2]), int(image.shape[-1]))

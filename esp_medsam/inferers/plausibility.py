@@ -12,16 +12,16 @@ from esp_medsam.errors import CheckpointError
 
 
 STRIDE = 8
-"""Of the features that are looked at: textures and edges, before what they mean."""
+"""Stride of the features used: they capture textures and edges rather than meaning."""
 
 
 class Plausibility(NamedTuple):
     """What images of each modality look like to the encoder.
 
     Attributes:
-        projection: From features to the directions in which kinds of images differ, scaled so that
-            images of one kind spread alike in each, ``(F, K)``.
-        centers: Of the kinds of each modality, by its name, ``(N, K)``.
+        projection: Matrix ``(F, K)`` from features to the directions in which kinds of images
+            differ, scaled so that images of one kind spread equally in each direction.
+        centers: By modality name, the centers of the modality's kinds of images, ``(N, K)``.
         limit: Squared distance from the nearest center that few images of the modality exceed.
     """
 
@@ -30,15 +30,15 @@ class Plausibility(NamedTuple):
     limit: float
 
     def scores(self, features: Tensor, modality: str) -> Tensor:
-        """Return how far slices are from what is known of a modality, ``(B,)``; 1 is the limit.
+        """Return how far slices are from the known images of a modality, ``(B,)``; 1 is the limit.
 
         Args:
             features: As :func:`features_of` returns them, ``(B, F)``.
-            modality: Name of the modality that they are said to be of.
+            modality: Name of the modality that the slices are said to have.
 
         Raises:
             KeyError: If nothing is known of the modality.
-            CheckpointError: If features of another number were measured.
+            CheckpointError: If the number of features differs from the number measured.
         """
         if features.shape[1] != len(self.projection):
             msg = (
@@ -52,12 +52,12 @@ class Plausibility(NamedTuple):
 
 
 def features_of(encoded: Any, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Return mean and standard deviation of what the encoder sees of slices, ``(B, F)`` float32.
+    """Return mean and standard deviation of the encoder's features per slice, ``(B, F)`` float32.
 
     Args:
-        encoded: What the network's ``encode`` gave, with features at :data:`STRIDE` last in its
+        encoded: Output of the network's ``encode``, with the features at :data:`STRIDE` last in its
             ``pyramid``.
-        sizes: ``(H, W)`` that each slice takes of the input; the padding around it does not count.
+        sizes: ``(H, W)`` that each slice occupies in the input; the padding does not count.
     """
     rows = []
     for features, (height, width) in zip(encoded.pyramid[-1].float(), sizes, strict=True):
@@ -67,7 +67,7 @@ def features_of(encoded: Any, sizes: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def implausible(modality: str, score: float) -> str:
-    """Return what a user is told of an image beyond the limit."""
+    """Return the warning for the user about an image beyond the limit."""
     return (
         f"The image looks unlike the {modality} images that the weights were trained on "
         f"(plausibility {score:.1f}, limit 1): check the modality and the body part, and look "

@@ -12,7 +12,7 @@ import torch
 logger = logging.getLogger(__name__)
 
 _UNITS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
-"""Names of such units on x86 and Arm."""
+"""Names of bfloat16 units on x86 and Arm."""
 
 NO_UNITS = "it has no units for bfloat16"
 
@@ -20,11 +20,11 @@ NO_UNITS = "it has no units for bfloat16"
 def has_bfloat16_units(device: str | torch.device) -> bool:
     """Whether a device has units for bfloat16.
 
-    Without them the numbers are emulated: on a processor with AVX2 alone one training step took
+    Without such units, bfloat16 is emulated: on a processor with only AVX2, one training step took
     eleven times as long, and inference fifteen to sixty times.
 
     Args:
-        device: The device; one that does not say, such as MPS, counts as one without.
+        device: The device; one that does not tell, such as MPS, counts as having none.
     """
     kind = torch.device(device).type
     if kind == "cuda":
@@ -34,7 +34,7 @@ def has_bfloat16_units(device: str | torch.device) -> bool:
 
 @cache
 def _processor() -> Mapping[str, object]:
-    """Return what torch knows of the processor; before 2.11 it tells but these."""
+    """Return what torch knows of the processor; before 2.11 it reports only these two features."""
     tell = getattr(torch.cpu, "get_capabilities", None)
     if tell is not None:
         told: Mapping[str, object] = tell()
@@ -46,12 +46,12 @@ def _processor() -> Mapping[str, object]:
 
 
 def amp_of(asked: bool | str, device: str | torch.device, *, what: str) -> bool:
-    """Return whether to compute under bfloat16 autocast, and log what was decided, and why.
+    """Return whether to compute under bfloat16 autocast, and log the decision and its reason.
 
     Args:
-        asked: Whether; ``auto`` where the device has units for it.
+        asked: Whether to use autocast; ``auto`` means if the device has bfloat16 units.
         device: Where the network runs.
-        what: What is computed, for the log: ``training``.
+        what: What is computed, for the log, such as ``training``.
     """
     has_units = has_bfloat16_units(device)
     if asked == "auto":

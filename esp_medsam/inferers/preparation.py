@@ -1,4 +1,4 @@
-"""Prepare slices for the network, and put their masks back in place."""
+"""Prepare slices for the network, and put their masks back into place."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from esp_medsam.transforms.slices import CropToFound
 
 
 _MOST_SEARCHED = 32
-"""Slices of a stack, evenly spread, that the box of a crop is found in."""
+"""Number of evenly spread slices of a stack in which the box of a crop is sought."""
 
 
 class View(NamedTuple):
-    """What of a slice the network is to see.
+    """The part of a slice that the network is to see.
 
     Attributes:
-        pixels: ``(C, rows, columns)``, in the image's dtype, or float32 once anything was applied.
+        pixels: ``(C, rows, columns)``, in the image's dtype, or float32 if a transform was applied.
         intensity_range: The values to be shown as 0 and 1.
-        box: Where it lies in the slice as shown: ``(rows, columns)``.
+        box: Position of the view in the slice as shown: ``(rows, columns)``.
         shape: Rows and columns of the whole slice as shown.
     """
 
@@ -44,7 +44,7 @@ class View(NamedTuple):
         return int(self.pixels.shape[-2]), int(self.pixels.shape[-1])
 
     def put_back(self, values: Tensor) -> Tensor:
-        """Return ``(T, rows, columns)`` of the view on the whole slice, zeros around it."""
+        """Return the view's ``(T, rows, columns)`` on the whole slice, with zeros around it."""
         if self.size == self.shape:
             return values
         whole = values.new_zeros((*values.shape[:-2], *self.shape))
@@ -53,17 +53,17 @@ class View(NamedTuple):
 
 
 class Slices:
-    """The slices of one image, as its modality's transforms prepare them.
+    """The slices of one image, prepared by the transforms of its modality.
 
     Args:
         pixels: ``(C, *spatial)`` in the image's own dtype.
-        record: What is known and was measured of it.
-        transforms: Transforms by modality, in place of the defaults.
-        slice_axis: ``axial``, ``coronal`` or ``sagittal`` in place of the rule, for volumes.
+        record: What is known of the image and was measured on it.
+        transforms: Transforms by modality that replace the defaults.
+        slice_axis: For volumes, ``axial``, ``coronal`` or ``sagittal`` instead of the rule.
 
     Raises:
         OptionError: If the intensities were not measured.
-        GeometryError: If the image cannot be cut so.
+        GeometryError: If the image cannot be sliced along that axis.
     """
 
     def __init__(
@@ -101,10 +101,10 @@ class Slices:
 
     @cached_property
     def shown(self) -> Sequence[SliceStep]:
-        """What happens to every slice after the window.
+        """Steps applied to every slice after the window.
 
-        A crop to what is found is found once for the whole stack, or its box would jitter from
-        frame to frame.
+        If a crop depends on what is found, it is found once for the whole stack; otherwise its box
+        would jitter from frame to frame.
         """
         count = len(self)
         steps: list[SliceStep] = []
@@ -117,10 +117,10 @@ class Slices:
         return steps
 
     def _prepared_slice(self, index: int, shown: Sequence[SliceStep]) -> MetaTensor:
-        """Return a slice in 0..1 as it is after these steps, of those after the window."""
+        """Return a slice in 0..1 after the window and the steps ``shown`` that follow it."""
         native = [m.for_slice(self.display, index, len(self)) for m in self.record.measured]
         native += self.transforms.native
-        # Transforms may ask what the file states: spacing, unit, an ultrasound machine's regions.
+        # Transforms may use what the file states: spacing, unit, regions of an ultrasound machine.
         values: Any = MetaTensor(
             self.display.show(self.pixels, index).float(),
             affine=torch.diag(torch.tensor([*(self.spacing or (1.0, 1.0)), 1.0, 1.0])),
@@ -140,7 +140,7 @@ class Slices:
 def _box(
     values: MetaTensor, shape: tuple[int, int], transforms: ModalityTransforms
 ) -> tuple[slice, slice]:
-    """Return where the crops that MONAI recorded left ``values`` in the slice."""
+    """Return the part of the slice that is left after the crops MONAI recorded in ``values``."""
     first, last = [0, 0], list(shape)
     for operation in values.applied_operations:
         cropped = operation.get("extra_info", {}).get("cropped")

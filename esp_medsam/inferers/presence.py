@@ -1,4 +1,4 @@
-"""Leave masks empty where the network says that the target is absent."""
+"""Leave masks empty if the network says that the target is absent."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from esp_medsam.errors import OptionError
 
 
 def presence_threshold_of(value: float) -> float:
-    """Return a threshold of presence, once it is one.
+    """Return a presence threshold after checking its range.
 
     Raises:
-        OptionError: If it lies outside of 0 to 1.
+        OptionError: If the threshold lies outside 0 to 1.
     """
     if not 0.0 <= value <= 1.0:  # NaN too
         msg = f"presence_threshold must be from 0, which keeps all masks, to 1; got {value}."
@@ -22,7 +22,7 @@ def presence_threshold_of(value: float) -> float:
 
 
 def presence_logits_of(prediction: Any) -> Tensor:
-    """Return the presence logits of a prediction, ``(B, T)``; ``(B, 0)`` where it has none."""
+    """Return the presence logits of a prediction, ``(B, T)``; ``(B, 0)`` if it has none."""
     logits: Tensor | None = getattr(prediction, "presence_logits", None)
     if logits is None:
         none: Tensor = prediction.low_res_logits[:, :0, 0, 0]
@@ -31,11 +31,11 @@ def presence_logits_of(prediction: Any) -> Tensor:
 
 
 def absent_in(presence_logits: Tensor, threshold: float) -> Tensor:
-    """Return which targets the network calls absent from which slices, on the CPU.
+    """Return which targets the network calls absent in which slices, on the CPU.
 
     Args:
-        presence_logits: ``(B, T)``, or ``(B, 0)`` of networks that say nothing of presence.
-        threshold: Of the presence probability, 0 to 1; below it a target is absent.
+        presence_logits: ``(B, T)``, or ``(B, 0)`` for networks without presence output.
+        threshold: Presence probability, 0 to 1, below which a target is absent.
 
     Returns:
         Bool ``(B, T)``, or ``(B, 0)``.
@@ -48,8 +48,8 @@ def empty_absent(probability: Tensor, absent: Tensor, axis: int | None) -> None:
 
     Args:
         probability: ``(T, *spatial)`` on the CPU.
-        absent: As of :func:`absent_in`, of all slices.
-        axis: The spatial axis that the slices lie along; None of a picture.
+        absent: Output of :func:`absent_in` for all slices.
+        axis: The spatial axis along which the slices lie; None for a picture.
     """
     if not absent.shape[1]:
         return

@@ -1,7 +1,7 @@
-"""Resize slices to the network's input, and its logits back.
+"""Resize slices to the network's input, and its logits back to the slices.
 
-Both directions work in bands of rows, so that a photograph of many megapixels, too, is never
-held as float at its own size. Shapes: ``B`` slices, ``C`` channels, ``T`` targets.
+Both directions work in bands of rows, so even a photograph of many megapixels is never held as
+float at its own size. Shapes: ``B`` slices, ``C`` channels, ``T`` targets.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ def content_size(
     input_size: tuple[int, int] | None,
     resize: str,
 ) -> tuple[int, int]:
-    """Return the size ``(H, W)`` that a slice takes inside the network's input.
+    """Return the size ``(H, W)`` that a slice occupies in the network's input.
 
-    ``fit`` keeps the aspect, in mm where ``spacing`` is known, and touches two sides of the
-    input; ``stretch`` fills it. Without an input size a slice keeps its own grid; ``fit`` gives
-    pixels that are not square more rows or columns then, so that no detail is lost.
+    ``fit`` keeps the aspect ratio, in mm if ``spacing`` is known, and touches two sides of the
+    input; ``stretch`` fills it. Without an input size, a slice keeps its own grid; for pixels that
+    are not square, ``fit`` then adds rows or columns, so that no detail is lost.
 
     Args:
         shape: Rows and columns of the slice.
-        spacing: Their distances in mm; None counts them as equal.
-        input_size: ``(H, W)`` of the network's input; None for the slice's own.
+        spacing: Distances between rows and between columns in mm; None means they are equal.
+        input_size: ``(H, W)`` of the network's input; None means the slice's own size.
         resize: ``fit`` or ``stretch``.
 
     Raises:
-        OptionError: If ``resize`` is neither.
+        OptionError: If ``resize`` is neither ``fit`` nor ``stretch``.
     """
     check_one_of("resize", resize, RESIZE_MODES)
     if resize == "stretch":
@@ -67,10 +67,10 @@ def to_content(
 ) -> Tensor:
     """Scale slices in their own dtype to floats of the content size.
 
-    Intensities first go linearly to 0..1, clipped, then bilinearly with antialiasing to ``size``.
+    Intensities are mapped linearly to 0..1 and clipped, then scaled bilinearly with antialiasing.
 
     Args:
-        slices: ``(C, rows, columns)`` each, all of one shape.
+        slices: ``(C, rows, columns)`` each, all of the same shape.
         size: Content ``(H, W)``.
         intensity_range: The values that become 0 and 1.
         device: Where to compute.
@@ -81,7 +81,7 @@ def to_content(
     low, high = intensity_range
     channels, rows, columns = slices[0].shape
     narrowed = []
-    # Antialiased bilinear scaling is separable, so columns first, by bands, changes nothing.
+    # Antialiased bilinear scaling is separable, so scaling columns first, by bands, is exact.
     for band in _bands(rows, len(slices) * channels * columns):
         values = torch.stack([s[:, band].to(device=device, dtype=torch.float32) for s in slices])
         values = ((values - low) / (high - low)).clamp_(0.0, 1.0)
@@ -95,7 +95,7 @@ def to_input(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Tensor:
-    """Expand gray to three channels, normalize, and pad with zeros at the right and the bottom."""
+    """Expand gray to three channels, normalize, and pad with zeros on the right and the bottom."""
     mean_, std_ = (content.new_tensor(value).view(1, 3, 1, 1) for value in (mean, std))
     image = (content.expand(-1, 3, -1, -1) - mean_) / std_
     height, width = content.shape[-2:]
@@ -108,7 +108,7 @@ def to_probability(
     input_size: tuple[int, int],
     shape: tuple[int, int],
 ) -> Tensor:
-    """Bring logits back to the slices' grid as probabilities.
+    """Return logits as probabilities on the grid of the slices.
 
     Args:
         logits: ``(B, T, h, w)`` over the whole input, at its size or a fraction of it.
@@ -117,8 +117,8 @@ def to_probability(
         shape: Rows and columns of the slices.
 
     Returns:
-        ``(B, T, rows, columns)`` uint8 on the CPU: 255 times the probability, to nearest, so that
-        128 and more mean 0.5 and more.
+        ``(B, T, rows, columns)`` uint8 on the CPU: 255 times the probability, rounded to nearest,
+        so that 128 and above mean 0.5 and above.
     """
     if tuple(logits.shape[-2:]) != tuple(input_size):
         logits = F.interpolate(logits, size=input_size, mode="bilinear", align_corners=False)
@@ -154,14 +154,14 @@ def _bands(rows: int, elements_per_row: int) -> Iterator[slice]:
 
 
 def _scaled(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Scale ``(B, C, h, w)`` bilinearly, antialiased where it shrinks."""
+    """Scale ``(B, C, h, w)`` bilinearly, with antialiasing when shrinking."""
     if tuple(values.shape[-2:]) == tuple(size):
         return values
     return F.interpolate(values, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _lerp_rows(values: Tensor, rows: int, band: slice) -> Tensor:
-    """Return a band of the rows that bilinear scaling of ``(B, T, h, w)`` to ``rows`` gives."""
+    """Return a band of the rows of ``(B, T, h, w)`` scaled bilinearly to ``rows`` rows."""
     height = values.shape[-2]
     position = torch.arange(band.start, band.stop, device=values.device, dtype=torch.float64)
     position = ((position + 0.5) * (height / rows) - 0.5).clamp_(0.0, height - 1.0)

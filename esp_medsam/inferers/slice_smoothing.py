@@ -14,11 +14,11 @@ from esp_medsam.settings import MOST_SMOOTHING
 
 
 _REACH = 3.0
-"""Standard deviations beyond which a neighbor counts for nothing."""
+"""Number of standard deviations beyond which a neighbor does not count."""
 
 
 def slice_smoothing_of(value: float) -> float:
-    """Return a standard deviation in mm, once it is one.
+    """Return a standard deviation in mm after checking its range.
 
     Raises:
         OptionError: If it is negative, or more than ``MOST_SMOOTHING``.
@@ -32,16 +32,16 @@ def slice_smoothing_of(value: float) -> float:
 def smooth_across_slices(
     probability: Tensor, axis: int, positions: Sequence[float] | npt.NDArray[np.float64], mm: float
 ) -> None:
-    """Replace each slice by the mean of itself and its neighbors, in place.
+    """Replace each slice by the weighted mean of itself and its neighbors, in place.
 
-    Neighbors weigh as a Gaussian of their distance: at the ends of a stack, and beside a gap, those
-    that are there share the whole weight. Of the neighbors that were
-    replaced already the originals are held.
+    Weights are a Gaussian of the distance. At the ends of a stack, and beside a gap, the neighbors
+    that exist share the whole weight. Originals of neighbors that were already replaced are kept
+    as long as they are needed.
 
     Args:
         probability: uint8 ``(T, *spatial)``, 255 times the probability.
-        axis: The spatial axis that the slices lie along.
-        positions: Where each lies, in mm.
+        axis: The spatial axis along which the slices lie.
+        positions: Position of each slice, in mm.
         mm: Standard deviation of the Gaussian; 0 changes nothing.
     """
     if mm == 0:

@@ -42,9 +42,9 @@ from esp_medsam.transforms.label_map import confidence_of
 
 BYTES_PER_PIXEL = 1000
 BYTES_PER_TARGET = 40
-"""Memory that the network takes for a pixel of its input in float32, and for each target besides:
-measured 540 to 810 bytes in all with either encoder, one target and six, of inputs of 512 x 512 and
-1024 x 1024."""
+"""Memory in bytes that the network needs per input pixel in float32, and for each target on top of
+that. The total measured was 540 to 810, with either encoder, one and six targets, and inputs of
+512 x 512 and 1024 x 1024."""
 
 
 NOT_MIRRORED = "Flips had no effect: images of {} are never mirrored."
@@ -54,44 +54,46 @@ NOT_MIRRORED = "Flips had no effect: images of {} are never mirrored."
 class SliceWiseInferer(Inferer):
     """Segment images and volumes slice by slice, on their own grid.
 
-    Slices are taken from the volume in its own dtype, a batch at a time: each is shown as a
-    radiologist sees it, scaled to fit the input, normalized and padded; the logits go the same
-    way back. What accumulates is uint8; nothing of the volume's size is ever float.
+    Slices are taken from the volume in its own dtype, one batch at a time. Each is shown as a
+    radiologist sees it, scaled to fit the input, normalized and padded; the logits go the same way
+    back. Only uint8 accumulates; no array of the volume's size is ever float.
 
     The modality, the affine and the measured intensities come from the image's record in the
-    meta. The network is asked for ``encode``, ``decode``, ``modalities`` and ``targets`` alone.
+    meta. Of the network, only ``encode``, ``decode``, ``modalities`` and ``targets`` are used.
 
     Args:
         table: The modalities and targets of the weights.
-        input_size: ``(H, W)`` of the network's input, pixels; ``native`` for each slice's own grid,
-            which takes memory of :data:`BYTES_PER_PIXEL` (on the CPU checked beforehand).
-        slice_batch: Slices per forward pass; halved, down to the CPU, where memory runs out.
+        input_size: ``(H, W)`` of the network's input, pixels; ``native`` means each slice's own
+            grid, with memory of :data:`BYTES_PER_PIXEL` per pixel (on the CPU, checked beforehand).
+        slice_batch: Slices per forward pass; if memory runs out, it is halved, and then the CPU is
+            used.
         targets: Names of the targets to segment; None means those that are ready.
-        resize: ``fit`` keeps the aspect and pads; ``stretch`` fills the input.
+        resize: ``fit`` keeps the aspect ratio and pads; ``stretch`` fills the input.
         pixel_mean: Subtracted per channel, of values in 0..1.
         pixel_std: Divided by per channel, of values in 0..1.
-        amp: Whether to run the network under bfloat16 autocast; never where a processor would only
-            emulate it.
-        slice_axis: ``axial``, ``coronal`` or ``sagittal`` in place of the rule, for volumes.
-        device: Where the network runs; None means where its parameters are.
-        transforms: Transforms by modality, in place of what the shipped weights were trained with.
+        amp: Whether to run the network under bfloat16 autocast; never used if the processor would
+            only emulate it.
+        slice_axis: For volumes, ``axial``, ``coronal`` or ``sagittal`` instead of the rule.
+        device: Device to run on; None means where the network's parameters are.
+        transforms: Transforms by modality that replace what the shipped weights were trained with.
         presence_threshold: Presence probability, 0 to 1, below which a slice gets no mask of a
-            target: its probabilities are 0. Nothing changes where it is 0, or where the network
-            says nothing of presence.
-        flips: Whether to average over mirrored views too, of modalities that training mirrored:
-            never of CT, MRI and radiographs, where left and right mean something.
+            target: its probabilities are 0. Nothing changes if the threshold is 0, or if the
+            network has no presence output.
+        flips: Whether to average over mirrored views too, for modalities that training mirrored:
+            never CT, MRI or radiographs, where left and right have a meaning.
         slice_smoothing: Standard deviation in mm of a Gaussian that smooths the probabilities of a
-            volume across its slices; 0 leaves each as the network saw it.
-        calibration: What was measured of the weights; None says nothing of how plausible an image
+            volume across its slices; 0 leaves each slice as the network saw it.
+        calibration: What was measured with the weights; with None, the plausibility of an image is
+            not assessed.
             is.
 
     Attributes:
-        on_slices: Told after each batch how many slices of the image are done, and of how many;
-            None tells nobody.
+        on_slices: Called after each batch with the number of slices of the image that are done and
+            their total number; None means no calls.
 
     Raises:
         OptionError: If an option is out of its range.
-        DeviceError: If ``device`` names none that is here.
+        DeviceError: If ``device`` names a device that this machine does not have.
     """
 
     def __init__(
@@ -140,23 +142,23 @@ class SliceWiseInferer(Inferer):
         """Return the probability of each target on the grid of ``inputs``.
 
         Args:
-            inputs: MetaTensor ``(B, C, *spatial)`` of two or three spatial axes, C 1 or 3, in its
+            inputs: MetaTensor ``(B, C, *spatial)`` with two or three spatial axes, C 1 or 3, in its
                 own dtype on any device; its meta, plain or batched, holds the image's record.
             network: An object with ``encode``, ``decode``, ``modalities`` and ``targets``.
-            args: Unused; the interface of MONAI.
-            kwargs: Unused; the interface of MONAI.
+            args: Unused; part of MONAI's interface.
+            kwargs: Unused; part of MONAI's interface.
 
         Returns:
             ``(B, T, *spatial)`` uint8 on the CPU: 255 times the probability, T the chosen targets
-            in the table's order; meta as it came, with the ``Segmentation`` of each image.
+            in the table's order; the meta of ``inputs``, plus the ``Segmentation`` of each image.
 
         Raises:
             TypeError: If ``inputs`` carries no image record.
-            ModalityError: If the network does not hold the modality.
-            TargetError: If a target is unknown, or not held by the network.
+            ModalityError: If the network does not have the modality.
+            TargetError: If a target is unknown, or the network does not have it.
             NonFiniteError: If the network's output is not finite.
-            TooLargeError: If a slice on its own grid would take more memory than there is.
-            NetworkOutputError: If it is the same for all pixels, which are not.
+            TooLargeError: If a slice on its own grid would take more memory than is available.
+            NetworkOutputError: If the output is the same for all pixels although the pixels differ.
         """
         del args, kwargs
         if not isinstance(inputs, MetaTensor) or IMAGE_KEY not in inputs.meta:
@@ -172,7 +174,7 @@ class SliceWiseInferer(Inferer):
             probability, segmentation = self._segment(pixels, record, network)
             probabilities.append(probability)
             segmentations.append(segmentation)
-        # The records' own container comes back: MONAI's decollate splits the two alike.
+        # Return the same container as the records': MONAI's decollate splits the two alike.
         meta[SEGMENTATION_KEY] = type(records)(segmentations) if batched else segmentations[0]
         # Unsqueezed, not stacked: a second array of a volume's size would double the memory.
         stacked = probabilities[0][None] if len(probabilities) == 1 else torch.stack(probabilities)
@@ -186,19 +188,19 @@ class SliceWiseInferer(Inferer):
         spacing: tuple[float, float] | None,
         device: torch.device,
     ) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Return what the network is given of slices.
+        """Return the network's input for slices.
 
         Args:
             views: Slices, as :class:`Slices` prepares them.
-            spacing: Distances in mm of their rows and of their columns; None counts as equal.
+            spacing: Distances between rows and between columns in mm; None means they are equal.
             device: Where to compute.
 
         Returns:
-            The input ``(B, 3, H, W)`` on ``device``, scaled, normalized and padded with zeros at
-            the right and the bottom, and the size ``(H, W)`` that each slice takes in it.
+            The input ``(B, 3, H, W)`` on ``device``, scaled, normalized and padded with zeros on
+            the right and the bottom, and the size ``(H, W)`` that each slice occupies in it.
         """
         sizes = [content_size(v.size, spacing, self.input_size, self.resize) for v in views]
-        # MPS lacks antialiased scaling, which is cheap on its CPU.
+        # MPS lacks antialiased scaling, which is cheap on the CPU of such a machine.
         scaler = torch.device("cpu") if device.type == "mps" else device
         contents = [
             to_content([view.pixels], size, view.intensity_range, scaler).to(device)
@@ -209,7 +211,7 @@ class SliceWiseInferer(Inferer):
         return torch.cat(inputs), sizes
 
     def _segment(self, pixels: Tensor, record: Image, network: Any) -> tuple[Tensor, Segmentation]:
-        """Return one image's probabilities ``(T, *spatial)`` and what is to be told of them."""
+        """Return one image's probabilities ``(T, *spatial)`` and what to report about them."""
         modality = modality_of(record)
         names = [target.name for target in self.table.select(modality, self.targets)]
         slices = Slices(pixels, record, transforms=self.transforms, slice_axis=self.slice_axis)
@@ -244,7 +246,7 @@ class SliceWiseInferer(Inferer):
         positions = record.grid.positions_along(axis)
         if axis is not None and positions is not None:
             smooth_across_slices(probability, axis, positions, self.slice_smoothing)
-        empty_absent(probability, torch.cat(job.absent), axis)  # last: a mean fills no empty slice
+        empty_absent(probability, torch.cat(job.absent), axis)  # last: smoothing would refill them
         doubt = nearly_otherwise(record) if self.slice_axis is None else None
         warnings += (doubt,) if doubt else ()
         if self.flips and not mirrors:
@@ -265,13 +267,13 @@ class SliceWiseInferer(Inferer):
         )
 
     def _predict(self, job: _Job, indices: range, network: Any, device: torch.device) -> Tensor:
-        """Return probabilities, ``(B, T, rows, columns)`` uint8 on the CPU, of the first slices."""
+        """Return the first slices' probabilities, ``(B, T, rows, columns)`` uint8 on the CPU."""
         views = [job.slices[index] for index in indices]
         if self.input_size is None:
             views = self._together(views, job, device)
         output = self._output(views, job, indices, network, device)
         scores = self._scores(output, job.name)
-        output = output._replace(encoded=None)  # as large as a pass: mirrored ones need its room
+        output = output._replace(encoded=None)  # as large as a pass; mirrored views need the memory
         again = (
             self._output(mirrored(views, axes), job, indices, network, device)
             for axes in job.mirrors
@@ -283,12 +285,12 @@ class SliceWiseInferer(Inferer):
         whole = torch.stack(
             [view.put_back(one) for view, one in zip(views, probabilities, strict=True)]
         )
-        job.scores.extend(scores)  # last, lest a batch that is tried again counts twice
+        job.scores.extend(scores)  # last, so that a batch tried again does not count twice
         job.absent.append(absent_in(presence_logits, self.presence_threshold))
         return whole
 
     def _scores(self, output: NetworkOutput, modality: str) -> list[Tensor]:
-        """Return how plausible the slices of a batch are; nothing where that was not measured."""
+        """Return how plausible the slices of a batch are; empty if nothing was measured for it."""
         if self.plausibility is None or modality not in self.plausibility.centers:
             return []
         features = features_of(output.encoded, output.sizes)
@@ -297,7 +299,7 @@ class SliceWiseInferer(Inferer):
     def _output(
         self, views: list[View], job: _Job, indices: range, network: Any, device: torch.device
     ) -> NetworkOutput:
-        """Return what the network says of views of the first slices."""
+        """Return the network's output for views of the first slices."""
         image, sizes = self.input_of(views, job.slices.spacing, device)
         return network_output(
             network,
@@ -310,10 +312,10 @@ class SliceWiseInferer(Inferer):
         )
 
     def _together(self, views: list[View], job: _Job, device: torch.device) -> list[View]:
-        """Return the first slices, as many as have one size and fit in the CPU's memory.
+        """Return the first slices: as many as share one size and fit in the CPU's memory.
 
         Raises:
-            TooLargeError: If not even one fits.
+            TooLargeError: If not even one slice fits.
         """
         spacing = job.slices.spacing
         sizes = [content_size(view.size, spacing, None, self.resize) for view in views]
@@ -327,10 +329,10 @@ class SliceWiseInferer(Inferer):
 
 
 class _Job(NamedTuple):
-    """One image on its way: its slices, its path, what the network is asked, and what it says.
+    """One image in progress: its slices, its path, and the network's inputs and outputs.
 
-    The network is asked again for its slices mirrored along each of ``mirrors``.
-    Scores are of the slices' plausibility, and absent which targets they lack, batch by batch.
+    The network runs again on the slices mirrored along each of ``mirrors``. Batch by batch,
+    ``scores`` collects the plausibility of the slices, and ``absent`` which targets they lack.
     """
 
     slices: Slices
@@ -349,7 +351,7 @@ class _Job(NamedTuple):
 
 
 def _places(network: Any, modality: str, names: list[str]) -> tuple[int, list[int]]:
-    """Return the modality's index and the targets' places, as the network numbers them."""
+    """Return the modality's index and the targets' indices in the network's numbering."""
     if modality not in network.modalities:
         msg = (
             f"modality must be one of the network's ({', '.join(network.modalities)}); got "
@@ -368,7 +370,7 @@ def _places(network: Any, modality: str, names: list[str]) -> tuple[int, list[in
 
 
 def _input_size(value: Sequence[int] | str) -> tuple[int, int] | None:
-    """Check an input size; native becomes None."""
+    """Return a checked input size; ``native`` becomes None."""
     if value == "native":
         return None
     sides: tuple[Any, ...] = () if isinstance(value, str) else tuple(value)
@@ -379,7 +381,7 @@ def _input_size(value: Sequence[int] | str) -> tuple[int, int] | None:
 
 
 def _at_least_one(name: str, value: int) -> int:
-    """Check a count."""
+    """Return a checked count."""
     if int(value) != value or value < 1:
         msg = f"{name} must be a whole number of at least 1; got {value}."
         raise OptionError(msg)

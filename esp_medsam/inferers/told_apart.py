@@ -11,7 +11,7 @@ from esp_medsam.errors import NetworkOutputError
 
 
 CONSTANT = "The image is constant: all of its pixels are the same."
-"""Warning about an image in which there is nothing to find."""
+"""Warning about an image that contains nothing to find."""
 
 
 class LogitRange:
@@ -23,16 +23,16 @@ class LogitRange:
         self._highest = -self._lowest
 
     def add(self, logits: Tensor) -> None:
-        """Take in the logits of a slice, ``(T, h, w)``, of its content alone."""
+        """Update the range with the logits of a slice's content, ``(T, h, w)``, without padding."""
         lowest, highest = logits.flatten(1).aminmax(dim=1)
         self._lowest = torch.minimum(self._lowest, lowest.cpu())
         self._highest = torch.maximum(self._highest, highest.cpu())
 
     def check(self, path: str) -> None:
-        """Refuse a target whose logits are all the same bits, though the pixels are not.
+        """Refuse a target whose logits are identical for all pixels, although the pixels differ.
 
         Raises:
-            NetworkOutputError: If there is one.
+            NetworkOutputError: If there is such a target.
         """
         same = (self._lowest == self._highest).tolist()
         dead = [name for name, is_same in zip(self._targets, same, strict=True) if is_same]
@@ -45,7 +45,7 @@ class LogitRange:
 
 
 def is_constant(pixels: Tensor) -> bool:
-    """Whether all pixels, ``(C, *spatial)``, are as the first; where not, that is soon seen."""
+    """Whether all pixels, ``(C, *spatial)``, equal the first; quick to tell if they do not."""
     first = pixels
     for axis in range(1, pixels.ndim):
         first = first.narrow(axis, 0, 1)

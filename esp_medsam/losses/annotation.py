@@ -9,16 +9,17 @@ from torch import Tensor
 class Annotation(NamedTuple):
     """Ground truth of a batch.
 
-    What is unknown counts in no loss: a slice of a set that annotates the liver says nothing about
-    the pancreas, and one on which only some vertebrae were outlined says nothing of the others.
+    What is unknown counts in no loss: a slice from a dataset that annotates the liver says nothing
+    about the pancreas, and a slice on which only some vertebrae were outlined says nothing about
+    the others.
 
     Attributes:
         mask: 0 or 1, ``(B, T, H, W)``; zeros where a target is known to be absent.
         known: Whether target T of image B is annotated or known to be absent, ``(B, T)`` bool.
-        labeled: At which pixels the masks say anything, ``(B, 1, H, W)`` bool; None for all. The
+        labeled: Pixels at which the masks are valid, ``(B, 1, H, W)`` bool; None means all. The
             margin around a smaller image is labeled: nothing is there.
-        drawn: Which targets' masks were drawn and count in the mask loss, ``(B, T)`` bool, as
-            far as they are known; None for all. Patches and presence count of all that are known.
+        drawn: Targets whose masks were drawn and count in the mask loss if they are also known,
+            ``(B, T)`` bool; None means all. Patches and presence count for all known targets.
     """
 
     mask: Tensor
@@ -27,12 +28,12 @@ class Annotation(NamedTuple):
     drawn: Tensor | None = None
 
     def rows(self, count: int) -> "Annotation":
-        """Return the first ``count`` targets alone."""
+        """Return the annotation of the first ``count`` targets only."""
         drawn = None if self.drawn is None else self.drawn[:, :count]
         return Annotation(self.mask[:, :count], self.known[:, :count], self.labeled, drawn)
 
     def of_drawn(self) -> "Annotation":
-        """Return the same with all targets unknown whose masks were not drawn."""
+        """Return the annotation with all targets unknown whose masks were not drawn."""
         known = self.known if self.drawn is None else self.known & self.drawn
         return Annotation(self.mask, known, self.labeled)
 
@@ -44,10 +45,10 @@ class Annotation(NamedTuple):
         return self.labeled.expand(B, T, H, W)[self.known]
 
     def presence_of_known(self) -> tuple[Tensor, Tensor]:
-        """Return of each known target whether it is in the image, and whether that is known.
+        """Return for each known target whether it is in the image, and whether that is known.
 
-        A target is present where its mask holds any labeled foreground. Where some pixels are not
-        labeled, only targets that are seen count: one that is not seen may lie in the others.
+        A target is present if its mask has any labeled foreground. If some pixels are not labeled,
+        only visible targets count: a target that is not visible may lie in the unlabeled pixels.
 
         Returns:
             Both ``(N,)`` bool.

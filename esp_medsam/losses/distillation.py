@@ -1,6 +1,6 @@
-"""Distillation losses: distance of a student from its teacher, in embeddings and masks.
+"""Distillation losses: distance between student and teacher in embeddings and masks.
 
-Both grids cover the same view, from edge to edge; the teacher's is resized to the student's.
+Both grids cover the same view, edge to edge; the teacher's is resized to the student's.
 """
 
 from typing import NamedTuple, Protocol, TypeVar
@@ -22,18 +22,18 @@ T = TypeVar("T")
 
 
 class TeacherTarget(NamedTuple):
-    """What a teacher says of a batch of views.
+    """Output of a teacher for a batch of views.
 
     Attributes:
         embedding: ``(B, 256, h, w)``, of the same views as the student's.
         content: Where the views show an image, ``(B, 1, H, W)`` bool; padding counts in no loss.
-            None for everywhere.
-        logits: The teacher's mask logits, ``(B, T', h', w')`` with T' of at least T, the rows
-            beyond it absent; None from those without a decoder.
-        annotation: Masks of the views; None where there are none. What they leave unknown counts in
+            None means everywhere.
+        logits: The teacher's mask logits, ``(B, T', h', w')`` with T' at least T and absent rows
+            beyond T; None for teachers without a decoder.
+        annotation: Masks of the views; None if there are none. What they leave unknown counts in
             no loss.
-        other_logits: The student's own mask logits of the same images seen otherwise and brought
-            back to these views, ``(B, T, h'', w'')``; None without self-consistency.
+        other_logits: The student's own mask logits of other views of the same images, mapped back
+            to these views, ``(B, T, h'', w'')``; None without self-consistency.
     """
 
     embedding: Tensor
@@ -43,9 +43,9 @@ class TeacherTarget(NamedTuple):
     other_logits: Tensor | None = None
 
     def counted(self) -> Tensor | None:
-        """Return which pixels count, ``(B, 1, H, W)`` bool: of an image, and not unknown.
+        """Return the pixels that count, ``(B, 1, H, W)`` bool: part of an image, and not unknown.
 
-        None for all.
+        None means all.
         """
         labeled = None if self.annotation is None else self.annotation.labeled
         if self.content is None or labeled is None:
@@ -54,7 +54,7 @@ class TeacherTarget(NamedTuple):
 
 
 class StudentPrediction(MaskPrediction, Protocol):
-    """The fields that the loss reads of what a student returned; masks only where a term asks."""
+    """The fields of a student's output that the loss reads; masks only if a term needs them."""
 
     @property
     def image_embedding(self) -> Tensor:
@@ -62,7 +62,7 @@ class StudentPrediction(MaskPrediction, Protocol):
 
 
 def content_weight(content: Tensor | None, like: Tensor) -> Tensor:
-    """Return of each cell of ``like`` the share of ``content`` in it, ``(B, 1, h, w)`` in 0..1."""
+    """Return the share of ``content`` in each cell of ``like``, ``(B, 1, h, w)`` in 0..1."""
     if content is None:
         return torch.ones_like(like[:, :1], dtype=torch.float32)
     return F.interpolate(content.float(), size=like.shape[-2:], mode="area")
@@ -79,26 +79,26 @@ def on_grid_of(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _mean(each: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean over cells, ``(B, 1, h, w)``, by weight; 0 where nothing counts.
+    """Return the weighted mean over cells, ``(B, 1, h, w)``; 0 if nothing counts.
 
-    Of a batch that several processes share it is over the cells of all.
+    If several processes share a batch, the mean is over the cells of all of them.
     """
     return (each * weight).sum() / mean_total(weight.sum(), least=1e-6)
 
 
 def embedding_error(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean squared error of embeddings, the released loss: over channels and cells.
+    """Return the mean squared error of embeddings over channels and cells: the released loss.
 
-    Source: ``nn.MSELoss`` in De-LightSAM's train.py, its only loss; without padding it is the same
-    number.
+    Source: ``nn.MSELoss`` in De-LightSAM's train.py, its only loss; without padding, the two are
+    equal.
     """
     return _mean((student - teacher).pow(2).mean(1, keepdim=True), weight)
 
 
 def embedding_cosine(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean of 1 - cosine over cells, 0..2: of directions, whatever the lengths.
+    """Return the mean of 1 - cosine over cells, 0..2: directions are compared, not lengths.
 
-    Source: stage 1 of EfficientSAM3, where it accompanies the squared error.
+    Source: stage 1 of EfficientSAM3, which combines it with the squared error.
     """
     return _mean(1 - F.cosine_similarity(student, teacher, dim=1)[:, None], weight)
 
@@ -106,17 +106,17 @@ def embedding_cosine(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor
 def soft_label_error(
     student: Tensor, teacher: Tensor, weight: Tensor, counts: Tensor, temperature: float
 ) -> Tensor:
-    """Return how far mask probabilities are from the teacher's: KL divergence of two outcomes.
+    """Return the two-class KL divergence of mask probabilities from the teacher's.
 
     Source: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015, with its
-    factor of the squared temperature, which keeps gradients alike.
+    factor of the squared temperature, which keeps the scale of the gradients.
 
     Args:
         student: Mask logits, ``(B, T, h, w)``.
-        teacher: The teacher's, of the same shape.
+        teacher: Mask logits of the teacher, of the same shape.
         weight: Share of pixels that count, ``(B, 1, h, w)``.
         counts: Which rows count, ``(B, T)`` bool.
-        temperature: Logits are divided by it.
+        temperature: Temperature that logits are divided by.
     """
     soft = (teacher / temperature).sigmoid()
     cross = F.binary_cross_entropy_with_logits(student / temperature, soft, reduction="none")
@@ -127,17 +127,17 @@ def soft_label_error(
 def prototype_error(
     student: Tensor, teacher: Tensor, weight: Tensor, annotation: Annotation
 ) -> Tensor:
-    """Return how differently embeddings lie about the mean of their class.
+    """Return how differently student and teacher embeddings vary around the mean of their class.
 
-    The cosine of each cell with the mean embedding of its class, a target or what is around it, is
-    compared between student and teacher by its squared error.
+    A class is a target or its surroundings. The cosine of each cell with the mean embedding of its
+    class is compared between student and teacher by squared error.
 
     Source: Wang et al., "Intra-class feature variation distillation for semantic segmentation",
     ECCV 2020.
 
     Args:
         student: Embeddings, ``(B, C, h, w)``.
-        teacher: The teacher's, of the same shape.
+        teacher: Embeddings of the teacher, of the same shape.
         weight: Share of pixels that count, ``(B, 1, h, w)``.
         annotation: Masks and which targets are known.
     """
@@ -163,12 +163,12 @@ def _to_prototype(embedding: Tensor, share: Tensor) -> Tensor:
 def consistency_error(student: Tensor, other: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
     """Return the mean squared difference of a student's probabilities in two views of an image.
 
-    Source: Tarvainen and Valpola, "Mean teachers are better role models", 2017; no gradient goes
+    Source: Tarvainen and Valpola, "Mean teachers are better role models", 2017; no gradient flows
     into the other view.
 
     Args:
         student: Mask logits, ``(B, T, h, w)``.
-        other: Those of the other view, brought back to this one, of the same shape.
+        other: Mask logits of the other view, mapped back to this one, of the same shape.
         weight: Share of pixels that count, ``(B, 1, h, w)``.
         counts: Which rows count, ``(B, T)`` bool.
     """
@@ -177,27 +177,27 @@ def consistency_error(student: Tensor, other: Tensor, weight: Tensor, counts: Te
 
 
 _HELD = -9e3
-"""Logits of rows that a modality lacks lie below it, see ``networks.esp_medsam.ABSENT_LOGIT``."""
+"""Upper bound of logits in rows that a modality lacks; see ``networks.esp_medsam.ABSENT_LOGIT``."""
 
 
 class DistillationLoss(nn.Module):
-    """Weighted sum of what tells a student from its teacher. A term of weight 0 is not computed.
+    """Weighted sum of terms that compare student and teacher; terms of weight 0 are not computed.
 
-    The defaults are the released loss alone. Weights of the others are known from no code or paper
-    of ESP-MedSAM.
+    The defaults are the released loss alone. No code or paper of ESP-MedSAM states weights for the
+    other terms.
 
     Args:
-        embedding_weight: Of :func:`embedding_error`.
-        mask_weight: Of the loss of masks and patch prompts against the annotation; the released
-            code has it only as a comment. The views need masks.
-        patch_weight: Of patch prompts within the loss of masks.
-        presence_weight: Of presence within the loss of masks, where it is predicted.
-        mask_loss: Which loss of masks that is.
-        cosine_weight: Of :func:`embedding_cosine`.
-        soft_label_weight: Of :func:`soft_label_error`; the teacher needs a decoder.
-        prototype_weight: Of :func:`prototype_error`; the views need masks.
-        consistency_weight: Of :func:`consistency_error`; each image is to be seen twice.
-        temperature: Of the soft labels.
+        embedding_weight: Weight of :func:`embedding_error`.
+        mask_weight: Weight of the loss of masks and patch prompts against the annotation, which the
+            released code has only as a comment. The views need masks.
+        patch_weight: Weight of patch prompts within the loss of masks.
+        presence_weight: Weight of presence within the loss of masks, if presence is predicted.
+        mask_loss: Which loss is used for masks.
+        cosine_weight: Weight of :func:`embedding_cosine`.
+        soft_label_weight: Weight of :func:`soft_label_error`; the teacher needs a decoder.
+        prototype_weight: Weight of :func:`prototype_error`; the views need masks.
+        consistency_weight: Weight of :func:`consistency_error`; each image must be seen twice.
+        temperature: Temperature of the soft labels.
 
     Raises:
         ValueError: If a weight is negative, all are 0, or the temperature is not positive.
@@ -241,8 +241,8 @@ class DistillationLoss(nn.Module):
         """Return the loss, a scalar.
 
         Args:
-            prediction: What the student returned.
-            target: What the teacher says of the same views; no gradient goes into it.
+            prediction: Output of the student.
+            target: Output of the teacher for the same views; no gradient flows into it.
 
         Raises:
             ValueError: If the target lacks what a term needs.
@@ -251,11 +251,11 @@ class DistillationLoss(nn.Module):
         return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
 
     def terms(self, prediction: StudentPrediction, target: TeacherTarget) -> dict[str, Tensor]:
-        """Return the terms of weight above 0 by name, not yet weighted: scalars.
+        """Return the terms of weight above 0 by name, unweighted scalars.
 
         Args:
-            prediction: What the student returned.
-            target: What the teacher says of the same views.
+            prediction: Output of the student.
+            target: Output of the teacher for the same views.
 
         Raises:
             ValueError: If the target lacks what a term needs.
@@ -292,7 +292,7 @@ class DistillationLoss(nn.Module):
                 )
                 raise ValueError(msg)
             theirs = theirs[:, : logits.shape[1]]
-            # Before it is resized, in which the marker of absent rows stays what it is.
+            # Before resizing, which keeps the marker of absent rows as it is.
             counts = (theirs.amax((2, 3)) > _HELD) & (logits.amax((2, 3)) > _HELD)
             if target.annotation is not None:
                 counts = counts & target.annotation.known[:, : logits.shape[1]]

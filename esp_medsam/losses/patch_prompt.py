@@ -8,11 +8,11 @@ from esp_medsam.losses.counting import mean_count
 
 
 PATCH_SIZE = 32
-"""Side of a patch in pixels of the input: two cells of the image embedding."""
+"""Side of a patch in input pixels: two cells of the image embedding."""
 
 
 def patch_target(mask: Tensor) -> Tensor:
-    """Return which patches hold any foreground.
+    """Return which patches contain any foreground.
 
     Args:
         mask: 0 or 1, ``(B, T, H, W)``; H and W multiples of 32.
@@ -24,15 +24,15 @@ def patch_target(mask: Tensor) -> Tensor:
 
 
 class PatchPromptLoss(nn.Module):
-    """Binary cross-entropy of the patch logits against the max-pooled mask, known targets alone.
+    """Binary cross-entropy of the patch logits against the max-pooled mask, for known targets only.
 
-    The one loss that trains the patch heads where the prompt is hard, and so cut from the graph.
-    A patch with pixels that are not labeled counts only where the others hold the target: what is
-    not labeled may hold it, too.
+    This is the only loss that trains the patch heads if the prompt is hard and thus cut from the
+    graph. A patch with unlabeled pixels counts only if its labeled pixels contain the target,
+    because unlabeled pixels may contain it, too.
     """
 
     def forward(self, patch_logits: Tensor, annotation: Annotation) -> Tensor:
-        """Return the loss, a scalar; 0 where nothing is known.
+        """Return the loss, a scalar; 0 if nothing is known.
 
         Args:
             patch_logits: ``(B, T, H / 32, W / 32)``.

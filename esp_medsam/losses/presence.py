@@ -8,13 +8,13 @@ from esp_medsam.losses.counting import mean_count
 
 
 class PresenceLoss(nn.Module):
-    """Binary cross-entropy of the presence logits, where presence is known.
+    """Binary cross-entropy of the presence logits, for targets whose presence is known.
 
-    What that means says :meth:`Annotation.presence_of_known`.
+    :meth:`Annotation.presence_of_known` defines when presence is known.
     """
 
     def forward(self, presence_logits: Tensor, annotation: Annotation) -> Tensor:
-        """Return the loss, a scalar; 0 where nothing is known.
+        """Return the loss, a scalar; 0 if nothing is known.
 
         Args:
             presence_logits: ``(B, T)``.

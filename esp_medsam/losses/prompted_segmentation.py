@@ -1,4 +1,4 @@
-"""The loss of the segmentation stage: masks, patch prompts and presence together."""
+"""Loss of the segmentation stage: masks, patch prompts and presence together."""
 
 from typing import Literal, Protocol
 
@@ -12,13 +12,13 @@ from esp_medsam.losses.segmentation import SegmentationLoss
 
 
 MaskLoss = Literal["per_target", "released"]
-"""Which loss masks have: :class:`SegmentationLoss` or :class:`ReleasedMaskLoss`."""
+"""Loss used for masks: :class:`SegmentationLoss` or :class:`ReleasedMaskLoss`."""
 
 
 class MaskPrediction(Protocol):
-    """The fields that the loss reads of what the network's ``predict`` returns.
+    """The fields that the loss reads from the output of the network's ``predict``.
 
-    It reads ``presence_logits``, ``(B, T)``, too where there are any.
+    It also reads ``presence_logits``, ``(B, T)``, if there are any.
     """
 
     @property
@@ -31,13 +31,13 @@ class MaskPrediction(Protocol):
 
 
 class PromptedSegmentationLoss(nn.Module):
-    """Mask loss plus weighted patch-prompt loss, and presence loss where that is predicted.
+    """Mask loss plus weighted patch-prompt loss, and presence loss if presence is predicted.
 
     Args:
         patch_weight: Weight of the patch-prompt loss. The paper's weight is unknown; 0.5 is what
             the same authors' UN-SAM uses for its hint loss.
-        presence_weight: Weight of the presence loss; ours, not measured yet.
-        mask_loss: Which loss masks have.
+        presence_weight: Weight of the presence loss, which is ours and has not been measured yet.
+        mask_loss: Which loss is used for masks.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PromptedSegmentationLoss(nn.Module):
         """Return the loss, a scalar.
 
         Args:
-            prediction: What the network's ``predict`` returned, T rows.
+            prediction: Output of the network's ``predict``, T rows.
             annotation: Masks and what is known of them, at least T rows.
 
         Raises:
@@ -71,7 +71,7 @@ class PromptedSegmentationLoss(nn.Module):
         return loss
 
     def terms(self, prediction: MaskPrediction, annotation: Annotation) -> dict[str, Tensor]:
-        """Return what the loss is made of, by name, not yet weighted: scalars.
+        """Return the terms of the loss by name, unweighted scalars.
 
         Arguments and errors are those of :meth:`forward`.
         """

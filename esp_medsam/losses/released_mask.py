@@ -8,7 +8,7 @@ from esp_medsam.losses.annotation import Annotation
 
 
 class ReleasedMaskLoss(nn.Module):
-    r"""Weighted sum of one soft Dice loss and one focal term of all pixels of a batch.
+    r"""Weighted sum of one soft Dice loss and one focal term over all pixels of a batch.
 
     With probabilities p and masks y of all known targets together, and BCE their mean
     cross-entropy::
@@ -16,14 +16,14 @@ class ReleasedMaskLoss(nn.Module):
         w (1 - (2 sum(p y) + 1) / (sum(p) + sum(y) + 1)) + (1 - w) 0.8 (1 - exp(-BCE))^2 BCE
 
     Sums and means are over labeled pixels; the authors' masks are labeled everywhere. Large targets
-    weigh more than small ones. In several processes the batch is that of each, so that their number
-    changes the loss.
+    weigh more than small ones. With several processes, each uses its own part of the batch, so the
+    number of processes changes the loss.
 
     Args:
         dice_weight: The weight w.
 
     Reference:
-        ``BinaryMaskLoss(0.8)`` of De-LightSAM, where it stands as a comment, and of UN-SAM.
+        ``BinaryMaskLoss(0.8)`` of De-LightSAM, where it is commented out, and of UN-SAM.
     """
 
     FOCAL_ALPHA = 0.8
@@ -33,10 +33,10 @@ class ReleasedMaskLoss(nn.Module):
         self.dice_weight = dice_weight
 
     def forward(self, logits: Tensor, annotation: Annotation) -> Tensor:
-        """Return the loss, a scalar; 0 where nothing is known, or no mask of it was drawn.
+        """Return the loss, a scalar; 0 if nothing is known, or no known target's mask was drawn.
 
         Args:
-            logits: Mask logits, ``(B, T, h, w)``; raised bilinearly to the masks' size.
+            logits: Mask logits, ``(B, T, h, w)``; resized bilinearly to the masks' size.
             annotation: Masks and what is known, T rows each.
         """
         annotation = annotation.of_drawn()

@@ -1,4 +1,4 @@
-"""Mask loss: soft Dice and cross-entropy of each known target, alone."""
+"""Mask loss: soft Dice and cross-entropy for each known target separately."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,11 +14,11 @@ class SegmentationLoss(nn.Module):
 
         dice_weight * (1 - (2 sum(p y) + s) / (sum(p) + sum(y) + s)) + bce_weight * BCE(p, y)
 
-    The Dice term is left out where the target is absent: there it says nothing of where to look,
-    and pushes so hard that a target which most images lack is never found again.
+    The Dice term is omitted if the target is absent: it would not say where to look, and would push
+    so hard that a target absent from most images is never found again.
     Sums and means are over labeled pixels. Every (image, target) weighs the same, however large
-    it is. The authors' sibling code sums the Dice term over the whole batch and weighs a focal term
-    by 0.16; per target is what keeps small targets and absent ones from drowning.
+    it is. The authors' sibling code sums the Dice term over the whole batch and weights a focal
+    term by 0.16; separate targets keep the small and the absent ones from being outweighed.
 
     Args:
         dice_weight: Weight of the Dice term.
@@ -35,10 +35,10 @@ class SegmentationLoss(nn.Module):
         self.smooth = smooth
 
     def forward(self, logits: Tensor, annotation: Annotation) -> Tensor:
-        """Return the loss, a scalar; 0 where nothing is known, or no mask of it was drawn.
+        """Return the loss, a scalar; 0 if nothing is known, or no known target's mask was drawn.
 
         Args:
-            logits: Mask logits, ``(B, T, h, w)``; raised bilinearly to the masks' size.
+            logits: Mask logits, ``(B, T, h, w)``; resized bilinearly to the masks' size.
             annotation: Masks and what is known, T rows each.
         """
         annotation = annotation.of_drawn()

@@ -1,7 +1,7 @@
 """Modality-aware MONAI transforms.
 
-Array forms go into :class:`ModalityTransforms`; dictionary forms, with a ``d`` at the end, serve
-pipelines of one's own. ``docs/reference/transforms.md`` says what each is for.
+:class:`ModalityTransforms` takes the array forms; the dictionary forms, whose names end in ``d``,
+are for your own pipelines. ``docs/reference/transforms.md`` describes each transform.
 """
 
 from esp_medsam.transforms.bias_field import ApplyBiasField, ApplyBiasFieldd, MeasureBiasField

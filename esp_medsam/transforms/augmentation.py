@@ -1,8 +1,8 @@
 """Training augmentation by modality, built from MONAI's random transforms.
 
-What a modality does not allow is as much a decision as what it does: no mirroring and no large
-turns where left and right or up and down mean something (radiographs, CT, MRI), no color jitter
-where there is no color.
+What a modality forbids matters as much as what it allows: no mirroring and no large rotations if
+left and right or up and down have a meaning (radiographs, CT, MRI), and no color jitter if there
+is no color.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class AugmentationRule:
         rotation: Largest rotation in degrees.
         scale: Largest relative enlargement or reduction.
         gain: Largest relative change of contrast.
-        offset: Largest shift of brightness, of the range 0..1.
-        color: Largest relative change of each color channel alone.
-        window: Most that an edge of the window moves, of its width.
-        coarsest: Smallest fraction of its pixels that a view may be reduced to and brought back
-            from: scanners, thumbnails and compression differ in what they resolve.
+        offset: Largest shift of brightness, as a fraction of the range 0..1.
+        color: Largest relative change of each color channel on its own.
+        window: Largest shift of an edge of the window, relative to the window's width.
+        coarsest: Smallest fraction of its pixels that a view may be reduced to before it is
+            enlarged again: scanners, thumbnails and compression differ in resolution.
     """
 
     turn: bool = False
@@ -61,30 +61,30 @@ class AugmentationRule:
 
 
 RADIOLOGY = AugmentationRule()
-"""Left and right, up and down mean something, and there is no color."""
+"""Left, right, up and down have a meaning, and there is no color."""
 
 RULES: Mapping[str, AugmentationRule] = MappingProxyType(
     {
         "dermoscopy": AugmentationRule(turn=True, rotation=45.0, scale=0.35, color=0.15),
-        # The scope rolls freely, comes near and goes far, and its light changes all the time.
+        # The scope rolls freely, moves near and far, and its light changes all the time.
         "endoscopy": AugmentationRule(turn=True, rotation=45.0, scale=0.4, gain=0.3, color=0.2),
-        # Vessels are a few pixels wide: a coarser view would hold none.
+        # Vessels are a few pixels wide: a coarser view would show none.
         "fundus": AugmentationRule(turn=True, rotation=45.0, color=0.15, coarsest=0.8),
         "microscopy": AugmentationRule(turn=True, rotation=45.0, color=0.1, coarsest=0.7),
         # The probe is at the top: a scan may be mirrored left to right, but not turned.
         "ultrasound": AugmentationRule(mirror=True, rotation=15.0, scale=0.35, gain=0.3),
-        # HU are exact, but sets that come windowed differ in window and center.
+        # HU are exact, but datasets that were windowed before differ in window and center.
         "ct": AugmentationRule(scale=0.35, window=0.25),
     }
 )
-"""Rules by modality; any other modality, users' own included, follows ``RADIOLOGY``."""
+"""Rules by modality; all other modalities, including users' own, follow ``RADIOLOGY``."""
 
 
 def mirrors_of(modality: str) -> tuple[tuple[int, ...], ...]:
-    """Return how images of a modality may be mirrored, because training shows them so too.
+    """Return how images of a modality may be mirrored, which is how training mirrors them.
 
     Returns:
-        Axes of ``(..., rows, columns)``, of each way; none where left and right mean something.
+        For each way, axes of ``(..., rows, columns)``; none if left and right have a meaning.
     """
     rule = RULES.get(modality, RADIOLOGY)
     if rule.turn:
@@ -100,18 +100,18 @@ def augmentation(
     *,
     random: bool = True,
 ) -> Compose:
-    """Return the transforms from a slice to a training view.
+    """Return the transforms that turn a slice into a training view.
 
     They take ``image``, ``(3, h, w)`` in 0..1, ``label``, ``(T, h, w)`` of 0 or 1, and ``window``,
-    which of the image's values are shown as black and white, and give the first two at
-    ``input_size``: the image normalized, zeros where there is nothing.
+    the image values shown as black and white. They return image and label at ``input_size``: the
+    image is normalized, and pixels outside it are zeros.
 
     Args:
         modality: Name of the modality; its rule decides what may change.
         input_size: ``(H, W)`` of the network's input.
         pixel_mean: Mean per channel, of values in 0..1.
         pixel_std: Standard deviation per channel.
-        random: Whether to change anything; without, the slice is only centered in the input.
+        random: Whether to change anything; if not, the slice is only centered in the input.
     """
     rule = RULES.get(modality, RADIOLOGY)
     normalize = NormalizeIntensityd(

@@ -1,4 +1,4 @@
-"""Correct MRI coil shading: N4 estimates it once per volume, slices divide by it."""
+"""Correct MRI coil shading: N4 estimates it once per volume, and each slice is divided by it."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from esp_medsam.transforms.mri import Pixels, as_array, require_finite
 from esp_medsam.transforms.slices import SliceTransform
 
 
-sitk: Any = SimpleITK  # typed in part, so that each call would need an exception
+sitk: Any = SimpleITK  # only partly typed, so each call would need an exception
 
 
 @dataclass(frozen=True, eq=False)
 class BiasField:
-    """The shading of a volume's coils: a smooth field that multiplies what the tissue gives.
+    """The coil shading of a volume: a smooth field that multiplies the signal of the tissue.
 
     Attributes:
-        log: Natural logarithm of the field on a coarse grid, float32, one axis per array axis; its
-            first and last points lie at the centers of the first and last voxels, and between
-            points it is linear.
+        log: Natural logarithm of the field on a coarse grid, float32, one axis per array axis. Its
+            first and last points lie at the centers of the first and last voxels, and it is linear
+            between points.
     """
 
     log: npt.NDArray[np.float32]
 
     def for_slice(self, display: Display, index: int, count: int) -> ApplyBiasField:
-        """Return what takes the shading from one slice."""
+        """Return the transform that removes the shading from one slice."""
         return ApplyBiasField(self.shown(display, index, count))
 
     def shown(self, display: Display, index: int, count: int) -> npt.NDArray[np.float32]:
-        """Return the coarse log field ``(rows, columns)`` of one slice, turned as it is shown.
+        """Return the coarse log field ``(rows, columns)`` of one slice, oriented as shown.
 
         Args:
-            display: How slices are taken and turned.
-            index: Which slice.
-            count: How many there are.
+            display: How slices are taken and oriented.
+            index: Index of the slice.
+            count: Number of slices.
         """
         log: npt.NDArray[Any] = self.log
         if display.slice_axis is not None:
@@ -60,17 +60,17 @@ class BiasField:
 
 
 class MeasureBiasField:
-    """Find the coils' shading by N4, on at most ``grid`` points along each axis.
+    """Estimate the coil shading by N4, on at most ``grid`` points along each axis.
 
-    Of the voxels above Otsu's threshold; the field is shifted so that their mean logarithm is 0,
-    and intensities stay where they were on the whole. It runs on one thread, because the last
-    bits of the sums depend on the number of threads. Nothing (a field of ones) where there is
-    nothing to see: constant images, or fewer than four voxels along an axis that is not single.
+    N4 uses the voxels above Otsu's threshold. The field is shifted so that the mean of its
+    logarithm over them is 0, which keeps the overall intensity. N4 runs on one thread, because the
+    last bits of its sums depend on the number of threads. The field is all ones for constant images
+    and for images with fewer than four voxels along an axis that has more than one.
 
     Args:
         grid: Voxels along an axis that the field is fitted to.
         iterations: Largest number at each level; each level halves the distance of the control
-            points, from one span across the volume.
+            points, which starts at one span across the volume.
 
     Reference:
         Tustison et al., "N4ITK: Improved N3 Bias Correction", 2010, doi:10.1109/TMI.2010.2046908;
@@ -88,14 +88,14 @@ class MeasureBiasField:
         """Return the field; the pixels are left alone.
 
         Args:
-            pixels: ``(C, *spatial)`` in their own unit; the first channel counts.
-            record: What is known of them.
+            pixels: ``(C, *spatial)`` in their own unit; only the first channel is used.
+            record: What is known of the image.
 
         Raises:
             NonFiniteError: If the pixels are not finite.
         """
         array = as_array(pixels)[0]
-        # Rounded places rather than every n-th voxel, so that the field spans the whole volume.
+        # Rounded positions rather than every n-th voxel, so that the field spans the whole volume.
         places = [
             np.unique(np.linspace(0, side - 1, min(side, self.grid)).round().astype(int))
             for side in array.shape
@@ -120,12 +120,12 @@ class MeasureBiasField:
 
 
 class ApplyBiasField(SliceTransform):
-    """Divide a slice by its shading: ``v / exp(log)``, ``log`` linear between its points.
+    """Divide a slice by its shading: ``v / exp(log)``, with ``log`` linear between its points.
 
-    With :meth:`BiasField.shown`, linear along the slices, that is trilinear in the volume.
+    :meth:`BiasField.shown` is linear across slices, so the result is trilinear in the volume.
 
     Args:
-        log: Coarse log field ``(rows, columns)`` of the slice, its first and last points at the
+        log: Coarse log field ``(rows, columns)`` of the slice; its first and last points lie at the
             centers of the first and last pixels.
     """
 

@@ -1,4 +1,4 @@
-"""Find the body in a CT without the table: crop to it, or set the rest to air."""
+"""Find the body in a CT, without the table: crop to it, or set everything else to air."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from esp_medsam.transforms.slices import SliceTransform, as_float, record_of
 
 
 _GRID_MM = 4.0
-"""Step of the grid that the body is sought on: a tenth of the thinnest limb, about."""
+"""Step of the grid on which the body is sought: about a tenth of the thinnest limb."""
 
 _OPENING_MM = 6.0
-"""Half the thickness below which something is a table, a tube or a blanket and no body."""
+"""Half the thickness below which a structure is a table, tube or blanket rather than the body."""
 
 _LEAST_SHARE = 0.01
-"""Part of the largest component from which another is body, too: the other leg, an arm."""
+"""Fraction of the largest component from which others are body too: the other leg, an arm."""
 
 _MOST_BORDER = 0.25
-"""Part of a slice's border from which, touched by the body, the slice lies inside the body."""
+"""Fraction of a slice's border that the body must touch for the slice to lie inside the body."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class BodyBox:
     """Where the body lies in a volume; slices are cropped to it.
 
     Attributes:
-        box: ``(axes, 2)``, of each array axis the start and the stop.
+        box: ``(axes, 2)``, start and stop along each array axis.
         spatial_shape: Voxels along each axis.
     """
 
@@ -49,22 +49,22 @@ class BodyBox:
     spatial_shape: tuple[int, ...]
 
     def for_slice(self, display: Display, index: int, count: int) -> CropToBox:
-        """Return the crop of every slice as shown."""
+        """Return the crop, the same for every slice as shown."""
         del index, count
         rows, columns = box_as_shown(self.box, display, self.spatial_shape)
         return CropToBox(rows=rows, columns=columns)
 
 
 class MeasureBody:
-    """Find the box around the body in a volume of HU, its table left out.
+    """Find the box around the body in a volume of HU, leaving out the table.
 
-    On a grid of about 4 mm: denser than the threshold; opened by 6 mm, which takes away tables,
-    tubes and blankets; the largest component, and those of at least 1 % of it (the other leg, an
-    arm). Holes are not filled, because they move no box.
+    On a grid of about 4 mm, voxels denser than the threshold are opened by 6 mm, which removes
+    tables, tubes and blankets. The body is the largest component and those of at least 1 % of its
+    size (the other leg, an arm). Holes are not filled, because they do not change the box.
 
     Args:
-        threshold: HU above which something is dense; skin and fat are, air and foam are not.
-        margin: Added on each side, mm.
+        threshold: HU above which a voxel is dense; skin and fat are, air and foam are not.
+        margin: Margin added on each side, mm.
     """
 
     def __init__(self, *, threshold: float = -400.0, margin: float = 8.0) -> None:
@@ -72,14 +72,14 @@ class MeasureBody:
         self.margin = number_option("margin", margin, least=0.0)
 
     def __call__(self, pixels: npt.NDArray[np.generic] | Tensor, record: Image) -> BodyBox:
-        """Return the box: the whole volume where no body is found.
+        """Return the box, which is the whole volume if no body is found.
 
         Args:
             pixels: ``(1, *spatial)`` in HU.
-            record: What is known of them; its spacing is used, 1 mm where it has none.
+            record: What is known of the image; its spacing is used, or 1 mm if it has none.
 
         Raises:
-            OptionError: If they are not in HU.
+            OptionError: If the pixels are not in HU.
         """
         require_hounsfield(record, type(self).__name__)
         array = pixels.numpy(force=True) if isinstance(pixels, Tensor) else np.asarray(pixels)
@@ -96,7 +96,7 @@ class MeasureBody:
         for axis, (size, step, mm) in enumerate(zip(shape, steps, spacing, strict=True)):
             others = tuple(other for other in range(body.ndim) if other != axis)
             (places,) = np.nonzero(body.any(axis=others))
-            # A thinned voxel speaks for its neighbors up to the next one.
+            # A voxel of the thinned grid stands for its neighbors up to the next one.
             reach = step - 1 + round(self.margin / mm)
             box[axis] = (
                 max(0, int(places[0]) * step - reach),
@@ -106,23 +106,23 @@ class MeasureBody:
 
 
 class TableRemoval(SliceTransform):
-    """Set to air what is neither the body nor in it, slice by slice.
+    """Set everything outside the body to air, slice by slice.
 
-    As :class:`MeasureBody` finds the body, but in the one slice, with its holes (lung, bowel)
-    filled and a margin of one step of the grid. Nothing is removed where no body is found, nor
-    where the body touches a quarter of the border: such a slice lies inside it, and what is cut
-    off from the rest may be a lung.
+    The body is found as in :class:`MeasureBody`, but within the one slice, with holes (lung, bowel)
+    filled and a margin of one grid step. Nothing is removed if no body is found, or if the body
+    touches a quarter of the border: such a slice lies inside the body, and a part that is cut off
+    from the rest may be a lung.
 
     Computed on the CPU.
 
-    The slice's own spacing is used: ``pixdim`` of a MetaTensor; 1 mm where it is none.
+    The spacing is the slice's own: ``pixdim`` of a MetaTensor, and 1 mm for other arrays.
 
     Args:
-        threshold: HU above which something is dense.
-        air: HU that takes the place of what is removed.
+        threshold: HU above which a pixel is dense.
+        air: HU that replaces what is removed.
 
     Raises:
-        OptionError: Of a slice whose record states no HU.
+        OptionError: If the slice has a record that does not state HU.
     """
 
     native = True
@@ -142,13 +142,13 @@ class TableRemoval(SliceTransform):
 
         Args:
             image: ``(C, rows, columns)`` in HU.
-            spacing: Distance of rows and of columns, mm.
+            spacing: Distance between rows and between columns, mm.
         """
         kept = torch.from_numpy(self.mask(image, spacing)).to(image.device)
         return torch.where(kept, image, image.new_tensor(self.air))
 
     def mask(self, image: Tensor, spacing: Sequence[float]) -> npt.NDArray[np.bool_]:
-        """Return where the body is, ``(rows, columns)``, in HU ``(C, rows, columns)``."""
+        """Return the body mask ``(rows, columns)`` of HU ``(C, rows, columns)``."""
         array = image[0].numpy(force=True)
         small, steps = _thinned(array, spacing)
         step_mm = [step * mm for step, mm in zip(steps, spacing, strict=True)]
@@ -167,11 +167,11 @@ TableRemovald = dictionary_form(TableRemoval)
 def box_as_shown(
     box: npt.NDArray[np.int64], display: Display, spatial_shape: Sequence[int]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the rows and columns, start and stop, that a box takes in the slices as shown.
+    """Return the rows and columns, start and stop, that a box covers in the slices as shown.
 
     Args:
         box: ``(axes, 2)``, start and stop along each array axis.
-        display: How slices are taken and turned.
+        display: How slices are taken and oriented.
         spatial_shape: Voxels along each axis.
     """
     starts, stops = display.shown(box[:, 0].tolist()), display.shown(box[:, 1].tolist())
@@ -195,13 +195,13 @@ def _thinned(
 def _body(dense: npt.NDArray[np.bool_], step_mm: Sequence[float]) -> npt.NDArray[np.bool_]:
     """Return the voxels of the body among the dense ones."""
     times = max(1, round(_OPENING_MM / min(step_mm)))
-    # What the border cuts off goes on beyond it, so nothing is eroded from there.
+    # The body goes on beyond the border, so nothing is eroded from there.
     core = ndimage.binary_erosion(dense, iterations=times, border_value=1)
     components = label(core, connectivity=1)  # type: ignore[no-untyped-call]
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     body = ((sizes > 0) & (sizes >= _LEAST_SHARE * sizes.max()))[components]
-    # Two steps further than eroded bring back skin and corners that the opening rounded off.
+    # Dilating two steps further than eroded restores skin and corners rounded off by the opening.
     grown = ndimage.binary_dilation(body, iterations=times + 1)
     mask: npt.NDArray[np.bool_] = grown & dense
     return mask

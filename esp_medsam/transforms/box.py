@@ -1,4 +1,4 @@
-"""Crop slices to a box, known or common to a whole stack."""
+"""Crop slices to a box that is given or shared by a whole stack."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from esp_medsam.transforms.slices import CropToFound
 
 
 _SEEN = 0.1
-"""Difference of a slice's ends, in 0..1, below which it shows nothing to find a box in."""
+"""Range of a slice's values, in 0..1, below which it shows nothing to find a box in."""
 
 
 class CropToBox(SpatialCrop):
-    """Crop a slice to a box that was measured; ``inverse`` puts it back among zeros.
+    """Crop a slice to a measured box; ``inverse`` puts it back among zeros.
 
     Args:
         rows: First row and the one after the last, as shown.
         columns: First column and the one after the last, as shown.
 
     Raises:
-        OptionError: If one is no pair of ascending whole numbers from 0; when called, if the slice
-            ends before the box begins.
+        OptionError: If ``rows`` or ``columns`` is not a pair of ascending whole numbers from 0, or,
+            when called, if the slice ends before the box begins.
     """
 
     def __init__(self, *, rows: Sequence[int], columns: Sequence[int]) -> None:
@@ -57,18 +57,18 @@ CropToBoxd = dictionary_form(CropToBox)
 
 
 def crop_of_stack(crop: CropToFound, slices: Iterable[Tensor]) -> CropToFound | CropToBox:
-    """Return what crops every slice of a stack alike: to the box around those found in its slices.
+    """Return one crop for all slices of a stack: to the box around those found in its slices.
 
-    Found slice by slice, boxes would jitter with the picture: frames of a cine would come out in
-    different scales, and what one shows at its edge the next would lose. Slices that show nothing,
-    such as black frames, have no say; one that is in doubt keeps all slices whole, as alone.
+    If boxes were found slice by slice, they would jitter with the picture: frames of a cine would
+    differ in scale, and the next frame would lose what this one shows at its edge. Slices that show
+    nothing, such as black frames, do not count; one slice in doubt leaves all slices uncropped.
 
     Args:
-        crop: What finds a box in a slice.
-        slices: Of the stack, ``(C, rows, columns)`` in 0..1.
+        crop: Crop that finds a box in a slice.
+        slices: Slices of the stack, ``(C, rows, columns)`` in 0..1.
 
     Returns:
-        The crop to that box; ``crop`` itself where slices differ in size, or all show nothing.
+        The crop to that box; ``crop`` itself if slices differ in size, or all show nothing.
     """
     boxes, sizes = [], set()
     for image in slices:

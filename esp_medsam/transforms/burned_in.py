@@ -15,33 +15,33 @@ from esp_medsam.transforms.slices import luminance
 
 
 STROKE = 0.012
-"""Strokes are thinner, relative to the longer side."""
+"""Largest thickness of a stroke, relative to the longer side."""
 
 HEIGHT, WIDTH = 0.08, 0.3
-"""Words, whose letters may touch, and callipers are smaller, relative to the longer side."""
+"""Limits on words, whose letters may touch, and callipers, relative to the longer side."""
 
 
 def marks_mask(img: Tensor, *, brightness: float, contrast: float, chroma: float) -> Tensor:
     """Find letters and callipers.
 
-    Sizes are relative to the longer side. White marks, on the luminance:
+    Sizes are relative to the longer side. White marks are found on the luminance:
 
-    1. at least ``brightness`` times the image's largest value, and ``contrast`` above its opening
-       by a square of 1.2 %, 7 pixels at least: bright and thin;
-    2. in components at most 8 % high and 30 % wide, of five pixels at least, whose ring of two
-       pixels (0.4 %) is darker by ``contrast`` on average: strokes end at once, echoes fade.
+    1. Candidates are pixels of at least ``brightness`` times the image's largest value that exceed
+       an opening by a square of 1.2 %, at least 7 pixels, by ``contrast``: bright and thin.
+    2. A mark is a component at most 8 % high and 30 % wide, of at least five pixels, whose ring of
+       two pixels (0.4 %) is darker by ``contrast`` on average: strokes end sharply, echoes fade.
 
-    Colored marks: channels that differ by more than ``chroma``, but not after an opening by a
-    square of 2.4 %, which flow in color outlasts; none where more than half of the image is
-    colored.
+    In colored marks, the channels differ by more than ``chroma``, but no longer do so after an
+    opening by a square of 2.4 %, which color flow survives. There are none if more than half of the
+    image is colored.
 
-    Both are widened by a pixel (0.2 %), which takes the smooth edge of letters along.
+    Both masks are widened by a pixel (0.2 %), which includes the smooth edge of letters.
 
     Args:
         img: ``(C, rows, columns)`` in 0..1.
-        brightness: Least value of a white mark, relative to the image's largest.
+        brightness: Smallest value of a white mark, relative to the image's largest.
         contrast: How much brighter than its surroundings a white mark is, in 0..1.
-        chroma: Least ``max - min`` of the channels of a colored mark.
+        chroma: Smallest ``max - min`` of the channels of a colored mark.
 
     Returns:
         ``(rows, columns)`` bool, on the image's device.

@@ -24,43 +24,44 @@ from esp_medsam.transforms.slices import CropToFound, SliceTransform
 
 
 SliceStep = Callable[[Any], Any]
-"""From a slice ``(C, rows, columns)`` to one; crops record themselves, as MONAI's do."""
+"""Function from a slice ``(C, rows, columns)`` to another; crops record themselves as in MONAI."""
 
 
 @runtime_checkable
 class Measured(Protocol):
-    """What was measured on a whole image, to be applied to each of its slices."""
+    """A measurement on a whole image that is applied to each of its slices."""
 
     def for_slice(self, display: Display, index: int, count: int) -> SliceStep:
-        """Return what is done to one slice, in the image's own units.
+        """Return the step that changes one slice, in the image's own units.
 
         Args:
-            display: How slices are taken and turned.
-            index: Which slice.
-            count: How many there are.
+            display: How slices are taken and oriented.
+            index: Index of the slice.
+            count: Number of slices.
         """
         ...
 
 
 Measure = Callable[[npt.NDArray[np.generic] | Tensor, Image], Image | Measured]
-"""From pixels ``(C, *spatial)`` and their record to the record completed, or what to apply."""
+"""Function from pixels ``(C, *spatial)`` and their record to a completed record or ``Measured``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModalityTransforms:
-    """How images of a modality are prepared, in this order.
+    """Preparation of the images of a modality, in this order.
 
     Args:
         intensity: Which values are shown as 0 and 1; None means the modality's default.
-        measure: What else is measured on the whole image, and applied slice by slice, first.
-        native: What happens to each slice in the image's own units, before the window. Steps
-            whose attribute ``shows`` is true hand out 0..1, and take the window's place.
-        shown: What happens to each slice in 0..1, after the window: artifacts, color, crops. Of a
-            stack, a crop to what is found is found once for all of its slices.
+        measure: Further measurements on the whole image, whose results are applied to each slice
+            first.
+        native: Steps for each slice in the image's own units, before the window. A step whose
+            attribute ``shows`` is true returns values in 0..1 and replaces the window.
+        shown: Steps for each slice in 0..1, after the window: artifacts, color, crops. If a crop
+            depends on a box found in the picture, a stack shares one box.
 
     Raises:
-        OptionError: If a stage is no list of transforms, or holds one that would be given values
-            of another kind there.
+        OptionError: If a stage is not a list of transforms, or contains a transform that takes
+            another kind of values.
     """
 
     intensity: IntensityRule | None = None
@@ -69,7 +70,7 @@ class ModalityTransforms:
     shown: Sequence[SliceStep] = ()
 
     def __post_init__(self) -> None:
-        """Refuse transforms in the stage of others."""
+        """Refuse transforms that belong in another stage."""
         intensity: object = self.intensity
         if not isinstance(intensity, IntensityRule | None):
             msg = f"intensity must be an IntensityRule; got {intensity!r}."
@@ -87,7 +88,7 @@ class ModalityTransforms:
 
 
 def _stage_of(step: object) -> str | None:
-    """Return the one stage that a transform can act in; None where it says nothing of it."""
+    """Return the only stage that a transform can act in; None if it declares none."""
     if isinstance(step, CropToFound):
         return "shown"
     if isinstance(step, SliceTransform):
@@ -96,24 +97,24 @@ def _stage_of(step: object) -> str | None:
 
 
 PHOTOGRAPH = ModalityTransforms(intensity=IntensityRule())
-"""Eight bits as they are; any other depth by percentiles."""
+"""8-bit images as they are; other depths by percentiles."""
 
 DEFAULTS: Mapping[str, ModalityTransforms] = MappingProxyType(
     {
-        # The soft-tissue window that the shipped weights were trained with. Without a unit the
-        # reader has seen that a window was applied already: 0 to 255, in any type.
+        # The soft-tissue window that the shipped weights were trained with. If there is no unit,
+        # the reader has found that a window was applied already: 0 to 255, in any type.
         "ct": ModalityTransforms(
             intensity=IntensityRule(hounsfield=(-160.0, 240.0), fixed=(0.0, 255.0))
         ),
-        # No unit, and a background of zeros: only the tissue's own range says anything.
+        # There is no unit, and the background is zeros: only the tissue's own range is meaningful.
         "mri": ModalityTransforms(intensity=IntensityRule(foreground=True, full_uint8=False)),
         "xray": ModalityTransforms(intensity=IntensityRule(file_window=True)),
     }
 )
-"""What the shipped weights were trained with. Others, users' own included: ``PHOTOGRAPH``.
+"""What the shipped weights were trained with. All other modalities use ``PHOTOGRAPH``.
 
-Everything else this package offers is an option, because a default changes only together with
-weights that were trained with it.
+Everything else in this package is optional, because a default changes only together with weights
+that were trained with it.
 """
 
 
@@ -123,8 +124,8 @@ def transforms_of(
     """Return how images of a modality are prepared.
 
     Args:
-        modality: Its name.
-        overrides: What a user put in the place of a modality's defaults.
+        modality: Name of the modality.
+        overrides: The user's transforms by modality, which replace the defaults.
     """
     default = DEFAULTS.get(modality, PHOTOGRAPH)
     chosen = (overrides or {}).get(modality, default)
@@ -134,14 +135,14 @@ def transforms_of(
 def check_overrides(
     overrides: Mapping[str, ModalityTransforms] | None, names: Collection[str] | None = None
 ) -> Mapping[str, ModalityTransforms] | None:
-    """Return what a user put in the place of defaults, where it can be that.
+    """Return the user's overrides of the defaults if they are valid.
 
     Args:
         overrides: Transforms by modality.
-        names: Modalities that there are; None where any may be.
+        names: Names of the modalities that exist; None allows any name.
 
     Raises:
-        OptionError: If it is no such mapping, or names a modality that there is not.
+        OptionError: If ``overrides`` is not such a mapping, or names an unknown modality.
     """
     rows: object = overrides
     for name, row in rows.items() if isinstance(rows, Mapping) else ():
@@ -161,12 +162,12 @@ def check_overrides(
 
 
 def describe_transforms(transforms: Mapping[str, ModalityTransforms] | None) -> dict[str, str]:
-    """Return overrides in words that a result's record can hold, and compare."""
+    """Return overrides as text that a result's record can hold and compare."""
     return {name: _text(chosen) for name, chosen in sorted((transforms or {}).items())}
 
 
 def _text(value: Any) -> str:
-    """Return what tells a transform from others of its kind: its name and its attributes."""
+    """Return text that distinguishes a transform from others: its name and its attributes."""
     if isinstance(value, Tensor | np.ndarray):
         array = np.ascontiguousarray(as_array(value))
         digest = sha256(array.tobytes()).hexdigest()[:16]
@@ -188,24 +189,24 @@ def _text(value: Any) -> str:
 
 
 def _is_told(value: Any) -> bool:
-    """Whether a transform's attribute can be told in words that are the same on every run."""
+    """Whether a transform's attribute has a description that is the same on every run."""
     kinds = (list, tuple, Mapping, Tensor, np.ndarray, FunctionType, Transform)
     return _is_plain(value) or is_dataclass(value) or isinstance(value, kinds)
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether its repr says all of it, on every run."""
+    """Whether the value's repr describes it fully and is the same on every run."""
     return value is None or isinstance(value, bool | int | float | str | slice)
 
 
 class MeasureImage:
-    """Measure on a whole image what its modality's transforms need; nothing is applied.
+    """Measure what the transforms of an image's modality need; nothing is applied.
 
     Args:
         transforms: Transforms by modality, in place of :data:`DEFAULTS`.
 
     Raises:
-        OptionError: If ``transforms`` is something else.
+        OptionError: If ``transforms`` is not such a mapping.
     """
 
     def __init__(self, transforms: Mapping[str, ModalityTransforms] | None = None) -> None:
@@ -216,7 +217,7 @@ class MeasureImage:
 
         Args:
             pixels: ``(C, *spatial)`` in their own dtype.
-            record: What is known of them.
+            record: What is known of the image.
 
         Raises:
             ModalityError: If the image is in HU and the modality has no window for them.
@@ -241,7 +242,7 @@ class MeasureImaged(MapTransform):
     Args:
         keys: Keys of MetaTensors that LoadMedicalImaged made.
         transforms: Transforms by modality, in place of :data:`DEFAULTS`.
-        allow_missing_keys: Whether a missing key is passed over.
+        allow_missing_keys: Whether to skip missing keys.
     """
 
     def __init__(

@@ -17,24 +17,24 @@ from esp_medsam.transforms.slices import SliceTransform, luminance
 _BINS = 256
 
 _BAND_PIXELS = 2**19
-"""Pixels that are looked up at once: their coordinates take twelve bytes each."""
+"""Pixels looked up at once: their coordinates take twelve bytes each."""
 
 
 class Clahe(SliceTransform):
     """Equalize the contrast around each pixel, but no more than ``clip_limit`` allows.
 
-    The slice is cut into tiles; of each, the histogram of 256 bins is clipped at ``clip_limit``
-    times its mean, what is cut off spread evenly, and summed to a rising map from 0..1 to 0..1.
-    A pixel is shown by the maps of the four nearest tiles, interpolated between them, and between
-    bins. The contrast grows by less than ``clip_limit + 1``. Of three channels the luminance (Rec.
-    601) is equalized, and its change added to all, so that hues stay.
+    The slice is cut into tiles. Each tile's histogram of 256 bins is clipped at ``clip_limit``
+    times its mean, what is cut off is spread evenly, and the sum is a rising map from 0..1 to 0..1.
+    A pixel is mapped by the four nearest tiles, interpolated between tiles and between bins. The
+    contrast grows by less than ``clip_limit + 1``. With three channels, the luminance (Rec. 601) is
+    equalized and its change is added to all of them, which keeps the hues.
 
-    scikit-image's ``equalize_adapthist`` looks the same, takes twice as long, and runs on the CPU
-    alone.
+    scikit-image's ``equalize_adapthist`` looks the same, but takes twice as long and runs only on
+    the CPU.
 
     Args:
         tiles: Tiles along rows and columns.
-        clip_limit: At least 1, which changes nothing to speak of.
+        clip_limit: Clip limit, at least 1, which changes practically nothing.
 
     Raises:
         OptionError: If an option is out of its range.
@@ -59,7 +59,7 @@ class Clahe(SliceTransform):
         return (image + (equalized - values)).clamp_(0.0, 1.0)
 
     def _maps(self, values: Tensor) -> Tensor:
-        """Return of each tile the map at the 257 edges of its bins, ``(rows, columns, 257)``."""
+        """Return each tile's map at the 257 edges of its bins, ``(rows, columns, 257)``."""
         sides = [min(tiles, side) for tiles, side in zip(self.tiles, values.shape, strict=True)]
         row, column = (
             torch.arange(side, device=values.device) * tiles // side
@@ -80,12 +80,12 @@ Clahed = dictionary_form(Clahe)
 
 
 def _looked_up(values: Tensor, maps: Tensor) -> Tensor:
-    """Return ``(rows, columns)`` shown by the maps: trilinear in row, column and value."""
+    """Return ``(rows, columns)`` looked up in the maps: trilinear in row, column and value."""
     rows, columns = values.shape
     result = torch.empty_like(values)
     across = (torch.arange(columns, device=values.device) * 2.0 + 1.0) / columns - 1.0
     down = (torch.arange(rows, device=values.device) * 2.0 + 1.0) / rows - 1.0
-    # The edges of the bins are points, the tiles are areas: grid_sample takes all for areas.
+    # The edges of the bins are points and the tiles are areas, but grid_sample treats all as areas.
     value = (2.0 * _BINS * values + 1.0) / (_BINS + 1) - 1.0
     step = max(1, _BAND_PIXELS // columns)
     for start in range(0, rows, step):

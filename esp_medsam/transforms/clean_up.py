@@ -13,15 +13,15 @@ from esp_medsam.modality import CleanUp
 def clean_up(
     mask: npt.NDArray[np.bool_], rule: CleanUp, voxel_ml: float | None = None
 ) -> npt.NDArray[np.bool_] | None:
-    """Clean a mask as the table says; None where nothing is to change.
+    """Clean a mask as the table says; return None if nothing has to change.
 
-    Components are connected through faces, edges and corners. They are sought in the mask's
-    bounding box alone, because their numbers take eight bytes a voxel.
+    Components are connected through faces, edges and corners. They are sought only in the mask's
+    bounding box, because component numbers take eight bytes per voxel.
 
     Args:
-        mask: Of two or three axes; left untouched.
-        rule: What to do.
-        voxel_ml: Volume of a voxel in milliliters; None where it is not known.
+        mask: Mask with two or three axes; left unchanged.
+        rule: What to clean up.
+        voxel_ml: Volume of a voxel in milliliters; None if unknown.
     """
     least = rule.least_voxels(voxel_ml)
     if not (rule.largest_component or least > 1 or rule.fill_holes) or not mask.any():
@@ -46,7 +46,7 @@ def clean_up(
 
 
 def _bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Return the smallest box around the foreground of a mask that is not empty."""
+    """Return the smallest box around the foreground of a nonempty mask."""
     box = []
     for axis in range(mask.ndim):
         others = tuple(other for other in range(mask.ndim) if other != axis)

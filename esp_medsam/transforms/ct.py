@@ -1,4 +1,4 @@
-"""CT, in Hounsfield units (HU): padding and metal clipped, windows.
+"""CT in Hounsfield units (HU): clipping of padding and metal, and windows.
 
 One HU is a thousandth of the difference in attenuation between air (-1000) and water (0).
 """
@@ -18,10 +18,10 @@ from esp_medsam.transforms.slices import SliceTransform, record_of
 
 
 AIR = -1024.0
-"""Least value of a 12-bit CT, in HU."""
+"""Smallest value of a 12-bit CT, in HU."""
 
 METAL = 3071.0
-"""Highest value of a 12-bit CT, in HU; denser is metal, however dense."""
+"""Largest value of a 12-bit CT, in HU; anything denser is metal."""
 
 SOFT_TISSUE = (-160.0, 240.0)
 """HU shown as 0 and 1: center 40, width 400, as the shipped weights were trained."""
@@ -40,7 +40,7 @@ class PaddingToAir(SliceTransform):
     such as -2000 or -3024.
 
     Args:
-        air: Least value, HU.
+        air: Smallest value, HU.
 
     Reference:
         DICOM PS3.3 C.7.5.1.1.2, Pixel Padding Value.
@@ -52,7 +52,7 @@ class PaddingToAir(SliceTransform):
         self.air = number_option("air", air)
 
     def apply(self, image: Tensor) -> Tensor:
-        """Return the values, none below air."""
+        """Return the values, with none below air."""
         return image.clamp(min=self.air)
 
 
@@ -62,10 +62,10 @@ PaddingToAird = dictionary_form(PaddingToAir)
 class ClipMetal(SliceTransform):
     """Lower values above the 12-bit range to its end: ``min(v, highest)``, in HU.
 
-    Scanners with an extended scale give metal up to 30000 HU, others end at 3071.
+    Scanners with an extended scale give metal up to 30000 HU; others end at 3071.
 
     Args:
-        highest: Highest value, HU.
+        highest: Largest value, HU.
     """
 
     native = True
@@ -74,7 +74,7 @@ class ClipMetal(SliceTransform):
         self.highest = number_option("highest", highest)
 
     def apply(self, image: Tensor) -> Tensor:
-        """Return the values, none above the highest."""
+        """Return the values, with none above the highest."""
         return image.clamp(max=self.highest)
 
 
@@ -85,12 +85,12 @@ class Windows(SliceTransform):
     """Turn HU into one channel per window: ``(v - low) / (high - low)``, clipped to 0..1.
 
     Args:
-        windows: ``(low, high)`` of each channel, HU; by default the one that the shipped weights
-            were trained with.
+        windows: ``(low, high)`` of each channel, HU; the default is the window that the shipped
+            weights were trained with.
 
     Raises:
-        OptionError: If there are not one or three windows, or one does not ascend; of a slice
-            whose record states no HU, because 8-bit CT was windowed before.
+        OptionError: If there are not one or three windows, or one does not ascend; when called, if
+            the slice's record does not state HU, because 8-bit CT has been windowed already.
     """
 
     native = True
@@ -112,7 +112,7 @@ class Windows(SliceTransform):
         return image.sub(low).div_(high - low).clamp_(0.0, 1.0)
 
     def changed(self, img: NdarrayOrTensor) -> Tensor:
-        """Return the windows of a slice; refuse one that is known to hold no HU."""
+        """Return the windows of a slice; refuse a slice known not to hold HU."""
         require_hounsfield(record_of(img), type(self).__name__)
         return super().changed(img)
 
@@ -124,11 +124,11 @@ def require_hounsfield(record: Image | None, name: str) -> None:
     """Refuse an image whose record does not say that it holds HU.
 
     Args:
-        record: What is known of it; None says nothing.
-        name: The transform that asks, for the message.
+        record: What is known of the image; with None, nothing is refused.
+        name: Name of the transform that requires HU, for the message.
 
     Raises:
-        OptionError: If it holds no HU.
+        OptionError: If the image does not hold HU.
     """
     if record is not None and record.unit != "HU":
         msg = (

@@ -1,4 +1,4 @@
-"""Dermoscopy transforms: even lighting, no hairs, no dark rim."""
+"""Dermoscopy transforms: even the lighting, and remove hairs and dark rims."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class ShadesOfGray(SliceTransform):
     """Make the light neutral: gray in the Minkowski mean, by a factor per channel (von Kries).
 
     ``e_c = mean(img_c ** p) ** (1 / p)``, ``out_c = clip(img_c * |e| / (sqrt(3) * e_c), 0, 1)``.
-    ``p = 1`` is gray world, large p white patch. A channel that is 0 all over stays so; gray
-    images, of one channel or three equal ones, stay as they are.
+    ``p = 1`` is gray world, large p white patch. A channel that is 0 everywhere stays 0; gray
+    images, with one channel or three equal ones, stay as they are.
 
     Args:
-        power: The norm's p, at least 1; 6 is what the paper found best.
+        power: The norm's p, at least 1; the paper found 6 to be best.
 
     Raises:
         OptionError: If ``power`` is less than 1.
@@ -44,7 +44,7 @@ class ShadesOfGray(SliceTransform):
         """Return the slice under neutral light."""
         if len(image) == 1:
             return image
-        # Of large photographs a mean over areas first: the light is the same, the time is not.
+        # Average large photographs over areas first: same light, less time.
         light = shrink(image, _LIGHT_GRID).clamp(0.0, 1.0).double().pow(self.power)
         light = light.mean((1, 2)).pow(1.0 / self.power)
         factor = light.norm() / (3.0**0.5 * light.clamp(min=1e-6))
@@ -53,21 +53,21 @@ class ShadesOfGray(SliceTransform):
 
 
 _LIGHT_GRID = 256
-"""Longest side that the light's color is measured at."""
+"""Longest side of the grid on which the light's color is measured."""
 
 
 ShadesOfGrayd = dictionary_form(ShadesOfGray)
 
 
 class RemoveHair(SliceTransform):
-    """Replace dark hairs by the skin around them; every other pixel stays as it is.
+    """Replace dark hairs by the skin around them; all other pixels stay as they are.
 
-    Which pixels they are says :func:`~esp_medsam.transforms.hair.hair_mask`; they are inpainted.
-    Light and fair hairs stay. Computed in part in numpy, on the CPU.
+    The hairs are found by :func:`~esp_medsam.transforms.hair.hair_mask` and inpainted. Light and
+    fair hairs stay. Computed partly in numpy, on the CPU.
 
     Args:
-        threshold: How much darker than what is beside it a hair is, relative to the skin.
-        length: Least length of a hair, relative to the longer side.
+        threshold: How much darker a hair is than what is beside it, relative to the skin.
+        length: Smallest length of a hair, relative to the longer side.
     """
 
     def __init__(self, *, threshold: float = 0.12, length: float = 0.08) -> None:
@@ -83,15 +83,15 @@ RemoveHaird = dictionary_form(RemoveHair)
 
 
 _SKIN = 0.12
-"""How much brighter than the rim skin is: the rim glows where the dermoscope lights it."""
+"""How much brighter skin is than the rim, which glows where the dermoscope lights it."""
 
 
 class CropDarkRim(CropToFound):
-    """Crop to the box of the dermoscope's lit field, where a dark rim surrounds it.
+    """Crop to the box of the dermoscope's lit field if a dark rim surrounds it.
 
-    Found as :func:`~esp_medsam.transforms.field.lit_field` says; the whole image where unsure. A
-    round field in the frame loses nothing, and neither rulers nor dark lesions count as rim: both
-    would have to be dark along all of a side.
+    The field is found by :func:`~esp_medsam.transforms.field.lit_field`; if in doubt, the whole
+    image stays. A round field within the frame loses nothing. Rulers and dark lesions do not count
+    as rim, because a rim has to be dark along a whole side.
     """
 
     def find(self, img: Tensor) -> Box:
@@ -105,12 +105,12 @@ CropDarkRimd = dictionary_form(CropDarkRim)
 class FillDarkCorners(SliceTransform):
     """Fill the dark corners around a round field with the color of the skin at its edge.
 
-    Which pixels they are, and when there are none for sure, says
-    :func:`~esp_medsam.transforms.vignette.dark_corners`. All others stay as they are.
+    The corners are found by :func:`~esp_medsam.transforms.vignette.dark_corners`, which returns
+    none if in doubt. All other pixels stay as they are.
     """
 
     def apply(self, image: Tensor) -> Tensor:
-        """Return the slice with light corners."""
+        """Return the slice with its corners filled."""
         mask = dark_corners(image)
         return image if mask is None else inpaint(image, mask)
 

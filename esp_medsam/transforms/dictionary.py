@@ -21,8 +21,8 @@ class SliceTransformd(MapTransform):
 
     Args:
         keys: Keys of slices ``(C, rows, columns)``.
-        allow_missing_keys: Whether a missing key is passed over.
-        options: Those of the array form.
+        allow_missing_keys: Whether to skip missing keys.
+        options: Options of the array form.
     """
 
     backend = [TransformBackends.TORCH]
@@ -47,8 +47,8 @@ class SliceCropd(Cropd):
 
     Args:
         keys: Keys of slices of one size: an image and what lies over it.
-        allow_missing_keys: Whether a missing key is passed over.
-        options: Those of the array form.
+        allow_missing_keys: Whether to skip missing keys.
+        options: Options of the array form.
     """
 
     array: ClassVar[type[Crop]]
@@ -60,13 +60,13 @@ class SliceCropd(Cropd):
 
 
 class CropToFoundd(SliceCropd):
-    """Base of the dictionary forms of crops whose box is found in one slice, for all keys.
+    """Base of the dictionary forms of crops that find a box in one slice and crop all keys to it.
 
     Args:
         keys: Keys of slices of one size: an image and what lies over it.
-        source_key: Slice that the box is found in; None means the first key.
-        allow_missing_keys: Whether a missing key is passed over.
-        options: Those of the array form.
+        source_key: Key of the slice in which the box is found; None means the first key.
+        allow_missing_keys: Whether to skip missing keys.
+        options: Options of the array form.
     """
 
     array: ClassVar[type[CropToFound]]
@@ -85,7 +85,7 @@ class CropToFoundd(SliceCropd):
 
     @property
     def requires_current_data(self) -> bool:
-        """The box depends on the pixels."""
+        """Whether the pixels are needed: the box depends on them."""
         return True
 
     def __call__(
@@ -106,13 +106,13 @@ def dictionary_form(array: type[CropToFound]) -> type[CropToFoundd]: ...
 @overload
 def dictionary_form(array: type[Crop]) -> type[SliceCropd]: ...
 def dictionary_form(array: type[SliceTransform] | type[Crop]) -> type[MapTransform]:
-    """Return the dictionary form of an array form, to be bound to its name and a ``d``.
+    """Return the dictionary form of an array form, to be bound to its name plus ``d``.
 
-    It takes ``keys``, ``allow_missing_keys``, and the array form's own options by name; of a crop
-    whose box is found also ``source_key``.
+    The dictionary form takes ``keys``, ``allow_missing_keys``, and the array form's own options by
+    name. For a crop that finds its box, it also takes ``source_key``.
 
     Args:
-        array: A transform of this package, or one of your own on the same base.
+        array: A transform of this package, or your own on the same base class.
     """
     if issubclass(array, SliceTransform):
         return _derived_class(SliceTransformd, array)
@@ -120,7 +120,7 @@ def dictionary_form(array: type[SliceTransform] | type[Crop]) -> type[MapTransfo
 
 
 def _derived_class(base: type[_Form], array: type[SliceTransform] | type[Crop]) -> type[_Form]:
-    """Return a subclass that help() and pickle can tell from a written one."""
+    """Return a subclass that help() and pickle treat like one written by hand."""
     options = [
         option.replace(kind=Parameter.KEYWORD_ONLY)
         for option in signature(array).parameters.values()

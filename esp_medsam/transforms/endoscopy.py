@@ -1,4 +1,4 @@
-"""Endoscopy transforms: no black border and no highlights."""
+"""Endoscopy transforms: remove the black border and specular highlights."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from esp_medsam.transforms.slices import (
 
 
 BLACK = 0.1
-"""Luminance, in 0..1, up to which a pixel is unlit: CVC-ClinicDB's borders have up to 0.09."""
+"""Luminance, in 0..1, up to which a pixel is unlit: borders in CVC-ClinicDB reach 0.09."""
 
 
 class CropBlackBorder(CropToFound):
     """Crop to the picture, without the black border and the text beside it.
 
-    The box of the largest lit field (:func:`~esp_medsam.transforms.field.lit_field`); the whole
-    image where no field is found for sure. What is as dark as the border and along all of one side
+    The box is that of the largest lit field (:func:`~esp_medsam.transforms.field.lit_field`), or
+    the whole image if no field is found for sure. Anything as dark as the border along a whole side
     of the field counts as border.
 
     Args:
         darkest: Brightest level, in 0..1, that a border may have.
-        step: How much brighter than the border the picture is.
+        step: How much brighter the picture is than the border.
     """
 
     def __init__(self, *, darkest: float = 0.15, step: float = 0.03) -> None:
@@ -49,18 +49,18 @@ CropBlackBorderd = dictionary_form(CropBlackBorder)
 
 
 class SuppressSpecular(SliceTransform):
-    """Replace specular highlights by their neighborhood.
+    """Replace specular highlights by their surroundings.
 
-    A highlight is bright, without color and small: luminance ``Y > brightness``, saturation
-    ``(max - min) / max < saturation`` and connected to no more than ``largest`` of the image
+    A highlight is bright, colorless and small: its luminance ``Y > brightness``, its saturation
+    ``(max - min) / max < saturation``, and its component covers at most ``largest`` of the image
     (instruments, stool and white mucosa are larger). It is dilated by 0.8 % of the shorter side,
-    which takes its colored rim along, and inpainted.
-    Gray images are left alone: in them nothing tells highlights from tissue.
+    which includes its colored rim, and inpainted.
+    Gray images are left alone, because nothing distinguishes highlights from tissue in them.
 
     Args:
-        brightness: Least luminance of a highlight, in 0..1.
-        saturation: Its saturation at most, in 0..1.
-        largest: Its largest part of the image, in 0..1.
+        brightness: Smallest luminance of a highlight, in 0..1.
+        saturation: Largest saturation of a highlight, in 0..1.
+        largest: Largest fraction of the image that a highlight covers, in 0..1.
 
     Reference:
         The rule is that of Arnold et al., "Automatic segmentation and inpainting of specular
@@ -92,7 +92,7 @@ SuppressSpeculard = dictionary_form(SuppressSpecular)
 
 
 def _small(mask: Tensor, largest: float) -> Tensor:
-    """Keep the components that cover at most this part of the image; on the CPU."""
+    """Keep the components that cover at most ``largest`` of the image; runs on the CPU."""
     if not mask.any():
         return mask
     components = label(mask.numpy(force=True), connectivity=2)  # type: ignore[no-untyped-call]

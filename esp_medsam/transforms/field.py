@@ -1,4 +1,4 @@
-"""Find the bright field of a picture inside a black border."""
+"""Find the bright field of a picture inside a dark border."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from esp_medsam.transforms.slices import Box, shrink
 
 
 _GRID = 256
-"""Longest side that fields are sought at: they are large, and text is gone sooner."""
+"""Longest side of the search grid: fields are large, and text disappears on a coarse grid."""
 
 
 def lit_box(image: Tensor, *, darkest: float = 0.15, step: float = 0.03, parts: float = 1.0) -> Box:
-    """Return the box of :func:`lit_field`: the whole image where there is none for sure."""
+    """Return the box of :func:`lit_field`: the whole image if no field is found for sure."""
     field = lit_field(image, darkest=darkest, step=step, parts=parts)
     rows, columns = (int(side) for side in image.shape[-2:])
     return (slice(0, rows), slice(0, columns)) if field is None else _box_of(field, (rows, columns))
@@ -28,22 +28,22 @@ def lit_box(image: Tensor, *, darkest: float = 0.15, step: float = 0.03, parts: 
 def lit_field(
     image: Tensor, *, darkest: float = 0.15, step: float = 0.03, parts: float = 1.0
 ) -> npt.NDArray[np.bool_] | None:
-    """Find the largest lit region inside a dark border; None where there is none for sure.
+    """Find the largest lit region inside a dark border; return None if there is doubt.
 
-    On a grid of at most 256 pixels a side, of each pixel's brightest channel: what exceeds the
-    border's level (the 2nd percentile of the outermost pixels, which must be ``darkest`` at most)
-    by ``step``, opened by a square of 5 % of the shorter side, so that letters and thin lines
-    fall away, then its largest components with their holes filled. They must cover a quarter of
-    the image and 40 % of their box, as circles, octagons and fans do.
+    The search uses each pixel's brightest channel, on a grid of at most 256 pixels a side. The
+    border's level is the 2nd percentile of the outermost pixels and must be at most ``darkest``.
+    Pixels that exceed it by ``step`` are opened by a square of 5 % of the shorter side, which
+    removes letters and thin lines. The field is the largest components with holes filled; it must
+    cover a quarter of the image and 40 % of its box, as circles, octagons and fans do.
 
     Args:
         image: ``(C, rows, columns)`` in 0..1.
-        darkest: Level above which there is no border.
-        step: How much brighter than the border the field is: JPEG's noise is about 0.02.
-        parts: Which components belong to the field, by their size relative to the largest.
+        darkest: Largest level of a border.
+        step: How much brighter the field is than the border; JPEG noise is about 0.02.
+        parts: Smallest size, relative to the largest component, of those that belong to the field.
 
     Returns:
-        ``(rows, columns)`` of the coarse grid.
+        Bool ``(rows, columns)`` on the coarse grid.
     """
     value = shrink(image.amax(0, keepdim=True), _GRID)[0].numpy(force=True)
     edge = np.concatenate((value[0], value[-1], value[:, 0], value[:, -1]))
@@ -55,8 +55,8 @@ def lit_field(
 
 
 def _largest(mask: npt.NDArray[np.bool_], side: int, parts: float) -> npt.NDArray[np.bool_] | None:
-    """Return the largest components of a mask opened by a square; None if they are no picture."""
-    # Framed with what it is next to, or the opening would eat the field along the image's edge.
+    """Return the largest components of a mask opened by a square; None if they form no picture."""
+    # Padded with its edge values; otherwise the opening would erode the field at the image's edge.
     framed = np.pad(mask, side, mode="edge")
     for axis in (0, 1):
         framed = binary_opening(framed, np.ones((side, 1) if axis else (1, side), bool))

@@ -1,6 +1,6 @@
-"""Fundus photographs: the round field in its black surround, evenly lit.
+"""Fundus photographs: the round field within its black surround, evenly lit.
 
-On luminance alone, contrast is equalized by :class:`~esp_medsam.transforms.clahe.Clahe`.
+:class:`~esp_medsam.transforms.clahe.Clahe` equalizes contrast, on the luminance alone.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from esp_medsam.transforms.slices import (
 
 
 _COARSE_SIGMA = 3.0
-"""Pixels that the blur takes on the grid it is computed on: smoother than that is lost time."""
+"""Standard deviation of the blur, in pixels of its coarse grid: a finer grid takes only longer."""
 
 
 class CropToFieldOfView(CropToFound):
     """Crop a fundus photograph to the box of its field; ``inverse`` restores the size.
 
-    The field is the largest lit region in a dark border, see
-    :func:`~esp_medsam.transforms.field.lit_field`; the whole image where none is found for sure.
+    The field is the largest lit region inside a dark border, see
+    :func:`~esp_medsam.transforms.field.lit_field`; if none is found for sure, nothing is cropped.
     """
 
     def find(self, img: Tensor) -> Box:
@@ -41,7 +41,7 @@ CropToFieldOfViewd = dictionary_form(CropToFieldOfView)
 
 
 class KeepFieldOfView(SliceTransform):
-    """Set to 0 what is outside the field: noise, text and the camera's notch."""
+    """Set everything outside the field to 0: noise, text and the camera's notch."""
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the slice, black around its field."""
@@ -54,21 +54,21 @@ KeepFieldOfViewd = dictionary_form(KeepFieldOfView)
 class SubtractLocalAverage(SliceTransform):
     """Even out light and color inside the field: ``0.5 + gain * (v - mean)``, clipped to 0..1.
 
-    ``mean`` is that of the field's pixels around, under a Gaussian of a thirtieth of the field's
-    radius, each channel alone: what is darker or bluer than its surroundings stays so, how bright
-    the surroundings are is gone. Pixels outside the field do not count, so that it has no halo,
-    and stay as they are. The mean is computed on a coarser grid, which is as smooth as it is.
+    ``mean`` is the mean of the surrounding pixels of the field, for each channel on its own, under
+    a Gaussian of a thirtieth of the field's radius. What is darker or bluer than its surroundings
+    stays so; the brightness of the surroundings is gone. Pixels outside the field do not count, so
+    there is no halo, and stay as they are. The mean is smooth, so a coarser grid is enough for it.
 
     Args:
-        gain: How much the differences are enlarged.
-        spread: Standard deviation of the Gaussian, of the field's radius.
+        gain: Factor by which the differences are enlarged.
+        spread: Standard deviation of the Gaussian, relative to the field's radius.
 
     Raises:
         OptionError: If an option is not above 0.
 
     Reference:
-        Graham, "Kaggle Diabetic Retinopathy Detection competition report", 2015. There the mean
-        runs over the surround as well, and the outer tenth of the field is cut away.
+        Graham, "Kaggle Diabetic Retinopathy Detection competition report", 2015. There, the mean
+        includes the surround, and the outer tenth of the field is cut away.
     """
 
     def __init__(self, *, gain: float = 4.0, spread: float = 1.0 / 30.0) -> None:
@@ -88,7 +88,7 @@ SubtractLocalAveraged = dictionary_form(SubtractLocalAverage)
 
 
 def field_of_view(image: Tensor) -> Tensor:
-    """Return where the field is, bool ``(rows, columns)``: everywhere if there is doubt.
+    """Return the mask of the field, bool ``(rows, columns)``: everywhere True if in doubt.
 
     Args:
         image: ``(C, rows, columns)`` in 0..1. The field is sought on the CPU, on a coarse grid.

@@ -26,47 +26,48 @@ from esp_medsam.transforms.slices import luminance, shrink
 
 
 GRID = 640
-"""Longest side that hairs are sought at: finer grids show the skin's own lines."""
+"""Longest side of the grid on which hairs are sought: finer grids show the skin's own lines."""
 
 WIDTH = 0.022
-"""Hairs and pairs of them are narrower, relative to the longer side."""
+"""Largest width of a hair or a pair of hairs, relative to the longer side."""
 
 RUN = 0.05
-"""Hairs run straight this far, relative to the longer side: meshes of a pigment network do not."""
+"""Straight run of a hair, relative to the longer side: meshes of a pigment network have less."""
 
 COHERENCE = 0.55
-"""Least coherence along a hair: in ISIC 2017 most hairs have more, pigment networks less."""
+"""Smallest coherence along a hair: in ISIC 2017 most hairs exceed it, pigment networks do not."""
 
 
 def hair_mask(img: Tensor, *, threshold: float, length: float) -> Tensor:
     """Find dark hairs.
 
-    On the luminance ``Y``, at most 640 pixels a side, sizes relative to the longer side:
+    The search uses the luminance ``Y``, at most 640 pixels a side; sizes are relative to the longer
+    side. It has five steps:
 
-    1. black-hat ``B``: the largest closing of Y by lines of 2.2 % in 8 directions, less Y. It
-       answers to whatever is dark and narrow.
-    2. What of it runs straight: the largest opening by lines of 5 %, at most B.
-    3. Above ``threshold`` times the third quartile of Y, with all that is connected down to half of
-       that, in components at least ``length`` long and slender: of an area of at most a quarter of
-       their length squared.
-    4. Components whose mean coherence is 0.55 at least, where the structure tensor (gradients at 1
-       pixel, averaged over a square of 3.6 %) with eigenvalues a and b has coherence
-       ``(a - b) / (a + b)``.
-    5. Widened by a pixel of that grid. Images of less than 16 pixels a side have none.
+    1. The black-hat ``B`` is the largest closing of Y by lines of 2.2 % in 8 directions, less Y. It
+       responds to everything dark and narrow.
+    2. The straight part of B is its largest opening by lines of 5 %, at most B.
+    3. Pixels above ``threshold`` times the third quartile of Y are kept, with all that is connected
+       down to half of that, in components at least ``length`` long and slender: with an area of at
+       most a quarter of their length squared.
+    4. Components are kept if their mean coherence is at least 0.55. The coherence is
+       ``(a - b) / (a + b)`` for eigenvalues a and b of the structure tensor (gradients at 1 pixel,
+       averaged over a square of 3.6 %).
+    5. The mask is widened by a pixel of that grid. Images under 16 pixels a side have no hairs.
 
-    Lines of a ruler and of a pen answer to this, too.
+    Lines of a ruler or a pen are found, too.
 
     Args:
         img: ``(C, rows, columns)`` in 0..1.
-        threshold: How much darker than what is beside it a hair is, relative to the skin.
-        length: Least length, relative to the longer side.
+        threshold: How much darker a hair is than what is beside it, relative to the skin.
+        length: Smallest length, relative to the longer side.
 
     Returns:
         ``(rows, columns)`` bool, on the image's device.
 
     Reference:
         Lee et al., "DullRazor", doi:10.1016/S0010-4825(97)00020-6 (closings by lines); Kiani and
-        Sharafat, "E-shaver", doi:10.1016/j.compbiomed.2011.01.003 (directions, dark hairs alone).
+        Sharafat, "E-shaver", doi:10.1016/j.compbiomed.2011.01.003 (directions, only dark hairs).
     """
     light = shrink(luminance(img)[None], GRID)[0]
     levels = (light.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).numpy(force=True)
@@ -92,7 +93,7 @@ def _black_hat(levels: Bytes) -> Bytes:
 
 def _straight(hat: Bytes) -> Bytes:
     length = max(9, round(RUN * max(hat.shape)))
-    # Up to 13 degrees lie between a hair and the next line, which must fit into it all the same.
+    # A hair and the nearest line differ by up to 13 degrees, and the line must still fit into it.
     wide = square_dilation(hat, 3)
     straight = np.zeros_like(hat)
     for opening in line_openings(wide, length):
@@ -116,7 +117,7 @@ def _hairs(mask: npt.NDArray[np.bool_], levels: Bytes, length: float) -> npt.NDA
 
 
 def _coherence(levels: Bytes) -> npt.NDArray[np.float32]:
-    """Return 1 where all gradients around a pixel lie along one direction, 0 where along none."""
+    """Return 1 where all gradients around a pixel share one direction, 0 where they share none."""
     smooth = gaussian_filter(levels.astype(np.float32), 1.0)
     down, right = np.gradient(smooth)
     side = 2 * round(0.018 * max(levels.shape)) + 1

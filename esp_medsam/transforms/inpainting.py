@@ -8,17 +8,17 @@ from torch import Tensor
 
 
 def inpaint(img: Tensor, mask: Tensor, usable: Tensor | None = None) -> Tensor:
-    """Fill the masked pixels from the nearest others; all others stay as they are, to the bit.
+    """Fill the masked pixels from the nearest others; all others stay the same, bit for bit.
 
-    Pull and push: the known pixels are averaged two by two until nothing is unknown, and each
-    finer level takes what it lacks from the coarser, bilinearly. Linear in the pixels, whatever
-    the mask, and smooth, which is what thin structures need.
+    The method is pull-push: known pixels are averaged two by two until nothing is unknown, then
+    each finer level takes what it lacks from the coarser one, bilinearly. For any mask, it is
+    linear in the pixels, and it is smooth, which suits thin structures.
 
     Args:
         img: ``(C, rows, columns)`` float.
-        mask: ``(rows, columns)`` bool; where nothing is masked or known, ``img`` itself comes back.
-        usable: ``(rows, columns)`` bool: pixels to take values from; None is all that are not
-            masked.
+        mask: ``(rows, columns)`` bool; if no pixel is masked or none is known, ``img`` is returned.
+        usable: ``(rows, columns)`` bool, the pixels to take values from; None means all that are
+            not masked.
 
     Reference:
         Gortler et al., "The Lumigraph", SIGGRAPH 1996, doi:10.1145/237170.237200, Sec. 3.4.
@@ -35,7 +35,7 @@ def inpaint(img: Tensor, mask: Tensor, usable: Tensor | None = None) -> Tensor:
 
 
 def _pulled(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return values, each times its weight, and weights of 0..1, at half the size."""
+    """Return values multiplied by their weights, and weights in 0..1, at half the size."""
     values, weight = (
         4.0 * F.avg_pool2d(part, 2, ceil_mode=True, count_include_pad=False)
         for part in (values, weight)
@@ -55,7 +55,7 @@ def _filled(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def _sampled(coarse: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return ``(C, N)``: the values that pixels have in twice as fine a grid, bilinearly."""
+    """Return ``(C, N)``, the values of pixels on a grid twice as fine, bilinearly."""
     (top, bottom, down), (left, right, along) = (
         _neighbors(places, int(side))
         for places, side in zip((rows, columns), coarse.shape[-2:], strict=True)
@@ -73,7 +73,7 @@ def _sampled(coarse: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _neighbors(places: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the two coarse neighbors of each fine place, and how far it is from the first."""
+    """Return the two coarse neighbors of each fine position, and its distance from the first."""
     first = ((places - 1) // 2).clamp_(min=0)
     after = ((places.float() + 0.5) / 2.0 - 0.5 - first).clamp_(0.0, 1.0)
     return first, (first + 1).clamp_(max=side - 1), after
@@ -85,7 +85,7 @@ def dilated(mask: Tensor, radius: int) -> Tensor:
     for axis in (0, 1):
         reached, wide = 0, grown
         while reached < radius:
-            # Steps double: what is wide already is shifted by all of its width at once.
+            # Steps double: what is already wide is shifted by its whole width at once.
             step = min(reached + 1, radius - reached)
             wide = wide | _shifted(wide, step, axis) | _shifted(wide, -step, axis)
             reached += step
@@ -94,7 +94,7 @@ def dilated(mask: Tensor, radius: int) -> Tensor:
 
 
 def _shifted(mask: Tensor, step: int, axis: int) -> Tensor:
-    """Shift a mask along an axis; nothing comes in from beyond the edge."""
+    """Shift a mask along an axis; nothing enters from beyond the edge."""
     shifted = torch.zeros_like(mask)
     length = mask.shape[axis] - abs(step)
     if length > 0:

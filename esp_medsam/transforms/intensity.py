@@ -1,6 +1,6 @@
 """Measure which intensities of an image are shown as 0 and 1.
 
-The slices are windowed in the inferer, batch by batch, because a volume is never held as float.
+The inferer windows the slices, batch by batch, because a volume is never held as float.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from esp_medsam.transforms.options import percentiles_option
 
 @dataclass(frozen=True)
 class IntensityRule:
-    """How the two values are found.
+    """How the values shown as 0 and 1 are determined.
 
     Args:
-        hounsfield: Values for images in HU; None where the modality has none.
-        fixed: Values for images in no unit, whatever their type; None where there are none.
-        percentiles: Lower and upper percentile, in percent, where nothing fixed applies.
-        foreground: Whether they are taken of the nonzero voxels alone, an empty background apart.
-        full_uint8: Whether 8-bit images are taken as they are, 0 to 255.
-        file_window: Whether a window that the file states is taken, as DICOM's radiographs do.
+        hounsfield: Values for images in HU; None if the modality has none.
+        fixed: Values for images without a unit, of any type; None if there are none.
+        percentiles: Lower and upper percentile, in percent, used if nothing fixed applies.
+        foreground: Whether to take percentiles of nonzero voxels only, without an empty background.
+        full_uint8: Whether 8-bit images are shown as they are, from 0 to 255.
+        file_window: Whether to use the window that the file states, as in DICOM radiographs.
 
     Raises:
         OptionError: If two values do not ascend.
@@ -63,9 +63,9 @@ def _check_ascending(name: str, pair: Sequence[float]) -> None:
 class MeasureIntensity:
     """Find the values of an image that are shown as 0 and as 1.
 
-    In HU a fixed window; else the file's own window, fixed values, or 0 and 255 of 8-bit images,
-    where the rule says so; else two percentiles. A constant image ``c`` gives ``(c, c + 1)``, so
-    that it is shown as 0. Where the file shows low values white, the two change places.
+    Images in HU get a fixed window. Others get the file's own window, fixed values, or 0 and 255 if
+    8-bit, as far as the rule says so, and otherwise two percentiles. A constant image ``c`` gives
+    ``(c, c + 1)``, so it is shown as 0. If the file shows low values as white, the two are swapped.
     """
 
     def __init__(self, rule: IntensityRule) -> None:
@@ -76,10 +76,10 @@ class MeasureIntensity:
 
         Args:
             pixels: ``(C, *spatial)`` in their own dtype.
-            record: What is known of them.
+            record: What is known of the image.
 
         Raises:
-            ModalityError: If the image is in HU and the modality has no window for them.
+            ModalityError: If the image is in HU and the modality has no window for HU.
             NonFiniteError: If a percentile is not finite.
         """
         low, high = self._range(pixels, record)
@@ -88,7 +88,7 @@ class MeasureIntensity:
             raise NonFiniteError(msg)
         if high <= low:
             high = low + 1.0
-        # Hounsfield units mean tissue, whichever way the file would have them shown.
+        # Hounsfield units stand for tissue, however the file wants them shown.
         inverted = record.inverted and record.unit != "HU"
         shown = (float(high), float(low)) if inverted else (float(low), float(high))
         return replace(record, intensity_range=shown)
@@ -117,12 +117,12 @@ def percentiles_of(
 ) -> tuple[float, float]:
     """Return two percentiles, linearly interpolated, without a float copy of the array.
 
-    Of integers of 16 bits without any copy.
+    Integers of at most 16 bits are not copied at all.
 
     Args:
-        array: Of any shape, in its own dtype.
-        percentiles: In percent, ascending.
-        nonzero: Whether zeros are left out, unless there is nothing else.
+        array: Array of any shape, in its own dtype.
+        percentiles: Lower and upper, in percent, ascending.
+        nonzero: Whether to leave out zeros, unless there is nothing else.
     """
     if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
         size, value_at = _value_counts(array, nonzero=nonzero)
@@ -139,7 +139,7 @@ def percentiles_of(
 
 
 _ValueAt = Callable[[int], float]
-"""From a rank, from 0, to the value that has it."""
+"""Function from a rank, counted from 0, to the value at that rank."""
 
 
 def _value_counts(array: npt.NDArray[np.generic], *, nonzero: bool) -> tuple[int, _ValueAt]:
@@ -163,7 +163,7 @@ _PIECE = 2**20
 def _partitioned(
     array: npt.NDArray[np.generic], percentiles: tuple[float, float], *, nonzero: bool
 ) -> tuple[int, _ValueAt]:
-    """Bring the values to their ranks, where they are asked for."""
+    """Partition the values so that those at the ranks asked for are in place."""
     values = array[array != 0] if nonzero else array.flatten()
     if values.size:
         ranks = [int(percent / 100.0 * (values.size - 1)) for percent in percentiles]

@@ -28,23 +28,23 @@ from esp_medsam.transforms.clean_up import clean_up
 class LabelMap:
     """Merge the probabilities of several targets into one labelmap.
 
-    Each target's mask is its probability from 0.5 up, cleaned as the table says. Where masks
-    overlap the higher probability wins; of equal ones, the first in the table.
+    A target's mask is every voxel of probability 0.5 or more, cleaned as the table says. If masks
+    overlap, the higher probability wins; if equal, the target that comes first in the table.
     """
 
     def __call__(
         self, probability: Tensor, targets: Sequence[Target], voxel_ml: float | None = None
     ) -> tuple[Tensor, list[int]]:
-        """Return the labelmap, and which targets the clean-up changed.
+        """Return the labelmap and the indices of the targets that the clean-up changed.
 
         Args:
             probability: uint8 ``(T, *spatial)``, 255 times the probability.
             targets: The T targets, in the same order.
-            voxel_ml: Volume of a voxel in milliliters; None where it is not known.
+            voxel_ml: Volume of a voxel in milliliters; None if unknown.
 
         Returns:
-            Labels as the table numbers them, uint8 ``(1, *spatial)``, 0 where there is nothing;
-            places of the targets of which voxels were removed or added.
+            Labels as numbered in the table, uint8 ``(1, *spatial)``, 0 where there is no target;
+            indices of the targets with removed or added voxels.
 
         Raises:
             TypeError: If the probability is not uint8.
@@ -72,23 +72,23 @@ class LabelMap:
 
 
 ExpectedDice = Callable[[str, str, float | None], float | None]
-"""From modality, target and confidence to a Dice, or None where it is not known."""
+"""Function from modality, target and confidence to a Dice, or None if it is unknown."""
 
 
 class LabelMapd(MapTransform):
     """Dictionary form of :class:`LabelMap`.
 
-    The labelmap takes the place of the probability, which stays, uncopied, under ``probability``.
-    The confidence of a target that the clean-up changed is measured anew; voxels are counted, and
-    a mask smaller than the table believes is told as a warning, never removed.
+    The labelmap replaces the probability, which stays, uncopied, under ``probability``. The
+    confidence of a target that the clean-up changed is measured again. Voxels are counted, and a
+    mask smaller than the table expects leads to a warning but is never removed.
 
     Args:
         keys: Keys of MetaTensors that the inferer made, usually ``pred``.
         table: The modalities and targets of the weights.
-        probability_key: Where the probability goes on.
-        allow_missing_keys: Whether a missing key is passed over.
-        expected_dice: From modality, target and confidence to the Dice that such masks have on
-            average; None says nothing of it.
+        probability_key: Key under which the probability stays.
+        allow_missing_keys: Whether to skip missing keys.
+        expected_dice: Function from modality, target and confidence to the average Dice of such
+            masks; None leaves it out.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class LabelMapd(MapTransform):
 
 
 def _voxel_counts(labelmap: Tensor, targets: Sequence[Target]) -> tuple[int, ...]:
-    """Return the voxels of each target, counted slice by slice: bincount widens what it counts."""
+    """Return each target's voxel count, slice by slice, because bincount widens what it counts."""
     counts = torch.zeros(256, dtype=torch.int64)
     for one in labelmap:
         counts += torch.bincount(one.flatten(), minlength=256)
@@ -156,7 +156,7 @@ def _voxel_counts(labelmap: Tensor, targets: Sequence[Target]) -> tuple[int, ...
 
 
 def _not_cleaned(targets: Sequence[Target], image: Image) -> Iterator[str]:
-    """Yield what to know of targets whose least volume could not be applied to a volume."""
+    """Yield a warning for targets whose smallest volume could not be applied to a volume."""
     names = [target.name for target in targets if target.clean_up.min_ml]
     if names and image.grid.is_volume and image.grid.cleaned_ml is None:
         yield (
@@ -168,7 +168,7 @@ def _not_cleaned(targets: Sequence[Target], image: Image) -> Iterator[str]:
 def _hardly_believed(
     voxels: Sequence[int], targets: Sequence[Target], image: Image
 ) -> Iterator[str]:
-    """Yield what to know of masks that are too small for what they are called."""
+    """Yield a warning for masks that are too small for the targets they are labeled as."""
     for count, target in zip(voxels, targets, strict=True):
         ml = image.grid.ml_of(count)
         if count and ml is not None and ml < target.least_ml:
@@ -186,7 +186,7 @@ def mask_of(
     Args:
         probability: uint8 of any shape on the CPU.
         rule: What to clean up; nothing by default.
-        voxel_ml: Volume of a voxel in milliliters; None where it is not known.
+        voxel_ml: Volume of a voxel in milliliters; None if unknown.
     """
     mask = probability >= FOREGROUND
     cleaned = clean_up(mask.numpy(), rule, voxel_ml)
@@ -196,11 +196,11 @@ def mask_of(
 
 
 def confidence_of(probability: Tensor, mask: Tensor | None = None) -> float | None:
-    """Return the mean probability inside a target's mask; None where it is empty.
+    """Return the mean probability inside a target's mask; None if the mask is empty.
 
     Args:
         probability: uint8 ``(*spatial)`` on the CPU, 255 times the probability.
-        mask: Bool of its shape; None is the probability from 0.5 up.
+        mask: Bool of the same shape; None means where the probability is at least 0.5.
     """
     counts = torch.zeros(256, dtype=torch.int64)
     for place, part in enumerate(probability):  # bincount widens what it counts

@@ -11,14 +11,14 @@ import numpy.typing as npt
 Bytes = npt.NDArray[np.uint8]
 
 _Row = tuple[int, int, int]
-"""A row of points: rows and columns from one to the next, and how many."""
+"""A row of points: the step from one to the next in rows and in columns, and their number."""
 
 
 def line_closings(image: Bytes, length: int) -> Iterator[Bytes]:
     """Yield the closing by a line of about ``length`` pixels, direction by direction.
 
-    Lines are Minkowski sums of rows of points, and each row is built by doubling, so the time
-    grows with the logarithm of the length. The image goes on beyond its edge as at its edge.
+    Lines are Minkowski sums of rows of points, and each row is built by doubling, so the time grows
+    with the logarithm of the length. Beyond its edge, the image continues with its edge values.
     """
     return _filtered(image, length, np.maximum, np.minimum)
 
@@ -39,7 +39,7 @@ def square_dilation(image: Bytes, side: int) -> Bytes:
     result = np.pad(image, margin, mode="edge")
     for row in ((0, 1, side), (1, 0, side)):
         result = _along(result, row, np.maximum, 1)
-    # Each row of points begins at its pixel and goes on before it.
+    # Each row of points begins at its pixel and extends before it.
     kept = slice(margin + half, half - margin or None)
     return result[kept, kept]
 
@@ -61,7 +61,7 @@ def _through(
     first: Callable[..., Bytes],
     second: Callable[..., Bytes],
 ) -> Bytes:
-    """Return one extreme over the sum of rows of points, and of that the other."""
+    """Return one extreme over the sum of rows of points, then the other extreme of the result."""
     result = np.pad(image, margin, mode="edge")
     for extreme, sign in ((first, 1), (second, -1)):
         for row in rows:
@@ -70,7 +70,7 @@ def _through(
 
 
 def _lines(length: int) -> list[tuple[_Row, ...]]:
-    """Return the lines: along, across, both diagonals, and between those four."""
+    """Return the lines: along, across, both diagonals, and the four directions between them."""
     diagonal = max(2, round(length / 2**0.5))
     between = max(2, round(length / 5**0.5))
     lines: list[tuple[_Row, ...]] = [((0, 1, length),), ((1, 0, length),)]
@@ -83,7 +83,7 @@ def _lines(length: int) -> list[tuple[_Row, ...]]:
 
 
 def _along(image: Bytes, row: _Row, extreme: Callable[..., Bytes], sign: int) -> Bytes:
-    """Return the extreme over a row of points; what is wrapped around stays in the margin."""
+    """Return the extreme over a row of points; values that wrap around stay in the margin."""
     down, right, points = row
     reached = 1
     while reached < points:

@@ -16,21 +16,21 @@ from esp_medsam.transforms.slices import SliceTransform, luminance
 
 
 BRIGHT = 0.3
-"""Least background of bright field.
+"""Smallest background level of bright field.
 
-In 660 images of DSB2018 fluorescence has 0.173 at most, bright field 0.491 at least; scikit-image's
-``ihc.png`` has 0.744, ``hubble_deep_field.jpg`` 0.054."""
+In 660 images of DSB2018, fluorescence has at most 0.173 and bright field at least 0.491;
+scikit-image's ``ihc.png`` has 0.744, ``hubble_deep_field.jpg`` 0.054."""
 
 _PIXELS = 2**17
-"""Pixels that statistics are taken of, evenly spread: more change nothing that is seen."""
+"""Number of evenly spread pixels for statistics: more pixels make no visible difference."""
 
 
 def is_bright_field(img: Tensor) -> bool:
-    """Tell bright field, light that shines through, from fluorescence, light that is given off.
+    """Whether an image is bright field (light shines through), not fluorescence (emitted light).
 
-    Bright field has a bright background: the larger of two medians of the luminance, over all of
-    the image and over its outermost twentieth, is 0.3 at least. And its light is white: the median
-    of the smallest channel is 0.1 at least, where a single fluorescent dye leaves one at 0.
+    Bright field has a bright background: the larger of two medians of the luminance, over the whole
+    image and over its outermost twentieth, is at least 0.3. Its light is also white: the median of
+    the smallest channel is at least 0.1, whereas one fluorescent dye leaves some channel at 0.
 
     Args:
         img: ``(1 or 3, rows, columns)`` in 0..1.
@@ -50,24 +50,24 @@ def is_bright_field(img: Tensor) -> bool:
 class NormalizeStain(SliceTransform):
     """Show hematoxylin and eosin in the colors and strengths of a reference slide (Macenko).
 
-    ``a = -log((255 img + 1) / 240)``, at least 0, are the absorbances; MONAI's ``ExtractHEStains``
-    gives the two stains' absorbances ``S``, (3, 2), and ``c = pinv(S) a`` their concentrations.
-    Scaled so that their 99th percentiles are the reference's, they are mixed again with the
+    The absorbances are ``a = -log((255 img + 1) / 240)``, at least 0. MONAI's ``ExtractHEStains``
+    gives the two stains' absorbances ``S``, (3, 2), and ``c = pinv(S) a`` gives the concentrations.
+    These are scaled so that their 99th percentiles equal the reference's, and mixed again with the
     reference's stains: ``out = 240 exp(-S_ref c') / 255``, clipped. This is MONAI's
-    ``NormalizeHEStains``, to its rounding to bytes, with the stains taken from 2**17 evenly spread
-    pixels, hematoxylin told from eosin by its absorbing more red than blue (MONAI 1.6.1 has the two
-    the wrong way round), and the rest as one matrix. White becomes 240 / 255.
+    ``NormalizeHEStains``, up to its rounding to bytes, with three changes: stains come from 2**17
+    evenly spread pixels, hematoxylin is the stain that absorbs more red than blue (MONAI 1.6.1
+    swaps the two), and the rest is one matrix. White becomes 240 / 255.
 
-    Left alone are images of one channel, fluorescence (:func:`is_bright_field`), images with less
-    than ``least`` of stained pixels (absorbances above 0.15 in all channels), those whose stains
-    cannot be told apart (condition number of S above 20), as in gray images, and those of other
-    stains: where either is more than ``tolerance`` from its reference. (Of DSB2018's other stains,
-    and of immunohistochemistry, the method would make colors that mean nothing.)
+    Left alone are images with one channel, fluorescence (:func:`is_bright_field`), images with less
+    than ``least`` of stained pixels (absorbances above 0.15 in all channels), images whose stains
+    cannot be separated (condition number of S above 20), such as gray images, and images with other
+    stains: if either is more than ``tolerance`` from its reference. (For DSB2018's other stains and
+    for immunohistochemistry, the method would produce meaningless colors.)
 
     Args:
-        least: Least part of the image that is stained, in 0..1.
-        tolerance: Largest angle in degrees between a stain's absorbances and the reference's, which
-            are 22 degrees apart from each other.
+        least: Smallest fraction of the image that is stained, in 0..1.
+        tolerance: Largest angle in degrees between a stain's absorbances and the reference's; the
+            two reference stains are 22 degrees apart.
 
     Reference:
         Macenko et al., "A method for normalizing histology slides for quantitative analysis",
@@ -80,7 +80,7 @@ class NormalizeStain(SliceTransform):
         self._stains = NormalizeHEStains()
 
     def apply(self, image: Tensor) -> Tensor:
-        """Return the slice in the reference's stains; the stains are found on the CPU."""
+        """Return the slice in the reference's stains, which are found on the CPU."""
         if len(image) == 1 or not is_bright_field(image):
             return image
         mixing = self._mixing(_thinned(image))
@@ -96,7 +96,7 @@ class NormalizeStain(SliceTransform):
         return -(img * (255.0 / white) + 1.0 / white).clamp(max=1.0).log_()
 
     def _mixing(self, img: Tensor) -> npt.NDArray[np.float32] | None:
-        """Return ``(3, 3)``: from absorbances to those under the reference's stains."""
+        """Return the matrix ``(3, 3)`` from absorbances to those under the reference's stains."""
         absorbance = self._absorbance(img).flatten(1).numpy(force=True)
         stained = int((absorbance > self._stains.stain_extractor.beta).all(0).sum())
         if stained < max(10.0, self.least * absorbance.shape[1]):
@@ -120,16 +120,16 @@ NormalizeStaind = dictionary_form(NormalizeStain)
 
 
 class ScaleFluorescence(SliceTransform):
-    """Show fluorescence of any gain alike: stretch it between two percentiles.
+    """Show fluorescence images of any gain alike, stretched between two percentiles.
 
     ``out = clip((img - low) / (high - low), 0, 1)`` with the percentiles of the brightest channel,
     over 2**17 evenly spread pixels; one pair for all channels keeps the dye's color. Gain and
     offset of the camera cancel. Bright field (:func:`is_bright_field`) is left alone, and so are
-    images whose percentiles differ by less than ``least``, which hold noise alone.
+    images whose percentiles differ by less than ``least``, which contain only noise.
 
     Args:
-        percentiles: Shown as 0 and 1, in percent.
-        least: Least difference of the two, in 0..1.
+        percentiles: Percentiles shown as 0 and 1, in percent.
+        least: Smallest difference between the two, in 0..1.
 
     Raises:
         OptionError: If the percentiles do not ascend within 0 to 100.
@@ -158,10 +158,10 @@ ScaleFluorescenced = dictionary_form(ScaleFluorescence)
 
 
 def _ordered(stains: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return hematoxylin, then eosin: hematoxylin absorbs red more, eosin blue.
+    """Return hematoxylin, then eosin: hematoxylin absorbs more red, eosin more blue.
 
-    MONAI 1.6.1 (pull request 8551) sorts absorbances as if they were the colors seen, which turns
-    the two around: nuclei would be shown in eosin's color.
+    MONAI 1.6.1 (pull request 8551) sorts absorbances as if they were the colors seen, which swaps
+    the two: nuclei would be shown in eosin's color.
     """
     ratio = stains[0] / np.maximum(stains[2], 1e-6)
     return stains if ratio[0] >= ratio[1] else stains[:, ::-1]

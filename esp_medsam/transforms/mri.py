@@ -1,6 +1,6 @@
-"""MRI: which intensities, which have no unit, are shown as 0 and 1.
+"""MRI: which intensities (they have no unit) are shown as 0 and 1.
 
-What concerns the whole volume is measured once, on a sample of it; slices are changed one by one.
+Whole-volume values are measured once, on a sample of the volume; slices are changed one by one.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from esp_medsam.transforms.options import number_option, percentiles_option
 Pixels = npt.NDArray[np.generic] | Tensor
 
 _SAMPLES = 2**21
-"""Voxels that statistics are taken of, at most."""
+"""Largest number of voxels that statistics are computed from."""
 
 _AIR = 0.05
-"""Part of the range from the darkest voxel to the 99th percentile that is air and noise."""
+"""Fraction of the range from the darkest voxel to the 99th percentile that is air and noise."""
 
 
 class MeasurePercentiles:
     """Find the values shown as 0 and 1: two percentiles of the foreground.
 
-    The foreground (:func:`foreground`) leaves out air and its noise, however much of it there is.
+    The foreground (:func:`foreground`) leaves out air and its noise, however much there is.
 
     Args:
         percentiles: Lower and upper, in percent.
@@ -46,8 +46,8 @@ class MeasurePercentiles:
 class MeasureZScore:
     """Find the values shown as 0 and 1: ``mean - k * sd`` and ``mean + k * sd`` of the foreground.
 
-    What is shown is the z-score, clipped to ``-k..k`` and laid over 0..1, so that tissue of mean
-    intensity is 0.5. Air is not 0 then.
+    The image then shows the z-score, clipped to ``-k..k`` and mapped to 0..1, so tissue of mean
+    intensity is 0.5. Air is not 0 in this case.
 
     Args:
         k: Standard deviations on each side of the mean.
@@ -66,9 +66,9 @@ class MeasureZScore:
 def foreground(pixels: Pixels) -> npt.NDArray[np.float32]:
     """Return a sample of a volume's tissue, never empty.
 
-    Every n-th voxel, two million at most, that is above 5 % of the way from the darkest to the
-    99th percentile of those above the darkest: above air and its noise, wherever they are and if
-    there are any. Otsu's threshold would split the tissue where a volume holds no air.
+    The sample holds every n-th voxel, two million at most, if it lies above 5 % of the way from the
+    darkest to the 99th percentile of those above the darkest: above air and its noise, wherever
+    they are and if there are any. Otsu's threshold would split the tissue in volumes without air.
 
     Args:
         pixels: ``(C, *spatial)`` in their own unit.
@@ -86,12 +86,12 @@ def foreground(pixels: Pixels) -> npt.NDArray[np.float32]:
 
 
 def as_array(pixels: Pixels) -> npt.NDArray[np.generic]:
-    """Return pixels as an array, without a copy where they are on the CPU."""
+    """Return pixels as an array, without a copy if they are on the CPU."""
     return pixels.numpy(force=True) if isinstance(pixels, Tensor) else np.asarray(pixels)
 
 
 def require_finite(record: Image, values: npt.NDArray[np.floating]) -> None:
-    """Refuse what was measured on an image that holds NaN or infinity.
+    """Refuse measurements on an image that holds NaN or infinity.
 
     Raises:
         NonFiniteError: If a value is not finite.

@@ -1,4 +1,4 @@
-"""Validate the options of transforms where they are given."""
+"""Validate the options of transforms when they are given."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def number_option(
     """Return an option as a finite number within its limits.
 
     Args:
-        name: What the option is called.
-        value: What was given.
-        least: The smallest number allowed.
-        above: What it must exceed.
-        most: The largest number allowed.
-        below: What it must stay under.
+        name: Name of the option.
+        value: Value given.
+        least: Smallest number allowed.
+        above: Number that the value must exceed.
+        most: Largest number allowed.
+        below: Number that the value must stay below.
 
     Raises:
-        OptionError: If it is none, or outside.
+        OptionError: If the value is not a finite number, or outside its limits.
     """
     limits = {"at least": least, "above": above, "at most": most, "below": below}
     stated = {words: limit for words, limit in limits.items() if limit is not None}
@@ -51,7 +51,7 @@ def number_option(
 
 
 def percentiles_option(name: str, pair: Sequence[float]) -> tuple[float, float]:
-    """Return two percentiles.
+    """Return two percentiles after checking them.
 
     Raises:
         OptionError: If they do not ascend within 0 to 100.

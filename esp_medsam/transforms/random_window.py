@@ -11,15 +11,15 @@ from esp_medsam.errors import OptionError
 
 
 class RandomWindow(Randomizable, Transform):
-    """Show ``image`` through ``window``, or through one whose edges lie elsewhere.
+    """Show ``image`` through ``window``, or through one with shifted edges.
 
-    Sets that come windowed differ in window and center, and so do the scanners of those in
-    Hounsfield units. What lies outside of the values that were kept cannot be shown: an edge moves
-    to their end at most.
+    Datasets that were windowed before differ in window and center, and those in Hounsfield units
+    differ in scanners. Values outside the range that was kept cannot be shown, so an edge moves to
+    the end of that range at most.
 
     Args:
-        shift: Most that an edge moves, of the window's width; 0 shows the window itself.
-        prob: Probability that they move.
+        shift: Largest shift of an edge, relative to the window's width; 0 shows the window itself.
+        prob: Probability that the edges move.
 
     Raises:
         OptionError: If ``shift`` is negative, or 0.5 or more.
@@ -44,11 +44,11 @@ class RandomWindow(Randomizable, Transform):
         self.moved = (float(first), float(second)) if moves else (0.0, 0.0)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the same with ``image`` shown in 0..1 and without ``window``.
+        """Return the data with ``image`` shown in 0..1 and without ``window``.
 
         Args:
-            data: ``image`` in 0..1, and ``window``, the two of these values that are black and
-                white; without one they are 0 and 1.
+            data: ``image`` in 0..1, and ``window``, the two of these values that are shown as black
+                and white; without ``window`` they are 0 and 1.
         """
         shown = dict(data)
         low, high = shown.pop("window", (0.0, 1.0))

@@ -24,25 +24,25 @@ Box = tuple[slice, slice]
 
 
 class SliceTransform(Transform):
-    """Change the values of a slice: array, Tensor or MetaTensor in, the same out, float32.
+    """Change the values of a slice; array, Tensor or MetaTensor in, the same type out, float32.
 
-    What was handed in is left alone. Subclasses write :meth:`apply`.
+    The input is left unchanged. Subclasses implement :meth:`apply`.
 
     Attributes:
-        native: Whether it acts on values in the image's own unit, before the window; else in 0..1.
+        native: Whether values come in the image's own unit, before the window, not in 0..1.
     """
 
     backend = [TransformBackends.TORCH]
     native: ClassVar[bool] = False
 
     def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
-        """Return the slice changed.
+        """Return the changed slice.
 
         Args:
             img: ``(C, rows, columns)`` with C 1 or 3.
 
         Raises:
-            ValueError: If it is not of that shape, or empty.
+            ValueError: If the slice does not have that shape, or is empty.
         """
         if img.ndim != 3 or img.shape[0] not in (1, 3) or 0 in img.shape:
             msg = f"img must be (1 or 3, rows, columns); got {tuple(img.shape)}."
@@ -50,16 +50,16 @@ class SliceTransform(Transform):
         return convert_to_dst_type(self.changed(img), img, dtype=torch.float32)[0]
 
     def changed(self, img: NdarrayOrTensor) -> Tensor:
-        """Return the plain slice changed; those that ask what is known of it write it anew.
+        """Return the changed plain slice; subclasses that need the meta override this.
 
         Args:
-            img: As it was handed in, with its meta if it has any.
+            img: The slice as passed in, with its meta if it has any.
         """
         return self.apply(as_float(img))
 
     @abstractmethod
     def apply(self, image: Tensor) -> Tensor:
-        """Return a plain float32 slice changed, on its device, or ``image`` itself.
+        """Return a changed plain float32 slice, on its device, or ``image`` itself.
 
         Args:
             image: ``(C, rows, columns)``, never written to.
@@ -67,10 +67,10 @@ class SliceTransform(Transform):
 
 
 class CropToFound(Crop):
-    """Crop a slice to a box found in it; subclasses write :meth:`find`.
+    """Crop a slice to a box found in it; subclasses implement :meth:`find`.
 
-    The slice comes back as a MetaTensor that carries the operation, so that ``inverse`` puts it,
-    or any result on its grid, back in its place with zeros around it, exactly.
+    The slice comes back as a MetaTensor that records the operation, so ``inverse`` puts it, or any
+    result on its grid, exactly back in place, with zeros around it.
     """
 
     def __init__(self) -> None:
@@ -78,12 +78,12 @@ class CropToFound(Crop):
 
     @property
     def requires_current_data(self) -> bool:
-        """The box depends on the pixels."""
+        """Whether the pixels are needed: the box depends on them."""
         return True
 
     @abstractmethod
     def find(self, img: Tensor) -> Box:
-        """Return the box to keep: the whole slice where there is doubt."""
+        """Return the box to keep: the whole slice if in doubt."""
 
     def __call__(  # type: ignore[override]  # as MONAI's own SpatialCrop
         self, img: Tensor, lazy: bool | None = None
@@ -99,13 +99,13 @@ def as_float(img: NdarrayOrTensor) -> Tensor:
 
 
 def record_of(img: NdarrayOrTensor) -> Image | None:
-    """Return what is known of the image that a slice is of; None where nothing is."""
+    """Return what is known of the image that a slice belongs to; None if nothing is."""
     record = img.meta.get(IMAGE_KEY) if isinstance(img, MetaTensor) else None
     return record if isinstance(record, Image) else None
 
 
 def luminance(image: Tensor) -> Tensor:
-    """Return ``(rows, columns)``: Rec. 601 luma of three channels, or the one there is."""
+    """Return ``(rows, columns)``: Rec. 601 luma of three channels, or the only channel."""
     if len(image) == 1:
         return image[0]
     luma: Tensor = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
@@ -113,7 +113,7 @@ def luminance(image: Tensor) -> Tensor:
 
 
 def shrink(image: Tensor, longest: int) -> Tensor:
-    """Return ``(C, rows, columns)`` with at most ``longest`` of both, by means over areas."""
+    """Return ``(C, rows, columns)`` with at most ``longest`` of either, by means over areas."""
     rows, columns = image.shape[-2:]
     scale = longest / max(rows, columns)
     if scale >= 1.0:

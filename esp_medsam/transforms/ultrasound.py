@@ -32,17 +32,18 @@ _TWO_D, _TISSUE, _COLOR_FLOW = 1, 1, 2
 
 
 def tissue_box(regions: Iterable[UltrasoundRegion], shape: tuple[int, int]) -> Box | None:
-    """Return the box of the 2-D tissue regions among those that a machine calibrated.
+    """Return the box of the 2-D tissue regions among those that the machine calibrated.
 
-    That of all regions of spatial format 2-D and data type tissue; without any, of color flow,
-    which lies over tissue. Doppler spectra, M-mode, graphs and text never count.
+    It encloses all regions of spatial format 2-D and data type tissue. Without any, regions of
+    color flow, which lies over tissue, are used. Doppler spectra, M-mode, graphs and text never
+    count.
 
     Args:
-        regions: Of one image.
+        regions: Regions of one image.
         shape: Rows and columns of the image, which the box is clipped to.
 
     Returns:
-        Rows and columns; None where there is no such region, or it lies outside the image.
+        Rows and columns; None if there is no such region, or if it lies outside the image.
     """
     flat = [region for region in regions if region.spatial_format == _TWO_D]
     for data_type in (_TISSUE, _COLOR_FLOW):
@@ -61,16 +62,16 @@ def tissue_box(regions: Iterable[UltrasoundRegion], shape: tuple[int, int]) -> B
 
 
 class CropToScan(CropToFound):
-    """Crop to the scan, without the texts, scales and bars around it.
+    """Crop to the scan, without the text, scales and bars around it.
 
-    The box of the 2-D tissue regions that DICOM states (:func:`tissue_box`), where the slice's meta
-    holds an image record with any; else that of the largest regions, fan or rectangle, brighter
-    than the dark border (:func:`~esp_medsam.transforms.field.lit_field`), each of at least a
-    twentieth of the largest, because a cyst may part a scan; else the whole image. The noise of
+    If the slice's meta holds an image record with 2-D tissue regions from DICOM, the box is theirs
+    (:func:`tissue_box`). Otherwise it is that of the largest regions, fans or rectangles, brighter
+    than the dark border (:func:`~esp_medsam.transforms.field.lit_field`), each at least a twentieth
+    of the largest, because a cyst may divide a scan. Without any, the whole image stays. Noise of
     the far field is hardly brighter than a border, so ``step`` is small.
 
     Args:
-        step: How much brighter than the border the scan is, in 0..1.
+        step: How much brighter the scan is than the border, in 0..1.
     """
 
     def __init__(self, *, step: float = 0.008) -> None:
@@ -82,7 +83,7 @@ class CropToScan(CropToFound):
         image = as_float(img)
         record = record_of(img)
         shape = (int(image.shape[-2]), int(image.shape[-1]))
-        # Regions are those of the whole image: in a slice cropped before they lie elsewhere.
+        # Regions refer to the whole image: in a slice that was cropped before, they lie elsewhere.
         if record is not None and record.grid.shape[:2] == shape:
             stated = tissue_box(record.ultrasound_regions, shape)
             if stated is not None:
@@ -94,16 +95,16 @@ CropToScand = dictionary_form(CropToScan)
 
 
 class MaskBurnedIn(SliceTransform):
-    """Fill texts and callipers from their neighborhood; every other pixel stays as it is.
+    """Fill text and callipers from their surroundings; all other pixels stay as they are.
 
-    Which pixels they are says :func:`~esp_medsam.transforms.burned_in.marks_mask`. Thin gray dots
-    between callipers stay. This makes reading easier; it is no de-identification. Computed in
-    part in numpy, on the CPU.
+    The marks are found by :func:`~esp_medsam.transforms.burned_in.marks_mask`. Thin gray dots
+    between callipers stay. This makes reading easier; it is not de-identification. Computed partly
+    in numpy, on the CPU.
 
     Args:
-        brightness: Least value of a white mark, relative to the image's largest.
+        brightness: Smallest value of a white mark, relative to the image's largest.
         contrast: How much brighter than its surroundings a white mark is, in 0..1.
-        chroma: Least ``max - min`` of the channels of a colored mark, in 0..1.
+        chroma: Smallest ``max - min`` of the channels of a colored mark, in 0..1.
     """
 
     def __init__(
@@ -125,18 +126,18 @@ MaskBurnedInd = dictionary_form(MaskBurnedIn)
 
 
 class ReduceSpeckle(SliceTransform):
-    """Smooth speckle and keep edges, by anisotropic diffusion.
+    """Smooth speckle and keep edges by anisotropic diffusion.
 
     ``u += 0.2 * div(g(du) * du)`` with ``g(d) = 1 / (1 + (d / edge) ** 2)`` for the difference to
-    each of the four neighbors, ``iterations`` times. B-mode values as shown are logarithms of the
-    echo already, so that multiplicative speckle is additive noise in them and no further logarithm
-    is taken. Never leaves the range of its input, and keeps its mean.
+    each of the four neighbors, ``iterations`` times. Displayed B-mode values are already logarithms
+    of the echo, so multiplicative speckle is additive noise in them and no further logarithm is
+    taken. The result never leaves the range of the input, and keeps its mean.
 
-    Written out here because SimpleITK's GradientAnisotropicDiffusion takes 25 times as long.
+    Implemented here because SimpleITK's GradientAnisotropicDiffusion takes 25 times as long.
 
     Args:
-        edge: Difference of neighbors, in 0..1, from which on an edge is kept.
-        iterations: Steps; each reaches a pixel further.
+        edge: Smallest difference between neighbors, in 0..1, at which an edge is kept.
+        iterations: Number of steps; each reaches one pixel further.
 
     Reference:
         Perona and Malik, doi:10.1109/34.56205, Eqs. 7 and 8; on log-compressed speckle see Yu and
@@ -148,7 +149,7 @@ class ReduceSpeckle(SliceTransform):
         self.iterations = int(number_option("iterations", iterations, least=0))
 
     def apply(self, image: Tensor) -> Tensor:
-        """Return the slice smoothed."""
+        """Return the smoothed slice."""
         result = image.clone()
         for _ in range(self.iterations):
             flows = [self._flow(result.diff(dim=axis)) for axis in (1, 2)]
@@ -165,22 +166,22 @@ ReduceSpeckled = dictionary_form(ReduceSpeckle)
 
 
 class NormalizeGain(SliceTransform):
-    """Show scans of any gain alike: a power that brings the median to a target.
+    """Show scans of any gain alike, by a power that brings the median to a target.
 
-    ``out = img ** g`` with ``g = log(target) / log(m)``, within ``1 / limit`` and ``limit``, and
-    ``m`` the median of all values above 0.02. With ``depth``, first
-    ``img * clip(m / m_r, 1 / limit, limit)``, where ``m_r`` is the mean of the lit pixels at row r,
-    smoothed over an eighth of the rows: what a bad time-gain compensation left. That takes rows for
-    depths, as linear probes have them, and evens out attenuation that may mean something, so it
-    is off.
+    ``out = img ** g`` with ``g = log(target) / log(m)``, limited to ``1 / limit`` and ``limit``;
+    ``m`` is the median of all values above 0.02. With ``depth``, the first step is
+    ``img * clip(m / m_r, 1 / limit, limit)``, where ``m_r`` is the mean of the lit pixels in row r,
+    smoothed over an eighth of the rows; this evens out a bad time-gain compensation. It assumes
+    that rows are depths, as in linear probes, and evens out attenuation that may be meaningful, so
+    it is off.
 
     Args:
-        target: Median wanted, in (0, 1).
-        limit: Largest power, and factor, either way.
+        target: Desired median, in (0, 1).
+        limit: Largest power and factor; the smallest is ``1 / limit``.
         depth: Whether to even out the rows first.
 
     Raises:
-        OptionError: If ``target`` lies outside (0, 1), or ``limit`` below 1.
+        OptionError: If ``target`` lies outside (0, 1), or ``limit`` is below 1.
     """
 
     def __init__(self, *, target: float = 0.25, limit: float = 2.5, depth: bool = False) -> None:
@@ -200,7 +201,7 @@ class NormalizeGain(SliceTransform):
         return image.clamp(0.0, 1.0).pow(min(max(power, 1.0 / self.limit), self.limit))
 
     def _row_factor(self, light: Tensor) -> Tensor:
-        """Return what each row is multiplied by, ``(rows, 1)``."""
+        """Return the factor of each row, ``(rows, 1)``."""
         lit = (light > _LIT).to(light.dtype)
         sums = torch.stack(((light * lit).sum(1), lit.sum(1)))[None]
         width = max(1, light.shape[0] // 16) * 2 + 1
@@ -215,25 +216,25 @@ _LIT = 0.02
 """Value above which a pixel belongs to the scan."""
 
 _GAIN_GRID = 512
-"""Longest side that the median is taken at."""
+"""Longest side of the grid on which the median is computed."""
 
 
 NormalizeGaind = dictionary_form(NormalizeGain)
 
 
 class SuppressDoppler(SliceTransform):
-    """Keep color Doppler from being read as anatomy: fill what is colored from around it.
+    """Keep color Doppler from being read as anatomy: fill colored pixels from their surroundings.
 
-    Colored is a pixel whose channels differ by more than ``chroma``, widened by a pixel, as flow,
-    its color bar and colored marks are. Where more than half of the lit pixels are colored the scan
-    itself is tinted, and left alone, as are images of one channel.
+    A pixel is colored if its channels differ by more than ``chroma``; the mask of flow, its color
+    bar and colored marks is widened by a pixel. If more than half of the lit pixels are colored,
+    the scan itself is tinted and is left alone, as are images with one channel.
 
     Args:
         chroma: ``max - min`` of the channels, in 0..1, above which a pixel is colored.
         fill: ``neighborhood``, because flow hides the echo; or ``gray``, the pixel's luminance.
 
     Raises:
-        OptionError: If ``fill`` is neither.
+        OptionError: If ``fill`` is neither ``neighborhood`` nor ``gray``.
     """
 
     def __init__(self, *, chroma: float = 0.15, fill: str = "neighborhood") -> None:

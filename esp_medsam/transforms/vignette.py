@@ -15,7 +15,7 @@ from esp_medsam.transforms.slices import luminance, shrink
 
 
 _GRID = 256
-"""Longest side that corners are sought at."""
+"""Longest side of the grid on which corners are sought."""
 
 
 class Circle(NamedTuple):
@@ -27,19 +27,19 @@ class Circle(NamedTuple):
 
 
 def dark_corners(img: Tensor) -> Tensor | None:
-    """Find the dark corners around a round field; None where there are none for sure.
+    """Find the dark corners around a round field; return None if none are found for sure.
 
     On a grid of at most 256 pixels a side:
 
-    1. Dark is a luminance below half of the skin's, the third quartile of the image's center. Of
-       dark regions, opened by a square of 5 pixels so that a ruler's ticks and hairs fall away,
-       those within 5 pixels of one of the four corners. At least two corners must be dark.
-    2. A circle is fitted to where these regions end, by least squares, three times, each time
-       without the fifth that lies farthest off: so a dark lesion at the rim does not bend it.
-    3. It must be a field: nine points in ten within 2.5 % of the longer side of the circle, its
-       center in the middle half of the image, its disc covering a third of it.
-    4. The corners are what lies outside the circle, less a rim of 3 % of its radius, and is darker
-       than 80 % of the skin: the penumbra, but no bright skin and no ruler.
+    1. A pixel is dark if its luminance is below half of the skin's, the third quartile of the
+       image's center. Dark regions are opened by a square of 5 pixels to remove hairs and a ruler's
+       ticks; those within 5 pixels of a corner are kept. At least two corners must be dark.
+    2. A circle is fitted by least squares to where these regions end, three times, each time
+       without the farthest fifth of the points, so that a dark lesion at the rim does not bend it.
+    3. The circle must be a field: nine points in ten lie within 2.5 % of the longer side of it, its
+       center is in the middle half of the image, and its disc covers a third of the image.
+    4. The corners are the pixels outside the circle, including a rim of 3 % of its radius, that are
+       darker than 80 % of the skin: the penumbra, but no bright skin and no ruler.
 
     Args:
         img: ``(C, rows, columns)`` in 0..1.
@@ -67,7 +67,7 @@ def _corner_regions(dark: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None
     opened = binary_opening(framed, np.ones((5, 5), bool))[5:-5, 5:-5]
     components = label(opened, connectivity=1)  # type: ignore[no-untyped-call]
     ends = (slice(None, 5), slice(-5, None))
-    # Not the very corners: scanned pictures have a line of another color along their edge.
+    # Not the corner pixels alone: scans often have a line of another color along their edge.
     corners = [components[rows, columns].max() for rows in ends for columns in ends]
     if np.count_nonzero(corners) < 2:
         return None
@@ -76,7 +76,7 @@ def _corner_regions(dark: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None
 
 
 def _field(regions: npt.NDArray[np.bool_]) -> Circle | None:
-    """Return the circle that dark regions end at, if they do."""
+    """Return the circle that bounds the dark regions, or None if there is none."""
     rows, columns = regions.shape
     points = np.argwhere(binary_dilation(regions) & ~regions).astype(np.float64)
     for _ in range(3):
@@ -111,14 +111,14 @@ def _fitted(points: npt.NDArray[np.float64]) -> Circle:
 def _error(
     points: npt.NDArray[Any], circle: Circle, *, signed: bool = False
 ) -> npt.NDArray[np.float64]:
-    """Return how far points lie from a circle, outwards."""
+    """Return the distance of points from a circle; if signed, positive outside it."""
     error = np.hypot(points[:, 0] - circle.row, points[:, 1] - circle.column) - circle.radius
     distance: npt.NDArray[np.float64] = error if signed else np.abs(error)
     return distance
 
 
 def _outside(circle: Circle, scale: float, light: Tensor) -> Tensor:
-    """Return the pixels of the image outside a circle of the coarse grid, and its rim."""
+    """Return the pixels outside a circle of the coarse grid, and those of its rim."""
     rows, columns = (
         (torch.arange(side, device=light.device) + 0.5) / scale - 0.5 - center
         for side, center in zip(light.shape, (circle.row, circle.column), strict=True)

@@ -1,7 +1,7 @@
-"""Radiographs: the window that the file asks for, and the border of the collimator.
+"""Radiographs: the window stated in the file, and the border left by the collimator.
 
-Where low values are white (MONOCHROME1), what is measured follows it.
-Contrast is equalized by :class:`~esp_medsam.transforms.clahe.Clahe`.
+If low values are shown as white (MONOCHROME1), the measured values are swapped.
+:class:`~esp_medsam.transforms.clahe.Clahe` equalizes the contrast.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from esp_medsam.transforms.slices import Box, CropToFound, as_float, luminance
 
 
 _LEAST_KEPT = 0.3
-"""Part of the rows, and of the columns, that a collimator leaves at least; less is no border."""
+"""Smallest fraction of rows and of columns that a collimator leaves; less means no border."""
 
 
 class MeasureWindow:
-    """Take the window that the file asks for, if it shows anything.
+    """Use the window stated in the file if it shows anything.
 
     A window's limits come from its center ``c`` and width ``w``: ``c - 0.5 - (w - 1) / 2`` and
     ``c - 0.5 + (w - 1) / 2`` (LINEAR), or ``c - w / 2`` and ``c + w / 2`` (LINEAR_EXACT). Some
-    files carry one of other pixels: where less than ``least`` of the pixels lie inside it, two
-    percentiles stand in for it, with a warning. Without a window the record stays as it is.
+    files state a window for other pixels: if less than ``least`` of the pixels lie inside it, two
+    percentiles replace it, with a warning. Without a window, the record stays as it is.
 
     Args:
-        least: Part of the pixels that must lie strictly between the limits.
-        percentiles: Lower and upper, in percent.
+        least: Fraction of the pixels that must lie strictly between the limits.
+        percentiles: Lower and upper percentile, in percent.
 
     Reference:
         DICOM PS3.3 C.11.2.1.2, Window Center and Window Width.
@@ -53,7 +53,7 @@ class MeasureWindow:
         array = pixels.numpy(force=True) if isinstance(pixels, Tensor) else np.asarray(pixels)
         low, high = record.window
         inside = np.greater(array, low) & np.less(array, high)
-        # Two values, such as a mask's, lie outside any window that ends at them.
+        # Two values, such as those of a mask, lie outside any window that ends at them.
         if inside.mean() < self.least and np.unique(array[:, ::4, ::4]).size > 2:
             low, high = percentiles_of(array, self.percentiles, nonzero=False)
             warning = (
@@ -68,17 +68,17 @@ class MeasureWindow:
 
 
 class CropCollimation(CropToFound):
-    """Crop a radiograph to what the collimator let through; ``inverse`` restores the size.
+    """Crop a radiograph to the area the collimator left open; ``inverse`` restores the size.
 
-    From each side, rows or columns go as long as nearly all of their pixels are within
-    ``tolerance`` of the side's own level, the median of its outermost hundredth: a collimator's
-    leaves, a shutter laid over them, black or white. Anatomy ends it, and so does text. The whole
-    image stays where less than 30 % of the rows or columns would: there is no border then. Leaves
-    that were turned are cropped up to their first corner.
+    Rows or columns are removed from each side as long as nearly all of their pixels are within
+    ``tolerance`` of that side's own level, the median of its outermost hundredth: leaves of a
+    collimator, or a shutter laid over them, black or white. Anatomy or text ends the border. If
+    less than 30 % of the rows or columns would be left, there is no border, and the whole image
+    stays. Rotated leaves are cropped up to their first corner.
 
     Args:
-        tolerance: Difference from the level, in 0..1.
-        uniform: Part of a row or column that must be within it.
+        tolerance: Largest difference from the level, in 0..1.
+        uniform: Fraction of a row or column that must be within the tolerance.
     """
 
     def __init__(self, *, tolerance: float = 0.04, uniform: float = 0.98) -> None:
@@ -99,7 +99,7 @@ class CropCollimation(CropToFound):
         return box[0], box[1]
 
     def _border(self, values: Tensor) -> int:
-        """Return how many rows from the first are border."""
+        """Return the number of border rows, counted from the first row."""
         level = values[: max(1, values.shape[0] // 100)].median()
         near = (values - level).abs_() <= self.tolerance
         border = near.mean(dim=1, dtype=torch.float32) >= self.uniform

@@ -21,7 +21,7 @@ from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.train_request import read_training
 
 
-if TYPE_CHECKING:  # the evaluation loads torch and MONAI, which a refusal must not wait for
+if TYPE_CHECKING:  # evaluation loads torch and MONAI; a refusal must not wait for that
     from esp_medsam.workflows.evaluation_summary import Score
 
 
@@ -70,29 +70,29 @@ def prepare_addition(
     *,
     source: str | os.PathLike[str] | None = None,
 ) -> tuple[Path, Additions]:
-    """Make the bundle that a training will complete, or find it where that was broken off.
+    """Make the bundle that a training run will complete, or find one left by an interrupted call.
 
     Args:
-        folder: Where it goes; new, empty, or what the same call left.
-        targets: YAML of what is added; see :func:`~esp_medsam.workflows.additions.read_additions`.
-        datalist: Images that show it.
-        source: Bundle that it is added to; None is the installed one.
+        folder: Folder for the bundle: new, empty, or left by the same call.
+        targets: YAML of the additions; see :func:`~esp_medsam.workflows.additions.read_additions`.
+        datalist: Images that show the additions.
+        source: Bundle to add to; None is the installed one.
 
     Returns:
-        The bundle that it is added to, and what is added.
+        The bundle that is added to, and the additions.
 
     Raises:
         TableError: If an addition breaks a rule.
-        OptionError: If the datalist is not usable, or shows less than what is added.
+        OptionError: If the datalist is not usable, or does not show all the additions.
         OutputExistsError: If the folder holds anything else.
-        OutputError: If it cannot be written to.
+        OutputError: If the folder cannot be written to.
     """
     origin, root = find_bundle(source), Path(folder)
     additions = read_additions(targets, origin / TABLE)
     for section in ("training", "validation"):
         _check_shown(read_datalist(datalist, section), section, additions)
     if is_bundle(root) and (root / TABLE).read_text(encoding="utf-8") == additions.text:
-        if _ADDED in _read_card(root):  # which is written last
+        if _ADDED in _read_card(root):  # the card is written last
             msg = f"OUT must not hold a finished bundle; {root} does. Choose another folder."
             raise OutputExistsError(msg)
         return origin, additions
@@ -103,7 +103,7 @@ def prepare_addition(
 
 
 def _check_shown(items: Sequence[Item], section: str, additions: Additions) -> None:
-    """Require that a section shows all that is added, and no modality that gets nothing."""
+    """Require a section to show all additions, and only modalities that get additions."""
     for item in items:
         check_targets(item, additions.table)
     shown = {(additions.table[item.modality].name, name) for item in items for name in item.labels}
@@ -121,17 +121,17 @@ def _check_shown(items: Sequence[Item], section: str, additions: Additions) -> N
 def addition_request(
     folder: Path, origin: Path, additions: Additions, *, trust_config: bool = False, **given: Any
 ) -> Request:
-    """Return the training that teaches the new parts of a prepared bundle.
+    """Return the request for training the new parts of a prepared bundle.
 
     Args:
         folder: The prepared bundle.
-        origin: The bundle whose weights it starts from.
-        additions: What is added.
+        origin: The bundle whose weights training starts from.
+        additions: The additions.
         trust_config: Whether configs of a foreign bundle, and overlays, may run code.
         given: Settings of ``train.yaml``; ``overlays`` lists further configs.
 
     Raises:
-        EspMedSamError: As of :func:`~esp_medsam.workflows.train_request.read_training`.
+        EspMedSamError: As in :func:`~esp_medsam.workflows.train_request.read_training`.
     """
     overlays = given.pop("overlays", ())
     request = read_training(
@@ -143,7 +143,7 @@ def addition_request(
         **given,
     )
     own, size = read_yaml(folder / CONFIG).get("input_size"), request.settings.get("input_size")
-    if size is not None and isinstance(own, list) and list(size) != own:  # others are native
+    if size is not None and isinstance(own, list) and list(size) != own:  # else native
         logger.warning(
             "input_size should be %d x %d, at which the bundle segments; got %d x %d. What is "
             "added will do worse than in training; the bundle's card says how it does.",
@@ -160,17 +160,17 @@ def write_card(
     datalist: str | Path,
     scores: Iterable[Score],
 ) -> None:
-    """Say in a bundle's card what was added, on how many images, and how well it does.
+    """Write to a bundle's card what was added, from how many images, and how well it does.
 
     Args:
         folder: The bundle.
-        origin: The bundle that it was added to.
-        additions: What was added.
-        datalist: Images that it was trained and validated on.
-        scores: Of the validation images.
+        origin: The bundle that was added to.
+        additions: The additions.
+        datalist: Images for training and validation.
+        scores: Scores on the validation images.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If the card cannot be written.
     """
     trained = Counter(
         (additions.table[item.modality].name, name)
@@ -202,7 +202,7 @@ def _read_card(bundle: Path) -> str:
 
 
 def _demoted(text: str) -> str:
-    """Return a card without the fields that it begins with, its headings two levels lower."""
+    """Return a card without its front matter, with its headings two levels lower."""
     if text.startswith("---\n"):
         text = text.partition("\n---\n")[2].lstrip()
     lines, is_code = list[str](), False

@@ -25,20 +25,20 @@ PALETTE = (
     (205, 120, 170),
     (110, 60, 160),
 )
-"""Colors that are apart for most eyes (Okabe and Ito), for targets that are given none."""
+"""Colors that most people can tell apart (Okabe and Ito), for targets without a color."""
 
 _HEAD = "# Modalities and targets; the targets.yaml of esp_medsam says what each key means.\n"
 
 
 @dataclass(frozen=True)
 class Additions:
-    """What a bundle is to get.
+    """Additions to a bundle.
 
     Attributes:
-        table: The whole table, the old targets and the new.
-        text: The same as YAML.
+        table: The whole table, with old and new targets.
+        text: The table as YAML.
         targets: Modality and name of each new target.
-        trained: Patterns over names of the parameters that are new.
+        trained: Patterns that match the names of the new parameters.
     """
 
     table: ModalityTable
@@ -50,18 +50,18 @@ class Additions:
 def read_additions(path: str | Path, old: str | Path) -> Additions:
     """Read new modalities and targets, and merge them into a table.
 
-    What a row may leave out: of a modality its index, the next one free; of a target its label, the
-    next one free, and its color, one apart from the others; ``tier``, which is experimental;
-    ``adapter``, which a target of an old modality has.
+    A modality may omit its index (default: the next free one). A target may omit its label (the
+    next free one), its color (one distinct from the others), ``tier`` (experimental) and
+    ``adapter`` (true for a target of an old modality).
 
     Args:
-        path: YAML in the form of ``targets.yaml``, of new modalities and targets alone.
-        old: The table that they are added to.
+        path: YAML in the form of ``targets.yaml``, with only new modalities and targets.
+        old: The table to add to.
 
     Raises:
-        TableError: If a file cannot be read, an addition is there already, or breaks a rule.
+        TableError: If a file cannot be read, or an addition already exists or breaks a rule.
     """
-    ModalityTable.read(old)  # valid, so that what it holds need not be asked for
+    ModalityTable.read(old)  # validates the table, so its keys need no checks
     content, added = read_table(old), read_table(path)
     rows = _rows(added, "modalities", path)
     if unknown := [str(key) for key in added if key != "modalities"]:
@@ -89,7 +89,7 @@ def read_additions(path: str | Path, old: str | Path) -> Additions:
 
 
 def _rows(content: object, key: str, path: str | Path) -> Mapping[str, Any]:
-    """Return the mapping that a mapping holds by name, or refuse what is none."""
+    """Return the mapping under a key, or raise an error if there is none."""
     found = content.get(key) if isinstance(content, dict) else None
     if not isinstance(found, dict):
         msg = f"{path} must hold a mapping as {key}; got {quoted(found)}."
@@ -98,7 +98,7 @@ def _rows(content: object, key: str, path: str | Path) -> Mapping[str, Any]:
 
 
 def _add(modalities: dict[str, Any], name: str, row: Any, path: str | Path) -> list[str]:
-    """Add a modality, or targets to it; return the names of the new targets."""
+    """Add a modality, or add targets to an old one, and return the names of the new targets."""
     given = _rows(row, "targets", f"modalities.{name} of {path}")
     is_new = name not in modalities
     if is_new:
@@ -118,9 +118,9 @@ def _add(modalities: dict[str, Any], name: str, row: Any, path: str | Path) -> l
 
 
 def _completed_fields(fields: Any, held: Mapping[str, Any], *, adapter: bool) -> Any:
-    """Return a target's row with what it leaves out, as far as that can be said for it."""
+    """Return a target's row with defaults for the fields that it omits."""
     if not isinstance(fields, dict):
-        return fields  # told with all else that is wrong
+        return fields  # reported later, with all other errors
     labels = [row.get("label", 0) for row in held.values() if isinstance(row, dict)]
     colors = [row.get("color") for row in held.values() if isinstance(row, dict)]
     known = [color for color in colors if isinstance(color, list)]
@@ -133,6 +133,6 @@ def _completed_fields(fields: Any, held: Mapping[str, Any], *, adapter: bool) ->
 
 
 def _color_distance(one: Any, other: Any) -> int:
-    """Return how far two colors are apart, squared."""
+    """Return the squared distance between two colors."""
     pairs = zip(one, other, strict=False)
     return sum((a - b) ** 2 for a, b in pairs if isinstance(a, int) and isinstance(b, int))

@@ -19,14 +19,14 @@ _KINDS: dict[str, tuple[int, tuple[bytes, ...]]] = {
     "tar": (257, (b"ustar",)),
     "CD image": (32769, (b"CD001",)),
 }
-"""Of each kind of archive where its mark stands, and what it may be."""
+"""Offset and possible values of the signature of each kind of archive."""
 
 _LONGEST = 33_000
-"""Bytes in which all marks stand."""
+"""Number of leading bytes that contain all signatures."""
 
 
 def archive_kind(path: Path) -> str:
-    """Return what kind of archive a file is, by its content; empty where it is none."""
+    """Return the kind of archive a file is, by its content, or an empty string if it is none."""
     try:
         with open_regular(path) as file:
             start = file.read(_LONGEST)
@@ -37,10 +37,10 @@ def archive_kind(path: Path) -> str:
 
 
 def check_no_archive(path: Path) -> None:
-    """Refuse an archive in place of what is in it.
+    """Raise an error if a file is an archive.
 
     Raises:
-        FormatError: If it is one.
+        FormatError: If the file is an archive.
     """
     kind = archive_kind(path)
     if kind:

@@ -7,13 +7,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class AveragedWeights:
-    """Keep the exponential moving average of a network's weights, the ones to validate and ship.
+    """Exponential moving average of a network's weights, used for validation and shipping.
 
-    Batch-norm statistics are the trained network's own: averaged, they lag behind the weights.
+    Batch-norm statistics are copied from the trained network: averages lag behind the weights.
 
     Args:
-        network: The network that is trained.
-        decay: Share of the average that one step keeps.
+        network: The network in training.
+        decay: Share of the average that each step keeps.
     """
 
     def __init__(self, network: nn.Module, *, decay: float = 0.995) -> None:
@@ -28,5 +28,5 @@ class AveragedWeights:
         return averaged
 
     def update(self) -> None:
-        """Take the trained network's present weights into the average."""
+        """Update the average with the trained network's current weights."""
         self.model.update_parameters(self.source)

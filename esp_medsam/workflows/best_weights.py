@@ -1,4 +1,4 @@
-"""Keep the weights that validated best."""
+"""Keep the weights with the best validation score."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 class KeepBest:
-    """Write the weights whenever validation was never better, and say at the end which they are.
+    """Handler that writes the weights whenever validation matches or beats the best score.
 
     Args:
         average: The averaged weights, which are validated.
         path: File to write or replace.
-        metric: Metric of the evaluator that says how good they are; higher is better.
-        trained_with: What images they are trained with, for their record.
+        metric: Metric of the evaluator to rank weights by; higher is better.
+        trained_with: Input that the weights are trained with, for their record.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class KeepBest:
         self.is_writer = is_first()
 
     def state_dict(self) -> dict[str, float | int | None]:
-        """Return the best score, and how many validations there were since."""
+        """Return the best score, and the number of validations since then."""
         return {"best": self.best, "since": self.since}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take a best score over."""
+        """Restore a best score and the number of validations since then."""
         self.best, self.since = state["best"], state["since"]
 
     def attach(self, engine: Engine) -> None:
@@ -63,9 +63,9 @@ class KeepBest:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Write the weights if none so far were better.
+        """Write the weights if no earlier weights scored higher.
 
-        Of equals the latest are kept: where masks are frozen, presence heads learn all the same.
+        On a tie the latest weights win: presence heads still learn if masks are frozen.
         """
         value = float(engine.state.metrics.get(self.metric, float("nan")))
         self.since += 1
@@ -77,7 +77,7 @@ class KeepBest:
             self.since = 0
 
     def tell(self) -> None:
-        """Log where the best weights are."""
+        """Log the path of the best weights, and write them first if there was no validation."""
         if not self.is_writer:
             return
         if self.best is None:
@@ -88,11 +88,11 @@ class KeepBest:
 
 
 class EarlyStop:
-    """End a training that has not become better for a while.
+    """Handler that ends training after too many validations without improvement.
 
     Args:
-        best: What knows how long ago the best validation was.
-        patience: Validations without a better one that end it; 0 for never.
+        best: Handler that counts the validations since the best one.
+        patience: Validations without improvement that end training; 0 for never.
     """
 
     def __init__(self, best: KeepBest, *, patience: int) -> None:
@@ -106,7 +106,7 @@ class EarlyStop:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """End the training if it is time; one that was ended does not go on."""
+        """End training if patience has run out, also on resuming a run that has ended."""
         if self.best.since >= self.patience:
             logger.info(
                 ("Training ends after epoch %d: no improvement in %d validations (patience)."),
@@ -117,7 +117,7 @@ class EarlyStop:
 
 
 def trained_with(settings: TrainSettings) -> TrainedWith:
-    """Return what images a training takes, for the record of its weights."""
+    """Return the input size and normalization of a training run, for its weights' record."""
     return TrainedWith(
         tuple(settings.input_size), tuple(settings.pixel_mean), tuple(settings.pixel_std)
     )
@@ -126,17 +126,17 @@ def trained_with(settings: TrainSettings) -> TrainedWith:
 def save_weights(
     network: nn.Module, path: str | Path, trained_with: TrainedWith | None = None
 ) -> None:
-    """Write a network's state dict in half precision, and its record, whole or not at all.
+    """Write a network's state dict in half precision, and its record, each one atomically.
 
-    What killed runs left half-written beside it is removed.
+    Partial files that killed runs left beside it are removed.
 
     Args:
-        network: What to write; counters and other integers keep their type.
+        network: Network to write; counters and other integers keep their type.
         path: File to write or replace.
-        trained_with: What images they were trained with, for their record.
+        trained_with: Input that the weights were trained with, for their record.
 
     Raises:
-        OutputExistsError: If what lies in the place of the record is none.
+        OutputExistsError: If the record's path holds a file that is not a record.
         OutputError: If a file cannot be written.
     """
     state = {
@@ -144,7 +144,7 @@ def save_weights(
         for name, value in network.state_dict().items()
     }
     asked = None
-    if isinstance(network, ESPMedSAM):  # with the weights that were rounded
+    if isinstance(network, ESPMedSAM):  # a copy with the rounded weights
         asked = copy.deepcopy(network).cpu().float().eval()
         asked.load_state_dict(state)
     check_sidecar(path)

@@ -1,4 +1,4 @@
-"""Call what must be done where an error, or Ctrl-C, ends an engine's run."""
+"""Call a function when an error, or Ctrl-C, ends an engine's run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ignite.engine import Engine, Events
 
 
 def when_broken_off(engine: Engine, call: Callable[[Engine, BaseException], None]) -> None:
-    """Have a function called with an engine and what ended its run, which is raised after that.
+    """Register a function to call with the engine and the error that ended its run.
 
-    ignite swallows the error where it has a handler, unless the handler raises it, and then calls
-    none behind it: so one handler raises, and stays the last.
+    The error is raised afterwards. ignite swallows an error that has a handler, and calls no
+    handler after one that raises: so a single handler raises, and it stays the last.
     """
     event = Events.EXCEPTION_RAISED
     if engine.has_event_handler(_raise, event):

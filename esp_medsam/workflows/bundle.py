@@ -11,7 +11,7 @@ from esp_medsam.errors import OptionError, OutputExistsError, WeightsNotFoundErr
 
 
 BUNDLE_VARIABLE = "ESP_MEDSAM_BUNDLE"
-"""Environment variable that names the bundle's folder."""
+"""Environment variable for the bundle's folder."""
 
 CONFIG = Path("configs", "inference.yaml")
 TRAIN_CONFIG = Path("configs", "train.yaml")
@@ -22,16 +22,16 @@ WEIGHTS = Path("models", "model.pt")
 def find_bundle(path: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder of the bundle.
 
-    Looked for, in this order: what the user names, the environment variable ESP_MEDSAM_BUNDLE,
-    the checkout of an editable install, what the wheel installed. What is named must be one;
-    nothing else is taken in its place.
+    Candidates, in this order: the folder that the user names, the environment variable
+    ESP_MEDSAM_BUNDLE, the checkout of an editable install, the folder that the wheel installed.
+    A named folder must be a bundle; there is no fallback for it.
 
     Args:
-        path: Folder that the user names; None goes on with the rest.
+        path: Folder that the user names; None tries the other candidates.
 
     Raises:
-        InputNotFoundError: If what the user, or the variable, names does not exist.
-        OptionError: If it is no bundle.
+        InputNotFoundError: If the folder that the user or the variable names does not exist.
+        OptionError: If that folder is not a bundle.
         WeightsNotFoundError: If no bundle is found.
     """
     named = {"bundle": path, BUNDLE_VARIABLE: os.environ.get(BUNDLE_VARIABLE)}
@@ -51,31 +51,31 @@ def find_bundle(path: str | os.PathLike[str] | None = None) -> Path:
 
 
 def default_root() -> str:
-    """Return the bundle that a config belongs to when nothing names it.
+    """Return the bundle that a config belongs to if none is named.
 
-    The current folder if it is a bundle, as MONAI's tools expect, else what is found.
+    It is the current folder if that is a bundle, as MONAI's tools expect, else the one found.
     """
     return os.curdir if is_bundle(Path()) else str(find_bundle())
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a folder holds the bundle's configuration."""
+    """Whether a folder holds a bundle's configuration."""
     return (path / CONFIG).is_file() and (path / TABLE).is_file()
 
 
 def check_free(
     folder: str | os.PathLike[str], weights: str | os.PathLike[str], *, overwrite: bool
 ) -> None:
-    """Refuse weights that are not there, a folder that is no bundle, and to replace its weights.
+    """Check that weights exist and can be put into a folder, which must be a bundle.
 
     Args:
         folder: Folder of a bundle.
-        weights: File to be put into it.
-        overwrite: Whether the bundle's own may be replaced.
+        weights: File to put into the bundle.
+        overwrite: Whether the bundle's weights may be replaced.
 
     Raises:
-        InputNotFoundError: If there is no such folder or file.
-        OptionError: If the folder is no bundle, or the file is its own already.
+        InputNotFoundError: If the folder or the file does not exist.
+        OptionError: If the folder is not a bundle, or the file is already its own.
         OutputExistsError: If the bundle has weights and ``overwrite`` is not set.
     """
     root, source = Path(folder), Path(weights)
@@ -102,7 +102,7 @@ def installed_bundles() -> Iterator[Path]:
 
 
 def _installed_folders() -> Iterator[Path]:
-    """Yield where a checkout, and where a wheel, keeps the bundle."""
+    """Yield the folders in which a checkout and a wheel keep the bundle."""
     yield Path(__file__).resolve().parents[2] / "bundle"
     schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
     for scheme in schemes:

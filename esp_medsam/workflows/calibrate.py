@@ -37,33 +37,33 @@ from esp_medsam.workflows.request import Request
 
 
 IMAGES_OF_A_SET = 100
-"""Looked at, by a hash of their names; more change little."""
+"""Images used per set, chosen by a hash of their names; more change little."""
 
 SLICES_OF_A_VOLUME = 5
-"""Looked at, evenly spread."""
+"""Slices used per volume, evenly spaced."""
 
 DIRECTIONS = 24
-"""In which kinds of images are told apart."""
+"""Feature-space directions that separate kinds of images."""
 
 SHRINKAGE = 0.3
-"""Of the spread within kinds to the same in all directions, as there are more than images."""
+"""Shrinkage of the covariance within kinds to isotropic, as dimensions outnumber images."""
 
 FALSE_FLAGS = 0.02
-"""Share of a modality's own images beyond the limit, all modalities weighing the same."""
+"""Share of a modality's own images beyond the limit, with all modalities weighted equally."""
 
 
 def calibrate(
     request: Request, datalist: str | Path, tracked: Tracked = iter
 ) -> tuple[Path, list[str]]:
-    """Measure the weights of a request on a datalist, and write what was found beside them.
+    """Calibrate the weights of a request on a datalist, and write the result beside them.
 
     Args:
-        request: What network and pipeline; all targets are measured that it names.
-        datalist: Sections ``training`` and ``validation``.
-        tracked: Hands items on one by one, and shows how far they are.
+        request: Network and pipeline; all targets that it names are measured.
+        datalist: Datalist with sections ``training`` and ``validation``.
+        tracked: Wrapper that yields items one by one, and shows progress.
 
     Returns:
-        The file that was written, and what was found, a line a modality.
+        The file that was written, and the findings, one line per modality.
 
     Raises:
         EspMedSamError: If the datalist, an image or the weights are not usable, or the file cannot
@@ -93,7 +93,7 @@ def calibrate(
 
 
 def _items(datalist: str | Path, section: str, table: ModalityTable) -> list[Item]:
-    """Return the items of a section, once there are any, of known targets, with all their files."""
+    """Return the items of a section; require at least one, known targets and existing files."""
     items = read_datalist(datalist, section)
     if not items:
         msg = f"datalist must hold at least one item under {section!r}; {datalist} holds none."
@@ -108,12 +108,12 @@ def _items(datalist: str | Path, section: str, table: ModalityTable) -> list[Ite
 
 
 class Seen(NamedTuple):
-    """What the encoder sees of an image.
+    """Encoder features of an image.
 
     Attributes:
         dataset: Name of its set.
         modality: Name of its modality.
-        features: Of its slices, ``(S, F)``.
+        features: Features of its slices, ``(S, F)``.
     """
 
     dataset: str
@@ -123,13 +123,13 @@ class Seen(NamedTuple):
 
 @dataclass(eq=False)
 class Look:
-    """Show images to the encoder as inference does.
+    """Callable that runs the encoder on images as inference does.
 
     Args:
         table: Modalities and targets.
-        inferer: Prepares slices.
-        network: Encodes them.
-        ct_input: What CT values are where an item does not say.
+        inferer: Inferer that prepares slices.
+        network: Network that encodes slices.
+        ct_input: Meaning of CT values if an item does not state it.
     """
 
     table: ModalityTable
@@ -138,11 +138,11 @@ class Look:
     ct_input: str | None = None
 
     def __call__(self, item: Item, modality: str | None = None) -> Seen:
-        """Return what is seen of an item.
+        """Return the encoder features of an item.
 
         Args:
             item: See :func:`~esp_medsam.workflows.datalist.read_datalist`.
-            modality: The one whose controllers look; None for the item's own.
+            modality: Modality whose controllers are used; None for the item's own.
         """
         record = read_image(item, self.table, ct_input=self.ct_input)
         assert record.pixels is not None
@@ -168,7 +168,7 @@ class Look:
 
 
 def sample_items(items: Sequence[Item], table: ModalityTable) -> list[Item]:
-    """Return some items of each set, the same ones every time.
+    """Return a sample of items from each set, the same ones every time.
 
     Raises:
         ModalityError: If the modality of an item is not in the table.
@@ -191,23 +191,23 @@ def measure_plausibility(
     look: Look,
     tracked: Tracked = iter,
 ) -> tuple[Plausibility, dict[str, npt.NDArray[np.float64]]]:
-    """Learn what images of each modality look like, and where few of them lie beyond.
+    """Learn what images of each modality look like, and a limit that few of them exceed.
 
-    Linear discriminants tell the sets of the training images apart; an image is as far as the
-    nearest set of its modality. The limit comes from images that no discriminant was learned from.
+    Linear discriminants separate the sets of training images; an image's score is its distance to
+    the nearest set of its modality. The limit comes from images not used for the discriminants.
 
     Args:
         training: Items to learn from.
         validation: Items whose distances set the limit.
-        look: Shows them to the encoder.
-        tracked: Hands the items on one by one, and shows how far they are.
+        look: Callable that encodes the items.
+        tracked: Wrapper that yields items one by one, and shows progress.
 
     Returns:
-        What was learned, and the scores of the validation images of each modality.
+        The learned plausibility, and the scores of the validation images of each modality.
 
     Raises:
-        OptionError: If there are fewer than two sets to learn from, or a modality of the validation
-            images is not among them.
+        OptionError: If there are fewer than two sets to learn from, if a modality has validation
+            but no training images, or if the images do not differ.
 
     Reference:
         Lee et al., "A simple unified framework for detecting out-of-distribution samples and
@@ -238,12 +238,12 @@ def measure_plausibility(
 
 
 def score_of(plausibility: Plausibility, seen: Seen, modality: str) -> float:
-    """Return the score of an image that is said to be of a modality: the median of its slices'."""
+    """Return the score of an image for a stated modality: the median over its slices."""
     return float(plausibility.scores(seen.features, modality).median())
 
 
 def _discriminants(seen: Sequence[Seen]) -> Plausibility:
-    """Return directions and centers, the limit still 1."""
+    """Return directions and centers, with a preliminary limit of 1."""
     kinds: dict[tuple[str, str], list[npt.NDArray[np.float64]]] = defaultdict(list)
     for one in seen:
         kinds[one.modality, one.dataset] += list(one.features.double().numpy())
@@ -277,7 +277,7 @@ def _discriminants(seen: Sequence[Seen]) -> Plausibility:
 
 
 def _beyond(groups: Sequence[npt.NDArray[np.float64]], share: float) -> float:
-    """Return the value beyond which a share of all values lies, groups weighing the same."""
+    """Return the value that a share of all values exceeds, with groups weighted equally."""
     values = np.concatenate(groups)
     weights = np.concatenate([np.full(len(group), 1.0 / len(group)) for group in groups])
     order = np.argsort(values)
@@ -286,7 +286,7 @@ def _beyond(groups: Sequence[npt.NDArray[np.float64]], share: float) -> float:
 
 
 def lines_of(scores: Mapping[str, npt.NDArray[np.float64]]) -> Iterator[str]:
-    """Yield a line a modality: how many validation images lie beyond the limit."""
+    """Yield one line per modality: how many validation images lie beyond the limit."""
     for modality, each in scores.items():
         flagged = int((each > 1).sum())
         yield f"{modality}: {flagged} of {len(each)} validation images beyond the limit"

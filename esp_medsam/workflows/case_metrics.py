@@ -1,8 +1,8 @@
-"""How far the mask that was found of one target agrees with the true one, on the image's own grid.
+"""How well the predicted mask of one target agrees with the true one, on the image's own grid.
 
-Overlap is counted over voxels, distances are those between surfaces. A surface is the voxels of a
-mask that touch, face to face, what is not in it; so do those at the edge of the image. Where
-pixels are not labeled, nothing counts: neither they themselves nor a surface that only they make.
+Overlap is counted over voxels; distances are between surfaces. A surface is the voxels of a mask
+that have a face in common with a voxel outside it, or lie at the edge of the image. Unlabeled
+pixels do not count, and neither does a surface that only they create.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from esp_medsam.image import Image
 
 
 PERCENTILE = 95
-"""Of the distances from one surface to the other that HD95 states."""
+"""Percentile of the distances from one surface to the other that HD95 reports."""
 
 
 class Overlap(NamedTuple):
-    """How many voxels two masks share.
+    """Overlap of two masks.
 
     Attributes:
-        dice: ``2 |A & B| / (|A| + |B|)``; 1 where both are empty.
-        iou: ``|A & B| / |A | B|``; 1 where both are empty.
-        precision: Share of what was found that is true; None where nothing was found.
-        recall: Share of what is true that was found; None where nothing is true.
+        dice: ``2 |A & B| / (|A| + |B|)``; 1 if both are empty.
+        iou: ``|A & B| / |A | B|``; 1 if both are empty.
+        precision: Share of the found voxels that are true; None if none were found.
+        recall: Share of the true voxels that were found; None if none are true.
     """
 
     dice: float
@@ -40,13 +40,13 @@ class Overlap(NamedTuple):
 
 
 class Distances(NamedTuple):
-    """How far two surfaces lie apart; None where either mask is empty, and so has none.
+    """Distances between two surfaces; None if a mask is empty, and so has no surface.
 
     Attributes:
-        surface_dice: Share of both surfaces that lies within the tolerance of the other; 0 where
-            one mask alone is empty.
+        surface_dice: Share of both surfaces that lies within the tolerance of the other; 0 if
+            only one mask is empty.
         hd95: The 95th percentile of the distances to the other surface, the larger of both ways.
-        hd: Their maximum.
+        hd: The maximum of those distances.
     """
 
     surface_dice: float | None = None
@@ -55,11 +55,11 @@ class Distances(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """What distances in an image are measured in.
+    """Unit and scale of distances in an image.
 
     Attributes:
-        unit: ``mm``; ``px`` of pictures that state no distance; None where an axis has none, as
-            that of frames and of slices that are not evenly stacked.
+        unit: ``mm``; ``px`` for pictures without a pixel spacing; None if an axis has no spacing,
+            as with frames and slices that are not evenly stacked.
         spacing: Distance between neighbors along each array axis, in that unit.
     """
 
@@ -68,7 +68,7 @@ class Scale(NamedTuple):
 
 
 def scale_of(image: Image) -> Scale:
-    """Return what distances in an image are measured in."""
+    """Return the unit and scale of distances in an image."""
     ones = (1.0,) * len(image.grid.shape)
     if image.grid.is_volume and image.grid.affine is None:
         return Scale(None, ones)
@@ -77,7 +77,7 @@ def scale_of(image: Image) -> Scale:
 
 
 def overlap(found: Tensor, truth: Tensor) -> Overlap:
-    """Return how many voxels two bool masks of one shape, ``(*spatial)``, share."""
+    """Return the overlap of two bool masks of the same shape, ``(*spatial)``."""
     pair = found[None, None], truth[None, None]
     both, n_found, n_true = (int(mask.sum()) for mask in (found & truth, found, truth))
     return Overlap(
@@ -96,14 +96,14 @@ def distances(
     tolerance: float,
     labeled: Tensor | None = None,
 ) -> Distances:
-    """Return how far the surfaces of two masks lie apart.
+    """Return the distances between the surfaces of two masks.
 
     Args:
-        found: bool ``(*spatial)``, two or three axes.
-        truth: The same of the truth.
+        found: Predicted mask, bool ``(*spatial)``, two or three axes.
+        truth: True mask, of the same shape and type.
         spacing: Distance between neighbors along each axis.
         tolerance: Distance, in the unit of ``spacing``, up to which surfaces agree.
-        labeled: bool, where anything is known; None is everywhere.
+        labeled: bool mask of the labeled voxels; None means all of them.
 
     Returns:
         Distances in the unit of ``spacing``.
@@ -113,7 +113,7 @@ def distances(
     if not (found.any() and truth.any()):
         return Distances(0.0 if found.any() or truth.any() else None)
     box = _box(found | truth)
-    # Along an axis of one voxel everything would be surface, so such a mask is flat.
+    # Along an axis of one voxel, everything would be surface, so that axis is dropped.
     flat = [axis for axis, side in enumerate(found.shape) if side > 1] or [0]
     place = tuple(box[axis] if axis in flat else 0 for axis in range(found.ndim))
     unknown = None if labeled is None else ~labeled[place]
@@ -124,7 +124,7 @@ def distances(
         for one, other in (surfaces, surfaces[::-1])
         if one.any() and other.any()
     ]
-    if not ways:  # only what is not labeled lies around one of them
+    if not ways:  # a mask has only unlabeled voxels around it
         return Distances()
     near = sum(int((way <= tolerance).sum()) for way in ways)
     return Distances(
@@ -135,9 +135,9 @@ def distances(
 
 
 def _box(mask: Tensor) -> tuple[slice, ...]:
-    """Return the smallest box that holds a mask, and a voxel more on each side that has one.
+    """Return the bounding box of a mask, with a margin of one voxel if the image has it.
 
-    Surfaces inside are those of the whole: what lies beyond is empty in both masks.
+    Surfaces within the box equal those of the whole: both masks are empty outside it.
     """
     box = []
     for axis, side in enumerate(mask.shape):
@@ -148,7 +148,7 @@ def _box(mask: Tensor) -> tuple[slice, ...]:
 
 
 def _surfaces(found: Tensor, truth: Tensor, unknown: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the surfaces of two masks, without what only unlabeled pixels beside them make."""
+    """Return the surfaces of two masks, without those that only unlabeled pixels create."""
     if unknown is None:
         edges = get_mask_edges(found, truth, crop=False)
     else:

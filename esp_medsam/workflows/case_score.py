@@ -20,7 +20,7 @@ from esp_medsam.setting_types import Protocol
 
 
 MOST_BYTES, MOST_VALUES = 2**27, 2**23
-"""Of a file of cases at most; a case takes some 250 bytes, as JSON twice that."""
+"""Limits of a file of cases; a case takes about 250 bytes, or twice that as JSON."""
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -29,32 +29,32 @@ PresenceError = Literal["", "missed", "false alarm"]
 
 
 class TargetScore(NamedTuple):
-    """How one target of one image or volume came out; ``docs/reference/evaluation.md`` defines it.
+    """Score of one target of one image or volume; see ``docs/reference/evaluation.md``.
 
     Attributes:
         dataset: Set of the image.
         modality: Its modality.
         target: Name of the target.
         image: Path of the image.
-        present: Whether the truth holds any of the target.
-        dice: Dice coefficient, 0 to 1; where the target is absent 1 if nothing was found, else 0.
-        iou: Intersection over union, 0 to 1; where the target is absent as ``dice``.
-        voxels: Voxels, or pixels, that were found.
-        true_voxels: Those of the truth.
-        precision: Share of what was found that is true; None where nothing was found.
-        recall: Share of what is true that was found; None where nothing is true.
-        surface_dice: Share of both surfaces within ``tolerance`` of the other; None where the
-            target is absent, where distances are not known, and in the released protocol.
-        hd95: 95th percentile of the distances between the surfaces; None as above, and where
+        present: Whether the target is present in the truth.
+        dice: Dice coefficient, 0 to 1; if the target is absent, 1 if nothing was found, else 0.
+        iou: Intersection over union, 0 to 1; if the target is absent, as ``dice``.
+        voxels: Number of voxels, or pixels, in the predicted mask.
+        true_voxels: Number of voxels, or pixels, in the true mask.
+        precision: Share of the found voxels that are true; None if nothing was found.
+        recall: Share of the true voxels that were found; None if the target is absent.
+        surface_dice: Share of both surfaces within ``tolerance`` of the other; None if the
+            target is absent, if distances are unknown, and in the released protocol.
+        hd95: 95th percentile of the distances between the surfaces; None as above, and if
             nothing was found.
-        hd: Their maximum.
-        unit: What distances are in: ``mm``, ``px``, or None where they are not known.
-        tolerance: Of ``surface_dice``, in that unit; None in the released protocol.
-        error: ``missed`` where nothing was found of a target that is there, ``false alarm``
-            where something was found of one that is not, else empty.
-        confidence: Mean probability inside the mask, 0.5 to 1; None where nothing was found.
-        patient: Whose image it is, as the datalist says; None where it does not.
-        protocol: ``native`` or ``released``: how the measures were taken.
+        hd: Maximum of those distances.
+        unit: Unit of distances: ``mm``, ``px``, or None if they are unknown.
+        tolerance: Tolerance of ``surface_dice``, in that unit; None in the released protocol.
+        error: ``missed`` if the target is present and nothing was found, ``false alarm`` if it
+            is absent and something was found, else empty.
+        confidence: Mean probability inside the mask, 0.5 to 1; None if nothing was found.
+        patient: Patient whose image it is; None if the datalist does not say.
+        protocol: How the measures were taken: ``native`` or ``released``.
     """
 
     dataset: str
@@ -80,7 +80,7 @@ class TargetScore(NamedTuple):
 
     @property
     def resampled_as(self) -> str:
-        """What is drawn as a whole where cases are resampled: the patient, else the image."""
+        """Unit in which cases are resampled: the patient if known, else the image."""
         return self.image if self.patient is None else f"patient {self.patient}"
 
 
@@ -93,14 +93,14 @@ def by_target(scores: Iterable[TargetScore]) -> dict[tuple[str, str, str], list[
 
 
 def write_cases(path: Path, scores: Sequence[TargetScore]) -> None:
-    """Write one row for each case and target, as CSV or JSON, whole or not at all.
+    """Write one row for each case and target, as CSV or JSON, atomically.
 
     Args:
-        path: Where to, ending in ``.csv`` or ``.json``; what lies there is replaced.
+        path: File to write or replace, ending in ``.csv`` or ``.json``.
         scores: Scores of cases.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If the file cannot be written.
     """
     rows = [score._asdict() for score in scores]
     if path.suffix.lower() == ".json":
@@ -116,11 +116,11 @@ def write_cases(path: Path, scores: Sequence[TargetScore]) -> None:
 
 
 def read_cases(path: Path) -> list[TargetScore]:
-    """Read what :func:`write_cases` wrote.
+    """Read a file that :func:`write_cases` wrote.
 
     Raises:
         InputNotFoundError: If there is no such file.
-        OptionError: If it is something else.
+        OptionError: If the file has other content.
     """
     try:
         if path.suffix.lower() == ".json":
@@ -144,7 +144,7 @@ _CASES = TypeAdapter(list[TargetScore])
 
 
 def _csv_rows(path: Path) -> Iterable[Mapping[str | None, Any]]:
-    """Return the rows of a CSV file, of a limited size."""
+    """Return the rows of a CSV file, whose size is limited."""
     with open_regular(path) as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
@@ -154,7 +154,7 @@ def _csv_rows(path: Path) -> Iterable[Mapping[str | None, Any]]:
 
 
 def _typed_row(row: Mapping[str | None, Any]) -> dict[str, Any]:
-    """Return a row of a CSV file with None where a cell is empty."""
+    """Return a row of a CSV file with None for empty cells, except in ``error``."""
     if None in row:
         msg = "a row longer than the first"
         raise ValueError(msg)

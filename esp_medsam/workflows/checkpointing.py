@@ -23,35 +23,35 @@ from esp_medsam.workflows.distributed import is_first
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"step-(\d{8,})-([0-9a-f]{32})\.pt")
-"""Of a checkpoint: the steps that were done, and the beginning of the file's SHA-256."""
+"""Name of a checkpoint: the steps done, and the start of the file's SHA-256."""
 
 _FORMAT = 1
 
 
 class Stateful(Protocol):
-    """What a checkpoint can hold."""
+    """Object whose state a checkpoint can hold."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as tensors and plain data."""
 
     def load_state_dict(self, state_dict: Any) -> Any:
-        """Take a state over."""
+        """Restore a state."""
 
 
 class Checkpoints:
-    """Write checkpoints of a trainer, and let it go on from the last one that is whole.
+    """Handler that writes checkpoints of a trainer, and resumes it from the last intact one.
 
-    A checkpoint is written after each epoch, validation and all, and every so many steps. The name
-    of its file holds what its content hashes to: a damaged one is told and passed over. The one
-    before stays until the next has been read back. None is written where the last step was skipped,
-    unless the run ends there: the weights may be what does not compute any more.
+    A checkpoint is written after each epoch and its validation, and every ``every`` steps. Its file
+    name contains a hash of its content: a damaged one is reported and skipped. The previous one is
+    kept until the next has been read back. None is written if the last step was skipped, unless the
+    run ends there: the weights may no longer give finite results.
 
     Args:
-        folder: Where they lie.
-        parts: All that the next step depends on, by name.
-        run: What must be the same for a run to go on, by name, as text.
-        every: Steps from one to the next within an epoch; 0 for none but after epochs.
-        resume: Whether to go on from the last one; ``auto`` where there is one.
+        folder: Folder of the checkpoints.
+        parts: Everything that the next step depends on, by name.
+        run: Properties that must be unchanged for a run to resume, by name, as text.
+        every: Steps between checkpoints within an epoch; 0 writes them only after epochs.
+        resume: Whether to resume from the last checkpoint; ``auto`` does so if there is one.
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class Checkpoints:
         self._good: Path | None = None
 
     def attach(self, engine: SupervisedTrainer) -> None:
-        """Register on the trainer; last of its handlers, so that all others have done theirs."""
+        """Register on the trainer, after all its other handlers, so that they run first."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._after_step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
     def run(self, engine: SupervisedTrainer) -> None:
-        """Run a trainer to its end, from where its last whole checkpoint is.
+        """Run a trainer to its end, from its last intact checkpoint.
 
         Raises:
-            OptionError: If the checkpoint is of another run, or there is none and must be.
+            OptionError: If the checkpoint is from another run, or is required but missing.
             OutputError: If a checkpoint cannot be written.
         """
         self.restore(engine)
@@ -94,10 +94,10 @@ class Checkpoints:
         engine.run()
 
     def restore(self, engine: SupervisedTrainer) -> bool:
-        """Bring the parts and a trainer to where the last whole checkpoint is; say if there is one.
+        """Restore parts and trainer from the last intact checkpoint; return whether there is one.
 
         Raises:
-            OptionError: If it is of another run, or there is none and must be.
+            OptionError: If the checkpoint is from another run, or is required but missing.
         """
         content = self._last_whole() if self.resume else None
         if content is None:
@@ -118,7 +118,7 @@ class Checkpoints:
         return True
 
     def _check_same(self, content: Mapping[str, Any], engine: SupervisedTrainer) -> None:
-        """Refuse the checkpoint of another run."""
+        """Raise an error if a checkpoint is from another run."""
         before = {**content["run"], "steps of an epoch": str(content["epoch_length"])}
         now = {**self.described, "steps of an epoch": str(engine.state.epoch_length)}
         changed = [
@@ -135,7 +135,7 @@ class Checkpoints:
             raise OptionError(one_line(msg))
 
     def _after_step(self, engine: SupervisedTrainer) -> None:
-        """Write a checkpoint in the midst of an epoch, where gradients do not still add up."""
+        """Write a checkpoint within an epoch, unless gradients are still accumulating."""
         place = engine.state.iteration % engine.state.epoch_length
         if self.every and place and place % engine.accumulation_steps == 0:
             before = max(0, place - engine.accumulation_steps)
@@ -143,7 +143,7 @@ class Checkpoints:
                 self._write(engine)
 
     def _write(self, engine: SupervisedTrainer) -> None:
-        """Write a checkpoint and read it back; the last good one stays beside it, others go."""
+        """Write a checkpoint and read it back; keep the last good one, and remove the others."""
         state = engine.state
         is_end = state.iteration == state.max_epochs * state.epoch_length
         if not self.is_writer or (state.is_skipped and not is_end):
@@ -170,7 +170,7 @@ class Checkpoints:
         self._good = path
 
     def _found(self) -> list[Path]:
-        """Return the checkpoints there are, the last one first."""
+        """Return all checkpoints, latest first."""
         if not self.folder.is_dir():
             return []
         named = [(path, _NAME.fullmatch(path.name)) for path in self.folder.iterdir()]
@@ -178,13 +178,13 @@ class Checkpoints:
         return [path for _, path in sorted(steps, reverse=True)]
 
     def _keep(self, kept: Collection[Path | None]) -> None:
-        """Remove all checkpoints but these."""
+        """Remove all checkpoints except the given ones."""
         for path in self._found():
             if path not in kept:
                 remove_file(path)
 
     def _last_whole(self) -> dict[str, Any] | None:
-        """Return what the last checkpoint holds that is as it was written."""
+        """Return the content of the last intact checkpoint."""
         for path in self._found():
             match = _NAME.fullmatch(path.name)
             assert match is not None, "they were found by it"

@@ -15,11 +15,11 @@ from esp_medsam.workflows.refusal import Refusal
 
 
 OUTPUT_ENDING = re.compile(r"_seg(?=[._])")
-"""Ends what the names of an item's outputs begin with."""
+"""End of the part that the names of an item's outputs have in common."""
 
 
 def without_clashes(items: Sequence[Item]) -> tuple[list[Item], list[Refusal]]:
-    """Split items into those whose outputs have names of their own, and the rest."""
+    """Split items into those whose outputs have unique names, and the rest."""
     by_output: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         by_output[f"{item.relative_dir}/{item.name}".casefold()].append(item)
@@ -33,12 +33,12 @@ def without_clashes(items: Sequence[Item]) -> tuple[list[Item], list[Refusal]]:
 
 
 def shared_name(label: str, name: str, rivals: Sequence[str]) -> NameClashError:
-    """Return the error of an input whose outputs would be called as those of others.
+    """Return the error for an input whose outputs would have the same names as those of others.
 
     Args:
-        label: What messages call the input.
-        name: What its outputs would be called.
-        rivals: What messages call the others.
+        label: Name of the input in messages.
+        name: Name that its outputs would have.
+        rivals: Names of the other inputs in messages.
     """
     msg = f"Images must have different output names; {label} shares {name} with {listed(rivals)}."
     return NameClashError(msg)

@@ -12,22 +12,22 @@ from esp_medsam.workflows.case_score import TargetScore
 
 
 CASES = 20
-"""That the Dice of a target is learned from at least, else from all of its modality, or all."""
+"""Minimum number of masks for a target's or modality's own curve, else a wider group's."""
 
 
 def confidence_curves(
     scores: Iterable[TargetScore],
 ) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Learn the Dice that masks of a confidence have on average, by isotonic regression.
+    """Learn the mean Dice of masks as a function of their confidence, by isotonic regression.
 
-    Masks of what is not there count with a Dice of 0. A target with fewer than :data:`CASES` masks
-    has the curve of its modality, a modality with fewer that of all.
+    Masks of absent targets count with a Dice of 0. A target with fewer than :data:`CASES` masks
+    gets the curve of its modality; a modality with fewer gets the overall curve.
 
     Args:
-        scores: Of validation images, see :func:`~esp_medsam.workflows.evaluate.CaseScorer`.
+        scores: Scores of validation images; see :func:`~esp_medsam.workflows.evaluate.CaseScorer`.
 
     Returns:
-        Pairs of confidence and Dice, both rising, of each target of each modality.
+        Pairs of confidence and Dice, both rising, for each target of each modality.
 
     Reference:
         Zadrozny and Elkan, "Transforming classifier scores into accurate multiclass probability
@@ -49,11 +49,11 @@ def confidence_curves(
 
 
 def _rising(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the corners of the rising curve that is nearest to pairs, by least squares."""
+    """Return the corners of the rising curve that fits the pairs best, by least squares."""
     confidence, dice = np.array(pairs).round(4).T
     known, place, count = np.unique(confidence, return_inverse=True, return_counts=True)
     mean = np.bincount(place, dice) / count
     levels = isotonic_regression(mean, weights=count).x.round(4)
     inner = np.r_[False, (levels[:-2] == levels[1:-1]) & (levels[1:-1] == levels[2:]), False]
-    corners = np.ones(len(known), bool) if len(known) < 3 else ~inner  # of a level both ends
+    corners = np.ones(len(known), bool) if len(known) < 3 else ~inner  # both ends per level
     return list(zip(known[corners].tolist(), levels[corners].tolist(), strict=True))

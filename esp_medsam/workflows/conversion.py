@@ -1,4 +1,4 @@
-"""Check a conversion of weights before any are read."""
+"""Check the arguments of a conversion before any weights are read."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from esp_medsam.regular_file import open_regular
 logger = logging.getLogger(__name__)
 
 ORIGINS = ("delightsam", "mobilesam", "sam")
-"""Whose checkpoints can be converted."""
+"""Networks whose checkpoints can be converted."""
 
 RELEASED = ("dermoscopy", "xray", "ultrasound", "fundus", "microscopy", "endoscopy")
-"""Modalities that De-LightSAM was released for, as ``esp_medsam.networks.builders`` has them."""
+"""Modalities that De-LightSAM was released for, as in ``esp_medsam.networks.builders``."""
 
 
 MOBILE_SAM = "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f"
@@ -42,7 +42,7 @@ def check_conversion(
     modality: str | None,
     overwrite: bool,
 ) -> None:
-    """Refuse what cannot be converted; arguments and errors as of ``workflows.convert.convert``."""
+    """Check a conversion's arguments; for these and errors see ``workflows.convert.convert``."""
     check_one_of("from", origin, ORIGINS)
     if origin == "delightsam" and modality is None:
         raise modality_needed(RELEASED, "a De-LightSAM checkpoint", "the file does not say it")
@@ -57,7 +57,7 @@ def check_conversion(
 
 
 def warn_of_another_mobilesam(source: str | os.PathLike[str]) -> None:
-    """Warn of a file that is not the official ``mobile_sam.pt``, whatever entries it has."""
+    """Warn if a file is not the official ``mobile_sam.pt``, regardless of its entries."""
     found = sha256_of(source)
     if found != MOBILE_SAM:
         told = "%s is not the official mobile_sam.pt: its SHA-256 is %s, not %s."
@@ -65,7 +65,7 @@ def warn_of_another_mobilesam(source: str | os.PathLike[str]) -> None:
 
 
 def _check_regular(source: str | os.PathLike[str]) -> None:
-    """Refuse a pipe, which torch would wait for, and what else is no file."""
+    """Raise an error for a pipe, on which torch would block, and for any other non-file."""
     try:
         open_regular(source).close()
     except FileNotFoundError as error:
@@ -77,8 +77,8 @@ def _check_regular(source: str | os.PathLike[str]) -> None:
 
 def _refuse_input(source: Path, target: Path) -> None:
     try:
-        is_same = source.samefile(target)  # through links, and of two names of one file
-    except OSError:  # one of them is not there
+        is_same = source.samefile(target)  # also for symbolic and hard links
+    except OSError:  # one of them does not exist
         return
     if is_same:
         msg = (
@@ -89,10 +89,10 @@ def _refuse_input(source: Path, target: Path) -> None:
 
 
 def refuse_existing(target: Path, overwrite: bool) -> None:
-    """Refuse to replace a file without a word.
+    """Refuse to replace a file unless that is allowed.
 
     Raises:
-        OutputExistsError: If it exists and ``overwrite`` is not set.
+        OutputExistsError: If the file exists and ``overwrite`` is not set.
     """
     if os.path.lexists(target) and not overwrite:
         msg = f"{target} must not exist; it does. Name another file, or pass `overwrite`."

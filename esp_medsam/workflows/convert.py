@@ -1,4 +1,4 @@
-"""Convert an official checkpoint to this package's names."""
+"""Convert an official checkpoint to this package's parameter names."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ def convert(
     modality: str | None = None,
     overwrite: bool = False,
 ) -> str:
-    """Write a converted checkpoint, and beside it what it must be, each whole or not at all.
+    """Write a converted checkpoint, and its record beside it, each atomically.
 
     Args:
         source: Official checkpoint.
-        output: File to write: a plain state dict. From "delightsam" that of the released network;
-            from "mobilesam" what our modalities share, image encoder and parts of the mask
-            decoder, under our network's names, to start training from; from "sam" that of
+        output: File to write, a plain state dict: for "delightsam", that of the released network;
+            for "mobilesam", the parts that our modalities share (image encoder and parts of the
+            mask decoder), under our network's names, to start training from; for "sam", that of
             segment_anything's ``ImageEncoderViT``.
         origin: One of :data:`~esp_medsam.workflows.conversion.ORIGINS`.
-        modality: What a De-LightSAM checkpoint was trained on; it does not say so itself.
+        modality: Modality of a De-LightSAM checkpoint, which the file itself does not state.
         overwrite: Whether ``output`` may be replaced.
 
     Returns:
-        What was found in ``source``, in a few words.
+        A short description of the content of ``source``.
 
     Raises:
-        OptionError: If ``origin`` is unknown, or ``modality`` is given where it means nothing.
-        ModalityError: If ``modality`` is needed and not given, or not a released one.
+        OptionError: If ``origin`` is unknown, or ``modality`` is given but does not apply.
+        ModalityError: If ``modality`` is needed but not given, or is not a released one.
         WeightsNotFoundError: If ``source`` does not exist.
         CheckpointError: If ``source`` is not a checkpoint of ``origin``.
-        OutputExistsError: If ``output`` exists and ``overwrite`` is not set, or what lies in the
-            place of its record is none.
-        OutputError: If it cannot be written, or is ``source`` itself.
+        OutputExistsError: If ``output`` exists and ``overwrite`` is not set, or a file that
+            is not a record lies at the record's path.
+        OutputError: If ``output`` cannot be written, or is ``source`` itself.
     """
     check_conversion(source, output, origin=origin, modality=modality, overwrite=overwrite)
     target = Path(output)
@@ -74,7 +74,7 @@ def convert(
 def _convert(
     origin: str, theirs: Mapping[str, Tensor], modality: str | None, source: str
 ) -> tuple[str, dict[str, Tensor], ESPMedSAM | None]:
-    """Return what was found, its state dict, and its network where it is a whole one."""
+    """Return a description, the state dict, and the network if the checkpoint is complete."""
     if origin == "sam":
         checkpoint = from_sam(theirs, source=source)
         return f"SAM image encoder {checkpoint.variant.name}", checkpoint.state_dict, None

@@ -1,4 +1,4 @@
-"""Datalists: images to train or score on, and what is known of each."""
+"""Datalists: images to train or score on, and the annotations of each."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from esp_medsam.setting_types import CtInput, Number
 
 
 MOST_BYTES, MOST_VALUES = 2**27, 2**21
-"""Of a datalist at most; an image takes some 250 bytes and ten values."""
+"""Limits of a datalist; an image takes about 250 bytes and ten values."""
 
 MOST_FAULTS = 100
-"""Found in a datalist before the rest of it is left unread."""
+"""Number of faults after which the rest of a datalist is not read."""
 
 SECTIONS = ("training", "validation", "test")
-"""Sections that the workflows read; others are the user's own."""
+"""Sections that the workflows read; users may add others."""
 
 
 def _a_path(value: object) -> object:
@@ -49,7 +49,7 @@ def _a_path(value: object) -> object:
 
 
 def _is_torn(text: str) -> bool:
-    """Whether a text holds half of a letter, which no file can be called by."""
+    """Whether a text holds an unpaired surrogate, which no file name can contain."""
     return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
@@ -57,23 +57,23 @@ PathText = Annotated[str, Field(min_length=1), BeforeValidator(_a_path)]
 
 
 class Fault(NamedTuple):
-    """What is wrong with a datalist, in one place.
+    """Fault at one place of a datalist.
 
     Attributes:
         place: Section, number from 0, and key, such as ``training[3]['labels']['liver']``.
-        rule: What it must be, and what it is.
+        rule: What the value must be, and what it is.
     """
 
     place: str
     rule: str
 
     def __str__(self) -> str:
-        """Return both, in a line."""
+        """Return place and rule, in one line."""
         return f"{self.place} {self.rule}"
 
 
 class _Part(BaseModel):
-    """Base of what a datalist holds: nothing changes once it is read."""
+    """Base class of the parts of a datalist, which are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -96,14 +96,14 @@ Names = Annotated[tuple[Name, ...], BeforeValidator(_in_a_list), Field(min_lengt
 
 
 class Mask(_Part):
-    """A file that says where something is.
+    """A mask file.
 
     Attributes:
-        path: Where it lies.
-        values: Values of its pixels that mean it, of DICOM numbers of segments or regions; without
-            values and names a picture's mask is white, a volume's is not 0, and DICOM's has the
-            codes of its target.
-        names: Names of segments or regions of DICOM that mean it.
+        path: Path of the file.
+        values: Pixel values of the mask, or numbers of DICOM segments or regions; without values
+            and names, the mask is white in a picture, nonzero in a volume, and has the codes of its
+            target in DICOM.
+        names: Names of the DICOM segments or regions of the mask.
     """
 
     path: PathText
@@ -119,7 +119,7 @@ class Mask(_Part):
 
 
 def _masks(value: object) -> object:
-    """Return one mask or several as a list of them; a path alone is a mask."""
+    """Return one or more masks as a list; a plain path is a mask."""
     one_or_more = value if isinstance(value, list | tuple) else [value]
     return [{"path": one} if isinstance(one, str) else one for one in one_or_more]
 
@@ -128,7 +128,7 @@ Masks = Annotated[tuple[Mask, ...], BeforeValidator(_masks), Field(min_length=1)
 
 
 def _by_target(value: object) -> object:
-    """Return labels by target: of a label map, or of several, what each target is in it."""
+    """Return labels by target; split one or more label maps into masks of their targets."""
     label_maps = [_label_map(one) for one in (value if isinstance(value, list) else [value])]
     if not label_maps or None in label_maps:
         if isinstance(value, Mapping):
@@ -143,9 +143,9 @@ def _by_target(value: object) -> object:
 
 
 def _label_map(value: object) -> tuple[object, str, Mapping[str, object]] | None:
-    """Return path, ``values`` or ``names``, and these by target, of a label map.
+    """Return a label map's path, the key ``values`` or ``names``, and its content by target.
 
-    Masks of targets that are called so are no mapping.
+    Targets may themselves be named ``path`` or ``values``, but their masks are not mappings.
     """
     for key in ("values", "names"):
         if isinstance(value, Mapping) and value.keys() == {"path", key}:
@@ -155,18 +155,18 @@ def _label_map(value: object) -> tuple[object, str, Mapping[str, object]] | None
 
 
 class Item(_Part):
-    """An image of a datalist, and what is known of it; keys beside these are the user's own.
+    """An image of a datalist, and its annotations; users may add other keys.
 
     Attributes:
-        image: Path of the image or volume; of a DICOM series its folder.
+        image: Path of the image or volume, or folder of a DICOM series.
         modality: Name of its modality.
-        labels: Masks of each annotated target; of several the union counts.
-        absent: Targets that it is known not to show.
-        unknown: Masks of the pixels of which nothing is known, of no target.
-        dataset: Name of the set it comes from.
-        patient: Whose image it is, in any words; images of a patient stay together.
-        ct_input: What CT values are, as of :func:`esp_medsam.io.read`.
-        offset: What to add to the values of a CT picture to have Hounsfield units.
+        labels: Masks of each annotated target; several masks are united.
+        absent: Targets that are known to be absent.
+        unknown: Masks of unlabeled pixels, for all targets.
+        dataset: Name of the set that the image comes from.
+        patient: Identifier of the patient, in any form; images of a patient stay together.
+        ct_input: Meaning of CT values, as in :func:`esp_medsam.io.read`.
+        offset: Number to add to the values of a CT picture to get Hounsfield units.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -211,21 +211,21 @@ class Item(_Part):
 
     @property
     def set_name(self) -> str:
-        """Name of the set it comes from; its modality's where none is given."""
+        """Name of the set that the image comes from; by default, the name of its modality."""
         return self.modality if self.dataset is None else self.dataset
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Paths of its image and its masks."""
+        """Paths of the image and its masks."""
         return tuple(dict.fromkeys((self.image, *(mask.path for mask in self.masks))))
 
     @property
     def masks(self) -> tuple[Mask, ...]:
-        """All its masks, those of unknown pixels last."""
+        """All masks, with those of unknown pixels last."""
         return tuple(mask for masks in (*self.labels.values(), self.unknown) for mask in masks)
 
     def located(self, folder: Path) -> Item:
-        """Return it with paths that lie where its datalist does."""
+        """Return the item with its paths resolved against its datalist's folder."""
 
         def placed(masks: Sequence[Mask]) -> tuple[Mask, ...]:
             return tuple(
@@ -242,23 +242,23 @@ class Item(_Part):
 
 
 Tracked = Callable[[Sequence[Item]], Iterable[Item]]
-"""Hands items on one by one, and shows how far they are."""
+"""Wrapper that yields items one by one, and shows progress."""
 
 
 def read_datalist(path: str | Path, section: str) -> list[Item]:
-    """Read one section of a datalist, a JSON file as ``docs/reference/datalist.md`` says.
+    """Read one section of a datalist, a JSON file; see ``docs/reference/datalist.md``.
 
     Args:
         path: The JSON file.
         section: ``training``, ``validation`` or ``test``.
 
     Returns:
-        The items, with paths that are absolute or lie where the file does.
+        The items, with their paths resolved against the file's folder.
 
     Raises:
         InputNotFoundError: If there is no such file.
-        OptionError: If the file is not JSON, has no such section, or an item is not what it must
-            be; it names the first of them.
+        OptionError: If the file is not JSON or has no such section, or if items are invalid; the
+            message names the first ones.
     """
     sections = read_sections(path)
     if section not in sections:
@@ -274,11 +274,11 @@ def read_datalist(path: str | Path, section: str) -> list[Item]:
 
 
 def read_sections(path: str | Path) -> dict[str, Any]:
-    """Return the sections of a datalist as they stand in it.
+    """Return the sections of a datalist, unparsed.
 
     Raises:
         InputNotFoundError: If there is no such file.
-        OptionError: If it is not JSON, or holds no sections.
+        OptionError: If the file is not JSON, or holds no sections.
     """
     try:
         datalist = read_json(Path(path), most_bytes=MOST_BYTES, most_values=MOST_VALUES)
@@ -295,14 +295,14 @@ def read_sections(path: str | Path) -> dict[str, Any]:
 
 
 def parse_items(content: object, section: str, folder: Path) -> tuple[dict[int, Item], list[Fault]]:
-    """Return the items of a section by their number, and what is wrong with the others.
+    """Return the valid items of a section by their number, and the faults of the others.
 
-    After :data:`MOST_FAULTS` the rest is left unread.
+    The rest is not read after :data:`MOST_FAULTS`.
 
     Args:
         content: The section.
         section: Its name.
-        folder: Folder that relative paths begin in.
+        folder: Folder that relative paths start from.
     """
     if not isinstance(content, list):
         return {}, [Fault(section, f"must be a list of items; got {quoted(content)}")]
@@ -323,7 +323,7 @@ def parse_items(content: object, section: str, folder: Path) -> tuple[dict[int, 
 
 
 def named_twice(placed: Iterable[tuple[str, Item]]) -> Iterator[Fault]:
-    """Yield the images that a datalist names again.
+    """Yield a fault for each image that a datalist names more than once.
 
     Args:
         placed: Items of all sections, each with its place, such as ``training[3]``.
@@ -337,12 +337,12 @@ def named_twice(placed: Iterable[tuple[str, Item]]) -> Iterator[Fault]:
 
 
 def check_targets(item: Item, table: ModalityTable) -> None:
-    """Require that an item's modality, and what it says of targets, are in a table.
+    """Require an item's modality and targets to be in a table.
 
     Raises:
-        ModalityError: If its modality is not.
-        TargetError: If a target that it labels or calls absent is not one of its modality, or
-            there is none.
+        ModalityError: If its modality is not in the table.
+        TargetError: If a target in its labels or absent targets does not belong to its modality,
+            or it names no target.
     """
     names = [target.name for target in table[item.modality].targets]
     named = {*item.labels, *item.absent}

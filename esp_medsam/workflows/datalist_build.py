@@ -30,16 +30,16 @@ from esp_medsam.workflows.datalist_patterns import Named, by_patient, files_by_c
 
 @dataclass
 class Case:
-    """An image that is to become an item.
+    """An image to turn into a datalist item.
 
     Attributes:
         image: The image.
         modality: Its modality.
         labels: Masks by target.
-        patient: Whose it is; None where that is not known yet.
-        section: Its section; None where it is to be drawn.
+        patient: Its patient; None if not known yet.
+        section: Its section; None if the split is to assign it.
         absent: Targets known to be absent.
-        unknown: Masks of pixels of which nothing is known.
+        unknown: Masks of unlabeled pixels.
         more: Further keys: ``dataset``, ``ct_input``, ``offset``.
     """
 
@@ -54,11 +54,11 @@ class Case:
 
 
 class Paired(NamedTuple):
-    """Cases, and what did not fit together.
+    """Cases, and notes on images and masks that could not be paired.
 
     Attributes:
         cases: The cases.
-        notes: What a user should know, a sentence each.
+        notes: Notes for the user, one sentence each.
     """
 
     cases: list[Case]
@@ -78,17 +78,17 @@ def cases_of_patterns(
     """Return the cases that patterns match.
 
     Args:
-        images: Pattern of the images, see :func:`files_by_case`.
-        labels: ``TARGET=PATTERN`` each, ``#`` and values of a label map behind it where it is one.
-        modality: Modality of all.
-        root: Folder that relative patterns begin in.
-        unknown: Pattern, and values, of what nothing is known of.
-        absent: Targets known to be absent from all.
-        more: Further keys of all.
+        images: Pattern of the images; see :func:`files_by_case`.
+        labels: ``TARGET=PATTERN`` each, followed by ``#`` and values for a label map.
+        modality: Modality of all images.
+        root: Folder that relative patterns start from.
+        unknown: Pattern, and values, of the masks of unlabeled pixels.
+        absent: Targets known to be absent from all images.
+        more: Further keys for all images.
 
     Raises:
-        OptionError: If a pattern is not what it must be.
-        EmptyInputError: If one matches nothing.
+        OptionError: If a pattern is invalid.
+        EmptyInputError: If a pattern matches nothing.
     """
     found = files_by_case(images, root, "images")
     cases = {
@@ -148,21 +148,21 @@ _LABEL = "labels."
 
 
 def cases_of_csv(path: Path, *, modality: str | None, more: Mapping[str, Any]) -> list[Case]:
-    """Return the cases of a table, a row each.
+    """Return the cases of a table, one per row.
 
     Columns are ``image``, and any of ``modality``, ``dataset``, ``patient``, ``section``,
-    ``absent``, ``unknown``, ``ct_input``, ``offset`` and ``labels.TARGET``. A mask is a path, ``#``
-    and values behind it of a label map; several are divided by ``;``, and so are absent targets.
-    Paths begin in the table's folder.
+    ``absent``, ``unknown``, ``ct_input``, ``offset`` and ``labels.TARGET``. A mask is a
+    path, followed by ``#`` and values for a label map; several masks are separated by ``;``, as are
+    absent targets. Paths are relative to the table's folder.
 
     Args:
         path: The CSV file, in UTF-8.
-        modality: That of rows that do not say.
-        more: Further keys of rows that do not say.
+        modality: Modality for rows that do not state one.
+        more: Further keys for rows that do not state them.
 
     Raises:
         InputNotFoundError: If there is no such file.
-        OptionError: If it is not such a table.
+        OptionError: If the file is not such a table.
     """
     try:
         with open_regular(path) as file:
@@ -241,13 +241,13 @@ def _paths(cell: str, folder: Path) -> list[Named]:
 
 
 def find_patients(cases: Sequence[Case], pattern: str | None) -> None:
-    """Write into each case whose it is.
+    """Set the patient of each case.
 
-    By the pattern where one is given, else by DICOM's Patient ID, hashed; other images keep what
-    their table or their name says.
+    The patient comes from the pattern if one is given, else from the hashed DICOM Patient ID; other
+    images keep the patient that their table or their name gives.
 
     Raises:
-        OptionError: If the pattern does not match, or DICOM does not say it.
+        OptionError: If the pattern does not match, or no source gives the patient.
     """
     if pattern is not None:
         found = by_patient(pattern, [case.image.as_posix() for case in cases])
@@ -267,16 +267,15 @@ def find_patients(cases: Sequence[Case], pattern: str | None) -> None:
 
 
 def _dicom_file(path: Path) -> Path | None:
-    """Return a DICOM file of an image; None where it is of another format."""
+    """Return a DICOM file of an image, or None if it has another format."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return next((file for file in files if is_dicom(file)), None)
 
 
 def settle_absent(case: Case) -> None:
-    """Move targets whose masks are empty to the absent ones, and drop values not held.
+    """Move targets with empty masks to the absent ones, and drop values missing from files.
 
-    A mask that cannot be read stays: what is wrong with it is told where the datalist is looked
-    over.
+    An unreadable mask is kept: the check of the datalist reports its fault.
     """
     for target, masks in list(case.labels.items()):
         held = [_held(mask) for mask in masks]
@@ -287,7 +286,7 @@ def settle_absent(case: Case) -> None:
 
 
 def _held(mask: Named) -> Named | None:
-    """Return a mask with the values that its file holds; None where it is empty."""
+    """Return a mask with only the values that its file holds, or None if it is empty."""
     indices = mask.values is not None
     try:
         with quietly():
@@ -298,6 +297,6 @@ def _held(mask: Named) -> Named | None:
     if mask.values is not None:
         values = tuple(v for v in mask.values if np.any(stored.pixels[0] == v))
         return mask._replace(values=values) if values else None
-    # One of 0 and 1 is not empty; that it must be white is told later.
+    # A mask of 0 and 1 is not empty; that it must be white is reported later.
     least = 0 if stored.grid.affine is not None or stored.pixels.max() <= WHITE else WHITE
     return mask if stored.pixels.max() > least else None

@@ -31,15 +31,15 @@ from esp_medsam.workflows.datalist_images import MaskReader, content_files, read
 
 
 _CHUNK = 512
-"""Items between two looks at how many faults there are."""
+"""Number of items between two checks of the number of faults."""
 
 
 class Placed(NamedTuple):
-    """An item and where it stands.
+    """An item and its place in the datalist.
 
     Attributes:
         section: Its section.
-        number: Its number there, from 0.
+        number: Its number in the section, from 0.
         item: See :func:`~esp_medsam.workflows.datalist.read_datalist`.
     """
 
@@ -49,7 +49,7 @@ class Placed(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Section and number, as faults name them."""
+        """Section and number, in the form that faults use."""
         return f"{self.section}[{self.number}]"
 
 
@@ -62,22 +62,22 @@ def faults_of(
     tracked: Callable[[Sequence[Placed]], Iterable[Placed]] | None = None,
     read_masks: bool = True,
 ) -> list[Fault]:
-    """Return what is wrong with a datalist; the rest is not read after :data:`MOST_FAULTS`.
+    """Return the faults of a datalist; the rest is not read after :data:`MOST_FAULTS`.
 
-    Headers of images are read, masks whole, and images that two sections may share are hashed. A
-    fault is: no item at all, one that is not as ``docs/reference/datalist.md`` says, an unknown
-    modality or target, a missing or unreadable file, a mask off its image's grid, an empty mask, a
-    value that its label map does not hold, an image that is named twice, one whose content is in
-    two sections, and a patient in two sections.
+    Image headers and whole masks are read, and images that two sections may share are hashed. A
+    fault is: no item at all, an item that breaks the rules in ``docs/reference/datalist.md``, an
+    unknown modality or target, a missing or unreadable file, a mask off its image's grid, an empty
+    mask, a value that the label map does not hold, an image that is named twice, an image whose
+    content is in two sections, and a patient in two sections.
 
     Args:
-        sections: What the file holds.
-        folder: Folder that its paths begin in.
-        table: Modalities and targets at hand.
-        workers: Threads that read files; None goes by the processors.
-        tracked: Hands items on one by one, and shows how far they are; None shows nothing.
-        read_masks: Whether to read masks; else only their headers are, and what a mask holds is
-            left to whoever reads it.
+        sections: Content of the datalist file.
+        folder: Folder that its paths start from.
+        table: Available modalities and targets.
+        workers: Number of threads that read files; None depends on the number of processors.
+        tracked: Wrapper that yields items one by one, and shows progress; None shows nothing.
+        read_masks: Whether to read masks; otherwise only their headers are read, and their
+            content is checked by whoever reads them.
     """
     held = [section for section in SECTIONS if section in sections]
     if not held:
@@ -95,7 +95,7 @@ def faults_of(
     faults += _patients_in_two_sections(placed)
     look = _faults_of_item if read_masks else _faults_of_headers
     count = workers or min(16, 2 * (os.cpu_count() or 1))
-    # Both are cheap once and dear a hundred thousand times.
+    # A single call of either is cheap, but a hundred thousand are expensive.
     with quietly(), seldom_asked(), ThreadPoolExecutor(count) as pool:
         queue = iter(placed if tracked is None else tracked(placed))
         while len(faults) <= MOST_FAULTS and (chunk := list(islice(queue, _CHUNK))):
@@ -109,14 +109,14 @@ def faults_of(
 
 
 def _order(fault: Fault, sections: Mapping[str, int]) -> tuple[int, int]:
-    """Return where a fault stands: by section and number."""
+    """Return the sort key of a fault: its section and number."""
     section, _, rest = fault.place.partition("[")
     number = rest.partition("]")[0]
     return sections[section], int(number) if number else -1
 
 
 def _faults_of_item(one: Placed, table: ModalityTable) -> list[Fault]:
-    """Return what is wrong with an item by itself."""
+    """Return the faults of a single item."""
     if told := _wrong_words(one, table):
         return told
     try:
@@ -124,7 +124,7 @@ def _faults_of_item(one: Placed, table: ModalityTable) -> list[Fault]:
     except EspMedSamError as error:
         return [Fault(f"{one.place}['image']", _message_of(error))]
     found = list(_wrong_masks(one, image, table))
-    if found and image.pixels is None:  # the header may have misled
+    if found and image.pixels is None:  # the header may be wrong
         try:
             found = list(_wrong_masks(one, read_image(one.item, table), table))
         except EspMedSamError as error:
@@ -133,7 +133,7 @@ def _faults_of_item(one: Placed, table: ModalityTable) -> list[Fault]:
 
 
 def _faults_of_headers(one: Placed, table: ModalityTable) -> list[Fault]:
-    """Return what is wrong with an item as far as headers tell; where they do, all is read."""
+    """Return the faults of an item; read its files whole only if its headers show a fault."""
     if told := _wrong_words(one, table):
         return told
     try:
@@ -145,13 +145,13 @@ def _faults_of_headers(one: Placed, table: ModalityTable) -> list[Fault]:
 
 
 def _shape(path: str) -> tuple[int, ...] | None:
-    """Return the shape that a file's header states, where it states one."""
+    """Return the shape that a file's header states, or None if it states none."""
     grid = read_grid(path)
     return None if grid is None else grid.shape
 
 
 def _wrong_words(one: Placed, table: ModalityTable) -> list[Fault]:
-    """Return what is wrong with what an item says, without a look into its files."""
+    """Return the faults of an item's entries, without opening its files."""
     item, place = one.item, one.place
     if item.modality not in table.names:
         told = f"{one_of(table.names)}; got {quoted(item.modality)}"
@@ -175,7 +175,7 @@ def _wrong_words(one: Placed, table: ModalityTable) -> list[Fault]:
 
 
 def _grid(item: Item, table: ModalityTable) -> Image:
-    """Return the grid of an item's image, from the header alone where that states it."""
+    """Return an item's image, with its grid alone if the header states that."""
     grid = read_grid(item.image)
     if grid is None:
         return read_image(item, table)
@@ -200,7 +200,7 @@ def _wrong_targets(one: Placed, table: ModalityTable) -> Iterator[Fault]:
 
 
 def _paths(item: Item) -> Iterator[tuple[str, str]]:
-    """Yield every path of an item, once, with the key that names it."""
+    """Yield each path of an item once, as a pair of its key and the path."""
     yield "['image']", item.image
     named: dict[str, str] = {}
     for target, masks in item.labels.items():
@@ -213,7 +213,7 @@ def _paths(item: Item) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_masks(one: Placed, image: Image, table: ModalityTable) -> Iterator[Fault]:
-    """Yield what is wrong with the masks of an item; what is wrong for several is told once."""
+    """Yield the faults of an item's masks; report an error that several masks share only once."""
     reader = MaskReader(image, table)
     told: set[str] = set()
     groups = [*one.item.labels.items(), (None, one.item.unknown)]
@@ -243,9 +243,9 @@ def _wrong_masks(one: Placed, image: Image, table: ModalityTable) -> Iterator[Fa
 
 
 def _of_mask(mask: Mask, reader: MaskReader, target: str | None) -> tuple[str, bool]:
-    """Return what is wrong with a readable mask, or nothing, and whether it holds anything.
+    """Return the fault of a readable mask, or an empty text, and whether the mask is nonempty.
 
-    A value that its map does not hold is told as such, not as empty.
+    A value missing from the label map is reported as such, not as empty.
     """
     if mask.values is None or labels_series(mask.path):
         return "", bool(reader(mask, target).any())
@@ -259,9 +259,9 @@ def _of_mask(mask: Mask, reader: MaskReader, target: str | None) -> tuple[str, b
 
 
 def _patients_in_two_sections(placed: Sequence[Placed]) -> Iterator[Fault]:
-    """Yield the patients of a set who are in an earlier section, too; each is told once, unnamed.
+    """Yield one fault, without a name, for each patient of a set in more than one section.
 
-    Sets number their patients alike: of two sets they are two.
+    Patients of different sets count as different, because sets may use the same numbers.
     """
     first: dict[tuple[str | None, str], Placed] = {}
     told: set[tuple[str | None, str]] = set()
@@ -279,9 +279,9 @@ def _patients_in_two_sections(placed: Sequence[Placed]) -> Iterator[Fault]:
 
 
 def _in_two_sections(placed: Sequence[Placed], pool: ThreadPoolExecutor) -> Iterator[Fault]:
-    """Yield the images whose content is in an earlier section, too.
+    """Yield a fault for each image whose content is also in an earlier section.
 
-    Only files of the same size can have the same content, so that few are hashed.
+    Only files of the same size can have the same content, so few are hashed.
     """
     sizes = list(pool.map(lambda one: _size(one.item.image), placed))
     alike = _with_shared_key(placed, sizes)
@@ -312,21 +312,21 @@ def _with_shared_key(placed: Sequence[Placed], keys: Sequence[object]) -> list[P
 
 
 def _size(path: str) -> int | None:
-    """Return the bytes of an image's files; None where they cannot be read."""
+    """Return the total size of an image's files in bytes, or None if they cannot be read."""
     try:
         return sum(Path(file).stat().st_size for file in content_files(path))
     except (OSError, EspMedSamError):
-        return None  # told where it was read
+        return None  # reported when it was read
 
 
 def _hash(path: str) -> str | None:
-    """Return the hash of an image's content, whatever its files are called."""
+    """Return the hash of an image's content, regardless of its file names."""
     try:
         return identify(content_files(path)).sha256
     except EspMedSamError:
-        return None  # told where it was read
+        return None  # reported when it was read
 
 
 def _message_of(error: EspMedSamError) -> str:
-    """Return an error as what a fault's place must be."""
+    """Return an error as the rule of a fault."""
     return f"must be usable; {str(error).rstrip('.')}"

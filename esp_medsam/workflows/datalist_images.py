@@ -20,15 +20,15 @@ from esp_medsam.workflows.datalist import Item, Mask
 
 
 WHITE = 127
-"""Values of a picture's mask above this are the target."""
+"""In a picture's mask, values above this are the target."""
 
 NEARLY_GRAY = 16
-"""Most that channels of a white mask may differ by: JPEG rounds."""
+"""Maximum difference between the channels of a white mask: JPEG rounds."""
 
 LABEL_TOLERANCE = 0.1
-"""Part of a voxel's shortest side that labels may lie off their image.
+"""Maximum offset of labels from their image, as a fraction of a voxel's shortest side.
 
-Other software rounds more in headers than :data:`esp_medsam.grid.GRID_TOLERANCE` allows.
+Other software rounds header values more than :data:`esp_medsam.grid.GRID_TOLERANCE` allows.
 """
 
 
@@ -39,16 +39,16 @@ def read_image(
     ct_input: str | None = None,
     frame: int | None = None,
 ) -> Image:
-    """Return the image of an item, pixels included.
+    """Return the image of an item, including pixels.
 
     Args:
         item: The item.
-        table: Modalities at hand.
-        ct_input: What CT values are where the item does not say.
-        frame: Which volume of a 4-D file, from 0.
+        table: Available modalities.
+        ct_input: Meaning of CT values if the item does not state it.
+        frame: Number of the volume in a 4-D file, from 0.
 
     Raises:
-        EspMedSamError: As :func:`esp_medsam.io.read` and :func:`esp_medsam.io.settle_modality`.
+        EspMedSamError: As in :func:`esp_medsam.io.read` and :func:`esp_medsam.io.settle_modality`.
     """
     return settle_modality(
         read(item.image, frame=frame),
@@ -60,7 +60,7 @@ def read_image(
 
 
 def content_files(path: str) -> tuple[Path, ...]:
-    """Return the files that an image or mask of a datalist is read from; of a folder, all in it.
+    """Return the files that an image or mask is read from; for a folder, all files in it.
 
     Raises:
         InputNotFoundError: If the folder is empty.
@@ -77,11 +77,11 @@ def content_files(path: str) -> tuple[Path, ...]:
 
 
 class MaskReader:
-    """Read masks of one image; a file that several targets share is read once.
+    """Reader of the masks of one image, which reads a file that targets share only once.
 
     Args:
         image: Record of the image, whose grid the masks must lie on.
-        table: Modalities at hand.
+        table: Available modalities.
     """
 
     def __init__(self, image: Image, table: ModalityTable) -> None:
@@ -91,28 +91,28 @@ class MaskReader:
         self._labels: SeriesLabels | None = None
 
     def of_target(self, item: Item, target: str) -> npt.NDArray[np.bool_] | None:
-        """Return where an item has a target, ``(*spatial)``; None where nothing is known of it.
+        """Return the mask of an item's target, ``(*spatial)``; None if the target is not annotated.
 
         Raises:
-            EspMedSamError: As of a single mask.
+            EspMedSamError: As for a single mask.
         """
         if target in item.labels:
             return self.united(item.labels[target], target)
         return self.united(()) if target in item.absent else None
 
     def labeled(self, item: Item) -> npt.NDArray[np.bool_] | None:
-        """Return at which pixels an item's masks say anything, ``(*spatial)``; None for all.
+        """Return the mask of an item's labeled pixels, ``(*spatial)``; None for all.
 
         Raises:
-            EspMedSamError: As of a single mask.
+            EspMedSamError: As for a single mask.
         """
         return ~self.united(item.unknown) if item.unknown else None
 
     def united(self, masks: Iterable[Mask], target: str | None = None) -> npt.NDArray[np.bool_]:
-        """Return the union of masks, of one target or of none, ``(*spatial)``.
+        """Return the union of the masks of one target, or of unknown pixels, ``(*spatial)``.
 
         Raises:
-            EspMedSamError: As of a single one.
+            EspMedSamError: As for a single mask.
         """
         union = np.zeros(self.image.grid.shape, dtype=np.bool_)
         for mask in masks:
@@ -120,20 +120,20 @@ class MaskReader:
         return union
 
     def __call__(self, mask: Mask, target: str | None = None) -> npt.NDArray[np.bool_]:
-        """Return where a mask says that something is, ``(*spatial)``.
+        """Return a mask as a bool array, ``(*spatial)``.
 
-        Without values a picture's mask is white, a volume's is not 0, and neither is in color. With
-        values a picture in a palette means its indices, not its colors. Of DICOM-SEG and RT
-        Structure Sets see :class:`~esp_medsam.dicom.SeriesLabels`.
+        Without values, the mask is white in a picture and nonzero in a volume, and color is not
+        allowed. With values, a palette picture is compared by its indices, not its colors. For
+        DICOM-SEG and RT Structure Sets see :class:`~esp_medsam.dicom.SeriesLabels`.
 
         Args:
             mask: The mask.
-            target: Name of the target whose it is; None of unknown pixels.
+            target: Name of its target; None for unknown pixels.
 
         Raises:
-            OptionError: If it is not on its image's grid, is a picture of 0 and 1 in place of
-                white, or in colors; if what it means is not in its file.
-            EspMedSamError: If it cannot be read.
+            OptionError: If the mask is not on its image's grid, is a picture of 0 and 1 instead of
+                white, or is in color; if its names or values are not in its file.
+            EspMedSamError: If the mask cannot be read.
         """
         if labels_series(mask.path):
             return self._of_series(mask, target)
@@ -165,11 +165,11 @@ class MaskReader:
         return self._labels.mask(values=mask.values, names=mask.names, target=meant)
 
     def stored(self, mask: Mask) -> Image:
-        """Return a mask's file with the numbers it holds, once it is seen to lie on the grid.
+        """Return a mask's file with its stored values, after checking that it is on the grid.
 
         Raises:
-            OptionError: If it does not, or is in colors.
-            EspMedSamError: If it cannot be read.
+            OptionError: If the mask is not on the grid, or is in color.
+            EspMedSamError: If the file cannot be read.
         """
         indices = mask.values is not None
         if self._last is None or self._last[:2] != (mask.path, indices):
@@ -195,7 +195,7 @@ class MaskReader:
 
 
 def _without_color(mask: Image, tolerance: int) -> Image:
-    """Return a mask whose channels are alike; gray that is stored as color is what it is."""
+    """Return a mask whose channels agree; gray stored as color is allowed."""
     assert mask.pixels is not None, "just read"
     if len(mask.pixels) > 1 and np.ptp(mask.pixels, axis=0).max() > tolerance:
         msg = f"labels must be gray pictures, or have a palette and values; {mask.path} is "

@@ -12,20 +12,20 @@ from esp_medsam.errors import EmptyInputError, OptionError, listed
 
 
 CASE = "{case}"
-"""Stands in a pattern for what tells one case from another."""
+"""Placeholder in a pattern for the part that differs between cases."""
 
 _VALUES = re.compile(r"#(\d{1,9}(?:,\d{1,9})*)$")
-"""Ends the path of a label map."""
+"""Values at the end of a label map's path."""
 
 _TOKENS = re.compile(r"(\*\*/|\*|\?|\{case\})")
 
 
 class Named(NamedTuple):
-    """A path or a pattern, and the values of a label map behind it.
+    """A path or a pattern, and the label map values that follow it.
 
     Attributes:
         text: The path, or the pattern.
-        values: The values; None of a mask of its own.
+        values: The values; None for a mask file.
     """
 
     text: str
@@ -33,7 +33,7 @@ class Named(NamedTuple):
 
 
 def split_values(text: str) -> Named:
-    """Return ``path#1,2`` taken apart; what is no number behind the last ``#`` is of the path."""
+    """Return ``path#1,2`` as path and values; ``#`` without numbers is part of the path."""
     found = _VALUES.search(text)
     if found is None:
         return Named(text, None)
@@ -41,18 +41,18 @@ def split_values(text: str) -> Named:
 
 
 def files_by_case(pattern: str, root: Path, option: str) -> dict[str, Path]:
-    """Return what a pattern matches, by case, in the order of the names.
+    """Return the files that a pattern matches, by case, sorted by name.
 
     Args:
-        pattern: A path with ``{case}`` where cases differ, at least once; ``*`` and ``?`` stand for
-            anything within a name, ``**/`` for any folders. Without ``{case}`` the first ``*`` is
-            the case.
-        root: Folder that it begins in, unless it is absolute.
-        option: What it is called, for messages.
+        pattern: A path with at least one ``{case}`` where cases differ; ``*`` and ``?`` match
+            anything within a name, ``**/`` any folders. Without ``{case}``, the first ``*`` is the
+            case.
+        root: Folder that the pattern starts from, unless it is absolute.
+        option: Name of the option, for messages.
 
     Raises:
-        OptionError: If it tells no cases apart, or matches two files of one case.
-        EmptyInputError: If it matches nothing.
+        OptionError: If the pattern cannot distinguish cases, or matches two files of one case.
+        EmptyInputError: If the pattern matches nothing.
     """
     tokens = _TOKENS.split(pattern.replace(os.sep, "/"))
     if CASE not in tokens and "*" in tokens:
@@ -63,7 +63,7 @@ def files_by_case(pattern: str, root: Path, option: str) -> dict[str, Path]:
     matches = re.compile(_regex(tokens))
     wild = "".join("*" if token == CASE else _literal(token) for token in tokens)
     found: dict[str, Path] = {}
-    # Of Path.glob neither absolute patterns nor escaped names would do.
+    # Path.glob supports neither absolute patterns nor escaped names.
     for path in sorted(glob.glob(wild, root_dir=root, recursive=True)):  # noqa: PTH207  # see above
         match = matches.fullmatch(path.replace(os.sep, "/"))
         if match is None:
@@ -87,7 +87,7 @@ def _literal(token: str) -> str:
 
 
 def _regex(tokens: list[str]) -> str:
-    """Return the pattern as a regular expression; a case that stands twice must be the same."""
+    """Return the pattern as a regular expression; repeated cases must be equal."""
     wild = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
     parts, seen = [], False
     for token in tokens:
@@ -100,14 +100,14 @@ def _regex(tokens: list[str]) -> str:
 
 
 def by_patient(pattern: str, paths: list[str]) -> list[str]:
-    """Return the patient of each path, as a regular expression finds it.
+    """Return the patient of each path, found by a regular expression.
 
     Args:
-        pattern: The expression; its first group is the patient, or all of the match without one.
+        pattern: The expression; its first group, or the whole match without groups, is the patient.
         paths: Paths of images, with ``/``.
 
     Raises:
-        OptionError: If it is no expression, or does not match a path.
+        OptionError: If the expression is invalid, or does not match a path.
     """
     try:
         expression = re.compile(pattern)

@@ -19,16 +19,16 @@ from esp_medsam.workflows.datalist_split import sections_of
 def build_sections(
     cases: Sequence[Case], shares: Sequence[float], seed: int, folder: Path
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return the sections of a datalist that is to lie in a folder.
+    """Return the sections of a datalist that will be written to a folder.
 
     Args:
-        cases: The cases, of known patients unless they have sections.
+        cases: The cases, whose patients must be known unless they have sections.
         shares: Shares of the sections.
         seed: Seed of the split.
-        folder: Folder that its paths are to begin in.
+        folder: Folder that its paths will be relative to.
 
     Raises:
-        OptionError: If some cases have a section and others do not, or one is unknown.
+        OptionError: If some cases have a section and others do not, or a section is unknown.
     """
     given = {case.section for case in cases}
     if given == {None}:
@@ -51,10 +51,10 @@ def build_sections(
 
 
 def _names_of_patients(cases: Sequence[Case]) -> dict[str | None, str]:
-    """Return a name for each patient with several images, which says nothing of who it is.
+    """Return an anonymous name for each patient with several images.
 
-    Scores take an image without one for a patient of its own. Names of datalists that are put
-    together do not meet: they begin with a hash of all images.
+    Scores treat an image without a name as a separate patient. Names begin with a hash of all
+    images, so that they do not collide if datalists are merged.
     """
     counts = Counter(case.patient for case in cases if case.patient is not None)
     images = "\n".join(sorted(case.image.as_posix() for case in cases))
@@ -78,7 +78,7 @@ def _item(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def _labels(case: Case, folder: Path) -> dict[str, Any]:
-    """Return the labels of an item, as one map where they are."""
+    """Return the labels of an item, as a single label map if possible."""
     masks = [mask for several in case.labels.values() for mask in several]
     is_map = len({mask.text for mask in masks}) == 1 and len(masks) == len(case.labels)
     if is_map and all(mask.values is not None for mask in masks):
@@ -98,24 +98,24 @@ def _mask(mask: Named, folder: Path) -> str | dict[str, Any]:
 
 
 def _relative(path: str, folder: Path) -> str:
-    """Return a path as a datalist in a folder names it, with ``/``."""
+    """Return a path relative to a datalist's folder, with ``/``."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # on another drive of Windows
+    except ValueError:  # on another Windows drive
         return Path(path).resolve().as_posix()
 
 
 class Count(NamedTuple):
-    """Of how many images of a set what is known of a target.
+    """Numbers of annotated images for a target in a set.
 
     Attributes:
         section: The section.
         modality: The modality.
         dataset: The set.
         target: The target.
-        labeled: Images with masks of it.
-        absent: Images without it.
-        images: Images of the set in the section.
+        labeled: Number of images with masks of the target.
+        absent: Number of images known not to show it.
+        images: Number of images of the set in the section.
     """
 
     section: str
@@ -128,7 +128,7 @@ class Count(NamedTuple):
 
 
 def counts_of(sections: Mapping[str, Iterable[Mapping[str, Any]]]) -> Iterator[Count]:
-    """Yield the counts of what :func:`build_sections` returned."""
+    """Yield the counts of sections that :func:`build_sections` returned."""
     for section, items in sections.items():
         images: Counter[tuple[str, str]] = Counter()
         labeled: Counter[tuple[str, str, str]] = Counter()

@@ -10,10 +10,10 @@ from esp_medsam.workflows.datalist import SECTIONS
 
 
 def shares_of(text: str) -> tuple[float, float, float]:
-    """Return the shares of training, validation and test that ``70,15,15`` states, of 1.
+    """Return the fractions of training, validation and test from text such as ``70,15,15``.
 
     Raises:
-        OptionError: If they are not three numbers from 0, one of them above.
+        OptionError: If the text is not three numbers of at least 0, with one above 0.
     """
     try:
         shares = [float(part) for part in text.split(",")]
@@ -34,13 +34,13 @@ def sections_of(
 ) -> list[str]:
     """Return the section of each item.
 
-    Patients whose items are of the same kinds are shared out together, so that every kind comes
-    close to the shares. Their order is that of hashes of seed and patient: it depends on nothing
-    else, and an item more leaves most others where they were.
+    Patients whose items have the same kinds are split as a group, so that every kind comes close
+    to the shares. They are ordered by hashes of seed and patient only, so an additional item
+    leaves most others in their sections.
 
     Args:
         patients: Patient of each item.
-        kinds: Kind of each item, such as its set; patients may have several.
+        kinds: Kind of each item, such as its set; a patient may have several.
         shares: Share of each of :data:`~esp_medsam.workflows.datalist_check.SECTIONS`.
         seed: Seed of the order.
     """
@@ -63,7 +63,7 @@ def _draw(patient: str, seed: int) -> bytes:
 
 
 def _counts(total: int, shares: Sequence[float]) -> list[int]:
-    """Return whole numbers that sum up to ``total``, the largest remainders raised first."""
+    """Return integers that sum to ``total``, rounding up the largest remainders first."""
     exact = [total * share for share in shares]
     counts = [int(value + 1e-9) for value in exact]
     by_remainder = sorted(range(len(shares)), key=lambda place: counts[place] - exact[place])

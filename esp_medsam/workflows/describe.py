@@ -1,4 +1,4 @@
-"""Describe how one image or volume was understood."""
+"""Describe how one image or volume was interpreted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from esp_medsam.image import Image
 from esp_medsam.orientation import display_of_image, nearly_otherwise, plane_of
 
 
-_nib: Any = nibabel  # it annotates only some of its functions
+_nib: Any = nibabel  # only some of its functions have annotations
 
 _KINDS = {
     "NIfTI": (".nii", ".nii.gz"),
@@ -23,35 +23,35 @@ _KINDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What was understood of one image or volume.
+    """Interpretation of one image or volume.
 
     Attributes:
         path: The file, or the folder of a DICOM volume.
         volume: Name of the DICOM volume in the folder; None for other formats.
         kind: ``NIfTI``, ``NRRD``, ``MetaImage``, ``picture``, ``DICOM series``, ``DICOM frames``,
             ``DICOM multi-frame`` or ``DICOM image``.
-        files: Number of files it was read from.
-        file: The one file it was read from; None of several.
-        modality: Name in the table; None where neither the user nor the file says it.
+        files: Number of files that it was read from.
+        file: The file that it was read from; None if there are several.
+        modality: Name in the table; None if neither the user nor the file states it.
         modality_origin: ``user``, ``dicom`` or ``forced``; None without a modality.
         dicom_modality: DICOM's Modality (0008,0060).
         shape: Length of each array axis.
-        axes: What each array axis counts: ``rows``, ``columns``, ``slices``, ``frames``, or of a
-            file that numbers them alone ``i``, ``j``, ``k``.
-        channels: 1, or 3 for colors.
-        spacing: Distance in mm between neighbors along each array axis, None along an axis where
-            it is uneven or no distance; None where the file states none at all.
-        orientation: Direction in which the index of each array axis grows, such as ``LPS``; None
-            where the file states no position.
-        oblique: Largest angle in degrees between an array axis and its direction; None likewise.
-        plane: Of a volume how its slices lie as they are taken: ``axial``, ``coronal`` or
-            ``sagittal``; None where they have no position.
-        slices: How many slices are taken; 1 of a picture.
-        dtype: Type that the values are held in.
-        intensities: Least and largest value.
-        unit: ``HU``, or None where values have no unit, or it takes a modality to know.
-        unit_origin: ``dicom``, ``user``, or ``assumed`` of a format without units; None likewise.
-        warnings: What a user should know, a sentence each.
+        axes: Name of each array axis: ``rows``, ``columns``, ``slices``, ``frames``, or ``i``,
+            ``j``, ``k`` for a file that only numbers its axes.
+        channels: 1, or 3 for color.
+        spacing: Distance in mm between neighbors along each array axis, None along an axis with
+            uneven or no distance; None if the file states no spacing.
+        orientation: Direction in which the index of each array axis increases, such as ``LPS``;
+            None if the file states no position.
+        oblique: Largest angle in degrees between an array axis and its direction, or None likewise.
+        plane: Plane of a volume's slices as processed: ``axial``, ``coronal`` or ``sagittal``;
+            None if they have no position.
+        slices: Number of slices processed; 1 for a picture.
+        dtype: Data type of the values.
+        intensities: Smallest and largest value.
+        unit: ``HU``, or None if values have no unit, or if it depends on an unknown modality.
+        unit_origin: ``dicom``, ``user``, or ``assumed`` for a format without units, or None.
+        warnings: Warnings for the user, one sentence each.
     """
 
     path: str
@@ -82,14 +82,14 @@ def describe(
     *,
     slice_axis: str | None = None,
 ) -> Description:
-    """Return what was understood of an image.
+    """Return the interpretation of an image.
 
     Args:
-        record: What its file says, pixels included.
-        slice_axis: ``axial``, ``coronal`` or ``sagittal`` in place of the rule.
+        record: Record of the image, including pixels.
+        slice_axis: ``axial``, ``coronal`` or ``sagittal``, to override the rule.
 
     Raises:
-        GeometryError: If it cannot be sliced so.
+        GeometryError: If the image cannot be sliced along that axis.
     """
     assert record.pixels is not None, "they are what is described"
     pixels = record.pixels
@@ -124,7 +124,7 @@ def describe(
 
 
 def kind_of(record: Image) -> str:
-    """Return what kind of file, or of DICOM object, an image was read from."""
+    """Return the kind of file, or of DICOM object, that an image was read from."""
     if not record.sources:
         name = record.path.lower()
         return next((kind for kind, ends in _KINDS.items() if name.endswith(ends)), "picture")
@@ -145,7 +145,7 @@ def _axes(record: Image) -> tuple[str, ...]:
 
 
 def _spacing(record: Image) -> tuple[float | None, ...] | None:
-    """Return the spacing, without the 1 that stands where there is no one distance."""
+    """Return the spacing, with None for the placeholder 1 of an axis without a fixed distance."""
     if record.grid.spacing is None:
         return None
     spacing: list[float | None] = [round(distance, 6) for distance in record.grid.spacing]

@@ -20,11 +20,11 @@ from esp_medsam.workflows.training_data import prepare_batch
 
 EMBEDDING = "teacher_embedding"
 LOGITS = "teacher_logits"
-"""Names that a batch has what the teacher says by, where that is kept."""
+"""Keys of the stored teacher outputs in a batch."""
 
 
 def resume_settings(settings: DistillSettings, teacher: Teacher) -> dict[str, str]:
-    """Return in words what must be the same for a distillation to go on, wherever files lie."""
+    """Return, as text, the settings that must match to resume distillation, except file paths."""
     paths = {"teacher_weights", "embeddings"}
     told = {name: str(getattr(settings, name)) for name in type(settings).model_fields}
     plain = {name: value for name, value in told.items() if name not in paths}
@@ -36,15 +36,15 @@ def resume_settings(settings: DistillSettings, teacher: Teacher) -> dict[str, st
 
 
 class TeacherBatches:
-    """Hand a batch to MONAI's engines with what a teacher says of it in place of the annotation.
+    """Prepare batches for MONAI's engines, with a teacher's output in place of the annotation.
 
-    A batch that brings ``teacher_embedding``, ``(B, 256, h, w)``, is not shown to the teacher
-    again; ``teacher_logits``, ``(B, T, h', w')``, comes with it where the teacher has masks.
+    A batch that contains ``teacher_embedding``, ``(B, 256, h, w)``, is not passed to the teacher
+    again; it also has ``teacher_logits``, ``(B, T, h', w')``, if the teacher predicts masks.
 
     Args:
         teacher: The teacher.
-        pixel_mean: Mean per channel that the student's images were normalized with.
-        pixel_std: Their standard deviation per channel.
+        pixel_mean: Mean per channel used to normalize the student's images.
+        pixel_std: Standard deviation per channel used likewise.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class TeacherBatches:
     def __call__(
         self, batch: Mapping[str, Tensor], device: torch.device | str, non_blocking: bool = False
     ) -> tuple[Tensor, TeacherTarget, tuple[Tensor], dict[str, Any]]:
-        """Return image, the teacher's target, and the modality as an argument."""
+        """Return the image, the teacher's target, the modality as an argument, and options."""
         image, annotation, arguments, _ = prepare_batch(batch, device, non_blocking)
-        annotation = annotation._replace(drawn=None)  # the teacher speaks of all targets
+        annotation = annotation._replace(drawn=None)  # the teacher predicts all targets
         embedding, logits = batch.get(EMBEDDING), batch.get(LOGITS)
         if embedding is None:
             embedding, logits = self.says(image, *arguments)
@@ -72,10 +72,10 @@ class TeacherBatches:
         return image, target, arguments, {}
 
     def says(self, image: Tensor, modality: Tensor) -> TeacherSays:
-        """Return what the teacher says of a student's input.
+        """Return the teacher's output for a student's input.
 
         Args:
-            image: Normalized for the student, ``(B, 3, H, W)``.
+            image: Images normalized for the student, ``(B, 3, H, W)``.
             modality: Modality index of each image, ``(B,)``.
         """
         image = image.to(self.teacher.mean)
@@ -86,16 +86,16 @@ class TeacherBatches:
 
 @dataclass(eq=False)
 class SeenAgain:
-    """Hand a batch on with the student's own masks of the same images seen otherwise.
+    """Prepare batches that also hold the student's own masks of a changed view of the images.
 
-    Nothing moves between the two: the second view has other contrast, brightness and noise, so
-    that no side is swapped and no mask needs to be brought back. The student is in evaluation mode
-    for it and gets no gradient.
+    The changed view differs only in contrast, brightness and noise, not in geometry, so that no
+    side is swapped and no mask needs to be mapped back. The student predicts it in evaluation mode
+    and without gradients.
 
     Args:
-        batches: Hands the batch on otherwise.
-        student: Predicts from normalized images and modality indices.
-        asked: Whether to; else a batch is handed on as it is.
+        batches: Callable that prepares the batch without these masks.
+        student: Network that predicts from normalized images and modality indices.
+        asked: Whether to add the masks.
     """
 
     batches: TeacherBatches
@@ -106,13 +106,13 @@ class SeenAgain:
     CONTRAST = 0.3
     BRIGHTNESS = 0.3
     NOISE = 0.1
-    """Most that contrast differs from 1 and brightness from 0, and deviation of the noise; in
-    standard deviations of the normalized image."""
+    """Largest deviation of contrast from 1 and brightness from 0, and noise level, in standard
+    deviations of the normalized image."""
 
     def __call__(
         self, batch: Mapping[str, Tensor], device: torch.device | str, non_blocking: bool = False
     ) -> tuple[Tensor, TeacherTarget, tuple[Tensor], dict[str, Any]]:
-        """Return image, target, and the modality as an argument."""
+        """Return the image, the target, the modality as an argument, and options."""
         image, target, arguments, options = self.batches(batch, device, non_blocking)
         if self.asked:
             with torch.no_grad(), _evaluating(self.student):
@@ -121,11 +121,11 @@ class SeenAgain:
         return image, target, arguments, options
 
     def changed_view(self, image: Tensor, content: Tensor | None) -> Tensor:
-        """Return normalized images in other contrast, brightness and noise; padding stays 0.
+        """Return normalized images with changed contrast, brightness and noise; padding stays 0.
 
         Args:
-            image: ``(B, 3, H, W)``.
-            content: Where it shows an image, ``(B, 1, H, W)`` bool; None for everywhere.
+            image: Normalized images, ``(B, 3, H, W)``.
+            content: Mask of the pixels that are not padding, ``(B, 1, H, W)`` bool; None for all.
         """
         contrast, brightness = (
             most * (2 * torch.rand(len(image), 1, 1, 1, device=image.device) - 1)
@@ -137,7 +137,7 @@ class SeenAgain:
 
 @contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Hold a network in evaluation mode, then give each module its own mode back."""
+    """Put a network in evaluation mode, then restore the mode of each module."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -148,9 +148,9 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def embedding_similarity(output: Mapping[str, Any]) -> float:
-    """Return the mean cosine of a student's and its teacher's embeddings in a batch.
+    """Return the mean cosine similarity of student and teacher embeddings in a batch.
 
-    Padding does not count; 1 is agreement.
+    Padding does not count; 1 means full agreement.
     """
     student, target = output["pred"].image_embedding.float(), output["label"]
     teacher = on_grid_of(student, target.embedding.float())
@@ -164,6 +164,6 @@ def masks_and_truth(output: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
 
 
 def annotation_of(output: Mapping[str, Any]) -> Annotation:
-    """Return the annotation of a batch that a teacher was asked about."""
+    """Return the annotation of a batch that was passed to a teacher."""
     annotation: Annotation = output["label"].annotation
     return annotation

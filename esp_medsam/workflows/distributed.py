@@ -12,14 +12,14 @@ from esp_medsam.errors import OptionError
 
 
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_SECONDS_TO_LEAVE = 1.0  # milliseconds do where no core is busy
+_SECONDS_TO_LEAVE = 1.0  # milliseconds suffice if no core is busy
 
 
 def join_processes() -> None:
-    """Join the processes that torchrun started: over NCCL where there are GPUs, else over gloo.
+    """Join the processes that torchrun started, over NCCL if there are GPUs, else over gloo.
 
     Raises:
-        OptionError: If torchrun started nothing.
+        OptionError: If torchrun did not start this process.
     """
     missing = [name for name in _VARIABLES if name not in os.environ]
     if missing:
@@ -31,12 +31,12 @@ def join_processes() -> None:
 
 
 def leave_processes() -> None:
-    """Leave the processes that torchrun started, in time for gloo's threads to finish.
+    """Leave the processes that torchrun started, and give gloo's threads time to finish.
 
-    A thread of gloo drops the tensors of its last collective only after the caller goes on, and
-    needs Python's lock for that.  Where the interpreter ends first, the thread aborts the process
-    ("terminate called without an active exception"; PyTorch's pull request 179291).  Sleeping
-    gives up the lock.
+    A gloo thread releases the tensors of its last collective only after the caller continues, and
+    needs the GIL for that. If the interpreter exits first, the thread aborts the process
+    ("terminate called without an active exception"; PyTorch's pull request 179291). Sleeping
+    releases the GIL.
     """
     dist.destroy_process_group()
     time.sleep(_SECONDS_TO_LEAVE)
@@ -49,12 +49,12 @@ def local_device() -> str:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes: the first, or the only one."""
+    """Whether this process is the one that writes files: the first, or the only one."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
-    """Return the mean of a tensor over all processes, which must call this together."""
+    """Return the mean of a tensor over all processes, all of which must call this function."""
     if dist.is_initialized():
         value = value.clone()
         dist.all_reduce(value)

@@ -1,8 +1,8 @@
-"""What a teacher says, computed once and kept: the student is shown the very same views.
+"""Teacher outputs, computed once and stored: the student sees exactly the same views.
 
-A stated number of random views of each slice is told by their numbers. Which view a number gives
-depends on the slice's pixels and the run's seed alone, so that teacher and student see the same,
-today or next week, and an embedding is known by what was shown.
+Each slice has a fixed number of random views, identified by number. A view depends only on its
+number, the slice's pixels and the run's seed, so that teacher and student always see the same
+views, and each stored embedding belongs to a known view.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ _WAIT_SECONDS = 2.0
 _PATIENCE_SECONDS = 3600.0
 
 _NAMES = {"embedding": EMBEDDING, "logits": LOGITS}
-"""Names in a batch, by those in the store."""
+"""Keys in a batch, by their names in the store."""
 
 _SECONDS = "seconds"
-"""Name in the store of the time that a view took the teacher."""
+"""Name in the store of the time that the teacher took for a view."""
 
 Views = Dataset[dict[str, Any]]
 
 
 class StoredViews(Views):
-    """Views of slices with the teacher's embedding of each, from a store.
+    """Views of slices, each with the teacher's embedding from a store.
 
-    A random dataset has as many views of a slice as are kept, numbered by ``Draw.seed``; any other
+    A random dataset has ``views`` views per slice, numbered by ``Draw.seed``; any other dataset
     has one.
 
     Args:
-        dataset: The slices as views.
-        store: Holds ``embedding``, ``(256, h, w)`` float16, and ``logits``, ``(T, h', w')``, of
-            teachers that have masks, by the keys that :meth:`key` gives.
-        views: Views of a slice.
-        seed: Of the run.
+        dataset: Dataset that makes views of slices.
+        store: Store of ``embedding``, ``(256, h, w)`` float16, and, if the teacher predicts masks,
+            ``logits``, ``(T, h', w')``, under the keys that :meth:`key` returns.
+        views: Number of views per slice.
+        seed: Seed of the run.
     """
 
     def __init__(self, dataset: SliceDataset, store: ShardStore, *, views: int, seed: int) -> None:
@@ -68,13 +68,13 @@ class StoredViews(Views):
         self.store = store
         self.views = views if dataset.random else 1
         self.seed = seed
-        self._digests: dict[int, str] = {}  # of slices: to read one and hash it costs
+        self._digests: dict[int, str] = {}  # by slice; reading and hashing is slow
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, drawn: Draw | int) -> dict[str, Any]:
-        """Return a view as the dataset does, and what the teacher says as ``teacher_...``."""
+        """Return a view as the dataset does, plus the teacher's outputs as ``teacher_...``."""
         said = self.store[self.key(drawn)]
         kept = {
             name: torch.from_numpy(said[field]) for field, name in _NAMES.items() if field in said
@@ -82,7 +82,7 @@ class StoredViews(Views):
         return {**self.shown(drawn), **kept}
 
     def key(self, drawn: Draw | int) -> str:
-        """Return what a view is known by: the SHA-256 of its slice, and its number."""
+        """Return the key of a view: the SHA-256 of its slice, and its number."""
         place, number = drawn if isinstance(drawn, Draw) else (drawn, "plain")
         digest = self._digests.get(place)
         if digest is None:
@@ -97,7 +97,7 @@ class StoredViews(Views):
         return self.dataset[Draw(drawn.place, int.from_bytes(told[:4], "big"))]
 
     def keys(self) -> dict[str, Draw | int]:
-        """Return a view of each key."""
+        """Return all views, by their keys."""
         if not self.dataset.random:
             return {self.key(place): place for place in range(len(self))}
         draws = (Draw(place, number) for place in range(len(self)) for number in range(self.views))
@@ -105,7 +105,7 @@ class StoredViews(Views):
 
     @property
     def seconds(self) -> float:
-        """Time that all views took the teacher, whichever run and process asked it."""
+        """Time that the teacher took for all views, summed over runs and processes."""
         return sum(float(self.store.array(key, _SECONDS)[0]) for key in self.keys())
 
 
@@ -117,7 +117,7 @@ def _digest(piece: TrainingSlice) -> str:
 
 
 class _Missing(Views):
-    """Views whose embeddings are to be computed, by the key of each."""
+    """Views whose embeddings have not been computed yet, each with its key."""
 
     def __init__(self, views: StoredViews, draws: Sequence[Draw | int]) -> None:
         self.views = views
@@ -135,15 +135,15 @@ class _Missing(Views):
 
 @dataclass(eq=False)
 class EmbeddingStore:
-    """A teacher's embeddings in a folder, or nothing where there is no folder.
+    """A teacher's embeddings in a folder, or nothing if there is no folder.
 
     Args:
-        folder: Where they are kept; None for a teacher that is asked at every step.
-        teacher: What asks it.
-        views: Random views of a slice.
-        seed: Of the run.
-        batch_size: Views that the teacher is shown at once.
-        num_workers: Processes that make views meanwhile.
+        folder: Folder of the embeddings; None to run the teacher at every step.
+        teacher: Wrapper that runs the teacher.
+        views: Number of random views per slice.
+        seed: Seed of the run.
+        batch_size: Number of views per teacher batch.
+        num_workers: Number of processes that prepare views.
     """
 
     folder: str | Path | None
@@ -154,17 +154,17 @@ class EmbeddingStore:
     batch_size: int
     num_workers: int = 0
     store: ShardStore | None = field(default=None, init=False)
-    seconds: float = field(default=0.0, init=False)  # that views took the teacher, once or ever
+    seconds: float = field(default=0.0, init=False)  # teacher time for views, in any run
 
     def filled(self, dataset: SliceDataset) -> SliceDataset | StoredViews:
-        """Return a dataset with the embeddings of its views, computed where they are missing.
+        """Return a dataset with the embeddings of its views, computing any that are missing.
 
-        Processes that train together compute a share each, and wait for the others'. Without a
-        folder the dataset is returned as it is.
+        Processes that train together compute a share each, and wait for the others. Without a
+        folder, the dataset is returned unchanged.
 
         Raises:
             OptionError: If the folder holds embeddings of another teacher, input or seed.
-            OutputError: If it cannot be read or written; of these DiskFullError without room.
+            OutputError: If the folder cannot be read or written (DiskFullError if it is full).
         """
         if not self.folder:
             return dataset
@@ -177,14 +177,14 @@ class EmbeddingStore:
         return views
 
     def share(self, dataset: SliceDataset) -> None:
-        """Compute this process's share of what is missing, of RANK and WORLD_SIZE if they are set.
+        """Compute this process's share of missing embeddings, given by RANK and WORLD_SIZE if set.
 
-        A process that is killed loses what it had not written yet, and nothing else.
+        A process that is killed loses only the embeddings that it had not written yet.
 
         Raises:
             OptionError: If there is no folder, or it holds embeddings of another teacher, input or
-                seed; if RANK and WORLD_SIZE are no place among so many.
-            OutputError: If it cannot be read or written; of these DiskFullError without room.
+                seed; if RANK and WORLD_SIZE are invalid.
+            OutputError: If the folder cannot be read or written (DiskFullError if it is full).
         """
         if not self.folder:
             msg = "embeddings must be the folder to keep them in; got none."
@@ -202,7 +202,7 @@ class EmbeddingStore:
         return StoredViews(dataset, self.store, views=self.views, seed=self.seed)
 
     def _wait_for_others(self, views: StoredViews) -> None:
-        """Wait until nothing is missing, or nothing has come for so long that nothing will."""
+        """Wait until no embedding is missing, or none has appeared for _PATIENCE_SECONDS."""
         keys = views.keys()
         missing, since = len(keys), time.monotonic()
         while missing and time.monotonic() - since < _PATIENCE_SECONDS:
@@ -214,7 +214,7 @@ class EmbeddingStore:
                 time.sleep(_WAIT_SECONDS)
 
     def _compute(self, views: StoredViews, rank: int, processes: int) -> None:
-        """Compute what is missing of a process's share of views, and write it."""
+        """Compute the missing embeddings in a process's share of views, and write them."""
         keys = views.keys()
         missing = [
             drawn
@@ -246,7 +246,7 @@ class EmbeddingStore:
     def _teacher_outputs(
         self, views: StoredViews, batch: dict[str, Any]
     ) -> dict[str, npt.NDArray[Any]]:
-        """Return what is kept of a batch; logits have the rows of the modality with the most."""
+        """Return the arrays to store for a batch, with logits padded to the largest modality."""
         embedding, logits = self.teacher.says(batch["image"], batch["modality"])
         said = {"embedding": embedding}
         if logits is not None:
@@ -261,7 +261,7 @@ class EmbeddingStore:
             "input_size": str(tuple(dataset.input_size)),
             "seed": str(self.seed),
             "arrays": "embedding, logits, seconds",
-            # What a number's view looks like is theirs to say.
+            # These versions determine what a numbered view looks like.
             "esp_medsam": __version__,
             "monai": monai.__version__,
         }

@@ -28,16 +28,16 @@ from esp_medsam.workflows.released_protocol import UNIT, released_measures
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CaseScorer:
-    """Segment images as inference does and compare what is known of them.
+    """Scorer that segments images as inference does, and compares masks with annotations.
 
     Args:
         table: Modalities and targets of the network.
-        inferer: From an image and the network to uint8 probabilities.
-        network: Anything that the inferer takes.
-        transforms: Transforms by modality, as the inferer has them.
-        ct_input: What CT values are where an item does not say.
-        frame: Which volume of a 4-D file, from 0.
-        tolerance: Of the surface Dice, in mm, of pictures without spacing in pixels.
+        inferer: Inferer that computes uint8 probabilities from an image and the network.
+        network: Network that the inferer accepts.
+        transforms: Transforms by modality, the same as in the inferer.
+        ct_input: Meaning of CT values if an item does not state it.
+        frame: Number of the volume in a 4-D file, from 0.
+        tolerance: Tolerance of the surface Dice, in mm, or in pixels for pictures without spacing.
         protocol: How measures are taken: on the image's own grid, or as the released script does.
     """
 
@@ -54,12 +54,12 @@ class CaseScorer:
         """Return one score for each target that is annotated or known to be absent.
 
         Args:
-            item: Item of a datalist, whose targets the table has, see
+            item: Item of a datalist, whose targets must be in the table; see
                 :func:`~esp_medsam.workflows.datalist.check_targets`.
 
         Raises:
-            EspMedSamError: If its image or a mask cannot be read, or it is a volume and the
-                protocol is the released one.
+            EspMedSamError: If the image or a mask cannot be read, or the image is a volume and the
+                protocol is ``released``.
         """
         record = read_image(item, self.table, ct_input=self.ct_input, frame=self.frame)
         assert record.pixels is not None
@@ -87,7 +87,7 @@ class CaseScorer:
 
 
 class _Case(NamedTuple):
-    """A target of an item, and all that is known of it."""
+    """A target of an item, with its annotation."""
 
     item: Item
     image: Image
@@ -96,13 +96,13 @@ class _Case(NamedTuple):
     labeled: npt.NDArray[np.bool_] | None
 
     def masks(self) -> tuple[Tensor, Tensor | None]:
-        """Return the truth, and where anything is known, as tensors."""
+        """Return the true mask and the mask of labeled pixels, as tensors."""
         known = None if self.labeled is None else torch.from_numpy(self.labeled)
         truth = torch.from_numpy(self.truth)
         return (truth if known is None else truth & known), known
 
     def score(self, *, found: int, true: int, present: bool, **measures: Any) -> TargetScore:
-        """Return its score: what is known of the case, and how it came out."""
+        """Return the score of the case, from its annotation and the measures."""
         anything = measures.pop("anything", found > 0)
         error: PresenceError = ""
         if anything != present:
@@ -122,7 +122,7 @@ class _Case(NamedTuple):
 
 
 def _native(case: _Case, probability: Tensor, tolerance: float) -> TargetScore:
-    """Return the score on the image's own grid, of the mask that a user would get."""
+    """Return the score, on the image's own grid, of the mask that a user would get."""
     mask, _ = mask_of(probability, case.target.clean_up, case.image.grid.cleaned_ml)
     mask = mask > 0
     truth, labeled = case.masks()
@@ -145,7 +145,7 @@ def _native(case: _Case, probability: Tensor, tolerance: float) -> TargetScore:
 
 
 def _released_score(case: _Case, probability: Tensor) -> TargetScore:
-    """Return the score as the released script takes it."""
+    """Return the score as the released script computes it."""
     truth, labeled = case.masks()
     measures = released_measures(probability, truth, labeled)._asdict()
     mask = probability >= FOREGROUND

@@ -20,11 +20,11 @@ from esp_medsam.workflows.request import Request
 
 
 ENDINGS = (".csv", ".json")
-"""What a file of cases may end in, and so be."""
+"""File name endings, and thus formats, that a file of cases may have."""
 
 
 def with_all_targets(request: Request) -> Request:
-    """Return a request for every target where none were named: numbers are wanted of all."""
+    """Return a request for all targets if none were named, because scores cover every target."""
     named = "targets" in request.settings
     if named or any("targets" in read_overlay(path) for path in request.configs[1:]):
         return request
@@ -37,18 +37,18 @@ def chosen_items(
     targets: Sequence[str] | str | None,
     table: ModalityTable,
 ) -> list[Item]:
-    """Return the items of these sets; of none named all.
+    """Return the items of the named sets, or all items if none are named.
 
     Args:
         items: Items of a datalist.
         datasets: Names of sets.
-        targets: Those that are to be scored, which each item's modality must have.
-        table: Modalities at hand.
+        targets: Targets to score, which each item's modality must have.
+        table: Available modalities.
 
     Raises:
-        OptionError: If there is no such set, or nothing to score.
+        OptionError: If a named set does not exist, or there is nothing to score.
         ModalityError: If the modality of an item is not in the table.
-        TargetError: If one of its targets, or one of ``targets``, is not.
+        TargetError: If a target of an item, or one of ``targets``, is not in the table.
     """
     sets = [item.set_name for item in items]
     if not set(sets).issuperset(datasets):
@@ -68,12 +68,12 @@ def chosen_items(
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationPlan:
-    """What is to be scored, and what becomes of it.
+    """Plan of what to score, and what to do with the scores.
 
     Attributes:
-        settings: What was asked for.
-        items: The images.
-        others: Cases of another model to compare with; None compares nothing.
+        settings: Settings of the evaluation.
+        items: Items to score.
+        others: Cases of another model to compare with; None for no comparison.
     """
 
     settings: EvaluationSettings
@@ -84,15 +84,15 @@ class EvaluationPlan:
 def plan_evaluation(
     settings: EvaluationSettings, *, table: ModalityTable, targets: Sequence[str] | str | None
 ) -> EvaluationPlan:
-    """Return what is to be scored, once all that can be checked beforehand is as it must be.
+    """Return the plan of an evaluation, after all checks that are possible beforehand.
 
     Args:
-        settings: What is asked for.
-        table: Modalities at hand.
-        targets: Targets that are to be scored; None takes those that are ready.
+        settings: Settings of the evaluation.
+        table: Available modalities.
+        targets: Targets to score; None selects those that are ready.
 
     Raises:
-        EspMedSamError: If an input is not, or an output could not be written.
+        EspMedSamError: If an input is invalid, or an output could not be written.
     """
     datalist = Path(settings.datalist)
     listed_items = read_datalist(datalist, settings.section)
@@ -106,14 +106,14 @@ def plan_evaluation(
 
 
 def plan_request(request: Request, **asked: Any) -> tuple[Request, EvaluationPlan]:
-    """Return a request, for all targets where none were named, and what is to be scored.
+    """Return a request, for all targets if none were named, and the plan of its evaluation.
 
     Args:
-        request: What network and pipeline.
-        asked: Keys of ``evaluate.yaml``.
+        request: Network and pipeline.
+        asked: Settings, under the keys of ``evaluate.yaml``.
 
     Raises:
-        EspMedSamError: As of :func:`plan_evaluation`.
+        EspMedSamError: As in :func:`plan_evaluation`.
     """
     request = with_all_targets(request)
     targets = request.settings.get("targets")
@@ -122,11 +122,11 @@ def plan_request(request: Request, **asked: Any) -> tuple[Request, EvaluationPla
 
 
 def _check_outputs(settings: EvaluationSettings, inputs: set[Path]) -> None:
-    """Refuse places where nothing may be written.
+    """Raise an error if an output path cannot be used.
 
     Raises:
-        OptionError: If an ending is unknown, or an input or what is no file lies there.
-        OutputExistsError: If a file is there and ``overwrite`` is not set.
+        OptionError: If an ending is unknown, or the path is an input or not a regular file.
+        OutputExistsError: If the file exists and ``overwrite`` is not set.
         OutputError: If the folder cannot be written to.
     """
     places: list[tuple[str, Path]] = []

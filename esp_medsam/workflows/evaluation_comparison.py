@@ -12,24 +12,24 @@ from esp_medsam.workflows.evaluation_statistics import Interval, holm, mean_inte
 
 
 COMPARED = ("dice", "iou", "surface_dice", "hd95")
-"""Measures that are compared; each is a family of its own for the correction."""
+"""Measures that are compared; the p-values of each measure are corrected separately."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One measure of one target of a set: these scores less the others', case by case.
+    """Case-by-case difference in one measure of one target of a set: these scores minus the others.
 
     Attributes:
         dataset: Name of the set.
         modality: Name of the modality.
         target: Name of the target.
-        measure: ``dice``, ``iou``, ``surface_dice`` or ``hd95``, of which less is better.
-        cases: Pairs in which both have the measure.
-        patients: Patients, or images where no patient is given, that these are of.
+        measure: ``dice``, ``iou``, ``surface_dice`` or ``hd95``; a lower ``hd95`` is better.
+        cases: Number of pairs in which both models have the measure.
+        patients: Number of patients in these pairs, or of images if no patient is given.
         mean: Mean difference.
-        interval: Its 95 % interval, patients resampled; None of fewer than two.
-        p_value: Of Wilcoxon's signed-rank test over patients, two-sided.
-        adjusted: That, corrected after Holm for all targets that are compared by this measure.
+        interval: 95 % interval of the mean, patients resampled; None for fewer than two patients.
+        p_value: P-value of Wilcoxon's signed-rank test over patients, two-sided.
+        adjusted: Holm-adjusted p-value over all targets that are compared by this measure.
     """
 
     dataset: str
@@ -46,12 +46,12 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All differences, and what could not be paired.
+    """All differences, and the cases that could not be paired.
 
     Attributes:
         differences: One for each measure and target that has pairs.
-        unpaired: Cases of these scores that the others lack.
-        others_unpaired: Cases of the others that these scores lack.
+        unpaired: Cases of these scores that the other scores lack.
+        others_unpaired: Cases of the other scores that these scores lack.
     """
 
     differences: tuple[Difference, ...]
@@ -68,17 +68,17 @@ def compare(
 ) -> Comparison:
     """Return how scores differ from those of another model on the same cases.
 
-    Only cases that hold the target are compared, in the released protocol all.
+    Only cases that hold the target are compared; the released protocol compares all cases.
 
     Args:
         scores: Scores of one model.
-        others: Those of the other.
-        resamples: How often patients are drawn anew for the intervals.
-        seed: Of the draws.
+        others: Scores of the other model.
+        resamples: Number of times patients are resampled for the intervals.
+        seed: Seed of the resampling.
 
     Raises:
-        OptionError: If they share no case, a case stands there twice, or they were not measured
-            alike.
+        OptionError: If the models share no case, a case occurs twice, or the scores were not
+            measured alike.
     """
     mine, theirs = _by_case(scores, "datalist"), _by_case(others, "compare")
     shared = [key for key in mine if key in theirs]
@@ -120,7 +120,7 @@ def _by_case(scores: Iterable[TargetScore], what: str) -> dict[Key, TargetScore]
 
 
 def _check_alike(one: TargetScore, other: TargetScore) -> None:
-    """Refuse a pair that was measured differently, or of different truths."""
+    """Refuse a pair of scores that differ in how they were measured or in their ground truth."""
     facts = ("protocol", "unit", "tolerance", "true_voxels", "patient")
     unlike = [name for name in facts if getattr(one, name) != getattr(other, name)]
     if unlike:
@@ -167,7 +167,7 @@ def _differences(
 
 
 def _corrected(differences: Sequence[Difference]) -> tuple[Difference, ...]:
-    """Return differences with p-values corrected among those of the same measure."""
+    """Return the differences with p-values corrected per measure."""
     adjusted: dict[int, float | None] = {}
     for measure in COMPARED:
         places = [place for place, one in enumerate(differences) if one.measure == measure]

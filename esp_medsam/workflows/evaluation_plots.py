@@ -1,4 +1,4 @@
-"""Plots of an evaluation: scores and confidence. Needs matplotlib."""
+"""Plots of an evaluation: scores and confidence. They need matplotlib."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from esp_medsam.io.atomic import atomic_file
 from esp_medsam.workflows.case_score import TargetScore, by_target
 
 
-if TYPE_CHECKING:  # an extra, and slow to load: a wrong value is told before
+if TYPE_CHECKING:  # optional and slow to load, so wrong values are reported before the import
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:  # an extra, and slow to load: a wrong value is told before
 INK, FAINT, LINE = "#1f2933", "#9aa5b1", "#2b6cb0"
 
 PLOTS = ("dice", "risk_coverage", "reliability")
-"""Names of the files, without their ending."""
+"""Names of the files, without extension."""
 
 COLUMNS = 3
-"""Panels side by side."""
+"""Number of panels side by side."""
 
 SHOWN_LABEL = 34
-"""Characters of a set's and target's name."""
+"""Maximum number of characters shown of the name of a set and target."""
 
 
 def check_plots() -> None:
-    """Say what is to be installed where it is not.
+    """Say what to install if matplotlib is missing.
 
     Raises:
         OptionError: If matplotlib is missing.
@@ -48,13 +48,13 @@ def check_plots() -> None:
 def write_plots(
     folder: Path, kind: str, cases: Sequence[TargetScore], scores: Sequence[Score]
 ) -> list[Path]:
-    """Draw an evaluation and return the files: those of ``PLOTS`` that have anything to show.
+    """Draw an evaluation and return the files: those of ``PLOTS`` that have something to show.
 
     Args:
-        folder: Where they go.
+        folder: Folder that the files are written to.
         kind: ``png`` or ``svg``.
         cases: Scores of the cases.
-        scores: Their summaries.
+        scores: Summaries of these scores.
 
     Raises:
         OptionError: If matplotlib is missing.
@@ -64,7 +64,7 @@ def write_plots(
     written = []
     for name, figure in _figures(cases, scores):
         content = io.BytesIO()
-        # Without a date the same scores give the same bytes.
+        # Without a date, the same scores give the same bytes.
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(content, format=kind, dpi=150, metadata=metadata)
         path = folder / f"{name}.{kind}"
@@ -86,7 +86,7 @@ def _figures(cases: Sequence[TargetScore], scores: Sequence[Score]) -> Iterator[
 
 
 def _spread(cases: Sequence[TargetScore], scores: Sequence[Score]) -> Figure:
-    """Return the Dice of every case that holds the target, the mean and its interval over it."""
+    """Return a plot of the Dice of each case that holds the target, with the mean and interval."""
     from matplotlib.figure import Figure
 
     groups = by_target(case for case in cases if case.present or case.protocol == "released")
@@ -114,7 +114,7 @@ def _spread(cases: Sequence[TargetScore], scores: Sequence[Score]) -> Figure:
 def _panels(
     scores: Sequence[Score], draw: Callable[[Axes, Score], None], across: str, up: str
 ) -> Figure:
-    """Return a panel for each score."""
+    """Return a figure with one panel per score."""
     from matplotlib.figure import Figure
 
     columns = min(COLUMNS, len(scores))

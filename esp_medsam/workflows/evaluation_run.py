@@ -36,30 +36,30 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CaseResult(ItemResult):
-    """What became of one case: ``done``, or ``failed``.
+    """Outcome of one case: ``done`` or ``failed``.
 
     Attributes:
-        scores: Of its targets, each image named from the datalist's folder on.
+        scores: Scores of its targets, with image paths relative to the datalist's folder.
     """
 
     scores: tuple[TargetScore, ...] = ()
 
     @property
     def details(self) -> str:
-        """The Dice of its targets."""
+        """Dice of each target of the case."""
         told = ", ".join(f"{score.target} {score.dice:.3f}" for score in self.scores)
         return f" in {self.seconds:.1f} s: {told}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """What came out.
+    """Outcome of an evaluation.
 
     Attributes:
-        results: Of all cases, those that failed among them, which nothing else counts.
-        scores: Of each target of each set.
-        comparison: With another model, where one was asked for.
-        content: All but the cases, as what JSON holds.
+        results: Results of all cases, including the failed ones, which no other field counts.
+        scores: Score of each target of each set.
+        comparison: Comparison with another model, if one was requested.
+        content: Everything except the cases, as it is written to JSON.
         written: Files that were written.
     """
 
@@ -81,24 +81,24 @@ class Evaluated:
 
     @property
     def lines(self) -> list[str]:
-        """All but the cases, as text."""
+        """Everything except the cases, as text."""
         counts = {"failed": len(self.failed), "images": len(self.results)}
         return lines_of(self.scores, self.comparison, **counts)
 
 
 @dataclass(eq=False)
 class Evaluation:
-    """Score what a plan holds with the parts of a pipeline.
+    """Evaluation of a plan with the parts of a pipeline.
 
     Args:
-        plan: What is to be scored.
+        plan: Items to score, and how.
         table: Modalities and targets of the network.
-        inferer: From an image and the network to uint8 probabilities.
-        network: Anything that the inferer takes.
-        outputs: What would plan results of the same pipeline, and states what they are made with.
-        transforms: Transforms by modality, as the inferer has them.
-        ct_input: What CT values are where an item does not say.
-        frame: Which volume of a 4-D file, from 0.
+        inferer: Turns an image and the network into uint8 probabilities.
+        network: Any network that the inferer accepts.
+        outputs: Planner of the same pipeline's results, which also states what they are made with.
+        transforms: Transforms by modality, the same as the inferer's.
+        ct_input: Meaning of CT values for items that do not specify it.
+        frame: Index of the volume in a 4-D file, from 0.
     """
 
     plan: EvaluationPlan
@@ -112,10 +112,10 @@ class Evaluation:
     frame: int | None = None
 
     def results(self, tracked: Tracked = iter) -> Iterator[CaseResult]:
-        """Yield one result per case, as it comes; one that fails ends none of the others.
+        """Yield one result per case as it completes; a failed case does not stop the others.
 
         Args:
-            tracked: Hands the items on one by one, and shows how far they are.
+            tracked: Passes the items through one by one and shows the progress.
         """
         settings = self.plan.settings
         folder = Path(settings.datalist).parent
@@ -143,10 +143,10 @@ class Evaluation:
         return each_alone(tracked(self.plan.items), scored, failed)
 
     def evaluate(self, results: Iterable[CaseResult]) -> Evaluated:
-        """Summarize all cases, and write the files that were asked for, if any case was scored.
+        """Summarize all cases and, if any case was scored, write the requested files.
 
         Args:
-            results: Of all cases, see :meth:`results`.
+            results: Results of all cases, see :meth:`results`.
 
         Raises:
             EspMedSamError: If the other model's cases are of other images, or a file cannot be
@@ -154,7 +154,7 @@ class Evaluation:
         """
         settings, results, written = self.plan.settings, tuple(results), []
         cases = tuple(score for result in results for score in result.scores)
-        if cases and settings.cases is not None:  # first: they took long, all else follows from it
+        if cases and settings.cases is not None:  # first: cases take long, the rest needs them
             write_cases(Path(settings.cases), cases)
             written.append(Path(settings.cases))
         draws = {"resamples": settings.resamples, "seed": settings.seed}
@@ -181,7 +181,7 @@ class Evaluation:
         )
 
     def run(self) -> None:
-        """Evaluate, and log cases, table and files, as ``python -m monai.bundle run`` does.
+        """Evaluate, and log cases, table and files, for ``python -m monai.bundle run``.
 
         Raises:
             SystemExit: If a case failed, with one line.
@@ -203,12 +203,12 @@ def evaluate_request(
     """Build the pipeline of a request and score what is planned with it.
 
     Args:
-        request: What network and pipeline.
-        plan: What is to be scored.
-        tracked: Hands the items on one by one, and shows how far they are.
+        request: Network and pipeline to use.
+        plan: Items to score, and how.
+        tracked: Passes the items through one by one and shows the progress.
 
     Raises:
-        EspMedSamError: As of :meth:`Evaluation.evaluate`, and if the weights are not usable.
+        EspMedSamError: As :meth:`Evaluation.evaluate`, and if the weights are not usable.
     """
     parsed = read_config(request)
     settings, table, inferer, network, outputs = (
@@ -229,7 +229,7 @@ def evaluate_request(
 
 
 def _below(image: str, folder: Path) -> str:
-    """Return an image's path from a folder on, where it lies in it."""
+    """Return an image's path relative to a folder, if the image lies in it."""
     path = Path(image)
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else image
 
@@ -240,7 +240,7 @@ def _content(
     comparison: Comparison | None,
     failed: Sequence[CaseResult],
 ) -> dict[str, Any]:
-    """Return what JSON holds: how it was measured, the scores, the comparison, what failed."""
+    """Return the JSON content: how scores were measured, scores, comparison, failed cases."""
     settings = plan.settings
     return {
         "protocol": settings.protocol,
@@ -255,7 +255,7 @@ def _content(
 
 
 def _plain(score: Score) -> dict[str, Any]:
-    """Return a score as plain data, tuples by the names of their fields."""
+    """Return a score as plain data, with tuples keyed by the names of their fields."""
     curve = score.risk_coverage
     return {
         **asdict(score),

@@ -1,7 +1,7 @@
-"""Intervals by resampling patients, tests of paired differences, and what confidence is worth.
+"""Intervals by resampling patients, tests of paired differences, and quality of confidence.
 
-What belongs to one patient is drawn together: its images resemble each other, and to count them
-as so many independent ones would make intervals too narrow.
+All images of a patient are drawn together: they resemble each other, and counting them as
+independent would make intervals too narrow.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from scipy.stats import bootstrap, wilcoxon  # type: ignore[import-untyped]  # n
 CONFIDENCE_LEVEL = 0.95
 
 BATCH_VALUES = 2**22
-"""Of the resamples held at a time: 32 MB."""
+"""Number of resampled values held at a time: 32 MB."""
 
 Floats = npt.NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """Where a mean lies, were the patients others of the same kind."""
+    """Range in which the mean would lie for other patients of the same kind."""
 
     low: float
     high: float
 
 
 class RiskCoverage(NamedTuple):
-    """How the mean risk grows with the share of cases that is kept, the surest first.
+    """Growth of the mean risk with the share of cases kept, most confident cases first.
 
     Attributes:
-        coverage: Share of cases kept, ``1/n`` to 1.
-        risk: Mean risk of those.
+        coverage: Share of cases that are kept, ``1/n`` to 1.
+        risk: Mean risk of the kept cases.
         area: Mean of ``risk``.
-        best_area: The least there could be: of cases sorted by their risk itself.
+        best_area: Lowest possible area, with cases sorted by their risk itself.
     """
 
     coverage: tuple[float, ...]
@@ -49,9 +49,9 @@ class Bin(NamedTuple):
     """Cases of similar confidence.
 
     Attributes:
-        cases: How many.
+        cases: Number of cases.
         confidence: Their mean confidence.
-        precision: Mean share of what was found in them that is true.
+        precision: Mean share of the found voxels that is true.
     """
 
     cases: int
@@ -65,13 +65,13 @@ def mean_interval(
     """Return the 95 % percentile-bootstrap interval of a mean.
 
     Args:
-        values: A value a case.
-        groups: What each is drawn with, such as its patient.
-        resamples: How often groups are drawn, as many as there are, with replacement.
-        seed: Of the draws.
+        values: One value per case.
+        groups: Group that each case is drawn with, such as its patient.
+        resamples: Number of resamples; each draws as many groups as there are, with replacement.
+        seed: Seed of the resampling.
 
     Returns:
-        The interval; None of fewer than two groups, which say nothing of others.
+        The interval; None for fewer than two groups, which say nothing about others.
     """
     sums, counts = _by_group(values, groups)
     if len(sums) < 2:  # one group cannot vary
@@ -94,25 +94,25 @@ def signed_rank(differences: Sequence[float], groups: Sequence[Hashable]) -> flo
     """Return the two-sided p-value of Wilcoxon's signed-rank test over groups' mean differences.
 
     Args:
-        differences: A paired difference a case.
-        groups: What belongs together, such as a patient: its mean difference counts once.
+        differences: One paired difference per case.
+        groups: Group of each case, such as its patient: a group's mean difference counts once.
 
     Returns:
-        The p-value; 1 where no group differs, None where there is none.
+        The p-value; 1 if no group differs, None if there are no groups.
     """
     sums, counts = _by_group(differences, groups)
     if not len(sums):
         return None
     means = sums / counts
-    # 0.1 + 0.2 - 0.3 is no difference, and would take a rank.
+    # Rounding errors such as 0.1 + 0.2 - 0.3 are no difference, but would take a rank.
     means[np.abs(means) < np.finfo(np.float32).eps] = 0.0
     return float(wilcoxon(means).pvalue) if means.any() else 1.0
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return p-values adjusted for their number after Holm; None stays, and counts as no test.
+    """Return Holm-adjusted p-values; None stays None and does not count as a test.
 
-    The chance that any of the differences called significant is none stays below the level.
+    The chance that any difference called significant is not real stays below the level.
     """
     tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
@@ -124,13 +124,13 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def risk_coverage(confidence: Sequence[float], risk: Sequence[float]) -> RiskCoverage | None:
-    """Return how risk grows as less sure cases are kept too; None of none.
+    """Return how risk grows as less confident cases are included; None for no cases.
 
-    Cases of equal confidence have no order among them, so each counts with their mean risk.
+    Cases of equal confidence have no order, so each counts with their mean risk.
 
     Args:
-        confidence: A confidence a case.
-        risk: Its risk, such as ``1 - Dice``.
+        confidence: One confidence per case.
+        risk: One risk per case, such as ``1 - Dice``.
     """
     if not len(risk):
         return None
@@ -150,15 +150,15 @@ def risk_coverage(confidence: Sequence[float], risk: Sequence[float]) -> RiskCov
 def reliability(
     confidence: Sequence[float], precision: Sequence[float], bins: int = 5
 ) -> tuple[Bin, ...]:
-    """Return confidence beside precision, in bins of equal width from 0.5 to 1 that hold cases.
+    """Return confidence and precision in the non-empty bins of equal width from 0.5 to 1.
 
-    A mask's confidence is the mean probability in it; were probabilities frequencies, that share
-    of its voxels would be true.
+    A mask's confidence is the mean probability in it; if probabilities were frequencies, that
+    share of its voxels would be true.
 
     Args:
-        confidence: Mean probability in the mask of each case, 0.5 to 1.
-        precision: Share of its voxels that is true.
-        bins: How many bins.
+        confidence: Mean probability in each case's mask, 0.5 to 1.
+        precision: Share of the voxels of each case's mask that is true.
+        bins: Number of bins.
     """
     sure, right = np.asarray(confidence, np.float64), np.asarray(precision, np.float64)
     place = np.clip(((sure - 0.5) * 2 * bins).astype(int), 0, bins - 1)
@@ -175,7 +175,7 @@ def _running_mean(values: Floats) -> Floats:
 
 
 def _by_group(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[Floats, Floats]:
-    """Return the sum and the number of the values of each group."""
+    """Return the sum and the number of the values in each group."""
     places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
     index = np.array([places[group] for group in groups], dtype=np.intp)
     size = len(places)

@@ -20,43 +20,43 @@ from esp_medsam.workflows.evaluation_statistics import (
 OVERLAPS = ("dice", "iou", "precision", "recall")
 
 SURFACES = ("surface_dice", "hd95", "hd")
-"""Measures that depend on a unit, so that means over several units are none."""
+"""Measures that depend on a unit, so they have no mean over several units."""
 
 MIXED = "mixed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A target of a set, over all its images.
+    """Scores of one target of a set, over all its images.
 
-    Means are over the images that hold the target, in the released protocol over all; each None
-    where it has no case.
+    Means are over the images that hold the target, or over all images in the released protocol;
+    a mean is None if it has no case.
 
     Attributes:
         dataset: Name of the set.
         modality: Name of the modality.
         target: Name of the target.
         protocol: ``native`` or ``released``.
-        unit: What distances are in; ``mixed`` where images differ, which have no mean distance.
-        tolerance: Of the surface Dice, in that unit.
-        patients: Patients, or images where no patient is given, that the means are of.
-        present: Images or volumes that hold the target.
-        missed: Those of them in which nothing was found.
-        absent: Images known not to hold it.
-        false_alarms: Those of them in which something was found.
-        empty: Share of ``absent`` for which nothing was found.
+        unit: Unit of distances; ``mixed`` if images differ, which leaves no mean distance.
+        tolerance: Tolerance of the surface Dice, in that unit.
+        patients: Number of patients that the means cover, or of images if no patient is given.
+        present: Number of images or volumes that hold the target.
+        missed: Number of ``present`` images in which nothing was found.
+        absent: Number of images known not to hold the target.
+        false_alarms: Number of ``absent`` images in which something was found.
+        empty: Share of ``absent`` images in which nothing was found.
         dice: Mean Dice.
         iou: Mean IoU.
-        precision: Mean precision, where anything was found.
+        precision: Mean precision over images in which anything was found.
         recall: Mean recall.
         f1: Harmonic mean of mean precision and mean recall; None in the native protocol.
         surface_dice: Mean surface Dice.
-        hd95: Mean HD95 of those in which something was found; the others are ``missed``.
-        hd: Mean of the largest distance, likewise.
-        distance_cases: How many cases ``hd95`` and ``hd`` are means of.
+        hd95: Mean HD95 of the cases in which something was found; the others are ``missed``.
+        hd: Mean of the largest distance over the same cases.
+        distance_cases: Number of cases that ``hd95`` and ``hd`` are means of.
         intervals: 95 % interval of each mean that has one, by name.
-        risk_coverage: ``1 - Dice`` of cases in which something was found, the surest first.
-        reliability: Confidence beside precision of the same cases.
+        risk_coverage: ``1 - Dice`` of the cases with a finding, most confident first.
+        reliability: Confidence and precision of the same cases.
     """
 
     dataset: str
@@ -88,12 +88,12 @@ class Score:
 def summarize(
     scores: Iterable[TargetScore], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[Score]:
-    """Return one score for each target of each set, in the order in which they appear.
+    """Return one score per target of each set, in order of appearance.
 
     Args:
         scores: Scores of cases.
-        resamples: How often patients are drawn anew for the intervals.
-        seed: Of the draws.
+        resamples: Number of times patients are resampled for the intervals.
+        seed: Seed of the resampling.
     """
     return [
         _summary(*key, group, resamples=resamples, seed=seed)
@@ -145,7 +145,7 @@ def _summary(
 def _means(
     counted: Sequence[TargetScore], measures: Sequence[str], *, resamples: int, seed: int
 ) -> tuple[dict[str, float], dict[str, Interval]]:
-    """Return the mean of each measure that any case has, and its interval if it has one."""
+    """Return the mean of each measure that any case has, and its interval if there is one."""
     means, intervals = dict[str, float](), dict[str, Interval]()
     for name in measures:
         held = [score for score in counted if getattr(score, name) is not None]
@@ -161,7 +161,7 @@ def _means(
 
 
 def _f1(means: dict[str, float]) -> float | None:
-    """Return the F1 of mean precision and mean recall, as the released script takes it."""
+    """Return the F1 of mean precision and mean recall, as the released script computes it."""
     precision, recall = means.get("precision"), means.get("recall")
     if precision is None or recall is None:
         return None

@@ -19,22 +19,22 @@ from esp_medsam.workflows.evaluation_summary import Score
 WIDTH = 100
 
 NAME_WIDTH = 23
-"""Characters of the longest name of a target that is shipped."""
+"""Length in characters of the longest shipped target name."""
 
 _S = TypeVar("_S", Score, Difference)
 
 SMALLEST_P = 0.001
-"""Below this a p-value is said to be less."""
+"""Smallest p-value that is printed; smaller ones are printed as less than it."""
 
 
 def lines_of(
     scores: Sequence[Score], comparison: Comparison | None, *, failed: int = 0, images: int = 0
 ) -> list[str]:
-    """Return an evaluation as lines: the table of targets, what it means, and the comparison.
+    """Return an evaluation as lines: the table of targets, its notes, and the comparison.
 
     Args:
-        scores: Of each target of each set.
-        comparison: With another model; None without one.
+        scores: Score of each target of each set.
+        comparison: Comparison with another model; None without one.
         failed: Number of images that could not be scored.
         images: Number of all images.
     """
@@ -49,7 +49,7 @@ def lines_of(
 
 
 def _as_lines(parts: Sequence[Table | str]) -> list[str]:
-    # Into a buffer: a console of its own would look at the terminal, and color what is not one.
+    # Into a buffer: a default console would check the terminal and color other outputs.
     buffer = io.StringIO()
     console = Console(file=buffer, width=WIDTH, color_system=None, highlight=False, markup=False)
     for part in parts:
@@ -63,9 +63,9 @@ def compared_lines(
     """Return the Dice of two models side by side, as lines.
 
     Args:
-        one: Name and scores of one.
-        other: Of the other, of the same sets and targets.
-        comparison: The other's scores less the one's.
+        one: Name and scores of the first model.
+        other: Name and scores of the second model, for the same sets and targets.
+        comparison: Scores of the second model minus those of the first.
     """
     differences = {
         (d.dataset, d.modality, d.target): d for d in comparison.differences if d.measure == "dice"
@@ -152,7 +152,7 @@ def _comparison_tables(comparison: Comparison) -> list[Table | str]:
 
 
 def _notes(scores: Sequence[Score]) -> list[str]:
-    """Return what the table cannot say by itself."""
+    """Return notes on what the table itself cannot show."""
     notes = []
     if any(score.protocol == "native" for score in scores):
         notes += [
@@ -178,7 +178,7 @@ def _by_set(scores: Sequence[_S]) -> list[tuple[str, list[_S]]]:
 
 
 def _table(dataset: str, *columns: str) -> Table:
-    # Names are the user's: what they hold is no markup.
+    # Names are the user's, so they are not parsed as markup.
     title = Text(dataset, style="bold")
     shown = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     shown.add_column("target", min_width=NAME_WIDTH, overflow="fold")

@@ -1,4 +1,4 @@
-"""Training module, and what MONAI's handlers read of a step."""
+"""Training module, and the step outputs that MONAI's handlers read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from esp_medsam.networks.frozen import hold_frozen_norms
 
 
 class PredictForward(nn.Module):
-    """The network's ``predict`` as a module's ``forward``, which is what trainers and DDP wrap.
+    """The network's ``predict`` as a module's ``forward``, which trainers and DDP wrap.
 
     Args:
-        network: The network; ``predict`` and ``predict_drawn`` are all that is asked of it.
-        amp: Whether to compute in bfloat16 where autocast does; weights stay float32.
+        network: The network; only its ``predict`` and ``predict_drawn`` are used.
+        amp: Whether to compute in bfloat16 wherever autocast does; weights stay float32.
     """
 
     def __init__(self, network: ESPMedSAM, *, amp: bool = False) -> None:
@@ -28,15 +28,15 @@ class PredictForward(nn.Module):
         self.amp = amp
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; batch norms whose parameters are frozen keep their statistics."""
+        """Set the mode; batch norms with frozen parameters keep their statistics."""
         super().train(mode)
         hold_frozen_norms(self)
         return self
 
     def forward(self, image: Tensor, modality: Tensor, drawn: Tensor | None = None) -> Prediction:
-        """Return the prediction for ``image``, ``(B, 3, H, W)``, and indices, ``(B,)``.
+        """Return the prediction for ``image``, ``(B, 3, H, W)``, and modality indices, ``(B,)``.
 
-        Masks are drawn of the targets of ``drawn``, ``(B, T)`` bool; None for all.
+        Masks are drawn for the targets in ``drawn``, ``(B, T)`` bool; None draws all.
         """
         with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
             if drawn is None:
@@ -51,16 +51,16 @@ def loss_of(output: Mapping[str, Any]) -> float:
 
 
 def dice_inputs(output: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Return masks and truth for MONAI's MeanDice, ``(B, T, H, W)`` each.
+    """Return masks and ground truth for MONAI's MeanDice, ``(B, T, H, W)`` each.
 
-    T is that of the annotation, whatever the batch's modalities have: MeanDice puts batches
-    together. Rows of which nothing is known are empty in the truth, and it passes over those;
-    pixels of which nothing is known are empty in both.
+    T is that of the annotation, whatever targets the batch's modalities have, because MeanDice
+    concatenates batches. Unannotated rows are empty in the truth, and MeanDice skips them;
+    unannotated pixels are empty in both.
     """
     logits = output["pred"].low_res_logits
     annotation = output["label"]
     size = annotation.mask.shape[-2:]
-    if logits.shape[-2:] != size:  # of networks without a high-resolution path
+    if logits.shape[-2:] != size:  # networks without a high-resolution path
         logits = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
     masks = torch.zeros_like(annotation.mask, dtype=torch.float32)
     masks[:, : logits.shape[1]] = logits > 0

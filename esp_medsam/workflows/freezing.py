@@ -18,15 +18,15 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def with_frozen(network: Network, patterns: Sequence[str], trained: Sequence[str] = ()) -> Network:
-    """Return the network with the parameters frozen that patterns match, and log what trains.
+    """Return the network with the matching parameters frozen, and log which parameters train.
 
     Args:
         network: The network; changed in place.
         patterns: See :func:`~esp_medsam.networks.frozen.freeze`.
-        trained: Likewise.
+        trained: See the same function.
 
     Raises:
-        OptionError: If a pattern matches nothing, or all.
+        OptionError: If a pattern matches no parameter, or all of them.
     """
     freeze(network, patterns, trained)
     sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}

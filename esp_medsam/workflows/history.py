@@ -19,12 +19,12 @@ from esp_medsam.workflows.distributed import is_first, mean_over_processes
 
 
 class History:
-    """Record each epoch: mean loss, learning rate, skipped steps, seconds, metrics of validation.
+    """Record of each epoch: mean loss, learning rate, skipped steps, seconds, validation metrics.
 
     Args:
-        validator: The evaluator whose metrics are taken where it ran in that epoch.
+        validator: Evaluator whose metrics are recorded if it ran in the epoch.
         optimizer: The trainer's optimizer.
-        path: JSON file to write or replace after each epoch; None writes none.
+        path: JSON file to write or replace after each epoch; None writes no file.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class History:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._close)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the epochs, and the sums of the one that is open."""
+        """Return the epochs, and the sums of the open epoch."""
         return {
             "epochs": self.epochs,
             "open": [self._total, self._steps, self._skipped],
@@ -56,24 +56,24 @@ class History:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take epochs and sums over."""
+        """Restore the epochs and sums."""
         self.epochs = [dict(epoch) for epoch in state["epochs"]]
         self._total, self._steps, self._skipped = state["open"]
         self._before = state.get("seconds", 0.0)  # earlier versions kept none
 
     @property
     def mean_loss(self) -> float:
-        """Mean loss of the steps so far of the epoch that is open; NaN where there is none."""
+        """Mean loss of the steps so far in the open epoch; NaN if there are none."""
         return self._total / self._steps if self._steps else math.nan
 
     @property
     def seconds(self) -> float:
-        """What all epochs took that are done, their validation too, in all parts of the run."""
+        """Seconds of all finished epochs, with their validation, in all parts of the run."""
         return sum(float(epoch.get("seconds", 0.0)) for epoch in self.epochs)
 
     @property
     def _seconds(self) -> float:
-        """What the epoch that is open has taken, without what a break lost."""
+        """Seconds of the open epoch, without time lost to an interruption."""
         return self._before + time.monotonic() - self._since
 
     def _start_clock(self, _: SupervisedTrainer) -> None:

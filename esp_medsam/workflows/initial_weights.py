@@ -21,18 +21,18 @@ logger = logging.getLogger(__name__)
 
 
 def start_from(network: ESPMedSAM, weights: str | Path | None) -> ESPMedSAM:
-    """Return the network with the weights to start from.
+    """Return the network with its starting weights loaded.
 
     Args:
-        network: Freshly initialized.
-        weights: A state dict of the same design, of which the network may hold modalities and
-            targets more, or fewer; or what ``esp-medsam convert --from mobilesam`` made, which
-            holds no controllers. What it does not hold stays fresh, new experts silenced. None or
+        network: Freshly initialized network.
+        weights: State dict of the same design, with fewer or more modalities and targets than the
+            network; or the output of ``esp-medsam convert --from mobilesam``, which holds no
+            controllers. Whatever the file lacks stays fresh, with new experts silenced. None or
             empty starts from scratch.
 
     Raises:
         InputNotFoundError: If there is no such file.
-        CheckpointError: If the file is not one, does not fit, or is not what its record says.
+        CheckpointError: If the file is not a checkpoint, does not fit, or contradicts its record.
     """
     if weights:
         check_weights(weights, "pretrained")

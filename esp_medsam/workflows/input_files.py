@@ -13,15 +13,15 @@ from esp_medsam.errors import OutputError
 
 
 class InputFiles:
-    """Finds inputs where outputs would go, whatever path leads there.
+    """Finder of inputs that outputs would replace, whatever path leads to them.
 
-    A file is known by its number in the file system: so are those that lie behind links, and links
-    that are inputs themselves.
+    Files are identified by device and inode, which also covers files behind links and links that
+    are inputs themselves.
 
     Args:
-        paths: The inputs; gone through once, where an output might replace one.
-        ending: Ends what the names of an item's outputs begin with; matched in lower case.
-        is_none: Whether a file is known to be no input, without going through them.
+        paths: The inputs; iterated once, when an output might replace one.
+        ending: Matches the end of an output name's stem; applied to the name in lower case.
+        is_none: Whether a file is known not to be an input, without iterating over the inputs.
     """
 
     def __init__(
@@ -36,21 +36,21 @@ class InputFiles:
         self._found: dict[Path, dict[str, Path]] = {}
 
     def replaced_by(self, stem: Path) -> Path | None:
-        """Return an input that an output would replace whose name begins with ``stem``.
+        """Return an input that an output whose name begins with ``stem`` would replace.
 
-        Case is ignored, as some file systems do.
+        Case is ignored, as it is by some file systems.
         """
         folder = stem.parent
         if folder not in self._found:
-            self._found = {folder: self._inputs_in(folder)}  # of the last folder alone
+            self._found = {folder: self._inputs_in(folder)}  # of the last folder only
         return self._found[folder].get(stem.name.casefold())
 
     def _inputs_in(self, folder: Path) -> dict[str, Path]:
-        """Return the inputs that are entries of a folder, by what outputs would begin with."""
+        """Return the inputs in a folder, keyed by the stems of outputs that would replace them."""
         try:
             with os.scandir(folder) as entries:
                 names = [entry.name for entry in entries]
-        except OSError:  # not there yet, or told by whoever writes to it
+        except OSError:  # the folder does not exist yet, or its writer will report the error
             return {}
         found = {}
         for name in names:
@@ -68,7 +68,7 @@ class InputFiles:
 
     @cached_property
     def _inodes(self) -> dict[tuple[int, int], Path]:
-        """The inputs by what tells a file, and a link to it, from all others."""
+        """Inputs by device and inode, of both the file and a link to it."""
         inodes = {}
         for path in self._paths:
             with suppress(OSError):
@@ -82,7 +82,7 @@ def _inode(status: os.stat_result) -> tuple[int, int]:
 
 
 def would_replace(label: str, stem: Path, path: Path) -> OutputError:
-    """Say that an input stands where an output of an item would go."""
+    """Return the error that an output of an item would replace an input."""
     msg = (
         f"An output must not replace an input; outputs of {label} begin with {stem}, as does "
         f"the input {path}. Choose another output folder, or rename {path.name}."

@@ -32,22 +32,22 @@ from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.results import Outcome, failure
 
 
-if TYPE_CHECKING:  # drawing needs scipy, which describing must not wait for
+if TYPE_CHECKING:  # drawing needs scipy; descriptions must not wait for its import
     from esp_medsam.io.contact_sheet import Tile
 
 
 MOST_TILES = 81
-"""Tiles of one sheet; items beyond are not drawn."""
+"""Maximum number of tiles on a sheet; further items are not drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspected(Outcome):
-    """What became of one item: it was ``read``, or is ``refused``.
+    """Outcome of one item: it was ``read`` or ``refused``.
 
     Attributes:
         source: The file, or the folder of a DICOM volume.
         volume: Name of the DICOM volume in the folder; None for other formats.
-        description: What was understood of it; None where it is refused.
+        description: Description of the item; None if it is refused.
     """
 
     statuses = ("read", "refused")
@@ -58,30 +58,30 @@ class Inspected(Outcome):
 
 
 def _refused(refusal: Refusal) -> Inspected:
-    """Return the outcome that a refusal is."""
+    """Return the outcome that stands for a refusal."""
     failed = failure(refusal.label, refusal.error, kind=Inspected)
     return replace(failed, source=refusal.path, volume=refusal.volume_name)
 
 
 @dataclass(kw_only=True, eq=False)
 class Inspection:
-    """Describe items one by one, and draw what the network would see of them.
+    """Inspector that describes items one by one, and draws what the network would see of them.
 
     It prints and writes nothing.
 
     Args:
-        plans: The items, and what was refused already.
-        read: From an item to its image, pixels included, as it would be to be segmented.
-        frame: Which volume of a 4-D file, from 0.
-        join: What to join that DICOM files keep apart.
-        table: Modalities at hand.
-        slice_axis: ``axial``, ``coronal`` or ``sagittal`` in place of the rule.
-        is_given: Whether the user said the modality.
-        draw: From an image, as ``read`` gives it, to what is drawn of it; None draws nothing. Then
-            every item must have a modality.
+        plans: The items, and the refusals so far.
+        read: Reads an item into the image that would be segmented, pixels included.
+        frame: Index of the volume in a 4-D file, from 0.
+        join: Joins to apply to data that DICOM files keep apart.
+        table: Available modalities.
+        slice_axis: ``axial``, ``coronal`` or ``sagittal``, in place of the rule.
+        is_given: Whether the user named the modality.
+        draw: Turns an image from ``read`` into tiles; None draws nothing. If it is given, every
+            item must have a modality.
 
     Attributes:
-        tiles: What was drawn so far, at most :data:`MOST_TILES`.
+        tiles: Tiles drawn so far, at most :data:`MOST_TILES`.
         undrawn: Items described after the sheet was full.
     """
 
@@ -98,15 +98,15 @@ class Inspection:
 
     @property
     def left_alone(self) -> str:
-        """What is no item, in one line; empty where there is nothing else."""
+        """Everything that is not an item, in one line; empty if there is nothing else."""
         return self.plans.left_alone.text
 
     def __len__(self) -> int:
-        """Return the number of results there will be, of the parts planned so far."""
+        """Return the number of results of the parts planned so far."""
         return len(self.plans)
 
     def results(self) -> Iterator[Inspected]:
-        """Yield one result per item, as it comes; what is refused cannot be segmented."""
+        """Yield one result per item as it is read; refused items cannot be segmented."""
         for plan in self.plans:
             yield from each_alone(
                 plan.items, self._inspected, lambda item, error: _refused(Refusal.of(item, error))
@@ -125,14 +125,14 @@ class Inspection:
         )
 
     def inspect(self, item: Item) -> Description:
-        """Describe one item, and draw it where that was asked for.
+        """Describe one item, and draw it if that was requested.
 
         Raises:
-            EspMedSamError: If it cannot be segmented as it is; MONAI wraps it, see
+            EspMedSamError: If the item cannot be segmented as it is; MONAI wraps the error, see
                 :func:`esp_medsam.errors.explain`.
         """
         if self.draw is None and not self.is_given and not item.is_dicom:
-            # Only DICOM may say it in the user's place: to read it first would be to read it twice.
+            # Only DICOM can state the modality instead of the user; others would be read twice.
             return describe(self._as_stored(item), slice_axis=self.slice_axis)
         try:
             image = self.read(item)
@@ -151,12 +151,12 @@ class Inspection:
         return description
 
     def _lacks_modality(self, error: Exception) -> bool:
-        """Whether nothing is wrong but that nobody says the modality."""
+        """Whether an error means only that neither user nor file states the modality."""
         code = (explain(error) or "").partition(":")[0]
         return not self.is_given and code == ModalityError.code
 
     def _as_stored(self, item: Item) -> Image:
-        """Return what an item holds that does not say its modality."""
+        """Return the image of an item that does not state its modality."""
         return read(item, join=tuple(self.join or ()), frame=self.frame)
 
     def _is_open(self, image: Image) -> bool:
@@ -174,11 +174,11 @@ class Inspection:
 
 
 def build_inspection(request: Request) -> Inspection:
-    """Plan what to describe, without a network and what prepares images for one.
+    """Plan what to describe, without the network and the preparation of images for it.
 
     Args:
-        request: What is asked for; its ``dataset_dir`` is a file, or a folder, searched in depth.
-            Its settings must be all that is asked, see
+        request: The request; its ``dataset_dir`` is a file, or a folder, searched recursively.
+            Its settings must be the whole request, see
             :func:`~esp_medsam.workflows.planning.is_plain`.
 
     Raises:
@@ -187,7 +187,7 @@ def build_inspection(request: Request) -> Inspection:
     settings = plain_settings(request)
     reader = ItemReader(
         table=request.table,
-        targets=None,  # what segment takes where none are named has to fit in memory
+        targets=None,  # segment's default targets have to fit in memory
         **{name: settings[name] for name in ("modality", "force_modality", "series")},
         **{name: settings[name] for name in ("frame", "join", "ct_input")},
     )
@@ -203,11 +203,11 @@ def build_inspection(request: Request) -> Inspection:
 
 
 def plan_inspection(settings: Mapping[str, Any], table: ModalityTable) -> Plans:
-    """Return what is described: nothing is refused for its modality before it is looked at.
+    """Return the plans to describe; nothing is refused for its modality before it is read.
 
     Args:
-        settings: Values of the keys of ``inference.yaml`` that say what is taken.
-        table: Modalities at hand.
+        settings: Values of the keys of ``inference.yaml`` that select the input.
+        table: Available modalities.
 
     Raises:
         EspMedSamError: As :func:`~esp_medsam.workflows.items.plan_parts`.
@@ -228,16 +228,16 @@ def plan_inspection(settings: Mapping[str, Any], table: ModalityTable) -> Plans:
 
 
 def check_sheet(path: Path, inspected: Path, *, overwrite: bool) -> None:
-    """Refuse a place where no sheet may be written, before anything is read.
+    """Refuse a path where no sheet may be written, before anything is read.
 
     Args:
-        path: The place.
-        inspected: The file that is described, or the folder.
+        path: Path of the sheet.
+        inspected: The described file or folder.
         overwrite: Whether an earlier sheet may be replaced.
 
     Raises:
-        OptionError: If it is no PNG, or one of the images themselves.
-        OutputExistsError: If it exists and ``overwrite`` was not given, or was not written here.
+        OptionError: If the path is not a PNG, or is one of the images themselves.
+        OutputExistsError: If the file exists and ``overwrite`` is off, or is not a sheet of ours.
     """
     if path.suffix.lower() != ".png":
         msg = f"preview must end in .png; got {path}."

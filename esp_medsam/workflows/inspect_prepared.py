@@ -24,19 +24,19 @@ from esp_medsam.workflows.request import Request
 
 
 LARGEST = 640
-"""Longest side of a slice that is drawn from its own grid, pixels."""
+"""Longest side of a slice drawn from its own grid, in pixels."""
 
 
 def build_prepared_inspection(request: Request, *, draw: bool = False) -> Inspection:
     """Plan what to describe, with the bundle's own preparation.
 
     Args:
-        request: What is asked for; its ``dataset_dir`` is a file, or a folder, searched in depth.
+        request: The request; its ``dataset_dir`` is a file, or a folder, searched recursively.
         draw: Whether to draw what the network would see.
 
     Raises:
-        EspMedSamError: If the path or an option is not usable; MONAI wraps those it meets while
-            building, see :func:`esp_medsam.errors.explain`.
+        EspMedSamError: If the path or an option is not usable; MONAI wraps errors during the
+            build, see :func:`esp_medsam.errors.explain`.
     """
     config = read_config(request)
     settings: InferenceSettings = config.get_parsed_content("settings")
@@ -60,11 +60,11 @@ def build_prepared_inspection(request: Request, *, draw: bool = False) -> Inspec
 
 
 def tiles_of(image: Image, inferer: SliceWiseInferer) -> list[Tile]:
-    """Draw slices of an image as the network would see them, evenly spread over a volume.
+    """Draw slices of an image as the network would see them, evenly spaced over a volume.
 
     Args:
-        image: What is known and was measured of it, pixels included, in a type that torch has.
-        inferer: How slices are taken, prepared and scaled.
+        image: The image with its metadata and pixels, in a type that torch has.
+        inferer: Takes, prepares and scales the slices.
     """
     assert image.pixels is not None, "they are what is drawn"
     pixels = torch.from_numpy(image.pixels)
@@ -83,8 +83,8 @@ def tiles_of(image: Image, inferer: SliceWiseInferer) -> list[Tile]:
 def network_view(slices: Slices, index: int, inferer: SliceWiseInferer) -> npt.NDArray[np.uint8]:
     """Return a slice as it enters the network, before normalization: ``(H, W, 3)``.
 
-    Padding has the color that is zero to the network, the mean. Slices on their own grid are drawn
-    smaller where they are large.
+    Padding has the mean color, which is zero to the network. Large slices that keep their own
+    grid are drawn smaller.
     """
     inputs, _ = inferer.input_of([slices[index]], slices.spacing, torch.device("cpu"))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (inferer.pixel_mean, inferer.pixel_std))

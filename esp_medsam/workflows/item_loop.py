@@ -1,4 +1,4 @@
-"""The loop that commands share: one outcome per item, whatever happens to the others."""
+"""Loop shared by the commands: one outcome per item, whatever happens to the others."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def each_alone(
     attempt: Callable[[T], R],
     failed: Callable[[T, Exception], F],
 ) -> Iterator[R | F]:
-    """Yield what each item comes to, in order: one bad item never ends a run.
+    """Yield the outcome of each item, in order; a failed item never ends a run.
 
     Args:
-        items: What is to be done.
-        attempt: Does one item and returns what it comes to, or raises.
-        failed: Returns what an item comes to that raised.
+        items: Items to process.
+        attempt: Processes one item and returns its outcome, or raises.
+        failed: Returns the outcome of an item whose attempt raised.
     """
     for item in items:
         outcome: R | F
@@ -42,7 +42,7 @@ def each_alone(
 
 
 def until_full(outcomes: Iterable[Told]) -> Iterator[Told]:
-    """Yield outcomes up to the first that met a full disk, which the next would meet too."""
+    """Yield outcomes up to the first that hit a full disk, since the next would hit it too."""
     for outcome in outcomes:
         yield outcome
         if outcome.code == DiskFullError.code:
@@ -57,13 +57,13 @@ def results_of(
     output: Path,
     folder_of: Callable[[T], Path],
 ) -> Iterator[ItemResult]:
-    """Yield one result per item, as it comes; a full disk ends the run after its own result.
+    """Yield one result per item as it completes; a full disk ends the run after its result.
 
     Args:
-        steps: What is to be done, in order, and what cannot be.
-        attempt: Does one item and returns its result, or raises.
-        label_of: What messages call an item.
-        output: Folder that results go to, which no other run may write to from the first item on.
+        steps: Items to process, in order, and refusals of items that cannot be processed.
+        attempt: Processes one item and returns its result, or raises.
+        label_of: Returns the name of an item in messages.
+        output: Folder of the results, which no other run may write to from the first item on.
         folder_of: Folder of an item's results, from which remains of killed runs are removed.
 
     Raises:

@@ -34,7 +34,7 @@ from esp_medsam.workflows.walk import Part, files_below, is_regular, is_there, p
 
 
 FILES_AT_ONCE = 20_000
-"""Files that are planned together, where they do not lie in one folder."""
+"""Maximum number of files from several folders that are planned together."""
 
 
 JOINED_IN_PARTS = "images of different folders are not joined, because there are too many files"
@@ -63,42 +63,42 @@ def plan_parts(
 ) -> Plans:
     """Find the images to segment, part by part of the input.
 
-    Left out are our own outputs, the output folder where it lies inside the input, hidden files,
-    and what ``include`` and ``exclude`` say; of a DICOM volume they must take every file. Images
-    that would share an output's name, case ignored, are refused, each with the others' names, and
-    so are those whose outputs would replace an input, and DICOM volumes whose headers cannot be
-    read or whose modality is not settled; the rest goes on.
+    The plan leaves out our own outputs, an output folder inside the input, hidden files, and files
+    that ``include`` and ``exclude`` rule out; they must accept every file of a DICOM volume. It
+    refuses images that would share an output name, ignoring case, each with the names of the
+    others; images whose outputs would replace an input; and DICOM volumes with unreadable headers
+    or an unsettled modality. The remaining images are processed.
 
-    DICOM volumes of a folder that are of another modality than the one given are left alone and
+    DICOM volumes of a folder whose modality differs from the given one are left alone and
     counted, unless ``series`` names them.
 
-    An input of at most ``files_at_once`` files is one part. Of a larger one each folder is, with
-    all below it, or, where that is too much, its own files alone. Images of one DICOM series that
-    lie in several parts stay apart, with a warning on those of the later ones.
+    An input of at most ``files_at_once`` files is one part. In a larger input, each folder is a
+    part with all its subfolders or, if that is too much, with its own files only. Images of one
+    DICOM series in several parts stay separate, with a warning on those in later parts.
 
     Args:
-        dataset_dir: Folder, searched in depth, or one file; a DICOMDIR stands for its folder.
-        output_dir: Where outputs go; None where there will be none.
-        include: Patterns (``*``, ``?``) of paths below the folder, one of which must match; None
-            means all.
+        dataset_dir: Folder, searched recursively, or one file; a DICOMDIR stands for its folder.
+        output_dir: Folder for outputs; None if there will be none.
+        include: Patterns (``*``, ``?``) of paths relative to the folder, one of which must match;
+            None means all.
         exclude: Patterns of paths to leave out.
-        table: Modalities at hand.
-        modality: Name of the images' modality; a list, as of all names, leaves it to DICOM.
-        force_modality: Whether ``modality`` counts against what DICOM says.
-        series: Name or Series Instance UID of the DICOM volume to take alone; None takes all.
-        join: What to join that DICOM files keep apart, of ``esp_medsam.dicom.joining.JOINS``.
-        leave_alone: Whether volumes of other modalities are left alone, not refused; None leaves
-            them alone unless the modality is forced.
-        names: What results of DICOM are called: ``uid``, or ``readable``, see
+        table: Available modalities.
+        modality: Name of the images' modality; a list, such as all names, leaves it to DICOM.
+        force_modality: Whether ``modality`` overrides what DICOM says.
+        series: Name or Series Instance UID of the only DICOM volume to take; None takes all.
+        join: Joins to apply to what DICOM files keep apart, of ``esp_medsam.dicom.joining.JOINS``.
+        leave_alone: Whether volumes of other modalities are left alone rather than refused; None
+            leaves them alone unless the modality is forced.
+        names: Naming of DICOM results: ``uid`` or ``readable``, see
             :func:`~esp_medsam.workflows.readable_names.readable_name`.
-        files_at_once: How many files of several folders are planned together.
+        files_at_once: Number of files of several folders that are planned together.
 
     Raises:
         InputNotFoundError: If ``dataset_dir`` does not exist.
-        FormatError: If it is an archive.
+        FormatError: If ``dataset_dir`` is an archive.
         EmptyInputError: If nothing is left to segment.
-        ModalityConflictError: If all that it holds is left alone.
-        ModalityError: If no modality is given, and no file is of a kind that says it.
+        ModalityConflictError: If everything in the input is left alone.
+        ModalityError: If no modality is given, and no file is of a kind that states it.
     """
     root, output = Path(dataset_dir), None if output_dir is None else Path(output_dir)
     if not is_there(root):
@@ -118,7 +118,7 @@ def plan_parts(
         series=series,
         join=tuple(join or ()),
         leaves=not force_modality if leave_alone is None else leave_alone,
-        # By what name it may be known is asked where there may be results, or is to be given.
+        # A readable name is needed if results may exist already, or to name new ones.
         reads_names=names == READABLE or (output is not None and is_there(output)),
         readable=names == READABLE,
     )
@@ -127,7 +127,7 @@ def plan_parts(
 
 @dataclass(frozen=True, kw_only=True)
 class _Planner:
-    """Plans parts of an input; attributes as the arguments of :func:`plan_parts`."""
+    """Planner of an input's parts; its attributes are the arguments of :func:`plan_parts`."""
 
     root: Path
     output: Path | None
@@ -143,7 +143,7 @@ class _Planner:
     readable: bool
 
     def plans(self, parts: Iterator[Part]) -> Plans:
-        """Return the plans of parts, made up to the first that holds anything."""
+        """Return the plans of the parts, made up to the first that holds anything."""
         first, second = next(parts), next(parts, None)
         before: list[Plan] = []
         if second is None:
@@ -167,14 +167,14 @@ class _Planner:
         raise nothing_taken(self.root, left_alone, self.series)
 
     def plan_or_refuse(self, part: Part, across: _Across) -> Plan:
-        """Plan a part among others: one that cannot be planned ends nothing."""
+        """Plan one of several parts; a part that cannot be planned is refused."""
         try:
             return self.plan(part, across)
-        except Exception as error:  # as of an item
+        except Exception as error:  # handled as for an item
             return Plan((), (Refusal(str(part.folder), error),))
 
     def plan(self, part: Part, across: _Across | None = None) -> Plan:
-        """Plan what lies in a part; ``across`` is what concerns several."""
+        """Plan the content of a part; ``across`` holds the state shared by several parts."""
         search = Search(self.root, self.include, self.exclude, self.series, self.join)
         search.walk(part, self.output)
         if across is not None:
@@ -211,7 +211,7 @@ class _Planner:
     def _settle_volume(
         self, search: Search, folder: Path, volume: DicomVolume, settled: _Settled
     ) -> None:
-        """Settle the modality of a DICOM volume, by the user's word or by its own."""
+        """Settle the modality of a DICOM volume, from the user's choice or its own headers."""
         given, table = self.given, self.table
         if given is not None and self.leaves and search.is_of_other(volume, given, table):
             settled.others[_modality_said(volume, table)] += 1
@@ -241,10 +241,10 @@ class _Planner:
 
 
 class _Across(NamedTuple):
-    """What concerns several parts.
+    """State shared by several parts.
 
     Attributes:
-        inputs: Finds inputs of any part where outputs would go.
+        inputs: Finds inputs of any part that outputs would replace.
         series: Hashes of the Series Instance UIDs of the parts planned so far.
     """
 
@@ -254,7 +254,7 @@ class _Across(NamedTuple):
     def with_warnings(
         self, volumes: Sequence[tuple[Path, DicomVolume]]
     ) -> list[tuple[Path, DicomVolume]]:
-        """Return a part's volumes, with a warning where their series lies in another, too."""
+        """Return a part's volumes, with a warning if their series also lies in another part."""
         found = [
             (folder, replace(volume, warnings=(*volume.warnings, IN_TWO_PARTS)))
             if volume.series_uid and hash(volume.series_uid) in self.series
@@ -266,9 +266,9 @@ class _Across(NamedTuple):
 
 
 class _Settled(NamedTuple):
-    """Items that have a modality, what has none, and how many DICOM volumes are of others.
+    """Items with a modality, refusals without one, and the count of volumes of other modalities.
 
-    Of each item it holds the readable name, which is empty where it is not asked for.
+    Each item comes with its readable name, which is empty if none is needed.
     """
 
     items: list[tuple[Item, str]]
@@ -279,7 +279,7 @@ class _Settled(NamedTuple):
 def _modality_said(volume: DicomVolume, table: ModalityTable) -> str:
     """Return the Modality that a volume states, or that its SOP class stands for.
 
-    What is no known one is not told: some write names there.
+    Unknown values are not reported, because some writers put names there.
     """
     value = (volume.dicom_modality or "").strip().upper()
     known = {
@@ -290,7 +290,7 @@ def _modality_said(volume: DicomVolume, table: ModalityTable) -> str:
 
 
 def _none_of(given: str | None, root: Path, others: Mapping[str, int]) -> ModalityConflictError:
-    """Say that all of a folder is of other modalities."""
+    """Return the error that all images of a folder are of other modalities."""
     told = volumes_of_others(others)
     msg = f"{root} must hold an image of the given modality, {given}; got {told}. "
     msg += "Pass the right `modality`, or also `force_modality` if the files are wrong."

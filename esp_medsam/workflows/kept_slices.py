@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class SliceSequence(Protocol):
-    """Slices of many items, and of each what it is drawn and called by, without reading it."""
+    """Slices of many items, whose modality, set and name are known without reading them."""
 
     @property
     def modalities(self) -> Sequence[str]:
@@ -32,26 +32,26 @@ class SliceSequence(Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """Path of each slice's image and, in a volume, which slice of it, from 0."""
+        """Path of each slice's image and, in a volume, the slice index from 0."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> TrainingSlice: ...
 
     def __contains__(self, key: object) -> bool:
-        """Whether the slices of the item of a key are kept."""
+        """Whether the slices of the item with this key are kept."""
         ...
 
 
 Chosen = Callable[[str, int, Sequence[bool]], Iterable[int]]
-"""From an item's key, its number of slices, and which hold a target, to those to learn from."""
+"""Maps an item's key, its slice count and which slices hold a target to the slices to train on."""
 
 Packed = Mapping[str, npt.NDArray[Any]]
-"""A slice as arrays, by name; eight pixels of a mask are a byte."""
+"""A slice as arrays, by name; a byte holds eight mask pixels."""
 
 
 class _Kept:
-    """Base of both: which slices there are, in order."""
+    """Base of both caches: the list of slices, in order."""
 
     def __init__(self) -> None:
         self.modalities: list[str] = []
@@ -62,13 +62,13 @@ class _Kept:
         return len(self.datasets)
 
     def _list(self, item: Item, index: int, count: int) -> None:
-        """Take in one of the ``count`` slices of an item."""
+        """Add one of the ``count`` slices of an item to the list."""
         self.modalities.append(item.modality)
         self.datasets.append(item.set_name)
         self.names.append(item.image if count == 1 else f"{item.image}, slice {index}")
 
     def _unpacked_slice(self, arrays: Packed, index: int) -> TrainingSlice:
-        """Return the slice at a place from its arrays."""
+        """Return the slice at an index from its arrays."""
         width = arrays["image"].shape[-1]
         masks = torch.from_numpy(np.unpackbits(arrays["masks"], axis=-1, count=width))
         return TrainingSlice(
@@ -83,7 +83,7 @@ class _Kept:
 
 
 class InMemory(_Kept):
-    """Slices in memory, packed as on disk; a warning says when they take more than is left."""
+    """Slices in memory, packed as on disk; a warning is given if they exceed the free memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class InMemory(_Kept):
     def add(
         self, key: str, item: Item, slices: Sequence[TrainingSlice] | None, chosen: Chosen
     ) -> None:
-        """Take in the slices of an item."""
+        """Add the slices of an item."""
         assert slices is not None, "nothing is kept before it was read"
         filled = [piece.is_filled for piece in slices]
         for index in chosen(key, len(slices), filled):
@@ -117,14 +117,14 @@ class InMemory(_Kept):
             logger.warning(told, self.bytes / 2**30, free / 2**30)
 
     def complete(self) -> None:
-        """Say that all are taken in."""
+        """Signal that all slices are added."""
 
 
 class OnDisk(_Kept):
-    """Slices in a store on disk, mapped when they are asked for: workers share them.
+    """Slices in a store on disk, memory-mapped on access so that workers share them.
 
     Args:
-        store: Where they are kept, for good.
+        store: Store that keeps the slices permanently.
     """
 
     def __init__(self, store: ShardStore) -> None:
@@ -141,11 +141,11 @@ class OnDisk(_Kept):
     def add(
         self, key: str, item: Item, slices: Sequence[TrainingSlice] | None, chosen: Chosen
     ) -> None:
-        """Take in the slices of an item; None where the store holds them."""
+        """Add the slices of an item; None if the store holds them already."""
         if slices is not None:
             for index, piece in enumerate(slices):
                 self.store.put(f"{key}/{index}", _packed_slice(piece))
-            # Last, because it alone says that the item is there.
+            # Written last, because only this entry marks the item as complete.
             self.store.put(key, {"filled": np.array([piece.is_filled for piece in slices])})
         filled = self.store[key]["filled"].tolist()
         for index in chosen(key, len(filled), filled):
@@ -153,7 +153,7 @@ class OnDisk(_Kept):
             self._list(item, index, len(filled))
 
     def complete(self) -> None:
-        """Write what is not on disk yet."""
+        """Write everything that is not on disk yet."""
         self.store.flush()
 
 

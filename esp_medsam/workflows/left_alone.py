@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 _NAMED = 5
-"""Files, or volumes, that are named; the rest is counted."""
+"""Number of files or volumes that are named; the rest are counted."""
 
 _REMEMBERED = 1000
-"""Files that are looked at again where nothing is taken; the rest is counted."""
+"""Number of files that are examined again if nothing is taken; the rest are counted."""
 
 
 class Counted:
-    """Files that are counted, the first of which are remembered.
+    """Counted files, the first of which are remembered.
 
     Args:
         paths: The first of them.
@@ -47,22 +47,21 @@ class Counted:
 
     @property
     def text(self) -> str:
-        """How many there are, naming some, in one line."""
+        """Number of files and the names of some, in one line."""
         said = f"{self.count} other file{'' if self.count == 1 else 's'}"
         return f"{said} ({_some(self.first)})" if self.count else said
 
 
 @dataclass
 class LeftAlone:
-    """What a run leaves alone, part by part of its input.
+    """Everything that a run leaves alone, part by part of its input.
 
     Attributes:
-        others: Files that are no images.
+        others: Files that are not images.
         outputs: Number of outputs of earlier runs.
-        other_modalities: Number of DICOM volumes of other modalities than that of the run, by
-            theirs.
-        notes: What is to be known of the input as a whole, without full stops.
-        not_named: Names of DICOM volumes that are not the one to take alone, the first of them.
+        other_modalities: Number of DICOM volumes of modalities other than the run's, by modality.
+        notes: Facts about the input as a whole, without full stops.
+        not_named: Names of the first DICOM volumes that are not the requested one.
     """
 
     others: Counted = field(default_factory=Counted)
@@ -89,29 +88,29 @@ class LeftAlone:
 
     @property
     def files(self) -> str:
-        """How many files are left alone, outputs of ours apart."""
+        """Number of files that are left alone, not counting our own outputs."""
         results = f"{self.outputs} output{'' if self.outputs == 1 else 's'} of earlier runs"
         return f"{self.others.text}, {results}"
 
     @property
     def text(self) -> str:
-        """All of it in one line; empty where there is nothing."""
+        """Everything that is left alone, in one line; empty if there is nothing."""
         files = self.files if self.others.count or self.outputs else ""
         return "; ".join(filter(None, (files, self.volumes, *self.notes)))
 
     @property
     def volumes(self) -> str:
-        """DICOM volumes of other modalities in one line; empty where there are none."""
+        """DICOM volumes of other modalities, in one line; empty if there are none."""
         return volumes_of_others(self.other_modalities) if self.other_modalities else ""
 
 
 def nothing_taken(root: Path, left_alone: LeftAlone, series: str | None) -> EmptyInputError:
-    """Say that nothing is there to take.
+    """Return the error that there is nothing to take.
 
     Args:
         root: The input.
-        left_alone: What is there instead.
-        series: The DICOM volume to take alone; None takes all.
+        left_alone: Files and volumes that are there instead.
+        series: The only DICOM volume to take; None takes all.
     """
     if series is not None:
         held = ", ".join(left_alone.not_named[:_NAMED]) or "none"
@@ -141,17 +140,17 @@ def is_left_alone(
 ) -> bool:
     """Whether DICOM images that nobody named are left alone, by the one rule of all commands.
 
-    They are where all that they say of their modality means another one. What contradicts itself
-    is not: it is taken, so that it fails and is told.
+    They are left alone if everything they state about their modality means another one. Images
+    that contradict themselves are taken, so that they fail and the failure is reported.
 
     Args:
-        dicom_modality: Modality (0008,0060); None or empty where there is none.
-        sop_class_uid: SOP Class UID (0008,0016); None where it is not known.
-        modality: Name of the modality that the run is for.
-        table: Modalities at hand.
-        takes_open: Whether images are taken that leave their modality open: a folder of them was
-            chosen by someone; among a study's series screenshots of a CT are not what was asked
-            for, unless DICOM has no other value for the modality.
+        dicom_modality: Modality (0008,0060); None or empty if there is none.
+        sop_class_uid: SOP Class UID (0008,0016); None if it is unknown.
+        modality: Name of the run's modality.
+        table: Available modalities.
+        takes_open: Whether images that leave their modality open are taken: a user chose a folder
+            of them, but nobody requested the screenshots among the series of a CT study, unless
+            DICOM has no other value for the modality.
     """
     value = (dicom_modality or "").strip().upper()
     said = {value, SOP_CLASS_MODALITIES.get((sop_class_uid or "").strip(), "")}
@@ -163,23 +162,23 @@ def is_left_alone(
 
 
 def series_text(counts: Mapping[str, int]) -> str:
-    """Return how many series there are, and of which modalities; empty without any.
+    """Return the number of series and their modalities; empty without any.
 
-    As in ``2 series (1 KO, 1 MR)``.
+    For example ``2 series (1 KO, 1 MR)``.
 
     Args:
-        counts: Number of them by their Modality (0008,0060).
+        counts: Number of series by their Modality (0008,0060).
     """
     return f"{sum(counts.values())} series ({_kinds(counts)})" if counts else ""
 
 
 def volumes_of_others(counts: Mapping[str, int]) -> str:
-    """Return how many DICOM volumes are of other modalities than a run's, and of which.
+    """Return the number of DICOM volumes of modalities other than the run's, and those modalities.
 
-    As in ``1 DICOM volume of another modality (1 MR)``.
+    For example ``1 DICOM volume of another modality (1 MR)``.
 
     Args:
-        counts: Number of them by their Modality (0008,0060).
+        counts: Number of volumes by their Modality (0008,0060).
     """
     number = sum(counts.values())
     what = "volume of another modality" if number == 1 else "volumes of other modalities"

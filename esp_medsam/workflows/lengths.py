@@ -1,4 +1,4 @@
-"""Length of a training, where the user leaves it open."""
+"""Length of a training run, if the user leaves it open."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from esp_medsam.modality import ModalityTable
 AUTO = "auto"
 
 MOST_SAMPLES, SAMPLES_A_SLICE = 4000, 10
-"""Slices drawn in an epoch at most, and times that each of a small set is drawn."""
+"""Maximum number of slices drawn in an epoch, and draws of each slice of a small set."""
 
 MOST_WARM_UP, WARM_UP = 200, 0.05
-"""Steps of warm-up at most, and as a share of all."""
+"""Maximum number of warm-up steps, and warm-up's share of all steps."""
 
 
 def samples_of(asked: int | str, dataset: Sized) -> int:
-    """Return how many slices make an epoch; ``auto`` goes by how many there are."""
+    """Return the number of slices in an epoch; ``auto`` depends on the size of the dataset."""
     if asked != AUTO:
         return int(asked)
     return min(MOST_SAMPLES, SAMPLES_A_SLICE * len(dataset))
 
 
 def turns_of(asked: Mapping[str, int] | str, table: ModalityTable) -> dict[str, int]:
-    """Return the turns of each modality in a round; ``auto`` goes by how many targets it has.
+    """Return each modality's turns in a round; ``auto`` depends on its number of targets.
 
-    Of several targets a slice shows one or two.
+    A slice of a modality with several targets shows one or two of them.
     """
     if not isinstance(asked, str):
         return dict(asked)
@@ -34,5 +34,5 @@ def turns_of(asked: Mapping[str, int] | str, table: ModalityTable) -> dict[str, 
 
 
 def warmup_of(asked: int | str, steps: int) -> int:
-    """Return how many steps the learning rate rises; ``auto`` goes by how many there are."""
+    """Return the number of warm-up steps; ``auto`` depends on the number of all steps."""
     return int(asked) if asked != AUTO else min(MOST_WARM_UP, round(WARM_UP * steps))

@@ -26,7 +26,7 @@ from esp_medsam.workflows.training_slices import TrainingSlice
 
 
 NATURAL = "natural"
-"""Modality of images that are none of medicine's; it exists while the shared encoder is trained."""
+"""Modality of non-medical images; it exists only while the shared encoder is trained."""
 
 SILENT = -1e4
 """Attention logit of a token that takes no part; finite in half precision."""
@@ -35,17 +35,17 @@ SILENT = -1e4
 logger = logging.getLogger(__name__)
 
 _MOST_DAMAGED = 20
-"""Pictures in a row that cannot be decoded before a run ends."""
+"""Number of undecodable pictures in a row that ends a run."""
 
 
 class Picture(NamedTuple):
-    """Where the bytes of a picture lie.
+    """Location of a picture's bytes.
 
     Attributes:
         path: The picture's file, or the tar file that holds it.
-        name: What messages call it.
-        start: Its first byte in the file.
-        size: Its bytes.
+        name: Name of the picture in messages.
+        start: Offset of its first byte in the file.
+        size: Its number of bytes.
     """
 
     path: str
@@ -55,11 +55,11 @@ class Picture(NamedTuple):
 
 
 class Pictures:
-    """Pictures as slices without targets, read when they are asked for.
+    """Pictures as slices without targets, read on access.
 
     Args:
-        pictures: Where they lie.
-        input_size: ``(H, W)`` that they are scaled to fit.
+        pictures: Locations of the pictures.
+        input_size: ``(H, W)`` that the pictures are scaled to fit.
     """
 
     def __init__(self, pictures: Sequence[Picture], input_size: tuple[int, int]) -> None:
@@ -78,7 +78,7 @@ class Pictures:
 
     @property
     def names(self) -> list[str]:
-        """What messages call each picture."""
+        """Name of each picture in messages."""
         return [picture.name for picture in self.pictures]
 
     def __len__(self) -> int:
@@ -88,10 +88,10 @@ class Pictures:
         return False
 
     def __getitem__(self, index: int) -> TrainingSlice:
-        """Return a picture; for one that cannot be decoded, with a warning, one behind it.
+        """Return a picture; if it cannot be decoded, warn and return one after it.
 
         Raises:
-            CorruptFileError: If so many in a row cannot be decoded that something else is wrong.
+            CorruptFileError: If so many pictures in a row fail that something else is wrong.
         """
         *ahead, last = (
             self.pictures[(index + step) % len(self.pictures)] for step in range(_MOST_DAMAGED)
@@ -127,15 +127,15 @@ def image_slices(
     validation_share: float,
     seed: int,
 ) -> dict[str, Pictures]:
-    """Return the sections ``training`` and ``validation`` of pictures.
+    """Return pictures as the sections ``training`` and ``validation``.
 
-    Which are validated on depends on their names and the seed alone.
+    The validation pictures depend only on the names and the seed.
 
     Args:
-        images: A folder, searched to the bottom, of pictures and tar files; or one tar file.
+        images: Folder of pictures and tar files, searched recursively, or one tar file.
         input_size: ``(H, W)`` that pictures are scaled to fit.
-        validation_share: Share that is validated on, in (0, 1); at least one picture is.
-        seed: Of the draw.
+        validation_share: Share used for validation, in (0, 1); it gets at least one picture.
+        seed: Seed of the draw.
 
     Raises:
         OptionError: If the share lies outside (0, 1), or there are fewer than two pictures.
@@ -175,7 +175,7 @@ def _pictures(images: Path) -> Iterator[Picture]:
 
 def _of_tar(path: Path, name: str) -> Iterator[Picture]:
     try:
-        with tarfile.open(path, "r:") as archive:  # not compressed: pictures are read in place
+        with tarfile.open(path, "r:") as archive:  # uncompressed: pictures are read in place
             for member in archive:
                 if member.isfile() and Path(member.name).suffix.lower() in RASTER_SUFFIXES:
                     place = f"{name}/{member.name}"
@@ -186,7 +186,7 @@ def _of_tar(path: Path, name: str) -> Iterator[Picture]:
 
 
 def natural_table(image_encoder: ImageEncoderName = "tiny_vit") -> ModalityTable:
-    """Return a table of one modality, natural images, with one target that nothing trains."""
+    """Return a table of one modality, natural images, with one target that is never trained."""
     code = {"value": "260787004", "scheme": "SCT", "meaning": "Physical object"}
     target = {"label": 1, "category": code, "type": code, "color": [230, 160, 0]}
     row = {"index": 8, "targets": {"object": target}}
@@ -202,7 +202,7 @@ def encoder_alone(table: ModalityTable) -> ESPMedSAM:
 
 
 def silence_controllers(network: ESPMedSAM) -> ESPMedSAM:
-    """Return the network, its controllers changed so that they add nothing and do not train."""
+    """Return the network after changing its controllers to add nothing and not train."""
     for controller in network.modules():
         if isinstance(controller, ModalityController):
             torch.nn.init.constant_(controller.bias, SILENT)

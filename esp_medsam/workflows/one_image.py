@@ -28,16 +28,16 @@ from esp_medsam.workflows.weights import check_weights
 
 
 MOST_NAMED = 5
-"""Images of a folder that a message names."""
+"""Number of a folder's images that a message names."""
 
 
 class Segmented(NamedTuple):
     """One image and its result.
 
     Attributes:
-        request: What was asked for.
+        request: The request.
         data: ``image``, ``pred`` (the labelmap) and ``probability``, as the pipeline left them.
-        record: How the result was made, but for its files.
+        record: Record of how the result was made, without its files.
     """
 
     request: Request
@@ -46,12 +46,12 @@ class Segmented(NamedTuple):
 
     @property
     def image(self) -> Image:
-        """What is known of the image."""
+        """Metadata of the image."""
         return image_of(self.data["pred"].meta)
 
     @property
     def segmentation(self) -> Segmentation:
-        """What is known of the result."""
+        """Metadata of the result."""
         return segmentation_of(self.data["pred"].meta)
 
     @property
@@ -76,8 +76,8 @@ def read_parts(request: Request) -> dict[str, Any]:
     """Read the weights of a request, for :func:`segment_one`.
 
     Raises:
-        InputChangedError: If their file was replaced meanwhile.
-        EspMedSamError: If they are not usable, or a setting is not what it must be.
+        InputChangedError: If the weights file was replaced in the meantime.
+        EspMedSamError: If the weights are not usable, or a setting is invalid.
     """
     parsed = read_config(request)
     settings = parsed.get_parsed_content("settings")
@@ -95,17 +95,17 @@ def read_parts(request: Request) -> dict[str, Any]:
 def segment_one(
     request: Request, *, network: Any, calibration: Any, weights_sha256: str
 ) -> Segmented:
-    """Segment the one image that is asked for.
+    """Segment the one image of a request.
 
     Args:
-        request: What is asked for; ``dataset_dir`` holds one image.
-        network: With its weights.
-        calibration: What was measured of it, or None.
+        request: The request; its ``dataset_dir`` holds one image.
+        network: Network with its weights.
+        calibration: Calibration that was measured for the network, or None.
         weights_sha256: Hash of the weights when they were read.
 
     Raises:
         OptionError: If there are several images.
-        EspMedSamError: If it is refused, or cannot be read.
+        EspMedSamError: If the image is refused, or cannot be read.
     """
     run = build(request, network=network, calibration=calibration)
     steps = list(run.plans.steps)
@@ -132,7 +132,7 @@ def _record(made: Segmented, outputs: ResultPlanner) -> dict[str, Any]:
     recipe = replace(outputs.plan(image, segmentation.targets).recipe, formats=())
     empty = not any(segmentation.voxels)
     record = record_of(recipe, image, segmentation, made.targets, empty=empty)
-    plain: dict[str, Any] = json.loads(json.dumps(record, default=str))  # as a file has it
+    plain: dict[str, Any] = json.loads(json.dumps(record, default=str))  # as in a file
     return plain
 
 
@@ -148,7 +148,7 @@ def save_one(made: Segmented, **given: Any) -> list[Path]:
     """
     settings = {**made.request.settings, **given_settings(given, made.request.table)}
     saver = read_config(replace(made.request, settings=settings)).get_parsed_content("saver")
-    saver.outputs.weights_sha256 = made.record["weights_sha256"]  # their file may be another by now
+    saver.outputs.weights_sha256 = made.record["weights_sha256"]  # the file may have changed
     saver(made.data)
     plan = saver.outputs.plan(made.image, made.segmentation.targets)
     written = read_record(plan.stem)

@@ -21,7 +21,7 @@ def weight_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any
 
 
 class ClipGradients:
-    """Scale gradients down to a norm before every step; hook of an optimizer.
+    """Optimizer hook that scales gradients down to a maximum norm before every step.
 
     Args:
         max_norm: Largest norm of all gradients together.
@@ -43,11 +43,11 @@ class ClipGradients:
 
 
 class LeaveUntouched:
-    """Let a step pass over parameters whose gradient is all zero; hook of an optimizer.
+    """Optimizer hook that makes a step skip parameters whose gradient is all zero.
 
-    Controllers and queries are stacked before a batch takes its own, so those that it does not take
-    get zeros, not nothing. An optimizer would decay them all the same: modalities that a datalist
-    lacks would fade.
+    Controllers and queries are stacked before a batch selects its own, so the unselected ones get
+    zero gradients instead of none. An optimizer would still decay them, and modalities that a
+    datalist lacks would fade.
     """
 
     def attach(self, optimizer: Optimizer) -> Optimizer:
@@ -56,13 +56,13 @@ class LeaveUntouched:
         return optimizer
 
     def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """Take the gradients of zeros away."""
+        """Remove all-zero gradients."""
         del args, kwargs
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         touched = [p for p in parameters if p.grad is not None]
         if not touched:
             return
-        # One transfer from the device for all of them.
+        # A single transfer from the device for all gradients.
         largest = torch.stack([p.grad.abs().amax() for p in touched]).tolist()
         for parameter, value in zip(touched, largest, strict=True):
             if value == 0.0:
@@ -72,13 +72,13 @@ class LeaveUntouched:
 def schedule(
     optimizer: Optimizer, *, decay: Literal["cosine", "exponential"], warmup: int, steps: int
 ) -> LambdaLR:
-    """Return the schedule of the learning rate: it rises from 0, then falls.
+    """Return the learning rate schedule: the rate rises from 0, then falls.
 
     Args:
-        optimizer: Whose rate it is.
+        optimizer: Optimizer whose learning rate is scheduled.
         decay: ``cosine`` falls to 0, ``exponential`` to a hundredth.
-        warmup: Steps that it rises.
-        steps: Steps in all.
+        warmup: Number of steps during which the rate rises.
+        steps: Total number of steps.
     """
 
     def share(step: int) -> float:
@@ -89,7 +89,7 @@ def schedule(
             return float(EXPONENTIAL_END**progress)
         return max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress)))
 
-    return LambdaLR(optimizer, share)  # a plain function: checkpoints hold the step alone
+    return LambdaLR(optimizer, share)  # a plain function, so checkpoints hold only the step
 
 
 EXPONENTIAL_END = 0.01

@@ -15,11 +15,11 @@ def build_transforms(rows: Mapping[str, Any]) -> dict[str, ModalityTransforms]:
     """Return transforms by modality.
 
     Args:
-        rows: In the form of docs/reference/transforms.md, checked by
-            :func:`~esp_medsam.workflows.overlays.check_transforms`, or built already.
+        rows: Rows in the form of docs/reference/transforms.md, checked by
+            :func:`~esp_medsam.workflows.overlays.check_transforms`, or already built.
 
     Raises:
-        OptionError: If a transform does not take its options.
+        OptionError: If a transform does not accept its options.
     """
     return {modality: _row(row, f"transforms.{modality}") for modality, row in rows.items()}
 

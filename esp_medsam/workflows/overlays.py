@@ -18,12 +18,12 @@ from esp_medsam.training_settings import STAGE_SETTINGS, Stage
 PACKAGE = "esp_medsam.transforms."
 
 ROW = "ModalityTransforms"
-"""What holds the transforms of a modality."""
+"""Class that holds the transforms of a modality."""
 
 STAGES = ("measure", "native", "shown")
 
 RULE = "IntensityRule"
-"""What the window of a modality is said by, under ``intensity``."""
+"""Class that gives the window of a modality, under ``intensity``."""
 
 TRANSFORMS = frozenset(
     {
@@ -58,7 +58,7 @@ TRANSFORMS = frozenset(
         "Windows",
     }
 )
-"""What a stage may hold: the array forms in docs/reference/transforms.md, and no other class."""
+"""Classes that a stage may hold: the array forms in docs/reference/transforms.md, no others."""
 
 _TARGET = "_target_"
 
@@ -67,7 +67,7 @@ def read_overlay(path: Path) -> dict[str, Any]:
     """Return the keys and values of a config.
 
     Raises:
-        OptionError: If it cannot be read, or holds no keys.
+        OptionError: If the config cannot be read, or holds no keys.
     """
     try:
         content = read_plain(path)
@@ -85,8 +85,8 @@ def settings_of(content: Mapping[str, Any], path: Path, table: ModalityTable) ->
     """Return the settings in a config, checked and typed; transforms stay plain.
 
     Raises:
-        OptionError: If it holds anything else, which could run code.
-        EspMedSamError: If a setting is not what it must be.
+        OptionError: If the config holds anything else, which could run code.
+        EspMedSamError: If a setting is invalid.
     """
     _check_plain(content, path, InferenceSettings, "inference.yaml")
     return _with_transforms(content, path, lambda settings: given_settings(settings, table))
@@ -95,18 +95,18 @@ def settings_of(content: Mapping[str, Any], path: Path, table: ModalityTable) ->
 def train_settings_of(
     content: Mapping[str, Any], path: Path, stage: Stage = "train"
 ) -> dict[str, Any]:
-    """Return the settings of a stage of training in a config, checked; transforms stay plain.
+    """Return the settings of a training stage in a config, checked; transforms stay plain.
 
     Raises:
-        OptionError: If it holds anything else, which could run code, or a setting is not what it
-            must be.
+        OptionError: If the config holds anything else, which could run code, or a setting is
+            invalid.
     """
     _check_plain(content, path, STAGE_SETTINGS[stage], "train.yaml")
     return _with_transforms(content, path, STAGE_SETTINGS[stage].given)
 
 
 def _check_plain(content: Mapping[str, Any], path: Path, kind: type[Settings], config: str) -> None:
-    """Refuse keys that are no settings, and values that could run code."""
+    """Refuse keys that are not settings, and values that could run code."""
     known = kind.model_fields
     for key in content:
         if key not in known:
@@ -132,7 +132,7 @@ def _with_transforms(
     path: Path,
     checked: Callable[[Mapping[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return what ``checked`` makes of settings; wrong transforms do not hide other wrong ones."""
+    """Return what ``checked`` makes of the settings; wrong transforms do not hide other errors."""
     try:
         check_transforms(content.get("transforms", {}), path)
     except OptionError as error:
@@ -146,12 +146,12 @@ def _with_transforms(
 
 
 def is_expression(value: object) -> bool:
-    """Whether a value is a text that MONAI would run, look up, or read as a file's name."""
+    """Whether a value is text that MONAI would run, look up, or read as a file name."""
     return isinstance(value, str) and value[:1] in ("$", "@", "%")
 
 
 def _expressions(value: object) -> Iterator[str]:
-    """Yield the texts in a value that are expressions."""
+    """Yield the strings in a value that are expressions."""
     if isinstance(value, str) and is_expression(value):
         yield value
     elif isinstance(value, Mapping):
@@ -163,10 +163,10 @@ def _expressions(value: object) -> Iterator[str]:
 
 
 def check_transforms(rows: object, path: Path) -> None:
-    """Refuse what is not transforms by modality, in the form of docs/reference/transforms.md.
+    """Refuse anything but transforms by modality, in the form of docs/reference/transforms.md.
 
     Raises:
-        OptionError: If a class is named that is not one of these, or an option is no plain value.
+        OptionError: If a named class is not allowed there, or an option is not a plain value.
     """
     for place, name, options in classes_in(rows, path):
         for key, value in options.items():
@@ -176,10 +176,10 @@ def check_transforms(rows: object, path: Path) -> None:
 
 
 def classes_in(rows: object, path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield place, name and options of each class that transforms by modality name.
+    """Yield place, name and options of each class that the transforms by modality name.
 
     Raises:
-        OptionError: If a class is named that is none of those that may stand there.
+        OptionError: If a named class is not allowed in its place.
     """
     for modality, row in _mapping(rows, "transforms", path).items():
         place = f"transforms.{modality}"

@@ -22,17 +22,17 @@ from esp_medsam.workflows.weights import check_weights
 
 
 def read_config(request: Request) -> ConfigParser:
-    """Return the configuration of what is asked for, nothing built yet.
+    """Return the configuration of a request, with nothing built yet.
 
     Raises:
-        OptionError: If a config cannot be parsed, or a transform does not take its options.
+        OptionError: If a config cannot be parsed, or a transform does not accept its options.
     """
     settings = dict(request.settings)
     if settings.get("transforms"):
         settings["transforms"] = build_transforms(settings["transforms"])
     parser = ConfigParser()
     with warnings.catch_warnings():
-        # MONAI warns on every parse that configs are code; this one is our own, or trusted.
+        # MONAI warns on every parse that configs are code; this config is our own, or trusted.
         warnings.filterwarnings("ignore", category=UserWarning, module="monai")
         try:
             parser.read_config([str(path) for path in request.configs])
@@ -52,23 +52,23 @@ def build(
     network: Any | None = None,
     calibration: Any | None = None,
 ) -> SegmentRun:
-    """Build the pipeline that ``python -m monai.bundle run`` would, and hand it over unrun.
+    """Build the pipeline that ``python -m monai.bundle run`` would, and return it unrun.
 
     Args:
-        request: What is asked for.
-        plans: What is segmented; None plans what lies in the input folder.
-        network: What the inferer asks; None builds the config's own, with its weights.
-        calibration: What was measured of a network that is given.
+        request: The request.
+        plans: Plans of what to segment; None plans the content of the input folder.
+        network: Network for the inferer; None builds the config's own, with its weights.
+        calibration: Calibration that was measured for a given network.
 
     Raises:
-        EspMedSamError: If the input or the weights are not usable; MONAI wraps those it meets
-            while building, see :func:`esp_medsam.errors.explain`.
+        EspMedSamError: If the input or the weights are not usable; MONAI wraps errors during the
+            build, see :func:`esp_medsam.errors.explain`.
     """
     parser = read_config(request)
     parts = {"plans": plans, "network": network}
     parser.update({name: part for name, part in parts.items() if part is not None})
     if network is not None:
-        parser.update({"calibration": calibration})  # not that of weights that are not read
+        parser.update({"calibration": calibration})  # not that of the weights, which are not read
     for position in range(len(parser["initialize"])):
         if "install_excepthook" not in parser[f"initialize#{position}"]:
             parser.get_parsed_content(f"initialize#{position}")
@@ -85,29 +85,29 @@ def build_run(
     network: Any | None = None,
     **given: Any,
 ) -> SegmentRun:
-    """Read what is asked for and build it: :func:`read_request`, then :func:`build`.
+    """Read a request and build it: :func:`read_request`, then :func:`build`.
 
     Args:
-        bundle: Folder of the bundle; None looks for it.
-        overlays: Further configs, in order, whose keys replace those before.
+        bundle: Folder of the bundle; None searches for it.
+        overlays: Further configs, in order; later keys replace earlier ones.
         trust_config: Whether overlays, and the configs of a foreign bundle, may run code.
-        network: What the inferer asks; None builds the config's own, with its weights.
-        given: Keys of ``inference.yaml`` to set; None leaves the config's own value.
+        network: Network for the inferer; None builds the config's own, with its weights.
+        given: Keys of ``inference.yaml`` to set; None keeps the config's value.
 
     Raises:
-        EspMedSamError: As of both.
+        EspMedSamError: As :func:`read_request` and :func:`build`.
     """
     request = read_request(bundle, overlays, trust_config=trust_config, **given)
     return build(request, network=network)
 
 
 def check_settings(settings: InferenceSettings) -> None:
-    """Refuse what can be refused without building anything.
+    """Refuse invalid settings that can be found without building anything.
 
     Raises:
         OutputError: If the output folder is a file, or cannot be written to.
-        WeightsNotFoundError: If there are no weights.
-        DeviceError: If there is no such device.
+        WeightsNotFoundError: If the weights do not exist.
+        DeviceError: If the device does not exist.
     """
     check_output_dir(settings.output_dir)
     check_weights(settings.ckpt_path)

@@ -1,4 +1,4 @@
-"""What a run takes: a plan of each part of its input, made when its turn comes."""
+"""Plans of what a run takes, one for each part of the input, made when its turn comes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from esp_medsam.workflows.refusal import Refusal
 
 @dataclass(frozen=True)
 class Plan:
-    """The items of a part of the input, and what is left alone there.
+    """Items of a part of the input, and whatever is left alone there.
 
     Attributes:
-        items: What is to be segmented, sorted by path.
-        refused: What cannot be taken, each with the reason.
-        others: Files that are no images.
+        items: Items to segment, sorted by path.
+        refused: Refusals of what cannot be taken, each with the reason.
+        others: Files that are not images.
         outputs: Our own outputs of this or an earlier run.
-        notes: What is to be known of the input as a whole, without full stops.
-        other_modalities: Number of DICOM volumes of other modalities than that of the run, by
-            theirs.
-        not_named: Names of DICOM volumes that are not the one to take alone.
+        notes: Facts about the input as a whole, without full stops.
+        other_modalities: Number of DICOM volumes of modalities other than the run's, by modality.
+        not_named: Names of DICOM volumes that are not the requested one.
     """
 
     items: tuple[Item, ...]
@@ -34,22 +33,22 @@ class Plan:
     not_named: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        """Return the number of results there will be."""
+        """Return the number of results of the plan."""
         return len(self.items) + len(self.refused)
 
 
 class Plans(Iterable[Plan]):
-    """The plans of a run, of which those behind the first are made as they are asked for.
+    """Plans of a run; the plans after the first are made on demand.
 
-    Where there are several, they can be gone through once, and none is held.
+    Several plans can be iterated over only once, and none is kept.
 
     Args:
-        first: The first of them in which there is something to take, or refused.
-        before: Those before it.
-        rest: Makes those behind it; None where there are none.
+        first: The first plan that has something to take, or a refusal.
+        before: Plans before ``first``.
+        rest: Iterator that makes the plans after ``first``; None if there are none.
 
     Attributes:
-        left_alone: What is left alone in the parts that are planned so far.
+        left_alone: Everything left alone in the parts planned so far.
         is_whole: Whether all parts are planned.
     """
 
@@ -63,14 +62,14 @@ class Plans(Iterable[Plan]):
         self.is_whole = rest is None
 
     def __len__(self) -> int:
-        """Return the number of results that there will be of the parts planned so far."""
+        """Return the number of results of the parts planned so far."""
         return self._planned
 
     def __iter__(self) -> Iterator[Plan]:
-        """Yield the plan of each part, and count what it holds.
+        """Yield the plan of each part, and count its content.
 
         Raises:
-            RuntimeError: If there were several, and they were gone through before.
+            RuntimeError: If there are several plans, and they were iterated over before.
         """
         if self._first is None:
             msg = "The plans of several parts can be read only once; plan again."
@@ -83,7 +82,7 @@ class Plans(Iterable[Plan]):
             self._planned += len(plan)
             self.left_alone.add(plan)
             yield plan
-            del plan  # it may be large, and the next one is made now
+            del plan  # it may be large, and the next plan is made now
         self.is_whole = True
 
     def _take_first(self) -> Plan:
@@ -93,7 +92,7 @@ class Plans(Iterable[Plan]):
 
     @property
     def steps(self) -> Iterator[Item | Refusal]:
-        """All that there will be a result of: of each part what is refused, then its items."""
+        """Everything that has a result: for each part its refusals, then its items."""
         for plan in self:
             yield from plan.refused
             yield from plan.items
@@ -101,5 +100,5 @@ class Plans(Iterable[Plan]):
 
     @property
     def items(self) -> Iterator[Item]:
-        """The items of all parts."""
+        """Items of all parts."""
         return (item for plan in self for item in plan.items)

@@ -1,4 +1,4 @@
-"""Plan a run: validated settings, and what it takes."""
+"""Plan a run: its validated settings, and what it takes."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from esp_medsam.workflows.request import Request
 
 
 def is_plain(request: Request) -> bool:
-    """Whether a request's settings are all that is asked for, so that nothing need be built.
+    """Whether a request consists only of settings, so that nothing needs to be built.
 
-    It is not where another config runs, which may do anything, and where transforms are to be made.
+    A request is not plain if another config runs, which may do anything, or if it has transforms.
     """
     own = (request.root / CONFIG,)
     return request.configs == own and not request.runs and not request.settings.get("transforms")
 
 
 def plain_settings(request: Request) -> dict[str, Any]:
-    """Return the settings of a plain request: as given, else as ``inference.yaml`` has them.
+    """Return the settings of a plain request: as given, otherwise as in ``inference.yaml``.
 
-    Without a modality it is the list of all names, as there. Other keys whose value is an
-    expression, such as paths in the bundle, are left out where they were not given.
+    Without a given modality, the value is the list of all names, as in that file. Other keys whose
+    value is an expression, such as paths in the bundle, are left out unless they were given.
 
     Raises:
-        EspMedSamError: If one is not what it must be.
+        EspMedSamError: If a setting is invalid.
     """
     content: dict[str, Any] = read_yaml(request.root / CONFIG)
     own = {
@@ -45,7 +45,7 @@ def plans_of(request: Request) -> Plans | None:
     """Return what a run takes, found before anything heavy is imported.
 
     Returns:
-        None where the request is not plain: then its config says what the items are.
+        The plans; None if the request is not plain, because then its config defines the items.
 
     Raises:
         EspMedSamError: As :func:`~esp_medsam.workflows.items.plan_parts`.

@@ -1,4 +1,4 @@
-"""Score how well presence and absence of targets are predicted."""
+"""Scores of how well the presence and absence of targets are predicted."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from esp_medsam.workflows.set_scores import means
 
 
 KEPT = "present_kept_"
-"""Begins the names of the shares of present targets whose mask is kept."""
+"""Prefix of the names of the shares of present targets whose mask is kept."""
 
 EMPTIED = "absent_emptied_"
-"""Begins the names of the shares of absent targets whose mask is left empty."""
+"""Prefix of the names of the shares of absent targets whose mask is left empty."""
 
 
 class PresenceScores:
-    """Score what a network says of presence: metrics by modality, over slices and targets.
+    """Metrics of a network's presence predictions by modality, over slices and targets.
 
     ``present_kept_<modality>`` is the share of targets in a slice whose presence probability is
-    0.5 or more, ``absent_emptied_<modality>`` the share of those known not to be in it for which
-    it lies below. Networks that say nothing of presence get neither.
+    0.5 or more, ``absent_emptied_<modality>`` the share of targets known to be absent from it
+    whose probability is below 0.5. Networks that do not predict presence get neither.
 
     Args:
-        table: Modalities, by whose index a batch has them.
-        annotation_of: What gives the annotation from the evaluator's output.
+        table: Modalities, in the order of the batches' modality indices.
+        annotation_of: Returns the annotation from the evaluator's output.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class PresenceScores:
         self._answers: list[tuple[str, bool]] = []
 
     def attach(self, engine: SupervisedEvaluator) -> None:
-        """Register on the evaluator, before what reads its metrics."""
+        """Register on the evaluator, before the handlers that read its metrics."""
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._close)

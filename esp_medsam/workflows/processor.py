@@ -18,7 +18,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Options of glibc's mallopt."""
 
 _KEPT = 2**31 - 1
-"""Bytes of free memory that glibc keeps at the end of its heap."""
+"""Number of bytes of free memory that glibc keeps at the end of its heap."""
 
 
 def use_processor(
@@ -27,15 +27,15 @@ def use_processor(
     amp: bool | Literal["auto"],
     num_workers: int,
 ) -> bool:
-    """Set threads and memory for training, log what was chosen, and say whether to use bfloat16.
+    """Set threads and memory for training, log them, and return whether to use bfloat16.
 
-    On a CPU the step and the workers of the loader, which take a thread each, share the cores.
-    OMP_NUM_THREADS overrides that. Sums over another number of threads may round differently.
+    On a CPU, the training step shares the cores with the loader's workers, which take a thread
+    each. OMP_NUM_THREADS overrides the count. Another number of threads may round sums differently.
 
     Args:
-        device: Where the network trains.
-        amp: Whether to compute in bfloat16; ``auto`` where the device has units for it.
-        num_workers: Workers of the loader.
+        device: Device that the network trains on.
+        amp: Whether to compute in bfloat16; ``auto`` does if the device has units for it.
+        num_workers: Number of the loader's workers.
     """
     in_bfloat16 = (
         has_bfloat16_units(device) if amp == "auto" else amp_of(amp, device, what="training")
@@ -52,15 +52,15 @@ def use_processor(
 
 
 def threads_for(cores: int, num_workers: int) -> int:
-    """Return how many threads the step takes beside workers that take one each."""
+    """Return the number of threads for the step beside workers that take one each."""
     return max(1, cores - num_workers)
 
 
 def keep_memory() -> bool:
-    """Have glibc keep the memory that activations free, not hand it back to map it anew each step.
+    """Make glibc keep memory that activations free, instead of mapping it anew each step.
 
     Returns:
-        Whether the C library is one that can.
+        Whether the C library supports this.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -71,7 +71,7 @@ def keep_memory() -> bool:
 
 
 def _cores() -> int:
-    """Return how many cores the process may use."""
+    """Return the number of cores that the process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

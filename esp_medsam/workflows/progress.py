@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 class TellProgress:
-    """Tell how far a trainer is, its loss, and what validation gave for each modality.
+    """Display of a trainer's progress, its loss, and the validation result of each modality.
 
     Args:
-        history: What knows the epochs and the loss of the one that is open.
-        console: Where the line moves; None is standard error, if it is a terminal.
+        history: Record of the epochs and of the loss of the open one.
+        console: Console for the progress line; None is standard error, if it is a terminal.
     """
 
     def __init__(self, history: History, *, console: Console | None = None) -> None:
@@ -93,14 +93,14 @@ class TellProgress:
 
 
 def _scores(metrics: Mapping[str, Any]) -> list[str]:
-    """Return the Dice of each modality in words."""
+    """Return the Dice of each modality as text."""
     named = {k.removeprefix(PREFIX): v for k, v in metrics.items() if k.startswith(PREFIX)}
     told = [f"{name} {value:.3f}" for name, value in named.items() if value is not None]
     return [f"Dice {', '.join(told)}"] if told else []
 
 
 def _duration(seconds: float) -> str:
-    """Return a time to go as a person says it."""
+    """Return a remaining time in everyday words."""
     minutes = round(seconds / 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"

@@ -37,12 +37,12 @@ from esp_medsam.workflows.training_slices import TrainingSlice, slices_of
 logger = logging.getLogger(__name__)
 
 READING = "2"
-"""Changes with whatever changes the slices that an item gives; caches of another one are not."""
+"""Version of how items become slices; caches of other versions are not used."""
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """An item, where it stands, and what tells it from others."""
+    """Item with its place in the datalist and its unique key."""
 
     place: str
     item: Item
@@ -51,18 +51,18 @@ class _Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class SliceReader:
-    """Read the items of a datalist as slices.
+    """Reader of a datalist's items as slices.
 
     Args:
         datalist: JSON file, see :func:`~esp_medsam.workflows.datalist.read_datalist`.
         table: Modalities and targets.
         input_size: ``(H, W)`` of the network's input.
         transforms: Transforms by modality, in place of the defaults.
-        cache_dir: Folder that keeps the slices on disk, from which they are mapped; None or empty
-            keeps them in memory.
-        empty_slices: Share of the slices of volumes that is kept of those without any target, 0 to
-            1; which ones depends on their content alone.
-        workers: Threads that read files.
+        cache_dir: Folder that keeps the slices on disk, memory-mapped; None or empty keeps them
+            in memory.
+        empty_slices: Share of the volume slices without any target that is kept, 0 to 1; the
+            choice depends only on their content.
+        workers: Number of threads that read files.
     """
 
     datalist: str | Path
@@ -77,13 +77,14 @@ class SliceReader:
         """Return the slices of each section, by its name.
 
         Raises:
-            OptionError: If the datalist has faults in any section, asked for or not: an item that
-                is not what it must be, a file that is missing or cannot be read, a mask that is
-                empty or not on its image's grid, an image that is named twice, an image or a
-                patient in two sections. Each is logged, a line each; those that a look at names
-                and headers shows come first, before anything is read whole.
+            OptionError: If the datalist has faults in any section, requested or not: an invalid
+                item, a file that is missing or cannot be read, a mask that is empty or not on its
+                image's grid, an image that is named twice, an image or a patient in two sections.
+                Each fault is logged on its own line; those that names and headers reveal come
+                first, before any file is read whole.
             EmptyInputError: If a section has no items.
-            OutputError: If the cache cannot be written; of these DiskFullError without room.
+            OutputError: If the cache cannot be written; DiskFullError, a kind of it, if the disk is
+                full.
         """
         check_overrides(self.transforms, self.table.names)
         held = self._sections(sections)
@@ -97,7 +98,7 @@ class SliceReader:
         return slices
 
     def _refuse(self, faults: Sequence[str]) -> None:
-        """Log faults, a line each, and refuse the datalist where there are any."""
+        """Log each fault on its own line, and refuse the datalist if there are any."""
         for fault in faults:
             logger.error("%s", one_line(fault))
         if faults:
@@ -108,7 +109,7 @@ class SliceReader:
             raise OptionError(msg)
 
     def _sections(self, sections: Sequence[str]) -> dict[str, Any]:
-        """Return all sections of the datalist, as they stand in it; those asked for hold items."""
+        """Return all sections of the datalist as written; requested sections must hold items."""
         held = read_sections(self.datalist)
         missing = [name for name in sections if name not in held]
         if missing:
@@ -121,7 +122,7 @@ class SliceReader:
         return held
 
     def _entries(self, content: object, name: str, faults: list[str]) -> list[_Entry]:
-        """Return the items of a section, and add what is wrong with the others."""
+        """Return the items of a section, and add the faults of the others to ``faults``."""
         items, _ = parse_items(content, name, Path(self.datalist).parent)
         with ThreadPoolExecutor(self.workers) as pool:
             places = (f"{name}[{number}]" for number in items)
@@ -130,7 +131,7 @@ class SliceReader:
         return [entry for entry in ended if isinstance(entry, _Entry)]
 
     def _entry(self, place: str, item: Item) -> _Entry | str:
-        """Return an item with the hashes of its files, or what is wrong with one."""
+        """Return an item with the hashes of its files, or the fault of a file."""
         try:
             hashes = [identify(content_files(path)).sha256 for path in item.files]
         except EspMedSamError as error:
@@ -144,7 +145,7 @@ class SliceReader:
         return _Entry(place, item, _digest([hashes[0], hashes[1:], said]))
 
     def _slices(self, entries: Sequence[_Entry], faults: list[str]) -> SliceSequence:
-        """Return the slices of items, read or from the cache, or what is wrong with an item."""
+        """Return the slices of items, read or cached, and add the faults of items to ``faults``."""
         kept: InMemory | OnDisk = OnDisk(self._store()) if self.cache_dir else InMemory()
         with seldom_asked(), ThreadPoolExecutor(self.workers) as pool:
             read = pool.map(lambda entry: self._read(entry, kept), entries)
@@ -157,7 +158,7 @@ class SliceReader:
         return kept
 
     def _read(self, entry: _Entry, kept: SliceSequence) -> list[TrainingSlice] | str | None:
-        """Return an item's slices, None where they are kept already, or why there are none."""
+        """Return an item's slices, None if they are kept already, or the reason for having none."""
         if entry.key in kept:
             return None
         try:
@@ -167,7 +168,7 @@ class SliceReader:
             return str(explain(error))
 
     def _chosen_slices(self, key: str, count: int, filled: Sequence[bool]) -> Iterator[int]:
-        """Yield which slices of an item are learned from, by whether any target is in them."""
+        """Yield the indices of an item's slices to train on, by whether they hold any target."""
         for index in range(count):
             share = int(_digest([key, index])[:8], 16) / 2**32
             if count == 1 or filled[index] or share < self.empty_slices:
@@ -186,7 +187,7 @@ class SliceReader:
 
 
 def _meaning_of(mask: Mask, item: Item) -> tuple[object, ...]:
-    """Return what tells a mask from others of its item, whatever its file is called."""
+    """Return what distinguishes a mask from others of its item, whatever its file is called."""
     return item.files.index(mask.path), mask.values, mask.names
 
 

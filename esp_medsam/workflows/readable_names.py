@@ -22,24 +22,25 @@ from esp_medsam.terms import body_part
 
 
 READABLE = "readable"
-"""What asks for such names."""
+"""Value of the option that asks for readable names."""
 
 _DIGEST = 8
-"""Hexadecimal digits that tell two results apart that would be called alike."""
+"""Hexadecimal digits that distinguish two results with the same readable name."""
 
 _TAGS = tags_of("BodyPartExamined", "SeriesNumber")
 
 
 def readable_name(volume: DicomVolume, modality: str, table: ModalityTable) -> str:
-    """Return what people would call a volume: ``CT_abdomen_3``.
+    """Return a readable name for a volume, such as ``CT_abdomen_3``.
 
-    It is Modality, Body Part Examined and Series Number, and what tells the volume from others of
-    its series; of what is missing, or no coded term, nothing stands there. So no patient is named.
+    The name consists of Modality, Body Part Examined, Series Number and a suffix that distinguishes
+    volumes of the same series. Missing values and uncoded terms are left out, so the name never
+    identifies a patient.
 
     Args:
-        volume: What its headers say.
-        modality: Name of its modality in the table, where the file's own is no known term.
-        table: Modalities at hand.
+        volume: The volume, as its headers describe it.
+        modality: Name of its modality in the table, used if the file's own is not a known term.
+        table: Available modalities.
     """
     with opened(volume.slices[0].source.path) as file:
         elements = file.elements(_TAGS, last=max(_TAGS))
@@ -57,7 +58,7 @@ def readable_name(volume: DicomVolume, modality: str, table: ModalityTable) -> s
 
 
 def _text(elements: Elements, attribute: str) -> str:
-    """Return a text; empty of what is none, since a name is no reason to refuse an image."""
+    """Return a text, empty if it is invalid: a name is no reason to refuse an image."""
     try:
         return elements.text(attribute)
     except FormatError:
@@ -67,15 +68,15 @@ def _text(elements: Elements, attribute: str) -> str:
 def with_names(
     items: Sequence[tuple[Item, str]], output_dir: Path | None, *, readable: bool
 ) -> list[Item]:
-    """Return items with what their outputs are called, and what another option would call them.
+    """Return items with their output names, and the names that other options would give them.
 
-    A readable name that others of the run share, or that stands in the output folder for another
-    image, ends in a part of a hash of the volume's UID.
+    A readable name ends in part of a hash of the volume's UID if other items of the run share the
+    name, or if the output folder already has it for another image.
 
     Args:
-        items: Each with its readable name; empty where it has none.
-        output_dir: Where outputs go; None where there will be none.
-        readable: Whether DICOM results are called by it, else by their UID.
+        items: Each item with its readable name, empty if it has none.
+        output_dir: Output folder; None if there is no output.
+        readable: Whether DICOM results get the readable name rather than their UID.
     """
     counts = Counter((short or item.name).casefold() for item, short in items)
     named = []
@@ -93,7 +94,7 @@ def with_names(
 
 
 def _is_of_another(item: Item, name: str, output_dir: Path | None) -> bool:
-    """Whether a result of that name is there, and is not known to be of this very image."""
+    """Whether a result of that name exists and is not known to belong to this image."""
     if output_dir is None:
         return False
     try:

@@ -1,4 +1,4 @@
-"""What a run cannot take, and why."""
+"""Inputs that a run cannot process, and the reasons."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from esp_medsam.workflows.results import ItemResult, failure
 
 @dataclass(frozen=True)
 class Refusal:
-    """A file, a folder or a DICOM volume that cannot be taken.
+    """A file, folder or DICOM volume that cannot be processed.
 
     Attributes:
-        path: The file, or the folder.
-        error: Why not.
+        path: The file or folder.
+        error: The reason.
         volume_name: Name of the DICOM volume in the folder; None for other formats.
     """
 
@@ -24,15 +24,15 @@ class Refusal:
 
     @classmethod
     def of(cls, item: Item, error: Exception) -> Refusal:
-        """Return the refusal of an item."""
+        """Return the refusal of an item for an error."""
         return cls(item.path, error, item.volume_name)
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Name used in messages."""
         return label_of(self.path, self.volume_name)
 
     @property
     def result(self) -> ItemResult:
-        """The failure that it is, with its code and what to do."""
+        """The refusal as a failed result, with its code and what to do."""
         return failure(self.label, self.error)

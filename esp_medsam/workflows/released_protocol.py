@@ -1,7 +1,7 @@
-"""The measures of the released evaluation script, to set numbers beside numbers made with it.
+"""The measures of the released evaluation script, for comparison with its published numbers.
 
-Masks are compared at 1024 x 1024 pixels, to which images are stretched; every image counts, those
-without the target too. No clean-up, no spacing: distances are pixels of that grid.
+Images are stretched to 1024 x 1024 pixels, and masks are compared at that size. Every image counts,
+even if it lacks the target. There is no clean-up and no spacing: distances are in grid pixels.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ SIDE = 1024
 """Pixels along each side of the grid on which masks are compared."""
 
 SMOOTH = 1.0
-"""Added to both sides of the fractions of Dice and IoU."""
+"""Added to the numerator and the denominator of Dice and IoU."""
 
 UNIT = "px of 1024 x 1024"
 
 
 class ReleasedMeasures(NamedTuple):
-    """What the released script measures of an image.
+    """Measures of the released script for one image.
 
     Attributes:
         dice: ``(2 |A & B| + 1) / (|A| + |B| + 1)``.
         iou: ``(|A & B| + 1) / (|A | B| + 1)``.
-        precision: Share of what was found that is true; None where nothing was found.
-        recall: Share of what is true that was found; None where nothing is true.
-        hd: Largest distance between the contours, in pixels of the grid; None where a mask is
-            empty, and so left out of the mean.
-        found: Whether anything was found.
-        present: Whether anything is true.
+        precision: Fraction of the predicted pixels that are true; None if nothing was predicted.
+        recall: Fraction of the true pixels that were predicted; None if nothing is true.
+        hd: Largest distance between the contours, in pixels of the grid; None if a mask is
+            empty, which leaves the image out of the mean.
+        found: Whether anything was predicted.
+        present: Whether the target is present.
     """
 
     dice: float
@@ -51,15 +51,15 @@ class ReleasedMeasures(NamedTuple):
 def released_measures(
     probability: Tensor, truth: Tensor, labeled: Tensor | None = None
 ) -> ReleasedMeasures:
-    """Return the measures of one target of a picture.
+    """Return the measures of one target in a 2D image.
 
     Args:
         probability: uint8 ``(H, W)``, 255 times the probability; an axis of one voxel is dropped.
-        truth: bool, of that shape.
-        labeled: bool, where anything is known; None is everywhere.
+        truth: bool, of the same shape.
+        labeled: bool, True where the truth is known; None means everywhere.
 
     Raises:
-        OptionError: If it is a volume: the released script knows pictures alone.
+        OptionError: If the input is a volume: the released script scores only 2D images.
     """
     picture = probability.squeeze()
     if picture.ndim != 2:

@@ -18,19 +18,19 @@ from esp_medsam.workflows.overlays import read_overlay, settings_of
 
 
 OVERLAY = "delightsam.yaml"
-"""The bundle's own config that goes over ``inference.yaml``."""
+"""The bundle's own config that overlays ``inference.yaml``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a user asks for.
+    """A user's request.
 
     Attributes:
         root: Folder of the bundle.
-        table: Modalities at hand.
-        configs: Files that MONAI is to build from, and so may run, in order.
-        settings: Keys of ``inference.yaml`` and their values, typed; transforms are plain.
-        runs: What foreign configs among ``configs`` run, a line each; none without trust.
+        table: Available modalities.
+        configs: Files that MONAI builds from, and so may run, in order.
+        settings: Keys of ``inference.yaml`` and their values, typed; transforms are plain data.
+        runs: What foreign configs among ``configs`` run, one line each; empty without trust.
     """
 
     root: Path
@@ -47,20 +47,20 @@ def read_request(
     trust_config: bool = False,
     **given: Any,
 ) -> Request:
-    """Return what is asked for, once all of it is what it must be.
+    """Return the validated request.
 
-    Values of users stay data, whatever they begin with. So do overlays, which hold settings and
-    transforms, unless they are the bundle's own, as ``delightsam.yaml`` is, or are trusted.
+    Values from users remain data, whatever they begin with. Overlays, which hold settings and
+    transforms, remain data too unless they are trusted or the bundle's own (``delightsam.yaml``).
 
     Args:
-        bundle: Folder of the bundle; None looks for it.
-        overlays: Further configs, in order, whose keys replace those before.
+        bundle: Folder of the bundle; None searches for it.
+        overlays: Further configs, in order; each one's keys replace earlier ones.
         trust_config: Whether overlays, and the configs of a foreign bundle, may run code.
-        given: Keys of ``inference.yaml`` to set last; None leaves the config's own value.
+        given: Keys of ``inference.yaml`` to set last; None keeps the config's own value.
 
     Raises:
         OptionError: If the bundle's or an overlay's config could run code and is not trusted.
-        EspMedSamError: If a setting is not what it must be.
+        EspMedSamError: If a setting is invalid.
     """
     root = find_bundle(bundle)
     table = ModalityTable.read(root / TABLE)
@@ -83,12 +83,12 @@ def read_request(
 
 
 class Layers(NamedTuple):
-    """A bundle's config and what goes over it.
+    """A bundle's config and its overlays.
 
     Attributes:
-        configs: Files that MONAI is to build from, and so may run, in order.
-        settings: What the others set.
-        runs: What foreign configs among ``configs`` run, a line each.
+        configs: Files that MONAI builds from, and so may run, in order.
+        settings: What the other files set.
+        runs: What foreign configs among ``configs`` run, one line each.
     """
 
     configs: tuple[Path, ...]
@@ -105,19 +105,19 @@ def read_layers(
     settings_of: Callable[[Mapping[str, Any], Path], dict[str, Any]],
     is_code: Callable[[Mapping[str, Any], Path], bool] | None = None,
 ) -> Layers:
-    """Return a bundle's config and overlays, told apart into what may run and what is data.
+    """Return a bundle's config and overlays, separated into what may run and what is data.
 
     Args:
         config: The bundle's config.
-        overlays: Further configs, in order, whose keys replace those before.
-        own: Names of the bundle's own configs that go over it and may run.
-        trust_config: Whether foreign ones may run.
-        settings_of: Returns what an overlay sets, or refuses it.
-        is_code: Whether an overlay, where it is trusted, is to be built from; None says yes of all.
+        overlays: Further configs, in order; each one's keys replace earlier ones.
+        own: Names of the bundle's own overlays, which may run.
+        trust_config: Whether foreign configs may run.
+        settings_of: Returns what an overlay sets, or refuses the overlay.
+        is_code: Returns whether MONAI builds from a trusted overlay; None means it always does.
 
     Raises:
         OptionError: If the bundle's or an overlay's config could run code and is not trusted.
-        EspMedSamError: If an overlay is not what it must be.
+        EspMedSamError: If an overlay is invalid.
     """
     if "#" in str(config):
         msg = (
@@ -151,7 +151,7 @@ def read_layers(
 
 
 def overlay_path(name: str | os.PathLike[str], own: Path) -> Path:
-    """Return an overlay's path: as given, else of that name beside the bundle's own config."""
+    """Return an overlay's path: the path as given, or that name beside the bundle's own config."""
     for candidate in (Path(name), own / name):
         if candidate.is_file():
             return candidate
@@ -159,7 +159,7 @@ def overlay_path(name: str | os.PathLike[str], own: Path) -> Path:
 
 
 def is_installed(config: Path) -> bool:
-    """Whether a config of a bundle is, byte for byte, the one that came with this package."""
+    """Whether a bundle's config is byte for byte the one shipped with this package."""
     content = _content(config)
     return any(
         _content(root / CONFIG.parent / config.name) == content for root in installed_bundles()
@@ -184,7 +184,7 @@ def _is_code(content: Mapping[str, Any], path: Path, table: ModalityTable) -> bo
 
 
 def code_in(content: object, place: str = "") -> Iterator[str]:
-    """Yield what MONAI runs of a config: expressions, classes, files that are merged in."""
+    """Yield what MONAI runs from a config: expressions, classes and merged files."""
     if isinstance(content, Mapping):
         for key, value in content.items():
             name = f"{place}.{key}" if place else str(key)

@@ -1,4 +1,4 @@
-"""Results of the items of a run, and how they are reported."""
+"""Results of a run's items, and how they are reported."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one thing that a run takes: whatever the run, told in the same words.
+    """Outcome of one input of a run, in the same terms for every kind of run.
 
     Attributes:
-        statuses: What things of its kind come to, the failure last.
-        path: What messages call it: the input, or the series of a PACS.
+        statuses: Possible statuses of this kind of outcome, the failure last.
+        path: Name used in messages: the input, or the series of a PACS.
         status: One of ``statuses``.
         code: Stable code of the failure; None without one.
-        message: What is wrong and what to do, one line; empty without a failure.
-        warnings: What is to be known of it, a sentence each.
+        message: What is wrong and what to do, in one line; empty without a failure.
+        warnings: Warnings about the input, one sentence each.
         seconds: Time taken.
     """
 
@@ -42,7 +42,7 @@ class Outcome:
 
     @property
     def has_failed(self) -> bool:
-        """Whether it failed."""
+        """Whether the input failed."""
         return self.status == self.statuses[-1]
 
     @property
@@ -53,21 +53,21 @@ class Outcome:
 
     @property
     def details(self) -> str:
-        """The end of the line of an outcome that is no failure."""
+        """Text that ends the line of a successful outcome."""
         return ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ItemResult(Outcome):
-    """What became of one item: ``done``; ``kept``, an earlier result that agrees; ``failed``.
+    """Outcome of one item: ``done``, ``kept`` (an earlier result agrees) or ``failed``.
 
     Attributes:
-        record: The JSON that says how the result was made; None where it failed.
-        confidence: Mean probability inside each target's mask, None where it is empty; nothing
-            where the item was not segmented now.
+        record: Path of the JSON that says how the result was made; None if the item failed.
+        confidence: Mean probability inside each target's mask, None if the mask is empty; None
+            as a whole if the item was not segmented in this run.
         voxels: Voxels, or pixels, of each target in the labelmap; None likewise.
-        ml: Volume of each target in milliliters, None where it is not known; None likewise.
-        empty: Whether nothing was found; None where the item was not segmented now.
+        ml: Volume of each target in milliliters, None if unknown; None likewise.
+        empty: Whether nothing was found; None if the item was not segmented in this run.
     """
 
     statuses = ("done", "kept", "failed")
@@ -80,7 +80,7 @@ class ItemResult(Outcome):
 
     @property
     def details(self) -> str:
-        """How much of each target was found, and how sure the network is of it."""
+        """How much of each target was found, and how confident the network is."""
         if self.status == "kept":
             return ": done before"
         if self.confidence is None:
@@ -98,10 +98,10 @@ def failure(
     seconds: float = 0.0,
     kind: type[R] = ItemResult,  # type: ignore[assignment]  # a default for a type that is bound
 ) -> R:
-    """Turn an error into the outcome of what messages call ``path``.
+    """Turn an error into the outcome of the input that messages call ``path``.
 
-    Of an error that is none of ours only type and place are told: its text may quote a header,
-    and headers name patients.
+    For errors from outside this package, only type and place are reported: their text may quote a
+    header, and headers can name patients.
     """
     line = explain(error)
     if line is None:
@@ -114,9 +114,9 @@ def failure(
 
 
 def _places(error: BaseException) -> str:
-    """Return type and place of an error, and of those behind it, innermost frame first.
+    """Return the type and place of an error and of its causes, innermost frame first.
 
-    Their texts are left out: those of readers and decoders quote values of headers.
+    Their texts are left out because errors of readers and decoders quote header values.
     """
     told = []
     for each in chain_of(error):
@@ -127,7 +127,7 @@ def _places(error: BaseException) -> str:
 
 
 def _size(result: ItemResult, target: str) -> str:
-    """Return how much of a target was found, and how sure the network is of it."""
+    """Return how much of a target was found, and how confident the network is."""
     confidence = (result.confidence or {}).get(target)
     voxels, ml = (result.voxels or {}).get(target, 0), (result.ml or {}).get(target)
     size = size_text(voxels, ml)
@@ -135,12 +135,12 @@ def _size(result: ItemResult, target: str) -> str:
 
 
 def failures(results: Iterable[R]) -> list[R]:
-    """Return those that failed."""
+    """Return the outcomes that failed."""
     return [result for result in results if result.has_failed]
 
 
 def table_of(failed: Sequence[Outcome]) -> list[str]:
-    """Return the failures as the lines of a table: code, path, and what is wrong."""
+    """Return the failures as lines of a table: code, path and message."""
     rows = [(result.code or "", one_line(result.path), result.message) for result in failed]
     codes, paths = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
     return [f"  {code:<{codes}}  {path:<{paths}}  {message}" for code, path, message in rows]
@@ -153,13 +153,13 @@ def summary(
     not_tried: str = "",
     left_alone: str = "",
 ) -> str:
-    """Return how many came to what, and in how many of them nothing was found.
+    """Return a summary: how many inputs have each status, and how many have nothing found.
 
     Args:
-        results: Of all that was tried.
-        kind: What their statuses are.
-        not_tried: What was not, as :func:`not_tried_text` says it.
-        left_alone: What was not taken at all.
+        results: Outcomes of all inputs that were tried.
+        kind: Class that defines their statuses.
+        not_tried: What was not tried, as :func:`not_tried_text` words it.
+        left_alone: What the run did not process at all.
     """
     held = list(results)
     counts = Counter(result.status for result in held)
@@ -171,11 +171,11 @@ def summary(
 
 
 def not_tried_text(not_tried: Mapping[str, int] | int, *, is_whole: bool = True) -> str:
-    """Return what a summary says of what was not tried; empty where all was.
+    """Return the summary's text about what was not tried; empty if everything was.
 
     Args:
-        not_tried: How many items, or how many of what.
-        is_whole: Whether these are all; a large input is planned in parts.
+        not_tried: Number of items, or numbers by kind.
+        is_whole: Whether this covers the whole input; a large input is planned in parts.
     """
     counts = {"": not_tried} if isinstance(not_tried, int) else dict(not_tried)
     if is_whole and not any(counts.values()):
@@ -186,11 +186,11 @@ def not_tried_text(not_tried: Mapping[str, int] | int, *, is_whole: bool = True)
 
 
 def log_results(results: Iterable[R], total: Callable[[], int]) -> list[R]:
-    """Return all results, and log each as it comes, with its warnings.
+    """Return all results, and log each one with its warnings as it arrives.
 
     Args:
-        results: As they come.
-        total: How many there will be, as far as that is known yet.
+        results: Results, as they arrive.
+        total: Returns how many there will be, as far as known so far.
     """
     held = []
     for number, result in enumerate(results, start=1):
@@ -204,10 +204,10 @@ def log_results(results: Iterable[R], total: Callable[[], int]) -> list[R]:
 def log_end(
     results: Sequence[Outcome], total: int, *, not_tried: str = "", left_alone: str = ""
 ) -> None:
-    """Log how a run ended, and end the process with status 1 on a failure; see :func:`summary`.
+    """Log how a run ended, and exit with status 1 on a failure; see :func:`summary`.
 
     Raises:
-        SystemExit: If an item failed, with one line.
+        SystemExit: If an item failed, with a one-line message.
     """
     logger.info("%s.", summary(results, not_tried=not_tried, left_alone=left_alone))
     failed = failures(results)

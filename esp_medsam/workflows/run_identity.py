@@ -1,4 +1,4 @@
-"""What identifies a training run, so that it resumes only as itself."""
+"""What identifies a training run, so that only the same run resumes."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ FREE = frozenset(
         "resume",
     }
 )
-"""Settings that may change from one part of a run to the next."""
+"""Settings that may change when a run resumes."""
 
 
 def run_of(settings: TrainSettings, table: ModalityTable) -> dict[str, str]:
-    """Return in words what must be the same for a run to go on.
+    """Return, as text, what must stay the same for a run to resume.
 
-    A datalist and weights count by what is in the files, wherever they lie.
+    A datalist and weights are identified by file content, not by location.
 
     Args:
         settings: All settings of the run.
-        table: Its modalities and targets.
+        table: The run's modalities and targets.
 
     Raises:
-        InputNotFoundError: If there is no datalist.
+        InputNotFoundError: If the datalist does not exist.
     """
     told: dict[str, Any] = {
         name: getattr(settings, name) for name in TrainSettings.model_fields if name not in FREE
@@ -56,7 +56,7 @@ def run_of(settings: TrainSettings, table: ModalityTable) -> dict[str, str]:
 
 
 def _content(path: str, name: str) -> str:
-    """Return what tells a file's content, or which files a folder holds."""
+    """Return text that identifies a file's content, or the files in a folder."""
     if Path(path).is_dir():
         files = sorted(file for file in Path(path).rglob("*") if file.is_file())
         names = "\n".join(f"{f.relative_to(path).as_posix()} {f.stat().st_size}" for f in files)

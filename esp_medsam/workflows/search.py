@@ -23,14 +23,14 @@ from esp_medsam.workflows.walk import Part, cannot_be_listed, files_of_part, is_
 
 @dataclass(eq=False)
 class Search:
-    """What lies below a folder, kind by kind.
+    """Contents of a folder, sorted by kind.
 
     Args:
-        root: The folder, or one file.
-        include: Patterns that take.
-        exclude: Patterns that leave out.
-        series: DICOM volume to take alone.
-        join: What to join that DICOM files keep apart.
+        root: The folder, or a single file.
+        include: Patterns of files to take.
+        exclude: Patterns of files to leave out.
+        series: The only DICOM volume to take.
+        join: What to join although the DICOM files keep it apart.
     """
 
     root: Path
@@ -48,7 +48,7 @@ class Search:
     notes: list[str] = field(default_factory=list, init=False)
 
     def is_of_other(self, volume: DicomVolume, modality: str, table: ModalityTable) -> bool:
-        """Whether a volume of a folder is of another modality, and nobody named it."""
+        """Whether a volume of a folder has another modality and was not named by the user."""
         return (
             self.series is None
             and not self.root.is_file()
@@ -58,14 +58,14 @@ class Search:
         )
 
     def relative_dir(self, path: str | Path) -> str:
-        """Return the folder of a file below the root; empty for the root itself."""
+        """Return a file's folder relative to the root; empty for the root itself."""
         if self.root.is_file():
             return ""
         relative = Path(path).parent.relative_to(self.root).as_posix()
         return "" if relative == os.curdir else relative
 
     def walk(self, part: Part, output_dir: Path | None) -> None:
-        """Sort every file of a part of the root; ``output_dir`` is left out."""
+        """Sort every file of a part of the root, except those in ``output_dir``."""
         if self.root.is_file():
             self.inputs.append(self.root)
             if is_dicom(self.root):
@@ -94,13 +94,13 @@ class Search:
                 self.others.append(str(path))
         for folder, found in find_in_folders(list(dicom_folders), self.chosen, self.join):
             self._take_dicom(folder, found)
-        if part.is_whole:  # else its list names files of other parts
+        if part.is_whole:  # otherwise the DICOMDIR names files of other parts
             self._compare_dicomdirs(every)
         for folder, error in unreadable:
             self.refused.append(Refusal(str(folder), cannot_be_listed(folder, error)))
 
     def _take_dicom(self, folder: Path, found: Found) -> None:
-        """Take the volumes that were found in a folder, or one file."""
+        """Take the volumes that were found in a folder or a single file."""
         for volume in found.volumes:
             paths = [Path(path) for path, _ in volume.states]
             is_former = volume.former_name and self.series == volume.former_name
@@ -112,14 +112,14 @@ class Search:
             for name, error in found.refused
             if self._is_named(name)
         ]
-        # Reports, segmentations and the like; what is no DICOM at all was sorted before.
+        # Reports, segmentations and the like; files that are not DICOM were sorted before.
         for other in found.others:
             path = Path(other)
             if self.chosen(path) and is_dicom(path) and not is_output(path):
                 self.others.append(other)
 
     def _compare_dicomdirs(self, every: Sequence[Path]) -> None:
-        """Note which files are missing that a medium's own list names."""
+        """Note files that a DICOMDIR lists but that are missing."""
         for path in map(Path, self.others):
             if path.stem.casefold() != "dicomdir" or not is_dicomdir(path):
                 continue
@@ -135,7 +135,7 @@ class Search:
         return False
 
     def chosen(self, path: Path) -> bool:
-        """Whether the patterns take a file."""
+        """Whether the patterns select a file."""
         relative = path.name if self.root.is_file() else path.relative_to(self.root).as_posix()
         return _chosen(relative, self.include, self.exclude)
 
@@ -143,7 +143,7 @@ class Search:
 def _chosen(
     path: str, include: Sequence[str] | str | None, exclude: Sequence[str] | str | None
 ) -> bool:
-    """Whether the patterns take a path."""
+    """Whether the patterns select a path."""
     wanted = [include] if isinstance(include, str) else include
     unwanted = [exclude] if isinstance(exclude, str) else exclude
     return (not wanted or any(fnmatch(path, pattern) for pattern in wanted)) and not any(
@@ -152,14 +152,14 @@ def _chosen(
 
 
 def is_output(path: Path) -> bool:
-    """Whether a file is one of ours: by its name, and its own mark or its record's.
+    """Whether this package wrote a file, judged by its name and by its own or its record's mark.
 
-    A picture that was written here is, whatever its name: inspect's goes where the user says.
+    A marked picture counts whatever its name, because inspect writes where the user says.
     """
     if path.suffix.lower() == ".png" and is_ours(path, PNG_MARK):
         return True
     stems = [path.name[: end.start()] for end in re.finditer(r"_seg(?=[._])", path.name)]
     if not stems:
         return False
-    # A killed run leaves no record; an image that a viewer saved anew has lost its mark.
+    # A killed run leaves no record; an image that a viewer saved again has lost its mark.
     return is_ours(path) or any(is_ours(path.with_name(f"{s}_seg.json")) for s in stems)

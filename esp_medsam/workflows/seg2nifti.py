@@ -46,17 +46,17 @@ from esp_medsam.workflows.walk import cannot_be_listed, files_below, is_there
 
 
 _ENDING = re.compile(r"(?=(_segment\d+)?\.nii\.gz$|\.json$)")
-"""Ends what the names of a result's files begin with."""
+"""Matches where the common stem of a result's file names ends."""
 
 
 @dataclass(frozen=True)
 class _Item:
-    """One segmentation file, and where what is made of it goes.
+    """One segmentation file and the destination of its outputs.
 
     Attributes:
         path: The file.
-        place: The file, from the input's root on.
-        stem: What its outputs are called, without an ending.
+        place: Path of the file relative to the input's root.
+        stem: Path of its outputs, without an ending.
     """
 
     path: Path
@@ -65,29 +65,29 @@ class _Item:
 
     @property
     def record(self) -> Path:
-        """Where it is said what its outputs are."""
+        """Path of the record that describes the outputs."""
         return self.stem.with_name(f"{self.stem.name}.json")
 
 
 class Seg2Nifti:
-    """Convert DICOM Segmentations one by one; one that fails does not end the run.
+    """Converter of DICOM Segmentations, one by one; a failed one does not end the run.
 
-    Of each, ``<OUT>/<relative folder>/<name>.nii.gz`` holds the segment numbers, and
-    ``<name>.json``, written last, says what they are. Each segment has a file of its own,
-    ``<name>_segment<number>.nii.gz``, with ``split_segments``, and where they are fractional.
+    For each segmentation, ``<OUT>/<relative folder>/<name>.nii.gz`` holds the segment numbers, and
+    ``<name>.json``, written last, describes them. With ``split_segments``, or if segments are
+    fractional, each one has its own file, ``<name>_segment<number>.nii.gz``.
 
     Args:
-        source: A file, or a folder, searched in depth.
-        output: Folder that the files go to.
-        like: NIfTI file, DICOM file or folder whose grid outputs take; None takes the planes of
+        source: A file, or a folder that is searched recursively.
+        output: Output folder.
+        like: NIfTI file, DICOM file or folder whose grid the outputs take; None takes the planes of
             the segments, from the first to the last.
-        split_segments: Whether each segment has a file of its own, which they need to overlap.
+        split_segments: Whether each segment has its own file, as overlapping segments require.
         overwrite: Whether existing files may be replaced.
-        verify: Whether files of an earlier result are read to see that they are whole; else their
-            sizes and times tell.
+        verify: Whether to read the files of an earlier result to check that they are intact;
+            otherwise only sizes and times are compared.
 
     Attributes:
-        others: Files that are no segmentations.
+        others: Files that are not segmentations.
 
     Raises:
         InputNotFoundError: If ``source`` or ``like`` does not exist.
@@ -118,15 +118,15 @@ class Seg2Nifti:
 
     @property
     def left_alone(self) -> str:
-        """What is no segmentation, in one line; empty where there is nothing else."""
+        """Files that are not segmentations, in one line; empty if there are none."""
         return Counted(self.others).text if self.others else ""
 
     def __len__(self) -> int:
-        """Return the number of results there will be, unless the disk is full."""
+        """Return the expected number of results; a full disk yields fewer."""
         return len(self._items) + len(self._refused)
 
     def results(self) -> Iterator[ItemResult]:
-        """Convert all, and return what became of each; none after one that met a full disk.
+        """Convert all segmentations and yield their results; a full disk ends the run.
 
         Raises:
             OutputError: If another run is writing to the output folder.
@@ -173,14 +173,14 @@ class Seg2Nifti:
         rivals = rivals_among([item.stem for item in items])
         for item in items:
             if item.stem in rivals:
-                # A labelmap may be called as another's file of one segment is.
+                # A labelmap may have the same name as another's single-segment file.
                 others = [str(i.path) for i in items if i.stem in rivals and i is not item]
                 clash = shared_name(str(item.path), item.stem.name, others)
                 self._refused.append(Refusal(str(item.path), clash))
         return [item for item in items if item.stem not in rivals]
 
     def _spare_inputs(self) -> None:
-        """Refuse items whose outputs would replace an input, the image of the grid included."""
+        """Refuse items whose outputs would replace an input or the image that defines the grid."""
         inputs = list(self._inputs)
         if self._like is not None:
             path = self._like.path
@@ -194,7 +194,7 @@ class Seg2Nifti:
         self._items = [item for item in self._items if str(item.path) not in refused]
 
     def _convert(self, item: _Item) -> ItemResult:
-        """Write the files of one segmentation, its record last."""
+        """Write the files of one segmentation, with the record last."""
         identity = identify([item.path])
         segmentation, grid = self._placed(read_segmentation(item.path))
         check_unchanged(identity)
@@ -208,7 +208,7 @@ class Seg2Nifti:
                 record = str(item.record)
                 return ItemResult(path=str(item.path), status="kept", record=record)
         self._make_way(item, files.values(), previous)
-        remove_file(item.record, self._output)  # without it, what a crash leaves is no result
+        remove_file(item.record, self._output)  # without it, files left by a crash are not a result
         stale = set(names_of(previous, item.stem)) - {path.name for path in files.values()}
         self._write(item, files, segmentation, grid, made_with, stale)
         return ItemResult(
@@ -227,7 +227,7 @@ class Seg2Nifti:
         made_with: Mapping[str, Any],
         stale: Iterable[str],
     ) -> None:
-        """Write the files and their record, and remove those of an earlier result: all or none."""
+        """Write the files and their record, and remove stale earlier files: all or none."""
         voxels: dict[int, int] = {}
         with all_or_none(self._output) as written:
             for number, array in arrays_of(segmentation, list(files)):
@@ -259,7 +259,7 @@ class Seg2Nifti:
         segmentation: DicomSegmentation,
         grid: OutputGrid | None,
     ) -> dict[str, Any]:
-        """Return what a record says a result was made of, and how; no path of this machine."""
+        """Return the record's entries on source and method, without paths of this machine."""
         placed = segmentation.grid if grid is None else grid.grid
         like = None if self._like is None else self._like.path.absolute().name
         return {
@@ -283,7 +283,7 @@ class Seg2Nifti:
         """Return the segmentation with its grid, and the grid to write on.
 
         Raises:
-            GeometryError: If it has none.
+            GeometryError: If the segmentation has no even grid.
         """
         grid = None
         if self._like is not None:
@@ -302,7 +302,7 @@ class Seg2Nifti:
         return segmentation, grid
 
     def _files_of(self, item: _Item, segmentation: DicomSegmentation) -> dict[int, Path]:
-        """Return files by the number of their segment; 0 stands for the labelmap of all."""
+        """Return output files by segment number; 0 stands for the labelmap of all segments."""
         name = item.stem.name
         if not self.split_segments and segmentation.is_whole:
             return {0: item.stem.with_name(f"{name}.nii.gz")}
@@ -314,11 +314,11 @@ class Seg2Nifti:
     def _make_way(
         self, item: _Item, paths: Iterable[Path], previous: Mapping[str, Any] | None
     ) -> None:
-        """Refuse to replace what must stay.
+        """Refuse to replace files that must stay.
 
         Raises:
-            OutputExistsError: If there is a file that is neither of an earlier result of the same
-                nor without a result, as a killed run leaves one.
+            OutputExistsError: If a file exists that neither comes from an earlier result of the
+                same item nor was left without a record by a killed run.
         """
         if previous is None and os.path.lexists(item.record):
             msg = (
@@ -339,5 +339,5 @@ class Seg2Nifti:
 
 
 def _name(path: Path) -> str:
-    """Return what outputs are called: UIDs as names keep their dots."""
+    """Return the stem of the output names; UIDs used as file names keep their dots."""
     return path.name[:-4] if path.name.lower().endswith(".dcm") else path.name

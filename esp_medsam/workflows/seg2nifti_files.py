@@ -29,7 +29,7 @@ class _Shown:
 def arrays_of(
     segmentation: DicomSegmentation, numbers: Sequence[int]
 ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Yield the mask of each segment, or for 0 the labelmap of all; a labelmap is decoded once."""
+    """Yield the mask of each segment, or the full labelmap for 0; a labelmap is decoded once."""
     labels = segmentation.labelmap() if segmentation.kind == "labelmap" or 0 in numbers else None
     for number in numbers:
         if labels is None:
@@ -46,21 +46,21 @@ def write_array(
     number: int,
     root: Path,
 ) -> dict[int, int]:
-    """Write one file, of the segment of that number or of all.
+    """Write one file, for a single segment or for all of them.
 
     Args:
         path: File to write.
-        array: As :func:`arrays_of` yields it.
-        segmentation: What it is of.
-        grid: Grid to write it on; None is its own.
-        number: Number of the segment; 0 of all.
-        root: Folder above the file, below which no link is followed.
+        array: Array as :func:`arrays_of` yields it.
+        segmentation: Segmentation that the array comes from.
+        grid: Grid to write the array on; None keeps the segmentation's grid.
+        number: Number of the segment; 0 for all.
+        root: Folder above the file; links below it are not followed.
 
     Returns:
-        Number of voxels of each segment in it, by its number.
+        Number of voxels of each segment in the file, by segment number.
 
     Raises:
-        GeometryError: If it lies off the grid.
+        GeometryError: If the array lies off the grid.
         OutputError: If the file cannot be written.
     """
     by_number = {segment.number: segment for segment in segmentation.segments}
@@ -86,7 +86,7 @@ def write_array(
 
 
 def _counts(array: npt.NDArray[Any], numbers: Sequence[int]) -> dict[int, int]:
-    """Return how many voxels hold each number, plane by plane: counting takes 64 bits a voxel."""
+    """Return the voxel count of each number, plane by plane: counting takes 64 bits per voxel."""
     last = max(numbers, default=0)
     planes = (array[..., k].ravel() for k in range(array.shape[-1]))
     total = sum(np.bincount(plane, minlength=last + 1) for plane in planes)
@@ -94,7 +94,7 @@ def _counts(array: npt.NDArray[Any], numbers: Sequence[int]) -> dict[int, int]:
 
 
 def _shown(segment: SegSegment) -> _Shown:
-    """Return name and color; without one a hue of its own, the golden ratio on from the last."""
+    """Return a segment's name and color; without a color, hues step by the golden ratio."""
     if segment.color is not None:
         return _Shown(segment.label, segment.color)
     hue = segment.number * 0.618034 % 1

@@ -15,15 +15,15 @@ from esp_medsam.plain_data import read_own_json
 
 
 KIND = "segmentation_type"
-"""Key that records written here have, and those of ``segment`` have not."""
+"""Key that these records have and those of ``segment`` lack."""
 
 
 _OF_SEGMENT = re.compile(r"_segment\d+$")
-"""Ends the name of a file that holds one segment."""
+"""Matches the end of the name of a file that holds one segment."""
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Return the record of an earlier run; None where there is none of ours."""
+    """Return the record of an earlier run; None if there is none by this package."""
     try:
         record = read_own_json(path) if is_ours(path) else {}
     except (OSError, ValueError):
@@ -32,29 +32,29 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def write_record(path: Path, content: Mapping[str, Any], root: Path) -> None:
-    """Write a record, last of all files of a result.
+    """Write a record, after all other files of a result.
 
     Args:
-        path: Where it goes.
-        content: What it says.
-        root: Folder above it, below which no link is followed.
+        path: Path of the record.
+        content: Content of the record.
+        root: Folder above the record; links below it are not followed.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If the record cannot be written.
     """
     write_own_json(path, {**STAMP, **content}, root)
 
 
 def check_agreement(previous: Mapping[str, Any], made_with: Mapping[str, Any], path: Path) -> None:
-    """Refuse an earlier result that is not the one asked for: of that content, on that grid.
+    """Refuse an earlier result that differs from the requested one in content or grid.
 
     Args:
-        previous: Its record.
-        made_with: What a record of the result that is asked for would say.
-        path: Where its record lies.
+        previous: Record of the earlier result.
+        made_with: What the record of the requested result would say.
+        path: Path of the earlier record.
 
     Raises:
-        OutputExistsError: If it differs in anything.
+        OutputExistsError: If the results differ.
     """
     different = [
         f"{key} {previous.get(key)}"
@@ -68,10 +68,10 @@ def check_agreement(previous: Mapping[str, Any], made_with: Mapping[str, Any], p
 
 
 def are_whole(previous: Mapping[str, Any], record: Path, *, verify: bool = False) -> bool:
-    """Whether all files of an earlier result are there, and as its record says.
+    """Whether all files of an earlier result exist and match its record.
 
     Raises:
-        OutputExistsError: If one was changed since.
+        OutputExistsError: If a file was changed since.
     """
     files = previous.get("files")
     if not isinstance(files, list) or not all(is_file_entry(entry) for entry in files):
@@ -80,9 +80,9 @@ def are_whole(previous: Mapping[str, Any], record: Path, *, verify: bool = False
 
 
 def names_of(previous: Mapping[str, Any] | None, stem: Path) -> list[str]:
-    """Return the names of an earlier result's files, none of another's.
+    """Return the file names of an earlier result, without those of any other result.
 
-    A record comes from a folder that others may write to.
+    The record is not trusted, because others may be able to write to its folder.
     """
     files = previous.get("files") if previous else None
     names = [name_of(e) for e in files if is_file_entry(e)] if isinstance(files, list) else []
@@ -91,10 +91,10 @@ def names_of(previous: Mapping[str, Any] | None, stem: Path) -> list[str]:
 
 
 def rivals_among(stems: Sequence[Path]) -> set[Path]:
-    """Return the names of results that others would write to, on any file system.
+    """Return the stems of results whose files would collide on some file system.
 
-    A result is written to the files of its name, or to one for each segment, which may be what
-    another is called.
+    A result is written to the file of its name or to one file per segment, whose name may be that
+    of another result.
     """
     held: defaultdict[str, set[Path]] = defaultdict(set)
     count = Counter(str(stem).casefold() for stem in stems)
@@ -110,7 +110,7 @@ def rivals_among(stems: Sequence[Path]) -> set[Path]:
 
 
 def owner_of(path: Path, record: Path) -> Path | None:
-    """Return the record of another result that a file is of; None where there is none."""
+    """Return the record of another result that a file belongs to; None if there is none."""
     stem = path.with_name(path.name.removesuffix(".nii.gz"))
     for name in {stem.name, _OF_SEGMENT.sub("", stem.name)}:
         other = stem.with_name(f"{name}.json")

@@ -1,4 +1,4 @@
-"""Segment many items with one pipeline; a failure never ends the run."""
+"""Segment many items with one pipeline; a failed item never ends the run."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True, eq=False)
 class SegmentRun:
-    """Drive the parts of a pipeline over its items.
+    """Run of a pipeline over its items.
 
-    It prints nothing; what happens is in the results, and in the log.
+    The run prints nothing; the results and the log say what happens.
 
     Args:
-        plans: What to segment, and what cannot be.
-        preprocessing: From an item, under ``image``, to the data with its image loaded.
-        inferer: From images and the network to probabilities.
+        plans: What to segment, and what cannot be segmented.
+        preprocessing: Loads the image of an item, given under ``image``, into the data.
+        inferer: Computes probabilities from images and the network.
         network: The network.
-        postprocessing: From probabilities to files.
+        postprocessing: Writes files from probabilities.
         outputs: Plans the files of each result, as ``postprocessing`` writes them.
-        table: Modalities at hand.
-        targets: Names of the chosen targets; None means those of each item's modality that are
-            ready.
+        table: Available modalities.
+        targets: Names of the chosen targets; None means the ready targets of each item's
+            modality.
     """
 
     plans: Plans
@@ -55,15 +55,15 @@ class SegmentRun:
     targets: Sequence[str] | None = None
 
     def __len__(self) -> int:
-        """Return the number of results there will be, unless the disk is full.
+        """Return the expected number of results; a full disk yields fewer.
 
-        Of a large input it is that of the parts planned so far.
+        For a large input, only the parts planned so far count.
         """
         return len(self.plans)
 
     @property
     def left_alone(self) -> LeftAlone:
-        """What else lies in the input, as far as it is planned."""
+        """Other contents of the input, as far as it is planned."""
         return self.plans.left_alone
 
     @property
@@ -72,18 +72,18 @@ class SegmentRun:
         return self.plans.is_whole
 
     def tell_slices(self, on_slices: Callable[[int, int], None]) -> None:
-        """Have a function told, as an item is segmented, how many of its slices are done.
+        """Report the slices done to a function while an item is segmented.
 
-        An inferer of one's own, which counts no slices, tells nothing.
+        A custom inferer that does not count slices reports nothing.
 
         Args:
-            on_slices: Called with the number of slices done, and of all of them.
+            on_slices: Called with the number of slices done and the total number.
         """
         if hasattr(self.inferer, "on_slices"):
             self.inferer.on_slices = on_slices
 
     def results(self) -> Iterator[ItemResult]:
-        """Return one result per item, as it comes; none after one that met a full disk.
+        """Yield one result per item as it finishes; a full disk ends the run.
 
         Raises:
             OutputError: If another run is writing to the output folder.
@@ -100,7 +100,7 @@ class SegmentRun:
         """Segment one item and write its files.
 
         Raises:
-            EspMedSamError: If it cannot be read, segmented or written; MONAI may wrap it.
+            EspMedSamError: If the item cannot be read, segmented or written; MONAI may wrap it.
         """
         start = time.perf_counter()
         plan = self._plan(item)
@@ -129,10 +129,10 @@ class SegmentRun:
         )
 
     def run(self) -> None:
-        """Segment every item, log how it went, and end the process with status 1 on a failure.
+        """Segment every item, log the outcome, and exit with status 1 on a failure.
 
         Raises:
-            SystemExit: If an item failed, with one line.
+            SystemExit: If an item failed, with a one-line message.
         """
         if told := self.left_alone.text:
             logger.info("Left alone: %s.", told)
@@ -147,18 +147,18 @@ class SegmentRun:
         )
 
     def _plan(self, item: Item, name: str | None = None) -> ResultPlan:
-        """Return the plan of an item's result, by another name where one is given."""
+        """Return the plan of an item's result, under another name if one is given."""
         assert item.modality is not None, "planning settled it"
         targets = self.table.select(item.modality, self.targets)
         names = [target.name for target in targets]
         return self.outputs.plan(item, names, name=name, or_more=self.targets is None)
 
     def _kept(self, item: Item, plan: ResultPlan) -> ResultPlan | None:
-        """Return the plan of what an earlier run left, where this one would write the same."""
+        """Return the plan of an earlier result that this run would reproduce, if there is one."""
         if plan.is_done(item.files):
             return plan
         for name in item.other_names:
-            with suppress(EspMedSamError):  # what else is there does not stand in the way
+            with suppress(EspMedSamError):  # other files there do not matter
                 other = self._plan(item, name)
                 if other.is_done(item.files):
                     return other

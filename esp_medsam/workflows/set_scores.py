@@ -16,17 +16,17 @@ from esp_medsam.modality import ModalityTable
 
 
 PREFIX = "dice_"
-"""Begins the names of the means by modality among an evaluator's metrics."""
+"""Prefix of the per-modality means in an evaluator's metrics."""
 
 
 class SliceScore(NamedTuple):
-    """How a validation slice came out.
+    """Score of one validation slice.
 
     Attributes:
-        place: Its place in the validation dataset.
-        dataset: Its set.
+        place: Position in the validation dataset.
+        dataset: Name of its set.
         modality: Name of its modality.
-        dice: Mean Dice of the targets it holds, 0 to 1, in the network's input.
+        dice: Mean Dice of the targets in the slice, 0 to 1, at the network's input size.
     """
 
     place: int
@@ -36,13 +36,13 @@ class SliceScore(NamedTuple):
 
 
 class SetScores:
-    """Score each slice that an evaluator sees; metrics ``dice_<modality>`` are the means.
+    """Scores of each slice that an evaluator sees; metrics ``dice_<modality>`` are the means.
 
-    Slices that hold no target have no Dice and are left out.
+    Slices without any target have no Dice and are left out.
 
     Args:
-        table: Modalities, by whose index a batch has them.
-        masks_and_truth: What gives both, ``(B, T, H, W)``, from the evaluator's output.
+        table: Modalities, whose indices batches contain.
+        masks_and_truth: Returns masks and truth, ``(B, T, H, W)``, from the evaluator's output.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class SetScores:
         self.scores: list[SliceScore] = []
 
     def attach(self, engine: SupervisedEvaluator) -> None:
-        """Register on the evaluator, before what reads its metrics."""
+        """Register on the evaluator, before handlers that read its metrics."""
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._close)
@@ -65,11 +65,11 @@ class SetScores:
         return {"scores": [tuple(score) for score in self.scores]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take scores over."""
+        """Restore the scores."""
         self.scores = [SliceScore(*score) for score in state["scores"]]
 
     def by_set(self) -> dict[str, float]:
-        """Return the mean Dice of each set, the sets in order."""
+        """Return the mean Dice of each set, sorted by set."""
         return means((score.dataset, score.dice) for score in self.scores)
 
     def _begin(self, engine: SupervisedEvaluator) -> None:
@@ -86,7 +86,7 @@ class SetScores:
             batch["modality"].tolist(),
             strict=True,
         ):
-            if row == row:  # NaN where there is no target
+            if row == row:  # NaN if there is no target
                 self.scores.append(SliceScore(place, name, self.names[index], row))
 
     def _close(self, engine: SupervisedEvaluator) -> None:
@@ -100,7 +100,7 @@ class SetScores:
 
 
 def means(values: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Return the mean of the values of each name, the names in order."""
+    """Return the mean of the values of each name, sorted by name."""
     grouped: dict[str, list[float]] = {}
     for name, value in values:
         grouped.setdefault(name, []).append(value)

@@ -22,15 +22,15 @@ from esp_medsam.workflows.training_data import SliceDataset
 
 
 class SlicePictures:
-    """Draw slices of a dataset with their truth and with what a network finds in them.
+    """Pictures of a dataset's slices with their truth and a network's prediction.
 
     Args:
         dataset: The slices, as validation views.
-        network: What is called with image and modality, such as a PredictForward.
-        table: Modalities, and the colors of their targets.
-        pixel_mean: Mean per channel that the views were normalized by.
+        network: Network that takes image and modality, such as a PredictForward.
+        table: Modalities and the colors of their targets.
+        pixel_mean: Mean per channel that the views were normalized with.
         pixel_std: Standard deviation per channel.
-        device: Where the network is.
+        device: Device of the network.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class SlicePictures:
         self.std = torch.tensor(pixel_std)[:, None, None]
 
     def samples(self) -> dict[str, int]:
-        """Return the first slice of each modality that holds a target, the first where none does.
+        """Return the first slice with a target of each modality, or its first slice if none has.
 
         Returns:
-            Places in the dataset, by modality.
+            Positions in the dataset, by modality.
         """
         modalities = self.dataset.slices.modalities
         chosen: dict[str, int] = {}
@@ -65,7 +65,7 @@ class SlicePictures:
         return chosen
 
     def draw(self, place: int) -> PIL.Image.Image:
-        """Return the picture of a slice, two views of the network's input side by side."""
+        """Return the picture of a slice: truth and prediction side by side on the input."""
         view = self.dataset[place]
         piece = self.dataset.slices[place]
         colors = [target.color for target in self.table[piece.modality].targets]
@@ -91,11 +91,11 @@ class SlicePictures:
 
 
 class DrawSamples:
-    """Write a picture of one slice of each modality after each epoch, for the eye.
+    """Handler that writes a picture of one slice per modality after each epoch, for inspection.
 
     Args:
-        pictures: What draws them.
-        folder: Where ``<modality>-<epoch>.png`` appear.
+        pictures: Draws the slices.
+        folder: Folder for ``<modality>-<epoch>.png``.
     """
 
     def __init__(self, pictures: SlicePictures, folder: str | Path) -> None:

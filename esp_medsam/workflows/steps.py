@@ -1,4 +1,4 @@
-"""Training steps, each with its own seed; steps that are not finite are skipped."""
+"""Training steps, each with its own seed; non-finite steps are skipped."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 class StepEvents(EventEnum):
-    """What happens to a trainer beside ignite's events."""
+    """Trainer events in addition to ignite's."""
 
     STEPPED = "stepped"
-    """The optimizer has taken a step: not where gradients still add up, nor at a skipped one."""
+    """The optimizer took a step; not fired while gradients accumulate or for a skipped step."""
 
 
 class SeedSteps:
-    """Make what a network draws at a step, as dropout does, depend on seed and step alone."""
+    """Handler that makes random draws, such as dropout, depend only on seed and step."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -41,34 +41,34 @@ class SeedSteps:
         engine.add_event_handler(Events.ITERATION_STARTED, self)
 
     def __call__(self, engine: SupervisedTrainer) -> None:
-        """Set out from the trainer's step."""
+        """Seed the generator from the trainer's step."""
         sequence = np.random.SeedSequence([self.seed, engine.state.iteration])
         torch.manual_seed(int(sequence.generate_state(1)[0]))
 
 
 class AfterStep:
-    """Call functions after each step that the optimizer takes.
+    """Handler that calls functions after each step that the optimizer takes.
 
     Args:
-        calls: The functions, such as the average's and the schedule's.
+        calls: The functions, such as those of the weight average and the schedule.
     """
 
     def __init__(self, calls: Sequence[Callable[[], object]]) -> None:
         self.calls = calls
 
     def attach(self, engine: SupervisedTrainer) -> None:
-        """Register on the trainer, which must have the event: attach FiniteSteps first."""
+        """Register on the trainer, which needs the event: attach FiniteSteps first."""
         engine.add_event_handler(StepEvents.STEPPED, self)
 
     def __call__(self, engine: SupervisedTrainer) -> None:
-        """Call them all."""
+        """Call all functions."""
         del engine
         for call in self.calls:
             call()
 
 
 class _Found(NamedTuple):
-    """What made a step unfit."""
+    """Description of a non-finite step."""
 
     step: int
     epoch: int
@@ -80,16 +80,16 @@ class _Found(NamedTuple):
 
 
 class FiniteSteps:
-    """Skip steps that are not finite: loss, gradients, or statistics of batch norms.
+    """Handler that skips steps whose loss, gradients or batch norm statistics are not finite.
 
-    A skipped step changes no weight, no average, no state of the optimizer and no statistics; where
-    gradients of several batches add up, all of these are skipped. A run of such steps ends the
-    training.
+    A skipped step changes no weights, averages, optimizer state or statistics. If gradients of
+    several batches accumulate, all of these batches are skipped. Too many skipped steps in a row
+    end the training.
 
     Args:
-        network: What is trained.
+        network: Network being trained.
         optimizer: Its optimizer.
-        max_bad_steps: How many in a row end the training.
+        max_bad_steps: Number of skipped steps in a row that ends the training.
     """
 
     def __init__(self, network: nn.Module, optimizer: Optimizer, *, max_bad_steps: int) -> None:
@@ -113,7 +113,7 @@ class FiniteSteps:
         return {"skipped": self.skipped, "in_a_row": self.in_a_row}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Take counts over."""
+        """Restore the counts."""
         self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
 
     def _begin(self, engine: SupervisedTrainer) -> None:
@@ -130,7 +130,7 @@ class FiniteSteps:
         loss = engine.state.output["loss"].detach()
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        # Statistics overflow where loss and gradients do not: the norm itself divides by them.
+        # Statistics can overflow when loss and gradients do not: batch norm divides by them.
         statistics = [torch.isfinite(buffer).all() for buffer, _ in self._statistics]
         fine = torch.stack([torch.isfinite(loss), torch.isfinite(norm), *statistics]).all()
         bad = (~fine).float()
@@ -138,7 +138,7 @@ class FiniteSteps:
             dist.all_reduce(bad)
         if bad and self._found is None:
             self._found = self._describe(engine, float(loss), float(norm))
-        if self._found is not None:  # without gradients the optimizer leaves all as it is
+        if self._found is not None:  # without gradients the optimizer changes nothing
             self.optimizer.zero_grad(set_to_none=True)
             for buffer, before in self._statistics:
                 buffer.copy_(before)
@@ -184,7 +184,7 @@ class FiniteSteps:
 
 
 def _place_of(engine: SupervisedTrainer) -> int:
-    """Return which step of its epoch a trainer is at, from 1."""
+    """Return the trainer's step within its epoch, counted from 1."""
     return int((engine.state.iteration - 1) % engine.state.epoch_length) + 1
 
 

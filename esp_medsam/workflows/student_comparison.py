@@ -1,4 +1,4 @@
-"""Show what distillation adds: a student with it beside one without, for equal time."""
+"""Measure the benefit of distillation: a student with it against one without, in equal time."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ ALIKE = (
     *("input_size", "mask_loss", "num_workers", "patch_weight", "pixel_mean", "pixel_std"),
     *("presence_weight", "seed", "transforms", "turns"),
 )
-"""Settings that both students have of the distillation; all others are those of ``train.yaml``."""
+"""Settings that both students take from the distillation; others come from ``train.yaml``."""
 
 
 class Plan(NamedTuple):
-    """What the students are made of; another plan begins anew.
+    """Inputs of the comparison; a different plan starts over.
 
     Attributes:
-        weights: SHA-256 of what the distillation left.
-        datalist: SHA-256 of what they learn masks from.
-        steps: Of the student that was distilled, on masks.
-        seconds: That the distillation took, embeddings included if they were computed in it.
+        weights: SHA-256 of the weights that the distillation produced.
+        datalist: SHA-256 of the datalist that the students learn masks from.
+        steps: Training steps of the distilled student on masks.
+        seconds: Duration of the distillation, including embeddings if computed during it.
     """
 
     weights: str
@@ -59,16 +59,16 @@ class Plan(NamedTuple):
 
     @property
     def fixed(self) -> tuple[str, str, int]:
-        """All but the seconds, which a run that goes on no longer knows."""
+        """All fields except the seconds, which a resumed run no longer knows."""
         return self.weights, self.datalist, self.steps
 
 
 class Trained(NamedTuple):
-    """What the training of a student came to.
+    """Outcome of a student's training.
 
     Attributes:
-        steps: Done.
-        seconds: Taken.
+        steps: Steps done.
+        seconds: Time taken.
     """
 
     steps: int
@@ -77,17 +77,17 @@ class Trained(NamedTuple):
 
 @dataclass(eq=False)
 class StudentComparison:
-    """Train both students and print one table of them.
+    """Training of both students, and one table that compares them.
 
-    The distilled one learns masks from the distillation's weights. The other starts where the
-    distillation did, and learns masks alone for as long as distillation and masks took together.
-    Both are scored with the weights that validated best. What is done is kept, so that the same
-    command goes on.
+    The distilled student learns masks from the distillation's weights. The other starts where the
+    distillation did, and learns only masks for as long as distillation and masks took together.
+    Both are scored with the weights that validated best. Finished parts are kept, so the same
+    command resumes.
 
     Args:
-        settings: How many steps, and on what.
-        training: Those of the distillation.
-        datalist: What the students learn masks from; None where there is none.
+        settings: Number of steps, and the data to compare on.
+        training: Settings of the distillation.
+        datalist: Datalist that the students learn masks from; None if there is none.
         bundle_root: The bundle of the distillation.
     """
 
@@ -99,21 +99,21 @@ class StudentComparison:
 
     @property
     def folder(self) -> Path:
-        """Where all that is made lies."""
+        """Folder of all outputs of the comparison."""
         return Path(self.training.output_dir, "comparison")
 
     def check(self) -> None:
-        """Refuse, before anything is learned, what could not be compared.
+        """Refuse, before any training, settings that cannot be compared.
 
         Raises:
-            OptionError: If steps are asked for, and there is nothing to learn masks from; if a
-                datalist is not what it must be.
-            InputNotFoundError: If there is no such datalist.
+            OptionError: If steps are requested but there are no masks to learn from, or if a
+                datalist is invalid.
+            InputNotFoundError: If a datalist does not exist.
         """
         if self.settings.unseen is not None:
             read_datalist(self.settings.unseen, "test")
         if self.settings.compare_steps == 0 or dist.is_initialized():
-            return  # of several processes the same command in one process compares
+            return  # after several processes, the same command in one process compares
         if hindrance := self._hindrance():
             msg = f"compare_steps must be 0 where {hindrance}; got {self.settings.compare_steps}."
             raise OptionError(msg)
@@ -121,14 +121,14 @@ class StudentComparison:
             logger.warning("The comparison has no images of other sources: unseen is empty.")
 
     def run(self, history: History, stored: EmbeddingStore) -> None:
-        """Train, score and tell.
+        """Train and score both students, and report the result.
 
         Args:
-            history: That of the distillation, which is done.
-            stored: Its embeddings.
+            history: History of the finished distillation.
+            stored: Embeddings of the distillation.
 
         Raises:
-            EspMedSamError: As of a training and an evaluation.
+            EspMedSamError: If a training or an evaluation fails.
         """
         if self.settings.compare_steps == 0:
             return
@@ -156,11 +156,11 @@ class StudentComparison:
             logger.info("%s", line)
 
     def plan(self, steps: int, seconds: float) -> Plan:
-        """Return the plan that is being followed, or a new one in an empty folder.
+        """Return the plan in progress, or a new one in an empty folder.
 
         Args:
-            steps: Of the distillation.
-            seconds: That it took.
+            steps: Number of steps of the distillation.
+            seconds: Duration of the distillation.
         """
         assert self.datalist is not None
         asked = self.settings.compare_steps
@@ -172,7 +172,7 @@ class StudentComparison:
             seconds,
         )
         path = self.folder / "plan.json"
-        with suppress(OSError, TypeError, ValueError):  # none, or damaged: students begin anew
+        with suppress(OSError, TypeError, ValueError):  # missing or damaged: students start over
             kept = Plan(**read_own_json(path))
             if kept.fixed == plan.fixed:
                 return kept
@@ -183,7 +183,7 @@ class StudentComparison:
         return plan
 
     def _hindrance(self) -> str | None:
-        """Return why nothing can be compared, if so."""
+        """Return why nothing can be compared, or None."""
         if not self.datalist:
             return "pictures have no masks, and compare_datalist is not set"
         for section in ("training", "validation"):
@@ -192,12 +192,12 @@ class StudentComparison:
         return None
 
     def _train(self, name: str, pretrained: str | None, steps: int) -> Trained:
-        """Train a student on masks, or let it go on; return what it came to."""
+        """Train a student on masks, or resume its training; return the outcome."""
         batches = max(1, round(steps / self.training.epochs))
-        epochs = max(1, round(steps / batches))  # of whole batches, as near as may be
+        epochs = max(1, round(steps / batches))  # of whole batches, as close as possible
         request = read_training(
             self.bundle_root,
-            trust_config=True,  # its configs are running
+            trust_config=True,  # its configs are already running
             datalist=self.datalist,
             output_dir=str(self.folder / name),
             pretrained=pretrained,
@@ -211,7 +211,7 @@ class StudentComparison:
         return Trained(history[-1]["steps"], max(seconds, 1e-3))
 
     def _scored(self) -> Iterator[str]:
-        """Score both on what validated them, and on what neither has seen; yield lines."""
+        """Score both on the validation images and on unseen images; yield lines of the table."""
         assert self.datalist is not None
         for name, told, datalist, section in (
             ("validation", "Validation images", self.datalist, "validation"),

@@ -42,12 +42,12 @@ logger = logging.getLogger(__name__)
 TeacherKind = Literal["sam", "mobilesam", "medical", "network"]
 
 NETWORK_SIZE = (448, 448)
-"""That ``train.yaml`` trains with."""
+"""Input size that ``train.yaml`` trains with."""
 
 SAM_SIZE = (1024, 1024)
 SAM_MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
 SAM_STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
-"""How SAM and MobileSAM take images: longest side 1024, normalized, zero-padded to a square."""
+"""Input of SAM and MobileSAM: longest side 1024, normalized, zero-padded to a square."""
 
 
 def load_teacher(
@@ -65,22 +65,22 @@ def load_teacher(
 
     Args:
         kind: "sam", an official checkpoint of SAM or one derived from it; "mobilesam", the official
-            file; "medical", what ``train_teacher.yaml`` left; "network", what ``train.yaml`` left.
-        weights: Its file.
+            file; "medical", output of ``train_teacher.yaml``; "network", that of ``train.yaml``.
+        weights: File of its weights.
         table: Modalities and targets of "medical" and "network".
-        input_size: ``(H, W)`` that it was trained with. None for what the record of a "network" or
-            "medical" says, or else for the stages' own: 448 x 448 of a "network", 1024 x 1024.
-        pixel_mean: Mean per channel that it was trained with; None likewise, or else SAM's.
-        pixel_std: Its standard deviation per channel, likewise.
-        masks: Whether it is asked for masks too. Then it must be "medical" or "network" and have
-            exactly the modalities and targets of ``table``; without, a "network" may have others.
+        input_size: ``(H, W)`` that it was trained with. None takes the value in the record of a
+            "network" or "medical", else the default: 448 x 448 for a "network", 1024 x 1024.
+        pixel_mean: Mean per channel that it was trained with; None likewise, SAM's by default.
+        pixel_std: Standard deviation per channel, likewise.
+        masks: Whether it must give masks too. It must then be "medical" or "network" and have
+            exactly the modalities and targets of ``table``; otherwise a "network" may have others.
         student_starts_from: Weights that the student starts from, if any.
 
     Raises:
         OptionError: If MobileSAM is to teach a student that starts from weights, SAM's size is
             given another value, or segment_anything is needed and not installed.
-        InputNotFoundError: If there is no such file.
-        CheckpointError: If it is not what ``kind`` says.
+        InputNotFoundError: If the file does not exist.
+        CheckpointError: If the file is not of that ``kind``.
     """
     if kind in ("sam", "mobilesam") and input_size is not None and tuple(input_size) != SAM_SIZE:
         msg = "teacher_input_size must be left out for SAM, which takes 1024 x 1024; "
@@ -110,7 +110,7 @@ def load_teacher(
         network = MobileSAMEncoder(from_mobilesam(load_checkpoint(source), source=source))
     else:
         network = OfAnyModality(load_sam_encoder(source))
-    # What masks mean is told by no parameter's name.
+    # Parameter names do not say what the masks mean.
     rows = f" {json.dumps(table.target_names)} {table.prompt}" if masks else ""
     return Teacher(
         network,
@@ -122,9 +122,9 @@ def load_teacher(
 
 
 def _input_of(kind: TeacherKind, weights: str, given: Mapping[str, Any]) -> TrainedWith:
-    """Return what images a teacher was trained with: as given, as recorded, or as is usual.
+    """Return the image settings a teacher was trained with: as given, as recorded, or by default.
 
-    A warning tells where what is given is not what is recorded.
+    A warning is logged if a given value differs from the recorded one.
     """
     record = read_weights_record(weights) if kind in ("network", "medical") else None
     recorded = None if record is None else record.trained_with
@@ -145,8 +145,8 @@ def load_sam_encoder(weights: str | os.PathLike[str]) -> nn.Module:
 
     Raises:
         OptionError: If segment_anything is not installed.
-        InputNotFoundError: If there is no such file.
-        CheckpointError: If it is no checkpoint of SAM.
+        InputNotFoundError: If the file does not exist.
+        CheckpointError: If the file is not a checkpoint of SAM.
     """
     check_weights(weights, "sam_weights")
     checkpoint = from_sam(load_checkpoint(weights), source=os.fspath(weights))
@@ -177,14 +177,14 @@ def sam_encoder(variant: str) -> nn.Module:
 
 
 def build_medical_teacher(weights: str | os.PathLike[str], table: ModalityTable) -> ESPMedSAM:
-    """Return a medical teacher to be trained, around the encoder of a checkpoint of SAM.
+    """Return a medical teacher to be trained, around the encoder of a SAM checkpoint.
 
     Args:
         weights: See :func:`load_sam_encoder`.
         table: Modalities and targets.
 
     Raises:
-        EspMedSamError: As of :func:`load_sam_encoder`.
+        EspMedSamError: See :func:`load_sam_encoder`.
     """
     return build_teacher(load_sam_encoder(weights), table.indices, table.target_names)
 
@@ -193,7 +193,7 @@ _MEDICAL = "image_encoder.encoder."
 
 
 def _medical_like(weights: str, table: ModalityTable) -> ESPMedSAM:
-    """Return a medical teacher of the size of weights."""
+    """Return a medical teacher whose size matches the weights."""
     encoder = {
         key.replace(_MEDICAL, "image_encoder.", 1): value
         for key, value in load_checkpoint(weights).items()
@@ -204,7 +204,7 @@ def _medical_like(weights: str, table: ModalityTable) -> ESPMedSAM:
 
 
 def _network_with_masks_like(weights: str, table: ModalityTable) -> ESPMedSAM:
-    """Return a network of a table's targets with the encoder and the heads that weights hold."""
+    """Return a network with a table's targets and with the encoder and heads found in weights."""
     names = load_checkpoint(weights).keys()
     has_presence = any(name.startswith("presence.") for name in names)
     own = replace(table, image_encoder=image_encoder_of(names), presence=has_presence)
@@ -212,9 +212,9 @@ def _network_with_masks_like(weights: str, table: ModalityTable) -> ESPMedSAM:
 
 
 def _network_like(weights: str, table: ModalityTable) -> ESPMedSAM:
-    """Return a network with the image encoder that weights hold; the rest of it is fresh.
+    """Return a network with the image encoder found in weights; all other parts are fresh.
 
-    A teacher's targets are its own: what a student's table says of them does not matter.
+    A teacher has its own targets, so the targets in the student's table do not matter.
     """
     record = read_weights_record(weights)
     if record is not None:

@@ -1,4 +1,4 @@
-"""A teacher's network: plain RGB is brought to what it was trained with, and it says embeddings."""
+"""A teacher's network: converts plain RGB to its training input and returns embeddings."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from esp_medsam.networks.modality_controller import route
 
 
 class TeacherSays(NamedTuple):
-    """What a teacher says of images; its grids cover them edge to edge.
+    """A teacher's output for images; its grids cover them edge to edge.
 
     Attributes:
         embedding: ``(B, 256, h, w)``.
-        logits: Mask logits, ``(B, T, h', w')``; None of a teacher that was not asked for masks.
+        logits: Mask logits, ``(B, T, h', w')``; None if the teacher was not asked for masks.
     """
 
     embedding: Tensor
@@ -32,19 +32,19 @@ class TeacherSays(NamedTuple):
 
 
 class Teacher(nn.Module):
-    """A frozen network that takes images as it was trained to.
+    """A frozen network that prepares images as in its training.
 
     Args:
-        network: From normalized images at ``input_size`` and modality indices, ``(B,)``, or None
-            to an embedding, ``(B, 256, h, w)``, and masks if it has any.
+        network: Maps normalized images at ``input_size`` and modality indices, ``(B,)``, or None
+            to an embedding, ``(B, 256, h, w)``, and to masks if it has any.
         input_size: ``(H, W)`` that images are scaled to fit, then padded to at the right and
             bottom.
-        pixel_mean: Mean per channel, of values in 0..1.
+        pixel_mean: Mean per channel, for values in 0..1.
         pixel_std: Standard deviation per channel.
-        name: What it is, for the identity.
+        name: Description of the teacher, for the identity.
 
     Attributes:
-        identity: SHA-256 of its weights and of how it takes images.
+        identity: SHA-256 of the weights and the image settings.
     """
 
     mean: Tensor
@@ -77,11 +77,11 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: Tensor, modality: Tensor | None = None) -> TeacherSays:
-        """Return embedding, and mask logits of a teacher that has them.
+        """Return the embedding, and the mask logits if the teacher has them.
 
         Args:
             image: RGB in 0..1, ``(B, 3, H, W)``, of any size.
-            modality: Modality index of each image, ``(B,)``, for teachers that go by it.
+            modality: Modality index of each image, ``(B,)``, for teachers that depend on it.
         """
         height, width = image.shape[-2:]
         size = content_size((height, width), None, self.input_size, "fit")
@@ -101,10 +101,10 @@ class Teacher(nn.Module):
 
 
 def of_content(grid_of_view: Tensor, size: tuple[int, int], input_size: tuple[int, int]) -> Tensor:
-    """Return the part of a grid that covers the image, without that of the padding.
+    """Return the part of a grid that covers the image, without the padding.
 
-    Where the image ends within a cell the grid is sampled anew, bilinearly, so that the whole of
-    the result is the whole of the image.
+    If the image ends within a cell, the grid is resampled bilinearly, so that the result covers
+    exactly the image.
 
     Args:
         grid_of_view: ``(B, C, h, w)``, of the padded view.
@@ -112,7 +112,7 @@ def of_content(grid_of_view: Tensor, size: tuple[int, int], input_size: tuple[in
         input_size: ``(H, W)`` of the view.
     """
     grid = grid_of_view.shape[-2:]
-    # In cells, exactly: sides times cells is a whole number, and so is what they are divided by.
+    # Integer arithmetic keeps the number of cells exact.
     whole = all(s * g % i == 0 for s, g, i in zip(size, grid, input_size, strict=True))
     cells = [-(-s * g // i) for s, g, i in zip(size, grid, input_size, strict=True)]
     if whole:
@@ -143,7 +143,7 @@ def _hash(module: nn.Module, how: str) -> str:
 
 
 class OfAnyModality(nn.Module):
-    """An encoder that takes images alone."""
+    """An encoder that takes only images."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class OfAnyModality(nn.Module):
 
 
 class OfItsModality(nn.Module):
-    """The encoder of a network of this package; the rest of the network is let go."""
+    """The encoder of a network of this package; the rest of the network is dropped."""
 
     def __init__(self, network: ESPMedSAM) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class OfItsModality(nn.Module):
     position_table: Tensor
 
     def forward(self, image: Tensor, modality: Tensor | None) -> TeacherSays:
-        """Return the embedding of ``image`` by the controllers of its modality."""
+        """Return the embedding of ``image``, computed with its modality's controllers."""
         place = None if modality is None else self._places(modality)
         features = self.encoder(image, route(self.default, place, len(self.places)))
         return TeacherSays(features.image_embedding)
@@ -190,20 +190,20 @@ class OfItsModality(nn.Module):
 
 
 class WithMasks(nn.Module):
-    """A whole network of this package."""
+    """A complete network of this package."""
 
     def __init__(self, network: ESPMedSAM) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, image: Tensor, modality: Tensor | None) -> TeacherSays:
-        """Return embedding and mask logits of ``image`` for the targets of its modality."""
+        """Return the embedding and mask logits of ``image`` for its modality's targets."""
         prediction = self.network.predict(image, modality)
         return TeacherSays(prediction.image_embedding, prediction.low_res_logits)
 
 
 class MobileSAMEncoder(nn.Module):
-    """MobileSAM's encoder: ours, with one controller that adds nothing."""
+    """MobileSAM's encoder: this package's encoder with one controller that adds nothing."""
 
     def __init__(self, state_dict: dict[str, Tensor]) -> None:
         super().__init__()

@@ -25,17 +25,17 @@ EXPERIMENT = "esp_medsam"
 
 
 def tracking_handlers(settings: TrainSettings, part: str) -> list[Any]:
-    """Return the handlers of an engine that track a run; of several processes, in the first alone.
+    """Return the handlers of an engine that track a run; empty except in the first process.
 
-    TensorBoard's curves are written where it is installed, MLflow's where an address is given.
-    Images and paths stay out of both: losses, metrics, learning rates and plain settings go in.
+    TensorBoard curves are written if it is installed, MLflow's if an address is given. Both receive
+    losses, metrics, learning rates and plain settings, but never images or paths.
 
     Args:
         settings: All settings of the run.
         part: ``training`` or ``validation``.
 
     Raises:
-        OptionError: If an address is given and mlflow is not installed, or does not open it.
+        OptionError: If an address is given but mlflow is not installed or cannot open it.
     """
     if not is_first():
         return []
@@ -43,10 +43,10 @@ def tracking_handlers(settings: TrainSettings, part: str) -> list[Any]:
 
 
 def _tensorboard(settings: TrainSettings, part: str) -> list[Any]:
-    """Return the handler that writes curves for TensorBoard; none where it is not installed."""
+    """Return the handler that writes TensorBoard curves; empty if it is not installed."""
     is_training = part == "training"
     if find_spec("tensorboard") is None:
-        if is_training:  # told once
+        if is_training:  # logged only once
             told = (
                 "TensorBoard is not installed, so curves are only in %s; install "
                 "esp-medsam[train] to add it."
@@ -60,11 +60,11 @@ def _tensorboard(settings: TrainSettings, part: str) -> list[Any]:
 
 
 def _mlflow(settings: TrainSettings, part: str) -> list[Any]:
-    """Return the handler that tracks a run in MLflow; none without an address."""
+    """Return the handler that tracks a run in MLflow; empty without an address."""
     if not settings.mlflow:
         return []
     if find_spec("mlflow") is None:  # MONAI's handler would only fail in the middle of a run
-        # The address is not told: it may hold a password.
+        # The message leaves out the address, which may hold a password.
         msg = (
             "mlflow must be empty if MLflow is not installed; got an address. Install it: pip "
             "install 'esp-medsam[train]'."
@@ -75,7 +75,7 @@ def _mlflow(settings: TrainSettings, part: str) -> list[Any]:
     shared: dict[str, Any] = {
         "tracking_uri": settings.mlflow,
         "experiment_name": EXPERIMENT,
-        "run_name": f"{folder.name}-{place}",  # runs of one name go on as one
+        "run_name": f"{folder.name}-{place}",  # runs with the same name continue as one
     }
     if part == "validation":
         return [_open_handler(iteration_log=False, **shared)]
@@ -95,12 +95,12 @@ def _mlflow(settings: TrainSettings, part: str) -> list[Any]:
 
 
 class _Tracking(MLFlowHandler):
-    """MONAI's handler, whose first word with a server is an error of ours where it fails.
+    """MONAI's handler, with this package's error if the first contact with a server fails.
 
-    A run that an error or Ctrl-C ends does not stay RUNNING.
+    A run that is ended by an error or Ctrl-C does not stay RUNNING.
     """
 
-    cur_run: Any  # MONAI's annotations say None alone
+    cur_run: Any  # MONAI's annotation says only None
 
     def attach(self, engine: Engine) -> None:
         """Register on a trainer or evaluator."""
@@ -108,35 +108,35 @@ class _Tracking(MLFlowHandler):
         when_broken_off(engine, self.break_off)
 
     def start(self, engine: Engine) -> None:
-        """Begin the run, or continue one that did not finish.
+        """Begin the run, or continue an unfinished one.
 
         Raises:
-            OptionError: If the address is not reached.
+            OptionError: If the address cannot be reached.
         """
         try:
             super().start(engine)
             self.client.update_run(self.cur_run.info.run_id, "RUNNING")
-        except Exception as error:  # of mlflow, and of what it speaks by
+        except Exception as error:  # of mlflow or its transport
             raise _not_opened(error) from error
 
     def break_off(self, engine: Engine, error: BaseException) -> None:
-        """End the run as FAILED, or as KILLED by what is no error, such as Ctrl-C."""
+        """End the run as FAILED on an error, or as KILLED otherwise, such as on Ctrl-C."""
         del engine
         if self.cur_run is not None:
             status = "FAILED" if isinstance(error, Exception) else "KILLED"
-            with suppress(Exception):  # the server may be what failed
+            with suppress(Exception):  # the server may be the cause
                 self.client.set_terminated(self.cur_run.info.run_id, status)
 
 
 def _open_handler(**options: Any) -> MLFlowHandler:
     try:
         return _Tracking(**options)
-    except Exception as error:  # of mlflow, and of what it speaks by
+    except Exception as error:  # of mlflow or its transport
         raise _not_opened(error) from error
 
 
 def _not_opened(error: Exception) -> OptionError:
-    # Neither the address nor what is said of it is told: they may hold a password.
+    # The message leaves out the address and the error's text: they may hold a password.
     return OptionError(
         "mlflow must be an address that MLflow can open, such as sqlite:///runs.db or a "
         f"server's; opening it ended in {type(error).__name__}. Folders need an older MLflow."

@@ -1,4 +1,4 @@
-"""A validated request to train, before heavy imports."""
+"""A validated training request, before heavy imports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OVERLAYS = (
     "multi_gpu_train.yaml",
     "train_teacher.yaml",
 )
-"""The bundle's own configs that go over ``train.yaml``."""
+"""The bundle's own configs that overlay ``train.yaml``."""
 
 STAGES: Mapping[Stage, tuple[str, ...]] = {
     "train": (),
@@ -30,7 +30,7 @@ STAGES: Mapping[Stage, tuple[str, ...]] = {
     "modality": ("distill_modality.yaml",),
     "common": ("distill_modality.yaml", "distill_common.yaml"),
 }
-"""Those that make a stage, in order."""
+"""Overlays of each stage, in order."""
 
 
 def read_training(
@@ -41,22 +41,22 @@ def read_training(
     trust_config: bool = False,
     **given: Any,
 ) -> Request:
-    """Return what is asked of a training, once all of it is what it must be.
+    """Return the validated training request.
 
-    Values of users stay data, whatever they begin with. So do overlays, which hold settings, unless
-    they are the bundle's own, as those of the other stages are, or are trusted.
+    Values from users remain data, whatever they begin with. Overlays, which hold settings, remain
+    data too unless they are trusted or the bundle's own, such as those of the other stages.
 
     Args:
-        bundle: Folder of the bundle; None looks for it.
-        overlays: Further configs, in order, whose keys replace those before.
-        stage: What is trained; its overlays come before the others.
+        bundle: Folder of the bundle; None searches for it.
+        overlays: Further configs, in order; each one's keys replace earlier ones.
+        stage: Stage to train; its overlays come before the others.
         trust_config: Whether overlays, and the configs of a foreign bundle, may run code.
-        given: Keys of ``train.yaml`` to set last; None leaves the config's own value.
+        given: Keys of ``train.yaml`` to set last; None keeps the config's own value.
 
     Raises:
         OptionError: If the bundle's or an overlay's config could run code and is not trusted.
-        InputNotFoundError: If there is no such datalist.
-        EspMedSamError: If a setting is not what it must be.
+        InputNotFoundError: If the datalist does not exist.
+        EspMedSamError: If a setting is invalid.
     """
     root = find_bundle(bundle)
     of_stage = [root / TRAIN_CONFIG.parent / name for name in STAGES[stage]]
@@ -80,7 +80,7 @@ def read_training(
 
 
 def _check_there(settings: Mapping[str, Any]) -> None:
-    """Require the files and folders that settings name."""
+    """Require that the files and folders named in settings exist."""
     for name in ("datalist", "compare_datalist", "unseen"):
         path = settings.get(name)
         if path is not None and not Path(path).is_file():

@@ -1,4 +1,4 @@
-"""Training views: balanced sampling, and seeded augmentation."""
+"""Training views: balanced sampling and seeded augmentation."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from esp_medsam.workflows.kept_slices import SliceSequence
 
 
 class Draw(NamedTuple):
-    """A slice to be shown, and how.
+    """A slice to show, and the seed of its view.
 
     Attributes:
-        place: Place of the slice.
-        seed: Of all that is random about its view.
+        place: Position of the slice.
+        seed: Seed of everything random about the view.
     """
 
     place: int
@@ -41,11 +41,11 @@ class SliceDataset(Dataset[dict[str, Any]]):
         slices: The slices, see :class:`~esp_medsam.workflows.read_slices.SliceReader`.
         table: Modalities and targets; also the index of each modality.
         input_size: ``(H, W)`` of the network's input.
-        pixel_mean: Mean per channel, of values in 0..1.
+        pixel_mean: Mean per channel, for values in 0..1.
         pixel_std: Standard deviation per channel.
         random: Whether views are augmented.
-        absent_masks: Chance of each target that is known to be absent, 0 to 1, to have its mask
-            drawn and trained, if views are augmented; else all have.
+        absent_masks: Chance, 0 to 1, that the mask of a target known to be absent is drawn and
+            trained, if views are augmented; otherwise all such masks are.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class SliceDataset(Dataset[dict[str, Any]]):
         return len(self.slices)
 
     def __getitem__(self, drawn: Draw | int) -> dict[str, Any]:
-        """Return a view, by the names that a batch has them by.
+        """Return a view, under the keys of a batch.
 
         ``image (3, H, W)`` float, ``label (T, H, W)`` uint8, ``known (T,)``, ``drawn (T,)``,
         ``labeled (1, H, W)`` and ``content (1, H, W)`` bool, ``modality``, an index, ``slice``,
-        the slice's place, and ``dataset``, the name of its set. Content is what is no margin. T is
-        the largest number of targets of any modality; rows beyond the slice's own are not known.
+        the slice's position, and ``dataset``, the name of its set. Content excludes the margin. T
+        is the largest number of targets of any modality; rows beyond the slice's own are unknown.
 
         Args:
-            drawn: A slice and the seed of its view; or a slice alone, whose view, if it is random,
-                is any.
+            drawn: A slice and the seed of its view, or just a slice, whose random view is then
+                arbitrary.
         """
         place, seed = drawn if isinstance(drawn, Draw) else (drawn, None)
         piece = self.slices[place]
@@ -113,7 +113,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         }
 
     def _shown_absent(self, seed: int | None) -> Tensor:
-        """Return which targets' masks are drawn even where they are absent, ``(T,)`` bool."""
+        """Return which targets' masks are drawn even if the target is absent, ``(T,)`` bool."""
         if self.absent_masks >= 1:
             return torch.ones(self.rows, dtype=torch.bool)
         drawn = np.random.default_rng(seed).random(self.rows)
@@ -121,31 +121,31 @@ class SliceDataset(Dataset[dict[str, Any]]):
 
 
 class ModalityBatches(Sampler[list[Draw]]):
-    """Draw batches in which the modalities take turns, so that none is lost among the others.
+    """Sampler of batches in which modalities take turns, so that none is underrepresented.
 
-    Batch sizes that are multiples of a round give every batch the same make-up, and so the same
-    tensor shapes, which is what CPU kernels and compilers are fast on. Within a modality a set of
-    n slices is drawn in proportion to the fourth root of n: a set of eight slices is neither lost
-    nor learned by heart.
+    If the batch size is a multiple of a round, all batches have the same composition and thus the
+    same tensor shapes, which CPU kernels and compilers handle fastest. Within a modality, a set of
+    n slices is drawn in proportion to the fourth root of n, so that a set of eight slices is
+    neither lost nor memorized.
 
-    What is drawn depends on the seed, the epoch and the place in it alone, so that an epoch can be
-    begun anywhere.
+    Draws depend only on the seed, the epoch and the position in the epoch, so an epoch can start
+    anywhere.
 
     Args:
         dataset: Slices to draw from, with replacement.
-        batch_size: Slices of a batch, over all processes together.
-        samples: Slices that make an epoch, rounded down to whole batches.
-        turns: Turns of a modality in a round, 1 where it is not named; more for those with
+        batch_size: Slices per batch, over all processes together.
+        samples: Slices per epoch, rounded down to whole batches.
+        turns: Turns of a modality in a round, 1 if it is not named; more for modalities with
             several targets, of which a slice shows one or two.
         seed: Seed of the draws.
-        views: Views of a slice to draw from, told by their numbers as :attr:`Draw.seed`; 0 for a
-            new one every time.
-        rank: Which of the processes this is; of ``n`` it gets every n-th slice of each batch.
-        processes: How many share a batch.
+        views: Number of views of a slice to draw from, identified by :attr:`Draw.seed`; 0 for a
+            new view every time.
+        rank: Rank of this process; of ``n`` processes, each gets every n-th slice of each batch.
+        processes: Number of processes that share a batch.
 
     Raises:
-        OptionError: If ``turns`` names an unknown modality, where an epoch would have no batch, and
-            where processes cannot share one evenly; a modality without slices is passed over.
+        OptionError: If ``turns`` names an unknown modality, an epoch would have no batch, or the
+            processes cannot share a batch evenly; a modality without slices is skipped.
     """
 
     def __init__(
@@ -182,11 +182,11 @@ class ModalityBatches(Sampler[list[Draw]]):
         return self.batches
 
     def start_at(self, epoch: int, batch: int = 0) -> None:
-        """Draw, from now on, what comes at a batch, from 0, of an epoch, from 1."""
+        """Continue drawing at a batch, counted from 0, of an epoch, counted from 1."""
         self.epoch, self.first = epoch, batch
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Yield the batches of the present epoch, the first time from where it is begun."""
+        """Yield the batches of the current epoch, the first time from the chosen start."""
         first, self.first = self.first, 0
         for batch in range(first, self.batches):
             random = np.random.default_rng([self.seed, self.epoch, batch])
@@ -204,10 +204,10 @@ class ModalityBatches(Sampler[list[Draw]]):
 
 
 class DrawEpochs:
-    """Have each epoch of a trainer draw what its number says, from wherever it is begun.
+    """Handler that makes an epoch's draws depend only on its number, wherever it starts.
 
     Args:
-        batches: What the trainer's loader draws by.
+        batches: Batch sampler of the trainer's loader.
     """
 
     def __init__(self, batches: ModalityBatches) -> None:
@@ -218,14 +218,14 @@ class DrawEpochs:
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Set out from the trainer's epoch and step."""
+        """Set the sampler to the trainer's epoch and step."""
         self.batches.start_at(engine.state.epoch, engine.state.iteration % len(self.batches))
 
 
 def _groups(
     slices: SliceSequence, turns: Mapping[str, int]
 ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
-    """Return, turn by turn, the slices to draw one from, and their probabilities, cumulated."""
+    """Return, for each turn, the slices to draw from and their cumulative probabilities."""
     kinds = list(zip(slices.modalities, slices.datasets, strict=True))
     count = Counter(kinds)
     groups = []
@@ -239,14 +239,14 @@ def _groups(
 
 
 def _plain(image: Tensor) -> Tensor:
-    """Return a MetaTensor's values alone."""
+    """Return a tensor without its metadata."""
     return image.as_tensor() if isinstance(image, MetaTensor) else image
 
 
 def prepare_batch(
     batch: Mapping[str, Tensor], device: torch.device | str, non_blocking: bool = False
 ) -> tuple[Tensor, Annotation, tuple[Tensor], dict[str, Any]]:
-    """Hand a batch to MONAI's engines: image, annotation, modality, and what is to be drawn."""
+    """Return a batch for MONAI's engines: image, annotation, modality and the drawn targets."""
     image, label, known, labeled, drawn, modality = (
         batch[key].to(device, non_blocking=non_blocking)
         for key in ("image", "label", "known", "labeled", "drawn", "modality")

@@ -20,22 +20,22 @@ from esp_medsam.workflows.slice_pictures import SlicePictures
 
 
 MOST_WORST = 8
-"""Of the worst slices that the page shows."""
+"""Maximum number of worst slices on the page."""
 
 WIDTH, HEIGHT = 420, 180
-"""Of a chart, in pixels."""
+"""Size of a chart, in pixels."""
 
 COLORS = ("#1b6ca8", "#c8553d", "#3a7d44", "#8e5ea2", "#b8860b", "#2f9c95", "#7a4b3a", "#555555")
-"""Of the lines of a chart, in turn."""
+"""Line colors of a chart, used in turn."""
 
 
 class Line(NamedTuple):
     """A line of a chart.
 
     Attributes:
-        name: What it shows.
-        points: ``x,y`` in pixels, as SVG takes them.
-        color: Of the line and of its name.
+        name: Name of the series.
+        points: ``x,y`` in pixels, in SVG notation.
+        color: Color of the line and its name.
         last: The last value.
     """
 
@@ -49,9 +49,9 @@ class Chart(NamedTuple):
     """A chart of lines over epochs.
 
     Attributes:
-        title: What is shown.
+        title: Title of the chart.
         lines: The lines.
-        top: Value at the upper edge; 0 is at the lower.
+        top: Value at the upper edge; the lower edge is 0.
     """
 
     title: str
@@ -63,9 +63,9 @@ def chart(title: str, series: Mapping[str, Sequence[float | None]], top: float |
     """Return a chart of series over the same epochs.
 
     Args:
-        title: What is shown.
-        series: Values of each epoch by name; None where there is none.
-        top: Value at the upper edge; None is the largest value.
+        title: Title of the chart.
+        series: Values of each epoch by name; None if an epoch has no value.
+        top: Value at the upper edge; None takes the largest value.
     """
     values = [value for each in series.values() for value in each if value is not None]
     highest = top or max([*values, 1e-9])
@@ -85,14 +85,14 @@ def chart(title: str, series: Mapping[str, Sequence[float | None]], top: float |
 
 @dataclass(eq=False)
 class TrainingPage:
-    """Write the page, which needs no other file.
+    """Writer of the training page, a self-contained file.
 
     Args:
         path: HTML file to write or replace.
         history: The epochs.
-        scores: Of the last validation.
-        pictures: What draws its slices.
-        settings: What is told of the run, by name.
+        scores: Scores of the last validation.
+        pictures: Draws the slices of the validation.
+        settings: Facts about the run to show, by name.
     """
 
     path: str | Path
@@ -103,10 +103,10 @@ class TrainingPage:
     settings: Mapping[str, str]
 
     def write(self) -> None:
-        """Write the page; of several processes one does.
+        """Write the page; only the first process does.
 
         Raises:
-            OutputError: If it cannot be written.
+            OutputError: If the page cannot be written.
         """
         if not is_first():
             return
@@ -140,7 +140,7 @@ class TrainingPage:
             chart("Dice in validation", dice, 1.0),
         ]
         alike = [epoch["metrics"].get("val_embedding_similarity") for epoch in epochs]
-        if alike != [None] * len(epochs):  # of a distillation
+        if alike != [None] * len(epochs):  # only for a distillation
             charts.append(chart("Agreement with the teacher in validation", {"cosine": alike}, 1.0))
         return charts
 
@@ -149,7 +149,7 @@ class TrainingPage:
 
 
 def _rows(scores: Sequence[SliceScore]) -> list[dict[str, Any]]:
-    """Return a row for each set: slices, mean and lowest Dice."""
+    """Return a row per set: slices, mean and lowest Dice."""
     rows = []
     for name, modality in sorted({(score.dataset, score.modality) for score in scores}):
         dice = [s.dice for s in scores if (s.dataset, s.modality) == (name, modality)]

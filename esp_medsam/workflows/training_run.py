@@ -1,4 +1,4 @@
-"""Run a training from its configs to its end."""
+"""Run a training from its configs to completion."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from esp_medsam.workflows.request import Request
 
 
 def run_training(request: Request, section: str = "run") -> None:
-    """Build what ``train.yaml`` says, with what is asked for in it, and run it to the end.
+    """Build what ``train.yaml`` describes, with the requested settings, and run it to completion.
 
     Args:
-        request: What :func:`~esp_medsam.workflows.train_request.read_training` returned.
-        section: What of the config is run: ``run``, or ``embed`` of a distillation.
+        request: Request from :func:`~esp_medsam.workflows.train_request.read_training`.
+        section: Section of the config to run: ``run``, or ``embed`` for a distillation.
 
     Raises:
-        EspMedSamError: If something of it is not usable; MONAI wraps what it meets while building,
+        EspMedSamError: If something in the request is unusable; MONAI wraps errors while building,
             see :func:`esp_medsam.errors.explain`.
     """
-    # ignite logs each exception, too, which the caller tells in one line.
+    # ignite also logs each exception, which the caller already reports in one line.
     logging.getLogger("ignite.engine.engine").setLevel(logging.CRITICAL)
     parser = read_config(request)
     for part in ("initialize", section, "finalize"):

@@ -21,21 +21,21 @@ from esp_medsam.workflows.datalist_images import MaskReader, read_image
 
 
 MARGIN = 0.35
-"""What slices in Hounsfield units keep beyond each end of the window, of its width."""
+"""Fraction of the window width that slices in Hounsfield units keep beyond each end of it."""
 
 
 @dataclass(frozen=True)
 class TrainingSlice:
-    """One slice, as it is shown, scaled to fit the network's input.
+    """One displayed slice, scaled to fit the network's input.
 
     Attributes:
         image: uint8, ``(1 or 3, h, w)``.
         label: uint8 0 or 1, one row per target of the modality, ``(T, h, w)``.
-        unlabeled: uint8 0 or 1, ``(1, h, w)``: pixels at which the label says nothing.
+        unlabeled: uint8 0 or 1, ``(1, h, w)``: pixels for which the label says nothing.
         known: Which targets are annotated or known to be absent, ``(T,)`` bool.
         modality: Name of the modality.
-        dataset: Name of the set it comes from.
-        window: Of the image's values, as 0..1, those that inference shows as black and white.
+        dataset: Name of the set that the slice comes from.
+        window: Image values, in 0..1, that inference shows as black and white.
     """
 
     image: Tensor
@@ -48,7 +48,7 @@ class TrainingSlice:
 
     @property
     def is_filled(self) -> bool:
-        """Whether any target is in it."""
+        """Whether the slice contains any target."""
         return bool(self.label.any())
 
 
@@ -100,11 +100,11 @@ def slices_of(
 def _kept_range(
     shown: tuple[float, float], image: Image
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the values that a slice keeps, and where in them those lie that inference shows.
+    """Return the range of values that a slice keeps, and inference's window within that range.
 
-    Hounsfield units keep more than is shown, so that training can show them otherwise.
+    In Hounsfield units the range is wider than the window, so that training can vary the window.
     """
-    if image.unit != "HU" or shown != image.intensity_range:  # else already shown as 0..1
+    if image.unit != "HU" or shown != image.intensity_range:  # otherwise already shown as 0..1
         return shown, (0.0, 1.0)
     low, high = shown
     margin = MARGIN * (high - low)
@@ -113,9 +113,9 @@ def _kept_range(
 
 
 def _annotation_of(item: Item, image: Image, table: ModalityTable) -> tuple[Tensor, Tensor]:
-    """Return the masks of all targets and, last, of the unlabeled pixels, and what is known.
+    """Return the masks of all targets plus, last, the unlabeled pixels; and the known targets.
 
-    Both are uint8 of 0 or 1, ``(T + 1, *spatial)``, and bool, ``(T,)``.
+    The masks are uint8 of 0 or 1, ``(T + 1, *spatial)``; the known targets are bool, ``(T,)``.
     """
     targets = [target.name for target in table[item.modality].targets]
     masks = np.zeros((len(targets) + 1, *image.grid.shape), dtype=np.uint8)

@@ -11,15 +11,15 @@ from esp_medsam.networks.state_dicts import load_checkpoint
 
 
 def check_unmoved(grown: Path, old: Path) -> None:
-    """Require that weights hold all of others, to the bit of half precision.
+    """Require that new weights contain all old ones, exactly at half precision.
 
     Args:
-        grown: What was trained on top.
-        old: What it began with.
+        grown: Weights that were trained on top of the old ones.
+        old: Weights that training started from.
 
     Raises:
-        CheckpointError: If a file is no checkpoint.
-        OptionError: If anything moved.
+        CheckpointError: If a file is not a checkpoint.
+        OptionError: If any old weight changed.
     """
     new = load_checkpoint(grown)
     moved = [

@@ -12,16 +12,16 @@ from esp_medsam.errors import ReadError
 
 
 _Inode = tuple[int, int]
-"""A file system and a number in it: a folder has one, whatever leads to it."""
+"""A file system and an inode number: identifies a folder whatever path leads to it."""
 
 
 class Part(NamedTuple):
-    """A part of what lies below a folder.
+    """A part of the contents of a folder.
 
     Attributes:
-        folder: The folder that it lies in.
-        is_whole: Whether it is all that lies below that, or the folder's own files alone.
-        above: The folders that led here, which no link leads back into.
+        folder: Folder of the part.
+        is_whole: Whether the part is everything below the folder, or only the folder's own files.
+        above: Folders on the path to this one; links back into them are not followed.
     """
 
     folder: Path
@@ -30,15 +30,15 @@ class Part(NamedTuple):
 
 
 def parts_below(root: Path, most_files: int, *, without: Path | None = None) -> Iterator[Part]:
-    """Yield the parts of a folder: itself where it holds few files, else its folders' parts.
+    """Yield the parts of a folder: the folder itself if it holds few files, else its subfolders'.
 
-    A folder that cannot be listed, or whose folders' names some file systems do not tell apart,
-    is not divided.
+    A folder is not divided if it cannot be listed, or if some file systems do not distinguish the
+    names of its subfolders.
 
     Args:
         root: The folder.
-        most_files: How many files a part may hold; more where they lie in one folder.
-        without: A folder to pass over.
+        most_files: Maximum number of files in a part; more if they are all in one folder.
+        without: A folder to skip.
     """
     waiting = [Part(root)]
     while waiting:
@@ -62,7 +62,7 @@ def parts_below(root: Path, most_files: int, *, without: Path | None = None) -> 
 
 
 def _folders_in(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted; none where it cannot be listed."""
+    """Return the sorted names of a folder's subfolders; empty if it cannot be listed."""
     try:
         with os.scandir(folder) as listed:
             return sorted(entry.name for entry in listed if _is_folder(entry))
@@ -73,7 +73,7 @@ def _folders_in(folder: Path) -> list[str]:
 def files_of_part(
     part: Part, unreadable: list[tuple[Path, OSError]], *, without: Path | None = None
 ) -> Iterator[Path]:
-    """Yield the files of a part; arguments as of :func:`files_below`."""
+    """Yield the files of a part; arguments as for :func:`files_below`."""
     if part.is_whole:
         yield from files_below(part.folder, unreadable, without=without, above=part.above)
         return
@@ -94,14 +94,14 @@ def files_below(
     follow_links: bool = True,
     above: frozenset[_Inode] = frozenset(),
 ) -> Iterator[Path]:
-    """Yield all that is no folder below a folder, sorted, folder by folder.
+    """Yield everything below a folder except folders, sorted, folder by folder.
 
     Args:
         root: The folder.
-        unreadable: Takes the folders that cannot be listed, and why.
-        without: A folder to pass over; it may come into being meanwhile.
-        follow_links: Whether to enter folders through links; never one that leads back up.
-        above: The folders that led to the root.
+        unreadable: Receives the folders that cannot be listed, with the errors.
+        without: A folder to skip; it may be created during the walk.
+        follow_links: Whether to enter folders through links, except links that lead back up.
+        above: Folders on the path to the root.
     """
     waiting: list[tuple[Path, frozenset[_Inode]]] = [(root, above)]
     while waiting:
@@ -130,12 +130,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
-    except OSError:  # a loop of links; a folder whose path is too long is one all the same
+    except OSError:  # a link loop, or a path that is too long, which may still be a folder
         return not entry.is_symlink() and entry.is_dir(follow_symlinks=False)
 
 
 def _inode(path: Path) -> _Inode | None:
-    """Return what a path leads to; None where that is nothing."""
+    """Return the file system and inode that a path leads to; None if it leads to nothing."""
     try:
         status = path.stat()
     except OSError:
@@ -144,17 +144,17 @@ def _inode(path: Path) -> _Inode | None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a path leads to anything; False where the system does not say."""
+    """Whether a path leads to anything; False if the system cannot tell."""
     return os.path.exists(path)  # noqa: PTH110  # Path's raises where a name is too long
 
 
 def is_regular(path: Path) -> bool:
-    """Whether a path leads to a regular file; False where the system does not say."""
+    """Whether a path leads to a regular file; False if the system cannot tell."""
     return os.path.isfile(path)  # noqa: PTH113  # Path's raises where a name is too long
 
 
 def cannot_be_listed(folder: Path, error: OSError) -> ReadError:
-    """Say that a folder cannot be listed."""
+    """Return the error for a folder that cannot be listed."""
     reason = error.strerror or type(error).__name__
     msg = f"A folder of the input must be readable; {folder} cannot be listed: {reason}."
     return ReadError(msg)

@@ -41,25 +41,25 @@ def load_network(
     ckpt_path: str | os.PathLike[str],
     device: str | torch.device = "cpu",
 ) -> Network:
-    """Give a network its weights, for inference on a device.
+    """Load weights into a network for inference on a device.
 
-    They are held to what is known of them: in a bundle its metadata say it, elsewhere a file beside
-    them. Then the network is asked for what it computed where they were made.
+    The weights are checked against their record: a bundle's metadata, or elsewhere a file beside
+    the weights. The network must then reproduce the outputs recorded where the weights were made.
 
     Args:
         network: The network; changed in place.
         ckpt_path: File of a state dict.
-        device: Where the network is to run.
+        device: Device to run the network on.
 
     Returns:
         The same network in evaluation mode, float32, without gradients.
 
     Raises:
-        WeightsNotFoundError: If there is no such file.
-        CheckpointError: If the file is no checkpoint.
-        CheckpointHashError: If it is not the file that its record was written for.
-        CheckpointMismatchError: If it does not hold exactly the network's parameters.
-        RuntimeCheckError: If the network computes something else than where it was made.
+        WeightsNotFoundError: If the file does not exist.
+        CheckpointError: If the file is not a checkpoint.
+        CheckpointHashError: If the file is not the one that its record describes.
+        CheckpointMismatchError: If the file does not hold exactly the network's parameters.
+        RuntimeCheckError: If the network does not reproduce the recorded outputs.
     """
     check_weights(ckpt_path)
     record = read_weights_record(ckpt_path)
@@ -81,7 +81,7 @@ def load_network(
 
 
 def _check_computes(network: nn.Module, expected: SelfCheck, device: str | torch.device) -> None:
-    """Refuse a machine on which the network computes something else."""
+    """Refuse a machine on which the network computes different outputs."""
     assert isinstance(network, ESPMedSAM), "of others no self-check is written"
     wrong = differences(self_check(network), expected)
     if wrong:
@@ -94,7 +94,7 @@ def _check_computes(network: nn.Module, expected: SelfCheck, device: str | torch
 
 
 def pin_weights(bundle: str | os.PathLike[str]) -> None:
-    """Write into a bundle's metadata what its weights must be, once they were replaced.
+    """Update the weights' record in a bundle's metadata after the weights were replaced.
 
     Args:
         bundle: Folder of the bundle, whose table of targets belongs to the weights.
@@ -111,22 +111,22 @@ def pin_weights(bundle: str | os.PathLike[str]) -> None:
 def place_weights(
     bundle: str | os.PathLike[str], weights: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
-    """Copy weights into a bundle and write into its metadata what they must be.
+    """Copy weights into a bundle and record them in its metadata.
 
-    What was measured of them, if it lies beside them, goes with them; what was measured of others
-    is removed.
+    A calibration file beside the weights is copied with them; without one, the bundle's old
+    calibration is removed.
 
     Args:
         bundle: Folder of the bundle, whose table of targets belongs to the weights.
-        weights: Their file, held to the record beside it where there is one.
-        overwrite: Whether the bundle's own may be replaced.
+        weights: File of the weights, checked against the record beside it if there is one.
+        overwrite: Whether the bundle's existing weights may be replaced.
 
     Raises:
-        OptionError: If the folder is no bundle, or the file is its own already.
-        WeightsNotFoundError: If there is no such file.
+        OptionError: If the folder is not a bundle, or the file is already the bundle's own.
+        WeightsNotFoundError: If the file does not exist.
         OutputExistsError: If the bundle has weights and ``overwrite`` is not set.
-        CheckpointError: If they do not fit the product's network and the table, or are not what
-            their record says.
+        CheckpointError: If the weights do not fit the product's network and the table, or do not
+            match their record.
         OutputError: If the bundle cannot be written to.
     """
     check_free(bundle, weights, overwrite=overwrite)
@@ -156,7 +156,7 @@ def _network_of(root: Path, weights: Path) -> ESPMedSAM:
 
 
 def network_of_table(table: ModalityTable) -> ESPMedSAM:
-    """Return the product's network of a table, with random weights."""
+    """Return the product's network for a table, with random weights."""
     return build_product(
         table.indices,
         table.target_names,
@@ -168,14 +168,14 @@ def network_of_table(table: ModalityTable) -> ESPMedSAM:
 
 
 def check_weights(ckpt_path: str | os.PathLike[str], argument: str = "ckpt_path") -> None:
-    """Refuse a path that holds no weights, before anything slow is done.
+    """Refuse a path without a weights file, before anything slow starts.
 
     Args:
         ckpt_path: The path.
-        argument: What a user calls it by, for messages.
+        argument: Name of the argument, for messages.
 
     Raises:
-        WeightsNotFoundError: If there is no such file.
+        WeightsNotFoundError: If the file does not exist.
     """
     if not Path(ckpt_path).is_file():
         if argument != "ckpt_path":
@@ -189,10 +189,10 @@ def check_weights(ckpt_path: str | os.PathLike[str], argument: str = "ckpt_path"
 
 
 def write_state_dict(state_dict: Mapping[str, Tensor], file: BinaryIO) -> None:
-    """Save a plain dict of tensors; where the disk is full, say so as the system does."""
+    """Save a plain dict of tensors; on a full disk, raise the system's own error."""
     try:
         torch.save({key: tensor.contiguous() for key, tensor in state_dict.items()}, file)
-    except RuntimeError as error:  # torch stumbles over its own position after a failed write
+    except RuntimeError as error:  # torch fails on its own position after a failed write
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
@@ -203,16 +203,16 @@ def record_weights(
     network: ESPMedSAM | None = None,
     trained_with: TrainedWith | None = None,
 ) -> None:
-    """Write what weights that were just written must be, whole or not at all.
+    """Write the record of newly written weights, completely or not at all.
 
     Args:
-        path: Their file.
-        network: A network with these very weights, in evaluation mode and float32, to be asked for
-            what it computes; None where they are a part of one.
-        trained_with: What images they were trained with; None where that is not known.
+        path: File of the weights.
+        network: A network with exactly these weights, in evaluation mode and float32, whose outputs
+            are recorded; None if the weights are only part of a network.
+        trained_with: Image settings used in training; None if unknown.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If the record cannot be written.
     """
     check = None if network is None else self_check(network)
     write_weights_record(path, check, trained_with)

@@ -1,1 +1,1 @@
-"""Read DICOM Segmentation objects, whoever wrote them."""
+"""Read DICOM Segmentation objects of any origin."""

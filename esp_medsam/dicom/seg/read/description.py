@@ -20,28 +20,28 @@ SEGMENT_ATTRIBUTES = tags_of(
     "AnatomicRegionSequence", "CodeValue", "LongCodeValue", "URNCodeValue",
     "CodingSchemeDesignator", "CodeMeaning",
 )  # fmt: skip
-"""What is read of segments."""
+"""Attributes of segments that are read."""
 
 _LONGEST = 256
-"""Characters kept of a text: four times what a label may have."""
+"""Most characters of a text to keep: four times what a label may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegSegment:
-    """What a segmentation object says of one of its segments.
+    """The description of one segment in a segmentation object.
 
     Attributes:
-        number: Segment Number, which a labelmap has as its value.
-        label: Segment Label; the meaning of its type, or its number, where it has none.
-        category: Segmented Property Category; None where it is missing.
-        type: Segmented Property Type; None where it is missing.
+        number: Segment Number, which is also its value in a labelmap.
+        label: Segment Label; if missing, the meaning of its type, or its number.
+        category: Segmented Property Category; None if missing.
+        type: Segmented Property Type; None if missing.
         modifiers: Modifiers of the type, such as the side.
-        anatomic_regions: Where it lies, as codes.
-        algorithm_type: ``AUTOMATIC``, ``SEMIAUTOMATIC`` or ``MANUAL``; empty where it is missing.
-        algorithm_name: What made it; empty where it is missing.
-        tracking_id: What follows it from study to study; empty without.
-        tracking_uid: The same as a UID; empty without.
-        color: RGB that it asks to be shown in; None without.
+        anatomic_regions: Codes of its anatomic regions.
+        algorithm_type: ``AUTOMATIC``, ``SEMIAUTOMATIC`` or ``MANUAL``; empty if missing.
+        algorithm_name: Algorithm that made it; empty if missing.
+        tracking_id: Identifier that tracks it from study to study; empty if missing.
+        tracking_uid: Such an identifier as a UID; empty if missing.
+        color: Recommended RGB display color; None if missing.
     """
 
     number: int
@@ -58,10 +58,10 @@ class SegSegment:
 
 
 def read_segments(elements: Elements) -> tuple[SegSegment, ...]:
-    """Return the segments of an object, by number; value 0 of a labelmap is no segment.
+    """Return the segments of an object, by number, without the background 0 of a labelmap.
 
     Raises:
-        CorruptFileError: If it describes none, one without a number, or one number twice.
+        CorruptFileError: If no segment is described, or a number is missing or repeated.
     """
     path, characters = elements.path, elements.texts("SpecificCharacterSet")
     segments: dict[int, SegSegment] = {}
@@ -103,11 +103,11 @@ def _segment(item: Elements, number: int, characters: Sequence[str]) -> SegSegme
 
 
 def codes_of(item: Elements, keyword: str, characters: Sequence[str]) -> tuple[Code, ...]:
-    """Return the codes of a sequence, however long their values are.
+    """Return the codes of a sequence, including those with long or URN values.
 
     Args:
-        item: What holds the sequence.
-        keyword: The sequence.
+        item: Elements that hold the sequence.
+        keyword: Keyword of the sequence.
         characters: Specific Character Set of the file.
     """
     found = []
@@ -121,12 +121,12 @@ def codes_of(item: Elements, keyword: str, characters: Sequence[str]) -> tuple[C
 
 
 def text_of(item: Elements, keyword: str, characters: Sequence[str]) -> str:
-    """Return a text in one line, not longer than a label can be."""
+    """Return a text on one line, cut to 256 characters."""
     return one_line(item.decoded(keyword, characters))[:_LONGEST]
 
 
 def _color(item: Elements) -> tuple[int, int, int] | None:
-    """Return RGB of a CIELab value; None where it is none, which changes no pixel."""
+    """Return the display color as RGB, or None if it is invalid, which affects no pixel."""
     try:
         value = list(item.integers("RecommendedDisplayCIELabValue"))
         red, green, blue = CIELabColor.from_dicom_value(value).to_rgb(clip=True)

@@ -1,8 +1,8 @@
-"""One segmentation object: its segments, its grid, and masks decoded as they are asked for.
+"""Hold one segmentation object: its segments, its grid, and masks decoded on request.
 
-pydicom decodes frames, highdicom lays tiles of slides together. highdicom's own reading of a volume
-is not used: it refuses big-endian files and frames without a frame of reference, and builds a
-database before a claim of the header is checked.
+pydicom decodes frames; highdicom assembles the tiles of slides. highdicom's own volume reader is
+not used: it refuses big-endian files and frames without a frame of reference, and builds a
+database before any claim of the header is checked.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from esp_medsam.quiet import quietly
 
 
 _LAYING = 6
-"""Bytes a pixel that laying tiles together takes, the result included."""
+"""Bytes per pixel needed to assemble tiles, including the result."""
 
 _PADDED = (
     "Each frame begins in a byte of its own, which the standard does not allow; frames were "
@@ -43,23 +43,23 @@ Mask = npt.NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DicomSegmentation:
-    """A segmentation object, whose masks are decoded when they are asked for.
+    """A segmentation object whose masks are decoded on request.
 
     Attributes:
         path: File it was read from.
         kind: ``binary``, ``fractional`` or ``labelmap``.
-        segments: What it describes, by number.
+        segments: Its segments, by number.
         planes: The planes that its frames lie in, and their grid.
         frames: Its frames, in the order of the file.
-        sop_instance_uid: Of the object.
-        study_uid: Of the study it belongs to.
-        frame_of_reference_uid: What its positions count in; empty where they count in nothing.
-        source_series: Series Instance UIDs that it says it segments.
-        source_instances: SOP Instance UIDs that it says it segments.
-        fractional_type: ``PROBABILITY`` or ``OCCUPANCY``; empty where it is not fractional.
-        maximum: What a mask holds where a segment is sure, or fills the voxel: 1 unless fractional.
+        sop_instance_uid: SOP Instance UID of the object.
+        study_uid: Study Instance UID.
+        frame_of_reference_uid: Frame of reference of its positions; empty if it states none.
+        source_series: UIDs of the series that it states it segments.
+        source_instances: UIDs of the instances that it states it segments.
+        fractional_type: ``PROBABILITY`` or ``OCCUPANCY``; empty if it is not fractional.
+        maximum: Mask value for full certainty or a full voxel; 1 unless fractional.
         file: Its pixels.
-        spacing: Distance of planes in mm that it states; None where it states none.
+        spacing: Distance between planes in mm that it states; None if it states none.
         is_tiled: Whether its frames are tiles of a slide.
     """
 
@@ -81,20 +81,20 @@ class DicomSegmentation:
 
     @property
     def is_whole(self) -> bool:
-        """Whether each voxel is in a segment or not; of a fractional object where 1 is the most."""
+        """Whether each voxel is in a segment or not: all kinds but fractional with maximum > 1."""
         return self.kind != "fractional" or self.maximum == 1
 
     @property
     def grid(self) -> Grid:
-        """Where its masks lie: all planes, those that hold no segment too, or a whole slide.
+        """The grid of its masks: all planes, including those without a segment, or a whole slide.
 
-        ``affine`` is None where they have no even grid.
+        ``affine`` is None if the planes have no even grid.
         """
         return self.planes.grid
 
     @property
     def problem(self) -> str:
-        """Why there is no even grid; empty where there is one."""
+        """Why there is no even grid; empty if there is one."""
         return self.planes.problem
 
     @property
@@ -107,10 +107,10 @@ class DicomSegmentation:
         return (*placed, _LONGER.format(bits.beyond)) if bits and bits.beyond else placed
 
     def with_spacing(self, spacing: float) -> DicomSegmentation:
-        """Return the same with planes laid that far apart, in mm, where it states no spacing.
+        """Return the same object with planes that far apart, in mm, if it states no spacing.
 
-        Planes that hold no segment are left out of most objects, so only its source tells how many
-        lie between two. What it states itself comes first: it may be coarser than another image.
+        Most objects leave out planes without a segment, so only the source tells how many lie
+        between two. The object's own spacing takes priority: it may be coarser than the image's.
         """
         if self.is_tiled:
             return self
@@ -120,11 +120,11 @@ class DicomSegmentation:
         """Return the mask of one segment, on :attr:`grid`.
 
         Returns:
-            0 and 1; of a fractional object uint8 from 0 to ``maximum``.
+            0 and 1; for a fractional object, uint8 from 0 to ``maximum``.
 
         Raises:
             OptionError: If there is no such segment.
-            CorruptFileError: If frames are damaged, or hold what they cannot.
+            CorruptFileError: If frames are damaged or hold impossible values.
             TooLargeError: If the mask does not fit in memory.
         """
         if number not in {segment.number for segment in self.segments}:
@@ -147,12 +147,12 @@ class DicomSegmentation:
         """Return all segments in one array, whose values are their numbers.
 
         Returns:
-            On :attr:`grid`, uint8, or uint16 where a number is above 255.
+            The labels on :attr:`grid`, uint8, or uint16 if a number is above 255.
 
         Raises:
-            OptionError: If segments overlap, or are fractional: no one value can say so.
-            CorruptFileError: If frames are damaged, or hold what they cannot.
-            TooLargeError: If it does not fit in memory.
+            OptionError: If segments overlap or are fractional, which one value cannot express.
+            CorruptFileError: If frames are damaged or hold impossible values.
+            TooLargeError: If the labelmap does not fit in memory.
         """
         if not self.is_whole:
             msg = f"{self.path} must hold whole segments to be one labelmap; it is FRACTIONAL."
@@ -176,7 +176,7 @@ class DicomSegmentation:
         return self.grid.from_planes(planes)
 
     def _empty(self, dtype: type[np.unsignedinteger[Any]]) -> Mask:
-        """Return empty planes ``(planes, rows, columns)``, where there is memory for them."""
+        """Return empty planes ``(planes, rows, columns)`` after checking that memory suffices."""
         frame = (self.frames[0].where.rows, self.frames[0].where.columns)
         count = self.grid.count
         size = (count + DECODING) * frame[0] * frame[1] * np.dtype(dtype).itemsize
@@ -184,7 +184,7 @@ class DicomSegmentation:
         return np.zeros((count, *frame), dtype=dtype)
 
     def _decoded_frames(self, wanted: Sequence[int]) -> Iterator[tuple[int, Mask]]:
-        """Yield plane and values of frames, by their places in the file."""
+        """Yield the plane and the values of each frame, given frame indices in the file."""
         if not wanted:
             return
         with quietly(), explain_damage(self.path):
@@ -200,7 +200,7 @@ class DicomSegmentation:
                 yield self.planes.places[k], self._checked_values(values, where.where)
 
     def _checked_values(self, values: Mask, where: str) -> Mask:
-        """Refuse values that no segment has: they were decoded wrong, or stored so."""
+        """Refuse values that no segment has, because they were decoded or stored wrongly."""
         if self.kind == "labelmap":
             wrong = set(np.unique(values).tolist()) - {0, *(s.number for s in self.segments)}
         else:
@@ -221,11 +221,11 @@ class DicomSegmentation:
         return OptionError(msg)
 
     def _check_slide(self) -> None:
-        """Refuse what has no place in memory, and tiles that hold what no segment has."""
+        """Refuse a slide that does not fit in memory, and tiles with values of no segment."""
         rows, columns = self.grid.shape
         check_fits(Path(self.path), rows * columns * _LAYING, f"its {rows} x {columns} slide")
         for _ in self._decoded_frames(range(len(self.frames))):
-            pass  # highdicom checks no values
+            pass  # highdicom does not check values
 
     def _slide(self) -> Segmentation:
         """Return the object as highdicom reads it."""

@@ -16,8 +16,8 @@ from esp_medsam.image import Image
 class SegmentsOnSeries:
     """The segments of a segmentation object, on the grid of a series.
 
-    It lies on the voxels of the series, in its Frame of Reference; where either states none, it
-    must name images of the series. Nothing is interpolated.
+    The object must lie on the voxels of the series, in its Frame of Reference; if either states
+    none, the object must reference images of the series. Nothing is interpolated.
 
     Args:
         path: The segmentation object.
@@ -27,8 +27,8 @@ class SegmentsOnSeries:
         held: The segments.
 
     Raises:
-        GeometryError: If it is not of the series, contradicts itself, or has no even grid.
-        EspMedSamError: If it cannot be read.
+        GeometryError: If the object is not of the series, contradicts itself, or has no even grid.
+        EspMedSamError: If the object cannot be read.
     """
 
     def __init__(self, path: str, image: Image) -> None:
@@ -37,7 +37,7 @@ class SegmentsOnSeries:
         named = any(source.sop_instance_uid in found.source_instances for source in image.sources)
         check_frame_of_reference(path, found.frame_of_reference_uid, image, names_it=named)
         _check_sources(found, image)
-        if image.grid.affine is not None:  # planes without a segment are left out: it may not say
+        if image.grid.affine is not None:  # planes may be missing and the spacing not stated
             found = found.with_spacing(float(np.linalg.norm(image.grid.affine[:3, 2])))
         if found.problem or found.grid.affine is None:
             why = f"; {found.problem}" if found.problem else "."
@@ -51,13 +51,13 @@ class SegmentsOnSeries:
         return self._segmentation.segments
 
     def mask(self, number: int) -> npt.NDArray[np.bool_]:
-        """Return where a segment is, ``(*spatial)`` of the series.
+        """Return the mask of a segment, ``(*spatial)`` of the series.
 
-        Of a FRACTIONAL object that is where it holds half of the Maximum Fractional Value or more.
+        A FRACTIONAL mask is true at half of the Maximum Fractional Value or more.
 
         Raises:
-            GeometryError: If it lies off the voxels of the series, or beyond them.
-            EspMedSamError: If it cannot be decoded.
+            GeometryError: If the segment lies off the voxels of the series, or beyond them.
+            EspMedSamError: If the segment cannot be decoded.
         """
         least = (self._segmentation.maximum + 1) // 2
         inside = (self._segmentation.mask(number) >= least).astype(np.uint8)
@@ -72,7 +72,7 @@ class SegmentsOnSeries:
 
 
 def _check_sources(found: DicomSegmentation, image: Image) -> None:
-    """Refuse a frame that lies in another slice than the one it says it was drawn on."""
+    """Refuse a frame that lies in a slice other than the one it states it was drawn on."""
     affines = image.grid.slice_affines
     assert affines is not None, "checked before"
     normals, origins = affines[:, :3, 2], affines[:, :3, 3]

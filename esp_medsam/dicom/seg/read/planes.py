@@ -1,7 +1,7 @@
-"""Planes that the frames of a segmentation object lie in, and the grid of an even stack.
+"""Find the planes that the frames of a segmentation object lie in, and the grid of an even stack.
 
-Frames without foreground are left out of most objects, so planes may be missing: a grid is taken
-only where the distances between those that are there are multiples of one spacing.
+Most objects leave out frames without foreground, so planes may be missing: there is a grid only if
+the distances between the planes present are multiples of one spacing.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ FRAME_ATTRIBUTES = tags_of(
     "SegmentIdentificationSequence", "ReferencedSegmentNumber", "DerivationImageSequence",
     "SourceImageSequence", "ReferencedSOPInstanceUID", "ReferencedFrameNumber",
 )  # fmt: skip
-"""What is read of a frame beside where it lies."""
+"""Attributes of a frame that are read in addition to its geometry."""
 
 _INDICES = "DimensionIndexSequence"
 
 MOST_PLANES = 2**15 - 1
-"""Planes of a stack, with those that are missing: what an axis of NIfTI can have."""
+"""Most planes of a stack, including missing ones: the limit of a NIfTI axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +47,11 @@ class SegFrame:
     """One frame of a segmentation object.
 
     Attributes:
-        where: Where it lies, and its number in the file, from 1.
-        segment: Number of its segment; None where it holds all, as a labelmap's.
-        source: SOP Instance UID, and frame, of the image that it says it belongs to; None where
-            it does not say.
-        dimensions: Its Dimension Index Values but that of its segment.
+        where: Its geometry, and its number in the file, from 1.
+        segment: Number of its segment; None if it holds all, as in a labelmap.
+        source: SOP Instance UID and frame of the image that it states it belongs to; None if not
+            stated.
+        dimensions: Its Dimension Index Values except that of its segment.
     """
 
     where: DicomSlice
@@ -65,11 +65,11 @@ class SegPlanes:
     """The planes that frames lie in.
 
     Attributes:
-        grid: Where they lie, missing planes included; its ``affine`` is None where they are not
-            evenly stacked.
+        grid: Their grid, including missing planes; its ``affine`` is None if they are not evenly
+            stacked.
         places: Plane of each frame, in the order of the frames.
-        problem: Why they have no even grid; empty where they have.
-        warnings: What a user should know of an even grid, a sentence each.
+        problem: Why they have no even grid; empty if they have one.
+        warnings: Warnings for the user about an even grid, one sentence each.
     """
 
     grid: Grid
@@ -81,16 +81,16 @@ class SegPlanes:
 def read_frames(
     elements: Elements, source: SourceInstance, count: int, segments: Sequence[int]
 ) -> tuple[SegFrame, ...]:
-    """Return the frames of an object, in their order.
+    """Return the frames of an object, in file order.
 
     Args:
-        elements: Its header.
-        source: Its file and instance.
-        count: How many frames it holds.
-        segments: Numbers of its segments; none where frames are of all of them.
+        elements: Header of the object.
+        source: File and instance of the object.
+        count: Number of frames in the object.
+        segments: Numbers of its segments; empty if each frame holds all segments.
 
     Raises:
-        EspMedSamError: If what is said of a frame is malformed, or its segment is none of these.
+        EspMedSamError: If the description of a frame is malformed, or its segment is unknown.
     """
     positioned = is_stack(elements, source.sop_class_uid)
     slices = slices_of(elements, source, count, positioned=positioned)
@@ -111,16 +111,16 @@ def read_frames(
 
 
 def place_frames(frames: Sequence[SegFrame], spacing: Sequence[float | None] = ()) -> SegPlanes:
-    """Return the planes of frames, and their grid where there is one.
+    """Return the planes of frames, and their grid if there is one.
 
     Args:
-        frames: Of one object.
-        spacing: Distances of neighboring planes in mm to try, in order, before the least distance
-            there is; None is passed over.
+        frames: Frames of one object.
+        spacing: Distances between neighboring planes, in mm, to try in order before the least
+            distance found; None is skipped.
 
     Raises:
-        GeometryError: If frames that state positions are of no one stack, or two frames of a
-            segment lie in one place.
+        GeometryError: If frames with positions do not form one stack, or two frames of a segment
+            lie in one place.
     """
     if frames[0].where.position is None:
         return _without_positions(frames)
@@ -147,7 +147,7 @@ def place_frames(frames: Sequence[SegFrame], spacing: Sequence[float | None] = (
 
 
 def _without_positions(frames: Sequence[SegFrame]) -> SegPlanes:
-    """Return the planes of frames that lie nowhere: one for each source, or dimension index."""
+    """Return the planes of frames without positions: one per source, dimension index or frame."""
     for keys in _keys(frames):
         if len({*zip(keys, (frame.segment for frame in frames), strict=True)}) == len(frames):
             break
@@ -165,7 +165,7 @@ def _without_positions(frames: Sequence[SegFrame]) -> SegPlanes:
 
 
 def _keys(frames: Sequence[SegFrame]) -> Iterator[list[tuple[int, ...]]]:
-    """Yield what may tell planes apart, frame by frame; the last always does."""
+    """Yield lists of one key per frame that may distinguish planes; the last always does."""
     if all(frame.source is not None for frame in frames):
         sources = [cast("tuple[str, int | None]", frame.source) for frame in frames]
         order = {uid: k for k, uid in enumerate(dict.fromkeys(uid for uid, _ in sources))}
@@ -179,7 +179,7 @@ def _planes_of(slices: Sequence[DicomSlice]) -> tuple[list[int], list[DicomSlice
     """Return the plane of each slice, and the first slice of each plane, along the normal.
 
     Raises:
-        GeometryError: If slices lie beside one another.
+        GeometryError: If slices of one plane lie side by side.
     """
     along = depths(slices)
     near = closest(slices)
@@ -203,7 +203,7 @@ def _planes_of(slices: Sequence[DicomSlice]) -> tuple[list[int], list[DicomSlice
 
 
 def _check_once(frames: Sequence[SegFrame], places: Sequence[int]) -> None:
-    """Refuse two frames of one segment in one plane, such as those of two times."""
+    """Refuse two frames of one segment in one plane, such as frames of two time points."""
     seen: dict[tuple[int, int | None], SegFrame] = {}
     for frame, place in zip(frames, places, strict=True):
         other = seen.setdefault((place, frame.segment), frame)
@@ -219,14 +219,14 @@ def _check_once(frames: Sequence[SegFrame], places: Sequence[int]) -> None:
 def _filled(
     planes: Sequence[DicomSlice], steps: Sequence[float], rounding: float
 ) -> tuple[list[DicomSlice], list[int]]:
-    """Return planes and those missing between them, and which the given ones are.
+    """Return the planes with missing ones filled in, and the indices of the given ones.
 
-    Only where all distances are multiples of one step; otherwise the planes are as given.
+    Planes are filled in only if all distances are multiples of one step.
 
     Args:
-        planes: Along their normal.
+        planes: Planes in order along their normal.
         steps: Steps to try before the least distance.
-        rounding: How far a plane may lie off where it is said to lie, mm.
+        rounding: How far a plane may lie off its stated position, mm.
     """
     if len(planes) == 1:
         depth = steps[0] if steps else planes[0].thickness
@@ -255,7 +255,7 @@ def _filled(
 def _warnings(
     grid: Grid, told: tuple[str, ...], steps: Sequence[float], planes: Sequence[DicomSlice]
 ) -> tuple[str, ...]:
-    """Return warnings of a grid, and where the distance of planes is not one that was stated."""
+    """Return the warnings of a grid, and one if the distance between planes was not stated."""
     step = float(np.linalg.norm(cast(Array, grid.affine)[:3, 2]))
     if len(planes) == 1:
         return told if not steps else ()
@@ -271,7 +271,7 @@ def _warnings(
 
 
 def _segment_of(groups: Sequence[Elements], where: DicomSlice, segments: Sequence[int]) -> int:
-    """Return the number of the segment of a frame; of the only one where it does not say."""
+    """Return the number of a frame's segment; if not stated, that of the only segment."""
     items = [group.item("SegmentIdentificationSequence") for group in groups]
     numbers = [item.integer("ReferencedSegmentNumber") for item in items if item is not None]
     number = numbers[0] if numbers else segments[0] if len(segments) == 1 else None
@@ -283,7 +283,7 @@ def _segment_of(groups: Sequence[Elements], where: DicomSlice, segments: Sequenc
 
 
 def _source_of(groups: Sequence[Elements]) -> tuple[str, int | None] | None:
-    """Return the image that a frame was derived from; None where it says none, or several."""
+    """Return the image that a frame was derived from; None if it states none or several."""
     for group in groups:
         derivation = group.item("DerivationImageSequence")
         sources = derivation.items("SourceImageSequence") if derivation else ()
@@ -296,7 +296,7 @@ def _source_of(groups: Sequence[Elements]) -> tuple[str, int | None] | None:
 
 
 def _dimensions_of(groups: Sequence[Elements], pointers: Sequence[str]) -> Iterator[int]:
-    """Yield the Dimension Index Values of a frame but that of its segment."""
+    """Yield the Dimension Index Values of a frame except that of its segment."""
     content = groups[0].item("FrameContentSequence") if groups else None
     values = content.integers("DimensionIndexValues") if content is not None else ()
     for pointer, value in zip(pointers, values, strict=False):

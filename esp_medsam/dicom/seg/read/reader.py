@@ -1,4 +1,4 @@
-"""Read segmentation objects of any origin, checking claims before believing them."""
+"""Read segmentation objects of any origin, and check their claims first."""
 
 from __future__ import annotations
 
@@ -47,37 +47,38 @@ _ATTRIBUTES = PIXEL_ATTRIBUTES | SLICE_ATTRIBUTES | SEGMENT_ATTRIBUTES | FRAME_A
     "ReferencedSeriesSequence", "SeriesInstanceUID", "ReferencedInstanceSequence",
     "ReferencedSOPInstanceUID",
 )  # fmt: skip
-"""What is read of an object."""
+"""Attributes of an object that are read."""
 
 _KINDS = ("BINARY", "FRACTIONAL", "LABELMAP")
 
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)
-"""Transfer syntaxes that may change a value, and with it a segment; the standard wants others."""
+"""Transfer syntaxes that may change a value, and so a segment; the standard requires others."""
 
 
 def is_segmentation(path: str | Path) -> bool:
-    """Whether a DICOM file says that it is a segmentation object; reads its beginning alone.
+    """Whether a DICOM file states that it is a segmentation object; reads only its beginning.
 
     Raises:
-        EspMedSamError: If that cannot be read.
+        EspMedSamError: If the beginning cannot be read.
     """
     return sop_class_of(path) in _CLASSES
 
 
 def read_segmentation(path: str | Path) -> DicomSegmentation:
-    """Read a DICOM Segmentation: BINARY, FRACTIONAL or LABELMAP, whoever wrote it.
+    """Read a DICOM Segmentation of any origin: BINARY, FRACTIONAL or LABELMAP.
 
-    Frames may lie in any order, overlap, and be left out where they are empty. Pixels are decoded
-    when masks are asked for.
+    Frames may be in any order and overlap, and empty frames may be left out. Pixels are decoded
+    when masks are requested.
 
     Args:
         path: The file.
 
     Raises:
         InputNotFoundError: If there is no such file.
-        FormatError: If it is no segmentation, or in a transfer syntax that is not read, by name.
-        CorruptFileError: If it is damaged, or contradicts itself.
-        GeometryError: If its frames are of no one stack.
+        FormatError: If it is not a segmentation, or its transfer syntax, which is named, is not
+            supported.
+        CorruptFileError: If it is damaged or contradicts itself.
+        GeometryError: If its frames do not form one stack.
         TooLargeError: If it does not fit in memory.
         ReadError: If it cannot be read.
     """
@@ -142,10 +143,10 @@ def _read(file: PixelFile) -> DicomSegmentation:
 
 
 def _check_pixels(file: PixelFile, kind: str) -> int:
-    """Return the bits of a pixel, once they can be those of a segment.
+    """Return the bits per pixel after checking that the pixels can be those of segments.
 
     Raises:
-        EspMedSamError: If they cannot.
+        EspMedSamError: If they cannot be.
     """
     elements = file.elements
     path, syntax = file.path, file.syntax
@@ -173,7 +174,7 @@ def _check_pixels(file: PixelFile, kind: str) -> int:
 
 
 def _spacing(elements: Elements) -> float | None:
-    """Return the distance of planes that an object states for all; some state it as negative."""
+    """Return the plane spacing that an object states for all frames; some state it negative."""
     shared = elements.item("SharedFunctionalGroupsSequence")
     measures = shared.item("PixelMeasuresSequence") if shared else None
     stated = measures.number("SpacingBetweenSlices") if measures else None
@@ -181,7 +182,7 @@ def _spacing(elements: Elements) -> float | None:
 
 
 def _sources(elements: Elements) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return the series and the instances that an object says it was made of."""
+    """Return the series and the instances that an object states it was made from."""
     series, instances = [], set()
     for item in elements.items("ReferencedSeriesSequence"):
         series.append(item.uid_or_none("SeriesInstanceUID"))
@@ -191,7 +192,7 @@ def _sources(elements: Elements) -> tuple[tuple[str, ...], frozenset[str]]:
 
 
 def _slide_planes(elements: Elements, frames: Sequence[SegFrame]) -> SegPlanes:
-    """Return the one plane of a slide, on which tiles lie."""
+    """Return the single plane of a slide, on which all tiles lie."""
     keys = ("TotalPixelMatrixRows", "TotalPixelMatrixColumns")
     rows, columns = (elements.integer(key, least=1) for key in keys)
     if rows is None or columns is None:

@@ -1,4 +1,4 @@
-"""Frames of a segmentation object: functional groups, and the source image of each."""
+"""Describe the frames of a segmentation object: functional groups and source images."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from esp_medsam.image import Image, SourceInstance
 
 
 _DIGITS = 10
-"""Decimals of spacings and cosines computed from an affine: those before it rounded are back."""
+"""Digits kept of spacings and cosines from an affine, which restores their original values."""
 
 Mask = npt.NDArray[np.uint8]
 
 
 def filled_planes(mask: Mask) -> list[int]:
-    """Return the planes that hold anything but zeros."""
+    """Return the indices of planes that hold nonzero values."""
     if mask.ndim == 2:
         return [0] if mask.any() else []
     return [int(plane) for plane in np.flatnonzero(mask.any(axis=(0, 1)))]
@@ -36,7 +36,7 @@ def filled_planes(mask: Mask) -> list[int]:
 
 @dataclass(frozen=True)
 class _Dimension:
-    """An attribute that frames are numbered by, and the functional group that holds it."""
+    """An attribute that indexes frames, and the functional group that holds it."""
 
     pointer: str
     group: str
@@ -51,13 +51,13 @@ _PLACE = _Dimension("InStackPositionNumber", "FrameContentSequence")
 class FrameGroups:
     """The functional groups of the frames.
 
-    Frames lie somewhere where their source images do and share a frame of reference; every frame
-    names the image that it belongs to.
+    Frames have positions if their source images have positions and share a frame of reference;
+    every frame names the image that it belongs to.
 
     Args:
         image: Record of the source.
-        header: What its files say beside.
-        segments_apart: Whether each frame is of one segment; a labelmap's frames are of all.
+        header: Other attributes from the source files.
+        segments_apart: Whether each frame holds one segment; a labelmap's frames hold all.
     """
 
     def __init__(self, image: Image, header: SourceHeader, *, segments_apart: bool) -> None:
@@ -69,7 +69,7 @@ class FrameGroups:
         else:
             is_cine = image.grid.is_volume and not image.grid.is_positioned
             self._place = _TIME if is_cine else _PLACE
-        # Slices that are turned or scaled against one another state it, each for itself.
+        # If slices differ in orientation or pixel spacing, each frame states its own.
         self._is_alike = not header.is_positioned or is_alike(self._affines())
         self._derivations: dict[int, list[Dataset]] = {}
         self._purpose = CodedConcept.from_code(codes.cid7202.SourceImageForImageProcessingOperation)
@@ -81,14 +81,14 @@ class FrameGroups:
         return [_dimension_item(d, organization_uid) for d in (*chosen, self._place)]
 
     def shared(self) -> Dataset:
-        """Return what holds for all frames."""
+        """Return the functional groups that all frames share."""
         item = Dataset()
         if self.header.is_positioned and self._is_alike:
             self._measure(item, 0)
         return item
 
     def _measure(self, item: Dataset, plane: int) -> None:
-        """Say how a plane is turned, and how far its pixels lie apart."""
+        """Add the orientation and the pixel spacing of a plane to ``item``."""
         turned = PlaneOrientationSequence("PATIENT", self._orientation(plane))
         item.PlaneOrientationSequence = turned
         item.PixelMeasuresSequence = self._measures(plane)
@@ -97,8 +97,8 @@ class FrameGroups:
         """Return the functional groups of one frame.
 
         Args:
-            plane: Its place along the last axis of the image.
-            ordinal: Its number among the planes that are written, from 1.
+            plane: Index of its plane along the last axis of the image.
+            ordinal: Number of its plane among the written planes, from 1.
             segment: Number of its segment, from 1; None for a labelmap.
         """
         item, content = Dataset(), Dataset()
@@ -123,7 +123,7 @@ class FrameGroups:
         return item
 
     def _derivation_of(self, plane: int) -> list[Dataset]:
-        """Return where a plane comes from: its instance and frame, whatever the order of files."""
+        """Return the source of a plane: its instance and frame, whatever the order of files."""
         if plane not in self._derivations:
             source = reference_to(self.image.sources[plane])
             frame = self.image.sources[plane].frame
@@ -142,17 +142,17 @@ class FrameGroups:
         return self.image.grid.slice_affines
 
     def _orientation(self, plane: int) -> list[float]:
-        """Return the cosines of a row and of a column."""
+        """Return the direction cosines of a row and of a column."""
         axes = self._affines()[plane][:3, :2]
         cosines = axes / np.linalg.norm(axes, axis=0)
         return [*_lps(cosines[:, 0].round(_DIGITS)), *_lps(cosines[:, 1].round(_DIGITS))]
 
     def _measures(self, plane: int) -> PixelMeasuresSequence:
-        """Return the spacing, as readers need it that lay frames on an even grid.
+        """Return the spacing in the form that readers need to place frames on an even grid.
 
-        Where slices are missing or uneven that grid is as fine as the closest two: such readers
-        would else take the thickness for a step, and lay one slice over another. Nor do they read
-        an object without a thickness.
+        If slices are missing or uneven, the grid is as fine as the closest two: such readers would
+        otherwise step by the thickness, and put one slice over another. They also refuse an object
+        without a thickness.
         """
         columns, rows = np.linalg.norm(self._affines()[plane][:3, :2], axis=0)
         gap = self._least_gap()
@@ -163,7 +163,7 @@ class FrameGroups:
         )
 
     def _least_gap(self) -> float:
-        """Return the least distance of neighbors; of a lone slice the depth it was read with."""
+        """Return the least distance of neighbors, or the depth that a lone slice was read with."""
         affines, affine = self._affines(), self.image.grid.affine
         if affine is not None:
             return _rounded(float(np.linalg.norm(affine[:3, 2])))
@@ -189,10 +189,10 @@ def _dimension_item(dimension: _Dimension, organization_uid: str) -> Dataset:
 
 
 def _lps(ras: npt.NDArray[np.float64]) -> list[float]:
-    """Return a vector in DICOM's coordinates; zeros lose their sign."""
+    """Return a RAS vector in DICOM's LPS coordinates; zeros lose their sign."""
     return [float(value) + 0.0 for value in ras * (-1.0, -1.0, 1.0)]
 
 
 def _rounded(value: float) -> float:
-    """Return a length without the noise of having been taken from an affine."""
+    """Return a length without the rounding noise of its affine."""
     return float(f"{value:.{_DIGITS}g}")

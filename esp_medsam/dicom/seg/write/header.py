@@ -1,4 +1,4 @@
-"""Header of a segmentation object: everything but its frames."""
+"""Build the header of a segmentation object: everything but its frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from esp_medsam.image import Image, SourceInstance
 
 
 _IMPLEMENTATION_UID = UID("2.25.75457004891770183523061232424736057220")
-"""Names this software, as PS3.7 D.3.3.2 asks; derived from a UUID of its own."""
+"""Identifies this software, as PS3.7 D.3.3.2 requires; derived from a UUID of its own."""
 
 
 def identified_dataset(
@@ -25,7 +25,7 @@ def identified_dataset(
 
     Args:
         image: Record of the source.
-        header: What its files say beside.
+        header: Other attributes from the source files.
         identity: UIDs and times of the object.
         kind: One of :data:`esp_medsam.dicom.SEG_KINDS`.
         version: Version of the software.
@@ -51,18 +51,18 @@ def identified_dataset(
     dataset.ImageType = ["DERIVED", "PRIMARY"]
     if header.frame_of_reference_uid is not None:
         dataset.FrameOfReferenceUID = header.frame_of_reference_uid
-        dataset.PositionReferenceIndicator = ""  # which is free text, and may be empty
+        dataset.PositionReferenceIndicator = ""  # free text, which may be empty
     dataset.ReferencedSeriesSequence = _referenced_series(image)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.ImplementationClassUID = _IMPLEMENTATION_UID
-    # Also the mark by which files written here are known.
+    # Also the mark that identifies files written by this package.
     dataset.file_meta.ImplementationVersionName = f"{ALGORITHM} {version}"[:16]
     return dataset
 
 
 def _referenced_series(image: Image) -> list[Dataset]:
-    """Return references to every instance of the source, once each, by their series."""
+    """Return one reference to each instance of the source, grouped by series."""
     series: dict[str | None, dict[str, SourceInstance]] = {}
     for source in image.sources:
         own = series.setdefault(source.series_uid or image.series_uid, {})

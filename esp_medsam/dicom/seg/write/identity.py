@@ -1,4 +1,4 @@
-"""UIDs and times of a segmentation object, new or reproducible."""
+"""Make the UIDs and times of a segmentation object, new or reproducible."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from esp_medsam.modality import Target
 
 
 _NO_DATE, _NO_TIME = "20000101", "000000"
-"""What a repeatable object states where its study has no date: the attributes must be there."""
+"""Date and time of a reproducible object if its study has none: the attributes are required."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegIdentity:
-    """What tells a segmentation object from every other.
+    """The UIDs and times that distinguish one segmentation object from all others.
 
     Attributes:
         instance_uid: SOP Instance UID.
@@ -40,7 +40,7 @@ class SegIdentity:
 
 
 def new_identity() -> SegIdentity:
-    """Return UIDs that nothing has yet, and the time it is."""
+    """Return new unique UIDs and the current time."""
     now = datetime.now(tz=timezone.utc).astimezone()  # DICOM's times are local
     uids = [f"2.25.{uuid.uuid4().int}" for _ in range(3)]
     return SegIdentity(
@@ -58,15 +58,15 @@ def fixed_identity(
     made_with: Mapping[str, Any],
     study_time: tuple[str, str] = ("", ""),
 ) -> SegIdentity:
-    """Return the identity that follows from all a result depends on, so a re-run has it too.
+    """Return an identity derived from all that a result depends on, so that a re-run has it too.
 
-    UIDs are derived from a hash as PS3.5 B.2 has it; date and time are those of the study.
+    UIDs are derived from a hash as in PS3.5 B.2; date and time are those of the study.
 
     Args:
-        image: Record of the source: its instances and frames count, not where their files lie.
-        targets: The chosen targets, all that the table says of them.
-        made_with: How segments are stored, the weights, the version, the settings.
-        study_time: Study Date, eight digits, and Study Time, six; empty without one.
+        image: Record of the source; its instances and frames count, but not their file paths.
+        targets: The chosen targets, with all that the table states about them.
+        made_with: Storage kind of the segments, weights, version and settings.
+        study_time: Study Date, eight digits, and Study Time, six; empty if missing.
     """
     facts = {
         **made_with,

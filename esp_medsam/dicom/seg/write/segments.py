@@ -1,4 +1,4 @@
-"""Describe the segments of our own segmentation objects, and the algorithm."""
+"""Describe the segments and the algorithm of the segmentation objects that this package writes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from esp_medsam.modality import Code, Target
 
 
 ALGORITHM = "esp-medsam"
-"""What segments call the algorithm that made them."""
+"""Name of the algorithm that made the segments."""
 
 _LONGEST_LABEL = 64
-"""Characters of a Long String, such as Segment Label and Series Description."""
+"""Most characters of a Long String, such as Segment Label and Series Description."""
 
 _LONGEST_TEXT = 10240
-"""Characters of a Long Text, such as Algorithm Parameters."""
+"""Most characters of a Long Text, such as Algorithm Parameters."""
 
 
 def describe_segment(
     number: int, target: Target, algorithm: AlgorithmIdentificationSequence
 ) -> Dataset:
-    """Return the description of one segment, coded as the table of targets says.
+    """Return the description of one segment, with codes from the table of targets.
 
     Args:
-        number: Its number, from 1.
-        target: What it shows.
-        algorithm: As :func:`describe_algorithm` returns it.
+        number: Segment number, from 1.
+        target: Target that the segment shows.
+        algorithm: Description from :func:`describe_algorithm`.
     """
     region = target.anatomic_region
     return SegmentDescription(
@@ -51,13 +51,13 @@ def describe_segment(
 
 
 def series_description(found: Sequence[Target]) -> str:
-    """Return what a list of series shows: the targets that were found, as many as there is room.
+    """Return the Series Description: the targets found, as many as there is room for.
 
     Args:
-        found: Those that have a segment with foreground, in its order.
+        found: Targets that have a segment with foreground, in segment order.
 
     Returns:
-        Such as ``Segmentation: liver, kidney tumor +3``, at most 64 characters.
+        Text such as ``Segmentation: liver, kidney tumor +3``, at most 64 characters.
     """
     if not found:
         return "Segmentation: nothing found"
@@ -71,7 +71,7 @@ def series_description(found: Sequence[Target]) -> str:
 
 
 def describe_background() -> Dataset:
-    """Return the description of value 0 of a labelmap, which is a segment there."""
+    """Return the description of value 0 of a labelmap, which counts as a segment."""
     item = Dataset()
     item.SegmentNumber = 0
     item.SegmentLabel = "Background"
@@ -85,12 +85,12 @@ def describe_background() -> Dataset:
 
 
 def describe_algorithm(made_with: Mapping[str, Any]) -> AlgorithmIdentificationSequence:
-    """Return what made the segments: name, version, hash of the weights, and settings.
+    """Return the algorithm description: name, version, hash of the weights, and settings.
 
     Args:
-        made_with: ``version`` of the software; ``weights_sha256``, None where they have no file;
-            ``settings``, left out where they are too long for the attribute: the record beside the
-            result holds them.
+        made_with: ``version`` of the software; ``weights_sha256``, None if the weights have no
+            file; ``settings``, left out if they are too long for the attribute, as the record
+            beside the result holds them.
     """
     weights = made_with["weights_sha256"]
     parameters = {} if weights is None else {"weights_sha256": weights}
@@ -106,12 +106,12 @@ def describe_algorithm(made_with: Mapping[str, Any]) -> AlgorithmIdentificationS
 
 
 def as_json(value: Any) -> str:
-    """Return a value as text that is the same whenever the value is, ASCII alone."""
+    """Return a value as ASCII JSON text; equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
 
 
 def _concept(code: Code) -> CodedConcept:
-    """Return a code as DICOM has it, in the characters that every character set holds."""
+    """Return a DICOM code, limited to ASCII, which every character set includes."""
     if not code.meaning.isascii():
         msg = (
             f"meaning of code {code.value} must be ASCII in a DICOM segmentation; got "

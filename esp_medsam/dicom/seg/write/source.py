@@ -1,4 +1,4 @@
-"""Attributes a segmentation object takes from its source files, and no more."""
+"""Read the attributes that a segmentation object takes from its source files, and no others."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ _REQUIRED = (
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName",
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID",
 )  # fmt: skip
-"""Type 2 of the Patient and General Study modules: there, be they empty."""
+"""Type 2 of the Patient and General Study modules: present, even if empty."""
 
 _WITHOUT_POSITION = ("PatientOrientation",)
-"""Type 2C of the General Image module, where no position says how the image lies."""
+"""Type 2C of the General Image module, required if no position states how the image lies."""
 
 _IF_STATED = (
     "SpecificCharacterSet", "LossyImageCompression", "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
 )  # fmt: skip
-"""Type 1C: the text's encoding, and whether the pixels that were segmented lost something."""
+"""Type 1C: the text encoding, and whether the source pixels were compressed with loss."""
 
 _OF_ANIMALS = (
     "PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription",
     "PatientBreedCodeSequence", "BreedRegistrationSequence", "ResponsiblePerson",
     "ResponsiblePersonRole", "ResponsibleOrganization",
 )  # fmt: skip
-"""Types 1C and 2C of the Patient module, required of animals alone; the first two say it is one."""
+"""Types 1C and 2C of the Patient module, only for animals; the first two identify an animal."""
 
 _NOTED = ("SeriesNumber",)
-"""Read for a value of our own; not taken over as it is."""
+"""Read to derive a value of the object; not copied unchanged."""
 
 _OF_CODES = (
     "CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion", "CodeMeaning", "LongCodeValue",
@@ -54,26 +54,26 @@ _OF_CODES = (
     "ContextGroupExtensionFlag", "ContextGroupLocalVersion", "ContextGroupExtensionCreatorUID",
     "BreedRegistrationNumber", "BreedRegistryCodeSequence",
 )  # fmt: skip
-"""What the items of the sequences among these hold."""
+"""Attributes in the items of the sequences among those above."""
 
 _READ = tags_of(*_REQUIRED, *_WITHOUT_POSITION, *_IF_STATED, *_OF_ANIMALS, *_NOTED, *_OF_CODES)
 
 _ITEMS = 1000
-"""Items of a sequence that is taken over; an animal has one or two."""
+"""Most items of a copied sequence; an animal has one or two."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceHeader:
-    """What the files of a volume say beside its pixels and positions.
+    """The attributes in the files of a volume other than its pixels and positions.
 
     Attributes:
-        attributes: What is taken over as it stands, byte for byte: a PACS matches patients by it.
-        frame_of_reference_uid: Frame of Reference UID; None where they state none.
-        is_positioned: Whether its images lie somewhere in a frame of reference.
-        thickness: Slice Thickness in mm; None where they do not say.
-        series_number: Series Number; 0 where there is none.
-        study_date: Study Date; empty where there is none that can be read.
-        study_time: Study Time; likewise.
+        attributes: Attributes copied byte for byte, because a PACS matches patients by them.
+        frame_of_reference_uid: Frame of Reference UID; None if not stated.
+        is_positioned: Whether the images have positions in a frame of reference.
+        thickness: Slice Thickness in mm; None if not stated.
+        series_number: Series Number; 0 if there is none.
+        study_date: Study Date; empty if missing or unreadable.
+        study_time: Study Time; empty if missing or unreadable.
     """
 
     attributes: Dataset
@@ -86,12 +86,12 @@ class SourceHeader:
 
 
 def read_source(image: Image) -> SourceHeader:
-    """Return what the file of the first slice says for all of its volume.
+    """Return the header of a volume from the file of its first slice.
 
     Raises:
         InputNotFoundError: If the file is gone.
-        CorruptFileError: If it is no longer what it was.
-        EspMedSamError: If it cannot be read.
+        CorruptFileError: If the file was replaced.
+        EspMedSamError: If the file cannot be read.
     """
     source = image.sources[0]
     path = source.path
@@ -124,7 +124,7 @@ def read_source(image: Image) -> SourceHeader:
 
 
 def _first_frame_of_reference(image: Image) -> str | None:
-    """Return the first Frame of Reference that a slice states: by the user's word that of all."""
+    """Return the first Frame of Reference that a slice states; the user declared it common."""
     for path in dict.fromkeys(source.path for source in image.sources):
         with quietly():
             header = read_header(path)
@@ -134,7 +134,7 @@ def _first_frame_of_reference(image: Image) -> str | None:
 
 
 def _taken_over(stated: Dataset, *, is_positioned: bool) -> Dataset:
-    """Return what is required, as it stands, and empty what must be there and is not."""
+    """Return the attributes to copy, unchanged; missing required attributes are empty."""
     taken = Dataset()
     is_animal = any(keyword in stated for keyword in _OF_ANIMALS[:2])
     required = _REQUIRED if is_positioned else (*_REQUIRED, *_WITHOUT_POSITION)
@@ -147,7 +147,7 @@ def _taken_over(stated: Dataset, *, is_positioned: bool) -> Dataset:
 
 
 def _take(taken: Dataset, stated: Dataset, keyword: str) -> None:
-    """Copy an attribute; a text unread, so that what cannot be decoded is handed on as well."""
+    """Copy an attribute; text is not decoded, so that undecodable text is copied as well."""
     tag = Tag(keyword)
     element: Any = stated.get_item(tag)
     representation = dictionary_VR(tag)
@@ -160,7 +160,7 @@ def _take(taken: Dataset, stated: Dataset, keyword: str) -> None:
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
-    """Return a text as it stands in the file; empty where it is absent."""
+    """Return a text as it stands in the file; empty if it is absent."""
     value = dataset.get_item(Tag(keyword)).value if keyword in dataset else None
     return value.decode("latin-1").strip(" \0") if isinstance(value, bytes) else ""
 
@@ -170,6 +170,6 @@ def _series_number(text: str) -> int:
 
 
 def _digits(text: str, count: int) -> str:
-    """Return the first digits of a date or time; empty where it does not begin with so many."""
+    """Return the first digits of a date or time; empty if it begins with fewer digits."""
     start = text[:count]
     return start if len(start) == count and start.isascii() and start.isdigit() else ""

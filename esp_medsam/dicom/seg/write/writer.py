@@ -1,9 +1,9 @@
-"""From masks and the record of their image to a DICOM Segmentation object.
+"""Turn masks and the record of their image into a DICOM Segmentation object.
 
-highdicom describes segments, algorithm, colors, positions and spacings. Its own constructor of the
-whole is not used: it refuses frames without a frame of reference, such as a cine's, and takes
-probabilities as floats alone, all of them in memory four times over. Here frames are packed one by
-one, and each is tied to the instance, and frame, that its slice was read from.
+highdicom describes segments, algorithm, colors, positions and spacings. Its constructor for whole
+objects is not used: it refuses frames without a frame of reference, such as a cine's, and takes
+probabilities only as floats, with four copies in memory. Here frames are packed one by one, and
+each is linked to the instance and frame that its slice was read from.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from esp_medsam.version import __version__
 
 
 _MOST_BYTES = 2**32 - 2
-"""Length of Pixel Data that is not compressed."""
+"""Most bytes of uncompressed Pixel Data."""
 
 
 def build_segmentation(
@@ -57,36 +57,36 @@ def build_segmentation(
 ) -> Dataset | None:
     """Return the DICOM Segmentation of masks on the grid of a DICOM image.
 
-    Frames and segments without foreground are left out, but for an empty frame more where the
-    pixels would else take an odd number of bytes. Several ``"binary"`` frames of which some would
-    begin inside a byte are stored as FRACTIONAL of 0 and 1, a byte a pixel: OHIF shows them
-    elsewhere than they are. Patient and study are those of the image's files, and nothing else of
-    them is taken over.
+    Frames and segments without foreground are left out, except for one empty frame if the pixels
+    would otherwise take an odd number of bytes. If some of several ``"binary"`` frames would begin
+    inside a byte, they are stored as FRACTIONAL of 0 and 1, one byte per pixel, because OHIF would
+    misplace them. Only patient and study attributes are copied from the image's files.
 
     Args:
         image: Record of the image: its grid, and the instance that each slice was read from.
-        masks: One array for each target, on the grid of the image: 0/1 of ``"binary"``, where
-            they may overlap; 255 times the probability of ``"fractional"``; of ``"labelmap"`` one
-            array of the targets' labels. They are taken one by one, and may be made so.
+        masks: One array per target, on the grid of the image: 0/1 for ``"binary"``, which may
+            overlap; 255 times the probability for ``"fractional"``; for ``"labelmap"``, a single
+            array of the targets' labels. They are consumed one by one, so a generator works.
         targets: The targets, in the order of the masks.
         kind: One of :data:`SEG_KINDS`.
-        weights_sha256: Hash of the weights; None where they have no file.
+        weights_sha256: Hash of the weights; None if they have no file.
         version: Version of the software.
-        settings: What else the result depends on.
+        settings: Other settings that the result depends on.
         fixed: Whether UIDs, date and time follow from the image's instances, the weights and the
-            settings, so that the same result is the same object, byte for byte.
-        write_empty: Whether masks without foreground make an object, of one empty frame for each
+            settings, so that the same result gives the same object, byte for byte.
+        write_empty: Whether masks without foreground yield an object, with one empty frame per
             target.
 
     Returns:
-        The object, to be written by :func:`write_segmentation`; None where all masks are empty.
+        The object, for :func:`write_segmentation`; None if all masks are empty and ``write_empty``
+        is false.
 
     Raises:
-        OptionError: If the kind is unknown, or the image is no DICOM image.
-        FormatError: If its files lack what the object must state.
+        OptionError: If the kind is unknown, or the image is not a DICOM image.
+        FormatError: If its files lack attributes that the object must state.
         GeometryError: If a mask is not on the grid of the image.
         TableError: If a code of a target has a meaning that is not ASCII.
-        OutputError: If the frames are more than one object holds.
+        OutputError: If the frames exceed the size of one object.
         EspMedSamError: If a file of the image can no longer be read.
     """
     check_one_of("seg_type", kind, SEG_KINDS)
@@ -115,7 +115,7 @@ def build_segmentation(
 
 
 def not_dicom(instead: str, path: str | os.PathLike[str] = "") -> OptionError:
-    """Return the error of an image of which no DICOM segmentation can be made."""
+    """Return the error for an image that cannot have a DICOM segmentation."""
     which = f"; {os.fspath(path)} is not" if path else ""
     msg = (
         f"output_format must not be dicom-seg for images that are not DICOM{which}. Use {instead}."
@@ -124,11 +124,11 @@ def not_dicom(instead: str, path: str | os.PathLike[str] = "") -> OptionError:
 
 
 def check_source(image: Image) -> None:
-    """Refuse an image of which the standard has no segmentation, before anything is computed.
+    """Refuse an image that cannot have a standard segmentation, before anything is computed.
 
     Raises:
-        OptionError: If it is no DICOM image.
-        FormatError: If an attribute is missing that the object must state.
+        OptionError: If it is not a DICOM image.
+        FormatError: If it lacks an attribute that the object must state.
         GeometryError: If it does not have one instance for each slice.
     """
     if not image.sources:
@@ -157,23 +157,23 @@ def write_segmentation(dataset: Dataset, file: BinaryIO) -> None:
     """Write a segmentation object as a DICOM file.
 
     Args:
-        dataset: As :func:`build_segmentation` returns it.
-        file: Open for writing bytes.
+        dataset: Object from :func:`build_segmentation`.
+        file: File open for writing in binary mode.
 
     Raises:
         OSError: If the bytes cannot be written.
     """
     try:
-        with quietly():  # what was taken over is the source's, right or wrong
+        with quietly():  # copied attributes stay as in the source, right or wrong
             dcmwrite(file, dataset, enforce_file_format=True)
     except OSError as error:
-        # pydicom raises another without the number, by which a full disk is known.
+        # pydicom raises a new error without the errno that identifies a full disk.
         cause = error.__cause__
         raise cause if isinstance(cause, OSError) else error from None
 
 
 class _Content:
-    """The segments and frames as they come, one target after the other."""
+    """The segments and frames of an object, added target by target."""
 
     def __init__(self, image: Image, header: SourceHeader, kind: str, algorithm: Any) -> None:
         self.image = image
@@ -188,7 +188,7 @@ class _Content:
         self._overlap = False
 
     def add_mask(self, mask: npt.NDArray[Any], target: Target) -> None:
-        """Add a segment and its frames; nothing where the mask is empty."""
+        """Add a segment and its frames, or nothing if the mask is empty."""
         mask = self._checked_mask(mask)
         foreground = mask != 0 if self.kind == "binary" else mask >= FOREGROUND
         if not foreground.any():
@@ -200,7 +200,7 @@ class _Content:
         self._add_frames(foreground.view(np.uint8) if self.kind == "binary" else mask, number)
 
     def add_labelmap(self, labelmap: npt.NDArray[Any], targets: Sequence[Target]) -> None:
-        """Add the segments whose labels are there, and frames of all of them."""
+        """Add the segments whose labels occur, and the frames that hold them all."""
         labelmap = self._checked_mask(labelmap)
         present = set(np.unique(labelmap).tolist()) - {0}
         by_label = {target.label: target for target in sorted(targets, key=lambda t: t.label)}
@@ -216,7 +216,7 @@ class _Content:
             self._add_frames(labelmap, None)
 
     def add_empty(self, targets: Sequence[Target]) -> None:
-        """Add every target with one empty frame: an object must have one."""
+        """Add every target with an empty frame (a labelmap, one in all), as frames are required."""
         rows, columns = self.image.grid.plane_size
         blank = np.zeros((rows, columns), dtype=np.uint8)
         if self.kind == "labelmap":
@@ -230,7 +230,7 @@ class _Content:
             self._packer.add(blank)
 
     def fill(self, dataset: Dataset, identity: SegIdentity) -> None:
-        """Put segments, frames and pixels into the object."""
+        """Write segments, frames and pixels into the object."""
         rows, columns = self.image.grid.plane_size
         bits = self._settle_bits()
         kind = "fractional" if self.kind == "binary" and bits == 8 else self.kind
@@ -265,11 +265,11 @@ class _Content:
         dataset["PixelData"].VR = "OB"
 
     def _settle_bits(self) -> int:
-        """Return the bits of a pixel by which viewers read the frames there are.
+        """Return the bits per pixel with which viewers read the frames correctly.
 
-        dcmjs, and OHIF with it, takes the bits of frames that begin inside a byte in the wrong
-        order, and refuses a byte that makes the length even (0.52, `readUncompressed`). A lone
-        frame it takes as it is.
+        dcmjs, and with it OHIF, reads the bits of frames that begin inside a byte in the wrong
+        order, and refuses a padding byte to an even length (0.52, `readUncompressed`). It accepts
+        a lone frame as it is.
         """
         rows, columns = self.image.grid.plane_size
         pixels, bits = rows * columns, self._packer.bits
@@ -281,7 +281,7 @@ class _Content:
         return 8 if is_odd and not self._add_empty_frame() else bits
 
     def _add_empty_frame(self) -> bool:
-        """Add an empty frame, as near as can be to those there are; False where all are there."""
+        """Add an empty frame as near as possible to the others; return False if none is free."""
         taken = set(self._frames)
         for segment in dict.fromkeys(segment for _, segment in reversed(self._frames)):
             own = [plane for plane, number in self._frames if number == segment]
