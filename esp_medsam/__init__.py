@@ -34,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of the front door when it is asked for."""
+    """Import a public name on first access."""
     if name in ("EspMedSamError", "errors"):
         errors = importlib.import_module("esp_medsam.errors")
         return errors if name == "errors" else errors.EspMedSamError

@@ -43,21 +43,21 @@ Source: TypeAlias = (
 """What can be segmented: a path, or an image in memory."""
 
 OF_AN_IMAGE = ("ct_input", "force_modality", "frame", "join", "series", "slice_axis")
-"""Keys of ``inference.yaml`` that may be given with each image."""
+"""Keys of ``inference.yaml`` that may be set for each image."""
 
 OF_A_RESULT = (
     *("fixed_uids", "output_format", "overwrite", "preview", "probabilities"),
     *("seg_type", "split_targets", "verify", "write_empty"),
 )
-"""Keys of ``inference.yaml`` that say how a result is saved, and change nothing of it."""
+"""Keys of ``inference.yaml`` that control how a result is saved but do not change it."""
 
 
 def modalities(bundle: PathLike | None = None) -> ModalityTable:
-    """Return the modalities and targets of a bundle; None takes the installed one.
+    """Return the modalities and targets of a bundle; None means the installed one.
 
     Raises:
-        OptionError: If there is no such bundle.
-        TableError: If its table is not valid.
+        OptionError: If the bundle does not exist.
+        TableError: If the bundle's table is not valid.
     """
     return ModalityTable.read(find_bundle(bundle) / TABLE)
 
@@ -73,21 +73,21 @@ def read(
     join: Sequence[str] = (),
     frame: int | None = None,
 ) -> Image:
-    """Read an image or volume with all that its file says of it.
+    """Read an image or volume with all the information in its file.
 
     Args:
         source: A file, or a folder with the files of a DICOM series.
-        modality: What it shows; None leaves it to DICOM, and is refused for other formats.
-        bundle: The bundle whose modalities there are; None takes the installed one.
-        force_modality: Whether your word counts against DICOM's.
-        ct_input: What CT values are: ``"hu"`` or ``"windowed"``; None leaves it to DICOM.
-        series: Name or Series Instance UID of the DICOM volume, where there are several.
-        join: What to join that DICOM files keep apart: ``"series"``, ``"frame_of_reference"`` or
-            ``"interleaved"``.
-        frame: Which volume of a 4-D file, from 0.
+        modality: Modality of the image; None takes it from DICOM and is refused for other formats.
+        bundle: The bundle that defines the modalities; None means the installed one.
+        force_modality: Whether ``modality`` overrides what DICOM states.
+        ct_input: Unit of the CT values: ``"hu"`` or ``"windowed"``; None takes it from DICOM.
+        series: Name or Series Instance UID of the DICOM volume, if there are several.
+        join: What DICOM files keep apart and should be joined: ``"series"``,
+            ``"frame_of_reference"`` or ``"interleaved"``.
+        frame: Index of the volume in a 4-D file, from 0.
 
     Raises:
-        EspMedSamError: If it cannot be read, or its modality is not settled.
+        EspMedSamError: If the source cannot be read, or its modality is not settled.
     """
     from esp_medsam.io import read as read_file
     from esp_medsam.io import settle_modality
@@ -114,22 +114,22 @@ def segment(
     """Segment one image or volume. For many, :class:`Segmenter` reads the weights once.
 
     Args:
-        source: A path, a folder with one DICOM series, an image of nibabel or SimpleITK, a dataset
-            of pydicom or a list of those of a series, or an array: ``(rows, columns)`` or ``(rows,
-            columns, 3)`` of a picture, three axes of a volume.
-        modality: What it shows, such as ``"ct"``; only DICOM may say it in your place.
-        targets: Names of targets, or ``"all"``; None means those of the modality that are ready.
+        source: A path, a folder with one DICOM series, a nibabel or SimpleITK image, a pydicom
+            dataset or a list of the datasets of a series, or an array: ``(rows, columns)`` or
+            ``(rows, columns, 3)`` for a picture, three axes for a volume.
+        modality: Modality of the image, such as ``"ct"``; may be omitted only for DICOM.
+        targets: Names of targets, or ``"all"``; None means the ready targets of the modality.
         output: Folder to save the result in; None saves nothing.
-        affine: Of an array of a volume: ``(4, 4)``, from voxel index to RAS+ in mm.
-        spacing: Of an array of a volume, in place of ``affine``: mm between voxels along each axis.
-        axes: With ``spacing``: towards which side of the patient each axis runs, such as ``"LPS"``
-            for left, posterior and superior (right, anterior and inferior are the others).
-        name: What the outputs of an image in memory are called, before ``_seg``.
-        settings: As of :class:`Segmenter`.
+        affine: For a volume given as an array: ``(4, 4)``, from voxel index to RAS+ in mm.
+        spacing: For a volume given as an array, instead of ``affine``: mm between voxels per axis.
+        axes: With ``spacing``: the side of the patient that each axis points to, such as ``"LPS"``
+            for left, posterior and superior (the others are right, anterior and inferior).
+        name: Base name of the outputs of an image in memory, before ``_seg``.
+        settings: As for :class:`Segmenter`.
 
     Raises:
         EspMedSamError: If the source cannot be read, its modality is not settled, or a setting is
-            not what it must be.
+            not valid.
     """
     with Segmenter(**settings) as segmenter:
         return segmenter.segment(
@@ -145,19 +145,19 @@ def segment(
 
 
 class Segmenter:
-    """Segment many images with weights that are read once.
+    """Segmenter of many images, with weights that are read once.
 
-    Several threads may use one; it takes their images one at a time.
+    Several threads may share a segmenter; it processes their images one at a time.
 
     Args:
-        bundle: Folder of a bundle; None takes the installed one.
+        bundle: Folder of a bundle; None means the installed one.
         config: Overlays, see docs/reference/configs.md.
-        trust_config: Whether these, and the configs of a foreign bundle, may run code.
+        trust_config: Whether the overlays, and the configs of a foreign bundle, may run code.
         settings: Keys of ``inference.yaml``, such as ``device``, ``ckpt_path`` or ``ct_input``;
-            ``modality`` and ``targets`` are those of images that come without.
+            ``modality`` and ``targets`` are the defaults for images given without them.
 
     Raises:
-        EspMedSamError: If the weights are not usable, or a setting is not what it must be.
+        EspMedSamError: If the weights are not usable, or a setting is not valid.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class Segmenter:
         self.close()
 
     def close(self) -> None:
-        """Let go of the weights, once no image is segmented with them."""
+        """Release the weights as soon as no image is being segmented with them."""
         with self._lock:
             self._parts = {}
 
@@ -206,9 +206,9 @@ class Segmenter:
         name: str = "image",
         **settings: Any,
     ) -> Result:
-        """Segment one image or volume; arguments and errors as of :func:`segment`.
+        """Segment one image or volume; arguments and errors are those of :func:`segment`.
 
-        Settings are keys of ``inference.yaml`` for this image, of :data:`OF_AN_IMAGE`.
+        Settings are the keys of ``inference.yaml`` in :data:`OF_AN_IMAGE`, for this image only.
 
         Raises:
             OptionError: If the segmenter was closed, or the source holds several images.
@@ -225,7 +225,7 @@ class Segmenter:
                 msg = "The Segmenter must be open; it was closed. Create another one."
                 raise OptionError(msg)
             path, scratch = _path_of(source, Placing(affine, spacing, axes), name)
-            unsaved = Scratch()  # the pipeline asks for a folder, and writes nothing yet
+            unsaved = Scratch()  # the pipeline requires a folder, but writes nothing yet
             request = self._request(
                 modality=modality,
                 targets=targets,
@@ -250,11 +250,11 @@ class Segmenter:
 
 
 class Result:
-    """What was segmented, on the grid of the image; made by :func:`segment`.
+    """The segmentation on the grid of the image; made by :func:`segment`.
 
-    Axes of arrays are those of the file: ``(rows, columns)`` of a picture, of a volume the three
-    that :attr:`affine` counts along (of DICOM columns, rows, slices). They cannot be written to:
-    what is saved is what was segmented. Copy one to change it.
+    Arrays have the axes of the file: ``(rows, columns)`` for a picture, the three index axes of
+    :attr:`affine` for a volume (columns, rows, slices for DICOM). Arrays are read-only, so that
+    the saved result is what was segmented. Copy an array to change it.
     """
 
     def __init__(
@@ -262,22 +262,22 @@ class Result:
     ) -> None:
         self._made = made
         self._saving = dict(saving)
-        self._scratch = scratch  # files that were written for the image, which saving reads again
+        self._scratch = scratch  # files written for the image, which saving reads again
 
     @property
     def labelmap(self) -> npt.NDArray[np.uint8]:
-        """The values of :attr:`labels`; 0 is none of them."""
+        """Labelmap with the values of :attr:`labels`; 0 is background."""
         return _read_only(self._made.labelmap[0].numpy())
 
     @property
     def probabilities(self) -> dict[str, npt.NDArray[np.uint8]]:
-        """Of each target 255 times the probability; from 128 on it is in its mask."""
+        """For each target, 255 times its probability; its mask is where this is at least 128."""
         probability = _read_only(self._made.probability.numpy())
         return {t.name: probability[place] for place, t in enumerate(self._made.targets)}
 
     @property
     def affine(self) -> npt.NDArray[np.float64] | None:
-        """From voxel index to RAS+ in mm; None of pictures, and of slices not evenly stacked."""
+        """Affine from voxel index to RAS+ in mm; None for pictures and unevenly stacked slices."""
         affine = self._made.image.grid.affine
         return None if affine is None else affine.copy()
 
@@ -288,18 +288,18 @@ class Result:
 
     @property
     def confidence(self) -> dict[str, float | None]:
-        """Mean probability inside each target's mask; None where it is empty."""
+        """Mean probability inside each target's mask; None if the mask is empty."""
         segmentation = self._made.segmentation
         return dict(zip(segmentation.targets, segmentation.confidence, strict=True))
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is to be known of the image and of the result, a sentence each."""
+        """What users should know about the image and the result, one sentence each."""
         return (*self._made.image.warnings, *self._made.segmentation.warnings)
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """How it was made, as docs/reference/record.md says, without files and formats."""
+        """How the result was made, see docs/reference/record.md; without files and formats."""
         return copy.deepcopy(self._made.record)
 
     def save(
@@ -308,19 +308,19 @@ class Result:
         """Save the result.
 
         Args:
-            folder: Where to; made if it is not there.
+            folder: Output folder; created if it does not exist.
             formats: ``auto``, ``nifti``, ``dicom-seg``, ``png``, or several of them; None takes the
                 segmenter's ``output_format``, or auto.
-            settings: Further keys of ``inference.yaml``, of :data:`OF_A_RESULT`, in place of the
+            settings: Other keys of ``inference.yaml`` in :data:`OF_A_RESULT`, which override the
                 segmenter's.
 
         Returns:
             The files that were written, the record last.
 
         Raises:
-            OptionError: If a setting is none of these: the result is made.
-            EspMedSamError: If a format cannot hold the result, another result is there, or a file
-                cannot be written.
+            OptionError: If a setting is not in :data:`OF_A_RESULT`, as the result exists already.
+            EspMedSamError: If a format cannot hold the result, another result exists there, or a
+                file cannot be written.
         """
         from esp_medsam.workflows.one_image import save_one
 
@@ -334,13 +334,13 @@ class Result:
             return save_one(self._made, output_dir=os.fspath(folder), **asked)
 
     def preview(self) -> PIL.Image.Image:
-        """Return a picture: contours of the masks over the image, with a legend."""
+        """Return a picture of the image with contours of the masks and a legend."""
         from esp_medsam.workflows.one_image import draw_one
 
         return draw_one(self._made)
 
     def _repr_png_(self) -> bytes:
-        """Return the picture as PNG, which notebooks show."""
+        """Return the preview as PNG, which notebooks show."""
         encoded = io.BytesIO()
         self.preview().save(encoded, format="PNG")
         return encoded.getvalue()
@@ -365,7 +365,7 @@ def _read_only(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _path_of(source: Source, placing: Placing, name: str) -> tuple[Path, Scratch | None]:
-    """Return where a source lies, and the folder that it was written into if it lay nowhere."""
+    """Return the path of a source, and the folder it was written to if it was in memory."""
     if isinstance(source, str | os.PathLike):
         if given := placing.given:
             msg = f"{given[0]} must be left out for a file, which states it; got {source}."
@@ -382,7 +382,7 @@ def _path_of(source: Source, placing: Placing, name: str) -> tuple[Path, Scratch
 
 @contextmanager
 def _ours() -> Iterator[None]:
-    """Raise our own errors as they are where MONAI wraps them, and in place of its own."""
+    """Raise our own errors unwrapped if MONAI wraps them, and in place of MONAI's errors."""
     try:
         yield
     except EspMedSamError:

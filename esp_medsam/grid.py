@@ -1,6 +1,6 @@
-"""Where the voxels of an image lie, and how its array is ordered.
+"""Positions of the voxels of an image, and the order of its array.
 
-World coordinates are RAS+ in mm: they rise to the patient's right, to anterior and to superior.
+World coordinates are RAS+ in mm: they increase to the patient's right, anterior and superior.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from esp_medsam.errors import GeometryError
 
 
 GRID_TOLERANCE = 0.02
-"""Part of a voxel that a mask may lie off its image: NIfTI keeps positions in 32 bits."""
+"""Fraction of a voxel a mask may be off its image, as NIfTI stores positions in 32 bits."""
 
 _UNAMBIGUOUS = 0.4
-"""Part of a voxel up to which it is certain which one is meant, however positions are rounded."""
+"""Largest offset, in voxels, at which the matching voxel is certain despite rounded positions."""
 
 SHEAR_TOLERANCE = 1e-4
-"""Cosine between two array axes from which an affine counts as sheared."""
+"""Cosine between two array axes above which an affine counts as sheared."""
 
 _SHEAR_WARNING = (
     "The axes are not at right angles (sheared affine); the mask has the same affine, which "
@@ -30,7 +30,7 @@ _SHEAR_WARNING = (
 )
 
 _ALONG = 1e-3
-"""Difference from 1 of the cosine between an axis and a direction that are the same."""
+"""How far the cosine of an axis and a direction may be from 1 if the two are the same."""
 
 Array = npt.NDArray[np.float64]
 
@@ -40,21 +40,21 @@ class Grid:
     """Where the voxels of an image lie.
 
     Attributes:
-        shape: Voxels along each axis of the array, without channels: ``(rows, columns)`` of a
-            picture as shown upright; ``(columns, rows, slices)`` of slices of DICOM that lie
-            somewhere, ``(rows, columns, frames)`` of frames that do not; the three axes as stored
-            of other volumes.
-        affine: ``(4, 4)``, voxel index to mm; None where the file states no geometry, as
-            photographs do not, and where slices are not evenly stacked.
-        slice_affines: ``(N, 4, 4)``, of each slice along the last axis the affine that maps its
-            ``(i, j, 0)`` to mm; the third column is the unit normal that points the way the slices
-            are ordered. None where the file does not position slices one by one.
-        stack_axis: The only axis that slices may be taken along: that of frames, and of slices
-            that are not evenly stacked; None where any will do, and of a picture.
-        pixel_spacing: Distance in mm between neighbors along the first two array axes, where a
-            file states it without a position; None otherwise.
-        rounding: How far in mm a slice may lie off ``affine``, because positions are rounded; 0
-            where they are not.
+        shape: Voxels along each axis of the array, without channels: ``(rows, columns)`` for a
+            picture shown upright; ``(columns, rows, slices)`` for DICOM slices with positions,
+            ``(rows, columns, frames)`` for frames without; the three axes as stored for other
+            volumes.
+        affine: ``(4, 4)``, voxel index to mm; None if the file states no geometry, as for
+            photographs, or if slices are not evenly stacked.
+        slice_affines: ``(N, 4, 4)``, for each slice along the last axis the affine that maps its
+            ``(i, j, 0)`` to mm; the third column is the unit normal that points in the order of
+            the slices. None if the file does not position each slice.
+        stack_axis: The only axis along which slices may be taken, for frames and for unevenly
+            stacked slices; None if any axis will do, and for a picture.
+        pixel_spacing: Distance in mm between neighbors along the first two array axes, if a file
+            states it without a position; None otherwise.
+        rounding: How far in mm a slice may lie off ``affine`` because positions are rounded; 0
+            if they are not rounded.
     """
 
     shape: tuple[int, ...]
@@ -66,19 +66,19 @@ class Grid:
 
     @property
     def is_volume(self) -> bool:
-        """Whether it has three axes, be it of one slice: no picture."""
+        """Whether the grid has three axes, even with one slice; otherwise it is a picture."""
         return len(self.shape) == 3
 
     @property
     def is_positioned(self) -> bool:
-        """Whether its file says of each slice where it lies, as DICOM does."""
+        """Whether the file states the position of each slice, as DICOM does."""
         return self.slice_affines is not None
 
     @property
     def display_affine(self) -> Array | None:
-        """What tells how slices are turned to be shown: ``affine``, or the middle slice's own.
+        """Affine that decides how slices are turned for display: ``affine`` or the middle slice's.
 
-        Positions come from ``affine`` and ``slice_affines`` alone.
+        Do not take positions from it; use ``affine`` and ``slice_affines``.
         """
         if self.affine is not None or self.slice_affines is None:
             return self.affine
@@ -89,8 +89,8 @@ class Grid:
     def spacing(self) -> tuple[float, ...] | None:
         """Distance in mm between neighbors along each array axis.
 
-        Of slices that are not evenly stacked, and of frames, the last is 1; None where the file
-        states no distance.
+        The last distance is 1 for frames and for unevenly stacked slices. None if the file states
+        no distance.
         """
         axes = len(self.shape)
         affine = self.display_affine
@@ -103,49 +103,49 @@ class Grid:
 
     @property
     def voxel_ml(self) -> float | None:
-        """Volume of a voxel in milliliters; None of pictures, and of slices not evenly stacked."""
+        """Volume of a voxel in milliliters; None for pictures and unevenly stacked slices."""
         if not self.is_volume or self.affine is None:
             return None
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
     @property
     def cleaned_ml(self) -> float | None:
-        """Volume of a voxel where least volumes apply: None where a stack has but one slice.
+        """Voxel volume in milliliters for minimum component volumes; None for a single slice.
 
-        A lone slice's thickness is no distance to a neighbor, and may be made up.
+        The thickness of a single slice is not a distance to a neighbor, and may be made up.
         """
         return None if min(self.shape, default=0) < 2 else self.voxel_ml
 
     def ml_of(self, voxels: int) -> float | None:
-        """Return the volume of so many voxels in milliliters; None where it is not known."""
+        """Return the volume of a number of voxels in milliliters; None if it is not known."""
         return None if self.voxel_ml is None else voxels * self.voxel_ml
 
     @property
     def count(self) -> int:
-        """Number of planes along the last axis; one of a picture."""
+        """Number of planes along the last axis; 1 for a picture."""
         return self.shape[2] if self.is_volume else 1
 
     @property
     def plane_size(self) -> tuple[int, int]:
-        """Rows and columns of a plane along the last axis, as its file holds it."""
+        """Rows and columns of a plane along the last axis, as stored in the file."""
         first, second = self.shape[:2]
         return (second, first) if self.is_positioned else (first, second)
 
     def plane(self, array: npt.NDArray[Any], index: int) -> npt.NDArray[Any]:
-        """Return one plane of an array as its file holds it, ``(rows, columns)``.
+        """Return one plane of an array as stored in the file, ``(rows, columns)``.
 
         Args:
-            array: ``shape``.
-            index: Its place along the last axis.
+            array: Array of shape ``shape``.
+            index: Index of the plane along the last axis.
         """
         chosen: npt.NDArray[Any] = array[..., index] if self.is_volume else array
         return chosen.T if self.is_positioned else chosen
 
     def from_planes(self, planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return planes in the order of the array; a view.
+        """Return a view of planes in the order of the array.
 
         Args:
-            planes: ``(N, rows, columns, *more)``, as the file holds them.
+            planes: ``(N, rows, columns, *more)``, as stored in the file.
 
         Returns:
             ``(*shape, *more)``.
@@ -159,7 +159,7 @@ class Grid:
         return arranged
 
     def plane_affine(self, index: int) -> Array:
-        """Return what maps ``(i, j, 0)`` of a plane along the last axis to mm.
+        """Return the affine that maps ``(i, j, 0)`` of a plane along the last axis to mm.
 
         Raises:
             GeometryError: If the grid states no position.
@@ -175,14 +175,14 @@ class Grid:
         return placed
 
     def positions_along(self, axis: int | None) -> Array | None:
-        """Return where slices along an axis lie on the way along it, in mm.
+        """Return the positions in mm of the slices along an axis.
 
         Args:
-            axis: Of the array; None of a picture.
+            axis: Array axis; None for a picture.
 
         Returns:
-            One position a slice, of unevenly stacked ones along the middle one's normal; None where
-            nothing places them: of pictures, and of frames in time.
+            One position for each slice, measured along the normal of the middle slice if slices
+            are unevenly stacked; None without positions, as for pictures and frames in time.
         """
         if axis is None:
             return None
@@ -198,7 +198,7 @@ class Grid:
         return positions
 
     def spacing_along(self, direction: Array) -> float | None:
-        """Return the distance in mm of voxels along a direction; None where no axis has it."""
+        """Return the voxel spacing in mm along a direction; None if no axis has that direction."""
         if self.affine is None:
             return None
         axes = self.affine[:3, :3]
@@ -209,9 +209,10 @@ class Grid:
 
     @property
     def off_even(self) -> float:
-        """How far in mm a slice lies off the even grid of ``affine``; 0 without one of the two.
+        """Largest distance in mm of a slice from the even grid of ``affine``.
 
-        Positions are rounded in some series, and so are those of masks that were drawn on them.
+        0 if ``affine`` or ``slice_affines`` is None. Some series have rounded positions, and masks
+        drawn on them are rounded likewise.
         """
         if self.affine is None or self.slice_affines is None:
             return 0.0
@@ -227,25 +228,25 @@ class Grid:
         what: str,
         rounding: float | None = None,
     ) -> npt.NDArray[Any]:
-        """Return masks on this grid, to which their own is turned, flipped or cut.
+        """Return masks on this grid, by turning, flipping or cropping their own grid.
 
-        Voxels are taken over as they are, slice by slice where the image has gaps; nothing is
-        interpolated. Where the masks' grid ends, they are empty.
+        Voxels are copied without interpolation, slice by slice if the image has gaps. Masks are
+        empty beyond their own grid.
 
         Args:
-            masks: ``(i, j, k)`` of one mask, or labelmap; ``(T, i, j, k)`` of several.
+            masks: ``(i, j, k)`` for one mask or labelmap; ``(T, i, j, k)`` for several masks.
             affine: ``(4, 4)``, from the masks' voxels to RAS+ in mm.
-            what: The image whose grid this is, for messages.
-            rounding: How far in mm the positions of its slices are rounded, and so those of a mask
-                that was made of some of them; None takes :attr:`rounding`.
+            what: The image that has this grid, for messages.
+            rounding: How far in mm slice positions are rounded, both in the image and in a mask
+                made from some of its slices; None takes :attr:`rounding`.
 
         Returns:
             ``(*shape)``, or ``(T, *shape)``.
 
         Raises:
-            GeometryError: If the grid has no position; if a voxel of it lies off the masks' grid
-                by more than :data:`GRID_TOLERANCE` voxels and the rounding; or if a mask holds
-                anything that the image does not cover.
+            GeometryError: If the grid has no position; if one of its voxels lies off the masks'
+                grid by more than :data:`GRID_TOLERANCE` voxels plus the rounding; or if a mask
+                marks anything outside the image.
         """
         if self.affine is None and self.slice_affines is None:
             msg = f"{what} must state positions to match a mask by; it does not."
@@ -277,7 +278,7 @@ class Grid:
 def _take_plane(
     masks: npt.NDArray[Any], to_mask: Array, out: npt.NDArray[Any], what: str, tolerance: float
 ) -> None:
-    """Fill one plane ``(T, i, j)`` with the plane of the masks that it lies in."""
+    """Fill one plane ``(T, i, j)`` from the plane of the masks at the same position."""
     columns, rows = out.shape[1:]
     turn = to_mask[:3, :2].round()
     corners = np.array([[i, j, 0, 1] for i in (0, columns - 1) for j in (0, rows - 1)]).T
@@ -306,10 +307,10 @@ def _take_plane(
 
 
 def _overlap(start: int, step: int, length: int, extent: int) -> tuple[slice, slice]:
-    """Return which of ``length`` places from ``start`` on, by steps of 1 or -1, lie in ``extent``.
+    """Return which of ``length`` indices, from ``start`` in steps of 1 or -1, lie in ``extent``.
 
     Returns:
-        Their numbers, and the places themselves.
+        Slice of the numbers of those indices, and slice of the indices themselves.
     """
     low = max(0, -start if step > 0 else start - extent + 1)
     high = max(low, min(length, extent - start if step > 0 else start + 1))
@@ -320,14 +321,14 @@ def _overlap(start: int, step: int, length: int, extent: int) -> tuple[slice, sl
 
 
 def check_affine(affine: npt.NDArray[np.float64], path: Path) -> tuple[str, ...]:
-    """Return what to know of an affine, which must place every voxel at a point of its own.
+    """Return warnings about an affine, which must map every voxel to a distinct point.
 
     Args:
         affine: ``(4, 4)``, voxel index to mm.
-        path: The file that states it, for the message.
+        path: The file that states the affine, for the message.
 
     Raises:
-        GeometryError: If it holds NaN or infinity, or is singular.
+        GeometryError: If the affine holds NaN or infinity, or is singular.
     """
     if not np.all(np.isfinite(affine)):
         refuse_affine(path, "it holds NaN or infinity")
@@ -340,13 +341,13 @@ def check_affine(affine: npt.NDArray[np.float64], path: Path) -> tuple[str, ...]
 
 
 def is_sheared(affine: npt.NDArray[np.float64]) -> bool:
-    """Whether two axes of a usable affine are not at right angles."""
+    """Whether any two axes of a usable affine are not at right angles."""
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     cosines = directions.T @ directions
     return bool(np.abs(cosines - np.eye(3)).max() > SHEAR_TOLERANCE)
 
 
 def refuse_affine(path: Path, found: str) -> NoReturn:
-    """Raise GeometryError that says what is wrong with the affine of ``path``."""
+    """Raise a GeometryError that states what is wrong with the affine of ``path``."""
     msg = f"{path} must have a usable affine; {found}. Correct its header first."
     raise GeometryError(msg)

@@ -1,4 +1,4 @@
-"""Identify an input by its content, before it is read and again before results are written."""
+"""Identify an input by its content, before reading it and again before writing results."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _BLOCK = 2**20
 
 
 class FileState(NamedTuple):
-    """What the system says of a file: where all of it is the same, nobody has written to it.
+    """The system's status of a file: if all fields are the same, nobody has written to the file.
 
     Attributes:
-        device: The file system it lies on.
-        inode: Its number there; another one where the file was replaced.
-        size: In bytes.
-        modified_ns: When its content was written last, as its owner may set it.
-        changed_ns: When anything of it was changed last, which nobody can set.
+        device: The file system that holds the file.
+        inode: Number of the file there; it differs if the file was replaced.
+        size: Size in bytes.
+        modified_ns: When its content was last written; the owner can set this time.
+        changed_ns: When anything about the file last changed; nobody can set this time.
     """
 
     device: int
@@ -35,7 +35,7 @@ class FileState(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> FileState:
-        """Return the state that a status tells."""
+        """Return the state of a file from its status."""
         return cls(
             status.st_dev,
             status.st_ino,
@@ -51,7 +51,7 @@ class FileIdentity:
 
     Attributes:
         path: The file.
-        state: What the system said of it.
+        state: Its state when it was opened.
         sha256: Hash of its content.
     """
 
@@ -77,14 +77,14 @@ class Identity:
 
     @property
     def modified_ns(self) -> int:
-        """When the newest of them was written."""
+        """When the most recently written file was written."""
         return max(file.state.modified_ns for file in self.files)
 
     @property
     def sha256(self) -> str:
-        """Hash of the content, whatever the files are called and in whatever order.
+        """Hash of the content, independent of the names and the order of the files.
 
-        Of one file it is the file's own; of several that of their hashes, sorted, a line each.
+        For one file, its hash; for several, the hash of their sorted hashes, one per line.
         """
         hashes = sorted(file.sha256 for file in self.files)
         if len(hashes) == 1:
@@ -93,27 +93,27 @@ class Identity:
 
 
 def identify(paths: Iterable[str | os.PathLike[str]]) -> Identity:
-    """Take the identity of an input's files, before anything else reads them.
+    """Return the identity of an input's files, before anything else reads them.
 
     Raises:
-        InputNotFoundError: If one is not there.
-        ReadError: If one cannot be read.
+        InputNotFoundError: If a file does not exist.
+        ReadError: If a file cannot be read.
     """
     return Identity(tuple(_identify(path) for path in sorted({os.fspath(path) for path in paths})))
 
 
 def check_unchanged(identity: Identity | None) -> None:
-    """Refuse an input that is no longer what it was: what was read may be of neither.
+    """Refuse an input that has changed, because what was read may match neither version.
 
-    What came from no file, and has no identity, passes.
+    An input without files has no identity, and passes.
 
-    Content is hashed again only where the system says that something happened to a file. One that
-    was touched, moved away and back, or replaced by a copy of itself is the same.
+    Content is hashed again only if the state of a file has changed. A file that was touched, moved
+    away and back, or replaced by a copy of itself counts as unchanged.
 
     Raises:
-        InputChangedError: If the content of a file is another one.
+        InputChangedError: If the content of a file has changed.
         InputNotFoundError: If a file is gone.
-        ReadError: If one can no longer be read.
+        ReadError: If a file can no longer be read.
     """
     for file in identity.files if identity is not None else ():
         if _state(file.path) != file.state and _identify(file.path).sha256 != file.sha256:
@@ -128,18 +128,18 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits.
 
     Raises:
-        OSError: If it cannot be read, or is no regular file.
+        OSError: If the file cannot be read, or is not a regular file.
     """
     with open_regular(path) as file:
         return _sha256(file)
 
 
 def states_of(paths: Iterable[str | os.PathLike[str]]) -> list[FileState]:
-    """Return what the system says of files, which are not opened.
+    """Return the states of files without opening them.
 
     Raises:
-        InputNotFoundError: If one is not there.
-        ReadError: If the system does not say.
+        InputNotFoundError: If a file does not exist.
+        ReadError: If the system does not tell the state of a file.
     """
     return [_state(os.fspath(path)) for path in paths]
 
@@ -154,7 +154,7 @@ def _state(path: str) -> FileState:
 def _identify(path: str) -> FileIdentity:
     try:
         with open_regular(path) as file:
-            # The state first: what is written while the file is hashed shows afterwards.
+            # The state comes first, so that a write during hashing shows up later.
             return FileIdentity(path, FileState.of(os.fstat(file.fileno())), _sha256(file))
     except OSError as error:
         raise _unreadable(path, error) from error

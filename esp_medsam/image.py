@@ -1,4 +1,4 @@
-"""Records that travel with an image and its segmentation (numpy only, no file access)."""
+"""Records carried with an image and its segmentation (numpy only, no file access)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from esp_medsam.identity import Identity
 
 
 IMAGE_KEY = "esp_medsam_image"
-"""Key of a MetaTensor's meta under which the :class:`Image`, without its pixels, is kept."""
+"""Key in a MetaTensor's meta of the :class:`Image`, without its pixels."""
 
 SEGMENTATION_KEY = "esp_medsam_segmentation"
-"""Key of a MetaTensor's meta under which the :class:`Segmentation` is kept."""
+"""Key in a MetaTensor's meta of the :class:`Segmentation`."""
 
 FOREGROUND = 128
-"""Least uint8 probability of the foreground: round(255 p) for p = 0.5."""
+"""Lowest uint8 probability of foreground: round(255 p) for p = 0.5."""
 
 
 _Self = TypeVar("_Self", bound="_Record")
 
 
 class _Record:
-    """A record that MONAI's ``decollate_batch`` treats as a scalar: it splits a list of them.
+    """A record that MONAI's ``decollate_batch`` treats as a scalar, so that it splits lists of it.
 
-    It refuses other objects, and it runs inside MONAI's evaluator, where nothing can be put in its
-    place.
+    ``decollate_batch`` refuses other objects, and MONAI's evaluator calls it where it cannot be
+    replaced.
     """
 
     ndim: ClassVar[int] = 0
@@ -42,15 +42,15 @@ class _Record:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceInstance:
-    """The DICOM instance, and frame of it, that one slice was read from.
+    """The DICOM instance, and its frame, that one slice was read from.
 
     Attributes:
-        path: File it was read from.
-        sop_class_uid: Its SOP Class UID.
-        sop_instance_uid: Its SOP Instance UID.
-        frame: Number of the frame in it, from 1; None where it has but one image.
-        series_uid: Its own Series Instance UID where the user joined several; None where it is the
-            image's.
+        path: File of the instance.
+        sop_class_uid: SOP Class UID.
+        sop_instance_uid: SOP Instance UID.
+        frame: Number of the frame in the instance, from 1; None if it has a single image.
+        series_uid: Its own Series Instance UID if the user joined several series; None if it is
+            that of the image.
     """
 
     path: str
@@ -62,7 +62,7 @@ class SourceInstance:
 
 @dataclass(frozen=True, kw_only=True)
 class UltrasoundRegion:
-    """A region that an ultrasound machine calibrated (0018,6011), in pixels, ends included.
+    """A region calibrated by an ultrasound machine (0018,6011), in pixels, ends included.
 
     Attributes:
         rows: First and last row.
@@ -80,41 +80,41 @@ class UltrasoundRegion:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Image(_Record):
-    """One image or volume, and all that is known of where it lies and comes from.
+    """One image or volume, and all that is known about its position and origin.
 
     Attributes:
         path: File it was read from, as the user wrote it.
-        name: What its outputs are called, before ``_seg``.
+        name: Base name of its outputs, before ``_seg``.
         relative_dir: Folder of the file below the input root; empty for the root itself.
         modality: Name in the table of modalities; None until it is settled, see
             :func:`esp_medsam.io.settle_modality`.
-        modality_origin: Who said so: ``"user"``, ``"dicom"``, or ``"forced"`` by the user against
-            what DICOM says; None until then.
-        grid: Where its voxels lie, and the axes of its array.
-        pixels: ``(C, *grid.shape)`` with C 1 or 3, in the type the file holds. None where the
-            pixels are carried apart, in a MetaTensor.
-        unit: ``"HU"`` where pixel values are Hounsfield units, else None.
-        unit_origin: Who said so: ``"dicom"``, ``"user"``, or ``"assumed"`` of a CT whose format
-            states no unit; None without one.
-        other_unit: What speaks against Hounsfield units in a DICOM file, in words.
-        intensity_range: Values to be shown as 0 and 1, as measured by a transform; None before.
-        warnings: What a user should know about how the file was read, a sentence each.
-        file_shape: Shape that an output file has, where it is not the grid's: a 2-D NIfTI
-            is held as a stack of one slice, and is written 2-D.
-        nifti_geometry: The geometry fields of the NIfTI header as stored, which an output
-            repeats, so that any reader lays the two over each other; None for other formats.
+        modality_origin: Source of the modality: ``"user"``, ``"dicom"``, or ``"forced"`` if the
+            user overrode DICOM; None until the modality is settled.
+        grid: Positions of its voxels, and the axes of its array.
+        pixels: ``(C, *grid.shape)`` with C 1 or 3, in the data type of the file. None if the
+            pixels are carried separately in a MetaTensor.
+        unit: ``"HU"`` if pixel values are Hounsfield units, else None.
+        unit_origin: Source of the unit: ``"dicom"``, ``"user"``, or ``"assumed"`` for a CT in a
+            format that states no unit; None without a unit.
+        other_unit: Evidence in a DICOM file against Hounsfield units, in words.
+        intensity_range: Values shown as 0 and 1, as measured by a transform; None before that.
+        warnings: What a user should know about how the file was read, one sentence each.
+        file_shape: Shape of an output file, if it differs from the grid's: a 2-D NIfTI is held
+            as a stack of one slice, and is written as 2-D.
+        nifti_geometry: The geometry fields of the NIfTI header as stored. Outputs repeat them, so
+            that any reader overlays the two correctly; None for other formats.
         dicom_modality: DICOM's Modality (0008,0060); None for other formats.
         sources: The DICOM instance of each slice along the last axis, or of the one image.
-        volume: Name of the DICOM volume, made of its UIDs; None for other formats.
+        volume: Name of the DICOM volume, made from its UIDs; None for other formats.
         study_uid: DICOM's Study Instance UID.
         series_uid: DICOM's Series Instance UID.
-        frame_of_reference_uid: What DICOM's positions count in; None where they count in nothing.
-        joined: What its files keep apart and the user joined, such as ``"series"``.
-        window: Values that the file itself asks to be shown as black and white; None without.
-        inverted: Whether low values are shown white (MONOCHROME1).
-        ultrasound_regions: Regions that the machine calibrated.
+        frame_of_reference_uid: Frame of reference of the DICOM positions; None if there is none.
+        joined: What the files keep apart and the user joined, such as ``"series"``.
+        window: Values that the file specifies as black and white; None if it has no window.
+        inverted: Whether low values are shown as white (MONOCHROME1).
+        ultrasound_regions: Regions calibrated by the ultrasound machine.
         measured: What transforms measured on the whole image and will apply to each slice.
-        identity: Its files as they were before they were read; None where no file was read.
+        identity: State of the files before they were read; None if no file was read.
     """
 
     path: str
@@ -146,30 +146,30 @@ class Image(_Record):
 
     @property
     def is_volume(self) -> bool:
-        """Whether it has three axes."""
+        """Whether the image has three axes."""
         return self.grid.is_volume
 
     @property
     def is_dicom(self) -> bool:
-        """Whether it is of DICOM files."""
+        """Whether the image was read from DICOM files."""
         return bool(self.sources)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation(_Record):
-    """What was segmented, in the order of the channels.
+    """The segmented targets, in the order of the channels.
 
     Attributes:
         targets: Names, in table order.
-        confidence: Mean foreground probability inside each mask, in [0.5, 1]; None where empty.
-        voxels: How many voxels, or pixels, each has in the labelmap; empty before there is one.
-        plane: ``axial``, ``coronal`` or ``sagittal``, how the slices lay that were segmented; None
-            of a picture, and where nothing positions them.
-        warnings: What a user should know about the result, a sentence each.
-        expected_dice: The Dice that masks of such a confidence have on average; empty, or None of a
-            target, where it is not known.
-        plausibility: How far the image is from those of its modality that the weights were trained
-            on; 1 is the limit that few of these exceed, None where nothing is known of them.
+        confidence: Mean foreground probability inside each mask, in [0.5, 1]; None if empty.
+        voxels: Voxels, or pixels, of each target in the labelmap; empty before there is one.
+        plane: Orientation of the segmented slices, ``axial``, ``coronal`` or ``sagittal``; None
+            for a picture, and if the slices have no positions.
+        warnings: What a user should know about the result, one sentence each.
+        expected_dice: Average Dice of masks with the same confidence; None for a target for which
+            it is not known, empty if it is known for none.
+        plausibility: Distance of the image from the training images of its modality; 1 is the
+            limit that few training images exceed, None if nothing is known about them.
     """
 
     targets: tuple[str, ...]
@@ -182,7 +182,7 @@ class Segmentation(_Record):
 
 
 def size_text(voxels: int, ml: float | None) -> str:
-    """Return how much was found in words: ``not found``, ``1,126.8 ml``, ``3,071 pixels``."""
+    """Return the found amount in words: ``not found``, ``1,126.8 ml``, ``3,071 pixels``."""
     if not voxels:
         return "not found"
     return f"{voxels:,} pixels" if ml is None else ml_text(ml)
@@ -197,7 +197,7 @@ def check_on_grid(image: Image, shape: Sequence[int]) -> None:
     """Refuse a mask that does not have the shape of its image.
 
     Raises:
-        GeometryError: If it does not.
+        GeometryError: If the shapes differ.
     """
     if tuple(shape) != tuple(image.grid.shape):
         grid = tuple(image.grid.shape)
@@ -206,10 +206,10 @@ def check_on_grid(image: Image, shape: Sequence[int]) -> None:
 
 
 def modality_of(image: Image) -> str:
-    """Return the modality of an image, which must be settled: nothing here may guess it.
+    """Return the modality of an image, which must be settled because it is never guessed.
 
     Raises:
-        ModalityError: If it is not.
+        ModalityError: If the modality is not settled.
     """
     if image.modality is None:
         msg = f"modality must be known for {image.path}; it was not settled."
@@ -218,11 +218,11 @@ def modality_of(image: Image) -> str:
 
 
 def image_of(meta: Mapping[Any, Any]) -> Image:
-    """Return the image record kept in ``meta``, plain or of a batch of one.
+    """Return the image record in ``meta``, which may be that of a batch of one.
 
     Raises:
-        KeyError: If ``meta`` holds no record, as when another loader read the image.
-        ValueError: If ``meta`` is that of a batch of several.
+        KeyError: If ``meta`` holds no record, for example because another loader read the image.
+        ValueError: If ``meta`` belongs to a batch of several images.
     """
     record = _single(meta, IMAGE_KEY)
     if not isinstance(record, Image):
@@ -232,11 +232,11 @@ def image_of(meta: Mapping[Any, Any]) -> Image:
 
 
 def segmentation_of(meta: Mapping[Any, Any]) -> Segmentation:
-    """Return the segmentation record kept in ``meta``, plain or of a batch of one.
+    """Return the segmentation record in ``meta``, which may be that of a batch of one.
 
     Raises:
         KeyError: If ``meta`` holds no record, as before inference.
-        ValueError: If ``meta`` is that of a batch of several.
+        ValueError: If ``meta`` belongs to a batch of several images.
     """
     record = _single(meta, SEGMENTATION_KEY)
     if not isinstance(record, Segmentation):
@@ -246,7 +246,7 @@ def segmentation_of(meta: Mapping[Any, Any]) -> Segmentation:
 
 
 def _single(meta: Mapping[Any, Any], key: str) -> Any:
-    """Return ``meta[key]``, taken out of the list that a batch of one keeps it in."""
+    """Return ``meta[key]``, unwrapped from its list if ``meta`` belongs to a batch of one."""
     if key not in meta:
         msg = f"meta must hold {key!r}; load images with esp_medsam.io.LoadMedicalImaged."
         raise KeyError(msg)

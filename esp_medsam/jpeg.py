@@ -1,6 +1,6 @@
 """Detect truncated JPEG data, which decoders silently fill with gray.
 
-Bytes in, an answer out. Nothing is decoded here; who asks brings a decoder.
+Bytes in, an answer out. Nothing is decoded here; the caller passes in a decoder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from esp_medsam.jpeg_walk import (
 
 
 MOST_SCANS = 100
-"""Scans of a JPEG that is decoded: each is a walk over the whole picture, and takes few bytes.
+"""Most scans of a JPEG that is decoded: a scan of few bytes is a pass over the whole picture.
 
 Encoders write ten.
 """
@@ -32,24 +32,24 @@ Encoders write ten.
 _END, _FILL, _FIRST_RESTART = b"\xff\xd9", 0xFF, 0xD0
 
 _ALIKE = 16
-"""Samples at the end of a lossless picture that are one value where a decoder filled it."""
+"""Samples at the end of a lossless picture that are all equal if a decoder filled it."""
 
 _MORE = tuple(bytes((m * k + n) % 251 for k in range(64)) for m, n in ((73, 165), (17, 99)))
-"""What a decoder is given to go on with: bits of all kinds, and none of a marker.
+"""Bytes added for a decoder to continue with: varied bits, but no marker.
 
-The second begins otherwise, for progressive pictures: one code may end thousands of their blocks.
+The second begins differently, for progressive pictures: one code may end thousands of blocks.
 """
 
 _LEAST_MORE, _MUCH = 2, 2**20
-"""Bytes of it that each of many restart intervals is given at least, and that all may be given."""
+"""Fewest bytes added to each of many restart intervals, and most bytes added in total."""
 
 
 class _Intervals(NamedTuple):
-    """The data between restarts of a scan, which has one such interval if it has no restarts.
+    """The restart intervals of a scan: its data between restarts; one if it has no restarts.
 
     Attributes:
-        starts: Where each begins.
-        ends: Where each ends, before the fill bytes and the marker.
+        starts: Start of each interval.
+        ends: End of each interval, before the fill bytes and the marker.
     """
 
     starts: npt.NDArray[np.int64]
@@ -57,9 +57,9 @@ class _Intervals(NamedTuple):
 
 
 def count_scans(data: bytes) -> int:
-    """Return how many scans a JPEG has; 0 where its segments cannot be followed to one.
+    """Return how many scans a JPEG has; 0 if its segments cannot be followed to a scan.
 
-    To be asked before it is decoded, see `MOST_SCANS`.
+    Check this before decoding, see `MOST_SCANS`.
     """
     walk = walk_of(data)
     return len(walk.scans) if walk else 0
@@ -70,25 +70,25 @@ def is_whole(
 ) -> bool:
     """Whether a JPEG has data for every block of its picture.
 
-    One that was cut, and closed with its end mark, decodes without an error: the rest is gray, or
-    coarse where it is progressive. So it is seen first whether all scans, and restarts, are there.
-    Then it is decoded once more, twice where it is progressive, with bytes added to each scan,
-    before each restart and at its end. A decoder that has all it needs passes over them; one that
-    lacks data takes them for it, and gives another picture.
+    A JPEG that was cut and closed with an end marker decodes without an error: the rest is gray,
+    or coarse if progressive. So this first checks that all scans and restarts are there. It then
+    decodes the JPEG again, twice if progressive, with bytes added to each scan, before each
+    restart and at its end. A decoder with complete data skips the added bytes; a decoder that
+    lacks data consumes them and returns a different picture.
 
-    Of lossless JPEG, whose decoders fill with one value and speak of what was added, samples are
-    counted instead: where the picture ends in one value, and always where it has several scans or
-    restarts. Without a decoder blocks are counted, unless it is progressive. Of that, and of
-    arithmetic coding, whose data may lawfully end early, scans and restarts are counted alone.
+    For lossless JPEG, whose decoders fill with one value and report added bytes, samples are
+    counted instead: if the picture ends in one value, and always with several scans or restarts.
+    Without a decoder, blocks are counted. For progressive JPEG without a decoder, and for
+    arithmetic coding, whose data may validly end early, only scans and restarts are counted.
 
     Args:
-        data: The JPEG, from its start mark; what follows its end mark is passed over.
-        picture: What ``decode`` made of it.
-        decode: The decoder; None where there is none that passes over what was added. All that it
-            raises but ``MemoryError`` means that it met that.
+        data: The JPEG, from its start marker; bytes after its end marker are ignored.
+        picture: The picture that ``decode`` returned for the data.
+        decode: The decoder; None if there is none that skips added bytes. Any exception other
+            than ``MemoryError`` means that it met the added bytes.
 
     Returns:
-        False where something is missing, or the segments cannot be followed to a picture.
+        False if something is missing, or the segments cannot be followed to a picture.
 
     Reference:
         ISO/IEC 10918-1 B.2, G.1.1 and H.1.
@@ -119,22 +119,22 @@ def _is_decoded_alike(
     walk: Walk,
     intervals: Sequence[_Intervals],
 ) -> bool:
-    """Whether a picture stays what it is where its scans are given more data."""
+    """Whether a picture stays the same when bytes are added to its scans."""
     try:
         for more in _MORE[: 2 if walk.kind in PROGRESSIVE else 1]:
             if not np.array_equal(picture, decode(_with_more(data, intervals, more))):
                 return False
     except MemoryError:
         raise
-    except Exception:  # decoders name no set of errors
+    except Exception:  # decoders document no set of errors
         return False
     return True
 
 
 def _intervals(data: bytes, scan: Scan) -> _Intervals | None:
-    """Return the restart intervals of a scan; None where a restart is missing or out of turn.
+    """Return the restart intervals of a scan; None if a restart is missing or out of order.
 
-    A decoder stops at any marker, so the last interval ends at whatever comes first.
+    A decoder stops at any marker, so the last interval ends at the first marker after it.
     """
     part = np.frombuffer(data, np.uint8, scan.end - scan.start, scan.start)
     is_mark = (part[:-1] == _FILL) & (part[1:] != 0) & (part[1:] != _FILL)
@@ -155,7 +155,7 @@ def _intervals(data: bytes, scan: Scan) -> _Intervals | None:
 def _before_fill(
     data: bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Return where data end that may be followed by fill bytes, which belong to the marker."""
+    """Return where data end without the fill bytes that may follow and belong to the marker."""
     filled = np.frombuffer(data, np.uint8)[ends - 1] == _FILL
     for k in np.flatnonzero(filled & (ends > starts)):
         ends[k] = starts[k] + len(data[starts[k] : ends[k]].rstrip(bytes((_FILL,))))
@@ -163,7 +163,7 @@ def _before_fill(
 
 
 def _with_more(data: bytes, scans: Sequence[_Intervals], more: bytes) -> bytes:
-    """Return a JPEG that has more data than it needs; of many bytes about twice as many."""
+    """Return a JPEG with more data than it needs; a large one becomes about twice as large."""
     ends = np.concatenate([scan.ends for scan in scans])
     more = more[: max(_LEAST_MORE, max(len(data), _MUCH) // len(ends))]
     parts: list[bytes] = []
@@ -171,18 +171,18 @@ def _with_more(data: bytes, scans: Sequence[_Intervals], more: bytes) -> bytes:
     for end in ends.tolist():
         parts += (data[at:end], more)
         at = end
-    # At the end of the last scan nothing can follow that belongs to the picture.
+    # Nothing after the end of the last scan can belong to the picture.
     return b"".join((*parts, _END))
 
 
 def _ends_alike(picture: npt.NDArray[Any]) -> bool:
-    """Whether a picture ends in one value, as where a decoder filled it."""
+    """Whether a picture ends in one value, as it does if a decoder filled it."""
     end = picture[-1, -_ALIKE:]
     return bool((end == end[-1]).all())
 
 
 def _has_all_units(data: bytes, walk: Walk, scan: Scan, intervals: _Intervals) -> bool:
-    """Whether each interval of a scan has the codes of its units, sequential or lossless."""
+    """Whether each interval of a sequential or lossless scan has the codes of all its units."""
     selectors = scan.header[2 : 2 + 2 * len(scan.components) : 2]
     first = [scan.tables.get(number >> 4, b"") for number in selectors]
     others = [scan.tables.get(0x10 | (number & 15), b"") for number in selectors]
@@ -190,9 +190,9 @@ def _has_all_units(data: bytes, walk: Walk, scan: Scan, intervals: _Intervals) -
     counts = [1] if len(factors) == 1 else [across * down for across, down in factors]
     is_lossless = walk.kind in LOSSLESS
     if not all(first) or not (is_lossless or all(others)):
-        return True  # decoders refuse it
+        return True  # decoders refuse such a scan
     if is_lossless and (max(counts) > 1 or scan.interval % (walk.size[1] or 1)):
-        return True  # the first is not used, the second is refused
+        return True  # subsampling is not used, and decoders refuse such an interval
     blocks = [
         pair
         for pair, count in zip(zip(first, others, strict=True), counts, strict=True)

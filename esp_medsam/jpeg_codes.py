@@ -1,7 +1,7 @@
 """Check from code lengths alone whether JPEG scan data are complete.
 
-How long the code is that begins at a bit, with what follows it, is looked up for all bits of a
-chunk at once; then the codes are walked along.
+The length of the code that begins at a bit, with the bits that belong to it, is looked up for all
+bits of a chunk at once; then the codes are followed one by one.
 
 Reference:
     ISO/IEC 10918-1 C.2, F.1.2 and H.1.2.2.
@@ -17,16 +17,16 @@ import numpy.typing as npt
 
 
 _LONGEST = 16
-"""Bits of the longest code; and the category of a difference of which no bits follow."""
+"""Bits of the longest code; also the category of a difference that no bits follow."""
 
 _NO_CODE = 255
-"""Bits that what is no code takes: more than any, as the bits that fill the last byte are none."""
+"""Length given to bits that are not a code, such as those that fill the last byte."""
 
 _CHUNK = 2**18
-"""Bytes that are looked up at once: each takes dozens for a moment."""
+"""Bytes that are looked up at once; each byte briefly takes dozens of bytes of memory."""
 
 _SAMPLE, _BLOCK = 4, 256
-"""Bytes that a lossless sample takes at most, and a block."""
+"""Most bytes of a lossless sample, and of a block."""
 
 _COEFFICIENTS = 64
 
@@ -37,19 +37,19 @@ _STEPS = np.array(
     ],
     np.uint8,
 )
-"""Coefficients that a symbol stands for: a run of zeros and one more, or all that remain."""
+"""Coefficients that a symbol stands for: a run of zeros and one more, or all remaining ones."""
 
 
 def has_all_samples(data: bytes, tables: Sequence[bytes], count: int) -> bool:
-    """Whether the data of a scan of lossless JPEG hold so many samples of each component.
+    """Whether the data of a lossless JPEG scan hold ``count`` samples of each component.
 
-    A sample is a Huffman code, which says how many bits of its difference follow.
+    A sample is a Huffman code, which gives the number of bits of its difference that follow.
 
     Args:
-        data: Data of a scan without restarts, as they stand in the file.
-        tables: Of each component of the scan its Huffman table: how many codes there are of each
-            length, sixteen bytes, and then the values they stand for.
-        count: Samples of a component.
+        data: Data of a scan without restarts, as stored in the file.
+        tables: Huffman table of each component of the scan: the number of codes of each length
+            in sixteen bytes, then the values that the codes stand for.
+        count: Number of samples of each component.
     """
     data = data.replace(b"\xff\x00", b"\xff")
     total, done, place = count * len(tables), 0, 0
@@ -69,13 +69,13 @@ def has_all_samples(data: bytes, tables: Sequence[bytes], count: int) -> bool:
 
 
 def has_all_blocks(data: bytes, tables: Sequence[tuple[bytes, bytes]], count: int) -> bool:
-    """Whether the data of a sequential scan hold so many units of blocks.
+    """Whether the data of a sequential scan hold ``count`` units of blocks.
 
     Args:
-        data: Data of a scan without restarts, as they stand in the file.
-        tables: Of each block of a unit its two Huffman tables, as of :func:`has_all_samples`, for
-            its first coefficient and for the others.
-        count: Units.
+        data: Data of a scan without restarts, as stored in the file.
+        tables: Two Huffman tables for each block of a unit, for the first coefficient and for the
+            others, in the format of :func:`has_all_samples`.
+        count: Number of units.
     """
     data = data.replace(b"\xff\x00", b"\xff")
     total, done, place = count * len(tables), 0, 0
@@ -101,7 +101,7 @@ def has_all_blocks(data: bytes, tables: Sequence[tuple[bytes, bytes]], count: in
 
 
 def _block_at_each_bit(data: bytes, first: bytes, others: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return, for each bit, how long either code would be, and what the second would stand for."""
+    """Return, for each bit, the lengths of both codes and the coefficients of the second."""
     return (
         _at_each_bit(data, _bits(first)),
         _at_each_bit(data, _bits(others)),
@@ -110,7 +110,7 @@ def _block_at_each_bit(data: bytes, first: bytes, others: bytes) -> tuple[bytes,
 
 
 def _at_each_bit(data: bytes, of_codes: npt.NDArray[np.uint8]) -> bytes:
-    """Return, for each bit of a chunk, what the sixteen that begin there stand for."""
+    """Return, for each bit of a chunk, what the sixteen bits that begin there stand for."""
     stated = np.frombuffer(data + bytes(2), np.uint8).astype(np.uint32)
     ahead = stated[:-2] << 16 | stated[1:-1] << 8 | stated[2:]
     return np.stack([of_codes[ahead >> (8 - bit) & 0xFFFF] for bit in range(8)], axis=1).tobytes()
@@ -118,19 +118,19 @@ def _at_each_bit(data: bytes, of_codes: npt.NDArray[np.uint8]) -> bytes:
 
 @lru_cache(maxsize=16)
 def _bits(table: bytes) -> npt.NDArray[np.uint8]:
-    """Return the bits of a code and of the number behind it, by the sixteen that it begins."""
+    """Return the bits of a code and the number after it, by the sixteen bits it begins."""
     lengths, symbols = _by_code(table)
     return lengths + symbols % _LONGEST
 
 
 @lru_cache(maxsize=16)
 def _steps(table: bytes) -> npt.NDArray[np.uint8]:
-    """Return how many coefficients a code stands for, by the sixteen bits that it begins."""
+    """Return how many coefficients a code stands for, by the sixteen bits it begins."""
     return _STEPS[_by_code(table)[1]]
 
 
 def _by_code(table: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Return length and symbol of a code, by the sixteen bits that it begins."""
+    """Return the length and symbol of a code, by the sixteen bits it begins."""
     lengths = np.full(2**_LONGEST, _NO_CODE, np.uint8)
     symbols = np.zeros(2**_LONGEST, np.uint8)
     code, place = 0, _LONGEST

@@ -10,30 +10,30 @@ from typing import NamedTuple
 LOSSLESS, PROGRESSIVE, ARITHMETIC = (0xC3, 0xCB), (0xC2, 0xCA), range(0xC9, 0xD0)
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""SOF0 to SOF15: the others of their row are tables, and an extension."""
+"""SOF0 to SOF15; the other markers in that range are tables and an extension."""
 
 _START, _END, _TABLES, _SCAN, _INTERVAL = b"\xff\xd8", b"\xd9", 0xC4, 0xDA, 0xDD
 
 _MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
-"""What begins a segment, and ends the data of a scan: a marker, but no restart.
+"""A marker other than a restart: it begins a segment and ends the data of a scan.
 
-Without the fill bytes before it: to ask for them takes the square of their number.
+Fill bytes before it are not matched, because that takes time quadratic in their number.
 """
 
 MOST_SEGMENTS = 65_536
-"""Segments from which on there are too many: a walk must end."""
+"""Limit on the number of segments, so that a walk ends."""
 
 
 class Scan(NamedTuple):
     """One scan.
 
     Attributes:
-        header: What its segment says.
+        header: Content of its segment.
         start: Where its data begin.
-        end: Where they end, fill bytes included.
+        end: Where its data end, fill bytes included.
         interval: Minimum coded units between two restarts; 0 without restarts.
-        units: How many minimum coded units it has.
-        tables: Huffman tables by class and number, as they stand when it begins.
+        units: Number of minimum coded units.
+        tables: Huffman tables by class and number, as defined when the scan begins.
     """
 
     header: bytes
@@ -45,7 +45,7 @@ class Scan(NamedTuple):
 
     @property
     def restarts(self) -> int:
-        """How many restarts its data must have."""
+        """Number of restarts that its data must have."""
         return -(-self.units // self.interval) - 1 if self.interval else 0
 
     @property
@@ -56,18 +56,18 @@ class Scan(NamedTuple):
 
 @dataclass
 class Walk:
-    """What the segments of a JPEG say.
+    """The content of the segments of a JPEG.
 
     Attributes:
-        kind: Marker of the frame: how it is coded.
+        kind: Marker of the frame, which tells how it is coded.
         size: Rows and columns.
         factors: Sampling factors of each component, across and down, by its identifier.
-        interval: Minimum coded units between two restarts, as stated last.
-        missing: Of each component, and of each of its coefficients where it is progressive, how
-            many of the lowest bits are still to come; None where nothing came.
-        tables: Huffman tables by class and number, as they are stated last.
-        scans: The scans, in their order.
-        is_stepwise: Whether each scan of a progressive one refines what those before it left.
+        interval: Minimum coded units between two restarts, as last stated.
+        missing: For each component, and for each coefficient if progressive, how many of the
+            lowest bits are still to come; None if nothing has come yet.
+        tables: Huffman tables by class and number, as last defined.
+        scans: The scans, in file order.
+        is_stepwise: Whether each scan of a progressive JPEG continues where earlier scans ended.
     """
 
     kind: int = 0
@@ -81,13 +81,13 @@ class Walk:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the scans are all there, whatever their data are."""
+        """Whether all scans are there, whatever data they hold."""
         missing = {bits for component in self.missing.values() for bits in component}
         return self.is_stepwise and bool(self.scans) and missing == {0}
 
 
 def walk_of(data: bytes) -> Walk | None:
-    """Return what the segments say; None where one is cut short, or contradicts another.
+    """Return the content of the segments; None if one is cut short or contradicts another.
 
     Reference:
         ISO/IEC 10918-1 B.2.
@@ -116,7 +116,7 @@ def walk_of(data: bytes) -> Walk | None:
 
 
 def _took(walk: Walk, marker: int, segment: bytes) -> bool:
-    """Note what a segment says; False where it says less than it must."""
+    """Record the content of a segment; return False if required content is missing."""
     if marker in _FRAMES:
         return _took_frame(walk, marker, segment)
     if marker == _INTERVAL:
@@ -170,7 +170,7 @@ def _components_of(scan: bytes) -> tuple[int, ...]:
 def _units(walk: Walk, scan: bytes) -> int:
     """Return how many minimum coded units a scan has.
 
-    Of several components a unit holds a block of the coarsest one; one alone has its own blocks.
+    With several components, a unit holds one block of the coarsest; a single one uses its own.
     """
     components = _components_of(scan)
     side = 1 if walk.kind in LOSSLESS else 8

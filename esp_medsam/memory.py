@@ -15,37 +15,37 @@ from esp_medsam.errors import TooLargeError
 
 
 _UNKNOWN = 8 * 2**30
-"""Bytes assumed where the system does not say: half of a common laptop."""
+"""Bytes assumed if the system does not tell: half the memory of a common laptop."""
 
 _SYSTEM = Path("/proc/meminfo")
 _GROUP = Path("/proc/self/cgroup")
 _PROCESS = Path("/proc/self/statm")
-"""What Linux says: of all memory, of the control groups that this process is in, and of it."""
+"""Linux files on all memory, on the control groups of this process, and on the process itself."""
 
 _GROUPS = tuple(Path("/sys/fs/cgroup", name) for name in ("", "memory", "unified"))
-"""Where control groups are: of version 2, of version 1, and of version 2 beside version 1."""
+"""Folders of control groups: version 2, version 1, and version 2 alongside version 1."""
 
 _GROUP_FILES = (
     ("memory.max", "memory.current", ""),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
 )
-"""A group's limit, what it uses, and how its statistics begin, of version 2 and version 1."""
+"""Files with a group's limit and usage, and prefix of its statistics, for versions 2 and 1."""
 
 
 @dataclass(frozen=True)
 class Beside:
-    """What later steps take beside an image, by what takes it.
+    """Memory that later steps take in addition to an image, by the part that takes it.
 
     Attributes:
         per_voxel: Bytes for each voxel.
-        fixed: Bytes, however large the image is.
+        fixed: Bytes regardless of the image size.
     """
 
     per_voxel: Mapping[str, int] = field(default_factory=dict)
     fixed: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, voxels: int) -> dict[str, int]:
-        """Return the bytes that each part takes beside so many voxels."""
+        """Return the bytes that each part takes for an image of ``voxels`` voxels."""
         return {name: size * voxels for name, size in self.per_voxel.items()} | dict(self.fixed)
 
 
@@ -54,16 +54,16 @@ NOTHING = Beside()
 _LIBRARIES = 5 * 2**28
 _LIBRARIES_OF_CUDA = 5 * 2**29
 _LIBRARIES_PER_CORE = 80 * 2**20
-"""Addresses that torch and MONAI take, more where torch is built for CUDA, and for each core."""
+"""Address space that torch and MONAI take: base, more if torch is built for CUDA, and per core."""
 
 
 def check_libraries_fit() -> None:
-    """Refuse to load torch and MONAI where the limit of the process (``ulimit -v``) is too low.
+    """Refuse to load torch and MONAI if the limit of the process (``ulimit -v``) is too low.
 
-    Without this, libraries below them end the process, each in its own way.
+    Without this check, the libraries they load end the process, each in its own way.
 
     Raises:
-        TooLargeError: If it leaves fewer addresses than they take.
+        TooLargeError: If the limit leaves less address space than torch and MONAI take.
     """
     needed = _LIBRARIES + _LIBRARIES_PER_CORE * (os.cpu_count() or 1)
     torch = find_spec("torch")
@@ -79,17 +79,17 @@ def check_libraries_fit() -> None:
 
 
 def check_fits(path: Path, size: int, what: str, beside: Beside = NOTHING, voxels: int = 0) -> None:
-    """Refuse what cannot be held in memory, before any of it is allocated.
+    """Refuse data that does not fit in memory, before any of it is allocated.
 
     Args:
-        path: File that asks for it.
+        path: File that needs the memory.
         size: Bytes needed.
-        what: What needs them, for the message.
-        beside: What later steps will take meanwhile.
-        voxels: How many the image has that they take.
+        what: What needs the bytes, for the message.
+        beside: What later steps take at the same time.
+        voxels: Number of voxels of the image that later steps process.
 
     Raises:
-        TooLargeError: If there is not so much memory at hand.
+        TooLargeError: If not enough memory is available.
     """
     later = beside.of(voxels)
     parts = {what: size, **later}
@@ -107,7 +107,7 @@ def check_fits(path: Path, size: int, what: str, beside: Beside = NOTHING, voxel
 
 
 class _Answer:
-    """What the system last said of its memory, for those who ask a thousand times."""
+    """The last available memory that the system stated, for callers that ask very often."""
 
     def __init__(self) -> None:
         self.asking = 0
@@ -119,14 +119,14 @@ class _Answer:
 _answer = _Answer()
 
 _FRESH = 0.5
-"""Seconds for which an answer of the system is good."""
+"""Seconds for which an answer of the system stays valid."""
 
 
 @contextmanager
 def seldom_asked() -> Iterator[None]:
-    """Ask the system for its memory twice a second at most, for runs over many small files.
+    """Ask the system for its memory at most twice a second, for runs over many small files.
 
-    It takes a millisecond, which is what a small picture takes. Any thread may be inside.
+    Asking takes a millisecond, as long as a small picture. Several threads may use this at once.
     """
     with _answer.lock:
         _answer.asking += 1
@@ -139,9 +139,9 @@ def seldom_asked() -> Iterator[None]:
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that can be had without swapping.
+    """Return the bytes of memory available without swapping.
 
-    Within the limits of a container, and of the process (``ulimit -v``).
+    The limits of a container and of the process (``ulimit -v``) are respected.
     """
     if not _answer.asking:
         return _available_memory()
@@ -168,7 +168,7 @@ def _left_to_system() -> Iterator[int]:
 
 
 def _left_to_groups() -> Iterator[int]:
-    """Yield what is left to the control groups of the process, and to all above them."""
+    """Yield the bytes left to the control groups of the process and to all their parents."""
     with suppress(OSError, ValueError):
         for line in _GROUP.read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
@@ -182,20 +182,20 @@ def _left_to_groups() -> Iterator[int]:
 
 def _left_to_group(folder: Path) -> Iterator[int]:
     for limit, used, prefix in _GROUP_FILES:
-        with suppress(KeyError, OSError, ValueError):  # without a limit there is no number
+        with suppress(KeyError, OSError, ValueError):  # a group without a limit states no number
             most = int((folder / limit).read_text(encoding="ascii"))
             taken = int((folder / used).read_text(encoding="ascii"))
             statistics = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
             stated = dict(line.split() for line in statistics)
-            # The system takes back what it keeps of files when memory runs short.
+            # The system reclaims its file cache when memory runs short.
             kept = sum(int(stated[f"{prefix}{kind}_file"]) for kind in ("active", "inactive"))
             yield max(0, most - taken + kept)
 
 
 def _left_to_process() -> Iterator[int]:
-    """Yield the bytes of addresses that the process may still take, where it has a limit."""
+    """Yield the bytes of address space that the process may still take, if it has a limit."""
     with suppress(ImportError, OSError, ValueError, IndexError):
-        import resource  # POSIX alone has it
+        import resource  # exists on POSIX only
 
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         if limit != resource.RLIM_INFINITY:

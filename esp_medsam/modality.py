@@ -41,16 +41,16 @@ __all__ = [
 
 
 ONLY_DICOM = "only DICOM states it"
-"""Why a file that is not DICOM needs a modality."""
+"""Reason why the modality of a file that is not DICOM must be given."""
 
 
 def modality_needed(names: Iterable[str], source: str = "", reason: str = "") -> ModalityError:
-    """Return the error of an image whose modality nobody states, which is never guessed.
+    """Return the error for an image whose modality is not stated; it is never guessed.
 
     Args:
-        names: What it may be.
-        source: The file, or the volume; empty for all of them.
-        reason: Why the file does not say it.
+        names: The possible modalities.
+        source: The file or the volume; empty for all files.
+        reason: Why the file does not state its modality.
     """
     what = f" for {source}" if source else ""
     why = f", because {reason}" if reason else ""
@@ -65,9 +65,9 @@ class ModalityTable:
     Attributes:
         modalities: The modalities.
         neutral_dicom_modalities: Values of DICOM's Modality that leave the modality open.
-        presence: Whether the network says of each target if an image holds it.
-        prompt: How the network makes a prompt of its patch logits, one of :data:`PROMPTS`.
-        image_encoder: Its image encoder, one of :data:`IMAGE_ENCODERS`.
+        presence: Whether the network predicts for each target if an image holds it.
+        prompt: How the network turns its patch logits into a prompt, one of :data:`PROMPTS`.
+        image_encoder: The network's image encoder, one of :data:`IMAGE_ENCODERS`.
     """
 
     modalities: tuple[Modality, ...]
@@ -81,21 +81,21 @@ class ModalityTable:
         """Return the table in the YAML file at ``path``.
 
         Raises:
-            TableError: If the file cannot be read, or breaks a rule; every problem is named
+            TableError: If the file cannot be read or breaks a rule; every problem is named
                 with its key.
         """
         return cls.of(read_table(path), str(path))
 
     @classmethod
     def of(cls, content: Any, source: str) -> ModalityTable:
-        """Return the table that plain data holds.
+        """Return the table in plain data.
 
         Args:
-            content: What YAML holds.
-            source: What messages shall call it, its file for one.
+            content: Parsed YAML.
+            source: Name of the data in messages, such as its file.
 
         Raises:
-            TableError: If it breaks a rule; every problem is named with its key.
+            TableError: If the data breaks a rule; every problem is named with its key.
         """
         reader = TableReader()
         rows = reader.table(content)
@@ -116,7 +116,7 @@ class ModalityTable:
 
     @property
     def target_names(self) -> dict[str, list[str]]:
-        """Names of the targets of each modality, by name, in the order of the channels."""
+        """Names of the targets of each modality, by modality, in the order of the channels."""
         return {m.name: [target.name for target in m.targets] for m in self.modalities}
 
     @property
@@ -129,10 +129,10 @@ class ModalityTable:
         return name in self.names
 
     def __getitem__(self, name: str) -> Modality:
-        """Return the modality called ``name``, or that DICOM calls so: ``CT``, ``MR``, ``US``.
+        """Return the modality with this name or DICOM name (``CT``, ``MR``, ``US``).
 
         Raises:
-            ModalityError: If there is none.
+            ModalityError: If there is no such modality.
         """
         for modality in self.modalities:
             if name == modality.name or name in modality.dicom_modalities:
@@ -145,13 +145,13 @@ class ModalityTable:
 
         Args:
             modality: Name of the modality.
-            targets: Names of the targets, in any order; one name alone may be given as a string;
-                ``all`` chooses all, None those that are ready.
+            targets: Names of the targets, in any order; a single name may be given as a string;
+                ``all`` chooses all targets, None the ready ones.
 
         Raises:
             ModalityError: If the modality is unknown.
-            TargetError: If a target is unknown, given twice, or the choice is empty; if none is
-                named and none is ready.
+            TargetError: If a target is unknown or given twice, if the choice is empty, or if no
+                target is named and none is ready.
         """
         available = self[modality].targets
         if targets is None:

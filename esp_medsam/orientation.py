@@ -1,6 +1,6 @@
-"""Slice volumes and show slices as a radiologist sees them, by flips and transposes only.
+"""Slice volumes and show slices as a radiologist views them, by flips and transposes only.
 
-World axes are those of an affine from voxel indices to RAS+ millimeters: 0 runs to the patient's
+World axes are those of an affine from voxel indices to RAS+ millimeters: 0 points to the patient's
 right, 1 to anterior, 2 to superior.
 """
 
@@ -24,35 +24,35 @@ if TYPE_CHECKING:  # reading alone must not wait for torch
 ArrayOrTensor = TypeVar("ArrayOrTensor", npt.NDArray[np.generic], "Tensor")
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
-"""World axis that a stack of such slices runs along."""
+"""World axis along which slices of each plane are stacked."""
 
 _NAMES = {axis: plane for plane, axis in PLANES.items()}
 
 _SHOWN = {0: (2, 1), 1: (2, 0), 2: (1, 0)}
-"""For the world axis sliced: those along the rows' and the columns' index, both shown running to
-negative. Axial: down to posterior, across to patient left; coronal: to feet, to left; sagittal: to
-feet, to posterior."""
+"""For each sliced world axis, the world axes of the row index and the column index, both shown in
+the negative direction. Axial: down to posterior, across to patient left; coronal: down to feet,
+across to left; sagittal: down to feet, across to posterior."""
 
 NEARLY_ISOTROPIC = 1.5
-"""Ratio of the coarsest spacing to the finest up to which slices run along head-foot.
+"""Largest ratio of the coarsest to the finest spacing at which slices are taken along head-foot.
 
-``benchmarks/slice_axis.py`` says why: on CT that was made coarser along one axis head-foot slices
-kept their Dice up to here, and slices along that axis found nothing.
+``benchmarks/slice_axis.py`` measured it: on CT made coarser along one axis, head-foot slices kept
+their Dice up to this ratio, and slices along that axis found nothing.
 """
 
 _SPACING_TOLERANCE = 0.01
 """Relative difference below which two spacings count as equal."""
 
 _NEARLY = 0.05
-"""Relative change of a spacing that should not turn the slices without a word."""
+"""Relative change of a spacing that should not change the slice axis without a warning."""
 
 
 @dataclass(frozen=True)
 class Display:
-    """Which axis of an array is sliced, and how each slice is turned to be shown.
+    """Axis along which an array is sliced, and how each slice is turned for display.
 
     A slice keeps the order of the array's other two axes; then it is transposed, then its rows and
-    columns are flipped. ``slice_axis`` None means that the array is itself the one slice.
+    columns are flipped. ``slice_axis`` None means that the array itself is the only slice.
     """
 
     slice_axis: int | None = None
@@ -65,7 +65,7 @@ class Display:
         return 1 if self.slice_axis is None else int(spatial_shape[self.slice_axis])
 
     def shown(self, per_axis: Sequence[float]) -> tuple[float, float]:
-        """Return the values that belong to the shown rows and columns, of one value per axis."""
+        """Return the values for the shown rows and columns, given one value per array axis."""
         rows, columns = (value for axis, value in enumerate(per_axis) if axis != self.slice_axis)
         return (columns, rows) if self.transpose else (rows, columns)
 
@@ -76,7 +76,7 @@ class Display:
         return self.turn(array)
 
     def turn(self, image: ArrayOrTensor) -> ArrayOrTensor:
-        """Turn an image ``(..., rows, columns)`` from the array's order to the shown one."""
+        """Turn an image ``(..., rows, columns)`` from array order to display order."""
         if self.transpose:
             image = image.swapaxes(-2, -1)
         return _flip(image, rows=self.flip_rows, columns=self.flip_columns)
@@ -87,7 +87,7 @@ class Display:
         return image.swapaxes(-2, -1) if self.transpose else image
 
     def put(self, array: ArrayOrTensor, index: int, image: ArrayOrTensor) -> None:
-        """Write a shown slice ``(C, rows, columns)`` where :meth:`show` reads it, in place."""
+        """Write a shown slice ``(C, rows, columns)`` in place, to where :meth:`show` reads it."""
         image = self.turn_back(image)
         if self.slice_axis is None:
             array[...] = image
@@ -105,23 +105,23 @@ def display_of(
 ) -> Display:
     """Decide how an image is sliced and shown.
 
-    A photograph (two axes, no affine) is shown as it is stored. Of a volume the slices run along
-    an axis of length 1; else, where the spacings are within :data:`NEARLY_ISOTROPIC`, along the
-    axis closest to head-foot; else along the axis that a DICOM stack was acquired along, and of
-    others along the axis whose spacing differs most from the other two (a tie: the coarser).
+    A photograph (two axes, no affine) is shown as stored. A volume is sliced along an axis of
+    length 1; else, if the spacings are within :data:`NEARLY_ISOTROPIC`, along the axis closest to
+    head-foot; else, for a DICOM stack, along its acquired axis, and for other volumes along the
+    axis whose spacing differs most from the other two (on a tie, the coarser).
 
     Args:
         spatial_shape: Voxels along each of the two or three axes.
-        affine: Voxel indices to RAS+ mm, ``(4, 4)``; None where the file states no geometry.
-        plane: ``axial``, ``coronal`` or ``sagittal`` in place of the rule; None applies the rule.
-        acquired_axis: The axis that a stack was acquired along; None where nothing says so.
-        stack_axis: The one axis that may be sliced: that of frames in time, or of slices with
-            gaps. Without an affine each frame is shown as it is stored.
+        affine: Voxel indices to RAS+ mm, ``(4, 4)``; None if the file states no geometry.
+        plane: ``axial``, ``coronal`` or ``sagittal`` instead of the rule; None applies the rule.
+        acquired_axis: The axis along which a stack was acquired; None if it is not known.
+        stack_axis: The only axis that may be sliced: that of frames in time, or of slices with
+            gaps. Without an affine, each frame is shown as stored.
 
     Raises:
-        OptionError: If ``plane`` is none of the three.
-        GeometryError: If a volume has no affine, an affine whose columns do not span space, or a
-            stack with gaps is to be cut across.
+        OptionError: If ``plane`` is not one of the three.
+        GeometryError: If a volume has no affine, if its affine's columns do not span space, or if
+            a stack with gaps would be cut across.
     """
     if plane is not None:
         check_one_of("slice_axis", plane, sorted(PLANES))
@@ -150,7 +150,7 @@ def display_of(
 
 
 def display_of_image(record: Image, plane: str | None = None) -> Display:
-    """Decide how the image that a record describes is sliced and shown, see :func:`display_of`."""
+    """Decide how the image of a record is sliced and shown, see :func:`display_of`."""
     return display_of(
         record.grid.shape,
         record.grid.display_affine,
@@ -161,11 +161,11 @@ def display_of_image(record: Image, plane: str | None = None) -> Display:
 
 
 def plane_of(record: Image, display: Display) -> str | None:
-    """Return how the slices of an image lie; None of a picture, and where nothing positions them.
+    """Return the plane of the slices of an image; None for a picture or without positions.
 
     Args:
-        record: What is known of the image.
-        display: How it is sliced.
+        record: Record of the image.
+        display: How the image is sliced.
     """
     affine = record.grid.display_affine
     if affine is None or display.slice_axis is None:
@@ -174,13 +174,13 @@ def plane_of(record: Image, display: Display) -> str | None:
 
 
 def nearly_otherwise(record: Image) -> str | None:
-    """Return what to know of a volume that slightly other spacings would have cut otherwise.
+    """Return a warning if slightly different spacings would have changed the slice axis.
 
     Args:
-        record: What is known of the image.
+        record: Record of the image.
 
     Returns:
-        A sentence for the user; None where the rule leaves no doubt.
+        A sentence for the user; None if the rule leaves no doubt.
     """
     affine = record.grid.affine
     if affine is None or record.grid.stack_axis is not None or not record.grid.is_volume:
@@ -203,14 +203,14 @@ def nearly_otherwise(record: Image) -> str | None:
 
 
 def _acquired_axis(record: Image) -> int | None:
-    """Return the axis that a DICOM stack was acquired along: its last, as it is held."""
+    """Return the axis along which a DICOM stack was acquired: the last axis of its array."""
     return 2 if record.sources and record.grid.is_volume else None
 
 
 def closest_world_axes(affine: npt.NDArray[np.float64]) -> tuple[tuple[int, int], ...]:
-    """Return, for each array axis, the world axis closest to it and the sign (1 or -1) it runs in.
+    """Return, for each array axis, the closest world axis and its direction (1 or -1) along it.
 
-    Every world axis is given once, so that an oblique volume has three planes as well.
+    Every world axis is assigned once, so that an oblique volume also has three planes.
 
     Raises:
         GeometryError: If the affine's columns do not span space.
@@ -223,7 +223,7 @@ def closest_world_axes(affine: npt.NDArray[np.float64]) -> tuple[tuple[int, int]
         )
         raise GeometryError(msg)
     cosines = columns / lengths
-    # Rounded: at exactly 45 degrees the last bits must not decide.
+    # Rounded, so that the last bits do not decide at exactly 45 degrees.
     best = max(
         permutations(range(3)),
         key=lambda order: round(sum(abs(cosines[w, a]) for a, w in enumerate(order)), 6),
@@ -254,7 +254,7 @@ def _axis_by_rule(
     if acquired_axis is not None:
         return acquired_axis
     finer, coarser = spacing[middle] - spacing[finest], spacing[coarsest] - spacing[middle]
-    # The middle spacing never differs most; on a tie the thicker slices are the acquired ones.
+    # The middle spacing never differs most; on a tie, the thicker slices are the acquired ones.
     return finest if finer - coarser > _SPACING_TOLERANCE * spacing[middle] else coarsest
 
 
@@ -272,7 +272,7 @@ def _turned(world: tuple[tuple[int, int], ...], slice_axis: int) -> Display:
 
 
 def _flip(image: ArrayOrTensor, *, rows: bool, columns: bool) -> ArrayOrTensor:
-    """Reverse the last two axes as asked; without either, the image itself."""
+    """Reverse the last two axes as requested; return the image itself if neither is."""
     axes = tuple(axis for axis, reverse in ((-2, rows), (-1, columns)) if reverse)
     if not axes:
         return image

@@ -1,7 +1,7 @@
 """Read untrusted YAML and JSON as plain data, within limits.
 
-Text, numbers, lists and mappings come out, and nothing else can happen: no tag makes an object, a
-few aliases do not mean millions of values, nothing is nested so deeply that reading it overflows.
+Only text, numbers, lists and mappings come out: no tag creates an object, a few aliases cannot
+expand to millions of values, and nothing is nested so deeply that reading it overflows the stack.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ from esp_medsam.regular_file import open_regular
 
 
 MOST_BYTES = 2**19
-"""Of a config or table at most; those shipped have some 6 kB, a table of 1,000 targets 350 kB."""
+"""Limit for a config or table; those shipped have about 6 kB, a table of 1,000 targets 350 kB."""
 
 OWN_BYTES = 2**24
-"""Of a JSON file that this package writes at most."""
+"""Limit for a JSON file that this package writes."""
 
 DEEPEST = 32
-"""Mappings and lists within each other."""
+"""Limit on the nesting of mappings and lists."""
 
 MOST_VALUES = 2**18
-"""Values of a file at most, the aliases of YAML written out: a few lines could mean millions."""
+"""Limit on the values of a file, with YAML aliases expanded: a few lines could mean millions."""
 
 _BITS = 64
-"""Of a whole number at most: Python itself cannot print one of some thousand digits."""
+"""Limit for a whole number: Python itself cannot print one of several thousand digits."""
 
 LONGEST = 4096
-"""Characters of one value: YAML's numbers of many parts take time by the square of their length."""
+"""Limit on the characters of a value: YAML reads multi-part numbers in quadratic time."""
 
 
 def read_plain(path: Path) -> Any:
-    """Return what a YAML or JSON file holds; JSON is told by its ending.
+    """Return the content of a YAML or JSON file; JSON is recognized by its suffix.
 
     Raises:
-        ValueError: If it is neither, repeats a key, or breaks a limit; the text says what was
-            found, to go behind "got".
-        OSError: If it cannot be read.
+        ValueError: If the file is neither, repeats a key, or breaks a limit; the text states what
+            was found, to follow "got".
+        OSError: If the file cannot be read.
     """
     return read_json(path) if path.suffix.lower() == ".json" else read_yaml(path)
 
 
 def read_json(path: Path, *, most_bytes: int = MOST_BYTES, most_values: int = MOST_VALUES) -> Any:
-    """Return what a JSON file of a limited size holds; errors as of :func:`read_plain`."""
+    """Return the content of a JSON file of limited size; errors as for :func:`read_plain`."""
     text = _read(path, most_bytes)
-    # More than there are where texts hold such letters, never fewer.
+    # An overestimate if texts contain these characters, never an underestimate.
     if text.count(",") + text.count("[") + text.count("{") > most_values:
         msg = f"more than {most_values:,} values"
         raise ValueError(msg)
@@ -58,11 +58,11 @@ def read_json(path: Path, *, most_bytes: int = MOST_BYTES, most_values: int = MO
 
 
 def read_own_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file that this package writes, to folders of others as well.
+    """Return the object in a JSON file that this package writes, even to folders of others.
 
     Raises:
-        ValueError: If it holds something else, or is far larger than any of ours.
-        OSError: If it cannot be read, or is no regular file.
+        ValueError: If the file holds something else, or is far larger than any of ours.
+        OSError: If the file cannot be read, or is not a regular file.
     """
     content = read_json(path, most_bytes=OWN_BYTES)
     if not isinstance(content, dict):
@@ -72,7 +72,7 @@ def read_own_json(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> Any:
-    """Return what a YAML file holds; errors as of :func:`read_plain`."""
+    """Return the content of a YAML file; errors as for :func:`read_plain`."""
     return _yaml(_read(path, MOST_BYTES))
 
 
@@ -149,12 +149,12 @@ def _built(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)
     except (LookupError, AttributeError, TypeError, ValueError, OverflowError) as error:
-        msg = "a value that does not match its tag"  # PyYAML stumbles over those
+        msg = "a value that does not match its tag"  # PyYAML fails on such values
         raise ValueError(msg) from error
 
 
 class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # chosen at run time
-    """YAML's safe loader, which would otherwise let a repeated key replace the first."""
+    """PyYAML's safe loader, which by itself would let a repeated key replace the first."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
@@ -181,18 +181,18 @@ class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: 
 _UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _UniqueKeyLoader.construct_yaml_int)
 
 _MERGE = "tag:yaml.org,2002:merge"
-"""Of the key ``<<``, which takes the keys of another mapping."""
+"""Tag of the key ``<<``, which merges in the keys of another mapping."""
 
 
 class _Extent(NamedTuple):
-    """How much a node of YAML holds once its aliases are written out."""
+    """Number of values and depth of a YAML node with its aliases expanded."""
 
     values: int = 1
     depth: int = 0
 
 
 def _check_events(text: str) -> None:
-    """Refuse what would make building the values dear, from the stream of what is written."""
+    """Refuse YAML whose values would be expensive to build, judging by its events alone."""
     known: dict[str, _Extent] = {}
     above: list[tuple[str | None, _Extent]] = [(None, _Extent())]
     for event in yaml.parse(text, Loader=_UniqueKeyLoader):

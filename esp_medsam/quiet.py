@@ -15,16 +15,16 @@ _silence = ExitStack()
 
 
 _LIBRARIES = ("pydicom", "highdicom", "PIL", "nibabel", "openjpeg", "pylibjpeg", "jpeg_ls")
-"""What reads here and has a logger: some quote all that they read, at one level or another."""
+"""Reading libraries with a logger: some log all that they read, at one level or another."""
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Silence warnings and loggers of libraries: they quote values, and one may name the patient.
+    """Silence warnings and loggers of libraries, which quote values that may name the patient.
 
-    Filters of warnings and levels of loggers belong to the process, not to a thread. So the first
-    of several threads that read silences, and the last one gives back what was there: one that
-    ends early makes no other talk, and none leaves silence behind.
+    Warning filters and logger levels belong to the process, not to a thread. So the first of
+    several reading threads silences them and the last one restores them: a thread that ends early
+    does not end the silence for others, and the silence does not outlast the last thread.
     """
     global _reading
     with _lock:
@@ -55,7 +55,7 @@ def _library_silence() -> Iterator[None]:
 
 
 def _loggers() -> list[logging.Logger]:
-    """Return the loggers of libraries, and those below them that there are by now."""
+    """Return the loggers of libraries, and their child loggers that exist by now."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith(_BELOW)]
     return [logging.getLogger(name) for name in (*_LIBRARIES, *names)]
 

@@ -1,4 +1,4 @@
-"""Open untrusted files so that none can block, such as a pipe without a writer."""
+"""Open untrusted files without blocking, as a pipe without a writer would."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from esp_medsam.errors import ReadError
 
 _FLAGS = (
     os.O_RDONLY
-    # Windows has the last alone, and needs it: a text file would lose its carriage returns.
+    # Windows has only the last flag, and needs it: a text file would lose its carriage returns.
     | getattr(os, "O_NONBLOCK", 0)
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_CLOEXEC", 0)
@@ -29,13 +29,13 @@ _KINDS = {
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading bytes, through links too.
+    """Open a regular file for reading bytes; links are followed.
 
-    What it is is asked of the open file, so nothing can be put in its place in between.
+    The kind of file is checked on the open file, so that it cannot be swapped in between.
 
     Raises:
         OSError: If it cannot be opened, or is a folder, a pipe, a socket or a device; ``strerror``
-            says which.
+            states which.
     """
     descriptor = os.open(path, _FLAGS)
     try:
@@ -50,5 +50,5 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def unreadable(path: str | os.PathLike[str], error: OSError) -> ReadError:
-    """Return the error that tells what the system says of a file that cannot be read."""
+    """Return the error for an unreadable file, with the reason that the system states."""
     return ReadError(f"{path} must be readable; got: {error.strerror or type(error).__name__}.")

@@ -1,7 +1,7 @@
 """Base class of all settings: validated together, with all errors in one message.
 
-Text becomes what it says, as ``python -m monai.bundle run`` hands all of it over as text: ``false``
-is false, ``maybe`` is refused.
+Text is converted to values, because ``python -m monai.bundle run`` passes everything as text:
+``false`` becomes false, ``maybe`` is refused.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Given:
-    """A value that MONAI's parser must hand on as it is.
+    """A value that MONAI's parser must pass on unchanged.
 
-    Plain text it would run where it begins with ``$``, look up where with ``@``, and read as the
-    name of a file where with ``%``; and ``$`` may begin the name of a folder.
+    The parser runs plain text that begins with ``$``, looks it up after ``@``, and reads it as a
+    file name after ``%``; but the name of a folder may begin with ``$``.
     """
 
     value: Any
 
 
 class Settings(BaseModel):
-    """Base of the settings of a workflow: no key but those named, nothing changed afterwards."""
+    """Base class of the settings of a workflow: only known keys are allowed, and it is frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,35 +55,35 @@ class Settings(BaseModel):
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """Return the settings, once all of them are what they must be.
+        """Return the settings after checking all of them.
 
         Args:
             values: The settings, typed or as text.
 
         Raises:
-            OptionError: If any is not; it names all. Where only the modality, the targets or the
-                device is wrong, a ModalityError, TargetError or DeviceError.
+            OptionError: If any setting is invalid; it names all of them. If only the modality, the
+                targets or the device is wrong, a ModalityError, TargetError or DeviceError.
         """
         return _validated_settings(cls, values)
 
     @classmethod
     def given(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return some of the settings checked, typed, and without the others.
+        """Return only the given settings, checked and typed.
 
         Args:
-            values: Those that a user gave.
+            values: The settings that a user gave.
 
         Raises:
-            EspMedSamError: As of :meth:`of`.
+            EspMedSamError: As for :meth:`of`.
         """
         settings = _validated_settings(_partial(cls), values)
-        # Not `model_dump`, which would take dataclasses among the transforms apart.
+        # Not `model_dump`, which would convert dataclasses among the transforms to dictionaries.
         return {name: getattr(settings, name) for name in settings.model_fields_set}
 
 
 @cache
 def _partial(kind: type[Settings]) -> type[Settings]:
-    """Return the same settings, none of which must be given."""
+    """Return the same settings class with every setting optional."""
     fields: dict[str, Any] = {}
     for name, field in kind.model_fields.items():
         optional = copy(field)
@@ -102,18 +102,18 @@ _ERRORS: Mapping[str, type[EspMedSamError]] = {
 
 
 def _validated_settings(kind: type[_S], values: Mapping[str, Any]) -> _S:
-    """Return the settings, or raise one error that names all that is wrong."""
+    """Return the settings, or raise one error that names everything that is wrong."""
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
         problems: dict[str, str] = {}
         for found in error.errors(include_url=False):
-            if not found["loc"]:  # of all of them together, once each is right: in our own words
+            if not found["loc"]:  # a check of all settings together: our own error
                 raise found["ctx"]["error"] from None
             name = str(found["loc"][0])
             value = _plain(values.get(name))
             if isinstance(value, list | tuple) and len({repr(part) for part in value}) == 1:
-                value = value[0]  # one number that stands for several, as of a square
+                value = value[0]  # one number that stands for several, such as a square's side
             if not isinstance(value, list | tuple) and "," not in str(value):
                 found["loc"] = found["loc"][:1]  # the user wrote no list to point into
             problems.setdefault(name, f"{rule_of(found)}; got {quoted(value)}")
@@ -148,13 +148,13 @@ _RULES: Mapping[str, str] = {
     "missing": "must be given",
     "extra_forbidden": "must be left out, because there is no such setting",
 }
-"""Pydantic's kinds of error in our words; the others' are good as they are."""
+"""Pydantic's error types in our words; its words for other types are good as they are."""
 
 
 def rule_of(found: ErrorDetails) -> str:
-    """Return what a value must be, to go behind its name."""
+    """Return the rule that a value must follow, worded to come after its name."""
     theirs = found["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    ours = _RULES.get(found["type"])  # theirs may quote what the user wrote
+    ours = _RULES.get(found["type"])  # pydantic's may quote what the user wrote
     rule = theirs if ours is None else ours.format_map(found.get("ctx", {}))
     place = found["loc"][1:2]
     return f"{rule} at index {place[0]}" if place and isinstance(place[0], int) else rule

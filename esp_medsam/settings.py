@@ -1,6 +1,6 @@
 """Settings of inference and evaluation, with their types and ranges.
 
-The command checks here before it imports anything heavy, the bundle's configs when they are built.
+The command checks them before it imports anything heavy, the bundle's configs when they are built.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ RESAMPLES = 2000
 
 
 class InferenceSettings(Settings):
-    """The keys of ``inference.yaml`` that a user may set; what each means stands there."""
+    """The keys of ``inference.yaml`` that a user may set; the file explains each of them."""
 
     dataset_dir: PathText
     output_dir: PathText
@@ -90,7 +90,7 @@ class InferenceSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """The keys of ``evaluate.yaml`` that a user may set; what each means stands there."""
+    """The keys of ``evaluate.yaml`` that a user may set; the file explains each of them."""
 
     datalist: PathText
     section: Text
@@ -108,37 +108,37 @@ class EvaluationSettings(Settings):
 
 
 def inference_settings(*, table: ModalityTable, **values: Any) -> InferenceSettings:
-    """Return the settings of ``inference.yaml``, once all of them are what they must be.
+    """Return the settings of ``inference.yaml`` after checking all of them.
 
     Args:
-        table: Modalities at hand; of the modality DICOM's word, such as ``CT``, becomes the name.
+        table: Available modalities; a DICOM modality such as ``CT`` is replaced by its name.
         values: The settings, typed or as text.
 
     Raises:
-        OptionError: If any is not; it names all. Where only the modality, the targets or the
-            device is wrong, a ModalityError, TargetError or DeviceError.
+        OptionError: If any setting is invalid; it names all of them. If only the modality, the
+            targets or the device is wrong, a ModalityError, TargetError or DeviceError.
     """
     settings = InferenceSettings.of(**values)
     return settings.model_copy(update=_with_modality(dict(settings), table))
 
 
 def given_settings(values: Mapping[str, Any], table: ModalityTable) -> dict[str, Any]:
-    """Return some settings of ``inference.yaml`` checked, typed, and without the others.
+    """Return only the given settings of ``inference.yaml``, checked and typed.
 
     Args:
-        values: Those that a user gave.
-        table: Modalities at hand.
+        values: The settings that a user gave.
+        table: Available modalities.
 
     Raises:
-        EspMedSamError: As of :func:`inference_settings`.
+        EspMedSamError: As for :func:`inference_settings`.
     """
     return _with_modality(InferenceSettings.given(values), table)
 
 
 def _with_modality(values: dict[str, Any], table: ModalityTable) -> dict[str, Any]:
-    """Return settings with the modality's name, once there are such targets of it.
+    """Return settings with the modality's name, after checking that it has the targets.
 
-    A list of names leaves it to DICOM which of them it is.
+    If several names are given, DICOM decides which of them applies.
     """
     if not isinstance(values.get("modality"), str):
         for name in values.get("modality", ()):

@@ -24,7 +24,7 @@ from esp_medsam.targets import (
 
 
 ALL = "all"
-"""In place of names of targets: every one of the modality; so no target is called so."""
+"""Stands for all targets of a modality; no target may have this name."""
 
 Word = TypeVar("Word", bound=str)
 
@@ -42,11 +42,11 @@ register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule setdef
 state_dict to to_empty train training type update values xpu zero_grad
 """
 RESERVED = frozenset(_RESERVED.split())
-"""Names that torch keeps for itself, so that no part of a network can be called so."""
+"""Names that torch reserves, which no part of a network can have."""
 
 
 class TableRows(NamedTuple):
-    """What a table holds; see :class:`~esp_medsam.modality.ModalityTable`."""
+    """The content of a table; see :class:`~esp_medsam.modality.ModalityTable`."""
 
     modalities: tuple[Modality, ...]
     neutral_dicom_modalities: tuple[str, ...]
@@ -56,11 +56,11 @@ class TableRows(NamedTuple):
 
 
 def read_table(path: str | Path) -> Any:
-    """Return what the YAML of a table holds, its rules not checked.
+    """Return the YAML content of a table without checking its rules.
 
     Raises:
-        InputNotFoundError: If there is no such file.
-        TableError: If the file cannot be read, or is no YAML.
+        InputNotFoundError: If the file does not exist.
+        TableError: If the file cannot be read, or is not YAML.
     """
     try:
         return read_yaml(Path(path))
@@ -73,10 +73,10 @@ def read_table(path: str | Path) -> Any:
 
 
 class TableReader:
-    """Turn plain data into a table, and keep every problem met on the way.
+    """A reader that turns plain data into a table and collects every problem on the way.
 
-    What a problem makes unreadable is left out or replaced, so that reading goes on; the result
-    counts only where ``problems`` stays empty.
+    Unreadable parts are left out or replaced so that reading continues; the result is valid only
+    if ``problems`` stays empty.
     """
 
     def __init__(self) -> None:
@@ -180,7 +180,7 @@ class TableReader:
         )
 
     def _one_of(self, valid: tuple[Word, ...], fields: Mapping[str, Any], key: str) -> Word:
-        """Return the word of a field, the first of all where there is none."""
+        """Return the word in a field, or the first valid word if the field is missing."""
         for word in valid:
             if fields.get(key, valid[0]) == word:
                 return word
@@ -234,7 +234,7 @@ class TableReader:
         return value is True
 
     def _integer(self, value: Any, key: str, least: int, most: int) -> int:
-        # bool is an int to Python, and `label: yes` is True to YAML
+        # In Python, bool is an int; in YAML, `label: yes` is True.
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             self._problem(key, f"must be an integer from {least} to {most}; got {quoted(value)}")
             return least
@@ -242,13 +242,13 @@ class TableReader:
 
     def _size(self, value: Any, key: str) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 <= value < 1e6:  # neither NaN nor infinity is
+        if not is_number or not 0 <= value < 1e6:  # also refuses NaN and infinity
             self._problem(key, f"must be milliliters, at least 0; got {quoted(value)}")
             return 0.0
         return float(value)
 
     def _unique(self, values: Mapping[str, int]) -> None:
-        """Report every key whose value another key before it has."""
+        """Report every key whose value an earlier key already has."""
         owners: dict[int, str] = {}
         for key, value in values.items():
             if value in owners:

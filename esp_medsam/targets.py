@@ -18,15 +18,15 @@ RELEASED_INDICES: Mapping[str, int] = {
     "ct": 6,
     "mri": 7,
 }
-"""Indices that weights already published depend on; users' own modalities begin after them."""
+"""Indices that published weights depend on; users' own modalities start after them."""
 
 TIERS = ("ready", "experimental", "research")
-"""How far a target can be relied on. Only ready ones are segmented where none are named; those of
-research are known only from crops, coarse grids or splits that leak."""
+"""How far a target can be relied on. If no targets are named, only ready ones are segmented;
+research targets were evaluated only on crops, coarse grids or splits that leak."""
 
 Prompt = Literal["hard", "straight_through", "soft"]
 PROMPTS: tuple[Prompt, ...] = get_args(Prompt)
-"""How the network makes a prompt of its patch logits."""
+"""How the network turns its patch logits into a prompt."""
 
 ImageEncoderName = Literal["tiny_vit", "tic"]
 IMAGE_ENCODERS: tuple[ImageEncoderName, ...] = get_args(ImageEncoderName)
@@ -35,7 +35,7 @@ IMAGE_ENCODERS: tuple[ImageEncoderName, ...] = get_args(ImageEncoderName)
 
 @dataclass(frozen=True)
 class Code:
-    """A coded concept, as DICOM writes it.
+    """A coded concept, as DICOM represents it.
 
     Attributes:
         value: Code value, a string of digits in SNOMED CT.
@@ -50,13 +50,13 @@ class Code:
 
 @dataclass(frozen=True)
 class CleanUp:
-    """What is done to the mask of a target before it is written; nothing by default.
+    """Clean-up of the mask of a target before it is written; none by default.
 
     Attributes:
         largest_component: Whether only the largest connected component is kept.
-        min_size: Components below so many pixels or voxels are dropped.
-        min_ml: Components of a volume below so many milliliters are dropped; without effect where
-            the volume of a voxel is not known.
+        min_size: Components with fewer pixels or voxels are dropped.
+        min_ml: Components of a volume with fewer milliliters are dropped; no effect if the volume
+            of a voxel is not known.
         fill_holes: Whether enclosed background is filled.
     """
 
@@ -69,7 +69,7 @@ class CleanUp:
         """Return how many pixels or voxels a component must have to be kept.
 
         Args:
-            voxel_ml: Volume of a voxel in milliliters; None of pictures, and where it is not known.
+            voxel_ml: Volume of a voxel in milliliters; None for pictures, or if it is not known.
         """
         by_volume = 0 if voxel_ml is None else ceil(round(self.min_ml / voxel_ml, 6))
         return max(self.min_size, by_volume, 1)
@@ -77,7 +77,7 @@ class CleanUp:
 
 @dataclass(frozen=True)
 class Target:
-    """What is segmented in a modality.
+    """A structure that can be segmented in a modality.
 
     Attributes:
         name: Its name, unique in the modality.
@@ -85,11 +85,11 @@ class Target:
         category: Segmented property category, CID 7150.
         type: Segmented property type, CID 7151.
         color: Red, green and blue, 0 to 255.
-        anatomic_region: Where it lies; None where the type says it.
-        clean_up: What is done to its mask.
+        anatomic_region: Its anatomic region; None if the type implies it.
+        clean_up: Clean-up of its mask.
         tier: One of :data:`TIERS`.
-        least_ml: Volume below which a mask of it is hardly believed; 0 believes all.
-        adapter: Whether the network has an adapter for it, which other targets never see.
+        least_ml: Volume below which its mask is hardly credible; 0 accepts all.
+        adapter: Whether the network has an adapter for this target alone.
     """
 
     name: str
@@ -117,7 +117,7 @@ class Modality:
         name: Its name.
         index: Its global, fixed index.
         targets: What can be segmented in it, in the order of the network's channels.
-        dicom_modalities: Values of DICOM's Modality that mean it.
+        dicom_modalities: Values of DICOM's Modality that mean this modality.
     """
 
     name: str

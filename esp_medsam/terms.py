@@ -13,7 +13,7 @@ from esp_medsam.modality import Code
 
 
 _LONGEST_MEANING = 64
-"""Characters of a code meaning that DICOM allows."""
+"""Most characters that DICOM allows in a code meaning."""
 
 _REGIONS = ("cid4", "cid4009", "cid4030", "cid4031", "cid4040")
 """Context groups of anatomic regions."""
@@ -49,16 +49,16 @@ _SHORT_REGIONS = frozenset(
         "WRIST",
     }
 )
-"""Terms of Body Part Examined (PS3.16, annex L) that are no names of the context groups."""
+"""Terms of Body Part Examined (PS3.16, annex L) that are not in the context groups."""
 
 
 def body_part(value: str) -> str | None:
-    """Return a term of Body Part Examined (0018,0015) in small letters; None of what is no term.
+    """Return a term of Body Part Examined (0018,0015) in lower case; None if it is not a term.
 
-    Some write anything there, names included: what is not in a dictionary is never handed on.
+    Some people write anything there, even names, so a value outside the dictionary is dropped.
 
     Args:
-        value: As the file states it.
+        value: The value in the file.
     """
     compact = "".join(value.upper().split()).replace("_", "")
     return compact.lower() if compact in _regions() else None
@@ -72,12 +72,12 @@ def _regions() -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Term:
-    """A coded term, and what of a target it may be.
+    """A coded term, and the fields of a target that it may be used for.
 
     Attributes:
         code: Its code.
-        uses: Of ``category`` (CID 7150), ``type`` (CID 7151) and ``anatomic_region``; empty where
-            DICOM suggests it for none of them, which forbids nothing.
+        uses: Any of ``category`` (CID 7150), ``type`` (CID 7151) and ``anatomic_region``; empty if
+            DICOM suggests it for none of them, which does not forbid its use.
     """
 
     code: Code
@@ -85,10 +85,10 @@ class Term:
 
 
 def find_terms(name: str) -> list[Term]:
-    """Return the terms of SNOMED CT, as DICOM uses it, that a name may mean.
+    """Return the SNOMED CT terms used by DICOM that a name may mean.
 
-    Each word of the name begins a word of the meaning. The meaning that is the name itself comes
-    first, then those that DICOM suggests for targets, the shorter before the longer.
+    Each word of the name begins a word of the meaning. A meaning equal to the name comes first,
+    then meanings that DICOM suggests for targets, shorter ones before longer ones.
 
     Args:
         name: One or more words, in any case.

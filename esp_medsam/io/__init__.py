@@ -35,11 +35,11 @@ _WITH_TORCH = {
     "SaveSegmentationd": "esp_medsam.io.save",
     "collate": "esp_medsam.io.load",
 }
-"""Where what needs torch and MONAI is, which whoever only reads must not wait for."""
+"""Modules of the names that need torch and MONAI; code that only reads need not wait for them."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch and MONAI, the first time that it is asked for."""
+    """Import a name that needs torch and MONAI, the first time it is requested."""
     if name not in _WITH_TORCH:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

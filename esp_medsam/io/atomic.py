@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 _RUN_LOCK = f"{TEMPORARY_PREFIX}run.lock"
 
 MARK = b"esp-medsam"
-"""Stands near the beginning of every file written here."""
+"""Mark near the beginning of every file written here."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def is_ours(path: Path, mark: bytes = MARK) -> bool:
-    """Whether the image or record at ``path`` was written here, by the mark in its beginning."""
+    """Whether the image or record at ``path`` was written here, judging by its mark."""
     try:
         with open_regular(path) as file:
             head = file.read(4096)
@@ -42,14 +42,14 @@ def is_ours(path: Path, mark: bytes = MARK) -> bool:
 
 @contextmanager
 def atomic_file(path: Path, root: Path | None = None) -> Iterator[BinaryIO]:
-    """Open a file beside ``path`` that takes its place once the block has ended without error.
+    """Open a file beside ``path`` that replaces ``path`` when the block ends without error.
 
-    The file is on disk before it is renamed, so that a crash leaves the old content or the new.
-    What stood there is replaced as an entry of its folder: a link, never what it leads to.
+    The file is on disk before it is renamed, so a crash leaves either the old or the new content.
+    If ``path`` is a link, the link is replaced, never its target.
 
     Args:
-        path: File to write; its folder is made where it is missing.
-        root: Folder above it, below which no link is followed; None is the file's own folder.
+        path: File to write; its folder is created if missing.
+        root: Folder above it, below which no link is followed; None means the file's own folder.
 
     Yields:
         The file, open for writing bytes.
@@ -68,10 +68,10 @@ def atomic_file(path: Path, root: Path | None = None) -> Iterator[BinaryIO]:
 
 
 def remove_file(path: Path, root: Path | None = None) -> None:
-    """Remove a file where there is one; no link below ``root`` is followed.
+    """Remove a file if it exists; no link below ``root`` is followed.
 
     Raises:
-        OutputError: If it cannot be removed.
+        OutputError: If the file cannot be removed.
     """
     try:
         with suppress(FileNotFoundError), entered(path.parent, root, make=False) as folder:
@@ -84,27 +84,27 @@ def remove_file(path: Path, root: Path | None = None) -> None:
 
 @contextmanager
 def all_or_none(root: Path | None = None) -> Iterator[list[Path]]:
-    """Remove the files that the block adds to a list where it ends by an error.
+    """Remove the files that the block added to the yielded list if it ends with an error.
 
     Args:
-        root: Folder above them, below which no link is followed; None is their own.
+        root: Folder above them, below which no link is followed; None means each file's own folder.
     """
     written: list[Path] = []
     try:
         yield written
     except BaseException:
         for path in written:
-            with suppress(OutputError):  # what went wrong first is what is told
+            with suppress(OutputError):  # the first error is the one to report
                 remove_file(path, root)
         raise
 
 
 class RunFolder:
-    """A folder that this run alone writes to.
+    """A folder that only this run writes to.
 
     Args:
         path: The folder.
-        is_locked: Whether others are kept out, which some file systems cannot do.
+        is_locked: Whether other runs are kept out, which some file systems cannot do.
     """
 
     def __init__(self, path: Path, *, is_locked: bool) -> None:
@@ -113,9 +113,9 @@ class RunFolder:
         self._is_locked = is_locked
 
     def clear(self, folder: Path) -> None:
-        """Remove what killed runs left half-written in this folder or one below it, once.
+        """Remove, once, the half-written files of killed runs from this folder or one below it.
 
-        Files of other users stay, and those that a living process is writing.
+        Files of other users, and files that a running process is writing, stay.
         """
         if not self._is_locked or folder in self._cleared:
             return
@@ -124,20 +124,20 @@ class RunFolder:
 
 
 def clear_temporaries(path: Path, root: Path | None = None) -> None:
-    """Remove a folder's temporary files that are this user's and that nobody is writing."""
+    """Remove this user's temporary files that no process is writing from a folder."""
     with suppress(OSError, ValueError), entered(path, root, make=False) as folder:
         folder.clear_temporaries()
 
 
 @contextmanager
 def alone_in(path: Path) -> Iterator[RunFolder]:
-    """Keep other runs out of a folder until the block ends, where its file system has locks.
+    """Keep other runs out of a folder until the block ends, if its file system has locks.
 
-    The folder is made where it is missing, and is gone again where nothing was written to it. The
-    lock ends with the process, however that ends.
+    The folder is created if missing, and removed again if nothing was written to it. The lock ends
+    with the process, however the process ends.
 
     Raises:
-        OutputError: If another run is in it, or something else stands in the lock's place.
+        OutputError: If another run uses the folder, or the lock's path is not a regular file.
         DiskFullError: If there is no room for the lock.
     """
     with ExitStack() as stack:
@@ -151,13 +151,13 @@ def alone_in(path: Path) -> Iterator[RunFolder]:
         except OSError as error:
             if error.errno in _FULL:
                 raise output_error(path, error) from error
-            # Where no lock can be written, no output can: each will say so.
+            # If no lock can be written, no output can be either: each output will report it.
             logger.debug("%s cannot be locked: %s", path, error.strerror)
         yield RunFolder(path, is_locked=is_locked)
 
 
 def _remove_empty(made: list[Path]) -> None:
-    """Remove folders, the innermost first, up to one that is not empty."""
+    """Remove folders, the innermost first, until one is not empty."""
     with suppress(OSError):
         for folder in made:
             folder.rmdir()
@@ -165,7 +165,7 @@ def _remove_empty(made: list[Path]) -> None:
 
 @contextmanager
 def _run_locked(folder: Folder) -> Iterator[bool]:
-    """Hold the lock of a folder until the block ends; say whether there are locks at all."""
+    """Hold the lock of a folder until the block ends; yield whether the file system has locks."""
     while True:
         descriptor = _open_lock(folder)
         try:
@@ -177,13 +177,13 @@ def _run_locked(folder: Folder) -> Iterator[bool]:
                     "Wait for it, or choose another folder."
                 )
                 raise OutputError(msg) from error
-            # The holder before us may have removed the very file that we opened: open anew.
+            # The previous holder may have removed the file that we opened: open it again.
             if not folder.holds(_RUN_LOCK, descriptor):
                 continue
             try:
                 yield is_locked
             finally:
-                with suppress(OSError):  # Windows removes no open file
+                with suppress(OSError):  # Windows cannot remove an open file
                     folder.remove(_RUN_LOCK)
             return
         finally:
@@ -191,7 +191,7 @@ def _run_locked(folder: Folder) -> Iterator[bool]:
 
 
 def _open_lock(folder: Folder) -> int:
-    """Open the file that is locked; nothing is ever written to it."""
+    """Open the lock file; nothing is ever written to it."""
     descriptor = None
     try:
         descriptor = folder.open(_RUN_LOCK, os.O_RDWR | os.O_CREAT)
@@ -211,7 +211,7 @@ def _open_lock(folder: Folder) -> int:
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """Return what the system says of a file that cannot be written, as an error of ours."""
+    """Return the system error for a file that cannot be written as an error of this package."""
     reason = error.strerror or type(error).__name__
     if error.errno in _FULL:
         msg = f"{path} must fit on the disk; got: {reason}. Make room and run again."

@@ -1,6 +1,6 @@
-"""Estimate the memory that segmentation needs beside an image.
+"""Estimate the memory that segmentation needs in addition to an image.
 
-Held to by benchmarks/segment_memory.py.
+benchmarks/segment_memory.py checks the estimate.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from esp_medsam.modality import CleanUp, ModalityTable
 
 
 _LABELMAP = 5
-"""Bytes of a voxel: its label, the highest probability so far, two masks, and one to write it."""
+"""Bytes per voxel: its label, highest probability so far, two masks, and one byte to write it."""
 
 _CLEAN_UP = 10
-"""Bytes of a voxel whose component is sought: the component's number, and two masks."""
+"""Bytes per voxel for finding components: the component's number, and two masks."""
 
 _NETWORK = 2**29
-"""Bytes of what a network computes of four slices; of one at a time a third of it."""
+"""Bytes that a network needs for four slices at once; a third of it for one at a time."""
 
 
 def beside_image(
     table: ModalityTable, modality: str | None, targets: Sequence[str] | str | None
 ) -> Beside:
-    """Return what segmenting takes beside an image.
+    """Return the memory that segmenting takes in addition to an image.
 
     Args:
-        table: Modalities at hand.
-        modality: Name of the image's; None where only its file will say it, and any may be.
-        targets: As :meth:`esp_medsam.modality.ModalityTable.select` takes them.
+        table: Available modalities.
+        modality: Name of the image's modality; None if only its file will tell, so any is possible.
+        targets: As in :meth:`esp_medsam.modality.ModalityTable.select`.
     """
     possible = []
     for name in table.names if modality is None else [modality]:
-        with suppress(TargetError):  # told where the modality is settled
+        with suppress(TargetError):  # reported when the modality is settled
             possible.append(table.select(name, targets))
     count = max(map(len, possible), default=0)
     cleans = any(target.clean_up != CleanUp() for chosen in possible for target in chosen)

@@ -18,14 +18,14 @@ from esp_medsam.io.tile import font_of
 
 
 BAR = 24
-"""Height of the line above a tile, pixels."""
+"""Height of the caption above a tile, in pixels."""
 
 GAP = 4
-"""Between tiles, pixels."""
+"""Space between tiles, in pixels."""
 
 _FONT_SIZE = 14
 _BACKGROUND = (32, 36, 42)
-"""Neither black nor gray, so that a tile's own edges can be told from it."""
+"""Neither black nor gray, so that the edges of a tile stand out."""
 _INK = (235, 235, 235)
 
 
@@ -33,8 +33,8 @@ class Tile(NamedTuple):
     """One picture of a sheet.
 
     Attributes:
-        name: What it is a picture of; shortened at its beginning where there is no room.
-        place: Which part of it; never shortened before the name.
+        name: What the picture shows; shortened at its beginning if there is no room.
+        place: Which part of it is shown; never shortened before the name.
         pixels: ``(rows, columns, 3)`` uint8.
     """
 
@@ -44,11 +44,11 @@ class Tile(NamedTuple):
 
 
 def write_sheet(path: Path, tiles: Sequence[Tile]) -> None:
-    """Write a sheet as PNG, whole or not at all.
+    """Write a sheet as PNG, atomically.
 
     Args:
         path: File to write.
-        tiles: At least one; laid out row by row, as square as can be.
+        tiles: At least one; laid out row by row, in a sheet as square as possible.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -57,11 +57,11 @@ def write_sheet(path: Path, tiles: Sequence[Tile]) -> None:
 
 
 def draw_sheet(tiles: Sequence[Tile], columns: int | None = None) -> PIL.Image.Image:
-    """Lay tiles out row by row, each below its line.
+    """Lay tiles out row by row, each below its caption.
 
     Args:
         tiles: At least one.
-        columns: Tiles in a row; None makes the sheet as square as can be.
+        columns: Tiles per row; None makes the sheet as square as possible.
     """
     columns = columns or int(np.ceil(np.sqrt(len(tiles))))
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
@@ -88,7 +88,7 @@ def _fitting(
     width: int,
     font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont,
 ) -> str:
-    """Return name and place, the name without its beginning where both are too wide."""
+    """Return name and place, with the beginning of the name cut off if both are too wide."""
     end = f"  {place}" if place else ""
     shortened = name
     for start in range(len(name) + 1):

@@ -1,4 +1,4 @@
-"""Decide the unit of CT values from the file and from the user."""
+"""Decide the unit of CT values from the file and the user's options."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from esp_medsam.image import Image
 
 
 CT_INPUTS = ("hu", "windowed")
-"""What a user may say of CT values: Hounsfield units, or 8-bit after some window."""
+"""What a user may state about CT values: Hounsfield units, or windowed to 8 bits."""
 
 
 def with_ct_unit(image: Image, ct_input: str | None, offset: float | None) -> Image:
-    """Return an image with the unit of its values, which those of CT alone have.
+    """Return an image with the unit of its values; only CT values have one.
 
-    CT values that cannot be what the user says they are are refused; where they may not be, a
-    warning says so.
+    CT values that contradict what the user states are refused; if they only might contradict it,
+    the image gets a warning.
 
     Args:
-        image: With its pixels and modality.
-        ct_input: One of :data:`CT_INPUTS`, or None where the user says nothing.
-        offset: What is added to a value of a gray CT picture for its HU, by the word of whoever
-            knows how it was stored; None adds nothing.
+        image: Image with its pixels and modality.
+        ct_input: One of :data:`CT_INPUTS`, or None if the user states nothing.
+        offset: Number that turns the values of a gray CT picture into HU when added, as stated by
+            someone who knows how it was stored; None adds nothing.
 
     Raises:
-        OptionError: If there is an offset, and it is no gray CT picture.
-        FormatError: If its values are not so, or nothing says that they are Hounsfield units.
+        OptionError: If an offset is given for anything but a gray CT picture.
+        FormatError: If the values contradict ``ct_input``, or nothing says that they are in HU.
     """
     is_picture = not image.sources and len(image.grid.shape) == 2
     if offset is not None:
@@ -48,7 +48,7 @@ def with_ct_unit(image: Image, ct_input: str | None, offset: float | None) -> Im
 
 
 def _with_checked_values(image: Image, ct_input: str | None) -> Image:
-    """Return a CT whose values are what the user says they are, or refuse it."""
+    """Return a CT image whose values agree with what the user states, or refuse it."""
     assert image.pixels is not None, "just read"
     least, most = image.pixels.min(), image.pixels.max()
     in_bytes = bool(least >= 0 and most <= 255)
@@ -74,7 +74,7 @@ def _with_checked_values(image: Image, ct_input: str | None) -> Image:
 
 
 def _in_hounsfield_units(image: Image) -> Image:
-    """Return a CT in Hounsfield units by the user's word, where its files do not say it."""
+    """Return a CT image in Hounsfield units as the user states, if its files do not state it."""
     if image.unit_origin == "assumed":
         return replace(image, unit_origin="user")
     if image.unit == "HU" or not _may_be_in_hounsfield_units(image):
@@ -87,13 +87,13 @@ def _in_hounsfield_units(image: Image) -> Image:
 
 
 def _may_be_in_hounsfield_units(image: Image) -> bool:
-    """Whether it is left to the user: DICOM in gray, whatever it says of its unit."""
+    """Whether the user may state the unit: for gray DICOM images, whatever unit they state."""
     assert image.pixels is not None, "just read"
     return bool(image.sources) and image.pixels.shape[0] == 1
 
 
 def _no_hounsfield_units(image: Image) -> FormatError:
-    """Return the error that says why a CT is not in Hounsfield units, and what may be said."""
+    """Return the error that says why a CT is not in Hounsfield units, and which options help."""
     if not image.sources:
         reason, hint = "PNG, JPEG, TIFF and BMP cannot", ""
         otherwise = "or use NIfTI or DICOM"

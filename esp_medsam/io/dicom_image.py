@@ -1,4 +1,4 @@
-"""Choose a DICOM volume of a file or folder, and read it into an Image record."""
+"""Choose a DICOM volume in a file or folder, and read it into an Image record."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from esp_medsam.memory import NOTHING, Beside
 
 
 _NAMED = 10
-"""Volumes that a message names; the rest is counted."""
+"""Number of volumes that a message names; the others are only counted."""
 
 
 def read_dicom(
     path: Path, found: DicomVolume, *, join: Sequence[str] = (), beside: Beside = NOTHING
 ) -> Image:
-    """Return one volume or image, pixels included; its modality is not settled.
+    """Return one volume or image, pixels included; its modality is not settled yet.
 
     Args:
         path: Its file, or the folder that holds its files.
-        found: What their headers said.
-        join: What was joined of them, of :data:`esp_medsam.dicom.joining.JOINS`.
-        beside: What must fit in memory beside it.
+        found: Volume as described by the headers of the files.
+        join: What was joined, from :data:`esp_medsam.dicom.joining.JOINS`.
+        beside: What must fit in memory in addition to the volume.
 
     Raises:
-        InputChangedError: If its files hold another volume by now.
-        EspMedSamError: If it cannot be read; see :func:`esp_medsam.io.read`.
+        InputChangedError: If the files now hold another volume.
+        EspMedSamError: If the volume cannot be read; see :func:`esp_medsam.io.read`.
     """
     identity = identify(file for file, _ in found.states)
     if tuple((file.path, file.state) for file in identity.files) != found.states:
@@ -64,10 +64,10 @@ def read_dicom(
 
 
 def _found_again(path: Path, found: DicomVolume, join: Sequence[str]) -> DicomVolume:
-    """Return a volume by what its headers say now, since something was written to its files.
+    """Return a volume as its headers describe it now, after its files have changed.
 
     Raises:
-        InputChangedError: If they hold another one.
+        InputChangedError: If the files now hold another volume.
     """
     files = {file for file, _ in found.states}
     same = [
@@ -86,18 +86,18 @@ def _found_again(path: Path, found: DicomVolume, join: Sequence[str]) -> DicomVo
 
 
 def choose_volume(path: Path, volume: str | None = None, join: Sequence[str] = ()) -> DicomVolume:
-    """Return the volume of that name, or the only one.
+    """Return the volume with the given name, or the only one.
 
     Args:
-        path: A file, or a folder of which the files are taken but not the folders below.
-        volume: Name of the volume where there are several: its Series Instance UID, with what
-            tells it from others of its series.
-        join: What to join that files keep apart, of :data:`esp_medsam.dicom.joining.JOINS`.
+        path: A file, or a folder; files in its subfolders are not read.
+        volume: Name of the volume if there are several: its Series Instance UID, plus what
+            distinguishes it from other volumes of its series.
+        join: What to join that files keep apart, from :data:`esp_medsam.dicom.joining.JOINS`.
 
     Raises:
         EmptyInputError: If there is no DICOM image.
         OptionError: If there are several and none is chosen, or the chosen one is missing.
-        EspMedSamError: Why the chosen or only one cannot be read.
+        EspMedSamError: If the chosen or only volume cannot be read; the error says why.
     """
     found = find_volumes(path, join=join)
     held = {entry.name: entry for entry in found.volumes}
@@ -124,7 +124,7 @@ def choose_volume(path: Path, volume: str | None = None, join: Sequence[str] = (
 
 
 def _matching(names: list[str], volume: str, path: Path) -> str:
-    """Return the one name that is ``volume``, or begins with it as its series."""
+    """Return the one name that equals ``volume``, or whose series is ``volume``."""
     matching = [n for n in names if n == volume] or [n for n in names if n.startswith(f"{volume}_")]
     if len(matching) != 1:
         held = ", ".join((matching or names)[:_NAMED])

@@ -18,14 +18,14 @@ from esp_medsam.modality import Target
 
 @dataclass(frozen=True, kw_only=True)
 class SegOptions:
-    """How a DICOM Segmentation is written.
+    """Options for writing a DICOM Segmentation.
 
     Attributes:
         kind: How segments are stored, one of :data:`esp_medsam.dicom.SEG_KINDS`.
-        weights_sha256: Hash of the weights; None where they have no file.
-        settings: What else the result depends on.
+        weights_sha256: Hash of the weights; None if they have no file.
+        settings: Other settings that the result depends on.
         fixed: Whether a re-run makes the same object.
-        write_empty: Whether an object is written where nothing was found.
+        write_empty: Whether an object is written if nothing was found.
     """
 
     kind: str = "binary"
@@ -48,17 +48,17 @@ def write_dicom_seg(
     Args:
         path: File to write.
         image: Record of the image.
-        masks: As :func:`esp_medsam.dicom.build_segmentation` takes them.
+        masks: As in :func:`esp_medsam.dicom.build_segmentation`.
         targets: The targets, in the order of the masks.
-        options: How it is written.
-        root: Folder above it, below which no link is followed; None is its own.
+        options: How the file is written.
+        root: Folder above it, below which no link is followed; None means the file's own folder.
 
     Returns:
-        Whether there is anything: without foreground nothing is written, unless it is asked for.
+        Whether a file was written: without foreground none is, unless ``write_empty`` is set.
 
     Raises:
-        OutputError: If it cannot be written.
-        EspMedSamError: If the image has no segmentation in DICOM; see ``build_segmentation``.
+        OutputError: If the file cannot be written.
+        EspMedSamError: If DICOM cannot hold a segmentation of it; see ``build_segmentation``.
     """
     dataset = build_segmentation(
         image,

@@ -1,4 +1,4 @@
-"""Write inside output folders, which are made step by step, without following links out of them."""
+"""Write inside output folders, created step by step, without following links out of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ except ImportError:  # pragma: no cover  # on Windows
 _HAS_LOCKS = fcntl is not None
 
 TEMPORARY_PREFIX = ".esp-medsam-"
-"""Begins the names of files that are being written; a folder run passes over them."""
+"""Prefix of the names of files that are being written; a folder run skips them."""
 
 _TEMPORARY_ENDING = ".tmp"
 
@@ -32,17 +32,17 @@ _ENTERED = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | 
 _LISTED = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NOT_FOLLOWED
 
 _HAS_DIR_FD = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd
-"""Whether entries can be named from an open folder on; on Windows they cannot."""
+"""Whether entries can be named relative to an open folder; on Windows they cannot."""
 
 
 class Folder:
-    """A folder that is held open where the system can do so: nothing can take its place.
+    """A folder that is held open if the system allows it, so that nothing can take its place.
 
-    Its methods take names of entries, and follow none that is a link.
+    Its methods take names of entries, and never follow a link.
 
     Args:
-        path: How messages call it.
-        descriptor: The open folder; None where entries are named by their path.
+        path: Its path, as shown in messages.
+        descriptor: The open folder; None if entries are named by their path.
     """
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
@@ -50,16 +50,16 @@ class Folder:
         self._descriptor = descriptor
 
     def open(self, name: str, flags: int) -> int:
-        """Open a file and return its descriptor; one that is made has the mode of the umask."""
+        """Open a file and return its descriptor; a new file gets the mode of the umask."""
         flags |= _NOT_FOLLOWED | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         return os.open(self._at(name), flags, 0o666, dir_fd=self._descriptor)
 
     @contextmanager
     def replaced(self, name: str) -> Iterator[BinaryIO]:
-        """Open a new file that takes another's name once the block has ended without error.
+        """Open a new file that takes another's name when the block ends without error.
 
         Raises:
-            OSError: If it cannot be written; nothing is left of it then.
+            OSError: If the file cannot be written; nothing of it is left then.
         """
         temporary, file = self._temporary()
         with file:
@@ -67,18 +67,18 @@ class Folder:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                if not _HAS_LOCKS:  # Windows renames no open file
+                if not _HAS_LOCKS:  # Windows cannot rename an open file
                     file.close()
                 self.replace(temporary, name)
             except BaseException:
-                with suppress(OSError):  # what is left to write may not fit either
+                with suppress(OSError):  # the data still to be written may not fit either
                     file.close()
                 self.remove(temporary)
                 raise
         self.sync()
 
     def check_writable(self) -> None:
-        """Make a file and remove it.
+        """Create a file and remove it.
 
         Raises:
             OSError: If that is not possible.
@@ -88,14 +88,14 @@ class Folder:
         self.remove(name)
 
     def clear_temporaries(self) -> None:
-        """Remove temporary files that are this user's and that nobody is writing."""
+        """Remove this user's temporary files that no process is writing."""
         for name in self.names() if _HAS_LOCKS else ():
             if name.startswith(TEMPORARY_PREFIX) and name.endswith(_TEMPORARY_ENDING):
                 with suppress(OSError):
                     self._clear(name)
 
     def _temporary(self) -> tuple[str, BinaryIO]:
-        """Make a file of a name that nobody knows before, held by this process while it is open."""
+        """Create a file with an unpredictable name, locked by this process while it is open."""
         while True:
             name = f"{TEMPORARY_PREFIX}{secrets.token_hex(16)}{_TEMPORARY_ENDING}"
             descriptor = self.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -103,27 +103,27 @@ class Folder:
                 lock(descriptor)
                 if self.holds(name, descriptor):
                     return name, os.fdopen(descriptor, "wb")
-            # Who clears the folder was here between our two steps.
+            # A process that clears the folder removed the file before we locked it.
             os.close(descriptor)
 
     def _clear(self, name: str) -> None:
-        descriptor = self.open(name, os.O_RDWR)  # NFS locks no file that is open for reading alone
+        descriptor = self.open(name, os.O_RDWR)  # NFS locks no file that is open read-only
         try:
             status = os.fstat(descriptor)
             is_own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-            # Only a lock that was had proves that no process holds it.
+            # Only an acquired lock proves that no other process holds the file.
             if is_own and lock(descriptor) and self.holds(name, descriptor):
                 self.remove(name)
         finally:
             os.close(descriptor)
 
     def replace(self, name: str, taken: str) -> None:
-        """Give a file another's name; what had it is gone, a link and not what it leads to."""
+        """Rename a file, replacing the entry of that name; of a link only the link is replaced."""
         descriptor = self._descriptor
         os.replace(self._at(name), self._at(taken), src_dir_fd=descriptor, dst_dir_fd=descriptor)
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a link, where there is one."""
+        """Remove a file or link if it exists."""
         with suppress(FileNotFoundError):
             os.unlink(self._at(name), dir_fd=self._descriptor)
 
@@ -132,7 +132,7 @@ class Folder:
         return os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
 
     def holds(self, name: str, descriptor: int) -> bool:
-        """Whether an open file is still the one of that name."""
+        """Whether an open file is still the one with that name."""
         with suppress(FileNotFoundError):
             return os.path.samestat(os.fstat(descriptor), self.stat(name))
         return False
@@ -149,7 +149,7 @@ class Folder:
             os.close(listed)
 
     def sync(self) -> None:
-        """Bring a rename to disk; where folders cannot be opened, the system sees to it itself."""
+        """Flush a rename to disk; if folders cannot be opened, the system does so itself."""
         if self._descriptor is None:
             return
         with suppress(OSError):
@@ -164,7 +164,7 @@ class Folder:
 
         Raises:
             OutputError: If it is a link.
-            OSError: If it is not there, or no folder.
+            OSError: If it does not exist, or is not a folder.
         """
         if make:
             with suppress(FileExistsError):
@@ -181,7 +181,7 @@ class Folder:
         return Folder(path, os.open(name, _ENTERED, dir_fd=self._descriptor))
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the folder."""
         if self._descriptor is not None:
             os.close(self._descriptor)
 
@@ -195,13 +195,13 @@ def entered(path: Path, root: Path | None = None, *, make: bool = True) -> Itera
 
     Args:
         path: The folder.
-        root: Folder above it, which may be a link, as those above it may; those below may not.
-            None is the folder itself.
-        make: Whether to make what is missing.
+        root: Folder above it. It and the folders above it may be links; those below it may not.
+            None means the folder itself.
+        make: Whether to create missing folders.
 
     Raises:
         OutputError: If a folder below ``root`` is a link.
-        OSError: If one is not there, is no folder, or cannot be made.
+        OSError: If a folder does not exist, is not a folder, or cannot be created.
     """
     root = path if root is None else root
     steps = path.relative_to(root).parts
@@ -224,10 +224,10 @@ def entered(path: Path, root: Path | None = None, *, make: bool = True) -> Itera
 
 
 def lock(descriptor: int) -> bool:
-    """Keep others out of an open file, until it is closed; return whether that can be done.
+    """Lock an open file until it is closed; return whether the file system has locks.
 
     Raises:
-        BlockingIOError: If another process holds it.
+        BlockingIOError: If another process holds the lock.
     """
     if not _HAS_LOCKS:
         return False
@@ -235,16 +235,16 @@ def lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
-    except OSError:  # the file system has none
+    except OSError:  # the file system has no locks
         return False
     return True
 
 
 def missing_folders(path: Path) -> list[Path]:
-    """Return a folder and those above it that are not there, itself first.
+    """Return those of a folder and its parents that do not exist, the innermost first.
 
     Raises:
-        OSError: If it could never be there: a name is too long, links go round in circles.
+        OSError: If the folder can never exist: a name is too long, or links form a loop.
     """
     with suppress(FileNotFoundError, NotADirectoryError):
         path.stat()
@@ -258,7 +258,7 @@ def missing_folders(path: Path) -> list[Path]:
 
 
 def _is_link(status: os.stat_result) -> bool:
-    """Whether an entry leads elsewhere: a link, or what Windows calls a junction."""
+    """Whether an entry points elsewhere: a link, or a junction on Windows."""
     junction = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
     tag = getattr(status, "st_reparse_tag", None)
     return stat.S_ISLNK(status.st_mode) or (tag is not None and tag == junction)

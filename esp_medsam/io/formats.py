@@ -1,4 +1,4 @@
-"""Which files are read, told by their endings."""
+"""Tell by their file name endings which files are read."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SUFFIXES = VOLUME_SUFFIXES + RASTER_SUFFIXES
-"""Endings of the files that are read, in lower case, the longer before the shorter. DICOM is told
-by its content, since its files have any ending or none."""
+"""Endings of the files that are read, in lower case, longer before shorter. DICOM is recognized by
+its content, because its files may have any ending or none."""
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether the ending of ``path`` says a format that is read here."""
+    """Whether ``path`` ends like a format that is read here."""
     return bool(split_suffix(path)[1])
 
 
 def is_volume(path: str | Path) -> bool:
-    """Whether the ending of ``path`` says a format of volumes, not of pictures."""
+    """Whether ``path`` ends like a volume format, not a picture format."""
     return split_suffix(path)[1] in VOLUME_SUFFIXES
 
 
 def name_of(path: str | Path) -> str:
-    """Return the file's name without the ending that says its format: what outputs are called."""
+    """Return the file's name without its format ending, which is what its outputs are called."""
     return split_suffix(path)[0]
 
 
 def split_suffix(path: str | Path) -> tuple[str, str]:
-    """Return the name without the ending that says the format, and that, in lower case or empty."""
+    """Return the name without its format ending, and the ending, in lower case or empty."""
     path = Path(path)
     name = path.name.lower()
     suffix = next((s for s in SUFFIXES if name.endswith(s) and len(name) > len(s)), "")
@@ -41,10 +41,10 @@ def split_suffix(path: str | Path) -> tuple[str, str]:
 
 
 def files_of(path: str | Path) -> tuple[Path, ...]:
-    """Return the files that an image is read from: its own, and one that holds its voxels.
+    """Return the files that an image is read from: the file itself, and any separate data file.
 
     Raises:
-        EspMedSamError: If its header, which names the latter, cannot be read.
+        EspMedSamError: If the header, which names the data file, cannot be read.
     """
     path = Path(path)
     if split_suffix(path)[1] not in ITK_SUFFIXES:

@@ -1,4 +1,4 @@
-"""Write images that are in memory to a file, so that the usual readers check them."""
+"""Write in-memory images to a file, so that the usual readers check them."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from esp_medsam.io.placing import UNSTATED, Affine, Placing
 
 
 NAME = "image"
-"""What an image is called that has no file."""
+"""Name of an image that has no file."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 _PICTURE_TYPES = {"uint8": ".png", "uint16": ".png", "float32": ".tif"}
-"""Types of the values of pictures, and what holds them."""
+"""Value types of pictures, and the file ending for each."""
 
 _VOLUME_TYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32", "float64")
 
-_nib: Any = nibabel  # it annotates only some of its functions
+_nib: Any = nibabel  # nibabel annotates only some of its functions
 
 
 class Scratch:
-    """A folder for files of one image, gone with the last reference to it.
+    """A folder for the files of one image, removed with the last reference to it.
 
     Attributes:
-        path: Where it is; nobody else may look into it.
+        path: Its path; other users cannot read it.
     """
 
     def __init__(self) -> None:
@@ -47,30 +47,30 @@ class Scratch:
 
 
 def _remove(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:  # a process that was forked off must not take its parent's away
+    if os.getpid() == owner:  # a forked process must not remove its parent's folder
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_in_memory(
     source: Any, folder: Path, *, placing: Placing = UNSTATED, name: str = NAME
 ) -> Path:
-    """Write an image into a folder, its values as they are.
+    """Write an image into a folder, with its values unchanged.
 
     Args:
-        source: An image of nibabel or SimpleITK, a dataset of pydicom or a list of those of a
-            series, or an array: ``(rows, columns)`` or ``(rows, columns, 3)`` of a picture, three
-            axes of a volume.
-        folder: Where to.
-        placing: Where an array of a volume lies.
-        name: What the file is called, without its ending.
+        source: A nibabel or SimpleITK image, a pydicom dataset or a list of the datasets of a
+            series, or an array: ``(rows, columns)`` or ``(rows, columns, 3)`` for a picture, three
+            axes for a volume.
+        folder: Folder to write into.
+        placing: Where an array of a volume lies in space.
+        name: Name of the file, without its ending.
 
     Returns:
-        The file; of a list the folder.
+        Path of the file; for a list, path of the folder.
 
     Raises:
         FormatError: If the source is of no such kind, or cannot be written to a file.
-        GeometryError: If it is not said where an array of a volume lies, or said of something else.
-        OptionError: If the name is none that a file can have anywhere.
+        GeometryError: If the placing of a volume array is missing, or given for another source.
+        OptionError: If the name is not a valid file name on every system.
     """
     if not _NAME.fullmatch(str(name)):
         msg = (
@@ -89,7 +89,7 @@ def write_in_memory(
         return _write(source, folder / name, affine)
     except EspMedSamError:
         raise
-    except Exception as error:  # libraries raise what they like, and may quote what headers say
+    except Exception as error:  # libraries raise any type, and may quote header values
         msg = (
             f"source must be an image that can be written to a file; writing this "
             f"{type(source).__name__} ended in {type(error).__name__}."
@@ -130,7 +130,7 @@ def _write(source: Any, stem: Path, affine: Affine | None) -> Path:
 
 
 def _write_nibabel(source: Any, stem: Path) -> Path:
-    """Write an image of nibabel; its header may state another type than its values have."""
+    """Write a nibabel image; its header may state another type than its values have."""
     values = _holdable(np.asanyarray(source.dataobj))
     header = None
     if isinstance(source, _nib.Nifti1Pair):
@@ -179,7 +179,7 @@ def _write_picture(array: npt.NDArray[Any], stem: Path) -> Path:
 
 
 def _holdable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the same numbers in a type that NIfTI has and readers take."""
+    """Return the same numbers in a type that NIfTI has and the readers accept."""
     if array.dtype == bool:
         return array.astype(np.uint8)
     if array.dtype == np.float16:

@@ -1,7 +1,7 @@
 """Decompress gzip and zlib data piece by piece, at a bounded cost.
 
-Python's own gzip reads the name in a header letter by letter, and thousands of empty members one
-by one.
+Python's own gzip module reads the name in a header letter by letter, and thousands of empty
+members one by one.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ GZIP, GZIP_OR_ZLIB = 31, 47
 """Kinds of data, as zlib numbers them."""
 
 DAMAGE = (EOFError, zlib.error)
-"""What reading raises of data that are cut short, or damaged."""
+"""Errors that reading raises for data that are cut short or damaged."""
 
 _MOST_MEMBERS = 2**17
-"""Members of a gzip file: bgzip, which writes the most, puts 64 KiB into each."""
+"""Maximum members of a gzip file: bgzip, which writes the most, puts 64 KiB into each."""
 
 _PIECE = 2**15
 
 
 class Inflated:
-    """What packed data hold; all checksums are compared on the way.
+    """Stream of decompressed data; all checksums are verified on the way.
 
     Args:
-        file: The data, from here to the end.
-        kind: ``GZIP``, of any number of members, or ``GZIP_OR_ZLIB``, of one stream.
+        file: Compressed data, from the current position to the end.
+        kind: ``GZIP``, with any number of members, or ``GZIP_OR_ZLIB``, with one stream.
         left: How many bytes are data; None means all.
     """
 
@@ -44,7 +44,7 @@ class Inflated:
 
         Raises:
             EOFError: If the data are cut short.
-            zlib.error: If they are damaged, or followed by others.
+            zlib.error: If they are damaged, or followed by other data.
         """
         parts = []
         while size > 0 and (part := self._some(size)):
@@ -53,14 +53,14 @@ class Inflated:
         return b"".join(parts)
 
     def read_rest(self, most: int) -> int:
-        """Read on to the last checksum, ``most`` bytes at most; return how many there were."""
+        """Read on to the last checksum, up to ``most`` bytes; return how many bytes were read."""
         total = 0
         while total < most and (part := self._some(2**20)):
             total += len(part)
         return total
 
     def _some(self, size: int) -> bytes:
-        """Return some of the next bytes, at most ``size``; none at the end."""
+        """Return some of the next bytes, at most ``size``; empty at the end."""
         while not self._unpacker.eof or self._begins_anew():
             packed = self._packed or self._more()
             data = self._unpacker.decompress(packed, size)
@@ -73,7 +73,7 @@ class Inflated:
         return b""
 
     def _begins_anew(self) -> bool:
-        """Whether another member follows, zeros between them passed over."""
+        """Whether another member follows; zeros between members are skipped."""
         if self._kind != GZIP:
             return False
         while not self._packed.strip(b"\0"):

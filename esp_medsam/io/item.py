@@ -1,4 +1,4 @@
-"""An image or volume that a run takes, and what was found of it."""
+"""An image or volume that a run processes, and what planning found out about it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Item:
     """One image or volume of a run, as planning found it.
 
     Attributes:
-        path: The file, as the user wrote it; of a DICOM volume its folder, or its only file.
-        name: What its outputs are called, before ``_seg``.
+        path: The file, as the user wrote it; for a DICOM volume its folder, or its only file.
+        name: Name of its outputs, before ``_seg``.
         relative_dir: Folder of its outputs below the output folder.
-        modality: Name of its modality; None where it is not settled.
+        modality: Name of its modality; None if it is not settled.
         volume: What the headers of a DICOM volume say; None for other formats.
-        other_names: What earlier versions, or other options, call its outputs.
+        other_names: Names that earlier versions, or other options, give its outputs.
     """
 
     path: str
@@ -31,12 +31,12 @@ class Item:
 
     @classmethod
     def of_file(cls, path: str | Path, relative_dir: str = "", modality: str | None = None) -> Item:
-        """Return the item of one file, or of a folder that is not looked into yet."""
+        """Return the item of one file, or of a folder whose content is not read yet."""
         return cls(path=str(path), name=name_of(path), relative_dir=relative_dir, modality=modality)
 
     @property
     def label(self) -> str:
-        """What messages call it: its path, and the name of a DICOM volume."""
+        """Label for messages: its path, and the name of a DICOM volume."""
         return label_of(self.path, self.volume_name)
 
     @property
@@ -46,17 +46,17 @@ class Item:
 
     @property
     def is_dicom(self) -> bool:
-        """Whether it is of DICOM files."""
+        """Whether the item is read from DICOM files."""
         return self.volume is not None
 
     @property
     def is_volume(self) -> bool:
-        """Whether it has three axes."""
+        """Whether the item has three axes."""
         return self.volume.grid.is_volume if self.volume else is_volume(self.path)
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that it is read from.
+        """The files that the item is read from.
 
         Raises:
             EspMedSamError: If the header that names them cannot be read.
@@ -67,5 +67,5 @@ class Item:
 
 
 def label_of(path: str | Path, volume: str | None) -> str:
-    """Return what messages call an input: its path, and the name of a DICOM volume."""
+    """Return the label of an input for messages: its path, and the name of a DICOM volume."""
     return f"{path} ({volume})" if volume else str(path)

@@ -19,22 +19,22 @@ from esp_medsam.modality import ModalityTable
 
 @dataclass(frozen=True, kw_only=True)
 class ItemReader:
-    """Read items one by one; what is the same for all of them is said once.
+    """Reader of items, one by one, with the same options for all of them.
 
     Args:
-        table: Modalities at hand.
-        modality: Name of the modality of all images; a list, as of all names, means not given.
+        table: Available modalities.
+        modality: Name of the modality of all images; a list, such as all names, means not given.
         ct_input: What CT values are: ``"hu"``, or ``"windowed"`` to 8 bits.
-        series: Name or Series Instance UID of the DICOM volume to read where items do not say.
-        join: What to join that DICOM files keep apart, of ``esp_medsam.dicom.joining.JOINS``.
-        frame: Which volume of a 4-D file, from 0.
-        force_modality: Whether ``modality`` counts against what DICOM says.
-        targets: Names of the targets that are to be segmented afterwards, which must fit in memory
-            as well; None means those that are ready. Without any nothing else need fit.
+        series: Name or Series Instance UID of the DICOM volume to read if an item does not say.
+        join: What to join that DICOM files keep apart, from ``esp_medsam.dicom.joining.JOINS``.
+        frame: Which volume of a 4-D file to read, from 0.
+        force_modality: Whether ``modality`` overrides what DICOM says.
+        targets: Names of the targets to segment afterwards, which must fit in memory as well; None
+            means those that are ready. If empty, only the image itself must fit.
 
     Raises:
-        ModalityError: If ``modality`` is unknown; that it is not given shows only when an image is
-            read, because DICOM may say it.
+        ModalityError: If ``modality`` is unknown; a missing one is reported only when an image is
+            read, because DICOM may state it.
         OptionError: If ``ct_input`` is not one of the two.
     """
 
@@ -48,7 +48,7 @@ class ItemReader:
     targets: Sequence[str] | str | None = ()
 
     def __post_init__(self) -> None:
-        """Refuse what no image can be read with."""
+        """Refuse options that no image can be read with."""
         if isinstance(self.modality, str):
             self.table[self.modality]
         if self.ct_input is not None:
@@ -58,11 +58,11 @@ class ItemReader:
         """Return an image or volume, pixels included.
 
         Args:
-            source: The file, the folder of a DICOM volume, or what planning found of one of these.
+            source: The file, the folder of a DICOM volume, or an item that planning made of either.
 
         Raises:
             ModalityError: If no modality was given, or DICOM contradicts it.
-            EspMedSamError: If it cannot be read, see :func:`esp_medsam.io.read`.
+            EspMedSamError: If the source cannot be read; see :func:`esp_medsam.io.read`.
         """
         given = self.modality if isinstance(self.modality, str) else None
         planned = source.modality if isinstance(source, Item) else None

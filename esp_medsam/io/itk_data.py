@@ -1,7 +1,7 @@
 """Count and sum the stored numbers of a file before ITK reads it.
 
-ITK finds them by itself, by what it makes of the header. That these are the same numbers is
-compared afterwards, so that none comes from a file that nobody checked.
+ITK locates the numbers itself, according to its own reading of the header. Afterwards its numbers
+are compared with those summed here, so that none comes from an unchecked part of a file.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from esp_medsam.regular_file import open_regular
 
 
 _MOST_TEXT = 2**23
-"""Numbers written as text: ITK reads a million in a third of a second."""
+"""Maximum numbers stored as text: ITK reads a million in a third of a second."""
 
 _PIECE = 2**20
 _MAX_TAIL = 2**26
-"""Bytes read beyond the voxels at most, to reach the checksum at the end of compressed data."""
+"""Most bytes read beyond the voxels to reach the checksum at the end of compressed data."""
 
 
 class Sums(NamedTuple):
-    """Sums modulo 2**64 of numbers, as unsigned ones, and of their squares, in any order."""
+    """Order-independent sums modulo 2**64 of numbers, taken as unsigned, and of their squares."""
 
     numbers: int
     squares: int
 
     @classmethod
     def of(cls, words: npt.NDArray[Any]) -> Sums:
-        """Return those of an array of unsigned numbers."""
+        """Return the sums of an array of unsigned numbers."""
         wide = words.astype(np.uint64)
         return cls(int(wide.sum()), int((wide * wide).sum()))
 
     def __add__(self, other: object) -> Sums:
-        """Return those of both together."""
+        """Return the sums of both together."""
         if not isinstance(other, Sums):
             return NotImplemented
         return Sums((self.numbers + other.numbers) % 2**64, (self.squares + other.squares) % 2**64)
@@ -51,7 +51,7 @@ class Stored(NamedTuple):
     """What a file holds.
 
     Attributes:
-        sums: Of its numbers, read as little-endian and as big-endian; None of text.
+        sums: Sums of its numbers, read as little-endian and as big-endian; None for text.
         warnings: What a user should know.
     """
 
@@ -60,10 +60,10 @@ class Stored(NamedTuple):
 
 
 def stored_numbers(header: ItkHeader, path: Path) -> Stored:
-    """Return what a file holds of what its header claims.
+    """Return what a file actually holds of the numbers that its header claims.
 
     Raises:
-        CorruptFileError: If it holds less, or compressed data are damaged.
+        CorruptFileError: If the file holds fewer, or compressed data are damaged.
         TooLargeError: If it holds more numbers as text than ITK reads in reasonable time.
     """
     size = header.data_path.stat().st_size
@@ -72,7 +72,7 @@ def stored_numbers(header: ItkHeader, path: Path) -> Stored:
         if header.count > _MOST_TEXT:
             msg = f"{path} must have at most {_MOST_TEXT:,} numbers as text. Save it with gzip."
             raise TooLargeError(msg)
-        # A digit and a space of each number.
+        # Each number takes a digit and a space at least.
         _check_whole(header, size - max(header.offset, 0) + 1, 2 * header.count, path)
         return Stored(None, ())
     start = header.offset if header.offset >= 0 else max(size - needed, 0)
@@ -93,16 +93,16 @@ def stored_numbers(header: ItkHeader, path: Path) -> Stored:
 
 
 def check_same(numbers: npt.NDArray[Any], header: ItkHeader, stored: Stored, path: Path) -> None:
-    """Require that the numbers which ITK read are those that were summed.
+    """Require that the numbers that ITK read are those that were summed.
 
     Args:
-        numbers: In any order.
-        header: The file's.
+        numbers: Numbers that ITK read, in any order.
+        header: Header of the file.
         stored: What :func:`stored_numbers` found.
         path: The file, for messages.
 
     Raises:
-        FormatError: If they are others.
+        FormatError: If the numbers differ.
     """
     if stored.sums is None:
         return
@@ -134,7 +134,7 @@ def _raw(header: ItkHeader, start: int, needed: int) -> Iterator[bytes]:
 
 
 def _unpacked_pieces(header: ItkHeader, needed: int) -> Iterator[bytes]:
-    """Yield what the packed data hold, to a little beyond ``needed``."""
+    """Yield the decompressed data, to a little beyond ``needed`` bytes."""
     kind = GZIP if header.stored_bytes is None else GZIP_OR_ZLIB
     with open_regular(header.data_path) as file:
         file.seek(header.offset)
@@ -148,7 +148,7 @@ def _unpacked_pieces(header: ItkHeader, needed: int) -> Iterator[bytes]:
 def _summed(
     pieces: Iterator[bytes], header: ItkHeader, needed: int
 ) -> tuple[tuple[Sums, Sums], int]:
-    """Return the sums of the first ``needed`` bytes in both byte orders, and how many there are."""
+    """Return the sums of the first ``needed`` bytes in both byte orders, and the bytes held."""
     width = header.dtype.itemsize
     little = big = Sums(0, 0)
     rest, total = b"", 0

@@ -1,13 +1,13 @@
 """Check the header of an NRRD or MetaImage file before ITK allocates memory for it.
 
-ITK's own word on a header, SimpleITK's ``ReadImageInformation``, was tried in place of what is
-parsed here, and cannot be taken (SimpleITK 2.5). A MetaImage of ``NDims = 4000`` and as many
-lengths of 1 crashes the process, and an NRRD of 90,000 keys holds it for over a minute.
-``Offset = 1,5 2 3`` becomes the position 1, 0, 0 without a word, ``Offset = 1 2`` takes the
-spacing away with it, ``DimSize = 2 3 -4`` has 4,294,967,292 slices, and NRRD sizes wrap at 64
-bits. Missing spacings and directions are filled in, and space directions come back normalized,
-exact to rounding alone. To refuse these takes every field that ITK would have told. What ITK
-understood is compared with what stands here once it has read the voxels.
+SimpleITK's own header parser, ``ReadImageInformation``, was tried instead of the parser here, and
+cannot be used (SimpleITK 2.5). A MetaImage with ``NDims = 4000`` and as many lengths of 1 crashes
+the process, and an NRRD with 90,000 keys blocks it for over a minute. ``Offset = 1,5 2 3`` silently
+becomes the position 1, 0, 0, ``Offset = 1 2`` loses the spacing as well, ``DimSize = 2 3 -4`` gives
+4,294,967,292 slices, and NRRD sizes wrap at 64 bits. Missing spacings and directions are filled in,
+and space directions come back normalized, exact only up to rounding. Refusing these headers
+requires parsing every field that ITK would have reported. After ITK has read the voxels, its
+understanding of the header is compared with the one here.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from esp_medsam.regular_file import open_regular
 
 
 _MOST_BYTES, _MOST_LINES = 2**20, 2**13
-"""A header is text of some lines; even with a table of gradients it is far shorter.
+"""A header is a few lines of text; even with a table of gradients it is far shorter than this.
 
-ITK takes minutes for 90,000.
+ITK takes minutes for 90,000 lines.
 """
 
 _MOST_DIGITS = 18
-"""Of an integer: what fits in 64 bits."""
+"""Digits of an integer that always fit in 64 bits."""
 
 _MOST_TOLD = 40
-"""Characters of a value that a message quotes."""
+"""Most characters of a value that a message quotes."""
 
 _UNITS = frozenset(
     ("m", "meter", "meters", "cm", "centimeter", "centimeters", "um", "µm", "micrometer",
@@ -44,7 +44,7 @@ _UNITS = frozenset(
 )  # fmt: skip
 
 LPS_TO_RAS = (-1.0, -1.0, 1.0)
-"""Signs that turn positions as ITK states them, to left and posterior, into ours."""
+"""Signs that turn ITK's positions, which count to left and posterior, into RAS."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +56,10 @@ class ItkHeader:
         shape: Lengths of the axes of a volume, two or three.
         frames: Volumes in the file.
         dtype: Type of the stored numbers, whatever their byte order.
-        encoding: How they are stored.
-        data_path: File that holds them: the header's own, or one beside it.
-        offset: Byte at which they begin; -1 where they end the file.
-        stored_bytes: Length of compressed data, where the header states it.
+        encoding: How the numbers are stored.
+        data_path: File that holds the numbers: the header's own, or one beside it.
+        offset: Byte at which the numbers begin; -1 if they are at the end of the file.
+        stored_bytes: Length of compressed data; None if the header does not state it.
         affine: ``(4, 4)`` float64, voxel index to RAS+ in mm.
         warnings: What a user should know.
     """
@@ -77,7 +77,7 @@ class ItkHeader:
 
     @property
     def count(self) -> int:
-        """Numbers in the file, of all volumes; exact however large."""
+        """Count of numbers in the file, over all volumes; exact however large."""
         count = self.frames
         for length in self.shape:
             count *= length
@@ -91,10 +91,10 @@ def read_block(path: Path) -> bytes:
 
 
 def lines(block: bytes, path: Path) -> Iterator[tuple[str, int]]:
-    """Yield each line of a header, and the byte behind it.
+    """Yield each line of a header, and the offset of the byte after it.
 
     Raises:
-        TooLargeError: If there are more than any header has.
+        TooLargeError: If there are more lines than any header has.
     """
     start = 0
     for _ in range(_MOST_LINES):
@@ -109,10 +109,10 @@ def lines(block: bytes, path: Path) -> Iterator[tuple[str, int]]:
 
 
 def add_field(fields: dict[str, str], name: str, value: str, path: Path) -> None:
-    """Add a header field; two of a name may be taken one way here and another way by ITK.
+    """Add a header field; duplicates are refused, since ITK may choose another than this parser.
 
     Raises:
-        CorruptFileError: If there is one already.
+        CorruptFileError: If the field exists already.
     """
     if name in fields:
         msg = f"{path} must state each field once; {name} stands twice."
@@ -121,10 +121,10 @@ def add_field(fields: dict[str, str], name: str, value: str, path: Path) -> None
 
 
 def required_field(fields: Mapping[str, str], name: str, path: Path) -> str:
-    """Return a field.
+    """Return a header field.
 
     Raises:
-        CorruptFileError: If it is missing.
+        CorruptFileError: If the field is missing.
     """
     if name not in fields:
         msg = f"{path} must state its {name}; its header does not."
@@ -136,7 +136,7 @@ def integers(text: str, name: str, path: Path, *, least: int = 1) -> tuple[int, 
     """Return the integers of a field.
 
     Raises:
-        CorruptFileError: If it holds something else, or one below ``least``.
+        CorruptFileError: If the field holds something else, or a number below ``least``.
     """
     words = text.split()
     try:
@@ -153,7 +153,7 @@ def numbers(text: str, count: int, name: str, path: Path) -> npt.NDArray[np.floa
     """Return the numbers of a field that says where voxels lie.
 
     Raises:
-        GeometryError: If there are not ``count``, or one is not finite.
+        GeometryError: If there are not ``count`` numbers, or one is not finite.
     """
     try:
         values = np.array([float(word) for word in text.split()])
@@ -166,7 +166,7 @@ def numbers(text: str, count: int, name: str, path: Path) -> npt.NDArray[np.floa
 
 
 def quoted_field(text: str) -> str:
-    """Return a value as a message quotes it, where nothing but a number or a type can stand in it.
+    """Return a value as a message quotes it: in full only if it is a plain number or type.
 
     Anything else may be about a patient.
     """
@@ -175,9 +175,9 @@ def quoted_field(text: str) -> str:
 
 
 def lengths_note(unit: str) -> str:
-    """Return what there is to say of lengths in another unit.
+    """Return a warning about lengths in another unit.
 
-    It is named where it is one: whatever else stands there may be about a patient.
+    The unit is named only if it is a known one: any other text may be about a patient.
     """
     named = unit if unit.lower() in _UNITS else "another unit"
     return f"The header states lengths in {named}; the numbers were read as millimeters."
@@ -187,11 +187,11 @@ def path_beside(path: Path, name: str) -> Path:
     """Return the data file that a header names, which must lie beside it.
 
     Raises:
-        FormatError: If the name leads elsewhere, be it through a link, or stands for several files.
+        FormatError: If the name leads elsewhere, even through a link, or means several files.
         CorruptFileError: If there is no such file.
     """
     plain = name.removeprefix("./")
-    # ITK takes whatever begins so for a list of names that follow, and reads those anywhere.
+    # ITK takes any such name as the start of a list of names, and reads those from anywhere.
     if plain.upper().startswith("LIST") or "%" in plain:
         msg = f"{path} must have one data file; its header names several. Save it as one file."
         raise FormatError(msg)
@@ -216,16 +216,16 @@ def usable_affine(
     signs: Sequence[float],
     path: Path,
 ) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
-    """Return the affine to RAS+ and what there is to say of it.
+    """Return the affine to RAS+ and the warnings about it.
 
     Args:
         directions: ``(3, 3)``; column i is the step of array axis i in the file's space, in mm.
-        origin: ``(3,)``, the first voxel's position there.
-        signs: Of the three axes of that space in RAS+.
+        origin: ``(3,)``, the first voxel's position in that space.
+        signs: Signs of the three axes of that space in RAS+.
         path: The file, for messages.
 
     Raises:
-        GeometryError: If it is not usable.
+        GeometryError: If the affine is not usable.
     """
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = directions, origin

@@ -1,7 +1,7 @@
 """Volumes that ITK reads: NRRD (``.nrrd``, ``.nhdr``) and MetaImage (``.mha``, ``.mhd``).
 
-ITK trusts headers: it takes the memory they claim, and leaves what compressed data do not fill as
-it finds it. So header and data are checked here first, and what ITK understood afterwards.
+ITK trusts headers: it allocates the memory they claim, and leaves what compressed data do not fill
+uninitialized. So header and data are checked here first, and what ITK understood afterwards.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ NRRD_SUFFIXES = (".nrrd", ".nhdr")
 def read_itk(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> Image:
     """Return the volume in the NRRD or MetaImage file at ``path``.
 
-    Integers stay integers (64-bit ones that fit become int32), all else becomes float32. A 2-D
+    Integers stay integers (64-bit ones that fit become int32); other types become float32. A 2-D
     image becomes a stack of one slice.
 
     Args:
         path: The file; its data may lie in one other file beside it.
-        frame: Which volume of a file with several, as stored, from 0; no effect on others.
-        beside: What must fit in memory beside it.
+        frame: Which volume of a file with several, as stored, from 0; no effect on other files.
+        beside: What must fit in memory in addition to the volume.
 
     Raises:
-        FormatError: If it is neither, or of a type, dimension or encoding that is not read.
+        FormatError: If the file has neither format, or an unsupported type, dimension or encoding.
         OptionError: If it has no volume of number ``frame``.
         CorruptFileError: If it is damaged or cut short.
         TooLargeError: If it claims more than fits in memory.
@@ -47,7 +47,7 @@ def read_itk(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> 
         NonFiniteError: If it holds NaN or infinity.
     """
     header = read_itk_header(path)
-    # ITK's image of the whole file, its array, and what both are unpacked from.
+    # ITK's image of the whole file, its array, and the compressed data of both.
     theirs = 2 * header.count * header.dtype.itemsize
     packed = 0 if header.encoding == "raw" else header.data_path.stat().st_size
     chosen = choose_frame(
@@ -69,10 +69,10 @@ def read_itk(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> 
 
 
 def files_of_itk(path: Path) -> tuple[Path, ...]:
-    """Return the file and, where its voxels lie in another, that one.
+    """Return the file and, if its voxels are in another file, that file.
 
     Raises:
-        EspMedSamError: If its header cannot be read.
+        EspMedSamError: If the header cannot be read.
     """
     return tuple(dict.fromkeys((path, read_itk_header(path).data_path)))
 
@@ -81,7 +81,7 @@ def read_itk_header(path: Path) -> ItkHeader:
     """Return what the header of an NRRD or MetaImage file says; no voxel is read.
 
     Raises:
-        EspMedSamError: If it cannot be read.
+        EspMedSamError: If the header cannot be read.
     """
     parse = parse_nrrd if path.suffix.lower() in NRRD_SUFFIXES else parse_metaimage
     return parse(read_block(path), path)
@@ -89,9 +89,9 @@ def read_itk_header(path: Path) -> ItkHeader:
 
 def _read(header: ItkHeader, path: Path) -> npt.NDArray[Any]:
     """Return all numbers as ITK reads them, ``(*shape, frames)``."""
-    import SimpleITK  # here, because a fifth of a second is much to whoever reads other formats
+    import SimpleITK  # here, because it costs those who read other formats a fifth of a second
 
-    sitk: Any = SimpleITK  # typed in part, so that each call would need an exception
+    sitk: Any = SimpleITK  # only partly typed, so each call would need an exception
     try:
         image = sitk.ReadImage(os.fspath(path))
         array = sitk.GetArrayFromImage(image)  # a copy, axes reversed, components last
@@ -114,7 +114,7 @@ def _read(header: ItkHeader, path: Path) -> npt.NDArray[Any]:
 
 
 def _affine(image: Any) -> npt.NDArray[np.float64]:
-    """Return ITK's affine, ``(n + 1, n + 1)``, from LPS turned to RAS."""
+    """Return ITK's affine, ``(n + 1, n + 1)``, converted from LPS to RAS."""
     axes = image.GetDimension()
     affine = np.eye(axes + 1)
     direction = np.array(image.GetDirection()).reshape(axes, axes)
@@ -125,7 +125,7 @@ def _affine(image: Any) -> npt.NDArray[np.float64]:
 
 
 def _check_understood(theirs: npt.NDArray[Any], header: ItkHeader, path: Path) -> None:
-    """Require that ITK places voxels where the header says, so that none was misread."""
+    """Require that ITK places voxels where the header says, so that no field was misread."""
     axes = min(len(theirs) - 1, len(header.shape))
     ours = header.affine[np.ix_([*range(axes), 3], [*range(axes), 3])]
     theirs = theirs[np.ix_([*range(axes), -1], [*range(axes), -1])]
@@ -135,7 +135,7 @@ def _check_understood(theirs: npt.NDArray[Any], header: ItkHeader, path: Path) -
 
 
 def _converted(volume: npt.NDArray[Any], chosen: Chosen, path: Path) -> npt.NDArray[Any]:
-    """Return the numbers in the order of the file, piece by piece in the type they are held in."""
+    """Return the numbers in file order, converted piece by piece to the type of the result."""
     flat = volume.reshape(-1, order="F")
     voxels: npt.NDArray[Any] = np.empty(chosen.size, dtype=chosen.dtype)
     for start in range(0, chosen.size, CHUNK_VOXELS):

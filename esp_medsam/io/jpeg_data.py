@@ -1,4 +1,4 @@
-"""Hand JPEG files to Pillow: the picture alone, and all of it."""
+"""Hand JPEG files to Pillow: only the picture, and all of it."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _SEGMENT = re.compile(rb"\xff([\xc0-\xfe])")
 _SCAN = 0xDA
 
 _ASIDE = {0xFE, *range(0xE0, 0xF0)} - {0xE0, 0xEE}
-"""Comments and application segments; the two left out say which colors the numbers mean."""
+"""Comments and application segments, except two that say which colors the numbers mean."""
 
 _TURNED = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
-"""What may say how the picture is turned."""
+"""Beginnings of segments that may say how the picture is rotated."""
 
 _USUAL_SCANS, _MOST_PASSED = 16, 2**28
-"""Scans that any JPEG may have, and pixels that those of one with more may pass over together."""
+"""Scans that any JPEG may have, and the most pixels that all scans of one with more may cover."""
 
 _PIXELS_OF_A_BYTE = 8 * 64
-"""Every block of 8 x 8 pixels takes a bit at least."""
+"""Most pixels per byte: every block of 8 x 8 pixels takes at least one bit."""
 
 
 def picture_alone(data: bytes, path: Path) -> bytes:
-    """Return a JPEG without what its pixels do not depend on: profiles, comments, thumbnails.
+    """Return a JPEG without the parts that do not affect its pixels, such as profiles or comments.
 
     Raises:
         CorruptFileError: If its segments cannot be followed to a picture.
@@ -53,16 +53,16 @@ def picture_alone(data: bytes, path: Path) -> bytes:
 
 
 def check_whole(data: bytes, picture: PIL.Image.Image, path: Path) -> None:
-    """Refuse a JPEG that lacks data, which Pillow takes for gray, or that takes long to decode.
+    """Refuse a JPEG that lacks data, which Pillow fills with gray, or that takes long to decode.
 
     Args:
         data: The JPEG.
-        picture: The same, opened by Pillow; decoded here.
-        path: The file it is of, for messages.
+        picture: The same JPEG opened by Pillow; it is decoded here.
+        path: The file that holds it, for messages.
 
     Raises:
-        CorruptFileError: If it is cut short.
-        TooLargeError: If it passes over its pixels more often than any encoder makes it.
+        CorruptFileError: If the JPEG is cut short.
+        TooLargeError: If it has more scans over its pixels than any encoder writes.
     """
     scans, pixels = count_scans(data), picture.width * picture.height
     if scans > MOST_SCANS or (scans > _USUAL_SCANS and scans * pixels > _MOST_PASSED):
@@ -76,11 +76,11 @@ def check_whole(data: bytes, picture: PIL.Image.Image, path: Path) -> None:
 
 
 def check_part(data: bytes, most_pixels: int, path: Path) -> None:
-    """Refuse a JPEG that is a part of a picture as :func:`check_whole` does, or for its size.
+    """Refuse a JPEG that is part of a picture, as :func:`check_whole` does, or for its size.
 
     Raises:
-        CorruptFileError: If it is cut short, or has more than ``most_pixels``.
-        TooLargeError: If it passes over its pixels more often than any encoder makes it.
+        CorruptFileError: If the JPEG is cut short, or has more than ``most_pixels``.
+        TooLargeError: If it has more scans over its pixels than any encoder writes.
     """
     with PIL.Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
         if picture.width * picture.height > most_pixels:

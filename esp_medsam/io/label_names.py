@@ -8,24 +8,24 @@ from xml.etree import ElementTree
 
 
 class Labeled(Protocol):
-    """What a label value stands for: a target, or a segment that others described."""
+    """What a label value stands for: a target, or a segment from another source."""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Name that is shown."""
 
     @property
     def color(self) -> tuple[int, int, int]:
-        """RGB that it is shown in."""
+        """RGB color for display."""
 
 
 def label_extension(shown: Sequence[tuple[int, Labeled]]) -> bytes:
-    """Return names and colors of label values as the XML that viewers and others know.
+    """Return names and colors of label values as XML that viewers and other programs know.
 
-    It is the label table of Connectome Workbench, which TotalSegmentator reads and writes too.
+    The format is the label table of Connectome Workbench, which TotalSegmentator uses too.
 
     Args:
-        shown: Label value and what it stands for.
+        shown: Label values and what each stands for.
     """
     root = ElementTree.Element("CaretExtension")
     volume = ElementTree.SubElement(root, "VolumeInformation", Index="0")

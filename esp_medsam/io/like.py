@@ -1,4 +1,4 @@
-"""Read the grid that masks are to be written on, from a header alone."""
+"""Read the grid that masks are to be written on, from headers only."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from esp_medsam.memory import check_fits
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OutputGrid:
-    """The grid that masks are written on, as a NIfTI file says it.
+    """The grid that masks are written on, as a NIfTI file states it.
 
     Attributes:
         path: The file, or the folder of DICOM.
-        name: What it is called in messages.
+        name: Name of the image in messages.
         grid: Where its voxels lie.
         geometry: Geometry fields of a NIfTI header.
-        frame_of_reference_uid: What DICOM's positions count in; None where it is not known.
+        frame_of_reference_uid: Frame of Reference of DICOM positions; None if not known.
     """
 
     path: Path
@@ -50,15 +50,15 @@ class OutputGrid:
     frame_of_reference_uid: str | None = None
 
     def take(self, masks: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
-        """Return a mask, or labelmap, on this grid; nothing is interpolated.
+        """Return a mask or labelmap on this grid; nothing is interpolated.
 
         Args:
-            masks: ``(i, j, k)``.
+            masks: Mask or labelmap, ``(i, j, k)``.
             affine: From its voxels to RAS+ in mm.
 
         Raises:
-            GeometryError: If it lies off this grid, or beyond it.
-            TooLargeError: If it does not fit in memory.
+            GeometryError: If its voxels are not voxels of this grid, or lie outside it.
+            TooLargeError: If the result does not fit in memory.
         """
         _check_fits(self.path, self.grid.shape, masks.dtype.itemsize)
         return self.grid.take(masks, affine, what=f"{self.path} ({self.name})")
@@ -71,7 +71,7 @@ class Like:
         path: A NIfTI file, a DICOM file, or a folder with DICOM series.
 
     Raises:
-        InputNotFoundError: If there is nothing.
+        InputNotFoundError: If ``path`` does not exist.
         EspMedSamError: If it cannot be read.
     """
 
@@ -87,14 +87,14 @@ class Like:
             self._grid = _grid_of_nifti(self.path)
 
     def grid_for(self, segmentation: DicomSegmentation) -> OutputGrid:
-        """Return the grid of the image that a segmentation is of.
+        """Return the grid of the image that a segmentation was made from.
 
-        Of several DICOM volumes it is the one with images that the segmentation names.
+        If there are several DICOM volumes, the one with images named by the segmentation counts.
 
         Raises:
-            OptionError: If there are several, and not one alone is named.
+            OptionError: If there are several, and the segmentation does not name exactly one.
             EmptyInputError: If there is none.
-            GeometryError: If it has no even grid, or counts positions from another origin.
+            GeometryError: If its grid is uneven, or its Frame of Reference is another one.
         """
         if self._grid is not None:
             return self._grid
@@ -158,7 +158,7 @@ def _grid_of_dicom(volume: DicomVolume, path: Path) -> OutputGrid:
     return OutputGrid(
         path=path,
         name=volume.name,
-        # Its slices' own positions are rounded: the affine is where they are.
+        # The positions of the slices are rounded; the affine is more exact.
         grid=replace(volume.grid, slice_affines=None),
         geometry=geometry_of(affine),
         frame_of_reference_uid=volume.frame_of_reference_uid,

@@ -18,34 +18,34 @@ from esp_medsam.modality import ModalityTable
 
 
 _TORCH_DTYPES = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
-"""Types that torch stores but hardly computes with, and what holds the same numbers."""
+"""Types that torch stores but barely supports, and the types that replace them."""
 
 
 class LoadMedicalImaged(MapTransform):
-    """Replace paths by images, ``(C, *spatial)`` in the type of the file, with all that is known.
+    """Transform that replaces paths by images, ``(C, *spatial)`` in the file's type, with records.
 
-    The modality is settled here, image by image: the user's word, else DICOM's, else refused, never
-    guessed.
+    The modality is settled here for each image: as the user states it, else as DICOM states it,
+    else the image is refused. It is never guessed.
 
     Args:
-        keys: Keys of what to read: a path, or an :class:`~esp_medsam.io.item.Item`, which says
-            besides what its outputs are called and where they go.
-        table: Modalities at hand.
-        modality: Name of the modality of all images; a list, as of all names, means not given.
+        keys: Keys of the inputs: each a path, or an :class:`~esp_medsam.io.item.Item`, which also
+            says what its outputs are called and where they go.
+        table: Available modalities.
+        modality: Name of the modality of all images; a list, such as all names, means not given.
         ct_input: What CT values are: ``"hu"``, whatever their files say, or ``"windowed"`` to 8
             bits; None leaves it to DICOM.
-        series: Name or Series Instance UID of the DICOM volume to read where items do not say.
-        join: What to join that DICOM files keep apart, see :func:`esp_medsam.io.read`.
-        frame: Which volume of a 4-D file, from 0.
-        force_modality: Whether ``modality`` counts against what DICOM says.
-        targets: Names of the targets that are to be segmented afterwards, which must fit in memory
-            as well; None means those that are ready. Without any nothing else need fit.
-        allow_missing_keys: Whether to pass over a key that is missing.
+        series: Name or Series Instance UID of the DICOM volume to read if an item does not say.
+        join: What to join that DICOM files keep apart; see :func:`esp_medsam.io.read`.
+        frame: Which volume of a 4-D file to read, from 0.
+        force_modality: Whether ``modality`` overrides what DICOM says.
+        targets: Names of the targets to segment afterwards, which must fit in memory as well; None
+            means those that are ready. If empty, only the image itself must fit.
+        allow_missing_keys: Whether to skip a missing key.
 
     Raises:
-        ModalityError: If ``modality`` is unknown; that it is not given shows only when an image is
-            read, because DICOM may say it, and a server builds its transforms before anyone has
-            chosen.
+        ModalityError: If ``modality`` is unknown; a missing one is reported only when an image is
+            read, because DICOM may state it, and a server builds its transforms before a user
+            chooses.
         OptionError: If ``ct_input`` is not one of the two.
     """
 
@@ -80,7 +80,7 @@ class LoadMedicalImaged(MapTransform):
 
         Raises:
             ModalityError: If no modality was given, or DICOM contradicts it.
-            EspMedSamError: If a file cannot be read, see :func:`esp_medsam.io.read`.
+            EspMedSamError: If a file cannot be read; see :func:`esp_medsam.io.read`.
         """
         out = dict(data)
         for key in self.key_iterator(out):
@@ -89,7 +89,7 @@ class LoadMedicalImaged(MapTransform):
 
 
 def as_meta_tensor(image: Image) -> MetaTensor:
-    """Return the pixels of ``image`` with MONAI's meta and, beside it, the record without them."""
+    """Return the pixels of ``image`` with MONAI's meta and, in it, the record without pixels."""
     assert image.pixels is not None, "the record was made with its pixels"
     affine = np.eye(4) if image.grid.affine is None else image.grid.affine
     meta = {
@@ -100,7 +100,7 @@ def as_meta_tensor(image: Image) -> MetaTensor:
         "original_channel_dim": 0,
         IMAGE_KEY: dataclasses.replace(image, pixels=None),
     }
-    # Flipped and transposed views are what the readers hand out; torch takes the latter alone.
+    # The readers return flipped and transposed views; torch accepts only transposed ones.
     pixels = image.pixels
     wider = _TORCH_DTYPES.get(pixels.dtype.name)
     if wider is not None:
@@ -110,17 +110,17 @@ def as_meta_tensor(image: Image) -> MetaTensor:
 
 
 def collate(batch: Sequence[Mapping[Hashable, Any]]) -> dict[Hashable, Any]:
-    """Return a batch as MONAI's collate makes it, our records kept in lists of its length.
+    """Return a batch as MONAI's collate makes it, with our records in lists of the batch's length.
 
-    Torch cannot stack records, and must not: each image has its own. ``decollate_batch`` hands each
-    item its record back. Values that are no tensor, array, number, text or container of
-    those are kept in lists too.
+    Torch cannot and must not stack records: each image has its own. ``decollate_batch`` gives each
+    item its record back. Values that are not tensors, arrays, numbers, text or containers of
+    these are kept in lists too.
 
     Args:
         batch: Items as the pipeline made them, with the same keys.
 
     Returns:
-        The batch; the items are left as they were.
+        The batch; the items are left unchanged.
     """
     plain = [dict(item) for item in batch]
     batched: dict[Hashable, Any] = {}
@@ -144,7 +144,7 @@ def collate(batch: Sequence[Mapping[Hashable, Any]]) -> dict[Hashable, Any]:
 
 
 def _without_records(tensor: MetaTensor) -> MetaTensor:
-    """Return the same numbers with a meta of its own that lacks our records."""
+    """Return the same numbers with a new meta that lacks our records."""
     meta = {k: v for k, v in tensor.meta.items() if k not in (IMAGE_KEY, SEGMENTATION_KEY)}
     return MetaTensor(
         tensor.as_tensor(), meta=meta, applied_operations=list(tensor.applied_operations)

@@ -44,11 +44,11 @@ _TYPES = {
 _DIRECTIONS = ("TransformMatrix", "Rotation", "Orientation")
 _POSITIONS = ("Offset", "Origin", "Position")
 _SPACINGS = ("ElementSpacing", "ElementSize")
-"""Names of one thing, the first that is stated counts."""
+"""Synonyms for one field; the first that is stated counts."""
 
 
 _LOCAL = ("LOCAL", "Local", "local")
-"""What ITK takes for the file itself; any other word names a file."""
+"""Words that ITK takes to mean the file itself; any other word names a file."""
 
 
 class _Axes(NamedTuple):
@@ -66,7 +66,7 @@ def parse_metaimage(block: bytes, path: Path) -> ItkHeader:
         path: The file.
 
     Raises:
-        FormatError: If it is not MetaImage, or of a type, dimension or encoding that is not read.
+        FormatError: If it is not MetaImage, or has an unsupported type, dimension or encoding.
         CorruptFileError: If its fields contradict each other, or the header does not end.
         GeometryError: If it does not place its voxels.
     """
@@ -103,7 +103,7 @@ def parse_metaimage(block: bytes, path: Path) -> ItkHeader:
 
 
 def _fields(block: bytes, path: Path) -> tuple[dict[str, str], int]:
-    """Return the fields up to ElementDataFile, which is the last, and the byte behind it."""
+    """Return the fields up to ElementDataFile, the last one, and the offset of what follows it."""
     fields: dict[str, str] = {}
     for line, position in lines(block, path):
         field = re.match(r"\s*([A-Za-z][A-Za-z0-9_]*)\s*[=:](.*)$", line)
@@ -133,7 +133,7 @@ def _axes(fields: Mapping[str, str], path: Path) -> _Axes:
 
 
 def _check_plain(fields: Mapping[str, str], path: Path) -> None:
-    """Refuse what ITK reads otherwise than it is meant, or not at all."""
+    """Refuse fields that ITK misreads, or does not read at all."""
     if "BinaryData" in fields and not _is_true(fields, "BinaryData"):
         msg = f"{path} must hold binary numbers; got text. Save it again."
         raise FormatError(msg)
@@ -147,7 +147,7 @@ def _check_plain(fields: Mapping[str, str], path: Path) -> None:
 def _affine(
     fields: Mapping[str, str], axes: int, path: Path
 ) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
-    """Return the affine to RAS+; of a 2-D image with a third axis of 1 mm."""
+    """Return the affine to RAS+; a 2-D image gets a third axis of 1 mm."""
     spacing = next((name for name in _SPACINGS if name in fields), None)
     if spacing is None:
         msg = f"{path} must state its ElementSpacing; its header does not."
@@ -187,7 +187,7 @@ def _dtype(fields: Mapping[str, str], path: Path) -> np.dtype[Any]:
 
 
 def _check_long(header: ItkHeader, stated: str, path: Path) -> None:
-    """Refuse "long" numbers of 8 bytes, as old programs wrote them; to ITK they have 4."""
+    """Refuse "long" numbers of 8 bytes, as old programs wrote them; ITK expects 4."""
     if stated not in ("MET_LONG", "MET_ULONG") or header.encoding != "raw":
         return
     held = header.data_path.stat().st_size - max(header.offset, 0)
@@ -197,7 +197,7 @@ def _check_long(header: ItkHeader, stated: str, path: Path) -> None:
 
 
 def _header_size(fields: Mapping[str, str], path: Path, *, is_compressed: bool) -> int:
-    """Return how many bytes of the data file come before the voxels; -1 where they end it."""
+    """Return how many bytes of the data file precede the voxels; -1 if the voxels end it."""
     size = integers(fields.get("HeaderSize", "0"), "HeaderSize", path, least=-1)[0]
     if size and is_compressed:
         msg = f"{path} must have compressed voxels from the first byte on; got HeaderSize {size}."

@@ -20,18 +20,18 @@ def settle_modality(
     ct_input: str | None = None,
     ct_offset: float | None = None,
 ) -> Image:
-    """Return an image with its modality, which is the user's word, else DICOM's, never guessed.
+    """Return an image with its modality, as stated by the user, else by DICOM, never guessed.
 
     Args:
         image: As :func:`esp_medsam.io.read` returns it, with its pixels.
-        given: What the user says it shows, a name of ``table``; None leaves it to DICOM, and is
+        given: Modality that the user states, a name of ``table``; None leaves it to DICOM, and is
             refused for other formats.
-        table: Modalities at hand.
-        force: Whether the user's word counts against DICOM's.
+        table: Available modalities.
+        force: Whether ``given`` overrides what DICOM says.
         ct_input: What CT values are: ``"hu"`` or ``"windowed"``; None leaves it to DICOM, and takes
             other volumes to be in Hounsfield units. No effect on other modalities.
-        ct_offset: What to add to the values of a gray CT picture to have Hounsfield units; None
-            leaves pictures without any, so that they are refused.
+        ct_offset: What to add to the values of a gray CT picture to get Hounsfield units; None
+            leaves pictures without a unit, so that they are refused.
 
     Raises:
         ModalityError: If the modality is unknown, not given, contradicted by DICOM, or settled
@@ -54,7 +54,7 @@ def settle_modality(
 def _modality(
     image: Image, given: str | None, table: ModalityTable, *, force: bool
 ) -> tuple[str, str]:
-    """Return the name of the modality, and who said so."""
+    """Return the name of the modality, and who stated it."""
     if image.sources:
         source = f"{image.path} ({image.volume})"
         uid = image.sources[0].sop_class_uid

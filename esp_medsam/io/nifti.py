@@ -24,30 +24,30 @@ from esp_medsam.memory import NOTHING, Beside
 from esp_medsam.regular_file import open_regular
 
 
-_nib: Any = nibabel  # it annotates only some of its functions
+_nib: Any = nibabel  # nibabel annotates only some of its functions
 
 _GZIP_MARK = b"\x1f\x8b"
 
 _MAX_RATIO = 1032
-"""What deflate can make of one byte at most; a file that claims more cannot be whole."""
+"""Most bytes that deflate can make of one; a file that claims more cannot be whole."""
 
 _MAX_TAIL = 2**26
-"""Bytes read beyond the voxels at most, to reach the checksum at the end of a gzip file."""
+"""Most bytes read beyond the voxels to reach the checksum at the end of a gzip file."""
 
 
 def read_nifti(path: Path, frame: int | None = None, beside: Beside = NOTHING) -> Image:
-    """Return the volume in the NIfTI file at ``path``, after slope and intercept.
+    """Return the volume in the NIfTI file at ``path``, with slope and intercept applied.
 
-    Integers stay integers where they are not scaled (64-bit ones that fit become int32); all
-    else becomes float32, piece by piece. A 2-D file becomes a stack of one slice.
+    Unscaled integers stay integers (64-bit ones that fit become int32); all other numbers become
+    float32, piece by piece. A 2-D file becomes a stack of one slice.
 
     Args:
         path: The file.
-        frame: Which volume of a file with several, as stored, from 0; no effect on others.
-        beside: What must fit in memory beside it.
+        frame: Which volume of a file with several, as stored, from 0; no effect on other files.
+        beside: What must fit in memory in addition to the volume.
 
     Raises:
-        FormatError: If it is not NIfTI, or of a type or dimension that is not read.
+        FormatError: If it is not NIfTI, or has an unsupported type or dimension.
         OptionError: If it has no volume of number ``frame``.
         CorruptFileError: If it is damaged or cut short.
         TooLargeError: If it claims more than fits in memory.
@@ -68,7 +68,7 @@ def read_nifti(path: Path, frame: int | None = None, beside: Beside = NOTHING) -
         _skip(stream, start, len(block), path)
         voxels = _read_voxels(stream, block[start:], header, chosen, path)
         more = on_disk > end
-        if isinstance(stream, Inflated):  # to the checksum; of other files the size was checked
+        if isinstance(stream, Inflated):  # read to the checksum; other files' sizes were checked
             _skip(stream, end, max(len(block), start + size), path)
             more = stream.read_rest(_MAX_TAIL) > 0 or len(block) > end
     shape = header.shape if len(header.shape) == 3 else (*header.shape, 1)
@@ -87,7 +87,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     """Return what the header of the NIfTI file at ``path`` says; no voxel is read.
 
     Raises:
-        FormatError: If it is not NIfTI, or of a type or dimension that is not read.
+        FormatError: If it is not NIfTI, or has an unsupported type or dimension.
         CorruptFileError: If it is damaged or cut short.
         GeometryError: If its affine is not usable.
     """
@@ -104,15 +104,15 @@ def write_nifti(
     slope: float = 1.0,
     root: Path | None = None,
 ) -> None:
-    """Write ``array`` with the geometry fields of its source, whole or not at all.
+    """Write ``array`` with the geometry fields of its source, atomically.
 
     Args:
         path: File to write, ``.nii`` or ``.nii.gz``.
-        array: What is stored, ``(*spatial)``, uint8 or uint16.
+        array: Numbers to store, ``(*spatial)``, uint8 or uint16.
         geometry: Fields as :func:`read_nifti` found them; None states spacing 1 and no position.
-        extension: Text of a header extension; none where empty.
-        slope: Written to the header: what readers multiply the stored numbers by.
-        root: Folder above it, below which no link is followed; None is its own.
+        extension: Text of a header extension; if empty, there is none.
+        slope: Header field: the factor that readers multiply the stored numbers by.
+        root: Folder above it, below which no link is followed; None means the file's own folder.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -129,15 +129,15 @@ def write_nifti(
     header["descrip"] = MARK
     if extension:
         header.extensions.append(_nib.nifti1.Nifti1Extension(0, extension))
-    # Without an affine of its own the image leaves the header's fields as they are.
+    # An image without its own affine leaves the fields of the header unchanged.
     kind = _nib.Nifti2Image if is_second else _nib.Nifti1Image
     image = kind(array, None, header)
     image.header.set_slope_inter(slope, 0.0)
-    # nibabel mends spacings; a reader that goes by them would lay the two apart.
+    # nibabel changes spacings; readers that use them would place mask and image differently.
     image.header["pixdim"][:4] = pixdim
     with atomic_file(path, root) as file:
         if path.name.lower().endswith(".gz"):
-            # No name and no time in the file: the same mask makes the same bytes.
+            # The file holds no name and no time, so the same mask makes the same bytes.
             with gzip.GzipFile(
                 filename="", mode="wb", fileobj=file, compresslevel=3, mtime=0
             ) as gz:
@@ -147,12 +147,12 @@ def write_nifti(
 
 
 _Stream = BinaryIO | Inflated
-"""What bytes are read from: a file, or what it unpacks to."""
+"""Source of bytes: a file, or its decompressed content."""
 
 
 @contextmanager
 def _open_stream(path: Path) -> Iterator[tuple[BinaryIO, _Stream]]:
-    """Open ``path``; yield the file, and the file again or, of a gzip file, what it unpacks to."""
+    """Open ``path``; yield the file, and the file again or, for gzip, its decompressed content."""
     with open_regular(path) as file:
         is_gzip = file.read(2) == _GZIP_MARK
         file.seek(0)
@@ -164,7 +164,7 @@ def _open_stream(path: Path) -> Iterator[tuple[BinaryIO, _Stream]]:
 
 
 def _check_size(header: NiftiHeader, end: int, path: Path, most: int) -> None:
-    """Refuse a file that cannot hold the numbers it claims, before memory is taken for them."""
+    """Refuse a file that cannot hold the numbers it claims, before memory is used for them."""
     if end > most:
         size = " x ".join(str(length) for length in header.shape + header.volumes)
         msg = f"{path} must hold {size} voxels of {header.dtype.itemsize} bytes; it is cut short."
@@ -174,10 +174,10 @@ def _check_size(header: NiftiHeader, end: int, path: Path, most: int) -> None:
 def _read_voxels(
     stream: _Stream, begun: bytes, header: NiftiHeader, chosen: Chosen, path: Path
 ) -> npt.NDArray[Any]:
-    """Return the voxels of one volume in the order of the file, converted piece by piece.
+    """Return the voxels of one volume in file order, converted piece by piece.
 
-    Memory for the whole is only claimed here; the system hands it out as it is filled, so a file
-    that ends early has cost no more than it holds.
+    Memory for the whole volume is only reserved here; the system provides it as it is filled, so a
+    file that ends early costs no more than it holds.
     """
     voxels: npt.NDArray[Any] = np.empty(chosen.size, dtype=chosen.dtype)
     for start in range(0, chosen.size, CHUNK_VOXELS):
@@ -196,7 +196,7 @@ def _scaled(stored: npt.NDArray[Any], header: NiftiHeader) -> npt.NDArray[Any]:
     if header.scaling is None:
         return stored
     slope, intercept = header.scaling
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # overflows are refused as infinite
         return stored.astype(np.float64) * slope + intercept
 
 

@@ -18,22 +18,22 @@ from esp_medsam.grid import check_affine, is_sheared, refuse_affine
 
 
 HEADER_BYTES = 540
-"""Enough for the header of either version; NIfTI-1 has 348 bytes, NIfTI-2 has these."""
+"""Size of a NIfTI-2 header, enough for either version; a NIfTI-1 header has 348 bytes."""
 
 DISAGREEMENT_TOLERANCE = 1e-3
-"""Elements of qform and sform, in mm, may differ by so much: what float32 quaternions lose."""
+"""Tolerated difference of qform and sform elements, in mm: what float32 quaternions lose."""
 
 _ROUNDING = 1e-5
-"""What the square of a quaternion's length may be over 1, written in float32."""
+"""Most by which the squared length of a quaternion may exceed 1, written in float32."""
 
 _UNNOTICED = float(3 * np.finfo(np.float32).eps)
-"""What of it is no word worth: nibabel's own threshold."""
+"""Excess that needs no warning: nibabel's own threshold."""
 
 _LAST_OFFSET = 2**26
-"""Bytes before the voxels at most: room for any header extension, and for no detour."""
+"""Most bytes before the voxels: room for any header extension, but not for long seeks."""
 
 _NUMBERS = frozenset({2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280})
-"""Data type codes of real numbers, 8 to 64 bits; the rest is color, complex or beyond float64."""
+"""Codes of real types, 8 to 64 bits; the others are color, complex or wider than float64."""
 
 _VECTORS = ("srow_x", "srow_y", "srow_z")
 _SCALARS = ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d")
@@ -48,9 +48,9 @@ class NiftiHeader:
         shape: Shape of a volume in the file, two axes or three.
         volumes: Lengths of the axes beyond the third, without trailing ones of length 1.
         dtype: Type of the stored numbers, byte order included.
-        offset: Byte at which they begin.
-        scaling: What a stored number is multiplied by, and what is then added; None where numbers
-            mean what they are.
+        offset: Byte at which the numbers begin.
+        scaling: Factor for the stored numbers, and what is then added; None if the numbers are not
+            scaled.
         affine: ``(4, 4)`` float64, voxel index to RAS+ in mm.
         geometry: The geometry fields as stored.
         warnings: What a user should know.
@@ -70,11 +70,11 @@ def parse_header(block: bytes, path: Path) -> NiftiHeader:
     """Return what the header at the beginning of ``block`` says.
 
     Args:
-        block: The first :data:`HEADER_BYTES` of the file, decompressed; fewer where it has fewer.
+        block: The first :data:`HEADER_BYTES` of the file, decompressed; fewer if it is shorter.
         path: The file, for messages.
 
     Raises:
-        FormatError: If it is not NIfTI, or of a type or dimension that is not read.
+        FormatError: If it is not NIfTI, or has an unsupported type or dimension.
         CorruptFileError: If its numbers contradict each other.
         GeometryError: If its affine is not usable.
     """
@@ -106,7 +106,7 @@ def parse_header(block: bytes, path: Path) -> NiftiHeader:
 
 
 def _raw_header(block: bytes, path: Path) -> Any:
-    """Return nibabel's header of the version and byte order that the first bytes show."""
+    """Return nibabel's header for the version and byte order that the first bytes show."""
     kinds: tuple[tuple[int, Any, bytes], ...] = (
         (348, nib.Nifti1Header, block[344:348]),
         (540, nib.Nifti2Header, block[4:8]),
@@ -165,7 +165,7 @@ def _dtype(header: Any, path: Path) -> np.dtype[Any]:
 
 def _scaling(header: Any, path: Path) -> tuple[float, float] | None:
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
-    if slope == 0 or math.isnan(slope):  # how writers say: not scaled, whatever the intercept
+    if slope == 0 or math.isnan(slope):  # writers mean: not scaled, whatever the intercept
         return None
     if not math.isfinite(slope) or not math.isfinite(intercept):
         msg = f"{path} must have finite scaling; got slope {slope}, intercept {intercept}."
@@ -174,12 +174,12 @@ def _scaling(header: Any, path: Path) -> tuple[float, float] | None:
 
 
 def _affine(header: Any, dimensions: int, path: Path) -> tuple[npt.NDArray[np.float64], list[str]]:
-    """Return the affine by sform, else qform, else spacing alone, and what there is to say."""
+    """Return the affine from the sform, else the qform, else only the spacing, and the warnings."""
     header = header.copy()
     if dimensions == 2 and header["pixdim"][3] == 0:
-        header["pixdim"][3] = 1  # writers of 2-D files leave the third spacing out
+        header["pixdim"][3] = 1  # writers of 2-D files omit the third spacing
     if header["pixdim"][0] == 0:
-        header["pixdim"][0] = 1  # handedness left out, which the standard reads as 1
+        header["pixdim"][0] = 1  # missing handedness, which the standard reads as 1
     if int(header["sform_code"]) > 0:
         affine, warnings = _by_sform(header)
     elif int(header["qform_code"]) > 0:
@@ -196,7 +196,7 @@ def _affine(header: Any, dimensions: int, path: Path) -> tuple[npt.NDArray[np.fl
 
 
 def _by_sform(header: Any) -> tuple[npt.NDArray[np.float64], list[str]]:
-    """Return the sform; of qform and spacing, which it needs none of, what is wrong with them."""
+    """Return the sform, and what is wrong with qform and spacing, which the sform does not need."""
     affine = np.asarray(header.get_sform(), dtype=np.float64)
     broken = _broken_spacing(header)
     if broken:
@@ -230,13 +230,13 @@ def _by_spacing(header: Any, path: Path) -> tuple[npt.NDArray[np.float64], list[
 
 
 def _check_spacing(header: Any, path: Path) -> None:
-    """Refuse spacings that an affine cannot be made of: readers take a negative one variously."""
+    """Refuse spacings that make no affine: readers disagree on negative ones."""
     if _broken_spacing(header):
         refuse_affine(path, f"its spacing is {_spacing(header)}")
 
 
 def _broken_spacing(header: Any) -> str:
-    """Return what is wrong with the spacings, the beginning of a sentence; empty where nothing."""
+    """Return what is wrong with the spacings, as the beginning of a sentence; empty if nothing."""
     spacing = _spacing(header)
     is_usable = all(math.isfinite(length) and length > 0 for length in spacing)
     return "" if is_usable else f"pixdim holds spacings that are not positive, {spacing}"
@@ -247,9 +247,9 @@ def _spacing(header: Any) -> list[float]:
 
 
 def _qform(header: Any) -> tuple[npt.NDArray[np.float64] | None, str]:
-    """Return the qform, and what is wrong with it; None where it is not usable.
+    """Return the qform, or None if it is not usable, and what is wrong with it.
 
-    A quaternion that rounding made longer than 1 is shortened, as the standard's own code does.
+    A quaternion that rounding made longer than 1 is shortened, as in the standard's own code.
     """
     names = ("quatern_b", "quatern_c", "quatern_d")
     squared = sum(float(header[name]) ** 2 for name in names)
@@ -269,7 +269,7 @@ def _qform(header: Any) -> tuple[npt.NDArray[np.float64] | None, str]:
 
 
 def _geometry(header: Any) -> dict[str, tuple[float, ...]]:
-    """Return the geometry fields as they are stored; float32 numbers are exact in Python."""
+    """Return the geometry fields as stored; Python represents float32 numbers exactly."""
     fields: dict[str, tuple[float, ...]] = {
         name: (float(header[name]),) for name in (*_SCALARS, *_OFFSETS)
     }
@@ -284,7 +284,7 @@ def geometry_of(affine: npt.NDArray[np.float64]) -> dict[str, tuple[float, ...]]
     """Return the geometry fields that state an affine, for volumes of other formats.
 
     Args:
-        affine: ``(4, 4)``, voxel index to RAS+ in mm. A shear is stated by the sform alone.
+        affine: ``(4, 4)``, voxel index to RAS+ in mm. A sheared one is stated only by the sform.
     """
     image: Any = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), affine)  # type: ignore[no-untyped-call]
     image.set_sform(affine, code=1)

@@ -49,7 +49,7 @@ _SPACES = {
     **dict.fromkeys(("left-anterior-superior", "las"), (-1.0, 1.0, 1.0)),
     **dict.fromkeys(("right-anterior-superior", "ras"), (1.0, 1.0, 1.0)),
 }
-"""Spaces whose axes are the patient's, and their signs in RAS+."""
+"""Spaces whose axes are those of the patient, and their signs in RAS+."""
 
 _ENCODINGS: dict[str, Literal["raw", "gzip", "text"]] = {
     "raw": "raw",
@@ -67,7 +67,7 @@ _NOT_GRAY = frozenset(
 
 
 class _Axes(NamedTuple):
-    """Which axes place voxels, and the one that counts volumes."""
+    """Lengths and steps of the axes that place voxels, and the number of volumes."""
 
     lengths: tuple[int, ...]
     frames: int
@@ -82,7 +82,7 @@ def parse_nrrd(block: bytes, path: Path) -> ItkHeader:
         path: The file.
 
     Raises:
-        FormatError: If it is not NRRD, or of a type, dimension or encoding that is not read.
+        FormatError: If it is not NRRD, or has an unsupported type, dimension or encoding.
         CorruptFileError: If its fields contradict each other, or the header does not end.
         GeometryError: If it does not place its voxels in the patient.
     """
@@ -110,7 +110,7 @@ def parse_nrrd(block: bytes, path: Path) -> ItkHeader:
 
 
 def _fields(block: bytes, path: Path) -> tuple[dict[str, str], int | None]:
-    """Return the fields by name, without its spaces, and the byte behind the empty line."""
+    """Return the fields by name without spaces, and the offset of the byte after the empty line."""
     if not re.match(rb"NRRD000[1-9]\r?\n", block):
         msg = f"{path} must be NRRD; its content is something else."
         raise FormatError(msg)
@@ -155,7 +155,7 @@ def _axes(fields: Mapping[str, str], path: Path) -> _Axes:
 def _directions(
     fields: Mapping[str, str], axes: int, path: Path
 ) -> Sequence[npt.NDArray[np.float64] | None]:
-    """Return the step in space of each axis; None of an axis that lies in none."""
+    """Return the step in space of each axis; None for an axis that is not spatial."""
     if "space" not in fields or "spacedirections" not in fields:
         msg = (
             f"{path} must state space and space directions, which say where its voxels lie; "
@@ -220,7 +220,7 @@ def _encoding(fields: Mapping[str, str], path: Path) -> Literal["raw", "gzip", "
 
 
 def _skip(fields: Mapping[str, str], encoding: str, path: Path) -> int:
-    """Return how many bytes lie before the voxels; -1 where they end the file."""
+    """Return how many bytes precede the voxels; -1 if the voxels end the file."""
     lines = integers(fields.get("lineskip", "0"), "line skip", path, least=0)
     skip = integers(fields.get("byteskip", "0"), "byte skip", path, least=-1)[0]
     if lines[0] or (skip and encoding != "raw") or (skip < 0 and "datafile" not in fields):

@@ -26,9 +26,9 @@ class OutputFile(NamedTuple):
     """One file of a result.
 
     Attributes:
-        path: Where it goes.
+        path: Path to write to.
         kind: ``"labelmap"``, ``"mask"`` or ``"probability"``.
-        place: Place of its target; None for the labelmap, which holds all.
+        place: Index of its target; None for the labelmap, which holds all targets.
     """
 
     path: Path
@@ -47,11 +47,11 @@ def plan_files(
     """Return the files of a result, format by format, the labelmap first.
 
     Args:
-        stem: Path of all of them without what tells them apart.
+        stem: Common beginning of their paths.
         output_formats: Keys of :data:`ENDINGS`.
         targets: The chosen targets.
         split_targets: Whether each target has a mask of its own.
-        probabilities: Whether each target has its probability.
+        probabilities: Whether each target has a probability file.
     """
     files = []
     for ending in (ENDINGS[name] for name in output_formats):
@@ -83,15 +83,15 @@ def write_file(
         image: Record of the input.
         targets: The chosen targets.
         labelmap: uint8 ``(1, *spatial)``.
-        probability: uint8 ``(T, *spatial)``; only the labelmap can do without it.
+        probability: uint8 ``(T, *spatial)``; only the labelmap can be written without it.
         seg: How DICOM-SEG is written.
-        root: Folder above it, below which no link is followed; None is its own.
+        root: Folder above it, below which no link is followed; None means the file's own folder.
 
     Returns:
-        Whether it was written: an empty DICOM-SEG is only where it is asked for.
+        Whether it was written: an empty DICOM-SEG is written only on request.
 
     Raises:
-        GeometryError: If the numbers are not on the grid of the image.
+        GeometryError: If the arrays are not on the grid of the image.
         OutputError: If the file cannot be written.
     """
     if file.path.name.endswith(ENDINGS["dicom-seg"]):
@@ -128,7 +128,7 @@ def _write_seg(
     seg: SegOptions,
     root: Path | None,
 ) -> bool:
-    """Write one DICOM-SEG: of all targets as it was asked for, or of one alone."""
+    """Write one DICOM-SEG: with all targets as requested, or with only one."""
     if file.place is not None:
         targets = [targets[file.place]]
         seg = replace(
@@ -141,7 +141,7 @@ def _write_seg(
     if seg.kind == "labelmap":
         masks = iter([_as_uint8(labelmap[0])])
     elif seg.kind == "binary" and file.place is None:
-        # As in every other format overlaps are settled; whole targets have files of their own.
+        # As in every other format, overlaps are settled; whole targets have their own files.
         masks = (_as_uint8(labelmap[0] == target.label) for target in targets)
     elif probability is None:
         msg = f"{file.path.name} needs the probabilities of its targets, which are missing."
@@ -170,7 +170,7 @@ def _write_nifti(
 ) -> None:
     geometry = image.nifti_geometry
     if not image.grid.is_volume:
-        array = array.T  # NIfTI's first axis runs along a row, a picture's runs down the rows
+        array = array.T  # NIfTI's first axis runs along a row, a picture's down the rows
     elif geometry is None:
         assert image.grid.affine is not None, "the saver checked"
         geometry = geometry_of(image.grid.affine)

@@ -1,4 +1,4 @@
-"""Formats of results: what a user may ask for, and what each can hold."""
+"""Formats of results: what a user may request, and what each format can hold."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from esp_medsam.image import Image
 
 
 ENDINGS = {"dicom-seg": ".dcm", "nifti": ".nii.gz", "png": ".png"}
-"""What file names end in, by output format."""
+"""Ending of file names, by output format."""
 
 
 OUTPUT_FORMATS = ("auto", *ENDINGS)
-"""What a user may ask for; ``auto`` is DICOM-SEG for DICOM, else NIfTI or, of pictures, PNG."""
+"""What a user may request; ``auto`` is DICOM-SEG for DICOM, NIfTI for other volumes, else PNG."""
 
 
 def read_formats(output_format: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the formats asked for, from a list or a text with commas.
+    """Return the requested formats, from a list or a comma-separated string.
 
     Raises:
-        OptionError: If one is none of :data:`OUTPUT_FORMATS`, or there is none.
+        OptionError: If one is not in :data:`OUTPUT_FORMATS`, or there is none.
     """
     parts = output_format.split(",") if isinstance(output_format, str) else output_format
     names = tuple(str(part).strip() for part in parts)
@@ -35,7 +35,7 @@ def formats_for(output_formats: Sequence[str], *, is_volume: bool, is_dicom: boo
     """Return the formats of an input's result, each once.
 
     Raises:
-        OptionError: If one cannot hold it.
+        OptionError: If a format cannot hold the result.
     """
     usual = "dicom-seg" if is_dicom else "nifti" if is_volume else "png"
     chosen = [usual if name == "auto" else name for name in output_formats]
@@ -48,14 +48,14 @@ def formats_for(output_formats: Sequence[str], *, is_volume: bool, is_dicom: boo
 
 
 def check_can_hold(formats: Sequence[str], image: Image) -> None:
-    """Refuse an image whose result a format cannot hold.
+    """Refuse an image if a format cannot hold its result.
 
     Args:
         formats: As :func:`formats_for` returns them.
         image: Record of the input.
 
     Raises:
-        GeometryError: If its slices have gaps, or are frames, of which NIfTI knows nothing.
+        GeometryError: If its slices have gaps, or are frames in time, and NIfTI is requested.
         FormatError: If its files lack what a DICOM-SEG must state.
     """
     if "dicom-seg" in formats:

@@ -14,14 +14,14 @@ from esp_medsam.io.folder import entered, missing_folders
 
 
 _MAX_NAME = 255
-"""Bytes, on Windows characters, of a file name that file systems take."""
+"""Longest file name that file systems accept, in bytes; on Windows in characters."""
 
 
 def output_stem(output_dir: str | Path, relative_dir: str, name: str) -> Path:
     """Return ``<output_dir>/<relative_dir>/<name>_seg``, to which endings are added.
 
     Raises:
-        OutputError: If that would lie outside ``output_dir``.
+        OutputError: If the path would lie outside ``output_dir``.
     """
     root = Path(output_dir)
     folder = root / relative_dir
@@ -38,13 +38,13 @@ def record_path(stem: Path) -> Path:
 
 
 def check_output_dir(output_dir: str | os.PathLike[str]) -> None:
-    """Refuse a folder that nothing could be written to; it is not made, and nothing stays in it.
+    """Refuse a folder that is not writable; it is not created, and nothing is left in it.
 
-    Whether it can be is tried, not asked: file systems that are read-only, gone, or full of files
-    answer differently.
+    A file is created to find out, because file systems that are read-only, gone, or out of inodes
+    do not answer a query alike.
 
     Raises:
-        OutputError: If it is no folder, cannot be written to, or has a name that is too long.
+        OutputError: If it is not a folder, is not writable, or its name is too long.
     """
     path = Path(output_dir)
     try:
@@ -63,21 +63,21 @@ def check_output_dir(output_dir: str | os.PathLike[str]) -> None:
 
 
 def check_outputs(paths: Iterable[Path], root: Path) -> None:
-    """Refuse names that no file system takes, and places that a link leads to.
+    """Refuse names that no file system accepts, and places that a link leads to.
 
     Args:
-        paths: Files of one folder that are to be written.
+        paths: Files to write, all in one folder.
         root: Folder above it, below which no link is followed.
 
     Raises:
-        OutputError: If one cannot be written, whatever else happens.
+        OutputError: If a file certainly cannot be written.
     """
     paths = list(paths)
     _check_names(paths, "Shorten the input's name, or leave out the option that lengthens it.")
     for path in paths[:1]:
         try:
             with suppress(FileNotFoundError):
-                path.lstat()  # tells where the whole path is too long
+                path.lstat()  # raises if the whole path is too long
             with suppress(FileNotFoundError), entered(path.parent, root, make=False):
                 pass
         except EspMedSamError:
@@ -87,14 +87,14 @@ def check_outputs(paths: Iterable[Path], root: Path) -> None:
 
 
 def refuse_inputs(paths: Iterable[Path], identity: Identity | None) -> None:
-    """Refuse to replace a file of the very input whose result is to be written.
+    """Refuse to replace a file of the input whose result is to be written.
 
     Args:
-        paths: Files that are to be written.
-        identity: The input; None where it was read from no file.
+        paths: Files to write.
+        identity: The input; None if it was not read from a file.
 
     Raises:
-        OutputError: If one of them is one of its files.
+        OutputError: If a file to write is a file of the input.
     """
     files = () if identity is None else identity.files
     held = {(file.state.device, file.state.inode): file.path for file in files}

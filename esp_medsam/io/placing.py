@@ -1,4 +1,4 @@
-"""Where an array in memory lies, which only its owner can say."""
+"""Where an array in memory lies in space, which only the caller knows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIDES = ("LR", "PA", "IS")
 
 
 class Placing(NamedTuple):
-    """Where an array of a volume lies: stated by an affine, or by spacing and axes.
+    """Where an array of a volume lies in space: an affine, or spacing and axes.
 
     Attributes:
         affine: ``(4, 4)``, from voxel index to RAS+ in mm.
@@ -33,14 +33,14 @@ class Placing(NamedTuple):
 
     @property
     def given(self) -> list[str]:
-        """Names of what is stated."""
+        """Names of the stated fields."""
         return [name for name, value in self._asdict().items() if value is not None]
 
     def checked_affine(self) -> Affine | None:
-        """Return the affine; None where nothing is stated.
+        """Return the affine; None if nothing is stated.
 
         Raises:
-            GeometryError: If what is stated contradicts itself, or is not what it must be.
+            GeometryError: If the stated fields are contradictory, incomplete or invalid.
         """
         if self.spacing is None and self.axes is None:
             return None if self.affine is None else _affine_of(self.affine)
@@ -51,11 +51,11 @@ class Placing(NamedTuple):
 
 
 UNSTATED = Placing()
-"""Of what states itself where it lies, and of pictures."""
+"""Placing of pictures, and of sources that state themselves where they lie."""
 
 
 def _affine_of(affine: npt.ArrayLike) -> Affine:
-    """Return an affine, once it is one: nothing of it is left out, and no axis is lost."""
+    """Return an affine after checking that it is complete and invertible."""
     try:
         placed = np.asarray(affine)
         is_affine = (
@@ -77,7 +77,7 @@ def _affine_of(affine: npt.ArrayLike) -> Affine:
 
 
 def _steps_of(spacing: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Return a spacing, once it is one."""
+    """Return a spacing after checking that it is valid."""
     try:
         steps = np.asarray(spacing, dtype=np.float64)
     except (TypeError, ValueError):
@@ -89,7 +89,7 @@ def _steps_of(spacing: Sequence[float]) -> npt.NDArray[np.float64]:
 
 
 def _affine_along(steps: npt.NDArray[np.float64], axes: str) -> Affine:
-    """Return the affine of a volume whose first voxel is the origin."""
+    """Return the affine of a volume whose first voxel is at the origin."""
     letters = str(axes).upper()
     ways = [next((way for way, pair in enumerate(_SIDES) if x in pair), -1) for x in letters]
     if sorted(ways) != [0, 1, 2]:

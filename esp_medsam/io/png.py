@@ -1,7 +1,7 @@
-"""PNG files, walked chunk by chunk before Pillow sees them.
+"""Check PNG files chunk by chunk before Pillow reads them.
 
-Pillow fills what a PNG lacks with zeros and says nothing. It also takes memory for all that lies
-beside the picture, and gives up on a color profile that is larger than it likes.
+Pillow silently fills missing parts of a PNG with zeros. It also takes memory for everything that is
+stored beside the picture, and fails if a color profile exceeds its size limit.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND"})
 """Chunks that the pixels depend on; the others hold color profiles, texts and times."""
 
 _TURNED = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
-"""Texts that are kept: they too may say how the picture is turned."""
+"""Texts that are kept, because they may say how the picture is rotated."""
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Numbers that a pixel has, by color type."""
+"""Numbers per pixel, by color type."""
 
 _PALETTE = 3
 
@@ -33,10 +33,10 @@ _PASSES = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
     (0, 1, 1, 2),
 )  # fmt: skip
-"""Adam7: first column and first row of each pass, and the steps to the next ones."""
+"""Adam7: first column and row of each pass, and the steps to the next column and row."""
 
 _MOST_CHUNKS = 2**17
-"""Encoders put 8 KiB into a chunk; so many hold a gigabyte."""
+"""Encoders put 8 KiB into a chunk, so this many hold a gigabyte."""
 
 _PIECE = 2**20
 
@@ -46,9 +46,9 @@ class PngHeader(NamedTuple):
 
     Attributes:
         width: Pixels in a row.
-        height: Rows.
-        packed: Bytes that its rows must unpack to.
-        has_palette: Whether pixels are places in a palette.
+        height: Number of rows.
+        packed: Bytes that the rows must decompress to.
+        has_palette: Whether pixels are indices into a palette.
     """
 
     width: int
@@ -61,11 +61,11 @@ def read_header(file: BinaryIO, path: Path) -> PngHeader:
     """Return what the first chunk says.
 
     Args:
-        file: The PNG, at the byte behind its signature.
+        file: The PNG, at the byte after its signature.
         path: The file, for messages.
 
     Raises:
-        CorruptFileError: If it is no such chunk, or states what PNG does not know.
+        CorruptFileError: If the first chunk is not a header, or its values are invalid in PNG.
     """
     length, kind = _read_head(file, path)
     if (length, kind) != (13, b"IHDR"):
@@ -81,16 +81,16 @@ def read_header(file: BinaryIO, path: Path) -> PngHeader:
 
 
 def _packed_size(width: int, height: int, bits: int, x: int, y: int, right: int, down: int) -> int:
-    """Return how many bytes the rows of one pass have, each with a byte for its filter."""
+    """Return how many bytes the rows of one pass have, each with one byte for its filter."""
     columns, rows = -(-(width - x) // right), -(-(height - y) // down)
     return rows * (1 + -(-columns * bits // 8)) if columns > 0 and rows > 0 else 0
 
 
 def picture_alone(file: BinaryIO, header: PngHeader, path: Path) -> io.BytesIO:
-    """Return the PNG without what its pixels do not depend on, once it is seen to be whole.
+    """Return the PNG without the parts that do not affect its pixels, and check that it is whole.
 
     Args:
-        file: The PNG, at the byte behind its signature.
+        file: The PNG, at the byte after its signature.
         header: What its first chunk says.
         path: The file, for messages.
 
@@ -137,7 +137,7 @@ def picture_alone(file: BinaryIO, header: PngHeader, path: Path) -> io.BytesIO:
 
 
 class _Rows:
-    """The rows of a picture, unpacked and counted, and not kept."""
+    """Counter of the decompressed rows of a picture, which are not kept."""
 
     def __init__(self, packed: int, path: Path) -> None:
         self._missing = packed
@@ -145,7 +145,7 @@ class _Rows:
         self._unpacker = zlib.decompressobj()
 
     def add(self, data: bytes) -> None:
-        """Unpack what comes next, no further than the rows go."""
+        """Decompress the next data, but not beyond the last row."""
         try:
             while data and self._missing > 0 and not self._unpacker.eof:
                 self._missing -= len(self._unpacker.decompress(data, _PIECE))
@@ -160,13 +160,13 @@ class _Rows:
 
 
 def _read_head(file: BinaryIO, path: Path) -> tuple[int, bytes]:
-    """Return length and kind of the chunk that comes next."""
+    """Return length and kind of the next chunk."""
     head = _read(file, 8, path)
     return int.from_bytes(head[:4], "big"), head[4:]
 
 
 def _pieces(file: BinaryIO, length: int, path: Path) -> Iterator[bytes]:
-    """Yield the data of a chunk, an empty piece of an empty one."""
+    """Yield the data of a chunk in pieces; an empty chunk yields one empty piece."""
     yield _read(file, min(length, _PIECE), path)
     for start in range(_PIECE, length, _PIECE):
         yield _read(file, min(length - start, _PIECE), path)
@@ -180,7 +180,7 @@ def _read(file: BinaryIO, size: int, path: Path) -> bytes:
 
 
 def several_pictures(path: Path) -> FormatError:
-    """Return the error of a file that holds more than one picture."""
+    """Return the error for a file that holds more than one picture."""
     msg = f"{path} must hold one picture; it has several. Save the one you mean on its own."
     return FormatError(msg)
 

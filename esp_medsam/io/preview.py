@@ -35,25 +35,25 @@ from esp_medsam.orientation import (
 
 
 PREVIEW_ENDINGS = ("_preview.png", "_preview.jpg")
-"""What may be added to a result's stem for its picture."""
+"""Endings that the stem of a result may get for its picture."""
 
 TILES = 9
-"""Slices of a volume that are shown at most, unless there are more targets."""
+"""Most slices of a volume that are shown, unless there are more targets."""
 
 TILE_SIDE = 320
-"""Longer side of a slice in the sheet, pixels."""
+"""Longer side of a slice in the sheet, in pixels."""
 
 LONGEST = 2048
-"""Longer side of the picture, pixels, at most."""
+"""Maximum longer side of the picture, in pixels."""
 
 MOST_BYTES = 1_000_000
-"""Of a PNG; a larger picture becomes a JPEG."""
+"""Maximum size of a PNG; a larger picture becomes a JPEG."""
 
 SIDES = {"axial": "RLAP", "coronal": "RLHF", "sagittal": "APHF"}
-"""What lies at the left, right, top and bottom of a slice as it is shown."""
+"""Sides of the patient at the left, right, top and bottom of a displayed slice."""
 
 _THIN = 8
-"""Voxels that an axis must have to be looked along for the other two planes."""
+"""Fewest voxels that every axis must have for the three planes to be shown."""
 
 _LEGEND_SIZE = 16
 _ROW = 24
@@ -61,11 +61,11 @@ _PAPER, _INK, _FAINT = (32, 36, 42), (235, 235, 235), (170, 175, 180)
 
 
 class Shown(NamedTuple):
-    """What a target looks like in the legend.
+    """A target as the legend shows it.
 
     Attributes:
         target: The target.
-        size: How much of it was found, in words; empty where nobody counted.
+        size: How much of it was found, in words; empty if it was not counted.
     """
 
     target: Target
@@ -75,7 +75,7 @@ class Shown(NamedTuple):
 def shown_targets(
     targets: Sequence[Target], segmentation: Segmentation, image: Image
 ) -> list[Shown]:
-    """Return targets as the legend of a picture names them."""
+    """Return targets as the legend of a picture shows them."""
     if not segmentation.voxels:
         return [Shown(target) for target in targets]
     sizes = zip(targets, segmentation.voxels, strict=True)
@@ -83,7 +83,7 @@ def shown_targets(
 
 
 def previews_of(stem: Path) -> list[Path]:
-    """Return where the picture of a result may be."""
+    """Return the possible paths of the picture of a result."""
     return [stem.with_name(f"{stem.name}{ending}") for ending in PREVIEW_ENDINGS]
 
 
@@ -96,19 +96,19 @@ def write_preview(
     slice_axis: str | None = None,
     root: Path | None = None,
 ) -> Path:
-    """Write the picture of a result, as PNG where that is small, else as JPEG.
+    """Write the picture of a result, as PNG if that is small enough, else as JPEG.
 
     Args:
-        stem: Path of the result without what tells its files apart.
+        stem: Common beginning of the paths of the result.
         pixels: ``(C, *spatial)`` in their own dtype.
         labelmap: ``(1, *spatial)`` on the same grid.
-        record: What is known of the image; its measured intensities give black and white.
+        record: Record of the image; its measured intensities define black and white.
         shown: The targets, in the order of the legend.
-        slice_axis: As the inferer's.
-        root: Folder above it, below which no link is followed; None is its own.
+        slice_axis: As for the inferer.
+        root: Folder above it, below which no link is followed; None means the file's own folder.
 
     Returns:
-        The file that was written.
+        Path of the file that was written.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -131,9 +131,9 @@ def preview(
 ) -> PIL.Image.Image:
     """Draw masks over an image, with a legend.
 
-    A picture is shown whole, at its own size. Of a volume, slices spread over what was found are
-    shown, at least one of each target, and, where all three axes are long enough, the three planes
-    through the largest. Arguments are those of :func:`write_preview`.
+    A 2-D picture is shown whole, at its own size. For a volume, slices spread over what was found
+    are shown, at least one per target, and, if all three axes are long enough, the three planes
+    through the largest target. Arguments are those of :func:`write_preview`.
     """
     display = display_of_image(record, slice_axis)
     view = _View(pixels, labelmap, record, [one.target for one in shown])
@@ -149,7 +149,7 @@ def preview(
 
 @dataclass(frozen=True)
 class _View:
-    """An image with its masks, from which slices are drawn."""
+    """An image with its masks, to draw slices from."""
 
     pixels: npt.NDArray[np.generic]
     labelmap: npt.NDArray[np.uint8]
@@ -157,13 +157,13 @@ class _View:
     targets: Sequence[Target]
 
     def slice(self, display: Display, index: int, side: int | None, plane: str | None) -> Rgb:
-        """Return a slice with contours, sides and scale, its longer side of so many pixels."""
+        """Return a slice with contours, sides and scale, its longer side ``side`` pixels long."""
         values = display.show(self.pixels, index)
         labels = display.show(self.labelmap, index)[0]
         per_axis = self.record.grid.spacing
         spacing = None if per_axis is None else display.shown(per_axis)
         size, mm_per_pixel = _size(labels.shape, spacing, side)
-        # Thinned first: as float a photograph of many megapixels would fill the memory.
+        # Subsample first: as float, a photograph of many megapixels would fill the memory.
         step = max(1, max(labels.shape) // (2 * max(size)))
         limits = self.record.intensity_range or (0.0, 1.0)
         rgb = scaled(gray_to_rgb(values[:, ::step, ::step], limits), size)
@@ -172,7 +172,7 @@ class _View:
 
 
 def _slices(view: _View, display: Display) -> list[Tile]:
-    """Return slices as they were segmented, spread over what was found."""
+    """Return slices along the axis of segmentation, spread over what was found."""
     assert display.slice_axis is not None, "a volume has one"
     plane = plane_of(view.record, display)
     count = display.count(view.record.grid.shape)
@@ -187,9 +187,9 @@ def _slices(view: _View, display: Display) -> list[Tile]:
 
 
 def _planes(view: _View) -> list[Tile]:
-    """Return the three planes where they show most of the largest target.
+    """Return the three planes at the positions that show most of the largest target.
 
-    Without one they go through the middle; where an axis is too short there are none.
+    Without a target they go through the middle; if an axis is too short there are none.
     """
     record = view.record
     if record.grid.affine is None or min(record.grid.shape, default=0) < _THIN:
@@ -209,11 +209,11 @@ def _planes(view: _View) -> list[Tile]:
 
 
 Profile = tuple[npt.NDArray[np.int64], ...]
-"""How many voxels each slice along each axis holds."""
+"""Number of voxels in each slice along each axis."""
 
 
 def profiles(labelmap: npt.NDArray[np.uint8]) -> dict[int, Profile]:
-    """Return the profile of each label value but 0, slice by slice: no second volume is held."""
+    """Return the profile of each nonzero label, slice by slice to hold no second volume."""
     found: dict[int, Profile] = {}
     for index, one in enumerate(labelmap):
         for label in np.flatnonzero(np.bincount(one.ravel(), minlength=256)[1:]) + 1:
@@ -229,15 +229,15 @@ def profiles(labelmap: npt.NDArray[np.uint8]) -> dict[int, Profile]:
 
 
 def chosen_slices(labelmap: npt.NDArray[np.uint8], axis: int, count: int) -> list[int]:
-    """Return slices to show, in order: the fullest of each target, the rest spread between.
+    """Return slices to show, in order: the fullest of each target, the others spread between.
 
     Args:
         labelmap: ``(*spatial)``, label values.
-        axis: Axis that the slices are taken along.
-        count: How many at most, unless there are more targets.
+        axis: Axis along which the slices are taken.
+        count: Maximum number, unless there are more targets.
 
     Returns:
-        Indices, none twice; evenly spread ones where nothing was found.
+        Distinct indices; evenly spread if nothing was found.
     """
     found = [profile[axis] for profile in profiles(labelmap).values()]
     if not found:
@@ -251,16 +251,16 @@ def chosen_slices(labelmap: npt.NDArray[np.uint8], axis: int, count: int) -> lis
 
 
 def spread_indices(count: int, most: int) -> list[int]:
-    """Return up to ``most`` of ``count`` indices, in order, evenly spread, none at an end."""
+    """Return up to ``most`` of ``count`` indices, in order, evenly spread, away from the ends."""
     return sorted({int((place + 0.5) * count / most) for place in range(most)})
 
 
 def _size(
     shape: tuple[int, ...], spacing: tuple[float, float] | None, side: int | None
 ) -> tuple[tuple[int, int], float | None]:
-    """Return width and height of a slice as drawn, aspect in mm, and the size of its pixels.
+    """Return width and height of a slice as drawn, true to scale, and the mm per drawn pixel.
 
-    Without a side a picture keeps its own size, and is only made smaller.
+    Without a side a picture keeps its own size, or is made smaller if it is too large.
     """
     height, width = (n * mm for n, mm in zip(shape, spacing or (1.0, 1.0), strict=True))
     if side is None:
@@ -273,14 +273,14 @@ def _size(
 
 
 def _caption(record: Image) -> str:
-    """Return what is shown: the name of the result, the modality, and the window."""
+    """Return the caption: the name of the result, the modality, and the window."""
     black, white = record.intensity_range or (0.0, 1.0)
     unit = f" {record.unit}" if record.unit else ""
     return f"{record.name}   {record.modality}, {black:g} to {white:g}{unit} as black to white"
 
 
 def _with_legend(body: PIL.Image.Image, shown: Sequence[Shown], caption: str) -> PIL.Image.Image:
-    """Return a picture with its caption above, and below it what each color means."""
+    """Return a picture with its caption above it, and the legend of its colors below it."""
     font = font_of(_LEGEND_SIZE)
     names = [one.target.name.replace("_", " ") for one in shown]
     texts = [

@@ -55,18 +55,18 @@ _DAMAGE = (
     IndexError,
     EOFError,
 )
-"""What Pillow raises on damaged files; SyntaxError is its own way to say a broken chunk."""
+"""Errors that Pillow raises for damaged files; it raises SyntaxError for a broken chunk."""
 
 _GRAY = frozenset({"L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 _DEEP = _GRAY - {"L", "F"}
-"""Gray of more than 8 bits."""
+"""Gray modes of more than 8 bits."""
 
 _READING = 20
-"""Bytes that a pixel takes while it is read: decoded, a JPEG twice, turned and taken apart."""
+"""Bytes per pixel during reading: decoded (a JPEG twice), rotated and split into channels."""
 
 _HELD = 4
-"""Bytes that it has afterwards: three of color, or a deep gray."""
+"""Bytes per pixel afterwards: three of color, or one deep gray value."""
 
 _TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -77,27 +77,27 @@ _TURNS = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-"""What makes a picture upright, by its EXIF orientation."""
+"""Operation that makes a picture upright, by its EXIF orientation."""
 
 
 def read_raster(path: Path, beside: Beside = NOTHING, *, indices: bool = False) -> Image:
-    """Return the picture at ``path`` as shown: upright by its EXIF orientation, alpha on black.
+    """Return the picture at ``path`` as displayed: upright by its EXIF orientation, alpha on black.
 
     Gray pictures have one channel in the type of the file (uint8, uint16, int32 or float32),
-    all others three of uint8: palettes are looked up, CMYK and YCbCr become RGB.
+    all others have three of uint8: palettes are looked up, CMYK and YCbCr become RGB.
 
     Args:
         path: The file.
-        beside: What must fit in memory beside it.
-        indices: Whether a picture with a palette keeps its indices, which label maps mean, in place
-            of its colors.
+        beside: What must fit in memory in addition to the picture.
+        indices: Whether a picture with a palette keeps its indices, which are the values of a label
+            map, instead of its colors.
 
     Raises:
-        FormatError: If it is none of the formats, or holds several pages or frames.
+        FormatError: If it has none of the formats, or holds several pages or frames.
         CorruptFileError: If it is damaged or cut short.
-        TooLargeError: If it holds more pixels than Pillow's limit or memory.
+        TooLargeError: If it holds more pixels than Pillow or the memory allows.
         NonFiniteError: If it holds NaN or infinity.
-        OSError: If the system does not let it be read.
+        OSError: If the system cannot read it.
     """
     notes: list[str] = []
     try:
@@ -115,7 +115,7 @@ def read_raster(path: Path, beside: Beside = NOTHING, *, indices: bool = False) 
         raise
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the system's, not Pillow's: it cannot be read at all
+            raise  # from the system, not Pillow: the file is unreadable
         msg = f"{path} must be a whole picture; it is damaged or cut short. Copy it again."
         raise CorruptFileError(msg) from error
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
@@ -130,9 +130,9 @@ def read_raster(path: Path, beside: Beside = NOTHING, *, indices: bool = False) 
 def _read(
     file: BinaryIO, path: Path, beside: Beside, notes: list[str], *, indices: bool
 ) -> npt.NDArray[Any]:
-    """Return the pixels of a picture that has them all.
+    """Return the pixels of a picture after checking that none is missing.
 
-    Pillow takes what is missing for black or gray, and room for all that is claimed.
+    Pillow fills missing pixels with black or gray, and allocates whatever size is claimed.
     """
     source, data = file, b""
     beginning = file.read(len(png.SIGNATURE))
@@ -161,7 +161,7 @@ def _read(
 
 
 def _check_size(width: int, height: int, path: Path, beside: Beside) -> None:
-    """Refuse more pixels than Pillow's limit, or than fit in memory, before any is decoded."""
+    """Refuse more pixels than Pillow's limit, or than fit in memory, before decoding any."""
     limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)
     if 0 < limit < width * height:
         raise _too_large(path, f"; got {width:,} x {height:,}")
@@ -180,13 +180,13 @@ def _too_large(path: Path, found: str = "") -> TooLargeError:
 def read_raster_size(path: Path) -> tuple[int, int]:
     """Return rows and columns of the picture at ``path``, as its header states them.
 
-    It is not decoded. Where EXIF that says how it is turned follows the pixels, as it may in a
-    PNG, rows and columns may be exchanged.
+    The picture is not decoded. If EXIF that states a rotation follows the pixels, as it may in a
+    PNG, rows and columns may be swapped.
 
     Raises:
         CorruptFileError: If its header is damaged.
-        FormatError: If it is none of the formats.
-        OSError: If the system does not let it be read.
+        FormatError: If it has none of the formats.
+        OSError: If the system cannot read it.
     """
     try:
         with (
@@ -194,7 +194,7 @@ def read_raster_size(path: Path) -> tuple[int, int]:
             open_regular(path) as file,
             PIL.Image.open(file, formats=_FORMATS) as picture,
         ):
-            # Of a PNG without EXIF so far Pillow would decode the pixels to look behind them.
+            # If a PNG has no EXIF yet, Pillow would decode its pixels to look for EXIF after them.
             is_stated = picture.format != "PNG" or "exif" in picture.info
             turn = picture.getexif().get(Base.Orientation) if is_stated else None
             is_upright = turn not in _TURNS or turn in (2, 3, 4)
@@ -221,8 +221,8 @@ def write_labelmap_png(
     Args:
         path: File to write.
         labelmap: ``(rows, columns)``.
-        colors: Red, green and blue by label value; the rest, and 0, is black.
-        root: Folder above it, below which no link is followed; None is its own.
+        colors: Red, green and blue by label value; other values, and 0, are black.
+        root: Folder above it, below which no link is followed; None means the file's own folder.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -236,22 +236,22 @@ def write_labelmap_png(
 
 
 def write_jpeg(path: Path, picture: PIL.Image.Image, root: Path | None = None) -> None:
-    """Write a picture as JPEG, whole or not at all, with the mark of our files."""
+    """Write a picture as JPEG, atomically, with the mark of our files."""
     with atomic_file(path, root) as file:
         picture.save(file, format="JPEG", quality=90, comment=MARK)
 
 
 def write_gray_png(path: Path, array: npt.NDArray[np.uint8], root: Path | None = None) -> None:
-    """Write ``array``, ``(rows, columns)``, as a gray PNG, whole or not at all."""
+    """Write ``array``, ``(rows, columns)``, as a gray PNG, atomically."""
     write_png(path, PIL.Image.fromarray(np.ascontiguousarray(array)), root)
 
 
 PNG_MARK = b"tEXtSoftware\0" + MARK
-"""Stands near the beginning of every PNG written here: a text chunk of its own."""
+"""Text chunk near the beginning of every PNG written here."""
 
 
 def write_png(path: Path, picture: PIL.Image.Image, root: Path | None = None) -> None:
-    """Write a picture, whole or not at all, with the mark by which a folder run knows it."""
+    """Write a picture as PNG, atomically, with the mark by which a folder run recognizes it."""
     info = PIL.PngImagePlugin.PngInfo()
     info.add_text("Software", MARK.decode())
     with atomic_file(path, root) as file:
@@ -259,12 +259,12 @@ def write_png(path: Path, picture: PIL.Image.Image, root: Path | None = None) ->
 
 
 def _check(picture: PIL.ImageFile.ImageFile, path: Path) -> None:
-    """Refuse kinds of TIFF and BMP that Pillow opens, and then does not read as they are meant."""
+    """Refuse kinds of TIFF and BMP that Pillow opens but then misreads."""
     if picture.format == "BMP":
         _check_bmp(picture, path)
     if picture.format != "TIFF":
         return
-    # To count them all may take minutes.
+    # Counting all pages may take minutes.
     if getattr(picture, "is_animated", False):
         raise png.several_pictures(path)
     bits = max(_tags(picture, BITSPERSAMPLE) or (1,))
@@ -282,7 +282,7 @@ def _check(picture: PIL.ImageFile.ImageFile, path: Path) -> None:
 
 
 def _check_bmp(picture: PIL.ImageFile.ImageFile, path: Path) -> None:
-    """Refuse a BMP that is cut short, or run-length encoded: such rows may lawfully be missing."""
+    """Refuse a BMP that is cut short, or run-length encoded, because then rows may be missing."""
     (tile,) = picture.tile
     if tile.codec_name != "raw":
         msg = f"{path} must be a BMP without run-length encoding; it has some. Save it as PNG."
@@ -301,12 +301,12 @@ def _tags(picture: PIL.Image.Image, number: int) -> tuple[Any, ...]:
 
 
 def _tag(picture: PIL.Image.Image, number: int) -> Any:
-    """Return the first value of a TIFF tag; None where there is none."""
+    """Return the first value of a TIFF tag; None if there is none."""
     return next(iter(_tags(picture, number)), None)
 
 
 def _unsigned(pixels: npt.NDArray[Any], *, is_white_zero: bool) -> npt.NDArray[Any]:
-    """Return deep gray as its file means it: Pillow takes 32 bits for signed and 0 for black."""
+    """Return deep gray as its file means it: Pillow takes 32 bits as signed and 0 as black."""
     if pixels.dtype == np.int32:
         pixels = pixels.view(np.uint32)
     if is_white_zero:
@@ -332,12 +332,12 @@ def _raw_mode(tile: Any) -> str:
 def _upright(
     picture: PIL.Image.Image, path: Path, notes: list[str], *, indices: bool
 ) -> npt.NDArray[Any]:
-    """Return ``(C, rows, columns)``, turned as EXIF says, in the numbers that the file means."""
+    """Return ``(C, rows, columns)``, rotated as EXIF says, with the values that the file means."""
     if _is_deep_color(picture):
         notes.append("The 16-bit colors were read as 8-bit.")
     is_white_zero = _tag(picture, PHOTOMETRIC_INTERPRETATION) == 0
     is_unsigned = picture.mode in _DEEP and _tag(picture, SAMPLEFORMAT) in (None, 1)
-    picture.load()  # only then EXIF that follows the pixels is known, and a TIFF is turned
+    picture.load()  # only then is EXIF after the pixels known, and a TIFF rotated
     turn = _TURNS.get(picture.getexif().get(Base.Orientation, 1))
     turned = picture if turn is None else picture.transpose(turn)
     if turned.mode == "P" and indices:
@@ -347,7 +347,7 @@ def _upright(
 
 
 def _pixels(picture: PIL.Image.Image, path: Path, notes: list[str]) -> npt.NDArray[Any]:
-    """Return ``(C, rows, columns)`` of a decoded picture; say what was done to its colors."""
+    """Return ``(C, rows, columns)`` of a decoded picture; note changes to its colors."""
     if picture.mode == "1":
         picture = picture.convert("L")
     if picture.has_transparency_data and picture.mode not in _DEEP:
@@ -359,7 +359,7 @@ def _pixels(picture: PIL.Image.Image, path: Path, notes: list[str]) -> npt.NDArr
     array = np.array(picture)
     if array.dtype.byteorder not in "=|":
         array = array.astype(array.dtype.newbyteorder("="))
-    if picture.mode in _DEEP and "transparency" in picture.info:  # one value, which PNG names
+    if picture.mode in _DEEP and "transparency" in picture.info:  # one value, stated by the PNG
         is_clear = array == picture.info["transparency"]
         array[is_clear] = 0
         notes += [_TRANSPARENT] if is_clear.any() else []
@@ -367,12 +367,12 @@ def _pixels(picture: PIL.Image.Image, path: Path, notes: list[str]) -> npt.NDArr
 
 
 def _stacked(bands: Iterable[PIL.Image.Image]) -> npt.NDArray[np.uint8]:
-    """Return bands, one after the other: Pillow's own array holds them interleaved, twice."""
+    """Return bands, one after the other: Pillow's own array holds them twice, interleaved."""
     return np.stack([np.asarray(band) for band in bands])
 
 
 def _on_black(picture: PIL.Image.Image, notes: list[str]) -> npt.NDArray[np.uint8]:
-    """Return the picture without its alpha: dropped where all is opaque, else laid on black."""
+    """Return the picture without its alpha: dropped if everything is opaque, else laid on black."""
     mode = "LA" if picture.mode in ("L", "LA", "La") else "RGBA"
     layered = picture if picture.mode == mode else picture.convert(mode)
     *names, alpha_name = layered.getbands()

@@ -37,29 +37,29 @@ def read(
     beside: Beside = NOTHING,
     indices: bool = False,
 ) -> Image:
-    """Return an image or volume with all that its file says.
+    """Return an image or volume with everything that its file states.
 
-    What it shows is not settled: see :func:`esp_medsam.io.settle_modality`.
+    Its modality is not settled: see :func:`esp_medsam.io.settle_modality`.
 
     Args:
         source: A NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF, BMP or DICOM file, or a folder with the
-            files of DICOM series; or what planning found of one of these.
-        volume: Name or Series Instance UID of the DICOM volume, where there are several.
-        join: What to join that DICOM files keep apart: ``"series"``, of lone slices;
-            ``"frame_of_reference"``; ``"interleaved"``, volumes whose slices lie between one
-            another.
-        frame: Which volume of a 4-D file, from 0; no effect on others.
-        beside: What must fit in memory beside the image.
-        indices: Whether pictures with a palette keep its indices in place of its colors.
+            files of DICOM series; or an item that planning made of one of these.
+        volume: Name or Series Instance UID of the DICOM volume, if there are several.
+        join: What to join that DICOM files keep apart: ``"series"``, those of single slices;
+            ``"frame_of_reference"``; ``"interleaved"``, volumes whose slices lie between each
+            other.
+        frame: Which volume of a 4-D file to read, from 0; no effect on other files.
+        beside: What must fit in memory in addition to the image.
+        indices: Whether pictures with a palette keep their indices instead of colors.
 
     Returns:
-        The record, pixels included; ``modality`` is None, and the unit what DICOM states.
+        The record, pixels included; ``modality`` is None, and the unit is what DICOM states.
 
     Raises:
         OptionError: If ``join`` is something else, or one volume of several must be chosen.
         InputNotFoundError: If there is no such file.
-        InputChangedError: If it was written to while it was read.
-        FormatError: If the file's format, type or dimension is not read.
+        InputChangedError: If the file changed while it was read.
+        FormatError: If the file's format, type or dimension is not supported.
         CorruptFileError: If the file is damaged, empty or cut short.
         TooLargeError: If it claims more than fits in memory.
         GeometryError: If its geometry is not usable.
@@ -74,13 +74,13 @@ def read(
         image = _read_file(path, frame, beside, indices=indices)
     assert image.identity is not None, "it was taken before the image was read"
     check_unchanged(image.identity)
-    is_named = item.volume is not None or not image.sources  # else its UIDs name it
+    is_named = item.volume is not None or not image.sources  # otherwise named by its UIDs
     name = item.name if is_named else image.name
     return replace(image, name=name, relative_dir=item.relative_dir)
 
 
 def _read_file(path: Path, frame: int | None, beside: Beside, *, indices: bool) -> Image:
-    """Return what a file says that is not DICOM, read by the format that its ending says."""
+    """Return the image of a file that is not DICOM, read in the format that its ending states."""
     with _readable(path) as suffix:
         identity = identify(files_of_itk(path) if suffix in ITK_SUFFIXES else (path,))
         if suffix in NIFTI_SUFFIXES:
@@ -95,11 +95,11 @@ def _read_file(path: Path, frame: int | None, beside: Beside, *, indices: bool) 
 def read_grid(path: str | Path) -> Grid | None:
     """Return the grid that the header of a file states, without its pixels.
 
-    Cheap, and so the first of two looks: pictures may turn out to be turned, and what is damaged
-    behind the header is not seen.
+    This is cheap but preliminary: pictures may turn out to be rotated, and damage after the header
+    is not noticed.
 
     Returns:
-        The grid; None of DICOM, and of files of several volumes, which only reading tells.
+        The grid; None for DICOM and files of several volumes, whose grid only reading reveals.
 
     Raises:
         EspMedSamError: If there is no such file, or its header cannot be read.
@@ -125,7 +125,7 @@ def read_grid(path: str | Path) -> Grid | None:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[str]:
-    """Yield the ending that says the format of a file; refuse what is none that can be read."""
+    """Yield the ending that states the format of a file; refuse files that cannot be read."""
     _, suffix = split_suffix(path)
     try:
         if not path.exists():

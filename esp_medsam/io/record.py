@@ -1,4 +1,4 @@
-"""The JSON record beside each result: how it was made, and the sign that it is done."""
+"""The JSON record beside each result, which says how it was made and marks it as done."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from esp_medsam.version import __version__
 
 
 SCHEMA = 2
-"""Version of records; 1 is read too."""
+"""Schema version of records; version 1 is read too."""
 
 STAMP = {"software": f"esp-medsam {__version__}", "schema": SCHEMA}
-"""What every record begins with, whichever command wrote it."""
+"""Fields that every record begins with, whichever command wrote it."""
 
 _UNSAID = {"clean_up": {}, "flips": False, "slice_smoothing": 0.0}
-"""Settings that records of before there were such do not state."""
+"""Defaults of settings that are missing from older records."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What must agree for a result to count as the one asked for.
+    """What must agree for a result to count as the requested one.
 
     Attributes:
         modality: Name of the modality.
         targets: Names of the chosen targets, in table order.
         formats: Kinds of file written, such as ``nifti``, ``split_targets``, ``probabilities``.
-        weights_sha256: Hash of the weights; None where they have no file.
-        settings: What else the result depends on; compared where a record has it too.
-        or_more: Whether a result of more targets will do, as where none were named.
+        weights_sha256: Hash of the weights; None if they have no file.
+        settings: Other settings that the result depends on; compared if a record has them too.
+        or_more: Whether a result with more targets is accepted, as when none were named.
     """
 
     modality: str
@@ -59,22 +59,22 @@ class Recipe:
 def is_done(
     stem: Path, recipe: Recipe, files: Sequence[str | Path], *, verify: bool = False
 ) -> bool:
-    """Whether the result that begins with ``stem`` is there, whole, and the one asked for.
+    """Whether the result that begins with ``stem`` exists, is complete, and is the requested one.
 
     Args:
         stem: As :func:`esp_medsam.io.output_stem` returns it.
-        recipe: What is asked for.
+        recipe: What is requested.
         files: The files of the input.
-        verify: Whether content is compared even where sizes and times agree.
+        verify: Whether content is compared even if sizes and times agree.
 
     Returns:
-        False where there is no record, or a file that it lists is missing or empty: do it (again).
+        False if there is no record, or a file that it lists is missing or empty: do it (again).
 
     Raises:
-        OutputExistsError: If the result differs in anything from what is asked for, or a file of it
-            was changed since.
+        OutputExistsError: If the result differs in any way from the requested one, or one of its
+            files was changed since.
         InputNotFoundError: If a file of the input is gone.
-        ReadError: If one cannot be read.
+        ReadError: If a file of the input cannot be read.
     """
     record = read_record(stem)
     if record is None:
@@ -84,12 +84,12 @@ def is_done(
 
 
 def is_there(record: Mapping[str, Any], stem: Path, *, verify: bool = False) -> bool:
-    """Whether all files of a record are there; arguments as :func:`is_done`.
+    """Whether all files of a record exist; arguments as in :func:`is_done`.
 
     Raises:
         OutputExistsError: If one was changed since.
     """
-    # All are looked at, whichever is missing.
+    # Check all files, even if one is missing.
     whole = [is_whole(stem.with_name(name_of(e)), e, verify=verify) for e in record["files"]]
     return all(whole)
 
@@ -102,12 +102,12 @@ def check_agreement(
     *,
     verify: bool = False,
 ) -> None:
-    """Refuse a record of a result that is not the one asked for; arguments as :func:`is_done`.
+    """Refuse the record of a result that is not the requested one; arguments as in :func:`is_done`.
 
     Raises:
-        OutputExistsError: If it differs in anything.
+        OutputExistsError: If it differs in any way.
         InputNotFoundError: If a file of the input is gone.
-        ReadError: If one cannot be read.
+        ReadError: If a file of the input cannot be read.
     """
     held = [target.get("name") for target in record.get("targets", [])]
     theirs = {
@@ -123,10 +123,10 @@ def check_agreement(
         "formats": list(recipe.formats),
         "weights": recipe.weights_sha256,
     }
-    # Through JSON, as theirs went: tuples become lists, paths text.
+    # Converted through JSON like the recorded ones: tuples become lists, paths text.
     settings: dict[str, Any] = json.loads(_as_json(recipe.settings))
     recorded: dict[str, Any] = {**_UNSAID, **record.get("settings", {})}
-    if isinstance(rules := recorded["clean_up"], dict):  # of more targets only ours matter
+    if isinstance(rules := recorded["clean_up"], dict):  # only the rules of our targets matter
         recorded["clean_up"] = {name: rules[name] for name in rules if name in recipe.targets}
     for key in settings:
         if key in recorded:
@@ -140,15 +140,15 @@ def check_agreement(
 def refuse_differences(
     record: Mapping[str, Any], path: Path, different: Sequence[str] = ()
 ) -> None:
-    """Refuse a record that differs from what is asked for, or is of a schema yet to come.
+    """Refuse a record that differs from what is requested, or has a newer schema.
 
     Args:
         record: The record of an earlier result, of any command.
-        path: Where it lies.
-        different: What it was made with in place of what is asked for.
+        path: Path of the record.
+        different: What it was made with instead of what is requested.
 
     Raises:
-        OutputExistsError: If it is such a record.
+        OutputExistsError: If the record is refused.
     """
     schema = record.get("schema", 1)
     if schema not in range(1, SCHEMA + 1):
@@ -162,10 +162,10 @@ def refuse_differences(
 
 
 def read_record(stem: Path) -> dict[str, Any] | None:
-    """Return the record of the outputs that begin with ``stem``, or None where there is none.
+    """Return the record of the outputs that begin with ``stem``, or None if there is none.
 
     Raises:
-        OutputExistsError: If a file stands in its place that is not a record.
+        OutputExistsError: If the file at its path is not a record.
     """
     path = record_path(stem)
     try:
@@ -182,7 +182,7 @@ def read_record(stem: Path) -> dict[str, Any] | None:
 
 
 def file_names(record: Mapping[str, Any]) -> list[str]:
-    """Return the names of the files beside a record that belong to it, whatever its schema."""
+    """Return the names of the files that belong to a record, whatever its schema."""
     return [name_of(entry) for entry in record["files"]]
 
 
@@ -190,7 +190,7 @@ def write_own_json(path: Path, record: Mapping[str, Any], root: Path | None) -> 
     """Write a record of any command.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If the record cannot be written.
     """
     with atomic_file(path, root) as file:
         file.write(_as_json(record).encode("ascii") + b"\n")
@@ -205,21 +205,21 @@ def record_of(
     empty: bool,
     files: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Return what a record says of a result.
+    """Return the record of a result.
 
-    No path of this machine is in it: the file, or the folder of a DICOM volume, is named from the
-    input's root on.
+    It contains no absolute path of this machine: the file, or the folder of a DICOM volume, is
+    named relative to the root of the input.
 
     Args:
-        recipe: What was asked for.
+        recipe: What was requested.
         image: What was segmented.
         segmentation: What was found, in the order of the targets.
         targets: The chosen targets.
         empty: Whether nothing was found.
-        files: The files beside the record that belong to it, which are there.
+        files: The existing files beside the record that belong to it.
 
     Raises:
-        OutputError: If one of them is not there any more.
+        OutputError: If one of the files no longer exists.
     """
     place = _place(image)
     details = _image_entry(image, segmentation, place)
@@ -240,13 +240,13 @@ def record_of(
 
 
 def _place(image: Image) -> str:
-    """Return where an input lay, from its root on."""
+    """Return the path of an input relative to its root."""
     is_folder = bool(image.sources) and image.path not in {s.path for s in image.sources}
     return str(PurePosixPath(image.relative_dir, "" if is_folder else Path(image.path).name))
 
 
 def _image_entry(image: Image, segmentation: Segmentation, place: str) -> dict[str, Any]:
-    """Return what a record says of its input, which lay at ``place``, besides where that is."""
+    """Return what a record says about its input at ``place``, except for its path."""
     warnings = [*image.warnings, *segmentation.warnings]
     if Path(image.path).is_absolute():
         warnings = [text.replace(image.path, place) for text in warnings]
@@ -274,7 +274,7 @@ def _rounded(score: float | None) -> float | None:
 def _target_entries(
     targets: Sequence[Target], segmentation: Segmentation, image: Image
 ) -> list[dict[str, Any]]:
-    """Return what a record says of each target."""
+    """Return what a record says about each target."""
     unknown = [None] * len(targets)
     sizes = segmentation.voxels or unknown
     expected = segmentation.expected_dice or unknown
@@ -298,7 +298,7 @@ def _as_json(value: Mapping[str, Any]) -> str:
 
 
 def _check_types(record: Mapping[str, Any], stem: Path) -> None:
-    """Raise ValueError where what is read back is not of the type it was written as."""
+    """Raise ValueError if a value read back is not of the type it was written as."""
     targets, files = record.get("targets"), record.get("files")
     if not isinstance(targets, list) or not all(isinstance(t, dict) for t in targets):
         raise ValueError
@@ -306,17 +306,17 @@ def _check_types(record: Mapping[str, Any], stem: Path) -> None:
         raise ValueError
     if not isinstance(files, list) or not all(is_file_entry(e) for e in files):
         raise ValueError
-    # A record comes from a folder that others may write to: it must name its own files alone.
+    # Others may be able to write to the folder: the record must name only its own files.
     if not all(name_of(e).startswith((f"{stem.name}.", f"{stem.name}_")) for e in files):
         raise ValueError
 
 
 def _is_same_input(recorded: Any, files: Sequence[str | Path], *, verify: bool) -> bool:
-    """Whether the input is the recorded one, wherever it lies and whatever it is called now."""
+    """Whether the input is the recorded one, whatever its path is now."""
     if not isinstance(recorded, dict):
         return False
     states = states_of(files)
-    # Schema 1 counts files only where there are several, and knows no hash.
+    # Schema 1 counts files only if there are several, and has no hash.
     found = (len(states), sum(state.size for state in states))
     if found != (recorded.get("files", 1), recorded.get("bytes")):
         return False

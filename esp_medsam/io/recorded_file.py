@@ -13,11 +13,11 @@ from esp_medsam.identity import Identity, identify, sha256_of
 
 
 Entry = str | Mapping[str, Any]
-"""What a record lists a file by: name, size, time and hash; of schema 1 its name alone."""
+"""Entry of a file in a record: name, size, time and hash; in schema 1 only its name."""
 
 
 def identity_entry(identity: Identity | None) -> dict[str, Any]:
-    """Return an identity as a record says it; all None of what was read from no file."""
+    """Return an identity as a record states it; all None if the input was not read from a file."""
     if identity is None:
         return dict.fromkeys(("files", "bytes", "modified_ns", "sha256"))
     return {
@@ -29,10 +29,10 @@ def identity_entry(identity: Identity | None) -> dict[str, Any]:
 
 
 def file_entry(path: Path) -> dict[str, Any]:
-    """Return what a record says of an output that was just written.
+    """Return the entry of an output that was just written.
 
     Raises:
-        OutputError: If it is not there any more.
+        OutputError: If the output no longer exists.
     """
     try:
         identity = identify([path])
@@ -48,19 +48,19 @@ def file_entry(path: Path) -> dict[str, Any]:
 
 
 def is_whole(path: Path, entry: Entry, *, verify: bool = False) -> bool:
-    """Whether an output is there, and as its record says.
+    """Whether an output exists and matches its record.
 
     Args:
         path: The output.
-        entry: What its record says of it; of schema 1 no more than its name.
-        verify: Whether content is compared even where size and time agree.
+        entry: Its entry in the record; in schema 1 only its name.
+        verify: Whether content is compared even if size and time agree.
 
     Returns:
-        False where it is missing, or empty: there is nothing in it to lose.
+        False if it is missing or empty: then it holds nothing that could be lost.
 
     Raises:
-        OutputExistsError: If its content is another one. Somebody may have corrected it by hand,
-            and nothing tells that from damage.
+        OutputExistsError: If its content differs. Someone may have corrected it by hand, which
+            cannot be distinguished from damage.
     """
     try:
         status = path.stat()
@@ -89,7 +89,7 @@ def name_of(entry: Entry) -> str:
 
 
 def is_file_entry(value: Any) -> bool:
-    """Whether a value that a record holds is an entry, and its name leads nowhere else."""
+    """Whether a value in a record is an entry whose name does not lead to another folder."""
     name = value
     if isinstance(value, dict):
         kinds = {"name": str, "bytes": int, "modified_ns": int, "sha256": str}

@@ -1,4 +1,4 @@
-"""Plan the files of a result: which there are, where they go, and what they are made with."""
+"""Plan the files of a result: which files, where they go, and what they are made with."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ from esp_medsam.modality import CleanUp, ModalityTable, Target
 
 @dataclass(kw_only=True)
 class ResultPlanner:
-    """Plan results, of which one after the other is written; what they share is said once.
+    """Planner of results that are written one after the other with the same options.
 
     Files are ``<output_dir>/<relative_dir>/<name>_seg`` with an ending: the labelmap; with
     ``split_targets`` each target's 0/1 mask ``<name>_seg_<target>``, before overlaps are settled;
     with ``probabilities`` ``<name>_seg_<target>_probability``, 255 times the probability;
-    with ``preview`` ``<name>_seg_preview.png``, masks drawn over the image, or ``.jpg`` where
-    that is smaller. The record ``<name>_seg.json`` comes last: a result without it is not done and
-    is made anew.
+    with ``preview`` ``<name>_seg_preview.png``, masks drawn over the image, or ``.jpg`` if the PNG
+    would be too large. The record ``<name>_seg.json`` comes last: a result without it is not done
+    and is made again.
 
     Args:
         output_dir: Folder that outputs go to.
-        table: Modalities at hand: labels and colors.
+        table: Available modalities, with labels and colors.
         output_format: One of :data:`~esp_medsam.io.output_formats.OUTPUT_FORMATS`, or several, in a
-            list or with commas.
+            list or separated by commas.
         seg_type: How DICOM-SEG stores segments, one of :data:`esp_medsam.dicom.SEG_KINDS`:
-            ``binary``, where targets may overlap, ``labelmap`` or ``fractional``.
-        fixed_uids: Whether the UIDs, date and time of a DICOM-SEG follow from its sources, the
+            ``binary``, in which targets may overlap, ``labelmap`` or ``fractional``.
+        fixed_uids: Whether the UIDs, date and time of a DICOM-SEG are derived from its sources, the
             weights and the settings, so that a re-run makes the same object.
-        write_empty: Whether a DICOM-SEG is written where nothing was found.
+        write_empty: Whether a DICOM-SEG is written if nothing was found.
         split_targets: Whether to write a mask for each target.
         probabilities: Whether to write the probability of each target.
         preview: Whether to write a picture of each result.
         weights: File of the weights, hashed for the record when the first result is written.
-        weights_sha256: Their hash, taken when it is first asked for unless it is given; of weights
-            that were read long before it is what they were then.
-        settings: What else results depend on, recorded and compared as well; of ``slice_axis`` the
-            picture depends, too.
-        transforms: In words and by modality, what images are prepared with that is not the default;
-            of an item that of its own modality is recorded and compared.
+        weights_sha256: Hash of the weights; if not given, computed when first needed. For weights
+            that were read long before, pass the hash they had then.
+        settings: Other settings that results depend on, recorded and compared as well; the picture
+            also depends on ``slice_axis``.
+        transforms: Descriptions, by modality, of image preparation that is not the default; an
+            item's record states, and is compared by, the one of its own modality.
         overwrite: Whether results that differ, and files that are not ours, may be replaced.
-        verify: Whether a result counts as done only where the content of its input and its files
-            is what its record says, which reads them all; else sizes and times tell.
+        verify: Whether a result counts as done only if the content of its input and its files
+            matches its record, which reads them all; otherwise sizes and times decide.
 
     Raises:
-        OptionError: If ``output_format`` or ``seg_type`` is none of those.
+        OptionError: If ``output_format`` or ``seg_type`` is invalid.
     """
 
     output_dir: Path
@@ -78,7 +78,7 @@ class ResultPlanner:
     verify: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse options that are none."""
+        """Refuse invalid options."""
         check_one_of("seg_type", self.seg_type, SEG_KINDS)
         self.output_dir = Path(self.output_dir)
         self.output_format = read_formats(self.output_format)
@@ -94,14 +94,14 @@ class ResultPlanner:
         """Return the plan of one result.
 
         Args:
-            source: What is segmented, its modality settled.
+            source: What is segmented; its modality must be settled.
             targets: Names of the chosen targets, in table order.
-            name: What its outputs are called, in place of the source's own name.
-            or_more: Whether a result of more targets will do.
+            name: Name of the outputs, instead of the source's own name.
+            or_more: Whether a result with more targets is accepted.
 
         Raises:
             OptionError: If the output format cannot hold the result.
-            OutputError: If there can be no file of that name.
+            OutputError: If the name is not possible for a file.
             WeightsNotFoundError: If the file of the weights is gone.
         """
         assert source.modality is not None, "planning, or the loader, settled it"
@@ -146,8 +146,8 @@ class ResultPlanner:
         Args:
             modality: Name of the modality.
             targets: The chosen targets, in table order.
-            formats: Output formats, as :func:`~esp_medsam.io.output_formats.formats_for` has them.
-            or_more: Whether a result of more targets will do.
+            formats: As :func:`~esp_medsam.io.output_formats.formats_for` returns them.
+            or_more: Whether a result with more targets is accepted.
 
         Raises:
             WeightsNotFoundError: If the file of the weights is gone.
@@ -177,8 +177,8 @@ class ResultPlanner:
         )
 
     def _seg_options(self, recipe: Recipe) -> SegOptions:
-        """Return how the DICOM-SEG of a result is written."""
-        # What says when an object is written, not what it holds, must not make it another one.
+        """Return the options for the DICOM-SEG of a result."""
+        # Options that decide whether an object is written, not its content, must not change it.
         apart = ("fixed_uids", "write_empty")
         return SegOptions(
             kind=self.seg_type,
@@ -212,14 +212,14 @@ class ResultPlan:
     """The files of one result, and what they are made with.
 
     Attributes:
-        options: What it shares with other results.
-        stem: Path of all of them without what tells them apart.
-        recipe: What must agree for a result that is there to count as this one.
+        options: Options shared with other results.
+        stem: Common beginning of their paths.
+        recipe: What must agree for an existing result to count as this one.
         targets: The chosen targets, in table order.
         seg: How its DICOM-SEG is written.
-        files: All but the picture and the record.
-        paths: All that it may consist of, the record last.
-        record: The record.
+        files: All files except the picture and the record.
+        paths: All files that the result may consist of, the record last.
+        record: Path of the record.
     """
 
     options: ResultPlanner
@@ -232,23 +232,23 @@ class ResultPlan:
     record: Path
 
     def is_done(self, files: Sequence[str | Path]) -> bool:
-        """Whether the result is there.
+        """Whether the result exists already.
 
         Args:
             files: The files of the input.
 
         Returns:
-            False where it is to be made, or made anew: always with ``overwrite``.
+            False if it must be made, or made again: always with ``overwrite``.
 
         Raises:
-            OutputExistsError: If a result that differs is there.
-            OutputError: If it could not be written, whatever comes out: told before it is made.
+            OutputExistsError: If a result that differs exists.
+            OutputError: If it certainly cannot be written; raised before it is made.
             InputNotFoundError: If the input is gone.
         """
         options = self.options
         check_outputs(self.paths, options.output_dir)
         if options.overwrite:
             return False
-        # Asked for later, a preview contradicts nothing: it is only not there yet.
+        # A preview requested later is no difference: it only does not exist yet.
         is_drawn = not options.preview or any(map(is_ours, previews_of(self.stem)))
         return is_done(self.stem, self.recipe, files, verify=options.verify) and is_drawn

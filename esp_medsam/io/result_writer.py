@@ -34,27 +34,27 @@ def write_result(
     probability: Tensor | None = None,
     pixels: Tensor | None = None,
 ) -> None:
-    """Write what was planned of one result.
+    """Write the planned files of one result.
 
     Args:
-        plan: Which files there are.
+        plan: Files to write.
         image: What was segmented.
         segmentation: What was found, in the order of the plan's targets.
         labelmap: uint8 ``(1, *spatial)``.
-        probability: uint8 ``(T, *spatial)``; only labelmaps can do without it.
-        pixels: ``(C, *spatial)``, which only the picture needs.
+        probability: uint8 ``(T, *spatial)``; only labelmaps can be written without it.
+        pixels: ``(C, *spatial)``, needed only for the preview.
 
     Raises:
-        InputChangedError: If the input is no longer what was read; nothing is written then.
-        InputNotFoundError: If it is gone.
-        OutputExistsError: If a result that differs is there, or a file that is not ours.
+        InputChangedError: If the input is no longer what was read; then nothing is written.
+        InputNotFoundError: If the input is gone.
+        OutputExistsError: If a result that differs, or a file that is not ours, exists.
         OutputError: If a file cannot be written; those written before it are removed.
-        GeometryError: If the labelmap is not on the grid of its image, or a format cannot say it.
+        GeometryError: If the labelmap is not on its image's grid, or a format cannot hold the grid.
     """
     root, targets = plan.options.output_dir, plan.targets
     previous = _replaced_names(plan, image)
     with all_or_none(root) as written:
-        # Without its record the old result is none: a crash from here on mixes nothing.
+        # Without its record the old result does not count: a crash from here on mixes nothing.
         remove_file(plan.record, root)
         for file in plan.files:
             is_written = write_file(
@@ -75,7 +75,7 @@ def write_result(
             axis = plan.recipe.settings.get("slice_axis")
             drawn = pixels.numpy(), labelmap.numpy(), image, shown
             written.append(write_preview(plan.stem, *drawn, axis, root))
-        # A DICOM-SEG takes over what the headers say when it is written.
+        # A DICOM-SEG copies what the headers say at the time of writing.
         check_unchanged(image.identity)
         for name in previous.difference(path.name for path in written):
             remove_file(plan.stem.with_name(name), root)
@@ -85,7 +85,7 @@ def write_result(
 
 
 def _replaced_names(plan: ResultPlan, image: Image) -> set[str]:
-    """Return the names of the files that are replaced; refuse what cannot, or must not, be."""
+    """Return the names of the files to replace; refuse those that cannot or must not be."""
     options, paths = plan.options, plan.paths
     check_can_hold(plan.recipe.formats, image)
     check_unchanged(image.identity)
@@ -101,10 +101,10 @@ def _replaced_names(plan: ResultPlan, image: Image) -> set[str]:
         files = image.identity.files if image.identity is not None else ()
         paths_of_input = [file.path for file in files] or [image.path]
         check_agreement(record, plan.stem, plan.recipe, paths_of_input)
-        is_there(record, plan.stem)  # what was changed by hand is not replaced
+        is_there(record, plan.stem)  # files changed by hand are not replaced
     previous = set(file_names(record)) if record else set()
     for path in paths[:-1]:
-        # What a killed run left has our mark, and no record.
+        # Files left by a killed run have our mark, but no record.
         known = path.name in previous or options.overwrite
         if not known and os.path.lexists(path) and not is_ours(path):
             msg = (

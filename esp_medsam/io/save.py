@@ -16,18 +16,18 @@ from esp_medsam.io.result_writer import write_result
 
 
 class SaveSegmentationd(SaveImaged):
-    """Write labelmaps, and what else is asked for, with a record.
+    """Transform that writes labelmaps, and other requested files, with a record.
 
-    It derives from MONAI's SaveImaged, of which it uses nothing, because MONAI Label takes that
-    class out of a pipeline, and must: it writes results itself.
+    It derives from MONAI's SaveImaged, without using any of its methods, because MONAI Label
+    removes that class from a pipeline, as it must: it writes results itself.
 
     Args:
         keys: Keys of the labelmaps, uint8 ``(1, *spatial)``; their meta holds the records.
-        outputs: Plans the files of each result.
+        outputs: Planner of the files of each result.
         probability_key: Key of the probabilities, uint8 ``(T, *spatial)``, targets in the order of
             the segmentation record.
-        image_key: Key of the image, ``(C, *spatial)``, which only a preview needs.
-        allow_missing_keys: Whether to pass over a key that is missing.
+        image_key: Key of the image, ``(C, *spatial)``, needed only for a preview.
+        allow_missing_keys: Whether to skip a missing key.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class SaveSegmentationd(SaveImaged):
         """Write the result of one item and return the item unchanged.
 
         Raises:
-            EspMedSamError: As of :func:`~esp_medsam.io.result_writer.write_result`.
+            EspMedSamError: As in :func:`~esp_medsam.io.result_writer.write_result`.
         """
         out = dict(data)
         for key in self.key_iterator(out):
@@ -72,6 +72,6 @@ class SaveSegmentationd(SaveImaged):
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """Return the numbers of a tensor, of MONAI's or torch's kind, on the CPU."""
+    """Return a MONAI or torch tensor as a plain torch tensor on the CPU."""
     plain = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
     return plain.detach().cpu()

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 SHARD_BYTES = 2**27
-"""Bytes that are gathered before they become a shard: what a killed process may lose."""
+"""Bytes that are collected before a shard is written: what a killed process may lose."""
 
 MANIFEST = "store.json"
 _SUFFIX = ".safetensors"
@@ -34,26 +34,26 @@ _MOST_MANIFEST = 2**16
 
 
 class ShardStore:
-    """Named arrays by key, in shards of safetensors, each called by the SHA-256 of its content.
+    """Named arrays by key, in safetensors shards, each named by the SHA-256 of its content.
 
-    A shard appears whole or not at all, so a killed process loses what it had not written yet and
-    nothing else. Each process writes shards of its own: several may fill one store, without locks;
-    what two of them put under one key is the same. A shard whose content is not what it is called
-    by is passed over with a warning, so that its keys are put anew.
+    Shards are written atomically, so a killed process loses only what it had not written yet. Each
+    process writes its own shards: several may fill one store without locks, provided that they put
+    the same arrays under the same key. A shard whose content does not match its name is skipped
+    with a warning, so that its keys are put again.
 
-    What is unpickled, as in the workers of a data loader, reads the same files: nothing is copied.
+    An unpickled store, as in the workers of a data loader, reads the same files: nothing is copied.
 
     Args:
-        folder: Where the shards lie; made where it is missing.
-        identity: All that the arrays depend on and keys do not say. A store of another identity is
-            refused.
-        argument: What a user calls the folder by, for messages.
-        verify: Whether to hash shards that are there; without, only their length is checked.
-        shard_bytes: Bytes from which a shard is written.
+        folder: Folder of the shards; created if missing.
+        identity: Everything that the arrays depend on and keys do not state. A store of another
+            identity is refused.
+        argument: Name of the user's option for the folder, for messages.
+        verify: Whether to hash existing shards; otherwise only their length is checked.
+        shard_bytes: Size at which a shard is written, in bytes.
 
     Raises:
         OptionError: If the folder holds a store of another identity, or something else.
-        OutputError: If it cannot be read or written; of these DiskFullError without room.
+        OutputError: If it cannot be read or written; a DiskFullError if there is no room.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ShardStore:
         self.verify = verify
         self.shard_bytes = shard_bytes
         self._waiting: dict[str, dict[str, npt.NDArray[Any]]] = {}
-        self._held = 0  # bytes that wait
+        self._held = 0  # bytes not yet written
         self._places: dict[str, str] = {}
         self._names: dict[str, tuple[str, ...]] = {}
         self._seen: set[str] = set()
@@ -92,7 +92,7 @@ class ShardStore:
 
         Raises:
             KeyError: If there is no such key.
-            OutputError: If its shard cannot be read any more.
+            OutputError: If its shard can no longer be read.
         """
         names = self._waiting[key] if key in self._waiting else self._names[key]
         return {name: self.array(key, name) for name in names}
@@ -102,7 +102,7 @@ class ShardStore:
 
         Raises:
             KeyError: If there is no such key, or no such array.
-            OutputError: If its shard cannot be read any more.
+            OutputError: If its shard can no longer be read.
         """
         if key in self._waiting:
             return self._waiting[key][name]
@@ -121,7 +121,7 @@ class ShardStore:
         return array
 
     def put(self, key: str, arrays: Arrays) -> None:
-        """Keep arrays under a key; they are on disk once their shard is full, or at ``flush``.
+        """Keep arrays under a key; they go to disk when their shard is full, or at ``flush``.
 
         Args:
             key: Any text.
@@ -129,7 +129,7 @@ class ShardStore:
 
         Raises:
             ValueError: If there are no arrays.
-            OutputError: If a shard cannot be written; of these DiskFullError without room.
+            OutputError: If a shard cannot be written; a DiskFullError if there is no room.
         """
         if not arrays:
             msg = f"{key} must have at least one array; got none."
@@ -143,10 +143,10 @@ class ShardStore:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits as one shard.
+        """Write all pending arrays as one shard.
 
         Raises:
-            OutputError: If it cannot be written; of these DiskFullError without room.
+            OutputError: If it cannot be written; a DiskFullError if there is no room.
         """
         if not self._waiting:
             return
@@ -165,7 +165,7 @@ class ShardStore:
         self._held = 0
 
     def refresh(self) -> None:
-        """Take in the shards that have appeared, of this process and of others."""
+        """Add the shards that have appeared, from this process and from others."""
         try:
             names = sorted(path.name for path in self.folder.iterdir() if path.suffix == _SUFFIX)
         except OSError as error:
@@ -184,17 +184,17 @@ class ShardStore:
         return self
 
     def __exit__(self, _: object, error: object, trace: object) -> None:
-        """Write what waits, whatever ended the block, unless the disk is full."""
+        """Write pending arrays, however the block ended, unless the disk is full."""
         if not isinstance(error, DiskFullError):
             self.flush()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out open files, which each process has of its own, and write what waits."""
+        """Write pending arrays, and omit open files, because each process opens its own."""
         self.flush()
         return {**self.__dict__, "_open": {}}
 
     def _check_identity(self, identity: dict[str, str], argument: str) -> None:
-        """State the identity in a new store, or hold it against that of one that is there."""
+        """Write the identity into a new store, or compare it with that of an existing one."""
         path = self.folder / MANIFEST
         try:
             if not path.exists():
@@ -224,12 +224,12 @@ class ShardStore:
             raise OptionError(msg)
 
     def _is_foreign(self) -> bool:
-        """Whether anything lies in the folder but what processes that start now, or died, left."""
+        """Whether the folder holds anything but temporary files of starting or killed processes."""
         names = (path.name for path in self.folder.iterdir())
         return not all(name.startswith(TEMPORARY_PREFIX) for name in names)
 
     def _damage(self, name: str) -> str | None:
-        """Return why a shard cannot be taken; None where it can."""
+        """Return why a shard cannot be used; None if it can."""
         path = self.folder / name
         try:
             if self.verify and sha256_of(path) + _SUFFIX != name:
@@ -242,7 +242,7 @@ class ShardStore:
             return str(error)
 
     def _add(self, name: str) -> None:
-        """Know the arrays of a shard that is whole."""
+        """Register the arrays of an intact shard."""
         self._seen.add(name)
         names: dict[str, list[str]] = {}
         with safe_open(self.folder / name, framework="np") as file:

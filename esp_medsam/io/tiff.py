@@ -1,6 +1,6 @@
-"""TIFF files, of which the first directory is read before Pillow sees them.
+"""Check the first directory of TIFF files before Pillow reads them.
 
-Pillow leaves strips that are missing black, and walks long lists of strips for minutes.
+Pillow leaves missing strips black, and spends minutes on long lists of strips.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _RAW, _JPEG = 1, 7
 _IN_PLANES = 2
 
 _YCBCR = 6
-"""Brightness and two colors, of which four pixels share one unless the file says otherwise."""
+"""Brightness and two colors; four pixels share the colors unless the file says otherwise."""
 
 _EXPANSION = {_RAW: 1, 5: 2**12, _JPEG: 2**12, 8: 2**11, 32946: 2**11, 32773: 2**7, 50000: 2**15}
-"""Compressions that are read (none, LZW, JPEG, deflate under two numbers, PackBits, Zstandard), and
-what one byte can become at most: a file that claims more cannot be whole.
+"""Supported compressions (none, LZW, JPEG, deflate under two numbers, PackBits, Zstandard), and the
+most bytes that one byte can become: a file that claims more cannot be whole.
 
-Of the others, fax codes are decoded to white where they are cut.
+Among the unsupported ones, fax codes are decoded to white after they are cut off.
 """
 
 _MOST_PIECES = 2**16
-"""Strips or tiles: more than the largest picture has in rows, or in tiles of 64 x 64."""
+"""Maximum strips or tiles: more than the rows, or 64 x 64 tiles, of the largest picture."""
 
 _MOST_TILE = 2**24
-"""Pixels of a tile, which takes memory whole, however little of it lies in the picture."""
+"""Maximum pixels of a tile, which is held whole, however little of it lies in the picture."""
 
 _TYPES = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}
-"""Types of whole numbers, and of bytes."""
+"""TIFF types of whole numbers and bytes."""
 
 
 class TiffLayout(NamedTuple):
@@ -49,14 +49,14 @@ class TiffLayout(NamedTuple):
 
     Attributes:
         width: Pixels in a row.
-        height: Rows.
+        height: Number of rows.
         pieces: First byte and length of each strip or tile.
-        most_pixels: Pixels that a strip or tile has at most.
-        jpeg_tables: What strips of JPEG have in common, empty for nothing; None where the picture
-            is packed otherwise.
-        compression: Number of how they are packed.
-        unpacked: Bytes that each must unpack to, where Pillow would not say that they do not;
-            empty where it would.
+        most_pixels: Most pixels that a strip or tile has.
+        jpeg_tables: Tables shared by JPEG strips, empty if there are none; None if the picture is
+            compressed otherwise.
+        compression: TIFF number of the compression.
+        unpacked: Bytes that each strip or tile must decompress to, if Pillow would not report
+            missing ones; empty if it would.
     """
 
     width: int
@@ -69,7 +69,7 @@ class TiffLayout(NamedTuple):
 
 
 def read_layout(file: BinaryIO, path: Path) -> TiffLayout:
-    """Return where the first picture of a TIFF lies, all of whose parts are there.
+    """Return where the first picture of a TIFF lies, after checking that all its parts are present.
 
     Args:
         file: The TIFF.
@@ -77,7 +77,7 @@ def read_layout(file: BinaryIO, path: Path) -> TiffLayout:
 
     Raises:
         CorruptFileError: If a strip or tile is missing, or too short for its pixels.
-        FormatError: If it is packed in a way that is not read.
+        FormatError: If its compression is not supported.
         TooLargeError: If it has more strips or tiles than any picture needs.
     """
     directory = _Directory(file, path)
@@ -89,7 +89,7 @@ def read_layout(file: BinaryIO, path: Path) -> TiffLayout:
     needed = _unpacked_sizes(directory, path)
     starts = directory.values(_TILE_STARTS if is_tiled else _STRIP_STARTS)
     sizes = directory.values(_TILE_SIZES if is_tiled else _STRIP_SIZES)
-    if compression == _RAW and not sizes and not _is_ycbcr(directory):  # old writers leave them out
+    if compression == _RAW and not sizes and not _is_ycbcr(directory):  # old writers omit them
         sizes = tuple(needed)
     on_disk = file.seek(0, os.SEEK_END)
     pieces = list(zip(starts, sizes, strict=False))
@@ -107,7 +107,7 @@ def read_layout(file: BinaryIO, path: Path) -> TiffLayout:
 
 
 def jpegs(file: BinaryIO, layout: TiffLayout) -> Iterator[bytes]:
-    """Yield each strip or tile of JPEG with what they have in common, whole JPEGs of their own."""
+    """Yield each JPEG strip or tile together with the shared tables, as a JPEG of its own."""
     if layout.jpeg_tables is None:
         return
     for start, size in layout.pieces:
@@ -116,7 +116,7 @@ def jpegs(file: BinaryIO, layout: TiffLayout) -> Iterator[bytes]:
 
 
 def _check_kind(directory: _Directory, compression: int, path: Path) -> None:
-    """Refuse what Pillow does not read, or would read whatever is missing."""
+    """Refuse files that Pillow cannot read, or would read even if parts are missing."""
     reason = ""
     if compression not in _EXPANSION:
         reason = (
@@ -138,7 +138,7 @@ def _is_ycbcr(directory: _Directory) -> bool:
 
 
 def _shared_subsampling(directory: _Directory, path: Path) -> tuple[int, int]:
-    """Return how many pixels share a color, across and down; ``(1, 1)`` where none do."""
+    """Return how many pixels share a color, across and down; ``(1, 1)`` if none do."""
     is_packed = directory.number(_COMPRESSION, _RAW) not in (_RAW, _JPEG)
     if not (_is_ycbcr(directory) and is_packed) or directory.number(_PLANAR, 1) == _IN_PLANES:
         return 1, 1
@@ -149,7 +149,7 @@ def _shared_subsampling(directory: _Directory, path: Path) -> tuple[int, int]:
 
 
 def _piece_shape(directory: _Directory) -> tuple[int, int]:
-    """Return the columns and rows of a tile, or of a strip but the last."""
+    """Return the columns and rows of a tile, or of any strip except the last."""
     if _TILE_STARTS in directory:
         return directory.number(_TILE_COLUMNS), directory.number(_TILE_ROWS)
     height = directory.number(_HEIGHT)
@@ -157,7 +157,7 @@ def _piece_shape(directory: _Directory) -> tuple[int, int]:
 
 
 def _unpacked_sizes(directory: _Directory, path: Path) -> list[int]:
-    """Return how many bytes each strip or tile must unpack to, plane by plane."""
+    """Return how many bytes each strip or tile must decompress to, plane by plane."""
     width, height = directory.number(_WIDTH), directory.number(_HEIGHT)
     columns, rows = _piece_shape(directory)
     samples = directory.number(_SAMPLES, 1)
@@ -180,12 +180,12 @@ def _unpacked_sizes(directory: _Directory, path: Path) -> list[int]:
     right, below = _shared_subsampling(directory, path)
     if (right, below) == (1, 1):
         return [-(-columns * depth // 8) * count for depth in planes for count in heights]
-    group = right * below + 2  # in bytes: a brightness for each pixel, and the two colors
+    group = right * below + 2  # bytes: one brightness per pixel, and the two colors
     return [-(-columns // right) * -(-count // below) * group for count in heights]
 
 
 class _Directory:
-    """The first directory of a TIFF or BigTIFF; values are read when they are asked for."""
+    """The first directory of a TIFF or BigTIFF; values are read on demand."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file = file
@@ -216,7 +216,7 @@ class _Directory:
         return next(iter(self.values(tag)), default)
 
     def values(self, tag: int) -> tuple[int, ...]:
-        """Return the values of a tag, which must be whole numbers; none where it is missing."""
+        """Return the values of a tag, which must be whole numbers; empty if it is missing."""
         if tag not in self._entries:
             return ()
         kind, count, place = self._entries[tag]

@@ -1,7 +1,7 @@
-"""Strips and tiles of a TIFF, unpacked for their length alone.
+"""Decompress strips and tiles of a TIFF only to check their length.
 
-Pillow has libtiff turn YCbCr into RGB, and there it goes on after errors: what does not unpack is
-left green. Of gray it stops at the first. So the strips are given to it as rows of gray first.
+Pillow lets libtiff turn YCbCr into RGB, which continues after errors: damaged parts are left green.
+For gray it stops at the first error. So the strips are first passed to it as rows of gray.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from esp_medsam.io.tiff import TiffLayout
 _LONG, _SHORT = 4, 3
 
 _MOST_AT_ONCE = 2**26
-"""Bytes that are unpacked at once; Pillow opens twice as many."""
+"""Bytes that are decompressed at once; Pillow opens twice as many."""
 
 
 def check_unpacked(file: BinaryIO, layout: TiffLayout, path: Path) -> None:
-    """Refuse strips or tiles that Pillow would read although they hold less than their pixels.
+    """Refuse strips or tiles that Pillow would read although some of their pixels are missing.
 
     Args:
         file: The TIFF.
-        layout: Where its parts lie; of a picture that fits in memory.
+        layout: Where its parts lie; the picture must fit in memory.
         path: The file, for messages.
 
     Raises:
-        CorruptFileError: If one does not unpack to so many bytes.
-        FormatError: If one is too large for it.
+        CorruptFileError: If one does not decompress to the bytes that it must.
+        FormatError: If one is too large for this check.
     """
     largest = max(layout.unpacked, default=0)
     if largest > _MOST_AT_ONCE:
@@ -61,9 +61,9 @@ def _read(file: BinaryIO, pieces: Sequence[tuple[int, int]]) -> Iterator[bytes]:
 
 
 def _rows(packed: Sequence[bytes], size: int, compression: int) -> bytes:
-    """Return a gray TIFF of which each row is a strip, one of ``packed``."""
+    """Return a gray TIFF in which each row is a strip, one of ``packed``."""
     count, entries = len(packed), 9
-    tables = 8 + 2 + 12 * entries + 4  # behind header and directory
+    tables = 8 + 2 + 12 * entries + 4  # after header and directory
     starts = [tables + 8 * count]
     for piece in packed[:-1]:
         starts.append(starts[-1] + len(piece))

@@ -16,26 +16,26 @@ from esp_medsam.modality import Target
 
 
 FILL = 0.15
-"""Opacity of a mask's inside: faint, so that what lies below can be judged."""
+"""Opacity of a mask's inside: faint, so that the image below stays visible."""
 
 LINE = 2
-"""Width of a contour, pixels of the picture."""
+"""Width of a contour, in pixels of the picture."""
 
 INK, EDGE = (255, 255, 255), (0, 0, 0)
-"""Letters, and the line around them that keeps them readable on white as well."""
+"""Colors of letters, and of their outline, which keeps them readable on white too."""
 
 _FONT_SIZE = 15
 _MARGIN = 6
 
 _STEPS = (1, 2, 5, 10, 20, 50, 100, 200)
-"""Lengths in mm that a scale bar may stand for."""
+"""Possible lengths of a scale bar, in mm."""
 
 Rgb = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 
 def gray_to_rgb(values: npt.NDArray[np.generic], limits: tuple[float, float]) -> Rgb:
-    """Return ``(C, rows, columns)`` as ``(rows, columns, 3)``, the limits black and white."""
+    """Return ``(C, rows, columns)`` as ``(rows, columns, 3)``, black to white within the limits."""
     low, high = limits
     unit = np.clip((values.astype(np.float32) - low) / (high - low), 0, 1)
     rgb = np.broadcast_to(unit, (3, *unit.shape[1:])).transpose(1, 2, 0)
@@ -44,14 +44,14 @@ def gray_to_rgb(values: npt.NDArray[np.generic], limits: tuple[float, float]) ->
 
 
 def scaled(rgb: Rgb, size: tuple[int, int]) -> Rgb:
-    """Return a picture at another size, ``(width, height)``."""
+    """Return a picture resized to ``(width, height)``."""
     if rgb.shape[1::-1] == size:
         return rgb
     return np.array(PIL.Image.fromarray(rgb).resize(size, PIL.Image.Resampling.BILINEAR))
 
 
 def scaled_labels(labels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Return label values at another size, ``(width, height)``; none are mixed."""
+    """Return label values resized to ``(width, height)``, without mixing them."""
     picture = PIL.Image.fromarray(np.ascontiguousarray(labels))
     return np.array(picture.resize(size, PIL.Image.Resampling.NEAREST))
 
@@ -94,13 +94,13 @@ def png_bytes(picture: PIL.Image.Image) -> bytes:
 
 
 def mark(rgb: Rgb, *, sides: str | None, mm_per_pixel: float | None) -> Rgb:
-    """Return a picture with letters at its sides, and a bar of stated length.
+    """Return a picture with letters at its sides, and a labeled scale bar.
 
     Args:
         rgb: ``(rows, columns, 3)``.
-        sides: What lies at the left, right, top and bottom, as ``"RLAP"``; None where the
-            file does not say.
-        mm_per_pixel: Size of a pixel of the picture; None where the file does not say.
+        sides: Letters for the left, right, top and bottom, such as ``"RLAP"``; None if the file
+            does not state them.
+        mm_per_pixel: Size of a pixel of the picture; None if the file does not state it.
     """
     picture = PIL.Image.fromarray(rgb)
     draw, font = PIL.ImageDraw.Draw(picture), font_of(_FONT_SIZE)
@@ -139,5 +139,5 @@ def _draw_bar(
 
 
 def font_of(size: int) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
-    """Return Pillow's own font, which is on every machine."""
+    """Return Pillow's own font, which every machine has."""
     return PIL.ImageFont.load_default(size)

@@ -1,4 +1,4 @@
-"""Rules shared by the readers of volumes: which of a file is read, and how memory holds it."""
+"""Rules shared by the readers of volumes: which volume is read, and how memory holds it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ CHUNK_VOXELS = 2**20
 """Voxels that are converted at a time, so that no second volume is held meanwhile."""
 
 _MOST_FRAMES = 2**16
-"""Volumes of a file; the longest series of functional MRI have some thousands."""
+"""Maximum volumes in a file; the longest functional MRI series have some thousands."""
 
 MORE_BYTES = "The file is longer than its header says; the rest was ignored."
-"""Warning about what follows the voxels."""
+"""Warning about data after the voxels."""
 
 
 class Chosen(NamedTuple):
-    """The volume of a file that is read, and what it takes.
+    """The volume of a file that is read, and its size and type.
 
     Attributes:
-        number: Its place among the volumes of the file, from 0.
-        frames: How many these are.
-        size: Voxels it has.
-        dtype: Their type in memory.
+        number: Its index among the volumes of the file, from 0.
+        frames: Number of volumes in the file.
+        size: Number of voxels.
+        dtype: Type of the voxels in memory.
         warnings: What a user should know.
     """
 
@@ -51,27 +51,27 @@ def choose_frame(
     *,
     reading: int = 0,
 ) -> Chosen:
-    """Return which of the volumes of a file to read, which fits in memory.
+    """Return which volume of a file to read, after checking that it fits in memory.
 
     Args:
-        frame: The user's choice, from 0; no effect where there is one volume.
-        shape: Of a volume.
-        volumes: Lengths of the axes beyond it: time points, echoes or channels.
-        values: Type of the numbers in the file, once they are scaled.
+        frame: The user's choice, from 0; no effect if there is only one volume.
+        shape: Shape of a volume.
+        volumes: Lengths of the further axes: time points, echoes or channels.
+        values: Type of the numbers in the file after scaling.
         path: The file.
-        beside: What must fit in memory beside the volume.
-        reading: Bytes that are taken beside it while it is read.
+        beside: What must fit in memory in addition to the volume.
+        reading: Additional bytes that are needed while the volume is read.
 
     Raises:
-        FormatError: If there are several and none is chosen.
-        TooLargeError: If there are more than any series has, or it does not fit.
-        OptionError: If there is no volume of that number.
+        FormatError: If there are several volumes and none is chosen.
+        TooLargeError: If there are more volumes than any series has, or the volume does not fit.
+        OptionError: If there is no volume with that number.
     """
     frames, count, dtype = math.prod(volumes), math.prod(shape), _memory_dtype(values)
     number, warnings = _choice(frame, frames, shape + volumes, path)
     if reading:
         check_fits(path, reading + count * dtype.itemsize, "reading its volume")
-    held = 4 if dtype == np.uint16 else dtype.itemsize  # torch has hardly any uint16
+    held = 4 if dtype == np.uint16 else dtype.itemsize  # torch barely supports uint16
     check_fits(path, count * held, "its volume", beside, count)
     return Chosen(number, frames, count, dtype, warnings)
 
@@ -79,10 +79,10 @@ def choose_frame(
 def put_piece(
     voxels: npt.NDArray[Any], start: int, values: npt.NDArray[Any], path: Path
 ) -> npt.NDArray[Any]:
-    """Put values in their place; return the voxels, as float32 where int32 does not hold them.
+    """Store values at ``start``; return the voxels, as float32 if int32 cannot hold them.
 
     Raises:
-        NonFiniteError: If one is NaN or infinite.
+        NonFiniteError: If a value is NaN or infinite.
     """
     limits = np.iinfo(np.int32)
     if voxels.dtype == np.int32 and not limits.min <= values.min() <= values.max() <= limits.max:
@@ -102,7 +102,7 @@ def put_piece(
 def _choice(
     frame: int | None, frames: int, lengths: tuple[int, ...], path: Path
 ) -> tuple[int, tuple[str, ...]]:
-    """Return the number of the volume that is read, and what there is to say of it."""
+    """Return the number of the volume to read, and the warnings about it."""
     if frames == 1:
         return 0, ()
     if frames > _MOST_FRAMES:

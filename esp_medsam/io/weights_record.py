@@ -1,7 +1,7 @@
-"""Record beside weights: their hash, and what the network computes of a test picture.
+"""Record of weights: their hash, and what the network computes for a test picture.
 
-Of the weights of a bundle it stands in the bundle's metadata, under "weights"; of others in a
-file of their own beside them.
+For the weights of a bundle the record is in the bundle's metadata, under "weights"; for others it
+is in a separate file beside them.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from esp_medsam.plain_data import read_own_json
 
 
 METADATA = Path("configs", "metadata.json")
-"""Within a bundle."""
+"""Path of the metadata within a bundle."""
 
 _KEY = "weights"
 
 _SHOWN = 12
-"""Digits of a hash that a message shows."""
+"""Number of digits of a hash that a message shows."""
 
 
 class TrainedWith(NamedTuple):
-    """What images weights were trained with.
+    """Properties of the images that weights were trained with.
 
     Attributes:
         input_size: ``(H, W)`` in pixels.
-        pixel_mean: Per channel, of values from 0 to 1; subtracted.
-        pixel_std: Per channel; divided by after that.
+        pixel_mean: Value per channel, for pixels from 0 to 1, that is subtracted.
+        pixel_std: Value per channel that the difference is divided by.
     """
 
     input_size: tuple[int, ...]
@@ -52,14 +52,14 @@ class TrainedWith(NamedTuple):
 
 @dataclass(frozen=True)
 class WeightsRecord:
-    """What is known of weights.
+    """What is known about weights.
 
     Attributes:
-        path: The file that says so.
-        sha256: Their hash, in hexadecimal digits.
-        self_check: See :func:`esp_medsam.networks.self_check.self_check`; None where they are of
-            no network that can be asked.
-        trained_with: What images they were trained with; None where that is not known.
+        path: The file that holds the record.
+        sha256: Hash of the weights, in hexadecimal digits.
+        self_check: See :func:`esp_medsam.networks.self_check.self_check`; None if their network
+            cannot be checked.
+        trained_with: Properties of the images they were trained with; None if not known.
     """
 
     path: Path
@@ -69,13 +69,13 @@ class WeightsRecord:
 
 
 def read_weights_record(weights: str | os.PathLike[str]) -> WeightsRecord | None:
-    """Return what is known of weights; None where nothing is.
+    """Return the record of weights; None if there is none.
 
     Args:
-        weights: Their file. Where it lies in a bundle whose metadata list it, that counts alone.
+        weights: Their file. If it is in a bundle whose metadata list it, only the metadata count.
 
     Raises:
-        CheckpointError: If what is there is not such a record.
+        CheckpointError: If the record is not valid.
     """
     root, name = _place_in_bundle(weights)
     metadata, sidecar = root / METADATA, sidecar_of(weights)
@@ -92,7 +92,7 @@ def read_weights_record(weights: str | os.PathLike[str]) -> WeightsRecord | None
 
 
 def sidecar_of(weights: str | os.PathLike[str]) -> Path:
-    """Return the file beside weights that tells of them."""
+    """Return the path of the record file beside weights."""
     path = Path(weights)
     return path.with_name(f"{path.name}.json")
 
@@ -102,16 +102,17 @@ def write_weights_record(
     self_check: Mapping[str, Any] | None,
     trained_with: TrainedWith | None = None,
 ) -> None:
-    """Write what is to be known of weights that were just written, whole or not at all.
+    """Write the record of weights that were just written, atomically.
 
-    It goes where it would be read: into a bundle's metadata that list them, else beside them.
+    It goes where it would be read from: the bundle's metadata if they list the weights, else a file
+    beside the weights.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If the record cannot be written.
     """
     root, name = _place_in_bundle(weights)
     is_listed = False
-    with suppress(AttributeError, OSError, ValueError):  # metadata that cannot be read list nothing
+    with suppress(AttributeError, OSError, ValueError):  # unreadable metadata list nothing
         is_listed = _listed_entry(root / METADATA, name) is not None
     if is_listed:
         pin_in_bundle(weights, self_check, trained_with)
@@ -124,10 +125,10 @@ def write_sidecar(
     self_check: Mapping[str, Any] | None,
     trained_with: TrainedWith | None = None,
 ) -> None:
-    """Write what is to be known of weights into a file beside them.
+    """Write the record of weights into a file beside them.
 
     Raises:
-        OutputExistsError: If something else is in its place.
+        OutputExistsError: If that file exists and is not such a record.
         OutputError: If it cannot be written.
     """
     check_sidecar(weights)
@@ -136,10 +137,10 @@ def write_sidecar(
 
 
 def check_sidecar(weights: str | os.PathLike[str]) -> None:
-    """Refuse to write weights where their record would replace something else.
+    """Refuse to write weights if their record would replace another kind of file.
 
     Raises:
-        OutputExistsError: If what lies in the place of their record is none.
+        OutputExistsError: If the file at the path of their record is not a record.
     """
     sidecar = sidecar_of(weights)
     if not os.path.lexists(sidecar):
@@ -159,11 +160,11 @@ def pin_in_bundle(
     self_check: Mapping[str, Any] | None,
     trained_with: TrainedWith | None = None,
 ) -> None:
-    """Write what is to be known of weights into the metadata of the bundle that they lie in.
+    """Write the record of weights into the metadata of their bundle.
 
     Raises:
-        OptionError: If the bundle's metadata are none.
-        OutputError: If they cannot be written.
+        OptionError: If the bundle's metadata are missing or invalid.
+        OutputError: If the metadata cannot be written.
     """
     root, name = _place_in_bundle(weights)
     metadata = metadata_of_bundle(root)
@@ -174,10 +175,10 @@ def pin_in_bundle(
 
 
 def metadata_of_bundle(root: Path) -> dict[str, Any]:
-    """Return the metadata of a bundle, to which those of its weights can be added.
+    """Return the metadata of a bundle, to which the records of its weights can be added.
 
     Raises:
-        OptionError: If they are missing, or not what they must be.
+        OptionError: If the metadata are missing or invalid.
     """
     path = root / METADATA
     try:
@@ -196,7 +197,7 @@ def check_hash(weights: str | os.PathLike[str], record: WeightsRecord) -> None:
     """Require that weights are the file that their record was written for.
 
     Raises:
-        CheckpointHashError: If they are another one.
+        CheckpointHashError: If they are another file.
     """
     found = hash_of_weights(weights)
     if found == record.sha256:
@@ -214,10 +215,10 @@ def check_hash(weights: str | os.PathLike[str], record: WeightsRecord) -> None:
 
 
 def hash_of_weights(weights: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, which is taken once for as long as nothing writes to it.
+    """Return the SHA-256 of a file, cached until the file changes.
 
     Raises:
-        OSError: If it cannot be read.
+        OSError: If the file cannot be read.
     """
     status = Path(weights).stat()
     state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -226,18 +227,18 @@ def hash_of_weights(weights: str | os.PathLike[str]) -> str:
 
 @lru_cache(maxsize=8)
 def _hash_of(path: str, *state: int) -> str:
-    del state  # a part of the key alone
+    del state  # only part of the cache key
     return sha256_of(Path(path))
 
 
 def _place_in_bundle(weights: str | os.PathLike[str]) -> tuple[Path, str]:
-    """Return the folder that is the bundle, if it is one, and the path of weights in it."""
+    """Return the folder that may be a bundle, and the path of weights in it."""
     path = Path(os.path.abspath(weights))  # noqa: PTH100  # resolve() follows a link out of it
     return path.parent.parent, f"{path.parent.name}/{path.name}"
 
 
 def _listed_entry(metadata: Path, name: str) -> Any:
-    """Return what a bundle's metadata say of weights; None where they do not list them."""
+    """Return the entry of weights in a bundle's metadata; None if they are not listed."""
     return read_own_json(metadata).get(_KEY, {}).get(name) if metadata.is_file() else None
 
 
@@ -275,7 +276,7 @@ def _are_numbers(row: Any) -> bool:
 
 
 def _as_json(value: Mapping[str, Any]) -> bytes:
-    """Return JSON with every row of numbers in one line."""
+    """Return JSON with every row of numbers on one line."""
     text = json.dumps(value, indent=4)
     rows = re.sub(r"\[\s*(-?\d[^\[\]\"]*?)\s*\]", lambda m: f"[{' '.join(m[1].split())}]", text)
     return f"{rows}\n".encode("ascii")

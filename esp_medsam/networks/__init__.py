@@ -1,4 +1,4 @@
-"""Networks; torch is all they need."""
+"""Networks, which need only torch."""
 
 from esp_medsam.networks.builders import (
     build_network,

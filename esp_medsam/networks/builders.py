@@ -1,4 +1,4 @@
-"""Build the three networks: as released, as the paper draws it, and the product's own."""
+"""Build the three networks: the released one, the paper's, and the product's own."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
@@ -21,7 +21,7 @@ from esp_medsam.networks.tic import TiCImageEncoder
 
 
 EMBED_DIM = 256
-"""Channels of SAM's image embedding; decoder and prompt generator are built on it."""
+"""Channels of SAM's image embedding, which the decoder and prompt generator take."""
 
 RELEASED_MODALITIES = {
     "dermoscopy": 0,
@@ -31,7 +31,7 @@ RELEASED_MODALITIES = {
     "microscopy": 4,
     "endoscopy": 5,
 }
-"""Modalities of the released checkpoints, by the row of their query."""
+"""Modalities of the released checkpoints, with the row of their query."""
 
 RELEASED_TARGETS = {
     "dermoscopy": ["lesion"],
@@ -68,36 +68,36 @@ def build_network(
     Args:
         modalities: Index of each modality that gets a controller.
         targets: Target names of each modality that gets queries.
-        default_modality: What the network assumes where no modality is given.
+        default_modality: Modality that the network assumes if none is given.
         expert_ratio: Hidden width of an expert over its block's width. Paper and code: 4, as
             wide as the block's own feed-forward part.
-        controller_token: Code: one "tied" token per block is key and value. Paper's figure:
-            "separate" ones.
+        controller_token: Code: one "tied" token per block is both key and value. Paper's figure:
+            "separate" tokens.
         decoding: Code and paper: "joint", all queries go through the decoder together and see
-            each other. "isolated" decodes every target alone, so that a further target or
-            modality changes no other's mask.
+            each other. "isolated" decodes every target alone, so that adding a target or modality
+            does not change other masks.
         hypernetwork: Code: one "shared" by all queries. Paper's figure: one "per_query".
-        patch_map: Code and paper: one "shared" by all targets. "per_target" predicts each its own.
+        patch_map: Code and paper: one "shared" by all targets. "per_target" predicts one for each.
         prompt: How patch logits become a prompt; code and paper: "hard". See
             :class:`SelfPatchPromptGenerator`.
         presence: Whether to predict for each target if an image holds it; neither code nor paper
             does.
         tokens_per_target: Tokens of a target; code and paper have 1.
-        spare_queries: Queries that nothing decodes; the released network has one.
+        spare_queries: Queries that are not used for any mask; the released network has one.
         high_resolution_widths: Channels of the high-resolution path at strides 8, 4, 2 and 1;
             None, as in code and paper, leaves it out.
-        adapted: Names of the targets that have an adapter, by modality; None for none. Neither
-            code nor paper has any.
-        keep_unused: Whether to hold the parameters that the released checkpoints contain and
+        adapted: Names of the targets that have an adapter, by modality; None for no adapters, as
+            in code and paper.
+        keep_unused: Whether to hold the parameters that the released checkpoints contain but
             nothing uses (ImageNet head, SAM's point and mask prompts).
         image_encoder: "tiny_vit", as in code and paper; "tic", for images of any size; or an
-            encoder, which takes nothing of ``expert_ratio`` and ``controller_token``.
+            encoder, which ignores ``expert_ratio`` and ``controller_token``.
 
     Returns:
         The network, freshly initialized.
 
     Raises:
-        ValueError: If a name or number does not fit.
+        ValueError: If a name or number is invalid.
     """
     encoder: SAMTeacherEncoder | TinyViTImageEncoder | TiCImageEncoder
     tied_token = controller_token == "tied"
@@ -155,8 +155,8 @@ def build_network(
 class UnusedPromptEncoder(nn.Module):
     """SAM's embeddings of points, boxes and masks, which the released checkpoints contain.
 
-    Nothing uses them, because this network makes its own prompts. They are held so that a converted
-    checkpoint is complete and counts are exact.
+    They are unused, because this network makes its own prompts. They are kept so that a converted
+    checkpoint is complete and parameter counts are exact.
     """
 
     def __init__(self, dim: int = 256) -> None:
@@ -178,11 +178,11 @@ class UnusedPromptEncoder(nn.Module):
 def build_released(modality: str | Sequence[str] = "dermoscopy") -> ESPMedSAM:
     """Build the network of the released De-LightSAM / ESP-MedSAM checkpoints.
 
-    It keeps their unused parameters, so that counts and key reports are exact.
+    The network keeps their unused parameters, so that counts and key reports are exact.
 
     Args:
-        modality: The modality whose controller it holds, as each released checkpoint has one;
-            several for checkpoints that were merged. The first is the default.
+        modality: The modality whose controller the network holds, as each released checkpoint has
+            one; several for merged checkpoints. The first is the default.
 
     Raises:
         ValueError: If a modality is not one of the released six.
@@ -205,7 +205,7 @@ def build_released_design(
     Args:
         modalities: Index of each modality that gets a controller.
         targets: Target names of each modality that gets queries.
-        default_modality: What the network assumes where no modality is given.
+        default_modality: Modality that the network assumes if none is given.
     """
     return build_network(
         modalities=modalities,
@@ -226,14 +226,14 @@ def build_paper(
     targets: Mapping[str, Sequence[str]] | None = None,
     default_modality: str = "dermoscopy",
 ) -> ESPMedSAM:
-    """Build the network as the paper's figures draw it.
+    """Build the network as drawn in the paper's figures.
 
-    Against the released code it has separate key and value tokens and a hypernetwork per query.
+    Unlike the released code, it has separate key and value tokens and a hypernetwork per query.
 
     Args:
         modalities: Index of each modality; None for the paper's six.
         targets: Target names of each modality; None for the paper's.
-        default_modality: What the network assumes where no modality is given.
+        default_modality: Modality that the network assumes if none is given.
     """
     return build_network(
         modalities=RELEASED_MODALITIES if modalities is None else modalities,
@@ -268,8 +268,8 @@ def build_product(
     Args:
         modalities: Index of each modality that gets a controller.
         targets: Target names of each modality.
-        default_modality: What the network assumes where no modality is given; None means ct, or
-            the first where there is none.
+        default_modality: Modality that the network assumes if none is given; None means ct, or the
+            first modality if there is no ct.
         expert_ratio: See :func:`build_network`.
         tokens_per_target: See :func:`build_network`.
         prompt: See :func:`build_network`.
@@ -305,14 +305,14 @@ def build_teacher(
     tokens: int = 8,
     adapter_ratio: float = 0.25,
 ) -> ESPMedSAM:
-    """Build the medical teacher: a frozen SAM encoder with tokens, adapters and our decoder.
+    """Build the medical teacher: a frozen SAM encoder with tokens and adapters, and our decoder.
 
     Args:
         encoder: SAM's image encoder, see :class:`SAMTeacherEncoder`; frozen here.
         modalities: Index of each modality that gets tokens.
         targets: Target names of each modality.
-        default_modality: As of :func:`build_product`.
-        tokens: Tokens of a modality in each block.
+        default_modality: As in :func:`build_product`.
+        tokens: Number of tokens of a modality in each block.
         adapter_ratio: Hidden width of an adapter over the encoder's width.
     """
     return build_network(
@@ -331,10 +331,10 @@ def build_teacher(
 
 
 def build_mobilesam_encoder(modalities: Mapping[str, int]) -> TinyViTImageEncoder:
-    """Build MobileSAM's image encoder, its ImageNet head included.
+    """Build MobileSAM's image encoder, including its ImageNet head.
 
     Args:
-        modalities: Names of the modalities that own a controller, which is as narrow as can be.
+        modalities: Names of the modalities that own a controller, which is as narrow as possible.
     """
     return TinyViTImageEncoder(
         modalities, embed_dim=EMBED_DIM, expert_ratio=0.01, keep_classifier=True
@@ -342,13 +342,13 @@ def build_mobilesam_encoder(modalities: Mapping[str, int]) -> TinyViTImageEncode
 
 
 def image_encoder_of(names: Collection[str]) -> Literal["tiny_vit", "tic"]:
-    """Return which image encoder the names of a network's parameters belong to."""
+    """Return the image encoder of a network, given the names of its parameters."""
     is_tic = any(name.startswith("image_encoder.merges.") for name in names)
     return "tic" if is_tic else "tiny_vit"
 
 
 def _default(given: str | None, modalities: Mapping[str, int]) -> str:
-    """Return what no modality means: what is given, else ct, or the first where there is none."""
+    """Return the default modality: the given one, else ct, else the first modality."""
     if given is not None:
         return given
     return "ct" if "ct" in modalities else next(iter(modalities), "")

@@ -1,8 +1,8 @@
-"""Zip archives as ``torch.save`` writes them, looked into before torch sees them.
+"""Check zip archives as written by ``torch.save`` before torch loads them.
 
-Torch runs no code of a file that it loads with ``weights_only``. But it takes the time and memory
-that a file asks for (packed zeros, 200,000 names, a pickle that nests until the process dies), and
-passes over checksums.
+With ``weights_only``, torch runs no code from a file. But it spends the time and memory that a
+file demands (packed zeros, 200,000 names, a pickle that nests until the process dies), and
+ignores checksums.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import Any, BinaryIO
 
 
 _MOST_ENTRIES = 2**13
-"""Files in an archive, one of each tensor; training keeps up to three of each parameter."""
+"""Most files in an archive, one per tensor; training keeps up to three per parameter."""
 
 _MOST_PICKLED = 2**20
 _MOST_STEPS = 2**18
-"""Bytes and steps of the pickle that names the tensors: about 150 and 30 of each."""
+"""Most bytes and steps of the pickle that names the tensors: about 150 and 30 per tensor."""
 
 _MOST_NESTED = 1000
-"""Values in a tuple, all levels counted; what makes a tensor has 20."""
+"""Most values in a tuple, counting all levels; a tuple that builds a tensor has 20."""
 
 _GLOBALS = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage"
 )
-"""What a pickle of tensors names."""
+"""Names that a pickle of tensors uses."""
 
 _STEPS = re.compile(
     "PROTO|STOP|GLOBAL|REDUCE|BUILD|BINPERSID|MARK|NONE|NEWTRUE|NEWFALSE|BININT[12]?|LONG1|BINFLOAT"
     "|BINUNICODE|SHORT_BINSTRING|(EMPTY_)?TUPLE|TUPLE[123]|EMPTY_LIST|APPENDS?|EMPTY_DICT|SETITEMS?"
     "|(LONG_)?BIN(GET|PUT)"
 )
-"""Steps that torch takes, without those that make sets and other objects."""
+"""Pickle steps that torch uses, except those that create sets and other objects."""
 
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -47,20 +47,20 @@ _DAMAGE = (
     TypeError,
     ValueError,
 )
-"""What reading an archive or a pickle raises where they contradict themselves."""
+"""Errors raised when reading an archive or pickle that contradicts itself."""
 
 _END, _END_64, _LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 
 
 class NotPlainError(Exception):
-    """An archive holds something else than tensors, or is damaged; the text says how."""
+    """An archive is damaged or holds something other than tensors; the text says how."""
 
 
 def check_archive(file: BinaryIO) -> None:
-    """Refuse what is no whole archive of tensors and plain values, each stored as it is.
+    """Refuse anything but a complete archive of tensors and plain values, stored uncompressed.
 
     Args:
-        file: The archive; left at its beginning.
+        file: The archive; rewound to its beginning.
 
     Raises:
         NotPlainError: If it is something else, is damaged, or holds more than any network needs.
@@ -82,7 +82,7 @@ def check_archive(file: BinaryIO) -> None:
 
 
 def _check_end(file: BinaryIO, size: int) -> None:
-    """Refuse what does not end as archives do, or with a list of entries that is long to read."""
+    """Refuse a file without an archive's end, or with a list of entries that takes long to read."""
     file.seek(0)
     if file.read(4) != b"PK\3\4":
         msg = (
@@ -98,7 +98,7 @@ def _check_end(file: BinaryIO, size: int) -> None:
         raise NotPlainError(msg)
     entries, length, start = struct.unpack("<HII", last[10:20])
     end, is_found = size - 22, True
-    if locator.startswith(_LOCATOR_64):  # Python and torch must find the same
+    if locator.startswith(_LOCATOR_64):  # Python and torch must find the same entries
         entries, length, start = struct.unpack("<QQQ", last_64[32:56])
         end = size - 98
         is_found = last_64.startswith(_END_64) and locator[8:16] == struct.pack("<q", end)
@@ -111,7 +111,7 @@ def _check_end(file: BinaryIO, size: int) -> None:
 
 
 def _check_entries(entries: Sequence[zipfile.ZipInfo], size: int) -> zipfile.ZipInfo:
-    """Refuse entries that are not what torch writes; return that of the pickle."""
+    """Refuse entries that torch would not write; return the entry of the pickle."""
     root = entries[0].filename.partition("/")[0] if entries else ""
     names = {entry.filename.casefold() for entry in entries}
     for entry in entries:
@@ -135,8 +135,8 @@ def _check_entries(entries: Sequence[zipfile.ZipInfo], size: int) -> zipfile.Zip
 def _check_pickle(pickled: bytes) -> None:
     """Refuse a pickle that names more than tensors, or nests tuples.
 
-    The hash of a key walks through all that a tuple holds, however often it holds it. So values
-    are counted here on a stack as the unpickler's, and none is made.
+    Hashing a key visits every value in a tuple, repeated values each time. So values are counted
+    here on a stack like the unpickler's, without creating any.
     """
     stack: list[int | None] = []  # None is a mark
     kept: dict[object, int | None] = {}
@@ -160,7 +160,7 @@ def _check_pickle(pickled: bytes) -> None:
 
 
 def _pop(stack: list[Any], step: pickletools.OpcodeInfo) -> list[Any]:
-    """Take from the stack what a step takes; return it, or what is above the mark."""
+    """Pop the values that a step takes, or those above the mark, and return them."""
     count, above = len(step.stack_before), []
     if pickletools.markobject in step.stack_before:
         count = step.stack_before.index(pickletools.markobject)

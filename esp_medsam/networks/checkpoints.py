@@ -49,7 +49,7 @@ __all__ = [
 
 _CONTROLLERS = ".bank.controllers."
 _SHARED = ("image_encoder.", "mask_decoder.", "position_encoding.")
-"""Parts of the network that all modalities share, and that a MobileSAM checkpoint has as well."""
+"""Parts of the network that all modalities share, and that a MobileSAM checkpoint also has."""
 
 _CLASSIFIER = "image_encoder.classifier."
 _HYPERNETWORK = "mask_decoder.hypernetwork."
@@ -64,14 +64,15 @@ def from_delightsam(
     ``(x - mean) / mean`` with mean (123.675, 116.28, 103.53), because the released code does so.
 
     Args:
-        state_dict: Of one official checkpoint, which is of one modality and does not say which.
+        state_dict: State dict of an official checkpoint, which has one modality but does not state
+            which.
         modality: The modality it was trained on.
-        source: What messages shall call ``state_dict``, its file for one.
+        source: Name of ``state_dict`` in messages, such as its file.
 
     Raises:
         ModalityError: If ``modality`` is not one of the released six.
-        CheckpointError: If this is no De-LightSAM checkpoint.
-        CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
+        CheckpointError: If this is not a De-LightSAM checkpoint.
+        CheckpointMismatchError: If entries are missing, unexpected or mis-shaped; it names all.
     """
     _check_modality(modality)
     network = build_released(modality)
@@ -86,9 +87,9 @@ def from_delightsam_set(state_dicts: Mapping[str, Mapping[str, Tensor]]) -> ESPM
         state_dicts: Official state dict of each modality. The first is the network's default.
 
     Raises:
-        CheckpointError: If what the modalities share differs between the checkpoints; it names
-            every such tensor.
-        CheckpointMismatchError: As :func:`from_delightsam`.
+        CheckpointError: If parameters that the modalities share differ between the checkpoints; it
+            names every such tensor.
+        CheckpointMismatchError: As for :func:`from_delightsam`.
         ModalityError: If a modality is not one of the released six, or none is given.
     """
     _check_modality(*state_dicts)
@@ -102,7 +103,7 @@ def from_delightsam_set(state_dicts: Mapping[str, Mapping[str, Tensor]]) -> ESPM
 
 
 def _check_shared(state_dicts: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Require that official checkpoints are equal but for what their modalities own."""
+    """Require official checkpoints to be equal except for the parameters of their modalities."""
     (first, reference), *others = state_dicts.items()
     problems: list[str] = []
     for modality, theirs in others:
@@ -122,11 +123,11 @@ def _check_shared(state_dicts: Mapping[str, Mapping[str, Tensor]]) -> None:
 
 
 def to_delightsam(network: ESPMedSAM, modality: str) -> dict[str, Tensor]:
-    """Return one modality of a released network under the official names, in their shapes.
+    """Return one modality of a released network under the official names and in their shapes.
 
     Args:
-        network: Made by ``build_released`` or :func:`from_delightsam`.
-        modality: Whose controllers to return.
+        network: Network from ``build_released`` or :func:`from_delightsam`.
+        modality: Modality whose controllers to return.
 
     Raises:
         ModalityError: If the network does not hold ``modality``.
@@ -140,19 +141,19 @@ def to_delightsam(network: ESPMedSAM, modality: str) -> dict[str, Tensor]:
 def from_mobilesam(
     state_dict: Mapping[str, Tensor], *, source: str = "state_dict"
 ) -> dict[str, Tensor]:
-    """Return what of MobileSAM's checkpoint our modalities share, under the names of our network.
+    """Return the entries of MobileSAM's checkpoint that our modalities share, under our names.
 
-    That is the image encoder without controllers, the frequencies of the positional encoding, and
-    of the mask decoder the transformer, the upscaling and the hypernetwork of the first mask, the
-    one that SAM gives for a single mask. The rest serves SAM's prompts and is left out.
+    These are the image encoder without controllers, the frequencies of the positional encoding,
+    and from the mask decoder the transformer, the upscaling and the hypernetwork of the first
+    mask, which SAM uses for a single mask. The rest serves SAM's prompts and is left out.
 
     Args:
-        state_dict: Of ``mobile_sam.pt``.
-        source: What messages shall call ``state_dict``, its file for one.
+        state_dict: State dict of ``mobile_sam.pt``.
+        source: Name of ``state_dict`` in messages, such as its file.
 
     Raises:
-        CheckpointError: If this is no MobileSAM checkpoint.
-        CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
+        CheckpointError: If this is not a MobileSAM checkpoint.
+        CheckpointMismatchError: If entries are missing, unexpected or mis-shaped; it names all.
     """
     expected = MOBILE_SAM.to_theirs(_shared_entries())
     theirs = {key: value for key, value in state_dict.items() if not MOBILE_SAM.is_dropped(key)}
@@ -162,7 +163,7 @@ def from_mobilesam(
 
 
 def _shared_entries() -> dict[str, Tensor]:
-    """Return names and shapes of what :func:`from_mobilesam` gives, as tensors without storage."""
+    """Return names and shapes of :func:`from_mobilesam`'s result, as tensors without storage."""
     with torch.device("meta"):
         parts: tuple[nn.Module, ...] = (
             build_mobilesam_encoder({}),
@@ -183,25 +184,25 @@ def load_shared(
     silence_experts: bool = False,
     source: str = "state_dict",
 ) -> None:
-    """Load what :func:`from_mobilesam` gave; controllers and all else keep their values.
+    """Load the result of :func:`from_mobilesam`; controllers and all else keep their values.
 
-    It fits every design: where there is no classifier none is loaded, and a network with a
-    hypernetwork per query, as ``build_paper`` makes it, keeps its own hypernetworks.
+    This fits every design: a network without a classifier loads none, and a network with one
+    hypernetwork per query, as from ``build_paper``, keeps its own hypernetworks.
 
-    Fresh experts add noise to an encoder that was trained without them. Silenced, they begin as
-    zero and learn from there, so training starts from the loaded encoder but for the controllers'
-    window tokens, which are left as they are.
+    Fresh experts add noise to an encoder that was trained without them. Silenced experts start at
+    zero and learn from there, so training starts from the loaded encoder, except for the
+    controllers' window tokens, which stay unchanged.
 
     Args:
-        network: Takes the values in its own precision; left as it is where anything is wrong.
-        shared: Those entries, under our names.
+        network: Takes the values in its own precision; unchanged if anything is wrong.
+        shared: The entries from :func:`from_mobilesam`, under our names.
         silence_experts: Whether to set the last linear layer of every controller's expert to
-            zero. For a fresh network; trained experts would be lost.
-        source: What messages shall call ``shared``.
+            zero. Only for a fresh network, as trained experts would be lost.
+        source: Name of ``shared`` in messages.
 
     Raises:
         CheckpointError: If ``shared`` is something else altogether.
-        CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
+        CheckpointMismatchError: If entries are missing, unexpected or mis-shaped; it names all.
     """
     own = network.state_dict()
     has_classifier = any(key.startswith(_CLASSIFIER) for key in own)
@@ -227,24 +228,24 @@ def load_shared(
 def load_grown(
     network: ESPMedSAM, state_dict: Mapping[str, Tensor], *, source: str = "state_dict"
 ) -> tuple[list[str], list[str]]:
-    """Load weights into a network that has modalities or targets more, or fewer.
+    """Load weights into a network that has more or fewer modalities or targets.
 
-    What the network has beyond them keeps its values, but that experts of new controllers are
-    silenced: they begin as zero, so that training starts from what is known. Presence heads may
-    be on one side alone.
+    Additional parts of the network keep their values, except that the experts of new controllers
+    are silenced: they start at zero, so that training starts from the loaded weights. Presence
+    heads may be on one side only.
 
     Args:
-        network: Takes the values in its own precision; left as it is where anything is wrong.
-        state_dict: Weights of a network of the same design, but for presence heads.
-        source: What messages shall call ``state_dict``.
+        network: Takes the values in its own precision; unchanged if anything is wrong.
+        state_dict: Weights of a network of the same design, except for presence heads.
+        source: Name of ``state_dict`` in messages.
 
     Returns:
-        Names of what stays fresh, and of what was left out: ``thyroid_us``, ``ct.spleen``;
+        Names of the parts that stay fresh, and of those left out: ``thyroid_us``, ``ct.spleen``;
         ``presence`` for all presence heads.
 
     Raises:
         CheckpointMismatchError: If anything else is missing, unexpected or mis-shaped; it names
-            all.
+            all of it.
     """
     own = network.state_dict()
     one_side = _has_presence(own) != _has_presence(state_dict)
@@ -265,7 +266,7 @@ _OWNED = (
     "presence.heads.",
     "target_adapters.adapters.",
 )
-"""Beginnings of what a target owns; a modality owns its controllers."""
+"""Prefixes of parameters that a target owns; a modality owns its controllers."""
 
 
 def _has_presence(keys: Collection[str]) -> bool:
@@ -273,9 +274,9 @@ def _has_presence(keys: Collection[str]) -> bool:
 
 
 def _owner_of(key: str, presence_apart: bool) -> str:
-    """Return whose a parameter is: a modality's, a target's, or, empty, all modalities'.
+    """Return the owner of a parameter: a modality, a target, or empty if all modalities share it.
 
-    ``presence_apart`` gives presence heads an owner of their own, named as no modality can be.
+    ``presence_apart`` gives presence heads their own owner, with a name no modality can have.
     """
     if presence_apart and key.startswith(_PRESENCE):
         return _PRESENCE
@@ -293,23 +294,23 @@ def _silence_experts(network: ESPMedSAM, modalities: Collection[str]) -> None:
 
 
 def held_modalities(state_dict: Mapping[str, Tensor]) -> list[str]:
-    """Return the modalities whose controllers one of our state dicts holds, in its order."""
+    """Return the modalities whose controllers are in one of our state dicts, in its order."""
     names = (key.partition(_CONTROLLERS)[2].partition(".")[0] for key in state_dict)
     return list(dict.fromkeys(name for name in names if name))
 
 
 def build_released_from_checkpoint(path: str | os.PathLike[str]) -> ESPMedSAM:
-    """Return the released network that a converted checkpoint holds, with its weights.
+    """Return the released network with the weights of a converted checkpoint.
 
     The modalities are read from the checkpoint's own names; the first is the default.
 
     Args:
-        path: Written by ``esp-medsam convert --from delightsam``.
+        path: File written by ``esp-medsam convert --from delightsam``.
 
     Raises:
-        InputNotFoundError: If there is no such file.
+        InputNotFoundError: If the file does not exist.
         CheckpointError: If it is not a converted checkpoint.
-        CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
+        CheckpointMismatchError: If entries are missing, unexpected or mis-shaped; it names all.
     """
     state_dict = load_checkpoint(path)
     held = held_modalities(state_dict)
@@ -332,7 +333,7 @@ def _key_map(modality: str) -> KeyMap:
 def _from_delightsam(
     network: ESPMedSAM, state_dict: Mapping[str, Tensor], modality: str, source: str
 ) -> dict[str, Tensor]:
-    """Return an official state dict under our names, once it is what it must be."""
+    """Return an official state dict under our names, after checking it."""
     key_map = _key_map(modality)
     expected = key_map.to_theirs(network.state_dict())
     _check_kind(source, "De-LightSAM", state_dict, expected)
@@ -347,7 +348,7 @@ def _check_kind(
     expected: Mapping[str, Tensor],
     remedy: str = "",
 ) -> None:
-    """Refuse, in a short line, what is another network's checkpoint altogether."""
+    """Refuse the checkpoint of an entirely different network, with a short message."""
     found = sum(key in expected for key in state_dict)
     if 2 * found < len(expected):
         example = next(iter(state_dict), "nothing")

@@ -1,4 +1,4 @@
-"""The whole network: one encoder for all modalities, prompts of its own, a query per target."""
+"""The whole network: one encoder for all modalities, generated prompts, one query per target."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -13,15 +13,15 @@ from esp_medsam.networks.prompt_generator import SelfPatchPromptGenerator
 
 
 ABSENT_LOGIT = -1e4
-"""Logit of rows that an image's modality does not have; finite, so that resizing makes no NaN."""
+"""Logit of rows that an image's modality does not have; finite to avoid NaN when resizing."""
 
 
 class Encoded(NamedTuple):
-    """What one pass of the encoder gives; any number of targets is decoded from it.
+    """Output of one encoder pass, from which any number of targets can be decoded.
 
     Attributes:
-        image_embedding: ``(B, 256, h, w)``, two cells for every 32 rows and columns begun.
-        pyramid: The encoder's features at strides 2, 4 and 8; empty where it has none.
+        image_embedding: ``(B, 256, h, w)``, two cells per 32 rows and columns, rounded up.
+        pyramid: The encoder's features at strides 2, 4 and 8; empty if it has none.
         full_res: Full-resolution features, ``(B, C, H, W)``; C is 0 without that path.
     """
 
@@ -31,14 +31,14 @@ class Encoded(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What the network says of each (image, target); read by name, fields may be appended.
+    """Output of the network for each (image, target); read it by name, as fields may be appended.
 
     Attributes:
         low_res_logits: Mask logits, ``(B, T, H / s, W / s)``: s is 1 with the high-resolution path
-            and where a side is no multiple of 32, else 4 as released.
+            or if a side is not a multiple of 32, else 4 as released.
         patch_logits: Logits of "this 32 x 32 patch holds the target", ``(B, T, h / 2, w / 2)``.
         image_embedding: ``(B, 256, h, w)``, see :class:`Encoded`.
-        presence_logits: Logits of "this image holds the target", ``(B, T)`` float32; ``(B, 0)`` of
+        presence_logits: Logits of "this image holds the target", ``(B, T)`` float32; ``(B, 0)`` for
             networks without presence heads.
     """
 
@@ -49,30 +49,30 @@ class Prediction(NamedTuple):
 
 
 class ESPMedSAM(nn.Module):
-    """Segment images of several modalities without prompts.
+    """Network that segments images of several modalities without prompts.
 
     ``modality`` is always a tensor of modality indices, ``(B,)``, mixed or not, or None for
-    ``default_modality``. With None the number of targets T is a constant, which is what exports
-    see. With a tensor T is the largest number of targets that a modality of the batch has, and
-    the rows beyond an image's own hold ``ABSENT_LOGIT``. An index that the network does not hold
+    ``default_modality``. With None, the number of targets T is constant, as needed for exports.
+    With a tensor, T is the largest number of targets of any modality in the batch, and rows
+    beyond an image's own targets hold ``ABSENT_LOGIT``. An index that the network does not have
     raises an IndexError on the CPU; callers compare with :attr:`modalities` first.
 
     Args:
-        image_encoder: From image and route to image embedding and pyramid.
-        position_encoding: From grid size to positional encoding.
+        image_encoder: Maps image and route to image embedding and pyramid.
+        position_encoding: Maps grid size to positional encoding.
         prompt_generator: Predicts and embeds patch prompts.
         modality_query: Holds the decoder's tokens.
         mask_decoder: Decodes pairs of image and target.
         high_resolution: Fuses full-resolution features, or None.
-        high_resolution_head: Turns decoded tokens into weights for them, or None.
-        target_adapters: Adapts what the decoder sees to single targets, or None.
-        presence: Tells from image embedding and query numbers which targets are there, or None.
-        modalities: Index of each modality that the network holds, in the order of its controllers.
+        high_resolution_head: Turns decoded tokens into weights for these features, or None.
+        target_adapters: Adapts the decoder's input to single targets, or None.
+        presence: Predicts from image embedding and query numbers which targets exist, or None.
+        modalities: Index of each modality of the network, in the order of its controllers.
         targets: Target names of each modality that has queries, in the order of the queries.
-        default_modality: What ``modality`` None means; may be set later.
+        default_modality: Modality meant by ``modality`` None; may be set later.
 
     Raises:
-        ValueError: If ``default_modality`` is not held, or a modality has no targets.
+        ValueError: If ``default_modality`` is not in ``modalities``, or a modality has no targets.
 
     Reference:
         Xu et al., "ESP-MedSAM", arXiv:2407.14153; "De-LightSAM" in its later versions.
@@ -112,9 +112,9 @@ class ESPMedSAM(nn.Module):
         self.targets = {name: list(targets[name]) for name in modalities}
         self.places = {name: place for place, name in enumerate(modalities)}
         self.default_modality = default_modality
-        self.absent_logit = ABSENT_LOGIT  # scripts see attributes, not globals
-        # A modality's index leads to its controller's place, and that to its queries' numbers.
-        # What is not held leads out of range, so that it raises instead of being computed.
+        self.absent_logit = ABSENT_LOGIT  # TorchScript sees attributes, not globals
+        # A modality's index maps to its controller's place, and the place to its query numbers.
+        # Missing modalities map out of range, so that they raise an error instead of a result.
         position_table = torch.full((max(modalities.values()) + 1,), len(modalities))
         position_table[list(modalities.values())] = torch.arange(len(modalities))
         self.register_buffer("position_table", position_table, persistent=False)
@@ -125,15 +125,15 @@ class ESPMedSAM(nn.Module):
         """Encode images, each with its modality's controllers.
 
         Args:
-            image: ``(B, 3, H, W)``, normalized; any H and W. Behind its end it goes on as 0, up to
-                the next multiples of 32.
+            image: ``(B, 3, H, W)``, normalized; any H and W. It is padded with 0 up to the next
+                multiples of 32.
             modality: Modality index of each image, ``(B,)``, or None for the default.
 
         Returns:
             Embedding, pyramid and full-resolution features.
 
         Raises:
-            ValueError: If ``modality`` is not of B indices.
+            ValueError: If ``modality`` does not have B indices.
         """
         if modality is not None and modality.shape[0] != image.shape[0]:
             given, images = modality.shape[0], image.shape[0]
@@ -152,7 +152,7 @@ class ESPMedSAM(nn.Module):
         return Encoded(embedding, features.pyramid, full_res)
 
     def queries(self, batch: int, modality: Tensor | None, targets: list[int] | None) -> Tensor:
-        """Return the query number of each row of the result, ``(B, T)``; -1 where absent."""
+        """Return the query number of each row of the result, ``(B, T)``; -1 if absent."""
         if modality is None:
             own = self.query_table[self.places[self.default_modality]][None].expand(batch, -1)
             count = len(self.targets[self.default_modality])
@@ -181,11 +181,11 @@ class ESPMedSAM(nn.Module):
         """Decode the targets of each image, each target alone.
 
         Args:
-            encoded: What :meth:`encode` gave for the same ``modality``.
+            encoded: Result of :meth:`encode` for the same ``modality``.
             modality: Modality index of each image, ``(B,)``, or None for the default.
             targets: Places in the modality's list of targets, for batches of one modality; None
                 for all.
-            patch_prompt: 0 or 1 float, ``(B, T, h / 2, w / 2)``, in place of the generated one.
+            patch_prompt: 0 or 1 float, ``(B, T, h / 2, w / 2)``, instead of the generated prompt.
 
         Returns:
             Mask, patch and presence logits of the T targets.
@@ -204,7 +204,7 @@ class ESPMedSAM(nn.Module):
         drawn_BT: Tensor | None,
         patch_prompt: Tensor | None,
     ) -> Prediction:
-        """Return a prediction of queries, with masks of those that are drawn; None for all."""
+        """Return a prediction for queries, with masks for the drawn ones only; None draws all."""
         embedding = encoded.image_embedding
         B, T = query_BT.shape
         query = query_BT.reshape(-1)
@@ -255,7 +255,7 @@ class ESPMedSAM(nn.Module):
     def _full_res_logits(
         self, full_res: Tensor, token: Tensor, pair: Tensor, query: Tensor, T: int
     ) -> Tensor:
-        """Return what the full-resolution features add, ``(B, T, H, W)``; 0 in absent rows."""
+        """Return logits from the full-resolution features, ``(B, T, H, W)``; 0 in absent rows."""
         B, C, H, W = full_res.shape
         assert self.high_resolution_head is not None
         weights = self.high_resolution_head(token, query).to(full_res.dtype)
@@ -271,21 +271,21 @@ class ESPMedSAM(nn.Module):
         targets: list[int] | None = None,
         patch_prompt: Tensor | None = None,
     ) -> Prediction:
-        """Encode and decode; arguments and errors as :meth:`encode` and :meth:`decode`."""
+        """Encode and decode; arguments and errors as in :meth:`encode` and :meth:`decode`."""
         return self.decode(self.encode(image, modality), modality, targets, patch_prompt)
 
     def predict_drawn(self, image: Tensor, modality: Tensor, drawn: Tensor) -> Prediction:
-        """Encode, and decode the masks of some targets alone, which takes less time.
+        """Encode, and decode the masks of some targets only, which takes less time.
 
         Args:
-            image: As of :meth:`encode`.
+            image: As in :meth:`encode`.
             modality: Modality index of each image, ``(B,)``.
-            drawn: Which targets to draw a mask of, bool, ``(B, N)``; columns beyond those of the
-                prediction are passed over.
+            drawn: Targets whose masks to draw, bool, ``(B, N)``; columns beyond those of the
+                prediction are ignored.
 
         Returns:
-            Patch and presence logits of all T targets; mask logits of those that are not drawn say
-            that nothing is there.
+            Patch and presence logits of all T targets; mask logits of targets that are not drawn
+            mean an empty mask.
         """
         query_BT = self.queries(len(image), modality, None)
         drawn_BT = (query_BT >= 0) & drawn[:, : query_BT.shape[1]]
@@ -317,7 +317,7 @@ def _check_names(
 
 
 def _query_table(modalities: Mapping[str, int], targets: Mapping[str, Sequence[str]]) -> Tensor:
-    """Return the query numbers of each held modality, in rows filled up with -1."""
+    """Return the query numbers of each modality of the network, in rows padded with -1."""
     table = torch.full((len(modalities), max(len(targets[name]) for name in modalities)), -1)
     first = 0
     for name, names in targets.items():

@@ -1,4 +1,4 @@
-"""Which parameters train, by patterns over their names."""
+"""Choose which parameters train, by patterns over their names."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -10,16 +10,16 @@ from esp_medsam.errors import OptionError, listed
 
 
 def freeze(network: nn.Module, patterns: Sequence[str], trained: Sequence[str] = ()) -> list[str]:
-    """Take parameters out of training.
+    """Exclude parameters from training.
 
     Args:
         network: The network; changed in place.
-        patterns: Over names of parameters, such as ``image_encoder.*``; ``*`` stands for any
-            characters, dots too. None of them freezes nothing.
-        trained: Patterns over those that train all the same, whatever ``patterns`` match.
+        patterns: Patterns over parameter names, such as ``image_encoder.*``; ``*`` stands for any
+            characters, including dots. An empty list freezes nothing.
+        trained: Patterns over parameters that train even if ``patterns`` match them.
 
     Returns:
-        The names of all that is frozen.
+        The names of all frozen parameters.
 
     Raises:
         OptionError: If a pattern matches no parameter, or nothing is left to train.
@@ -41,17 +41,17 @@ def freeze(network: nn.Module, patterns: Sequence[str], trained: Sequence[str] =
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether any of the patterns is the name's."""
+    """Whether any of the patterns matches the name."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def hold_frozen_norms(module: nn.Module) -> None:
-    """Put the batch norms whose parameters are frozen into evaluation mode, for good statistics.
+    """Put the batch norms with frozen parameters into evaluation mode, to keep their statistics.
 
-    Called after each ``train()``, which puts all of them into training mode.
+    Call it after each ``train()``, which puts all batch norms into training mode.
 
     Args:
-        module: What holds them; changed in place.
+        module: Module with the batch norms; changed in place.
     """
     for part in module.modules():
         if isinstance(part, _BatchNorm):

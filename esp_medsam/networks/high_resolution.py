@@ -1,7 +1,7 @@
 """High-resolution path: full-resolution features, fused once per image, for thin structures.
 
-Neither the paper nor the released code has it. Their masks are read at a quarter of the input's
-resolution, too coarse for vessels and small nuclei.
+Neither the paper nor the released code has this path. Their masks have a quarter of the input's
+resolution, which is too coarse for vessels and small nuclei.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from esp_medsam.networks.layers import ConvNorm
 
 
 class Fusion(nn.Module):
-    """Bring coarse features up to a finer grid and mix in what is seen there."""
+    """Upsampling of coarse features to a finer grid, mixed with the features of that grid."""
 
     def __init__(self, coarse_dim: int, fine_dim: int, out_dim: int, *, fine_kernel: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Fusion(nn.Module):
 
 
 class HighResolutionPath(nn.Module):
-    """Fuse the embedding, the encoder's early features and the image at full resolution.
+    """Fusion of the embedding, the encoder's early features and the image at full resolution.
 
     Args:
         embed_dim: Channels of the image embedding.

@@ -1,4 +1,4 @@
-"""Hypernetworks: from a decoded token to the weights that read its mask off the features."""
+"""Hypernetworks: from a decoded token to the weights that turn features into its mask."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,7 +29,7 @@ class Hypernetwork(nn.Module):
 
         Args:
             token: Decoded token of each pair, ``(P, D)``.
-            query: Number of each pair's query, ``(P,)``; all take the same network here.
+            query: Number of each pair's query, ``(P,)``; all queries use the same network here.
         """
         del query
         weights: Tensor = self.fc3(F.relu(self.fc2(F.relu(self.fc1(token)))))
@@ -37,7 +37,7 @@ class Hypernetwork(nn.Module):
 
 
 class HypernetworkPerQuery(nn.Module):
-    """One three-layer ReLU network per query, as the paper's figure draws it.
+    """One three-layer ReLU network per query, as drawn in the paper's figure.
 
     Args:
         targets: Target names of each modality, one network each.
@@ -58,10 +58,10 @@ class HypernetworkPerQuery(nn.Module):
         self.targets = per_target(targets, lambda: Hypernetwork(dim, hidden_dim, out_dim=out_dim))
 
     def forward(self, token: Tensor, query: Tensor) -> Tensor:
-        """Return mask weights, ``(P, out_dim)``; arguments as :class:`Hypernetwork`."""
+        """Return mask weights, ``(P, out_dim)``; arguments as in :class:`Hypernetwork`."""
         outputs: list[Tensor] = []
         for modality in self.targets.values():
-            # Scripts know no cast, and allow nothing behind the ignore.
+            # TorchScript supports no cast, and no comment after the ignore.
             for network in modality.values():  # type: ignore[operator]
                 outputs.append(network(token, query))
         return torch.stack(outputs, dim=1)[torch.arange(token.shape[0], device=query.device), query]

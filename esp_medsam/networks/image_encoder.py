@@ -1,4 +1,4 @@
-"""Semi-parameter-sharing image encoder: one TinyViT for all modalities, a controller for each."""
+"""Semi-parameter-sharing image encoder: one TinyViT for all modalities, one controller each."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from esp_medsam.networks.tiny_vit import MBConv, PatchMerging, TinyViTBlock, Tra
 
 
 class EncoderFeatures(NamedTuple):
-    """What an image encoder hands on.
+    """Output of an image encoder.
 
     Attributes:
-        image_embedding: ``(B, 256, h, w)``, two cells for every 32 rows and columns begun.
-        pyramid: Its features at strides 2, 4 and 8; empty where it has none.
+        image_embedding: ``(B, 256, h, w)``, two cells per 32 rows and columns, rounded up.
+        pyramid: Features at strides 2, 4 and 8; empty if the encoder has none.
     """
 
     image_embedding: Tensor
@@ -26,18 +26,18 @@ class EncoderFeatures(NamedTuple):
 class TinyViTImageEncoder(nn.Module):
     """MobileSAM's TinyViT-5M with a controller per modality in every transformer block.
 
-    Takes images of any height and width; those whose sides are no multiples of 32 are padded with
-    0 at bottom and right. Windows are 7, 7, 14 and 7 at strides 4, 8, 16 and 16, so multiples of
-    224 need no window padding.
+    It takes images of any height and width; sides that are not multiples of 32 are padded with 0 at
+    bottom and right. Windows are 7, 7, 14 and 7 at strides 4, 8, 16 and 16, so multiples of 224
+    need no window padding.
 
     Args:
         modalities: Names of the modalities that own a controller, in order.
         embed_dim: Channels of the image embedding.
         expert_ratio: Hidden width of an expert over its block's width. The paper's and the
             released experts are as wide as the feed-forward part, 4.
-        tied_token: Whether a controller's key token is its value token too (released code).
-        keep_classifier: Whether to hold TinyViT's ImageNet head, which nothing uses but the
-            released checkpoints contain.
+        tied_token: Whether a controller's key token is also its value token (released code).
+        keep_classifier: Whether to hold TinyViT's ImageNet head, which is unused but contained in
+            the released checkpoints.
 
     Attributes:
         pyramid_channels: Channels of the features at strides 2, 4 and 8.

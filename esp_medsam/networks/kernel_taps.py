@@ -1,7 +1,7 @@
-"""What lies under a kernel, tap by tap, without a copy of it for each: dot products and mixtures.
+"""Dot products and mixtures of the values under a kernel, without a copy for each tap.
 
-Both have gradients of their own here, which write into one map instead of adding up one for each
-tap. Scripts, traces and compilers are given plain operations, which do copy.
+Both have custom gradients, which write into one map instead of summing one map per tap. Scripts,
+traces and compilers get plain operations, which do copy.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 
 class Taps(NamedTuple):
-    """Which views of a padded grid the taps of a kernel are.
+    """Layout of the taps of a kernel as views of a padded grid.
 
     Attributes:
         kernel_size: Rows and columns of taps.
@@ -30,7 +30,7 @@ class Taps(NamedTuple):
 
 
 def views(padded: Tensor, taps: Taps) -> list[Tensor]:
-    """Return views of a padded grid, ``(B, H + ..., W + ..., ...)``: ``(B, h, w, ...)`` a tap."""
+    """Return a view ``(B, h, w, ...)`` per tap of a padded grid ``(B, H + ..., W + ..., ...)``."""
     found: list[Tensor] = []
     for row in range(taps.kernel_size[0]):
         top = row * taps.dilation[0]
@@ -42,12 +42,12 @@ def views(padded: Tensor, taps: Taps) -> list[Tensor]:
 
 
 def dots(vectors: Tensor, padded: Tensor, taps: Taps) -> Tensor:
-    """Return the dot product of each vector with what lies under its kernel.
+    """Return the dot product of each vector with the values under its kernel.
 
     Args:
         vectors: ``(B, h, w, heads, d)``.
         padded: ``(B, H + ..., W + ..., heads, d)``.
-        taps: Views of ``padded``, K of them.
+        taps: Layout of the K views of ``padded``.
 
     Returns:
         ``(K, B, h, w, heads)``.
@@ -58,12 +58,12 @@ def dots(vectors: Tensor, padded: Tensor, taps: Taps) -> Tensor:
 
 
 def mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
-    """Return the sum of what lies under each kernel, by weight.
+    """Return the weighted sum of the values under each kernel.
 
     Args:
         weights: ``(K, B, h, w, heads)``.
         padded: ``(B, H + ..., W + ..., heads, d)``.
-        taps: Views of ``padded``, K of them.
+        taps: Layout of the K views of ``padded``.
 
     Returns:
         ``(B, h, w, heads, d)``.
@@ -82,7 +82,7 @@ def _plain_mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
 
 
 def tap_copies(padded: Tensor, taps: Taps) -> Tensor:
-    """Return what lies under each kernel in one piece, ``(K, B, h, w, heads, d)``."""
+    """Return a copy of the values under each kernel, ``(K, B, h, w, heads, d)``."""
     places: list[Tensor] = []
     for axis in range(2):
         first = torch.arange(0, taps.size[axis], taps.stride[axis], device=padded.device)
@@ -109,7 +109,7 @@ def _mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
 
 
 def _is_recorded() -> bool:
-    """Whether a trace or a compiler records what is computed."""
+    """Whether a trace or a compiler is recording the computation."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return tracing or torch.compiler.is_compiling()
 
@@ -163,7 +163,7 @@ def _each_mixture(weights: Tensor, padded: Tensor, taps: Taps) -> Tensor:
 
 
 def _spread(weights: Tensor, vectors: Tensor, like: Tensor, taps: Taps) -> Tensor:
-    """Return vectors by weight, each added where its kernel lay: the adjoint of a mixture."""
+    """Return weighted vectors, each added under its kernel: the adjoint of a mixture."""
     spread = torch.zeros_like(like)
     for place, tap in enumerate(views(spread, taps)):
         tap.addcmul_(weights[place, ..., None], vectors)

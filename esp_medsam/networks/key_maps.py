@@ -1,4 +1,4 @@
-"""Tables from the parameter names of published checkpoints to ours, read in both directions."""
+"""Tables from parameter names of published checkpoints to ours, used in both directions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class KeyMap:
-    """How a published checkpoint's entries lie in our network.
+    """Mapping between the entries of a published checkpoint and of our network.
 
     Args:
-        prefixes: Their module or parameter name to ours; the longest match counts. None marks
-            what is dropped on purpose.
-        views: Their entry's name, or its end, to the shapes that a tensor has there and here, -1
-            once in each.
-        stacks: Their entry's name to ours, one for each of its rows, in order.
+        prefixes: From their module or parameter name to ours; the longest match counts. None marks
+            entries that are dropped on purpose.
+        views: From their entry's name, or its end, to the tensor's shapes there and here, each
+            with one -1.
+        stacks: From their entry's name to our names, one for each row, in order.
     """
 
     prefixes: Mapping[str, str | None]
@@ -26,15 +26,15 @@ class KeyMap:
     stacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def is_dropped(self, key: str) -> bool:
-        """Return whether their entry ``key`` is one that we leave out on purpose."""
+        """Whether we leave out their entry ``key`` on purpose."""
         found = _longest_prefix(key, self.prefixes)
         return found is not None and self.prefixes[found] is None
 
     def to_ours(self, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return a checkpoint's entries under our names, in our shapes.
+        """Return a checkpoint's entries under our names and in our shapes.
 
         Raises:
-            KeyError: If an entry has no place here; compare with :meth:`to_theirs` first.
+            KeyError: If an entry has no counterpart here; compare with :meth:`to_theirs` first.
         """
         ours: dict[str, Tensor] = {}
         for key, tensor in theirs.items():
@@ -53,9 +53,9 @@ class KeyMap:
         return ours
 
     def to_theirs(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return our entries under a checkpoint's names, in its shapes.
+        """Return our entries under a checkpoint's names and in its shapes.
 
-        What is not in the table is left out: other modalities' controllers, for one.
+        Entries that are not in the table are left out, such as other modalities' controllers.
         """
         prefixes = {ours: theirs for theirs, ours in self.prefixes.items() if ours is not None}
         theirs = {
@@ -78,7 +78,7 @@ class KeyMap:
 
 
 def _longest_prefix(key: str, prefixes: Mapping[str, str | None] | Mapping[str, str]) -> str | None:
-    """Return the longest of ``prefixes`` that is ``key`` or ends at one of its dots."""
+    """Return the longest of ``prefixes`` that equals ``key`` or ends at one of its dots."""
     prefix = key
     while prefix not in prefixes:
         prefix, dot, _ = prefix.rpartition(".")
@@ -106,7 +106,7 @@ _TRANSFORMER_BLOCK = {
 }
 
 _DEPTHS = {1: 2, 2: 6, 3: 2}
-"""Transformer blocks of TinyViT's layers; its layer n is our stage n - 1."""
+"""Number of transformer blocks by TinyViT layer; layer n is our stage n - 1."""
 
 TINY_VIT = {
     **_under("patch_embed.seq.0", "stem1", _CONV_NORM),
@@ -130,11 +130,11 @@ TINY_VIT = {
     "norm_head": "classifier.0",
     "head": "classifier.1",
 }
-"""The shared part of the image encoder: official TinyViT and MobileSAM names to ours."""
+"""The shared part of the image encoder, from official TinyViT and MobileSAM names to ours."""
 
 
 def _controllers(modality: str) -> dict[str, str]:
-    """The entries of a De-LightSAM checkpoint that its modality owns, to ours."""
+    """Return the names of a De-LightSAM checkpoint's modality-owned entries, mapped to ours."""
     prefixes: dict[str, str] = {}
     for layer, depth in _DEPTHS.items():
         for block in range(depth):
@@ -147,7 +147,7 @@ def _controllers(modality: str) -> dict[str, str]:
 
 
 def is_delightsam_controller(key: str) -> bool:
-    """Return whether a modality owns the entry ``key`` of an official checkpoint."""
+    """Whether a modality owns the entry ``key`` of an official checkpoint."""
     return _longest_prefix(key, _OWNED) is not None
 
 
@@ -178,9 +178,9 @@ MOBILE_SAM = KeyMap(
         "mask_decoder": None,
     }
 )
-"""MobileSAM's checkpoint: what all modalities share here.
+"""MobileSAM's checkpoint: the part that all modalities share here.
 
-Dropped are its prompts, tokens and quality head, and the hypernetworks of its three further masks.
+Its prompts, tokens and quality head are dropped, as are the hypernetworks of its three other masks.
 """
 
 _PROMPTS = {

@@ -1,9 +1,9 @@
-"""Bricks that several parts of the network share.
+"""Building blocks that several parts of the network share.
 
 Shape suffixes in this package:
     B  images in the batch
     T  targets of an image
-    P  (image, target) pairs that are decoded, each alone
+    P  (image, target) pairs, each decoded alone
     C, D  channels
     H, W  rows and columns; h, w  rows and columns of the image embedding
     N  tokens (image positions, or windows times positions)
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class LayerNorm2d(nn.Module):
-    """Normalize each position of a ``(B, C, H, W)`` map over its channels, as SAM does."""
+    """Normalization of each position of a ``(B, C, H, W)`` map over its channels, as in SAM."""
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -92,9 +92,9 @@ class FeedForward(nn.Module):
 
 
 def covering(grid: Tensor, height: int, width: int, stride: int) -> Tensor:
-    """Return a grid with 0 added at bottom and right, to cover an image and what completes it.
+    """Return a grid padded with 0 at bottom and right to cover the padded image.
 
-    What completes it are the rows and columns up to the next multiples of 32.
+    The image is padded to the next multiples of 32 rows and columns.
 
     Args:
         grid: ``(B, C, h, w)``, cells of ``stride`` pixels each, or the image itself.
@@ -102,7 +102,7 @@ def covering(grid: Tensor, height: int, width: int, stride: int) -> Tensor:
         width: Columns of the image.
         stride: Pixels of a cell along each side.
     """
-    patch = 32  # scripts see no globals
+    patch = 32  # TorchScript cannot use globals
     rows = (height + patch - 1) // patch * patch // stride
     columns = (width + patch - 1) // patch * patch // stride
     return F.pad(grid, [0, columns - grid.shape[-1], 0, rows - grid.shape[-2]])

@@ -1,4 +1,4 @@
-"""Query-decoupled mask decoder: SAM's decoder with a query per target instead of prompts."""
+"""Query-decoupled mask decoder: SAM's decoder with one query per target instead of prompts."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from esp_medsam.networks.two_way_transformer import TwoWayTransformer
 
 
 class MaskDecoder(nn.Module):
-    """Decode each (image, target) pair to a token and the features its mask is read from.
+    """Decoder of each (image, target) pair into mask logits and a decoded query.
 
     Args:
         hypernetwork: Turns decoded tokens into mask weights of ``dim // 8`` channels.

@@ -1,8 +1,8 @@
 """Modality controllers: the encoder parameters that one modality owns.
 
-In every transformer block a modality has learned tokens that join the keys and values of each
-attention window, one bias on their attention logit, and an expert beside the feed-forward part.
-Everything else of the encoder is shared.
+In every transformer block, a modality has learned tokens that join the keys and values of each
+attention window, a bias on their attention logit, and an expert parallel to the feed-forward part.
+The rest of the encoder is shared.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from esp_medsam.networks.layers import FeedForward
 
 
 class Route(NamedTuple):
-    """Which controller each image of a batch takes, worked out once per batch.
+    """Assignment of a controller to each image of a batch, computed once per batch.
 
     Attributes:
-        fixed: Place of the one controller that all images take, used where ``place`` is None.
+        fixed: Place of the single controller that all images use if ``place`` is None.
         place: Place of the controller of each image, ``(B,)``, or None.
-        rows: For each controller, the images that take it.
-        order: Permutation that brings the images, grouped by controller, back in order.
+        rows: For each controller, the images that use it.
+        order: Permutation that restores the order of images grouped by controller.
     """
 
     fixed: int
@@ -41,7 +41,7 @@ def route(fixed: int, place: Tensor | None, controllers: int) -> Route:
 
 
 class WindowToken(NamedTuple):
-    """What a controller adds to the attention of a window; B is 1 where all images share it.
+    """Token that a controller adds to the attention of a window; B is 1 if all images share it.
 
     Attributes:
         key: Learned key, ``(B, heads, head_dim)``.
@@ -55,14 +55,14 @@ class WindowToken(NamedTuple):
 
 
 class ModalityController(nn.Module):
-    """What one modality owns in one transformer block.
+    """Parameters that one modality owns in one transformer block.
 
     Args:
         dim: Channels of the block.
         heads: Attention heads of the block.
         expert_dim: Hidden width of the expert.
-        tied_token: Whether one token serves as key and as value, as in the released code; the
-            paper's figure draws separate ones.
+        tied_token: Whether one token is both key and value, as in the released code; the paper's
+            figure draws separate tokens.
     """
 
     def __init__(self, dim: int, heads: int, expert_dim: int, *, tied_token: bool) -> None:
@@ -93,7 +93,7 @@ class ControllerBank(nn.Module):
     """The controllers of all modalities in one transformer block.
 
     Args:
-        names: Modalities, in the order of the places that a :class:`Route` counts.
+        names: Modalities, in the order of the places in a :class:`Route`.
         dim: Channels of the block.
         heads: Attention heads of the block.
         expert_dim: Hidden width of an expert.
@@ -118,7 +118,7 @@ class ControllerBank(nn.Module):
         values: list[Tensor] = []
         biases: list[Tensor] = []
         for controller in self.controllers.values():
-            # Scripts know no cast, and allow nothing behind the ignore.
+            # TorchScript supports no cast, and no comment after the ignore.
             token = controller.token()  # type: ignore[operator]
             keys.append(token.key)
             values.append(token.value)
@@ -132,7 +132,7 @@ class ControllerBank(nn.Module):
         )
 
     def forward(self, tokens: Tensor, batch_route: Route) -> Tensor:
-        """Return for each image its own expert's update of its ``tokens``, ``(B, N, C)``."""
+        """Return each image's update of ``tokens``, ``(B, N, C)``, by its modality's expert."""
         order = batch_route.order
         if order is None:
             update = tokens

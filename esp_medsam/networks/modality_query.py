@@ -1,7 +1,7 @@
-"""Learned queries: what the mask decoder is asked for, one per (modality, target).
+"""Learned queries of the mask decoder, one per (modality, target).
 
-What belongs to a target is stored under its name (``ct.liver``), in nested modules, so that state
-dicts match by name and never by position.
+The parameters of a target are stored under its name (``ct.liver``) in nested modules, so that
+state dicts match by name and never by position.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ def per_target(
 
 
 class Query(nn.Module):
-    """The tokens of one target: its query, then auxiliary ones that only take part."""
+    """The tokens of one target: its query, then auxiliary tokens that only join the attention."""
 
     def __init__(self, tokens: int, dim: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class ModalityQueries(nn.Module):
             in a short trial four more changed nothing.
         joint: Whether all queries go through the decoder together and see each other, as in the
             released code, instead of each target's tokens alone.
-        spare: Further tokens that are decoded for nothing; the released network holds one.
+        spare: Further tokens that are decoded but not used; the released network has one.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ModalityQueries(nn.Module):
         """
         stacked: list[Tensor] = []
         for modality in self.targets.values():
-            # Scripts know no cast, and allow nothing behind the ignore.
+            # TorchScript supports no cast, and no comment after the ignore.
             for target in modality.values():  # type: ignore[operator]
                 stacked.append(target.tokens)
         if self.joint:

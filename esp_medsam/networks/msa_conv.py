@@ -1,13 +1,13 @@
 """MSA-Conv: multi-head self-attention inside a convolution's window, on images of any size.
 
-A convolution weighs what lies under its kernel by learned numbers; here attention weighs it. Each
-output position asks the positions under the kernel, so that cost grows with the pixels and no
-parameter depends on their number.
+A convolution weights the values under its kernel by learned numbers; here attention weights them.
+Each output position attends to the positions under the kernel, so that cost is linear in the
+pixels and no parameter depends on their number.
 
 Reference:
     Zhang et al., "Vision Transformer in Convolution" (TiC), arXiv:2310.04134. The released operator
-    is the case ``heads=1, mask_outside=False`` at stride 1; several heads, the depthwise form, the
-    position bias and the offsets follow the abstract's words and are our design.
+    is the case ``heads=1, mask_outside=False`` at stride 1; multiple heads, the depthwise form, the
+    position bias and the offsets follow the abstract's wording and are our design.
 """
 
 from collections.abc import Sequence
@@ -21,33 +21,33 @@ from esp_medsam.networks.modality_controller import WindowToken
 
 
 OUTSIDE_LOGIT = -1e4
-"""Attention logit of a tap outside the image; finite, so that none inside leaves no NaN."""
+"""Attention logit of a tap outside the image; finite to avoid NaN if no tap is inside."""
 
 
 class MSAConv(nn.Module):
     """Self-attention of each position to the positions under a kernel.
 
     Taps outside the image have value 0. Keys and values are never copied for each tap: taps are
-    views of one padded map, and beside the input's size only an attention weight for each head and
-    tap is held.
+    views of one padded map, and the only memory beyond the input's size is one attention weight
+    for each head and tap.
 
     Args:
         dim: Channels C.
-        heads: Attention heads; C of them in the depthwise form, whatever is given.
+        heads: Attention heads; always C in the depthwise form, whatever is given.
         kernel_size: Rows and columns of the kernel, odd; one number for both.
         dilation: Steps between its taps, in rows and columns; one number for both.
         stride: Step between output positions, in rows and columns; one number for both.
-        depthwise: Whether each channel attends alone, with a scale and a shift of its own as query,
-            key and value. Attention weights are then as many as the taps of all channels.
-        mask_outside: Whether taps outside the image get no attention. The released operator leaves
-            them in, with logit 0.
+        depthwise: Whether each channel attends alone, with its own scale and shift for query, key
+            and value. There are then as many attention weights as taps of all channels.
+        mask_outside: Whether taps outside the image get no attention. The released operator keeps
+            them, with logit 0.
         position_bias: Whether a learned number for each head and tap is added to its logit. The
-            released operator knows no positions.
-        offsets: Cells, rows and columns, by which the kernel of each head is moved away from the
-            output position; None for none.
+            released operator ignores positions.
+        offsets: Cells, in rows and columns, by which the kernel of each head is moved from the
+            output position; None moves none.
 
     Raises:
-        ValueError: If a number does not fit.
+        ValueError: If a number is invalid.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class MSAConv(nn.Module):
         self.stride = _pair("stride", stride)
         self.depthwise = depthwise
         self.mask_outside = mask_outside
-        self.outside_logit = OUTSIDE_LOGIT  # scripts see attributes, not globals
+        self.outside_logit = OUTSIDE_LOGIT  # TorchScript sees attributes, not globals
         self.scale = (dim // heads) ** -0.5
         self.runs = _runs([(0, 0)] * heads if offsets is None else offsets)
         if sum(length for length, _, _ in self.runs) != heads:
@@ -92,11 +92,11 @@ class MSAConv(nn.Module):
             self.register_parameter("position_bias", None)
 
     def forward(self, features: Tensor, token: WindowToken | None = None) -> Tensor:
-        """Return what each output position gathers, without projection and residual.
+        """Return the attended value of each output position, without projection and residual.
 
         Args:
-            features: ``(B, C, H, W)``, of any H and W.
-            token: A modality's token, one more key and value under every kernel.
+            features: ``(B, C, H, W)``, with any H and W.
+            token: A modality's token, an additional key and value under every kernel.
 
         Returns:
             ``(B, C, ceil(H / stride), ceil(W / stride))``.
@@ -118,9 +118,9 @@ class MSAConv(nn.Module):
         return mixed.flatten(3).permute(0, 3, 1, 2).to(features.dtype)
 
     def _query_key_value(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return query, key and value, ``(B, H, W, heads, C / heads)`` each, of float32 or wider.
+        """Return query, key and value, ``(B, H, W, heads, C / heads)`` each, in float32 or wider.
 
-        Sums over many taps want it, and processors multiply bfloat16 apart from matrices slowly.
+        Sums over many taps need the precision, and CPUs multiply bfloat16 slowly outside matrices.
         """
         B, C, H, W = features.shape
         qkv = self.qkv(features).permute(0, 2, 3, 1)
@@ -133,14 +133,14 @@ class MSAConv(nn.Module):
         return query, key, value
 
     def _around(self, grid: Tensor) -> Tensor:
-        """Return ``grid``, ``(B, H, W, heads, d)``, moved for each head, with 0 around it."""
+        """Return ``grid``, ``(B, H, W, heads, d)``, moved for each head and padded with 0."""
         H, W = grid.shape[1], grid.shape[2]
         top = self.dilation[0] * (self.kernel_size[0] // 2)
         left = self.dilation[1] * (self.kernel_size[1] // 2)
         parts: list[Tensor] = []
         first = 0
         for length, down, right in self.runs:
-            down = max(-H - top, min(H + top, down))  # further away is nothing too
+            down = max(-H - top, min(H + top, down))  # further away is also empty
             right = max(-W - left, min(W + left, right))
             part = grid[:, :, :, first : first + length]
             sides = [0, 0, 0, 0, left - right, left + right, top - down, top + down]
@@ -149,7 +149,7 @@ class MSAConv(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=3)
 
     def _biased(self, logits: Tensor, taps: Taps) -> Tensor:
-        """Return logits, ``(taps, B, h, w, heads)``, with what positions add to them."""
+        """Return logits, ``(taps, B, h, w, heads)``, with their position biases added."""
         if self.position_bias is not None:
             logits = logits + self.position_bias.t()[:, None, None, None]
         if self.mask_outside:
@@ -169,7 +169,7 @@ def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _runs(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """Return neighboring heads of one offset together: how many, and rows and columns."""
+    """Return runs of neighboring heads with the same offset: count, rows and columns."""
     runs: list[tuple[int, int, int]] = []
     for down, right in offsets:
         if runs and runs[-1][1:] == (down, right):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class RandomFourierEncoding(nn.Module):
-    """Encode grid positions by sines and cosines of random frequencies.
+    """Encoding of grid positions by sines and cosines of random frequencies.
 
     Args:
         embed_dim: Channels of the encoding, even.

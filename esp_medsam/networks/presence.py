@@ -9,13 +9,13 @@ from esp_medsam.networks.modality_query import per_target
 
 
 FIRST_LOGIT = 3.0
-"""Bias of a fresh head, a probability of 0.95: one that no image ever trained empties no mask."""
+"""Bias of a fresh head, a probability of 0.95, so that an untrained head empties no mask."""
 
 
 class PresenceHead(nn.Module):
-    """What one target looks for, and how it weighs what it finds.
+    """Attention of one target over the embedding, and a classifier of the attended features.
 
-    It begins with attention to all places alike, and says that its target is there.
+    It starts with equal attention to all positions, and predicts that its target is present.
     """
 
     def __init__(self, embed_dim: int) -> None:
@@ -27,11 +27,11 @@ class PresenceHead(nn.Module):
 
 
 class PresenceHeads(nn.Module):
-    """Predict for each target whether an image holds it, from the image embedding.
+    """Prediction for each target whether an image holds it, from the image embedding.
 
-    Each target pools the embedding by attention of its own, so that one which fills few cells is
-    not averaged away. Neither patch prompt nor decoder is read: where those are misled, this is
-    not misled with them. Nothing is shared by targets, so that a further one changes no other.
+    Each target pools the embedding with its own attention, so that a target in few cells is not
+    averaged away. The patch prompt and the decoder are not used, so that their errors do not
+    spread here. Targets share nothing, so that adding a target does not change others.
 
     Args:
         targets: Target names of each modality, one head each.
@@ -54,7 +54,7 @@ class PresenceHeads(nn.Module):
         weights: list[Tensor] = []
         biases: list[Tensor] = []
         for modality in self.heads.values():
-            # Scripts know no cast, and allow nothing behind the ignore.
+            # TorchScript supports no cast, and no comment after the ignore.
             for head in modality.values():  # type: ignore[operator]
                 attentions.append(head.attention)
                 weights.append(head.weight)

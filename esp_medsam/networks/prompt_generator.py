@@ -16,7 +16,7 @@ PROMPTS = ("hard", "straight_through", "soft")
 
 
 class PatchHead(nn.Module):
-    """Read one patch map off the patch features."""
+    """Head that computes one patch map from the patch features."""
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
@@ -26,25 +26,25 @@ class PatchHead(nn.Module):
 
 
 class SelfPatchPromptGenerator(nn.Module):
-    """Predict which patches of an image hold a target, and embed them as a dense prompt.
+    """Prediction of the patches of an image that hold a target, and embedding as a dense prompt.
 
-    It takes the place of the points, boxes and masks that a user gives to SAM. A patch is 2 x 2
-    cells of the embedding, 32 x 32 pixels. As released, the patch prompt is binary and cut from
-    the graph: the mask loss cannot reach the patch heads, only a loss on the patch logits trains
-    them. Two other prompts let it through.
+    It replaces the points, boxes and masks that a user gives to SAM. A patch is 2 x 2 cells of the
+    embedding, 32 x 32 pixels. As released, the patch prompt is binary and cut from the graph: the
+    mask loss cannot reach the patch heads, so only a loss on the patch logits trains them. The two
+    other prompts let the mask loss through.
 
     Args:
         targets: Target names of each modality, for one patch map per target; None for a single
             map that all targets share, as in the released network.
         embed_dim: Channels D of the image embedding.
         hidden_dim: Channels of the patch features.
-        threshold: Foreground probability, in (0, 1), from which a patch becomes a prompt.
+        threshold: Lowest foreground probability, in (0, 1), at which a patch becomes a prompt.
         prompt: ``hard`` is 0 or 1, without gradient. ``straight_through`` is the same 0 or 1, with
             the gradient of the probability. ``soft`` is the probability: the embeddings of
             "holds the target" and "does not" are weighted by it, and no threshold is applied.
 
     Raises:
-        ValueError: If ``threshold`` lies outside (0, 1), or ``prompt`` is none of the three.
+        ValueError: If ``threshold`` is outside (0, 1), or ``prompt`` is not one of the three.
 
     Reference:
         Xu et al., "ESP-MedSAM", arXiv:2407.14153, Self-Patch Prompt Generator.
@@ -96,7 +96,7 @@ class SelfPatchPromptGenerator(nn.Module):
         weights: list[Tensor] = []
         biases: list[Tensor] = []
         for modality in self.heads.values():
-            # Scripts know no cast, and allow nothing behind the ignore.
+            # TorchScript supports no cast, and no comment after the ignore.
             for head in modality.values():  # type: ignore[operator]
                 weights.append(head.weight)
                 biases.append(head.bias)
@@ -110,7 +110,7 @@ class SelfPatchPromptGenerator(nn.Module):
 
     @torch.jit.export
     def patch_prompt(self, patch_logits: Tensor) -> Tensor:
-        """Return how much each patch prompts, in 0..1, in the shape of ``patch_logits``."""
+        """Return the prompt strength of each patch, in 0..1, in the shape of ``patch_logits``."""
         if self.prompt == "hard":
             return (patch_logits.detach().sigmoid() >= self.threshold).to(patch_logits.dtype)
         probability = patch_logits.sigmoid()
@@ -123,14 +123,14 @@ class SelfPatchPromptGenerator(nn.Module):
         """Embed patch prompts.
 
         Args:
-            patch_prompt: 0 or 1, ``(P, 1, h / 2, w / 2)``; in 0..1 where the prompt is soft.
+            patch_prompt: 0 or 1, ``(P, 1, h / 2, w / 2)``; in 0..1 if the prompt is soft.
 
         Returns:
             Dense prompt embedding, ``(P, D, h, w)``, to be added to the image embedding.
         """
         cells = F.interpolate(patch_prompt, scale_factor=2.0, mode="nearest")
         if self.prompt == "soft":
-            # Embedded as it is, 0.1 would read almost as 1: the norm behind takes size away.
+            # Embedded directly, 0.1 would look almost like 1: the following norm removes scale.
             absent = self.prompt_embed(torch.zeros_like(cells[:1, :, :1, :1]))
             present = self.prompt_embed(torch.ones_like(cells[:1, :, :1, :1]))
             weighted: Tensor = cells * present + (1.0 - cells) * absent

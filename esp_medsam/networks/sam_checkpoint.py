@@ -13,14 +13,14 @@ from esp_medsam.networks.state_dicts import compare
 
 
 class SAMVariant(NamedTuple):
-    """What tells SAM's image encoders apart.
+    """Properties that distinguish SAM's image encoders.
 
     Attributes:
-        name: As segment_anything's registry calls it.
+        name: Name in segment_anything's registry.
         width: Channels of a token.
         depth: Transformer blocks.
         heads: Attention heads.
-        global_blocks: Blocks that attend to the whole image; the others do so in windows.
+        global_blocks: Blocks that attend to the whole image; the others attend in windows.
     """
 
     name: str
@@ -35,7 +35,7 @@ SAM_VARIANTS = (
     SAMVariant("vit_l", 1024, 24, 16, (5, 11, 17, 23)),
     SAMVariant("vit_h", 1280, 32, 16, (7, 15, 23, 31)),
 )
-"""The three published ones; the heads show in the length of relative positions alone."""
+"""The three published encoders; only the length of relative positions reveals the heads."""
 
 _GRID = 64
 """Side of the token grid, 1024 pixels in patches of 16."""
@@ -50,7 +50,7 @@ class SAMCheckpoint(NamedTuple):
     """A SAM image encoder, ready for segment_anything's ``ImageEncoderViT``.
 
     Attributes:
-        variant: Which encoder it is.
+        variant: Variant of the encoder.
         state_dict: Its entries, without the prefix ``image_encoder.``.
     """
 
@@ -59,16 +59,16 @@ class SAMCheckpoint(NamedTuple):
 
 
 def from_sam(state_dict: Mapping[str, Tensor], *, source: str = "state_dict") -> SAMCheckpoint:
-    """Return the image encoder of a SAM checkpoint and say which one it is.
+    """Return the image encoder of a SAM checkpoint and its variant.
 
     Args:
-        state_dict: Of a checkpoint of SAM, or of a network derived from it.
+        state_dict: State dict of SAM, or of a network derived from it.
             Prompt encoder and mask decoder are left out.
-        source: What messages shall call ``state_dict``, its file for one.
+        source: Name of ``state_dict`` in messages, such as its file.
 
     Raises:
         CheckpointError: If it holds no SAM image encoder of a known width.
-        CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
+        CheckpointMismatchError: If entries are missing, unexpected or mis-shaped; it names all.
     """
     theirs = {k: v for k, v in state_dict.items() if not k.startswith(_OTHER_PARTS)}
     variant = _recognize(theirs, source)

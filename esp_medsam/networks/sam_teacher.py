@@ -1,7 +1,7 @@
-"""SAM's image encoder, frozen, with prompt tokens and adapters that make a medical teacher of it.
+"""SAM's frozen image encoder, turned into a medical teacher by prompt tokens and adapters.
 
-The encoder is handed in: this module knows the parts that segment_anything's ``ImageEncoderViT``
-has (``patch_embed``, ``pos_embed``, ``blocks``, ``neck``), not the package.
+The encoder is passed in: this module uses the parts of segment_anything's ``ImageEncoderViT``
+(``patch_embed``, ``pos_embed``, ``blocks``, ``neck``), but not the package.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from esp_medsam.networks.modality_controller import Route
 
 
 _FIRST_BIAS = -4.0
-"""Attention logit that tokens begin with: eight take less than 0.1 % of a window of 14 x 14."""
+"""Initial attention logit of tokens: eight take less than 0.1 % of a window of 14 x 14."""
 
 
 class PromptTokens(nn.Module):
     """Keys and values that one modality adds to the attention of one block.
 
-    Values begin at 0 and the logit low, so that the block begins near the plain one.
+    Values start at 0 and the logit starts low, so that the block starts close to the plain one.
 
     Args:
         count: Number of tokens.
@@ -39,7 +39,7 @@ class PromptTokens(nn.Module):
 
 
 class Adapter(nn.Module):
-    """A bottleneck beside a block's feed-forward part; it begins by adding nothing."""
+    """A bottleneck parallel to a block's feed-forward part; at the start it adds nothing."""
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -56,13 +56,13 @@ class Adapter(nn.Module):
 
 
 class BlockPrompts(nn.Module):
-    """What the teacher adds to one block: tokens of each modality, one adapter for all.
+    """The teacher's additions to one block: tokens of each modality, and one adapter for all.
 
     Args:
-        names: Modalities, in the order of the places that a :class:`Route` counts.
+        names: Modalities, in the order of the places in a :class:`Route`.
         dim: Channels of the block.
         heads: Attention heads of the block.
-        tokens: Tokens of a modality.
+        tokens: Number of tokens of a modality.
         hidden_dim: Hidden width of the adapter.
     """
 
@@ -89,28 +89,28 @@ class BlockPrompts(nn.Module):
 
 
 class SAMTeacherEncoder(nn.Module):
-    """A frozen SAM image encoder; tokens and adapters in each of its blocks train.
+    """A frozen SAM image encoder with trainable tokens and adapters in each block.
 
-    As the paper's figure has it: tokens are concatenated to keys and values, and the adapter takes
-    the output of the second LayerNorm and is added to that of the feed-forward part. How many
-    tokens and how wide an adapter, the figure does not say; the defaults are ours. With the
-    adapters' last layers at 0 and the tokens' ``bias`` at minus infinity it is the plain encoder.
+    As in the paper's figure, tokens are concatenated to keys and values, and the adapter takes the
+    output of the second LayerNorm and is added to the output of the feed-forward part. The figure
+    does not state the number of tokens or the width of an adapter; the defaults are ours. With the
+    adapters' last layers at 0 and the tokens' ``bias`` at minus infinity, it is the plain encoder.
 
-    It serves :class:`~esp_medsam.networks.esp_medsam.ESPMedSAM` as ``image_encoder``, in training;
-    it is not made to be scripted.
+    It is the ``image_encoder`` of :class:`~esp_medsam.networks.esp_medsam.ESPMedSAM` in training,
+    and does not support TorchScript.
 
     Args:
         encoder: SAM's image encoder. Its parameters are frozen here, and it stays in evaluation
             mode.
         modalities: Names of the modalities that own tokens, in order.
-        tokens: Tokens of a modality in each block.
+        tokens: Number of tokens of a modality in each block.
         adapter_ratio: Hidden width of an adapter over the encoder's width.
 
     Raises:
-        ValueError: If a number does not fit.
+        ValueError: If a number is invalid.
 
     Attributes:
-        pyramid_channels: Empty: a ViT has one stride.
+        pyramid_channels: Empty, because a ViT has only one stride.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class SAMTeacherEncoder(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "SAMTeacherEncoder":
-        """Set the mode of all but the frozen encoder."""
+        """Set the mode of everything except the frozen encoder."""
         super().train(mode)
         self.encoder.eval()
         return self
@@ -153,9 +153,9 @@ class SAMTeacherEncoder(nn.Module):
         """Encode images, each with its modality's tokens.
 
         Args:
-            image: ``(B, 3, H, W)``, normalized; padded with 0 up to multiples of 32. At another
-                size than the encoder was trained with, positions are interpolated.
-            batch_route: Which modality each image is of.
+            image: ``(B, 3, H, W)``, normalized; padded with 0 up to multiples of 32. If the size
+                differs from the encoder's training size, positions are interpolated.
+            batch_route: The modality of each image.
         """
         encoder: Any = self.encoder
         image = covering(image, image.shape[-2], image.shape[-1], 1)
@@ -172,17 +172,17 @@ class SAMTeacherEncoder(nn.Module):
 
 
 def attend(block: nn.Module, grid: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """Return a SAM block's attention over a grid and further tokens, without the residual.
+    """Return a SAM block's attention over a grid and additional tokens, without the residual.
 
-    In a block that attends in windows every window of an image sees the image's tokens. Windows at
-    the edge are padded with zeros, which take part, as in SAM.
+    In a block with windowed attention, every window of an image sees the image's tokens. Windows at
+    the edge are padded with zeros, which take part in the attention, as in SAM.
 
     Args:
-        block: With ``attn`` and ``window_size``, 0 for the whole grid.
+        block: Block with ``attn`` and ``window_size``, 0 for the whole grid.
         grid: ``(B, H, W, C)``, normalized.
         key: Keys of the tokens, ``(B, heads, tokens, d)``.
-        value: Their values, of the same shape.
-        bias: Added to their attention logits, ``(B,)``.
+        value: Values of the tokens, with the same shape.
+        bias: Bias added to the tokens' attention logits, ``(B,)``.
     """
     B, H, W, C = grid.shape
     side = int(getattr(block, "window_size"))  # noqa: B009  # no attribute of nn.Module
@@ -220,7 +220,7 @@ def _attend_windows(
 
 
 def _position_bias(attention: nn.Module, query: Tensor, h: int, w: int) -> Tensor:
-    """Return what relative positions add to the logits, ``(N, heads, h w, h w)``."""
+    """Return the bias of relative positions on the logits, ``(N, heads, h w, h w)``."""
     N, heads, L, d = query.shape
     table_h, table_w = (getattr(attention, name, None) for name in ("rel_pos_h", "rel_pos_w"))
     if table_h is None or table_w is None:
@@ -235,7 +235,7 @@ def relative_positions(table: Tensor, size: int) -> Tensor:
     """Return the entries of a table of relative positions for ``size`` places, interpolated.
 
     Args:
-        table: ``(2 n - 1, d)``, for the differences -(n - 1) to n - 1; exact where n is ``size``.
+        table: ``(2 n - 1, d)``, for the differences -(n - 1) to n - 1; exact if n is ``size``.
         size: Places along one axis.
 
     Returns:
@@ -248,7 +248,7 @@ def relative_positions(table: Tensor, size: int) -> Tensor:
 
 
 def resized_positions(positions: Tensor, rows: int, columns: int) -> Tensor:
-    """Return absolute positions, ``(1, h, w, C)``, for another grid; exact at theirs."""
+    """Return absolute positions, ``(1, h, w, C)``, for another grid; exact for their own."""
     if positions.shape[1:3] == (rows, columns):
         return positions
     resized = F.interpolate(

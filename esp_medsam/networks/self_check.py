@@ -1,8 +1,8 @@
-"""Results of a network on one small picture, by which machines are compared.
+"""Results of a network on one small picture, used to compare machines.
 
 Shape suffixes in this module:
-    B  modalities that the network holds, an image of each
-    T  targets, as many as the modality with the most has
+    B  modalities of the network, one image each
+    T  largest number of targets of any modality
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from esp_medsam.networks.esp_medsam import ESPMedSAM
 
 
 SelfCheck = Mapping[str, Mapping[str, list[float]]]
-"""By modality and target: the mean logit of each quarter of the mask, and of the patches."""
+"""Mean logits of each quarter of the mask, and of the patches, by modality and target."""
 
 _SIDE = 64
 _DIGITS = 4
 
 _ABSOLUTE, _RELATIVE = 1e-3, 1e-3
-"""By how much numbers may differ. Of the shipped weights the number of threads makes a hundredth of
-it, TF32, were it on, half, and bfloat16 twenty times as much."""
+"""Tolerance for differences. With the shipped weights, the number of threads causes a hundredth of
+it, TF32 would cause half of it, and bfloat16 twenty times as much."""
 
 
 @torch.no_grad()
 def self_check(network: ESPMedSAM) -> dict[str, dict[str, list[float]]]:
-    """Return what a network computes of a picture that is the same everywhere.
+    """Return the results of a network on a picture that is the same everywhere.
 
     Every modality's controllers and every target's queries take part. The patch prompt is given,
-    so no threshold decides.
+    so no threshold affects the results.
 
     Args:
-        network: In evaluation mode, wherever its parameters are.
+        network: Network in evaluation mode, on any device.
     """
     like = next(network.parameters())
     modality_B = torch.tensor(list(network.modalities.values()), device=like.device)
@@ -61,7 +61,7 @@ def self_check(network: ESPMedSAM) -> dict[str, dict[str, list[float]]]:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Compute in single precision as it is meant: by default CUDA shortens what it convolves."""
+    """Compute in full single precision; by default, CUDA convolves with reduced precision."""
     backends: Any = torch.backends
     settings = (
         backends.cuda.matmul,
@@ -80,7 +80,7 @@ def _full_precision() -> Iterator[None]:
 
 
 def differences(found: SelfCheck, expected: SelfCheck) -> list[str]:
-    """Return where two networks' numbers differ by more than machines do, as modality.target."""
+    """Return as modality.target where two networks differ by more than machines do."""
     names = {f"{m}.{t}": (m, t) for check in (found, expected) for m in check for t in check[m]}
     return [
         name
@@ -93,13 +93,13 @@ def _agree(found: list[float] | None, expected: list[float] | None) -> bool:
     if found is None or expected is None or len(found) != len(expected):
         return False
     return all(
-        abs(one - other) <= _ABSOLUTE + _RELATIVE * abs(other)  # False of NaN
+        abs(one - other) <= _ABSOLUTE + _RELATIVE * abs(other)  # False for NaN
         for one, other in zip(found, expected, strict=True)
     )
 
 
 def _picture() -> Tensor:
-    """Return ``(1, 3, 64, 64)`` made by integer arithmetic, about as bright as images are."""
+    """Return a picture ``(1, 3, 64, 64)`` from integer arithmetic, about as bright as images."""
     y, x = torch.meshgrid(torch.arange(_SIDE), torch.arange(_SIDE), indexing="ij")
     planes = [((3 * x * x + 5 * y * y + 7 * x * y * k) // 16 + 31 * k) % 97 for k in (1, 2, 3)]
     return ((torch.stack(planes) - 48) / 24.0)[None]

@@ -1,4 +1,4 @@
-"""Read state dicts from files and load them whole, or say everything that does not fit."""
+"""Read state dicts from files and load them completely, or report everything that does not fit."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from esp_medsam.regular_file import open_regular
 
 
 WRAPPERS = ("state_dict", "model")
-"""Keys under which training loops keep the state dict beside their own state."""
+"""Keys under which training loops store the state dict next to their own state."""
 
 _LONGEST_NAME, _SHOWN = 500, 60
-"""Characters of a parameter's name, and of what is shown of it where it is none."""
+"""Most characters of a parameter's name, and of an invalid name in a message."""
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Return the state dict that a file holds, on the CPU.
+    """Return the state dict in a file, on the CPU.
 
-    Only tensors are read: a file that needs more than that, and so could run code, is refused.
+    Only tensors are read: a file that needs more, and so could run code, is refused.
 
     Args:
-        path: File made by ``torch.save`` of a state dict, plain or under "state_dict" or "model".
+        path: File from ``torch.save`` with a state dict, plain or under "state_dict" or "model".
 
     Raises:
-        InputNotFoundError: If there is no such file.
-        CheckpointError: If it cannot be read, or holds something else.
+        InputNotFoundError: If the file does not exist.
+        CheckpointError: If the file cannot be read, or holds something else.
         TooLargeError: If memory runs out.
     """
     source = Path(path)
@@ -46,7 +46,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise not_found(source)
     try:
         with open_regular(source) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch finds odd in a file is an error or nothing
+            warnings.simplefilter("ignore")  # torch's warnings about a file are moot or errors
             check_archive(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -55,7 +55,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     except NotPlainError as error:
         msg = f"{source} must be a state dict saved by torch.save; {error}."
         raise CheckpointError(msg) from error
-    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+    except Exception as error:  # a damaged file can raise any error
         if says_out_of_memory(error):
             msg = (
                 f"{source} must fit in memory; memory ran out. Free some, or use a larger machine."
@@ -92,17 +92,17 @@ def _state_dict(content: object, file: Path) -> dict[str, Tensor]:
 
 
 def compare(source: str, state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Require that ``state_dict`` holds exactly the names and shapes of ``expected``.
+    """Require ``state_dict`` to hold exactly the names and shapes of ``expected``.
 
-    Floating-point types may differ from each other, so half-precision weights fit.
+    Floating-point types may differ, so half-precision weights fit.
 
     Args:
-        source: What is checked, as the message shall name it.
-        state_dict: What is checked.
-        expected: What it is held to; values do not matter.
+        source: Name of ``state_dict`` in messages.
+        state_dict: State dict to check.
+        expected: Expected names and shapes; values do not matter.
 
     Raises:
-        CheckpointMismatchError: If anything differs; it names all of it.
+        CheckpointMismatchError: If anything differs; it names all differences.
     """
     mismatched = [
         f"{key} {_describe(state_dict[key])} for {_describe(tensor)}"
@@ -129,15 +129,15 @@ def _describe(tensor: Tensor) -> str:
 def load_into(
     network: nn.Module, state_dict: Mapping[str, Tensor], *, source: str = "state_dict"
 ) -> None:
-    """Load a state dict that fits the network exactly; otherwise leave the network as it is.
+    """Load a state dict that fits the network exactly; otherwise leave the network unchanged.
 
     Args:
         network: Takes the values in its own precision.
         state_dict: Values of all its parameters and buffers.
-        source: What the message shall call ``state_dict``, its file for one.
+        source: Name of ``state_dict`` in messages, such as its file.
 
     Raises:
-        CheckpointMismatchError: If an entry is missing, unexpected or mis-shaped; it names all.
+        CheckpointMismatchError: If entries are missing, unexpected or mis-shaped; it names all.
     """
     compare(source, state_dict, network.state_dict())
     network.load_state_dict(dict(state_dict))

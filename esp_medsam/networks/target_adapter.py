@@ -1,4 +1,4 @@
-"""Target adapters: what one target sees otherwise than all others, added to a trained network."""
+"""Target adapters, added to a trained network to change the embedding for single targets."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,10 +10,10 @@ from esp_medsam.networks.modality_query import per_target
 
 
 class TargetAdapter(nn.Module):
-    """A bottleneck beside the identity; it begins as zero, so that nothing is adapted yet.
+    """A bottleneck parallel to the identity; it starts at zero, so that nothing changes at first.
 
     Args:
-        dim: Channels of what it adapts.
+        dim: Channels of the adapted features.
         width: Channels of the bottleneck.
     """
 
@@ -26,19 +26,19 @@ class TargetAdapter(nn.Module):
 
 
 class TargetAdapters(nn.Module):
-    """Adapt the image embedding, cell by cell, to the targets that have an adapter.
+    """Cell-by-cell adaptation of the image embedding to the targets that have an adapter.
 
-    A query and a patch head alone can ask only for what the frozen decoder sees in the embedding.
-    Other targets get their embedding back to the bit.
+    A query and a patch head alone can find only what the frozen decoder sees in the embedding.
+    For other targets, the embedding stays bit-identical.
 
     Args:
         targets: Target names of each modality; queries are counted in this order.
-        adapted: Those that have an adapter.
+        adapted: Target names that have an adapter, by modality.
         dim: Channels D of the image embedding.
         width: Channels of the bottleneck.
 
     Raises:
-        ValueError: If a name in ``adapted`` is no target.
+        ValueError: If a name in ``adapted`` is not a target.
 
     Reference:
         Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", arXiv:1902.00751.
@@ -60,12 +60,12 @@ class TargetAdapters(nn.Module):
             msg = f"adapted must name targets; got {', '.join(unknown)}."
             raise ValueError(msg)
         self.adapters = per_target(adapted, lambda: TargetAdapter(dim, width))
-        # Of a query: which adapter is its own; behind them all lies one that adds nothing.
+        # Number of each query's adapter; the last number stands for one that adds nothing.
         number = [chosen.index(pair) if pair in chosen else len(chosen) for pair in every]
         self.register_buffer("number", torch.tensor(number), persistent=False)
 
     def forward(self, source: Tensor, query: Tensor) -> Tensor:
-        """Return what the decoder is to see for each pair.
+        """Return the decoder's input for each pair.
 
         Args:
             source: Image embedding of each pair, ``(P, D, h, w)``.
@@ -75,7 +75,7 @@ class TargetAdapters(nn.Module):
         biases: list[Tensor] = []
         ups: list[Tensor] = []
         for modality in self.adapters.values():
-            # Scripts know no cast, and allow nothing behind the ignore.
+            # TorchScript supports no cast, and no comment after the ignore.
             for adapter in modality.values():  # type: ignore[operator]
                 downs.append(adapter.down)
                 biases.append(adapter.bias)

@@ -1,10 +1,10 @@
 """TiC's image encoder: attention inside convolutions, for images of any size.
 
-The paper's stage table is not public. These stages are ours, sized so that the encoder weighs what
-TinyViT does:
+The paper's stage table is not public. These stages are ours, chosen so that the encoder is as large
+as TinyViT:
 
 ======  ======  ========  =====  ======  ====================================================
-stride  blocks  channels  heads  kernel  beside
+stride  blocks  channels  heads  kernel  notes
 ======  ======  ========  =====  ======  ====================================================
 2       -       32        -      -       convolution 3 x 3
 4       2       64        4      5       kernels of half the heads moved by 8 cells: up and left
@@ -14,8 +14,8 @@ stride  blocks  channels  heads  kernel  beside
                                          inter-pooling by 4 cells in the others
 ======  ======  ========  =====  ======  ====================================================
 
-Nothing is padded and no parameter counts pixels: each grid has as many cells as it takes to cover
-the image, and what lies outside takes no part.
+Nothing is padded and no parameter depends on the number of pixels: each grid has just enough cells
+to cover the image, and positions outside take no part.
 
 Reference:
     Zhang et al., "Vision Transformer in Convolution" (TiC), arXiv:2310.04134; controllers as in Xu
@@ -39,16 +39,16 @@ DIRECTIONS = ((-1, 0), (0, -1), (1, 0), (0, 1))
 
 
 def cyclic_shift(heads: int, cells: int, block: int = 0) -> list[tuple[int, int]]:
-    """Return how far the kernel of each head is moved: half of them not, the others in turn.
+    """Return the offset of each head's kernel: half stay, the others move in turn each way.
 
-    It is the paper's multi-directional cyclic shift: a head whose keys and values are shifted by
-    some cells sees what lies so far from its query. What would come round the edge is outside the
-    image, and masked. The number of cells is fixed, whatever the image's size.
+    This is the paper's multi-directional cyclic shift: a head whose keys and values are shifted by
+    some cells sees the values at that distance from its query. Values that would wrap around the
+    edge are outside the image and masked. The number of cells does not depend on the image size.
 
     Args:
         heads: Attention heads.
-        cells: How far the others are moved; 0 moves none.
-        block: Number of the block, whose heads go on with the directions where those before ended.
+        cells: Cells by which the others are moved; 0 moves none.
+        block: Number of the block; its heads continue the directions of the previous block.
     """
     moved = heads // 2
     turns = range(block * moved, (block + 1) * moved)
@@ -57,13 +57,13 @@ def cyclic_shift(heads: int, cells: int, block: int = 0) -> list[tuple[int, int]
 
 
 class InterPooling(nn.Module):
-    """Attention on a coarser grid, brought back: a kernel of k cells sees ``cells`` times as far.
+    """Attention on a coarser grid, upsampled again: a kernel sees ``cells`` times as far.
 
     Args:
         dim: Channels.
         heads: Attention heads.
-        cells: Cells of the grid, in rows and in columns, that are pooled into one. Those at the
-            bottom and right that are no whole square are the mean of what there is.
+        cells: Cells of the grid, in rows and in columns, that are pooled into one. Incomplete
+            squares at the bottom and right are the mean of their existing cells.
         kernel_size: Rows and columns of the kernel, in pooled cells.
     """
 
@@ -91,9 +91,9 @@ class TiCBlock(nn.Module):
         dim: Channels.
         heads: Attention heads.
         kernel_size: Rows and columns of the kernel.
-        offsets: How far the kernel of each head is moved.
-        pooling: Cells that inter-pooling makes one of; 0 for none of it.
-        modalities: Names of the modalities that own a controller; none, and there are none.
+        offsets: Offset of the kernel of each head.
+        pooling: Cells that inter-pooling pools into one; 0 for no inter-pooling.
+        modalities: Names of the modalities that own a controller; empty for no controllers.
         expert_ratio: Hidden width of an expert over ``dim``.
         tied_token: See :class:`~esp_medsam.networks.modality_controller.ModalityController`.
     """
@@ -156,15 +156,15 @@ class TiCStage(nn.Module):
 class TiCImageEncoder(nn.Module):
     """TiC's hierarchy with a controller per modality in every block.
 
-    Takes images of any height and width.
+    It takes images of any height and width.
 
     Args:
         modalities: Names of the modalities that own a controller, in order.
         embed_dim: Channels of the image embedding.
         expert_ratio: Hidden width of an expert over its block's width.
-        tied_token: Whether a controller's key token is its value token too.
+        tied_token: Whether a controller's key token is also its value token.
         shifting: Whether kernels are moved (:func:`cyclic_shift`).
-        pooling: Whether there is :class:`InterPooling`.
+        pooling: Whether to use :class:`InterPooling`.
 
     Attributes:
         pyramid_channels: Channels of the features at strides 2, 4 and 8.
@@ -210,7 +210,7 @@ class TiCImageEncoder(nn.Module):
                 PatchMerging(128, self.dim, stride=2),
             ]
         )
-        # Of each block: by how many cells kernels are moved, and how many are pooled into one.
+        # For each block: cells by which kernels are moved, and cells pooled into one.
         self.stages = nn.ModuleList(
             [
                 stage(64, 4, 5, [(8, 0), (8, 0)]),
@@ -238,7 +238,7 @@ class TiCImageEncoder(nn.Module):
 
         Returns:
             The image embedding and the early features at strides 2, 4 and 8, on grids of an image
-            whose sides are the next multiples of 32, with 0 where this one has ended.
+            whose sides are the next multiples of 32, with 0 outside the given image.
         """
         H, W = image.shape[-2], image.shape[-1]
         stride2, stride4, stride8, stride16 = self.features(image, batch_route)
@@ -267,7 +267,7 @@ class TiCClassifier(nn.Module):
         self.head = nn.Linear(self.encoder.dim, classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return class logits, ``(B, classes)``, of images, ``(B, 3, H, W)``, of any H and W."""
+        """Return class logits, ``(B, classes)``, of images, ``(B, 3, H, W)``, with any H and W."""
         last = self.encoder.features(image, route(0, None, 0))[3]
         logits: Tensor = self.head(self.norm(last.mean((2, 3))))
         return logits

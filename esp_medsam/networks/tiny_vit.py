@@ -1,6 +1,6 @@
 """TinyViT, the trunk of the image encoder, with a controller bank in every transformer block.
 
-MobileSAM's 5M variant: the last merge keeps its stride at 1, so the embedding lies at stride 16.
+MobileSAM's 5M variant: the last merge has stride 1, so the embedding has stride 16.
 
 Reference:
     Wu et al., "TinyViT", arXiv:2207.10666; Zhang et al., "Faster Segment Anything"
@@ -18,7 +18,7 @@ from esp_medsam.networks.modality_controller import ControllerBank, Route, Windo
 
 
 class MBConv(nn.Module):
-    """Inverted residual: expand by 4, depthwise 3 x 3, project; GELU after the sum too."""
+    """Inverted residual: expand by 4, depthwise 3 x 3, project; GELU after the sum as well."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class MBConv(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Change the channels and, at stride 2, halve the grid."""
+    """Change of the number of channels that, at stride 2, also halves the grid."""
 
     def __init__(self, in_dim: int, out_dim: int, *, stride: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class PatchMerging(nn.Module):
 class WindowAttention(nn.Module):
     """Self-attention inside a window, with a modality's token among keys and values.
 
-    The relative position bias depends on the absolute offsets ``(|dy|, |dx|)`` alone.
+    The relative position bias depends only on the absolute offsets ``(|dy|, |dx|)``.
 
     Args:
         dim: Channels.

@@ -32,7 +32,7 @@ class Attention(nn.Module):
         return tokens.view(B, N, self.heads, C // self.heads).transpose(1, 2)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Return what ``query``, ``(B, N, C)``, finds among ``key`` and ``value``."""
+        """Return the attention of ``query``, ``(B, N, C)``, to ``key`` and ``value``."""
         mixed = F.scaled_dot_product_attention(
             self.split_heads(self.q_proj(query)),
             self.split_heads(self.k_proj(key)),
@@ -49,7 +49,7 @@ class TwoWayBlock(nn.Module):
         dim: Channels.
         heads: Attention heads.
         mlp_dim: Hidden width of the network on the tokens.
-        skip_first_pe: Whether self-attention runs without positions and replaces the tokens.
+        skip_first_pe: Whether self-attention omits positions and replaces the tokens.
     """
 
     def __init__(self, dim: int, heads: int, mlp_dim: int, *, skip_first_pe: bool) -> None:
@@ -84,7 +84,7 @@ class TwoWayBlock(nn.Module):
 
 
 class TwoWayTransformer(nn.Module):
-    """Stack of two-way blocks, then a last look from the tokens at the image.
+    """Stack of two-way blocks, then a final attention from the tokens to the image.
 
     Args:
         dim: Channels.

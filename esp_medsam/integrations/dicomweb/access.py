@@ -19,7 +19,7 @@ from esp_medsam.regular_file import open_regular
 
 
 USER, PASSWORD, TOKEN = "ESP_MEDSAM_PACS_USER", "ESP_MEDSAM_PACS_PASSWORD", "ESP_MEDSAM_PACS_TOKEN"
-"""Environment variables that hold a user, the password, and a bearer token."""
+"""Environment variables that hold a user name, the password, and a bearer token."""
 
 _LONGEST_SECRET = 2**16
 _LONGEST_KEY = 2**20
@@ -27,14 +27,14 @@ _LONGEST_KEY = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """A PACS and the way into it.
+    """Address and credentials of a PACS.
 
     Attributes:
-        url: Base URL of its DICOMweb services, without a slash at the end.
-        auth: What puts credentials into a request; None without. Never shown.
+        url: Base URL of its DICOMweb services, without a trailing slash.
+        auth: Object that adds credentials to a request; None without credentials. Never shown.
         cert: Client certificate and key, PEM; the key may be in the certificate's file.
-        ca_bundle: Certificates of the authorities to trust in place of the system's.
-        warnings: What the user should know about these.
+        ca_bundle: Certificates of the authorities to trust instead of the system's.
+        warnings: What the user should know about the access.
     """
 
     url: str
@@ -45,13 +45,13 @@ class Access:
 
 
 class BearerAuth(AuthBase):
-    """Put a bearer token into requests."""
+    """Authentication that adds a bearer token to requests."""
 
     def __init__(self, token: str) -> None:
         self._token = token
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        """Add the header to ``request``."""
+        """Add the token header to ``request``."""
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
 
@@ -67,20 +67,20 @@ def read_access(
     allow_http: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> Access:
-    """Return the way into a PACS, refusing what would give a secret away.
+    """Return the access to a PACS, refusing options that would expose a secret.
 
     Args:
         url: Base URL of the DICOMweb services.
-        password_file: File with the password, in place of the environment's.
-        token_file: File with the bearer token, in place of the environment's.
+        password_file: File with the password, instead of the environment's.
+        token_file: File with the bearer token, instead of the environment's.
         client_cert: Client certificate, PEM.
-        client_key: Its private key, PEM, not encrypted; None where it is in ``client_cert``.
-        ca_bundle: Certificates to trust in place of the system's.
+        client_key: Its private key, PEM, not encrypted; None if it is in ``client_cert``.
+        ca_bundle: Certificates to trust instead of the system's.
         allow_http: Whether credentials may travel unencrypted to another machine.
-        environ: Holds user, password and token.
+        environ: Environment with user, password and token.
 
     Raises:
-        OptionError: If the URL holds credentials, or is none; if a file is missing, or holds
+        OptionError: If the URL is invalid or holds credentials; if a file is missing or holds
             something else; if credentials contradict each other, are incomplete, or would travel
             unencrypted.
     """
@@ -125,7 +125,7 @@ def _checked_url(url: str) -> SplitResult:
     except ValueError:
         host, port = None, None
         parts = SplitResult("", "", "", "", "")
-    if "@" in parts.netloc:  # before anything of it is repeated in a message
+    if "@" in parts.netloc:  # checked before a message repeats any part of the URL
         msg = (
             f"url must not contain a user or password; the one for {one_line(host or '')} "
             f"does. Set {USER} and {PASSWORD} in the environment."
@@ -181,7 +181,7 @@ def _auth(user: str | None, password: str | None, token: str | None) -> AuthBase
 
 
 def _secret(path: Path | None, option: str, warnings: list[str]) -> str | None:
-    """Return what a file of one line holds."""
+    """Return the secret in a file of one line."""
     if path is None:
         return None
     try:
@@ -213,19 +213,19 @@ def _content(path: str) -> bytes:
 
 
 def _refuse_encrypted(path: str | None, option: str) -> None:
-    """Refuse a key that needs a passphrase, for which OpenSSL would stop and ask."""
+    """Refuse a key with a passphrase, because OpenSSL would stop and ask for it."""
     if path is not None and b"ENCRYPTED" in _content(path):
         msg = f"{option} must hold a key without a passphrase; got an encrypted one, {path}."
         raise OptionError(msg)
 
 
 def _check_pem(cert: str | None, key: str | None, ca_bundle: str | None) -> None:
-    """Refuse what is no PEM now: later it looks as if the server were not to be trusted."""
+    """Refuse files that are not PEM; later, the error would blame the server's certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         if cert is not None:
             context.load_cert_chain(cert, key)
-    except OSError as error:  # SSLError is one
+    except OSError as error:  # includes SSLError
         msg = (
             "client_cert must hold a certificate in PEM format, and it or client_key its "
             f"private key; got {cert}{'' if key is None else f' and {key}'}."

@@ -17,26 +17,26 @@ from urllib3.util import Retry
 T = TypeVar("T")
 
 WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses of a server that is busy, restarting, or behind one that is.
+"""HTTP statuses of a server that is busy or restarting, or whose upstream is.
 
-500 is among them because servers say it when their database is locked, and because nothing asked
-here does harm when asked twice: objects are stored under UIDs of their own.
+500 is included because servers send it when their database is locked, and because repeating a
+request is harmless here: every object is stored under its own UID.
 """
 
 
 class CutShortError(Exception):
-    """An answer ended before it was whole."""
+    """An answer ended before it was complete."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backoff:
-    """How often something is tried, and with which pauses.
+    """Number of attempts of an action, and the pauses between them.
 
     Attributes:
-        attempts: How often, at most.
-        first: Seconds of the first pause; each further one is twice as long.
-        longest: Seconds of the longest pause; a server that asks for more is not waited for.
-        sleep: What pauses.
+        attempts: Most attempts.
+        first: Length of the first pause in seconds; each further pause is twice as long.
+        longest: Longest pause in seconds; if a server asks for more, there is no other attempt.
+        sleep: Function that pauses.
     """
 
     attempts: int = 5
@@ -45,11 +45,11 @@ class Backoff:
     sleep: Callable[[float], None] = time.sleep
 
     def __call__(self, action: Callable[[], T]) -> T:
-        """Return what ``action`` returns, trying again after failures that may pass.
+        """Return what ``action`` returns, retrying after temporary failures.
 
         Raises:
-            requests.RequestException: The last failure, or the first that will not pass.
-            CutShortError: If no attempt got a whole answer.
+            requests.RequestException: The last failure, or the first that is not temporary.
+            CutShortError: If no attempt got a complete answer.
         """
         for attempt in range(1, self.attempts):
             try:
@@ -62,13 +62,13 @@ class Backoff:
         return action()
 
     def _pause(self, error: Exception, attempt: int) -> float | None:
-        """Return the seconds to wait after a failure; None where another attempt is no use."""
+        """Return the seconds to wait after a failure; None if another attempt is useless."""
         if not _may_pass(error):
             return None
         asked = _retry_after(error)
         if asked is not None:
             return asked if asked <= self.longest else None
-        # Spread, so that several clients do not come back at once.
+        # Randomized, so that several clients do not retry at the same time.
         pause = self.first * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
         return float(min(pause, self.longest))
 
@@ -88,7 +88,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _retry_after(error: Exception) -> float | None:
-    """Return the seconds that a server asks for; None where it does not."""
+    """Return the seconds that a server asks to wait; None if it does not ask."""
     response = error.response if isinstance(error, requests.HTTPError) else None
     stated = None if response is None else response.headers.get("Retry-After")
     if stated is None:
@@ -100,10 +100,10 @@ def _retry_after(error: Exception) -> float | None:
 
 
 def reason_of(error: Exception) -> str:
-    """Return why a request failed, in words that hold neither URL nor answer.
+    """Return why a request failed, in words that quote neither URL nor answer.
 
     Args:
-        error: What :class:`Backoff` raised.
+        error: The error that :class:`Backoff` raised.
     """
     response = error.response if isinstance(error, requests.HTTPError) else None
     if response is not None:
@@ -127,4 +127,4 @@ _REASONS: dict[type[Exception], str] = {
     requests.TooManyRedirects: "a redirect",
     requests.exceptions.InvalidJSONError: "an answer that is not DICOM JSON",
 }
-"""What each kind of failure means, the more special first."""
+"""What each kind of failure means, more specific kinds first."""

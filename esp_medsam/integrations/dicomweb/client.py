@@ -1,4 +1,4 @@
-"""DICOMweb client: search, fetch and store, with retries where they may help."""
+"""DICOMweb client: search, fetch and store, with retries if they may help."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ from esp_medsam.quiet import quietly
 T = TypeVar("T")
 
 _Page = Callable[[int], Sequence[Answer]]
-"""From an offset to the results of a search from there on."""
+"""Function from an offset to the search results that start there."""
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds for a connection to be made."""
+"""Seconds allowed for making a connection."""
 
 _PAGE = 1000
-"""Results asked for at a time; servers have limits of their own, which are met by asking on."""
+"""Results per request; servers have their own limits, so requests continue until none are new."""
 
 _MOST_PAGES = 10_000
 
 _ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-"""Instances as they are stored: compressed ones stay so."""
+"""Instances as stored: compressed instances stay compressed."""
 
 _CHATTY = ("dicomweb_client", "requests", "retrying", "urllib3")
-"""Loggers that repeat URLs, and with them what was searched for, such as a patient."""
+"""Loggers that repeat URLs and thus search terms, such as a patient."""
 
 
 class Pacs:
     """A PACS that speaks DICOMweb.
 
     Args:
-        access: Where it is and how it is entered.
-        timeout: Seconds without a byte after which an answer is given up.
-        backoff: How often a request is tried.
+        access: Address and credentials of the PACS.
+        timeout: Seconds without a byte after which an answer is abandoned.
+        backoff: Retries of each request.
     """
 
     def __init__(
@@ -70,16 +70,16 @@ class Pacs:
         self._timeout = (min(CONNECT_TIMEOUT, timeout), timeout)
         self._session = PacsSession(access)
         self._client = DICOMwebClient(access.url, session=self._session, timeout=self._timeout)
-        # Ours is used: theirs sends an empty body on the second attempt of a large one.
+        # Our retries are used: theirs send an empty body on the second attempt of a large one.
         self._client.set_http_retry_params(retry=False)
-        # It states the host without its port, and half an IPv6 address.
+        # It states the host without its port, and only half of an IPv6 address.
         self._client.host = urlsplit(access.url).netloc
 
     def find_studies(self, filters: Mapping[str, str]) -> tuple[list[str], int]:
-        """Return the UIDs of the studies that match, each once, and how many others state none.
+        """Return the distinct UIDs of matching studies, and the number of results without a UID.
 
         Raises:
-            PacsError: If the PACS does not answer, or not so, or has no search at its URL.
+            PacsError: If the PACS gives no valid answer, or has no search at its URL.
         """
 
         def page(offset: int) -> Sequence[Answer]:
@@ -96,12 +96,12 @@ class Pacs:
         return list(found), refused
 
     def find_series(self, study_uid: str) -> tuple[list[Series], int]:
-        """Return the series of a study, and how many others state no UID.
+        """Return the series of a study, and the number of results without a UID.
 
-        There are none where the PACS holds no such study.
+        The list is empty if the PACS does not hold the study.
 
         Raises:
-            PacsError: If the PACS does not answer, or not so.
+            PacsError: If the PACS gives no valid answer.
         """
 
         def page(offset: int) -> Sequence[Answer]:
@@ -114,10 +114,10 @@ class Pacs:
         return [series_of(answer, study_uid) for answer in found.values()], refused
 
     def find_instances(self, series: Series) -> list[str]:
-        """Return the UIDs of the instances of a series, sorted.
+        """Return the sorted UIDs of the instances of a series.
 
         Raises:
-            PacsError: If the PACS does not answer, or not so.
+            PacsError: If the PACS gives no valid answer.
         """
 
         def page(offset: int) -> Sequence[Answer]:
@@ -132,11 +132,11 @@ class Pacs:
         return sorted(found)
 
     def fetch(self, series: Series, instance_uid: str, path: Path) -> None:
-        """Save an instance, as it is stored there.
+        """Save an instance as the PACS stores it.
 
         Raises:
-            PacsError: If the PACS does not send it whole.
-            OutputError: If it cannot be written.
+            PacsError: If the PACS does not send the complete instance.
+            OutputError: If the file cannot be written.
         """
         url = (
             f"{self.url}/studies/{series.study_uid}/series/{series.series_uid}"
@@ -161,10 +161,10 @@ class Pacs:
             raise output_error(path, error) from error
 
     def holds(self, study_uid: str, series_uid: str, instance_uid: str) -> bool:
-        """Whether the PACS shows an instance.
+        """Whether the PACS lists an instance.
 
         Raises:
-            PacsError: If it does not answer.
+            PacsError: If the PACS does not answer.
         """
         return self._ask(
             f"the search for instance {instance_uid}",
@@ -172,16 +172,17 @@ class Pacs:
         )
 
     def store(self, dataset: Dataset) -> tuple[bool, tuple[str, ...]]:
-        """Store an object, unless the PACS holds one of its UID.
+        """Store an object, unless the PACS already holds one with its UID.
 
-        That is asked before every attempt: where an answer is lost the object may have arrived.
+        This is checked before every attempt, because the object may arrive although the answer is
+        lost.
 
         Returns:
-            Whether it was sent, and what the PACS warns of.
+            Whether the object was sent, and the warnings of the PACS.
 
         Raises:
-            PacsRefusedError: If the PACS does not take it.
-            PacsError: If it does not answer.
+            PacsRefusedError: If the PACS refuses the object.
+            PacsError: If the PACS does not answer.
         """
         uids = dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID
         sent = False
@@ -197,7 +198,7 @@ class Pacs:
                 _refuse_failures(_json_of(error), uids[2])
                 raise
             except (AttributeError, KeyError, TypeError, ValueError):
-                answer = Dataset()  # not understood: what counts is that it is shown afterwards
+                answer = Dataset()  # not understood: what counts is that it is listed later
             _refuse_failures(answer, uids[2])
             return _warnings_of(answer)
 
@@ -216,11 +217,11 @@ class Pacs:
         return value_of(answer, INSTANCE) == instance_uid
 
     def _pages(self, what: str, page: _Page, tag: str) -> tuple[dict[str, Answer], int]:
-        """Return all results of a search by UID, and how many state none.
+        """Return all results of a search by UID, and the number of results without one.
 
-        Pages are asked for until one brings nothing new.
-        A page shorter than asked for says nothing: servers have limits of their own. A server that
-        always answers with its first page is not asked for ever.
+        Pages are requested until one contains nothing new.
+        A short page does not mean the end, because servers have limits of their own. A server that
+        always returns its first page is not asked forever.
         """
         found: dict[str, Answer] = {}
         refused: set[str] = set()
@@ -241,10 +242,10 @@ class Pacs:
         raise PacsError(msg)
 
     def _make_sure_of_search(self) -> None:
-        """Tell a server that says 404 of nothing found from a URL where nothing is ever found.
+        """Distinguish a server that sends 404 for no results from a URL without a search.
 
         Raises:
-            PacsError: If it says so of a search for any study as well.
+            PacsError: If a search for any study returns 404 as well.
         """
         try:
             self._client.search_for_studies(limit=1)
@@ -261,7 +262,7 @@ class Pacs:
         try:
             answers = page(offset)
         except requests.HTTPError as error:
-            # Of nothing found some servers say that there is no such thing.
+            # If nothing is found, some servers answer 404.
             if _says(error, 404):
                 return []
             raise
@@ -270,9 +271,9 @@ class Pacs:
         return answers
 
     def _ask(self, what: str, action: Callable[[], T]) -> T:
-        """Do something with the PACS; whatever fails becomes an error of ours.
+        """Perform an action on the PACS; any failure becomes one of our errors.
 
-        What the libraries raise quotes URLs and answers, so nothing of it is kept.
+        Errors of the libraries quote URLs and answers, so their text is dropped.
         """
         try:
             with _silence():
@@ -307,16 +308,16 @@ def _refusal(url: str, what: str, error: requests.HTTPError) -> PacsError:
 
 
 def _json_of(error: requests.HTTPError) -> Dataset:
-    """Return the data set in an answer that says no; empty where it holds none."""
+    """Return the data set in an error response; empty if there is none."""
     try:
         content = None if error.response is None else error.response.json()
         return Dataset.from_json(content) if isinstance(content, dict) else Dataset()
-    except Exception:  # pydicom names no errors for what is no DICOM JSON
+    except Exception:  # pydicom documents no errors for invalid DICOM JSON
         return Dataset()
 
 
 def _refuse_failures(answer: Dataset, instance_uid: str) -> None:
-    """Raise where the answer says that the instance was not stored."""
+    """Raise an error if the answer says that the instance was not stored."""
     for item in answer.get("FailedSOPSequence") or ():
         reason = item.get("FailureReason")
         told = f"failure reason {int(reason):04X}H" if isinstance(reason, int) else "no reason"

@@ -1,4 +1,4 @@
-"""Fetch a series completely, or fail; a partial series is never handed on."""
+"""Fetch a series completely, or fail; a partial series is never passed on."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from esp_medsam.integrations.dicomweb.query import Series
 
 
 IMAGE, LOCALIZER, CAPTURE, OTHER = "image", "localizer", "secondary capture", "no image"
-"""What a file can hold."""
+"""Kinds of content of a file."""
 
 
 def check_listed(series: Series, instances: list[str]) -> None:
-    """Refuse a list of instances that is shorter than the PACS itself says.
+    """Refuse a list of instances that is shorter than the count that the PACS states.
 
     Raises:
-        PacsIncompleteError: If it is.
+        PacsIncompleteError: If the list is shorter.
     """
     claimed = series.count or 0
     if not instances or len(instances) < claimed:
@@ -36,22 +36,21 @@ def check_listed(series: Series, instances: list[str]) -> None:
 def fetch_series(
     pacs: Pacs, series: Series, instances: list[str], folder: Path, *, captures: bool = True
 ) -> Counter[str]:
-    """Save every instance of a series, make sure that each is whole, and that none is missing.
+    """Save every instance of a series, and check that each is complete and none is missing.
 
     Args:
         pacs: The PACS.
         series: The series.
-        instances: UIDs of its instances, as the PACS named them before.
+        instances: UIDs of its instances, as listed by the PACS before.
         folder: Empty folder for the files; only those with images to segment stay.
-        captures: Whether secondary captures are such images.
+        captures: Whether secondary captures are images to segment.
 
     Returns:
-        How many files held what: ``IMAGE``, ``LOCALIZER``, ``CAPTURE`` that is not wanted,
-        ``OTHER``.
+        Number of files of each kind: ``IMAGE``, ``LOCALIZER``, unwanted ``CAPTURE``, ``OTHER``.
 
     Raises:
-        PacsIncompleteError: If an instance is missing, cut short, or another one than was asked
-            for, or if the PACS names other instances afterwards.
+        PacsIncompleteError: If an instance is missing, cut short, or not the requested one, or if
+            the PACS lists other instances afterwards.
         OutputError: If a file cannot be written.
     """
     kinds: Counter[str] = Counter()
@@ -61,7 +60,7 @@ def fetch_series(
             pacs.fetch(series, uid, path)
             kind = _kind_of(path, series, uid, captures=captures)
         except (PacsError, CorruptFileError) as error:
-            # At once: a PACS that is down would else be waited for once for each instance.
+            # At once; otherwise, a PACS that is down would be waited for at every instance.
             msg = (
                 f"Series {series.series_uid} must arrive completely; {kinds.total()} of "
                 f"{len(instances)} instances did, instance {uid} did not: {error}"
@@ -82,11 +81,11 @@ def fetch_series(
 
 
 def _kind_of(path: Path, series: Series, instance_uid: str, *, captures: bool) -> str:
-    """Return what a file holds, that is whole and the one asked for.
+    """Return the kind of a file, after checking that it is complete and the requested one.
 
     Raises:
-        PacsIncompleteError: If it is another instance, or another series' or study's.
-        CorruptFileError: If it is damaged, or has fewer pixels than it says.
+        PacsIncompleteError: If it is another instance, or belongs to another series or study.
+        CorruptFileError: If it is damaged, or has fewer pixels than it states.
     """
     if not is_dicom(path):
         msg = f"{path} must be a complete DICOM file; it is not."
@@ -95,7 +94,7 @@ def _kind_of(path: Path, series: Series, instance_uid: str, *, captures: bool) -
         header = read_header(path)
     except CorruptFileError:
         raise
-    except EspMedSamError:  # a kind that is not read: told when items are planned
+    except EspMedSamError:  # an unsupported kind: reported when items are planned
         return IMAGE
     if header is None:
         return OTHER

@@ -16,15 +16,15 @@ _LONGEST_HEAD = 2**14
 
 
 def save_part(response: Response, file: BinaryIO) -> None:
-    """Write the DICOM file that an answer holds.
+    """Write the DICOM file in a response.
 
     Args:
-        response: An answer that streams: multipart with one part, or, as some servers send against
-            the standard, the file alone.
-        file: Open for writing bytes.
+        response: A streaming response: multipart with one part, or only the file, which some
+            servers send against the standard.
+        file: File open for writing bytes.
 
     Raises:
-        CutShortError: If the answer ends before its part does, or holds none, or several.
+        CutShortError: If the response ends before its part does, or has no part or several.
     """
     content_type = Message()
     content_type["Content-Type"] = response.headers.get("Content-Type", "")
@@ -39,7 +39,7 @@ def save_part(response: Response, file: BinaryIO) -> None:
     mark = b"\r\n--" + boundary.encode("latin-1", "replace")
     rest = _after_head(chunks, mark)
     while (end := rest.find(mark)) < 0:
-        # What may be the beginning of the mark waits for the next chunk.
+        # Bytes that may begin the boundary are kept for the next chunk.
         ready = len(rest) - len(mark) + 1
         file.write(rest[: max(ready, 0)])
         rest = rest[max(ready, 0) :] + _next(chunks)
@@ -47,13 +47,13 @@ def save_part(response: Response, file: BinaryIO) -> None:
     tail = rest[end + len(mark) :]
     while len(tail) < 2:
         tail += _next(chunks)
-    if tail[:2] != b"--":  # another part, which nobody asked for
+    if tail[:2] != b"--":  # another part, which was not requested
         raise CutShortError
 
 
 def _after_head(chunks: Iterator[bytes], mark: bytes) -> bytes:
-    """Return what follows the first mark and the part's own headers, as far as it came."""
-    data = b"\r\n"  # stands before the mark where nothing else does
+    """Return the bytes received so far after the first boundary and the part's headers."""
+    data = b"\r\n"  # precedes a boundary at the very start
     while True:
         data += _next(chunks)
         start = data.find(mark)

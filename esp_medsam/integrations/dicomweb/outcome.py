@@ -1,4 +1,4 @@
-"""What became of a volume that was fetched, or of a result that waited to be sent."""
+"""Outcome of a volume that was fetched, or of a result that waited to be sent."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from esp_medsam.workflows.results import Outcome
 
 @dataclass(frozen=True, kw_only=True)
 class PacsResult(Outcome):
-    """What became of one volume, of a series or study that gave none, or of a spooled result.
+    """Outcome of one volume, of a series or study without volumes, or of a spooled result.
 
-    It is called ``series <UID>``, with the volume's name where a series holds several, or
-    ``instance <UID>`` where it waited in the spool. It is ``stored`` now; ``held`` by the PACS
-    before; ``empty``, nothing found and nothing stored; or it ``failed``.
+    It is named ``series <UID>``, plus the volume's name if the series has several, or ``instance
+    <UID>`` if it waited in the spool. Its status is ``stored`` (now), ``held`` (PACS had it),
+    ``empty`` (nothing found, nothing stored) or ``failed``.
 
     Attributes:
         instance_uid: SOP Instance UID of the segmentation; None without one.
-        spooled: File that keeps the result until it is sent; None where none waits.
+        spooled: File that keeps the result until it is sent; None if no result waits.
     """
 
     statuses = ("stored", "held", "empty", "failed")
@@ -27,12 +27,12 @@ class PacsResult(Outcome):
 
     @property
     def line(self) -> str:
-        """The outcome as one line of text, with where its result waits."""
+        """The outcome as one line of text, with the file in which its result waits."""
         return super().line + (f" The result waits in {self.spooled}." if self.spooled else "")
 
     @property
     def details(self) -> str:
-        """The instance, where there is one that the path does not name."""
+        """The instance, if there is one and the path does not name it."""
         if self.status == "empty":
             return ": nothing found, nothing stored"
         is_named = self.path == instance_label(self.instance_uid)
@@ -41,5 +41,5 @@ class PacsResult(Outcome):
 
 
 def instance_label(uid: str | None) -> str:
-    """Return what messages call a segmentation."""
+    """Return the name of a segmentation in messages."""
     return f"instance {uid}"

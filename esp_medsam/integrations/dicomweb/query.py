@@ -20,21 +20,21 @@ _MODALITY = re.compile(r"[A-Z0-9]{2,16}")
 
 MODALITY, COUNT = "00080060", "00201209"
 STUDY, SERIES, INSTANCE = "0020000D", "0020000E", "00080018"
-"""Tags of the attributes that are read of an answer."""
+"""Tags of the attributes that are read from an answer."""
 
 Answer = Mapping[str, Any]
-"""One result of a search, as DICOM JSON: tag to ``vr`` and ``Value``."""
+"""One search result as DICOM JSON: from tag to ``vr`` and ``Value``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """A series that a PACS says it holds.
+    """A series that a PACS lists.
 
     Attributes:
         study_uid: Study Instance UID.
         series_uid: Series Instance UID.
-        dicom_modality: Modality (0008,0060); empty where the PACS says none.
-        count: Number of instances that the PACS claims; None where it does not.
+        dicom_modality: Modality (0008,0060); empty if the PACS does not state it.
+        count: Number of instances that the PACS states; None if it does not.
     """
 
     study_uid: str
@@ -44,7 +44,7 @@ class Series:
 
 
 def is_uid(value: object) -> bool:
-    """Whether a value is a UID: digits and dots alone, so that no path or URL leads elsewhere."""
+    """Whether a value is a UID: only digits and dots, so that no path or URL leads elsewhere."""
     return (
         isinstance(value, str)
         and len(value) <= _LONGEST_UID
@@ -57,7 +57,7 @@ def checked_uid(value: str, option: str) -> str:
     """Return a UID as the user gave it.
 
     Raises:
-        OptionError: If it is none.
+        OptionError: If the value is not a UID.
     """
     if not is_uid(value):
         msg = f"{option} must be a UID (digits and dots); got {one_line(value)[:80]!r}."
@@ -66,7 +66,7 @@ def checked_uid(value: str, option: str) -> str:
 
 
 def no_uids(count: int, kind: str) -> PacsError:
-    """Return the error for results without a UID; what they state instead is not repeated."""
+    """Return the error for results without a valid UID; the invalid values are not repeated."""
     msg = (
         f"The PACS must identify {kind} by UIDs (digits and dots); for {count} it states "
         "something else."
@@ -75,19 +75,19 @@ def no_uids(count: int, kind: str) -> PacsError:
 
 
 def value_of(answer: Answer, tag: str) -> object:
-    """Return the first value of an attribute; None where there is none."""
+    """Return the first value of an attribute; None if it has no value."""
     element = answer.get(tag)
     values = element.get("Value") if isinstance(element, Mapping) else None
     return values[0] if isinstance(values, list) and values else None
 
 
 def series_of(answer: Answer, study_uid: str) -> Series:
-    """Return what a PACS says of a series of a study, whose UID is one.
+    """Return the series in a search result that has a valid series UID.
 
     Raises:
-        PacsError: If it is another study's.
+        PacsError: If the series belongs to another study.
     """
-    # The study may be left out of an answer that was asked for within it.
+    # Results of a search within a study may omit the study.
     if value_of(answer, STUDY) not in (None, study_uid):
         msg = f"The PACS must list series of study {study_uid}; it lists one of another study."
         raise PacsError(msg)
@@ -107,11 +107,11 @@ def read_query(query: str) -> dict[str, str]:
     """Return the filters of a query such as ``ModalitiesInStudy=CT&StudyDate=20260101-20261231``.
 
     Raises:
-        OptionError: If it is empty, names an attribute that DICOM does not know, or one twice.
+        OptionError: If it is empty, names an unknown DICOM attribute, or one attribute twice.
     """
     filters: dict[str, str] = {}
     try:
-        # Separator and encoding as in a URL; what is not of that form is an error, not left out.
+        # Separator and encoding as in a URL; a malformed part is an error, not skipped.
         pairs = parse_qsl(query.removeprefix("?"), strict_parsing=True, keep_blank_values=True)
     except ValueError:
         pairs = []

@@ -43,11 +43,11 @@ _failed = partial(failure, kind=PacsResult)
 
 
 class _Found(NamedTuple):
-    """What a study gave.
+    """Series found in a study.
 
     Attributes:
-        failed: What is wrong with it.
-        chosen: Series to take.
+        failed: Failures of the study.
+        chosen: Series to process.
     """
 
     failed: Sequence[PacsResult] = ()
@@ -56,19 +56,19 @@ class _Found(NamedTuple):
 
 @dataclass(kw_only=True, eq=False)
 class PacsRun:
-    """Drives one pipeline, built once, over series of a PACS.
+    """Run of one pipeline, built once, over series of a PACS.
 
     Args:
         pacs: The PACS.
-        segmentation: The pipeline, with fixed UIDs; its output folder lies in ``work``.
-        spool: Keeps results until they are stored.
+        segmentation: The pipeline, with fixed UIDs; its output folder is in ``work``.
+        spool: Spool that keeps results until they are stored.
         work: Folder for patients' data, which the caller removes.
         modality: Name of the modality.
-        force_modality: Whether that counts against what DICOM says.
-        join: What to join that files of a series keep apart.
+        force_modality: Whether ``modality`` overrides what DICOM states.
+        join: What the files of a series keep apart and should be joined.
 
     Attributes:
-        left_alone: Number of series that were not taken, by their Modality (0008,0060).
+        left_alone: Number of series that were not processed, by their Modality (0008,0060).
         not_tried: Number of ``volumes``, ``series`` and ``studies`` without a result because the
             disk was full, which ends a run.
     """
@@ -86,12 +86,12 @@ class PacsRun:
     def results(
         self, studies: Sequence[str], series_uid: str | None = None, *, refused: int = 0
     ) -> Iterator[PacsResult]:
-        """Yield one result for each volume, as it comes; none after one that met a full disk.
+        """Yield one result per volume as soon as it is ready; a full disk ends the results.
 
         Args:
             studies: UIDs of the studies.
-            series_uid: UID of the one series to take; None takes those of the modality.
-            refused: Number of studies found that have no UID: a failure, and the rest goes on.
+            series_uid: UID of the only series to process; None means all of the modality.
+            refused: Number of studies found without a UID; they are a failure, the rest goes on.
         """
         if refused:
             yield _failed("query", no_uids(refused, "studies"))
@@ -111,11 +111,11 @@ class PacsRun:
                 yield from results
                 if any(result.code == DiskFullError.code for result in results):
                     left = {"series": len(chosen) - number, "studies": len(studies) - place}
-                    self.not_tried += Counter(left)  # of which none is none
+                    self.not_tried += Counter(left)  # drops zero counts
                     return
 
     def _find(self, study_uid: str, series_uid: str | None) -> _Found:
-        """Ask for the series of a study, and choose among them."""
+        """Query the series of a study, and choose among them."""
         found, nameless = self.pacs.find_series(study_uid)
         failed = (_failed(f"study {study_uid}", no_uids(nameless, "series")),) if nameless else ()
         try:
@@ -126,7 +126,7 @@ class PacsRun:
     def _chosen(
         self, found: Sequence[Series], study_uid: str, series_uid: str | None
     ) -> list[Series]:
-        """Return the series to take, and count the others."""
+        """Return the series to process, and count the others."""
         if not found:
             msg = (
                 f"Study {study_uid} must be in the PACS; {self.pacs.url} lists none of its series."
@@ -158,7 +158,7 @@ class PacsRun:
         return named
 
     def _of_series(self, series: Series, *, named: bool) -> list[PacsResult]:
-        """Return the results of one series; its files are gone afterwards."""
+        """Return the results of one series, and remove its files."""
         try:
             instances = self.pacs.find_instances(series)
             check_listed(series, instances)
@@ -171,7 +171,7 @@ class PacsRun:
                 series,
                 instances,
                 private_folder(self.work / "in"),
-                # Unless they are named, or a modality has no other images: dose reports are such.
+                # Captures, such as dose reports, count if named or if a modality has no others.
                 captures=named or not self.segmentation.table[self.modality].dicom_modalities,
             )
             if kinds[IMAGE]:
@@ -187,7 +187,7 @@ class PacsRun:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _of_volumes(self, series: Series, key: str) -> list[PacsResult]:
-        """Segment the volumes of a fetched series, spool what is found, note it, and send it."""
+        """Segment the volumes of a fetched series; spool, record and send the results."""
         plans = plan_parts(
             self.work / "in",
             self.segmentation.outputs.output_dir,
@@ -195,7 +195,7 @@ class PacsRun:
             modality=self.modality,
             force_modality=self.force_modality,
             join=self.join,
-            leave_alone=False,  # that the series is of the modality was said by the PACS
+            leave_alone=False,  # the PACS stated that the series has the modality
         )
         tried = each_alone(
             plans.steps,
@@ -215,13 +215,13 @@ class PacsRun:
         return [*(result for result in results if isinstance(result, PacsResult)), *stored]
 
     def _of_volume(self, step: Item | Refusal, label: str) -> ItemResult:
-        """Segment a volume of a fetched series, or raise why it cannot be."""
+        """Segment a volume of a fetched series, or raise the reason why it was refused."""
         if isinstance(step, Refusal):
             raise step.error
         return replace(self.segmentation.segment(step), path=label)
 
     def _spool(self, result: ItemResult) -> Made:
-        """Move what a volume gave into the outbox."""
+        """Move the result of a volume into the outbox."""
         assert result.record is not None, "the item is done"
         stem = Path(result.record).with_suffix("")
         path = stem.with_name(f"{stem.name}.dcm")
@@ -238,13 +238,13 @@ class PacsRun:
         return made
 
     def _is_kept(self, series: Series, made: Made) -> bool:
-        """Whether what an earlier run made is in the PACS, or waits to be sent."""
+        """Whether the result of an earlier run is in the PACS or waits to be sent."""
         if made.instance_uid is None or self.spool.entry(made.instance_uid).exists():
             return True
         return self.pacs.holds(series.study_uid, made.series_uid or "", made.instance_uid)
 
     def _send(self, made: Made) -> PacsResult:
-        """Store what waits; a failure leaves it in the spool."""
+        """Store a waiting result; a failure leaves it in the spool."""
         uid = made.instance_uid
         if uid is None:
             return PacsResult(path=made.label, status="empty")
@@ -258,7 +258,7 @@ class PacsRun:
         return replace(sent, path=made.label)
 
     def _key(self, series: Series, instances: Sequence[str]) -> str:
-        """Return a name for all that a series' results depend on."""
+        """Return a key for everything that the results of a series depend on."""
         targets = self.segmentation.table.select(self.modality, self.segmentation.targets)
         outputs = self.segmentation.outputs
         formats = formats_for(outputs.output_format, is_volume=True, is_dicom=True)
@@ -278,6 +278,6 @@ class PacsRun:
 
 
 def _label(series: Series, volume: str | None) -> str:
-    """Return what messages call a volume: its series, and its name where that says more."""
+    """Return the label of a volume in messages: its series, and its name if that adds anything."""
     label = f"series {series.series_uid}"
     return label if volume in (None, series.series_uid) else f"{label} ({volume})"

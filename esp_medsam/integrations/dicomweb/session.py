@@ -11,9 +11,9 @@ from esp_medsam.integrations.dicomweb.access import Access
 
 
 _PLAIN = {"%2A": "*", "%3F": "?", "%2C": ",", "%3A": ":", "+": "%20"}
-"""What a query may hold as it is, RFC 3986 3.4; servers like Orthanc 1.10 decode none of it.
+"""Characters a query may contain unencoded, RFC 3986 3.4; Orthanc 1.10 and others do not decode it.
 
-A plus is a space in forms alone; one that was searched for is ``%2B`` here.
+A plus means a space only in forms; a plus in a search term is ``%2B`` here.
 """
 
 
@@ -21,7 +21,7 @@ class PacsSession(requests.Session):
     """A session with one PACS.
 
     Nothing is read from the process's environment: no proxy, no ``.netrc``, no other
-    certificates. Redirects are not followed, because they lead credentials and patients elsewhere.
+    certificates. Redirects are not followed, as they send credentials and patient data elsewhere.
     """
 
     def __init__(self, access: Access) -> None:
@@ -31,10 +31,10 @@ class PacsSession(requests.Session):
         self.auth = access.auth
         self.cert = access.cert
         self.verify = access.ca_bundle or True
-        self.headers["Accept"] = "application/dicom+json"  # what STOW is to answer
+        self.headers["Accept"] = "application/dicom+json"  # format of STOW responses
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        """Return a request whose query has wildcards as they are."""
+        """Return a request whose query has unencoded wildcards."""
         prepared: Any = super().prepare_request(request)
         parts = urlsplit(prepared.url)
         query = parts.query

@@ -1,8 +1,8 @@
-"""Keep results on disk until the PACS has proved to hold them.
+"""Keep results on disk until the PACS is proved to hold them.
 
-A spool has a folder for each server, named by the hash of its URL: ``server.json`` says which it
-is, ``outbox`` holds one DICOM file for each object to be sent, ``records`` one file for each series
-that was done. Every file is whole or not there.
+A spool has a folder for each server, named by the hash of its URL: ``server.json`` names the
+server, ``outbox`` holds one DICOM file for each object to send, and ``records`` holds one file for
+each finished series. Every file is either complete or absent.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from esp_medsam.plain_data import read_own_json
 
 
 def default_spool() -> Path:
-    """Return where results wait unless it is said otherwise: ``~/.local/state/esp-medsam/pacs``.
+    """Return the default folder of waiting results: ``~/.local/state/esp-medsam/pacs``.
 
-    ``XDG_STATE_HOME`` stands for its first two folders where it is set.
+    ``XDG_STATE_HOME``, if set, replaces ``~/.local/state``.
     """
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "esp-medsam" / "pacs"
@@ -36,12 +36,12 @@ def default_spool() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What a volume gave.
+    """Result of a volume.
 
     Attributes:
         label: The volume, in words.
-        series_uid: Series Instance UID of its segmentation; None where nothing was found.
-        instance_uid: SOP Instance UID of its segmentation; None where nothing was found.
+        series_uid: Series Instance UID of its segmentation; None if nothing was found.
+        instance_uid: SOP Instance UID of its segmentation; None if nothing was found.
     """
 
     label: str
@@ -50,27 +50,27 @@ class Made:
 
 
 def uid_of(entry: Path) -> str:
-    """Return the SOP Instance UID of an object that waits."""
+    """Return the SOP Instance UID of a waiting object."""
     return entry.name.removesuffix(".dcm")
 
 
 class Spool:
-    """What waits for one server, and what it has been given.
+    """Objects that wait for one server, and records of finished series.
 
     Args:
-        root: The spool, of any number of servers.
-        url: The server.
+        root: Folder of the spool, for any number of servers.
+        url: URL of the server.
 
     Raises:
-        OutputError: If a folder cannot be made, or is another user's.
+        OutputError: If a folder cannot be created, or belongs to another user.
     """
 
     def __init__(self, root: Path, url: str) -> None:
-        # One that is there is the user's; what is made in it is private all the same.
+        # An existing folder is the user's own; what is created in it is still private.
         self.root = root if root.exists() else private_folder(root)
         self.url = url
         folder = private_folder(root / hashlib.sha256(url.encode()).hexdigest()[:16])
-        # First of all: an entry is never there without its server.
+        # Written first, so that no entry exists without its server.
         if _server_of(folder) != url:
             _write(folder / "server.json", {"url": url})
         self.outbox = private_folder(folder / "outbox")
@@ -80,14 +80,14 @@ class Spool:
 
     @property
     def work(self) -> Path:
-        """Folder for what is worked on: of the same file system, so that results can be moved."""
+        """Working folder, on the same file system so that results can be moved."""
         return self.root / "work"
 
     def entry(self, instance_uid: str) -> Path:
-        """Return the path of the object of that UID, whether it waits or not.
+        """Return the path of the object with a UID, whether it waits or not.
 
         Raises:
-            OutputError: If it is no UID.
+            OutputError: If ``instance_uid`` is not a UID.
         """
         if not is_uid(instance_uid):
             msg = "An entry of the spool must be named by a UID; got something else."
@@ -95,14 +95,14 @@ class Spool:
         return self.outbox / f"{instance_uid}.dcm"
 
     def entries(self) -> list[Path]:
-        """Return the objects that wait, sorted."""
+        """Return the waiting objects, sorted."""
         return sorted(path for path in self.outbox.glob("*.dcm") if is_uid(uid_of(path)))
 
     def put(self, path: Path, instance_uid: str) -> Path:
-        """Move a finished file into the outbox; it lies on the same file system.
+        """Move a finished file into the outbox, on the same file system.
 
         Raises:
-            OutputError: If it cannot be moved.
+            OutputError: If the file cannot be moved.
         """
         entry = self.entry(instance_uid)
         try:
@@ -115,7 +115,7 @@ class Spool:
         return entry
 
     def record(self, key: str) -> list[Made] | None:
-        """Return what a series gave, as noted under ``key``; None where nothing is noted."""
+        """Return the results of a series recorded under ``key``; None if there is no record."""
         content = _read(self._records / f"{key}.json")
         results = content.get("results") if content else None
         if not isinstance(results, list) or not all(isinstance(r, dict) for r in results):
@@ -128,7 +128,7 @@ class Spool:
         return made if all(is_uid(uid) for uid in uids) else None
 
     def write_record(self, key: str, series: Series, made: Sequence[Made]) -> None:
-        """Note what a series gave, be it nothing."""
+        """Record the results of a series, even if there are none."""
         results = [{"label": m.label, "series": m.series_uid, "seg": m.instance_uid} for m in made]
         content = {
             **STAMP,
@@ -139,7 +139,7 @@ class Spool:
         _write(self._records / f"{key}.json", content)
 
     def of_others(self) -> dict[str, int]:
-        """Return how many objects wait for other servers, by their URL."""
+        """Return the number of objects that wait for each other server, by its URL."""
         waiting = {}
         for outbox in sorted(self.root.glob("*/outbox")):
             url = _server_of(outbox.parent)
@@ -156,7 +156,7 @@ def _server_of(folder: Path) -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return what one of our JSON files holds; None where there is none, or another."""
+    """Return the content of one of our JSON files; None if it is missing or not ours."""
     try:
         return read_own_json(path)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Store spooled results, and remove each once the PACS is proved to hold it."""
+"""Store spooled results, and remove each one when the PACS is proved to hold it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from esp_medsam.workflows.results import failure
 
 
 _LOOKS = 4
-"""Times that a PACS is asked for what it has just taken: some show it a little later."""
+"""Number of times a PACS is asked for an object it just stored: some list it a little later."""
 
 
 def read_object(path: Path) -> Dataset:
-    """Return a DICOM object whose UIDs are UIDs, and whose pixels, not compressed, are all there.
+    """Return a DICOM object, after checking that its UIDs are valid and its raw pixels complete.
 
     Raises:
         CorruptFileError: If the file is damaged.
@@ -35,7 +35,7 @@ def read_object(path: Path) -> Dataset:
             dataset = dcmread(file)
             uids = [dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID]
             is_whole = len(dataset.PixelData) >= get_expected_length(dataset)
-    except Exception:  # pydicom names no set of errors of damaged files
+    except Exception:  # pydicom documents no set of errors for damaged files
         uids, is_whole = [], False
     if not is_whole or not all(is_uid(str(uid)) for uid in uids):
         msg = (
@@ -47,12 +47,12 @@ def read_object(path: Path) -> Dataset:
 
 
 def send(pacs: Pacs, entry: Path) -> PacsResult:
-    """Give the PACS what waits in a file, and remove the file once it is proved to be there.
+    """Send the object in a file to the PACS, and remove the file once the PACS is shown to hold it.
 
-    Where the file is gone, another run has done so.
+    If the file is gone, another run has sent it.
 
     Raises:
-        PacsError: If it is not; the file stays.
+        PacsError: If the PACS does not hold the object; the file stays.
         CorruptFileError: If the file is damaged.
     """
     try:
@@ -75,7 +75,7 @@ def _sent(uid: str, status: str, warnings: tuple[str, ...] = ()) -> PacsResult:
 
 
 def _prove(pacs: Pacs, dataset: Dataset) -> None:
-    """Make sure that the PACS shows an object that it said it stored."""
+    """Check that the PACS lists an object that it reported as stored."""
     uids = dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID
     for look in range(_LOOKS):
         if pacs.holds(*uids):
@@ -90,11 +90,11 @@ def _prove(pacs: Pacs, dataset: Dataset) -> None:
 
 
 def resend(pacs: Pacs, spool: Spool) -> Iterator[PacsResult]:
-    """Send all that waits in a spool, one result for each object.
+    """Send all waiting objects of a spool, and yield one result for each.
 
     Args:
-        pacs: Where it goes: the spool's own server, unless the user said otherwise.
-        spool: What waits.
+        pacs: Destination: the spool's own server, unless the user chose another.
+        spool: Spool with the waiting objects.
     """
     return each_alone(
         spool.entries(),

@@ -16,14 +16,14 @@ from esp_medsam.errors import OutputError
 
 
 _NAME = re.compile(r"[0-9a-f]{32}")
-"""Names of the folders made here; nothing else is ever removed."""
+"""Pattern of the names of the folders created here; nothing else is ever removed."""
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that nobody else can look into; one that is there stays as it is.
+    """Create a folder that nobody else can read; an existing folder stays unchanged.
 
     Raises:
-        OutputError: If it cannot be made, or is a link, or another user's.
+        OutputError: If it cannot be created, is a link, or belongs to another user.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,19 +42,19 @@ def private_folder(path: Path) -> Path:
 
 @contextmanager
 def work_folder(root: Path) -> Iterator[Path]:
-    """Make a folder that is gone afterwards, whatever happens, and clear away those of the dead.
+    """Create a folder that is always removed afterwards, and remove folders of dead processes.
 
-    A lock that ends with the process tells the living from the dead: what a killed run left is
-    removed by the next one to start, what a running one holds never is.
+    A lock that ends with its process tells whether the process is alive: the next run to start
+    removes what a killed run left behind, but never the folder of a running process.
 
     Args:
-        root: Folder to make it in.
+        root: Folder in which to create it.
 
     Yields:
-        The folder, empty.
+        The empty folder.
 
     Raises:
-        OutputError: If it cannot be made.
+        OutputError: If it cannot be created.
     """
     private_folder(root)
     try:
@@ -64,7 +64,7 @@ def work_folder(root: Path) -> Iterator[Path]:
             lock = FileLock(_lock_of(folder), mode=0o600)
             lock.acquire(timeout=0)
             private_folder(folder)
-    except OSError as error:  # such as a pipe in the place of the lock
+    except OSError as error:  # such as a pipe in place of the lock
         if isinstance(error, OutputError):
             raise
         reason = error.strerror or type(error).__name__
@@ -74,14 +74,14 @@ def work_folder(root: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():  # else the next to start tries again
+        if not folder.exists():  # otherwise, the next run to start tries again
             _lock_of(folder).unlink(missing_ok=True)
         lock.release()
 
 
 def _clear(root: Path) -> None:
-    """Remove the folders whose process is gone."""
-    # By lock too: a run may have ended before it had a folder.
+    """Remove the folders of processes that have ended."""
+    # Lock files are included: a run may have ended before it had a folder.
     for folder in {path.with_suffix("") for path in root.iterdir()}:
         if not _NAME.fullmatch(folder.name) or folder.is_symlink():
             continue
@@ -89,9 +89,9 @@ def _clear(root: Path) -> None:
             with FileLock(_lock_of(folder), timeout=0, mode=0o600):
                 shutil.rmtree(folder, ignore_errors=True)
                 _lock_of(folder).unlink(missing_ok=True)
-        except Timeout:  # held by a process that lives
+        except Timeout:  # held by a live process
             continue
-        except OSError:  # no lock of ours, such as a pipe: nothing is known of its process
+        except OSError:  # not our lock, such as a pipe: nothing is known about its process
             continue
 
 
