@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -171,10 +172,13 @@ class Seg2Nifti:
             for path, place in zip(found, places, strict=True)
         ]
         rivals = rivals_among([item.stem for item in items])
+        by_stem: defaultdict[Path, list[_Item]] = defaultdict(list)
+        for item in items:
+            by_stem[item.stem].append(item)
         for item in items:
             if item.stem in rivals:
-                # A labelmap may have the same name as another's single-segment file.
-                others = [str(i.path) for i in items if i.stem in rivals and i is not item]
+                sharing = [each for stem in rivals[item.stem] for each in by_stem[stem]]
+                others = sorted(str(each.path) for each in sharing if each is not item)
                 clash = shared_name(str(item.path), item.stem.name, others)
                 self._refused.append(Refusal(str(item.path), clash))
         return [item for item in items if item.stem not in rivals]

@@ -90,23 +90,29 @@ def names_of(previous: Mapping[str, Any] | None, stem: Path) -> list[str]:
     return [name for name in names if own.fullmatch(name)]
 
 
-def rivals_among(stems: Sequence[Path]) -> set[Path]:
-    """Return the stems of results whose files would collide on some file system.
+def rivals_among(stems: Sequence[Path]) -> dict[Path, set[Path]]:
+    """Return the names of results that would write to the same files, on any file system.
 
     A result is written to the file of its name or to one file per segment, whose name may be that
     of another result.
+
+    Args:
+        stems: Name of each result.
+
+    Returns:
+        For each name that clashes, the names that it clashes with; itself if it is given twice.
     """
     held: defaultdict[str, set[Path]] = defaultdict(set)
     count = Counter(str(stem).casefold() for stem in stems)
     for stem in stems:
         held[str(stem).casefold()].add(stem)
         held[_OF_SEGMENT.sub("", str(stem).casefold())].add(stem)
-    return {
-        stem
-        for name, each in held.items()
-        if count[name] > 1 or (count[name] and len(each) > 1)
-        for stem in each
-    }
+    rivals: defaultdict[Path, set[Path]] = defaultdict(set)
+    for name, each in held.items():
+        if count[name] > 1 or (count[name] and len(each) > 1):
+            for stem in each:
+                rivals[stem] |= each
+    return dict(rivals)
 
 
 def owner_of(path: Path, record: Path) -> Path | None:

@@ -287,10 +287,16 @@ class TestFolder:
     def test_names_that_would_be_one_are_refused(self, write_seg: Write, tmp_path: Path) -> None:
         write_seg("in/one.dcm")
         write_seg("in/ONE.DCM")
+        write_seg("in/a/two.dcm")
+        write_seg("in/a/Two.dcm")
 
         results = run(tmp_path / "in", tmp_path / "out")
 
-        assert [result.code for result in results] == ["E_NAME_CLASH"] * 2
+        assert [result.code for result in results] == ["E_NAME_CLASH"] * 4
+        for result in results:
+            is_one = "one" in Path(result.path).name.lower()
+            assert ("one.dcm" in result.message.lower()) == is_one
+            assert ("two.dcm" in result.message.lower()) == (not is_one)
 
     def test_a_name_that_is_that_of_another_one_s_segment_is_refused(
         self, write_seg: Write, tmp_path: Path
