@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from esp_medsam.errors import EspMedSamError, OptionError, own_error
+from esp_medsam.errors import EspMedSamError, OptionError, chain_of, own_error
 from esp_medsam.image import size_text
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.bundle import TABLE, find_bundle
@@ -391,4 +391,5 @@ def _ours() -> Iterator[None]:
         ours = own_error(error)
         if ours is None:
             raise
-        raise ours from ours.__cause__ or error
+        # One that was raised keeps its own cause: MONAI's wrapping would lead back to it.
+        raise ours from (ours.__cause__ if ours in chain_of(error) else error)

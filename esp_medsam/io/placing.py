@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import nibabel
 import numpy as np
 import numpy.typing as npt
 
@@ -14,8 +15,10 @@ from esp_medsam.errors import GeometryError, quoted
 Affine = npt.NDArray[np.float64]
 """``(4, 4)``, from voxel index to RAS+ in mm."""
 
-_SIDES = ("LR", "PA", "IS")
-"""Sides of the patient that each world axis runs from and to."""
+_PAIRS = ("LR", "AP", "IS")
+"""Opposite sides of the patient."""
+
+_nib: Any = nibabel  # it annotates only some of its functions
 
 
 class Placing(NamedTuple):
@@ -91,8 +94,7 @@ def _steps_of(spacing: Sequence[float]) -> npt.NDArray[np.float64]:
 def _affine_along(steps: npt.NDArray[np.float64], axes: str) -> Affine:
     """Return the affine of a volume whose first voxel is at the origin."""
     letters = str(axes).upper()
-    ways = [next((way for way, pair in enumerate(_SIDES) if x in pair), -1) for x in letters]
-    if sorted(ways) != [0, 1, 2]:
+    if sorted(next((pair for pair in _PAIRS if x in pair), "") for x in letters) != sorted(_PAIRS):
         msg = (
             "axes must be three letters, one of L and R, one of A and P, one of I and S, in the "
             f"order of the array's axes; got {quoted(axes)}."
@@ -100,6 +102,7 @@ def _affine_along(steps: npt.NDArray[np.float64], axes: str) -> Affine:
         raise GeometryError(msg)
     affine = np.zeros((4, 4))
     affine[3, 3] = 1.0
-    for axis, (way, letter) in enumerate(zip(ways, letters, strict=True)):
-        affine[way, axis] = steps[axis] if letter == _SIDES[way][1] else -steps[axis]
+    ways = _nib.orientations.axcodes2ornt(letters)
+    for axis, (way, sign) in enumerate(ways):
+        affine[int(way), axis] = sign * steps[axis]
     return affine

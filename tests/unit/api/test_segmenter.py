@@ -18,10 +18,7 @@ import PIL.Image
 import pytest
 
 import esp_medsam
-from esp_medsam.errors import (
-    OptionError,
-    OutputExistsError,
-)
+from esp_medsam.errors import OptionError, OutputExistsError, chain_of
 from esp_medsam.io import in_memory
 
 
@@ -93,8 +90,11 @@ class TestSegmenter:
         ],
     )
     def test_refuses_what_it_cannot_work_with(self, given: dict[str, Any], said: str) -> None:
-        with pytest.raises(esp_medsam.EspMedSamError, match=said):
+        with pytest.raises(esp_medsam.EspMedSamError, match=said) as caught:
             esp_medsam.Segmenter(**given)
+
+        wrapped = [one for one in chain_of(caught.value) if isinstance(one, RuntimeError)]
+        assert wrapped == []
 
     def test_says_in_our_own_words_what_monai_finds_wrong_in_a_config(self, tmp_path: Path) -> None:
         (tmp_path / "c.yaml").write_text("network_def: {_target_: nowhere.Network}\n")
