@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -36,6 +37,13 @@ class Annotation(NamedTuple):
         """Return the annotation with all targets unknown whose masks were not drawn."""
         known = self.known if self.drawn is None else self.known & self.drawn
         return Annotation(self.mask, known, self.labeled)
+
+    def resize_to_masks(self, logits: Tensor) -> Tensor:
+        """Return mask logits, ``(B, T, h, w)``, resized bilinearly to the size of the masks."""
+        size = self.mask.shape[-2:]
+        if logits.shape[-2:] == size:
+            return logits
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
     def labeled_of_known(self) -> Tensor:
         """Return the labeled pixels of each known target, ``(N, H, W)`` bool."""

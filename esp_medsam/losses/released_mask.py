@@ -40,10 +40,7 @@ class ReleasedMaskLoss(nn.Module):
             annotation: Masks and what is known, T rows each.
         """
         annotation = annotation.of_drawn()
-        if logits.shape[-2:] != annotation.mask.shape[-2:]:
-            logits = F.interpolate(
-                logits, size=annotation.mask.shape[-2:], mode="bilinear", align_corners=False
-            )
+        logits = annotation.resize_to_masks(logits)
         labeled_NHW = annotation.labeled_of_known()
         logits_P = logits[annotation.known][labeled_NHW].float()
         mask_P = annotation.mask[annotation.known][labeled_NHW].float()

@@ -42,10 +42,7 @@ class SegmentationLoss(nn.Module):
             annotation: Masks and what is known, T rows each.
         """
         annotation = annotation.of_drawn()
-        if logits.shape[-2:] != annotation.mask.shape[-2:]:
-            logits = F.interpolate(
-                logits, size=annotation.mask.shape[-2:], mode="bilinear", align_corners=False
-            )
+        logits = annotation.resize_to_masks(logits)
         known = annotation.known
         labeled_NP = annotation.labeled_of_known().flatten(1).float()
         logits_NP = logits[known].float().flatten(1)

@@ -154,7 +154,7 @@ class EmbeddingStore:
     batch_size: int
     num_workers: int = 0
     store: ShardStore | None = field(default=None, init=False)
-    seconds: float = field(default=0.0, init=False)  # teacher time for views, in any run
+    used: list[StoredViews] = field(default_factory=list, init=False)  # whose time counts
 
     def filled(self, dataset: SliceDataset) -> SliceDataset | StoredViews:
         """Return a dataset with the embeddings of its views, computing any that are missing.
@@ -173,8 +173,13 @@ class EmbeddingStore:
             self._compute(views, dist.get_rank(), dist.get_world_size())
             self._wait_for_others(views)
         self._compute(views, 0, 1)  # all, where nobody else does any
-        self.seconds += views.seconds
+        self.used.append(views)
         return views
+
+    @property
+    def seconds(self) -> float:
+        """Time that the views in use took the teacher, in whichever run and process."""
+        return sum(views.seconds for views in self.used)
 
     def share(self, dataset: SliceDataset) -> None:
         """Compute this process's share of missing embeddings, given by RANK and WORLD_SIZE if set.
