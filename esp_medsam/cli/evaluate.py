@@ -130,7 +130,11 @@ def evaluate(
         overwrite=overwrite,
     )
     check_libraries_fit()
-    evaluated = _evaluated(request, plan, quiet=quiet)
+    try:
+        evaluated = _evaluated(request, plan, quiet=quiet)
+    except KeyboardInterrupt:
+        outlook = "to start over, run the same command, with --overwrite if it has written files"
+        raise interrupted(outlook) from None
     if as_json:
         print(json.dumps(evaluated.content, indent=1))
     else:
@@ -170,7 +174,4 @@ def _evaluated(request: Request, plan: EvaluationPlan, *, quiet: bool) -> Evalua
     """Build the pipeline and score what is planned with it, showing how far it is."""
     from esp_medsam.workflows.evaluation_run import evaluate_request  # torch: once all is right
 
-    try:
-        return evaluate_request(request, plan, tracked("Evaluating", quiet=quiet))
-    except KeyboardInterrupt:
-        raise interrupted(outlook="nothing was written") from None
+    return evaluate_request(request, plan, tracked("Evaluating", quiet=quiet))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not w
     from esp_medsam.workflows.describe import Description
     from esp_medsam.workflows.inspect import Inspected, Inspection
     from esp_medsam.workflows.request import Request
-    from esp_medsam.workflows.results import Outcome
 
 
 def inspect(
@@ -86,20 +86,20 @@ def inspect(
     inspection = _build(request, draw=preview is not None)
     if preview is not None:
         check_sheet(preview, path, overwrite=overwrite)
-    results: list[Outcome] = []
+    counts = Counter[str]()  # of millions of items, nothing else is kept
     try:
         for result in inspection.results():
             if result.has_failed or not quiet:
                 _print(result, as_json=as_json)
-            results.append(replace(result, description=None))  # all of them are held
+            counts[result.status] += 1
     except KeyboardInterrupt:
         raise interrupted(outlook="nothing was written") from None
     if preview is not None and inspection.tiles:
         from esp_medsam.io.contact_sheet import write_sheet
 
         write_sheet(preview, inspection.tiles)
-    _print_rest(inspection, results, preview, quiet=quiet)
-    if any(result.has_failed for result in results):
+    _print_rest(inspection, counts, preview, quiet=quiet)
+    if counts["refused"]:
         raise typer.Exit(1)
 
 
@@ -188,17 +188,17 @@ def _modality(described: Description) -> str:
 
 
 def _print_rest(
-    inspection: Inspection, results: Sequence[Outcome], preview: Path | None, *, quiet: bool
+    inspection: Inspection, counts: Mapping[str, int], preview: Path | None, *, quiet: bool
 ) -> None:
     """Tell on stderr what is no item, how many there were, and where the preview is."""
     from esp_medsam.workflows.inspect import Inspected
-    from esp_medsam.workflows.results import summary
+    from esp_medsam.workflows.results import counts_text
 
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     if inspection.left_alone and not quiet:
         console.print(f"Left alone: {inspection.left_alone}.")
     if len(inspection) > 1 or quiet:
-        console.print(f"{summary(results, Inspected)}.")
+        console.print(f"{counts_text(counts, Inspected)}.")
     if preview is None:
         return
     if not inspection.tiles:

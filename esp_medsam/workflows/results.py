@@ -161,13 +161,24 @@ def summary(
         not_tried: What was not tried, as :func:`not_tried_text` words it.
         left_alone: What the run did not process at all.
     """
-    held = list(results)
-    counts = Counter(result.status for result in held)
-    empty = sum(isinstance(result, ItemResult) and bool(result.empty) for result in held)
-    first, *others = kind.statuses
-    done = f"{counts[first]} {first}" + (f" ({empty} with nothing found)" if empty else "")
-    told = ", ".join([done, *(f"{counts[status]} {status}" for status in others)])
+    counts, empty = Counter[str](), 0
+    for result in results:
+        counts[result.status] += 1
+        empty += isinstance(result, ItemResult) and bool(result.empty)
+    told = counts_text(counts, kind, empty=empty)
     return f"{told}{not_tried}" + (f"; left alone: {left_alone}" if left_alone else "")
+
+
+def counts_text(counts: Mapping[str, int], kind: type[Outcome], *, empty: int = 0) -> str:
+    """Return how many inputs have each status of a kind of outcome.
+
+    Args:
+        counts: Number of inputs by status; 0 for those that are missing.
+        kind: Class that defines the statuses.
+        empty: Number of inputs of the first status in which nothing was found.
+    """
+    first, *others = [f"{counts.get(status, 0)} {status}" for status in kind.statuses]
+    return ", ".join([first + (f" ({empty} with nothing found)" if empty else ""), *others])
 
 
 def not_tried_text(not_tried: Mapping[str, int] | int, *, is_whole: bool = True) -> str:

@@ -314,3 +314,18 @@ class TestFailures:
 
         assert "0 done, 0 kept, 1 failed." in capsys.readouterr().err
         assert not any(Path(name).exists() for name in ("cases.csv", "s.json"))
+
+
+class TestInterrupted:
+    def test_says_that_it_starts_over(
+        self, evaluate: Evaluate, capsys: Shown, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("esp_medsam.workflows.evaluate.CaseScorer.score", interrupt)
+
+        assert evaluate("--cases", "cases.csv") == 130
+
+        assert "to start over, run the same command" in capsys.readouterr().err
+        assert not Path("cases.csv").exists()
