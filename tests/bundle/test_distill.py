@@ -378,3 +378,4 @@ class TestDistillCommon:
 
         line = explain(caught.value) or ""
         assert line.startswith("E_OPTION: prototype_weight must be 0 ")
+        assert "; got 1" in line

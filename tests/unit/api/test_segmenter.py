@@ -129,7 +129,7 @@ class TestResult:
     def test_what_made_it_cannot_be_set_when_it_is_saved(
         self, result: esp_medsam.Result, tmp_path: Path, setting: str
     ) -> None:
-        with pytest.raises(OptionError, match=f"got {setting}"):
+        with pytest.raises(OptionError, match=f"got {setting}. Pass it to Segmenter, and segment"):
             result.save(tmp_path / "out", **{setting: "x"})
         assert not (tmp_path / "out").exists()
 

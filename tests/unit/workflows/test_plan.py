@@ -223,7 +223,7 @@ class TestPlans:
         plans = in_parts(root)
         taken(plans)
 
-        with pytest.raises(RuntimeError, match="plan"):
+        with pytest.raises(RuntimeError, match="plan again"):
             taken(plans)
 
     def test_of_one_part_may_be_gone_through_again(self, root: Path) -> None:

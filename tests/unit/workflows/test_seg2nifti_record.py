@@ -54,7 +54,7 @@ class TestExisting:
         one(tmp_path / "seg.dcm", tmp_path / "out")
 
         refused = one(tmp_path / "seg.dcm", tmp_path / "out", split_segments=True)
-        assert refused.code == "E_EXISTS"
+        assert (refused.code, "`overwrite`" in refused.message) == ("E_EXISTS", True)
         assert "split_segments False" in refused.message
         one(tmp_path / "seg.dcm", tmp_path / "out", split_segments=True, overwrite=True)
 

@@ -114,5 +114,5 @@ class TestSearches:
         answer = {"0020000D": {"Value": ["9.9"]}, "0020000E": {"Value": ["1.2.3"]}}
         fake.change = lambda path, found: [answer]
 
-        with pytest.raises(PacsError, match="another"):
+        with pytest.raises(PacsError, match=r"series of study 1\.2; it lists one of another study"):
             pacs.find_series("1.2")

@@ -265,7 +265,7 @@ class TestPacsRun:
         fake.files["1.2", "1.2.3", "1.2.3.1"] = content
 
         assert driven().run.left_alone == {"SR": 1, "localizer": 1}
-        assert "localizers" in driven("1.2.3").results[0].message
+        assert "other than localizers; it has none" in driven("1.2.3").results[0].message
 
     def test_a_study_that_is_not_there_is_an_error(self, driven: Any, fake: Any) -> None:
         fake.files.clear()
@@ -273,7 +273,7 @@ class TestPacsRun:
         (result,) = driven().results
 
         assert result.path == "study 1.2"
-        assert "1.2" in result.message
+        assert "lists none of its series" in result.message
 
     def test_results_without_a_uid_fail_and_the_rest_goes_on(self, driven: Any, fake: Any) -> None:
         nameless = {"0020000E": {"Value": ["../.."]}}
