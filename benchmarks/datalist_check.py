@@ -1,9 +1,9 @@
-"""Seconds to look over a datalist of many pictures, each with a mask of its own.
+"""Seconds to check a datalist of many pictures, each with its own mask.
 
     python benchmarks/datalist_check.py [--images 100000] [--size 256] [--workers N]
 
-Writes gray PNG in a folder of its own, every image of other noise and half of them in each of two
-sections, and looks at them twice: the first time the masks are in the system's cache, too.
+Writes gray PNGs to a temporary folder, each image with different noise and half of them in each of
+two sections, and checks them twice; the masks are in the system's cache even the first time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def write(folder: Path, number: int, size: int, rng: np.random.Generator) -> dic
 
 
 def main() -> None:
-    """Print the seconds, and those of 100,000 images at the same pace."""
+    """Print the seconds, and the time for 100,000 images at the same rate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--size", type=int, default=256, help="side in pixels")

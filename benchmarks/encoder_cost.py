@@ -1,13 +1,12 @@
-"""What an image encoder costs by the pixels of its image, and the exponent: a table and a plot.
+"""Cost of an image encoder by the number of pixels, with its exponent: a table and a plot.
 
     python benchmarks/encoder_cost.py OUT.json [--plot OUT.svg]
 
-TinyViT, TiC and SAM's ViT-B (where segment_anything is installed), random weights of the true
-shapes, float32, one thread: processor seconds of one image, the least of ``--rounds`` taken in
-turns, and thousands of millions of multiply-accumulates counted. ViT-B is timed up to 1024 x 1024
-and counted beyond, where one matrix of its attention takes 13 GB. The exponent is the slope of the
-logarithms by least squares: 1 is linear in pixels, 2 their square. The plot needs
-``esp-medsam[report]``.
+Measures TinyViT, TiC and SAM's ViT-B (if segment_anything is installed) with random weights of the
+true shapes, float32, one thread: CPU seconds for one image, the least of ``--rounds`` taken in
+turns, and billions of multiply-accumulates. ViT-B is timed up to 1024 x 1024 and only counted
+beyond, where one matrix of its attention takes 13 GB. The exponent is the least-squares slope of
+the logarithms: 1 is linear in pixels, 2 quadratic. The plot needs ``esp-medsam[report]``.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ COLORS = {"TinyViT": "#0072b2", "TiC": "#d55e00", "SAM ViT-B": "#555555"}
 
 
 class OfOneModality(nn.Module):
-    """An encoder of this package that takes images alone."""
+    """Encoder of this package with a fixed modality, called with images alone."""
 
     def __init__(self, image_encoder: str) -> None:
         super().__init__()
@@ -65,7 +64,7 @@ def vit_b(side: int) -> nn.Module:
 
 
 def seconds(encoder: nn.Module, side: int) -> float:
-    """Return the processor seconds of one image."""
+    """Return the CPU seconds for one image."""
     image = torch.randn(1, 3, side, side).contiguous(memory_format=torch.channels_last)
     began = time.process_time()
     encoder(image)
@@ -73,12 +72,12 @@ def seconds(encoder: nn.Module, side: int) -> float:
 
 
 def exponent(sides: list[int], costs: list[float]) -> float:
-    """Return by which power of its pixels an image's cost grows."""
+    """Return the power of the number of pixels with which the cost grows."""
     return float(np.polyfit(np.log([side**2 for side in sides]), np.log(costs), 1)[0])
 
 
 def measure(rounds: int) -> dict[str, dict[str, Any]]:
-    """Return times and counts by encoder and side."""
+    """Return times and counts by encoder and image side."""
     makers: dict[str, Callable[[int], nn.Module]] = {
         "TinyViT": lambda _: OfOneModality("tiny_vit"),
         "TiC": lambda _: OfOneModality("tic"),
@@ -109,7 +108,7 @@ def measure(rounds: int) -> dict[str, dict[str, Any]]:
 
 
 def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draw time and operations by pixels, on logarithmic axes."""
+    """Plot time and operations against pixels, on logarithmic axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -133,7 +132,7 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, or take what was measured, print and draw."""
+    """Measure, or load earlier measurements, then print and plot them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--plot", type=Path)

@@ -1,10 +1,10 @@
-"""Parameters and multiply-accumulates of the networks, part by part; nothing is typed in.
+"""Parameters and multiply-accumulates of each part of the networks, all computed.
 
     python benchmarks/network_cost.py [--network product] [--modality ct] [--side 448]
 
-Networks run on torch's meta device, where shapes are computed and values are not. Matrix products
-and convolutions count, as torch's ``FlopCounterMode`` does, and so do the taps of TiC's attention;
-norms, activations and resizing do not.
+Networks run on torch's meta device, which computes shapes but no values. Matrix products and
+convolutions count, as in torch's ``FlopCounterMode``, and so do the taps of TiC's attention; norms,
+activations and resizing do not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from esp_medsam.workflows.bundle import TABLE, find_bundle
 
 @contextmanager
 def counting_taps(network: nn.Module) -> Iterator[list[int]]:
-    """Gather multiply-accumulates between positions and taps, which torch's counter omits."""
+    """Collect multiply-accumulates between positions and taps, which torch's counter omits."""
     counts: list[int] = []
 
     def count(module: nn.Module, _: object, gathered: Tensor) -> None:
@@ -43,9 +43,9 @@ def counting_taps(network: nn.Module) -> Iterator[list[int]]:
 
 
 def gmacs_of(network: nn.Module, side: int) -> dict[str, float]:
-    """Return thousands of millions of multiply-accumulates of a square image, by module path.
+    """Return billions of multiply-accumulates for a square image, by module path.
 
-    Those of all come under the empty path; of ``image_encoder`` the taps are among them.
+    The total has the empty path; the number of ``image_encoder`` includes the taps.
     """
     counter = FlopCounterMode(display=False)
     with counting_taps(network) as taps, counter:
@@ -61,7 +61,7 @@ def gmacs_of(network: nn.Module, side: int) -> dict[str, float]:
 
 
 def parameters_of(network: nn.Module) -> dict[str, int]:
-    """Return the parameters of each module at the top, the controllers told apart."""
+    """Return the parameters of each top-level module, with the controllers separate."""
     counts: dict[str, int] = {}
     for name, parameter in network.named_parameters():
         part = "controllers" if ".controllers." in name else name.partition(".")[0]
@@ -70,7 +70,7 @@ def parameters_of(network: nn.Module) -> dict[str, int]:
 
 
 def build(network: str, modality: str | None) -> ESPMedSAM:
-    """Return a network; of the released ones a modality chooses the checkpoint."""
+    """Return a network; for the released ones, the modality chooses the checkpoint."""
     if network == "released":
         return build_released(modality or "xray")
     if network == "paper":
@@ -85,7 +85,7 @@ def build(network: str, modality: str | None) -> ESPMedSAM:
 
 
 def main() -> None:
-    """Print both, by part."""
+    """Print both numbers for each part."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--network", choices=("product", "paper", "released"), default="product")
     parser.add_argument("--modality")

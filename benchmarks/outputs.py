@@ -1,12 +1,12 @@
-"""Hashes of what the commands make of a fixed set of inputs: equal before and after a refactoring.
+"""Hashes of the commands' outputs for fixed inputs: equal before and after a refactoring.
 
     python benchmarks/outputs.py [FOLDER ...] > before.txt
 
-Without folders the inputs are files that pydicom and scikit-image ship. Each folder is looked at by
-``inspect``, segmented as MRI by force at 64 x 64 with every kind of output, once in the format of
-its inputs and once as NIfTI, and its segmentation objects, its own and those just made, are written
-as NIfTI. A line for each file gives its SHA-256; times, which differ on every run, are left out of
-records. What is refused, and why, is told line by line. Compare two runs with ``diff``.
+Without folders, the inputs are files that pydicom and scikit-image ship. Each folder is inspected,
+then segmented with MRI as the forced modality at 64 x 64 with every kind of output, once in the
+format of its inputs and once as NIfTI. Its DICOM Segmentations, old and new, are converted to
+NIfTI. One line per file gives its SHA-256; times, which differ on every run, are left out of
+records. Further lines say what was refused, and why. Compare two runs with ``diff``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OPTIONS = (
 )
 
 TIMES = re.compile(rb'"(modified_ns|bytes)": \d+')
-"""Of records: when a file was written, and sizes, which compressed times change."""
+"""Fields of records with modification times, and sizes, which compressed times change."""
 
 
 def shipped() -> list[Path]:
@@ -42,7 +42,7 @@ def shipped() -> list[Path]:
 
 
 def told(*arguments: object, aside: Path) -> Iterator[str]:
-    """Run the command; yield its status, and each line it says, without the time it took."""
+    """Run the command; yield its exit status and each line of its output, without times."""
     ran = subprocess.run(
         [COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False
     )
@@ -64,7 +64,7 @@ def hashes(folder: Path) -> Iterator[str]:
 
 
 def outputs(folder: Path, aside: Path) -> Iterator[str]:
-    """Yield what the commands make of one folder."""
+    """Yield the output lines and hashes of one folder."""
     yield from told(
         "inspect", folder, "--modality", "mri", "--force_modality", "--json", aside=aside
     )
@@ -79,7 +79,7 @@ def outputs(folder: Path, aside: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print all of it."""
+    """Print the lines of all folders."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folders", nargs="*", type=Path)
     for folder in parser.parse_args().folders or shipped():

@@ -1,10 +1,10 @@
-"""Peak memory of segmenting a large CT volume with every target, above that of the imports.
+"""Peak memory of segmenting a large CT volume with every target, beyond that of the imports.
 
     python benchmarks/segment_memory.py [--shape 512 512 300] [--config OVERLAY] [--limit_gb 1.5]
 
 Reads, measures, segments and writes as the command does, with the bundle's weights, or with random
-ones where it has none: what the network finds does not matter here. The peak is held to the limit,
-and to what is estimated before the volume is read. Needs Linux.
+ones if it has none: what the network finds does not matter here. The peak is compared with the
+limit, and with the estimate made before the volume is read. Needs Linux.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ path, *shape = sys.argv[1:]
 voxels = numpy.random.default_rng(0).integers(-1000, 1000, [int(n) for n in shape], numpy.int16)
 nibabel.Nifti1Image(voxels, numpy.diag([0.7, 0.7, 1.5, 1.0])).to_filename(path)
 """
-"""Runs in a process of its own, whose memory does not count."""
+"""Code for a separate process, whose memory does not count."""
 
 
 def gigabytes(field: str) -> float:
@@ -53,7 +53,7 @@ def weights_of(bundle: Path, folder: Path) -> Path:
 
 
 def main() -> int:
-    """Segment the volume and print the peak; return 1 where it is above the limit."""
+    """Segment the volume and print the peak; return 1 if it is above the limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", type=int, nargs=3, default=(512, 512, 300))
     parser.add_argument("--config", action="append", default=[])
@@ -67,7 +67,7 @@ def main() -> int:
         shape = [str(n) for n in arguments.shape]
         subprocess.run([sys.executable, "-c", MAKE_VOLUME, str(volume), *shape], check=True)
         ckpt_path = weights_of(find_bundle(), folder)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
 
         start = time.perf_counter()
         segmentation = build_run(

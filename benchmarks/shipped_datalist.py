@@ -3,7 +3,7 @@
     python benchmarks/shipped_datalist.py DATA2D VOLUMES_TRAIN OUT.json
 
 DATA2D holds ``manifest.csv`` and ``manifest_ctmri.csv``, VOLUMES_TRAIN ``manifest.csv``. Their
-``test`` rows become the section ``test``; of the ``train`` rows a tenth becomes ``validation``,
+``test`` rows become the section ``test``; a tenth of the ``train`` rows becomes ``validation``,
 whole patients, sequences or images at a time, the same ones on every run.
 """
 
@@ -45,7 +45,7 @@ ABSENT = {
     "STS-CT": [*ABDOMEN, "intracranial_hemorrhage"],
     "STS-MRI": ["glioma", *HEART],
 }
-"""Targets of a set that an image without their mask is known not to show."""
+"""Targets of each set that are known to be absent from an image without their mask."""
 
 TARGET_OF_SUFFIX = {
     "_liver": "liver",
@@ -68,7 +68,7 @@ SUBJECT = {
     "KiTS19": r"(\d+)_",
     "CHAOS-CT": r"(\d+)_",
 }
-"""What is kept together when validation is carved out; elsewhere each image is its own."""
+"""Pattern of what is kept together when validation is split off; by default, one image."""
 
 VALIDATION_SHARE = 0.1
 """Least share of a set's training images that goes to validation."""
@@ -123,7 +123,7 @@ def images_2d(root: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def slices_ctmri(root: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Return split and item of every CT and MRI slice, its masks gathered."""
+    """Return split and item of every CT and MRI slice, with all its masks."""
     root = root.resolve()
     masks: dict[tuple[str, str, str, str], dict[str, str]] = defaultdict(dict)
     for row in rows(root / "manifest_ctmri.csv"):
@@ -137,7 +137,7 @@ def slices_ctmri(root: Path) -> list[tuple[str, dict[str, Any]]]:
         labels = {target: [path] for target, path in drawn.items()}
         absent = {*ABSENT[dataset], *(found.keys() - drawn.keys())}
         if dataset == "KiTS19" and "kidney" in found:
-            # Its kidney leaves the tumor out; ours is the organ with any tumor in it.
+            # Its kidney excludes the tumor; ours is the organ with any tumor in it.
             labels["kidney"] += labels.get("kidney_tumor", [])
             absent.add("kidney_tumor")
         item = {
@@ -154,7 +154,7 @@ def slices_ctmri(root: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def is_drawn(path: str) -> bool:
-    """Whether a picture of a mask holds anything."""
+    """Whether a mask picture has any foreground."""
     with PIL.Image.open(path) as mask:
         return mask.getbbox() is not None
 
@@ -179,7 +179,7 @@ def volumes(root: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def carve(items: list[dict[str, Any]]) -> None:
-    """Mark the validation subjects of each set: by a hash, until their images are a tenth."""
+    """Mark validation subjects of each set, by hash, until they have a tenth of its images."""
     by_set: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for item in items:
         name = Path(item["image"]).name

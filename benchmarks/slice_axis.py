@@ -2,10 +2,10 @@
 
     python benchmarks/slice_axis.py DATALIST [--section test] [--factors 1 1.1 1.25 1.5 2 3]
 
-Takes CT or MRI volumes of a datalist (docs/reference/datalist.md), best isotropic ones. Each is
-resampled so that one of its axes is coarser by each factor, and segmented with the bundle's weights
-along head-foot and along that axis; the table says what both reach on the same voxels. It is what
-docs/decisions/0015 rests on.
+Takes CT or MRI volumes of a datalist (docs/reference/datalist.md), preferably isotropic ones. Each
+is resampled so that one of its axes is coarser by each factor, and segmented with the bundle's
+weights along head-foot and along that axis; the table compares the Dice of both on the same voxels.
+docs/decisions/0015 is based on it.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def coarser(item: Item, axis: int, factor: float, folder: Path) -> Item:
         grid = SimpleITK.Image(size, image.GetPixelID())
         grid.SetSpacing(spacing)
         grid.SetDirection(image.GetDirection())
-        # Voxels grow about the outer face of the first, so that both grids cover the same space.
+        # Voxels grow from the outer face of the first, so that both grids cover the same space.
         shift = [0.0] * 3
         shift[axis] = (factor - 1) / 2
         grid.SetOrigin(image.TransformContinuousIndexToPhysicalPoint(shift))
-        if interpolator == SimpleITK.sitkLinear:  # as thicker slices average
+        if interpolator == SimpleITK.sitkLinear:  # thicker slices average
             sigma = [0.0] * 3
             sigma[axis] = 0.4 * (factor - 1) * image.GetSpacing()[axis]
             if sigma[axis]:

@@ -1,9 +1,9 @@
-"""Time what the cache of training slices gains, on a datalist.
+"""Time that the cache of training slices saves, on a datalist.
 
     python benchmarks/slice_cache.py DATALIST.json FOLDER
 
 Prints how long it takes to read all slices of ``training`` into memory, to fill an empty cache in
-FOLDER, and to begin with the filled one; and how fast slices come out of it in random order.
+FOLDER, and to start with the filled one; and how fast slices are read from it in random order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from esp_medsam.workflows.read_slices import SliceReader
 
 
 def main() -> None:
-    """Time three starts, and draws from the cache."""
+    """Time three starts, and random reads from the cache."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("datalist", type=Path)
     parser.add_argument("folder", type=Path)

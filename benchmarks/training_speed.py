@@ -1,15 +1,15 @@
-"""Train every stage for some steps on made-up pictures: images a second, and peak memory.
+"""Train every stage for some steps on synthetic pictures: images per second, and peak memory.
 
     python benchmarks/training_speed.py [--device cuda] [--steps 50] [--input_size 448]
         [--teacher_input_size 448] [--batch_size 10] [--stages 12345] [--processor_time]
         [--distributed]
 
-The weights are random and nothing is read but pictures that the script writes; what counts is the
-step, in which a teacher whose embeddings are kept has no part. The first fifth of the steps is left
-out of the times. On a CPU that does other work too, --processor_time counts what steps take of it,
-all threads together. The medical teacher is SAM's ViT-B; where the package segment-anything is
-missing, it is built around the tiny SAM of the tests, and its line says so. The peak of a stage is
-its own: what the one before held is freed.
+The weights are random, and the only data are pictures that the script writes. Only steps are timed,
+so a teacher whose embeddings are stored does not count. The first fifth of the steps is left out of
+the times. On a CPU that also does other work, --processor_time counts the CPU time of the steps,
+summed over threads. The medical teacher is SAM's ViT-B; if the package segment-anything is missing,
+it is built around the tiny SAM of the tests, and its line says so. The peak of a stage is its own:
+memory of the stage before is freed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ STAGES = {
 
 
 class StepTimes:
-    """Seconds of each step of a trainer, by a clock."""
+    """Seconds of each step of a trainer, measured with a given clock."""
 
     def __init__(self, device: str, clock: Callable[[], float]) -> None:
         self.device = device
@@ -79,7 +79,7 @@ class StepTimes:
 
 
 def write_inputs(folder: Path, size: int) -> None:
-    """Write pictures of disks, a datalist of them, and random weights to teach and start from."""
+    """Write pictures of disks, their datalist, and random weights for teacher and student."""
     rng = np.random.default_rng(0)
     (folder / "images").mkdir()
     rows, columns = np.ogrid[:size, :size]
@@ -107,7 +107,7 @@ def table_of() -> ModalityTable:
 
 
 def overrides(stage: str, folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Return what a stage is given beside what all are."""
+    """Return the settings of a stage, beyond those that all stages share."""
     side = asked.teacher_input_size or asked.input_size
     teacher = {"teacher": "network", "teacher_input_size": [side, side]}
     if stage.startswith("1"):
@@ -125,7 +125,7 @@ def overrides(stage: str, folder: Path, asked: argparse.Namespace) -> dict[str, 
 
 
 def medical_teacher(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Return what builds a teacher around SAM's ViT-B, or the tiny SAM where that is missing."""
+    """Return the settings of a teacher around SAM's ViT-B, or the tiny SAM if that is missing."""
     weights = folder / "sam.pth"
     if has_sam():
         from segment_anything import sam_model_registry
@@ -133,7 +133,7 @@ def medical_teacher(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         torch.save(sam_model_registry["vit_b"]().state_dict(), weights)
         return {"sam_weights": str(weights)}
     weights.write_bytes(b"none")
-    sys.path.append(str(CONFIGS.parents[1]))  # the tests are no package that is installed
+    sys.path.append(str(CONFIGS.parents[1]))  # the tests are not installed
     encoder = {"_target_": "tests.support.tiny_sam.TinySAM", "grid": asked.input_size // 16}
     return {
         "sam_weights": str(weights),
@@ -171,7 +171,7 @@ def measure(stage: str, folder: Path, asked: argparse.Namespace, amp: str) -> st
         **({} if asked.distributed else {"device": asked.device}),
         **overrides(stage, folder, asked),
     )
-    gc.collect()  # engines and their handlers hold each other
+    gc.collect()  # engines and their handlers refer to each other
     if asked.device.startswith("cuda"):
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -207,7 +207,7 @@ def main() -> None:
         write_inputs(folder, asked.input_size)
         for stage in STAGES:
             if stage[0] in asked.stages:
-                # The overlay of several processes joins and leaves them once.
+                # With the overlay, a run can join and leave the process group only once.
                 for amp in ("true",) if asked.distributed else ("true", "false"):
                     print(measure(stage, folder, asked, amp), flush=True)
 

@@ -1,14 +1,14 @@
-"""What each optional transform does to Dice: short trainings with and without it, paired by seed.
+"""Effect of each optional transform on Dice: short trainings with and without it, paired by seed.
 
     python benchmarks/transform_ablation.py DATALIST [--modality endoscopy] [--seeds 2] [--steps 30]
 
 Every run starts from the same weights, the bundle's own by default, sees the same slices in the
 same order as its pair, and is scored on the section ``validation`` in the network's input, never
 on ``test``. A transform whose mean difference is below zero by more than the spread between seeds
-costs Dice, and stays an option; the shipped weights were trained without any. Of CT only images in
-HU are taken, because its transforms refuse others.
+costs Dice, and stays an option; the shipped weights were trained without any. For CT, only images
+in HU are used, because the CT transforms refuse others.
 
-Not here are transforms that change nothing on such sets: ``PaddingToAir`` and ``ClipMetal`` act
+Transforms that change nothing on such sets are left out: ``PaddingToAir`` and ``ClipMetal`` act
 beyond the window, and ``MeasureWindow`` reads a radiograph's DICOM header.
 """
 
@@ -40,12 +40,12 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def shown(*transforms: Transform) -> ModalityTransforms:
-    """Return a row of the table that changes slices as they are shown."""
+    """Return a row of the table of transforms that changes slices before the network."""
     return ModalityTransforms(shown=transforms)
 
 
 def measured(*measures: Measure) -> ModalityTransforms:
-    """Return a row of the table that measures whole images."""
+    """Return a row of the table of transforms that measures whole images."""
     return ModalityTransforms(measure=measures)
 
 
@@ -88,11 +88,11 @@ OPTIONS: dict[str, dict[str, ModalityTransforms]] = {
         "ScaleFluorescence": shown(t.ScaleFluorescence()),
     },
 }
-"""What is tried, by modality."""
+"""Transforms to try, by modality."""
 
 
 def dice(network: ESPMedSAM, data: SliceDataset) -> float:
-    """Return the mean Dice of every target that a slice shows, in the network's input."""
+    """Return the mean Dice over the targets that each slice shows, in the network's input."""
     network.eval()
     scores = []
     for index in range(len(data)):
@@ -109,7 +109,7 @@ def dice(network: ESPMedSAM, data: SliceDataset) -> float:
 
 
 def train(network: ESPMedSAM, data: SliceDataset, *, steps: int, batch: int, seed: int) -> None:
-    """Train for a few steps, the same slices for the same seed."""
+    """Train for a few steps; the same seed gives the same slices."""
     torch.manual_seed(seed)
     for view in data.views.values():
         view.set_random_state(seed)
@@ -129,7 +129,7 @@ def train(network: ESPMedSAM, data: SliceDataset, *, steps: int, batch: int, see
 
 
 def items_of(items: list[Item], modality: str) -> list[Item]:
-    """Return the items of a modality; of CT those in HU."""
+    """Return the items of a modality; for CT, only those in HU."""
     return [i for i in items if i.modality == modality and i.ct_input != "windowed"]
 
 

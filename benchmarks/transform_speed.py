@@ -1,12 +1,12 @@
-"""What each transform costs, beside the network's own forward pass on the same image.
+"""Time of each transform, compared with the network's forward pass on the same image.
 
     python benchmarks/transform_speed.py [--clock processor] [--seconds 1.5] [--only NAME ...]
 
-Prints, as a table, milliseconds per megapixel (of volumes: million voxels) and the ratio to the
-forward pass of the shipped network on that image, all targets of its modality, random weights: of
-a volume, on all of its slices. The two are timed in turn, and medians are told, so that a busy
-machine slows both alike; ``--clock processor`` counts the time on the processors alone. Returns 1
-where a transform costs more than the forward pass and :data:`REASONS` does not say why.
+Prints a table of milliseconds per megapixel (for volumes: million voxels) and the ratio to the
+forward pass of the shipped network on that image, for all targets of its modality, with random
+weights; for a volume, on all of its slices. The two are timed in turn and medians are printed, so
+that a busy machine slows both alike; ``--clock processor`` counts CPU time only. Returns 1 if a
+transform costs more than the forward pass and :data:`REASONS` does not say why.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ SHAPES = {
 """Rows and columns that images of a modality commonly have."""
 
 SLICES = 32
-"""Of a volume."""
+"""Slices of a volume."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +77,17 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What the transform is called."""
+        """Name of the transform."""
         return type(self.transform).__name__
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Rows and columns, and the slices of a volume."""
+        """Rows and columns, and slices for a volume."""
         return (*SHAPES[self.modality], self.slices)[: 2 + (self.slices > 1)]
 
 
 def cases() -> Iterator[Case]:
-    """Yield every transform, on an image that gives it something to do."""
+    """Yield every transform, on an image that it changes."""
     rows = SHAPES["ct"][0]
     box = t.CropToBox(rows=(20, rows - 20), columns=(30, rows - 30))
     three = t.Windows([t.LUNG, t.SOFT_TISSUE, t.BONE])
@@ -129,7 +129,7 @@ def on_slice(transform: Any, modality: str, image: Tensor) -> Case:
 
 
 def on_volume(measure: Any, modality: str, image: Tensor) -> Case:
-    """Return the case of a measure, on a volume of slices like one."""
+    """Return the case of a measure, on a volume that repeats one slice."""
     rows, columns = SHAPES[modality]
     volume = image[0].T.round().short().numpy()[None, ..., None].repeat(SLICES, axis=3)
     record = Image(
@@ -142,7 +142,7 @@ def on_volume(measure: Any, modality: str, image: Tensor) -> Case:
 
 
 def photograph(shape: tuple[int, int]) -> Tensor:
-    """A round field in a dark frame, with hairs, highlights and letters on it."""
+    """Return a round field in a dark frame, with hairs, highlights and letters on it."""
     path = Path(skimage.__file__).parent / "data" / "retina.jpg"
     picture = PIL.Image.open(path).convert("RGB").resize((max(shape), max(shape)))
     top = (max(shape) - shape[0]) // 2
@@ -160,7 +160,7 @@ def photograph(shape: tuple[int, int]) -> Tensor:
 
 
 def scan(image: Tensor) -> Tensor:
-    """Take the color out of a photograph but for a window in it, as color flow has one."""
+    """Return a photograph in gray except for a color window, as color flow ultrasound has."""
     gray = image.mean(0, keepdim=True).repeat(3, 1, 1)
     rows, columns = (slice(int(0.4 * side), int(0.6 * side)) for side in image.shape[1:])
     gray[:, rows, columns] = image[:, rows, columns]
@@ -168,7 +168,7 @@ def scan(image: Tensor) -> Tensor:
 
 
 def trunk(shape: tuple[int, int] = SHAPES["ct"]) -> Tensor:
-    """A body on a table, in Hounsfield units."""
+    """Return a body on a table, in Hounsfield units."""
     rows, columns = (np.linspace(-1, 1, side, dtype=np.float32) for side in shape)
     far = np.hypot(rows[:, None] / 0.55, columns / 0.8)
     image = np.where(far < 1, 40.0, -1000.0) - 500.0 * (far < 0.4)
@@ -178,7 +178,7 @@ def trunk(shape: tuple[int, int] = SHAPES["ct"]) -> Tensor:
 
 
 def stained() -> Tensor:
-    """Nuclei in stroma: hematoxylin and eosin, mixed by smooth noise."""
+    """Return nuclei in stroma: hematoxylin and eosin, mixed by smooth noise."""
     shape = SHAPES["microscopy"]
     draw = np.random.default_rng(0)
     fields = [gaussian_filter(draw.normal(size=shape), sigma) for sigma in (4, 12)]
@@ -189,7 +189,7 @@ def stained() -> Tensor:
 
 
 def radiograph_file(image: Tensor) -> tuple[npt.NDArray[np.uint16], Image]:
-    """Return pixels as a detector gives them, and a window of some of them."""
+    """Return pixels as a detector gives them, and a window that covers some of them."""
     pixels = (image * 4095.0).round().numpy().astype(np.uint16)
     record = Image(
         path="made up", name="made up", modality="xray", grid=Grid(shape=pixels.shape[1:]),
@@ -200,7 +200,7 @@ def radiograph_file(image: Tensor) -> tuple[npt.NDArray[np.uint16], Image]:
 
 @dataclass(frozen=True)
 class Forward:
-    """The shipped network's forward pass, all targets of a modality on one image."""
+    """The shipped network's forward pass for all targets of a modality on one image."""
 
     network: ESPMedSAM
 
@@ -230,7 +230,7 @@ def measured(case: Case, forward: Forward, clock: Callable[[], float], seconds: 
 
 
 def main() -> int:
-    """Print the table; return 1 where a transform costs too much and nothing says why."""
+    """Print the table; return 1 if a transform costs too much without a stated reason."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--seconds", type=float, default=1.5, help="of each, three rounds at least")

@@ -1,11 +1,11 @@
-"""How often a reader who follows one image through the code comes back to a file.
+"""How often a reader who follows one image through the code returns to a file.
 
     python benchmarks/walks.py [--input FOLDER --modality NAME] [--functions]
 
-Runs the bundle on one image, a small NIfTI of its own unless a folder is given, and notes in which
-order functions of the package are first entered: while it is loaded, and while its result is
-saved. A stay is a run of functions of one file; a return is a stay in a file that was left before.
-Put another checkout into ``PYTHONPATH`` to count that one.
+Runs the bundle on one image, a small NIfTI of its own unless a folder is given, and records the
+order in which functions of the package are first entered while the image is loaded and while its
+result is saved. A stay is a sequence of functions of one file; a return is a stay in a file that
+was left before. Put another checkout into ``PYTHONPATH`` to count that one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Walk = dict[CodeType, tuple[str, str]]
 
 
 def walk_of(call: Callable[..., Any], walk: Walk) -> Callable[..., Any]:
-    """Return a function that notes in ``walk`` which functions its first call enters."""
+    """Return a function that records in ``walk`` the functions that its first call enters."""
 
     def noted(*arguments: Any, **options: Any) -> Any:
         if walk:
@@ -43,7 +43,7 @@ def walk_of(call: Callable[..., Any], walk: Walk) -> Callable[..., Any]:
         def note(frame: FrameType, event: str, _: object) -> None:
             code = frame.f_code
             path = Path(code.co_filename)
-            # A name with "<" is that of a lambda or a comprehension, which is read on the way.
+            # A name with "<" is that of a lambda or a comprehension, read along with its function.
             is_ours = path.is_relative_to(PACKAGE) and not code.co_name.startswith("<")
             if event == "call" and code not in walk and is_ours:
                 walk[code] = path.relative_to(PACKAGE).as_posix(), code.co_name
@@ -58,13 +58,13 @@ def walk_of(call: Callable[..., Any], walk: Walk) -> Callable[..., Any]:
 
 
 def stays_of(walk: Walk) -> list[str]:
-    """Return the files that a walk stays in, one after the other."""
+    """Return the files that a walk stays in, in order."""
     files = [file for file, _ in walk.values()]
     return [file for place, file in enumerate(files) if place == 0 or files[place - 1] != file]
 
 
 def segment(folder: Path, modality: str, output: Path) -> dict[str, Walk]:
-    """Segment the image in a folder with the bundle; return the walks, by what they do."""
+    """Segment the image in a folder with the bundle; return the walks of loading and saving."""
     loading: Walk = {}
     saving: Walk = {}
     for transform, walk in ((LoadMedicalImaged, loading), (SaveSegmentationd, saving)):
@@ -82,7 +82,7 @@ def segment(folder: Path, modality: str, output: Path) -> dict[str, Walk]:
 
 
 def main() -> None:
-    """Print stays and returns of both walks, and the functions where they are asked for."""
+    """Print stays and returns of both walks, and the functions if requested."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--input", type=Path, help="folder of one image, in place of a small CT")
     parser.add_argument("--modality", default="ct")

@@ -1,4 +1,4 @@
-"""Types of settings, each of which accepts a value or its text and states its own rule."""
+"""Types of settings; each accepts a value or its text and states its own rule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pydantic import (
 def _path(value: object) -> object:
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(text, int) and not isinstance(text, bool):
-        return str(text)  # a folder called 2026 is a number to the command line's parser
+        return str(text)  # the command line's parser reads a folder named 2026 as a number
     if not isinstance(text, str) or not text or "\0" in text:
         msg = "must be a path"
         raise ValueError(msg)
@@ -31,7 +31,7 @@ def _text(value: object) -> object:
 
 
 def _names(value: object) -> object:
-    """Return names in a list or joined with commas one by one."""
+    """Return a tuple of names that are given as a list or joined with commas."""
     if value is None:
         return None
     names = value.split(",") if isinstance(value, str) else value
@@ -64,7 +64,7 @@ def _frozen(value: object) -> object:
 
 
 def _device(value: object) -> object:
-    text = value if isinstance(value, str) else str(value)  # torch's own, which nobody imports here
+    text = value if isinstance(value, str) else str(value)  # a torch.device; torch is not imported
     if not re.fullmatch(r"(cpu|cuda|mps)(:\d{1,3})?", text):
         msg = "must be cpu, cuda, cuda:<index> or mps"
         raise ValueError(msg)
@@ -90,7 +90,7 @@ def _no_path(value: object) -> object:
 
 
 def _listing(length: int, instead: str = "") -> Callable[[object], object]:
-    """Return the check that a value lists so many numbers; ``instead`` is what else it may be."""
+    """Return a check for a list of ``length`` numbers; ``instead`` names the alternative."""
 
     def check(value: object) -> object:
         if not isinstance(value, list | tuple) or len(value) != length:
@@ -102,12 +102,12 @@ def _listing(length: int, instead: str = "") -> Callable[[object], object]:
 
 
 def _or_native(value: object, check: ValidatorFunctionWrapHandler) -> object:
-    """Return the word native as it is, and anything else as ``check`` makes it."""
+    """Return the word native unchanged, and any other value as ``check`` converts it."""
     return value if value == "native" else check(value)
 
 
 def _or_auto(least: int) -> Callable[[object], object]:
-    """Return the check that a value is a whole number from ``least``, or ``auto``."""
+    """Return a check that a value is ``auto`` or an integer of at least ``least``."""
 
     def check(value: object) -> object:
         text = str(value)
@@ -121,7 +121,7 @@ def _or_auto(least: int) -> Callable[[object], object]:
 
 
 def _bool_or_auto(value: object, check: ValidatorFunctionWrapHandler) -> object:
-    """Return what ``check`` makes of a value; of two types it would tell the rule of one alone."""
+    """Return the value as ``check`` converts it; its own error names only one of the two types."""
     try:
         return check(value)
     except ValidationError:

@@ -33,7 +33,7 @@ from esp_medsam.setting_types import (
 
 
 class TrainSettings(Settings):
-    """The keys of ``train.yaml`` that a user may set; what each means stands there."""
+    """The keys of ``train.yaml`` that a user may set; that file explains each."""
 
     datalist: PathText
     output_dir: PathText
@@ -74,7 +74,7 @@ class TrainSettings(Settings):
 
 
 class DistillSettings(Settings):
-    """The keys that ``distill_modality.yaml`` adds; what each means stands there."""
+    """The keys that ``distill_modality.yaml`` adds; that file explains each."""
 
     teacher: Literal["sam", "mobilesam", "medical", "network"]
     teacher_weights: PathText
@@ -111,7 +111,7 @@ class DistillSettings(Settings):
 
 
 class NaturalSettings(DistillSettings):
-    """The same, of pictures that have no targets."""
+    """The distillation settings for pictures without targets."""
 
     @model_validator(mode="after")
     def _has_no_masks(self) -> NaturalSettings:
@@ -128,14 +128,14 @@ class NaturalSettings(DistillSettings):
 
 
 class PictureSettings(Settings):
-    """The keys that ``distill_common.yaml`` adds; what each means stands there."""
+    """The keys that ``distill_common.yaml`` adds; that file explains each."""
 
     images: PathText
     validation_share: Annotated[Number, Field(gt=0, lt=1)]
 
 
 class ComparisonSettings(Settings):
-    """Those of them that say what the student is compared with; what each means stands there."""
+    """The keys that set what the student is compared with; the config files explain each."""
 
     compare_steps: IndexOrAuto
     compare_datalist: OptionalPath
@@ -143,7 +143,7 @@ class ComparisonSettings(Settings):
 
 
 class SamSettings(Settings):
-    """The key that ``train_teacher.yaml`` adds; what it means stands there."""
+    """The key that ``train_teacher.yaml`` adds; that file explains it."""
 
     sam_weights: PathText
 
@@ -157,11 +157,11 @@ class ModalitySettings(TrainSettings, DistillSettings, ComparisonSettings):
 
 
 class CommonSettings(ModalitySettings, PictureSettings):
-    """The same, and those of ``distill_common.yaml``."""
+    """The keys of :class:`ModalitySettings` and ``distill_common.yaml`` together."""
 
 
 Stage = Literal["train", "teacher", "modality", "common"]
-"""What a training does: masks and prompts, the medical teacher, controllers, shared encoder."""
+"""What is trained: masks and prompts, the medical teacher, controllers, or shared encoder."""
 
 STAGE_SETTINGS: Mapping[Stage, type[TrainSettings]] = {
     "train": TrainSettings,
@@ -169,4 +169,4 @@ STAGE_SETTINGS: Mapping[Stage, type[TrainSettings]] = {
     "modality": ModalitySettings,
     "common": CommonSettings,
 }
-"""The settings of each."""
+"""Settings class of each stage."""

@@ -1,11 +1,11 @@
-"""What hostile DICOM files cost: each of them, by each way that it is read.
+"""Cost of hostile DICOM files, for each file and each way to read it.
 
     python benchmarks/reliability/dicom_bounds.py [--megabytes 30] [--most_seconds 2]
         [--most_megabytes 300]
 
-One line for each file and way: seconds of one core, the most memory above that of the imports, and
-how it ended. The last lines are no attacks: an enhanced MR of many frames. The status is 1 where
-an attack took more. Each is read in a process of its own. Needs Linux.
+Prints one line for each file and way: seconds of one core, the most memory beyond that of the
+imports, and how it ended. The last lines are no attack but an enhanced MR of many frames. The exit
+status is 1 if an attack exceeded a limit. Each is read in a process of its own. Needs Linux.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from esp_medsam.quiet import quietly
 
 
 OPEN = 0xFFFFFFFF
-"""A length that is not stated."""
+"""Undefined length."""
 
 REFERENCED, PER_FRAME, POSITIONS, PIXELS = 0x00081140, 0x52009230, 0x00209113, 0x7FE00010
 
 
 def element(tag: int, representation: bytes, value: bytes, length: int | None = None) -> bytes:
-    """An element as it stands in a file; it may lie about its length."""
+    """Return an encoded element, whose stated length may be wrong."""
     head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, representation)
     size = len(value) if length is None else length
     if representation in (b"OB", b"SQ", b"UN"):
@@ -49,7 +49,7 @@ def element(tag: int, representation: bytes, value: bytes, length: int | None = 
 
 
 def item(length: int, content: bytes = b"") -> bytes:
-    """An item of a sequence."""
+    """Return an encoded item of a sequence."""
     return struct.pack("<HHL", 0xFFFE, 0xE000, length) + content
 
 
@@ -60,7 +60,7 @@ ITEM_END, SEQUENCE_END = (
 
 
 def attacks(size: int) -> dict[str, Callable[[], bytes]]:
-    """What makes each file, of about so many bytes."""
+    """Return the functions that make each file, of about ``size`` bytes."""
     empty = item(0) * (size // 8)
     tiny = item(10, element(0x00081150, b"UI", b"1\0")) * (size // 18)
     nested = item(OPEN) + element(POSITIONS, b"SQ", empty + SEQUENCE_END, OPEN) + ITEM_END
@@ -100,13 +100,13 @@ def attacks(size: int) -> dict[str, Callable[[], bytes]]:
 
 
 def saved(dataset: object, syntax: str = "1.2.840.10008.1.2.1") -> bytes:
-    """The bytes of a data set's file."""
+    """Return the bytes of a file of a data set."""
     with tempfile.TemporaryDirectory() as folder:
         return save(dataset, Path(folder) / "a", syntax).read_bytes()
 
 
 def spliced(content: bytes, place: bytes = b"\x18\x00\x50\x00") -> bytes:
-    """A file with bytes before its Slice Thickness, or another element."""
+    """Return a file with bytes inserted before its Slice Thickness, or another element."""
     whole = saved(a_slice(SliceThickness=2))
     at = whole.rindex(place)
     return whole[:at] + content + whole[at:]
@@ -115,13 +115,13 @@ def spliced(content: bytes, place: bytes = b"\x18\x00\x50\x00") -> bytes:
 def with_(
     tag: int, representation: bytes, value: bytes, length: int | None = None, before: bytes = b""
 ) -> bytes:
-    """A file with an element in its place."""
+    """Return a file with an element inserted at its place."""
     place = b"\xe0\x7f\x10\x00" if tag == PER_FRAME else b"\x18\x00\x50\x00"
     return spliced(before + element(tag, representation, value, length), place)
 
 
 def deflated(before: bytes, value: bytes, behind: bytes = b"") -> bytes:
-    """A deflated file with an element of its own, or with more at its end."""
+    """Return a deflated file with an element inserted, or with more bytes at its end."""
     plain, packed = spliced(before + value) + behind, saved(a_slice(), "1.2.840.10008.1.2.1.99")
     start, end = (144 + struct.unpack("<L", whole[140:144])[0] for whole in (plain, packed))
     deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -129,7 +129,7 @@ def deflated(before: bytes, value: bytes, behind: bytes = b"") -> bytes:
 
 
 def read(way: str, path: str) -> None:
-    """Read a file in one of the ways that there are."""
+    """Read a file in one of the ways."""
     if way == "find":
         found = find_volumes(path)
         for _, error in found.refused:
@@ -148,14 +148,14 @@ def read(way: str, path: str) -> None:
 
 
 def most_megabytes() -> float:
-    """Return the most memory that this process has had; ``getrusage`` counts its parent's too."""
+    """Return the peak memory of this process; ``getrusage`` would include its parent's."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def work(way: str, path: str) -> None:
-    """Read a file, and print what it cost."""
-    find_volumes(__file__)  # so that what it imports is there
+    """Read a file, and print its cost."""
+    find_volumes(__file__)  # so that its imports are loaded
     base = most_megabytes()
     start = time.process_time()
     try:
@@ -168,7 +168,7 @@ def work(way: str, path: str) -> None:
 
 
 def main() -> int:
-    """Read each file in each way; return the status."""
+    """Read each file in each way; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, default=30)
     parser.add_argument("--most_seconds", type=float, default=2)
@@ -194,7 +194,7 @@ def main() -> int:
 
 
 def show(name: str, way: str, seconds: float, megabytes: float, end: str) -> None:
-    """Print a line."""
+    """Print the line of one file and way."""
     print(f"{name:<34}{way:<9}{seconds:>6.2f} s{megabytes:>6.0f} MB  {end[:90]}", flush=True)
 
 

@@ -1,13 +1,13 @@
-"""Damage the files that each reader takes, and see that it only says what is wrong.
+"""Damage the files of each reader, and check that it fails only with errors of ours.
 
     python benchmarks/reliability/fuzz.py [--reader nifti|raster|itk|dicom|seg|checkpoint|yaml|json]
         [--seeds 20] [--mutations 200] [--most_seconds 10] [--most_megabytes 1000]
 
-One line for each reader: how many files, how many were read, the slowest, the most memory above
-that of the imports, and how many were refused by which code; then each that ended in anything but
-an error of `esp_medsam.errors`, took too long or too much, with the file, which is kept. Each
-reader runs in a process of its own, which is started anew where a file ends it. The status is 1
-where there was any such file. Needs Linux.
+Prints one line per reader: the number of files, how many were read, the longest time, the most
+memory beyond that of the imports, and how many were refused with each code; then each file that
+ended in anything but an error of `esp_medsam.errors`, or took too much time or memory. Such files
+are kept. Each reader runs in a process of its own, which is restarted if a file ends it. The exit
+status is 1 if there was any such file. Needs Linux.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 
 
 sys.path.insert(0, str(Path(__file__).parent))
-from mutations import mutations  # it lies beside this, in no package
+from mutations import mutations  # a file beside this one, in no package
 from seeds import SEEDS, TABLE
 
 from esp_medsam import io
@@ -44,14 +44,14 @@ from esp_medsam.workflows.datalist import read_datalist
 
 @dataclass
 class Outcome:
-    """What became of the files of one reader.
+    """Result of reading the files of one reader.
 
     Attributes:
-        refused: How many were refused, by code.
-        read: How many were read.
-        seconds: The longest that one took.
-        megabytes: The most memory above that of the imports.
-        wrong: What ended in anything else, and where its file is kept.
+        refused: Number of files that were refused, by code.
+        read: Number of files that were read.
+        seconds: Longest time for one file.
+        megabytes: Most memory beyond that of the imports.
+        wrong: Files with any other result, and where each is kept.
     """
 
     refused: Counter[str] = field(default_factory=Counter)
@@ -62,7 +62,7 @@ class Outcome:
 
 
 def read(reader: str, path: Path) -> None:
-    """Read a file as a user would have it read."""
+    """Read a file as the commands do for a user."""
     if reader == "seg":
         segmentation = read_segmentation(path)
         for segment in segmentation.segments[:3]:
@@ -81,7 +81,7 @@ def read(reader: str, path: Path) -> None:
 
 
 def damaged(reader: str, folder: Path, seeds: int, count: int) -> Iterator[Path]:
-    """Write a damaged file after the other, each in the place of the one before."""
+    """Write damaged files one after another, each replacing the last, and yield their paths."""
     (folder / "whole").mkdir(exist_ok=True)
     for number, whole in enumerate(SEEDS[reader](folder / "whole")[:seeds]):
         path = folder / "whole" / f"damaged{number}{''.join(whole.suffixes)}"
@@ -93,7 +93,7 @@ def damaged(reader: str, folder: Path, seeds: int, count: int) -> Iterator[Path]
 
 
 def fuzz(reader: str, folder: Path, seeds: int, count: int, skip: int = 0) -> Iterator[Any]:
-    """Read damaged files; yield, before each, its path, and then code and seconds of it."""
+    """Read damaged files; for each, yield its path before, then its code and seconds."""
     for number, path in enumerate(damaged(reader, folder, seeds, count)):
         if number < skip:
             continue
@@ -104,15 +104,15 @@ def fuzz(reader: str, folder: Path, seeds: int, count: int, skip: int = 0) -> It
             code = "read"
         except EspMedSamError as error:
             code = error.code
-        except Exception as error:  # which is what is looked for
+        except Exception as error:  # such errors are what the fuzzing looks for
             code = f"undeclared {type(error).__name__}: {error}"
         yield code, time.perf_counter() - start
 
 
 def work(reader: str, folder: Path, seeds: int, count: int, skip: int) -> None:
-    """Fuzz, and print what becomes of each file, a line each."""
+    """Fuzz, and print the result of each file, one per line."""
     warnings.simplefilter("ignore")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # codecs have their say
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # codecs print to stderr
     base = _megabytes()
     for step in fuzz(reader, folder, seeds, count, skip):
         sys.stdout.write(json.dumps([step, _megabytes() - base]) + "\n")
@@ -120,7 +120,7 @@ def work(reader: str, folder: Path, seeds: int, count: int, skip: int) -> None:
 
 
 def _megabytes() -> float:
-    """Return the most memory that this process has had; ``getrusage`` counts its parent's too."""
+    """Return the peak memory of this process; ``getrusage`` would include its parent's."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
@@ -128,7 +128,7 @@ def _megabytes() -> float:
 def watched(
     reader: str, folder: Path, seeds: int, count: int, most_seconds: float, most_megabytes: float
 ) -> Outcome:
-    """Fuzz in a process of its own; one that a file ends, or holds up, is started anew."""
+    """Fuzz in a process of its own, restarted if a file ends it or takes too long."""
     outcome, done, path = Outcome(), 0, ""
     while True:
         command = [sys.executable, __file__, "--reader", reader, "--work", str(folder)]
@@ -156,7 +156,7 @@ def watched(
 
 
 def _lines(process: subprocess.Popen[str], most_seconds: float) -> Iterator[str]:
-    """Yield lines as they come; end the process where none does for too long."""
+    """Yield lines as they arrive; end the process if none does for too long."""
     assert process.stdout is not None, "it was asked for"
     while select.select([process.stdout], [], [], most_seconds)[0]:
         line = process.stdout.readline()
@@ -174,7 +174,7 @@ def _wrong(
     most_seconds: float,
     most_megabytes: float,
 ) -> str:
-    """Say what is wrong with how a file was read; empty for nothing."""
+    """Return what was wrong about reading a file; empty if nothing."""
     outcome.seconds = max(outcome.seconds, seconds)
     grew = megabytes > max(outcome.megabytes, most_megabytes)
     outcome.megabytes = max(outcome.megabytes, megabytes)
@@ -186,7 +186,7 @@ def _wrong(
 
 
 def _kept(folder: Path, path: str, number: int) -> Path:
-    """Keep the file that something was wrong with."""
+    """Keep a file that was not handled as it should be, and return its path."""
     kept = folder / f"{number}_{Path(path).name}"
     if Path(path).exists():
         kept.write_bytes(Path(path).read_bytes())
@@ -194,7 +194,7 @@ def _kept(folder: Path, path: str, number: int) -> Path:
 
 
 def main() -> int:
-    """Fuzz the readers asked for; return the status."""
+    """Fuzz the requested readers; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reader", choices=SEEDS, nargs="*", default=list(SEEDS))
     parser.add_argument("--seeds", type=int, default=20)

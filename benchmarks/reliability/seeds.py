@@ -1,4 +1,4 @@
-"""Whole files of each kind, small, of which damaged copies are made."""
+"""Small intact files of each kind, from which damaged copies are made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pydicom.data
-import SimpleITK as sitk  # noqa: N813  # as it is always called
+import SimpleITK as sitk  # noqa: N813  # the usual name
 import torch
 import yaml
 from PIL import Image as Picture
@@ -44,7 +44,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def nifti(folder: Path) -> list[Path]:
-    """NIfTI 1 and 2, packed and plain, scaled and of many types."""
+    """Make NIfTI 1 and 2 files, compressed and not, scaled and of many types."""
     affine = np.diag([1.0, 1.5, 2.0, 1.0])
     made = []
     for name, dtype, kind in (
@@ -64,7 +64,7 @@ def nifti(folder: Path) -> list[Path]:
 
 
 def raster(folder: Path) -> list[Path]:
-    """PNG, JPEG, TIFF and BMP, gray, in color, of 8 and 16 bits."""
+    """Make PNG, JPEG, TIFF and BMP files, in gray and color, of 8 and 16 bits."""
     gray = RANDOM.integers(0, 255, (24, 31)).astype(np.uint8)
     pictures = {
         "L": Picture.fromarray(gray),
@@ -89,7 +89,7 @@ def raster(folder: Path) -> list[Path]:
 
 
 def itk(folder: Path) -> list[Path]:
-    """NRRD and MetaImage, packed and plain, with their data and apart from them."""
+    """Make NRRD and MetaImage files, compressed and not, with their data inside or beside them."""
     image = sitk.GetImageFromArray(RANDOM.integers(-50, 50, (7, 8, 9)).astype(np.int16))
     image.SetSpacing((1.0, 1.5, 2.0))
     made = []
@@ -100,7 +100,7 @@ def itk(folder: Path) -> list[Path]:
 
 
 def dicom(folder: Path) -> list[Path]:
-    """What pydicom ships, and what it does not: cines, enhanced and deflated files."""
+    """Make DICOM files: those that pydicom ships, and cines, enhanced and deflated ones."""
     names = (
         "CT_small", "MR_small", "MR_small_RLE", "MR_small_bigendian", "MR_small_implicit",
         "MR_small_jp2klossless", "MR_small_jpeg_ls_lossless", "SC_rgb_jpeg_dcmtk",
@@ -125,7 +125,7 @@ def dicom(folder: Path) -> list[Path]:
 
 
 def seg(folder: Path) -> list[Path]:
-    """Segmentations of each kind, ours and one of dcmqi."""
+    """Make DICOM Segmentations of each kind, ours and one by dcmqi."""
     for number in range(3):
         save(a_slice(number), folder / f"{number}.dcm", ExplicitVRLittleEndian)
     (volume,) = find_volumes(folder).volumes
@@ -156,7 +156,7 @@ def seg(folder: Path) -> list[Path]:
 
 
 def checkpoint(folder: Path) -> list[Path]:
-    """State dicts, plain and wrapped, as torch writes and wrote them."""
+    """Make state dicts, plain and wrapped, in torch's current and old formats."""
     state = {f"layer{k}.weight": torch.arange(6.0).reshape(2, 3) + k for k in range(4)}
     torch.save(state, folder / "plain.pt")
     torch.save({"state_dict": state, "epoch": 3}, folder / "wrapped.pt")
@@ -165,7 +165,7 @@ def checkpoint(folder: Path) -> list[Path]:
 
 
 def tables(folder: Path) -> list[Path]:
-    """The table of modalities, as it is shipped and as YAML writes it."""
+    """Make the table of modalities, as shipped and as rewritten by YAML."""
     (folder / "shipped.yaml").write_bytes(TABLE.read_bytes())
     written = yaml.safe_dump(yaml.safe_load(TABLE.read_text(encoding="utf-8")))
     (folder / "written.yaml").write_text(written, encoding="utf-8")
@@ -173,7 +173,7 @@ def tables(folder: Path) -> list[Path]:
 
 
 def records(folder: Path) -> list[Path]:
-    """A datalist, and the record of a result."""
+    """Make a datalist, and the record of a result."""
     item = {"image": "a.png", "modality": "ct", "dataset": "a", "labels": {"liver": ["b.png"]}}
     (folder / "datalist.json").write_text(json.dumps({"training": [item], "test": [item]}))
     record = {
@@ -196,11 +196,11 @@ SEEDS: dict[str, Callable[[Path], list[Path]]] = {
     "yaml": tables,
     "json": records,
 }
-"""What makes the whole files of each reader, in a folder."""
+"""Functions that make the intact files of each reader in a folder."""
 
 
 def a_slice(number: int = 0, **changes: Any) -> Dataset:
-    """A slice of an even stack; with the Modality US a cine."""
+    """Return a slice of an evenly spaced stack, or a cine if the Modality is US."""
     attributes: dict[str, Any] = {
         "SOPClassUID": CTImageStorage, "SOPInstanceUID": f"1.2.3.{number + 1}",
         "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.3", "FrameOfReferenceUID": "1.9",
@@ -221,7 +221,7 @@ def a_slice(number: int = 0, **changes: Any) -> Dataset:
 
 
 def enhanced(frames: int = 6) -> Dataset:
-    """An enhanced MR, whose frames are stated without a length."""
+    """Return an enhanced MR whose sequence of frames has an undefined length."""
 
     def item(**attributes: Any) -> Dataset:
         made = Dataset()

@@ -77,7 +77,7 @@ def add_target(
         device=device,
     )
     run_to_the_end(request, told=not (verbose or quiet))
-    # torch: once all else is right
+    # loads torch: after all checks
     from esp_medsam.workflows.unmoved import check_unmoved
     from esp_medsam.workflows.weights import place_weights
 

@@ -30,7 +30,7 @@ def calibrate(
     modality, warns about images that look like something else, and records the expected Dice of
     each mask. Masks do not change.
     """
-    del verbose  # its callback sees to it
+    del verbose  # handled by its callback
     from esp_medsam.workflows.evaluation import with_all_targets
     from esp_medsam.workflows.request import read_request
 
@@ -44,7 +44,7 @@ def calibrate(
     tell_what_runs(request)
     request = with_all_targets(request)
     check_libraries_fit()
-    from esp_medsam.workflows.calibrate import calibrate as measure  # torch: once all is right
+    from esp_medsam.workflows.calibrate import calibrate as measure  # loads torch: after all checks
 
     path, lines = measure(request, datalist, tracked("Measuring", quiet=quiet))
     print("\n".join(lines))

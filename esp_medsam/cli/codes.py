@@ -14,7 +14,7 @@ from esp_medsam.modality import Code
 
 
 _MOST = 40
-"""Terms that are printed unless all are asked for."""
+"""Most terms that are printed without ``--all``."""
 
 
 def codes(
@@ -49,7 +49,7 @@ def codes(
 
 
 def _as_yaml(code: Code) -> str:
-    """Return a code as a line of targets.yaml has it."""
+    """Return a code as a line of targets.yaml."""
     needs_quotes = any(sign in code.meaning for sign in ",:[]{}#&*!|>'\"%@`")
     meaning = json.dumps(code.meaning) if needs_quotes else code.meaning
     return f'{{value: "{code.value}", scheme: {code.scheme}, meaning: {meaning}}}'

@@ -11,7 +11,7 @@ from esp_medsam.memory import check_libraries_fit
 
 
 class Origin(str, Enum):
-    """Whose checkpoints can be converted."""
+    """Origins of the checkpoints that can be converted."""
 
     delightsam = "delightsam"
     mobilesam = "mobilesam"
@@ -43,7 +43,7 @@ def convert(
     name = origin.value
     check_conversion(source, output, origin=name, modality=modality, overwrite=overwrite)
     check_libraries_fit()
-    from esp_medsam.workflows.convert import convert as run  # torch: once all else is right
+    from esp_medsam.workflows.convert import convert as run  # loads torch: after all checks
 
     found = run(source, output, origin=name, modality=modality, overwrite=overwrite)
     print(f"{found}: written to {output}.")

@@ -144,7 +144,7 @@ def datalist(
         _check_file(check, known, quiet=quiet)
         return
     assert output is not None, "just checked"
-    if output.suffix.lower() != ".json":  # nor could it be an image, or a mask
+    if output.suffix.lower() != ".json":  # which also protects images and masks
         msg = f"FILE must end in .json; got {output}."
         raise OptionError(msg)
     if os.path.lexists(output) and not overwrite:
@@ -159,7 +159,7 @@ def datalist(
 
 
 def _table_with(bundle: Path | None, targets: Path | None) -> ModalityTable:
-    """Return the table of a bundle, with what is to be added to it."""
+    """Return the table of a bundle, extended by the targets to add."""
     from esp_medsam.modality import ModalityTable
     from esp_medsam.workflows.additions import read_additions
     from esp_medsam.workflows.bundle import TABLE, find_bundle
@@ -178,7 +178,7 @@ def _cases(
     modality: str | None,
     more: dict[str, Any],
 ) -> list[Case]:
-    """Return the cases that are asked for, and say what does not fit together."""
+    """Return the requested cases; refuse options that do not go together."""
     from esp_medsam.workflows.datalist_build import cases_of_csv, cases_of_patterns
 
     if table is not None:
@@ -227,9 +227,9 @@ def _write(
         find_patients(cases, patient)
     unseen = quiet or not sys.stderr.isatty()
     for case in tracked("Reading masks", quiet=unseen)(cases):
-        if case.modality in table.names:  # told below where it is not
+        if case.modality in table.names:  # an unknown one is reported below
             settle_absent(case)
-    here = Path()  # the folder of the output may not be there yet
+    here = Path()  # the folder of the output may not exist yet
     bar = tracked("Looking it over", quiet=unseen)
     looked_over = build_sections(cases, shares, seed, here)
     _refuse([str(fault) for fault in faults_of(looked_over, here, table, tracked=bar)], output)
@@ -249,7 +249,7 @@ def _write(
 
 
 def _check_file(path: Path, table: ModalityTable, *, quiet: bool) -> None:
-    """Print the faults of a datalist; the status says whether there are any."""
+    """Print the faults of a datalist; the exit status says whether it has any."""
     from esp_medsam.workflows.datalist import SECTIONS, read_sections
     from esp_medsam.workflows.datalist_check import faults_of
 
@@ -262,7 +262,7 @@ def _check_file(path: Path, table: ModalityTable, *, quiet: bool) -> None:
 
 
 def _refuse(faults: Sequence[str], path: Path) -> None:
-    """Print faults, a line each, and end with an error where there are any."""
+    """Print faults, one per line, and end with an error if there are any."""
     from esp_medsam.workflows.datalist import MOST_FAULTS
 
     for fault in faults:

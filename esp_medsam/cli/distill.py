@@ -11,7 +11,7 @@ from esp_medsam.cli.options import Bundle, Device, TrustConfig, path_argument, p
 from esp_medsam.cli.train import run_to_the_end
 
 
-if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
+if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
     from esp_medsam.workflows.request import Request
 
 

@@ -16,7 +16,7 @@ from esp_medsam.memory import check_libraries_fit
 from esp_medsam.settings import RESAMPLES, TOLERANCE
 
 
-if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
+if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
     from esp_medsam.workflows.evaluation import EvaluationPlan
     from esp_medsam.workflows.evaluation_run import Evaluated
     from esp_medsam.workflows.evaluation_summary import Score
@@ -95,7 +95,7 @@ def evaluate(
     Images known not to contain a target are counted separately, as false alarms or not. An image
     that cannot be scored is left out of all numbers; the exit status is then 1.
     """
-    del verbose  # its callback sees to it
+    del verbose  # handled by its callback
     from esp_medsam.workflows.request import read_request
 
     request = read_request(
@@ -171,7 +171,7 @@ def scored(
 
 
 def _evaluated(request: Request, plan: EvaluationPlan, *, quiet: bool) -> Evaluated:
-    """Build the pipeline and score what is planned with it, showing how far it is."""
-    from esp_medsam.workflows.evaluation_run import evaluate_request  # torch: once all is right
+    """Build the pipeline and score the planned images with it, showing the progress."""
+    from esp_medsam.workflows.evaluation_run import evaluate_request  # loads torch: checks first
 
     return evaluate_request(request, plan, tracked("Evaluating", quiet=quiet))

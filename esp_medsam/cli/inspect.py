@@ -21,7 +21,7 @@ from esp_medsam.errors import one_line
 from esp_medsam.memory import check_libraries_fit
 
 
-if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
+if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
     from esp_medsam.workflows.describe import Description
     from esp_medsam.workflows.inspect import Inspected, Inspection
     from esp_medsam.workflows.request import Request
@@ -59,7 +59,7 @@ def inspect(
 
     Nothing is segmented and no weights are needed. The exit status is 1 if any item is refused.
     """
-    del verbose  # its callback sees to it
+    del verbose  # handled by its callback
     from esp_medsam.workflows.request import read_request
 
     request = read_request(
@@ -70,7 +70,7 @@ def inspect(
         device="cpu",
         modality=modality,
         force_modality=force_modality or None,
-        targets="all",  # none is segmented, so none need be ready
+        targets="all",  # nothing is segmented, so no target needs to be ready
         include=include,
         exclude=exclude,
         series=series,
@@ -86,7 +86,7 @@ def inspect(
     inspection = _build(request, draw=preview is not None)
     if preview is not None:
         check_sheet(preview, path, overwrite=overwrite)
-    counts = Counter[str]()  # of millions of items, nothing else is kept
+    counts = Counter[str]()  # nothing else is kept of what may be millions of items
     try:
         for result in inspection.results():
             if result.has_failed or not quiet:
@@ -104,7 +104,7 @@ def inspect(
 
 
 def _build(request: Request, *, draw: bool) -> Inspection:
-    """Plan what to describe; torch and MONAI are loaded only where images are to be prepared."""
+    """Plan what to describe; load torch and MONAI only if images are to be prepared."""
     from esp_medsam.workflows.inspect import build_inspection
     from esp_medsam.workflows.planning import is_plain
 
@@ -117,7 +117,7 @@ def _build(request: Request, *, draw: bool) -> Inspection:
 
 
 def _print(result: Inspected, *, as_json: bool) -> None:
-    """Print one item, as a line of JSON or as a block."""
+    """Print one item, as a line of JSON or as a block of text."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     described = result.description
     warnings = [as_options(warning) for warning in result.warnings]
@@ -145,9 +145,9 @@ def _print(result: Inspected, *, as_json: bool) -> None:
 
 
 def _lines(described: Description) -> Iterator[tuple[str, str]]:
-    """Yield what is said of an item, line by line."""
+    """Yield the description of an item line by line, as label and text."""
     files = f", {described.files} files" if described.files > 1 else ""
-    if described.file not in (None, described.path):  # of a folder's, the one that it is
+    if described.file not in (None, described.path):  # the item's file in the folder
         files = f", {Path(str(described.file)).name}"
     yield "kind", described.kind + files
     yield "modality", _modality(described)
@@ -175,7 +175,7 @@ def _lines(described: Description) -> Iterator[tuple[str, str]]:
 
 
 def _modality(described: Description) -> str:
-    """Say what the modality is, and who said so."""
+    """Return the modality, and who stated it."""
     if described.modality is None:
         said = f"; DICOM says {described.dicom_modality!r}" if described.dicom_modality else ""
         return f"not given{said}; described as stored, say it with --modality"
@@ -190,7 +190,7 @@ def _modality(described: Description) -> str:
 def _print_rest(
     inspection: Inspection, counts: Mapping[str, int], preview: Path | None, *, quiet: bool
 ) -> None:
-    """Tell on stderr what is no item, how many there were, and where the preview is."""
+    """Report on stderr the files that are no items, the counts, and the path of the preview."""
     from esp_medsam.workflows.inspect import Inspected
     from esp_medsam.workflows.results import counts_text
 

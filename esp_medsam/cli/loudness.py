@@ -9,14 +9,14 @@ import typer
 
 
 def _log_steps(value: bool) -> bool:
-    """Write the log to stderr from now on, where that is asked for."""
+    """Write the log to stderr from now on, if ``value`` is true."""
     if value:
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     return value
 
 
 def _here_or_before(ctx: typer.Context, value: bool) -> bool:
-    """Return whether it was asked for, behind the sub-command's name or before it."""
+    """Whether ``--quiet`` was given, after the subcommand's name or before it."""
     return value or bool(ctx.find_root().params.get("quiet"))
 
 

@@ -69,7 +69,7 @@ def options(
     quiet: Quiet = False,
 ) -> None:
     """Options of all sub-commands."""
-    del verbose, quiet  # their callbacks, and sub-commands, see to them
+    del verbose, quiet  # handled by their callbacks and by subcommands
     command = context.command.commands.get(context.invoked_subcommand or "")  # type: ignore[attr-defined]  # it is a group
     set_options(() if command is None else (param.name for param in command.params))
     if version:
@@ -77,7 +77,7 @@ def options(
         raise typer.Exit
     try:
         Path.cwd()
-    except OSError as error:  # libraries that look for their parts end the process without it
+    except OSError as error:  # libraries that search it would end the process
         msg = "The current folder must exist; it was removed. Change to another folder."
         raise InputNotFoundError(msg) from error
 
@@ -86,15 +86,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Arguments after the program's name; None takes the process's own.
+        argv: Arguments after the program's name; None for those of the process.
 
     Returns:
-        Exit status: 0 where all went well, 1 where anything failed, 2 for wrong usage, 130 where
-        it was interrupted.
+        Exit status: 0 if all went well, 1 if anything failed, 2 for wrong usage, 130 if the command
+        was interrupted.
     """
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a console may lack the letters of a path
+        if isinstance(stream, io.TextIOWrapper):  # a console may lack characters of a path
             stream.reconfigure(errors="backslashreplace")
     status = _status(argv)
     try:
@@ -105,14 +105,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Give the process the streams that whoever started it had closed, leading nowhere.
+    """Open the standard streams that the parent process had closed, leading nowhere.
 
-    Else the first files that it opens would take their numbers, and what a library in C prints
-    would end up in an output.
+    Otherwise the first files that are opened would take their numbers, and text that a C library
+    prints would end up in an output.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115  # for good
+            nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115  # stays open
             setattr(sys, name, nowhere)
 
 
@@ -125,7 +125,7 @@ def _status(argv: Sequence[str] | None) -> int:
     except Exception as error:
         line = explain(error)
         if line is None and isinstance(error, OSError) and error.filename is None:
-            return _not_printed(error)  # of files all else is told by an error of ours
+            return _not_printed(error)  # all other file errors are ours
         if line is None:
             raise
         print(as_options(line), file=sys.stderr)
@@ -134,7 +134,7 @@ def _status(argv: Sequence[str] | None) -> int:
 
 
 def _not_printed(error: OSError) -> int:
-    """Say that the output goes nowhere, and let nobody try to write the rest of it."""
+    """Report that the output cannot be printed, and discard the rest of it."""
     with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
     print(

@@ -34,7 +34,7 @@ def modalities(
         for modality in table.modalities
         for target in modality.targets
     ]
-    # Columns, not a drawn table: a pipe to grep or awk must read it, at any width.
+    # Columns, not a drawn table: grep and awk must be able to read it, at any width.
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -42,5 +42,5 @@ def modalities(
 
 
 def _code_text(code: Code | None) -> str:
-    """Return a code with its meaning."""
+    """Return a code with its meaning, as text."""
     return "" if code is None else f"{code.meaning} ({code.value}, {code.scheme})"

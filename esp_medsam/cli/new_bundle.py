@@ -50,7 +50,7 @@ def pin_weights(
 
     check_free(folder, weights, overwrite=overwrite)
     check_libraries_fit()
-    from esp_medsam.workflows.weights import place_weights  # torch: once all else is right
+    from esp_medsam.workflows.weights import place_weights  # loads torch: after all checks
 
     place_weights(folder, weights, overwrite=overwrite)
     print(one_line(f"{weights}: copied to {folder / WEIGHTS}; its hash is recorded."))

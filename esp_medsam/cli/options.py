@@ -1,6 +1,6 @@
-"""Options that several sub-commands share, each written once.
+"""Options that several subcommands share.
 
-Those of the pipeline go by the keys of ``inference.yaml``; None leaves the config's own value.
+Pipeline options are named like the keys of ``inference.yaml``; None keeps the config's value.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import typer
 
 
 def _split_names(names: list[str] | None) -> list[str] | None:
-    """Return names that were repeated, or joined with commas, one by one."""
+    """Return single names from a repeated option or a comma-separated list."""
     return [part for name in names for part in name.split(",")] if names else None
 
 
 def path_of(text: str) -> Path:
-    """Return a path; an empty one, which a shell's unset variable makes, is no folder of ours."""
+    """Return a path; refuse an empty one, as an unset shell variable gives."""
     if not text:
         msg = "it must not be empty"
         raise typer.BadParameter(msg)
@@ -25,7 +25,7 @@ def path_of(text: str) -> Path:
 
 
 def option(name: str, text: str, **settings: Any) -> Any:
-    """Return an option, which may be spelled with dashes in place of its underscores."""
+    """Return an option that may also be spelled with dashes instead of underscores."""
     dashed = f"--{name.removeprefix('--').replace('_', '-')}"
     return typer.Option(*dict.fromkeys((name, dashed)), help=text, **settings)
 
@@ -164,7 +164,7 @@ SliceAxis = Annotated[
 
 
 _DIGITS = 10
-"""Most digits of what is read as a number; of thousands Python reads none."""
+"""Most digits of a number; Python refuses to convert thousands of digits."""
 
 
 FAST = (224, 224)
@@ -172,7 +172,7 @@ FAST = (224, 224)
 
 
 def input_size_of(value: str | None, *, fast: bool = False) -> list[int] | str | None:
-    """Return what a setting takes of one number, or of a word; ``--fast`` stands for a number."""
+    """Return the setting for one number or a word; ``--fast`` stands for a number."""
     if fast:
         if value is not None:
             msg = f"must be left out with --fast, which sets it to {FAST[0]}; got {value}"

@@ -1,4 +1,4 @@
-"""Tell how far a run over many items is, and how it ended: summary, failures, exit status."""
+"""Report the progress of a run and its end: summary, failures, exit status."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from esp_medsam.cli.wording import as_options, option_line
 from esp_medsam.errors import one_line
 
 
-if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
+if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
     from esp_medsam.workflows.request import Request
     from esp_medsam.workflows.results import ItemResult, Outcome
 
@@ -28,14 +28,14 @@ def report(
     not_tried: str = "",
     left_alone: str = "",
 ) -> None:
-    """Print what was done and, to stderr, what failed.
+    """Print the summary and, to stderr, the failures.
 
     Args:
-        results: Of all items.
-        where: Where what was made is, in words; not told where all failed.
-        file: Where to print what was done; None prints it to stdout.
-        not_tried: What was not tried because the disk was full.
-        left_alone: What was not taken at all.
+        results: Results of all items.
+        where: Where the results are, in words; not printed if all items failed.
+        file: Where to print the summary; None for stdout.
+        not_tried: What was not tried because the disk was full, in words.
+        left_alone: What the run did not process at all.
 
     Raises:
         typer.Exit: With status 1, if anything failed.
@@ -53,20 +53,20 @@ def report(
 
 
 def tell_result(result: Outcome) -> None:
-    """Print a result as one line on stderr, and each of its warnings as another."""
+    """Print a result as one line on stderr, followed by a line for each warning."""
     print(as_options(result.line), file=sys.stderr)
     for warning in result.warnings:
         print(option_line(f"{result.path}: {warning}"), file=sys.stderr)
 
 
 def tell_what_runs(request: Request) -> None:
-    """Say on stderr what trusted configs will run, before they do."""
+    """Report on stderr which code trusted configs will run, before it runs."""
     for line in request.runs:
         print(one_line(f"--trust_config: {line}"), file=sys.stderr)
 
 
 def tracked(description: str, *, quiet: bool) -> Any:
-    """Return what shows on stderr how far a loop is, to be called with what it loops over."""
+    """Return a function that wraps an iterable and shows the loop's progress on stderr."""
     return partial(
         track,
         description=description,
@@ -80,10 +80,10 @@ def tracked(description: str, *, quiet: bool) -> Any:
 def interrupted(
     outlook: str = "what is done stays, and the same command goes on",
 ) -> typer.Exit:
-    """Say that the user ended the run; return what ends the process.
+    """Report that the user ended the run; return the exception that ends the process.
 
     Args:
-        outlook: What there is now, and what can be done.
+        outlook: What remains of the run, and what the user can do.
     """
     print(f"Interrupted; {outlook}.", file=sys.stderr)
     return typer.Exit(130)

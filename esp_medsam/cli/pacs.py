@@ -23,7 +23,7 @@ from esp_medsam.errors import OptionError
 from esp_medsam.memory import check_libraries_fit
 
 
-if TYPE_CHECKING:  # these load torch and what the extra brings, which --help must not wait for
+if TYPE_CHECKING:  # these load torch and the extra, which would slow down --help
     from esp_medsam.integrations.dicomweb.client import Pacs
     from esp_medsam.integrations.dicomweb.outcome import PacsResult
     from esp_medsam.integrations.dicomweb.spool import Spool
@@ -113,7 +113,7 @@ def pacs(
 
     Results the PACS already has are not stored again; results it cannot take now wait in the spool.
     """
-    del verbose  # its callback sees to it
+    del verbose  # handled by its callback
     _check_extra()
     from esp_medsam.integrations.dicomweb.access import read_access
     from esp_medsam.integrations.dicomweb.client import Pacs
@@ -140,7 +140,7 @@ def pacs(
         device=device,
         ckpt_path=None if ckpt_path is None else str(ckpt_path),
         output_format="dicom-seg",
-        fixed_uids=True,  # a re-run makes the same object, which the PACS is asked for
+        fixed_uids=True,  # a rerun makes the same object, and looks for it in the PACS
     )
     joined = request.settings.get("join") or ()
     if "series" in joined:
@@ -164,7 +164,7 @@ def pacs(
     server = Pacs(access, timeout=timeout)
     meant = server.url if spooled_for is None else read_access(spooled_for, environ={}).url
     waiting = Spool(spool or default_spool(), meant)
-    # Whatever comes next, what a killed run left of patients goes first.
+    # First delete the patient data that a killed run left behind.
     with _ended(), work_folder(waiting.work) as work:
         if resend:
             _resend(server, waiting)
@@ -208,7 +208,7 @@ def _checked(
     """Return the filters of the query; refuse options that do not go together.
 
     Raises:
-        OptionError: If a UID or the query is none.
+        OptionError: If a UID or the query is invalid.
     """
     given = [name for name, value in (("study", study), ("query", query)) if value is not None]
     rules = {
@@ -232,7 +232,7 @@ def _checked(
 
 
 def _check_extra() -> None:
-    """Say what is to be installed where it is not.
+    """Refuse to run without the extra, naming what to install.
 
     Raises:
         OptionError: If the extra is not installed.
@@ -244,7 +244,7 @@ def _check_extra() -> None:
 
 
 def _build(request: Request, work: Path) -> SegmentRun:
-    """Build the pipeline once, without items: those come series by series."""
+    """Build the pipeline once, without items, which are added series by series."""
     check_libraries_fit()
     from esp_medsam.workflows.pipeline import build
     from esp_medsam.workflows.plan import Plan, Plans
@@ -256,11 +256,11 @@ def _build(request: Request, work: Path) -> SegmentRun:
 
 @contextmanager
 def _ended() -> Iterator[None]:
-    """Let a signal that ends the process, or Ctrl-C, unwind it first: patients' data is removed."""
+    """Turn Ctrl-C and terminating signals into SystemExit, so that patient data is removed."""
 
     def end(number: int, _: FrameType | None) -> None:
         for each in signals:
-            signal.signal(each, signal.SIG_IGN)  # once is enough
+            signal.signal(each, signal.SIG_IGN)  # only the first one counts
         raise SystemExit(128 + number)
 
     signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -276,7 +276,7 @@ def _ended() -> Iterator[None]:
 
 
 def _drive(results: Iterator[PacsResult], *, quiet: bool) -> list[PacsResult]:
-    """Take every result, telling each as it comes, and what it warns of."""
+    """Collect all results, and report each one with its warnings as it arrives."""
     done = []
     for result in results:
         done.append(result)
@@ -289,7 +289,7 @@ def _drive(results: Iterator[PacsResult], *, quiet: bool) -> list[PacsResult]:
 
 
 def _resend(server: Pacs, spool: Spool) -> None:
-    """Send what waits, and tell each."""
+    """Send the waiting results, and report each."""
     from esp_medsam.integrations.dicomweb.outcome import PacsResult
     from esp_medsam.integrations.dicomweb.store import resend
     from esp_medsam.workflows.results import failures, summary
@@ -304,5 +304,5 @@ def _resend(server: Pacs, spool: Spool) -> None:
 
 
 def _tell(text: str) -> None:
-    """Print a line for the user, beside what the command prints for programs."""
+    """Print a line for the user, apart from what the command prints for programs."""
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(option_line(text))

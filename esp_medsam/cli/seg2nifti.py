@@ -39,7 +39,7 @@ def seg2nifti(
     always get a file each, with values from 0 to 1. Without --like, the grid spans the planes from
     the first to the last that holds a segment.
     """
-    del verbose  # its callback sees to it
+    del verbose  # handled by its callback
     from esp_medsam.workflows.results import not_tried_text
     from esp_medsam.workflows.seg2nifti import Seg2Nifti
 

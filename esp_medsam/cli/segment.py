@@ -16,7 +16,7 @@ from esp_medsam.cli.wording import as_options, option_line
 from esp_medsam.memory import check_libraries_fit
 
 
-if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
+if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
     from esp_medsam.workflows.results import ItemResult
     from esp_medsam.workflows.segment import SegmentRun
 
@@ -70,7 +70,7 @@ def segment(
     Existing results made with the same settings are kept, so an interrupted run resumes where it
     stopped.
     """
-    del verbose  # its callback sees to it
+    del verbose  # handled by its callback
     from esp_medsam.workflows.request import read_request
 
     request = read_request(
@@ -112,7 +112,7 @@ def segment(
 
     plans = plans_of(request)
     check_libraries_fit()
-    from esp_medsam.workflows.pipeline import build  # torch and MONAI: once all else is right
+    from esp_medsam.workflows.pipeline import build  # loads torch and MONAI: after all checks
     from esp_medsam.workflows.results import not_tried_text
 
     segmentation = build(request, plans=plans)
@@ -129,7 +129,7 @@ def segment(
 
 
 def _drive(segmentation: SegmentRun, *, quiet: bool) -> list[ItemResult]:
-    """Segment every item; on a terminal under a bar, elsewhere with a line for each as it ends."""
+    """Segment every item, with a progress bar on a terminal, or else one line per item."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     if quiet:
         return list(segmentation.results())
@@ -145,17 +145,17 @@ def _drive(segmentation: SegmentRun, *, quiet: bool) -> list[ItemResult]:
                 console.print(as_options(result.line))
             for warning in result.warnings:
                 console.print(option_line(f"{result.path}: {warning}"))
-    if segmentation.left_alone.text != told:  # a large input is planned part by part
+    if segmentation.left_alone.text != told:  # a large input is planned in parts
         console.print(f"Left alone: {segmentation.left_alone.text}.")
     return results
 
 
 class _Bars(Progress):
-    """A bar of the items, and below it one of the slices of the volume at work.
+    """Progress bar of the items, and below it one of the slices of the current volume.
 
     Args:
-        console: Where they are drawn; nothing is where that is no terminal.
-        segmentation: What is counted.
+        console: Where the bars are drawn; nothing is drawn if it is no terminal.
+        segmentation: Run whose items are counted.
     """
 
     def __init__(self, console: Console, segmentation: SegmentRun) -> None:
@@ -173,10 +173,10 @@ class _Bars(Progress):
         segmentation.tell_slices(self._count)
 
     def advance_item(self) -> None:
-        """Count an item that has ended."""
+        """Count a finished item."""
         self.update(self._items, advance=1, total=len(self._segmentation))
         self.update(self._slices, visible=False)
 
     def _count(self, done: int, total: int) -> None:
-        """Show how many slices are done; of a picture there is but one."""
+        """Show how many slices are done; a picture has only one."""
         self.update(self._slices, completed=done, total=total, visible=total > 1)

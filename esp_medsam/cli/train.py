@@ -15,7 +15,7 @@ from esp_medsam.errors import one_line
 from esp_medsam.memory import check_libraries_fit
 
 
-if TYPE_CHECKING:  # the workflow loads torch and MONAI, which --help must not wait for
+if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
     from esp_medsam.workflows.request import Request
 
 
@@ -81,13 +81,13 @@ def train(
         device=device,
     )
     run_to_the_end(request, told=not (verbose or quiet))
-    if sam_weights is None:  # of a teacher no masks are asked
+    if sam_weights is None:  # a teacher is not meant for segmenting
         line = one_line(f"Segment with: esp-medsam segment IN OUT {_how(request, output, bundle)}")
         logging.getLogger("esp_medsam").info("%s", line)
 
 
 def _how(request: Request, output: Path, bundle: Path | None) -> str:
-    """Return the options that segment as was trained."""
+    """Return the options with which segment matches the training."""
     height, width = request.settings.get("input_size", (None, None))
     options = {
         "--ckpt_path": output / "model.pt",
@@ -101,19 +101,19 @@ def run_to_the_end(request: Request, *, told: bool, section: str = "run") -> Non
     """Run a training, or another section of its config.
 
     Args:
-        request: What is asked for.
-        told: Whether its progress is told, where no option of loudness says how much is.
-        section: The section.
+        request: Request for the training.
+        told: Whether to report progress when neither --verbose nor --quiet decides it.
+        section: Section of the config to run.
 
     Raises:
-        typer.Exit: If it was interrupted.
+        typer.Exit: If the user interrupted the run.
     """
     tell_what_runs(request)
     check_libraries_fit()
     if told:
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("esp_medsam").setLevel(logging.INFO)
-    from esp_medsam.workflows.training_run import run_training  # torch: once all else is right
+    from esp_medsam.workflows.training_run import run_training  # loads torch: after all checks
 
     try:
         run_training(request, section)

@@ -1,4 +1,4 @@
-"""Find one of our errors behind what was caught, and tell it in one line."""
+"""Find the error of ours behind a caught exception, and report it in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from esp_medsam.errors.wording import one_line
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from, or while."""
+    """Yield an error, then each error that it was raised from or while handling."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -24,41 +24,41 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def cause_of(error: BaseException) -> EspMedSamError | None:
-    """Return the first of our errors behind ``error``, itself included; None where none is."""
+    """Return the first of our errors behind ``error``, itself included, or None."""
     return next((one for one in chain_of(error) if isinstance(one, EspMedSamError)), None)
 
 
 def own_error(error: BaseException) -> EspMedSamError | None:
-    """Return the first of our errors behind ``error``, or one that says the same as it.
+    """Return the first of our errors behind ``error``, or an equivalent one of ours.
 
     Follows causes and contexts, because MONAI wraps what our transforms and constructors raise.
-    What MONAI itself finds wrong in a config, that memory ran out, and what the system says of a
-    path (too long, no permission) become errors of ours.
+    Config errors that MONAI finds itself, out-of-memory errors, and system errors about a path (too
+    long, no permission) are converted to errors of ours.
 
     Args:
         error: The exception that was caught.
 
     Returns:
-        The error, or None where none of ours is behind ``error``.
+        The error, or None if there is none.
     """
     other = cause_of(error)
     is_cause = True
     for current in chain_of(error):
         other = other or _of_config(current) or _of_memory(current)
-        if is_cause:  # what failed on the way to another failure is not what failed
+        if is_cause:  # an error that was being handled is not the cause
             other = other or _of_path(current)
         is_cause = is_cause and current.__cause__ is not None
     return other
 
 
 def explain(error: BaseException) -> str | None:
-    """Return ``"<CODE>: <message>"`` of :func:`own_error` in one line; None where there is none."""
+    """Return ``"<CODE>: <message>"`` of :func:`own_error` in one line, or None."""
     ours = own_error(error)
     return None if ours is None else f"{ours.code}: {one_line(str(ours))}"
 
 
 def _of_path(error: BaseException) -> ReadError | None:
-    """Return what the system says of a path that it was asked for."""
+    """Return an error for a system error about a path; None for any other."""
     if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
         return None
     path = os.fspath(error.filename)
@@ -66,7 +66,7 @@ def _of_path(error: BaseException) -> ReadError | None:
 
 
 def _of_memory(error: BaseException) -> TooLargeError | None:
-    """Return that memory ran out."""
+    """Return an error for an out-of-memory error; None for any other."""
     if not says_out_of_memory(error):
         return None
     return TooLargeError(
@@ -78,7 +78,7 @@ def _of_memory(error: BaseException) -> TooLargeError | None:
 def says_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out: Python's, torch's on any device, or a loader's.
 
-    Where a library is loaded, the system's loader says so, in an ImportError or OSError.
+    The system's library loader reports it in an ImportError or OSError.
     """
     text = str(error).lower()
     if isinstance(error, ImportError | OSError):
@@ -89,7 +89,7 @@ def says_out_of_memory(error: BaseException) -> bool:
 
 
 def _of_config(error: BaseException) -> OptionError | None:
-    """Return what MONAI's config parser found wrong: it has no errors of its own for it."""
+    """Return an error for one of MONAI's config parser, which has no error class of its own."""
     told = _told_by_config(error)
     return OptionError(told) if told else None
 

@@ -1,4 +1,4 @@
-"""What the fields of records say, for the documentation, which is generated from here."""
+"""Descriptions of the fields of records; the documentation is generated from them."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ from torch import Tensor
 class Annotation(NamedTuple):
     """Ground truth of a batch.
 
-    What is unknown counts in no loss: a slice from a dataset that annotates the liver says nothing
-    about the pancreas, and a slice on which only some vertebrae were outlined says nothing about
-    the others.
+    Unknown targets and pixels count in no loss: a slice from a dataset that annotates the liver
+    says nothing about the pancreas, and a slice on which only some vertebrae were outlined says
+    nothing about the others.
 
     Attributes:
         mask: 0 or 1, ``(B, T, H, W)``; zeros where a target is known to be absent.

@@ -43,7 +43,7 @@ _NAMES = {"embedding": EMBEDDING, "logits": LOGITS}
 """Keys in a batch, by their names in the store."""
 
 _SECONDS = "seconds"
-"""Name in the store of the time that the teacher took for a view."""
+"""Name in the store of the time that the teacher needed for a view."""
 
 Views = Dataset[dict[str, Any]]
 
@@ -105,7 +105,7 @@ class StoredViews(Views):
 
     @property
     def seconds(self) -> float:
-        """Time that the teacher took for all views, summed over runs and processes."""
+        """Time that the teacher needed for all views, summed over runs and processes."""
         return sum(float(self.store.array(key, _SECONDS)[0]) for key in self.keys())
 
 
@@ -172,13 +172,13 @@ class EmbeddingStore:
         if dist.is_initialized():
             self._compute(views, dist.get_rank(), dist.get_world_size())
             self._wait_for_others(views)
-        self._compute(views, 0, 1)  # all, where nobody else does any
+        self._compute(views, 0, 1)  # all of them, if no other process shares the work
         self.used.append(views)
         return views
 
     @property
     def seconds(self) -> float:
-        """Time that the views in use took the teacher, in whichever run and process."""
+        """Time that the teacher needed for the views in use, over all runs and processes."""
         return sum(views.seconds for views in self.used)
 
     def share(self, dataset: SliceDataset) -> None:

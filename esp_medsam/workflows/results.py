@@ -96,7 +96,7 @@ def failure(
     path: str,
     error: BaseException,
     seconds: float = 0.0,
-    kind: type[R] = ItemResult,  # type: ignore[assignment]  # a default for a type that is bound
+    kind: type[R] = ItemResult,  # type: ignore[assignment]  # a default for a bound type
 ) -> R:
     """Turn an error into the outcome of the input that messages call ``path``.
 

@@ -15,7 +15,7 @@ from esp_medsam.plain_data import read_own_json
 
 
 KIND = "segmentation_type"
-"""Key that these records have and those of ``segment`` lack."""
+"""Key that only these records have, not those of ``segment``."""
 
 
 _OF_SEGMENT = re.compile(r"_segment\d+$")
@@ -50,7 +50,7 @@ def check_agreement(previous: Mapping[str, Any], made_with: Mapping[str, Any], p
 
     Args:
         previous: Record of the earlier result.
-        made_with: What the record of the requested result would say.
+        made_with: Content that the record of the requested result would have.
         path: Path of the earlier record.
 
     Raises:
@@ -71,7 +71,7 @@ def are_whole(previous: Mapping[str, Any], record: Path, *, verify: bool = False
     """Whether all files of an earlier result exist and match its record.
 
     Raises:
-        OutputExistsError: If a file was changed since.
+        OutputExistsError: If a file was changed after the record was written.
     """
     files = previous.get("files")
     if not isinstance(files, list) or not all(is_file_entry(entry) for entry in files):
