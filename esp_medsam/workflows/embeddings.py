@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,9 @@ _NAMES = {"embedding": EMBEDDING, "logits": LOGITS}
 
 _SECONDS = "seconds"
 """Name in the store of the time that the teacher needed for a view."""
+
+_DIGEST = "digest"
+"""Name in the store of the hash of a slice's pixels, under the hash of the slice's stamp."""
 
 Views = Dataset[dict[str, Any]]
 
@@ -82,12 +85,15 @@ class StoredViews(Views):
         return {**self.shown(drawn), **kept}
 
     def key(self, drawn: Draw | int) -> str:
-        """Return the key of a view: the SHA-256 of its slice, and its number."""
-        place, number = drawn if isinstance(drawn, Draw) else (drawn, "plain")
-        digest = self._digests.get(place)
-        if digest is None:
-            digest = self._digests[place] = _digest(self.slices[place])
-        return f"{digest}/{number}"
+        """Return the key of a view: the SHA-256 of its slice, and its number.
+
+        The slice is read if its hash is not known.
+        """
+        place = _place(drawn)
+        if not self._is_known(place):
+            self._digests[place] = _digest(self.slices[place])
+        number = drawn.seed if isinstance(drawn, Draw) else "plain"
+        return f"{self._digests[place]}/{number}"
 
     def shown(self, drawn: Draw | int) -> dict[str, Any]:
         """Return a view without its embedding."""
@@ -96,17 +102,63 @@ class StoredViews(Views):
         told = hashlib.sha256(f"{self.key(drawn)} {self.seed}".encode()).digest()
         return self.dataset[Draw(drawn.place, int.from_bytes(told[:4], "big"))]
 
-    def keys(self) -> dict[str, Draw | int]:
-        """Return all views, by their keys."""
-        if not self.dataset.random:
-            return {self.key(place): place for place in range(len(self))}
-        draws = (Draw(place, number) for place in range(len(self)) for number in range(self.views))
-        return {self.key(drawn): drawn for drawn in draws}
+    def draws(self) -> Iterator[Draw | int]:
+        """Yield all views."""
+        for place in range(len(self)):
+            if self.dataset.random:
+                yield from (Draw(place, number) for number in range(self.views))
+            else:
+                yield place
+
+    def missing(self) -> list[Draw | int]:
+        """Return the views that have no embedding, or whose slice was never read.
+
+        Slices that are slow to read, and were read before, are not read again.
+        """
+        self.store.refresh()
+        return [
+            drawn
+            for drawn in self.draws()
+            if self._must_be_read(drawn) or self.key(drawn) not in self.store
+        ]
+
+    def remember(self, drawn: Draw | int, key: str) -> None:
+        """Keep the hash of a slice that is slow to read, taken from the key of one of its views."""
+        place, digest = _place(drawn), key.partition("/")[0]
+        self._digests[place] = digest
+        stamp = self.slices.stamp(place)
+        if stamp is not None and (stamped := _stamped(stamp)) not in self.store:
+            self.store.put(stamped, {_DIGEST: np.frombuffer(bytes.fromhex(digest), np.uint8)})
+
+    def _must_be_read(self, drawn: Draw | int) -> bool:
+        """Whether the hash of a view's slice is not known, and reading the slice is slow."""
+        place = _place(drawn)
+        return self.slices.stamp(place) is not None and not self._is_known(place)
+
+    def _is_known(self, place: int) -> bool:
+        """Whether the hash of a slice is known, here or from the store."""
+        if place not in self._digests:
+            stamp = self.slices.stamp(place)
+            if stamp is None or (stamped := _stamped(stamp)) not in self.store:
+                return False
+            self._digests[place] = self.store.array(stamped, _DIGEST).tobytes().hex()
+        return True
 
     @property
     def seconds(self) -> float:
         """Time that the teacher needed for all views, summed over runs and processes."""
-        return sum(float(self.store.array(key, _SECONDS)[0]) for key in self.keys())
+        keys = {self.key(drawn) for drawn in self.draws()}
+        return sum(float(self.store.array(key, _SECONDS)[0]) for key in keys)
+
+
+def _place(drawn: Draw | int) -> int:
+    """Return the position of a view's slice."""
+    return drawn.place if isinstance(drawn, Draw) else drawn
+
+
+def _stamped(stamp: str) -> str:
+    """Return the key in the store of a slice's hash."""
+    return "stamp " + hashlib.sha256(stamp.encode()).hexdigest()
 
 
 def _digest(piece: TrainingSlice) -> str:
@@ -117,7 +169,7 @@ def _digest(piece: TrainingSlice) -> str:
 
 
 class _Missing(Views):
-    """Views whose embeddings have not been computed yet, each with its key."""
+    """Views whose embeddings have not been computed yet, each with its key and its place here."""
 
     def __init__(self, views: StoredViews, draws: Sequence[Draw | int]) -> None:
         self.views = views
@@ -130,7 +182,7 @@ class _Missing(Views):
         drawn = self.draws[index]
         shown = self.views.shown(drawn)
         kept = {name: shown[name] for name in ("image", "modality")}
-        return {**kept, "key": self.views.key(drawn)}
+        return {**kept, "key": self.views.key(drawn), "drawn": index}
 
 
 @dataclass(eq=False)
@@ -163,9 +215,11 @@ class EmbeddingStore:
         folder, the dataset is returned unchanged.
 
         Raises:
-            OptionError: If the folder holds embeddings of another teacher, input or seed.
+            OptionError: If the folder holds embeddings of another teacher, input or seed, or the
+                teacher does not know a modality of the dataset.
             OutputError: If the folder cannot be read or written (DiskFullError if it is full).
         """
+        self._check_modalities(dataset)
         if not self.folder:
             return dataset
         views = self._views_of(dataset)
@@ -188,17 +242,32 @@ class EmbeddingStore:
 
         Raises:
             OptionError: If there is no folder, or it holds embeddings of another teacher, input or
-                seed; if RANK and WORLD_SIZE are invalid.
+                seed; if the teacher does not know a modality of the dataset; if RANK and WORLD_SIZE
+                are invalid.
             OutputError: If the folder cannot be read or written (DiskFullError if it is full).
         """
         if not self.folder:
             msg = "embeddings must be the folder to keep them in; got none."
             raise OptionError(msg)
+        self._check_modalities(dataset)
         rank, processes = (os.environ.get(n) or d for n, d in (("RANK", "0"), ("WORLD_SIZE", "1")))
         if not (rank.isdecimal() and processes.isdecimal() and int(rank) < int(processes)):
             msg = "RANK must be at least 0 and less than WORLD_SIZE; "
             raise OptionError(msg + f"got {quoted(rank)} and {quoted(processes)}.")
         self._compute(self._views_of(dataset), int(rank), int(processes))
+
+    def _check_modalities(self, dataset: SliceDataset) -> None:
+        known = self.teacher.teacher.modalities
+        if known is None:
+            return
+        unknown = set(dataset.slices.modalities) - set(known)
+        if unknown:
+            msg = (
+                "teacher must know the modalities of the images; it knows "
+                f"{', '.join(known)}, not {', '.join(sorted(unknown))}. Leave those images out, or "
+                "use another teacher."
+            )
+            raise OptionError(msg)
 
     def _views_of(self, dataset: SliceDataset) -> StoredViews:
         assert self.folder
@@ -208,11 +277,9 @@ class EmbeddingStore:
 
     def _wait_for_others(self, views: StoredViews) -> None:
         """Wait until no embedding is missing, or none has appeared for _PATIENCE_SECONDS."""
-        keys = views.keys()
-        missing, since = len(keys), time.monotonic()
+        missing, since = len(views.missing()), time.monotonic()
         while missing and time.monotonic() - since < _PATIENCE_SECONDS:
-            views.store.refresh()
-            now = sum(key not in views.store for key in keys)
+            now = len(views.missing())
             if now < missing:
                 missing, since = now, time.monotonic()
             else:
@@ -220,15 +287,10 @@ class EmbeddingStore:
 
     def _compute(self, views: StoredViews, rank: int, processes: int) -> None:
         """Compute the missing embeddings in a process's share of views, and write them."""
-        keys = views.keys()
-        missing = [
-            drawn
-            for key, drawn in keys.items()
-            if key not in views.store and int(key[:8], 16) % processes == rank
-        ]
+        missing = [drawn for drawn in views.missing() if _place(drawn) % processes == rank]
         if not missing:
             return
-        logger.info("Embeddings: %d of %d views to compute.", len(missing), len(keys))
+        logger.info("Embeddings: %d views to compute.", len(missing))
         loader = DataLoader(
             _Missing(views, missing), batch_size=self.batch_size, num_workers=self.num_workers
         )
@@ -236,17 +298,39 @@ class EmbeddingStore:
         ended = begun
         with views.store:
             for batch in loader:
-                said = self._teacher_outputs(views, batch)
-                count, began, ended = len(batch["key"]), ended, time.monotonic()
-                each = np.full(1, (ended - began) / count, np.float32)
-                for place, key in enumerate(batch["key"]):
-                    kept = {name: array[place] for name, array in said.items()}
-                    views.store.put(key, {**kept, _SECONDS: each})
-                done += count
-                if time.monotonic() - told > _TELL_SECONDS or done == len(missing):
-                    told = time.monotonic()
+                self._store_outputs(views, batch, missing, since=ended)
+                ended = time.monotonic()
+                done += len(batch["key"])
+                if ended - told > _TELL_SECONDS or done == len(missing):
+                    told = ended
                     rate = done / (told - begun)
                     logger.info("Embeddings: %d of %d, %.1f a second.", done, len(missing), rate)
+
+    def _store_outputs(
+        self,
+        views: StoredViews,
+        batch: dict[str, Any],
+        drawn: Sequence[Draw | int],
+        *,
+        since: float,
+    ) -> None:
+        """Put the teacher's outputs for a batch into the store, unless it holds them already.
+
+        Args:
+            views: The views, with the store.
+            batch: A batch of :class:`_Missing`.
+            drawn: The views that the batch's ``drawn`` counts.
+            since: When the batch's preparation began, on the monotonic clock.
+        """
+        keys: list[str] = batch["key"]
+        if not all(key in views.store for key in keys):
+            said = self._teacher_outputs(views, batch)
+            each = np.full(1, (time.monotonic() - since) / len(keys), np.float32)
+            for place, key in enumerate(keys):
+                kept = {name: array[place] for name, array in said.items()}
+                views.store.put(key, {**kept, _SECONDS: each})
+        for place, key in zip(batch["drawn"].tolist(), keys, strict=True):
+            views.remember(drawn[place], key)
 
     def _teacher_outputs(
         self, views: StoredViews, batch: dict[str, Any]

@@ -34,6 +34,10 @@ class SliceSequence(Protocol):
     def names(self) -> Sequence[str]:
         """Path of each slice's image and, in a volume, the slice index from 0."""
 
+    def stamp(self, index: int) -> str | None:
+        """Return a text that changes with a slice's file; None if reading the slice is fast."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> TrainingSlice: ...
@@ -57,6 +61,9 @@ class _Kept:
         self.modalities: list[str] = []
         self.datasets: list[str] = []
         self.names: list[str] = []
+
+    def stamp(self, index: int) -> None:
+        """Return None, because cached slices are read fast."""
 
     def __len__(self) -> int:
         return len(self.datasets)

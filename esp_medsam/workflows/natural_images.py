@@ -46,12 +46,14 @@ class Picture(NamedTuple):
         name: Name of the picture in messages.
         start: Offset of its first byte in the file.
         size: Its number of bytes.
+        modified: Modification time of the file, in nanoseconds.
     """
 
     path: str
     name: str
     start: int
     size: int
+    modified: int
 
 
 class Pictures:
@@ -80,6 +82,11 @@ class Pictures:
     def names(self) -> list[str]:
         """Name of each picture in messages."""
         return [picture.name for picture in self.pictures]
+
+    def stamp(self, index: int) -> str:
+        """Return a text that changes when a picture's file does, without reading it."""
+        picture = self.pictures[index]
+        return f"{picture.name} {picture.start} {picture.size} {picture.modified}"
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -170,16 +177,18 @@ def _pictures(images: Path) -> Iterator[Picture]:
         if path.suffix.lower() == ".tar":
             yield from _of_tar(path, name)
         elif path.suffix.lower() in RASTER_SUFFIXES:
-            yield Picture(str(path), name, 0, path.stat().st_size)
+            file = path.stat()
+            yield Picture(str(path), name, 0, file.st_size, file.st_mtime_ns)
 
 
 def _of_tar(path: Path, name: str) -> Iterator[Picture]:
     try:
+        modified = path.stat().st_mtime_ns
         with tarfile.open(path, "r:") as archive:  # uncompressed: pictures are read in place
             for member in archive:
                 if member.isfile() and Path(member.name).suffix.lower() in RASTER_SUFFIXES:
                     place = f"{name}/{member.name}"
-                    yield Picture(str(path), place, member.offset_data, member.size)
+                    yield Picture(str(path), place, member.offset_data, member.size, modified)
     except (tarfile.TarError, OSError) as error:
         msg = f"images must be readable, uncompressed tar files; {path} is not: {error}."
         raise CorruptFileError(msg) from error

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from esp_medsam.errors import OptionError
 from esp_medsam.inferers.resizing import content_size
 from esp_medsam.networks import ESPMedSAM
 from esp_medsam.networks.builders import build_mobilesam_encoder
@@ -74,6 +73,11 @@ class Teacher(nn.Module):
         """Stay in evaluation mode, whatever the modules around it do."""
         del mode
         return super().train(False)
+
+    @property
+    def modalities(self) -> list[str] | None:
+        """Names of the modalities that the teacher knows; None if it takes any image."""
+        return getattr(self.network, "modalities", None)
 
     @torch.no_grad()
     def forward(self, image: Tensor, modality: Tensor | None = None) -> TeacherSays:
@@ -161,32 +165,18 @@ class OfItsModality(nn.Module):
     def __init__(self, network: ESPMedSAM) -> None:
         super().__init__()
         self.encoder = network.image_encoder
-        self.places = dict(network.places)
+        self.modalities = list(network.places)
         self.default = network.places[network.default_modality]
         self.register_buffer("position_table", network.position_table, persistent=False)
 
+    modalities: list[str]
     position_table: Tensor
 
     def forward(self, image: Tensor, modality: Tensor | None) -> TeacherSays:
         """Return the embedding of ``image``, computed with its modality's controllers."""
-        place = None if modality is None else self._places(modality)
-        features = self.encoder(image, route(self.default, place, len(self.places)))
+        place = None if modality is None else self.position_table[modality]
+        features = self.encoder(image, route(self.default, place, len(self.modalities)))
         return TeacherSays(features.image_embedding)
-
-    def _places(self, modality: Tensor) -> Tensor:
-        table = self.position_table
-        place = table[modality.clamp(max=len(table) - 1)]
-        unknown = (modality >= len(table)) | (place == len(self.places))
-        if bool(unknown.any()):
-            held = ", ".join(self.places)
-            indices = sorted(set(modality[unknown].tolist()))
-            msg = (
-                f"teacher must have the modalities of the images; it has {held}, and got "
-                f"indices {indices}. Take those images out of the datalist, or use another "
-                "teacher."
-            )
-            raise OptionError(msg)
-        return place
 
 
 class WithMasks(nn.Module):

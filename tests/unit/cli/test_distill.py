@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
 from esp_medsam.workflows import student_comparison
 from esp_medsam.workflows.embeddings import EmbeddingStore
-from esp_medsam.workflows.natural_images import natural_table
+from esp_medsam.workflows.natural_images import Pictures, natural_table
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.student_comparison import Trained
 from esp_medsam.workflows.train_request import read_training
@@ -42,6 +43,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: ModalityTable) 
     teacher = build_product({"xray": table["xray"].index}, {"xray": ["lungs"]})
     torch.save(teacher.state_dict(), "teacher.pt")
     return tmp_path
+
+
+@pytest.fixture
+def pictures(home: Path) -> Path:
+    """A folder with three pictures, in the current folder."""
+    folder = home / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
 
 
 SMALL = (
@@ -132,11 +144,7 @@ class TestDistill:
         assert len(lines) == 1, shown
         assert said in lines[0]
 
-    def test_the_shared_encoder_learns_from_pictures(self, home: Path) -> None:
-        Path("pictures").mkdir()
-        for number in range(3):
-            pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3), np.uint8)
-            PIL.Image.fromarray(pixels).save(f"pictures/{number}.png")
+    def test_the_shared_encoder_learns_from_pictures(self, pictures: Path) -> None:
         save_random_weights(Path("teacher.pt"), natural_table())
         common = ["--common", "--teacher", "network", *SMALL]
 
@@ -145,6 +153,37 @@ class TestDistill:
         assert main(["distill", "pictures", "out", *common, *kept, *ALONE]) == 0
 
         assert Path("out/model.pt").is_file()
+
+    def test_pictures_are_read_once_and_again_only_if_their_file_changes(
+        self, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        save_random_weights(Path("teacher.pt"), natural_table())
+        common = ["--common", "--teacher", "network", *SMALL]
+        assert main(["embed", "pictures", "kept", *common]) == 0
+        read: list[str] = []
+        reads = Pictures._read
+        monkeypatch.setattr(
+            Pictures, "_read", lambda self, one: read.append(one.name) or reads(self, one)
+        )
+        monkeypatch.delattr("esp_medsam.workflows.distill.TeacherBatches.says")
+
+        assert main(["embed", "pictures", "kept", *common]) == 0
+        assert read == []
+        os.utime(pictures / "1.png", (1, 1))
+
+        assert main(["embed", "pictures", "kept", *common]) == 0
+        assert set(read) == {"1.png"}
+        read.clear()
+        assert main(["embed", "pictures", "kept", *common]) == 0
+        assert read == []
+
+    def test_pictures_are_refused_a_teacher_of_medical_images(
+        self, pictures: Path, capsys: Shown
+    ) -> None:
+        assert main(["embed", "pictures", "kept", "--common", "--teacher", "network", *SMALL]) == 1
+
+        said = "teacher must know the modalities of the images; it knows xray, not natural."
+        assert said in capsys.readouterr().err
 
     def test_a_teacher_around_sam_is_built_from_its_file(self, home: Path) -> None:
         Path("sam.pth").write_bytes(b"no checkpoint")
@@ -306,12 +345,9 @@ class TestComparison:
         assert main([*distilling, "--compare-steps", "0"]) == 0
         assert not Path("out/comparison").exists()
 
-    def test_students_of_pictures_learn_from_a_datalist(self, home: Path, capsys: Shown) -> None:
-        Path("pictures").mkdir()
-        for number in range(3):
-            PIL.Image.fromarray(np.full((40, 40), 80 * number, np.uint8)).save(
-                f"pictures/{number}.png"
-            )
+    def test_students_of_pictures_learn_from_a_datalist(
+        self, pictures: Path, capsys: Shown
+    ) -> None:
         save_random_weights(Path("teacher.pt"), natural_table())
         common = ["distill", "pictures", "out", "--common", "--teacher", "network", *SMALL]
 
