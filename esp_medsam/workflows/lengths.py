@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sized
 
+from esp_medsam.errors import OptionError
 from esp_medsam.modality import ModalityTable
 
 
@@ -27,8 +28,14 @@ def turns_of(asked: Mapping[str, int] | str, table: ModalityTable) -> dict[str, 
     """Return each modality's turns in a round; ``auto`` depends on its number of targets.
 
     A slice of a modality with several targets shows one or two of them.
+
+    Raises:
+        OptionError: If ``asked`` names an unknown modality.
     """
     if not isinstance(asked, str):
+        if not asked.keys() <= set(table.names):
+            msg = f"turns must name modalities out of {', '.join(table.names)}; "
+            raise OptionError(msg + f"got {', '.join(asked)}.")
         return dict(asked)
     return {entry.name: 2 if len(entry.targets) > 1 else 1 for entry in table.modalities}
 

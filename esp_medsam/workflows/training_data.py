@@ -144,8 +144,8 @@ class ModalityBatches(Sampler[list[Draw]]):
         processes: Number of processes that share a batch.
 
     Raises:
-        OptionError: If ``turns`` names an unknown modality, an epoch would have no batch, or the
-            processes cannot share a batch evenly; a modality without slices is skipped.
+        OptionError: If an epoch would have no batch, or the processes cannot share a batch evenly;
+            a modality without slices is skipped.
     """
 
     def __init__(
@@ -172,11 +172,7 @@ class ModalityBatches(Sampler[list[Draw]]):
         self.seed = seed
         self.seeds = views or 2**32
         self.epoch, self.first = 1, 0
-        turns = {} if turns is None else turns
-        if not turns.keys() <= set(dataset.table.names):
-            msg = f"turns must name modalities out of {', '.join(dataset.table.names)}; "
-            raise OptionError(msg + f"got {', '.join(turns)}.")
-        self.groups = _groups(dataset.slices, turns)
+        self.groups = _groups(dataset.slices, {} if turns is None else turns)
 
     def __len__(self) -> int:
         return self.batches

@@ -185,3 +185,21 @@ class TestTrainConfig:
         assert "amp must be auto, true or false; got 'maybe'" in line
         assert "num_workers must be at least 0; got -1" in line
         assert "learning_rate must be at most 1; got '1e38'" in line
+
+    @pytest.mark.parametrize(
+        ("setting", "said"),
+        [
+            ({"frozen": ["encoder.*"]}, "frozen must match names of parameters"),
+            ({"pretrained": "none.pt"}, "pretrained must be an existing file"),
+            ({"turns": {"mir": 2}}, "turns must name modalities"),
+        ],
+    )
+    def test_refuses_what_the_network_cannot_have_before_any_image_is_read(
+        self, tmp_path: Path, setting: dict[str, Any], said: str
+    ) -> None:
+        training = workflow(tmp_path / "none.json", tmp_path, **setting)
+
+        with pytest.raises(RuntimeError) as caught:  # MONAI's
+            training.initialize()
+
+        assert said in str(explain(caught.value))

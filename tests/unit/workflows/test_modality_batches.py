@@ -75,14 +75,6 @@ class TestModalityBatches:
 
         assert [draw.place for draw in batch] == [0, 0]
 
-    def test_refuses_turns_of_an_unknown_modality(
-        self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
-    ) -> None:
-        data = dataset(write_datalist(tmp_path, training=[photograph]), table)
-
-        with pytest.raises(OptionError, match=r"turns must name modalities.*got ct, mir"):
-            ModalityBatches(data, batch_size=1, samples=1, turns={"ct": 2, "mir": 2})
-
     def test_refuses_an_epoch_without_a_batch(
         self, tmp_path: Path, photograph: dict[str, Any], table: ModalityTable
     ) -> None:

@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from esp_medsam.errors import OptionError
 from esp_medsam.losses import Annotation
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, Prediction, build_product
@@ -375,3 +376,5 @@ class TestTurns:
 
     def test_are_those_that_are_given(self, table: ModalityTable) -> None:
         assert turns_of({"ct": 3}, table) == {"ct": 3}
+        with pytest.raises(OptionError, match=r"turns must name modalities.*got ct, mir"):
+            turns_of({"ct": 2, "mir": 2}, table)
