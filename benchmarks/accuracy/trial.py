@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -29,13 +28,24 @@ def run(*arguments: object) -> float:
 
 
 def timed(folder: Path, *arguments: object) -> float:
-    """Return the processor seconds of a run into ``folder``, which begins anew if broken off."""
+    """Return the processor seconds of a run into ``folder``, which is resumed if broken off.
+
+    A resumed run is timed by its last part: seconds per epoch there, times all epochs.
+    """
     kept = folder.with_suffix(".seconds.json")
     if not kept.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        kept.write_text(json.dumps(run(*arguments)), encoding="utf-8")
+        before = _epochs(folder)
+        seconds = run(*arguments)
+        done = _epochs(folder)
+        kept.write_text(json.dumps(seconds * done / max(1, done - before)), encoding="utf-8")
     taken: float = json.loads(kept.read_text(encoding="utf-8"))
     return taken
+
+
+def _epochs(folder: Path) -> int:
+    """Return how many epochs of a run are done."""
+    history = folder / "history.json"
+    return len(json.loads(history.read_text(encoding="utf-8"))) if history.exists() else 0
 
 
 def written(path: Path, **settings: Any) -> Path:

@@ -21,7 +21,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder with two pictures, a mask, their datalist, and a config of small input."""
     monkeypatch.chdir(tmp_path)
     write_radiographs(tmp_path)
-    Path("tracked.yaml").write_text("mlflow: runs\n")
     Path("small.yaml").write_text("samples_per_epoch: 2\nbatch_size: 2\nwarmup_steps: 1\n")
     return tmp_path
 
@@ -61,7 +60,6 @@ class TestTrain:
             (("--pretrained", "$print(1)"), "E_NOT_FOUND: pretrained must be an existing file"),
             (("--frozen", "encoder.*"), "frozen must match names of parameters; got 'encoder.*'"),
             (("--config", "other.yaml"), "config must be an existing file"),
-            (("--config", "tracked.yaml"), "mlflow must be empty if MLflow is not"),
         ],
     )
     def test_refuses_what_is_not_so_in_one_line(

@@ -1,4 +1,4 @@
-"""MLflow, by a stand-in of MONAI's handler: the package is not among what the tests install."""
+"""What is logged to MLflow and TensorBoard, by a stand-in of MONAI's handlers."""
 
 from __future__ import annotations
 
