@@ -6,8 +6,7 @@ import copy
 import io
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from esp_medsam.errors import EspMedSamError, OptionError, chain_of, own_error
+from esp_medsam.errors import OptionError, own_errors
 from esp_medsam.image import size_text
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.bundle import TABLE, find_bundle
@@ -178,7 +177,7 @@ class Segmenter:
         self._saving = {key: settings[key] for key in OF_A_RESULT if key in settings}
         self._settings = {key: settings[key] for key in settings if key not in OF_A_RESULT}
         self._lock = threading.Lock()
-        with _ours():
+        with own_errors():
             self._request(**self._saving)  # refused before the weights are read
             self._parts: dict[str, Any] = read_parts(self._request())
 
@@ -220,7 +219,7 @@ class Segmenter:
         if others := [name for name in settings if name not in OF_AN_IMAGE]:
             msg = f"settings of an image must be among {', '.join(OF_AN_IMAGE)}; got {others[0]}. "
             raise OptionError(msg + "Pass other keys of inference.yaml to Segmenter.")
-        with self._lock, _ours():
+        with self._lock, own_errors():
             if not self._parts:
                 msg = "The Segmenter must be open; it was closed. Create another one."
                 raise OptionError(msg)
@@ -330,7 +329,7 @@ class Result:
         asked = {**self._saving, **settings}
         if formats is not None:
             asked["output_format"] = formats
-        with _ours():
+        with own_errors():
             return save_one(self._made, output_dir=os.fspath(folder), **asked)
 
     def preview(self) -> PIL.Image.Image:
@@ -378,18 +377,3 @@ def _path_of(source: Source, placing: Placing, name: str) -> tuple[Path, Scratch
 
     scratch = Scratch()
     return write_in_memory(source, scratch.path, placing=placing, name=name), scratch
-
-
-@contextmanager
-def _ours() -> Iterator[None]:
-    """Raise our own errors unwrapped if MONAI wraps them, and in place of MONAI's errors."""
-    try:
-        yield
-    except EspMedSamError:
-        raise
-    except Exception as error:
-        ours = own_error(error)
-        if ours is None:
-            raise
-        # One that was raised keeps its own cause: MONAI's wrapping would lead back to it.
-        raise ours from (ours.__cause__ if ours in chain_of(error) else error)

@@ -21,6 +21,7 @@ from esp_medsam.cli.datalist import datalist
 from esp_medsam.cli.distill import distill, embed
 from esp_medsam.cli.evaluate import evaluate
 from esp_medsam.cli.inspect import inspect
+from esp_medsam.cli.label import label
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.modalities import modalities
 from esp_medsam.cli.new_bundle import new_bundle, pin_weights
@@ -55,6 +56,7 @@ app.command("evaluate")(evaluate)
 app.command("calibrate")(calibrate)
 app.command("seg2nifti")(seg2nifti)
 app.command("pacs")(pacs)
+app.command("label")(label)
 app.command("codes")(codes)
 app.command("new-bundle")(new_bundle)
 app.command("pin-weights")(pin_weights)

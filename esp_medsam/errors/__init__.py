@@ -35,6 +35,7 @@ from esp_medsam.errors.kinds import (
     RuntimeCheckError,
     TableError,
     TargetError,
+    TimeUpError,
     TooLargeError,
     WeightsNotFoundError,
     check_one_of,
@@ -47,6 +48,7 @@ from esp_medsam.errors.telling import (
     explain,
     install_excepthook,
     own_error,
+    own_errors,
     says_out_of_memory,
 )
 from esp_medsam.errors.wording import (

@@ -252,6 +252,15 @@ class DivergedError(EspMedSamError, ArithmeticError):
     code = "E_DIVERGED"
 
 
+class TimeUpError(EspMedSamError, TimeoutError):
+    """The segmentation of an image takes longer than the server allows.
+
+    Ask for fewer targets, or let the server allow more time.
+    """
+
+    code = "E_TIMEOUT"
+
+
 class RuntimeCheckError(EspMedSamError, RuntimeError):
     """A network does not compute the results that are recorded with its weights.
 

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from esp_medsam.errors.kinds import EspMedSamError, OptionError, ReadError, TooLargeError
@@ -49,6 +50,21 @@ def own_error(error: BaseException) -> EspMedSamError | None:
             other = other or _of_path(current)
         is_cause = is_cause and current.__cause__ is not None
     return other
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Raise our own errors unwrapped if MONAI wraps them, and in place of MONAI's errors."""
+    try:
+        yield
+    except EspMedSamError:
+        raise
+    except Exception as error:
+        ours = own_error(error)
+        if ours is None:
+            raise
+        # One that was raised keeps its own cause: MONAI's wrapping would lead back to it.
+        raise ours from (ours.__cause__ if ours in chain_of(error) else error)
 
 
 def explain(error: BaseException) -> str | None:

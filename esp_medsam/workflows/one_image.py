@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,7 +93,12 @@ def read_parts(request: Request) -> dict[str, Any]:
 
 
 def segment_one(
-    request: Request, *, network: Any, calibration: Any, weights_sha256: str
+    request: Request,
+    *,
+    network: Any,
+    calibration: Any,
+    weights_sha256: str,
+    on_slices: Callable[[int, int], None] | None = None,
 ) -> Segmented:
     """Segment the one image of a request.
 
@@ -102,12 +107,15 @@ def segment_one(
         network: Network with its weights.
         calibration: Calibration that was measured for the network, or None.
         weights_sha256: Hash of the weights when they were read.
+        on_slices: Called after each batch with the number of slices that are done, and of all.
 
     Raises:
         OptionError: If there are several images.
         EspMedSamError: If the image is refused, or cannot be read.
     """
     run = build(request, network=network, calibration=calibration)
+    if on_slices is not None:
+        run.tell_slices(on_slices)
     steps = list(run.plans.steps)
     for step in steps:
         if isinstance(step, Refusal):

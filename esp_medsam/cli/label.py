@@ -1,0 +1,131 @@
+"""``esp-medsam label``: serve annotation clients with MONAI Label."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esp_medsam.cli.options import Bundle, Device, TrustConfig, option, path_option
+from esp_medsam.errors import OptionError, not_found, one_line
+
+
+def label(
+    *,
+    studies: Annotated[
+        str | None,
+        option("--studies", "Folder of images, or DICOMweb URL of a PACS.", metavar="STUDIES"),
+    ] = None,
+    modality: Annotated[
+        list[str] | None,
+        option("--modality", "Modality to serve (repeatable); default: all.", metavar="NAME"),
+    ] = None,
+    app: Annotated[
+        Path,
+        path_option(
+            "--app", "Folder for the app: settings, logs, caches, trained weights.", "FOLDER"
+        ),
+    ] = Path("esp-medsam-label"),
+    host: Annotated[
+        str,
+        option("--host", "Address to listen on; any but loopback needs a token."),
+    ] = "127.0.0.1",
+    port: Annotated[int, option("--port", "Port to listen on.", min=1, max=65535)] = 8000,
+    device: Device = None,
+    bundle: Bundle = None,
+    trust_config: TrustConfig = False,
+    most_mebibytes: Annotated[
+        int, option("--most_mebibytes", "Limit for a request, in MiB.", min=1)
+    ] = 2048,
+    most_voxels: Annotated[int, option("--most_voxels", "Limit for an image.", min=1)] = 2**30,
+    most_seconds: Annotated[
+        int, option("--most_seconds", "Limit for the segmentation of an image.", min=1)
+    ] = 600,
+    setup: Annotated[
+        bool, option("--setup", "Create the server's environment, and start nothing.")
+    ] = False,
+    wheels: Annotated[
+        Path | None,
+        path_option("--wheels", "With --setup: folder of wheels to install offline.", "FOLDER"),
+    ] = None,
+    python: Annotated[
+        Path | None,
+        path_option("--python", "With --setup: Python 3.10 to 3.12; default: the one that runs."),
+    ] = None,
+    environment: Annotated[
+        Path | None,
+        path_option(
+            "--environment",
+            "Folder of the server's environment; default: ~/.cache/esp-medsam/monai-label.",
+            "FOLDER",
+        ),
+    ] = None,
+) -> None:
+    """Serve 3D Slicer, OHIF and other annotation clients with MONAI Label.
+
+    The server runs in an environment of its own, which --setup creates. If
+    ESP_MEDSAM_LABEL_TOKEN is set, clients must send it as a bearer token.
+    """
+    from esp_medsam.integrations.monai_label.environment import default_environment, set_up
+
+    where = default_environment() if environment is None else environment
+    if setup:
+        set_up(where, python=python, wheels=wheels)
+        print(one_line(f"{where}: the server's environment is ready."))
+        return
+    if studies is None:
+        msg = "--studies must be given, or --setup"
+        raise typer.BadParameter(msg)
+    from esp_medsam.integrations.monai_label.app_folder import prepare_app
+    from esp_medsam.integrations.monai_label.environment import (
+        server_command,
+        server_environment,
+        server_python,
+    )
+    from esp_medsam.integrations.monai_label.settings import TOKEN_VARIABLE, LabelSettings
+    from esp_medsam.modality import ModalityTable
+    from esp_medsam.workflows.bundle import TABLE, find_bundle
+
+    table = ModalityTable.read(find_bundle(bundle) / TABLE)
+    for name in modality or ():
+        table[name]  # refused if there is none
+    if host not in ("127.0.0.1", "localhost", "::1") and not os.environ.get(TOKEN_VARIABLE):
+        msg = f"host must be 127.0.0.1 without a token; got {host}. Set {TOKEN_VARIABLE}."
+        raise OptionError(msg)
+    if not studies.startswith(("http://", "https://")):
+        if not Path(studies).is_dir():
+            raise not_found(studies, "folder", argument="studies")
+        studies = str(Path(studies).resolve())
+    interpreter = server_python(where)
+    settings = LabelSettings.of(
+        modalities=tuple(modality or table.names),
+        device=device,
+        host=host,
+        port=port,
+        most_mebibytes=most_mebibytes,
+        most_voxels=most_voxels,
+        most_seconds=most_seconds,
+    )
+    folder = app.resolve()
+    prepare_app(folder, settings, bundle, trust_config=trust_config)
+    print(f"Serving {', '.join(settings.modalities)} at http://{host}:{port}/ (Ctrl-C ends it).")
+    status = _served(server_command(interpreter, folder, studies), server_environment(folder))
+    if status:
+        raise typer.Exit(1)
+
+
+def _served(command: list[str], environment: dict[str, str]) -> int:
+    """Run the server until it ends, and return its status; 0 if a signal ended it."""
+    with subprocess.Popen(command, env=environment) as server:
+        previous = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+        try:
+            return server.wait()
+        except KeyboardInterrupt:  # the server, in the same group, got it too
+            server.wait()
+            return 0
+        finally:
+            signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,172 @@
+"""Automatic segmentation, one model of MONAI Label for each modality."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from esp_medsam.errors import EspMedSamError, FormatError, TimeUpError, TooLargeError
+from esp_medsam.integrations.monai_label.label_file import write_label_file
+from esp_medsam.integrations.monai_label.request import Asked, options_of, read_request
+from esp_medsam.integrations.monai_label.segmenters import Segmenters
+from esp_medsam.integrations.monai_label.settings import LabelSettings
+from esp_medsam.io.formats import files_of
+from esp_medsam.io.read import read_grid
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.one_image import Segmented, save_one
+
+
+class Made(NamedTuple):
+    """A result for a client.
+
+    Attributes:
+        file: The labelmap.
+        told: What the client is told about it, as JSON.
+        dicom_seg: The DICOM-SEG; None if it was not asked for.
+    """
+
+    file: Path
+    told: dict[str, Any]
+    dicom_seg: Path | None = None
+
+
+class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
+    """Segmentation of images of one modality.
+
+    Tasks share no setting, so that requests at the same time never cross.
+
+    Args:
+        modality: Modality of the images.
+        table: Available modalities and targets.
+        segmenters: Segmenters by device.
+        settings: Settings of the app.
+        temporary: Folder for results until they are sent.
+    """
+
+    def __init__(
+        self,
+        modality: str,
+        *,
+        table: ModalityTable,
+        segmenters: Segmenters,
+        settings: LabelSettings,
+        temporary: Path,
+    ) -> None:
+        targets = table[modality].targets
+        ready = ", ".join(target.name for target in table.select(modality, None)) or "none"
+        super().__init__(
+            type=InferType.SEGMENTATION,
+            labels={target.name: target.label for target in targets},
+            dimension=3,
+            description=f"Automatic segmentation of {modality}. Targets that are ready: {ready}.",
+            config=options_of(modality, table, segmenters.devices),
+        )
+        self.modality = modality
+        self.table = table
+        self.segmenters = segmenters
+        self.settings = settings
+        self.temporary = temporary
+
+    def info(self) -> dict[str, Any]:
+        """Return what clients show of the model, with the colors of its labels."""
+        colors = {target.name: list(target.color) for target in self.table[self.modality].targets}
+        return {**super().info(), "modality": self.modality, "colors": colors}
+
+    def is_valid(self) -> bool:
+        """Return True: weights were checked when the app was prepared."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Segment an image, as MONAI Label's own code asks; see :meth:`segment`."""
+        made = self.segment(Path(request["image"]), request)
+        return str(made.file), made.told
+
+    def segment(self, image: Path, request: Mapping[str, Any]) -> Made:
+        """Segment an image and write the labelmap.
+
+        Args:
+            image: A file, or the folder of a DICOM series.
+            request: Parameters of the request, see :func:`~.request.read_request`.
+
+        Raises:
+            EspMedSamError: If the request or the image is refused.
+        """
+        asked = read_request(request, self.modality, self.table, self.segmenters.devices)
+        with _unnamed(image):
+            return self._made(image, asked, is_seg_wanted=bool(request.get("dicom_seg")))
+
+    def _made(self, image: Path, asked: Asked, *, is_seg_wanted: bool) -> Made:
+        self._check(image)
+        began = time.monotonic()
+        made = self.segmenters.segment(
+            image,
+            modality=self.modality,
+            device=asked.device,
+            targets=asked.targets,
+            on_slices=self._watch(began),
+            slice_axis=asked.slice_axis,
+        )
+        folder = Path(tempfile.mkdtemp(dir=self.temporary))
+        file = write_label_file(made, folder, asked.extension)
+        seg = None
+        if is_seg_wanted:
+            (seg, _) = save_one(
+                made, output_dir=str(folder / "seg"), output_format="dicom-seg", write_empty=True
+            )
+        return Made(file, told(made, time.monotonic() - began), seg)
+
+    def _check(self, image: Path) -> None:
+        """Refuse an image that is too large, or whose header names a file in another folder."""
+        if not image.is_dir() and any(file.parent != image.parent for file in files_of(image)):
+            msg = "image must be a file of its own; its header names one in another folder."
+            raise FormatError(msg)
+        grid = read_grid(str(image))
+        voxels = 0 if grid is None else math.prod(grid.shape)
+        if voxels > self.settings.most_voxels:
+            most = self.settings.most_voxels
+            msg = f"image must have at most {most:,} voxels on this server; got {voxels:,}."
+            raise TooLargeError(msg)
+
+    def _watch(self, began: float) -> Any:
+        def check_time(done: int, count: int) -> None:
+            most = self.settings.most_seconds
+            if time.monotonic() - began > most:
+                msg = f"The segmentation must end within {most} s on this server; after that time "
+                raise TimeUpError(msg + f"{done} of {count} slices were done.")
+
+        return check_time
+
+
+def remove_made(file: str) -> None:
+    """Remove a result that was sent or saved, with its folder."""
+    shutil.rmtree(Path(file).parent, ignore_errors=True)
+
+
+@contextmanager
+def _unnamed(image: Path) -> Iterator[None]:
+    """Leave the path of an image, which is of this machine, out of what is told about it."""
+    try:
+        yield
+    except EspMedSamError as error:
+        error.args = (str(error).replace(str(image), "image"), *error.args[1:])
+        raise
+
+
+def told(made: Segmented, seconds: float) -> dict[str, Any]:
+    """Return what a client is told about a result; nothing in it names the image or a patient."""
+    segmentation = made.segmentation
+    found: Sequence[Mapping[str, Any]] = made.record["targets"]
+    return {
+        "label_names": {target.name: target.label for target in made.targets},
+        "confidence": dict(zip(segmentation.targets, segmentation.confidence, strict=True)),
+        "found": {each["name"]: {k: each[k] for k in ("voxels", "ml")} for each in found},
+        "latencies": {"total": round(seconds, 2)},
+    }

@@ -1,0 +1,166 @@
+"""MONAI Label's server with this app's own answers, as ``uvicorn`` runs it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path, PurePath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+from fastapi.background import BackgroundTasks
+from fastapi.responses import JSONResponse, Response
+from monailabel.app import app as monai_label
+from monailabel.config import settings as server_settings
+from monailabel.endpoints.infer import ResultType, send_response
+from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.interfaces.exception import MONAILabelException
+from monailabel.interfaces.utils.app import app_instance
+
+from esp_medsam.errors import (
+    CheckpointError,
+    DeviceError,
+    EspMedSamError,
+    InputNotFoundError,
+    NetworkOutputError,
+    OptionError,
+    OutputError,
+    PacsError,
+    RuntimeCheckError,
+    TimeUpError,
+    TooLargeError,
+    explain,
+    one_of,
+)
+from esp_medsam.integrations.monai_label.app import EspMedSamApp, UnknownModelError, Upload
+from esp_medsam.integrations.monai_label.guard import Guard, Limits
+from esp_medsam.integrations.monai_label.segment_task import remove_made
+from esp_medsam.integrations.monai_label.settings import (
+    TEMPORARY,
+    TOKEN_VARIABLE,
+    LabelSettings,
+)
+from esp_medsam.io.formats import NIFTI_SUFFIXES, RASTER_SUFFIXES
+
+
+logger = logging.getLogger(__name__)
+
+STATUSES: dict[type[EspMedSamError], int] = {
+    UnknownModelError: 404,
+    InputNotFoundError: 404,
+    TooLargeError: 413,
+    TimeUpError: 503,
+    PacsError: 502,
+    OutputError: 507,
+    CheckpointError: 500,
+    DeviceError: 500,
+    NetworkOutputError: 500,
+    RuntimeCheckError: 500,
+}
+"""HTTP status of an error; 422 for others, which a client can mend."""
+
+UPLOADED = (*NIFTI_SUFFIXES, ".nrrd", ".mha", *RASTER_SUFFIXES, ".dcm")
+"""Endings of files that may come with a request."""
+
+_IS_USER = RBAC(server_settings.MONAI_LABEL_AUTH_ROLE_USER)
+
+router = APIRouter(prefix="/infer", tags=["Infer"])
+
+
+@router.post("/{model}", response_model=None)
+def infer(
+    background_tasks: BackgroundTasks,
+    model: str,
+    image: str = "",
+    params: Annotated[str, Form()] = "{}",
+    file: Annotated[UploadFile | None, File()] = None,
+    output: ResultType | None = None,
+    user: Annotated[User | None, Depends(_IS_USER)] = None,
+) -> Response | dict[str, Any]:
+    """Segment an image of the studies, or one that comes with the request.
+
+    Unlike MONAI Label's own, this does not keep other requests waiting, and reads no path.
+    """
+    del user
+    app: EspMedSamApp = app_instance()
+    try:
+        given = json.loads(params or "{}")
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        msg = "params must be a JSON object; got something else."
+        raise OptionError(msg)
+    source: str | Upload = image
+    if file is not None:
+        source = _saved(file, app.temporary)
+    elif not image:
+        msg = "image must be the id of an image of the studies, or a file must come along."
+        raise OptionError(msg)
+    wants_seg = output == ResultType.dicom_seg
+    try:
+        result = app.infer({**given, "model": model, "image": source, "dicom_seg": wants_seg})
+    finally:
+        if isinstance(source, Upload):
+            shutil.rmtree(source.path.parent, ignore_errors=True)
+    background_tasks.add_task(remove_made, result["file"])
+    answer: Response | dict[str, Any] = send_response(
+        app.datastore(), result, output, background_tasks
+    )
+    return answer
+
+
+def _saved(file: UploadFile, folder: Path) -> Upload:
+    """Save a file that came along, in a folder of its own.
+
+    Raises:
+        OptionError: If its name has no ending of an image.
+    """
+    name = PurePath(file.filename or "").name.lower()
+    suffix = next((each for each in UPLOADED if name.endswith(each)), None)
+    if suffix is None:
+        msg = f"The ending of the file {one_of(UPLOADED)}; got another."
+        raise OptionError(msg)
+    path = Path(tempfile.mkdtemp(dir=folder)) / f"image{suffix}"
+    with path.open("wb") as written:
+        shutil.copyfileobj(file.file, written)
+    return Upload(path)
+
+
+def status_of(error: EspMedSamError) -> int:
+    """Return the HTTP status of an error."""
+    return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 422)
+
+
+async def _tell(request: Request, error: Exception) -> JSONResponse:
+    """Answer an error in one line, with its code; paths on the server are not told."""
+    del request
+    if isinstance(error, MONAILabelException):
+        return JSONResponse({"detail": str(error.msg)}, 422)
+    assert isinstance(error, EspMedSamError)
+    said, status = explain(error), status_of(error)
+    if status >= 500:
+        logger.error("A request ended in %s.", error.code)
+    return JSONResponse({"detail": said, "code": error.code}, status)
+
+
+def _guarded() -> Guard:
+    """Return the server behind its guard."""
+    monai_label.router.routes[:0] = router.routes  # the first that matches answers
+    monai_label.add_exception_handler(EspMedSamError, _tell)
+    monai_label.add_exception_handler(MONAILabelException, _tell)
+    folder = Path(server_settings.MONAI_LABEL_APP_DIR)
+    own = LabelSettings.read(folder)
+    tempfile.tempdir = str(folder / TEMPORARY)  # MONAI Label's uploads, too, go there
+    names = {own.host, "127.0.0.1", "localhost", "[::1]"}
+    limits = Limits(
+        os.environ.get(TOKEN_VARIABLE) or None,
+        own.most_mebibytes * 2**20,
+        frozenset(f"{name}:{own.port}" for name in names),
+    )
+    return Guard(monai_label, limits)
+
+
+app = _guarded()

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from esp_medsam.errors import EspMedSamError, TargetError
+from esp_medsam.integrations.monai_label.labels import values_of
+from esp_medsam.integrations.monai_label.request import Asked, options_of, read_request
+from esp_medsam.modality import ModalityTable
+
+
+DEVICES = ("cuda:0", "cpu")
+
+
+class TestReadRequest:
+    @pytest.mark.parametrize("sent", [{}, None])
+    def test_what_nobody_chose_is_the_default(self, table: ModalityTable, sent: Any) -> None:
+        """Clients send nothing, or all choices."""
+        given = options_of("ct", table, DEVICES) if sent is None else sent
+
+        asked = read_request(given, "ct", table, DEVICES)
+
+        assert asked == Asked(device="cuda:0")
+
+    def test_choices_are_taken(self, table: ModalityTable) -> None:
+        given = {
+            "targets": "liver",
+            "device": "cpu",
+            "slice_axis": "coronal",
+            "result_extension": ".nrrd",
+            "save_label": "true",
+            "label_tag": "final",
+        }
+
+        asked = read_request(given, "ct", table, DEVICES)
+
+        assert asked == Asked(("liver",), "cpu", "coronal", ".nrrd", True, "final")
+
+    def test_a_device_that_is_not_here_is_the_server_s_choice(self, table: ModalityTable) -> None:
+        """Clients send the device of their own settings."""
+        assert read_request({"device": "cuda"}, "ct", table, ("cpu",)).device == "cpu"
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ({"targets": "livr"}, "targets must be one of ready, all, liver, .*'livr'"),
+            ({"slice_axis": "up"}, "slice_axis must be one of auto, axial"),
+            ({"result_extension": ".exe"}, "result_extension must be one of"),
+            ({"label_tag": "../../x"}, "label_tag must be a name"),
+            ({"label_tag": ["final"]}, "label_tag must be a name"),
+        ],
+    )
+    def test_other_choices_are_refused(
+        self, table: ModalityTable, given: dict[str, Any], said: str
+    ) -> None:
+        with pytest.raises(EspMedSamError, match=said):
+            read_request(given, "ct", table, DEVICES)
+
+
+class TestValues:
+    def test_are_those_that_the_client_states(self, table: ModalityTable) -> None:
+        info = {"label_info": [{"name": "kidney", "idx": 1}, {"name": "liver", "idx": 2}]}
+
+        assert values_of(info, table["ct"]) == {"kidney": 1, "liver": 2}
+
+    @pytest.mark.parametrize("info", [{}, {"label_info": None}, {"label_info": []}])
+    def test_are_those_of_the_table_if_the_client_states_none(
+        self, table: ModalityTable, info: dict[str, Any]
+    ) -> None:
+        own = {target.name: target.label for target in table["ct"].targets}
+
+        assert values_of(info, table["ct"]) == own
+
+    def test_a_segment_that_is_no_target_is_refused(self, table: ModalityTable) -> None:
+        with pytest.raises(TargetError, match=r"label_info must be one of liver.*'lever'"):
+            values_of({"label_info": [{"name": "lever", "idx": 1}]}, table["ct"])
