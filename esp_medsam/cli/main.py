@@ -30,6 +30,7 @@ from esp_medsam.cli.pacs import pacs
 from esp_medsam.cli.seg2nifti import seg2nifti
 from esp_medsam.cli.segment import segment
 from esp_medsam.cli.train import train
+from esp_medsam.cli.view import view
 from esp_medsam.cli.wording import as_options, set_options
 from esp_medsam.errors import InputNotFoundError, OutputError, explain
 from esp_medsam.version import __version__
@@ -57,6 +58,7 @@ app.command("calibrate")(calibrate)
 app.command("seg2nifti")(seg2nifti)
 app.command("pacs")(pacs)
 app.command("label")(label)
+app.command("view")(view)
 app.command("codes")(codes)
 app.command("new-bundle")(new_bundle)
 app.command("pin-weights")(pin_weights)

@@ -1,0 +1,1 @@
+"""Show studies and their segmentations in OHIF, on this machine alone."""
