@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +15,7 @@ from rich.console import Console
 from esp_medsam.cli import options
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import option, path_option
-from esp_medsam.cli.outcome import interrupted, tell_what_runs
+from esp_medsam.cli.outcome import interrupted, signals_as_exit, tell_what_runs
 from esp_medsam.cli.wording import option_line
 from esp_medsam.errors import OptionError
 from esp_medsam.memory import check_libraries_fit
@@ -257,22 +255,12 @@ def _build(request: Request, work: Path) -> SegmentRun:
 @contextmanager
 def _ended() -> Iterator[None]:
     """Turn Ctrl-C and terminating signals into SystemExit, so that patient data is removed."""
-
-    def end(number: int, _: FrameType | None) -> None:
-        for each in signals:
-            signal.signal(each, signal.SIG_IGN)  # only the first one counts
-        raise SystemExit(128 + number)
-
-    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = [(each, signal.signal(each, end)) for each in signals]
     try:
-        yield
+        with signals_as_exit():
+            yield
     except KeyboardInterrupt:
         outlook = "what is stored stays, and the same command goes on"
         raise interrupted(outlook) from None
-    finally:
-        for each, handler in before:
-            signal.signal(each, handler)
 
 
 def _drive(results: Iterator[PacsResult], *, quiet: bool) -> list[PacsResult]:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from esp_medsam.cli.options import option, path_option
+from esp_medsam.cli.outcome import signals_as_exit
 from esp_medsam.errors import OptionError, OutputError, not_found, one_line
 
 
@@ -68,7 +69,7 @@ def view(
     for each in source if not any(is_url) else ():
         if not Path(each).exists():
             raise not_found(each, "file or folder", argument="source")
-    with ExitStack() as stack:
+    with signals_as_exit(), ExitStack() as stack:
         if any(is_url):
             url = source[0]
         else:

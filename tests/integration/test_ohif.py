@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,3 +114,33 @@ def test_our_segmentation_is_shown_where_it_lies_with_its_name(
         page.locator("[data-cy='panelSegmentation-btn'], [aria-label='Segmentation']").first.click()
         page.get_by_text("Liver", exact=True).first.wait_for(timeout=30_000)
     assert errors == []
+
+
+def test_a_viewer_that_is_ended_leaves_no_server_and_no_copy_of_the_images(
+    tmp_path: Path, table: ModalityTable
+) -> None:
+    skip_without_orthanc()
+    study = write_study(tmp_path / "study", table, "binary")
+    pages = tmp_path / "cache" / "esp-medsam" / f"ohif-{ohif.VERSION}"
+    pages.mkdir(parents=True)
+    (pages / ohif.CONFIG).write_text("")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    own = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(temporary)}
+    program = Path(sys.executable).with_name("esp-medsam")
+
+    with subprocess.Popen(
+        [program, "view", str(study), "--no-browser"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **own},
+    ) as viewer:
+        assert viewer.stdout is not None
+        assert viewer.stdout.readline().startswith("The viewer is at http://127.0.0.1:")
+        (home,) = temporary.glob("esp-medsam-view-*")
+        viewer.terminate()
+        assert viewer.wait(30) == 128 + signal.SIGTERM
+
+    assert not list(temporary.glob("esp-medsam-view-*"))
+    running = subprocess.run(["pgrep", "-f", str(home)], capture_output=True, check=False)
+    assert running.stdout == b""
