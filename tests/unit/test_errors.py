@@ -27,16 +27,8 @@ class TestErrors:
             *("disk_full", "diverged", "error", "exists", "format", "geometry", "input_changed"),
             *("modality", "modality_conflict", "name_clash", "network", "no_input"),
             *("no_weights", "nonfinite", "not_found", "option", "output", "pacs"),
-            *(
-                "pacs_access",
-                "pacs_incomplete",
-                "pacs_refused",
-                "read",
-                "self_check",
-                "table",
-                "target",
-                "too_large",
-            ),
+            *("pacs_access", "pacs_incomplete", "pacs_refused", "read", "self_check", "table"),
+            *("target", "timeout", "too_large"),
         ]
 
     @pytest.mark.parametrize("kind", ALL)
