@@ -40,6 +40,7 @@ class TrainSettings(Settings):
     cache_dir: OptionalPath
     empty_slices: Share
     absent_masks: Share
+    simulated_clicks: Share
     pretrained: OptionalPath
     input_size: Size
     epochs: Count

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from esp_medsam.errors import NonFiniteError
+from esp_medsam.errors import ModalityError, NonFiniteError, TargetError
 from esp_medsam.inferers.presence import presence_logits_of
 from esp_medsam.inferers.resizing import content_part, to_probability
 
@@ -83,3 +83,27 @@ def network_output(
         raise NonFiniteError(msg)
     whole = (int(image.shape[-2]), int(image.shape[-1]))
     return NetworkOutput(encoded, logits, presence_logits, sizes, whole)
+
+
+def places_in(network: Any, modality: str, names: Sequence[str]) -> tuple[int, list[int]]:
+    """Return the modality's index and the targets' indices in the network's numbering.
+
+    Raises:
+        ModalityError: If the network does not have the modality.
+        TargetError: If the network does not have a target.
+    """
+    if modality not in network.modalities:
+        msg = (
+            f"modality must be one of the network's ({', '.join(network.modalities)}); got "
+            f"{modality!r}."
+        )
+        raise ModalityError(msg)
+    held = list(network.targets[modality])
+    missing = [name for name in names if name not in held]
+    if missing:
+        msg = (
+            f"targets must be among the network's for {modality} ({', '.join(held)}); got "
+            f"{', '.join(missing)}."
+        )
+        raise TargetError(msg)
+    return int(network.modalities[modality]), [held.index(name) for name in names]

@@ -11,12 +11,12 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from esp_medsam.errors import ModalityError, OptionError, TargetError, check_one_of
+from esp_medsam.errors import OptionError, check_one_of
 from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation, modality_of
 from esp_medsam.inferers.calibration import Calibration
 from esp_medsam.inferers.device import Placement, device_of
 from esp_medsam.inferers.mirroring import Axes, mean_over_mirrors, mirrored
-from esp_medsam.inferers.network_output import NetworkOutput, network_output
+from esp_medsam.inferers.network_output import NetworkOutput, network_output, places_in
 from esp_medsam.inferers.plausibility import features_of, implausible
 from esp_medsam.inferers.precision import amp_of, has_bfloat16_units
 from esp_medsam.inferers.preparation import Slices, View
@@ -219,7 +219,7 @@ class SliceWiseInferer(Inferer):
         job = _Job(
             slices,
             record.path,
-            *_places(network, modality, names),
+            *places_in(network, modality, names),
             mirrors,
             LogitRange(names),
             [],
@@ -348,25 +348,6 @@ class _Job(NamedTuple):
     def name(self) -> str:
         """Name of the modality."""
         return modality_of(self.slices.record)
-
-
-def _places(network: Any, modality: str, names: list[str]) -> tuple[int, list[int]]:
-    """Return the modality's index and the targets' indices in the network's numbering."""
-    if modality not in network.modalities:
-        msg = (
-            f"modality must be one of the network's ({', '.join(network.modalities)}); got "
-            f"{modality!r}."
-        )
-        raise ModalityError(msg)
-    held = list(network.targets[modality])
-    missing = [name for name in names if name not in held]
-    if missing:
-        msg = (
-            f"targets must be among the network's for {modality} ({', '.join(held)}); got "
-            f"{', '.join(missing)}."
-        )
-        raise TargetError(msg)
-    return int(network.modalities[modality]), [held.index(name) for name in names]
 
 
 def _input_size(value: Sequence[int] | str) -> tuple[int, int] | None:

@@ -185,7 +185,8 @@ class ESPMedSAM(nn.Module):
             modality: Modality index of each image, ``(B,)``, or None for the default.
             targets: Places in the modality's list of targets, for batches of one modality; None
                 for all.
-            patch_prompt: 0 or 1 float, ``(B, T, h / 2, w / 2)``, instead of the generated prompt.
+            patch_prompt: 0 or 1 float, ``(B, T, h / 2, w / 2)``, instead of the generated prompt;
+                NaN where that stays. None leaves all of it.
 
         Returns:
             Mask, patch and presence logits of the T targets.
@@ -209,8 +210,11 @@ class ESPMedSAM(nn.Module):
         B, T = query_BT.shape
         query = query_BT.reshape(-1)
         patch_logits = self.prompt_generator.patch_logits(embedding, query_BT.clamp(min=0))
+        generated = self.prompt_generator.patch_prompt(patch_logits)
         if patch_prompt is None:
-            patch_prompt = self.prompt_generator.patch_prompt(patch_logits)
+            patch_prompt = generated
+        else:
+            patch_prompt = torch.where(patch_prompt.isnan(), generated, patch_prompt)
         if drawn_BT is None:
             pair = torch.arange(B * T, device=query.device)
         else:
@@ -274,7 +278,13 @@ class ESPMedSAM(nn.Module):
         """Encode and decode; arguments and errors as in :meth:`encode` and :meth:`decode`."""
         return self.decode(self.encode(image, modality), modality, targets, patch_prompt)
 
-    def predict_drawn(self, image: Tensor, modality: Tensor, drawn: Tensor) -> Prediction:
+    def predict_drawn(
+        self,
+        image: Tensor,
+        modality: Tensor,
+        drawn: Tensor,
+        patch_prompt: Tensor | None = None,
+    ) -> Prediction:
         """Encode, and decode the masks of some targets only, which takes less time.
 
         Args:
@@ -282,6 +292,7 @@ class ESPMedSAM(nn.Module):
             modality: Modality index of each image, ``(B,)``.
             drawn: Targets whose masks to draw, bool, ``(B, N)``; columns beyond those of the
                 prediction are ignored.
+            patch_prompt: As in :meth:`decode`, ``(B, N, h / 2, w / 2)``.
 
         Returns:
             Patch and presence logits of all T targets; mask logits of targets that are not drawn
@@ -289,7 +300,8 @@ class ESPMedSAM(nn.Module):
         """
         query_BT = self.queries(len(image), modality, None)
         drawn_BT = (query_BT >= 0) & drawn[:, : query_BT.shape[1]]
-        return self._decode(self.encode(image, modality), query_BT, drawn_BT, None)
+        prompt_BT = None if patch_prompt is None else patch_prompt[:, : query_BT.shape[1]]
+        return self._decode(self.encode(image, modality), query_BT, drawn_BT, prompt_BT)
 
     def forward(self, image: Tensor, modality: Tensor | None = None) -> Tensor:
         """Return the mask logits of all targets at input size, ``(B, T, H, W)``.

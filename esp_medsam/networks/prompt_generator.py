@@ -11,6 +11,9 @@ from esp_medsam.networks.layers import LayerNorm2d
 from esp_medsam.networks.modality_query import per_target
 
 
+PATCH = 32
+"""Side of a patch in pixels of the network's input."""
+
 PROMPTS = ("hard", "straight_through", "soft")
 """How patch logits become a prompt."""
 

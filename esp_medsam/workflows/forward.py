@@ -33,15 +33,22 @@ class PredictForward(nn.Module):
         hold_frozen_norms(self)
         return self
 
-    def forward(self, image: Tensor, modality: Tensor, drawn: Tensor | None = None) -> Prediction:
+    def forward(
+        self,
+        image: Tensor,
+        modality: Tensor,
+        drawn: Tensor | None = None,
+        patch_prompt: Tensor | None = None,
+    ) -> Prediction:
         """Return the prediction for ``image``, ``(B, 3, H, W)``, and modality indices, ``(B,)``.
 
-        Masks are drawn for the targets in ``drawn``, ``(B, T)`` bool; None draws all.
+        Masks are drawn for the targets in ``drawn``, ``(B, T)`` bool; None draws all. For
+        ``patch_prompt`` see :meth:`~esp_medsam.networks.ESPMedSAM.decode`.
         """
         with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
             if drawn is None:
                 return self.network.predict(image, modality)
-            return self.network.predict_drawn(image, modality, drawn)
+            return self.network.predict_drawn(image, modality, drawn, patch_prompt)
 
 
 def loss_of(output: Mapping[str, Any]) -> float:

@@ -37,7 +37,7 @@ DISTILLED, MASKS_ALONE = "distilled", "masks_alone"
 ALIKE = (
     *("absent_masks", "accumulate", "amp", "batch_size", "cache_dir", "device", "empty_slices"),
     *("input_size", "mask_loss", "num_workers", "patch_weight", "pixel_mean", "pixel_std"),
-    *("presence_weight", "seed", "transforms", "turns"),
+    *("presence_weight", "seed", "simulated_clicks", "transforms", "turns"),
 )
 """Settings that both students take from the distillation; others come from ``train.yaml``."""
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import Compose
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset, Sampler
 from esp_medsam.errors import OptionError
 from esp_medsam.losses import Annotation
 from esp_medsam.modality import ModalityTable
+from esp_medsam.networks.prompt_generator import PATCH
 from esp_medsam.transforms.augmentation import augmentation
 from esp_medsam.workflows.kept_slices import SliceSequence
 
@@ -46,6 +48,8 @@ class SliceDataset(Dataset[dict[str, Any]]):
         random: Whether views are augmented.
         absent_masks: Chance, 0 to 1, that the mask of a target known to be absent is drawn and
             trained, if views are augmented; otherwise all such masks are.
+        simulated_clicks: Chance, 0 to 1, that a target of an augmented view comes with some
+            patches of its annotation, as a user's clicks give them.
     """
 
     def __init__(
@@ -58,9 +62,11 @@ class SliceDataset(Dataset[dict[str, Any]]):
         pixel_std: Sequence[float],
         random: bool,
         absent_masks: float = 1.0,
+        simulated_clicks: float = 0.0,
     ) -> None:
         self.slices = slices
         self.absent_masks = absent_masks if random else 1.0
+        self.simulated_clicks = simulated_clicks if random else 0.0
         self.table = table
         self.random = random
         self.input_size = tuple(input_size)
@@ -78,7 +84,8 @@ class SliceDataset(Dataset[dict[str, Any]]):
         """Return a view, under the keys of a batch.
 
         ``image (3, H, W)`` float, ``label (T, H, W)`` uint8, ``known (T,)``, ``drawn (T,)``,
-        ``labeled (1, H, W)`` and ``content (1, H, W)`` bool, ``modality``, an index, ``slice``,
+        ``labeled (1, H, W)`` and ``content (1, H, W)`` bool, if clicks are simulated ``clicked (T,
+        H / 32, W / 32)`` bool, ``modality``, an index, ``slice``,
         the slice's position, and ``dataset``, the name of its set. Content excludes the margin. T
         is the largest number of targets of any modality; rows beyond the slice's own are unknown.
 
@@ -100,7 +107,9 @@ class SliceDataset(Dataset[dict[str, Any]]):
         label[: len(piece.label)] = masks[:-2]
         known = torch.zeros(self.rows, dtype=torch.bool)
         known[: len(piece.known)] = piece.known
+        clicked = {"clicked": self._clicked(seed)} if self.simulated_clicks else {}
         return {
+            **clicked,
             "image": _plain(view["image"]).float(),
             "label": label,
             "known": known,
@@ -111,6 +120,18 @@ class SliceDataset(Dataset[dict[str, Any]]):
             "slice": place,
             "dataset": piece.dataset,
         }
+
+    def _clicked(self, seed: int | None) -> Tensor:
+        """Return which patches are clicked, ``(T, H / 32, W / 32)`` bool: a share of each target's.
+
+        The share itself is drawn, so that few patches are clicked as well as many.
+        """
+        random = np.random.default_rng(None if seed is None else [seed, 1])
+        height, width = (side // PATCH for side in self.input_size)
+        chosen = random.random((self.rows, 1, 1)) < self.simulated_clicks
+        share = random.random((self.rows, 1, 1)) ** 3
+        patches = chosen & (random.random((self.rows, height, width)) < share)
+        return torch.from_numpy(patches)
 
     def _shown_absent(self, seed: int | None) -> Tensor:
         """Return which targets' masks are drawn even if the target is absent, ``(T,)`` bool."""
@@ -247,4 +268,23 @@ def prepare_batch(
         batch[key].to(device, non_blocking=non_blocking)
         for key in ("image", "label", "known", "labeled", "drawn", "modality")
     )
-    return image, Annotation(label, known, labeled, drawn), (modality,), {"drawn": drawn}
+    options = {"drawn": drawn}
+    if "clicked" in batch:
+        clicked = batch["clicked"].to(device, non_blocking=non_blocking)
+        options["patch_prompt"] = clicked_patches(clicked, label, known, labeled)
+    return image, Annotation(label, known, labeled, drawn), (modality,), options
+
+
+def clicked_patches(clicked: Tensor, label: Tensor, known: Tensor, labeled: Tensor) -> Tensor:
+    """Return what clicks say of patches, ``(B, T, h, w)`` float: 0 or 1, NaN where nothing is said.
+
+    Args:
+        clicked: Patches that are clicked, ``(B, T, h, w)`` bool.
+        label: Masks, ``(B, T, H, W)`` of 0 and 1.
+        known: Annotated targets, ``(B, T)`` bool.
+        labeled: Annotated pixels, ``(B, 1, H, W)`` bool.
+    """
+    holds = F.max_pool2d(label.float(), PATCH)
+    unlabeled = F.max_pool2d((~labeled).float(), PATCH) > 0
+    said = clicked & known[:, :, None, None] & ~unlabeled
+    return holds.masked_fill(~said, torch.nan)

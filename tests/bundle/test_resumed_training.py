@@ -62,8 +62,10 @@ class TinyNetwork(nn.Module):
         patches = nn.functional.avg_pool2d(small, 8)
         return Prediction(logits, patches, small[:, :1], small[:, :0, 0, 0])
 
-    def predict_drawn(self, image: Tensor, modality: Tensor, drawn: Tensor) -> Prediction:
-        del drawn
+    def predict_drawn(
+        self, image: Tensor, modality: Tensor, drawn: Tensor, patch_prompt: Tensor | None = None
+    ) -> Prediction:
+        del drawn, patch_prompt
         return self.predict(image, modality)
 
 

@@ -171,6 +171,21 @@ class TestTrainConfig:
 
         assert (settings.amp, settings.seed, settings.learning_rate) == (False, 7, 1e-3)
 
+    def test_simulated_clicks_reach_the_decoder(self, datalist: Path, tmp_path: Path) -> None:
+        training = workflow(datalist, tmp_path, simulated_clicks=1.0, input_size=[192, 192])
+        training.initialize()
+        parsed = training.parser.get_parsed_content
+        prepare = parsed("train#trainer").prepare_batch
+
+        image, _, modality, options = prepare(next(iter(parsed("train#dataloader"))), "cpu")
+        with torch.no_grad():
+            clicked = parsed("predict")(image, *modality, **options)
+            alone = parsed("predict")(image, *modality, drawn=options["drawn"])
+
+        assert options["patch_prompt"].isnan().any()
+        assert not options["patch_prompt"].isnan().all()
+        assert not torch.equal(clicked.low_res_logits, alone.low_res_logits)
+
     def test_refuses_settings_before_any_image_is_read(self, tmp_path: Path) -> None:
         training = workflow(
             tmp_path / "none.json", tmp_path, amp="maybe", num_workers=-1, learning_rate="1e38"

@@ -29,7 +29,7 @@ def build_training(*configs: str, bundle: Path = BUNDLE, **options: Any) -> Conf
 
 
 def dataset(
-    path: Path, table: ModalityTable, *, random: bool = False, absent_masks: float = 1.0
+    path: Path, table: ModalityTable, *, random: bool = False, **options: float
 ) -> SliceDataset:
     """Return views of a datalist's section ``training``, at 64 x 64."""
     read = SliceReader(datalist=path, table=table, input_size=(64, 64))
@@ -40,5 +40,5 @@ def dataset(
         pixel_mean=(0.5, 0.5, 0.5),
         pixel_std=(0.25, 0.25, 0.25),
         random=random,
-        absent_masks=absent_masks,
+        **options,
     )

@@ -12,9 +12,7 @@ from PIL import Image as PILImage
 from esp_medsam.errors import OptionError, TargetError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import read_datalist
-from esp_medsam.workflows.training_data import (
-    Draw,
-)
+from esp_medsam.workflows.training_data import Draw, clicked_patches
 from esp_medsam.workflows.training_slices import slices_of
 from tests.support.nifti import save_nifti
 from tests.support.pictures import save_picture, write_datalist
@@ -222,6 +220,24 @@ class TestSliceDataset:
         assert not any(view["drawn"][kidney] for view in views)  # of which nothing is known
         assert all(view["drawn"][liver] for view in views if view["label"][liver].any())
 
+    def test_clicks_are_simulated_in_augmented_views_alone_and_by_the_seed(
+        self, tmp_path: Path, volume: dict[str, Any], table: ModalityTable
+    ) -> None:
+        path = write_datalist(tmp_path, training=[volume])
+        data = dataset(path, table, random=True, simulated_clicks=0.5)
+
+        views = [data[Draw(0, seed)]["clicked"] for seed in range(40)]
+
+        assert views[0].shape == (data.rows, 2, 2)
+        assert torch.equal(views[3], data[Draw(0, 3)]["clicked"])
+        told = torch.stack([view.flatten(1).any(1) for view in views]).float().mean()
+        assert 0.1 < told < 0.5  # chosen, and of those some without a click
+        for silent in (
+            dataset(path, table, random=False, simulated_clicks=1.0),
+            dataset(path, table, random=True),
+        ):
+            assert "clicked" not in silent[0]
+
     def test_a_share_of_the_absent_targets_is_drawn_by_the_seed(
         self, tmp_path: Path, volume: dict[str, Any], table: ModalityTable
     ) -> None:
@@ -235,3 +251,22 @@ class TestSliceDataset:
 
         assert first == again
         assert 10 < sum(first) < 30
+
+
+class TestClickedPatches:
+    def test_say_what_the_annotation_does_and_nothing_of_what_is_unknown(self) -> None:
+        label = torch.zeros(1, 2, 64, 64)
+        label[0, :, 40, 3] = 1  # one pixel of the patch at the bottom left
+        known = torch.tensor([[True, False]])
+        labeled = torch.ones(1, 1, 64, 64, dtype=torch.bool)
+        labeled[0, 0, 0, 63] = False
+        clicked = torch.ones(1, 2, 2, 2, dtype=torch.bool)
+        clicked[0, 0, 1, 1] = False
+
+        said = clicked_patches(clicked, label, known, labeled)
+
+        assert said[0, 0, 0, 0] == 0
+        assert said[0, 0, 1, 0] == 1
+        assert said[0, 0, 0, 1].isnan()  # holds a pixel that nobody looked at
+        assert said[0, 0, 1, 1].isnan()
+        assert said[0, 1].isnan().all()
