@@ -16,7 +16,7 @@ from esp_medsam.cli.outcome import signals_as_exit
 from esp_medsam.errors import OptionError, OutputError, not_found, one_line
 
 
-NOT_SHOWN = "OHIF cannot show these, so look at the pictures of `segment --preview`"
+NOT_SHOWN = "OHIF cannot show these; `segment --preview` draws them."
 """What is said about segmentations of photographs, radiographs and cines."""
 
 
@@ -75,7 +75,10 @@ def view(
         else:
             files, left_out = dicom_files(map(Path, source))
             if left_out:
-                print(f"{left_out} segmentations are not of positioned slices; {NOT_SHOWN}.")
+                print(
+                    f"Left out: {left_out} files that are damaged, or segment images without a "
+                    f"position in space. {NOT_SHOWN}"
+                )
             url = stack.enter_context(serving(files))
         try:
             address = stack.enter_context(viewer_at(folder, read_access(url), port))

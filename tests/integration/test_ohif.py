@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import pytest
+import requests
 
 from esp_medsam.integrations.dicomweb.access import Access
 from esp_medsam.integrations.viewer import ohif
@@ -94,13 +95,16 @@ def test_our_segmentation_is_shown_where_it_lies_with_its_name(
 ) -> None:
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     study = write_study(tmp_path, table, "binary")
     uid = read(study / "images").study_uid
     files, _ = dicom_files([study])
     with serving(files) as service, viewer_at(ohif.default_folder(), Access(url=service)) as at:
         page.goto(f"{at}viewer?StudyInstanceUIDs={uid}")
-        page.get_by_text("Confirm and hide").click(timeout=120_000)
-        page.get_by_text("Skip all").click(timeout=60_000)
+        for text in ("Confirm and hide", "Skip all"):  # a notice and a tour, each over the other
+            page.get_by_text(text).evaluate("button => button.click()", timeout=120_000)
+        page.locator(".shepherd-modal-is-visible").wait_for(state="detached", timeout=60_000)
         page.get_by_text("Segmentation: liver").first.dblclick()
         page.get_by_text("Yes", exact=True).click(timeout=120_000)
         box = page.locator(".viewport-element canvas").first.bounding_box()
@@ -115,6 +119,24 @@ def test_our_segmentation_is_shown_where_it_lies_with_its_name(
         page.locator("[data-cy='panelSegmentation-btn'], [aria-label='Segmentation']").first.click()
         page.get_by_text("Liver", exact=True).first.wait_for(timeout=30_000)
     assert errors == []
+    assert [url for url in asked if not url.startswith((at, "blob:", "data:"))] == []
+
+
+def test_a_file_that_orthanc_does_not_take_is_told_and_the_others_are_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    skip_without_orthanc()
+    copy_stack(tmp_path, [0])
+    (tmp_path / "damaged.dcm").write_bytes(bytes(128) + b"DICM" + b"\xff" * 100)
+    files, left_out = dicom_files([tmp_path])
+    assert left_out == 0  # its header can be read
+
+    with serving(files) as service:
+        (series,) = requests.get(f"{service}/series", timeout=10).json()
+
+    assert series["00080060"]["Value"] == ["CT"]
+    (told,) = caplog.messages
+    assert told.endswith("damaged.dcm is left out: Orthanc does not take it.")
 
 
 def commands() -> Iterator[str]:

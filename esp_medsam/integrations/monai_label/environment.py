@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from esp_medsam.errors import OptionError
+from esp_medsam.integrations.cache_folder import cache_folder
 from esp_medsam.integrations.monai_label.app_folder import LIBRARY
 from esp_medsam.integrations.monai_label.settings import TEMPORARY, LabelSettings
 
@@ -33,8 +34,7 @@ def default_environment() -> Path:
     """Return the folder of the environment if the user names none, or the variable does."""
     if named := os.environ.get(ENVIRONMENT_VARIABLE):
         return Path(named)
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache, "esp-medsam", "monai-label")
+    return cache_folder() / "monai-label"
 
 
 def python_of(environment: Path) -> Path:
@@ -51,8 +51,13 @@ def set_up(environment: Path, *, python: Path | None = None, wheels: Path | None
         wheels: Folder of wheels to install from, without a network; None for the usual index.
 
     Raises:
-        OptionError: If the Python is too new, or the installation fails.
+        OptionError: If the folder holds something else, the Python is too new, or the installation
+            fails.
     """
+    is_new = not environment.exists() or (environment.is_dir() and not any(environment.iterdir()))
+    if not is_new and not (environment / "pyvenv.cfg").is_file():
+        msg = f"environment must be a new folder, or an environment of Python; {environment} is "
+        raise OptionError(msg + "something else.")
     if python is None:
         if sys.version_info[:2] > NEWEST_PYTHON:
             newest, own = (".".join(map(str, v)) for v in (NEWEST_PYTHON, sys.version_info[:2]))

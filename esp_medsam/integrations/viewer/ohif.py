@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import shutil
 import tarfile
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from esp_medsam.errors import CorruptFileError, OptionError, not_found
+from esp_medsam.integrations.cache_folder import cache_folder
 from esp_medsam.io.atomic import output_error
 
 
@@ -33,8 +33,7 @@ _MOST_BYTES = 2**30
 
 def default_folder() -> Path:
     """Return the folder of the viewer."""
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache, "esp-medsam", f"ohif-{VERSION}")
+    return cache_folder() / f"ohif-{VERSION}"
 
 
 def pages(folder: Path) -> Path:

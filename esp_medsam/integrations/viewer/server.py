@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import mimetypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 
@@ -137,23 +137,28 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         """Ask the service, and send on what it answers, piece by piece."""
+        if ".." in unquote(urlsplit(self.path).path).split("/"):
+            self.send_error(HTTPStatus.NOT_FOUND, "There is nothing beside the DICOMweb service.")
+            return
         url = self.dicomweb.url + self.path.removeprefix(DICOMWEB)
         headers = {k: v for k, v in self.headers.items() if k.lower() in PASSED_ON}
+        self.close_connection = True  # the length of an answer is not known
         try:
-            with self.session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
-                self.send_response(answer.status_code)
-                for name in ("Content-Type",):
-                    if name in answer.headers:
-                        self.send_header(name, answer.headers[name])
-                self.send_header("Connection", "close")
-                self.end_headers()
-                self.close_connection = True
-                for piece in answer.iter_content(_CHUNK):
-                    self.wfile.write(piece)
+            answer = self.session.get(url, headers=headers, stream=True, timeout=_TIMEOUT)
         except requests.RequestException:
             self.send_error(HTTPStatus.BAD_GATEWAY, "The DICOMweb service does not answer.")
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the reader went on to something else
+            return
+        # An answer or a reader that breaks off leaves a short body, which no one takes for whole.
+        with answer, suppress(requests.RequestException, BrokenPipeError, ConnectionResetError):
+            self.send_response(answer.status_code)
+            if "Content-Type" in answer.headers:
+                self.send_header("Content-Type", answer.headers["Content-Type"])
+            self.send_header("Transfer-Encoding", "chunked")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            for piece in answer.iter_content(_CHUNK):
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            self.wfile.write(b"0\r\n\r\n")
 
     def _answer(self, content: bytes, kind: str) -> None:
         self.send_response(HTTPStatus.OK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import socket
 import subprocess
@@ -25,14 +26,16 @@ _PLACES = ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/o
 PLUGINS = tuple(Path(folder, "libOrthancDicomWeb.so") for folder in _PLACES)
 """Where Orthanc's DICOMweb plugin may lie."""
 
+logger = logging.getLogger(__name__)
+
 START_SECONDS = 30.0
 
 
 def dicom_files(folders: Iterable[Path]) -> tuple[list[Path], int]:
     """Return the DICOM files of folders that the viewer can show, and how many it cannot.
 
-    OHIF shows a segmentation of positioned slices alone; of a photograph, a radiograph or a cine it
-    ends with an empty page.
+    Left out are damaged files, and segmentations of images that have no position in space, such as
+    photographs, radiographs and cines: on those OHIF ends with an empty page.
 
     Args:
         folders: Files, or folders that are searched recursively.
@@ -54,8 +57,11 @@ def dicom_files(folders: Iterable[Path]) -> tuple[list[Path], int]:
 
 
 def _is_shown(path: Path) -> bool:
-    with quietly():
-        header = dcmread(path, stop_before_pixels=True, force=True)
+    try:
+        with quietly():
+            header = dcmread(path, stop_before_pixels=True)
+    except Exception:  # pydicom documents no set of errors for damaged files
+        return False
     if header.get("Modality") != "SEG":
         return True
     groups = header.get("PerFrameFunctionalGroupsSequence") or [header]
@@ -92,12 +98,27 @@ def serving(files: Iterable[Path]) -> Iterator[str]:
             base = f"http://127.0.0.1:{port}"
             _wait(base, process)
             for path in files:
-                with path.open("rb") as content:
-                    requests.post(f"{base}/instances", data=content, timeout=60).raise_for_status()
+                _store(base, path)
             yield f"{base}/dicom-web"
         finally:
             process.terminate()
             process.wait()
+
+
+def _store(base: str, path: Path) -> None:
+    """Store a file; a warning says so if Orthanc does not take it.
+
+    Raises:
+        OptionError: If Orthanc has ended.
+    """
+    try:
+        with path.open("rb") as content:
+            answer = requests.post(f"{base}/instances", data=content, timeout=60)
+    except requests.RequestException as error:
+        msg = f"Orthanc must take the files, to view a folder; it ended at {path}."
+        raise OptionError(msg) from error
+    if not answer.ok:
+        logger.warning("%s is left out: Orthanc does not take it.", path)
 
 
 def free_port() -> int:

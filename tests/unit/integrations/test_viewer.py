@@ -8,10 +8,12 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from esp_medsam.integrations.viewer.server import viewer_at
 from esp_medsam.io import read, settle_modality
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
 from esp_medsam.modality import ModalityTable
-from tests.support.shipped_dicom import copy_shipped
+from tests.support.shipped_dicom import copy_shipped, shipped
 
 
 def archive(path: Path, *names: str) -> Path:
@@ -100,6 +102,8 @@ class _Service(BaseHTTPRequestHandler):
         )
         self.send_response(404 if "none" in self.path else 200)
         self.send_header("Content-Type", "application/dicom+json")
+        if "broken" in self.path:
+            self.send_header("Content-Length", "1000")  # and then it ends
         self.end_headers()
         self.wfile.write(told.encode())
 
@@ -155,6 +159,21 @@ class TestServer:
     def test_what_the_service_refuses_is_refused(self, address: str) -> None:
         assert get(f"{address}dicom-web/studies/none").status_code == 404
 
+    def test_an_answer_that_breaks_off_is_not_taken_for_whole(self, address: str) -> None:
+        with pytest.raises(requests.RequestException):
+            get(f"{address}dicom-web/studies/broken")
+
+    @pytest.mark.parametrize("path", ["../admin", "%2e%2e/admin", "studies/..%2f..%2fadmin"])
+    def test_what_lies_beside_the_service_is_not_asked_for(self, address: str, path: str) -> None:
+        host, port = urlsplit(address).hostname, urlsplit(address).port
+        assert host is not None
+        connection = HTTPConnection(host, port, timeout=10)
+        connection.request("GET", f"/dicom-web/{path}")
+
+        assert connection.getresponse().status == 404
+
+        connection.close()
+
     def test_a_service_that_is_gone_is_told(self, pages: Path) -> None:
         with viewer_at(pages, Access(url="http://127.0.0.1:1/dicom-web")) as address:
             assert get(f"{address}dicom-web/studies").status_code == 502
@@ -180,6 +199,7 @@ class TestStore:
     def test_segmentations_that_end_the_viewer_are_left_out(
         self, tmp_path: Path, table: ModalityTable
     ) -> None:
+        (tmp_path / "damaged.dcm").write_bytes(shipped("image_dfl.dcm").read_bytes()[:-2000])
         for name, modality in (("CT_small.dcm", "ct"), ("examples_rgb_color.dcm", "ultrasound")):
             file = copy_shipped(tmp_path / modality / "image.dcm", like=name)
             image = settle_modality(read(file), modality, table)
@@ -193,7 +213,7 @@ class TestStore:
 
         names = [path.relative_to(tmp_path).as_posix() for path in shown]
         assert names == ["ct/image.dcm", "ct/seg.dcm", "ultrasound/image.dcm"]
-        assert left_out == 1
+        assert left_out == 2
 
     def test_a_machine_without_orthanc_is_told(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
