@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ from typing import Annotated
 import typer
 
 from esp_medsam.cli.options import Bundle, Device, TrustConfig, option, path_option
+from esp_medsam.cli.outcome import signals_as_exit
 from esp_medsam.errors import OptionError, not_found, one_line
 
 
@@ -119,13 +119,12 @@ def label(
 
 
 def _served(command: list[str], environment: dict[str, str]) -> int:
-    """Run the server until it ends, and return its status; 0 if a signal ended it."""
-    with subprocess.Popen(command, env=environment) as server:
-        previous = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    """Run the server until it ends, and return its status; 0 if Ctrl-C ended it."""
+    with signals_as_exit(), subprocess.Popen(command, env=environment) as server:
         try:
             return server.wait()
         except KeyboardInterrupt:  # the server, in the same group, got it too
             server.wait()
             return 0
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            server.terminate()

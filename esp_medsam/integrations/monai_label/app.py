@@ -10,7 +10,7 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.tasks.activelearning.random import Random
 
-from esp_medsam.errors import EspMedSamError, InputNotFoundError, one_of, quoted
+from esp_medsam.errors import InputNotFoundError, ModalityError, one_of, quoted
 from esp_medsam.integrations.dicomweb.access import read_access
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.monai_label.batch_task import BatchTask
@@ -35,13 +35,11 @@ class Upload(NamedTuple):
     path: Path
 
 
-class UnknownModelError(EspMedSamError, LookupError):
+class UnknownModelError(ModalityError):
     """A request names no model of the server.
 
     Models are called like the modality of the images; ``/info/`` lists them.
     """
-
-    code = "E_MODALITY"
 
 
 class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no types
@@ -131,6 +129,16 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
             told = {"model": model, "params": made.told}
             label = store.save_label(image, str(made.file), asked.tag, told)
         return _answer(made, label, asked.tag)
+
+    def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:
+        """Refuse whole-slide images, whose requests may name any file.
+
+        Raises:
+            UnknownModelError: Always.
+        """
+        del request, datastore
+        msg = "Whole-slide images must be segmented with `esp-medsam segment`; no model here is of "
+        raise UnknownModelError(msg + "them.")
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return the next image to label, without the path that it has on the server."""

@@ -53,17 +53,18 @@ def prepare_app(
     Raises:
         OptionError: If the folder holds something else, or the bundle is none, or its configs could
             run code and are not trusted.
+        DeviceError: If the device is called as none can be.
         WeightsNotFoundError: If the bundle has no weights.
         CheckpointHashError: If the bundle's weights are not those its metadata states.
         OutputError: If the folder cannot be written.
     """
-    source = read_request(bundle, trust_config=trust_config).root
+    source = read_request(bundle, trust_config=trust_config, device=settings.device).root
     _check_weights(source / WEIGHTS)
     try:
         if folder.exists() and not (folder / SETTINGS).is_file() and any(folder.iterdir()):
             msg = f"app must be a new or empty folder, or one of an app; {folder} is not."
             raise OptionError(msg)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it will hold patients' images
         settings.write(folder)
         for name in (LIBRARY, "logs", "model"):
             (folder / name).mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -97,7 +98,10 @@ class DicomStudies(LocalDatastore):  # type: ignore[misc]  # MONAI Label has no 
         return [uid for uid in self.list_images() if uid not in labeled]
 
     def series_folder(self, image_id: str) -> Path:
-        """Return the folder with the files of a series, which is fetched if it is not there.
+        """Return the folder with the files of a series.
+
+        It is fetched if it is not there, and again if the server lists other instances by now: a
+        series may have been on its way when it was fetched.
 
         Raises:
             InputNotFoundError: If the server has no such series.
@@ -107,15 +111,21 @@ class DicomStudies(LocalDatastore):  # type: ignore[misc]  # MONAI Label has no 
             if not is_uid(image_id) or image_id not in self.list_images():
                 msg = "image must be the UID of a series that the server lists."
                 raise InputNotFoundError(msg)
-            folder = self._folder / image_id
-            if not folder.is_dir():
-                series = self._series[image_id]
-                instances = self.pacs.find_instances(series)
-                check_listed(series, instances)
-                with TemporaryDirectory(dir=self._folder, prefix=".") as new:
-                    fetch_series(self.pacs, series, instances, Path(new))
-                    Path(new).rename(folder)
-                    Path(new).mkdir()  # so that there is something to remove
+            series, folder = self._series[image_id], self._folder / image_id
+            listing = self._folder / f"{image_id}.txt"
+            instances = self.pacs.find_instances(series)
+            check_listed(series, instances)
+            if listing.is_file() and listing.read_text(encoding="utf-8").split() == instances:
+                return folder
+            listing.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            self._datastore.objects.pop(image_id, None)
+            with TemporaryDirectory(dir=self._folder, prefix=".") as new:
+                fetched = Path(new, "series")
+                fetched.mkdir()
+                fetch_series(self.pacs, series, instances, fetched)
+                fetched.rename(folder)
+            listing.write_text("\n".join(instances), encoding="utf-8")  # last: now it is whole
             return folder
 
     def get_image_uri(self, image_id: str) -> str:

@@ -19,12 +19,15 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-SERVED = ("activelearning", "batch", "datastore", "info", "infer", "model", "scoring", "train")
+SERVED = ("activelearning", "batch", "datastore", "info", "infer", "scoring", "train")
 """First parts of the paths that are served, besides the description of the API.
 
-Left out: sessions and whole-slide images, which take any path or archive; logs, which clients do
-not need; the proxy, which would reach the PACS with the server's rights.
+Left out: sessions, which take any archive; weights, which clients could replace; logs, which they
+do not need; the proxy, which would reach the PACS with the server's rights.
 """
+
+WHOLE_SLIDE = re.compile(r"/infer/wsi\w*(/|$)")
+"""Paths of requests for whole-slide images, whose body may name any file."""
 
 DESCRIPTION = ("", "auth", "docs", "favicon.ico", "openapi.json", "static")
 """First parts of the paths that describe the API; nothing about images is in them."""
@@ -55,7 +58,7 @@ class Limits(NamedTuple):
     Attributes:
         token: Bearer token that it must have; None to require none.
         most_bytes: Size of its body.
-        hosts: Names of the server that it may use, with the port; None for any.
+        hosts: Names of the server that it may use, with the port; None for any, as behind a proxy.
     """
 
     token: str | None
@@ -101,8 +104,9 @@ class Guard:
             await _answer(send, error)
 
     def _check(self, scope: Message, headers: MutableMapping[str, bytes]) -> None:
-        first = scope["path"].lstrip("/").partition("/")[0]
-        if first not in SERVED and first not in DESCRIPTION:
+        path = "/" + scope["path"].lstrip("/")
+        first = path.split("/")[1]
+        if (first not in SERVED and first not in DESCRIPTION) or WHOLE_SLIDE.match(path):
             raise RefusedError(404, f"There is no /{first} here.")
         self._check_origin(headers)
         if first in SERVED:

@@ -38,7 +38,7 @@ def write_label_file(made: Segmented, folder: Path, extension: str | None) -> Pa
         # SimpleITK's first axis runs along a row, NumPy's down the rows.
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(labelmap), file)
         return file
-    (written, _) = save_one(made, output_dir=str(folder), output_format="nifti")
+    written, *_ = save_one(made, output_dir=str(folder), output_format="nifti")
     if extension == VOLUME:
         return written.rename(file)
     try:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from esp_medsam.errors import EspMedSamError, FormatError, TimeUpError, TooLargeError
+from esp_medsam.errors import EspMedSamError, FormatError, TooLargeError
 from esp_medsam.integrations.monai_label.label_file import write_label_file
 from esp_medsam.integrations.monai_label.request import Asked, options_of, read_request
 from esp_medsam.integrations.monai_label.segmenters import Segmenters
@@ -111,14 +111,14 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
             modality=self.modality,
             device=asked.device,
             targets=asked.targets,
-            on_slices=self._watch(began),
             slice_axis=asked.slice_axis,
+            most_seconds=self.settings.most_seconds,
         )
         folder = Path(tempfile.mkdtemp(dir=self.temporary))
         file = write_label_file(made, folder, asked.extension)
         seg = None
         if is_seg_wanted:
-            (seg, _) = save_one(
+            seg, *_ = save_one(
                 made, output_dir=str(folder / "seg"), output_format="dicom-seg", write_empty=True
             )
         return Made(file, told(made, time.monotonic() - began), seg)
@@ -134,15 +134,6 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
             most = self.settings.most_voxels
             msg = f"image must have at most {most:,} voxels on this server; got {voxels:,}."
             raise TooLargeError(msg)
-
-    def _watch(self, began: float) -> Any:
-        def check_time(done: int, count: int) -> None:
-            most = self.settings.most_seconds
-            if time.monotonic() - began > most:
-                msg = f"The segmentation must end within {most} s on this server; after that time "
-                raise TimeUpError(msg + f"{done} of {count} slices were done.")
-
-        return check_time
 
 
 def remove_made(file: str) -> None:
@@ -164,9 +155,11 @@ def told(made: Segmented, seconds: float) -> dict[str, Any]:
     """Return what a client is told about a result; nothing in it names the image or a patient."""
     segmentation = made.segmentation
     found: Sequence[Mapping[str, Any]] = made.record["targets"]
+    warnings = (*made.image.warnings, *segmentation.warnings)
     return {
         "label_names": {target.name: target.label for target in made.targets},
         "confidence": dict(zip(segmentation.targets, segmentation.confidence, strict=True)),
         "found": {each["name"]: {k: each[k] for k in ("voxels", "ml")} for each in found},
+        "warnings": [said.replace(made.image.path, "image") for said in warnings],
         "latencies": {"total": round(seconds, 2)},
     }

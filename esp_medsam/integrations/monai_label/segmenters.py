@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from esp_medsam.errors import own_errors
+from esp_medsam.errors import TimeUpError, own_errors
 from esp_medsam.io.in_memory import Scratch
 from esp_medsam.workflows.one_image import Segmented, read_parts, segment_one
 from esp_medsam.workflows.request import Request, read_request
@@ -46,9 +47,9 @@ class Segmenters:
         device: str | None = None,
         targets: Sequence[str] | str | None = None,
         slice_axis: str | None = None,
-        on_slices: Callable[[int, int], None] | None = None,
+        most_seconds: float,
     ) -> Segmented:
-        """Segment one image; what ``on_slices`` raises after a batch of slices ends it.
+        """Segment one image.
 
         Args:
             image: A file, or the folder of a DICOM series.
@@ -56,9 +57,10 @@ class Segmenters:
             device: One of :attr:`devices`; None for the default.
             targets: Names of targets, or ``all``; None for those that are ready.
             slice_axis: Plane of the slices; None for the rule.
-            on_slices: Called with the number of slices that are done, and of all.
+            most_seconds: Time that it may take, without the time that it waits for others.
 
         Raises:
+            TimeUpError: If it takes longer.
             EspMedSamError: If the weights are not usable, or the image is refused.
         """
         name = self.devices[0] if device is None else device
@@ -74,7 +76,14 @@ class Segmenters:
         with self._lock, own_errors():
             if name not in self._parts:
                 self._parts[name] = read_parts(self._request(name))
-            return segment_one(request, on_slices=on_slices, **self._parts[name])
+            until = time.monotonic() + most_seconds
+
+            def check_time(done: int, count: int) -> None:
+                if time.monotonic() > until:
+                    msg = f"The segmentation must end within {most_seconds:g} s on this server; "
+                    raise TimeUpError(msg + f"then {done} of {count} slices were done.")
+
+            return segment_one(request, on_slices=check_time, **self._parts[name])
 
     def _request(self, device: str, **given: Any) -> Request:
         return read_request(self.bundle, trust_config=True, device=device, **given)

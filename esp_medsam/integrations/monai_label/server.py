@@ -140,7 +140,8 @@ async def _tell(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, MONAILabelException):
         return JSONResponse({"detail": str(error.msg)}, 422)
     assert isinstance(error, EspMedSamError)
-    said, status = explain(error), status_of(error)
+    folder = server_settings.MONAI_LABEL_APP_DIR
+    said, status = str(explain(error)).replace(f"{folder}{os.sep}", ""), status_of(error)
     if status >= 500:
         logger.error("A request ended in %s.", error.code)
     return JSONResponse({"detail": said, "code": error.code}, status)
@@ -154,12 +155,10 @@ def _guarded() -> Guard:
     folder = Path(server_settings.MONAI_LABEL_APP_DIR)
     own = LabelSettings.read(folder)
     tempfile.tempdir = str(folder / TEMPORARY)  # MONAI Label's uploads, too, go there
-    names = {own.host, "127.0.0.1", "localhost", "[::1]"}
-    limits = Limits(
-        os.environ.get(TOKEN_VARIABLE) or None,
-        own.most_mebibytes * 2**20,
-        frozenset(f"{name}:{own.port}" for name in names),
-    )
+    token = os.environ.get(TOKEN_VARIABLE) or None
+    loopback = frozenset(f"{name}:{own.port}" for name in ("127.0.0.1", "localhost", "[::1]"))
+    # With a token the server may have other names: a page that was led here does not have it.
+    limits = Limits(token, own.most_mebibytes * 2**20, loopback if token is None else None)
     return Guard(monai_label, limits)
 
 

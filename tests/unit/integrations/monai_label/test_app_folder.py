@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from esp_medsam.errors import CheckpointHashError, OptionError, WeightsNotFoundError
+from esp_medsam.errors import CheckpointHashError, DeviceError, OptionError, WeightsNotFoundError
 from esp_medsam.integrations.monai_label import environment, stand_in
 from esp_medsam.integrations.monai_label.app_folder import prepare_app
 from esp_medsam.integrations.monai_label.settings import LabelSettings
@@ -78,6 +79,16 @@ class TestPrepareApp:
         with pytest.raises(WeightsNotFoundError, match="bundle must hold weights"):
             prepare_app(tmp_path / "app", SETTINGS, bundle)
 
+    def test_a_device_that_none_is_called_is_refused(self, tmp_path: Path) -> None:
+        settings = LabelSettings(modalities=("ct",), device="gpu")
+
+        with pytest.raises(DeviceError, match="device must be cpu, cuda"):
+            prepare_app(tmp_path / "app", settings)
+
+    @pytest.mark.skipif(os.name == "nt", reason="needs permissions of POSIX")
+    def test_others_cannot_look_into_it(self, app: Path) -> None:
+        assert app.stat().st_mode & 0o077 == 0
+
     def test_configs_of_others_must_be_trusted(self, tmp_path: Path, bundle: Path) -> None:
         config = bundle / "configs" / "inference.yaml"
         config.write_text(config.read_text() + "# changed\n")
@@ -116,6 +127,14 @@ class TestEnvironment:
             environment.set_up(tmp_path / "env")
 
         assert not (tmp_path / "env").exists()
+
+    def test_a_folder_of_something_else_is_left_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "thesis.txt").write_text("mine")
+
+        with pytest.raises(OptionError, match="environment must be a new folder"):
+            environment.set_up(tmp_path)
+
+        assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
     def test_a_failed_installation_is_told(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

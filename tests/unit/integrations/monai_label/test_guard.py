@@ -64,7 +64,13 @@ class TestPaths:
     def test_those_of_the_api_are_served(self, path: str) -> None:
         assert ask(path) == (200, "0")
 
-    @pytest.mark.parametrize("path", ["/session/", "/logs/", "/infer_wsi", "/proxy/dicom", "/x"])
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *("/session/", "/logs/", "/proxy/dicom", "/ohif/", "/x", "/model/ct"),
+            *("/infer/wsi/ct", "/infer/wsi_v2/ct", "//infer/wsi/ct", "/infer/wsi"),
+        ],
+    )
     def test_those_that_reach_further_are_not(self, path: str) -> None:
         assert ask(path)[0] == 404
 
@@ -123,6 +129,11 @@ class TestOtherSites:
 
     def test_the_server_s_own_pages_are(self) -> None:
         assert ask("/info/", headers={"origin": f"http://{HOST}"})[0] == 200
+
+    def test_behind_a_proxy_the_server_has_the_proxy_s_name(self) -> None:
+        sent = {"host": "label.hospital.example", "origin": "https://label.hospital.example"}
+
+        assert ask("/info/", headers=sent, limits=Limits(None, 1000, None))[0] == 200
 
     def test_a_name_that_was_made_to_point_here_is_not_answered(self) -> None:
         assert ask("/info/", headers={"host": "elsewhere.example:8000"})[0] == 403
