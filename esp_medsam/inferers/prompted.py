@@ -16,7 +16,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from esp_medsam.errors import OptionError
+from esp_medsam.errors import NonFiniteError, OptionError
 from esp_medsam.image import Image, image_of, modality_of
 from esp_medsam.inferers.network_output import places_in
 from esp_medsam.inferers.preparation import Slices, View
@@ -107,6 +107,8 @@ class _Encoded(NamedTuple):
 class PromptedSlices:
     """One image, of which slices are segmented by clicks and boxes.
 
+    Presence is not asked: who clicks sees whether the target is there.
+
     Args:
         inferer: How images become the network's input.
         network: An object with ``encode``, ``decode``, ``modalities`` and ``targets``.
@@ -147,6 +149,7 @@ class PromptedSlices:
         Raises:
             OptionError: If a prompt lies outside the image, or a box in several slices.
             TargetError: If the network does not have the target.
+            NonFiniteError: If the network's output is not finite.
         """
         by_slice: dict[int, list[Click | Box]] = {}
         for prompt in prompts:
@@ -174,6 +177,9 @@ class PromptedSlices:
         with torch.no_grad():
             decoded = self.network.decode(encoded.features, number, places, prompt)
         logits, size = decoded.low_res_logits.float(), encoded.view.size
+        if not torch.isfinite(logits).all():  # NaN > 0 is False: the mask would silently be empty
+            msg = f"The network's logits must be finite; got NaN or infinity in slice {index}."
+            raise NonFiniteError(msg)
         (probability,) = to_probability(logits, encoded.size, encoded.input_size, size)
         turned: Tensor = self.slices.display.turn_back(encoded.view.put_back(probability))
         return turned[0]
