@@ -65,7 +65,7 @@ def label(
         ),
     ] = None,
 ) -> None:
-    """Serve 3D Slicer, OHIF and other annotation clients with MONAI Label.
+    """Start the server of MONAI Label, for annotation clients such as 3D Slicer.
 
     The server runs in an environment of its own, which --setup creates. If
     ESP_MEDSAM_LABEL_TOKEN is set, clients must send it as a bearer token.
