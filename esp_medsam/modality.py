@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from esp_medsam.targets import (
     IMAGE_ENCODERS,
     PROMPTS,
     RELEASED_INDICES,
+    THRESHOLD,
     TIERS,
     CleanUp,
     Code,
@@ -28,6 +29,7 @@ __all__ = [
     "IMAGE_ENCODERS",
     "PROMPTS",
     "RELEASED_INDICES",
+    "THRESHOLD",
     "TIERS",
     "CleanUp",
     "Code",
@@ -171,6 +173,36 @@ class ModalityTable:
             )
             raise TargetError(msg)
         return tuple(target for target in available if target.name in chosen)
+
+    def with_masks(
+        self,
+        *,
+        threshold: float | None = None,
+        largest_component: bool | None = None,
+        min_ml: float | None = None,
+    ) -> ModalityTable:
+        """Return the table with other rules for how probabilities become masks.
+
+        Args:
+            threshold: Probability from which a voxel belongs to a target; None keeps each target's.
+            largest_component: Whether only the largest component is kept; None as above.
+            min_ml: Volume below which components of volumes are dropped; None as above.
+        """
+
+        def changed(target: Target) -> Target:
+            own = target.clean_up
+            largest = own.largest_component if largest_component is None else largest_component
+            least = own.min_ml if min_ml is None else min_ml
+            return replace(
+                target,
+                threshold=target.threshold if threshold is None else threshold,
+                clean_up=replace(own, largest_component=largest, min_ml=least),
+            )
+
+        modalities = (
+            replace(one, targets=tuple(map(changed, one.targets))) for one in self.modalities
+        )
+        return replace(self, modalities=tuple(modalities))
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as plain lists and dictionaries, for ``json.dumps``."""

@@ -154,6 +154,7 @@ Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 LearningRate = Annotated[Number, Field(gt=0, le=1)]
+Probability = Annotated[Number, Field(gt=0, lt=1)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_listing(2))]
 InputSize = Annotated[

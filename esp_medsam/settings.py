@@ -29,6 +29,7 @@ from esp_medsam.setting_types import (
     Patterns,
     PlotFormat,
     Positive,
+    Probability,
     Protocol,
     Resize,
     ResultNames,
@@ -82,6 +83,9 @@ class InferenceSettings(Settings):
     presence_threshold: Share
     flips: bool
     slice_smoothing: Annotated[NotNegative, Field(le=MOST_SMOOTHING)]
+    threshold: Probability | None = None
+    largest_component: bool | None = None
+    min_ml: NotNegative | None = None
     ckpt_path: PathText
     input_size: InputSize
     resize: Resize
@@ -133,6 +137,11 @@ def given_settings(values: Mapping[str, Any], table: ModalityTable) -> dict[str,
         EspMedSamError: As for :func:`inference_settings`.
     """
     return _with_modality(InferenceSettings.given(values), table)
+
+
+def mask_rules(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that :meth:`~esp_medsam.modality.ModalityTable.with_masks` takes."""
+    return {name: settings.get(name) for name in ("threshold", "largest_component", "min_ml")}
 
 
 def _with_modality(values: dict[str, Any], table: ModalityTable) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from esp_medsam.targets import (
     IMAGE_ENCODERS,
     PROMPTS,
     RELEASED_INDICES,
+    THRESHOLD,
     TIERS,
     CleanUp,
     Code,
@@ -123,7 +124,7 @@ class TableReader:
 
     def _target(self, key: str, name: str, content: Any) -> Target:
         required = ("label", "category", "type", "color")
-        optional = ("anatomic_region", "clean_up", "tier", "least_ml", "adapter")
+        optional = ("anatomic_region", "clean_up", "tier", "least_ml", "adapter", "threshold")
         fields = self._fields(content, key, required, optional)
         if fields.get("tier", "ready") not in TIERS:
             self._problem(f"{key}.tier", f"{one_of(TIERS)}; got {quoted(fields['tier'])}")
@@ -141,6 +142,7 @@ class TableReader:
             tier=str(fields.get("tier", "ready")),
             least_ml=self._size(fields.get("least_ml", 0), f"{key}.least_ml"),
             adapter=self._flag(fields.get("adapter", False), f"{key}.adapter"),
+            threshold=self._threshold(fields.get("threshold", THRESHOLD), f"{key}.threshold"),
         )
 
     def _code(self, content: Any, key: str) -> Code:
@@ -245,6 +247,13 @@ class TableReader:
         if not is_number or not 0 <= value < 1e6:  # also refuses NaN and infinity
             self._problem(key, f"must be milliliters, at least 0; got {quoted(value)}")
             return 0.0
+        return float(value)
+
+    def _threshold(self, value: Any, key: str) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 < value < 1:  # also refuses NaN
+            self._problem(key, f"must be a probability above 0 and below 1; got {quoted(value)}")
+            return THRESHOLD
         return float(value)
 
     def _unique(self, values: Mapping[str, int]) -> None:

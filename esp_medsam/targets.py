@@ -24,6 +24,9 @@ TIERS = ("ready", "experimental", "research")
 """How far a target can be relied on. If no targets are named, only ready ones are segmented;
 research targets were evaluated only on crops, coarse grids or splits that leak."""
 
+THRESHOLD = 0.5
+"""Default probability from which a voxel belongs to a target."""
+
 Prompt = Literal["hard", "straight_through", "soft"]
 PROMPTS: tuple[Prompt, ...] = get_args(Prompt)
 """How the network turns its patch logits into a prompt."""
@@ -90,6 +93,7 @@ class Target:
         tier: One of :data:`TIERS`.
         least_ml: Volume below which its mask is hardly credible; 0 accepts all.
         adapter: Whether the network has an adapter for this target alone.
+        threshold: Probability from which a voxel belongs to its mask, above 0 and below 1.
     """
 
     name: str
@@ -102,6 +106,7 @@ class Target:
     tier: str = "ready"
     least_ml: float = 0.0
     adapter: bool = False
+    threshold: float = THRESHOLD
 
     @property
     def words(self) -> str:

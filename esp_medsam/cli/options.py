@@ -211,6 +211,25 @@ SliceSmoothing = Annotated[
         metavar="MM",
     ),
 ]
+Threshold = Annotated[
+    float | None,
+    option(
+        "--threshold",
+        "Probability from which a voxel belongs to a target, instead of what targets.yaml says.",
+        metavar="P",
+    ),
+]
+LargestComponent = Annotated[
+    bool, option("--largest_component", "Keep only the largest component of each target.")
+]
+MinMl = Annotated[
+    float | None,
+    option(
+        "--min_ml",
+        "Remove components of volumes that are smaller than this, in milliliters.",
+        metavar="ML",
+    ),
+]
 SliceBatch = Annotated[
     int | None, option("--slice_batch", "Slices per forward pass.", metavar="INT")
 ]

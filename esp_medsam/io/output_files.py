@@ -106,7 +106,7 @@ def write_file(
         values, target = probability[file.place], targets[file.place]
         shown = [(1, target)]
         if file.kind == "mask":
-            values, _ = mask_of(values, target.clean_up, image.grid.cleaned_ml)
+            values, _ = mask_of(values, target, image.grid.cleaned_ml)
     check_on_grid(image, values.shape)
     array = _as_uint8(values)
     if file.path.name.endswith(ENDINGS["nifti"]):
@@ -150,7 +150,7 @@ def _write_seg(
         masks = (_as_uint8(values) for values in probability)
     else:
         masks = (
-            _as_uint8(mask_of(values, target.clean_up, image.grid.cleaned_ml)[0])
+            _as_uint8(mask_of(values, target, image.grid.cleaned_ml)[0])
             for values, target in zip(probability, targets, strict=True)
         )
     return write_dicom_seg(file.path, image, masks, targets, seg, root)

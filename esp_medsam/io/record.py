@@ -31,7 +31,7 @@ SCHEMA = 2
 STAMP = {"software": f"esp-medsam {__version__}", "schema": SCHEMA}
 """Fields that every record begins with, whichever command wrote it."""
 
-_UNSAID = {"clean_up": {}, "flips": False, "slice_smoothing": 0.0}
+_UNSAID = {"clean_up": {}, "threshold": {}, "flips": False, "slice_smoothing": 0.0}
 """Defaults of settings that are missing from older records."""
 
 
@@ -126,8 +126,9 @@ def check_agreement(
     # Converted through JSON like the recorded ones: tuples become lists, paths text.
     settings: dict[str, Any] = json.loads(_as_json(recipe.settings))
     recorded: dict[str, Any] = {**_UNSAID, **record.get("settings", {})}
-    if isinstance(rules := recorded["clean_up"], dict):  # only the rules of our targets matter
-        recorded["clean_up"] = {name: rules[name] for name in rules if name in recipe.targets}
+    for key in ("clean_up", "threshold"):  # only the rules of our targets matter
+        if isinstance(rules := recorded[key], dict):
+            recorded[key] = {name: rules[name] for name in rules if name in recipe.targets}
     for key in settings:
         if key in recorded:
             theirs[key], ours[key] = recorded[key], settings[key]

@@ -19,7 +19,7 @@ from esp_medsam.io.output_path import check_outputs, output_stem, record_path
 from esp_medsam.io.preview import previews_of
 from esp_medsam.io.record import Recipe, is_done
 from esp_medsam.io.weights_record import hash_of_weights
-from esp_medsam.modality import CleanUp, ModalityTable, Target
+from esp_medsam.modality import THRESHOLD, CleanUp, ModalityTable, Target
 
 
 @dataclass(kw_only=True)
@@ -160,6 +160,9 @@ class ResultPlanner:
             target.name: asdict(target.clean_up)
             for target in targets
             if target.clean_up != CleanUp()
+        }
+        settings["threshold"] = {
+            target.name: target.threshold for target in targets if target.threshold != THRESHOLD
         }
         if "dicom-seg" in formats:
             own = ("seg_type", "fixed_uids", "write_empty")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
 import torch
@@ -21,21 +22,21 @@ from esp_medsam.image import (
     modality_of,
     segmentation_of,
 )
-from esp_medsam.modality import CleanUp, ModalityTable, Target
+from esp_medsam.modality import ModalityTable, Target
 from esp_medsam.transforms.clean_up import clean_up
 
 
 class LabelMap:
     """Merge the probabilities of several targets into one labelmap.
 
-    A target's mask is every voxel of probability 0.5 or more, cleaned as the table says. If masks
+    A target's mask is every voxel from its threshold on, cleaned, both as the table says. If masks
     overlap, the higher probability wins; if equal, the target that comes first in the table.
     """
 
     def __call__(
         self, probability: Tensor, targets: Sequence[Target], voxel_ml: float | None = None
     ) -> tuple[Tensor, list[int]]:
-        """Return the labelmap and the indices of the targets that the clean-up changed.
+        """Return the labelmap and the indices of the targets whose mask is not the plain one.
 
         Args:
             probability: uint8 ``(T, *spatial)``, 255 times the probability.
@@ -44,7 +45,7 @@ class LabelMap:
 
         Returns:
             Labels as numbered in the table, uint8 ``(1, *spatial)``, 0 where there is no target;
-            indices of the targets with removed or added voxels.
+            indices of the targets with removed or added voxels, or another threshold than 0.5.
 
         Raises:
             TypeError: If the probability is not uint8.
@@ -60,11 +61,11 @@ class LabelMap:
         highest = torch.zeros_like(labelmap)
         changed = []
         for place, (values, target) in enumerate(zip(probability, targets, strict=True)):
-            mask, cleaned = mask_of(values, target.clean_up, voxel_ml)
-            if cleaned:
+            mask, is_changed = mask_of(values, target, voxel_ml)
+            if is_changed:
                 changed.append(place)
                 # A filled hole is foreground, however low its probability.
-                values = torch.where(mask, values.clamp(min=FOREGROUND), values)
+                values = torch.where(mask, values.clamp(min=level_of(target)), values)
             mask &= values > highest
             labelmap.masked_fill_(mask, target.label)
             torch.where(mask, values, highest, out=highest)
@@ -79,7 +80,7 @@ class LabelMapd(MapTransform):
     """Dictionary form of :class:`LabelMap`.
 
     The labelmap replaces the probability, which stays, uncopied, under ``probability``. The
-    confidence of a target that the clean-up changed is measured again. Voxels are counted, and a
+    confidence of a target whose mask is not the plain one is measured again. Voxels are counted; a
     mask smaller than the table expects leads to a warning but is never removed.
 
     Args:
@@ -118,8 +119,8 @@ class LabelMapd(MapTransform):
             labelmap, changed = self.label_map(probability, targets, image.grid.cleaned_ml)
             confidence = list(segmentation.confidence)
             for place in changed:
-                rule, values = targets[place].clean_up, probability[place]
-                mask, _ = mask_of(values, rule, image.grid.cleaned_ml)
+                values = probability[place]
+                mask, _ = mask_of(values, targets[place], image.grid.cleaned_ml)
                 confidence[place] = confidence_of(values, mask)
             voxels = _voxel_counts(labelmap[0], targets)
             segmentation = replace(
@@ -178,20 +179,26 @@ def _hardly_believed(
             )
 
 
+def level_of(target: Target) -> int:
+    """Return the least probability in a target's mask, from 1 to 255."""
+    return max(ceil(round(255 * target.threshold, 6)), 1)
+
+
 def mask_of(
-    probability: Tensor, rule: CleanUp, voxel_ml: float | None = None
+    probability: Tensor, target: Target, voxel_ml: float | None = None
 ) -> tuple[Tensor, bool]:
-    """Return a target's mask and whether the clean-up changed it.
+    """Return a target's mask, and whether it is another one than that of probability 0.5 or more.
 
     Args:
         probability: uint8 of any shape on the CPU.
-        rule: What to clean up; nothing by default.
+        target: The target, with its threshold and clean-up.
         voxel_ml: Volume of a voxel in milliliters; None if unknown.
     """
-    mask = probability >= FOREGROUND
-    cleaned = clean_up(mask.numpy(), rule, voxel_ml)
+    level = level_of(target)
+    mask = probability >= level
+    cleaned = clean_up(mask.numpy(), target.clean_up, voxel_ml)
     if cleaned is None:
-        return mask, False
+        return mask, level != FOREGROUND
     return torch.from_numpy(cleaned), True
 
 

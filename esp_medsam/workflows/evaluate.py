@@ -123,7 +123,7 @@ class _Case(NamedTuple):
 
 def _native(case: _Case, probability: Tensor, tolerance: float) -> TargetScore:
     """Return the score, on the image's own grid, of the mask that a user would get."""
-    mask, _ = mask_of(probability, case.target.clean_up, case.image.grid.cleaned_ml)
+    mask, _ = mask_of(probability, case.target, case.image.grid.cleaned_ml)
     mask = mask > 0
     truth, labeled = case.masks()
     if labeled is not None:

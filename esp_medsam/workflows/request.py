@@ -12,7 +12,7 @@ from esp_medsam.errors import OptionError, not_found
 from esp_medsam.modality import ModalityTable
 from esp_medsam.plain_data import MOST_BYTES
 from esp_medsam.regular_file import open_regular
-from esp_medsam.settings import given_settings
+from esp_medsam.settings import given_settings, mask_rules
 from esp_medsam.workflows.bundle import CONFIG, TABLE, find_bundle, installed_bundles
 from esp_medsam.workflows.overlays import read_overlay, settings_of
 
@@ -27,7 +27,7 @@ class Request:
 
     Attributes:
         root: Folder of the bundle.
-        table: Available modalities.
+        table: Available modalities, with the rules for masks that the settings give.
         configs: Files that MONAI builds from, and so may run, in order.
         settings: Keys of ``inference.yaml`` and their values, typed; transforms are plain data.
         runs: What foreign configs among ``configs`` run, one line each; empty without trust.
@@ -73,11 +73,12 @@ def read_request(
         settings_of=lambda content, path: settings_of(content, path, table),
     )
     chosen = {key: value for key, value in given.items() if value is not None}
+    settings = given_settings(layers.settings | chosen, table)
     return Request(
         root=root,
-        table=table,
+        table=table.with_masks(**mask_rules(settings)),
         configs=layers.configs,
-        settings=given_settings(layers.settings | chosen, table),
+        settings=settings,
         runs=layers.runs,
     )
 

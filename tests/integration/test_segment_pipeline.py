@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.ndimage
 import skimage
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
@@ -222,6 +223,28 @@ class TestFasterAndSteadier:
         assert record["settings"]["flips"] is True
         assert record["warnings"] == []
         assert json.loads((ct / "ct_seg.json").read_text())["settings"]["slice_smoothing"] == 6.0
+
+    def test_rules_for_masks_may_be_given_with_a_run(
+        self, tmp_path: Path, weights: Path, volume: Path
+    ) -> None:
+        asked = ["segment", str(volume), str(tmp_path), "--modality", "ct", "--fast"]
+        asked += ["--targets", "liver,kidney", "--split_targets", "--bundle", str(BUNDLE)]
+        asked += ["--ckpt_path", str(weights), "--device", "cpu", "--overwrite"]
+        sizes = []
+        for threshold in ("0.49", "0.51", "0.52"):
+            assert main([*asked, "--threshold", threshold]) == 0
+            mask: Any = nib.load(tmp_path / "ct_seg_liver.nii.gz")
+            sizes.append(int(np.asarray(mask.dataobj).sum()))
+
+        assert main([*asked, "--threshold", "0.51", "--largest_component"]) == 0
+
+        assert sizes[0] > sizes[1] > sizes[2]
+        mask = nib.load(tmp_path / "ct_seg_liver.nii.gz")
+        _, components = scipy.ndimage.label(np.asarray(mask.dataobj), np.ones((3, 3, 3)))
+        assert components <= 1
+        record = json.loads((tmp_path / "ct_seg.json").read_text())
+        assert record["settings"]["threshold"] == {"liver": 0.51, "kidney": 0.51}
+        assert record["settings"]["clean_up"]["liver"]["largest_component"] is True
 
     def test_another_clean_up_is_another_result(
         self, tmp_path: Path, weights: Path, volume: Path, capsys: pytest.CaptureFixture[str]

@@ -199,6 +199,7 @@ class TestTableErrors:
             ("modalities.oct.targets.fluid.clean_up", {"holes": 1}, "keys largest"),
             ("modalities.oct.targets.fluid.clean_up", {"fill_holes": 1}, "must be true or false"),
             ("modalities.oct.targets.fluid.clean_up", {"min_ml": -1}, "must be milliliters.*0"),
+            ("modalities.oct.targets.fluid.threshold", 1, "above 0 and below 1; got 1"),
             (
                 "modalities.oct.targets.fluid.tier",
                 "good",

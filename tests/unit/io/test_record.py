@@ -85,7 +85,12 @@ class TestIsDone:
         assert is_done(stem, recipe, [source])
 
     @pytest.mark.parametrize(
-        ("setting", "off", "on"), [("flips", False, True), ("slice_smoothing", 0.0, 2.0)]
+        ("setting", "off", "on"),
+        [
+            ("flips", False, True),
+            ("slice_smoothing", 0.0, 2.0),
+            ("threshold", {}, {"liver": 0.3}),
+        ],
     )
     def test_what_an_older_version_could_not_do_it_did_not(
         self, stem: Path, source: Path, setting: str, off: object, on: object

@@ -184,7 +184,11 @@ class TestRecord:
         assert record["formats"] == ["nifti"]
         assert [file["name"] for file in record["files"]] == ["n_seg.nii.gz"]
         assert record["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
-        assert record["settings"] == {"input_size": [448, 448], "clean_up": {}}
+        assert record["settings"] == {
+            "input_size": [448, 448],
+            "clean_up": {},
+            "threshold": {},
+        }
         assert record["warnings"] == ["beware"]
         assert record["unit"] == "HU"
         assert record["source"]["path"] == "a/b/scan.nii.gz"
@@ -225,7 +229,11 @@ class TestExistingResults:
         saver(transforms={"ct": "Clahe()", "mri": "Clahe()"})(result(scan))
 
         record = json.loads((tmp_path / "out" / "scan_seg.json").read_text())
-        assert record["settings"] == {"transforms": {"ct": "Clahe()"}, "clean_up": {}}
+        assert record["settings"] == {
+            "transforms": {"ct": "Clahe()"},
+            "clean_up": {},
+            "threshold": {},
+        }
         assert is_done(saver(transforms={"ct": "Clahe()", "dermoscopy": "else"}), scan)
         with pytest.raises(OutputExistsError, match="transforms"):
             is_done(saver(transforms={"dermoscopy": "else"}), scan)

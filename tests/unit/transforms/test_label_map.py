@@ -52,6 +52,20 @@ class TestLabelMap:
 
         assert labelmap.unique().tolist() == [1]
 
+    def test_a_target_s_own_threshold_decides_what_belongs_to_it(self, ct: Modality) -> None:
+        probability = torch.tensor([[[25, 26, 127, 230, 255]]], dtype=torch.uint8)
+        found = {}
+        for threshold in (0.1, 0.5, 0.9):
+            liver = replace(ct.targets[0], threshold=threshold)
+            labelmap, changed = LabelMap()(probability, [liver])
+            found[threshold] = (labelmap[0].tolist(), changed)
+
+        assert found == {
+            0.1: ([[0, 1, 1, 1, 1]], [0]),
+            0.5: ([[0, 0, 0, 1, 1]], []),
+            0.9: ([[0, 0, 0, 1, 1]], [0]),
+        }
+
     def test_floats_are_refused(self, ct: Modality) -> None:
         with pytest.raises(TypeError, match=r"uint8.*float32"):
             LabelMap()(torch.zeros(1, 2, 2), ct.targets[:1])
@@ -96,6 +110,16 @@ class TestLabelMapd:
 
         assert segmentation_of(result["pred"].meta).confidence == (1.0,)
         assert result["pred"].as_tensor().tolist() == [[[0, 0, 1, 1, 1]]]
+
+    def test_confidence_is_that_of_the_mask_from_the_threshold_on(
+        self, table: ModalityTable
+    ) -> None:
+        own = table.with_masks(threshold=0.2)
+        probability = torch.tensor([[[102, 0, 204, 204, 204]]], dtype=torch.uint8)
+
+        result = LabelMapd("pred", table=own)({"pred": self.make(probability)})
+
+        assert segmentation_of(result["pred"].meta).confidence == (0.7,)
 
     def test_dice_is_expected_of_the_confidence_after_the_clean_up(
         self, table: ModalityTable
