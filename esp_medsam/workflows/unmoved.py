@@ -1,7 +1,8 @@
-"""Verify that adding targets changed no existing weight."""
+"""Verify that training changed no weight that it should not."""
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -10,12 +11,13 @@ from esp_medsam.errors import OptionError
 from esp_medsam.networks.state_dicts import load_checkpoint
 
 
-def check_unmoved(grown: Path, old: Path) -> None:
+def check_unmoved(grown: Path, old: Path, but: str | None = None) -> None:
     """Require that new weights contain all old ones, exactly at half precision.
 
     Args:
         grown: Weights that were trained on top of the old ones.
         old: Weights that training started from.
+        but: Pattern of the names of parameters that were meant to change.
 
     Raises:
         CheckpointError: If a file is not a checkpoint.
@@ -25,7 +27,8 @@ def check_unmoved(grown: Path, old: Path) -> None:
     moved = [
         name
         for name, value in load_checkpoint(old).items()
-        if name not in new or not torch.equal(_half(new[name]), _half(value))
+        if (but is None or not fnmatchcase(name, but))
+        and (name not in new or not torch.equal(_half(new[name]), _half(value)))
     ]
     if moved:
         msg = (

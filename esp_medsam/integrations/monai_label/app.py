@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import logging
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,19 +13,26 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.tasks.activelearning.random import Random
 
-from esp_medsam.errors import InputNotFoundError, ModalityError, one_of, quoted
+from esp_medsam.errors import InputNotFoundError, ModalityError, explain, one_of, quoted
 from esp_medsam.integrations.dicomweb.access import read_access
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.monai_label.batch_task import BatchTask
 from esp_medsam.integrations.monai_label.dicom_studies import DicomStudies
+from esp_medsam.integrations.monai_label.final_labels import image_path
 from esp_medsam.integrations.monai_label.guard import is_name
-from esp_medsam.integrations.monai_label.request import ORIGINAL, read_request
+from esp_medsam.integrations.monai_label.request import ORIGINAL
 from esp_medsam.integrations.monai_label.segment_task import Made, SegmentTask
 from esp_medsam.integrations.monai_label.segmenters import Segmenters
 from esp_medsam.integrations.monai_label.settings import BUNDLE, TEMPORARY, LabelSettings
+from esp_medsam.integrations.monai_label.train_task import TrainTask
+from esp_medsam.integrations.monai_label.uncertainty import Scores, Uncertain, Uncertainty
+from esp_medsam.integrations.monai_label.versions import Versions
 from esp_medsam.modality import ModalityTable
 from esp_medsam.version import __version__
 from esp_medsam.workflows.bundle import TABLE
+
+
+logger = logging.getLogger(__name__)
 
 
 class Upload(NamedTuple):
@@ -55,9 +65,9 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
         self.folder = Path(app_dir)
         self.app_settings = LabelSettings.read(self.folder)
         self.temporary = self.folder / TEMPORARY
-        bundle = self.folder / BUNDLE
-        self.table = ModalityTable.read(bundle / TABLE)
-        self.segmenters = Segmenters(bundle, self.app_settings.device)
+        self.table = ModalityTable.read(self.folder / BUNDLE / TABLE)
+        self.versions = Versions(self.folder)
+        self.segmenters = Segmenters(self.app_settings.device)
         super().__init__(
             app_dir,
             studies,
@@ -73,6 +83,7 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
             name: SegmentTask(
                 name,
                 table=self.table,
+                versions=self.versions,
                 segmenters=self.segmenters,
                 settings=self.app_settings,
                 temporary=self.temporary,
@@ -80,9 +91,94 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
             for name in self.app_settings.modalities
         }
 
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """Return a training task for each modality."""
+        return {
+            name: TrainTask(
+                name,
+                table=self.table,
+                versions=self.versions,
+                segmenters=self.segmenters,
+                served=self.app_settings.modalities,
+                folder=self.folder,
+            )
+            for name in self.app_settings.modalities
+        }
+
+    def train(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Train, in the process that the server starts for it.
+
+        Raises:
+            SystemExit: If it cannot be trained, after one line, which clients can see.
+        """
+        return self._alone(self._trainers[request["model"]], request)
+
+    def scoring(
+        self, request: Mapping[str, Any], datastore: Datastore | None = None
+    ) -> dict[str, Any]:
+        """Measure how sure the network is of images, in the process that the server starts for it.
+
+        Raises:
+            SystemExit: If they cannot be measured, after one line, which clients can see.
+        """
+        del datastore
+        return self._alone(self._scoring_methods[request["method"]], request)
+
+    def _alone(self, task: Callable[..., dict[str, Any]], request: Any) -> dict[str, Any]:
+        """Run a task in a process of its own, whose lines clients can see."""
+        logging.getLogger().setLevel(logging.WARNING)  # lines of others name images and paths
+        logging.getLogger("monailabel").setLevel(logging.ERROR)
+        logging.getLogger("esp_medsam").setLevel(logging.INFO)
+        try:
+            stated = task(request, self.datastore())
+        except Exception as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{type(error).__name__} in line {last.lineno} of {last.name}"
+            logger.error("The task ended: %s", explain(error) or where)
+            raise SystemExit(1) from None
+        logger.info("Done: %s", json.dumps(stated))
+        return stated
+
+    def check_training(self, model: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the request of a training, after the checks that are quick.
+
+        Raises:
+            EspMedSamError: If there is no such model, an option is invalid, or labels are missing.
+        """
+        task = self._trainers.get(model)
+        if task is None:
+            raise _unknown(model, self._trainers)
+        asked: dict[str, Any] = task.checked(params, self.datastore())
+        return {"model": model, **asked}
+
+    def init_scoring_methods(self) -> dict[str, Uncertainty]:
+        """Return the measure of uncertainty, one for each modality."""
+        return {
+            name: Uncertainty(
+                name,
+                table=self.table,
+                versions=self.versions,
+                segmenters=self.segmenters,
+                served=self.app_settings.modalities,
+                scores=Scores(self.folder, name),
+            )
+            for name in self.app_settings.modalities
+        }
+
+    def check_scoring(self, method: str) -> dict[str, Any]:
+        """Return the request of a measurement.
+
+        Raises:
+            UnknownModelError: If there is no such model.
+        """
+        if method not in self._scoring_methods:
+            raise _unknown(method, self._scoring_methods)
+        return {"method": method}
+
     def init_strategies(self) -> dict[str, Any]:
         """Return the ways to choose the next image."""
-        return {"random": Random()}
+        scores = [Scores(self.folder, name) for name in self.app_settings.modalities]
+        return {"random": Random(), "uncertain": Uncertain(scores)}
 
     def init_batch_infer(self) -> BatchTask:
         """Return the task of many images."""
@@ -117,12 +213,11 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
         model, image = request.get("model"), request.get("image")
         task = self._infers.get(model)
         if task is None:
-            msg = f"model {one_of(self._infers)}, which are modalities of images; got "
-            raise UnknownModelError(msg + f"{quoted(str(model))}.")
+            raise _unknown(model, self._infers)
         if isinstance(image, Upload):
             made = task.segment(image.path, request)
             return _answer(made, str(made.file), ORIGINAL)
-        asked = read_request(request, task.modality, self.table, self.segmenters.devices)
+        asked = task.asked(request)
         made = task.segment(self._path_of(image, store), request)
         label = str(made.file)
         if asked.is_saved:
@@ -155,9 +250,12 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
         if not isinstance(image, str) or not is_name(image) or image not in store.list_images():
             msg = "image must be the id of an image of the studies; /datastore/?output=all lists "
             raise InputNotFoundError(msg + "them.")
-        if isinstance(store, DicomStudies):
-            return store.series_folder(image)
-        return Path(store.get_image_uri(image))
+        return image_path(store, image)
+
+
+def _unknown(model: object, known: Iterable[str]) -> UnknownModelError:
+    msg = f"model {one_of(known)}, which are modalities of images; got {quoted(str(model))}."
+    return UnknownModelError(msg)
 
 
 def _answer(made: Made, label: str, tag: str) -> dict[str, Any]:

@@ -97,6 +97,20 @@ class DicomStudies(LocalDatastore):  # type: ignore[misc]  # MONAI Label has no 
         labeled = set(self.get_labeled_images(label_tag, labels))
         return [uid for uid in self.list_images() if uid not in labeled]
 
+    def modality_of(self, image_id: str) -> str | None:
+        """Return the modality of a series; None if it is not listed."""
+        series = self._listed_series(image_id)
+        return None if series is None else self.modality_of_code[series.dicom_modality]
+
+    def study_of(self, image_id: str) -> str:
+        """Return the UID of the study of a series; the series' own if it is not listed."""
+        series = self._listed_series(image_id)
+        return image_id if series is None else series.study_uid
+
+    def _listed_series(self, image_id: str) -> Series | None:
+        with self._lock:
+            return self._series[image_id] if image_id in self.list_images() else None
+
     def series_folder(self, image_id: str) -> Path:
         """Return the folder with the files of a series.
 

@@ -1,19 +1,37 @@
-"""Labels that clients save: which values mean which target, and their masks."""
+"""Labels that clients save: which values mean which target, their masks, and items of datalists."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from esp_medsam.errors import TargetError, one_of, quoted
 from esp_medsam.image import Image
+from esp_medsam.io.modality import settle_modality
+from esp_medsam.io.read import read
 from esp_medsam.modality import Modality, ModalityTable
 from esp_medsam.workflows.datalist import Mask
 from esp_medsam.workflows.datalist_images import MaskReader
+
+
+class FinalLabel(NamedTuple):
+    """An image and the label that a user approved.
+
+    Attributes:
+        image: A file, or the folder of a DICOM series.
+        label: File of the label.
+        info: What the client sent with it.
+        patient: What the images of a patient have in common.
+    """
+
+    image: Path
+    label: Path
+    info: Mapping[str, Any]
+    patient: str
 
 
 def values_of(info: Mapping[str, Any], modality: Modality) -> dict[str, int]:
@@ -65,3 +83,31 @@ def masks_of(
         name: reader(Mask(path=str(label), values=(value,)), name) for name, value in values.items()
     }
     return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def item_of(final: FinalLabel, modality: str, table: ModalityTable) -> dict[str, Any]:
+    """Return the item of a final label.
+
+    Targets without a voxel are unknown, even if the client lists them in ``label_info``: clients
+    list whatever segments a user could have drawn. ``absent`` names targets that are not there.
+
+    Raises:
+        EspMedSamError: If the image cannot be read, or the label is not on its grid or names other
+            targets.
+    """
+    image = settle_modality(read(final.image), modality, table, force=False)
+    values = values_of(final.info, table[modality])
+    found = masks_of(final.label, image, values, table)
+    absent = final.info.get("absent") or []
+    known = {target.name for target in table[modality].targets}
+    if not isinstance(absent, list) or not known.issuperset(map(str, absent)):
+        msg = f"absent must be a list of targets of {modality}; got {quoted(str(absent))}."
+        raise TargetError(msg)
+    masks = {name: {"path": str(final.label), "values": [values[name]]} for name in found}
+    return {
+        "image": str(final.image),
+        "modality": modality,
+        "patient": final.patient,
+        "labels": masks,
+        "absent": [name for name in absent if name not in found],
+    }

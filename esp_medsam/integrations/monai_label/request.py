@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 from esp_medsam.errors import OptionError, TargetError, check_one_of, quoted
 from esp_medsam.integrations.monai_label.guard import is_name
+from esp_medsam.integrations.monai_label.versions import CURRENT, SHIPPED
 from esp_medsam.modality import ModalityTable
 from esp_medsam.orientation import PLANES
+from esp_medsam.settings import InferenceSettings
 
 
 READY = "ready"
@@ -17,6 +19,13 @@ ALL = "all"
 
 AUTO = "auto"
 """Choice that leaves a setting as it is."""
+
+MASK_RULES = {
+    "threshold": ("0.3", "0.4", "0.5", "0.6", "0.7"),
+    "largest_component": ("true", "false"),
+    "min_ml": ("0.1", "1", "10"),
+}
+"""Keys of ``inference.yaml`` for how probabilities become masks, with choices to show."""
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 """File types that clients may ask for."""
@@ -29,34 +38,45 @@ class Asked(NamedTuple):
     """What a client asks for.
 
     Attributes:
-        targets: Names of the targets; None for those that are ready.
+        settings: Keys of ``inference.yaml`` that the client chose.
         device: Device; None for the app's.
-        slice_axis: Plane of the slices; None for the rule.
+        version: Version of the weights.
         extension: Ending of the file to return; None for the usual one.
         is_saved: Whether the result is saved as the image's label.
         tag: Tag of the label, if it is saved.
     """
 
-    targets: tuple[str, ...] | str | None = None
+    settings: Mapping[str, Any] = {}
     device: str | None = None
-    slice_axis: str | None = None
+    version: str = CURRENT
     extension: str | None = None
     is_saved: bool = False
     tag: str = ORIGINAL
 
 
-def options_of(modality: str, table: ModalityTable, devices: Sequence[str]) -> dict[str, Any]:
+def options_of(
+    modality: str,
+    table: ModalityTable,
+    devices: Sequence[str],
+    versions: Sequence[str] = (CURRENT, SHIPPED),
+) -> dict[str, list[str]]:
     """Return the options of a modality's model, as clients show them; the first is the default."""
     targets = [target.name for target in table[modality].targets]
     return {
         "targets": [READY, ALL, *targets],
+        "version": list(versions),
         "device": list(devices),
         "slice_axis": [AUTO, *sorted(PLANES)],
+        **{name: [AUTO, *choices] for name, choices in MASK_RULES.items()},
     }
 
 
 def read_request(
-    request: Mapping[str, Any], modality: str, table: ModalityTable, devices: Sequence[str]
+    request: Mapping[str, Any],
+    modality: str,
+    table: ModalityTable,
+    devices: Sequence[str],
+    versions: Sequence[str] = (CURRENT, SHIPPED),
 ) -> Asked:
     """Return what a request asks for.
 
@@ -67,14 +87,19 @@ def read_request(
         modality: Modality of the model.
         table: Available modalities and targets.
         devices: Devices that may be asked for; the first is the default.
+        versions: Names of the versions of the weights.
 
     Raises:
         OptionError: If an option has no such choice.
         TargetError: If the modality has no such target.
     """
-    options = options_of(modality, table, devices)
+    options = options_of(modality, table, devices, versions)
     chosen = {name: _choice(request, name, choices) for name, choices in options.items()}
     targets = chosen["targets"]
+    kept = [name for name in ("slice_axis", *MASK_RULES) if chosen[name] != AUTO]
+    settings: dict[str, Any] = {name: chosen[name] for name in kept}
+    if targets != READY:
+        settings["targets"] = ALL if targets == ALL else (targets,)
     extension = request.get("result_extension") or None
     if extension is not None:
         check_one_of("result_extension", extension, EXTENSIONS)
@@ -83,9 +108,9 @@ def read_request(
         msg = f"label_tag must be a name, such as original or final; got {quoted(tag)}."
         raise OptionError(msg)
     return Asked(
-        targets=None if targets == READY else ALL if targets == ALL else (targets,),
+        settings=InferenceSettings.given(settings),
         device=chosen["device"],
-        slice_axis=None if chosen["slice_axis"] == AUTO else chosen["slice_axis"],
+        version=chosen["version"],
         extension=extension,
         is_saved=str(request.get("save_label", False)).lower() == "true",
         tag=tag,
@@ -93,10 +118,12 @@ def read_request(
 
 
 def _choice(request: Mapping[str, Any], name: str, choices: Sequence[str]) -> str:
-    """Return the choice of an option."""
+    """Return the choice of an option; clients may send other numbers than those that are shown."""
     given = request.get(name)
     if given is None or isinstance(given, list):
         return choices[0]
+    if name in MASK_RULES:
+        return str(given)
     if given not in choices:
         if name == "targets":
             msg = f"targets must be one of {', '.join(choices)}; got {quoted(str(given))}."

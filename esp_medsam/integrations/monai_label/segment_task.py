@@ -18,6 +18,7 @@ from esp_medsam.integrations.monai_label.label_file import write_label_file
 from esp_medsam.integrations.monai_label.request import Asked, options_of, read_request
 from esp_medsam.integrations.monai_label.segmenters import Segmenters
 from esp_medsam.integrations.monai_label.settings import LabelSettings
+from esp_medsam.integrations.monai_label.versions import CURRENT, Versions
 from esp_medsam.io.formats import files_of
 from esp_medsam.io.read import read_grid
 from esp_medsam.modality import ModalityTable
@@ -46,7 +47,8 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
     Args:
         modality: Modality of the images.
         table: Available modalities and targets.
-        segmenters: Segmenters by device.
+        versions: Versions of the weights.
+        segmenters: Segmenters of all versions.
         settings: Settings of the app.
         temporary: Folder for results until they are sent.
     """
@@ -56,6 +58,7 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
         modality: str,
         *,
         table: ModalityTable,
+        versions: Versions,
         segmenters: Segmenters,
         settings: LabelSettings,
         temporary: Path,
@@ -67,10 +70,10 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
             labels={target.name: target.label for target in targets},
             dimension=3,
             description=f"Automatic segmentation of {modality}. Targets that are ready: {ready}.",
-            config=options_of(modality, table, segmenters.devices),
         )
         self.modality = modality
         self.table = table
+        self.versions = versions
         self.segmenters = segmenters
         self.settings = settings
         self.temporary = temporary
@@ -79,6 +82,19 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
         """Return what clients show of the model, with the colors of its labels."""
         colors = {target.name: list(target.color) for target in self.table[self.modality].targets}
         return {**super().info(), "modality": self.modality, "colors": colors}
+
+    def config(self) -> dict[str, Any]:
+        """Return the options of the model, as clients show them."""
+        return options_of(self.modality, self.table, self.segmenters.devices, self._names())
+
+    def asked(self, request: Mapping[str, Any]) -> Asked:
+        """Return what a request asks for; see :func:`~.request.read_request`."""
+        return read_request(
+            request, self.modality, self.table, self.segmenters.devices, self._names()
+        )
+
+    def _names(self) -> list[str]:
+        return [CURRENT, *(version.name for version in self.versions.all(self.modality))]
 
     def is_valid(self) -> bool:
         """Return True: weights were checked when the app was prepared."""
@@ -99,20 +115,20 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
         Raises:
             EspMedSamError: If the request or the image is refused.
         """
-        asked = read_request(request, self.modality, self.table, self.segmenters.devices)
+        asked = self.asked(request)
         with _unnamed(image):
             return self._made(image, asked, is_seg_wanted=bool(request.get("dicom_seg")))
 
     def _made(self, image: Path, asked: Asked, *, is_seg_wanted: bool) -> Made:
         self._check(image)
-        began = time.monotonic()
+        began, version = time.monotonic(), self.versions.named(self.modality, asked.version)
         made = self.segmenters.segment(
             image,
-            modality=self.modality,
+            bundle=version.bundle,
             device=asked.device,
-            targets=asked.targets,
-            slice_axis=asked.slice_axis,
             most_seconds=self.settings.most_seconds,
+            modality=self.modality,
+            **asked.settings,
         )
         folder = Path(tempfile.mkdtemp(dir=self.temporary))
         file = write_label_file(made, folder, asked.extension)
@@ -121,7 +137,8 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
             seg, *_ = save_one(
                 made, output_dir=str(folder / "seg"), output_format="dicom-seg", write_empty=True
             )
-        return Made(file, told(made, time.monotonic() - began), seg)
+        seconds = time.monotonic() - began
+        return Made(file, {**told(made, seconds), "version": version.name}, seg)
 
     def _check(self, image: Path) -> None:
         """Refuse an image that is too large, or whose header names a file in another folder."""

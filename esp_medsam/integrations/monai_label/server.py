@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+from fastapi import APIRouter, Body, Depends, File, Form, HTTPException, Request, UploadFile
 from fastapi.background import BackgroundTasks
 from fastapi.responses import JSONResponse, Response
 from monailabel.app import app as monai_label
@@ -19,6 +19,7 @@ from monailabel.endpoints.infer import ResultType, send_response
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.async_tasks.task import AsyncTask
 
 from esp_medsam.errors import (
     CheckpointError,
@@ -67,10 +68,50 @@ UPLOADED = (*NIFTI_SUFFIXES, ".nrrd", ".mha", *RASTER_SUFFIXES, ".dcm")
 
 _IS_USER = RBAC(server_settings.MONAI_LABEL_AUTH_ROLE_USER)
 
-router = APIRouter(prefix="/infer", tags=["Infer"])
+_IS_ANNOTATOR = RBAC(server_settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR)
+_IS_ADMIN = RBAC(server_settings.MONAI_LABEL_AUTH_ROLE_ADMIN)
+
+router = APIRouter()
 
 
-@router.post("/{model}", response_model=None)
+@router.post("/train/", include_in_schema=False)
+@router.post("/train/{model}", tags=["Train"])
+def train(
+    model: str = "",
+    params: Annotated[dict[str, Any] | None, Body()] = None,
+    enqueue: bool = False,
+    user: Annotated[User | None, Depends(_IS_ADMIN)] = None,
+) -> dict[str, Any]:
+    """Train on the final labels of a modality's images, in a process of its own.
+
+    Unlike MONAI Label's own, this refuses at once what cannot be trained.
+    """
+    del user
+    app: EspMedSamApp = app_instance()
+    return _begun("train", app.check_training(model, params or {}), enqueue=enqueue)
+
+
+@router.post("/scoring/", include_in_schema=False)
+@router.post("/scoring/{method}", tags=["Scoring"])
+def score(
+    method: str = "", user: Annotated[User | None, Depends(_IS_ANNOTATOR)] = None
+) -> dict[str, Any]:
+    """Measure how sure the network is of a modality's unlabeled images, in a process of its own."""
+    del user
+    app: EspMedSamApp = app_instance()
+    return _begun("scoring", app.check_scoring(method))
+
+
+def _begun(kind: str, request: dict[str, Any], *, enqueue: bool = False) -> dict[str, Any]:
+    """Begin a task in a process of its own, and return what MONAI Label tells about it."""
+    task, said = AsyncTask.run(kind, request=request, enqueue=enqueue)
+    if task is None:
+        raise HTTPException(429, f"{said}.")
+    told: dict[str, Any] = task
+    return told
+
+
+@router.post("/infer/{model}", tags=["Infer"], response_model=None)
 def infer(
     background_tasks: BackgroundTasks,
     model: str,

@@ -28,14 +28,23 @@ class TestReadRequest:
             "targets": "liver",
             "device": "cpu",
             "slice_axis": "coronal",
+            "threshold": 0.35,
+            "largest_component": "true",
+            "version": "3",
             "result_extension": ".nrrd",
             "save_label": "true",
             "label_tag": "final",
         }
 
-        asked = read_request(given, "ct", table, DEVICES)
+        asked = read_request(given, "ct", table, DEVICES, ("current", "3"))
 
-        assert asked == Asked(("liver",), "cpu", "coronal", ".nrrd", True, "final")
+        settings = {
+            "targets": ("liver",),
+            "slice_axis": "coronal",
+            "threshold": 0.35,
+            "largest_component": True,
+        }
+        assert asked == Asked(settings, "cpu", "3", ".nrrd", True, "final")
 
     def test_a_device_that_is_not_here_is_the_server_s_choice(self, table: ModalityTable) -> None:
         """Clients send the device of their own settings."""
@@ -45,6 +54,9 @@ class TestReadRequest:
         ("given", "said"),
         [
             ({"targets": "livr"}, "targets must be one of ready, all, liver, .*'livr'"),
+            ({"version": "9"}, "version must be one of current, shipped; got '9'"),
+            ({"threshold": 1}, "threshold must be less than 1; got '1'"),
+            ({"min_ml": "much"}, "min_ml must be a number; got 'much'"),
             ({"slice_axis": "up"}, "slice_axis must be one of auto, axial"),
             ({"result_extension": ".exe"}, "result_extension must be one of"),
             ({"label_tag": "../../x"}, "label_tag must be a name"),

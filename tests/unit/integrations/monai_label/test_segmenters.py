@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,20 +43,43 @@ class TestTime:
 
         monkeypatch.setattr(segmenters, "segment_one", segment_one)
         monkeypatch.setattr(segmenters, "read_parts", lambda _: {})
-        return Segmenters(find_bundle(), "cpu")
+        return Segmenters("cpu")
 
     def test_an_image_that_takes_longer_is_broken_off(
         self, network: Segmenters, tmp_path: Path
     ) -> None:
         with pytest.raises(TimeUpError, match="within 5 s on this server; then 1 of 2 slices"):
-            network.segment(tmp_path, modality="ct", most_seconds=5)
+            network.segment(tmp_path, bundle=find_bundle(), modality="ct", most_seconds=5)
 
     def test_waiting_for_others_does_not_count(
         self, network: Segmenters, clock: Clock, tmp_path: Path
     ) -> None:
         with ThreadPoolExecutor(1) as clients:
             with network._lock:
-                waiting = clients.submit(network.segment, tmp_path, modality="ct", most_seconds=30)
+                asked = {"bundle": find_bundle(), "modality": "ct", "most_seconds": 30}
+                waiting = clients.submit(network.segment, tmp_path, **asked)
                 clock.now += 1000
 
             assert waiting.result(60) == "made"
+
+
+class TestMemory:
+    def test_networks_that_were_not_asked_for_longest_are_given_up(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        read: list[str] = []
+
+        def read_parts(request: Any) -> dict[str, Any]:
+            read.append(request.root.name)
+            return {}
+
+        monkeypatch.setattr(segmenters, "read_parts", read_parts)
+        monkeypatch.setattr(segmenters, "segment_one", lambda *_, **__: "made")
+        own = Segmenters("cpu")
+        bundles = [tmp_path / str(number) for number in range(segmenters.MOST_READ + 1)]
+        for bundle in bundles:
+            shutil.copytree(find_bundle() / "configs", bundle / "configs")
+        for bundle in [*bundles[:-1], bundles[0], bundles[-1], bundles[0], bundles[1]]:
+            own.segment(tmp_path, bundle=bundle, modality="ct", most_seconds=1)
+
+        assert read == [*(bundle.name for bundle in bundles), "1"]

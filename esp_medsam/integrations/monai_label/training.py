@@ -1,0 +1,232 @@
+"""Train a modality's own parameters on labels that users approved."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from esp_medsam.errors import EspMedSamError, OptionError, explain
+from esp_medsam.identity import sha256_of
+from esp_medsam.integrations.monai_label.label_file import write_label_file
+from esp_medsam.integrations.monai_label.segmenters import Segmenters
+from esp_medsam.integrations.monai_label.versions import Version, Versions
+from esp_medsam.io.atomic import atomic_file
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.add_targets import ADD_CONFIG
+from esp_medsam.workflows.bundle import WEIGHTS
+from esp_medsam.workflows.datalist_split import sections_of
+from esp_medsam.workflows.evaluation import plan_request
+from esp_medsam.workflows.evaluation_run import evaluate_request
+from esp_medsam.workflows.request import read_request
+from esp_medsam.workflows.train_request import read_training
+from esp_medsam.workflows.training_run import run_training
+from esp_medsam.workflows.unmoved import check_unmoved
+from esp_medsam.workflows.weights import place_weights
+
+
+logger = logging.getLogger(__name__)
+
+LEAST_IMAGES = 2
+"""Number of images that are needed: one to train on, one to measure on."""
+
+HELD_OUT = 5
+"""One patient in so many is only measured on, at least one."""
+
+LEAST_AGREEMENT = 0.9
+"""Dice with their earlier masks that targets without labels must keep on average."""
+
+EPOCHS, LEARNING_RATE = 12, 5e-4
+"""Defaults: a short run, at an eighth of the rate for new parameters, since these are trained."""
+
+Item = dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class Training:
+    """A training of one modality.
+
+    Args:
+        modality: The modality, whose parameters alone change.
+        table: Available modalities and targets.
+        versions: The versions, to one of which a better one is added.
+        segmenters: Segmenters, for the masks of targets that have no labels.
+        folder: Folder of the run, which is replaced.
+        device: Device to train on.
+        epochs: Number of epochs.
+        learning_rate: Peak learning rate.
+    """
+
+    modality: str
+    table: ModalityTable
+    versions: Versions
+    segmenters: Segmenters
+    folder: Path
+    device: str
+    epochs: int = EPOCHS
+    learning_rate: float = LEARNING_RATE
+
+    def run(self, items: Sequence[Item]) -> Version:
+        """Train from the current version on, measure, and add the result as a version.
+
+        Targets without labels are held where they are: the current version's masks stand in for
+        their labels.
+
+        Args:
+            items: Items of a datalist, from :func:`~.labels.item_of`.
+
+        Raises:
+            OptionError: If there are too few images or patients.
+            EspMedSamError: If training fails.
+        """
+        began, source = time.monotonic(), self.versions.current(self.modality)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        labeled = {name for item in items for name in (*item["labels"], *item["absent"])}
+        stood_in = [self._stood_in(item, number, source) for number, item in enumerate(items)]
+        datalist, counts = self._written(stood_in)
+        self._train(datalist, source)
+        new = self._bundle(source)
+        before, after = (self._scores(bundle, datalist) for bundle in (source.bundle, new))
+        measured = {
+            name: {"before": before.get(name), "after": after[name]} for name in sorted(after)
+        }
+        targets = {name: one for name, one in measured.items() if name in labeled}
+        kept = {name: one for name, one in measured.items() if name not in labeled}
+        stated = {
+            "modality": self.modality,
+            "from": source.name,
+            "images": counts,
+            "targets": targets,
+            "kept": kept,
+            "is_better": is_better(targets, kept),
+            "weights_sha256": sha256_of(new / WEIGHTS),
+            "seconds": round(time.monotonic() - began),
+        }
+        return self.versions.add(self.modality, new, stated)
+
+    def _stood_in(self, item: Item, number: int, source: Version) -> Item:
+        """Return an item in which the current masks stand in for those of unlabeled targets."""
+        said = {*item["labels"], *item["absent"]}
+        ready = [
+            target.name
+            for target in self.table[self.modality].targets
+            if target.tier == "ready" and target.name not in said
+        ]
+        if not ready:
+            return item
+        made = self.segmenters.segment(
+            Path(item["image"]),
+            bundle=source.bundle,
+            device=self.device,
+            most_seconds=float("inf"),
+            modality=self.modality,
+            targets=ready,
+        )
+        folder = self.folder / "masks" / str(number)
+        folder.mkdir(parents=True)
+        file = write_label_file(made, folder, None)
+        voxels = dict(zip(made.segmentation.targets, made.segmentation.voxels, strict=True))
+        masks = {
+            target.name: {"path": str(file), "values": [target.label]}
+            for target in made.targets
+            if voxels[target.name]
+        }
+        absent = [name for name in ready if not voxels[name]]
+        return {
+            **item,
+            "labels": {**item["labels"], **masks},
+            "absent": [*item["absent"], *absent],
+        }
+
+    def _written(self, items: Sequence[Item]) -> tuple[Path, dict[str, int]]:
+        """Write the datalist, and return it and how many images are in each of its sections."""
+        patients = [item["patient"] for item in items]
+        count = len(set(patients))
+        if count < LEAST_IMAGES:
+            msg = f"Training needs final labels of {LEAST_IMAGES} patients at least, of which one "
+            raise OptionError(msg + f"is only measured on; there are labels of {count}.")
+        held = max(1, count // HELD_OUT) / count
+        sections = sections_of(patients, [self.modality] * len(items), (1 - held, held, 0), seed=0)
+        content: dict[str, list[Item]] = {"training": [], "validation": []}
+        for item, section in zip(items, sections, strict=True):
+            content[section].append(item)
+        path = self.folder / "datalist.json"
+        with atomic_file(path) as file:
+            file.write(json.dumps(content, indent=1).encode())
+        return path, {name: len(part) for name, part in content.items()}
+
+    def _train(self, datalist: Path, source: Version) -> None:
+        request = read_training(
+            source.bundle,
+            [source.bundle / "configs" / ADD_CONFIG],
+            trust_config=True,  # checked when the app was prepared
+            datalist=str(datalist),
+            output_dir=str(self.folder / "run"),
+            pretrained=str(source.bundle / WEIGHTS),
+            trained=[own_parameters(self.modality)],
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            device=self.device,
+        )
+        run_training(request)
+
+    def _bundle(self, source: Version) -> Path:
+        """Return a new bundle with the trained weights."""
+        trained, new = self.folder / "run" / "model.pt", self.folder / "bundle"
+        check_unmoved(trained, source.bundle / WEIGHTS, but=own_parameters(self.modality))
+        shutil.copytree(source.bundle, new)
+        place_weights(new, trained, overwrite=True)
+        return new
+
+    def _scores(self, bundle: Path, datalist: Path) -> dict[str, float | None]:
+        """Return the mean Dice of each target over the images that are only measured on."""
+        request = read_request(bundle, trust_config=True, device=self.device)
+        request, plan = plan_request(request, datalist=str(datalist), section="validation")
+        return {score.target: score.dice for score in evaluate_request(request, plan).scores}
+
+
+def own_parameters(modality: str) -> str:
+    """Return the pattern of the names of the parameters that serve one modality alone."""
+    return f"*.{modality}.*"
+
+
+def is_better(
+    targets: Mapping[str, Mapping[str, float | None]],
+    kept: Mapping[str, Mapping[str, float | None]],
+) -> bool:
+    """Whether a version may serve: labeled targets gained on average, the others stayed.
+
+    Args:
+        targets: Dice before and after, of labeled targets; None if no image shows them.
+        kept: The same of others, against the masks of the version before.
+    """
+    pairs = [(one["before"], one["after"]) for one in targets.values()]
+    gains = [after - before for before, after in pairs if before is not None and after is not None]
+    stayed = [one["after"] for one in kept.values() if one["after"] is not None]
+    has_gained = bool(gains) and sum(gains) > 0
+    return has_gained and (not stayed or sum(stayed) / len(stayed) >= LEAST_AGREEMENT)
+
+
+def usable_items(images: Sequence[str], item_of: Callable[[str], Item]) -> list[Item]:
+    """Return the items of the images whose labels can be used, and log how many cannot.
+
+    Args:
+        images: Ids of images.
+        item_of: Returns the item of one.
+    """
+    items = []
+    for image in images:
+        try:
+            item = item_of(image)
+        except EspMedSamError as error:
+            logger.warning("A label is left out: %s", explain(error))
+            continue
+        if item["labels"] or item["absent"]:
+            items.append(item)
+    return items
