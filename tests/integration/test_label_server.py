@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ import SimpleITK
 import skimage
 
 import esp_medsam
+from esp_medsam.integrations.monai_label.environment import default_environment, python_of
 from esp_medsam.integrations.monai_label.settings import TOKEN_VARIABLE
 from esp_medsam.workflows.bundle import find_bundle
 from tests.support.label_server import LabelServer, skip_without_environment
@@ -40,13 +42,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     studies = home / "studies"
     studies.mkdir()
     shutil.copy(Path(skimage.__path__[0], "data", "retina.jpg"), studies / f"{CANARY}_eye.jpg")
-    values = np.random.default_rng(1).normal(40, 60, (40, 36, 3)).astype(np.int16)
+    upright = _nib.Nifti1Image(heart(), np.diag([-3, -3, 8, 1]))
     for code in ("RAS", "LPS", "PIR"):
-        to = nibabel.orientations.axcodes2ornt(code)  # type: ignore[no-untyped-call]
-        affine = nibabel.orientations.inv_ornt_aff(to, values.shape)  # type: ignore[no-untyped-call]
-        _nib.save(
-            _nib.Nifti1Image(values, affine @ np.diag([2, 2, 5, 1])), studies / f"{code}.nii.gz"
+        turned = upright.as_reoriented(
+            _nib.orientations.ornt_transform(
+                _nib.io_orientation(upright.affine), _nib.orientations.axcodes2ornt(code)
+            )
         )
+        _nib.save(turned, studies / f"{code}.nii.gz")
     (studies / "damaged.nii.gz").write_bytes((studies / "RAS.nii.gz").read_bytes()[:500])
     shutil.copytree(find_bundle(), home / "bundle")
     config = home / "bundle" / "configs" / "inference.yaml"
@@ -54,6 +57,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config.read_text().replace("input_size: [448, 448]", "input_size: [128, 128]")
     )
     return home
+
+
+def heart() -> npt.NDArray[np.int16]:
+    """Return a short-axis view of a heart, as simple as the shipped weights recognize it."""
+    x, y = np.mgrid[-1:1:64j, -1:1:56j]
+    values = np.where((x / 0.9) ** 2 + (y / 0.85) ** 2 < 1, 90, 30)
+    radius = np.hypot(x - 0.15, y - 0.1)
+    right = ((x + 0.3) / 0.3) ** 2 + ((y - 0.15) / 0.25) ** 2 < 1
+    values = np.select([radius < 0.24, radius < 0.38, right], [230, 60, 220], values)
+    noise = np.random.default_rng(1).normal(0, 5, (64, 56, 3))
+    return (values[..., None] + noise).astype(np.int16)
 
 
 def options(home: Path) -> list[str]:
@@ -74,10 +88,11 @@ def expected(home: Path) -> dict[str, npt.NDArray[np.uint8]]:
     with esp_medsam.Segmenter(bundle=home / "bundle", trust_config=True, device="cpu") as segmenter:
         studies = home / "studies"
         found = {
-            name: segmenter.segment(studies / f"{name}.nii.gz", modality="ct", targets="all")
+            name: segmenter.segment(studies / f"{name}.nii.gz", modality="mri", targets="all")
             for name in ("RAS", "LPS", "PIR")
         }
         found["eye"] = segmenter.segment(studies / f"{CANARY}_eye.jpg", modality="fundus")
+        assert [len(np.unique(found[name].labelmap)) for name in ("RAS", "LPS", "PIR")] == [4] * 3
         return {name: result.labelmap for name, result in found.items()}
 
 
@@ -135,20 +150,20 @@ class TestInfer:
     def test_a_volume_comes_back_on_its_own_grid_as_the_command_makes_it(
         self, server: LabelServer, home: Path, tmp_path: Path, expected: Any, name: str
     ) -> None:
-        answer = server.infer("ct", name, data=ALL)
+        answer = server.infer("mri", name, data=ALL)
 
         assert agreement(labelmap(answer, tmp_path), expected[name]) > 0.999
         made = _nib.load(tmp_path / "answer.nii.gz")
         image = _nib.load(home / "studies" / f"{name}.nii.gz")
         np.testing.assert_array_equal(made.affine, image.affine)
 
-    @pytest.mark.parametrize("ending", [".nrrd", ".nii", ".mha"])
+    @pytest.mark.parametrize("ending", [".nrrd", ".seg.nrrd", ".nii", ".mha"])
     def test_other_file_types_hold_the_same(
         self, server: LabelServer, tmp_path: Path, expected: Any, ending: str
     ) -> None:
         params = {"params": json.dumps({"targets": "all", "result_extension": ending})}
 
-        answer = server.infer("ct", "LPS", data=params)
+        answer = server.infer("mri", "LPS", data=params)
 
         assert agreement(labelmap(answer, tmp_path, ending), expected["LPS"]) > 0.999
 
@@ -178,7 +193,7 @@ class TestInfer:
         self, server: LabelServer, home: Path, tmp_path: Path, expected: Any
     ) -> None:
         with (home / "studies" / "PIR.nii.gz").open("rb") as image:
-            answer = server.infer("ct", data=ALL, files={"file": ("x.nii.gz", image)})
+            answer = server.infer("mri", data=ALL, files={"file": ("x.nii.gz", image)})
 
         assert agreement(labelmap(answer, tmp_path), expected["PIR"]) > 0.999
         temporary = home / "app" / "tmp"
@@ -254,6 +269,59 @@ class TestRefused:
         assert "RAS" not in answer.text
 
 
+class TestSlicer:
+    """With the client library of the module for 3D Slicer."""
+
+    @pytest.mark.parametrize(
+        ("model", "image", "slices"),
+        [("mri", "LPS", 3), ("mri", "RAS", 3), ("fundus", f"{CANARY}_eye", 1)],
+    )
+    def test_segments_have_their_own_names_and_a_correction_is_kept(
+        self, server: LabelServer, tmp_path: Path, model: str, image: str, slices: int
+    ) -> None:
+        """Of MRI, the targets that are ready have the values 2 to 4."""
+        script = Path(__file__).parents[1] / "support" / "slicer_client.py"
+        python = python_of(default_environment())
+        ran = subprocess.run(
+            [str(python), str(script), server.url, model, image, str(tmp_path)],
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+
+        assert ran.returncode == 0, ran.stderr
+        told = json.loads(ran.stdout.splitlines()[-1])
+        nothing = dict.fromkeys(told["labels"], 0)
+        assert told["shown"] == nothing | told["found"]
+        assert all(told["found"].values())
+        assert told["drawn"] == 4 * 5 * slices
+        assert told["saved"]["label"] == image
+
+    @pytest.mark.parametrize(
+        ("params", "said"),
+        [
+            ({"label_info": [{"name": "lever", "idx": 1}]}, "E_TARGET: label_info must be one of"),
+            ({"label_info": [{"name": "glioma", "idx": 9}]}, "E_OPTION: label must only hold"),
+        ],
+    )
+    def test_a_label_that_is_not_clear_is_refused(
+        self, server: LabelServer, home: Path, params: dict[str, Any], said: str
+    ) -> None:
+        values = np.ones((64, 56, 3), np.uint8)
+        affine = _nib.load(home / "studies" / "LPS.nii.gz").affine
+        _nib.save(_nib.Nifti1Image(values, affine), home / "wrong.nii.gz")
+        with (home / "wrong.nii.gz").open("rb") as label:
+            answer = server.ask(
+                "PUT",
+                "/datastore/label?image=LPS&tag=final",
+                files={"label": ("label.nii.gz", label)},
+                data={"params": json.dumps({"model": "mri", **params})},
+            )
+
+        assert answer.status_code == 422
+        assert answer.json()["detail"].startswith(said)
+
+
 class TestAtOnce:
     def test_sixteen_clients_of_two_modalities_get_what_they_asked_for(
         self, server: LabelServer, tmp_path: Path, expected: Any
@@ -265,7 +333,7 @@ class TestAtOnce:
                 answer = server.infer("fundus", f"{CANARY}_eye")
                 return agreement(labelmap(answer, folder, ".png"), expected["eye"])
             name = ("RAS", "LPS", "PIR")[number // 2 % 3]
-            return agreement(labelmap(server.infer("ct", name, data=ALL), folder), expected[name])
+            return agreement(labelmap(server.infer("mri", name, data=ALL), folder), expected[name])
 
         with ThreadPoolExecutor(16) as clients:
             assert min(clients.map(ask, range(16))) > 0.999
@@ -278,29 +346,31 @@ class TestAtOnce:
                 "PUT", "/datastore/label?image=RAS&tag=final", files={"label": ("x.nii.gz", label)}
             )
         assert answer.status_code == 200
+        before = server.get("/datastore/").json()["completed"]
+        assert before > 0
         with ThreadPoolExecutor(1) as clients:
-            running = clients.submit(server.infer, "ct", "LPS")
+            running = clients.submit(server.infer, "mri", "LPS")
             server.kill()
             assert running.exception() is not None
 
         server.start()
 
-        assert server.get("/datastore/").json()["completed"] == 1
-        assert server.infer("ct", "LPS", "json").status_code == 200
+        assert server.get("/datastore/").json()["completed"] == before
+        assert server.infer("mri", "LPS", "json").status_code == 200
 
 
 class TestBatch:
     def test_goes_on_past_an_image_that_fails(self, server: LabelServer) -> None:
         answer = server.ask(
             "POST",
-            "/batch/infer/ct?images=all&run_sync=true",
+            "/batch/infer/mri?images=all&run_sync=true",
             json={"label_tag": "original", "targets": "all"},
         )
 
         assert answer.status_code == 200, answer.text
         results = answer.json()
         assert results["damaged"]["error"].startswith("E_CORRUPT: image ")
-        assert set(results["LPS"]["params"]["label_names"]) > {"liver"}
+        assert set(results["LPS"]["params"]["label_names"]) > {"left_ventricle"}
         tags = server.get("/datastore/").json()["label_tags"]
         assert tags["original"] >= 3
 

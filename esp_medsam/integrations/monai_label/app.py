@@ -19,6 +19,7 @@ from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.monai_label.batch_task import BatchTask
 from esp_medsam.integrations.monai_label.dicom_studies import DicomStudies
 from esp_medsam.integrations.monai_label.final_labels import image_path
+from esp_medsam.integrations.monai_label.folder_studies import FolderStudies
 from esp_medsam.integrations.monai_label.guard import is_name
 from esp_medsam.integrations.monai_label.request import ORIGINAL
 from esp_medsam.integrations.monai_label.segment_task import Made, SegmentTask
@@ -193,7 +194,7 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
                 table=self.table,
                 modalities=self.app_settings.modalities,
             )
-        return super().init_datastore()
+        return FolderStudies(self.studies, self.table, self.app_settings.modalities)
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:
         """Segment one image, for a request over HTTP or one of a batch.

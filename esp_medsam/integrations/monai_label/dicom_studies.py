@@ -19,8 +19,10 @@ from esp_medsam.image import Image
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.fetch import check_listed, fetch_series
 from esp_medsam.integrations.dicomweb.query import Series, is_uid
+from esp_medsam.integrations.monai_label.label_file import PICTURE
 from esp_medsam.integrations.monai_label.labels import masks_of, values_of
 from esp_medsam.integrations.monai_label.request import FINAL
+from esp_medsam.integrations.monai_label.sent_label import plain_label
 from esp_medsam.integrations.monai_label.volume_file import write_volume
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
 from esp_medsam.io.formats import split_suffix
@@ -160,11 +162,14 @@ class DicomStudies(LocalDatastore):  # type: ignore[misc]  # MONAI Label has no 
             EspMedSamError: If the label is not on the grid of its image, or names other targets.
             PacsError: If the server does not take it.
         """
-        self.get_image_uri(image_id)
-        info = dict(label_info)
-        if label_tag == FINAL:
-            info["sop_instance_uid"] = self._store(image_id, Path(label_filename), info)
-        return str(super().save_label(image_id, label_filename, label_tag, info))
+        is_picture = self.get_image_uri(image_id).endswith(PICTURE)
+        with TemporaryDirectory() as new:
+            label, info = plain_label(
+                Path(label_filename), label_info, Path(new), of_picture=is_picture
+            )
+            if label_tag == FINAL:
+                info["sop_instance_uid"] = self._store(image_id, label, info)
+            return str(super().save_label(image_id, str(label), label_tag, info))
 
     def _store(self, image_id: str, label: Path, info: Mapping[str, Any]) -> str:
         """Store a final label on the server, and return its SOP Instance UID; empty if it is."""

@@ -9,13 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from esp_medsam.errors import TargetError, one_of, quoted
+from esp_medsam.errors import OptionError, TargetError, one_of, quoted
 from esp_medsam.image import Image
 from esp_medsam.io.modality import settle_modality
 from esp_medsam.io.read import read
 from esp_medsam.modality import Modality, ModalityTable
 from esp_medsam.workflows.datalist import Mask
 from esp_medsam.workflows.datalist_images import MaskReader
+
+
+UNUSED = "unused_"
+"""Beginning of the names of values that no target has."""
 
 
 class FinalLabel(NamedTuple):
@@ -34,6 +38,19 @@ class FinalLabel(NamedTuple):
     patient: str
 
 
+def label_names(modality: Modality) -> dict[str, int]:
+    """Return the value of each target, in ascending order and without a gap.
+
+    3D Slicer takes the n-th name for the value n, so that values that no target has get a name too,
+    and all targets are named, whichever were asked for.
+
+    Args:
+        modality: The modality, with its targets.
+    """
+    names = {target.label: target.name for target in modality.targets}
+    return {names.get(value, f"{UNUSED}{value}"): value for value in range(1, max(names) + 1)}
+
+
 def values_of(info: Mapping[str, Any], modality: Modality) -> dict[str, int]:
     """Return the value of each target in a label.
 
@@ -46,21 +63,25 @@ def values_of(info: Mapping[str, Any], modality: Modality) -> dict[str, int]:
 
     Raises:
         TargetError: If a segment is called like no target.
+        OptionError: If two segments have the same value.
     """
     segments = info.get("label_info")
     if not isinstance(segments, list) or not segments:
         return {target.name: target.label for target in modality.targets}
     names = [target.name for target in modality.targets]
-    values = {}
+    values: dict[str, int] = {}
     for number, segment in enumerate(segments, start=1):
         name = str(segment.get("name")) if isinstance(segment, Mapping) else str(segment)
-        if name == "background":
+        if name == "background" or name.startswith(UNUSED):
             continue
         if name not in names:
             msg = f"label_info {one_of(names)}; got {quoted(name)}."
             raise TargetError(msg)
         index = segment.get("idx", number) if isinstance(segment, Mapping) else number
-        values[name] = int(index)
+        if not isinstance(index, int) or index < 1 or index in values.values() or name in values:
+            msg = "label_info must have each name and each idx, from 1, once; got "
+            raise OptionError(msg + f"{quoted(str(index))} for {name}.")
+        values[name] = index
     return values
 
 
@@ -76,13 +97,16 @@ def masks_of(
         table: Available modalities and targets.
 
     Raises:
-        OptionError: If the label is not on the grid of the image.
+        OptionError: If the label is not on the grid of the image, or holds another value.
     """
-    reader = MaskReader(image, table)
-    masks = {
-        name: reader(Mask(path=str(label), values=(value,)), name) for name, value in values.items()
-    }
-    return {name: mask for name, mask in masks.items() if mask.any()}
+    stored = MaskReader(image, table).stored(Mask(path=str(label), values=tuple(values.values())))
+    assert stored.pixels is not None, "just read"
+    found = {int(value) for value in np.unique(stored.pixels[0])} - {0}
+    if unknown := sorted(found - set(values.values())):
+        named = ", ".join(f"{value} {name}" for name, value in values.items())
+        msg = f"label must only hold values of targets, {named}; got {unknown[0]}."
+        raise OptionError(msg)
+    return {name: stored.pixels[0] == value for name, value in values.items() if value in found}
 
 
 def item_of(final: FinalLabel, modality: str, table: ModalityTable) -> dict[str, Any]:

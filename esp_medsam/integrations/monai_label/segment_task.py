@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from esp_medsam.errors import EspMedSamError, FormatError, TooLargeError
+from esp_medsam.image import modality_of
 from esp_medsam.integrations.monai_label.label_file import write_label_file
+from esp_medsam.integrations.monai_label.labels import label_names
 from esp_medsam.integrations.monai_label.request import Asked, options_of, read_request
 from esp_medsam.integrations.monai_label.segmenters import Segmenters
 from esp_medsam.integrations.monai_label.settings import LabelSettings
@@ -63,11 +65,10 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
         settings: LabelSettings,
         temporary: Path,
     ) -> None:
-        targets = table[modality].targets
         ready = ", ".join(target.name for target in table.select(modality, None)) or "none"
         super().__init__(
             type=InferType.SEGMENTATION,
-            labels={target.name: target.label for target in targets},
+            labels=label_names(table[modality]),
             dimension=3,
             description=f"Automatic segmentation of {modality}. Targets that are ready: {ready}.",
         )
@@ -174,7 +175,7 @@ def told(made: Segmented, seconds: float) -> dict[str, Any]:
     found: Sequence[Mapping[str, Any]] = made.record["targets"]
     warnings = (*made.image.warnings, *segmentation.warnings)
     return {
-        "label_names": {target.name: target.label for target in made.targets},
+        "label_names": label_names(made.request.table[modality_of(made.image)]),
         "confidence": dict(zip(segmentation.targets, segmentation.confidence, strict=True)),
         "found": {each["name"]: {k: each[k] for k in ("voxels", "ml")} for each in found},
         "warnings": [said.replace(made.image.path, "image") for said in warnings],

@@ -15,6 +15,7 @@ from fastapi.background import BackgroundTasks
 from fastapi.responses import JSONResponse, Response
 from monailabel.app import app as monai_label
 from monailabel.config import settings as server_settings
+from monailabel.endpoints.datastore import save_label
 from monailabel.endpoints.infer import ResultType, send_response
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.exception import MONAILabelException
@@ -38,6 +39,7 @@ from esp_medsam.errors import (
 )
 from esp_medsam.integrations.monai_label.app import EspMedSamApp, UnknownModelError, Upload
 from esp_medsam.integrations.monai_label.guard import Guard, Limits
+from esp_medsam.integrations.monai_label.request import FINAL
 from esp_medsam.integrations.monai_label.segment_task import remove_made
 from esp_medsam.integrations.monai_label.settings import (
     TEMPORARY,
@@ -72,6 +74,25 @@ _IS_ANNOTATOR = RBAC(server_settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR)
 _IS_ADMIN = RBAC(server_settings.MONAI_LABEL_AUTH_ROLE_ADMIN)
 
 router = APIRouter()
+
+
+@router.put("/datastore/label", tags=["Datastore"])
+def put_label(
+    background_tasks: BackgroundTasks,
+    image: str,
+    label: Annotated[UploadFile, File()],
+    params: Annotated[str, Form()] = "{}",
+    tag: str = FINAL,
+    user: Annotated[User | None, Depends(_IS_ANNOTATOR)] = None,
+) -> dict[str, Any]:
+    """Save a label of an image.
+
+    Unlike MONAI Label's own, this does not keep other requests waiting while the label is checked.
+    """
+    name = None if user is None else user.username
+    given = json.dumps(_object(params))
+    saved: dict[str, Any] = save_label(background_tasks, image, given, tag, label, name)
+    return saved
 
 
 @router.post("/train/", include_in_schema=False)
@@ -127,13 +148,7 @@ def infer(
     """
     del user
     app: EspMedSamApp = app_instance()
-    try:
-        given = json.loads(params or "{}")
-    except ValueError:
-        given = None
-    if not isinstance(given, dict):
-        msg = "params must be a JSON object; got something else."
-        raise OptionError(msg)
+    given = _object(params)
     source: str | Upload = image
     if file is not None:
         source = _saved(file, app.temporary)
@@ -151,6 +166,22 @@ def infer(
         app.datastore(), result, output, background_tasks
     )
     return answer
+
+
+def _object(params: str) -> dict[str, Any]:
+    """Return the parameters of a form.
+
+    Raises:
+        OptionError: If they are no JSON object.
+    """
+    try:
+        given = json.loads(params or "{}")
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        msg = "params must be a JSON object; got something else."
+        raise OptionError(msg)
+    return given
 
 
 def _saved(file: UploadFile, folder: Path) -> Upload:

@@ -36,16 +36,17 @@ class TestItem:
         self, final: FinalLabel, table: ModalityTable
     ) -> None:
         """Clients list all segments that a user could have drawn."""
-        info = {"label_info": [{"name": "vessels", "idx": 1}]}
+        PIL.Image.new("L", (8, 6)).save(final.label)
 
-        item = item_of(final._replace(info=info), "fundus", table)
+        item = item_of(final, "fundus", table)
 
         assert (item["labels"], item["absent"]) == ({}, [])
 
     def test_a_target_is_absent_if_the_client_says_so(
         self, final: FinalLabel, table: ModalityTable
     ) -> None:
-        info = {"label_info": [{"name": "vessels", "idx": 1}], "absent": ["vessels"]}
+        PIL.Image.new("L", (8, 6)).save(final.label)
+        info = {**final.info, "absent": ["vessels"]}
 
         assert item_of(final._replace(info=info), "fundus", table)["absent"] == ["vessels"]
 
@@ -63,3 +64,12 @@ class TestItem:
 
         with pytest.raises(OptionError, match=r"mask\.png"):
             item_of(final, "fundus", table)
+
+    def test_a_value_that_no_segment_has_is_refused(
+        self, final: FinalLabel, table: ModalityTable
+    ) -> None:
+        """As when a client numbers its segments otherwise than the voxels."""
+        info = {"label_info": [{"name": "vessels", "idx": 1}]}
+
+        with pytest.raises(OptionError, match="only hold values of targets, 1 vessels; got 2"):
+            item_of(final._replace(info=info), "fundus", table)

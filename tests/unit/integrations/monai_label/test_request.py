@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from esp_medsam.errors import EspMedSamError, TargetError
-from esp_medsam.integrations.monai_label.labels import values_of
+from esp_medsam.errors import EspMedSamError, OptionError, TargetError
+from esp_medsam.integrations.monai_label.labels import label_names, values_of
 from esp_medsam.integrations.monai_label.request import Asked, options_of, read_request
 from esp_medsam.modality import ModalityTable
 
@@ -87,3 +88,39 @@ class TestValues:
     def test_a_segment_that_is_no_target_is_refused(self, table: ModalityTable) -> None:
         with pytest.raises(TargetError, match=r"label_info must be one of liver.*'lever'"):
             values_of({"label_info": [{"name": "lever", "idx": 1}]}, table["ct"])
+
+    @pytest.mark.parametrize(
+        "segments",
+        [
+            [{"name": "liver", "idx": 1}, {"name": "kidney", "idx": 1}],
+            [{"name": "liver", "idx": 1}, {"name": "liver", "idx": 2}],
+            [{"name": "liver", "idx": 0}],
+            [{"name": "liver", "idx": "1"}],
+        ],
+    )
+    def test_values_must_be_clear(self, table: ModalityTable, segments: list[Any]) -> None:
+        with pytest.raises(OptionError, match="each name and each idx, from 1, once"):
+            values_of({"label_info": segments}, table["ct"])
+
+
+class TestNames:
+    def test_of_all_targets_are_in_the_order_of_their_values_without_a_gap(
+        self, table: ModalityTable
+    ) -> None:
+        """3D Slicer takes the n-th name for the value n, whichever targets were asked for."""
+        for modality in table.modalities:
+            names = label_names(modality)
+            assert list(names.values()) == list(range(1, len(names) + 1))
+            assert names == {target.name: target.label for target in modality.targets}
+
+    def test_values_of_no_target_have_one_too_which_clients_may_send_back(
+        self, table: ModalityTable
+    ) -> None:
+        liver, kidney = table["ct"].targets[:2]
+        own = replace(table["ct"], targets=(kidney, replace(liver, label=4)))
+
+        names = label_names(own)
+
+        assert names == {"unused_1": 1, "kidney": 2, "unused_3": 3, "liver": 4}
+        info = {"label_info": [{"name": name, "idx": value} for name, value in names.items()]}
+        assert values_of(info, own) == {"kidney": 2, "liver": 4}

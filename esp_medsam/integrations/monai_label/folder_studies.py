@@ -1,0 +1,73 @@
+"""The images of a folder, as MONAI Label's server takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from monailabel.config import settings as server_settings
+from monailabel.datastore.local import LocalDatastore
+
+from esp_medsam.errors import InputNotFoundError
+from esp_medsam.integrations.monai_label.final_labels import modality_of_image
+from esp_medsam.integrations.monai_label.labels import masks_of, values_of
+from esp_medsam.integrations.monai_label.request import FINAL
+from esp_medsam.integrations.monai_label.sent_label import plain_label
+from esp_medsam.io.formats import RASTER_SUFFIXES
+from esp_medsam.io.modality import settle_modality
+from esp_medsam.io.read import read
+from esp_medsam.modality import ModalityTable
+
+
+class FolderStudies(LocalDatastore):  # type: ignore[misc]  # MONAI Label has no types
+    """Images of a folder; labels lie beside them, in ``labels``.
+
+    Unlike MONAI Label's own, this refuses labels that could not be used.
+
+    Args:
+        folder: The folder.
+        table: Available modalities and targets.
+        modalities: Modalities that the server offers.
+    """
+
+    def __init__(self, folder: str, table: ModalityTable, modalities: Sequence[str]) -> None:
+        super().__init__(
+            folder,
+            extensions=server_settings.MONAI_LABEL_DATASTORE_FILE_EXT,
+            auto_reload=server_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+        )
+        self.table = table
+        self.modalities = modalities
+
+    def save_label(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
+    ) -> str:
+        """Keep a label; a final one only if it is one of its image.
+
+        Raises:
+            InputNotFoundError: If there is no such image.
+            EspMedSamError: If the label is not on the grid of its image, or names other targets.
+        """
+        path = self.get_image_uri(image_id)
+        if not path:
+            msg = "image must be the id of an image of the studies."
+            raise InputNotFoundError(msg)
+        with TemporaryDirectory() as new:
+            is_picture = path.lower().endswith(RASTER_SUFFIXES)
+            label, info = plain_label(
+                Path(label_filename), label_info, Path(new), of_picture=is_picture
+            )
+            if label_tag == FINAL:
+                self._check(image_id, Path(path), label, info)
+            return str(super().save_label(image_id, str(label), label_tag, info))
+
+    def _check(self, image_id: str, path: Path, label: Path, info: Mapping[str, Any]) -> None:
+        said = info.get("model")
+        known = modality_of_image(self, image_id, self.modalities)
+        modality = said if said in self.modalities else known
+        if modality is None:
+            return  # what its values mean is only known once its modality is
+        image = settle_modality(read(path), modality, self.table, force=False)
+        masks_of(label, image, values_of(info, self.table[modality]), self.table)
