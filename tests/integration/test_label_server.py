@@ -20,13 +20,14 @@ import pytest
 import requests
 import SimpleITK
 import skimage
+from pydicom import dcmread
 
 import esp_medsam
 from esp_medsam.integrations.monai_label.environment import default_environment, python_of
 from esp_medsam.integrations.monai_label.settings import TOKEN_VARIABLE
 from esp_medsam.workflows.bundle import find_bundle
 from tests.support.label_server import LabelServer, skip_without_environment
-from tests.support.shipped_dicom import shipped
+from tests.support.shipped_dicom import copy_shipped, shipped
 
 
 CANARY = "CANARY_PATIENT"
@@ -445,6 +446,45 @@ class TestDicom:
             rows, columns = np.nonzero(stored.pixel_array.squeeze())
             assert (rows.min(), rows.max(), columns.min(), columns.max()) == (50, 69, 40, 59)
             assert "Doe" not in server.get("/datastore/?output=all").text
+        finally:
+            server.kill()
+
+    def test_pictures_of_a_pacs_are_segmented_and_corrected_as_pictures(
+        self, home: Path, tmp_path: Path, start_orthanc: Any
+    ) -> None:
+        pacs = start_orthanc()
+        scan = shipped("examples_rgb_color.dcm")
+        photograph = copy_shipped(
+            tmp_path / "photograph.dcm",
+            like="SC_rgb_dcmtk_+eb+cr.dcm",
+            Modality="ES",
+            SeriesInstanceUID="1.2.826.0.1.3680043.8.498.1",
+        )
+        pacs.send(scan, photograph)
+        server = LabelServer(tmp_path / "app", pacs.url, *options(home))
+        server.start()
+        try:
+            for model, path in (("ultrasound", scan), ("endoscopy", photograph)):
+                uid, shape = dcmread(path).SeriesInstanceUID, dcmread(path).pixel_array.shape[:2]
+                found = labelmap(server.infer(model, uid, data=ALL), tmp_path, ".png")
+                assert found.shape == shape
+                shown = labelmap(server.get(f"/datastore/image?image={uid}"), tmp_path, ".png")
+                assert shown.shape == (*shape, 3)
+                mask = np.zeros(shape, np.uint8)
+                mask[10:20, 30:60] = 1
+                PIL.Image.fromarray(mask).save(tmp_path / "label.png")
+                before = set(pacs.find("SEG"))
+                with (tmp_path / "label.png").open("rb") as label:
+                    answer = server.ask(
+                        "PUT",
+                        f"/datastore/label?image={uid}&tag=final",
+                        files={"label": ("label.png", label)},
+                    )
+                assert answer.status_code == 200, answer.text
+                (instance,) = set(pacs.find("SEG")) - before
+                stored = hd.seg.segread(pacs.save(instance, tmp_path / "seg.dcm"))
+                rows, columns = np.nonzero(stored.pixel_array.squeeze())
+                assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 19, 30, 59)
         finally:
             server.kill()
 
