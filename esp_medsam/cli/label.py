@@ -45,6 +45,10 @@ def label(
     most_seconds: Annotated[
         int, option("--most_seconds", "Limit for the segmentation of an image.", min=1)
     ] = 600,
+    clicks: Annotated[
+        bool,
+        option("--clicks", "Also offer models that segment by clicks; weights must follow them."),
+    ] = False,
     setup: Annotated[
         bool, option("--setup", "Create the server's environment, and start nothing.")
     ] = False,
@@ -109,6 +113,7 @@ def label(
         most_mebibytes=most_mebibytes,
         most_voxels=most_voxels,
         most_seconds=most_seconds,
+        clicks=clicks,
     )
     folder = app.resolve()
     prepare_app(folder, settings, bundle, trust_config=trust_config)

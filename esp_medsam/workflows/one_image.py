@@ -14,6 +14,9 @@ from torch import Tensor
 from esp_medsam.errors import InputChangedError, OptionError, listed
 from esp_medsam.image import Image, Segmentation, image_of, modality_of, segmentation_of
 from esp_medsam.inferers.device import device_of
+from esp_medsam.inferers.prompted import PromptedSlices
+from esp_medsam.inferers.slice_wise import SliceWiseInferer
+from esp_medsam.io.item import Item
 from esp_medsam.io.preview import preview, shown_targets
 from esp_medsam.io.record import file_names, read_record, record_of
 from esp_medsam.io.result_plan import ResultPlanner
@@ -24,6 +27,7 @@ from esp_medsam.settings import given_settings
 from esp_medsam.workflows.pipeline import build, read_config
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.request import Request
+from esp_medsam.workflows.segment import SegmentRun
 from esp_medsam.workflows.weights import check_weights
 
 
@@ -92,6 +96,23 @@ def read_parts(request: Request) -> dict[str, Any]:
     return {**parts, "weights_sha256": before}
 
 
+def prompt_one(request: Request, parts: Mapping[str, Any]) -> PromptedSlices:
+    """Return the slices of the one image of a request, to be segmented by clicks and boxes.
+
+    Args:
+        request: The request; its ``dataset_dir`` holds one image.
+        parts: What :func:`read_parts` returned.
+
+    Raises:
+        OptionError: If there are several images.
+        EspMedSamError: If the image is refused, or cannot be read.
+    """
+    run = build(request, network=parts["network"], calibration=parts["calibration"])
+    data = run.preprocessing({"image": _the_one(run)})
+    assert isinstance(run.inferer, SliceWiseInferer), "the config's inferer is one"
+    return PromptedSlices(run.inferer, run.network, data["image"])
+
+
 def segment_one(
     request: Request,
     *,
@@ -116,16 +137,7 @@ def segment_one(
     run = build(request, network=network, calibration=calibration)
     if on_slices is not None:
         run.tell_slices(on_slices)
-    steps = list(run.plans.steps)
-    for step in steps:
-        if isinstance(step, Refusal):
-            raise step.error
-    if len(steps) > 1:
-        named = [step.label for step in steps[:MOST_NAMED]]
-        more = f", and {len(steps) - MOST_NAMED} more" if len(steps) > MOST_NAMED else ""
-        msg = f"source must be one image or volume; got {listed(named)}{more}. Pass one of them, "
-        raise OptionError(msg + "of DICOM by series, or take esp-medsam segment for the folder.")
-    data = run.preprocessing({"image": steps[0]})
+    data = run.preprocessing({"image": _the_one(run)})
     data["pred"] = run.inferer(data["image"][None], run.network)[0]
     for transform in run.postprocessing.transforms:  # type: ignore[attr-defined]  # a Compose
         if not isinstance(transform, SaveSegmentationd):
@@ -133,6 +145,21 @@ def segment_one(
     made = Segmented(request, data, {})
     run.outputs.weights_sha256 = weights_sha256
     return made._replace(record=_record(made, run.outputs))
+
+
+def _the_one(run: SegmentRun) -> Item:
+    """Return the one image that was planned."""
+    items = []
+    for step in run.plans.steps:
+        if isinstance(step, Refusal):
+            raise step.error
+        items.append(step)
+    if len(items) > 1:
+        named = [item.label for item in items[:MOST_NAMED]]
+        more = f", and {len(items) - MOST_NAMED} more" if len(items) > MOST_NAMED else ""
+        msg = f"source must be one image or volume; got {listed(named)}{more}. Pass one of them, "
+        raise OptionError(msg + "of DICOM by series, or take esp-medsam segment for the folder.")
+    return items[0]
 
 
 def _record(made: Segmented, outputs: ResultPlanner) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from esp_medsam.errors import InputNotFoundError, ModalityError, explain, one_of
 from esp_medsam.integrations.dicomweb.access import read_access
 from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.monai_label.batch_task import BatchTask
+from esp_medsam.integrations.monai_label.click_task import CLICKS, ClickTask
 from esp_medsam.integrations.monai_label.dicom_studies import DicomStudies
 from esp_medsam.integrations.monai_label.final_labels import image_path
 from esp_medsam.integrations.monai_label.folder_studies import FolderStudies
@@ -78,9 +79,9 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
             version=__version__,
         )
 
-    def init_infers(self) -> dict[str, SegmentTask]:
-        """Return a task for each modality."""
-        return {
+    def init_infers(self) -> dict[str, SegmentTask | ClickTask]:
+        """Return a task for each modality, and one by clicks if they are offered."""
+        automatic = {
             name: SegmentTask(
                 name,
                 table=self.table,
@@ -91,6 +92,10 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
             )
             for name in self.app_settings.modalities
         }
+        if not self.app_settings.clicks:
+            return dict(automatic)
+        clicked = {f"{name}{CLICKS}": ClickTask(task) for name, task in automatic.items()}
+        return {**automatic, **clicked}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """Return a training task for each modality."""

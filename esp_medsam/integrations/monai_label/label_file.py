@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import SimpleITK
+from torch import Tensor
 
 from esp_medsam.errors import GeometryError, OptionError
+from esp_medsam.image import Image
 from esp_medsam.integrations.monai_label.slicer_segments import write_segments
+from esp_medsam.io.dicom_seg import SegOptions
+from esp_medsam.io.output_files import OutputFile, write_file
 from esp_medsam.modality import Target
-from esp_medsam.workflows.one_image import Segmented, save_one
 
 
 PICTURE, VOLUME, SEGMENTS = ".png", ".nii.gz", ".seg.nrrd"
@@ -19,20 +22,28 @@ PICTURE, VOLUME, SEGMENTS = ".png", ".nii.gz", ".seg.nrrd"
 NAME = "label"
 
 
-def write_label_file(made: Segmented, folder: Path, extension: str | None) -> Path:
-    """Write the labelmap of a result, and return the file.
+def write_label_file(
+    labelmap: Tensor,
+    image: Image,
+    targets: Sequence[Target],
+    folder: Path,
+    extension: str | None = None,
+) -> Path:
+    """Write a labelmap, and return the file.
 
     A picture in a file type of volumes has one slice, as clients of volumes show it.
 
     Args:
-        made: The result.
+        labelmap: uint8, ``(1, *spatial)``.
+        image: Record of its image.
+        targets: Its targets.
         folder: Folder to write into.
         extension: Ending of the file; None for the usual one.
 
     Raises:
         EspMedSamError: If the labelmap cannot be written on its grid.
     """
-    is_picture = made.labelmap.ndim == 3
+    is_picture = not image.grid.is_volume
     extension = extension or (PICTURE if is_picture else VOLUME)
     if extension == PICTURE and not is_picture:
         msg = f"result_extension must be a volume's, such as {VOLUME}; got {extension}."
@@ -40,14 +51,17 @@ def write_label_file(made: Segmented, folder: Path, extension: str | None) -> Pa
     file = folder / f"{NAME}{extension}"
     if is_picture:
         # SimpleITK's first axis runs along a row, NumPy's down the rows.
-        rows = made.labelmap[0].numpy()
+        rows = labelmap[0].numpy()
         array = rows if extension == PICTURE else rows[None]
-        _write(SimpleITK.GetImageFromArray(array), file, made.targets)
+        _write(SimpleITK.GetImageFromArray(array), file, targets)
         return file
-    written, *_ = save_one(made, output_dir=str(folder), output_format="nifti")
-    if extension == VOLUME:
-        return written.rename(file)
-    _write(SimpleITK.ReadImage(written), file, made.targets)
+    if image.grid.affine is None:
+        msg = "image must have one affine to be labeled as a volume; frames in time and unevenly "
+        raise GeometryError(msg + "stacked slices have none. Use `esp-medsam segment`.")
+    volume = OutputFile(folder / f"{NAME}{VOLUME}", "labelmap")
+    write_file(volume, image, targets, labelmap=labelmap, probability=None, seg=SegOptions())
+    if extension != VOLUME:
+        _write(SimpleITK.ReadImage(volume.path), file, targets)
     return file
 
 

@@ -117,11 +117,11 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
             EspMedSamError: If the request or the image is refused.
         """
         asked = self.asked(request)
-        with _unnamed(image):
+        with unnamed(image):
             return self._made(image, asked, is_seg_wanted=bool(request.get("dicom_seg")))
 
     def _made(self, image: Path, asked: Asked, *, is_seg_wanted: bool) -> Made:
-        self._check(image)
+        self.check(image)
         began, version = time.monotonic(), self.versions.named(self.modality, asked.version)
         made = self.segmenters.segment(
             image,
@@ -132,7 +132,7 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
             **asked.settings,
         )
         folder = Path(tempfile.mkdtemp(dir=self.temporary))
-        file = write_label_file(made, folder, asked.extension)
+        file = write_label_file(made.labelmap, made.image, made.targets, folder, asked.extension)
         seg = None
         if is_seg_wanted:
             seg, *_ = save_one(
@@ -141,7 +141,7 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
         seconds = time.monotonic() - began
         return Made(file, {**told(made, seconds), "version": version.name}, seg)
 
-    def _check(self, image: Path) -> None:
+    def check(self, image: Path) -> None:
         """Refuse an image that is too large, or whose header names a file in another folder."""
         if not image.is_dir() and any(file.parent != image.parent for file in files_of(image)):
             msg = "image must be a file of its own; its header names one in another folder."
@@ -160,7 +160,7 @@ def remove_made(file: str) -> None:
 
 
 @contextmanager
-def _unnamed(image: Path) -> Iterator[None]:
+def unnamed(image: Path) -> Iterator[None]:
     """Leave the path of an image, which is of this machine, out of what is told about it."""
     try:
         yield

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from esp_medsam.errors import TimeUpError, own_errors
+from esp_medsam.image import Image
+from esp_medsam.inferers.prompted import Box, Click, PromptedSlices
 from esp_medsam.io.in_memory import Scratch
-from esp_medsam.workflows.one_image import Segmented, read_parts, segment_one
+from esp_medsam.workflows.one_image import Segmented, prompt_one, read_parts, segment_one
 from esp_medsam.workflows.request import read_request
 
 
@@ -37,6 +41,7 @@ class Segmenters:
         first = available[0] if device is None else "cuda:0" if device == "cuda" else device
         self.devices = list(dict.fromkeys([first, *available]))
         self._parts: dict[tuple[Path, str], dict[str, Any]] = {}
+        self._prompted: tuple[tuple[object, ...], PromptedSlices] | None = None
         self._lock = threading.Lock()
 
     def segment(
@@ -68,12 +73,7 @@ class Segmenters:
         own = {"dataset_dir": str(image), "output_dir": str(unsaved.path), "device": name}
         request = read_request(bundle, trust_config=True, **settings, **own)
         with self._lock, own_errors():
-            parts = self._parts.pop((bundle, name), None)
-            if parts is None:
-                parts = read_parts(read_request(bundle, trust_config=True, device=name))
-                while len(self._parts) >= MOST_READ:
-                    del self._parts[next(iter(self._parts))]
-            self._parts[bundle, name] = parts
+            parts = self._read(bundle, name)
             until = time.monotonic() + most_seconds
 
             def check_time(done: int, count: int) -> None:
@@ -82,3 +82,55 @@ class Segmenters:
                     raise TimeUpError(msg + f"then {done} of {count} slices were done.")
 
             return segment_one(request, on_slices=check_time, **parts)
+
+    def prompted(
+        self,
+        image: Path,
+        target: str,
+        prompts: Sequence[Click | Box],
+        *,
+        bundle: Path,
+        device: str | None = None,
+        **settings: Any,
+    ) -> tuple[Image, dict[int, Tensor]]:
+        """Segment slices of an image by clicks and boxes.
+
+        The slices of the last image stay encoded, until another one is asked for.
+
+        Args:
+            image: A file, or the folder of a DICOM series.
+            target: Name of the target.
+            prompts: Clicks and boxes.
+            bundle: As for :meth:`segment`.
+            device: As for :meth:`segment`.
+            settings: Keys of ``inference.yaml``, with the modality.
+
+        Returns:
+            The record of the image, and by the index of each slice that a prompt lies in, 255 times
+            the probability, uint8 ``(rows, columns)``.
+
+        Raises:
+            EspMedSamError: If the weights are not usable, a setting is invalid, a prompt lies
+                outside the image, or the image is refused.
+        """
+        name = self.devices[0] if device is None else device
+        unsaved = Scratch()
+        own = {"dataset_dir": str(image), "output_dir": str(unsaved.path), "device": name}
+        request = read_request(bundle, trust_config=True, **settings, **own)
+        with self._lock, own_errors():
+            asked = (image, image.stat().st_mtime_ns, bundle, name, tuple(settings.items()))
+            if self._prompted is None or self._prompted[0] != asked:
+                self._prompted = None  # its memory first
+                self._prompted = asked, prompt_one(request, self._read(bundle, name))
+            slices = self._prompted[1]
+            return slices.record, slices.segment(target, prompts)
+
+    def _read(self, bundle: Path, device: str) -> dict[str, Any]:
+        """Return the network of a bundle on a device, from before if it is among the last ones."""
+        parts = self._parts.pop((bundle, device), None)
+        if parts is None:
+            parts = read_parts(read_request(bundle, trust_config=True, device=device))
+            while len(self._parts) >= MOST_READ:
+                del self._parts[next(iter(self._parts))]
+        self._parts[bundle, device] = parts
+        return parts

@@ -41,6 +41,7 @@ class LabelSettings(Settings):
         most_mebibytes: Limit for a request's body.
         most_voxels: Limit for an image.
         most_seconds: Limit for the segmentation of an image.
+        clicks: Whether models that segment by clicks are offered.
     """
 
     modalities: tuple[str, ...]
@@ -50,6 +51,7 @@ class LabelSettings(Settings):
     most_mebibytes: Count = 2048
     most_voxels: Count = 2**30
     most_seconds: Count = 600
+    clicks: bool = False
 
     @classmethod
     def read(cls, app: Path) -> Self:

@@ -130,7 +130,7 @@ class Training:
         )
         folder = self.folder / "masks" / str(number)
         folder.mkdir(parents=True)
-        file = write_label_file(made, folder, None)
+        file = write_label_file(made.labelmap, made.image, made.targets, folder)
         voxels = dict(zip(made.segmentation.targets, made.segmentation.voxels, strict=True))
         masks = {
             target.name: {"path": str(file), "values": [target.label]}
