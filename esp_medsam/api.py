@@ -46,7 +46,7 @@ OF_AN_IMAGE = ("ct_input", "force_modality", "frame", "join", "series", "slice_a
 
 OF_A_RESULT = (
     *("fixed_uids", "output_format", "overwrite", "preview", "probabilities"),
-    *("seg_type", "split_targets", "verify", "write_empty"),
+    *("seg_type", "split_targets", "statistics", "verify", "write_empty"),
 )
 """Keys of ``inference.yaml`` that control how a result is saved but do not change it."""
 

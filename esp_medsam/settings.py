@@ -72,6 +72,7 @@ class InferenceSettings(Settings):
     split_targets: bool
     probabilities: bool
     preview: bool
+    statistics: bool = False
     overwrite: bool
     verify: bool
     ct_input: CtInput | None

@@ -1,10 +1,10 @@
 """Dice against the number of labels, if images are chosen by uncertainty and at random.
 
-    python benchmarks/accuracy/active_learning.py DATALIST OUT --modality mri [--rounds 5] [--step 4]
+    python benchmarks/accuracy/active_learning.py DATALIST OUT --modality mri [--step 4]
 
-It does what a user of `esp-medsam label` does: label the chosen images, train, choose again. Labels
-come from the section training, Dice is measured on the section validation. OUT.json is written after
-each round; a run that was broken off goes on.
+It does what a user of `esp-medsam label` does: label the chosen images, train, choose again.
+Labels come from the section training, Dice is measured on the section validation. OUT, a JSON file,
+is written after each round; a run that was broken off goes on.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from esp_medsam.cli.options import option
 from esp_medsam.cli.pacs import pacs
 from esp_medsam.cli.seg2nifti import seg2nifti
 from esp_medsam.cli.segment import segment
+from esp_medsam.cli.statistics import statistics
 from esp_medsam.cli.train import train
 from esp_medsam.cli.view import view
 from esp_medsam.cli.wording import as_options, set_options
@@ -56,6 +57,7 @@ app.command("add-target")(add_target)
 app.command("evaluate")(evaluate)
 app.command("calibrate")(calibrate)
 app.command("seg2nifti")(seg2nifti)
+app.command("statistics")(statistics)
 app.command("pacs")(pacs)
 app.command("label")(label)
 app.command("view")(view)

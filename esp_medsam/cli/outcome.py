@@ -20,13 +20,14 @@ from esp_medsam.errors import one_line
 
 if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
     from esp_medsam.workflows.request import Request
-    from esp_medsam.workflows.results import ItemResult, Outcome
+    from esp_medsam.workflows.results import Outcome
 
 
 def report(
-    results: Sequence[ItemResult],
+    results: Sequence[Outcome],
     where: str = "",
     *,
+    kind: type[Outcome] | None = None,
     file: TextIO | None = None,
     not_tried: str = "",
     left_alone: str = "",
@@ -36,6 +37,7 @@ def report(
     Args:
         results: Results of all items.
         where: Where the results are, in words; not printed if all items failed.
+        kind: Class of the results; None for those of items.
         file: Where to print the summary; None for stdout.
         not_tried: What was not tried because the disk was full, in words.
         left_alone: What the run did not process at all.
@@ -43,10 +45,10 @@ def report(
     Raises:
         typer.Exit: With status 1, if anything failed.
     """
-    from esp_medsam.workflows.results import failures, summary, table_of
+    from esp_medsam.workflows.results import ItemResult, failures, summary, table_of
 
     failed = failures(results)
-    told = summary(results, not_tried=not_tried, left_alone=left_alone)
+    told = summary(results, kind or ItemResult, not_tried=not_tried, left_alone=left_alone)
     if where and len(failed) < len(results):
         told += f"; {one_line(where)}"
     print(f"{told}.", file=file or sys.stdout)

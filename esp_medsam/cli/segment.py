@@ -45,6 +45,13 @@ def segment(
     preview: Annotated[
         bool, option("--preview", "Also write a picture of the mask over the image.")
     ] = False,
+    statistics: Annotated[
+        bool,
+        option(
+            "--statistics",
+            "Also state size, place, shape and intensity of each target in the record.",
+        ),
+    ] = False,
     include: options.Include = None,
     exclude: options.Exclude = None,
     series: options.Series = None,
@@ -99,6 +106,7 @@ def segment(
         split_targets=split_targets or None,
         probabilities=probabilities or None,
         preview=preview or None,
+        statistics=statistics or None,
         include=include,
         exclude=exclude,
         ct_input=ct_input,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from esp_medsam.errors import OutputExistsError
 from esp_medsam.identity import identify, states_of
@@ -23,6 +23,10 @@ from esp_medsam.io.recorded_file import (
 from esp_medsam.modality import Target
 from esp_medsam.plain_data import read_own_json
 from esp_medsam.version import __version__
+
+
+if TYPE_CHECKING:  # loads SciPy, which records alone do not need
+    from esp_medsam.transforms.segment_statistics import SegmentStatistics
 
 
 SCHEMA = 2
@@ -205,6 +209,7 @@ def record_of(
     *,
     empty: bool,
     files: Sequence[Path] = (),
+    statistics: Sequence[SegmentStatistics] | None = None,
 ) -> dict[str, Any]:
     """Return the record of a result.
 
@@ -218,6 +223,7 @@ def record_of(
         targets: The chosen targets.
         empty: Whether nothing was found.
         files: The existing files beside the record that belong to it.
+        statistics: Statistics of each target's segment, in the same order; None without.
 
     Raises:
         OutputError: If one of the files no longer exists.
@@ -225,6 +231,8 @@ def record_of(
     place = _place(image)
     details = _image_entry(image, segmentation, place)
     found = _target_entries(targets, segmentation, image)
+    for entry, one in zip(found, statistics or (), strict=False):
+        entry["statistics"] = asdict(one)
     written = [file_entry(path) for path in files]
     return {
         **STAMP,

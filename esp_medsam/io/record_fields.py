@@ -48,6 +48,34 @@ FIELDS: Mapping[tuple[str, ...], str] = {
         "the volume of these voxels in milliliters; null for pictures and for slices that are"
         " not evenly stacked"
     ),
+    ("targets[].statistics.voxels", "targets[].statistics.ml", "targets[].statistics.area_mm2"): (
+        "with `--statistics`: its size; milliliters for evenly stacked volumes, square millimeters "
+        "for pictures whose spacing is known, else null"
+    ),
+    ("targets[].statistics.box_first", "targets[].statistics.box_last"): (
+        "first and last index of the smallest box around it along each axis of the file's array, "
+        "from 0; null if it is empty"
+    ),
+    ("targets[].statistics.centroid", "targets[].statistics.centroid_mm"): (
+        "its mean index along these axes, and the same in mm (RAS+); null if it is empty, or "
+        "without an affine"
+    ),
+    ("targets[].statistics.components",): (
+        "number of components, which touch by faces, edges or corners"
+    ),
+    ("targets[].statistics.diameter_mm",): (
+        "largest distance between centers of its voxels; null if spacing is not known"
+    ),
+    (
+        "targets[].statistics.mean",
+        "targets[].statistics.standard_deviation",
+        "targets[].statistics.minimum",
+        "targets[].statistics.maximum",
+        "targets[].statistics.percentiles",
+    ): (
+        "its intensities, in the image's `unit`, or as stored; percentiles 5, 25, 50, 75 and 95; "
+        "null for color and if it is empty"
+    ),
     ("empty",): "whether nothing was found",
     ("formats",): "kinds of output: `dicom-seg`, `nifti`, `png`, `split_targets`, `probabilities`",
     (

@@ -46,6 +46,7 @@ class ResultPlanner:
         split_targets: Whether to write a mask for each target.
         probabilities: Whether to write the probability of each target.
         preview: Whether to write a picture of each result.
+        statistics: Whether the record states the statistics of each target's segment.
         weights: File of the weights, hashed for the record when the first result is written.
         weights_sha256: Hash of the weights; if not given, computed when first needed. For weights
             that were read long before, pass the hash they had then.
@@ -70,6 +71,7 @@ class ResultPlanner:
     split_targets: bool = False
     probabilities: bool = False
     preview: bool = False
+    statistics: bool = False
     weights: str | Path | None = None
     weights_sha256: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -170,6 +172,7 @@ class ResultPlanner:
         kinds = [*formats]
         kinds += ["split_targets"] if self.split_targets else []
         kinds += ["probabilities"] if self.probabilities else []
+        kinds += ["statistics"] if self.statistics else []
         return Recipe(
             modality=modality,
             targets=tuple(target.name for target in targets),

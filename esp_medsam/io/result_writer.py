@@ -23,6 +23,7 @@ from esp_medsam.io.record import (
     write_own_json,
 )
 from esp_medsam.io.result_plan import ResultPlan
+from esp_medsam.transforms.segment_statistics import SegmentStatistics, segment_statistics
 
 
 def write_result(
@@ -42,7 +43,7 @@ def write_result(
         segmentation: What was found, in the order of the plan's targets.
         labelmap: uint8 ``(1, *spatial)``.
         probability: uint8 ``(T, *spatial)``; only labelmaps can be written without it.
-        pixels: ``(C, *spatial)``, needed only for the preview.
+        pixels: ``(C, *spatial)``, needed only for the preview and for statistics of intensities.
 
     Raises:
         InputChangedError: If the input is no longer what was read; then nothing is written.
@@ -80,8 +81,30 @@ def write_result(
         for name in previous.difference(path.name for path in written):
             remove_file(plan.stem.with_name(name), root)
         empty = not bool(labelmap.any())
-        record = record_of(plan.recipe, image, segmentation, targets, empty=empty, files=written)
+        record = record_of(
+            plan.recipe,
+            image,
+            segmentation,
+            targets,
+            empty=empty,
+            files=written,
+            statistics=_measured(plan, image, labelmap, pixels),
+        )
         write_own_json(plan.record, record, root)
+
+
+def _measured(
+    plan: ResultPlan, image: Image, labelmap: Tensor, pixels: Tensor | None
+) -> list[SegmentStatistics] | None:
+    """Return the statistics of each target's segment; None if they are not planned."""
+    if not plan.options.statistics:
+        return None
+    return segment_statistics(
+        labelmap[0].numpy(),
+        [target.label for target in plan.targets],
+        image.grid,
+        None if pixels is None else pixels.numpy(),
+    )
 
 
 def _replaced_names(plan: ResultPlan, image: Image) -> set[str]:

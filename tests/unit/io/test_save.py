@@ -51,7 +51,10 @@ def fields_of(record: dict[str, Any]) -> list[str]:
     for name, value in record.items():
         part, entry = (f"{name}[].", value[0]) if name in {"targets", "files"} else ("", value)
         part = f"{name}." if name == "source" else part
-        fields += [part + key for key in entry] if part else [name]
+        for key, inner in entry.items() if part else ():
+            is_part = key == "statistics"
+            fields += [f"{part}{key}.{each}" for each in inner] if is_part else [part + key]
+        fields += [] if part else [name]
     return fields
 
 
@@ -59,7 +62,7 @@ class TestRecordFields:
     def test_are_those_that_are_documented_and_no_others(
         self, saver: Saver, result: Result, scan: Path, tmp_path: Path
     ) -> None:
-        saver()(result(scan))
+        saver(statistics=True)(result(scan))
         record = json.loads((tmp_path / "out" / "scan_seg.json").read_text())
 
         assert sorted(itertools.chain(*FIELDS)) == sorted(fields_of(record))

@@ -1,0 +1,261 @@
+"""Statistics of the segments in existing results and masks, without segmenting again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esp_medsam.errors import FormatError, InputNotFoundError, not_found
+from esp_medsam.grid import Grid
+from esp_medsam.image import Image
+from esp_medsam.io.formats import is_image, name_of
+from esp_medsam.io.modality import settle_modality
+from esp_medsam.io.read import read
+from esp_medsam.io.record import file_names, read_record
+from esp_medsam.io.recorded_file import is_whole
+from esp_medsam.modality import ModalityTable
+from esp_medsam.transforms.segment_statistics import SegmentStatistics, segment_statistics
+from esp_medsam.workflows.datalist import Mask
+from esp_medsam.workflows.datalist_images import MaskReader
+from esp_medsam.workflows.item_loop import each_alone
+from esp_medsam.workflows.results import Outcome, failure
+from esp_medsam.workflows.walk import files_below
+
+
+RECORD = "_seg.json"
+"""Ending of the records of results."""
+
+MASK_ENDINGS = ("_seg", "_mask", "_masks", "_label", "_labels", "_gt", "_segmentation")
+"""Endings of the names of masks, which their images do not have."""
+
+IMAGE_ENDINGS = ("", "_0000", "_image", "_img")
+"""Endings of the names of images, which their masks do not have; ``_0000`` is of nnU-Net."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Outcome):
+    """Outcome of one result or mask: ``done`` or ``failed``.
+
+    Attributes:
+        rows: A row for each segment.
+    """
+
+    rows: tuple[Row, ...] = ()
+
+    @property
+    def details(self) -> str:
+        """Number of segments that are not empty."""
+        return f": {sum(row['voxels'] > 0 for row in self.rows)} segments"
+
+
+class Statistics:
+    """Statistics of all results and masks in a folder.
+
+    A result of this package is known by its record, whose statistics are taken if it has any. Of
+    other masks, each value is a segment.
+
+    Args:
+        source: A record, a mask, or a folder, which is searched recursively.
+        table: Available modalities and targets.
+        images: Folder of the images, for intensities; of results, the folder that was segmented.
+        modality: Modality of masks that have no record; its table names their values.
+
+    Raises:
+        InputNotFoundError: If there is no such file or folder, or nothing in it is a mask.
+        ModalityError: If there is no such modality.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        table: ModalityTable,
+        *,
+        images: Path | None = None,
+        modality: str | None = None,
+    ) -> None:
+        if not source.exists():
+            raise not_found(source, argument="IN")
+        if images is not None and not images.is_dir():
+            raise not_found(images, "folder", argument="images")
+        self.root = source if source.is_dir() else source.parent
+        self.table = table
+        self.images = images
+        self.modality = None if modality is None else table[modality].name
+        self.inputs = self._inputs(source)
+        if not self.inputs:
+            msg = f"IN must hold results or masks; {source} holds none."
+            raise InputNotFoundError(msg)
+
+    def _inputs(self, source: Path) -> list[Path]:
+        """Return records, and masks that belong to no record."""
+        if source.is_file():
+            return [source]
+        files = sorted(files_below(source, []))
+        records = [path for path in files if path.name.endswith(RECORD)]
+        owned = set[Path]()
+        for path in records:
+            record = read_record(path.with_suffix(""))
+            owned |= {
+                path.with_name(name) for name in (() if record is None else file_names(record))
+            }
+        masks = [path for path in files if is_image(path) and path not in owned]
+        return sorted([*records, *masks])
+
+    def __len__(self) -> int:
+        """Return the number of results and masks."""
+        return len(self.inputs)
+
+    def results(self) -> Iterator[Measured]:
+        """Yield the outcome of each result or mask."""
+        yield from each_alone(self.inputs, self._measured, self._failed)
+
+    def _label(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def _failed(self, path: Path, error: Exception) -> Measured:
+        return failure(self._label(path), error, kind=Measured)
+
+    def _measured(self, path: Path) -> Measured:
+        """Return the rows of one result or mask.
+
+        Raises:
+            EspMedSamError: If it, or its image, cannot be read.
+        """
+        rows = self._of_result(path) if path.name.endswith(RECORD) else self._of_mask(path)
+        return Measured(path=self._label(path), status="done", rows=tuple(rows))
+
+    def _of_result(self, path: Path) -> Iterator[Row]:
+        record = read_record(path.with_suffix(""))
+        if record is None:
+            raise not_found(path)
+        targets: Sequence[Mapping[str, Any]] = record["targets"]
+        found = [target["statistics"] for target in targets if target.get("statistics")]
+        if len(found) < len(targets):
+            labels = [int(target["label"]) for target in targets]
+            found = [asdict(one) for one in self._again(path, record, labels)]
+        common = {key: record.get(key) for key in ("modality", "unit")}
+        for target, one in zip(targets, found, strict=True):
+            named = {"source": record["source"]["path"], "mask": self._label(path), **common}
+            own = {key: target.get(key) for key in ("name", "label", "confidence", "expected_dice")}
+            yield {**named, "target": own.pop("name"), **own, **columns(one)}
+
+    def _again(
+        self, path: Path, record: Mapping[str, Any], labels: Sequence[int]
+    ) -> list[SegmentStatistics]:
+        """Return the statistics of a result's labelmap, which must be the one of its record."""
+        entry = next((one for one in record["files"] if is_image(one["name"])), None)
+        if entry is None:
+            msg = f"{path} must name a labelmap as NIfTI or PNG, or hold statistics; it does not. "
+            raise FormatError(msg + "Segment with `statistics`, or convert with seg2nifti.")
+        mask, image = path.with_name(entry["name"]), None
+        if not is_whole(mask, entry):
+            raise not_found(mask)
+        if self.images is not None:
+            place = PurePosixPath(record["source"]["path"])
+            image = self._image(self.images / place, record["modality"])
+        return _statistics(*self._stored(mask, image), labels, image)
+
+    def _of_mask(self, path: Path) -> Iterator[Row]:
+        image, names = None, dict[int, str]()
+        if self.images is not None:
+            image = self._image(self._image_of(path, self.images), self.modality)
+        if self.modality is not None:
+            names = {target.label: target.name for target in self.table[self.modality].targets}
+        labelmap, grid = self._stored(path, image)
+        values = [int(value) for value in np.unique(labelmap) if value]
+        named = {
+            "source": None if image is None else Path(image.path).name,
+            "mask": self._label(path),
+            "modality": self.modality,
+            "unit": None if image is None else image.unit,
+        }
+        for value, one in zip(values, _statistics(labelmap, grid, values, image), strict=True):
+            own = {"target": names.get(value, ""), "label": value}
+            own |= {"confidence": None, "expected_dice": None}
+            yield {**named, **own, **columns(asdict(one))}
+
+    def _stored(self, mask: Path, image: Image | None) -> tuple[npt.NDArray[np.uint8], Grid]:
+        """Return a labelmap, and the grid that it lies on: its image's if there is one.
+
+        Raises:
+            OptionError: If it does not lie where its image does.
+            FormatError: If it holds other values than whole numbers from 0 to 255.
+        """
+        if image is None:
+            stored = read(mask, indices=True)
+        else:
+            stored = MaskReader(image, self.table).stored(Mask(path=str(mask), values=(1,)))
+        assert stored.pixels is not None, "just read"
+        values = stored.pixels[0]
+        whole = values.astype(np.uint8)
+        if len(stored.pixels) > 1 or (whole != values).any():
+            msg = f"{mask} must be a mask of whole numbers from 0 to 255; it is not."
+            raise FormatError(msg)
+        return whole, stored.grid if image is None else image.grid
+
+    def _image(self, path: Path, modality: str | None) -> Image:
+        """Return an image, in the unit of its modality if that is known."""
+        image = read(path)
+        if modality is None:
+            return image
+        return settle_modality(image, modality, self.table, force=False)
+
+    def _image_of(self, mask: Path, images: Path) -> Path:
+        """Return the image of a mask: in the same place, with the same name but for its ending.
+
+        Raises:
+            InputNotFoundError: If there is none, or more than one.
+        """
+        name, folder = name_of(mask), images / mask.relative_to(self.root).parent
+        names = {name, *(name.removesuffix(ending) for ending in MASK_ENDINGS)}
+        wanted = {f"{one}{ending}" for one in names for ending in IMAGE_ENDINGS}
+        listed = sorted(folder.iterdir()) if folder.is_dir() else []
+        found = [path for path in listed if is_image(path) and name_of(path) in wanted]
+        found = [path for path in found if path.resolve() != mask.resolve()]
+        if len(found) != 1:
+            msg = (
+                f"images must hold one image of {mask.name}, called like it; it holds {len(found)}."
+            )
+            raise InputNotFoundError(msg)
+        return found[0]
+
+
+def _statistics(
+    labelmap: npt.NDArray[np.uint8], grid: Grid, labels: Sequence[int], image: Image | None
+) -> list[SegmentStatistics]:
+    return segment_statistics(labelmap, labels, grid, None if image is None else image.pixels)
+
+
+def columns(statistics: Mapping[str, Any]) -> Row:
+    """Return statistics with a column for each number, in the same order for all images."""
+    row: Row = {}
+    for name, value in statistics.items():
+        if name in _AXES:
+            row |= _spread(name, value, _AXES[name])
+        elif name == "percentiles":
+            row |= _spread("percentile", value, _PERCENTILES)
+        else:
+            row[name] = value
+    return row
+
+
+_AXES = {
+    "box_first": ("1", "2", "3"),
+    "box_last": ("1", "2", "3"),
+    "centroid": ("1", "2", "3"),
+    "centroid_mm": ("right", "anterior", "superior"),
+}
+_PERCENTILES = ("5", "25", "50", "75", "95")
+
+
+def _spread(name: str, values: Sequence[float] | None, endings: Sequence[str]) -> Row:
+    held = list(values or ())
+    held += [None] * (len(endings) - len(held))  # type: ignore[list-item]  # no number there
+    return {f"{name}_{ending}": value for ending, value in zip(endings, held, strict=True)}
