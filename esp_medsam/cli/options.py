@@ -233,6 +233,13 @@ MinMl = Annotated[
 SliceBatch = Annotated[
     int | None, option("--slice_batch", "Slices per forward pass.", metavar="INT")
 ]
+AsJson = Annotated[
+    bool,
+    option("--json", "Print one JSON object per item on standard output; the rest elsewhere."),
+]
+DryRun = Annotated[
+    bool, option("--dry_run", "Only say what would be done with each item; write nothing.")
+]
 Device = Annotated[
     str | None,
     option(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +21,10 @@ from esp_medsam.memory import check_libraries_fit
 if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
     from esp_medsam.workflows.results import ItemResult
     from esp_medsam.workflows.segment import SegmentRun
+
+
+NO_NETWORK = object()
+"""Stands for the network where nothing is segmented."""
 
 
 def segment(
@@ -72,6 +78,8 @@ def segment(
     trust_config: options.TrustConfig = False,
     ckpt_path: options.CkptPath = None,
     bundle: options.Bundle = None,
+    dry_run: options.DryRun = False,
+    as_json: options.AsJson = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
@@ -129,31 +137,47 @@ def segment(
     from esp_medsam.workflows.pipeline import build  # loads torch and MONAI: after all checks
     from esp_medsam.workflows.results import not_tried_text
 
+    if dry_run:
+        _tell_plan(build(request, plans=plans, network=NO_NETWORK), as_json=as_json)
+        return
     segmentation = build(request, plans=plans)
     try:
-        results = _drive(segmentation, quiet=quiet)
+        results = _drive(segmentation, quiet=quiet, as_json=as_json)
     except KeyboardInterrupt:
         raise interrupted() from None
     report(
         results,
         f"masks and records are in {output}",
+        file=sys.stderr if as_json else None,
         not_tried=not_tried_text(len(segmentation) - len(results), is_whole=segmentation.is_whole),
         left_alone=segmentation.left_alone.volumes,
     )
 
 
-def _drive(segmentation: SegmentRun, *, quiet: bool) -> list[ItemResult]:
+def _tell_plan(segmentation: SegmentRun, *, as_json: bool) -> None:
+    """Print what would be done with each item, and exit with status 1 if any would fail."""
+    from esp_medsam.workflows.segment import Planned
+
+    planned = []
+    for one in segmentation.planned():
+        planned.append(one)
+        print(json.dumps(one.to_json()) if as_json else as_options(one.line))
+    left_alone = segmentation.left_alone.volumes
+    report(planned, kind=Planned, file=sys.stderr if as_json else None, left_alone=left_alone)
+
+
+def _drive(segmentation: SegmentRun, *, quiet: bool, as_json: bool) -> list[ItemResult]:
     """Segment every item, with a progress bar on a terminal, or else one line per item."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     if quiet:
-        return list(segmentation.results())
+        return [_told(result, as_json=as_json) for result in segmentation.results()]
     told = segmentation.left_alone.text
     if told:
         console.print(f"Left alone: {told}.")
     results = []
     with _Bars(console, segmentation) as bars:
         for result in segmentation.results():
-            results.append(result)
+            results.append(_told(result, as_json=as_json))
             bars.advance_item()
             if not console.is_terminal:
                 console.print(as_options(result.line))
@@ -162,6 +186,13 @@ def _drive(segmentation: SegmentRun, *, quiet: bool) -> list[ItemResult]:
     if segmentation.left_alone.text != told:  # a large input is planned in parts
         console.print(f"Left alone: {segmentation.left_alone.text}.")
     return results
+
+
+def _told(result: ItemResult, *, as_json: bool) -> ItemResult:
+    """Return a result, after printing it as JSON if that is asked for."""
+    if as_json:
+        print(json.dumps(result.to_json()), flush=True)
+    return result
 
 
 class _Bars(Progress):

@@ -186,6 +186,16 @@ def read_record(stem: Path) -> dict[str, Any] | None:
     return record
 
 
+def has_statistics(stem: Path) -> bool:
+    """Whether the record of the outputs that begin with ``stem`` states statistics of all targets.
+
+    Raises:
+        OutputExistsError: If the file at its path is not a record.
+    """
+    record = read_record(stem)
+    return record is not None and all(target.get("statistics") for target in record["targets"])
+
+
 def file_names(record: Mapping[str, Any]) -> list[str]:
     """Return the names of the files that belong to a record, whatever its schema."""
     return [name_of(entry) for entry in record["files"]]

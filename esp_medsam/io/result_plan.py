@@ -17,7 +17,7 @@ from esp_medsam.io.output_files import OutputFile, plan_files
 from esp_medsam.io.output_formats import formats_for, read_formats
 from esp_medsam.io.output_path import check_outputs, output_stem, record_path
 from esp_medsam.io.preview import previews_of
-from esp_medsam.io.record import Recipe, is_done
+from esp_medsam.io.record import Recipe, has_statistics, is_done
 from esp_medsam.io.weights_record import hash_of_weights
 from esp_medsam.modality import THRESHOLD, CleanUp, ModalityTable, Target
 
@@ -172,7 +172,6 @@ class ResultPlanner:
         kinds = [*formats]
         kinds += ["split_targets"] if self.split_targets else []
         kinds += ["probabilities"] if self.probabilities else []
-        kinds += ["statistics"] if self.statistics else []
         return Recipe(
             modality=modality,
             targets=tuple(target.name for target in targets),
@@ -255,6 +254,7 @@ class ResultPlan:
         check_outputs(self.paths, options.output_dir)
         if options.overwrite:
             return False
-        # A preview requested later is no difference: it only does not exist yet.
+        # A preview or statistics requested later are no difference: they only do not exist yet.
         is_drawn = not options.preview or any(map(is_ours, previews_of(self.stem)))
-        return is_done(self.stem, self.recipe, files, verify=options.verify) and is_drawn
+        is_whole = is_drawn and (not options.statistics or has_statistics(self.stem))
+        return is_done(self.stem, self.recipe, files, verify=options.verify) and is_whole

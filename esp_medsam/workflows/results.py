@@ -6,9 +6,9 @@ import logging
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from esp_medsam.errors import chain_of, explain, one_line
 from esp_medsam.image import size_text
@@ -55,6 +55,10 @@ class Outcome:
     def details(self) -> str:
         """Text that ends the line of a successful outcome."""
         return ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as plain data, for ``json.dumps``."""
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,15 @@ from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.item_loop import results_of
 from esp_medsam.workflows.left_alone import LeftAlone
 from esp_medsam.workflows.plan import Plans
-from esp_medsam.workflows.results import ItemResult, log_end, log_results, not_tried_text
+from esp_medsam.workflows.refusal import Refusal
+from esp_medsam.workflows.results import (
+    ItemResult,
+    Outcome,
+    failure,
+    log_end,
+    log_results,
+    not_tried_text,
+)
 
 
 if TYPE_CHECKING:  # building needs MONAI, driving does not
@@ -25,6 +33,29 @@ if TYPE_CHECKING:  # building needs MONAI, driving does not
 
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned(Outcome):
+    """What would be done with one item: ``to do``, ``kept`` or ``failed``.
+
+    Attributes:
+        modality: Modality that it would be segmented as; None if it failed.
+        targets: Names of the targets.
+        files: Files of the result, the record last; of formats that depend on the image, some
+            may not be written.
+    """
+
+    statuses = ("to do", "kept", "failed")
+
+    modality: str | None = None
+    targets: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    @property
+    def details(self) -> str:
+        """Modality, targets and record."""
+        return f" as {self.modality}, {', '.join(self.targets)}: {self.files[-1]}"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -127,6 +158,26 @@ class SegmentRun:
             warnings=(*image.warnings, *segmentation.warnings),
             seconds=time.perf_counter() - start,
         )
+
+    def planned(self) -> Iterator[Planned]:
+        """Yield what would be done with each item; nothing is read or written but headers."""
+        for step in self.plans.steps:
+            if isinstance(step, Refusal):
+                yield failure(step.label, step.error, kind=Planned)
+                continue
+            try:
+                plan = self._plan(step)
+                kept = self._kept(step, plan)
+            except Exception as error:  # as in a run, the others are planned all the same
+                yield failure(step.label, error, kind=Planned)
+                continue
+            yield Planned(
+                path=step.label,
+                status="to do" if kept is None else "kept",
+                modality=plan.recipe.modality,
+                targets=plan.recipe.targets,
+                files=tuple(str(path) for path in (kept or plan).paths),
+            )
 
     def run(self) -> None:
         """Segment every item, log the outcome, and exit with status 1 on a failure.

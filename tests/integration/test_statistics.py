@@ -62,6 +62,19 @@ class TestResults:
         assert {row["unit"] for row in first} == {"HU"}
         assert f"2 done, 0 failed; 4 rows are in {tables[0]}." in capsys.readouterr().out
 
+    def test_may_be_asked_for_later(
+        self, scans: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.segment(scans, tmp_path / "out", weights)
+        capsys.readouterr()
+
+        self.segment(scans, tmp_path / "out", weights, "--statistics")
+        assert "2 done, 0 kept" in capsys.readouterr().out
+        self.segment(scans, tmp_path / "out", weights, "--statistics")
+        self.segment(scans, tmp_path / "out", weights)
+
+        assert capsys.readouterr().out.count("0 done, 2 kept, 0 failed") == 2
+
     def test_a_result_whose_mask_was_changed_fails_alone(
         self, scans: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
