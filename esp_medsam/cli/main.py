@@ -19,6 +19,7 @@ from esp_medsam.cli.codes import codes
 from esp_medsam.cli.convert import convert
 from esp_medsam.cli.datalist import datalist
 from esp_medsam.cli.distill import distill, embed
+from esp_medsam.cli.doctor import doctor
 from esp_medsam.cli.evaluate import evaluate
 from esp_medsam.cli.inspect import inspect
 from esp_medsam.cli.label import label
@@ -62,6 +63,7 @@ app.command("pacs")(pacs)
 app.command("label")(label)
 app.command("view")(view)
 app.command("codes")(codes)
+app.command("doctor")(doctor)
 app.command("new-bundle")(new_bundle)
 app.command("pin-weights")(pin_weights)
 
