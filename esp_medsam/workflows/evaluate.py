@@ -18,7 +18,7 @@ from esp_medsam.modality import ModalityTable, Target
 from esp_medsam.setting_types import Protocol
 from esp_medsam.settings import TOLERANCE
 from esp_medsam.transforms.by_modality import MeasureImage, ModalityTransforms
-from esp_medsam.transforms.label_map import mask_of
+from esp_medsam.transforms.label_map import confidence_of, mask_of
 from esp_medsam.workflows.case_metrics import Distances, distances, overlap, scale_of
 from esp_medsam.workflows.case_score import PresenceError, TargetScore
 from esp_medsam.workflows.datalist import Item
@@ -82,6 +82,9 @@ class CaseScorer:
             else:
                 score = _native(case, values, self.tolerance)
             confidence = segmentation.confidence[place] if segmentation.confidence else None
+            mask, is_changed = mask_of(values, target, record.grid.cleaned_ml)
+            if is_changed and self.protocol != "released":
+                confidence = confidence_of(values, mask)
             scores.append(score._replace(confidence=confidence if score.voxels else None))
         return tuple(scores)
 

@@ -15,7 +15,7 @@ from monai.inferers import Inferer
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.io.record import STAMP
 from esp_medsam.io.result_plan import ResultPlanner
-from esp_medsam.modality import ModalityTable
+from esp_medsam.modality import THRESHOLD, CleanUp, ModalityTable
 from esp_medsam.transforms import ModalityTransforms
 from esp_medsam.workflows.case_score import TargetScore, write_cases
 from esp_medsam.workflows.datalist import Item, Tracked
@@ -164,6 +164,7 @@ class Evaluation:
         content = {
             **STAMP,
             **self.outputs.made_with,
+            "mask_rules": _mask_rules(self.table, scores),
             **_content(self.plan, scores, comparison, failures(results)),
         }
         if cases and settings.summary is not None:
@@ -213,7 +214,7 @@ def evaluate_request(
     parsed = read_config(request)
     settings, table, inferer, network, outputs = (
         parsed.get_parsed_content(key)
-        for key in ("settings", "table", "inferer", "network", "outputs")
+        for key in ("settings", "result_table", "inferer", "network", "outputs")
     )
     evaluation = Evaluation(
         plan,
@@ -252,6 +253,17 @@ def _content(
         "comparison": None if comparison is None else asdict(comparison),
         "failed": [{"image": one.path, "code": one.code, "message": one.message} for one in failed],
     }
+
+
+def _mask_rules(table: ModalityTable, scores: Iterable[Score]) -> dict[str, Any]:
+    """Return how masks were made of probabilities, by target, where it is not the usual way."""
+    rules: dict[str, Any] = {}
+    for score in scores:
+        (target,) = table.select(score.modality, [score.target])
+        if (target.threshold, target.clean_up) != (THRESHOLD, CleanUp()):
+            own = {"threshold": target.threshold, **asdict(target.clean_up)}
+            rules[f"{score.modality}.{score.target}"] = own
+    return rules
 
 
 def _plain(score: Score) -> dict[str, Any]:

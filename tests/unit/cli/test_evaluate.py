@@ -11,8 +11,10 @@ import PIL.Image
 import pytest
 
 from esp_medsam.cli.main import main
+from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows import evaluation_plots
 from esp_medsam.workflows.case_score import TargetScore
+from tests.support.networks import save_random_weights
 
 
 Shown = pytest.CaptureFixture[str]
@@ -148,6 +150,31 @@ class TestCases:
     ) -> None:
         assert evaluate("--cases", path, "--overwrite") == 1
         assert capsys.readouterr().err.startswith(f"E_OPTION: {told}")
+
+
+class TestMaskRules:
+    def test_are_those_of_the_command(
+        self, evaluate: Evaluate, home: Path, table: ModalityTable, capsys: Shown
+    ) -> None:
+        weights = str(save_random_weights(home / "random.pt", table))
+        found = {}
+        for threshold in ("0.01", "0.99"):
+            cases = f"{threshold}.json"
+            own = ["--threshold", threshold, "--cases", cases, "--ckpt_path", weights]
+            assert evaluate("--json", *own) == 0
+            printed = json.loads(capsys.readouterr().out)
+            rules = {rule["threshold"] for rule in printed["mask_rules"].values()}
+            assert rules == {float(threshold)}
+            found[threshold] = sum(case["voxels"] for case in json.loads(Path(cases).read_text()))
+
+        assert found["0.01"] > found["0.99"]
+
+    def test_are_not_stated_if_they_are_the_usual_ones(
+        self, evaluate: Evaluate, capsys: Shown
+    ) -> None:
+        assert evaluate("--json") == 0
+
+        assert json.loads(capsys.readouterr().out)["mask_rules"] == {}
 
 
 class TestSummary:
