@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -90,7 +91,12 @@ def label(
         server_environment,
         server_python,
     )
-    from esp_medsam.integrations.monai_label.settings import TOKEN_VARIABLE, LabelSettings
+    from esp_medsam.integrations.monai_label.settings import (
+        SETTINGS,
+        TOKEN_VARIABLE,
+        LabelSettings,
+    )
+    from esp_medsam.io.atomic import alone_in
     from esp_medsam.modality import ModalityTable
     from esp_medsam.workflows.bundle import TABLE, find_bundle
 
@@ -116,9 +122,16 @@ def label(
         clicks=clicks,
     )
     folder = app.resolve()
-    prepare_app(folder, settings, bundle, trust_config=trust_config)
-    print(f"Serving {', '.join(settings.modalities)} at http://{host}:{port}/ (Ctrl-C ends it).")
-    status = _served(server_command(interpreter, folder, studies), server_environment(folder))
+    with ExitStack() as held:
+        if is_old := (folder / SETTINGS).is_file():
+            held.enter_context(alone_in(folder))  # before another server's files are replaced
+        prepare_app(folder, settings, bundle, trust_config=trust_config)
+        if not is_old:
+            held.enter_context(alone_in(folder))
+        print(
+            f"Serving {', '.join(settings.modalities)} at http://{host}:{port}/ (Ctrl-C ends it)."
+        )
+        status = _served(server_command(interpreter, folder, studies), server_environment(folder))
     if status:
         raise typer.Exit(1)
 

@@ -106,7 +106,7 @@ def _fields(block: bytes, path: Path) -> tuple[dict[str, str], int]:
     """Return the fields up to ElementDataFile, the last one, and the offset of what follows it."""
     fields: dict[str, str] = {}
     for line, position in lines(block, path):
-        field = re.match(r"\s*([A-Za-z][A-Za-z0-9_]*)\s*[=:](.*)$", line)
+        field = re.match(r"\s*([A-Za-z][A-Za-z0-9_\[\]]*)\s*[=:](.*)$", line)
         if field is not None:
             add_field(fields, field[1], field[2].strip(), path)
             if field[1] == "ElementDataFile":

@@ -189,7 +189,7 @@ class MaskReader:
         corners = np.array(list(product(*((0, side - 1) for side in mask.grid.shape))))
         difference = mask.grid.affine - image.grid.affine
         moved = np.abs(corners @ difference[:3, :3].T + difference[:3, 3]).max()
-        if moved > LABEL_TOLERANCE * min(image.grid.spacing or (1.0,)):
+        if not moved <= LABEL_TOLERANCE * min(image.grid.spacing or (1.0,)):  # NaN neither
             msg = f"labels must lie where their image does; {path} is {moved:.3g} mm off."
             raise OptionError(msg)
 

@@ -23,7 +23,7 @@ from esp_medsam.integrations.monai_label.final_labels import image_path
 from esp_medsam.integrations.monai_label.folder_studies import FolderStudies
 from esp_medsam.integrations.monai_label.guard import is_name
 from esp_medsam.integrations.monai_label.request import ORIGINAL
-from esp_medsam.integrations.monai_label.segment_task import Made, SegmentTask
+from esp_medsam.integrations.monai_label.segment_task import Made, SegmentTask, remove_made
 from esp_medsam.integrations.monai_label.segmenters import Segmenters
 from esp_medsam.integrations.monai_label.settings import BUNDLE, TEMPORARY, LabelSettings
 from esp_medsam.integrations.monai_label.train_task import TrainTask
@@ -54,6 +54,13 @@ class UnknownModelError(ModalityError):
     """
 
 
+def quieten() -> None:
+    """Silence lines of others, which name images and paths; a task's lines reach clients."""
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("monailabel").setLevel(logging.ERROR)
+    logging.getLogger("esp_medsam").setLevel(logging.INFO)
+
+
 class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no types
     """Segmentation without prompts, one model for each modality.
 
@@ -64,6 +71,7 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        quieten()
         self.folder = Path(app_dir)
         self.app_settings = LabelSettings.read(self.folder)
         self.temporary = self.folder / TEMPORARY
@@ -107,6 +115,7 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
                 segmenters=self.segmenters,
                 served=self.app_settings.modalities,
                 folder=self.folder,
+                most_voxels=self.app_settings.most_voxels,
             )
             for name in self.app_settings.modalities
         }
@@ -117,7 +126,7 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
         Raises:
             SystemExit: If it cannot be trained, after one line, which clients can see.
         """
-        return self._alone(self._trainers[request["model"]], request)
+        return self._alone(self._trainers.get(request["model"]), request)
 
     def scoring(
         self, request: Mapping[str, Any], datastore: Datastore | None = None
@@ -128,14 +137,13 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
             SystemExit: If they cannot be measured, after one line, which clients can see.
         """
         del datastore
-        return self._alone(self._scoring_methods[request["method"]], request)
+        return self._alone(self._scoring_methods.get(request["method"]), request)
 
-    def _alone(self, task: Callable[..., dict[str, Any]], request: Any) -> dict[str, Any]:
+    def _alone(self, task: Callable[..., dict[str, Any]] | None, request: Any) -> dict[str, Any]:
         """Run a task in a process of its own, whose lines clients can see."""
-        logging.getLogger().setLevel(logging.WARNING)  # lines of others name images and paths
-        logging.getLogger("monailabel").setLevel(logging.ERROR)
-        logging.getLogger("esp_medsam").setLevel(logging.INFO)
         try:
+            if task is None:  # another server took the folder meanwhile
+                raise _unknown(request, self.app_settings.modalities)
             stated = task(request, self.datastore())
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
@@ -166,10 +174,25 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
                 versions=self.versions,
                 segmenters=self.segmenters,
                 served=self.app_settings.modalities,
-                scores=Scores(self.folder, name),
+                scores=Scores(self.folder, self.studies, name),
+                most_voxels=self.app_settings.most_voxels,
             )
             for name in self.app_settings.modalities
         }
+
+    def check_batch(self, model: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the request of a batch, with only what a request for one image may have.
+
+        Raises:
+            EspMedSamError: If there is no such model, or an option is invalid.
+        """
+        task = self._infers.get(model)
+        if not isinstance(task, SegmentTask):
+            raise _unknown(model, self.app_settings.modalities)
+        known = (*task.config(), "label_tag", "result_extension", "max_batch_size")
+        asked = {name: params[name] for name in known if name in params}
+        task.asked(asked)
+        return {"model": model, **asked}
 
     def check_scoring(self, method: str) -> dict[str, Any]:
         """Return the request of a measurement.
@@ -183,8 +206,8 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
 
     def init_strategies(self) -> dict[str, Any]:
         """Return the ways to choose the next image."""
-        scores = [Scores(self.folder, name) for name in self.app_settings.modalities]
-        return {"random": Random(), "uncertain": Uncertain(scores)}
+        scores = [Scores(self.folder, self.studies, name) for name in self.app_settings.modalities]
+        return {"random": Random(), "uncertain": Uncertain(scores, self.versions)}
 
     def init_batch_infer(self) -> BatchTask:
         """Return the task of many images."""
@@ -228,7 +251,11 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
         label = str(made.file)
         if asked.is_saved:
             told = {"model": model, "params": made.told}
-            label = store.save_label(image, str(made.file), asked.tag, told)
+            try:
+                label = store.save_label(image, str(made.file), asked.tag, told)
+            except BaseException:
+                remove_made(str(made.file))
+                raise
         return _answer(made, label, asked.tag)
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:
@@ -240,12 +267,6 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
         del request, datastore
         msg = "Whole-slide images must be segmented with `esp-medsam segment`; no model here is of "
         raise UnknownModelError(msg + "them.")
-
-    def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the next image to label, without the path that it has on the server."""
-        sample: dict[str, Any] = super().next_sample(request)
-        sample.pop("path", None)
-        return sample
 
     def _path_of(self, image: object, store: Datastore) -> Path:
         """Return the path of an image that the studies hold.

@@ -22,7 +22,14 @@ from esp_medsam.workflows.request import read_request
 MAIN = "from esp_medsam.integrations.monai_label.app import EspMedSamApp  # noqa: F401\n"
 """Content of ``main.py``, where MONAI Label looks for the app's class."""
 
-AT_START = "from esp_medsam.integrations.monai_label.stand_in import install\n\ninstall()\n"
+AT_START = """\
+import logging
+
+from esp_medsam.integrations.monai_label.stand_in import install
+
+install()
+logging.getLogger("monailabel").setLevel(logging.ERROR)  # its other lines name images and paths
+"""
 """Content of ``sitecustomize.py``, which Python runs at its start, in processes that the server
 starts too."""
 
@@ -99,6 +106,9 @@ def logging_config(path: Path) -> dict[str, object]:
             "monailabel": {"level": "ERROR"},
             "uvicorn": {"level": "WARNING"},
             "timeloop": {"level": "WARNING", "propagate": False},
+            # Lines of tasks, which clients can ask for, and tracebacks, whose texts name files.
+            **{f"task_{kind}": {"level": "ERROR"} for kind in ("train", "scoring", "batch_infer")},
+            "uvicorn.error": {"level": "CRITICAL"},
         },
     }
 

@@ -32,7 +32,8 @@ class BatchTask(BatchInferTask):  # type: ignore[misc]  # MONAI Label has no typ
             failed, ``error``.
         """
         images = sorted(self.get_images(request, datastore))
-        most = int(request.get("max_batch_size") or 0)
+        most = request.get("max_batch_size") or 0
+        most = most if isinstance(most, int) else 0
         results: dict[str, Any] = {}
         for image in images[:most] if most > 0 else images:
             asked = {**request, "image": image, "save_label": True}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,14 +12,15 @@ from typing import Any
 import torch
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from esp_medsam.errors import TargetError, one_of, quoted
+from esp_medsam.errors import OptionError, TargetError, one_of, quoted
 from esp_medsam.grid import Grid
-from esp_medsam.image import FOREGROUND
+from esp_medsam.integrations.monai_label.checked_image import check_image
 from esp_medsam.integrations.monai_label.clicks import plane_along_third_axis, prompts_of
 from esp_medsam.integrations.monai_label.label_file import write_label_file
-from esp_medsam.integrations.monai_label.labels import label_names
-from esp_medsam.integrations.monai_label.segment_task import Made, SegmentTask, unnamed
+from esp_medsam.integrations.monai_label.labels import label_names, unnamed
+from esp_medsam.integrations.monai_label.segment_task import Made, SegmentTask, new_folder
 from esp_medsam.io.read import read, read_grid
+from esp_medsam.transforms.label_map import level_of
 
 
 CLICKS = "_clicks"
@@ -92,6 +92,11 @@ class ClickTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
             EspMedSamError: If the request or the image is refused.
         """
         asked, began = self.asked(request), time.monotonic()
+        if asked.is_saved or request.get("dicom_seg"):
+            msg = (
+                "save_label and output=dicom_seg must be left out for clicks: a slice is no label."
+            )
+            raise OptionError(msg)
         names = [target.name for target in self.automatic.table[self.modality].targets]
         name = request.get("label")
         if name not in names:
@@ -100,7 +105,7 @@ class ClickTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
         (target,) = self.automatic.table.select(self.modality, [str(name)])
         version = self.automatic.versions.named(self.modality, asked.version)
         with unnamed(image):
-            self.automatic.check(image)
+            check_image(image, self.automatic.settings.most_voxels)
             grid = grid_of(image, image.stat().st_mtime_ns)
             prompts = prompts_of(request, of_picture=not grid.is_volume)
             record, found = self.automatic.segmenters.prompted(
@@ -115,10 +120,10 @@ class ClickTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
         labelmap = torch.zeros(1, *record.grid.shape, dtype=torch.uint8)
         for index, probability in found.items():
             of_slice = labelmap[0] if not grid.is_volume else labelmap[0, :, :, index]
-            of_slice[probability >= FOREGROUND] = 1
-        folder = Path(tempfile.mkdtemp(dir=self.automatic.temporary))
+            of_slice[probability >= level_of(target)] = 1
         drawn = replace(target, label=1)
-        file = write_label_file(labelmap, record, [drawn], folder, asked.extension)
+        with new_folder(self.automatic.temporary) as folder:
+            file = write_label_file(labelmap, record, [drawn], folder, asked.extension)
         told = {
             "label_names": {target.name: 1},
             "version": version.name,

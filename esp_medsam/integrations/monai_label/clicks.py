@@ -61,11 +61,11 @@ def prompts_of(request: Mapping[str, Any], *, of_picture: bool) -> Prompts:
     sent = _Sent.of(**{name: value for name, value in given.items() if value is not None})
     voxels = [*sent.foreground, *sent.background]
     slices = {voxel[2] for voxel in voxels}
-    if sent.slice is not None and sent.roi:
+    if sent.slice is not None:
         slices.add(sent.slice)
     elif sent.roi:
         slices.add(sent.roi[4])
-    if len(slices) != 1:
+    if len(slices) != 1 or not (voxels or sent.roi):
         msg = "foreground, background and roi must lie in one slice, and at least one be given; "
         raise OptionError(msg + f"got {len(slices)} slices.")
     (place,) = slices

@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from monailabel.datastore.local import LocalDatastore
 from pydicom import dcmread
 
 from esp_medsam.errors import InputNotFoundError
@@ -20,9 +19,10 @@ from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.dicomweb.fetch import check_listed, fetch_series
 from esp_medsam.integrations.dicomweb.query import Series, is_uid
 from esp_medsam.integrations.monai_label.label_file import PICTURE
-from esp_medsam.integrations.monai_label.labels import masks_of, values_of
+from esp_medsam.integrations.monai_label.labels import absent_of, masks_of, values_of
 from esp_medsam.integrations.monai_label.request import FINAL
 from esp_medsam.integrations.monai_label.sent_label import plain_label
+from esp_medsam.integrations.monai_label.shared_store import SharedStore
 from esp_medsam.integrations.monai_label.volume_file import write_volume
 from esp_medsam.io.dicom_seg import SegOptions, write_dicom_seg
 from esp_medsam.io.formats import split_suffix
@@ -35,7 +35,7 @@ LIST_SECONDS = 60.0
 """Time after which the server is asked anew for its series."""
 
 
-class DicomStudies(LocalDatastore):  # type: ignore[misc]  # MONAI Label has no types
+class DicomStudies(SharedStore):
     """Series of a DICOMweb server; those in use are kept in a folder.
 
     MONAI Label's own converts series with ITK, which takes uneven slices for even ones, keeps
@@ -162,14 +162,18 @@ class DicomStudies(LocalDatastore):  # type: ignore[misc]  # MONAI Label has no 
             EspMedSamError: If the label is not on the grid of its image, or names other targets.
             PacsError: If the server does not take it.
         """
-        is_picture = self.get_image_uri(image_id).endswith(PICTURE)
+        shown = Path(self.get_image_uri(image_id))
         with TemporaryDirectory() as new:
             label, info = plain_label(
-                Path(label_filename), label_info, Path(new), of_picture=is_picture
+                Path(label_filename),
+                label_info,
+                Path(new),
+                shown,
+                of_picture=shown.suffix == PICTURE,
             )
             if label_tag == FINAL:
                 info["sop_instance_uid"] = self._store(image_id, label, info)
-            return str(super().save_label(image_id, str(label), label_tag, info))
+            return self.keep_label(image_id, label, label_tag, info)
 
     def _store(self, image_id: str, label: Path, info: Mapping[str, Any]) -> str:
         """Store a final label on the server, and return its SOP Instance UID; empty if it is."""
@@ -178,6 +182,7 @@ class DicomStudies(LocalDatastore):  # type: ignore[misc]  # MONAI Label has no 
             read(self.series_folder(image_id)), modality, self.table, force=False
         )
         values = values_of(info, self.table[modality])
+        absent_of(info, self.table[modality])
         masks = masks_of(label, image, values, self.table)
         targets = [target for target in self.table[modality].targets if target.name in masks]
         with TemporaryDirectory(dir=self._folder, prefix=".") as new:

@@ -8,20 +8,22 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from monailabel.config import settings as server_settings
-from monailabel.datastore.local import LocalDatastore
 
-from esp_medsam.errors import InputNotFoundError
+from esp_medsam.errors import InputNotFoundError, ModalityError, one_of
 from esp_medsam.integrations.monai_label.final_labels import modality_of_image
-from esp_medsam.integrations.monai_label.labels import masks_of, values_of
+from esp_medsam.integrations.monai_label.labels import absent_of, masks_of, unnamed, values_of
 from esp_medsam.integrations.monai_label.request import FINAL
 from esp_medsam.integrations.monai_label.sent_label import plain_label
+from esp_medsam.integrations.monai_label.shared_store import SharedStore
 from esp_medsam.io.formats import RASTER_SUFFIXES
 from esp_medsam.io.modality import settle_modality
 from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows.datalist import Mask
+from esp_medsam.workflows.datalist_images import MaskReader
 
 
-class FolderStudies(LocalDatastore):  # type: ignore[misc]  # MONAI Label has no types
+class FolderStudies(SharedStore):
     """Images of a folder; labels lie beside them, in ``labels``.
 
     Unlike MONAI Label's own, this refuses labels that could not be used.
@@ -57,17 +59,23 @@ class FolderStudies(LocalDatastore):  # type: ignore[misc]  # MONAI Label has no
         with TemporaryDirectory() as new:
             is_picture = path.lower().endswith(RASTER_SUFFIXES)
             label, info = plain_label(
-                Path(label_filename), label_info, Path(new), of_picture=is_picture
+                Path(label_filename), label_info, Path(new), Path(path), of_picture=is_picture
             )
             if label_tag == FINAL:
                 self._check(image_id, Path(path), label, info)
-            return str(super().save_label(image_id, str(label), label_tag, info))
+            return self.keep_label(image_id, label, label_tag, info)
 
     def _check(self, image_id: str, path: Path, label: Path, info: Mapping[str, Any]) -> None:
         said = info.get("model")
-        known = modality_of_image(self, image_id, self.modalities)
-        modality = said if said in self.modalities else known
-        if modality is None:
-            return  # what its values mean is only known once its modality is
-        image = settle_modality(read(path), modality, self.table, force=False)
+        if said is not None and said not in self.modalities:
+            msg = f"model {one_of(self.modalities)}."
+            raise ModalityError(msg)
+        modality = said or modality_of_image(self, image_id, self.modalities)
+        with unnamed(path):
+            image = read(path)
+            if modality is None:  # what its values mean is only known once its modality is
+                MaskReader(image, self.table).stored(Mask(path=str(label), values=(1,)))
+                return
+            image = settle_modality(image, modality, self.table, force=False)
+        absent_of(info, self.table[modality])
         masks_of(label, image, values_of(info, self.table[modality]), self.table)

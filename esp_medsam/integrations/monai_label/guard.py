@@ -29,11 +29,23 @@ do not need; the proxy, which would reach the PACS with the server's rights.
 WHOLE_SLIDE = re.compile(r"/infer/wsi\w*(/|$)")
 """Paths of requests for whole-slide images, whose body may name any file."""
 
+CLOSED = (
+    ("DELETE", "/datastore"),
+    ("DELETE", "/datastore/image"),
+    ("PUT", "/datastore/image/info"),
+    ("PUT", "/datastore/label/info"),
+    ("PUT", "/datastore/updatelabelinfo"),
+)
+"""Methods and paths that remove originals, or change what was checked; no client needs them."""
+
 DESCRIPTION = ("", "auth", "docs", "favicon.ico", "openapi.json", "static")
 """First parts of the paths that describe the API; nothing about images is in them."""
 
 NAMED = ("id", "image", "label", "model", "tag")
 """Query parameters that MONAI Label joins into paths."""
+
+MOST_BYTES = 200
+"""Longest name, so that an ending fits behind it in a file name of 255 bytes."""
 
 _NAME = re.compile(r"[^/\\\x00-\x1f]{1,255}")
 
@@ -72,16 +84,21 @@ class Guard:
     Args:
         app: MONAI Label's server.
         limits: What a request may be.
+        at_end: Called when the server ends.
     """
 
-    def __init__(self, app: App, limits: Limits) -> None:
+    def __init__(self, app: App, limits: Limits, at_end: Callable[[], object] = bool) -> None:
         self.app = app
         self.limits = limits
+        self.at_end = at_end
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                self.at_end()
             return
         has_begun, body = False, _Body(receive, self.limits.most_bytes)
 
@@ -108,6 +125,8 @@ class Guard:
         first = path.split("/")[1]
         if (first not in SERVED and first not in DESCRIPTION) or WHOLE_SLIDE.match(path):
             raise RefusedError(404, f"There is no /{first} here.")
+        if (scope["method"], path.rstrip("/")) in CLOSED:
+            raise RefusedError(403, "Images and what is stated about labels stay as they are.")
         self._check_origin(headers)
         if first in SERVED:
             self._check_token(headers)
@@ -137,7 +156,8 @@ class Guard:
 
 def is_name(text: str) -> bool:
     """Whether a text can be part of a file name, and leads to no other folder."""
-    return bool(_NAME.fullmatch(text)) and text not in (".", "..")
+    is_short = len(text.encode("utf-8", "surrogatepass")) <= MOST_BYTES
+    return is_short and bool(_NAME.fullmatch(text)) and text not in (".", "..")
 
 
 def _named(scope: Message) -> Iterator[tuple[str, str]]:

@@ -45,9 +45,7 @@ def write_label_file(
     """
     is_picture = not image.grid.is_volume
     extension = extension or (PICTURE if is_picture else VOLUME)
-    if extension == PICTURE and not is_picture:
-        msg = f"result_extension must be a volume's, such as {VOLUME}; got {extension}."
-        raise OptionError(msg)
+    check_extension(extension, is_picture=is_picture)
     file = folder / f"{NAME}{extension}"
     if is_picture:
         # SimpleITK's first axis runs along a row, NumPy's down the rows.
@@ -63,6 +61,17 @@ def write_label_file(
     if extension != VOLUME:
         _write(SimpleITK.ReadImage(volume.path), file, targets)
     return file
+
+
+def check_extension(extension: str | None, *, is_picture: bool) -> None:
+    """Refuse a file type that cannot hold the labelmap of a volume.
+
+    Raises:
+        OptionError: If it is that of pictures.
+    """
+    if extension == PICTURE and not is_picture:
+        msg = f"result_extension must be a volume's, such as {VOLUME}; got {extension}."
+        raise OptionError(msg)
 
 
 def _write(image: SimpleITK.Image, file: Path, targets: Sequence[Target]) -> None:

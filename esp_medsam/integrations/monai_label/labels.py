@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from esp_medsam.errors import OptionError, TargetError, one_of, quoted
+from esp_medsam.errors import EspMedSamError, OptionError, TargetError, one_of, quoted
 from esp_medsam.image import Image
 from esp_medsam.io.modality import settle_modality
 from esp_medsam.io.read import read
@@ -17,6 +18,9 @@ from esp_medsam.modality import Modality, ModalityTable
 from esp_medsam.workflows.datalist import Mask
 from esp_medsam.workflows.datalist_images import MaskReader
 
+
+MOST_VALUE = 255
+"""Largest value of a segment in a label."""
 
 UNUSED = "unused_"
 """Beginning of the names of values that no target has."""
@@ -78,10 +82,14 @@ def values_of(info: Mapping[str, Any], modality: Modality) -> dict[str, int]:
             msg = f"label_info {one_of(names)}; got {quoted(name)}."
             raise TargetError(msg)
         index = segment.get("idx", number) if isinstance(segment, Mapping) else number
-        if not isinstance(index, int) or index < 1 or index in values.values() or name in values:
-            msg = "label_info must have each name and each idx, from 1, once; got "
+        is_value = type(index) is int and 1 <= index <= MOST_VALUE
+        if not is_value or index in values.values() or name in values:
+            msg = f"label_info must have each name and each idx, 1 to {MOST_VALUE}, once; got "
             raise OptionError(msg + f"{quoted(str(index))} for {name}.")
         values[name] = index
+    if not values:
+        msg = f"label_info must name a target, {', '.join(names)}; it names none."
+        raise OptionError(msg)
     return values
 
 
@@ -101,12 +109,36 @@ def masks_of(
     """
     stored = MaskReader(image, table).stored(Mask(path=str(label), values=tuple(values.values())))
     assert stored.pixels is not None, "just read"
-    found = {int(value) for value in np.unique(stored.pixels[0])} - {0}
+    found = set(np.unique(stored.pixels[0]).tolist()) - {0}
     if unknown := sorted(found - set(values.values())):
         named = ", ".join(f"{value} {name}" for name, value in values.items())
         msg = f"label must only hold values of targets, {named}; got {unknown[0]}."
         raise OptionError(msg)
     return {name: stored.pixels[0] == value for name, value in values.items() if value in found}
+
+
+def absent_of(info: Mapping[str, Any], modality: Modality) -> list[str]:
+    """Return the targets that a client says are not in an image.
+
+    Raises:
+        TargetError: If it names what is no target.
+    """
+    absent = info.get("absent") or []
+    known = {target.name for target in modality.targets}
+    if not isinstance(absent, list) or not known.issuperset(map(str, absent)):
+        msg = f"absent must be a list of targets of {modality.name}; got {quoted(str(absent))}."
+        raise TargetError(msg)
+    return [str(name) for name in absent]
+
+
+@contextmanager
+def unnamed(path: Path, name: str = "image") -> Iterator[None]:
+    """Put a name in place of a path, which is of this machine, in what is told about it."""
+    try:
+        yield
+    except EspMedSamError as error:
+        error.args = (str(error).replace(str(path), name), *error.args[1:])
+        raise
 
 
 def item_of(final: FinalLabel, modality: str, table: ModalityTable) -> dict[str, Any]:
@@ -122,11 +154,7 @@ def item_of(final: FinalLabel, modality: str, table: ModalityTable) -> dict[str,
     image = settle_modality(read(final.image), modality, table, force=False)
     values = values_of(final.info, table[modality])
     found = masks_of(final.label, image, values, table)
-    absent = final.info.get("absent") or []
-    known = {target.name for target in table[modality].targets}
-    if not isinstance(absent, list) or not known.issuperset(map(str, absent)):
-        msg = f"absent must be a list of targets of {modality}; got {quoted(str(absent))}."
-        raise TargetError(msg)
+    absent = absent_of(final.info, table[modality])
     masks = {name: {"path": str(final.label), "values": [values[name]]} for name in found}
     return {
         "image": str(final.image),

@@ -27,7 +27,7 @@ MASK_RULES = {
 }
 """Keys of ``inference.yaml`` for how probabilities become masks, with choices to show."""
 
-EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".mha", ".png")
+EXTENSIONS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".png")
 """File types that clients may ask for."""
 
 ORIGINAL, FINAL = "original", "final"

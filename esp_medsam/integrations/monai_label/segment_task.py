@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
 import time
@@ -13,16 +12,14 @@ from typing import Any, NamedTuple
 
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from esp_medsam.errors import EspMedSamError, FormatError, TooLargeError
 from esp_medsam.image import modality_of
-from esp_medsam.integrations.monai_label.label_file import write_label_file
-from esp_medsam.integrations.monai_label.labels import label_names
+from esp_medsam.integrations.monai_label.checked_image import check_image
+from esp_medsam.integrations.monai_label.label_file import check_extension, write_label_file
+from esp_medsam.integrations.monai_label.labels import label_names, unnamed
 from esp_medsam.integrations.monai_label.request import Asked, options_of, read_request
 from esp_medsam.integrations.monai_label.segmenters import Segmenters
 from esp_medsam.integrations.monai_label.settings import LabelSettings
 from esp_medsam.integrations.monai_label.versions import CURRENT, Versions
-from esp_medsam.io.formats import files_of
-from esp_medsam.io.read import read_grid
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.one_image import Segmented, save_one
 
@@ -121,7 +118,9 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
             return self._made(image, asked, is_seg_wanted=bool(request.get("dicom_seg")))
 
     def _made(self, image: Path, asked: Asked, *, is_seg_wanted: bool) -> Made:
-        self.check(image)
+        grid = check_image(image, self.settings.most_voxels)
+        if grid is not None:  # before it takes time; that of DICOM is not known yet
+            check_extension(asked.extension, is_picture=not grid.is_volume)
         began, version = time.monotonic(), self.versions.named(self.modality, asked.version)
         made = self.segmenters.segment(
             image,
@@ -131,42 +130,32 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
             modality=self.modality,
             **asked.settings,
         )
-        folder = Path(tempfile.mkdtemp(dir=self.temporary))
-        file = write_label_file(made.labelmap, made.image, made.targets, folder, asked.extension)
-        seg = None
-        if is_seg_wanted:
-            seg, *_ = save_one(
-                made, output_dir=str(folder / "seg"), output_format="dicom-seg", write_empty=True
+        with new_folder(self.temporary) as folder:
+            file = write_label_file(
+                made.labelmap, made.image, made.targets, folder, asked.extension
             )
+            seg = None
+            if is_seg_wanted:
+                own = {"output_format": "dicom-seg", "write_empty": True}
+                seg, *_ = save_one(made, output_dir=str(folder / "seg"), **own)
         seconds = time.monotonic() - began
         return Made(file, {**told(made, seconds), "version": version.name}, seg)
 
-    def check(self, image: Path) -> None:
-        """Refuse an image that is too large, or whose header names a file in another folder."""
-        if not image.is_dir() and any(file.parent != image.parent for file in files_of(image)):
-            msg = "image must be a file of its own; its header names one in another folder."
-            raise FormatError(msg)
-        grid = read_grid(str(image))
-        voxels = 0 if grid is None else math.prod(grid.shape)
-        if voxels > self.settings.most_voxels:
-            most = self.settings.most_voxels
-            msg = f"image must have at most {most:,} voxels on this server; got {voxels:,}."
-            raise TooLargeError(msg)
+
+@contextmanager
+def new_folder(parent: Path) -> Iterator[Path]:
+    """Give a new folder for a result, which is removed if the result is not made."""
+    folder = Path(tempfile.mkdtemp(dir=parent))
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def remove_made(file: str) -> None:
     """Remove a result that was sent or saved, with its folder."""
     shutil.rmtree(Path(file).parent, ignore_errors=True)
-
-
-@contextmanager
-def unnamed(image: Path) -> Iterator[None]:
-    """Leave the path of an image, which is of this machine, out of what is told about it."""
-    try:
-        yield
-    except EspMedSamError as error:
-        error.args = (str(error).replace(str(image), "image"), *error.args[1:])
-        raise
 
 
 def told(made: Segmented, seconds: float) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
 import tempfile
+import traceback
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
@@ -15,10 +16,11 @@ from fastapi.background import BackgroundTasks
 from fastapi.responses import JSONResponse, Response
 from monailabel.app import app as monai_label
 from monailabel.config import settings as server_settings
-from monailabel.endpoints.datastore import save_label
+from monailabel.endpoints.activelearning import sample
 from monailabel.endpoints.infer import ResultType, send_response
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.exception import MONAILabelException
+from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.task import AsyncTask
 
@@ -36,11 +38,13 @@ from esp_medsam.errors import (
     TooLargeError,
     explain,
     one_of,
+    own_error,
 )
 from esp_medsam.integrations.monai_label.app import EspMedSamApp, UnknownModelError, Upload
 from esp_medsam.integrations.monai_label.guard import Guard, Limits
-from esp_medsam.integrations.monai_label.request import FINAL
+from esp_medsam.integrations.monai_label.request import EXTENSIONS, FINAL
 from esp_medsam.integrations.monai_label.segment_task import remove_made
+from esp_medsam.integrations.monai_label.sent_json import checked_object, object_of
 from esp_medsam.integrations.monai_label.settings import (
     TEMPORARY,
     TOKEN_VARIABLE,
@@ -78,7 +82,6 @@ router = APIRouter()
 
 @router.put("/datastore/label", tags=["Datastore"])
 def put_label(
-    background_tasks: BackgroundTasks,
     image: str,
     label: Annotated[UploadFile, File()],
     params: Annotated[str, Form()] = "{}",
@@ -87,12 +90,59 @@ def put_label(
 ) -> dict[str, Any]:
     """Save a label of an image.
 
-    Unlike MONAI Label's own, this does not keep other requests waiting while the label is checked.
+    Unlike MONAI Label's own, this does not keep other requests waiting while the label is checked,
+    and leaves nothing behind if it is refused.
     """
-    name = None if user is None else user.username
-    given = json.dumps(_object(params))
-    saved: dict[str, Any] = save_label(background_tasks, image, given, tag, label, name)
-    return saved
+    app: EspMedSamApp = app_instance()
+    given = object_of(params)
+    if user is not None:
+        given["user"] = user.username
+    sent = _saved(label, app.temporary, EXTENSIONS)
+    try:
+        saved = app.datastore().save_label(image, str(sent.path), tag or FINAL, given)
+    finally:
+        shutil.rmtree(sent.path.parent, ignore_errors=True)
+    return {"image": image, "label": saved}
+
+
+@router.post("/activelearning/{strategy}", tags=["ActiveLearning"])
+def choose(
+    strategy: str,
+    params: Annotated[dict[str, Any] | None, Body()] = None,
+    user: Annotated[User | None, Depends(_IS_USER)] = None,
+) -> dict[str, Any]:
+    """Return the next image to label, without the path that it has on the server."""
+    app: EspMedSamApp = app_instance()
+    if strategy not in app.info()["strategies"]:
+        msg = f"strategy {one_of(app.info()['strategies'])}."
+        raise UnknownModelError(msg)
+    asked = {**checked_object(params or {}), "strategy": strategy}
+    chosen: dict[str, Any] = sample(strategy, asked, None if user is None else user.username)
+    chosen.pop("path", None)
+    return chosen
+
+
+@router.post("/batch/infer/{model}", tags=["Infer"])
+def batch(
+    model: str,
+    images: BatchInferImageType = BatchInferImageType.IMAGES_ALL,
+    params: Annotated[dict[str, Any] | None, Body()] = None,
+    run_sync: bool = False,
+    user: Annotated[User | None, Depends(_IS_ADMIN)] = None,
+) -> dict[str, Any]:
+    """Segment many images, and save the results as labels.
+
+    Unlike MONAI Label's own, this does not keep other requests waiting, and refuses at once what
+    cannot be asked.
+    """
+    del user
+    app: EspMedSamApp = app_instance()
+    asked = app.check_batch(model, checked_object(params or {}))
+    request = {**asked, "images": images.value}
+    if run_sync:
+        results: dict[str, Any] = app.batch_infer(request)
+        return results
+    return _begun("batch_infer", request)
 
 
 @router.post("/train/", include_in_schema=False)
@@ -109,7 +159,7 @@ def train(
     """
     del user
     app: EspMedSamApp = app_instance()
-    return _begun("train", app.check_training(model, params or {}), enqueue=enqueue)
+    return _begun("train", app.check_training(model, checked_object(params or {})), enqueue=enqueue)
 
 
 @router.post("/scoring/", include_in_schema=False)
@@ -148,7 +198,7 @@ def infer(
     """
     del user
     app: EspMedSamApp = app_instance()
-    given = _object(params)
+    given = object_of(params)
     source: str | Upload = image
     if file is not None:
         source = _saved(file, app.temporary)
@@ -161,41 +211,29 @@ def infer(
     finally:
         if isinstance(source, Upload):
             shutil.rmtree(source.path.parent, ignore_errors=True)
+    try:
+        answer: Response | dict[str, Any] = send_response(
+            app.datastore(), result, output, background_tasks
+        )
+    except BaseException:
+        remove_made(result["file"])
+        raise
     background_tasks.add_task(remove_made, result["file"])
-    answer: Response | dict[str, Any] = send_response(
-        app.datastore(), result, output, background_tasks
-    )
     return answer
 
 
-def _object(params: str) -> dict[str, Any]:
-    """Return the parameters of a form.
-
-    Raises:
-        OptionError: If they are no JSON object.
-    """
-    try:
-        given = json.loads(params or "{}")
-    except ValueError:
-        given = None
-    if not isinstance(given, dict):
-        msg = "params must be a JSON object; got something else."
-        raise OptionError(msg)
-    return given
-
-
-def _saved(file: UploadFile, folder: Path) -> Upload:
+def _saved(file: UploadFile, folder: Path, endings: Sequence[str] = UPLOADED) -> Upload:
     """Save a file that came along, in a folder of its own.
 
     Raises:
-        OptionError: If its name has no ending of an image.
+        OptionError: If its name has none of the endings.
     """
     name = PurePath(file.filename or "").name.lower()
-    suffix = next((each for each in UPLOADED if name.endswith(each)), None)
+    suffix = next((each for each in endings if name.endswith(each)), None)
     if suffix is None:
-        msg = f"The ending of the file {one_of(UPLOADED)}; got another."
+        msg = f"The ending of the file {one_of(endings)}; got another."
         raise OptionError(msg)
-    path = Path(tempfile.mkdtemp(dir=folder)) / f"image{suffix}"
+    path = Path(tempfile.mkdtemp(dir=folder)) / f"sent{suffix}"
     with path.open("wb") as written:
         shutil.copyfileobj(file.file, written)
     return Upload(path)
@@ -211,12 +249,20 @@ async def _tell(request: Request, error: Exception) -> JSONResponse:
     del request
     if isinstance(error, MONAILabelException):
         return JSONResponse({"detail": str(error.msg)}, 422)
-    assert isinstance(error, EspMedSamError)
-    folder = server_settings.MONAI_LABEL_APP_DIR
-    said, status = str(explain(error)).replace(f"{folder}{os.sep}", ""), status_of(error)
+    ours = own_error(error)
+    if ours is None:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in line {last.lineno} of {last.name}"
+        logger.error("A request ended in %s.", where)
+        return JSONResponse({"detail": f"E_INTERNAL: {where}.", "code": "E_INTERNAL"}, 500)
+    said, status = str(explain(ours)), status_of(ours)
+    if isinstance(error, OSError) and not isinstance(error, EspMedSamError):
+        said, status = f"{ours.code}: a file of the server could not be used.", 507
+    for folder in (server_settings.MONAI_LABEL_APP_DIR, server_settings.MONAI_LABEL_STUDIES):
+        said = said.replace(f"{folder}{os.sep}", "") if folder else said
     if status >= 500:
-        logger.error("A request ended in %s.", error.code)
-    return JSONResponse({"detail": said, "code": error.code}, status)
+        logger.error("A request ended in %s.", ours.code)
+    return JSONResponse({"detail": said, "code": ours.code}, status)
 
 
 def _guarded() -> Guard:
@@ -224,6 +270,8 @@ def _guarded() -> Guard:
     monai_label.router.routes[:0] = router.routes  # the first that matches answers
     monai_label.add_exception_handler(EspMedSamError, _tell)
     monai_label.add_exception_handler(MONAILabelException, _tell)
+    monai_label.add_exception_handler(OSError, _tell)
+    monai_label.add_exception_handler(Exception, _tell)
     folder = Path(server_settings.MONAI_LABEL_APP_DIR)
     own = LabelSettings.read(folder)
     tempfile.tempdir = str(folder / TEMPORARY)  # MONAI Label's uploads, too, go there
@@ -231,7 +279,13 @@ def _guarded() -> Guard:
     loopback = frozenset(f"{name}:{own.port}" for name in ("127.0.0.1", "localhost", "[::1]"))
     # With a token the server may have other names: a page that was led here does not have it.
     limits = Limits(token, own.most_mebibytes * 2**20, loopback if token is None else None)
-    return Guard(monai_label, limits)
+    return Guard(monai_label, limits, at_end=_end_tasks)
+
+
+def _end_tasks() -> None:
+    """End the processes of tasks, which would go on with files that the next server replaces."""
+    for kind in ("train", "scoring", "batch_infer"):
+        AsyncTask.stop(kind)
 
 
 app = _guarded()

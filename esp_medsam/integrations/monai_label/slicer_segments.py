@@ -15,6 +15,10 @@ from esp_medsam.errors import OptionError, quoted
 from esp_medsam.modality import Code, Target
 
 
+MOST_SEGMENTS = 255
+"""Number of segments that a labelmap can hold."""
+
+
 def write_segments(image: SimpleITK.Image, file: Path, targets: Sequence[Target]) -> None:
     """Write a labelmap.
 
@@ -49,12 +53,21 @@ def read_segments(file: Path, labelmap: Path) -> list[dict[str, Any]]:
         OptionError: If the file is no segmentation, or segments overlap.
     """
     try:
-        segmentation = slicerio.read_segmentation(str(file))
-        voxels, segments = segmentation["voxels"], segmentation["segments"]
-        layers = voxels if voxels.ndim == 4 else voxels[None]
-    except Exception as error:
-        msg = f"label must be a segmentation of 3D Slicer; it cannot be read: {error!r}."
+        return _read_segments(file, labelmap)
+    except OptionError:
+        raise
+    except Exception as error:  # slicerio takes a file's fields for granted
+        msg = f"label must be a segmentation of 3D Slicer; reading it ended in {error!r:.200}."
         raise OptionError(msg) from error
+
+
+def _read_segments(file: Path, labelmap: Path) -> list[dict[str, Any]]:
+    segmentation = slicerio.read_segmentation(str(file))
+    voxels, segments = segmentation["voxels"], segmentation["segments"]
+    layers = voxels if voxels.ndim == 4 else voxels[None]
+    if not segments or len(segments) > MOST_SEGMENTS:
+        msg = f"label must have 1 to {MOST_SEGMENTS} segments; it has {len(segments)}."
+        raise OptionError(msg)
     merged = np.zeros(layers.shape[1:], dtype=np.uint8)
     for number, segment in enumerate(segments, start=1):
         mask = layers[segment.get("layer", 0)] == segment["labelValue"]
@@ -63,8 +76,11 @@ def read_segments(file: Path, labelmap: Path) -> list[dict[str, Any]]:
             raise OptionError(msg)
         merged[mask] = number
     image: Any = SimpleITK.GetImageFromArray(merged.transpose())
-    matrix = np.asarray(segmentation["ijkToLPS"])
+    matrix = np.asarray(segmentation["ijkToLPS"], dtype=np.float64)
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    if not np.isfinite(matrix).all() or not spacing.all():
+        msg = "label must have a place in space; its header states none."
+        raise OptionError(msg)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(matrix[:3, 3].tolist())

@@ -40,6 +40,7 @@ class TrainTask(MonaiLabelTask):  # type: ignore[misc]  # MONAI Label has no typ
         segmenters: Segmenters of all versions.
         served: Modalities that the server offers.
         folder: The app's folder.
+        most_voxels: Limit of an image.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class TrainTask(MonaiLabelTask):  # type: ignore[misc]  # MONAI Label has no typ
         segmenters: Segmenters,
         served: Sequence[str],
         folder: Path,
+        most_voxels: int,
     ) -> None:
         super().__init__(f"Trains what serves {modality} alone, on its final labels.")
         self.modality = modality
@@ -59,6 +61,7 @@ class TrainTask(MonaiLabelTask):  # type: ignore[misc]  # MONAI Label has no typ
         self.segmenters = segmenters
         self.served = served
         self.folder = folder
+        self.most_voxels = most_voxels
 
     def config(self) -> dict[str, Any]:
         """Return the options, as clients show them."""
@@ -106,6 +109,7 @@ class TrainTask(MonaiLabelTask):  # type: ignore[misc]  # MONAI Label has no typ
             versions=self.versions,
             segmenters=self.segmenters,
             folder=runs / self.modality,
+            most_voxels=self.most_voxels,
             **options,
         )
         try:

@@ -6,13 +6,15 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.errors import EspMedSamError, OptionError, explain
+from esp_medsam.errors import EspMedSamError, OptionError
 from esp_medsam.identity import sha256_of
+from esp_medsam.integrations.monai_label.checked_image import check_image
 from esp_medsam.integrations.monai_label.label_file import write_label_file
 from esp_medsam.integrations.monai_label.segmenters import Segmenters
 from esp_medsam.integrations.monai_label.versions import Version, Versions
@@ -20,7 +22,6 @@ from esp_medsam.io.atomic import atomic_file
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.add_targets import ADD_CONFIG
 from esp_medsam.workflows.bundle import WEIGHTS
-from esp_medsam.workflows.datalist_split import sections_of
 from esp_medsam.workflows.evaluation import plan_request
 from esp_medsam.workflows.evaluation_run import evaluate_request
 from esp_medsam.workflows.request import read_request
@@ -37,6 +38,10 @@ LEAST_IMAGES = 2
 
 HELD_OUT = 5
 """One patient in so many is only measured on, at least one."""
+
+SECTIONS = ("training", "validation", "kept")
+"""Sections of the datalist: ``validation`` has the labels of the patients that are held out, and
+``kept`` the masks, before the training, of the targets that those labels do not show."""
 
 LEAST_AGREEMENT = 0.9
 """Dice with their earlier masks that targets without labels must keep on average."""
@@ -60,6 +65,7 @@ class Training:
         device: Device to train on.
         epochs: Number of epochs.
         learning_rate: Peak learning rate.
+        most_voxels: Limit of an image.
     """
 
     modality: str
@@ -70,6 +76,7 @@ class Training:
     device: str
     epochs: int = EPOCHS
     learning_rate: float = LEARNING_RATE
+    most_voxels: int = 2**30
 
     def run(self, items: Sequence[Item]) -> Version:
         """Train from the current version on, measure, and add the result as a version.
@@ -87,17 +94,14 @@ class Training:
         began, source = time.monotonic(), self.versions.current(self.modality)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        labeled = {name for item in items for name in (*item["labels"], *item["absent"])}
-        stood_in = [self._stood_in(item, number, source) for number, item in enumerate(items)]
-        datalist, counts = self._written(stood_in)
+        datalist, counts = self._written(items, source)
         self._train(datalist, source)
         new = self._bundle(source)
-        before, after = (self._scores(bundle, datalist) for bundle in (source.bundle, new))
-        measured = {
-            name: {"before": before.get(name), "after": after[name]} for name in sorted(after)
-        }
-        targets = {name: one for name, one in measured.items() if name in labeled}
-        kept = {name: one for name, one in measured.items() if name not in labeled}
+        before, after = (
+            self._scores(bundle, datalist, "validation") for bundle in (source.bundle, new)
+        )
+        targets = {name: {"before": before.get(name), "after": after[name]} for name in after}
+        kept = self._scores(new, datalist, "kept") if counts.pop("kept") else {}
         stated = {
             "modality": self.modality,
             "from": source.name,
@@ -106,12 +110,14 @@ class Training:
             "kept": kept,
             "is_better": is_better(targets, kept),
             "weights_sha256": sha256_of(new / WEIGHTS),
+            "shown": self._shown(datalist, source),
             "seconds": round(time.monotonic() - began),
         }
         return self.versions.add(self.modality, new, stated)
 
     def _stood_in(self, item: Item, number: int, source: Version) -> Item:
-        """Return an item in which the current masks stand in for those of unlabeled targets."""
+        """Return an item with the current masks of the targets that its labels do not show."""
+        check_image(Path(item["image"]), self.most_voxels)
         said = {*item["labels"], *item["absent"]}
         ready = [
             target.name
@@ -119,7 +125,7 @@ class Training:
             if target.tier == "ready" and target.name not in said
         ]
         if not ready:
-            return item
+            return {**item, "labels": {}, "absent": []}
         made = self.segmenters.segment(
             Path(item["image"]),
             bundle=source.bundle,
@@ -137,29 +143,32 @@ class Training:
             for target in made.targets
             if voxels[target.name]
         }
-        absent = [name for name in ready if not voxels[name]]
-        return {
-            **item,
-            "labels": {**item["labels"], **masks},
-            "absent": [*item["absent"], *absent],
-        }
+        return {**item, "labels": masks, "absent": [name for name in ready if not voxels[name]]}
 
-    def _written(self, items: Sequence[Item]) -> tuple[Path, dict[str, int]]:
+    def _written(self, items: Sequence[Item], source: Version) -> tuple[Path, dict[str, int]]:
         """Write the datalist, and return it and how many images are in each of its sections."""
-        patients = [item["patient"] for item in items]
-        count = len(set(patients))
-        if count < LEAST_IMAGES:
-            msg = f"Training needs final labels of {LEAST_IMAGES} patients at least, of which one "
-            raise OptionError(msg + f"is only measured on; there are labels of {count}.")
-        held = max(1, count // HELD_OUT) / count
-        sections = sections_of(patients, [self.modality] * len(items), (1 - held, held, 0), seed=0)
-        content: dict[str, list[Item]] = {"training": [], "validation": []}
-        for item, section in zip(items, sections, strict=True):
-            content[section].append(item)
+        held = held_out([item["patient"] for item in items], source.stated.get("shown", ()))
+        content: dict[str, list[Item]] = {name: [] for name in SECTIONS}
+        for number, item in enumerate(items):
+            others = self._stood_in(item, number, source)
+            if item["patient"] not in held:
+                labels = {**item["labels"], **others["labels"]}
+                absent = [*item["absent"], *others["absent"]]
+                content["training"].append({**item, "labels": labels, "absent": absent})
+                continue
+            content["validation"].append(item)
+            if others["labels"]:
+                content["kept"].append(others)
         path = self.folder / "datalist.json"
         with atomic_file(path) as file:
             file.write(json.dumps(content, indent=1).encode())
         return path, {name: len(part) for name, part in content.items()}
+
+    def _shown(self, datalist: Path, source: Version) -> list[str]:
+        """Return the marks of the patients that this training and those before were shown."""
+        trained = json.loads(datalist.read_text(encoding="utf-8"))["training"]
+        own = {mark_of(item["patient"]) for item in trained}
+        return sorted(own.union(source.stated.get("shown", ())))
 
     def _train(self, datalist: Path, source: Version) -> None:
         request = read_training(
@@ -178,16 +187,17 @@ class Training:
 
     def _bundle(self, source: Version) -> Path:
         """Return a new bundle with the trained weights."""
-        trained, new = self.folder / "run" / "model.pt", self.folder / "bundle"
+        # The last weights: the best ones were chosen on the images that are measured on.
+        trained, new = self.folder / "run" / "model_last.pt", self.folder / "bundle"
         check_unmoved(trained, source.bundle / WEIGHTS, but=own_parameters(self.modality))
         shutil.copytree(source.bundle, new)
         place_weights(new, trained, overwrite=True)
         return new
 
-    def _scores(self, bundle: Path, datalist: Path) -> dict[str, float | None]:
-        """Return the mean Dice of each target over the images that are only measured on."""
+    def _scores(self, bundle: Path, datalist: Path, section: str) -> dict[str, float | None]:
+        """Return the mean Dice of each target over the images of a section."""
         request = read_request(bundle, trust_config=True, device=self.device)
-        request, plan = plan_request(request, datalist=str(datalist), section="validation")
+        request, plan = plan_request(request, datalist=str(datalist), section=section)
         return {score.target: score.dice for score in evaluate_request(request, plan).scores}
 
 
@@ -196,19 +206,47 @@ def own_parameters(modality: str) -> str:
     return f"*.{modality}.*"
 
 
+def mark_of(patient: str) -> str:
+    """Return what is kept of a patient that a training was shown: a hash, not the name."""
+    return sha256(patient.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def held_out(patients: Sequence[str], shown: Collection[str] = ()) -> set[str]:
+    """Return the patients that are only measured on, none of whom an earlier training was shown.
+
+    Args:
+        patients: Patient of each image.
+        shown: Marks of the patients that earlier trainings were shown.
+
+    Raises:
+        OptionError: If there are too few.
+    """
+    marks = {mark_of(name): name for name in set(patients)}
+    if len(marks) < LEAST_IMAGES:
+        msg = f"Training needs final labels of {LEAST_IMAGES} patients at least, of which one is "
+        raise OptionError(msg + f"only measured on; there are labels of {len(marks)}.")
+    new = sorted(set(marks) - set(shown))
+    if not new:
+        msg = "Training needs a patient whom no earlier training was shown, to be measured on; "
+        raise OptionError(msg + "there is none. Label another one.")
+    held = [mark for mark in new if int(mark, 16) % HELD_OUT == 0]
+    if len(held) in (0, len(marks)):
+        held = new[:1]
+    return {marks[mark] for mark in held}
+
+
 def is_better(
-    targets: Mapping[str, Mapping[str, float | None]],
-    kept: Mapping[str, Mapping[str, float | None]],
+    targets: Mapping[str, Mapping[str, float | None]], kept: Mapping[str, float | None]
 ) -> bool:
     """Whether a version may serve: labeled targets gained on average, the others stayed.
 
     Args:
         targets: Dice before and after, of labeled targets; None if no image shows them.
-        kept: The same of others, against the masks of the version before.
+        kept: Dice of others with their masks before the training.
     """
     pairs = [(one["before"], one["after"]) for one in targets.values()]
     gains = [after - before for before, after in pairs if before is not None and after is not None]
-    stayed = [one["after"] for one in kept.values() if one["after"] is not None]
+    stayed = [dice for dice in kept.values() if dice is not None]
     has_gained = bool(gains) and sum(gains) > 0
     return has_gained and (not stayed or sum(stayed) / len(stayed) >= LEAST_AGREEMENT)
 
@@ -225,7 +263,7 @@ def usable_items(images: Sequence[str], item_of: Callable[[str], Item]) -> list[
         try:
             item = item_of(image)
         except EspMedSamError as error:
-            logger.warning("A label is left out: %s", explain(error))
+            logger.warning("A label is left out: %s", error.code)
             continue
         if item["labels"] or item["absent"]:
             items.append(item)

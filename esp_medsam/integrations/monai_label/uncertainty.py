@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from monailabel.tasks.activelearning.random import Random
 
 from esp_medsam.errors import EspMedSamError
 from esp_medsam.inferers.uncertainty import uncertainty_of
+from esp_medsam.integrations.monai_label.checked_image import check_image
 from esp_medsam.integrations.monai_label.final_labels import image_path, unlabeled_images
 from esp_medsam.integrations.monai_label.segmenters import Segmenters
 from esp_medsam.integrations.monai_label.versions import Versions
@@ -33,11 +35,14 @@ class Scores:
 
     Args:
         app: The app's folder.
+        studies: Folder of images, or address of a DICOMweb server.
         modality: The modality.
     """
 
-    def __init__(self, app: Path, modality: str) -> None:
-        self.path = app / "scores" / f"{modality}.json"
+    def __init__(self, app: Path, studies: str, modality: str) -> None:
+        self.modality = modality
+        place = hashlib.sha256(studies.encode()).hexdigest()[:16]
+        self.path = app / "scores" / place / f"{modality}.json"
 
     def read(self) -> dict[str, dict[str, Any]]:
         """Return ``weights_sha256`` and ``uncertainty`` by image; None for one that failed."""
@@ -48,7 +53,7 @@ class Scores:
 
     def write(self, scores: Mapping[str, Mapping[str, Any]]) -> None:
         """Replace all scores."""
-        self.path.parent.mkdir(exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.path) as file:
             file.write((json.dumps(scores, indent=1) + "\n").encode())
 
@@ -63,6 +68,7 @@ class Uncertainty(ScoringMethod):  # type: ignore[misc]  # MONAI Label has no ty
         segmenters: Segmenters of all versions.
         served: Modalities that the server offers.
         scores: Where to keep the results.
+        most_voxels: Limit of an image.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class Uncertainty(ScoringMethod):  # type: ignore[misc]  # MONAI Label has no ty
         segmenters: Segmenters,
         served: Sequence[str],
         scores: Scores,
+        most_voxels: int,
     ) -> None:
         super().__init__(f"How unsure the network is of unlabeled images of {modality}.")
         self.modality = modality
@@ -81,6 +88,7 @@ class Uncertainty(ScoringMethod):  # type: ignore[misc]  # MONAI Label has no ty
         self.segmenters = segmenters
         self.served = served
         self.scores = scores
+        self.most_voxels = most_voxels
         ready = any(target.tier == "ready" for target in table[modality].targets)
         self.targets = None if ready else ALL
 
@@ -100,8 +108,10 @@ class Uncertainty(ScoringMethod):  # type: ignore[misc]  # MONAI Label has no ty
                 continue
             uncertainty = None
             try:
+                path = image_path(datastore, image)
+                check_image(path, self.most_voxels)
                 made = self.segmenters.segment(
-                    image_path(datastore, image),
+                    path,
                     bundle=version.bundle,
                     most_seconds=float("inf"),
                     modality=self.modality,
@@ -124,11 +134,13 @@ class Uncertain(Strategy):  # type: ignore[misc]  # MONAI Label has no types
 
     Args:
         scores: The uncertainty of the images of each modality.
+        versions: Versions of the weights; scores of others than the current one do not count.
     """
 
-    def __init__(self, scores: Sequence[Scores]) -> None:
+    def __init__(self, scores: Sequence[Scores], versions: Versions) -> None:
         super().__init__("The image of which the network is least sure, as scoring measured it.")
         self.scores = scores
+        self.versions = versions
         self._random = Random()
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> Any:
@@ -138,9 +150,14 @@ class Uncertain(Strategy):  # type: ignore[misc]  # MONAI Label has no types
             (score["uncertainty"], image)
             for scores in self.scores
             for image, score in scores.read().items()
-            if image in unlabeled and score["uncertainty"] is not None
+            if image in unlabeled
+            and score["uncertainty"] is not None
+            and score["weights_sha256"] == self._weights(scores.modality)
         ]
         if not known:
             return self._random(request, datastore)
         uncertainty, image = max(known)
         return {"id": image, "uncertainty": uncertainty}
+
+    def _weights(self, modality: str) -> object:
+        return self.versions.current(modality).stated["weights_sha256"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from esp_medsam.io.atomic import atomic_file
 from esp_medsam.plain_data import read_own_json
 from esp_medsam.workflows.bundle import TABLE, WEIGHTS
 
+
+logger = logging.getLogger(__name__)
 
 VERSIONS = "versions"
 """Name of the folder of versions in the app's folder."""
@@ -60,15 +63,18 @@ class Versions:
         """
         table = (self.shipped.bundle / TABLE).read_bytes()
         paths = (self.folder / modality).glob(f"*/{STATED}")
-        found = {int(path.parent.name): path for path in paths if path.parent.name.isdecimal()}
-        return [
-            self.shipped,
-            *(
-                Version(str(number), found[number].parent, read_own_json(found[number]))
-                for number in sorted(found)
-                if (found[number].parent / TABLE).read_bytes() == table
-            ),
-        ]
+        numbered = {int(path.parent.name): path for path in paths if path.parent.name.isdecimal()}
+        versions = [self.shipped]
+        for number in sorted(numbered):
+            bundle = numbered[number].parent
+            try:
+                stated = read_own_json(numbered[number])
+                is_usable = {"is_better", "base_sha256", "weights_sha256"} <= stated.keys()
+                if is_usable and (bundle / TABLE).read_bytes() == table:
+                    versions.append(Version(str(number), bundle, stated))
+            except (OSError, ValueError):  # tampered with: the others serve all the same
+                logger.warning("Version %d of %s is left out: it is damaged.", number, modality)
+        return versions
 
     def current(self, modality: str) -> Version:
         """Return the version that is served by default.

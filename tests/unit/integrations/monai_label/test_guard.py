@@ -34,6 +34,7 @@ def ask(
     headers: Mapping[str, str] | None = None,
     chunks: tuple[bytes, ...] = (b"",),
     limits: Limits = Limits(None, 1000, frozenset({HOST})),  # noqa: B008  # it is constant
+    method: str = "GET",
 ) -> tuple[int, str]:
     """Return the status of an answer and its text."""
     sent: list[Any] = []
@@ -49,6 +50,7 @@ def ask(
     given = {"host": HOST, **(headers or {})}
     scope = {
         "type": "http",
+        "method": method,
         "path": path,
         "query_string": query.encode(),
         "headers": [(k.encode(), v.encode()) for k, v in given.items()],
@@ -57,6 +59,41 @@ def ask(
     start, body = sent
     text: str = body["body"].decode()
     return start["status"], json.loads(text)["detail"] if start["status"] != 200 else text
+
+
+class TestOriginals:
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("DELETE", "/datastore/image"),
+            ("DELETE", "/datastore/"),
+            ("DELETE", "//datastore/image/"),
+            ("PUT", "/datastore/label/info"),
+            ("PUT", "/datastore/image/info"),
+            ("PUT", "/datastore/updatelabelinfo"),
+        ],
+    )
+    def test_and_what_was_checked_cannot_be_changed(self, method: str, path: str) -> None:
+        assert ask(path, method=method)[0] == 403
+
+    def test_labels_can(self) -> None:
+        assert ask("/datastore/label", method="DELETE")[0] == 200
+
+
+class TestEnd:
+    def test_ends_what_the_server_started(self) -> None:
+        ended: list[bool] = []
+        guard = Guard(_app, Limits(None, 1000), at_end=lambda: ended.append(True))
+
+        async def receive() -> Any:
+            return {"type": "lifespan.shutdown", "body": b""}
+
+        async def send(_: Any) -> None:
+            return None
+
+        asyncio.run(guard({"type": "lifespan"}, receive, send))
+
+        assert ended == [True]
 
 
 class TestPaths:

@@ -99,7 +99,7 @@ class TestValues:
         ],
     )
     def test_values_must_be_clear(self, table: ModalityTable, segments: list[Any]) -> None:
-        with pytest.raises(OptionError, match="each name and each idx, from 1, once"):
+        with pytest.raises(OptionError, match="each name and each idx, 1 to 255, once"):
             values_of({"label_info": segments}, table["ct"])
 
 

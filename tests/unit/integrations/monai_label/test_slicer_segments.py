@@ -80,13 +80,15 @@ class TestWritten:
 
 
 class TestRead:
-    def write(self, file: Path, layers: npt.NDArray[np.uint8]) -> Path:
+    def write(self, file: Path, layers: npt.NDArray[np.uint8], **wrong: Any) -> Path:
         """Write two segments, liver and kidney, each in a layer of its own."""
-        segments = [
+        segments: list[dict[str, Any]] = [
             {"id": name, "name": name, "labelValue": 1, "layer": layer}
             for layer, name in enumerate(("liver", "kidney"))
         ]
-        content = {"voxels": layers, "ijkToLPS": np.eye(4), "segments": segments}
+        segments[0] |= {key: value for key, value in wrong.items() if key in segments[0]}
+        place = wrong.get("place", np.eye(4))
+        content = {"voxels": layers, "ijkToLPS": place, "segments": segments}
         slicerio.write_segmentation(str(file), content)
         return file
 
@@ -112,3 +114,16 @@ class TestRead:
 
         with pytest.raises(OptionError, match="label must be a segmentation of 3D Slicer"):
             read_segments(tmp_path / "a.seg.nrrd", tmp_path / "a.nrrd")
+
+    @pytest.mark.parametrize(
+        "wrong", [{"layer": 7}, {"place": np.full((4, 4), np.nan)}, {"place": np.zeros((4, 4))}]
+    )
+    def test_layers_and_places_that_are_none_are_refused(
+        self, tmp_path: Path, wrong: dict[str, Any]
+    ) -> None:
+        layers = np.zeros((2, 3, 4, 5), np.uint8)
+        layers[0, 1, 1, 1] = 1
+        file = self.write(tmp_path / "a.seg.nrrd", layers, **wrong)
+
+        with pytest.raises(OptionError, match="label must"):
+            read_segments(file, tmp_path / "a.nrrd")

@@ -3,9 +3,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from esp_medsam.errors import OptionError
-from esp_medsam.integrations.monai_label.training import is_better, own_parameters, usable_items
+from esp_medsam.integrations.monai_label.training import (
+    held_out,
+    is_better,
+    mark_of,
+    own_parameters,
+    usable_items,
+)
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
 
@@ -25,17 +33,42 @@ class TestBetter:
             ({"liver": dice(0.7, 0.7)}, {}, False),
             ({"liver": dice(0.7, 0.8), "kidney": dice(0.9, 0.7)}, {}, False),
             ({"liver": dice(0.7, 0.8), "kidney": dice(0.9, 0.85)}, {}, True),
-            ({"liver": dice(0.7, 0.8)}, {"kidney": dice(1.0, 0.95)}, True),
-            ({"liver": dice(0.7, 0.8)}, {"kidney": dice(1.0, 0.5)}, False),
-            ({"liver": dice(0.7, 0.8)}, {"kidney": dice(None, None)}, True),
+            ({"liver": dice(0.7, 0.8)}, {"kidney": 0.95}, True),
+            ({"liver": dice(0.7, 0.8)}, {"kidney": 0.5}, False),
+            ({"liver": dice(0.7, 0.8)}, {"kidney": None}, True),
             ({"liver": dice(None, None)}, {}, False),
-            ({}, {"kidney": dice(1.0, 1.0)}, False),
+            ({}, {"kidney": 1.0}, False),
         ],
     )
     def test_is_what_gained_and_left_the_rest_in_place(
-        self, targets: Measured, kept: Measured, expected: bool
+        self, targets: Measured, kept: Mapping[str, float | None], expected: bool
     ) -> None:
         assert is_better(targets, kept) is expected
+
+
+class TestHeldOut:
+    @given(st.lists(st.text(min_size=1, max_size=8), min_size=3, max_size=30, unique=True))
+    def test_nobody_is_measured_on_whom_an_earlier_training_was_shown(
+        self, patients: list[str]
+    ) -> None:
+        shown = set[str]()
+        for count in range(2, len(patients) + 1):
+            held = held_out(patients[:count], [mark_of(name) for name in shown])
+            assert held
+            assert held < set(patients[:count])
+            assert not held & shown
+            shown |= set(patients[:count]) - held
+
+    def test_is_about_a_fifth(self) -> None:
+        assert 150 < len(held_out([f"patient{number}" for number in range(1000)])) < 250
+
+    def test_needs_a_patient_that_was_not_shown(self) -> None:
+        with pytest.raises(OptionError, match="whom no earlier training was shown"):
+            held_out(["one", "two"], [mark_of("one"), mark_of("two")])
+
+    def test_needs_two_patients(self) -> None:
+        with pytest.raises(OptionError, match=r"labels of 2 patients at least.* labels of 1"):
+            held_out(["one", "one"])
 
 
 class TestOwnParameters:

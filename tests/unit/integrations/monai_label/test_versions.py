@@ -83,6 +83,18 @@ class TestVersions:
         assert [version.name for version in Versions(app).all("ct")] == ["shipped"]
         assert add(app, BETTER) == "2"
 
+    @pytest.mark.parametrize(
+        ("file", "text"),
+        [("version.json", "{"), ("version.json", "{}"), ("configs/targets.yaml", None)],
+    )
+    def test_that_are_damaged_are_left_out(self, app: Path, file: str, text: str | None) -> None:
+        add(app, BETTER)
+        add(app, BETTER)
+        path = app / "versions" / "ct" / "2" / file
+        path.unlink() if text is None else path.write_text(text)
+
+        assert Versions(app).current("ct").name == "1"
+
     @pytest.mark.parametrize("name", ["2", "", "../bundle", "01"])
     def test_another_name_is_refused(self, app: Path, name: str) -> None:
         add(app, BETTER)
