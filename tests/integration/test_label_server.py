@@ -113,9 +113,9 @@ def agreement(first: Any, second: Any) -> float:
     return float((first == second).mean())
 
 
-def until(is_so: Callable[[], bool]) -> None:
+def until(is_so: Callable[[], bool], seconds: int = 10) -> None:
     """Wait until something is so; an answer arrives a little before the server tidies up."""
-    for _ in range(100):
+    for _ in range(10 * seconds):
         if is_so():
             return
         time.sleep(0.1)
@@ -254,6 +254,39 @@ class TestRefused:
 
         assert answer.status_code in (400, 404)
         assert {p for p in home.rglob("*") if "cache" not in p.parts} == before
+
+    @pytest.mark.parametrize(
+        ("params", "name", "status"),
+        [
+            ('{"x": NaN}', "x.png", 422),
+            ('{"x": "\\ud800"}', "x.png", 422),
+            ("[" * 5000, "x.png", 422),
+            ("{}", "x.html", 422),
+            ("{}", "x." + "y" * 300, 422),
+            ('{"model": "ct_clicks"}', "x.png", 422),
+        ],
+    )
+    def test_a_label_that_would_spoil_the_list(
+        self, server: LabelServer, home: Path, params: str, name: str, status: int
+    ) -> None:
+        answer = server.ask(
+            "PUT",
+            f"/datastore/label?image={CANARY}_eye&tag=x",
+            files={"label": (name, b"x")},
+            data={"params": params},
+        )
+
+        assert answer.status_code == status, answer.text
+        assert server.get("/datastore/?output=all").status_code == 200
+        until(lambda: not list((home / "app" / "tmp").glob("tmp*")))
+
+    def test_the_next_image_has_no_path(self, server: LabelServer, home: Path) -> None:
+        answer = server.ask("POST", "/activelearning/random", json={})
+
+        assert answer.status_code == 200
+        assert str(home) not in answer.text
+        bad = server.ask("POST", "/activelearning/random", data='{"client_id": "\\ud800"}')
+        assert bad.status_code == 422
 
     def test_a_header_that_names_a_file_elsewhere(self, server: LabelServer, home: Path) -> None:
         header = (
@@ -444,6 +477,51 @@ class TestBatch:
         assert set(results["LPS"]["params"]["label_names"]) > {"left_ventricle"}
         tags = server.get("/datastore/").json()["label_tags"]
         assert tags["original"] >= 3
+
+
+class TestLabelsBesideABatch:
+    def test_none_is_lost(self, home: Path, tmp_path: Path) -> None:
+        """A batch saves labels in a process of its own while clients save theirs."""
+        (tmp_path / "studies").mkdir()
+        for number in range(24):
+            picture = PIL.Image.new("RGB", (48, 40), (120, 40, 40 + number))
+            picture.save(tmp_path / "studies" / f"{CANARY}_{number}.png")
+        mask = PIL.Image.new("L", (48, 40))
+        mask.paste(1, (5, 5, 20, 20))
+        mask.save(tmp_path / "mask.png")
+        own = ["--modality", "endoscopy", *options(home)]
+        server = LabelServer(tmp_path / "app", str(tmp_path / "studies"), *own)
+        server.start()
+        try:
+            begun = server.ask("POST", "/batch/infer/endoscopy?images=all", json={})
+            assert begun.status_code == 200, begun.text
+
+            def save(number: int) -> int:
+                with (tmp_path / "mask.png").open("rb") as label:
+                    return server.ask(
+                        "PUT",
+                        f"/datastore/label?image={CANARY}_{number}&tag=final",
+                        files={"label": ("mask.png", label)},
+                        data={"params": json.dumps({"label_info": [{"name": "polyp", "idx": 1}]})},
+                    ).status_code
+
+            with ThreadPoolExecutor(4) as clients:
+                assert set(clients.map(save, range(24))) == {200}
+            until(lambda: server.get("/batch/infer").json()["status"] == "DONE", seconds=120)
+            labels = [
+                one["labels"]
+                for one in server.get("/datastore/?output=all").json()["objects"].values()
+            ]
+            assert len(labels) == 24
+            for one in labels:
+                assert set(one) == {"original", "final"}
+                assert one["final"]["info"]["label_info"] == [{"name": "polyp", "idx": 1}]
+            told = server.get("/batch/infer").text
+            assert str(tmp_path) not in told
+            for log in (server.log, *(tmp_path / "app" / "logs").iterdir()):
+                assert CANARY not in log.read_text(errors="replace")
+        finally:
+            server.kill()
 
 
 class TestSecrets:

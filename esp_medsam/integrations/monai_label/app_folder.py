@@ -28,7 +28,8 @@ import logging
 from esp_medsam.integrations.monai_label.stand_in import install
 
 install()
-logging.getLogger("monailabel").setLevel(logging.ERROR)  # its other lines name images and paths
+for name in ("monailabel", "__main__"):  # MONAI Label's other lines name images and paths
+    logging.getLogger(name).setLevel(logging.ERROR)
 """
 """Content of ``sitecustomize.py``, which Python runs at its start, in processes that the server
 starts too."""
