@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -154,8 +153,8 @@ def _machine() -> Iterator[Finding]:
     devices.append(f"cpu, {torch.get_num_threads()} threads, {speed} units for bfloat16")
     yield Finding(subject="devices", told="; ".join(devices))
     memory = available_memory() / 1e9
-    free = shutil.disk_usage(tempfile.gettempdir()).free / 1e9
-    told = f"{memory:.1f} GB of memory, {free:.0f} GB on the disk of temporary files"
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    told = f"{memory:.1f} GB of memory, {free:.0f} GB on the disk of this folder"
     if memory >= LEAST_MEMORY:
         yield Finding(subject="memory", told=told)
     else:
