@@ -24,8 +24,9 @@ from esp_medsam.integrations.viewer.ohif import default_folder
 from esp_medsam.io.in_memory import Scratch
 from esp_medsam.io.weights_record import check_hash, hash_of_weights, read_weights_record
 from esp_medsam.memory import available_memory
+from esp_medsam.modality import ModalityTable
 from esp_medsam.version import __version__
-from esp_medsam.workflows.bundle import WEIGHTS, find_bundle
+from esp_medsam.workflows.bundle import TABLE, WEIGHTS, find_bundle
 from esp_medsam.workflows.one_image import read_parts, segment_one
 from esp_medsam.workflows.request import read_request
 
@@ -36,7 +37,8 @@ EXTRAS = ("train", "report", "dicomweb", "onnx", "openvino", "ray", "teacher")
 """Extras that users may want; those for developers are left out."""
 
 LEAST_MEMORY = 3
-"""Memory in GB below which most volumes are refused."""
+"""Free memory in GB that is called enough: a choice, twice what a CT volume of 300 slices should
+take, plus the network's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +207,12 @@ def _self_test(bundle: Path | None, device: str | None) -> Iterator[Finding]:
     """Segment the photograph of a retina that scikit-image ships, at a small size."""
     began = time.monotonic()
     source = Path(skimage.__path__[0]) / "data" / "retina.jpg"
+    table = ModalityTable.read(find_bundle(bundle) / TABLE)
+    if "fundus" not in table:
+        told = "not tested, which is done with a fundus photograph; the bundle has no fundus"
+        remedy = "Segment an image of your own."
+        yield Finding(subject="self-test", status="missing", told=told, remedy=remedy)
+        return
     unsaved = Scratch()  # the pipeline requires a folder, but nothing is written
     request = read_request(
         bundle,

@@ -175,7 +175,7 @@ def read_record(stem: Path) -> dict[str, Any] | None:
     path = record_path(stem)
     try:
         record = read_own_json(path)
-        if not str(record.get("software")).startswith("esp-medsam"):
+        if not is_own(record):
             raise ValueError
         _check_types(record, stem)
     except FileNotFoundError:
@@ -184,6 +184,11 @@ def read_record(stem: Path) -> dict[str, Any] | None:
         msg = f"{path} must not exist unless this program wrote it; it does. Move it away."
         raise OutputExistsError(msg) from error
     return record
+
+
+def is_own(record: Mapping[str, Any]) -> bool:
+    """Whether this program, of any version, says that it wrote a record."""
+    return str(record.get("software")).startswith("esp-medsam")
 
 
 def has_statistics(stem: Path) -> bool:

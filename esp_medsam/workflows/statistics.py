@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esp_medsam.errors import FormatError, InputNotFoundError, not_found
+from esp_medsam.errors import FormatError, InputNotFoundError, OutputExistsError, not_found
 from esp_medsam.grid import Grid
 from esp_medsam.image import Image
 from esp_medsam.io.formats import is_image, name_of
+from esp_medsam.io.labels import as_labels
 from esp_medsam.io.modality import settle_modality
 from esp_medsam.io.read import read
-from esp_medsam.io.record import file_names, read_record
+from esp_medsam.io.record import file_names, is_own, read_record
 from esp_medsam.io.recorded_file import is_whole
 from esp_medsam.modality import ModalityTable
+from esp_medsam.plain_data import read_own_json
 from esp_medsam.transforms.segment_statistics import SegmentStatistics, segment_statistics
 from esp_medsam.workflows.datalist import Mask
 from esp_medsam.workflows.datalist_images import MaskReader
@@ -98,13 +100,8 @@ class Statistics:
         if source.is_file():
             return [source]
         files = sorted(files_below(source, []))
-        records = [path for path in files if path.name.endswith(RECORD)]
-        owned = set[Path]()
-        for path in records:
-            record = read_record(path.with_suffix(""))
-            owned |= {
-                path.with_name(name) for name in (() if record is None else file_names(record))
-            }
+        records = [path for path in files if _is_record(path)]
+        owned = {path.with_name(name) for path in records for name in _owned_names(path)}
         masks = [path for path in files if is_image(path) and path not in owned]
         return sorted([*records, *masks])
 
@@ -132,9 +129,7 @@ class Statistics:
         return Measured(path=self._label(path), status="done", rows=tuple(rows))
 
     def _of_result(self, path: Path) -> Iterator[Row]:
-        record = read_record(path.with_suffix(""))
-        if record is None:
-            raise not_found(path)
+        record = _record(path)
         targets: Sequence[Mapping[str, Any]] = record["targets"]
         found = [target["statistics"] for target in targets if target.get("statistics")]
         if len(found) < len(targets):
@@ -159,6 +154,9 @@ class Statistics:
             raise not_found(mask)
         if self.images is not None:
             place = PurePosixPath(record["source"]["path"])
+            if place.is_absolute() or ".." in place.parts:
+                msg = f"{path} must name its image below the folder of images; it does not."
+                raise FormatError(msg)
             image = self._image(self.images / place, record["modality"])
         return _statistics(*self._stored(mask, image), labels, image)
 
@@ -193,12 +191,11 @@ class Statistics:
         else:
             stored = MaskReader(image, self.table).stored(Mask(path=str(mask), values=(1,)))
         assert stored.pixels is not None, "just read"
-        values = stored.pixels[0]
-        whole = values.astype(np.uint8)
-        if len(stored.pixels) > 1 or (whole != values).any():
+        labels = as_labels(stored.pixels[0])
+        if len(stored.pixels) > 1 or labels is None:
             msg = f"{mask} must be a mask of whole numbers from 0 to 255; it is not."
             raise FormatError(msg)
-        return whole, stored.grid if image is None else image.grid
+        return labels, stored.grid if image is None else image.grid
 
     def _image(self, path: Path, modality: str | None) -> Image:
         """Return an image, in the unit of its modality if that is known."""
@@ -225,6 +222,41 @@ class Statistics:
             )
             raise InputNotFoundError(msg)
         return found[0]
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a file says that it is a record of this package; other programs' masks have others."""
+    if not path.name.endswith(RECORD):
+        return False
+    try:
+        return is_own(read_own_json(path))
+    except (OSError, ValueError):
+        return False
+
+
+def _owned_names(path: Path) -> list[str]:
+    """Return the names of a result's files; none if its record is damaged, which is told later."""
+    try:
+        return file_names(_record(path))
+    except (FormatError, InputNotFoundError):
+        return []
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Return the record of a result.
+
+    Raises:
+        FormatError: If it is damaged, or another program's.
+        InputNotFoundError: If it is gone.
+    """
+    try:
+        record = read_record(path.with_suffix(""))
+    except OutputExistsError as error:
+        msg = f"{path} must be a record of this program; it is damaged, or another program's."
+        raise FormatError(msg) from error
+    if record is None:
+        raise not_found(path)
+    return record
 
 
 def _statistics(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from esp_medsam import doctor
 from esp_medsam.cli.main import main
@@ -62,6 +63,20 @@ def test_what_is_missing_or_wrong_has_a_remedy(
     assert found["weights"]["status"] == "wrong"
     assert found["weights"]["told"].startswith("E_CHECKPOINT")
     assert found["self-test"]["status"] == "wrong"
+
+
+def test_a_bundle_of_other_modalities_is_not_called_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(find_bundle(), tmp_path / "bundle")
+    table = tmp_path / "bundle" / "configs" / "targets.yaml"
+    content = yaml.safe_load(table.read_text(encoding="utf-8"))
+    del content["modalities"]["fundus"]
+    table.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+    main(["doctor", "--json", "--device", "cpu", "--bundle", str(tmp_path / "bundle")])
+
+    assert findings(capsys)["self-test"]["status"] == "missing"
 
 
 def test_the_text_ends_with_how_much_is_wrong(

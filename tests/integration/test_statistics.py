@@ -90,6 +90,42 @@ class TestResults:
         assert "a/ct_seg.json" in told.err
         assert {row["source"] for row in rows_of(tmp_path / "t.csv")} == {"b/ct.nii.gz"}
 
+    def test_a_damaged_record_fails_alone(
+        self, scans: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.segment(scans, tmp_path / "out", weights)
+        record = tmp_path / "out" / "a" / "ct_seg.json"
+        content = json.loads(record.read_text(encoding="utf-8"))
+        del content["targets"]
+        record.write_text(json.dumps(content), encoding="utf-8")
+
+        status = main(["statistics", str(tmp_path / "out"), str(tmp_path / "t.csv")])
+
+        assert status == 1
+        assert "ct_seg.json must be a record of this program" in capsys.readouterr().err
+        assert "b/ct.nii.gz" in {row["source"] for row in rows_of(tmp_path / "t.csv")}
+
+    @pytest.mark.parametrize("place", ["../secret.nii.gz", "/etc/secret.nii.gz"])
+    def test_images_are_read_below_their_folder_alone(
+        self,
+        scans: Path,
+        weights: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        place: str,
+    ) -> None:
+        self.segment(scans, tmp_path / "out", weights)
+        record = tmp_path / "out" / "a" / "ct_seg.json"
+        content = json.loads(record.read_text(encoding="utf-8"))
+        content["source"]["path"] = place
+        record.write_text(json.dumps(content), encoding="utf-8")
+
+        images = ["--images", str(scans)]
+        status = main(["statistics", str(tmp_path / "out"), str(tmp_path / "t.csv"), *images])
+
+        assert status == 1
+        assert "must name its image below the folder of images" in capsys.readouterr().err
+
 
 class TestMasks:
     @pytest.fixture
@@ -130,6 +166,28 @@ class TestMasks:
         rows = rows_of(tmp_path / "t.csv")
         assert [row["mask"] for row in rows[-1:]] == ["z_mask.png"]
         assert {row["mean"] for row in rows} == {""}
+
+    @pytest.mark.parametrize("sidecar", ["{}", "[1]", '{"Manual": true}', "no JSON"])
+    def test_may_lie_beside_what_another_program_says_of_them(
+        self, masks: Path, tmp_path: Path, sidecar: str
+    ) -> None:
+        (masks / "x_seg.json").write_text(sidecar, encoding="utf-8")
+
+        assert main(["statistics", str(masks), str(tmp_path / "t.csv"), "-q"]) == 0
+
+        masks_told = [row["mask"] for row in rows_of(tmp_path / "t.csv")]
+        assert masks_told[0] == "x_seg.nii.gz"
+
+    def test_hold_whole_numbers_alone(
+        self, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        values = np.zeros((6, 5, 4), np.float32)
+        values[0] = 0.5
+        save_nifti(masks / "y.nii.gz", values, AFFINE)
+
+        assert main(["statistics", str(masks), str(tmp_path / "t.csv"), "-q"]) == 1
+
+        assert "y.nii.gz must be a mask of whole numbers" in capsys.readouterr().err
 
     def test_become_parquet(self, masks: Path, tmp_path: Path) -> None:
         parquet = pytest.importorskip("pyarrow.parquet")
