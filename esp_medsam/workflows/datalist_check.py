@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from esp_medsam.dicom import labels_series
 from esp_medsam.errors import EspMedSamError, listed, one_of, quoted
 from esp_medsam.identity import identify
 from esp_medsam.image import Image
-from esp_medsam.io.formats import RASTER_SUFFIXES, name_of
+from esp_medsam.io.formats import RASTER_SUFFIXES
 from esp_medsam.io.read import read_grid
 from esp_medsam.memory import seldom_asked
 from esp_medsam.modality import ModalityTable
@@ -60,12 +61,12 @@ def faults_of(
     *,
     workers: int | None = None,
     tracked: Callable[[Sequence[Placed]], Iterable[Placed]] | None = None,
-    read_masks: bool = True,
+    read_whole: bool = True,
 ) -> list[Fault]:
     """Return the faults of a datalist; the rest is not read after :data:`MOST_FAULTS`.
 
-    Image headers and whole masks are read, and images that two sections may share are hashed. A
-    fault is: no item at all, an item that breaks the rules in ``docs/reference/datalist.md``, an
+    Images and masks are read whole, and images that two sections may share are hashed. A fault is:
+    no item at all, an item that breaks the rules in ``docs/reference/datalist.md``, an
     unknown modality or target, a missing or unreadable file, a mask off its image's grid, an empty
     mask, a value that the label map does not hold, an image that is named twice, an image whose
     content is in two sections, and a patient in two sections.
@@ -76,8 +77,8 @@ def faults_of(
         table: Available modalities and targets.
         workers: Number of threads that read files; None depends on the number of processors.
         tracked: Wrapper that yields items one by one, and shows progress; None shows nothing.
-        read_masks: Whether to read masks; otherwise only their headers are read, and their
-            content is checked by whoever reads them.
+        read_whole: Whether to read images and masks whole; otherwise only their headers are read,
+            and their content is checked by whoever reads them.
     """
     held = [section for section in SECTIONS if section in sections]
     if not held:
@@ -93,7 +94,7 @@ def faults_of(
         return [Fault("datalist", f"must hold at least one image; got none in {listed(held)}")]
     faults += named_twice((one.place, one.item) for one in placed)
     faults += _patients_in_two_sections(placed)
-    look = _faults_of_item if read_masks else _faults_of_headers
+    look = _faults_of_item if read_whole else _faults_of_headers
     count = workers or min(16, 2 * (os.cpu_count() or 1))
     # A single call of either is cheap, but a hundred thousand are expensive.
     with quietly(), seldom_asked(), ThreadPoolExecutor(count) as pool:
@@ -120,16 +121,10 @@ def _faults_of_item(one: Placed, table: ModalityTable) -> list[Fault]:
     if told := _wrong_words(one, table):
         return told
     try:
-        image = _grid(one.item, table)
+        image = replace(read_image(one.item, table), pixels=None)  # only its grid is needed
     except EspMedSamError as error:
         return [Fault(f"{one.place}['image']", _message_of(error))]
-    found = list(_wrong_masks(one, image, table))
-    if found and image.pixels is None:  # the header may be wrong
-        try:
-            found = list(_wrong_masks(one, read_image(one.item, table), table))
-        except EspMedSamError as error:
-            return [Fault(f"{one.place}['image']", _message_of(error))]
-    return found
+    return list(_wrong_masks(one, image, table))
 
 
 def _faults_of_headers(one: Placed, table: ModalityTable) -> list[Fault]:
@@ -172,15 +167,6 @@ def _wrong_words(one: Placed, table: ModalityTable) -> list[Fault]:
         told = "must be given of a CT picture in hu, such as -1024; got none"
         return [Fault(f"{place}['offset']", told)]
     return []
-
-
-def _grid(item: Item, table: ModalityTable) -> Image:
-    """Return an item's image, with its grid alone if the header states that."""
-    grid = read_grid(item.image)
-    if grid is None:
-        return read_image(item, table)
-    name = name_of(item.image)
-    return Image(path=item.image, name=name, grid=grid, modality=item.modality)
 
 
 def _wrong_targets(one: Placed, table: ModalityTable) -> Iterator[Fault]:

@@ -89,7 +89,7 @@ class SliceReader:
         check_overrides(self.transforms, self.table.names)
         held = self._sections(sections)
         folder = Path(self.datalist).parent
-        found = faults_of(held, folder, self.table, workers=self.workers, read_masks=False)
+        found = faults_of(held, folder, self.table, workers=self.workers, read_whole=False)
         self._refuse(list(map(str, found)))
         faults: list[str] = []
         entries = {name: self._entries(held[name], name, faults) for name in sections}

@@ -172,6 +172,18 @@ class TestFaultsOf:
         assert "its content is none of them" in first
         assert second.startswith("validation[0]['labels']['lesion'] must be usable; ")
 
+    @pytest.mark.parametrize("name", ["a.png", "v.nii.gz"])
+    def test_name_an_image_whose_end_is_missing(
+        self, tmp_path: Path, sections: Sections, found: Found, name: str
+    ) -> None:
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) - 24])
+
+        (told,) = found(sections)
+
+        assert "['image'] must be usable; " in told
+        assert name in told
+
     def test_name_an_image_that_is_given_twice(self, sections: Sections, found: Found) -> None:
         sections["training"].append({**sections["training"][0], "image": "./a.png"})
 
