@@ -59,7 +59,7 @@ RunPage = Callable[..., None]
 
 def pages_that_run() -> set[str]:
     """The pages that tests of this folder hand to ``run_page``, or read with ``blocks_of``."""
-    sources = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("*.py")]
     return set(re.findall(r"(?:run_page|blocks_of)\(\s*\"([^\"]+)\"", "\n".join(sources)))
 
 

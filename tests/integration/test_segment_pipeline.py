@@ -22,6 +22,8 @@ from monai.transforms import SaveImaged
 
 from esp_medsam.cli.main import main
 from esp_medsam.errors import EspMedSamError, explain
+from esp_medsam.inferers import calibration
+from esp_medsam.inferers.plausibility import Plausibility
 from tests.support.nifti import save_nifti
 
 
@@ -245,6 +247,29 @@ class TestFasterAndSteadier:
         record = json.loads((tmp_path / "ct_seg.json").read_text())
         assert record["settings"]["threshold"] == {"liver": 0.51, "kidney": 0.51}
         assert record["settings"]["clean_up"]["liver"]["largest_component"] is True
+
+    @pytest.mark.parametrize(
+        ("rules", "expected"), [((), 0.8), (("--threshold", "0.4"), None), (("--min_ml", "0"), 0.8)]
+    )
+    def test_the_dice_to_expect_is_that_of_masks_by_the_bundle_s_own_rules(
+        self,
+        tmp_path: Path,
+        photographs: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        rules: tuple[str, ...],
+        expected: float | None,
+    ) -> None:
+        curves = {"fundus": {"vessels": [(0.0, 0.8), (1.0, 0.8)]}}
+        known = calibration.Calibration(Plausibility(torch.zeros(1, 1), {}, 1.0), curves)
+        monkeypatch.setattr(calibration, "read_calibration", lambda *_: known)
+        asked = ["segment", str(photographs / "a.png"), str(tmp_path), "--modality", "fundus"]
+        asked += ["--bundle", str(BUNDLE), "--device", "cpu", "--fast", *rules]
+
+        assert main(asked) == 0
+
+        (vessels,) = json.loads((tmp_path / "a_seg.json").read_text())["targets"]
+        assert vessels["voxels"] > 0
+        assert vessels["expected_dice"] == expected
 
     def test_another_clean_up_is_another_result(
         self, tmp_path: Path, weights: Path, volume: Path, capsys: pytest.CaptureFixture[str]

@@ -8,11 +8,15 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
 import pytest
 import requests
+import SimpleITK
 
 from esp_medsam.integrations.monai_label.environment import default_environment, python_of
 
@@ -94,3 +98,28 @@ class LabelServer:
         """Return the answer to a request for a segmentation."""
         path = f"/infer/{model}?image={image}&output={output}"
         return self.ask("POST", path, **options)
+
+
+def labelmap(answer: requests.Response, folder: Path, ending: str = ".nii.gz") -> Any:
+    """Return the array of an answer, in the axes of its file."""
+    assert answer.status_code == 200, answer.text
+    file = folder / f"answer{ending}"
+    file.write_bytes(answer.content)
+    if ending == ".png":
+        return np.asarray(PIL.Image.open(file))
+    image = SimpleITK.ReadImage(file)
+    return SimpleITK.GetArrayFromImage(image).transpose()
+
+
+def agreement(first: Any, second: Any) -> float:
+    assert first.shape == second.shape
+    return float((first == second).mean())
+
+
+def until(is_so: Callable[[], bool], seconds: int = 10) -> None:
+    """Wait until something is so; an answer arrives a little before the server tidies up."""
+    for _ in range(10 * seconds):
+        if is_so():
+            return
+        time.sleep(0.1)
+    assert is_so()

@@ -22,16 +22,12 @@ from esp_medsam.integrations.monai_label.dicom_studies import DicomStudies
 from esp_medsam.integrations.monai_label.final_labels import image_path
 from esp_medsam.integrations.monai_label.folder_studies import FolderStudies
 from esp_medsam.integrations.monai_label.guard import is_name
+from esp_medsam.integrations.monai_label.parts import Parts
 from esp_medsam.integrations.monai_label.request import ORIGINAL
 from esp_medsam.integrations.monai_label.segment_task import Made, SegmentTask, remove_made
-from esp_medsam.integrations.monai_label.segmenters import Segmenters
-from esp_medsam.integrations.monai_label.settings import BUNDLE, TEMPORARY, LabelSettings
 from esp_medsam.integrations.monai_label.train_task import TrainTask
 from esp_medsam.integrations.monai_label.uncertainty import Scores, Uncertain, Uncertainty
-from esp_medsam.integrations.monai_label.versions import Versions
-from esp_medsam.modality import ModalityTable
 from esp_medsam.version import __version__
-from esp_medsam.workflows.bundle import TABLE
 
 
 logger = logging.getLogger(__name__)
@@ -72,12 +68,8 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         quieten()
-        self.folder = Path(app_dir)
-        self.app_settings = LabelSettings.read(self.folder)
-        self.temporary = self.folder / TEMPORARY
-        self.table = ModalityTable.read(self.folder / BUNDLE / TABLE)
-        self.versions = Versions(self.folder)
-        self.segmenters = Segmenters(self.app_settings.device)
+        self.parts = Parts.of_app(Path(app_dir))
+        self.modalities = self.parts.settings.modalities
         super().__init__(
             app_dir,
             studies,
@@ -89,36 +81,15 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
 
     def init_infers(self) -> dict[str, SegmentTask | ClickTask]:
         """Return a task for each modality, and one by clicks if they are offered."""
-        automatic = {
-            name: SegmentTask(
-                name,
-                table=self.table,
-                versions=self.versions,
-                segmenters=self.segmenters,
-                settings=self.app_settings,
-                temporary=self.temporary,
-            )
-            for name in self.app_settings.modalities
-        }
-        if not self.app_settings.clicks:
+        automatic = {name: SegmentTask(name, self.parts) for name in self.modalities}
+        if not self.parts.settings.clicks:
             return dict(automatic)
         clicked = {f"{name}{CLICKS}": ClickTask(task) for name, task in automatic.items()}
         return {**automatic, **clicked}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """Return a training task for each modality."""
-        return {
-            name: TrainTask(
-                name,
-                table=self.table,
-                versions=self.versions,
-                segmenters=self.segmenters,
-                served=self.app_settings.modalities,
-                folder=self.folder,
-                most_voxels=self.app_settings.most_voxels,
-            )
-            for name in self.app_settings.modalities
-        }
+        return {name: TrainTask(name, self.parts) for name in self.modalities}
 
     def train(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Train, in the process that the server starts for it.
@@ -143,7 +114,7 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
         """Run a task in a process of its own, whose lines clients can see."""
         try:
             if task is None:  # another server took the folder meanwhile
-                raise _unknown(request, self.app_settings.modalities)
+                raise _unknown(request, self.modalities)
             stated = task(request, self.datastore())
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
@@ -167,18 +138,10 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
 
     def init_scoring_methods(self) -> dict[str, Uncertainty]:
         """Return the measure of uncertainty, one for each modality."""
-        return {
-            name: Uncertainty(
-                name,
-                table=self.table,
-                versions=self.versions,
-                segmenters=self.segmenters,
-                served=self.app_settings.modalities,
-                scores=Scores(self.folder, self.studies, name),
-                most_voxels=self.app_settings.most_voxels,
-            )
-            for name in self.app_settings.modalities
-        }
+        return {name: Uncertainty(name, self.parts, self._scores(name)) for name in self.modalities}
+
+    def _scores(self, modality: str) -> Scores:
+        return Scores(self.parts.folder, self.studies, modality)
 
     def check_batch(self, model: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the request of a batch, with only what a request for one image may have.
@@ -188,7 +151,7 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
         """
         task = self._infers.get(model)
         if not isinstance(task, SegmentTask):
-            raise _unknown(model, self.app_settings.modalities)
+            raise _unknown(model, self.modalities)
         known = (*task.config(), "label_tag", "result_extension", "max_batch_size")
         asked = {name: params[name] for name in known if name in params}
         task.asked(asked)
@@ -206,8 +169,18 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
 
     def init_strategies(self) -> dict[str, Any]:
         """Return the ways to choose the next image."""
-        scores = [Scores(self.folder, self.studies, name) for name in self.app_settings.modalities]
-        return {"random": Random(), "uncertain": Uncertain(scores, self.versions)}
+        scores = [self._scores(name) for name in self.modalities]
+        return {"random": Random(), "uncertain": Uncertain(scores, self.parts.versions)}
+
+    def check_strategy(self, strategy: str) -> None:
+        """Refuse a way to choose that is not there.
+
+        Raises:
+            UnknownModelError: If it is not.
+        """
+        if strategy not in self._strategies:
+            msg = f"strategy {one_of(self._strategies)}; got {quoted(strategy)}."
+            raise UnknownModelError(msg)
 
     def init_batch_infer(self) -> BatchTask:
         """Return the task of many images."""
@@ -218,11 +191,11 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
         if self.studies.startswith(("http://", "https://")):
             return DicomStudies(
                 Pacs(read_access(self.studies.rstrip("/"))),
-                cache=self.folder / "cache",
-                table=self.table,
-                modalities=self.app_settings.modalities,
+                cache=self.parts.folder / "cache",
+                table=self.parts.table,
+                modalities=self.modalities,
             )
-        return FolderStudies(self.studies, self.table, self.app_settings.modalities)
+        return FolderStudies(self.studies, self.parts.table, self.modalities)
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:
         """Segment one image, for a request over HTTP or one of a batch.

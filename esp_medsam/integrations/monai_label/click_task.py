@@ -55,7 +55,7 @@ class ClickTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
         modality = automatic.modality
         super().__init__(
             type=InferType.DEEPGROW,
-            labels=label_names(automatic.table[modality]),
+            labels=label_names(automatic.parts.table[modality]),
             dimension=2,
             description=f"Segmentation of one target of {modality} by clicks, slice by slice.",
         )
@@ -97,18 +97,18 @@ class ClickTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
                 "save_label and output=dicom_seg must be left out for clicks: a slice is no label."
             )
             raise OptionError(msg)
-        names = [target.name for target in self.automatic.table[self.modality].targets]
+        names = [target.name for target in self.automatic.parts.table[self.modality].targets]
         name = request.get("label")
         if name not in names:
             msg = f"label {one_of(names)}; got {quoted(str(name))}."
             raise TargetError(msg)
-        (target,) = self.automatic.table.select(self.modality, [str(name)])
-        version = self.automatic.versions.named(self.modality, asked.version)
+        (target,) = self.automatic.parts.table.select(self.modality, [str(name)])
+        version = self.automatic.parts.versions.named(self.modality, asked.version)
         with unnamed(image):
-            check_image(image, self.automatic.settings.most_voxels)
+            check_image(image, self.automatic.parts.settings.most_voxels)
             grid = grid_of(image, image.stat().st_mtime_ns)
             prompts = prompts_of(request, of_picture=not grid.is_volume)
-            record, found = self.automatic.segmenters.prompted(
+            record, found = self.automatic.parts.segmenters.prompted(
                 image,
                 target.name,
                 prompts.given,
@@ -122,7 +122,7 @@ class ClickTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
             of_slice = labelmap[0] if not grid.is_volume else labelmap[0, :, :, index]
             of_slice[probability >= level_of(target)] = 1
         drawn = replace(target, label=1)
-        with new_folder(self.automatic.temporary) as folder:
+        with new_folder(self.automatic.parts.temporary) as folder:
             file = write_label_file(labelmap, record, [drawn], folder, asked.extension)
         told = {
             "label_names": {target.name: 1},

@@ -16,11 +16,9 @@ from esp_medsam.image import modality_of
 from esp_medsam.integrations.monai_label.checked_image import check_image
 from esp_medsam.integrations.monai_label.label_file import check_extension, write_label_file
 from esp_medsam.integrations.monai_label.labels import label_names, unnamed
+from esp_medsam.integrations.monai_label.parts import Parts
 from esp_medsam.integrations.monai_label.request import Asked, options_of, read_request
-from esp_medsam.integrations.monai_label.segmenters import Segmenters
-from esp_medsam.integrations.monai_label.settings import LabelSettings
-from esp_medsam.integrations.monai_label.versions import CURRENT, Versions
-from esp_medsam.modality import ModalityTable
+from esp_medsam.integrations.monai_label.versions import CURRENT
 from esp_medsam.workflows.one_image import Segmented, save_one
 
 
@@ -45,54 +43,39 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
 
     Args:
         modality: Modality of the images.
-        table: Available modalities and targets.
-        versions: Versions of the weights.
-        segmenters: Segmenters of all versions.
-        settings: Settings of the app.
-        temporary: Folder for results until they are sent.
+        parts: What the app's tasks share.
     """
 
-    def __init__(
-        self,
-        modality: str,
-        *,
-        table: ModalityTable,
-        versions: Versions,
-        segmenters: Segmenters,
-        settings: LabelSettings,
-        temporary: Path,
-    ) -> None:
-        ready = ", ".join(target.name for target in table.select(modality, None)) or "none"
+    def __init__(self, modality: str, parts: Parts) -> None:
+        ready = ", ".join(parts.ready(modality)) or "none"
         super().__init__(
             type=InferType.SEGMENTATION,
-            labels=label_names(table[modality]),
+            labels=label_names(parts.table[modality]),
             dimension=3,
             description=f"Automatic segmentation of {modality}. Targets that are ready: {ready}.",
         )
         self.modality = modality
-        self.table = table
-        self.versions = versions
-        self.segmenters = segmenters
-        self.settings = settings
-        self.temporary = temporary
+        self.parts = parts
 
     def info(self) -> dict[str, Any]:
         """Return what clients show of the model, with the colors of its labels."""
-        colors = {target.name: list(target.color) for target in self.table[self.modality].targets}
+        targets = self.parts.table[self.modality].targets
+        colors = {target.name: list(target.color) for target in targets}
         return {**super().info(), "modality": self.modality, "colors": colors}
 
     def config(self) -> dict[str, Any]:
         """Return the options of the model, as clients show them."""
-        return options_of(self.modality, self.table, self.segmenters.devices, self._names())
+        devices = self.parts.segmenters.devices
+        return options_of(self.modality, self.parts.table, devices, self._versions())
 
     def asked(self, request: Mapping[str, Any]) -> Asked:
         """Return what a request asks for; see :func:`~.request.read_request`."""
-        return read_request(
-            request, self.modality, self.table, self.segmenters.devices, self._names()
-        )
+        devices = self.parts.segmenters.devices
+        return read_request(request, self.modality, self.parts.table, devices, self._versions())
 
-    def _names(self) -> list[str]:
-        return [CURRENT, *(version.name for version in self.versions.all(self.modality))]
+    def _versions(self) -> list[str]:
+        """Return the names of the versions that may be asked for."""
+        return [CURRENT, *(version.name for version in self.parts.versions.all(self.modality))]
 
     def is_valid(self) -> bool:
         """Return True: weights were checked when the app was prepared."""
@@ -118,19 +101,19 @@ class SegmentTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
             return self._made(image, asked, is_seg_wanted=bool(request.get("dicom_seg")))
 
     def _made(self, image: Path, asked: Asked, *, is_seg_wanted: bool) -> Made:
-        grid = check_image(image, self.settings.most_voxels)
+        grid = check_image(image, self.parts.settings.most_voxels)
         if grid is not None:  # before it takes time; that of DICOM is not known yet
             check_extension(asked.extension, is_picture=not grid.is_volume)
-        began, version = time.monotonic(), self.versions.named(self.modality, asked.version)
-        made = self.segmenters.segment(
+        began, version = time.monotonic(), self.parts.versions.named(self.modality, asked.version)
+        made = self.parts.segmenters.segment(
             image,
             bundle=version.bundle,
             device=asked.device,
-            most_seconds=self.settings.most_seconds,
+            most_seconds=self.parts.settings.most_seconds,
             modality=self.modality,
             **asked.settings,
         )
-        with new_folder(self.temporary) as folder:
+        with new_folder(self.parts.temporary) as folder:
             file = write_label_file(
                 made.labelmap, made.image, made.targets, folder, asked.extension
             )

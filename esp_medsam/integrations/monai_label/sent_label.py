@@ -17,11 +17,8 @@ from esp_medsam.integrations.monai_label.labels import unnamed
 from esp_medsam.integrations.monai_label.request import EXTENSIONS
 from esp_medsam.integrations.monai_label.slicer_segments import read_segments
 from esp_medsam.io.formats import files_of
+from esp_medsam.io.labels import as_labels
 from esp_medsam.io.read import read_grid
-
-
-LABELS = EXTENSIONS
-"""Endings of files of labels: those of results."""
 
 
 def plain_label(
@@ -46,11 +43,12 @@ def plain_label(
     told = dict(info)
     with unnamed(label, "label"):
         _check_alone(label)
+        _check_size(label, image)
         if label.name.endswith(SEGMENTS):
             labelmap = folder / "label.nrrd"
             told["label_info"] = read_segments(label, labelmap)
             label = labelmap
-        _check_size(label, image)
+            _check_size(label, image)
         if of_picture and label.suffix != PICTURE:
             label = _picture(label, folder / f"label{PICTURE}")
         return label, told
@@ -62,8 +60,8 @@ def _check_alone(label: Path) -> None:
     Raises:
         OptionError: If it is one.
     """
-    if not label.name.lower().endswith(LABELS):
-        msg = f"label must end in one of {', '.join(LABELS)}."
+    if not label.name.lower().endswith(EXTENSIONS):
+        msg = f"label must end in one of {', '.join(EXTENSIONS)}."
         raise OptionError(msg)
     if files_of(label) != (label,):
         msg = "label must be a file of its own; its header names another one."
@@ -99,10 +97,9 @@ def _picture(label: Path, picture: Path) -> Path:
     if array.ndim != 3 or len(array) != 1 or not is_plain:
         msg = "label must be a picture, or a volume of its one slice; got "
         raise OptionError(msg + f"{'turned ' if not is_plain else ''}{image.GetSize()}.")
-    with np.errstate(invalid="ignore"):  # NaN is told apart below
-        whole = array[0].astype(np.uint8)
-    if (whole != array[0]).any():
+    labels = as_labels(array[0])
+    if labels is None:
         msg = "label must hold whole numbers from 0 to 255; it holds others."
         raise OptionError(msg)
-    PIL.Image.fromarray(whole).save(picture)
+    PIL.Image.fromarray(labels).save(picture)
     return picture

@@ -6,9 +6,11 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path, PurePath
+from threading import Lock
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, File, Form, HTTPException, Request, UploadFile
@@ -23,6 +25,7 @@ from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.task import AsyncTask
+from monailabel.utils.async_tasks.utils import background_executors
 
 from esp_medsam.errors import (
     CheckpointError,
@@ -43,7 +46,7 @@ from esp_medsam.errors import (
 from esp_medsam.integrations.monai_label.app import EspMedSamApp, UnknownModelError, Upload
 from esp_medsam.integrations.monai_label.guard import Guard, Limits
 from esp_medsam.integrations.monai_label.request import EXTENSIONS, FINAL
-from esp_medsam.integrations.monai_label.segment_task import remove_made
+from esp_medsam.integrations.monai_label.segment_task import new_folder, remove_made
 from esp_medsam.integrations.monai_label.sent_json import checked_object, object_of
 from esp_medsam.integrations.monai_label.settings import (
     TEMPORARY,
@@ -72,8 +75,12 @@ STATUSES: dict[type[EspMedSamError], int] = {
 UPLOADED = (*NIFTI_SUFFIXES, ".nrrd", ".mha", *RASTER_SUFFIXES, ".dcm")
 """Endings of files that may come with a request."""
 
-_IS_USER = RBAC(server_settings.MONAI_LABEL_AUTH_ROLE_USER)
+MOST_SECONDS_TO_BEGIN = 30
+"""Time that the process of a task may take to start."""
 
+_BEGINNING = Lock()
+
+_IS_USER = RBAC(server_settings.MONAI_LABEL_AUTH_ROLE_USER)
 _IS_ANNOTATOR = RBAC(server_settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR)
 _IS_ADMIN = RBAC(server_settings.MONAI_LABEL_AUTH_ROLE_ADMIN)
 
@@ -97,7 +104,7 @@ def put_label(
     given = object_of(params)
     if user is not None:
         given["user"] = user.username
-    sent = _saved(label, app.temporary, EXTENSIONS)
+    sent = _saved(label, app.parts.temporary, EXTENSIONS)
     try:
         saved = app.datastore().save_label(image, str(sent.path), tag or FINAL, given)
     finally:
@@ -113,9 +120,7 @@ def choose(
 ) -> dict[str, Any]:
     """Return the next image to label, without the path that it has on the server."""
     app: EspMedSamApp = app_instance()
-    if strategy not in app.info()["strategies"]:
-        msg = f"strategy {one_of(app.info()['strategies'])}."
-        raise UnknownModelError(msg)
+    app.check_strategy(strategy)
     asked = {**checked_object(params or {}), "strategy": strategy}
     chosen: dict[str, Any] = sample(strategy, asked, None if user is None else user.username)
     chosen.pop("path", None)
@@ -174,10 +179,18 @@ def score(
 
 
 def _begun(kind: str, request: dict[str, Any], *, enqueue: bool = False) -> dict[str, Any]:
-    """Begin a task in a process of its own, and return what MONAI Label tells about it."""
-    task, said = AsyncTask.run(kind, request=request, enqueue=enqueue)
-    if task is None:
-        raise HTTPException(429, f"{said}.")
+    """Begin a task in a process of its own, and return what MONAI Label tells about it.
+
+    MONAI Label knows a task from when its process runs: before that, it could not be stopped, and
+    a second one would begin beside it.
+    """
+    with _BEGINNING:
+        task, said = AsyncTask.run(kind, request=request, enqueue=enqueue)
+        if task is None:
+            raise HTTPException(429, f"{said}.")
+        latest = time.monotonic() + MOST_SECONDS_TO_BEGIN
+        while not enqueue and task["status"] == "SUBMITTED" and time.monotonic() < latest:
+            time.sleep(0.02)
     told: dict[str, Any] = task
     return told
 
@@ -201,7 +214,7 @@ def infer(
     given = object_of(params)
     source: str | Upload = image
     if file is not None:
-        source = _saved(file, app.temporary)
+        source = _saved(file, app.parts.temporary)
     elif not image:
         msg = "image must be the id of an image of the studies, or a file must come along."
         raise OptionError(msg)
@@ -233,9 +246,10 @@ def _saved(file: UploadFile, folder: Path, endings: Sequence[str] = UPLOADED) ->
     if suffix is None:
         msg = f"The ending of the file {one_of(endings)}; got another."
         raise OptionError(msg)
-    path = Path(tempfile.mkdtemp(dir=folder)) / f"sent{suffix}"
-    with path.open("wb") as written:
-        shutil.copyfileobj(file.file, written)
+    with new_folder(folder) as own:
+        path = own / f"sent{suffix}"
+        with path.open("wb") as written:
+            shutil.copyfileobj(file.file, written)
     return Upload(path)
 
 
@@ -284,6 +298,8 @@ def _guarded() -> Guard:
 
 def _end_tasks() -> None:
     """End the processes of tasks, which would go on with files that the next server replaces."""
+    for executor in background_executors.values():
+        executor.shutdown(wait=False, cancel_futures=True)  # the next one waits for this one's end
     for kind in ("train", "scoring", "batch_infer"):
         AsyncTask.stop(kind)
 

@@ -48,34 +48,34 @@ class SharedStore(LocalDatastore):  # type: ignore[misc]  # MONAI Label has no t
                 file.write(text.encode())
             self._config_ts = Path(self._datastore_config_path).stat().st_mtime
 
-    def _now(self) -> None:
+    def _reread(self) -> None:
         """Take over what another process changed."""
         with self._alone():
             pass
 
     def json(self) -> Any:
         """Return the list as plain data, as it is now."""
-        self._now()
+        self._reread()
         return super().json()
 
     def status(self) -> dict[str, Any]:
         """Return how many images and labels there are now."""
-        self._now()
+        self._reread()
         return dict(super().status())
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         """Return the labels of an image by their tags, as they are now."""
-        self._now()
+        self._reread()
         return dict(super().get_labels_by_image_id(image_id))
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """Return what is known about a label now."""
-        self._now()
+        self._reread()
         return dict(super().get_label_info(label_id, label_tag))
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Return the path of a label that is there now; empty if none is."""
-        self._now()
+        self._reread()
         return str(super().get_label_uri(label_id, label_tag))
 
     def _reconcile_datastore(self) -> None:

@@ -43,6 +43,9 @@ SECTIONS = ("training", "validation", "kept")
 """Sections of the datalist: ``validation`` has the labels of the patients that are held out, and
 ``kept`` the masks, before the training, of the targets that those labels do not show."""
 
+SHOWN = "shown"
+"""Key, in what is stated about a version, of the marks of the patients that it was shown."""
+
 LEAST_AGREEMENT = 0.9
 """Dice with their earlier masks that targets without labels must keep on average."""
 
@@ -110,7 +113,7 @@ class Training:
             "kept": kept,
             "is_better": is_better(targets, kept),
             "weights_sha256": sha256_of(new / WEIGHTS),
-            "shown": self._shown(datalist, source),
+            SHOWN: self._shown(datalist, source),
             "seconds": round(time.monotonic() - began),
         }
         return self.versions.add(self.modality, new, stated)
@@ -147,7 +150,7 @@ class Training:
 
     def _written(self, items: Sequence[Item], source: Version) -> tuple[Path, dict[str, int]]:
         """Write the datalist, and return it and how many images are in each of its sections."""
-        held = held_out([item["patient"] for item in items], source.stated.get("shown", ()))
+        held = held_out([item["patient"] for item in items], source.stated.get(SHOWN, ()))
         content: dict[str, list[Item]] = {name: [] for name in SECTIONS}
         for number, item in enumerate(items):
             others = self._stood_in(item, number, source)
@@ -168,7 +171,7 @@ class Training:
         """Return the marks of the patients that this training and those before were shown."""
         trained = json.loads(datalist.read_text(encoding="utf-8"))["training"]
         own = {mark_of(item["patient"]) for item in trained}
-        return sorted(own.union(source.stated.get("shown", ())))
+        return sorted(own.union(source.stated.get(SHOWN, ())))
 
     def _train(self, datalist: Path, source: Version) -> None:
         request = read_training(

@@ -18,10 +18,10 @@ from esp_medsam.errors import EspMedSamError
 from esp_medsam.inferers.uncertainty import uncertainty_of
 from esp_medsam.integrations.monai_label.checked_image import check_image
 from esp_medsam.integrations.monai_label.final_labels import image_path, unlabeled_images
-from esp_medsam.integrations.monai_label.segmenters import Segmenters
+from esp_medsam.integrations.monai_label.parts import Parts
 from esp_medsam.integrations.monai_label.versions import Versions
 from esp_medsam.io.atomic import atomic_file
-from esp_medsam.modality import ALL, ModalityTable
+from esp_medsam.modality import ALL
 from esp_medsam.plain_data import read_own_json
 
 
@@ -63,34 +63,16 @@ class Uncertainty(ScoringMethod):  # type: ignore[misc]  # MONAI Label has no ty
 
     Args:
         modality: The modality.
-        table: Available modalities and targets.
-        versions: Versions of the weights; the current one is asked.
-        segmenters: Segmenters of all versions.
-        served: Modalities that the server offers.
+        parts: What the app's tasks share; the current version is asked.
         scores: Where to keep the results.
-        most_voxels: Limit of an image.
     """
 
-    def __init__(
-        self,
-        modality: str,
-        *,
-        table: ModalityTable,
-        versions: Versions,
-        segmenters: Segmenters,
-        served: Sequence[str],
-        scores: Scores,
-        most_voxels: int,
-    ) -> None:
+    def __init__(self, modality: str, parts: Parts, scores: Scores) -> None:
         super().__init__(f"How unsure the network is of unlabeled images of {modality}.")
         self.modality = modality
-        self.versions = versions
-        self.segmenters = segmenters
-        self.served = served
+        self.parts = parts
         self.scores = scores
-        self.most_voxels = most_voxels
-        ready = any(target.tier == "ready" for target in table[modality].targets)
-        self.targets = None if ready else ALL
+        self.targets = parts.ready(modality) or ALL
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Measure the images that were not measured with the current version.
@@ -99,18 +81,18 @@ class Uncertainty(ScoringMethod):  # type: ignore[misc]  # MONAI Label has no ty
             Number of images ``measured``, ``kept`` and ``failed``.
         """
         del request
-        version, scores = self.versions.current(self.modality), self.scores.read()
+        version, scores = self.parts.versions.current(self.modality), self.scores.read()
         weights = version.stated["weights_sha256"]
         counts = {"measured": 0, "kept": 0, "failed": 0}
-        for image in unlabeled_images(datastore, self.modality, self.served):
+        for image in unlabeled_images(datastore, self.modality, self.parts.settings.modalities):
             if scores.get(image, {}).get("weights_sha256") == weights:
                 counts["kept"] += 1
                 continue
             uncertainty = None
             try:
                 path = image_path(datastore, image)
-                check_image(path, self.most_voxels)
-                made = self.segmenters.segment(
+                check_image(path, self.parts.settings.most_voxels)
+                made = self.parts.segmenters.segment(
                     path,
                     bundle=version.bundle,
                     most_seconds=float("inf"),
@@ -146,18 +128,17 @@ class Uncertain(Strategy):  # type: ignore[misc]  # MONAI Label has no types
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> Any:
         """Return the ``id`` of an image, and its ``uncertainty``; None if all have labels."""
         unlabeled = set(datastore.get_unlabeled_images())
-        known = [
-            (score["uncertainty"], image)
-            for scores in self.scores
-            for image, score in scores.read().items()
-            if image in unlabeled
-            and score["uncertainty"] is not None
-            and score["weights_sha256"] == self._weights(scores.modality)
-        ]
+        known = []
+        for scores in self.scores:
+            weights = self.versions.current(scores.modality).stated["weights_sha256"]
+            known += [
+                (score["uncertainty"], image)
+                for image, score in scores.read().items()
+                if image in unlabeled
+                and score["uncertainty"] is not None
+                and score["weights_sha256"] == weights
+            ]
         if not known:
             return self._random(request, datastore)
         uncertainty, image = max(known)
         return {"id": image, "uncertainty": uncertainty}
-
-    def _weights(self, modality: str) -> object:
-        return self.versions.current(modality).stated["weights_sha256"]

@@ -1,19 +1,30 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
+import PIL.Image
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from esp_medsam.errors import OptionError
 from esp_medsam.integrations.monai_label.training import (
+    SHOWN,
+    Training,
     held_out,
     is_better,
     mark_of,
     own_parameters,
     usable_items,
 )
+from esp_medsam.integrations.monai_label.versions import Version
+from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import build_product
 
@@ -69,6 +80,65 @@ class TestHeldOut:
     def test_needs_two_patients(self) -> None:
         with pytest.raises(OptionError, match=r"labels of 2 patients at least.* labels of 1"):
             held_out(["one", "one"])
+
+
+class TestDatalist:
+    @pytest.fixture
+    def training(self, table: ModalityTable, tmp_path: Path) -> Training:
+        """A training whose network finds, of all targets, one, in the upper left pixel."""
+        (tmp_path / "run").mkdir()
+        return Training(
+            modality="mri",
+            table=table,
+            versions=SimpleNamespace(),  # type: ignore[arg-type]  # not asked
+            segmenters=SimpleNamespace(segment=self.one_found(table)),  # type: ignore[arg-type]
+            folder=tmp_path / "run",
+            device="cpu",
+        )
+
+    @staticmethod
+    def one_found(table: ModalityTable) -> Any:
+        def segment(image: Path, *, targets: list[str], **_: object) -> SimpleNamespace:
+            asked = table.select("mri", targets)
+            labelmap = torch.zeros(1, 8, 9, dtype=torch.uint8)
+            labelmap[0, 0, 0] = asked[0].label
+            found = SimpleNamespace(targets=targets, voxels=[1] + [0] * (len(targets) - 1))
+            return SimpleNamespace(
+                labelmap=labelmap, image=read(image), targets=asked, segmentation=found
+            )
+
+        return segment
+
+    def test_holds_what_users_drew_apart_from_what_stands_in_for_it(
+        self, training: Training, tmp_path: Path
+    ) -> None:
+        ready = [t.name for t in training.table["mri"].targets if t.tier == "ready"]
+        drawn = {"path": "drawn.png", "values": [1]}
+        own = "glioma"
+        items = []
+        for number in range(6):
+            picture = tmp_path / f"{number}.png"
+            PIL.Image.fromarray(np.full((8, 9, 3), number, np.uint8)).save(picture)
+            item = {"image": str(picture), "modality": "mri", "patient": str(number)}
+            items.append({**item, "labels": {own: drawn}, "absent": []})
+        held = held_out([item["patient"] for item in items], [mark_of("0")])
+
+        path, counts = training._written(items, Version("1", tmp_path, {SHOWN: [mark_of("0")]}))
+
+        content = json.loads(path.read_text(encoding="utf-8"))
+        assert counts == {name: len(part) for name, part in content.items()}
+        assert {item["patient"] for item in content["validation"]} == held
+        assert {item["patient"] for item in content["kept"]} == held
+        assert {item["patient"] for item in content["training"]} == set("012345") - held
+        for item in content["validation"]:
+            assert item["labels"] == {own: drawn}
+        for item in content["kept"]:
+            assert list(item["labels"]) == ready[:1]
+            (mask,) = {label["path"] for label in item["labels"].values()}
+            assert np.count_nonzero(PIL.Image.open(mask)) == 1
+        for item in content["training"]:
+            assert set(item["labels"]) == {own, ready[0]}
+            assert item["absent"] == ready[1:]
 
 
 class TestOwnParameters:

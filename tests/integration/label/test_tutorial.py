@@ -18,7 +18,7 @@ import pytest
 from tests.support.label_server import LabelServer, skip_without_environment
 
 
-PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "first-corrected-label.md"
+PAGE = Path(__file__).parents[3] / "docs" / "tutorials" / "first-corrected-label.md"
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,9 @@ import PIL.Image
 import pytest
 
 from esp_medsam.io.weights_record import hash_of_weights
-from esp_medsam.workflows.bundle import WEIGHTS, find_bundle
+from esp_medsam.workflows.bundle import WEIGHTS
 from tests.support.label_server import LabelServer, skip_without_environment
+from tests.support.label_studies import copy_bundle, options
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +35,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture = PIL.Image.fromarray(colors.clip(0, 255).astype(np.uint8))
         picture.save(home / "studies" / f"scope{number}.png")
         PIL.Image.fromarray(mask.astype(np.uint8)).save(home / "masks" / f"scope{number}.png")
-    shutil.copytree(find_bundle(), home / "bundle")
-    for name in ("inference.yaml", "train.yaml"):
-        config = home / "bundle" / "configs" / name
-        config.write_text(
-            config.read_text().replace("input_size: [448, 448]", "input_size: [128, 128]")
-        )
+    copy_bundle(home / "bundle", "inference.yaml", "train.yaml")
     return home
 
 
 @pytest.fixture(scope="module")
 def server(home: Path) -> Iterator[LabelServer]:
-    options = ["--bundle", str(home / "bundle"), "--trust_config", "--modality", "endoscopy"]
-    server = LabelServer(home / "app", str(home / "studies"), *options)
+    own = ["--modality", "endoscopy", *options(home)]
+    server = LabelServer(home / "app", str(home / "studies"), *own)
     server.start()
     yield server
     server.kill()
