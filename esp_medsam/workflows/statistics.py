@@ -225,7 +225,7 @@ class Statistics:
 
 
 def _is_record(path: Path) -> bool:
-    """Whether a file says that it is a record of this package; other programs' masks have others."""
+    """Whether a file says that it is a record of this package; other programs have theirs."""
     if not path.name.endswith(RECORD):
         return False
     try:
