@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -25,6 +26,9 @@ from tests.support.nifti import save_nifti
 
 
 ROOT = Path(__file__).parents[1]
+
+# Tests run the commands in their own process; those of workers ask for them.
+os.environ["ESP_MEDSAM_WORKERS"] = "0"
 
 # The same examples in every run, so that a failure is a change's; `--hypothesis-profile=search`
 # looks for new ones.

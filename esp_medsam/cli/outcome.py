@@ -84,14 +84,17 @@ def tracked(description: str, *, quiet: bool) -> Any:
 
 def interrupted(
     outlook: str = "what is done stays, and the same command goes on",
+    *,
+    status: int = 130,
 ) -> typer.Exit:
     """Report that the user ended the run; return the exception that ends the process.
 
     Args:
         outlook: What remains of the run, and what the user can do.
+        status: Exit status: 128, and the number of the signal.
     """
     print(f"Interrupted; {outlook}.", file=sys.stderr)
-    return typer.Exit(130)
+    return typer.Exit(status)
 
 
 @contextmanager

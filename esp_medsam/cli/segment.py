@@ -7,24 +7,32 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from esp_medsam.cli import options
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import input_size_of, option, path_argument
-from esp_medsam.cli.outcome import interrupted, report, tell_what_runs
+from esp_medsam.cli.outcome import interrupted, report, signals_as_exit, tell_what_runs
 from esp_medsam.cli.wording import as_options, option_line
 from esp_medsam.memory import check_libraries_fit
+from esp_medsam.modality import ALL
 
 
 if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
+    from esp_medsam.workflows.plan import Plans
+    from esp_medsam.workflows.request import Request
     from esp_medsam.workflows.results import ItemResult
     from esp_medsam.workflows.segment import SegmentRun
+    from esp_medsam.workflows.workers import Workers
 
 
 NO_NETWORK = object()
 """Stands for the network where nothing is segmented."""
+
+MOST_WORKERS = 256
+"""Number of workers that may be asked for; more is a slip."""
 
 
 def segment(
@@ -43,7 +51,15 @@ def segment(
         bool, option("--fixed_uids", "Make UIDs and times of a DICOM-SEG reproducible.")
     ] = False,
     write_empty: options.WriteEmpty = False,
-    device: options.Device = None,
+    device: Annotated[
+        str | None,
+        option(
+            "--device",
+            "Device to run on: cpu, cuda, cuda:1, mps, or all: a worker on each GPU; default: "
+            "cuda if there is a GPU, else cpu.",
+            metavar="DEVICE",
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     verify: options.Verify = False,
     split_targets: options.SplitTargets = False,
@@ -78,6 +94,21 @@ def segment(
     trust_config: options.TrustConfig = False,
     ckpt_path: options.CkptPath = None,
     bundle: options.Bundle = None,
+    workers: Annotated[
+        int | None,
+        option(
+            "--workers",
+            "Processes that segment, each with the network; one that dies fails its item alone. "
+            "0: this process. Default: as cores, memory and device allow.",
+            min=0,
+            max=MOST_WORKERS,
+            envvar="ESP_MEDSAM_WORKERS",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        option("--timeout", "Seconds that an image or volume may take; needs workers.", min=1.0),
+    ] = None,
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
     verbose: Verbose = False,
@@ -91,6 +122,9 @@ def segment(
     del verbose  # handled by its callback
     from esp_medsam.workflows.request import read_request
 
+    if timeout is not None and workers == 0:
+        msg = "--timeout needs a worker: leave --workers out, or pass 1 or more"
+        raise typer.BadParameter(msg)
     request = read_request(
         bundle,
         config or [],
@@ -108,7 +142,7 @@ def segment(
         seg_type=seg_type,
         fixed_uids=fixed_uids or None,
         write_empty=write_empty or None,
-        device=device,
+        device="cuda" if device == ALL else device,
         overwrite=overwrite or None,
         verify=verify or None,
         split_targets=split_targets or None,
@@ -140,11 +174,16 @@ def segment(
     if dry_run:
         _tell_plan(build(request, plans=plans, network=NO_NETWORK), as_json=as_json)
         return
-    segmentation = build(request, plans=plans)
+    segmentation, pool = _run_of(request, plans, device, workers, timeout)
+    if pool is not None and not quiet:
+        print(f"{pool.text}.", file=sys.stderr)
     try:
-        results = _drive(segmentation, quiet=quiet, as_json=as_json)
+        with signals_as_exit():
+            results = _drive(segmentation, pool, quiet=quiet, as_json=as_json)
     except KeyboardInterrupt:
         raise interrupted() from None
+    except SystemExit as ended:
+        raise interrupted(status=int(ended.code or 1)) from None
     report(
         results,
         f"masks and records are in {output}",
@@ -152,6 +191,27 @@ def segment(
         not_tried=not_tried_text(len(segmentation) - len(results), is_whole=segmentation.is_whole),
         left_alone=segmentation.left_alone.volumes,
     )
+
+
+def _run_of(
+    request: Request,
+    plans: Plans | None,
+    device: str | None,
+    workers: int | None,
+    timeout: float | None,
+) -> tuple[SegmentRun, Workers | None]:
+    """Return a run and its workers; a single item needs none, as nothing follows it."""
+    from esp_medsam.workflows.pipeline import build
+    from esp_medsam.workflows.worker_choice import choose_workers
+    from esp_medsam.workflows.workers import Workers
+
+    is_single = plans is not None and plans.is_whole and len(plans) <= 1
+    if workers == 0 or (workers is None and timeout is None and is_single and device != ALL):
+        return build(request, plans=plans), None
+    run = build(request, plans=plans, network=NO_NETWORK)
+    asked = ALL if device == ALL else request.settings.get("device")
+    chosen = choose_workers(asked, len(run), workers)
+    return run, Workers.of(run, request, chosen, most_seconds=timeout)
 
 
 def _tell_plan(segmentation: SegmentRun, *, as_json: bool) -> None:
@@ -166,17 +226,19 @@ def _tell_plan(segmentation: SegmentRun, *, as_json: bool) -> None:
     report(planned, kind=Planned, file=sys.stderr if as_json else None, left_alone=left_alone)
 
 
-def _drive(segmentation: SegmentRun, *, quiet: bool, as_json: bool) -> list[ItemResult]:
+def _drive(
+    segmentation: SegmentRun, workers: Workers | None, *, quiet: bool, as_json: bool
+) -> list[ItemResult]:
     """Segment every item, with a progress bar on a terminal, or else one line per item."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     if quiet:
-        return [_told(result, as_json=as_json) for result in segmentation.results()]
+        return [_told(result, as_json=as_json) for result in segmentation.results(workers)]
     told = segmentation.left_alone.text
     if told:
         console.print(f"Left alone: {told}.")
     results = []
-    with _Bars(console, segmentation) as bars:
-        for result in segmentation.results():
+    with _Bars(console, segmentation, workers) as bars:
+        for result in segmentation.results(workers):
             results.append(_told(result, as_json=as_json))
             bars.advance_item()
             if not console.is_terminal:
@@ -201,9 +263,10 @@ class _Bars(Progress):
     Args:
         console: Where the bars are drawn; nothing is drawn if it is no terminal.
         segmentation: Run whose items are counted.
+        workers: Its workers; of several, no slices are shown.
     """
 
-    def __init__(self, console: Console, segmentation: SegmentRun) -> None:
+    def __init__(self, console: Console, segmentation: SegmentRun, workers: Workers | None) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         super().__init__(
             *columns,
@@ -215,7 +278,10 @@ class _Bars(Progress):
         self._segmentation = segmentation
         self._items = self.add_task("Segmenting", total=len(segmentation))
         self._slices = self.add_task("  slices", visible=False)
-        segmentation.tell_slices(self._count)
+        if workers is None:
+            segmentation.tell_slices(self._count)
+        elif len(workers.requests) == 1:
+            workers.on_slices = self._count
 
     def advance_item(self) -> None:
         """Count a finished item."""

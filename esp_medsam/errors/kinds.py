@@ -253,12 +253,30 @@ class DivergedError(EspMedSamError, ArithmeticError):
 
 
 class TimeUpError(EspMedSamError, TimeoutError):
-    """The segmentation of an image takes longer than the server allows.
+    """The segmentation of an image takes longer than it may.
 
-    Ask for fewer targets, or let the server allow more time.
+    Allow more time, or ask for fewer targets.
     """
 
     code = "E_TIMEOUT"
+
+
+class WorkerDiedError(EspMedSamError, RuntimeError):
+    """The process that segmented an image ended, again and again; often, memory ran out.
+
+    Free memory, use fewer workers, or choose a smaller ``input_size``.
+    """
+
+    code = "E_WORKER_DIED"
+
+
+class DecodeCrashError(EspMedSamError, ValueError):
+    """The library that reads a file crashed on it.
+
+    Export the file again, or convert it with another program.
+    """
+
+    code = "E_DECODE_CRASH"
 
 
 class RuntimeCheckError(EspMedSamError, RuntimeError):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from esp_medsam.errors import DiskFullError
 from esp_medsam.io.atomic import RunFolder, alone_in
@@ -51,20 +51,22 @@ def until_full(outcomes: Iterable[Told]) -> Iterator[Told]:
 
 def results_of(
     steps: Iterable[T | Refusal],
-    attempt: Callable[[T], ItemResult],
+    attempt: Callable[[T], ItemResult | None],
     *,
     label_of: Callable[[T], str],
     output: Path,
     folder_of: Callable[[T], Path],
+    each: Callable[..., Iterator[Any]] = each_alone,
 ) -> Iterator[ItemResult]:
     """Yield one result per item as it completes; a full disk ends the run after its result.
 
     Args:
         steps: Items to process, in order, and refusals of items that cannot be processed.
-        attempt: Processes one item and returns its result, or raises.
+        attempt: Processes one item and returns its result, or raises; None leaves it to ``each``.
         label_of: Returns the name of an item in messages.
         output: Folder of the results, which no other run may write to from the first item on.
         folder_of: Folder of an item's results, from which remains of killed runs are removed.
+        each: Loop over the items, with the arguments of :func:`each_alone`.
 
     Raises:
         OutputError: If another run is writing to the output folder.
@@ -81,7 +83,7 @@ def results_of(
             start = time.perf_counter()
             yield item
 
-    def attempted(step: T | Refusal) -> ItemResult:
+    def attempted(step: T | Refusal) -> ItemResult | None:
         return step.result if isinstance(step, Refusal) else attempt(step)
 
     def failed(step: T | Refusal, error: Exception) -> ItemResult:
@@ -89,4 +91,4 @@ def results_of(
         return failure(label, error, time.perf_counter() - start)
 
     with ExitStack() as held:
-        yield from until_full(each_alone(begun(held), attempted, failed))
+        yield from until_full(each(begun(held), attempted, failed))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esp_medsam.errors import EspMedSamError
@@ -14,7 +15,7 @@ from esp_medsam.image import image_of, segmentation_of
 from esp_medsam.io.item import Item
 from esp_medsam.io.output_formats import check_can_hold
 from esp_medsam.modality import ModalityTable
-from esp_medsam.workflows.item_loop import results_of
+from esp_medsam.workflows.item_loop import each_alone, results_of
 from esp_medsam.workflows.left_alone import LeftAlone
 from esp_medsam.workflows.plan import Plans
 from esp_medsam.workflows.refusal import Refusal
@@ -30,6 +31,7 @@ from esp_medsam.workflows.results import (
 
 if TYPE_CHECKING:  # building needs MONAI, driving does not
     from esp_medsam.io.result_plan import ResultPlan, ResultPlanner
+    from esp_medsam.workflows.workers import Workers
 
 
 logger = logging.getLogger(__name__)
@@ -113,19 +115,28 @@ class SegmentRun:
         if hasattr(self.inferer, "on_slices"):
             self.inferer.on_slices = on_slices
 
-    def results(self) -> Iterator[ItemResult]:
+    def results(self, workers: Workers | None = None) -> Iterator[ItemResult]:
         """Yield one result per item as it finishes; a full disk ends the run.
+
+        Args:
+            workers: Processes that segment the items; None segments them in this one.
 
         Raises:
             OutputError: If another run is writing to the output folder.
+            EspMedSamError: If no worker can work.
         """
         return results_of(
             self.plans.steps,
-            self.segment,
+            self.segment if workers is None else self._kept_result,
             label_of=lambda item: item.label,
             output=self.outputs.output_dir,
-            folder_of=lambda item: self.outputs.output_dir / item.relative_dir,
+            folder_of=self.folder_of,
+            each=each_alone if workers is None else workers.each,
         )
+
+    def folder_of(self, item: Item) -> Path:
+        """Return the folder of an item's results."""
+        return self.outputs.output_dir / item.relative_dir
 
     def segment(self, item: Item) -> ItemResult:
         """Segment one item and write its files.
@@ -134,10 +145,9 @@ class SegmentRun:
             EspMedSamError: If the item cannot be read, segmented or written; MONAI may wrap it.
         """
         start = time.perf_counter()
+        if (kept := self._kept_result(item)) is not None:
+            return kept
         plan = self._plan(item)
-        kept = self._kept(item, plan)
-        if kept is not None:
-            return ItemResult(path=item.label, status="kept", record=str(kept.record))
         data = self.preprocessing({"image": item})
         check_can_hold(plan.recipe.formats, image_of(data["image"].meta))
         data["pred"] = self.inferer(data["image"][None], self.network)[0]
@@ -203,6 +213,13 @@ class SegmentRun:
         targets = self.table.select(item.modality, self.targets)
         names = [target.name for target in targets]
         return self.outputs.plan(item, names, name=name, or_more=self.targets is None)
+
+    def _kept_result(self, item: Item) -> ItemResult | None:
+        """Return the result of an item that is done already; None if it is not."""
+        kept = self._kept(item, self._plan(item))
+        if kept is None:
+            return None
+        return ItemResult(path=item.label, status="kept", record=str(kept.record))
 
     def _kept(self, item: Item, plan: ResultPlan) -> ResultPlan | None:
         """Return the plan of an earlier result that this run would reproduce, if there is one."""

@@ -72,11 +72,9 @@ def segment(folder: Path, out: Path, modality: str, weights: Path, **options: An
 
 class TestSignals:
     @pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
-    @pytest.mark.parametrize(
-        ("number", "statuses"), [(signal.SIGINT, {130}), (signal.SIGTERM, {-15, 143})]
-    )
+    @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_f2_end_a_run_in_seconds_and_the_next_one_goes_on(
-        self, number: int, statuses: set[int], tmp_path: Path, random_weights: Path
+        self, number: int, status: int, tmp_path: Path, random_weights: Path
     ) -> None:
         (tmp_path / "in").mkdir()
         pixels = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
@@ -97,7 +95,7 @@ class TestSignals:
         run.send_signal(number)
         told, _ = run.communicate(timeout=60)
 
-        assert run.returncode in statuses, told
+        assert run.returncode == status, told
         assert "Traceback" not in told
         done = list(tmp_path.glob("out/*.json"))
         assert 0 < len(done) < ITEMS

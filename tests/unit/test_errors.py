@@ -23,12 +23,22 @@ class TestErrors:
         codes = [error.code.removeprefix("E_").lower() for error in ALL]
 
         assert sorted(codes) == [
-            *("checkpoint", "checkpoint_hash", "checkpoint_mismatch", "corrupt", "device"),
-            *("disk_full", "diverged", "error", "exists", "format", "geometry", "input_changed"),
+            *("checkpoint", "checkpoint_hash", "checkpoint_mismatch", "corrupt"),
+            *(
+                "decode_crash",
+                "device",
+                "disk_full",
+                "diverged",
+                "error",
+                "exists",
+                "format",
+                "geometry",
+                "input_changed",
+            ),
             *("modality", "modality_conflict", "name_clash", "network", "no_input"),
             *("no_weights", "nonfinite", "not_found", "option", "output", "pacs"),
             *("pacs_access", "pacs_incomplete", "pacs_refused", "read", "self_check", "table"),
-            *("target", "timeout", "too_large"),
+            *("target", "timeout", "too_large", "worker_died"),
         ]
 
     @pytest.mark.parametrize("kind", ALL)

@@ -1,0 +1,121 @@
+"""A worker process: it segments the items that it is sent, with a network of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from threading import Thread
+from typing import Any, NamedTuple
+
+from esp_medsam.io.item import Item
+from esp_medsam.workflows.plan import Plan, Plans
+from esp_medsam.workflows.request import Request
+from esp_medsam.workflows.results import ItemResult, failure
+
+
+class Ready(NamedTuple):
+    """The network is there; the worker waits for items."""
+
+
+class Broken(NamedTuple):
+    """The worker cannot segment anything.
+
+    Attributes:
+        error: Why.
+    """
+
+    error: Exception
+
+
+class Reading(NamedTuple):
+    """The current item is being read, or no longer.
+
+    Attributes:
+        begins: Whether it begins.
+    """
+
+    begins: bool
+
+
+class Slices(NamedTuple):
+    """Some slices of the current item are done.
+
+    Attributes:
+        done: How many.
+        total: Of how many.
+    """
+
+    done: int
+    total: int
+
+
+Message = Ready | Broken | Reading | Slices | ItemResult
+"""What a worker sends; the last ends an item."""
+
+
+def work(connection: Connection, request: Request, threads: int, level: int) -> None:
+    """Segment items until the connection is closed; the target of the process.
+
+    Args:
+        connection: Receives items, and sends messages.
+        request: The run's request.
+        threads: Number of threads for the network on the CPU.
+        level: Level of the log.
+    """
+    Thread(target=_end_with_parent, daemon=True).start()
+    if level <= logging.INFO:
+        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    import torch  # a worker that is told to end need not wait for these
+
+    from esp_medsam.errors import chain_of, own_error
+    from esp_medsam.workflows.pipeline import build
+    from esp_medsam.workflows.segment import SegmentRun
+
+    torch.set_num_threads(threads)
+    try:
+        run: SegmentRun = build(request, plans=Plans(Plan(())))
+    except Exception as error:
+        if (own := own_error(error)) is None:
+            raise
+        connection.send(Broken(own))
+        return
+    _report(run, connection)
+    connection.send(Ready())
+    while True:
+        try:
+            item: Item = connection.recv()
+        except EOFError:
+            return
+        start = time.perf_counter()
+        try:
+            result = run.segment(item)
+        except Exception as error:
+            if any(isinstance(each, torch.AcceleratorError) for each in chain_of(error)):
+                os._exit(1)  # nothing can be computed on this GPU in this process any more
+            result = failure(item.label, error, time.perf_counter() - start)
+        connection.send(result)
+
+
+def _report(run: Any, connection: Connection) -> None:
+    """Let a run send where it is."""
+    preprocessing = run.preprocessing
+
+    def read(data: dict[str, Any]) -> dict[str, Any]:
+        connection.send(Reading(begins=True))
+        prepared: dict[str, Any] = preprocessing(data)
+        connection.send(Reading(begins=False))
+        return prepared
+
+    run.preprocessing = read
+    run.tell_slices(lambda done, total: connection.send(Slices(done, total)))
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it ends: the next run must not meet it."""
+    parent = parent_process()
+    assert parent is not None, "a worker is started by one"
+    parent.join()
+    os._exit(1)

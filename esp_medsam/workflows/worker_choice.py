@@ -1,0 +1,69 @@
+"""How many workers a run has, on which devices, and with how many threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from esp_medsam.inferers.device import device_of
+from esp_medsam.memory import available_memory
+from esp_medsam.modality import ALL
+
+
+LEAST_THREADS = 4
+"""Threads that a worker should have: with fewer, the network's own parallelism pays more."""
+
+LEAST_MEMORY = 4 * 2**30
+"""Bytes that a worker should have: the network's, and those of a volume of usual size."""
+
+
+@dataclass(frozen=True)
+class WorkerChoice:
+    """Workers of a run.
+
+    Attributes:
+        devices: Device of each; empty if the run needs none.
+        threads: Number of threads of each.
+    """
+
+    devices: tuple[str, ...]
+    threads: int
+
+    @property
+    def text(self) -> str:
+        """The choice as a line of text."""
+        count, devices = len(self.devices), ", ".join(dict.fromkeys(self.devices))
+        each = "each " if count > 1 else ""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{count} worker{'s' if count > 1 else ''} on {devices}, {each}with {threads}"
+
+
+def choose_workers(device: str | None, items: int, count: int | None) -> WorkerChoice:
+    """Return the workers of a run.
+
+    Without a given number: one for each GPU that is used, and on the CPU as many as there are
+    times four cores and 4 GiB of memory, at least one and at most one for each item.
+
+    Args:
+        device: Device of the run, or ``all`` for all GPUs; None means CUDA if there is a GPU.
+        items: Number of items, as far as it is known.
+        count: Number of workers that was asked for; None chooses it.
+
+    Raises:
+        DeviceError: If this machine has no such device.
+    """
+    if device == ALL:
+        device_of("cuda")
+        devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    else:
+        devices = [device or ("cuda" if torch.cuda.is_available() else "cpu")]
+        device_of(devices[0])
+    cores = torch.get_num_threads()
+    if count is None:
+        count = len(devices)
+        if devices == ["cpu"]:
+            fitting = min(cores // LEAST_THREADS, available_memory() // LEAST_MEMORY, items)
+            count = max(1, fitting)
+    chosen = tuple(devices[number % len(devices)] for number in range(count))
+    return WorkerChoice(chosen, max(1, cores // max(1, count)))

@@ -1,0 +1,265 @@
+"""Workers of `esp-medsam segment`, which die, hang and crash while the run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+
+from esp_medsam.cli.main import main
+from esp_medsam.workflows import workers
+from tests.support.troubled import DIES, DIES_ONCE, FINE, HANGS, LOSES_ONCE, SLOW, TROUBLE
+
+
+ROOT = Path(__file__).parents[2]
+BUNDLE = ROOT / "bundle"
+
+CONFIG = """
+network: {_target_: tests.support.troubled.Troubled, table: "@table"}
+pixel_mean: [0.0, 0.0, 0.0]
+pixel_std: [1.0, 1.0, 1.0]
+input_size: [32, 32]
+preprocessing:
+  _target_: Compose
+  transforms:
+    - {_target_: tests.support.troubled.CrashOnRead}
+    - _target_: esp_medsam.io.LoadMedicalImaged
+      keys: image
+      table: "@result_table"
+      modality: "@displayable_configs#modality"
+    - {_target_: esp_medsam.transforms.MeasureImaged, keys: image}
+"""
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Return a function that writes a picture of one gray value for each, named by its number."""
+    (tmp_path / "in").mkdir()
+
+    def write(*values: int, name: str = "") -> Path:
+        for number, value in enumerate(values):
+            picture = PIL.Image.new("RGB", (32, 32), (value,) * 3)
+            picture.save(tmp_path / "in" / f"{name}{number}.png")
+        return tmp_path / "in"
+
+    return write
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Arguments of a run with the network that does what pictures tell it."""
+    (tmp_path / "weights.pt").write_bytes(b"weights")
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    monkeypatch.setenv(TROUBLE, str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    own = ["--config", str(tmp_path / "config.yaml"), "--trust_config", "--bundle", str(BUNDLE)]
+    own += ["--ckpt_path", str(tmp_path / "weights.pt"), "--device", "cpu"]
+    return ["segment", str(tmp_path / "in"), str(tmp_path / "out"), "--modality", "fundus", *own]
+
+
+def outputs(out: Path) -> dict[str, str]:
+    """All files by their hashes, but records by what they say."""
+    found = {}
+    for path in out.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        if path.suffix == ".json":
+            record = json.loads(content)
+            for file in record["files"]:
+                del file["modified_ns"]
+            content = json.dumps(record).encode()
+        found[str(path.relative_to(out))] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
+    lines = capsys.readouterr().out.splitlines()
+    return {Path(one["path"]).stem: one for one in map(json.loads, lines)}
+
+
+class TestWorkers:
+    def test_make_what_one_process_makes(
+        self, command: list[str], pictures: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        pictures(FINE, FINE - 1, FINE - 2, FINE - 3, FINE - 4)
+        assert main([*command, "--workers", "0"]) == 0
+        (tmp_path / "out").rename(tmp_path / "alone")
+
+        assert main([*command, "--workers", "2"]) == 0
+
+        assert outputs(tmp_path / "out") == outputs(tmp_path / "alone")
+
+    def test_are_not_started_for_what_is_done(
+        self,
+        command: list[str],
+        pictures: Callable[..., Path],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        pictures(FINE, FINE - 1)
+        assert main([*command, "--workers", "0"]) == 0
+        monkeypatch.setattr(workers, "Worker", None)
+
+        assert main([*command, "--workers", "2"]) == 0
+
+        assert "0 done, 2 kept, 0 failed" in capsys.readouterr().out
+
+    def test_f8_f9_f11_that_die_fail_their_item_alone(
+        self,
+        command: list[str],
+        pictures: Callable[..., Path],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        pictures(FINE, DIES, FINE, DIES_ONCE, LOSES_ONCE)
+        pictures(FINE, name="crash")
+
+        assert main([*command, "--workers", "2", "--json"]) == 1
+
+        found = told(capsys)
+        assert {name: one["code"] for name, one in found.items()} == {
+            "0": None,
+            "1": "E_WORKER_DIED",
+            "2": None,
+            "3": None,
+            "4": None,
+            "crash0": "E_DECODE_CRASH",
+        }
+        assert "2 of them died, the last by SIGKILL" in found["1"]["message"]
+        again = "Segmented in attempt 2: the process before ended by SIGKILL."
+        assert found["3"]["warnings"][-1] == again
+        assert found["4"]["warnings"][-1] == again.replace("SIGKILL", "exit status 1")
+        assert "ended the process by SIGSEGV" in found["crash0"]["message"]
+        assert not list((tmp_path / "out").rglob(".*"))
+
+    def test_f10_that_hang_fail_their_item_when_its_time_is_up(
+        self,
+        command: list[str],
+        pictures: Callable[..., Path],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """With the default number of workers."""
+        monkeypatch.delenv("ESP_MEDSAM_WORKERS")
+        pictures(FINE, HANGS, FINE)
+        began = time.monotonic()
+
+        assert main([*command, "--timeout", "3", "--json"]) == 1
+
+        assert {name: one["code"] for name, one in told(capsys).items()} == {
+            "0": None,
+            "1": "E_TIMEOUT",
+            "2": None,
+        }
+        assert time.monotonic() - began < 300
+
+    def test_that_cannot_start_end_the_run_in_one_line(
+        self,
+        command: list[str],
+        pictures: Callable[..., Path],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Without the overlay, the weights are no weights."""
+        pictures(FINE, FINE)
+        del command[command.index("--config") : command.index("--bundle")]
+
+        assert main([*command, "--workers", "1"]) == 1
+
+        captured = capsys.readouterr()
+        assert "E_CHECKPOINT: " in captured.err
+        assert "Traceback" not in captured.err
+        assert not list((tmp_path / "out").rglob("*"))
+
+    def test_are_needed_to_keep_a_time(
+        self, command: list[str], pictures: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pictures(FINE)
+
+        assert main([*command, "--workers", "0", "--timeout", "3"]) == 2
+
+        assert "--timeout needs a worker" in capsys.readouterr().err
+
+
+class TestSignals:
+    """As a user, a scheduler or the system ends a run."""
+
+    @pytest.fixture
+    def running(
+        self, command: list[str], pictures: Callable[..., Path]
+    ) -> Iterator[subprocess.Popen[str]]:
+        """A run of two workers that have segmented something."""
+        pictures(*[SLOW] * 8)
+        # Whoever started the tests in the background had SIGINT ignored, by all that they start.
+        start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        start += "import sys; from esp_medsam.cli.main import main; sys.exit(main())"
+        run = subprocess.Popen(
+            [sys.executable, "-c", start, *command, "--workers", "2", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert run.stdout is not None
+        assert run.stdout.readline()
+        yield run
+        run.kill()
+        run.communicate()
+
+    @staticmethod
+    def children(run: subprocess.Popen[str]) -> list[int]:
+        lists = Path(f"/proc/{run.pid}/task").glob("*/children")
+        return [int(pid) for path in lists for pid in path.read_text().split()]
+
+    @staticmethod
+    def until_gone(pids: list[int]) -> None:
+        for _ in range(100):
+            if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+                return
+            time.sleep(0.1)
+        pytest.fail("A worker lives on.")
+
+    @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+    @pytest.mark.parametrize(
+        ("number", "status"),
+        [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
+    )
+    def test_f1_f2_end_the_workers_and_the_next_run_goes_on(
+        self,
+        running: subprocess.Popen[str],
+        command: list[str],
+        tmp_path: Path,
+        number: signal.Signals,
+        status: int,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        pids = self.children(running)
+        assert len(pids) >= 2
+
+        began = time.monotonic()
+        os.kill(running.pid, number)
+        _, said = running.communicate(timeout=30)
+
+        assert running.returncode == status
+        assert time.monotonic() - began < 10
+        self.until_gone(pids)
+        if status > 0:
+            assert said.endswith("the same command goes on.\n")
+            assert not list((tmp_path / "out").rglob(".*"))
+        done = len(list((tmp_path / "out").rglob("*_seg.json")))
+        assert 0 < done < 8
+        assert main([*command, "--workers", "0"]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(f"{8 - done} done ")
+        assert f", {done} kept, 0 failed;" in said
+        assert not list((tmp_path / "out").rglob(".*"))
