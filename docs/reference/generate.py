@@ -18,12 +18,14 @@ from typer.main import get_command
 from esp_medsam import errors as exceptions
 from esp_medsam.cli.main import app
 from esp_medsam.io.record_fields import FIELDS, SEG2NIFTI_FIELDS
+from esp_medsam.modality import ModalityTable
 from esp_medsam.setting_checks import Settings
 from esp_medsam.settings import EvaluationSettings, InferenceSettings
 from esp_medsam.training_settings import STAGE_SETTINGS
 
 
 HERE = Path(__file__).parent
+MKDOCS = HERE.parents[1] / "mkdocs.yml"
 CONFIGS = HERE.parents[1] / "bundle" / "configs"
 MARK = "<!-- Written by generate.py from here on; do not edit. -->\n\n"
 
@@ -97,9 +99,7 @@ def options() -> Iterator[str]:
     group: Any = get_command(app)
     yield table(("option", "what it does"), (row[::3] for row in _options(group)))
     for name, command in group.commands.items():
-        arguments = [param for param in command.params if param.param_type_name == "argument"]
-        taken = [p.metavar if p.required else f"[{p.metavar}]" for p in arguments]
-        usage = " ".join(["esp-medsam", name, "[OPTIONS]", *taken])
+        usage = _usage(name, command)
         told = "\n\n".join(cell(text) for text in command.help.split("\n\n"))
         yield f"\n## {name}\n\n{told}\n\n```text\n{usage}\n```\n\n"
         config = READS.get(name, "")
@@ -107,6 +107,12 @@ def options() -> Iterator[str]:
         yield table(head, _options(command, config))
         if config:
             yield f"\nSets keys of [{config}](keys.md#{config.replace('.', '')}).\n"
+
+
+def _usage(name: str, command: Any) -> str:
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    taken = [p.metavar if p.required else f"[{p.metavar}]" for p in arguments]
+    return " ".join(["esp-medsam", name, "[OPTIONS]", *taken])
 
 
 def _options(command: Any, config: str = "") -> Iterator[tuple[str, ...]]:
@@ -195,7 +201,53 @@ def record_fields() -> Iterator[str]:
         yield table(("field", "content"), rows)
 
 
+def agents() -> Iterator[str]:
+    """Yield what programs need: modalities, commands, exit statuses and codes."""
+    yield "## Modalities\n\n"
+    rows = []
+    for one in ModalityTable.read(CONFIGS / "targets.yaml").modalities:
+        tiers: dict[str, list[str]] = {}
+        for target in one.targets:
+            tiers.setdefault(target.tier, []).append(f"`{target.name}`")
+        ready = ", ".join(tiers.pop("ready", [])) or "none"
+        named = "; ".join(f"{tier}: {', '.join(names)}" for tier, names in tiers.items())
+        rows.append((f"`{one.name}`", ready, named))
+    yield table(("modality", "ready targets", "others, only if named"), rows)
+    yield "\n## Commands\n\nAll options: [options.md](docs/reference/options.md).\n\n"
+    group: Any = get_command(app)
+    told = []
+    for name, command in group.commands.items():
+        is_json = any(param.name == "as_json" for param in command.params)
+        about = cell(command.help.split("\n\n")[0])
+        told.append((f"`{_usage(name, command)}`", about, "yes" if is_json else ""))
+    yield table(("command", "what it does", "`--json`"), told)
+    statuses = (HERE / "command.md").read_text(encoding="utf-8").partition("| exit status |")
+    yield f"\n## Exit statuses\n\n| exit status |{statuses[2].partition(chr(10) * 2)[0]}\n"
+    yield "\n## Codes\n\n"
+    yield "".join(errors()).replace("](", "](docs/reference/")
+
+
+def llms() -> Iterator[str]:
+    """Yield the pages of the documentation, each with its first sentence."""
+    nav = yaml.safe_load(re.search(r"^nav:.*", MKDOCS.read_text(encoding="utf-8"), re.M | re.S)[0])
+    for part in nav["nav"]:
+        ((title, pages),) = part.items()
+        if isinstance(pages, str):
+            continue
+        yield f"## {title}\n\n"
+        for one in pages:
+            ((name, page),) = one.items()
+            if isinstance(page, str):
+                text = (HERE.parent / page).read_text(encoding="utf-8")
+                body = re.search(r"^# .*\n\n(\w.*?\.)\s", text, re.M)
+                about = "" if body is None else re.sub(r"\[(.+?)\]\(.+?\)", r"\1", f": {body[1]}")
+                yield f"- [{name}]({page}){about}\n"
+        yield "\n"
+
+
 PAGES = {
+    "../../AGENTS.md": agents,
+    "../llms.txt": llms,
     "options.md": options,
     "keys.md": keys,
     "errors.md": errors,

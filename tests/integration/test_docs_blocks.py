@@ -35,7 +35,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     path.relative_to(ROOT).as_posix()
     for path in (
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "bundle/docs/README.md")),
+        *(ROOT / name for name in ("README.md", "AGENTS.md", "CONTRIBUTING.md")),
+        ROOT / "bundle/docs/README.md",
         *sorted((ROOT / "docs").rglob("*.md")),
     )
 ]
