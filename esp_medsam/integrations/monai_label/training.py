@@ -12,8 +12,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from esp_medsam.errors import EspMedSamError, OptionError
 from esp_medsam.identity import sha256_of
+from esp_medsam.image import Image
 from esp_medsam.integrations.monai_label.checked_image import check_image
 from esp_medsam.integrations.monai_label.label_file import write_label_file
 from esp_medsam.integrations.monai_label.segmenters import Segmenters
@@ -22,6 +26,8 @@ from esp_medsam.io.atomic import atomic_file
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.add_targets import ADD_CONFIG
 from esp_medsam.workflows.bundle import WEIGHTS
+from esp_medsam.workflows.datalist import parse_items
+from esp_medsam.workflows.datalist_images import MaskReader
 from esp_medsam.workflows.evaluation import plan_request
 from esp_medsam.workflows.evaluation_run import evaluate_request
 from esp_medsam.workflows.request import read_request
@@ -41,7 +47,8 @@ HELD_OUT = 5
 
 SECTIONS = ("training", "validation", "kept")
 """Sections of the datalist: ``validation`` has the labels of the patients that are held out, and
-``kept`` the masks, before the training, of the targets that those labels do not show."""
+``kept`` the masks, before the training, of the targets that those labels do not show, as far as
+they do not claim what users drew as something else."""
 
 SHOWN = "shown"
 """Key, in what is stated about a version, of the marks of the patients that it was shown."""
@@ -139,14 +146,21 @@ class Training:
         )
         folder = self.folder / "masks" / str(number)
         folder.mkdir(parents=True)
-        file = write_label_file(made.labelmap, made.image, made.targets, folder)
-        voxels = dict(zip(made.segmentation.targets, made.segmentation.voxels, strict=True))
+        labelmap = made.labelmap.clone()
+        labelmap[:, self._labeled(item, made.image)] = 0  # there, users know better
+        file = write_label_file(labelmap, made.image, made.targets, folder)
         masks = {
             target.name: {"path": str(file), "values": [target.label]}
             for target in made.targets
-            if voxels[target.name]
+            if (labelmap == target.label).any()
         }
-        return {**item, "labels": masks, "absent": [name for name in ready if not voxels[name]]}
+        return {**item, "labels": masks, "absent": [name for name in ready if name not in masks]}
+
+    def _labeled(self, item: Item, image: Image) -> Tensor:
+        """Return where the labels of an item show anything, ``(*spatial)``."""
+        parsed, _ = parse_items([item], "training", self.folder)
+        masks = [mask for masks in parsed[0].labels.values() for mask in masks]
+        return torch.from_numpy(MaskReader(image, self.table).united(masks))
 
     def _written(self, items: Sequence[Item], source: Version) -> tuple[Path, dict[str, int]]:
         """Write the datalist, and return it and how many images are in each of its sections."""
@@ -161,7 +175,8 @@ class Training:
                 continue
             content["validation"].append(item)
             if others["labels"]:
-                content["kept"].append(others)
+                drawn = [mask for masks in item["labels"].values() for mask in _listed(masks)]
+                content["kept"].append({**others, "unknown": drawn})
         path = self.folder / "datalist.json"
         with atomic_file(path) as file:
             file.write(json.dumps(content, indent=1).encode())
@@ -202,6 +217,11 @@ class Training:
         request = read_request(bundle, trust_config=True, device=self.device)
         request, plan = plan_request(request, datalist=str(datalist), section=section)
         return {score.target: score.dice for score in evaluate_request(request, plan).scores}
+
+
+def _listed(masks: Any) -> list[Any]:
+    """Return the masks of a target, of which there may be one or several."""
+    return masks if isinstance(masks, list) else [masks]
 
 
 def own_parameters(modality: str) -> str:

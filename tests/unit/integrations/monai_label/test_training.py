@@ -85,7 +85,7 @@ class TestHeldOut:
 class TestDatalist:
     @pytest.fixture
     def training(self, table: ModalityTable, tmp_path: Path) -> Training:
-        """A training whose network finds, of all targets, one, in the upper left pixel."""
+        """A training whose network finds, of all targets, one, in two pixels of the first row."""
         (tmp_path / "run").mkdir()
         return Training(
             modality="mri",
@@ -101,11 +101,8 @@ class TestDatalist:
         def segment(image: Path, *, targets: list[str], **_: object) -> SimpleNamespace:
             asked = table.select("mri", targets)
             labelmap = torch.zeros(1, 8, 9, dtype=torch.uint8)
-            labelmap[0, 0, 0] = asked[0].label
-            found = SimpleNamespace(targets=targets, voxels=[1] + [0] * (len(targets) - 1))
-            return SimpleNamespace(
-                labelmap=labelmap, image=read(image), targets=asked, segmentation=found
-            )
+            labelmap[0, 0, :2] = asked[0].label
+            return SimpleNamespace(labelmap=labelmap, image=read(image), targets=asked)
 
         return segment
 
@@ -113,7 +110,10 @@ class TestDatalist:
         self, training: Training, tmp_path: Path
     ) -> None:
         ready = [t.name for t in training.table["mri"].targets if t.tier == "ready"]
-        drawn = {"path": "drawn.png", "values": [1]}
+        label = np.zeros((8, 9), np.uint8)
+        label[0, 1:5] = 1  # where the network found something else, in one pixel
+        PIL.Image.fromarray(label).save(tmp_path / "drawn.png")
+        drawn = {"path": str(tmp_path / "drawn.png"), "values": [1]}
         own = "glioma"
         items = []
         for number in range(6):
@@ -135,7 +135,8 @@ class TestDatalist:
         for item in content["kept"]:
             assert list(item["labels"]) == ready[:1]
             (mask,) = {label["path"] for label in item["labels"].values()}
-            assert np.count_nonzero(PIL.Image.open(mask)) == 1
+            assert np.argwhere(np.asarray(PIL.Image.open(mask))).tolist() == [[0, 0]]
+            assert item["unknown"] == [drawn]
         for item in content["training"]:
             assert set(item["labels"]) == {own, ready[0]}
             assert item["absent"] == ready[1:]
