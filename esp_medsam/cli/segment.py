@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from esp_medsam.cli import options
 from esp_medsam.cli.loudness import Quiet, Verbose
-from esp_medsam.cli.options import input_size_of, option, path_argument
+from esp_medsam.cli.options import input_size_of, option, path_argument, path_option
 from esp_medsam.cli.outcome import interrupted, report, signals_as_exit, tell_what_runs
 from esp_medsam.cli.wording import as_options, option_line
 from esp_medsam.memory import check_libraries_fit
@@ -21,6 +23,7 @@ from esp_medsam.modality import ALL
 
 
 if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
+    from esp_medsam.workflows.journal import Journal
     from esp_medsam.workflows.plan import Plans
     from esp_medsam.workflows.request import Request
     from esp_medsam.workflows.results import ItemResult
@@ -109,6 +112,14 @@ def segment(
         float | None,
         option("--timeout", "Seconds that an image or volume may take; needs workers.", min=1.0),
     ] = None,
+    journal: Annotated[
+        Path | None,
+        path_option(
+            "--journal",
+            "Database that notes what happened to each item; default: in OUT, if there are several "
+            "items.",
+        ),
+    ] = None,
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
     verbose: Verbose = False,
@@ -175,11 +186,12 @@ def segment(
         _tell_plan(build(request, plans=plans, network=NO_NETWORK), as_json=as_json)
         return
     segmentation, pool = _run_of(request, plans, device, workers, timeout)
+    opened = _journal_of(request, journal, is_single=is_single(request, plans))
     if pool is not None and not quiet:
         print(f"{pool.text}.", file=sys.stderr)
     try:
         with signals_as_exit():
-            results = _drive(segmentation, pool, quiet=quiet, as_json=as_json)
+            results = _drive(segmentation, pool, opened, quiet=quiet, as_json=as_json)
     except KeyboardInterrupt:
         raise interrupted() from None
     except SystemExit as ended:
@@ -205,13 +217,35 @@ def _run_of(
     from esp_medsam.workflows.worker_choice import choose_workers
     from esp_medsam.workflows.workers import Workers
 
-    is_single = plans is not None and plans.is_whole and len(plans) <= 1
-    if workers == 0 or (workers is None and timeout is None and is_single and device != ALL):
+    needs_none = workers is None and timeout is None and device != ALL
+    if workers == 0 or (needs_none and is_single(request, plans)):
         return build(request, plans=plans), None
     run = build(request, plans=plans, network=NO_NETWORK)
     asked = ALL if device == ALL else request.settings.get("device")
     chosen = choose_workers(asked, len(run), workers)
     return run, Workers.of(run, request, chosen, most_seconds=timeout)
+
+
+def is_single(request: Request, plans: Plans | None) -> bool:
+    """Whether a run has but one item."""
+    if plans is None:  # the request's config defines them
+        return Path(request.settings["dataset_dir"]).is_file()
+    return plans.is_whole and len(plans) <= 1
+
+
+def _journal_of(
+    request: Request, path: Path | None, *, is_single: bool
+) -> Callable[[], Journal] | None:
+    """Return what opens the journal of a run; None if it keeps none."""
+    from esp_medsam.io.record import JOURNAL
+    from esp_medsam.workflows.journal import Journal
+
+    if is_single and path is None:
+        return None
+    settings = request.settings
+    root = Path(settings["dataset_dir"])
+    place = path or Path(settings["output_dir"]) / JOURNAL
+    return partial(Journal, place, root if root.is_dir() else root.parent, settings)
 
 
 def _tell_plan(segmentation: SegmentRun, *, as_json: bool) -> None:
@@ -227,18 +261,24 @@ def _tell_plan(segmentation: SegmentRun, *, as_json: bool) -> None:
 
 
 def _drive(
-    segmentation: SegmentRun, workers: Workers | None, *, quiet: bool, as_json: bool
+    segmentation: SegmentRun,
+    workers: Workers | None,
+    journal: Callable[[], Journal] | None,
+    *,
+    quiet: bool,
+    as_json: bool,
 ) -> list[ItemResult]:
     """Segment every item, with a progress bar on a terminal, or else one line per item."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     if quiet:
-        return [_told(result, as_json=as_json) for result in segmentation.results(workers)]
+        arriving = segmentation.results(workers, journal)
+        return [_told(result, as_json=as_json) for result in arriving]
     told = segmentation.left_alone.text
     if told:
         console.print(f"Left alone: {told}.")
     results = []
     with _Bars(console, segmentation, workers) as bars:
-        for result in segmentation.results(workers):
+        for result in segmentation.results(workers, journal):
             results.append(_told(result, as_json=as_json))
             bars.advance_item()
             if not console.is_terminal:

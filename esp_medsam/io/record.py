@@ -32,6 +32,9 @@ if TYPE_CHECKING:  # loads SciPy, which records alone do not need
 SCHEMA = 2
 """Schema version of records; version 1 is read too."""
 
+JOURNAL = "esp-medsam-journal.sqlite"
+"""Name of the journal of the runs into a folder."""
+
 STAMP = {"software": f"esp-medsam {__version__}", "schema": SCHEMA}
 """Fields that every record begins with, whichever command wrote it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,6 +57,7 @@ def results_of(
     output: Path,
     folder_of: Callable[[T], Path],
     each: Callable[..., Iterator[Any]] = each_alone,
+    beside: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[ItemResult]:
     """Yield one result per item as it completes; a full disk ends the run after its result.
 
@@ -67,6 +68,7 @@ def results_of(
         output: Folder of the results, which no other run may write to from the first item on.
         folder_of: Folder of an item's results, from which remains of killed runs are removed.
         each: Loop over the items, with the arguments of :func:`each_alone`.
+        beside: Opens what the run keeps beside its results, once no other run can.
 
     Raises:
         OutputError: If another run is writing to the output folder.
@@ -78,7 +80,9 @@ def results_of(
         folder: RunFolder | None = None
         for item in steps:
             if not isinstance(item, Refusal):
-                folder = folder or held.enter_context(alone_in(output))
+                if folder is None:
+                    folder = held.enter_context(alone_in(output))
+                    held.enter_context(beside())
                 folder.clear(folder_of(item))
             start = time.perf_counter()
             yield item

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from esp_medsam.workflows.results import (
 
 if TYPE_CHECKING:  # building needs MONAI, driving does not
     from esp_medsam.io.result_plan import ResultPlan, ResultPlanner
+    from esp_medsam.workflows.journal import Journal
     from esp_medsam.workflows.workers import Workers
 
 
@@ -86,6 +87,7 @@ class SegmentRun:
     outputs: ResultPlanner
     table: ModalityTable
     targets: Sequence[str] | None = None
+    journal: Journal | None = field(default=None, init=False)
 
     def __len__(self) -> int:
         """Return the expected number of results; a full disk yields fewer.
@@ -115,24 +117,40 @@ class SegmentRun:
         if hasattr(self.inferer, "on_slices"):
             self.inferer.on_slices = on_slices
 
-    def results(self, workers: Workers | None = None) -> Iterator[ItemResult]:
+    def results(
+        self, workers: Workers | None = None, journal: Callable[[], Journal] | None = None
+    ) -> Iterator[ItemResult]:
         """Yield one result per item as it finishes; a full disk ends the run.
 
         Args:
             workers: Processes that segment the items; None segments them in this one.
+            journal: Opens the journal of the run; None keeps none.
 
         Raises:
-            OutputError: If another run is writing to the output folder.
+            OutputError: If another run is writing to the output folder, or the journal cannot be
+                written.
             EspMedSamError: If no worker can work.
         """
-        return results_of(
+
+        def opened() -> AbstractContextManager[Any]:
+            self.journal = None if journal is None else journal()
+            return self.journal or nullcontext()
+
+        early: list[ItemResult] = []
+        for result in results_of(
             self.plans.steps,
-            self.segment if workers is None else self._kept_result,
+            self.segment if workers is None else self._begun,
             label_of=lambda item: item.label,
             output=self.outputs.output_dir,
             folder_of=self.folder_of,
             each=each_alone if workers is None else workers.each,
-        )
+            beside=opened,
+        ):
+            if journal is not None:
+                early.append(result)
+            while self.journal is not None and early:
+                self.journal.end(early.pop(0))
+            yield result
 
     def folder_of(self, item: Item) -> Path:
         """Return the folder of an item's results."""
@@ -145,7 +163,7 @@ class SegmentRun:
             EspMedSamError: If the item cannot be read, segmented or written; MONAI may wrap it.
         """
         start = time.perf_counter()
-        if (kept := self._kept_result(item)) is not None:
+        if (kept := self._begun(item)) is not None:
             return kept
         plan = self._plan(item)
         data = self.preprocessing({"image": item})
@@ -214,10 +232,12 @@ class SegmentRun:
         names = [target.name for target in targets]
         return self.outputs.plan(item, names, name=name, or_more=self.targets is None)
 
-    def _kept_result(self, item: Item) -> ItemResult | None:
-        """Return the result of an item that is done already; None if it is not."""
+    def _begun(self, item: Item) -> ItemResult | None:
+        """Return the result of an item that is done already; else note that it begins."""
         kept = self._kept(item, self._plan(item))
         if kept is None:
+            if self.journal is not None:
+                self.journal.begin(item.label)
             return None
         return ItemResult(path=item.label, status="kept", record=str(kept.record))
 

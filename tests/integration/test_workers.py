@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import PIL.Image
 import pytest
 
 from esp_medsam.cli.main import main
+from esp_medsam.io.record import JOURNAL
 from esp_medsam.workflows import workers
 from tests.support.troubled import DIES, DIES_ONCE, FINE, HANGS, LOSES_ONCE, SLOW, TROUBLE
 
@@ -190,6 +192,44 @@ class TestWorkers:
         assert main([*command, "--workers", "0", "--timeout", "3"]) == 2
 
         assert "--timeout needs a worker" in capsys.readouterr().err
+
+
+class TestJournal:
+    def rows(self, path: Path) -> dict[str, tuple[object, ...]]:
+        database = sqlite3.connect(path)
+        found = database.execute("SELECT item, status, code, attempts, run FROM item").fetchall()
+        database.close()
+        return {name: tuple(rest) for name, *rest in found}
+
+    @pytest.mark.parametrize("count", ["0", "2"])
+    def test_has_what_became_of_each_item(
+        self, command: list[str], pictures: Callable[..., Path], tmp_path: Path, count: str
+    ) -> None:
+        """And is not taken for an input where results lie beside their images."""
+        folder = pictures(FINE, FINE)
+        (folder / "bad.png").write_bytes(b"no picture")
+        command[2] = str(folder)
+
+        assert main([*command, "--workers", count]) == 1
+        assert main([*command, "--workers", count]) == 1
+
+        bad = ("failed", "E_FORMAT", 2, 2)
+        done = ("done", None, 1, 2)
+        assert self.rows(folder / JOURNAL) == {"0.png": done, "1.png": done, "bad.png": bad}
+        assert not list(folder.glob(f"{JOURNAL}-*"))
+
+    def test_may_lie_elsewhere_and_is_not_needed_for_one_item(
+        self, command: list[str], pictures: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        one = [*command[:1], str(pictures(FINE) / "0.png"), *command[2:]]
+        assert main(one) == 0
+        assert not list((tmp_path / "out").glob("*.sqlite"))
+        pictures(FINE, FINE)
+
+        assert main([*command, "--journal", str(tmp_path / "j.sqlite"), "--overwrite"]) == 0
+
+        assert set(self.rows(tmp_path / "j.sqlite")) == {"0.png", "1.png"}
+        assert not list((tmp_path / "out").glob("*.sqlite"))
 
 
 class TestSignals:

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esp_medsam.errors import DiskFullError, OutputError, OutputExistsError
+from esp_medsam.workflows import journal
+from esp_medsam.workflows.journal import Journal, is_shared
+from esp_medsam.workflows.results import ItemResult
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.sqlite"
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> str:
+    """A record of a result."""
+    file = tmp_path / "a_seg.json"
+    source = {"path": "a.png", "bytes": 9, "modified_ns": 5, "sha256": "5a"}
+    content = {
+        "software": "esp-medsam 0.1.0",
+        "schema": 2,
+        "source": source,
+        "modality": "fundus",
+        "targets": [],
+        "formats": ["png"],
+        "files": [{"name": "a_seg.png", "bytes": 3, "modified_ns": 1, "sha256": "77"}],
+        "weights_sha256": "31",
+        "settings": {"flips": False},
+    }
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return str(file)
+
+
+def done(record: str, status: str = "done") -> ItemResult:
+    return ItemResult(path="in/a.png", status=status, record=record, seconds=1.25)
+
+
+def failed() -> ItemResult:
+    return ItemResult(path="in/a.png", status="failed", code="E_CORRUPT", message="No.")
+
+
+def opened(path: Path) -> Journal:
+    return Journal(path, Path("in"), {"modality": "fundus"})
+
+
+def rows(path: Path, table: str = "item") -> list[dict[str, Any]]:
+    database = sqlite3.connect(path)
+    database.row_factory = sqlite3.Row
+    found = [dict(row) for row in database.execute(f"SELECT * FROM {table}")]
+    database.close()
+    return found
+
+
+class TestItems:
+    def test_have_what_happened_and_what_was_made(self, path: Path, record: str) -> None:
+        with opened(path) as kept:
+            kept.begin("in/a.png")
+            assert rows(path)[0]["status"] == "running"
+            kept.end(failed())
+            assert rows(path)[0]["code"] == "E_CORRUPT"
+        with opened(path) as kept:
+            kept.begin("in/a.png")
+            kept.end(done(record))
+
+        (row,) = rows(path)
+        assert (row["item"], row["status"], row["attempts"], row["run"]) == ("a.png", "done", 2, 2)
+        assert (row["code"], row["message"], row["seconds"]) == (None, None, 1.25)
+        assert (row["bytes"], row["sha256"], row["weights_sha256"]) == (9, "5a", "31")
+        assert json.loads(row["outputs"]) == {"a_seg.png": "77"}
+        assert row["began"] <= row["ended"]
+
+    def test_that_were_done_before_are_told_as_their_records_say(
+        self, path: Path, record: str
+    ) -> None:
+        """As where the journal was lost."""
+        for _ in range(2):
+            with opened(path) as kept:
+                kept.end(done(record, "kept"))
+
+        (row,) = rows(path)
+        assert (row["status"], row["attempts"], row["run"]) == ("done", 0, 2)
+        assert row["sha256"] == "5a"
+
+    def test_that_were_running_when_the_run_was_killed_are_seen(self, path: Path) -> None:
+        kept = opened(path)
+        kept.begin("in/a.png")
+        del kept
+
+        with opened(path) as kept:
+            kept.begin("in/a.png")
+
+        assert rows(path)[0]["attempts"] == 2
+
+
+class TestRuns:
+    def test_say_who_and_when(self, path: Path) -> None:
+        with opened(path):
+            assert rows(path, "run")[0]["ended"] is None
+
+        (run,) = rows(path, "run")
+        assert run["began"] <= run["ended"]
+        assert run["software"].startswith("esp-medsam ")
+        assert json.loads(run["settings"]) == {"modality": "fundus"}
+
+
+class TestPlace:
+    def test_f21_a_damaged_journal_is_made_anew(self, path: Path) -> None:
+        with opened(path) as kept:
+            for number in range(500):
+                kept.begin(f"in/{number}.png")
+        path.write_bytes(path.read_bytes()[:-5000])
+
+        with opened(path) as kept:
+            kept.begin("in/b.png")
+
+        assert [row["item"] for row in rows(path)] == ["b.png"]
+
+    @pytest.mark.parametrize("content", [b"not a database", b"x" * 4096])
+    def test_something_else_stays_and_is_named(self, path: Path, content: bytes) -> None:
+        path.write_bytes(content)
+
+        with pytest.raises(OutputExistsError, match="must be a journal of this program"):
+            opened(path)
+
+        assert path.read_bytes() == content
+
+    def test_a_database_of_others_stays(self, path: Path) -> None:
+        database = sqlite3.connect(path)
+        database.execute("CREATE TABLE theirs (x)")
+        database.commit()
+        database.close()
+
+        with pytest.raises(OutputExistsError, match="must be a journal of this program"):
+            opened(path)
+
+    @pytest.mark.parametrize("ending", ["", "-wal"])
+    def test_links_are_not_followed(self, path: Path, tmp_path: Path, ending: str) -> None:
+        Path(f"{path}{ending}").symlink_to(tmp_path / "elsewhere")
+
+        with pytest.raises(OutputExistsError, match="it is something else"):
+            opened(path)
+
+        assert not (tmp_path / "elsewhere").exists()
+
+    def test_a_journal_of_a_later_version_stays(self, path: Path) -> None:
+        opened(path).__exit__()
+        database = sqlite3.connect(path)
+        database.execute("PRAGMA user_version = 9")
+        database.close()
+
+        with pytest.raises(OutputExistsError, match="it is of version 9"):
+            opened(path)
+
+    def test_f4_a_full_disk_is_told_as_such_and_leaves_a_journal(self, path: Path) -> None:
+        with opened(path) as kept:
+            kept.begin("in/a.png")
+            pages = kept._database.execute("PRAGMA page_count").fetchone()[0]
+            kept._database.execute(f"PRAGMA max_page_count = {pages}")
+
+            def fill() -> None:
+                for number in range(10_000):
+                    kept.begin(f"in/{number}.png")
+
+            with pytest.raises(DiskFullError, match="must fit on the disk"):
+                fill()
+
+        assert rows(path)[0]["item"]
+
+    def test_a_folder_that_is_not_there_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(OutputError, match="must be writable"):
+            opened(tmp_path / "none" / "journal.sqlite")
+
+    @pytest.mark.parametrize(
+        ("kind", "place", "expected"),
+        [
+            ("nfs4", "/data", True),
+            ("ext4", "/data", False),
+            ("nfs", "/other", False),
+            ("fuse.sshfs", "/", True),
+        ],
+    )
+    def test_is_known_to_be_shared_by_the_innermost_mount(
+        self, monkeypatch: pytest.MonkeyPatch, kind: str, place: str, expected: bool
+    ) -> None:
+        mounts = f"disk /x ext4 rw 0 0\nserver:/a {place} {kind} rw 0 0\n"
+        monkeypatch.setattr(journal.Path, "read_text", lambda *_, **__: mounts)
+
+        assert is_shared(Path("/data/out")) is expected
+
+    def test_on_a_shared_file_system_needs_no_memory_in_common(
+        self, monkeypatch: pytest.MonkeyPatch, path: Path
+    ) -> None:
+        monkeypatch.setattr(journal, "is_shared", lambda _: True)
+
+        with opened(path) as kept:
+            kept.begin("in/a.png")
+            assert not list(path.parent.glob("*-shm"))
+
+        assert rows(path)
