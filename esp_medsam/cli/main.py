@@ -97,8 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; None for those of the process.
 
     Returns:
-        Exit status: 0 if all went well, 1 if anything failed, 2 for wrong usage, 130 if the command
-        was interrupted.
+        Exit status: 0 if all went well, 1 if anything failed, 2 for wrong usage; 130, 129 or 143
+        if the command was ended by Ctrl-C, SIGHUP or SIGTERM.
     """
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):

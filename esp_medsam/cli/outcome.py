@@ -107,6 +107,8 @@ def signals_as_exit() -> Iterator[None]:
         raise SystemExit(128 + number)
 
     signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # Who ignores one, as nohup does, means this command, too.
+    signals = [each for each in signals if signal.getsignal(each) != signal.SIG_IGN]
     before = [(each, signal.signal(each, end)) for each in signals]
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -34,8 +35,11 @@ if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
 NO_NETWORK = object()
 """Stands for the network where nothing is segmented."""
 
-MOST_WORKERS = 256
-"""Number of workers that may be asked for; more is a slip."""
+MOST_WORKERS = 256 if os.name != "nt" else 30
+"""Number of workers that may be asked for; more is a slip, or more than Windows can wait for."""
+
+MOST_SECONDS = 1_000_000
+"""Seconds that may be allowed for an item; more is a slip."""
 
 
 def segment(
@@ -133,8 +137,12 @@ def segment(
     del verbose  # handled by its callback
     from esp_medsam.workflows.request import read_request
 
-    if timeout is not None and workers == 0:
-        msg = "--timeout needs a worker: leave --workers out, or pass 1 or more"
+    if workers == 0 and (timeout is not None or device == ALL):
+        what = "--device all" if device == ALL else "--timeout"
+        msg = f"{what} needs a worker: let --workers, or ESP_MEDSAM_WORKERS, be 1 or more"
+        raise typer.BadParameter(msg)
+    if timeout is not None and not timeout <= MOST_SECONDS:  # nor may it be NaN
+        msg = f"--timeout must be at most {MOST_SECONDS:,} seconds; got {timeout}"
         raise typer.BadParameter(msg)
     request = read_request(
         bundle,
@@ -186,7 +194,7 @@ def segment(
         _tell_plan(build(request, plans=plans, network=NO_NETWORK), as_json=as_json)
         return
     segmentation, pool = _run_of(request, plans, device, workers, timeout)
-    opened = _journal_of(request, journal, is_single=is_single(request, plans))
+    opened = _journal_of(request, journal, is_single=is_single(segmentation.plans))
     if pool is not None and not quiet:
         print(f"{pool.text}.", file=sys.stderr)
     try:
@@ -218,18 +226,19 @@ def _run_of(
     from esp_medsam.workflows.workers import Workers
 
     needs_none = workers is None and timeout is None and device != ALL
-    if workers == 0 or (needs_none and is_single(request, plans)):
+    if workers == 0 or (needs_none and plans is not None and is_single(plans)):
         return build(request, plans=plans), None
     run = build(request, plans=plans, network=NO_NETWORK)
-    asked = ALL if device == ALL else request.settings.get("device")
-    chosen = choose_workers(asked, len(run), workers)
+    if needs_none and is_single(run.plans):
+        return build(request, plans=plans), None
+    own = getattr(run.inferer, "device", None)  # a config may state it
+    asked = ALL if device == ALL else request.settings.get("device") or (own and str(own))
+    chosen = choose_workers(asked, len(run) if run.is_whole else None, workers)
     return run, Workers.of(run, request, chosen, most_seconds=timeout)
 
 
-def is_single(request: Request, plans: Plans | None) -> bool:
+def is_single(plans: Plans) -> bool:
     """Whether a run has but one item."""
-    if plans is None:  # the request's config defines them
-        return Path(request.settings["dataset_dir"]).is_file()
     return plans.is_whole and len(plans) <= 1
 
 

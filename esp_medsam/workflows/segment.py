@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from esp_medsam.errors import EspMedSamError
 from esp_medsam.image import image_of, segmentation_of
+from esp_medsam.io.atomic import clear_temporaries, is_ours, remove_file
 from esp_medsam.io.item import Item
 from esp_medsam.io.output_formats import check_can_hold
 from esp_medsam.modality import ModalityTable
@@ -155,6 +156,16 @@ class SegmentRun:
     def folder_of(self, item: Item) -> Path:
         """Return the folder of an item's results."""
         return self.outputs.output_dir / item.relative_dir
+
+    def clean(self, item: Item) -> None:
+        """Remove what a process that was ended left of an item's result, if it is not done."""
+        root = self.outputs.output_dir
+        clear_temporaries(self.folder_of(item), root)
+        plan = self._plan(item)
+        if not plan.record.exists():
+            for path in plan.paths:
+                if is_ours(path):
+                    remove_file(path, root)
 
     def segment(self, item: Item) -> ItemResult:
         """Segment one item and write its files.

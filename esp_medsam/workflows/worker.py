@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import signal
+import sys
 import time
+from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from threading import Thread
 from typing import Any, NamedTuple
 
+from esp_medsam.errors import EspMedSamError
 from esp_medsam.io.item import Item
 from esp_medsam.workflows.plan import Plan, Plans
 from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.results import ItemResult, failure
+
+
+_PR_SET_PDEATHSIG = 1
+"""Option of Linux's prctl: the signal that a process gets when the one that started it ends."""
 
 
 class Ready(NamedTuple):
@@ -27,7 +36,7 @@ class Broken(NamedTuple):
         error: Why.
     """
 
-    error: Exception
+    error: EspMedSamError
 
 
 class Reading(NamedTuple):
@@ -56,7 +65,7 @@ Message = Ready | Broken | Reading | Slices | ItemResult
 """What a worker sends; the last ends an item."""
 
 
-def work(connection: Connection, request: Request, threads: int, level: int) -> None:
+def work(connection: Connection, request: Request, threads: int, level: int, tells: bool) -> None:
     """Segment items until the connection is closed; the target of the process.
 
     Args:
@@ -64,8 +73,12 @@ def work(connection: Connection, request: Request, threads: int, level: int) -> 
         request: The run's request.
         threads: Number of threads for the network on the CPU.
         level: Level of the log.
+        tells: Whether to tell how many slices are done.
     """
-    Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the run ends us
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _end_with_parent()
     if level <= logging.INFO:
         logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     import torch  # a worker that is told to end need not wait for these
@@ -82,7 +95,7 @@ def work(connection: Connection, request: Request, threads: int, level: int) -> 
             raise
         connection.send(Broken(own))
         return
-    _report(run, connection)
+    _report(run, connection, tells=tells)
     connection.send(Ready())
     while True:
         try:
@@ -99,7 +112,7 @@ def work(connection: Connection, request: Request, threads: int, level: int) -> 
         connection.send(result)
 
 
-def _report(run: Any, connection: Connection) -> None:
+def _report(run: Any, connection: Connection, *, tells: bool) -> None:
     """Let a run send where it is."""
     preprocessing = run.preprocessing
 
@@ -110,12 +123,20 @@ def _report(run: Any, connection: Connection) -> None:
         return prepared
 
     run.preprocessing = read
-    run.tell_slices(lambda done, total: connection.send(Slices(done, total)))
+    if tells:
+        run.tell_slices(lambda done, total: connection.send(Slices(done, total)))
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it ends: the next run must not meet it."""
+    """Let this process end when the one that started it does: the next run must not meet it."""
     parent = parent_process()
     assert parent is not None, "a worker is started by one"
-    parent.join()
-    os._exit(1)
+
+    def end() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=end, daemon=True).start()
+    if sys.platform == "linux":  # the thread does not run while a library keeps Python waiting
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

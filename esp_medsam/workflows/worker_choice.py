@@ -39,15 +39,15 @@ class WorkerChoice:
         return f"{count} worker{'s' if count > 1 else ''} on {devices}, {each}with {threads}"
 
 
-def choose_workers(device: str | None, items: int, count: int | None) -> WorkerChoice:
+def choose_workers(device: str | None, items: int | None, count: int | None) -> WorkerChoice:
     """Return the workers of a run.
 
     Without a given number: one for each GPU that is used, and on the CPU as many as there are
-    times four cores and 4 GiB of memory, at least one and at most one for each item.
+    times four cores and 4 GiB of memory; always at least one, and at most one for each item.
 
     Args:
         device: Device of the run, or ``all`` for all GPUs; None means CUDA if there is a GPU.
-        items: Number of items, as far as it is known.
+        items: Number of items; None if it is not known yet.
         count: Number of workers that was asked for; None chooses it.
 
     Raises:
@@ -63,7 +63,7 @@ def choose_workers(device: str | None, items: int, count: int | None) -> WorkerC
     if count is None:
         count = len(devices)
         if devices == ["cpu"]:
-            fitting = min(cores // LEAST_THREADS, available_memory() // LEAST_MEMORY, items)
-            count = max(1, fitting)
+            count = min(cores // LEAST_THREADS, available_memory() // LEAST_MEMORY)
+    count = max(1, count if items is None else min(count, items))
     chosen = tuple(devices[number % len(devices)] for number in range(count))
-    return WorkerChoice(chosen, max(1, cores // max(1, count)))
+    return WorkerChoice(chosen, max(1, cores // count))

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import signal
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from esp_medsam.errors import DecodeCrashError, TimeUpError, WorkerDiedError
-from esp_medsam.io.atomic import clear_temporaries
+from esp_medsam.errors import (
+    DecodeCrashError,
+    EspMedSamError,
+    TimeUpError,
+    TooLargeError,
+    WorkerDiedError,
+)
 from esp_medsam.io.item import Item
 from esp_medsam.workflows.item_loop import each_alone
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.results import ItemResult, failure
-from esp_medsam.workflows.worker import Broken, Message, Reading, Ready, Slices, work
+from esp_medsam.workflows.worker import Broken, Message, Reading, Ready, Slices
+from esp_medsam.workflows.worker_process import WorkerProcess
 
 
 if TYPE_CHECKING:  # loads MONAI
@@ -31,10 +33,11 @@ if TYPE_CHECKING:  # loads MONAI
 
 logger = logging.getLogger(__name__)
 
-SECONDS_TO_END = 5.0
-"""Time that workers have to end before they are killed."""
+MOST_SECONDS_TO_START = 900.0
+"""Time that a worker may take to load its network, before it counts as dead."""
 
-_SPAWN = multiprocessing.get_context("spawn")  # a fork after torch has worked can hang
+_MOST_SECONDS_TO_WAIT = 3600.0
+"""Time after which the workers are looked at, though none has sent anything."""
 
 
 @dataclass(frozen=True)
@@ -44,107 +47,26 @@ class Job:
     Attributes:
         item: The item.
         attempt: Number of the attempt, from 0.
-        died: How the worker of the attempt before died; empty for the first.
+        died: How the worker of the attempt before ended; empty for the first.
+        is_alone: Whether no other worker may work meanwhile, so that it has all the memory.
     """
 
     item: Item
     attempt: int = 0
     died: str = ""
-
-
-class Worker:
-    """A worker process as its run sees it.
-
-    Args:
-        request: What it segments with.
-        threads: Number of threads for the network on the CPU.
-        is_spare: Whether it is for one job alone.
-
-    Attributes:
-        job: Its current job.
-        is_ready: Whether its network is loaded.
-        is_reading: Whether it reads the item.
-    """
-
-    def __init__(self, request: Request, threads: int, *, is_spare: bool) -> None:
-        self.is_spare = is_spare
-        self.job: Job | None = None
-        self.is_ready = self.is_reading = False
-        self._latest = float("inf")
-        self.connection, theirs = _SPAWN.Pipe()
-        arguments = (theirs, request, threads, logging.getLogger().level)
-        self.process = _SPAWN.Process(target=work, args=arguments)
-        with _ignored_interrupts():
-            self.process.start()
-        theirs.close()  # so that the pipe ends with the worker
-
-    def begin(self, job: Job) -> None:
-        """Take a job; it is sent when the network is loaded."""
-        self.job, self.is_reading = job, False
-        if self.is_ready:
-            with suppress(OSError):  # it has ended, which is seen next
-                self.connection.send(job.item)
-
-    def start_clock(self, most_seconds: float) -> None:
-        """Let the current job end within a time from now on."""
-        self._latest = time.monotonic() + most_seconds
-
-    @property
-    def seconds_left(self) -> float:
-        """Time that the current job still has."""
-        return self._latest - time.monotonic()
-
-    def messages(self) -> Iterator[Message]:
-        """Yield what it has sent so far."""
-        try:
-            while self.connection.poll():
-                yield self.connection.recv()
-        except (EOFError, OSError):  # it has ended
-            return
-
-    def end(self, seconds: float = SECONDS_TO_END) -> None:
-        """End it: at once if it has a job, else when it has seen that there is none."""
-        self.connection.close()
-        if self.job is not None:
-            self.process.terminate()
-        self.process.join(max(0.0, seconds))
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-
-    @property
-    def death(self) -> str:
-        """How it ended, in words."""
-        code = self.process.exitcode
-        if code is None or code >= 0:
-            return f"exit status {code}"
-        try:
-            return signal.Signals(-code).name
-        except ValueError:
-            return f"signal {-code}"
-
-
-@contextmanager
-def _ignored_interrupts() -> Iterator[None]:
-    """Let a process that is started ignore Ctrl-C: the run ends its workers itself."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+    is_alone: bool = False
 
 
 class Workers:
     """Worker processes of one run, started when there is something to do.
 
-    An item whose worker dies is tried again with one slice at a time, then on the CPU; then it
-    fails, alone. An item whose worker crashes while it reads is not tried again: it would crash
-    again.
+    An item whose worker dies is tried again while no other works: with one slice at a time, then
+    on the CPU; then it fails, alone. An item whose worker crashes while it reads is not tried
+    again: it would crash again. One that is too large beside others is tried again alone.
 
     Args:
         requests: What each worker segments with: the run's request, on the device of the worker.
-        folder_of: Folder of an item's results.
-        root: Folder of all results.
+        clean: Removes what a process that was ended left of an item's result.
         threads: Number of threads of each worker.
         text: The workers as a line of text.
         most_seconds: Time that an item may take; None for any.
@@ -155,20 +77,20 @@ class Workers:
         self,
         requests: Sequence[Request],
         *,
-        folder_of: Callable[[Item], Path],
-        root: Path,
+        clean: Callable[[Item], None],
         threads: int,
         text: str = "",
         most_seconds: float | None = None,
         on_slices: Callable[[int, int], None] | None = None,
     ) -> None:
         self.requests = list(requests)
-        self.folder_of, self.root = folder_of, root
+        self.clean = clean
         self.threads, self.text = threads, text
         self.most_seconds = float("inf") if most_seconds is None else most_seconds
         self.on_slices = on_slices
-        self._workers: dict[int, Worker] = {}
+        self._workers: dict[int, WorkerProcess[Job]] = {}
         self._closed = set[int]()
+        self._has_worked = False
         self._again = deque[Job]()
 
     @classmethod
@@ -189,8 +111,7 @@ class Workers:
         """
         return cls(
             [_with(request, device=device) for device in chosen.devices],
-            folder_of=run.folder_of,
-            root=run.outputs.output_dir,
+            clean=run.clean,
             threads=chosen.threads,
             text=chosen.text,
             most_seconds=most_seconds,
@@ -210,138 +131,184 @@ class Workers:
             failed: Returns the outcome of an item whose attempt raised.
 
         Raises:
-            EspMedSamError: If no worker can work: the weights are not usable, for instance.
+            EspMedSamError: If no worker can start: the weights are not usable, for instance.
         """
         left = iter(steps)
         try:
             while True:
-                if (place := self._free_place()) is not None:
-                    if self._again:
-                        self._begin(place, self._again.popleft())
-                        continue
-                    if (step := next(left, None)) is not None:
-                        (outcome,) = each_alone([step], attempt, failed)
-                        if outcome is not None:
-                            yield outcome
-                        elif isinstance(step, Item):
-                            self._begin(place, Job(step))
-                        continue
-                if not any(worker.job for worker in self._workers.values()):
+                place, step = self._free_place(), None
+                if place is not None and self._again:
+                    yield from self._begun(place, self._again.popleft())
+                elif place is not None and (step := next(left, None)) is not None:
+                    (outcome,) = each_alone([step], attempt, failed)
+                    if outcome is not None:
+                        yield outcome
+                    elif isinstance(step, Item):
+                        yield from self._begun(place, Job(step))
+                elif not self._busy:
                     return
-                yield from self._arrived()
+                has_more = place is not None and (step is not None or bool(self._again))
+                yield from self._arrived(0.0 if has_more else _MOST_SECONDS_TO_WAIT)
         finally:
             self._end()
 
+    @property
+    def _busy(self) -> dict[int, WorkerProcess[Job]]:
+        """Workers that have a job, by their places."""
+        return {place: worker for place, worker in self._workers.items() if worker.job}
+
     def _free_place(self) -> int | None:
-        """Return the number of a place without a job; None if all have one."""
-        for place in range(len(self.requests)):
-            if place in self._closed:
-                continue
-            if place not in self._workers or self._workers[place].job is None:
-                return place
-        return None
+        """Return the number of a place for what is next; None if it must wait."""
+        busy = self._busy
+        is_alone = any(worker.job and worker.job.is_alone for worker in busy.values())
+        if busy and (is_alone or (self._again and self._again[0].is_alone)):
+            return None
+        places = (one for one in range(len(self.requests)) if one not in self._closed)
+        return next((place for place in places if place not in busy), None)
 
-    def _begin(self, place: int, job: Job) -> None:
+    def _begun(self, place: int, job: Job) -> Iterator[ItemResult]:
         """Let the worker of a place begin a job; it is another one for a job that was tried."""
-        worker, is_spare = self._workers.get(place), job.attempt > 0
-        if worker is not None and is_spare:
-            worker.end()
-        if worker is None or is_spare:
+        is_spare = job.attempt > 0
+        if is_spare and place in self._workers:
+            self._remove(place)
+        worker = self._workers.get(place)
+        if worker is None:
             request = _attempts(self.requests[place])[job.attempt]
-            worker = self._workers[place] = Worker(request, self.threads, is_spare=is_spare)
-        worker.begin(job)
-        if worker.is_ready:
-            worker.start_clock(self.most_seconds)
+            tells = self.on_slices is not None
+            worker = WorkerProcess(request, self.threads, is_spare=is_spare, tells=tells)
+            self._workers[place] = worker
+            worker.begin(job, MOST_SECONDS_TO_START)
+            try:
+                worker.start()
+            except OSError as error:
+                told = f"the system, which could not start it: {error.strerror}"
+                yield from self._not_started(place, told)
+        else:
+            worker.begin(job, self.most_seconds)
 
-    def _arrived(self) -> Iterator[ItemResult]:
-        """Wait until a worker sends something, dies or is late; yield the results."""
-        busy = {place: worker for place, worker in self._workers.items() if worker.job}
+    def _arrived(self, most_seconds: float) -> Iterator[ItemResult]:
+        """Wait until a worker sends something, ends or is late; yield the results."""
+        busy = self._busy
+        if not busy:
+            return
         least = min(worker.seconds_left for worker in busy.values())
         events: list[Connection | int] = []
         for worker in busy.values():
-            events += [worker.connection, worker.process.sentinel]
-        wait(events, None if least == float("inf") else max(0.0, least))
+            events += [worker.connection, worker.sentinel]
+        wait(events, max(0.0, min(least, most_seconds)))
         for place, worker in busy.items():
+            is_alive = worker.is_alive()  # before its messages are read: all have arrived then
             for message in worker.messages():
-                yield from self._taken(worker, message)
-            if worker.job is not None and not worker.process.is_alive():
-                # What it sent last may have arrived between the two looks.
-                for message in worker.messages():
-                    yield from self._taken(worker, message)
-            if worker.job is not None and not worker.process.is_alive():
+                yield from self._taken(place, worker, message)
+            if worker.job is None:
+                if worker.is_spare or not is_alive:
+                    self._remove(place)
+            elif self._workers.get(place) is worker and not is_alive:
                 yield from self._dead(place, worker)
-            elif worker.job is not None and worker.seconds_left <= 0:
-                yield self._late(place, worker)
-            elif worker.job is None and worker.is_spare:
-                self._remove(place)
+            elif self._workers.get(place) is worker and worker.seconds_left <= 0:
+                yield from self._late(place, worker)
 
-    def _taken(self, worker: Worker, message: Message) -> Iterator[ItemResult]:
+    def _taken(
+        self, place: int, worker: WorkerProcess[Job], message: Message
+    ) -> Iterator[ItemResult]:
         """Take a message, and yield the result if it is one."""
+        job = worker.job
+        assert job is not None, "a worker is started for one"
         match message:
             case Broken(error):
-                raise error
+                yield from self._not_started(place, "", error)
             case Ready():
-                worker.is_ready = True
-                assert worker.job is not None, "a worker is started for one"
-                worker.begin(worker.job)
-                worker.start_clock(self.most_seconds)
+                self._has_worked = worker.is_ready = True
+                worker.begin(job, self.most_seconds)
             case Reading(begins):
                 worker.is_reading = begins
             case Slices(done, total) if self.on_slices is not None:
                 self.on_slices(done, total)
-            case ItemResult():
-                assert worker.job is not None, "what it did"
-                yield _told(message, worker.job)
+            case ItemResult(code=TooLargeError.code) if len(self._busy) > 1 and not job.is_alone:
                 worker.job = None
+                self._again.append(replace(job, is_alone=True))
+            case ItemResult():
+                worker.job = None
+                yield _told(message, job)
             case _:
                 pass
 
-    def _dead(self, place: int, worker: Worker) -> Iterator[ItemResult]:
+    def _dead(self, place: int, worker: WorkerProcess[Job]) -> Iterator[ItemResult]:
         """Let the job of a worker that died be tried again, or yield its failure."""
         job, died = worker.job, worker.death
         assert job is not None, "it died with one"
+        if not worker.is_ready:
+            yield from self._not_started(place, died)
+            return
+        is_crash = worker.is_reading and worker.has_crashed
         self._remove(place)
-        logger.warning("A worker ended by %s.", died)
-        if not worker.is_ready and job.attempt == 0:
-            self._closed.add(place)
-            if len(self._closed) == len(self.requests):
-                msg = f"A worker must be able to start; it ended by {died}. Read what it printed, "
-                raise WorkerDiedError(msg + "or segment in this process with workers=0.")
-            self._again.append(job)
-            return
-        is_crash = worker.is_reading and died != "SIGKILL"  # which the system sends for memory
-        if not is_crash and job.attempt + 1 < len(_attempts(self.requests[place])):
-            self._again.append(Job(job.item, job.attempt + 1, died))
-            return
         if is_crash:
             msg = f"{job.item.label} must be readable; its decoder ended the process by {died}. "
             yield failure(job.item.label, DecodeCrashError(msg + "Export it again."))
             return
-        msg = f"{job.item.label} must be segmented by a process that lives; {job.attempt + 1} of "
-        msg += f"them died, the last by {died}. Free memory, or choose a smaller input_size."
-        yield failure(job.item.label, WorkerDiedError(msg))
+        yield from self._tried(place, job, died)
 
-    def _late(self, place: int, worker: Worker) -> ItemResult:
-        """End a worker whose job takes too long, and return the failure."""
+    def _tried(self, place: int, job: Job, died: str) -> Iterator[ItemResult]:
+        """Let a job be tried again in another way, or yield its failure if there is none left."""
+        logger.info("A worker of %s ended by %s.", job.item.label, died)
+        if job.attempt + 1 < len(_attempts(self.requests[place])):
+            self._again.append(Job(job.item, job.attempt + 1, died, is_alone=True))
+            return
+        msg = f"{job.item.label} must be segmented by a worker that lives; {job.attempt + 1} of "
+        msg += f"them ended, the last by {died}. Free memory, use fewer `workers`, or choose a "
+        yield failure(job.item.label, WorkerDiedError(f"{msg}smaller `input_size`."))
+
+    def _not_started(
+        self, place: int, died: str, error: EspMedSamError | None = None
+    ) -> Iterator[ItemResult]:
+        """Go on without a worker that did not start.
+
+        Raises:
+            EspMedSamError: If none has ever started, and none is left that could.
+        """
+        job = self._workers[place].job
+        assert job is not None, "a worker is started for one"
+        self._remove(place)
+        if self._has_worked:
+            how, device = died or str(error and error.code), self.requests[place].settings["device"]
+            if device == "cpu":
+                yield from self._tried(place, job, how)
+                return
+            logger.warning("A worker on %s did not start (%s); the CPU takes over.", device, how)
+            self.requests[place] = _with(self.requests[place], device="cpu")
+            self._again.append(Job(job.item, 1, how, is_alone=True))
+            return
+        self._closed.add(place)
+        if len(self._closed) < len(self.requests):
+            self._again.append(job)
+            return
+        if error is not None:
+            raise error
+        msg = f"A worker must be able to start; it ended by {died}. Read what it printed, or let "
+        raise WorkerDiedError(msg + "`workers` be 0, which segments in this process.")
+
+    def _late(self, place: int, worker: WorkerProcess[Job]) -> Iterator[ItemResult]:
+        """End a worker that takes too long, and yield the failure of its job."""
         assert worker.job is not None, "it takes too long"
+        if not worker.is_ready:
+            yield from self._not_started(place, f"a start of more than {MOST_SECONDS_TO_START:g} s")
+            return
         label = worker.job.item.label
         self._remove(place)
         msg = f"{label} must be segmented within {self.most_seconds:g} s; it was not. Allow more "
-        return failure(label, TimeUpError(f"{msg}time (timeout)."), self.most_seconds)
+        yield failure(label, TimeUpError(f"{msg}with `timeout`."), self.most_seconds)
 
     def _remove(self, place: int) -> None:
         """End a worker, and remove what it left half-written."""
         worker = self._workers.pop(place)
-        worker.end(0.0 if worker.job else SECONDS_TO_END)
+        worker.end()
         if worker.job is not None:
-            clear_temporaries(self.folder_of(worker.job.item), self.root)
+            with suppress(EspMedSamError):  # the next run replaces what cannot be removed now
+                self.clean(worker.job.item)
 
     def _end(self) -> None:
         for worker in self._workers.values():
-            if worker.job is not None:
-                worker.process.terminate()
-            else:
-                worker.connection.close()  # so that all end at the same time
+            worker.ask_to_end()  # so that all end at the same time
         for place in list(self._workers):
             self._remove(place)
 
@@ -363,5 +330,5 @@ def _told(result: ItemResult, job: Job) -> ItemResult:
     """Return a result, with a warning if it is not that of the first attempt."""
     if not job.attempt:
         return result
-    told = f"Segmented in attempt {job.attempt + 1}: the process before ended by {job.died}."
+    told = f"Segmented in attempt {job.attempt + 1}: the worker before ended by {job.died}."
     return replace(result, warnings=(*result.warnings, told))

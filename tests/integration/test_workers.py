@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -20,7 +21,18 @@ import pytest
 from esp_medsam.cli.main import main
 from esp_medsam.io.record import JOURNAL
 from esp_medsam.workflows import workers
-from tests.support.troubled import DIES, DIES_ONCE, FINE, HANGS, LOSES_ONCE, SLOW, TROUBLE
+from tests.support.troubled import (
+    DIES,
+    DIES_LAST,
+    DIES_ONCE,
+    FINE,
+    HANGS,
+    HANGS_WRITING,
+    LOSES_ONCE,
+    SLOW,
+    TIGHT_ONCE,
+    TROUBLE,
+)
 
 
 ROOT = Path(__file__).parents[2]
@@ -72,9 +84,9 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def outputs(out: Path) -> dict[str, str]:
-    """All files by their hashes, but records by what they say."""
+    """All files but the journal by their hashes, records by what they say."""
     found = {}
-    for path in out.rglob("*"):
+    for path in set(out.rglob("*")) - {out / JOURNAL}:
         content = path.read_bytes() if path.is_file() else b""
         if path.suffix == ".json":
             record = json.loads(content)
@@ -111,7 +123,7 @@ class TestWorkers:
     ) -> None:
         pictures(FINE, FINE - 1)
         assert main([*command, "--workers", "0"]) == 0
-        monkeypatch.setattr(workers, "Worker", None)
+        monkeypatch.setattr(workers, "WorkerProcess", None)
 
         assert main([*command, "--workers", "2"]) == 0
 
@@ -138,8 +150,8 @@ class TestWorkers:
             "4": None,
             "crash0": "E_DECODE_CRASH",
         }
-        assert "2 of them died, the last by SIGKILL" in found["1"]["message"]
-        again = "Segmented in attempt 2: the process before ended by SIGKILL."
+        assert "2 of them ended, the last by SIGKILL" in found["1"]["message"]
+        again = "Segmented in attempt 2: the worker before ended by SIGKILL."
         assert found["3"]["warnings"][-1] == again
         assert found["4"]["warnings"][-1] == again.replace("SIGKILL", "exit status 1")
         assert "ended the process by SIGSEGV" in found["crash0"]["message"]
@@ -166,6 +178,43 @@ class TestWorkers:
         }
         assert time.monotonic() - began < 300
 
+    def test_that_cannot_be_replaced_fail_what_is_left_and_the_run_tells_all(
+        self,
+        command: list[str],
+        pictures: Callable[..., Path],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        pictures(FINE, DIES_LAST, FINE)
+
+        assert main([*command, "--workers", "1", "--json"]) == 1
+
+        captured = capsys.readouterr()
+        found = [json.loads(line) for line in captured.out.splitlines()]
+        assert sorted((Path(one["path"]).stem, one["code"]) for one in found) == [
+            ("0", None),
+            ("1", "E_WORKER_DIED"),
+            ("2", "E_WORKER_DIED"),
+        ]
+        assert "1 done, 0 kept, 2 failed" in captured.err
+
+    def test_leave_no_mask_where_they_are_ended_before_the_record(
+        self, command: list[str], pictures: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        pictures(HANGS_WRITING)
+
+        assert main([*command, "--workers", "1", "--timeout", "3"]) == 1
+
+        assert not list((tmp_path / "out").rglob("*"))
+
+    def test_try_what_does_not_fit_beside_others_again_alone(
+        self, command: list[str], pictures: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pictures(TIGHT_ONCE, SLOW, FINE)
+
+        assert main([*command, "--workers", "2", "--json"]) == 0
+
+        assert [one["status"] for one in told(capsys).values()] == ["done"] * 3
+
     def test_that_cannot_start_end_the_run_in_one_line(
         self,
         command: list[str],
@@ -182,7 +231,7 @@ class TestWorkers:
         captured = capsys.readouterr()
         assert "E_CHECKPOINT: " in captured.err
         assert "Traceback" not in captured.err
-        assert not list((tmp_path / "out").rglob("*"))
+        assert [path.name for path in (tmp_path / "out").rglob("*")] == [JOURNAL]
 
     def test_are_needed_to_keep_a_time(
         self, command: list[str], pictures: Callable[..., Path], capsys: pytest.CaptureFixture[str]
@@ -192,6 +241,22 @@ class TestWorkers:
         assert main([*command, "--workers", "0", "--timeout", "3"]) == 2
 
         assert "--timeout needs a worker" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("timeout", ["nan", "inf", "3000000"])
+    def test_are_not_given_a_time_that_is_none(
+        self,
+        command: list[str],
+        pictures: Callable[..., Path],
+        capsys: pytest.CaptureFixture[str],
+        timeout: str,
+    ) -> None:
+        pictures(FINE)
+
+        assert main([*command, "--workers", "1", "--timeout", timeout]) == 2
+
+        assert re.search(
+            "--timeout(':)? (must be at most|Input should be greater)", capsys.readouterr().err
+        )
 
 
 class TestJournal:

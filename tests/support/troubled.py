@@ -7,10 +7,14 @@ import signal
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
+from esp_medsam.errors import TooLargeError
+from esp_medsam.io import result_writer
+from esp_medsam.modality import ModalityTable
 from tests.support.networks import BrightIsForeground
 
 
@@ -18,11 +22,17 @@ TROUBLE = "TROUBLE"
 """Environment variable with a folder for the marks of what happened before."""
 
 DIES, DIES_ONCE, LOSES_ONCE, HANGS, SLOW, FINE = 10, 20, 30, 40, 50, 200
+DIES_LAST, HANGS_WRITING, TIGHT_ONCE = 60, 70, 80
 """Gray values of whole pictures, and what happens to a process that segments them."""
 
 
 class Troubled(BrightIsForeground):
     """A network for pictures of one gray value, which tells what happens."""
+
+    def __init__(self, table: ModalityTable) -> None:
+        super().__init__(table)
+        if (Path(os.environ[TROUBLE]) / "no more").exists():
+            os._exit(7)
 
     def encode(self, image: Tensor, modality: Tensor | None) -> Tensor:
         """Do what the picture tells."""
@@ -32,8 +42,16 @@ class Troubled(BrightIsForeground):
         if told == LOSES_ONCE and _is_first("lost"):
             msg = "CUDA error: unspecified launch failure"
             raise torch.AcceleratorError(msg)
+        if told == DIES_LAST:
+            _is_first("no more")
+            os.kill(os.getpid(), signal.SIGKILL)
+        if told == TIGHT_ONCE and _is_first("tight"):
+            msg = "picture must fit in memory; it does not."
+            raise TooLargeError(msg)
         if told == HANGS:
             time.sleep(600)
+        if told == HANGS_WRITING:
+            patch.object(result_writer, "write_own_json", lambda *_: time.sleep(600)).start()
         if told == SLOW:
             time.sleep(1)
         return super().encode(image, modality)

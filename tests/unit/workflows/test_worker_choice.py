@@ -52,7 +52,12 @@ class TestOnTheCpu:
 
     @pytest.mark.usefixtures("machine")
     def test_are_as_many_as_asked_for(self) -> None:
-        assert choose_workers("cpu", 1, 6) == WorkerChoice(("cpu",) * 6, 2)
+        assert choose_workers("cpu", 99, 6) == WorkerChoice(("cpu",) * 6, 2)
+
+    @pytest.mark.usefixtures("machine")
+    def test_are_no_more_than_items_if_these_are_known(self) -> None:
+        assert choose_workers("cpu", 2, 6) == WorkerChoice(("cpu",) * 2, 8)
+        assert choose_workers("cpu", None, None) == WorkerChoice(("cpu",) * 4, 4)
 
     @pytest.mark.usefixtures("machine")
     @pytest.mark.parametrize("device", ["all", "cuda"])
