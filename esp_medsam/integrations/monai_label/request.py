@@ -105,7 +105,10 @@ def read_request(
         check_one_of("result_extension", extension, EXTENSIONS)
     tag = request.get("label_tag") or ORIGINAL
     if not isinstance(tag, str) or not is_name(tag):
-        msg = f"label_tag must be a name, such as original or final; got {quoted(tag)}."
+        msg = f"label_tag must be a name, such as {ORIGINAL}; got {quoted(tag)}."
+        raise OptionError(msg)
+    if tag == FINAL:
+        msg = f"label_tag must be another than {FINAL}, which is for what a user approved; got it."
         raise OptionError(msg)
     return Asked(
         settings=InferenceSettings.given(settings),

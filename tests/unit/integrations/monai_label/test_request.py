@@ -34,7 +34,7 @@ class TestReadRequest:
             "version": "3",
             "result_extension": ".nrrd",
             "save_label": "true",
-            "label_tag": "final",
+            "label_tag": "second",
         }
 
         asked = read_request(given, "ct", table, DEVICES, ("current", "3"))
@@ -45,7 +45,7 @@ class TestReadRequest:
             "threshold": 0.35,
             "largest_component": True,
         }
-        assert asked == Asked(settings, "cpu", "3", ".nrrd", True, "final")
+        assert asked == Asked(settings, "cpu", "3", ".nrrd", True, "second")
 
     def test_a_device_that_is_not_here_is_the_server_s_choice(self, table: ModalityTable) -> None:
         """Clients send the device of their own settings."""
@@ -62,6 +62,7 @@ class TestReadRequest:
             ({"result_extension": ".exe"}, "result_extension must be one of"),
             ({"label_tag": "../../x"}, "label_tag must be a name"),
             ({"label_tag": ["final"]}, "label_tag must be a name"),
+            ({"label_tag": "final"}, "label_tag must be another than final"),
         ],
     )
     def test_other_choices_are_refused(
