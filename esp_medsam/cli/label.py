@@ -141,7 +141,8 @@ def _served(command: list[str], environment: dict[str, str]) -> int:
     with signals_as_exit(), subprocess.Popen(command, env=environment) as server:
         try:
             return server.wait()
-        except KeyboardInterrupt:  # the server, in the same group, got it too
+        except KeyboardInterrupt:  # of a terminal, which sends it to both, or for this one alone
+            server.terminate()
             server.wait()
             return 0
         finally:

@@ -195,10 +195,11 @@ def _begun(kind: str, request: dict[str, Any], *, enqueue: bool = False) -> dict
     return told
 
 
+@router.post("/infer/", include_in_schema=False, response_model=None)
 @router.post("/infer/{model}", tags=["Infer"], response_model=None)
 def infer(
     background_tasks: BackgroundTasks,
-    model: str,
+    model: str = "",
     image: str = "",
     params: Annotated[str, Form()] = "{}",
     file: Annotated[UploadFile | None, File()] = None,

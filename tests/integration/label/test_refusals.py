@@ -18,6 +18,7 @@ class TestRefused:
         ("model", "image", "params", "status", "said"),
         [
             ("nope", "RAS", {}, 404, "E_MODALITY: model must be one of dermoscopy"),
+            ("", "RAS", {}, 404, "E_MODALITY: model must be one of dermoscopy"),
             ("ct", "none", {}, 404, "E_NOT_FOUND: image must be the id"),
             ("ct", "damaged", {}, 422, "E_CORRUPT: image "),
             ("fundus", "RAS", {"targets": "veins"}, 422, "E_TARGET: targets must be"),
