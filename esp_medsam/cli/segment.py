@@ -19,6 +19,7 @@ from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import input_size_of, option, path_argument, path_option
 from esp_medsam.cli.outcome import interrupted, report, signals_as_exit, tell_what_runs
 from esp_medsam.cli.wording import as_options, option_line
+from esp_medsam.errors import EspMedSamError
 from esp_medsam.memory import check_libraries_fit
 from esp_medsam.modality import ALL
 
@@ -244,17 +245,27 @@ def is_single(plans: Plans) -> bool:
 
 def _journal_of(
     request: Request, path: Path | None, *, is_single: bool
-) -> Callable[[], Journal] | None:
+) -> Callable[[], Journal | None] | None:
     """Return what opens the journal of a run; None if it keeps none."""
+    if is_single and path is None:
+        return None
     from esp_medsam.io.record import JOURNAL
     from esp_medsam.workflows.journal import Journal
 
-    if is_single and path is None:
-        return None
     settings = request.settings
-    root = Path(settings["dataset_dir"])
-    place = path or Path(settings["output_dir"]) / JOURNAL
-    return partial(Journal, place, root if root.is_dir() else root.parent, settings)
+    root, out = Path(settings["dataset_dir"]), Path(settings["output_dir"])
+    root = root if root.is_dir() else root.parent
+    if path is not None:
+        return partial(Journal, path, root, settings, prefix=f"{out}{os.sep}")
+
+    def opened() -> Journal | None:
+        try:
+            return Journal(out / JOURNAL, root, settings)
+        except EspMedSamError as error:  # nobody asked for it, and it decides nothing
+            print(as_options(f"{error} This run keeps no journal."), file=sys.stderr)
+            return None
+
+    return opened
 
 
 def _tell_plan(segmentation: SegmentRun, *, as_json: bool) -> None:
@@ -272,7 +283,7 @@ def _tell_plan(segmentation: SegmentRun, *, as_json: bool) -> None:
 def _drive(
     segmentation: SegmentRun,
     workers: Workers | None,
-    journal: Callable[[], Journal] | None,
+    journal: Callable[[], Journal | None] | None,
     *,
     quiet: bool,
     as_json: bool,

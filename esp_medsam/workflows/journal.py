@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
+import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.errors import DiskFullError, OutputError, OutputExistsError
-from esp_medsam.io.record import read_record
+from esp_medsam.errors import DiskFullError, EspMedSamError, OutputError, OutputExistsError
+from esp_medsam.io.record import file_names, read_record
 from esp_medsam.version import __version__
 from esp_medsam.workflows.results import ItemResult
 
+
+logger = logging.getLogger(__name__)
 
 _MARK = 0x45534D53
 """SQLite's application_id of a journal: ``ESMS``."""
@@ -39,40 +44,52 @@ CREATE TABLE item (
 ) WITHOUT ROWID;
 """
 
-_NETWORK = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "afs", "lustre", "beegfs", "gpfs")
-"""Beginnings of the types of file systems that several machines share, where WAL is not safe."""
+_LOCAL = frozenset(
+    [
+        *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "reiserfs"),
+        *("tmpfs", "ramfs", "overlay", "ntfs", "ntfs3", "fuseblk", "vfat", "exfat", "apfs", "hfs"),
+    ]
+)
+"""Types of file systems of one machine, where WAL is safe; others may be shared."""
+
+_STATED = ("bytes", "modified_ns", "sha256", "record", "outputs", "weights_sha256", "settings")
+"""Columns that a result's record states."""
+
+_SECONDS_TO_GATHER = 1.0
+"""Time for which items that were done before are gathered into one transaction."""
 
 
 class Journal:
     """The journal of the runs into a folder; only the run that holds the folder's lock writes it.
 
     What makes a result done is its record; a journal that was lost is made anew from the records,
-    as the next run meets them. Use it as a context manager.
+    as the next run meets them. One that cannot be written any more is given up with a warning,
+    and the run goes on. Use it as a context manager.
 
     Args:
         path: Path of the database.
         root: Folder of the input; items are called by their paths below it.
         settings: Settings of the run, as plain data.
+        prefix: Beginning of the names of items, where several folders share a journal.
 
     Raises:
         OutputExistsError: If something else is in its place.
         OutputError: If it cannot be written.
     """
 
-    def __init__(self, path: Path, root: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path, root: Path, settings: Mapping[str, Any], prefix: str = ""
+    ) -> None:
         self.path = path
-        self._root = f"{root}{os.sep}"
-        with self._told():
+        self._root, self._prefix = str(root), prefix
+        self._is_lost = False
+        self._latest = time.monotonic()
+        with _told(path):
             self._database = self._open()
+            told = json.dumps(settings, default=str)
             cursor = self._database.execute(
                 "INSERT INTO run (software, host, process, settings, began) VALUES (?, ?, ?, ?, ?)",
-                (
-                    f"esp-medsam {__version__}",
-                    platform.node(),
-                    os.getpid(),
-                    json.dumps(settings, default=str),
-                    _now(),
-                ),
+                (f"esp-medsam {__version__}", platform.node(), os.getpid(), told, _now()),
             )
             self._run = cursor.lastrowid
 
@@ -81,64 +98,93 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         with suppress(sqlite3.Error):  # the run ends either way
-            self._database.execute("UPDATE run SET ended = ? WHERE number = ?", (_now(), self._run))
+            if not self._is_lost:
+                self._write(
+                    "UPDATE item SET status = 'interrupted' WHERE status = 'running' AND run = ?",
+                    (self._run,),
+                )
+                self._write(
+                    "UPDATE run SET ended = ? WHERE number = ?", (_now(), self._run), at_once=True
+                )
+                # Who may only read the folder cannot read a database in WAL mode.
+                self._database.execute("PRAGMA journal_mode = DELETE")
         self._database.close()
 
     def begin(self, label: str) -> None:
         """Note that an item begins."""
-        with self._told():
-            self._database.execute(
+        stated = ", ".join(f"{name} = NULL" for name in _STATED)
+        with self._given_up():
+            self._write(
                 "INSERT INTO item (item, status, attempts, run, began) "
                 "VALUES (?, 'running', 1, ?, ?) ON CONFLICT (item) DO UPDATE SET "
                 "status = 'running', code = NULL, message = NULL, attempts = attempts + 1, "
-                "run = excluded.run, began = excluded.began, ended = NULL, seconds = NULL",
+                f"run = excluded.run, began = excluded.began, ended = NULL, seconds = NULL, "
+                f"{stated}",
                 (self._name(label), self._run, _now()),
+                at_once=True,
             )
 
     def end(self, result: ItemResult) -> None:
         """Note the outcome of an item; of one that was done before, what its record says."""
-        name = self._name(result.path)
-        with self._told():
-            if result.status == "kept" and self._is_known(name):
-                self._database.execute("UPDATE item SET run = ? WHERE item = ?", (self._run, name))
-                return
-            row = {
-                "item": name,
-                "status": "failed" if result.has_failed else "done",
-                "code": result.code,
-                "message": result.message or None,
-                "run": self._run,
-                "ended": None if result.status == "kept" else _now(),
-                "seconds": None if result.status == "kept" else round(result.seconds, 3),
-                **_of_record(result.record),
-            }
-            columns, marks = ", ".join(row), ", ".join("?" * len(row))
-            changed = ", ".join(f"{name} = excluded.{name}" for name in row if name != "item")
-            attempts = 0 if result.status == "kept" else 1
-            self._database.execute(
+        row: dict[str, Any] = {
+            "item": self._name(result.path),
+            "status": "failed" if result.has_failed else "done",
+            "code": result.code,
+            "message": _text(result.message) or None,
+            "run": self._run,
+            **_of_record(result.record),
+        }
+        if result.status != "kept":
+            row |= {"ended": _now(), "seconds": round(result.seconds, 3)}
+        columns, marks = ", ".join(row), ", ".join("?" * len(row))
+        changed = ", ".join(f"{name} = excluded.{name}" for name in row if name != "item")
+        attempts = 0 if result.status == "kept" else 1
+        with self._given_up():
+            self._write(
                 f"INSERT INTO item ({columns}, attempts) VALUES ({marks}, {attempts}) "
                 f"ON CONFLICT (item) DO UPDATE SET {changed}",
                 list(row.values()),
+                at_once=result.status != "kept",
             )
 
-    def _is_known(self, name: str) -> bool:
-        found = self._database.execute(
-            "SELECT 1 FROM item WHERE item = ? AND status = 'done'", (name,)
-        )
-        return found.fetchone() is not None
+    def _write(self, statement: str, values: Sequence[object], *, at_once: bool = False) -> None:
+        """Write in the current transaction, and end it at once or when it is old enough."""
+        if self._is_lost:
+            return
+        if not self._database.in_transaction:
+            self._database.execute("BEGIN")
+        self._database.execute(statement, values)
+        if at_once or time.monotonic() - self._latest > _SECONDS_TO_GATHER:
+            self._database.execute("COMMIT")
+            self._latest = time.monotonic()
+
+    @contextmanager
+    def _given_up(self) -> Iterator[None]:
+        """Give the journal up if it cannot be written: results matter more."""
+        try:
+            with _told(self.path):
+                yield
+        except EspMedSamError as error:
+            self._is_lost = True
+            logger.warning("%s The journal is not kept any further.", error)
 
     def _name(self, label: str) -> str:
-        return label.removeprefix(self._root).replace(os.sep, "/")
+        if label.startswith(self._root):
+            label = label[len(self._root) :].lstrip(f" {os.sep}") or label
+        return _text(f"{self._prefix}{label}".replace(os.sep, "/"))
 
     def _open(self) -> sqlite3.Connection:
-        """Open the database; make it anew if it is damaged."""
+        """Open the database; set a damaged one aside, and make another."""
         files = [Path(f"{self.path}{ending}") for ending in ("", "-wal", "-shm", "-journal")]
         for path in files:
             if path.is_symlink() or (path.exists() and not path.is_file()):
                 msg = f"{path} must be a file of this program; it is something else. Move it away."
                 raise OutputExistsError(msg)
         if self.path.exists() and not _is_whole(self.path):
-            for path in files:
+            aside = self.path.with_name(f"{self.path.name}.damaged")
+            logger.warning("%s is damaged; it is now called %s.", self.path, aside.name)
+            self.path.replace(aside)
+            for path in files[1:]:
                 path.unlink(missing_ok=True)
         database = sqlite3.connect(self.path, isolation_level=None, timeout=30)
         mode = "DELETE" if is_shared(self.path.parent) else "WAL"
@@ -151,17 +197,21 @@ class Journal:
             )
         return database
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turn what SQLite says into errors of this package."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            if "full" in str(error):
-                msg = f"{self.path} must fit on the disk; got: {error}. Make room and run again."
-                raise DiskFullError(msg) from error
-            msg = f"{self.path} must be writable; got: {error}. Choose another place (journal)."
-            raise OutputError(msg) from error
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the system say about a journal into errors of this package."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        if isinstance(error, EspMedSamError):
+            raise
+        if "full" in str(error):
+            msg = f"{path} must fit on the disk; got: {error}. Make room and run again."
+            raise DiskFullError(msg) from error
+        told = error.strerror if isinstance(error, OSError) else error
+        msg = f"{path} must be writable; got: {told}. Choose another place with `journal`."
+        raise OutputError(msg) from error
 
 
 def _is_whole(path: Path) -> bool:
@@ -169,6 +219,7 @@ def _is_whole(path: Path) -> bool:
 
     Raises:
         OutputExistsError: If it is something else, or of a newer version.
+        sqlite3.OperationalError: If it cannot be read now.
     """
     with path.open("rb") as file:
         mark = file.read(100)[68:72]
@@ -182,6 +233,8 @@ def _is_whole(path: Path) -> bool:
             (count,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         finally:
             database.close()
+    except sqlite3.OperationalError:  # locked, or not readable: that says nothing about it
+        raise
     except sqlite3.DatabaseError:
         found, version, state, count = int.from_bytes(mark, "big"), 0, "damaged", 1
     if found != _MARK and count:  # without a table it was just being made
@@ -194,36 +247,47 @@ def _is_whole(path: Path) -> bool:
 
 
 def is_shared(folder: Path) -> bool:
-    """Whether a folder is on a file system that other machines may share, as far as Linux tells."""
+    """Whether a folder may be on a file system that several machines share, as Linux tells it."""
     try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+        lines = Path("/proc/self/mounts").read_bytes().splitlines()
     except OSError:
         return False
     held = {}
-    for line in mounts:
-        _, place, kind, *_ = line.split(" ")
-        held[Path(place.encode().decode("unicode_escape"))] = kind
+    for line in lines:
+        place, of = line.split(b" ")[1:3]
+        plain = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), place)
+        held[Path(os.fsdecode(plain))] = os.fsdecode(of)
     here = folder.resolve()
     kind = next((held[place] for place in (here, *here.parents) if place in held), "")
-    return kind.startswith(_NETWORK)
+    return bool(kind) and kind not in _LOCAL
 
 
 def _of_record(path: str | None) -> dict[str, Any]:
-    """Return the columns that a record states; none for a failure."""
-    record = None if path is None else read_record(Path(path).with_suffix(""))
+    """Return the columns that a record states; NULL without one."""
+    row: dict[str, Any] = dict.fromkeys(_STATED)
+    try:
+        record = None if path is None else read_record(Path(path).with_suffix(""))
+    except EspMedSamError:  # changed since
+        record = None
     if record is None:
-        return {}
+        return row
     source = record["source"]
-    outputs = {file["name"]: file.get("sha256") for file in record["files"]}
-    return {
+    hashes = [one.get("sha256") if isinstance(one, Mapping) else None for one in record["files"]]
+    outputs = dict(zip(map(_text, file_names(record)), hashes, strict=True))
+    return row | {
         "bytes": source.get("bytes"),
         "modified_ns": source.get("modified_ns"),
         "sha256": source.get("sha256"),
-        "record": path,
+        "record": _text(path or ""),
         "outputs": json.dumps(outputs),
         "weights_sha256": record.get("weights_sha256"),
         "settings": json.dumps(record.get("settings")),
     }
+
+
+def _text(text: str) -> str:
+    """Return text that a database can hold: names of files need not be UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _now() -> str:

@@ -119,7 +119,7 @@ class SegmentRun:
             self.inferer.on_slices = on_slices
 
     def results(
-        self, workers: Workers | None = None, journal: Callable[[], Journal] | None = None
+        self, workers: Workers | None = None, journal: Callable[[], Journal | None] | None = None
     ) -> Iterator[ItemResult]:
         """Yield one result per item as it finishes; a full disk ends the run.
 
@@ -129,7 +129,7 @@ class SegmentRun:
 
         Raises:
             OutputError: If another run is writing to the output folder, or the journal cannot be
-                written.
+                opened.
             EspMedSamError: If no worker can work.
         """
 

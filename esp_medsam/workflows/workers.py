@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -91,6 +91,7 @@ class Workers:
         self._workers: dict[int, WorkerProcess[Job]] = {}
         self._closed = set[int]()
         self._has_worked = False
+        self._not_started_on_gpu = Counter[int]()
         self._again = deque[Job]()
 
     @classmethod
@@ -175,14 +176,14 @@ class Workers:
         if worker is None:
             request = _attempts(self.requests[place])[job.attempt]
             tells = self.on_slices is not None
-            worker = WorkerProcess(request, self.threads, is_spare=is_spare, tells=tells)
-            self._workers[place] = worker
-            worker.begin(job, MOST_SECONDS_TO_START)
             try:
+                worker = WorkerProcess(request, self.threads, is_spare=is_spare, tells=tells)
+                self._workers[place] = worker
+                worker.begin(job, MOST_SECONDS_TO_START)
                 worker.start()
             except OSError as error:
                 told = f"the system, which could not start it: {error.strerror}"
-                yield from self._not_started(place, told)
+                yield from self._not_started(place, job, told)
         else:
             worker.begin(job, self.most_seconds)
 
@@ -216,7 +217,7 @@ class Workers:
         assert job is not None, "a worker is started for one"
         match message:
             case Broken(error):
-                yield from self._not_started(place, "", error)
+                yield from self._not_started(place, job, error.code, error)
             case Ready():
                 self._has_worked = worker.is_ready = True
                 worker.begin(job, self.most_seconds)
@@ -238,7 +239,7 @@ class Workers:
         job, died = worker.job, worker.death
         assert job is not None, "it died with one"
         if not worker.is_ready:
-            yield from self._not_started(place, died)
+            yield from self._not_started(place, job, died)
             return
         is_crash = worker.is_reading and worker.has_crashed
         self._remove(place)
@@ -259,24 +260,29 @@ class Workers:
         yield failure(job.item.label, WorkerDiedError(f"{msg}smaller `input_size`."))
 
     def _not_started(
-        self, place: int, died: str, error: EspMedSamError | None = None
+        self, place: int, job: Job, died: str, error: EspMedSamError | None = None
     ) -> Iterator[ItemResult]:
-        """Go on without a worker that did not start.
+        """Go on without a worker that did not start: on the CPU, if it was to use a GPU.
+
+        A GPU whose workers do not start twice is not tried again.
 
         Raises:
             EspMedSamError: If none has ever started, and none is left that could.
         """
-        job = self._workers[place].job
-        assert job is not None, "a worker is started for one"
-        self._remove(place)
+        if place in self._workers:
+            self._remove(place)
         if self._has_worked:
-            how, device = died or str(error and error.code), self.requests[place].settings["device"]
+            attempts = _attempts(self.requests[place])
+            device = attempts[job.attempt].settings["device"]
             if device == "cpu":
-                yield from self._tried(place, job, how)
+                yield from self._tried(place, job, died)
                 return
-            logger.warning("A worker on %s did not start (%s); the CPU takes over.", device, how)
-            self.requests[place] = _with(self.requests[place], device="cpu")
-            self._again.append(Job(job.item, 1, how, is_alone=True))
+            logger.warning("A worker on %s did not start (%s); the CPU takes over.", device, died)
+            self._not_started_on_gpu[place] += 1
+            if self._not_started_on_gpu[place] > 1:
+                self.requests[place] = _with(self.requests[place], device="cpu")
+                attempts = _attempts(self.requests[place])
+            self._again.append(Job(job.item, len(attempts) - 1, died, is_alone=True))
             return
         self._closed.add(place)
         if len(self._closed) < len(self.requests):
@@ -291,7 +297,8 @@ class Workers:
         """End a worker that takes too long, and yield the failure of its job."""
         assert worker.job is not None, "it takes too long"
         if not worker.is_ready:
-            yield from self._not_started(place, f"a start of more than {MOST_SECONDS_TO_START:g} s")
+            told = f"a start of more than {MOST_SECONDS_TO_START:g} s"
+            yield from self._not_started(place, worker.job, told)
             return
         label = worker.job.item.label
         self._remove(place)

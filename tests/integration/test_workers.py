@@ -293,7 +293,8 @@ class TestJournal:
 
         assert main([*command, "--journal", str(tmp_path / "j.sqlite"), "--overwrite"]) == 0
 
-        assert set(self.rows(tmp_path / "j.sqlite")) == {"0.png", "1.png"}
+        names = {f"{tmp_path}/out/{name}" for name in ("0.png", "1.png")}
+        assert set(self.rows(tmp_path / "j.sqlite")) == names
         assert not list((tmp_path / "out").glob("*.sqlite"))
 
 

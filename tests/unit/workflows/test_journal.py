@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from esp_medsam.errors import DiskFullError, OutputError, OutputExistsError
+from esp_medsam.errors import OutputError, OutputExistsError
 from esp_medsam.workflows import journal
 from esp_medsam.workflows.journal import Journal, is_shared
 from esp_medsam.workflows.results import ItemResult
@@ -98,6 +99,70 @@ class TestItems:
 
         assert rows(path)[0]["attempts"] == 2
 
+    def test_that_a_run_left_are_told_as_interrupted(self, path: Path) -> None:
+        with opened(path) as kept:
+            kept.begin("in/a.png")
+
+        assert rows(path)[0]["status"] == "interrupted"
+
+    def test_that_fail_after_they_were_done_state_nothing_of_the_result_before(
+        self, path: Path, record: str
+    ) -> None:
+        with opened(path) as kept:
+            kept.end(done(record))
+            kept.begin("in/a.png")
+            kept.end(failed())
+
+        (row,) = rows(path)
+        assert (row["status"], row["sha256"], row["record"]) == ("failed", None, None)
+
+    def test_that_were_made_anew_elsewhere_are_told_anew(self, path: Path, record: str) -> None:
+        for sha256 in ("old", "new"):
+            content = json.loads(Path(record).read_text(encoding="utf-8"))
+            content["source"]["sha256"] = sha256
+            Path(record).write_text(json.dumps(content), encoding="utf-8")
+            with opened(path) as kept:
+                kept.end(done(record, "kept"))
+
+        assert rows(path)[0]["sha256"] == "new"
+
+    def test_of_records_of_the_first_schema_have_no_hashes(self, path: Path, record: str) -> None:
+        content = json.loads(Path(record).read_text(encoding="utf-8"))
+        content |= {"schema": 1, "files": ["a_seg.png"]}
+        Path(record).write_text(json.dumps(content), encoding="utf-8")
+
+        with opened(path) as kept:
+            kept.end(done(record, "kept"))
+
+        assert json.loads(rows(path)[0]["outputs"]) == {"a_seg.png": None}
+
+    def test_may_have_names_that_are_not_utf_8(self, path: Path) -> None:
+        name = os.fsdecode(b"M\xfcller.png")
+        with opened(path) as kept:
+            kept.begin(f"in/{name}")
+            kept.end(ItemResult(path=f"in/{name}", status="failed", code="E", message=name))
+
+        assert rows(path)[0]["item"] == "M\\udcfcller.png"
+
+    @pytest.mark.parametrize(
+        ("label", "expected"),
+        [("in (1.2.3)", "(1.2.3)"), ("in/b/c.png", "b/c.png"), ("other/c.png", "other/c.png")],
+    )
+    def test_are_called_by_their_place_in_the_input(
+        self, path: Path, label: str, expected: str
+    ) -> None:
+        with opened(path) as kept:
+            kept.begin(label)
+
+        assert rows(path)[0]["item"] == expected
+
+    def test_of_several_folders_are_told_apart(self, path: Path) -> None:
+        for out in ("a", "b"):
+            with Journal(path, Path("in"), {}, prefix=f"{out}/") as kept:
+                kept.begin("in/ct.nii.gz")
+
+        assert {row["item"] for row in rows(path)} == {"a/ct.nii.gz", "b/ct.nii.gz"}
+
 
 class TestRuns:
     def test_say_who_and_when(self, path: Path) -> None:
@@ -121,6 +186,24 @@ class TestPlace:
             kept.begin("in/b.png")
 
         assert [row["item"] for row in rows(path)] == ["b.png"]
+        assert path.with_name(f"{path.name}.damaged").exists()
+
+    def test_a_journal_that_somebody_holds_stays(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with opened(path) as kept:
+            kept.begin("in/a.png")
+        connect = sqlite3.connect
+        monkeypatch.setattr(sqlite3, "connect", lambda path, **_: connect(path, timeout=0.1))
+        other = connect(path, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+
+        with pytest.raises(OutputError, match="database is locked"):
+            opened(path)
+
+        other.execute("COMMIT")
+        other.close()
+        assert len(rows(path)) == 1
 
     @pytest.mark.parametrize("content", [b"not a database", b"x" * 4096])
     def test_something_else_stays_and_is_named(self, path: Path, content: bytes) -> None:
@@ -158,18 +241,20 @@ class TestPlace:
         with pytest.raises(OutputExistsError, match="it is of version 9"):
             opened(path)
 
-    def test_f4_a_full_disk_is_told_as_such_and_leaves_a_journal(self, path: Path) -> None:
+    def test_f4_a_full_disk_is_told_and_the_run_goes_on(
+        self, path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with opened(path) as kept:
             kept.begin("in/a.png")
             pages = kept._database.execute("PRAGMA page_count").fetchone()[0]
             kept._database.execute(f"PRAGMA max_page_count = {pages}")
 
-            def fill() -> None:
-                for number in range(10_000):
-                    kept.begin(f"in/{number}.png")
+            for number in range(10_000):
+                kept.begin(f"in/{number}.png")
 
-            with pytest.raises(DiskFullError, match="must fit on the disk"):
-                fill()
+        (told,) = caplog.messages
+        assert "must fit on the disk" in told
+        assert told.endswith("The journal is not kept any further.")
 
         assert rows(path)[0]["item"]
 
@@ -183,16 +268,18 @@ class TestPlace:
             ("nfs4", "/data", True),
             ("ext4", "/data", False),
             ("nfs", "/other", False),
-            ("fuse.sshfs", "/", True),
+            ("fuse.sshfs", "/data/out", True),
         ],
     )
     def test_is_known_to_be_shared_by_the_innermost_mount(
         self, monkeypatch: pytest.MonkeyPatch, kind: str, place: str, expected: bool
     ) -> None:
-        mounts = f"disk /x ext4 rw 0 0\nserver:/a {place} {kind} rw 0 0\n"
-        monkeypatch.setattr(journal.Path, "read_text", lambda *_, **__: mounts)
+        mounts = f"disk / ext4 rw 0 0\nserver:/a {place} {kind} rw 0 0\n".encode()
+        mounts += b"server:/b /mnt/b\xe9b\xe9\\040all nfs rw 0 0\n"
+        monkeypatch.setattr(journal.Path, "read_bytes", lambda _: mounts)
 
         assert is_shared(Path("/data/out")) is expected
+        assert is_shared(Path(os.fsdecode(b"/mnt/b\xe9b\xe9 all/out")))
 
     def test_on_a_shared_file_system_needs_no_memory_in_common(
         self, monkeypatch: pytest.MonkeyPatch, path: Path
