@@ -17,7 +17,7 @@ from esp_medsam.cli.main import app, main
 from esp_medsam.errors import ModalityError
 from esp_medsam.workflows import pipeline, planning
 from esp_medsam.workflows.left_alone import Counted, LeftAlone
-from esp_medsam.workflows.plan import Plans
+from esp_medsam.workflows.plan import Plan, Plans
 from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.results import ItemResult
 from tests.support.processes import run_python
@@ -44,6 +44,7 @@ def build(monkeypatch: pytest.MonkeyPatch, unplanned: None) -> Build:
         class Pipeline:
             is_whole = True
             left_alone = LeftAlone(Counted(("a.txt", "b.txt")))
+            plans = Plans(Plan(()))
 
             def __init__(self) -> None:
                 self.on_slices: Callable[[int, int], None] = lambda done, total: None
