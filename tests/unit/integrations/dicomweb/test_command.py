@@ -172,7 +172,8 @@ class TestResend:
 class TestEnded:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
     def test_a_signal_unwinds_the_run(self, number: signal.Signals) -> None:
-        before = signal.getsignal(number)
+        # Whoever started the tests with nohup has SIGHUP ignored, which the command would keep.
+        before = signal.signal(number, signal.SIG_DFL)
         unwound = []
 
         def run() -> None:
@@ -182,12 +183,15 @@ class TestEnded:
                 finally:
                     unwound.append(True)
 
-        with pytest.raises(SystemExit) as caught:
-            run()
+        try:
+            with pytest.raises(SystemExit) as caught:
+                run()
 
-        assert caught.value.code == 128 + number
-        assert unwound == [True]
-        assert signal.getsignal(number) is before
+            assert caught.value.code == 128 + number
+            assert unwound == [True]
+            assert signal.getsignal(number) is signal.SIG_DFL
+        finally:
+            signal.signal(number, before)
 
     def test_ctrl_c_during_a_run_leaves_no_patient(
         self, fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
