@@ -262,7 +262,7 @@ def _journal_of(
         try:
             return Journal(out / JOURNAL, root, settings)
         except EspMedSamError as error:  # nobody asked for it, and it decides nothing
-            print(as_options(f"{error} This run keeps no journal."), file=sys.stderr)
+            print(option_line(f"{error} This run keeps no journal."), file=sys.stderr)
             return None
 
     return opened

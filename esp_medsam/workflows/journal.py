@@ -15,7 +15,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from esp_medsam.errors import DiskFullError, EspMedSamError, OutputError, OutputExistsError
+from esp_medsam.errors import (
+    DiskFullError,
+    EspMedSamError,
+    OutputError,
+    OutputExistsError,
+    one_line,
+)
 from esp_medsam.io.record import file_names, read_record
 from esp_medsam.version import __version__
 from esp_medsam.workflows.results import ItemResult
@@ -166,11 +172,12 @@ class Journal:
                 yield
         except EspMedSamError as error:
             self._is_lost = True
-            logger.warning("%s The journal is not kept any further.", error)
+            logger.warning("%s The journal is not kept any further.", one_line(str(error)))
 
     def _name(self, label: str) -> str:
-        if label.startswith(self._root):
-            label = label[len(self._root) :].lstrip(f" {os.sep}") or label
+        rest = label.removeprefix(self._root)
+        if rest[:1] in (" ", os.sep):
+            label = rest[1:]
         return _text(f"{self._prefix}{label}".replace(os.sep, "/"))
 
     def _open(self) -> sqlite3.Connection:
@@ -182,7 +189,8 @@ class Journal:
                 raise OutputExistsError(msg)
         if self.path.exists() and not _is_whole(self.path):
             aside = self.path.with_name(f"{self.path.name}.damaged")
-            logger.warning("%s is damaged; it is now called %s.", self.path, aside.name)
+            told = one_line(str(self.path)), one_line(aside.name)
+            logger.warning("%s is damaged; it is now called %s.", *told)
             self.path.replace(aside)
             for path in files[1:]:
                 path.unlink(missing_ok=True)

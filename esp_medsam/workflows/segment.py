@@ -132,12 +132,17 @@ class SegmentRun:
                 opened.
             EspMedSamError: If no worker can work.
         """
+        early: list[ItemResult] | None = None if journal is None else []
 
         def opened() -> AbstractContextManager[Any]:
+            nonlocal early
             self.journal = None if journal is None else journal()
+            if self.journal is not None:
+                for result in early or ():
+                    self.journal.end(result)
+            early = None
             return self.journal or nullcontext()
 
-        early: list[ItemResult] = []
         for result in results_of(
             self.plans.steps,
             self.segment if workers is None else self._begun,
@@ -147,10 +152,10 @@ class SegmentRun:
             each=each_alone if workers is None else workers.each,
             beside=opened,
         ):
-            if journal is not None:
+            if early is not None:
                 early.append(result)
-            while self.journal is not None and early:
-                self.journal.end(early.pop(0))
+            elif self.journal is not None:
+                self.journal.end(result)
             yield result
 
     def folder_of(self, item: Item) -> Path:

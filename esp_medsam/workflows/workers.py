@@ -16,6 +16,7 @@ from esp_medsam.errors import (
     TimeUpError,
     TooLargeError,
     WorkerDiedError,
+    one_line,
 )
 from esp_medsam.io.item import Item
 from esp_medsam.workflows.item_loop import each_alone
@@ -174,7 +175,7 @@ class Workers:
             self._remove(place)
         worker = self._workers.get(place)
         if worker is None:
-            request = _attempts(self.requests[place])[job.attempt]
+            request = _attempt(self.requests[place], job.attempt)
             tells = self.on_slices is not None
             try:
                 worker = WorkerProcess(request, self.threads, is_spare=is_spare, tells=tells)
@@ -251,7 +252,7 @@ class Workers:
 
     def _tried(self, place: int, job: Job, died: str) -> Iterator[ItemResult]:
         """Let a job be tried again in another way, or yield its failure if there is none left."""
-        logger.info("A worker of %s ended by %s.", job.item.label, died)
+        logger.info("A worker of %s ended by %s.", one_line(job.item.label), died)
         if job.attempt + 1 < len(_attempts(self.requests[place])):
             self._again.append(Job(job.item, job.attempt + 1, died, is_alone=True))
             return
@@ -273,7 +274,7 @@ class Workers:
             self._remove(place)
         if self._has_worked:
             attempts = _attempts(self.requests[place])
-            device = attempts[job.attempt].settings["device"]
+            device = _attempt(self.requests[place], job.attempt).settings["device"]
             if device == "cpu":
                 yield from self._tried(place, job, died)
                 return
@@ -326,6 +327,12 @@ def _attempts(request: Request) -> list[Request]:
     if request.settings.get("device") == "cpu":
         return [request, one_slice]
     return [request, one_slice, _with(one_slice, device="cpu")]
+
+
+def _attempt(request: Request, number: int) -> Request:
+    """Return what an attempt segments with; at a place that has fewer, the last that it has."""
+    attempts = _attempts(request)
+    return attempts[min(number, len(attempts) - 1)]
 
 
 def _with(request: Request, **settings: Any) -> Request:
