@@ -1,0 +1,125 @@
+"""What workers do when a GPU is lost, which tests with real processes cannot show without one."""
+
+from __future__ import annotations
+
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esp_medsam.errors import DeviceError
+from esp_medsam.io.item import Item
+from esp_medsam.modality import ModalityTable
+from esp_medsam.workflows import workers
+from esp_medsam.workflows.item_loop import each_alone
+from esp_medsam.workflows.request import Request
+from esp_medsam.workflows.results import ItemResult
+from esp_medsam.workflows.worker import Broken, Ready
+from esp_medsam.workflows.workers import Job, Workers
+
+
+class Machine:
+    """A machine whose GPUs may be lost, and the devices on which workers were started."""
+
+    is_lost = False
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+
+
+class FakeProcess:
+    """A worker without a process; it dies on items called ``kills``, and the GPU with it."""
+
+    death, has_crashed, is_reading = "SIGKILL", False, False
+
+    def __init__(self, machine: Machine, request: Request, *, is_spare: bool) -> None:
+        self.machine, self.is_spare = machine, is_spare
+        self.device = request.settings["device"]
+        self.connection, self._theirs = Pipe()
+        self._never, self._held = Pipe()
+        self.job: Any = None
+        self.is_ready, self._lives, self.seconds_left = False, True, 60.0
+
+    @property
+    def sentinel(self) -> Any:
+        return self._never
+
+    def start(self) -> None:
+        self.machine.started.append(self.device)
+        is_gone = self.machine.is_lost and self.device != "cpu"
+        self._theirs.send(Broken(DeviceError("gone")) if is_gone else Ready())
+
+    def begin(self, job: Job, most_seconds: float) -> None:
+        self.job = job
+        if not self.is_ready:
+            return
+        if job.item.name == "kills" and self.device != "cpu":
+            self.machine.is_lost, self._lives = True, False
+            self._theirs.close()
+        else:
+            self._theirs.send(ItemResult(path=job.item.label, status="done"))
+
+    def is_alive(self) -> bool:
+        return self._lives
+
+    def messages(self) -> Any:
+        try:
+            while not self.connection.closed and self.connection.poll():
+                yield self.connection.recv()
+        except EOFError:
+            return
+
+    def ask_to_end(self) -> None:
+        self.connection.close()
+
+    def end(self) -> None:
+        for one in (self.connection, self._theirs, self._never, self._held):
+            one.close()
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    machine = Machine()
+
+    def process(request: Request, threads: int, *, is_spare: bool, tells: bool) -> FakeProcess:
+        return FakeProcess(machine, request, is_spare=is_spare)
+
+    monkeypatch.setattr(workers, "WorkerProcess", process)
+    return machine
+
+
+def run(table: ModalityTable, names: list[str], devices: list[str]) -> dict[str, ItemResult]:
+    requests = [
+        Request(root=Path(), table=table, configs=(), settings={"device": device})
+        for device in devices
+    ]
+    pool = Workers(requests, clean=lambda _: None, threads=1)
+    items = [Item(path=f"{number}", name=name) for number, name in enumerate(names)]
+    return {one.path: one for one in pool.each(items, lambda _: None, each_alone)}  # type: ignore[arg-type]
+
+
+def test_f9_a_lost_gpu_leaves_its_items_to_the_cpu(machine: Machine, table: ModalityTable) -> None:
+    found = run(table, ["a", "kills", "b", "c"], ["cuda:0"])
+
+    assert [found[path].status for path in "0123"] == ["done"] * 4
+    assert [len(found[path].warnings) for path in "0123"] == [0, 1, 1, 0]
+    assert "attempt 3" in found["1"].warnings[0]
+    # The first; again for the one that died; then the CPU; once more, in case; then the CPU.
+    assert machine.started == ["cuda:0", "cuda:0", "cpu", "cuda:0", "cpu", "cpu"]
+
+
+def test_places_of_two_kinds_share_what_is_tried_again(
+    machine: Machine, table: ModalityTable
+) -> None:
+    found = run(table, ["a", "b", "kills", "kills", "c", "d"], ["cuda:0", "cpu"])
+
+    assert {one.status for one in found.values()} == {"done"}
+    assert len(found) == 6
+
+
+def test_a_gpu_that_was_never_there_ends_the_run(machine: Machine, table: ModalityTable) -> None:
+    machine.is_lost = True
+
+    with pytest.raises(DeviceError, match="gone"):
+        run(table, ["a", "b"], ["cuda:0", "cuda:1"])
