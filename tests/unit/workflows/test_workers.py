@@ -109,13 +109,16 @@ def test_f9_a_lost_gpu_leaves_its_items_to_the_cpu(machine: Machine, table: Moda
     assert machine.started == ["cuda:0", "cuda:0", "cpu", "cuda:0", "cpu", "cpu"]
 
 
-def test_places_of_two_kinds_share_what_is_tried_again(
+def test_a_place_on_the_cpu_takes_over_the_last_try_of_a_gpu(
     machine: Machine, table: ModalityTable
 ) -> None:
-    found = run(table, ["a", "b", "kills", "kills", "c", "d"], ["cuda:0", "cpu"])
+    """Which is its third, where the CPU has two."""
+    machine.is_lost = True
 
-    assert {one.status for one in found.values()} == {"done"}
-    assert len(found) == 6
+    found = run(table, ["a", "b", "c"], ["cpu", "cuda:0"])
+
+    assert [found[path].status for path in "012"] == ["done"] * 3
+    assert "attempt 3" in found["1"].warnings[0]
 
 
 def test_a_gpu_that_was_never_there_ends_the_run(machine: Machine, table: ModalityTable) -> None:
