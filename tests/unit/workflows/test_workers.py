@@ -29,7 +29,10 @@ class Machine:
 
 
 class FakeProcess:
-    """A worker without a process; it dies on items called ``kills``, and the GPU with it."""
+    """A worker without a process; it dies on items called ``kills``, and the GPU with it.
+
+    Items called ``slow`` take until it was looked at some times.
+    """
 
     death, has_crashed, is_reading = "SIGKILL", False, False
 
@@ -39,7 +42,8 @@ class FakeProcess:
         self.connection, self._theirs = Pipe()
         self._never, self._held = Pipe()
         self.job: Any = None
-        self.is_ready, self._lives, self.seconds_left = False, True, 60.0
+        self.is_ready, self._lives, self.seconds_left = False, True, 0.01
+        self._looks_left = 0
 
     @property
     def sentinel(self) -> Any:
@@ -57,13 +61,21 @@ class FakeProcess:
         if job.item.name == "kills" and self.device != "cpu":
             self.machine.is_lost, self._lives = True, False
             self._theirs.close()
-        else:
-            self._theirs.send(ItemResult(path=job.item.label, status="done"))
+            return
+        self._looks_left = 5 if job.item.name == "slow" else 0
+        self._work()
+
+    def _work(self) -> None:
+        if self._looks_left == 0:
+            self._theirs.send(ItemResult(path=self.job.item.label, status="done"))
+        self._looks_left -= 1
 
     def is_alive(self) -> bool:
         return self._lives
 
     def messages(self) -> Any:
+        if self.is_ready and self._looks_left >= 0:
+            self._work()
         try:
             while not self.connection.closed and self.connection.poll():
                 yield self.connection.recv()
@@ -115,7 +127,7 @@ def test_a_place_on_the_cpu_takes_over_the_last_try_of_a_gpu(
     """Which is its third, where the CPU has two."""
     machine.is_lost = True
 
-    found = run(table, ["a", "b", "c"], ["cpu", "cuda:0"])
+    found = run(table, ["slow", "b", "c"], ["cpu", "cuda:0"])
 
     assert [found[path].status for path in "012"] == ["done"] * 3
     assert "attempt 3" in found["1"].warnings[0]
