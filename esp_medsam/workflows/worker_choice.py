@@ -12,10 +12,10 @@ from esp_medsam.modality import ALL
 
 
 LEAST_THREADS = 4
-"""Threads that a worker should have: with fewer, the network's own parallelism pays more."""
+"""Threads that a worker should have: a choice, between one network and many at a time."""
 
 LEAST_MEMORY = 4 * 2**30
-"""Bytes that a worker should have: the network's, and those of a volume of usual size."""
+"""Bytes that a worker should have: a choice; what an image needs is checked when it is read."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
+import skimage
 
 from esp_medsam.modality import ModalityTable
 from tests.support import pages
@@ -34,6 +36,17 @@ def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     return pages.run_page
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """A folder with a fundus photograph of odd size, and a smaller one below."""
+    folder = tmp_path / "photographs"
+    (folder / "more").mkdir(parents=True)
+    with PIL.Image.open(Path(skimage.__path__[0], "data", "retina.jpg")) as picture:
+        picture.resize((301, 225)).save(folder / "a.png")
+        picture.resize((90, 140)).save(folder / "more/b.jpg")
+    return folder
 
 
 @pytest.fixture

@@ -34,17 +34,6 @@ RETINA = Path(skimage.__path__[0]) / "data/retina.jpg"
 
 
 @pytest.fixture
-def photographs(tmp_path: Path) -> Path:
-    """A folder with a fundus photograph of odd size, and a smaller one below."""
-    folder = tmp_path / "photographs"
-    (folder / "more").mkdir(parents=True)
-    with PIL.Image.open(RETINA) as picture:
-        picture.resize((301, 225)).save(folder / "a.png")
-        picture.resize((90, 140)).save(folder / "more/b.jpg")
-    return folder
-
-
-@pytest.fixture
 def volume(tmp_path: Path) -> Path:
     """A folder with a CT volume of odd axes."""
     folder = tmp_path / "volumes"
@@ -360,58 +349,3 @@ class TestErrors:
         assert ended.returncode == 1
         assert "Traceback" not in ended.stderr
         assert ended.stderr.splitlines()[-1].startswith(f"E_NO_INPUT: {tmp_path} must hold")
-
-
-class TestForPrograms:
-    @pytest.fixture
-    def asked(self, photographs: Path, weights: Path, tmp_path: Path) -> list[str]:
-        (photographs / "bad.png").write_bytes(b"no picture")
-        own = ["--modality", "fundus", "--ckpt_path", str(weights), "--bundle", str(BUNDLE)]
-        small = ["--input_size", "64", "--device", "cpu"]
-        return ["segment", str(photographs), str(tmp_path / "out"), *own, *small, "--json"]
-
-    def test_a_run_prints_an_object_per_item(
-        self, asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert main(asked) == 1
-
-        told = capsys.readouterr()
-        items = {Path(one["path"]).name: one for one in map(json.loads, told.out.splitlines())}
-        assert {name: one["status"] for name, one in items.items()} == {
-            "a.png": "done",
-            "b.jpg": "done",
-            "bad.png": "failed",
-        }
-        record = json.loads(Path(items["a.png"]["record"]).read_text())
-        (target,) = record["targets"]
-        assert items["a.png"]["voxels"] == {"vessels": target["voxels"]}
-        assert items["bad.png"]["code"].startswith("E_")
-        assert "2 done, 0 kept, 1 failed" in told.err
-
-    def test_a_dry_run_says_what_a_run_would_do_and_does_nothing(
-        self, asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert main([*asked, "--dry_run"]) == 0
-
-        planned = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert {one["status"] for one in planned} == {"to do"}  # no content is read
-        assert not (tmp_path / "out").exists()
-        assert main(asked) == 1
-        capsys.readouterr()
-        assert main([*asked, "--dry_run"]) == 0
-        again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert sorted(one["status"] for one in again) == ["kept", "kept", "to do"]
-        for one in again:
-            if one["status"] == "kept":
-                assert all(Path(name).is_file() for name in one["files"])
-
-    def test_a_dry_run_tells_what_would_be_refused(
-        self, asked: list[str], capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        main(asked)
-        capsys.readouterr()
-
-        assert main([*asked, "--dry_run", "--threshold", "0.3"]) == 1
-
-        planned = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert sorted(one["code"] or "" for one in planned) == ["", "E_EXISTS", "E_EXISTS"]
