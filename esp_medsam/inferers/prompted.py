@@ -8,7 +8,7 @@ depends on the weights: see ``simulated_clicks`` of ``train.yaml``.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,12 +135,18 @@ class PromptedSlices:
         """Return where a voxel is shown; errors as for :func:`pixel_of`."""
         return pixel_of(voxel, self.shape, self.slices.display)
 
-    def segment(self, target: str, prompts: Sequence[Click | Box]) -> dict[int, Tensor]:
+    def segment(
+        self,
+        target: str,
+        prompts: Sequence[Click | Box],
+        on_slices: Callable[[int, int], None] | None = None,
+    ) -> dict[int, Tensor]:
         """Return the probability of a target in each slice that a prompt lies in.
 
         Args:
             target: Name of the target.
             prompts: Clicks and boxes, the later ones over the earlier ones.
+            on_slices: Called before each slice with the number of slices that are done, and of all.
 
         Returns:
             By the slice's index: uint8 ``(rows, columns)`` of the slice in the order of the file,
@@ -159,7 +165,12 @@ class PromptedSlices:
                 msg = "A box must lie in one slice; its corners lie in two."
                 raise OptionError(msg)
             by_slice.setdefault(index, []).append(prompt)
-        return {index: self._probability(index, target, own) for index, own in by_slice.items()}
+        found: dict[int, Tensor] = {}
+        for index, own in by_slice.items():
+            if on_slices is not None:
+                on_slices(len(found), len(by_slice))
+            found[index] = self._probability(index, target, own)
+        return found
 
     def automatic(self, target: str, index: int) -> Tensor:
         """Return the probability of a target in a slice without a prompt, as :meth:`segment` does.

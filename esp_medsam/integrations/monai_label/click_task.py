@@ -114,6 +114,7 @@ class ClickTask(InferTask):  # type: ignore[misc]  # MONAI Label has no types
                 prompts.given,
                 bundle=version.bundle,
                 device=asked.device,
+                most_seconds=self.automatic.parts.settings.most_seconds,
                 modality=self.modality,
                 slice_axis=plane_along_third_axis(grid),
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,18 @@ from esp_medsam.workflows.request import read_request
 
 MOST_READ = 8
 """Number of networks that are kept in memory; the one that was not asked for longest goes first."""
+
+
+def time_limit(most_seconds: float) -> Callable[[int, int], None]:
+    """Return a function of slices done and of all, which raises TimeUpError once time is up."""
+    until = time.monotonic() + most_seconds
+
+    def check(done: int, count: int) -> None:
+        if time.monotonic() > until:
+            msg = f"The segmentation must end within {most_seconds:g} s on this server; "
+            raise TimeUpError(msg + f"then {done} of {count} slices were done.")
+
+    return check
 
 
 class Segmenters:
@@ -74,14 +86,7 @@ class Segmenters:
         request = read_request(bundle, trust_config=True, **settings, **own)
         with self._lock, own_errors():
             parts = self._read(bundle, name)
-            until = time.monotonic() + most_seconds
-
-            def check_time(done: int, count: int) -> None:
-                if time.monotonic() > until:
-                    msg = f"The segmentation must end within {most_seconds:g} s on this server; "
-                    raise TimeUpError(msg + f"then {done} of {count} slices were done.")
-
-            return segment_one(request, on_slices=check_time, **parts)
+            return segment_one(request, on_slices=time_limit(most_seconds), **parts)
 
     def prompted(
         self,
@@ -91,6 +96,7 @@ class Segmenters:
         *,
         bundle: Path,
         device: str | None = None,
+        most_seconds: float,
         **settings: Any,
     ) -> tuple[Image, dict[int, Tensor]]:
         """Segment slices of an image by clicks and boxes.
@@ -103,6 +109,7 @@ class Segmenters:
             prompts: Clicks and boxes.
             bundle: As for :meth:`segment`.
             device: As for :meth:`segment`.
+            most_seconds: As for :meth:`segment`.
             settings: Keys of ``inference.yaml``, with the modality.
 
         Returns:
@@ -110,6 +117,7 @@ class Segmenters:
             the probability, uint8 ``(rows, columns)``.
 
         Raises:
+            TimeUpError: If it takes longer.
             EspMedSamError: If the weights are not usable, a setting is invalid, a prompt lies
                 outside the image, or the image is refused.
         """
@@ -118,12 +126,13 @@ class Segmenters:
         own = {"dataset_dir": str(image), "output_dir": str(unsaved.path), "device": name}
         request = read_request(bundle, trust_config=True, **settings, **own)
         with self._lock, own_errors():
+            on_slices = time_limit(most_seconds)
             asked = (image, image.stat().st_mtime_ns, bundle, name, tuple(settings.items()))
             if self._prompted is None or self._prompted[0] != asked:
                 self._prompted = None  # its memory first
                 self._prompted = asked, prompt_one(request, self._read(bundle, name))
             slices = self._prompted[1]
-            return slices.record, slices.segment(target, prompts)
+            return slices.record, slices.segment(target, prompts, on_slices=on_slices)
 
     def _read(self, bundle: Path, device: str) -> dict[str, Any]:
         """Return the network of a bundle on a device, from before if it is among the last ones."""

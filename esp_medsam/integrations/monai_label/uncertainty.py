@@ -95,7 +95,7 @@ class Uncertainty(ScoringMethod):  # type: ignore[misc]  # MONAI Label has no ty
                 made = self.parts.segmenters.segment(
                     path,
                     bundle=version.bundle,
-                    most_seconds=float("inf"),
+                    most_seconds=self.parts.settings.most_seconds,
                     modality=self.modality,
                     targets=self.targets,
                 )

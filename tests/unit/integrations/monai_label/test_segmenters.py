@@ -51,6 +51,30 @@ class TestTime:
         with pytest.raises(TimeUpError, match="within 5 s on this server; then 1 of 2 slices"):
             network.segment(tmp_path, bundle=find_bundle(), modality="ct", most_seconds=5)
 
+    def test_clicks_that_take_longer_are_broken_off(
+        self,
+        network: Segmenters,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        class Slices:
+            record = "read"
+
+            def segment(
+                self, target: str, prompts: Any, on_slices: Callable[[int, int], None]
+            ) -> dict[int, Any]:
+                for done in (0, 1, 2):
+                    on_slices(done, 3)
+                    clock.now += 10
+                return {0: target, 1: prompts}
+
+        monkeypatch.setattr(segmenters, "prompt_one", lambda *_: Slices())
+        asked = {"bundle": find_bundle(), "modality": "ct"}
+        with pytest.raises(TimeUpError, match="within 15 s on this server; then 2 of 3 slices"):
+            network.prompted(tmp_path, "liver", [], most_seconds=15, **asked)
+        assert network.prompted(tmp_path, "liver", [], most_seconds=25, **asked)[0] == "read"
+
     def test_waiting_for_others_does_not_count(
         self, network: Segmenters, clock: Clock, tmp_path: Path
     ) -> None:
