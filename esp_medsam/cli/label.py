@@ -96,7 +96,7 @@ def label(
         TOKEN_VARIABLE,
         LabelSettings,
     )
-    from esp_medsam.io.atomic import alone_in
+    from esp_medsam.io.run_lock import alone_in
     from esp_medsam.modality import ModalityTable
     from esp_medsam.workflows.bundle import TABLE, find_bundle
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from esp_medsam.errors import DiskFullError
-from esp_medsam.io.atomic import RunFolder, alone_in
+from esp_medsam.io.run_lock import RunFolder, alone_in
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.results import ItemResult, Outcome, failure
 

@@ -13,7 +13,6 @@ from esp_medsam.errors import DiskFullError, OutputError, TargetError
 from esp_medsam.io import folder as folder_module
 from esp_medsam.io.atomic import (
     all_or_none,
-    alone_in,
     atomic_file,
     clear_temporaries,
     is_ours,
@@ -22,6 +21,7 @@ from esp_medsam.io.atomic import (
 from esp_medsam.io.folder import TEMPORARY_PREFIX
 from esp_medsam.io.nifti import write_nifti
 from esp_medsam.io.raster import write_gray_png
+from esp_medsam.io.run_lock import alone_in
 
 
 ABANDONED = f"{TEMPORARY_PREFIX}0123456789abcdef.tmp"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from esp_medsam.errors import DiskFullError, OutputError
-from esp_medsam.io.atomic import alone_in
 from esp_medsam.io.folder import TEMPORARY_PREFIX
+from esp_medsam.io.run_lock import alone_in
 
 
 LOCK = f"{TEMPORARY_PREFIX}run.lock"
