@@ -15,6 +15,8 @@ from pydantic import (
     WrapValidator,
 )
 
+from esp_medsam.run_share import RunShare
+
 
 def _path(value: object) -> object:
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -83,6 +85,11 @@ def _mapping(value: object) -> object:
         msg = "must be a mapping by modality"
         raise ValueError(msg)
     return value
+
+
+def _part(value: object) -> object:
+    """Return the text of a share of a run."""
+    return value if value is None else str(RunShare.of(str(value)))
 
 
 def _no_path(value: object) -> object:
@@ -155,6 +162,7 @@ Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 LearningRate = Annotated[Number, Field(gt=0, le=1)]
 Probability = Annotated[Number, Field(gt=0, lt=1)]
+Part = Annotated[str, BeforeValidator(_part)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_listing(2))]
 InputSize = Annotated[

@@ -25,6 +25,7 @@ from esp_medsam.setting_types import (
     NotNegative,
     OptionalPath,
     OutputFormats,
+    Part,
     PathText,
     Patterns,
     PlotFormat,
@@ -64,6 +65,7 @@ class InferenceSettings(Settings):
     frame: Index | None
     include: Patterns
     exclude: Patterns
+    part: Part | None = None
     output_format: OutputFormats
     names: ResultNames
     seg_type: SegType

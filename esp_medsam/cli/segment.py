@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,6 +38,9 @@ NO_NETWORK = object()
 
 MOST_WORKERS = 256 if os.name != "nt" else 30
 """Number of workers that may be asked for; more is a slip, or more than Windows can wait for."""
+
+MOST_RETRIES = 1000
+"""Number of further attempts that may be asked for; more is a slip."""
 
 MOST_SECONDS = 1_000_000
 """Seconds that may be allowed for an item; more is a slip."""
@@ -84,6 +87,14 @@ def segment(
     ] = False,
     include: options.Include = None,
     exclude: options.Exclude = None,
+    part: Annotated[
+        str | None,
+        option(
+            "--part",
+            "Only take share i of N of IN, such as 3/8: N runs, on any machines, take all of it.",
+            metavar="i/N",
+        ),
+    ] = None,
     series: options.Series = None,
     join: options.Join = None,
     frame: options.Frame = None,
@@ -116,6 +127,17 @@ def segment(
     timeout: Annotated[
         float | None,
         option("--timeout", "Seconds that an image or volume may take; needs workers.", min=1.0),
+    ] = None,
+    retry: Annotated[
+        int | None,
+        option(
+            "--retry",
+            "Try failed items up to N more times, in this run and later ones, and then leave them "
+            "alone. Default: each run tries them once.",
+            metavar="N",
+            min=0,
+            max=MOST_RETRIES,
+        ),
     ] = None,
     journal: Annotated[
         Path | None,
@@ -171,6 +193,7 @@ def segment(
         statistics=statistics or None,
         include=include,
         exclude=exclude,
+        part=part,
         ct_input=ct_input,
         slice_axis=slice_axis,
         input_size=input_size_of(input_size, fast=fast),
@@ -200,7 +223,8 @@ def segment(
         print(f"{pool.text}.", file=sys.stderr)
     try:
         with signals_as_exit():
-            results = _drive(segmentation, pool, opened, quiet=quiet, as_json=as_json)
+            arriving = segmentation.results(pool, opened, retry)
+            results = _drive(segmentation, pool, arriving, quiet=quiet, as_json=as_json)
     except KeyboardInterrupt:
         raise interrupted() from None
     except SystemExit as ended:
@@ -247,20 +271,25 @@ def _journal_of(
     request: Request, path: Path | None, *, is_single: bool
 ) -> Callable[[], Journal | None] | None:
     """Return what opens the journal of a run; None if it keeps none."""
-    if is_single and path is None:
+    if is_single and path is None and request.settings.get("part") is None:
         return None
-    from esp_medsam.io.record import JOURNAL
-    from esp_medsam.workflows.journal import Journal
+    from esp_medsam.io.record import JOURNAL, JOURNALS
+    from esp_medsam.run_share import RunShare
+    from esp_medsam.workflows.journal import Journal, check_shares
 
-    settings = request.settings
+    settings, part = request.settings, request.settings.get("part")
+    share = None if part is None else RunShare.of(part)
     root, out = Path(settings["dataset_dir"]), Path(settings["output_dir"])
     root = root if root.is_dir() else root.parent
     if path is not None:
         return partial(Journal, path, root, settings, prefix=f"{out}{os.sep}")
 
     def opened() -> Journal | None:
+        if share is not None:
+            check_shares(out, share)
         try:
-            return Journal(out / JOURNAL, root, settings)
+            name = JOURNAL if share is None else f"{JOURNALS}-{share.name}.sqlite"
+            return Journal(out / name, root, settings)
         except EspMedSamError as error:  # nobody asked for it, and it decides nothing
             print(option_line(f"{error} This run keeps no journal."), file=sys.stderr)
             return None
@@ -283,7 +312,7 @@ def _tell_plan(segmentation: SegmentRun, *, as_json: bool) -> None:
 def _drive(
     segmentation: SegmentRun,
     workers: Workers | None,
-    journal: Callable[[], Journal | None] | None,
+    arriving: Iterator[ItemResult],
     *,
     quiet: bool,
     as_json: bool,
@@ -291,14 +320,13 @@ def _drive(
     """Segment every item, with a progress bar on a terminal, or else one line per item."""
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     if quiet:
-        arriving = segmentation.results(workers, journal)
         return [_told(result, as_json=as_json) for result in arriving]
     told = segmentation.left_alone.text
     if told:
         console.print(f"Left alone: {told}.")
     results = []
     with _Bars(console, segmentation, workers) as bars:
-        for result in segmentation.results(workers, journal):
+        for result in arriving:
             results.append(_told(result, as_json=as_json))
             bars.advance_item()
             if not console.is_terminal:

@@ -20,6 +20,7 @@ from esp_medsam.errors.kinds import (
     GeometryError,
     InputChangedError,
     InputNotFoundError,
+    LockedError,
     ModalityConflictError,
     ModalityError,
     NameClashError,

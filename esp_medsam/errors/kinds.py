@@ -333,6 +333,15 @@ class OutputError(EspMedSamError, OSError):
     code = "E_OUTPUT"
 
 
+class LockedError(OutputError):
+    """Another run is writing to the output folder.
+
+    Wait until it has ended, or choose another folder.
+    """
+
+    code = "E_LOCKED"
+
+
 class DiskFullError(OutputError):
     """The disk, the quota or the file-size limit leaves no room for an output.
 

@@ -223,8 +223,12 @@ def entered(path: Path, root: Path | None = None, *, make: bool = True) -> Itera
         folder.close()
 
 
-def lock(descriptor: int) -> bool:
+def lock(descriptor: int, *, is_shared: bool = False) -> bool:
     """Lock an open file until it is closed; return whether the file system has locks.
+
+    Args:
+        descriptor: The file.
+        is_shared: Whether others may hold a shared lock of it at the same time.
 
     Raises:
         BlockingIOError: If another process holds the lock.
@@ -232,7 +236,8 @@ def lock(descriptor: int) -> bool:
     if not _HAS_LOCKS:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
     except OSError:  # the file system has no locks

@@ -32,8 +32,11 @@ if TYPE_CHECKING:  # loads SciPy, which records alone do not need
 SCHEMA = 2
 """Schema version of records; version 1 is read too."""
 
-JOURNAL = "esp-medsam-journal.sqlite"
-"""Name of the journal of the runs into a folder."""
+JOURNALS = "esp-medsam-journal"
+"""Beginning of the names of all journals of runs into a folder; those of shares name the share."""
+
+JOURNAL = f"{JOURNALS}.sqlite"
+"""Name of the journal of runs that take the whole input."""
 
 STAMP = {"software": f"esp-medsam {__version__}", "schema": SCHEMA}
 """Fields that every record begins with, whichever command wrote it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 from esp_medsam.dicom.seg import SEG_KINDS
 from esp_medsam.errors import WeightsNotFoundError, check_one_of
+from esp_medsam.identity import states_of
 from esp_medsam.image import Image
 from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.dicom_seg import SegOptions
@@ -20,6 +23,7 @@ from esp_medsam.io.preview import previews_of
 from esp_medsam.io.record import Recipe, has_statistics, is_done
 from esp_medsam.io.weights_record import hash_of_weights
 from esp_medsam.modality import THRESHOLD, CleanUp, ModalityTable, Target
+from esp_medsam.version import __version__
 
 
 @dataclass(kw_only=True)
@@ -235,6 +239,20 @@ class ResultPlan:
     files: tuple[OutputFile, ...]
     paths: tuple[Path, ...]
     record: Path
+
+    def fingerprint(self, files: Sequence[str | Path]) -> str:
+        """Return a hash of all that decides how an attempt goes: input, recipe, version.
+
+        Args:
+            files: The files of the input; their sizes and times count, their content is not read.
+
+        Raises:
+            InputNotFoundError: If the input is gone.
+            ReadError: If the system does not tell the state of a file.
+        """
+        states = [(state.size, state.modified_ns) for state in states_of(files)]
+        said = json.dumps([__version__, asdict(self.recipe), states], sort_keys=True, default=str)
+        return hashlib.sha256(said.encode()).hexdigest()
 
     def is_done(self, files: Sequence[str | Path]) -> bool:
         """Whether the result exists already.

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import platform
+import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from esp_medsam.errors import OutputError
+from esp_medsam.errors import LockedError, OutputError, one_line
 from esp_medsam.io.atomic import FULL, clear_temporaries, output_error
 from esp_medsam.io.folder import TEMPORARY_PREFIX, Folder, entered, lock, missing_folders
+from esp_medsam.plain_data import read_json
+from esp_medsam.run_share import RunShare
 
 
 logger = logging.getLogger(__name__)
 
-_RUN_LOCK = f"{TEMPORARY_PREFIX}run.lock"
+_NO_LOCK = "%s cannot be locked (%s): see to it that no other run writes there meanwhile."
+
+_LOCK = re.compile(re.escape(TEMPORARY_PREFIX) + r"run(?:-[0-9]+-of-(?P<count>[0-9]+))?\.lock")
 
 
 class RunFolder:
-    """A folder that only this run writes to.
+    """A folder that only this run writes to, or only the runs of other shares beside it.
 
     Args:
         path: The folder.
@@ -43,15 +52,50 @@ class RunFolder:
         clear_temporaries(folder, self.path)
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a folder, as a file beside the lock says: it is told to whoever is kept out.
+
+    Attributes:
+        host: Name of the machine.
+        process: Number of the process there.
+        began: When its run began, in seconds since 1970.
+    """
+
+    host: str = field(default_factory=platform.node)
+    process: int = field(default_factory=os.getpid)
+    began: float = field(default_factory=time.time)
+
+    @classmethod
+    def read(cls, path: Path) -> Holder | None:
+        """Return what a file says; None if there is none, or it says something else."""
+        try:
+            said = read_json(path, most_bytes=4096)
+            return cls(str(said["host"]), int(said["process"]), float(said["began"]))
+        except (OSError, KeyError, TypeError, ValueError, OverflowError):
+            return None
+
+    def __str__(self) -> str:
+        """Return it in words, with the run's age in minutes."""
+        age = f"{max(time.time() - self.began, 0) / 60:.0f} min ago"
+        return one_line(f"process {self.process} on {self.host}, begun {age}")
+
+
 @contextmanager
-def alone_in(path: Path) -> Iterator[RunFolder]:
+def alone_in(path: Path, share: RunShare | None = None) -> Iterator[RunFolder]:
     """Keep other runs out of a folder until the block ends, if its file system has locks.
 
     The folder is created if missing, and removed again if nothing was written to it. The lock ends
     with the process, however the process ends.
 
+    Args:
+        path: The folder.
+        share: Share of the input that the run takes; the other shares, of as many, may be taken by
+            runs at the same time.
+
     Raises:
-        OutputError: If another run uses the folder, or the lock's path is not a regular file.
+        LockedError: If another run uses the folder.
+        OutputError: If the lock's path is not a regular file.
         DiskFullError: If there is no room for the lock.
     """
     with ExitStack() as stack:
@@ -59,14 +103,16 @@ def alone_in(path: Path) -> Iterator[RunFolder]:
         try:
             stack.callback(_remove_empty, missing_folders(path))
             folder = stack.enter_context(entered(path))
-            is_locked = stack.enter_context(_run_locked(folder))
+            is_locked = stack.enter_context(_locked(folder, share))
+            if is_locked:
+                _check_others(folder, share)
         except OutputError:
             raise
         except OSError as error:
             if error.errno in FULL:
                 raise output_error(path, error) from error
             # If no lock can be written, no output can be either: each output will report it.
-            logger.debug("%s cannot be locked: %s", path, error.strerror)
+            logger.warning(_NO_LOCK, one_line(str(path)), error.strerror)
         yield RunFolder(path, is_locked=is_locked)
 
 
@@ -78,47 +124,87 @@ def _remove_empty(made: list[Path]) -> None:
 
 
 @contextmanager
-def _run_locked(folder: Folder) -> Iterator[bool]:
-    """Hold the lock of a folder until the block ends; yield whether the file system has locks."""
+def _locked(folder: Folder, share: RunShare | None) -> Iterator[bool]:
+    """Hold a lock of a folder until the block ends; yield whether the file system has locks."""
+    name = f"{TEMPORARY_PREFIX}run{f'-{share.name}' if share else ''}.lock"
     while True:
-        descriptor = _open_lock(folder)
+        descriptor, is_new = _open_lock(folder, name)
         try:
             try:
                 is_locked = lock(descriptor)
             except BlockingIOError as error:
-                msg = (
-                    f"{folder.path} must be written by one run at a time; another is writing. "
-                    "Wait for it, or choose another folder."
-                )
-                raise OutputError(msg) from error
+                raise _held(folder, name) from error
             # The previous holder may have removed the file that we opened: open it again.
-            if not folder.holds(_RUN_LOCK, descriptor):
+            if not folder.holds(name, descriptor):
                 continue
+            if not is_locked:
+                logger.warning(_NO_LOCK, one_line(str(folder.path)), "no locks there")
+            elif not is_new and (before := Holder.read(_note(folder, name))):
+                told = one_line(str(folder.path))
+                logger.warning("%s: the run of %s, was ended; this one goes on.", told, before)
             try:
+                with suppress(OSError), folder.replaced(_note(folder, name).name) as file:
+                    file.write(json.dumps(asdict(Holder())).encode())
                 yield is_locked
             finally:
-                with suppress(OSError):  # Windows cannot remove an open file
-                    folder.remove(_RUN_LOCK)
+                with suppress(OSError):
+                    folder.remove(_note(folder, name).name)
+                    folder.remove(name)  # Windows cannot remove an open file
             return
         finally:
             os.close(descriptor)
 
 
-def _open_lock(folder: Folder) -> int:
-    """Open the lock file; nothing is ever written to it."""
+def _check_others(folder: Folder, share: RunShare | None) -> None:
+    """Check that no run holds a lock that this one's does not exclude by its name.
+
+    Raises:
+        LockedError: If one does.
+    """
+    for name in folder.names():
+        found = _LOCK.fullmatch(name)
+        count = None if found is None or found["count"] is None else int(found["count"])
+        is_beside = share is not None and count == share.count
+        if found is None or is_beside or (share is None and count is None):
+            continue
+        with suppress(FileNotFoundError):  # it has just ended
+            descriptor = folder.open(name, os.O_RDONLY)  # enough for a shared lock
+            try:
+                lock(descriptor, is_shared=True)
+            except BlockingIOError as error:
+                raise _held(folder, name) from error
+            finally:
+                os.close(descriptor)
+
+
+def _held(folder: Folder, name: str) -> LockedError:
+    """Return the error that another run holds a lock."""
+    holder = Holder.read(_note(folder, name))
+    who = "another is writing" if holder is None else f"{holder}, is writing"
+    shares = _LOCK.fullmatch(name)
+    of = f" a share of {shares['count']}" if shares and shares["count"] else ""
+    msg = f"{folder.path} must be written by one run at a time; {who}{of}. "
+    return LockedError(f"{msg}Wait for it, or choose another folder.")
+
+
+def _note(folder: Folder, name: str) -> Path:
+    """Return the path of the file that says who holds a lock."""
+    return folder.path / f"{name.removesuffix('.lock')}.json"
+
+
+def _open_lock(folder: Folder, name: str) -> tuple[int, bool]:
+    """Open a lock file, to which nothing is ever written; return it, and whether it is new."""
+    is_new = name not in folder.names()
     descriptor = None
     try:
-        descriptor = folder.open(_RUN_LOCK, os.O_RDWR | os.O_CREAT)
+        descriptor = folder.open(name, os.O_RDWR | os.O_CREAT)
     except OSError:
-        status = folder.stat(_RUN_LOCK) if _RUN_LOCK in folder.names() else None
+        status = folder.stat(name) if name in folder.names() else None
         if status is None or stat.S_ISREG(status.st_mode):
             raise
     else:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor
+            return descriptor, is_new
         os.close(descriptor)
-    msg = (
-        f"{folder.path / _RUN_LOCK} must be this program's lock file; it is something else. "
-        "Remove it."
-    )
-    raise OutputError(msg)
+    msg = f"{folder.path / name} must be this program's lock file; it is something else. "
+    raise OutputError(msg + "Remove it.")

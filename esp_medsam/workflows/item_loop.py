@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from esp_medsam.errors import DiskFullError
 from esp_medsam.io.run_lock import RunFolder, alone_in
+from esp_medsam.run_share import RunShare
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.results import ItemResult, Outcome, failure
 
@@ -56,6 +57,7 @@ def results_of(
     label_of: Callable[[T], str],
     output: Path,
     folder_of: Callable[[T], Path],
+    share: RunShare | None = None,
     each: Callable[..., Iterator[Any]] = each_alone,
     beside: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[ItemResult]:
@@ -67,11 +69,12 @@ def results_of(
         label_of: Returns the name of an item in messages.
         output: Folder of the results, which no other run may write to from the first item on.
         folder_of: Folder of an item's results, from which remains of killed runs are removed.
+        share: Share of the input that the run takes.
         each: Loop over the items, with the arguments of :func:`each_alone`.
         beside: Opens what the run keeps beside its results, once no other run can.
 
     Raises:
-        OutputError: If another run is writing to the output folder.
+        LockedError: If another run is writing to the output folder.
     """
     start = 0.0
 
@@ -81,7 +84,7 @@ def results_of(
         for item in steps:
             if not isinstance(item, Refusal):
                 if folder is None:
-                    folder = held.enter_context(alone_in(output))
+                    folder = held.enter_context(alone_in(output, share))
                     held.enter_context(beside())
                 folder.clear(folder_of(item))
             start = time.perf_counter()

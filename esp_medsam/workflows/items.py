@@ -22,6 +22,7 @@ from esp_medsam.errors import (
 from esp_medsam.io.formats import is_image
 from esp_medsam.io.item import Item
 from esp_medsam.modality import ONLY_DICOM, ModalityTable, modality_needed
+from esp_medsam.run_share import RunShare
 from esp_medsam.workflows.archives import check_no_archive
 from esp_medsam.workflows.clashes import OUTPUT_ENDING, without_clashes, without_replacing
 from esp_medsam.workflows.input_files import InputFiles
@@ -52,6 +53,7 @@ def plan_parts(
     include: Sequence[str] | str | None = None,
     exclude: Sequence[str] | str | None = None,
     *,
+    part: str | None = None,
     table: ModalityTable,
     modality: str | Sequence[str],
     force_modality: bool = False,
@@ -82,6 +84,7 @@ def plan_parts(
         include: Patterns (``*``, ``?``) of paths relative to the folder, one of which must match;
             None means all.
         exclude: Patterns of paths to leave out.
+        part: Share of the input to take, such as ``3/8``; None takes all of it.
         table: Available modalities.
         modality: Name of the images' modality; a list, such as all names, leaves it to DICOM.
         force_modality: Whether ``modality`` overrides what DICOM says.
@@ -112,6 +115,7 @@ def plan_parts(
         output=output,
         include=include,
         exclude=exclude,
+        share=None if part is None else RunShare.of(part),
         table=table,
         given=modality if isinstance(modality, str) else None,
         force=force_modality,
@@ -133,6 +137,7 @@ class _Planner:
     output: Path | None
     include: Sequence[str] | str | None
     exclude: Sequence[str] | str | None
+    share: RunShare | None
     table: ModalityTable
     given: str | None
     force: bool
@@ -148,7 +153,7 @@ class _Planner:
         before: list[Plan] = []
         if second is None:
             plan = self.plan(first)
-            if len(plan):
+            if plan.holds_any:
                 return Plans(plan)
             before.append(plan)
         else:
@@ -158,7 +163,7 @@ class _Planner:
             across = _Across(InputFiles(inputs, OUTPUT_ENDING, is_output), set())
             rest = (self.plan_or_refuse(part, across) for part in chain((first, second), parts))
             for plan in rest:
-                if len(plan):
+                if plan.holds_any:
                     return Plans(plan, before, rest)
                 before.append(plan)
         left_alone = LeftAlone.of(*before)
@@ -171,7 +176,7 @@ class _Planner:
         try:
             return self.plan(part, across)
         except Exception as error:  # handled as for an item
-            return Plan((), (Refusal(str(part.folder), error),))
+            return self._of_share(Plan((), (Refusal(str(part.folder), error),)))
 
     def plan(self, part: Part, across: _Across | None = None) -> Plan:
         """Plan the content of a part; ``across`` holds the state shared by several parts."""
@@ -198,7 +203,7 @@ class _Planner:
             files = InputFiles(search.inputs, OUTPUT_ENDING) if across is None else across.inputs
             kept, replacing = without_replacing(kept, files, self.output)
             clashing += replacing
-        return Plan(
+        plan = Plan(
             tuple(kept),
             (*clashing, *settled.refused, *search.refused),
             tuple(search.others),
@@ -207,6 +212,21 @@ class _Planner:
             settled.others,
             tuple(search.not_named),
         )
+        return self._of_share(plan)
+
+    def _of_share(self, plan: Plan) -> Plan:
+        """Return what is in the run's share of a plan; what is refused is shared out, too."""
+        if (share := self.share) is None:
+            return plan
+        root = self.root.parent if is_regular(self.root) else self.root
+        items = tuple(item for item in plan.items if share.has(item.relative_dir, item.name))
+        refused = tuple(
+            refusal
+            for refusal in plan.refused
+            if share.has(Path(refusal.path).relative_to(root).as_posix(), refusal.volume_name or "")
+        )
+        of_others = len(plan) - len(items) - len(refused)
+        return replace(plan, items=items, refused=refused, of_other_shares=of_others)
 
     def _settle_volume(
         self, search: Search, folder: Path, volume: DicomVolume, settled: _Settled

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from esp_medsam.errors import (
     DiskFullError,
@@ -22,7 +22,8 @@ from esp_medsam.errors import (
     OutputExistsError,
     one_line,
 )
-from esp_medsam.io.record import file_names, read_record
+from esp_medsam.io.record import JOURNALS, file_names, read_record
+from esp_medsam.run_share import RunShare
 from esp_medsam.version import __version__
 from esp_medsam.workflows.results import ItemResult
 
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 _MARK = 0x45534D53
 """SQLite's application_id of a journal: ``ESMS``."""
 
-_VERSION = 1
+_VERSION = 2
 
 _TABLES = """
 CREATE TABLE run (
@@ -46,9 +47,13 @@ CREATE TABLE item (
     attempts INTEGER NOT NULL, run INTEGER NOT NULL REFERENCES run,
     began TEXT, ended TEXT, seconds REAL,
     bytes INTEGER, modified_ns INTEGER, sha256 TEXT,
-    record TEXT, outputs TEXT, weights_sha256 TEXT, settings TEXT
+    record TEXT, outputs TEXT, weights_sha256 TEXT, settings TEXT,
+    tried TEXT
 ) WITHOUT ROWID;
 """
+
+_CHANGES = {1: "ALTER TABLE item ADD COLUMN tried TEXT"}
+"""What makes a journal of each earlier version one of the next."""
 
 _LOCAL = frozenset(
     [
@@ -63,6 +68,35 @@ _STATED = ("bytes", "modified_ns", "sha256", "record", "outputs", "weights_sha25
 
 _SECONDS_TO_GATHER = 1.0
 """Time for which items that were done before are gathered into one transaction."""
+
+
+class Failed(NamedTuple):
+    """How an item failed.
+
+    Attributes:
+        code: Code of the failure.
+        message: Its text.
+        attempts: How often it was tried with the same input, settings and weights.
+    """
+
+    code: str
+    message: str
+    attempts: int
+
+
+def check_shares(folder: Path, share: RunShare) -> None:
+    """Check that no other division into shares was begun in a folder of results.
+
+    Raises:
+        OutputExistsError: If there are journals of shares of another number.
+    """
+    for path in folder.glob(f"{JOURNALS}-*-of-*.sqlite"):
+        found = re.fullmatch(r".*-of-([0-9]{1,6})\.sqlite", path.name)
+        if found and int(found[1]) != share.count:
+            count = int(found[1])
+            msg = f"part must be one of {count} shares in {folder}, as {path.name} says; got "
+            msg += f"{share}. Choose another folder, or remove {JOURNALS}-*-of-{count}.sqlite."
+            raise OutputExistsError(msg)
 
 
 class Journal:
@@ -116,19 +150,43 @@ class Journal:
                 self._database.execute("PRAGMA journal_mode = DELETE")
         self._database.close()
 
-    def begin(self, label: str) -> None:
-        """Note that an item begins."""
+    def begin(self, label: str, tried: str | None = None) -> None:
+        """Note that an item begins.
+
+        Args:
+            label: Name of the item in messages.
+            tried: Hash of all that decides how it goes; attempts at something else do not count.
+        """
         stated = ", ".join(f"{name} = NULL" for name in _STATED)
         with self._given_up():
             self._write(
-                "INSERT INTO item (item, status, attempts, run, began) "
-                "VALUES (?, 'running', 1, ?, ?) ON CONFLICT (item) DO UPDATE SET "
-                "status = 'running', code = NULL, message = NULL, attempts = attempts + 1, "
+                "INSERT INTO item (item, status, attempts, run, began, tried) "
+                "VALUES (?, 'running', 1, ?, ?, ?) ON CONFLICT (item) DO UPDATE SET "
+                "status = 'running', code = NULL, message = NULL, "
+                "attempts = CASE WHEN tried IS excluded.tried THEN attempts + 1 ELSE 1 END, "
                 f"run = excluded.run, began = excluded.began, ended = NULL, seconds = NULL, "
-                f"{stated}",
-                (self._name(label), self._run, _now()),
+                f"tried = excluded.tried, {stated}",
+                (self._name(label), self._run, _now(), tried),
                 at_once=True,
             )
+
+    def failure_of(self, label: str, tried: str) -> Failed | None:
+        """Return how the same item failed before, if that was its last outcome.
+
+        Args:
+            label: Name of the item in messages.
+            tried: As for :meth:`begin`.
+        """
+        if self._is_lost:
+            return None
+        found: tuple[str, str, int] | None = None
+        with self._given_up():
+            found = self._database.execute(
+                "SELECT code, message, attempts FROM item "
+                "WHERE item = ? AND status = 'failed' AND tried = ?",
+                (self._name(label), tried),
+            ).fetchone()
+        return None if found is None else Failed(*found)
 
     def end(self, result: ItemResult) -> None:
         """Note the outcome of an item; of one that was done before, what its record says."""
@@ -198,7 +256,12 @@ class Journal:
         mode = "DELETE" if is_shared(self.path.parent) else "WAL"
         database.execute(f"PRAGMA journal_mode = {mode}")
         database.execute("PRAGMA synchronous = NORMAL")
-        if database.execute("PRAGMA user_version").fetchone()[0] == 0:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        for number in range(version or _VERSION, _VERSION):
+            database.executescript(
+                f"BEGIN; {_CHANGES[number]}; PRAGMA user_version = {number + 1}; COMMIT;"
+            )
+        if version == 0:
             database.executescript(
                 f"BEGIN; {_TABLES} PRAGMA application_id = {_MARK}; "
                 f"PRAGMA user_version = {_VERSION}; COMMIT;"

@@ -62,6 +62,7 @@ class LeftAlone:
         other_modalities: Number of DICOM volumes of modalities other than the run's, by modality.
         notes: Facts about the input as a whole, without full stops.
         not_named: Names of the first DICOM volumes that are not the requested one.
+        of_other_shares: Number of images and volumes that are left to the runs of other shares.
     """
 
     others: Counted = field(default_factory=Counted)
@@ -69,6 +70,7 @@ class LeftAlone:
     other_modalities: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     not_named: list[str] = field(default_factory=list)
+    of_other_shares: int = 0
 
     @classmethod
     def of(cls, *plans: Plan) -> LeftAlone:
@@ -85,6 +87,7 @@ class LeftAlone:
         self.other_modalities.update(plan.other_modalities)
         self.notes += plan.notes
         self.not_named += plan.not_named[: _REMEMBERED - len(self.not_named)]
+        self.of_other_shares += plan.of_other_shares
 
     @property
     def files(self) -> str:
@@ -96,7 +99,8 @@ class LeftAlone:
     def text(self) -> str:
         """Everything that is left alone, in one line; empty if there is nothing."""
         files = self.files if self.others.count or self.outputs else ""
-        return "; ".join(filter(None, (files, self.volumes, *self.notes)))
+        shares = f"{self.of_other_shares} of other shares" if self.of_other_shares else ""
+        return "; ".join(filter(None, (files, self.volumes, shares, *self.notes)))
 
     @property
     def volumes(self) -> str:

@@ -22,6 +22,7 @@ class Plan:
         notes: Facts about the input as a whole, without full stops.
         other_modalities: Number of DICOM volumes of modalities other than the run's, by modality.
         not_named: Names of DICOM volumes that are not the requested one.
+        of_other_shares: Number of results that are left to the runs of other shares.
     """
 
     items: tuple[Item, ...]
@@ -31,6 +32,12 @@ class Plan:
     notes: tuple[str, ...] = ()
     other_modalities: Mapping[str, int] = field(default_factory=dict)
     not_named: tuple[str, ...] = ()
+    of_other_shares: int = 0
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether the part has any result, of this share or another."""
+        return len(self) + self.of_other_shares > 0
 
     def __len__(self) -> int:
         """Return the number of results of the plan."""

@@ -58,6 +58,7 @@ def plans_of(request: Request) -> Plans | None:
         settings["output_dir"],
         settings["include"],
         settings["exclude"],
+        part=settings["part"],
         table=request.table,
         modality=settings["modality"],
         force_modality=settings["force_modality"],

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from esp_medsam.errors import EspMedSamError
+from esp_medsam.errors import DiskFullError, EspMedSamError
 from esp_medsam.image import image_of, segmentation_of
 from esp_medsam.io.atomic import clear_temporaries, is_ours, remove_file
 from esp_medsam.io.item import Item
 from esp_medsam.io.output_formats import check_can_hold
 from esp_medsam.modality import ModalityTable
+from esp_medsam.run_share import RunShare
 from esp_medsam.workflows.item_loop import each_alone, results_of
 from esp_medsam.workflows.left_alone import LeftAlone
 from esp_medsam.workflows.plan import Plans
@@ -28,6 +29,7 @@ from esp_medsam.workflows.results import (
     log_results,
     not_tried_text,
 )
+from esp_medsam.workflows.retries import Each, Retries
 
 
 if TYPE_CHECKING:  # building needs MONAI, driving does not
@@ -78,6 +80,7 @@ class SegmentRun:
         table: Available modalities.
         targets: Names of the chosen targets; None means the ready targets of each item's
             modality.
+        part: Share of the input that the run takes, such as ``3/8``; None means all of it.
     """
 
     plans: Plans
@@ -88,7 +91,10 @@ class SegmentRun:
     outputs: ResultPlanner
     table: ModalityTable
     targets: Sequence[str] | None = None
+    part: str | None = None
     journal: Journal | None = field(default=None, init=False)
+    retries: int | None = field(default=None, init=False)
+    _given_up: set[str] = field(default_factory=set, init=False)
 
     def __len__(self) -> int:
         """Return the expected number of results; a full disk yields fewer.
@@ -119,17 +125,23 @@ class SegmentRun:
             self.inferer.on_slices = on_slices
 
     def results(
-        self, workers: Workers | None = None, journal: Callable[[], Journal | None] | None = None
+        self,
+        workers: Workers | None = None,
+        journal: Callable[[], Journal | None] | None = None,
+        retries: int | None = None,
     ) -> Iterator[ItemResult]:
         """Yield one result per item as it finishes; a full disk ends the run.
 
         Args:
             workers: Processes that segment the items; None segments them in this one.
             journal: Opens the journal of the run; None keeps none.
+            retries: How often a failed item is tried again when all others are done. Items that
+                the journal says have failed more often are not tried. None tries each item once,
+                whatever happened in earlier runs.
 
         Raises:
-            OutputError: If another run is writing to the output folder, or the journal cannot be
-                opened.
+            LockedError: If another run is writing to the output folder.
+            OutputError: If the journal cannot be opened.
             EspMedSamError: If no worker can work.
         """
         early: list[ItemResult] | None = None if journal is None else []
@@ -143,19 +155,29 @@ class SegmentRun:
             early = None
             return self.journal or nullcontext()
 
+        def noted(result: ItemResult) -> None:
+            if self.journal is not None and result.path not in self._given_up:
+                self.journal.end(result)
+
+        def is_final(failed: ItemResult) -> bool:
+            return failed.code == DiskFullError.code or failed.path in self._given_up
+
+        self.retries = retries
+        each: Each = each_alone if workers is None else workers.each
         for result in results_of(
             self.plans.steps,
             self.segment if workers is None else self._begun,
             label_of=lambda item: item.label,
             output=self.outputs.output_dir,
             folder_of=self.folder_of,
-            each=each_alone if workers is None else workers.each,
+            share=None if self.part is None else RunShare.of(self.part),
+            each=Retries(each, retries, is_final, noted) if retries else each,
             beside=opened,
         ):
             if early is not None:
                 early.append(result)
-            elif self.journal is not None:
-                self.journal.end(result)
+            else:
+                noted(result)
             yield result
 
     def folder_of(self, item: Item) -> Path:
@@ -249,13 +271,22 @@ class SegmentRun:
         return self.outputs.plan(item, names, name=name, or_more=self.targets is None)
 
     def _begun(self, item: Item) -> ItemResult | None:
-        """Return the result of an item that is done already; else note that it begins."""
-        kept = self._kept(item, self._plan(item))
-        if kept is None:
-            if self.journal is not None:
-                self.journal.begin(item.label)
+        """Return the result of an item that is not tried now, or note that it begins."""
+        plan = self._plan(item)
+        kept = self._kept(item, plan)
+        if kept is not None:
+            return ItemResult(path=item.label, status="kept", record=str(kept.record))
+        if self.journal is None:
             return None
-        return ItemResult(path=item.label, status="kept", record=str(kept.record))
+        tried = plan.fingerprint(item.files)
+        before = None if self.retries is None else self.journal.failure_of(item.label, tried)
+        if before is None or before.attempts <= (self.retries or 0):
+            self.journal.begin(item.label, tried)
+            return None
+        self._given_up.add(item.label)
+        told = f"{before.message} Failed in {before.attempts} attempts, so it was not tried again; "
+        told += "allow more with `retry`."
+        return ItemResult(path=item.label, status="failed", code=before.code, message=told)
 
     def _kept(self, item: Item, plan: ResultPlan) -> ResultPlan | None:
         """Return the plan of an earlier result that this run would reproduce, if there is one."""

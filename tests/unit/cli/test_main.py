@@ -55,7 +55,7 @@ def build(monkeypatch: pytest.MonkeyPatch, unplanned: None) -> Build:
             def tell_slices(self, on_slices: Callable[[int, int], None]) -> None:
                 self.on_slices = on_slices
 
-            def results(self, workers: None, journal: object) -> object:
+            def results(self, workers: None, journal: object, retries: None) -> object:
                 assert workers is None
                 for result in results:
                     if isinstance(result, type):

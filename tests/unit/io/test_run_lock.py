@@ -6,17 +6,21 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import platform
+import re
 import socket
 from pathlib import Path
 
 import pytest
 
-from esp_medsam.errors import DiskFullError, OutputError
+from esp_medsam.errors import DiskFullError, LockedError, OutputError
 from esp_medsam.io.folder import TEMPORARY_PREFIX
 from esp_medsam.io.run_lock import alone_in
+from esp_medsam.run_share import RunShare
 
 
 LOCK = f"{TEMPORARY_PREFIX}run.lock"
+NOTE = f"{TEMPORARY_PREFIX}run.json"
 
 
 def die_alone(folder: Path) -> None:
@@ -24,8 +28,8 @@ def die_alone(folder: Path) -> None:
         os.kill(os.getpid(), 9)
 
 
-def run_alone(folder: Path) -> None:
-    with alone_in(folder):
+def run_alone(folder: Path, share: RunShare | None = None) -> None:
+    with alone_in(folder, share):
         pass
 
 
@@ -38,6 +42,18 @@ class TestAloneIn:
 
         run_alone(tmp_path / "out")
 
+    def test_f14_whoever_is_refused_learns_who_writes(self, tmp_path: Path) -> None:
+        told = rf"one run at a time; process {os.getpid()} on {re.escape(platform.node())}, begun 0"
+        with alone_in(tmp_path), pytest.raises(LockedError, match=told):
+            run_alone(tmp_path)
+
+    @pytest.mark.parametrize("said", [b"", b"[]", b'{"host": 1}', b"{" * 5000, b"\xff"])
+    def test_a_note_that_says_nothing_is_no_harm(self, tmp_path: Path, said: bytes) -> None:
+        with alone_in(tmp_path):
+            (tmp_path / NOTE).write_bytes(said)
+            with pytest.raises(LockedError, match="another is writing"):
+                run_alone(tmp_path)
+
     def test_a_folder_to_which_nothing_was_written_is_not_left(self, tmp_path: Path) -> None:
         (tmp_path / "a").mkdir()
 
@@ -45,7 +61,9 @@ class TestAloneIn:
 
         assert not list((tmp_path / "a").iterdir())
 
-    def test_f15_what_a_killed_run_left_is_no_lock(self, tmp_path: Path) -> None:
+    def test_f15_what_a_killed_run_left_is_no_lock_and_told(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         process = multiprocessing.get_context("spawn").Process(target=die_alone, args=(tmp_path,))
         process.start()
         process.join()
@@ -55,6 +73,9 @@ class TestAloneIn:
         run_alone(tmp_path)
 
         assert not list(tmp_path.iterdir())
+        (told,) = caplog.messages
+        assert f"the run of process {process.pid} on" in told
+        assert told.endswith("was ended; this one goes on.")
 
     @pytest.mark.parametrize("call", ["mkdir", "open"])
     def test_a_folder_that_takes_no_lock_is_left_to_the_writes(
@@ -112,8 +133,8 @@ class TestAloneIn:
         assert (tmp_path / "theirs").read_bytes() == b"theirs"
         assert not (tmp_path / LOCK).exists()
 
-    def test_a_file_system_without_locks_keeps_nobody_out(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    def test_a_file_system_without_locks_keeps_nobody_out_and_says_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def fail(descriptor: int, operation: int) -> None:
             raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -124,6 +145,7 @@ class TestAloneIn:
             run_alone(tmp_path)
 
         assert not list(tmp_path.iterdir())
+        assert "cannot be locked (no locks there)" in caplog.messages[0]
 
     def test_a_lock_that_its_holder_removed_meanwhile_is_made_anew(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -149,3 +171,32 @@ class TestAloneIn:
             raise OSError(0, "its own")
 
         assert not list(tmp_path.iterdir())
+
+
+class TestShares:
+    def test_are_written_at_the_same_time(self, tmp_path: Path) -> None:
+        with alone_in(tmp_path, RunShare(1, 3)):
+            run_alone(tmp_path, RunShare(2, 3))
+            run_alone(tmp_path, RunShare(3, 3))
+            with pytest.raises(LockedError, match="is writing a share of 3"):
+                run_alone(tmp_path, RunShare(1, 3))
+
+        assert not list(tmp_path.iterdir())
+
+    def test_keep_other_divisions_and_runs_that_take_all_out(self, tmp_path: Path) -> None:
+        with alone_in(tmp_path, RunShare(1, 3)):
+            for share in (RunShare(1, 2), RunShare(1, 1), None):
+                with pytest.raises(LockedError, match="is writing a share of 3"):
+                    run_alone(tmp_path, share)
+
+        run_alone(tmp_path)
+
+    def test_are_kept_out_by_a_run_that_takes_all(self, tmp_path: Path) -> None:
+        with alone_in(tmp_path), pytest.raises(LockedError, match="one run at a time"):
+            run_alone(tmp_path, RunShare(1, 3))
+
+    def test_that_were_killed_keep_nobody_out(self, tmp_path: Path) -> None:
+        (tmp_path / f"{TEMPORARY_PREFIX}run-1-of-3.lock").touch()
+
+        run_alone(tmp_path, RunShare(1, 2))
+        run_alone(tmp_path)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from esp_medsam.errors import OutputError, OutputExistsError
+from esp_medsam.run_share import RunShare
 from esp_medsam.workflows import journal
-from esp_medsam.workflows.journal import Journal, is_shared
+from esp_medsam.workflows.journal import Journal, check_shares, is_shared
 from esp_medsam.workflows.results import ItemResult
 
 
@@ -291,3 +292,55 @@ class TestPlace:
             assert not list(path.parent.glob("*-shm"))
 
         assert rows(path)
+
+
+class TestAttempts:
+    def test_count_while_what_is_tried_stays_the_same(self, path: Path) -> None:
+        with opened(path) as kept:
+            for _ in range(2):
+                kept.begin("in/a.png", "one")
+                kept.end(failed())
+
+            assert kept.failure_of("in/a.png", "one") == ("E_CORRUPT", "No.", 2)
+            assert kept.failure_of("in/a.png", "another") is None
+            kept.begin("in/a.png", "another")
+            kept.end(failed())
+            assert kept.failure_of("in/a.png", "another") == ("E_CORRUPT", "No.", 1)
+
+    def test_of_what_is_done_are_no_failures(self, path: Path, record: str) -> None:
+        with opened(path) as kept:
+            kept.begin("in/a.png", "one")
+            assert kept.failure_of("in/a.png", "one") is None
+            kept.end(done(record))
+            assert kept.failure_of("in/a.png", "one") is None
+
+
+def test_a_journal_of_the_first_version_is_kept(path: Path) -> None:
+    with opened(path) as kept:
+        kept.begin("in/a.png")
+        kept.end(failed())
+    database = sqlite3.connect(path)
+    database.executescript("ALTER TABLE item DROP COLUMN tried; PRAGMA user_version = 1;")
+    database.close()
+
+    with opened(path) as kept:
+        kept.begin("in/a.png", "one")
+        kept.end(failed())
+
+    (row,) = rows(path)
+    assert (row["attempts"], row["tried"]) == (1, "one")
+
+
+class TestShares:
+    def test_of_another_number_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "esp-medsam-journal-2-of-3.sqlite").touch()
+
+        check_shares(tmp_path, RunShare(1, 3))
+        with pytest.raises(OutputExistsError, match=r"part must be one of 3 shares in .*; got 1/4"):
+            check_shares(tmp_path, RunShare(1, 4))
+
+    def test_of_no_journal_are_not_meant(self, tmp_path: Path) -> None:
+        for name in ("esp-medsam-journal.sqlite", "esp-medsam-journal-x-of-y.sqlite"):
+            (tmp_path / name).touch()
+
+        check_shares(tmp_path, RunShare(1, 4))

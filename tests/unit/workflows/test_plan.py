@@ -244,3 +244,41 @@ class TestPlans:
 
         with pytest.raises(ModalityConflictError, match=r"2 DICOM volumes .*\(2 CT\)"):
             in_parts(tmp_path / "in", files_at_once=1)
+
+
+class TestShares:
+    @pytest.mark.parametrize("files_at_once", [3, 100])
+    def test_take_each_step_of_the_whole_once(self, root: Path, files_at_once: int) -> None:
+        (root / "p/d.bmp").touch()  # a clash, so that two are refused
+        whole = taken(in_parts(root, files_at_once=files_at_once))
+
+        shares = [
+            taken(in_parts(root, files_at_once=files_at_once, part=f"{number}/3"))
+            for number in (1, 2, 3)
+        ]
+
+        assert sorted(name for share in shares for name in share) == sorted(whole)
+        assert max(map(len, shares)) < len(whole)
+
+    def test_are_the_same_wherever_the_input_lies(self, root: Path, tmp_path: Path) -> None:
+        before = taken(in_parts(root, part="1/2"))
+        root.rename(tmp_path / "elsewhere")
+
+        assert taken(in_parts(tmp_path / "elsewhere", part="1/2")) == before
+
+    def test_say_how_much_they_leave_to_others(self, root: Path) -> None:
+        plans = in_parts(root, files_at_once=100, part="1/2")
+
+        found = len(list(plans.steps))
+        assert plans.left_alone.text == f"{7 - found} of other shares"
+
+    def test_may_be_empty(self, root: Path) -> None:
+        sizes = [len(taken(in_parts(root / "a.png", part=f"{n}/5"))) for n in range(1, 6)]
+
+        assert sorted(sizes) == [0, 0, 0, 0, 1]
+
+    def test_of_an_input_without_images_are_refused_as_the_whole(self, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+
+        with pytest.raises(EmptyInputError):
+            in_parts(tmp_path / "in", part="1/2")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import PIL.Image
 import pytest
 
+from esp_medsam.workflows.journal import Journal
 from esp_medsam.workflows.plan import Plan, Plans
 from esp_medsam.workflows.segment import SegmentRun
 from tests.support.segmentation import write_bright
@@ -174,3 +178,52 @@ class TestResultsOfEarlierRuns:
 
         assert (result.status, result.code) == ("failed", "E_EXISTS")
         assert (tmp_path / "out/a_seg.png").read_bytes() == b"corrected"
+
+
+class TestFailuresOfEarlierRuns:
+    @pytest.fixture
+    def statuses(self, build_segmentation: Build, tmp_path: Path) -> Callable[..., list[str]]:
+        """Return a function that runs over a good and a bad picture and says what came of them."""
+        write_bright(tmp_path / "in/a.png")
+        (tmp_path / "in/b.png").write_bytes(b"no picture")
+
+        def run(retries: int | None) -> list[str]:
+            opened = partial(Journal, tmp_path / "journal.sqlite", tmp_path / "in", {})
+            return [
+                f"{result.status} {result.message[-24:]}".strip()
+                for result in build_segmentation().results(journal=opened, retries=retries)
+            ]
+
+        return run
+
+    def attempts(self, folder: Path) -> int:
+        with closing(sqlite3.connect(folder / "journal.sqlite")) as database:
+            found = database.execute("SELECT attempts FROM item WHERE item = 'b.png'").fetchone()
+        return int(found[0])
+
+    def test_are_tried_once_by_each_run(
+        self, statuses: Callable[..., list[str]], tmp_path: Path
+    ) -> None:
+        for number in (1, 2, 3):
+            (_, failed) = statuses(None)
+
+            assert failed.startswith("failed")
+            assert self.attempts(tmp_path) == number
+
+    def test_are_tried_so_often_over_all_runs(
+        self, statuses: Callable[..., list[str]], tmp_path: Path
+    ) -> None:
+        for retries, attempts in ((0, 1), (0, 1), (1, 2), (3, 4), (3, 4)):
+            statuses(retries)
+
+            assert self.attempts(tmp_path) == attempts
+
+        assert statuses(3) == ["kept", "failed allow more with `retry`."]
+
+    def test_are_tried_anew_when_the_input_has_changed(
+        self, statuses: Callable[..., list[str]], tmp_path: Path
+    ) -> None:
+        statuses(0)
+        write_bright(tmp_path / "in/b.png")
+
+        assert statuses(0) == ["kept", "done"]
