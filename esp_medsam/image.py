@@ -156,6 +156,19 @@ class Image(_Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SliceJump:
+    """How much a mask jumps from slice to slice and back, where it does so most.
+
+    Attributes:
+        share: Share of the mask's pixels there that jump, in [0, 1].
+        index: Index of the slice, or of the first of two, along the axis of segmentation.
+    """
+
+    share: float
+    index: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Segmentation(_Record):
     """The segmented targets, in the order of the channels.
 
@@ -170,6 +183,8 @@ class Segmentation(_Record):
             it is not known, empty if it is known for none.
         plausibility: Distance of the image from the training images of its modality; 1 is the
             limit that few training images exceed, None if nothing is known about them.
+        jumps: Largest jump of each target's mask from slice to slice; None for a mask in fewer
+            than three slices, empty for pictures and before there is a labelmap.
     """
 
     targets: tuple[str, ...]
@@ -179,6 +194,7 @@ class Segmentation(_Record):
     warnings: tuple[str, ...] = ()
     expected_dice: tuple[float | None, ...] = ()
     plausibility: float | None = None
+    jumps: tuple[SliceJump | None, ...] = ()
 
 
 def size_text(voxels: int, ml: float | None) -> str:

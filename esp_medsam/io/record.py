@@ -308,6 +308,7 @@ def _target_entries(
     unknown = [None] * len(targets)
     sizes = segmentation.voxels or unknown
     expected = segmentation.expected_dice or unknown
+    jumps = segmentation.jumps or unknown
     return [
         {
             "name": target.name,
@@ -316,9 +317,11 @@ def _target_entries(
             "expected_dice": _rounded(dice),
             "voxels": voxels,
             "ml": None if voxels is None else image.grid.ml_of(voxels),
+            "slice_jump": None if jump is None else _rounded(jump.share),
+            "slice_jump_at": None if jump is None else jump.index,
         }
-        for target, confidence, dice, voxels in zip(
-            targets, segmentation.confidence, expected, sizes, strict=True
+        for target, confidence, dice, voxels, jump in zip(
+            targets, segmentation.confidence, expected, sizes, jumps, strict=True
         )
     ]
 

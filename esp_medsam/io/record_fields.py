@@ -48,6 +48,11 @@ FIELDS: Mapping[tuple[str, ...], str] = {
         "the volume of these voxels in milliliters; null for pictures and for slices that are"
         " not evenly stacked"
     ),
+    ("targets[].slice_jump", "targets[].slice_jump_at"): (
+        "how much its mask jumps from slice to slice and back, 0 to 1, and the index, from 0, of "
+        "the slice where it does so most (docs/reference/record.md); null for pictures, for a mask "
+        "in fewer than three slices, and missing from older records"
+    ),
     ("targets[].statistics.voxels", "targets[].statistics.ml", "targets[].statistics.area_mm2"): (
         "with `--statistics`: its size; milliliters for evenly stacked volumes, square millimeters "
         "for pictures whose spacing is known, else null"

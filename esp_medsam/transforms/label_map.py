@@ -17,13 +17,16 @@ from esp_medsam.image import (
     FOREGROUND,
     SEGMENTATION_KEY,
     Image,
+    SliceJump,
     image_of,
     ml_text,
     modality_of,
     segmentation_of,
 )
 from esp_medsam.modality import ModalityTable, Target
+from esp_medsam.orientation import display_of_image
 from esp_medsam.transforms.clean_up import clean_up
+from esp_medsam.transforms.slice_jump import slice_jumps
 
 
 class LabelMap:
@@ -127,6 +130,7 @@ class LabelMapd(MapTransform):
                 segmentation,
                 confidence=tuple(confidence),
                 voxels=voxels,
+                jumps=_jumps(labelmap[0], targets, image, segmentation.plane),
                 expected_dice=self._expected_dice(modality, segmentation.targets, confidence),
                 warnings=(
                     *segmentation.warnings,
@@ -154,6 +158,16 @@ def _voxel_counts(labelmap: Tensor, targets: Sequence[Target]) -> tuple[int, ...
     for one in labelmap:
         counts += torch.bincount(one.flatten(), minlength=256)
     return tuple(int(counts[target.label]) for target in targets)
+
+
+def _jumps(
+    labelmap: Tensor, targets: Sequence[Target], image: Image, plane: str | None
+) -> tuple[SliceJump | None, ...]:
+    """Return the largest jump of each target along the axis of segmentation; none for pictures."""
+    axis = display_of_image(image, plane).slice_axis
+    if axis is None:
+        return ()
+    return tuple(slice_jumps(labelmap.numpy(), [target.label for target in targets], axis))
 
 
 def _not_cleaned(targets: Sequence[Target], image: Image) -> Iterator[str]:

@@ -71,6 +71,8 @@ class ItemResult(Outcome):
             as a whole if the item was not segmented in this run.
         voxels: Voxels, or pixels, of each target in the labelmap; None likewise.
         ml: Volume of each target in milliliters, None if unknown; None likewise.
+        slice_jump: Largest jump of each target's mask from slice to slice, 0 to 1, None for a mask
+            in fewer than three slices; empty for pictures; None likewise.
         empty: Whether nothing was found; None if the item was not segmented in this run.
     """
 
@@ -80,6 +82,7 @@ class ItemResult(Outcome):
     confidence: Mapping[str, float | None] | None = None
     voxels: Mapping[str, int] | None = None
     ml: Mapping[str, float | None] | None = None
+    slice_jump: Mapping[str, float | None] | None = None
     empty: bool | None = None
 
     @property

@@ -220,6 +220,10 @@ class SegmentRun:
                 target: image.grid.ml_of(voxels)
                 for target, voxels in zip(segmentation.targets, segmentation.voxels, strict=True)
             },
+            slice_jump={
+                target: None if jump is None else round(jump.share, 3)
+                for target, jump in zip(segmentation.targets, segmentation.jumps, strict=False)
+            },
             empty=not any(segmentation.voxels),
             warnings=(*image.warnings, *segmentation.warnings),
             seconds=time.perf_counter() - start,

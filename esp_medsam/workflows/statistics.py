@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from esp_medsam.errors import FormatError, InputNotFoundError, OutputExistsError, not_found
 from esp_medsam.grid import Grid
-from esp_medsam.image import Image
+from esp_medsam.image import Image, SliceJump
 from esp_medsam.io.formats import is_image, name_of
 from esp_medsam.io.labels import as_labels
 from esp_medsam.io.modality import settle_modality
@@ -20,8 +20,10 @@ from esp_medsam.io.read import read
 from esp_medsam.io.record import file_names, is_own, read_record
 from esp_medsam.io.recorded_file import is_whole
 from esp_medsam.modality import ModalityTable
+from esp_medsam.orientation import display_of_image
 from esp_medsam.plain_data import read_own_json
 from esp_medsam.transforms.segment_statistics import SegmentStatistics, segment_statistics
+from esp_medsam.transforms.slice_jump import slice_jumps
 from esp_medsam.workflows.datalist import Mask
 from esp_medsam.workflows.datalist_images import MaskReader
 from esp_medsam.workflows.item_loop import each_alone
@@ -37,6 +39,9 @@ MASK_ENDINGS = ("_seg", "_mask", "_masks", "_label", "_labels", "_gt", "_segment
 
 IMAGE_ENDINGS = ("", "_0000", "_image", "_img")
 """Endings of the names of images, which their masks do not have; ``_0000`` is of nnU-Net."""
+
+_OF_A_TARGET = ("confidence", "expected_dice", "slice_jump", "slice_jump_at")
+"""What the record of a result states of each target, besides its size."""
 
 Row = dict[str, Any]
 
@@ -138,7 +143,7 @@ class Statistics:
         common = {key: record.get(key) for key in ("modality", "unit")}
         for target, one in zip(targets, found, strict=True):
             named = {"source": record["source"]["path"], "mask": self._label(path), **common}
-            own = {key: target.get(key) for key in ("name", "label", "confidence", "expected_dice")}
+            own = {key: target.get(key) for key in ("name", "label", *_OF_A_TARGET)}
             yield {**named, "target": own.pop("name"), **own, **columns(one)}
 
     def _again(
@@ -158,7 +163,8 @@ class Statistics:
                 msg = f"{path} must name its image below the folder of images; it does not."
                 raise FormatError(msg)
             image = self._image(self.images / place, record["modality"])
-        return _statistics(*self._stored(mask, image), labels, image)
+        labelmap, stored = self._stored(mask, image)
+        return _statistics(labelmap, stored.grid, labels, image)
 
     def _of_mask(self, path: Path) -> Iterator[Row]:
         image, names = None, dict[int, str]()
@@ -166,7 +172,7 @@ class Statistics:
             image = self._image(self._image_of(path, self.images), self.modality)
         if self.modality is not None:
             names = {target.label: target.name for target in self.table[self.modality].targets}
-        labelmap, grid = self._stored(path, image)
+        labelmap, stored = self._stored(path, image)
         values = [int(value) for value in np.unique(labelmap) if value]
         named = {
             "source": None if image is None else Path(image.path).name,
@@ -174,13 +180,15 @@ class Statistics:
             "modality": self.modality,
             "unit": None if image is None else image.unit,
         }
-        for value, one in zip(values, _statistics(labelmap, grid, values, image), strict=True):
-            own = {"target": names.get(value, ""), "label": value}
-            own |= {"confidence": None, "expected_dice": None}
+        found = _statistics(labelmap, stored.grid, values, image)
+        for value, one, jump in zip(values, found, _jumps(labelmap, stored, values), strict=True):
+            own = {"target": names.get(value, ""), "label": value} | dict.fromkeys(_OF_A_TARGET)
+            if jump is not None:
+                own |= {"slice_jump": round(jump.share, 3), "slice_jump_at": jump.index}
             yield {**named, **own, **columns(asdict(one))}
 
-    def _stored(self, mask: Path, image: Image | None) -> tuple[npt.NDArray[np.uint8], Grid]:
-        """Return a labelmap, and the grid that it lies on: its image's if there is one.
+    def _stored(self, mask: Path, image: Image | None) -> tuple[npt.NDArray[np.uint8], Image]:
+        """Return a labelmap, and what it lies on: its image if there is one, else itself.
 
         Raises:
             OptionError: If it does not lie where its image does.
@@ -195,7 +203,7 @@ class Statistics:
         if len(stored.pixels) > 1 or labels is None:
             msg = f"{mask} must be a mask of whole numbers from 0 to 255; it is not."
             raise FormatError(msg)
-        return labels, stored.grid if image is None else image.grid
+        return labels, stored if image is None else image
 
     def _image(self, path: Path, modality: str | None) -> Image:
         """Return an image, in the unit of its modality if that is known."""
@@ -263,6 +271,14 @@ def _statistics(
     labelmap: npt.NDArray[np.uint8], grid: Grid, labels: Sequence[int], image: Image | None
 ) -> list[SegmentStatistics]:
     return segment_statistics(labelmap, labels, grid, None if image is None else image.pixels)
+
+
+def _jumps(
+    labelmap: npt.NDArray[np.uint8], lies_on: Image, labels: Sequence[int]
+) -> Sequence[SliceJump | None]:
+    """Return the largest jump of each mask along the axis that its volume would be cut along."""
+    axis = display_of_image(lies_on).slice_axis
+    return [None] * len(labels) if axis is None else slice_jumps(labelmap, labels, axis)
 
 
 def columns(statistics: Mapping[str, Any]) -> Row:

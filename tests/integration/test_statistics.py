@@ -60,6 +60,9 @@ class TestResults:
         ]
         assert any(int(row["voxels"]) and float(row["mean"]) for row in first)
         assert {row["unit"] for row in first} == {"HU"}
+        jumps = [(row["slice_jump"], row["slice_jump_at"]) for row in first if row["slice_jump"]]
+        assert jumps
+        assert all(0 <= float(jump) <= 1 and place == "1" for jump, place in jumps)
         assert f"2 done, 0 failed; 4 rows are in {tables[0]}." in capsys.readouterr().out
 
     def test_may_be_asked_for_later(

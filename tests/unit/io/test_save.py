@@ -178,7 +178,7 @@ class TestRecord:
         record = json.loads((tmp_path / "out" / "a" / "b" / "n_seg.json").read_text())
 
         # What made the labelmap did not count, and nothing was measured of the weights.
-        unknown = {"expected_dice": None, "voxels": None, "ml": None}
+        unknown = dict.fromkeys(("expected_dice", "voxels", "ml", "slice_jump", "slice_jump_at"))
         assert record["modality"] == "ct"
         assert record["targets"] == [
             {"name": "kidney", "label": 2, "confidence": 0.875, **unknown},
