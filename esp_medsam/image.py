@@ -98,6 +98,7 @@ class Image(_Record):
             format that states no unit; None without a unit.
         other_unit: Evidence in a DICOM file against Hounsfield units, in words.
         intensity_range: Values shown as 0 and 1, as measured by a transform; None before that.
+        intensity_origin: Where these values come from, in words, such as ``window of the file``.
         warnings: What a user should know about how the file was read, one sentence each.
         file_shape: Shape of an output file, if it differs from the grid's: a 2-D NIfTI is held
             as a stack of one slice, and is written as 2-D.
@@ -128,6 +129,7 @@ class Image(_Record):
     unit_origin: str | None = None
     other_unit: str = ""
     intensity_range: tuple[float, float] | None = None
+    intensity_origin: str = ""
     warnings: tuple[str, ...] = ()
     file_shape: tuple[int, ...] | None = None
     nifti_geometry: Mapping[str, tuple[float, ...]] | None = None

@@ -5,81 +5,66 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-import PIL.ImageDraw
 
 from esp_medsam.image import Image, Segmentation, size_text
-from esp_medsam.io.contact_sheet import Tile, draw_sheet
-from esp_medsam.io.raster import write_jpeg, write_png
-from esp_medsam.io.tile import (
-    Rgb,
-    font_of,
-    gray_to_rgb,
-    mark,
-    overlay,
-    png_bytes,
-    scaled,
-    scaled_labels,
-)
+from esp_medsam.io.atomic import atomic_file
+from esp_medsam.io.contour import outline
+from esp_medsam.io.marks import mark, sides_of
+from esp_medsam.io.page import Picture, Row, Shown, draw_page, in_columns
+from esp_medsam.io.raster import png_with_mark, write_jpeg
+from esp_medsam.io.slice_choice import Cut, cuts_through, profiles
+from esp_medsam.io.tile import Rgb, gray_to_rgb, scaled
 from esp_medsam.modality import Target
-from esp_medsam.orientation import (
-    Display,
-    display_of,
-    display_of_image,
-    plane_of,
-)
+from esp_medsam.orientation import Display, display_of_image
 
 
 PREVIEW_ENDINGS = ("_preview.png", "_preview.jpg")
 """Endings that the stem of a result may get for its picture."""
 
-TILES = 9
-"""Most slices of a volume that are shown, unless there are more targets."""
-
-TILE_SIDE = 320
-"""Longer side of a slice in the sheet, in pixels."""
-
 LONGEST = 2048
-"""Maximum longer side of the picture, in pixels."""
+"""Maximum longer side of a picture, in pixels; those of a volume together are as wide."""
+
+SHORTEST = 1024
+"""Pictures whose longer side is shorter are enlarged to this, so that they are seen in print."""
+
+FEW, LARGE, SMALL = 2, 640, 320
+"""Up to ``FEW`` targets have two rows of three large slices each, more targets a row of six small
+ones; longer sides in pixels."""
+
+MOST_ROWS = 12
+"""Most targets that have rows of their own, the largest ones; the legend has all."""
+
+NOTABLE = 0.2
+"""Least jump that is shown: 95 % of reference masks stay below 0.22 (benchmarks/slice_jumps.py)."""
 
 MOST_BYTES = 1_000_000
 """Maximum size of a PNG; a larger picture becomes a JPEG."""
 
-SIDES = {"axial": "RLAP", "coronal": "RLHF", "sagittal": "APHF"}
-"""Sides of the patient at the left, right, top and bottom of a displayed slice."""
-
-_THIN = 8
-"""Fewest voxels that every axis must have for the three planes to be shown."""
-
-_LEGEND_SIZE = 16
-_ROW = 24
-_PAPER, _INK, _FAINT = (32, 36, 42), (235, 235, 235), (170, 175, 180)
-
-
-class Shown(NamedTuple):
-    """A target as the legend shows it.
-
-    Attributes:
-        target: The target.
-        size: How much of it was found, in words; empty if it was not counted.
-    """
-
-    target: Target
-    size: str = ""
+_LETTERS = 18
+"""Size of the letters and numbers in a picture, in pixels."""
 
 
 def shown_targets(
     targets: Sequence[Target], segmentation: Segmentation, image: Image
 ) -> list[Shown]:
     """Return targets as the legend of a picture shows them."""
-    if not segmentation.voxels:
-        return [Shown(target) for target in targets]
-    sizes = zip(targets, segmentation.voxels, strict=True)
-    return [Shown(target, size_text(voxels, image.grid.ml_of(voxels))) for target, voxels in sizes]
+    unknown = [None] * len(targets)
+    shown = []
+    for target, voxels, confidence, jump in zip(
+        targets,
+        segmentation.voxels or unknown,
+        segmentation.confidence or unknown,
+        segmentation.jumps or unknown,
+        strict=True,
+    ):
+        size = "" if voxels is None else size_text(voxels, image.grid.ml_of(voxels))
+        place = None if jump is None else (jump.index, jump.share)
+        shown.append(Shown(target, size, confidence, place, is_found=voxels != 0))
+    return shown
 
 
 def previews_of(stem: Path) -> list[Path]:
@@ -98,6 +83,9 @@ def write_preview(
 ) -> Path:
     """Write the picture of a result, as PNG if that is small enough, else as JPEG.
 
+    PNG keeps lines and letters exactly; JPEG without subsampled colors comes close at a fraction
+    of the size, which counts for thousands of results.
+
     Args:
         stem: Common beginning of the paths of the result.
         pixels: ``(C, *spatial)`` in their own dtype.
@@ -115,8 +103,10 @@ def write_preview(
     """
     picture = preview(pixels, labelmap, record, shown, slice_axis)
     png, jpeg = previews_of(stem)
-    if len(png_bytes(picture)) <= MOST_BYTES:
-        write_png(png, picture, root)
+    encoded = png_with_mark(picture)
+    if len(encoded) <= MOST_BYTES:
+        with atomic_file(png, root) as file:
+            file.write(encoded)
         return png
     write_jpeg(jpeg, picture, root)
     return jpeg
@@ -129,22 +119,57 @@ def preview(
     shown: Sequence[Shown],
     slice_axis: str | None = None,
 ) -> PIL.Image.Image:
-    """Draw masks over an image, with a legend.
+    """Draw the contours of masks over an image, on a page with a legend.
 
-    A 2-D picture is shown whole, at its own size. For a volume, slices spread over what was found
-    are shown, at least one per target, and, if all three axes are long enough, the three planes
-    through the largest target. Arguments are those of :func:`write_preview`.
+    A 2-D picture is shown whole. For a volume, each target that was found is shown in three planes
+    and in the slices that matter, see :func:`~esp_medsam.io.slice_choice.cuts_through`; if nothing
+    was found, the middle of the volume is. The page holds nothing that a header or a file name
+    says of a patient. Arguments are those of :func:`write_preview`.
     """
-    display = display_of_image(record, slice_axis)
     view = _View(pixels, labelmap, record, [one.target for one in shown])
-    if display.slice_axis is None:
-        body = PIL.Image.fromarray(view.slice(display, 0, None, None))
+    if display_of_image(record, slice_axis).slice_axis is None:
+        heading = "" if labelmap.any() else "Nothing found"
+        rows = [Row(heading, None, [[Picture(view.whole())]])]
     else:
-        tiles = [*_planes(view), *_slices(view, display)]
-        body = draw_sheet(tiles, columns=3 if len(tiles) > 4 else None)
-    sheet = _with_legend(body, shown, _caption(record))
-    sheet.thumbnail((LONGEST, LONGEST), PIL.Image.Resampling.LANCZOS)
-    return sheet
+        rows = _rows_of_volume(view, shown, slice_axis)
+    return draw_page(_caption(record), shown, rows)
+
+
+def _rows_of_volume(view: _View, shown: Sequence[Shown], slice_axis: str | None) -> list[Row]:
+    """Return a row or two for each target that was found, or for the middle of the volume."""
+    found = profiles(view.labelmap[0])
+    here = [one for one in shown if one.target.label in found]
+    largest = sorted(here, key=lambda one: -int(found[one.target.label][0].sum()))[:MOST_ROWS]
+    side, columns = (LARGE, 3) if len(largest) <= FEW else (SMALL, 6)
+    if not here:
+        cuts = cuts_through(view.record, slice_axis, None)
+        heading = "Nothing found; the middle is shown"
+        return _rows([view.tile(cut, side) for cut in cuts], columns, heading, None)
+    rows = []
+    for one in here:
+        if one not in largest:
+            continue
+        jump = one.jump if one.jump and one.jump[1] >= NOTABLE else None
+        profile = found[one.target.label]
+        cuts = cuts_through(view.record, slice_axis, profile, jump and jump[0])
+        heading = one.text if len(here) > 1 else ""
+        if jump:
+            heading = f"{one.text}; jumps from slice to slice by up to {jump[1]:.2f}"
+        tiles = [view.tile(cut, side) for cut in cuts]
+        rows += _rows(tiles, columns, heading, one.target.color)
+    return rows
+
+
+def _rows(
+    tiles: Sequence[Picture], columns: int, heading: str, color: tuple[int, int, int] | None
+) -> list[Row]:
+    """Return tiles in rows, flat ones last; the first row has the heading."""
+    rows = in_columns(sorted(tiles, key=_is_flat), columns)
+    return [Row("" if number else heading, color, row) for number, row in enumerate(rows)]
+
+
+def _is_flat(tile: Picture) -> bool:
+    return bool(tile.pixels.shape[0] < tile.pixels.shape[1] // 2)
 
 
 @dataclass(frozen=True)
@@ -156,8 +181,18 @@ class _View:
     record: Image
     targets: Sequence[Target]
 
-    def slice(self, display: Display, index: int, side: int | None, plane: str | None) -> Rgb:
-        """Return a slice with contours, sides and scale, its longer side ``side`` pixels long."""
+    def whole(self) -> Rgb:
+        """Return a 2-D picture at its own size, unless that is too large or too small."""
+        return self._drawn(display_of_image(self.record), 0, None)
+
+    def tile(self, cut: Cut, side: int) -> Picture:
+        """Return a slice of a volume, its longer side ``side`` pixels long."""
+        assert cut.display.slice_axis is not None, "a volume has one"
+        count = self.record.grid.shape[cut.display.slice_axis]
+        text = f"{cut.plane} {cut.index + 1} of {count}, {cut.reason}"
+        return Picture(self._drawn(cut.display, cut.index, side), text)
+
+    def _drawn(self, display: Display, index: int, side: int | None) -> Rgb:
         values = display.show(self.pixels, index)
         labels = display.show(self.labelmap, index)[0]
         per_axis = self.record.grid.spacing
@@ -167,143 +202,46 @@ class _View:
         step = max(1, max(labels.shape) // (2 * max(size)))
         limits = self.record.intensity_range or (0.0, 1.0)
         rgb = scaled(gray_to_rgb(values[:, ::step, ::step], limits), size)
-        drawn = overlay(rgb, scaled_labels(labels, size), self.targets)
-        return mark(drawn, sides=None if plane is None else SIDES[plane], mm_per_pixel=mm_per_pixel)
-
-
-def _slices(view: _View, display: Display) -> list[Tile]:
-    """Return slices along the axis of segmentation, spread over what was found."""
-    assert display.slice_axis is not None, "a volume has one"
-    plane = plane_of(view.record, display)
-    count = display.count(view.record.grid.shape)
-    return [
-        Tile(
-            plane or "frame",
-            f"{index + 1} of {count}",
-            view.slice(display, index, TILE_SIDE, plane),
-        )
-        for index in chosen_slices(view.labelmap[0], display.slice_axis, TILES)
-    ]
-
-
-def _planes(view: _View) -> list[Tile]:
-    """Return the three planes at the positions that show most of the largest target.
-
-    Without a target they go through the middle; if an axis is too short there are none.
-    """
-    record = view.record
-    if record.grid.affine is None or min(record.grid.shape, default=0) < _THIN:
-        return []
-    sizes = profiles(view.labelmap[0])
-    largest = max(sizes.values(), key=lambda axes: int(axes[0].sum()), default=None)
-    tiles = []
-    for plane in ("axial", "coronal", "sagittal"):
-        display = display_of(record.grid.shape, record.grid.affine, plane)
-        axis = display.slice_axis
-        assert axis is not None, "a volume has one"
-        count = record.grid.shape[axis]
-        index = count // 2 if largest is None else int(largest[axis].argmax())
-        drawn = view.slice(display, index, TILE_SIDE, plane)
-        tiles.append(Tile(plane, f"{index + 1} of {count}", drawn))
-    return tiles
-
-
-Profile = tuple[npt.NDArray[np.int64], ...]
-"""Number of voxels in each slice along each axis."""
-
-
-def profiles(labelmap: npt.NDArray[np.uint8]) -> dict[int, Profile]:
-    """Return the profile of each nonzero label, slice by slice to hold no second volume."""
-    found: dict[int, Profile] = {}
-    for index, one in enumerate(labelmap):
-        for label in np.flatnonzero(np.bincount(one.ravel(), minlength=256)[1:]) + 1:
-            mask = one == label
-            profile = found.setdefault(
-                int(label), tuple(np.zeros(length, np.int64) for length in labelmap.shape)
-            )
-            profile[0][index] = mask.sum()
-            for axis in range(1, labelmap.ndim):
-                others = tuple(other for other in range(mask.ndim) if other != axis - 1)
-                profile[axis][:] += mask.sum(axis=others)
-    return found
-
-
-def chosen_slices(labelmap: npt.NDArray[np.uint8], axis: int, count: int) -> list[int]:
-    """Return slices to show, in order: the fullest of each target, the others spread between.
-
-    Args:
-        labelmap: ``(*spatial)``, label values.
-        axis: Axis along which the slices are taken.
-        count: Maximum number, unless there are more targets.
-
-    Returns:
-        Distinct indices; evenly spread if nothing was found.
-    """
-    found = [profile[axis] for profile in profiles(labelmap).values()]
-    if not found:
-        return spread_indices(labelmap.shape[axis], count)
-    chosen = {int(sizes.argmax()) for sizes in found}
-    filled = np.flatnonzero(np.sum(found, axis=0))
-    while len(chosen) < min(count, len(filled)):
-        distance = np.abs(filled[:, None] - sorted(chosen)).min(axis=1)
-        chosen.add(int(filled[distance.argmax()]))
-    return sorted(chosen)
-
-
-def spread_indices(count: int, most: int) -> list[int]:
-    """Return up to ``most`` of ``count`` indices, in order, evenly spread, away from the ends."""
-    return sorted({int((place + 0.5) * count / most) for place in range(most)})
+        drawn = outline(rgb, ((labels == one.label, one.color) for one in self.targets))
+        affine = self.record.grid.display_affine
+        sides = None if affine is None else sides_of(display, affine)
+        return mark(drawn, sides=sides, mm_per_pixel=mm_per_pixel, text_size=_LETTERS)
 
 
 def _size(
     shape: tuple[int, ...], spacing: tuple[float, float] | None, side: int | None
 ) -> tuple[tuple[int, int], float | None]:
-    """Return width and height of a slice as drawn, true to scale, and the mm per drawn pixel.
-
-    Without a side a picture keeps its own size, or is made smaller if it is too large.
-    """
+    """Return width and height of a slice as drawn, true to scale, and the mm per drawn pixel."""
     height, width = (n * mm for n, mm in zip(shape, spacing or (1.0, 1.0), strict=True))
+    longest = max(height, width)
     if side is None:
         finest = min(spacing) if spacing else 1.0
-        scale = min(1.0 / finest, LONGEST / max(height, width))
+        scale = min(max(1.0 / finest, SHORTEST / longest), LONGEST / longest)
     else:
-        scale = side / max(height, width)
+        scale = side / longest
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return size, None if spacing is None else 1.0 / scale
 
 
 def _caption(record: Image) -> str:
-    """Return the caption: the name of the result, the modality, and the window."""
+    """Return the text at the top of the page: modality, window, and grid."""
     black, white = record.intensity_range or (0.0, 1.0)
-    unit = f" {record.unit}" if record.unit else ""
-    return f"{record.name}   {record.modality}, {black:g} to {white:g}{unit} as black to white"
+    low, high = sorted((black, white))
+    if record.unit == "HU":
+        window = f"window level {(low + high) / 2:g}, width {high - low:g} HU"
+    else:
+        window = f"window {low:.5g} to {high:.5g}"
+        window += f" ({record.intensity_origin})" if record.intensity_origin else ""
+    shown = ", low values white" if black > white else ""
+    lengths = " x ".join(str(length) for length in record.grid.shape)
+    spacing = record.grid.spacing
+    mm = "" if spacing is None else _spacing_text(record, spacing)
+    name = (record.modality or "").upper() if record.modality in ("ct", "mri") else record.modality
+    kind = "pixels" if record.grid.affine is None else "voxels"
+    return f"{name}; {window}{shown}; {lengths} {kind}{mm}"
 
 
-def _with_legend(body: PIL.Image.Image, shown: Sequence[Shown], caption: str) -> PIL.Image.Image:
-    """Return a picture with its caption above it, and the legend of its colors below it."""
-    font = font_of(_LEGEND_SIZE)
-    names = [one.target.name.replace("_", " ") for one in shown]
-    texts = [
-        f"{name}: {one.size}" if one.size else name for name, one in zip(names, shown, strict=True)
-    ]
-    widths = [round(font.getlength(text)) + 3 * _ROW for text in texts]
-    widest = max([*widths, round(font.getlength(caption)) + _ROW])
-    width = max(body.width, min(LONGEST, widest))
-    rows: list[list[int]] = [[]]
-    for number, wide in enumerate(widths):
-        if rows[-1] and sum(widths[n] for n in rows[-1]) + wide > width:
-            rows.append([])
-        rows[-1].append(number)
-    sheet = PIL.Image.new("RGB", (width, body.height + _ROW * (len(rows) + 2)), _PAPER)
-    draw = PIL.ImageDraw.Draw(sheet)
-    draw.text((8, _ROW // 2), caption, _INK, font, "lm")
-    sheet.paste(body, ((width - body.width) // 2, _ROW))
-    for line, row in enumerate(rows):
-        left, middle = 8, body.height + _ROW * (line + 1) + _ROW // 2
-        for number in row:
-            draw.rectangle((left, middle - 7, left + 14, middle + 7), shown[number].target.color)
-            draw.text((left + 22, middle), texts[number], _INK, font, "lm")
-            left += widths[number]
-    note = "esp-medsam, for research only"
-    draw.text((8, sheet.height - _ROW // 2), note, _FAINT, font, "lm")
-    return sheet
+def _spacing_text(record: Image, spacing: Sequence[float]) -> str:
+    """Return the spacing in words, without that between frames and uneven slices."""
+    known = spacing if record.grid.affine is not None else spacing[:2]
+    return " of " + " x ".join(f"{mm:.3g}" for mm in known) + " mm"

@@ -236,9 +236,12 @@ def write_labelmap_png(
 
 
 def write_jpeg(path: Path, picture: PIL.Image.Image, root: Path | None = None) -> None:
-    """Write a picture as JPEG, atomically, with the mark of our files."""
+    """Write a picture as JPEG, atomically, with the mark of our files.
+
+    Colors keep their resolution, because thin colored lines would be blurred without it.
+    """
     with atomic_file(path, root) as file:
-        picture.save(file, format="JPEG", quality=90, comment=MARK)
+        picture.save(file, format="JPEG", quality=90, subsampling=0, comment=MARK)
 
 
 def write_gray_png(path: Path, array: npt.NDArray[np.uint8], root: Path | None = None) -> None:
@@ -252,10 +255,17 @@ PNG_MARK = b"tEXtSoftware\0" + MARK
 
 def write_png(path: Path, picture: PIL.Image.Image, root: Path | None = None) -> None:
     """Write a picture as PNG, atomically, with the mark by which a folder run recognizes it."""
+    with atomic_file(path, root) as file:
+        file.write(png_with_mark(picture))
+
+
+def png_with_mark(picture: PIL.Image.Image) -> bytes:
+    """Return a picture as a PNG file with the mark of our files."""
+    encoded = io.BytesIO()
     info = PIL.PngImagePlugin.PngInfo()
     info.add_text("Software", MARK.decode())
-    with atomic_file(path, root) as file:
-        picture.save(file, format="PNG", pnginfo=info)
+    picture.save(encoded, format="PNG", pnginfo=info)
+    return encoded.getvalue()
 
 
 def _check(picture: PIL.ImageFile.ImageFile, path: Path) -> None:

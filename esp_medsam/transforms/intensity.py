@@ -82,7 +82,7 @@ class MeasureIntensity:
             ModalityError: If the image is in HU and the modality has no window for HU.
             NonFiniteError: If a percentile is not finite.
         """
-        low, high = self._range(pixels, record)
+        (low, high), origin = self._range(pixels, record)
         if not np.isfinite((low, high)).all():
             msg = f"Intensities must be finite; got a range of {low} to {high} in {record.path}."
             raise NonFiniteError(msg)
@@ -91,25 +91,34 @@ class MeasureIntensity:
         # Hounsfield units stand for tissue, however the file wants them shown.
         inverted = record.inverted and record.unit != "HU"
         shown = (float(high), float(low)) if inverted else (float(low), float(high))
-        return replace(record, intensity_range=shown)
+        return replace(record, intensity_range=shown, intensity_origin=origin)
 
     def _range(
         self, pixels: npt.NDArray[np.generic] | Tensor, record: Image
-    ) -> tuple[float, float]:
+    ) -> tuple[tuple[float, float], str]:
+        """Return the two values, in ascending order, and where they come from."""
         rule = self.rule
         if record.unit == "HU":
             if rule.hounsfield is None:
                 msg = f"An image in HU must have a modality with a window; got {record.modality}."
                 raise ModalityError(msg)
-            return rule.hounsfield
+            return rule.hounsfield, "fixed"
         if rule.file_window and record.window is not None:
-            return record.window
+            return record.window, "window of the file"
         if rule.fixed is not None:
-            return rule.fixed
+            return rule.fixed, "fixed"
         array = pixels.numpy(force=True) if isinstance(pixels, Tensor) else np.asarray(pixels)
         if rule.full_uint8 and array.dtype == np.uint8:
-            return 0.0, 255.0
-        return percentiles_of(array, rule.percentiles, nonzero=rule.foreground)
+            return (0.0, 255.0), "8-bit values as they are"
+        of_what = " of nonzero values" if rule.foreground else ""
+        found = percentiles_of(array, rule.percentiles, nonzero=rule.foreground)
+        return found, percentiles_text(rule.percentiles, of_what)
+
+
+def percentiles_text(percentiles: tuple[float, float], of_what: str = "") -> str:
+    """Return where two percentiles come from, in words."""
+    low, high = percentiles
+    return f"percentiles {low:g} and {high:g}{of_what}"
 
 
 def percentiles_of(

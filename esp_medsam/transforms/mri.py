@@ -13,6 +13,7 @@ from torch import Tensor
 
 from esp_medsam.errors import NonFiniteError
 from esp_medsam.image import Image
+from esp_medsam.transforms.intensity import percentiles_text
 from esp_medsam.transforms.options import number_option, percentiles_option
 
 
@@ -40,7 +41,8 @@ class MeasurePercentiles:
     def __call__(self, pixels: Pixels, record: Image) -> Image:
         """Return the record with ``intensity_range``; the pixels are left alone."""
         low, high = np.percentile(foreground(pixels), self.percentiles)
-        return _with_range(record, float(low), float(high))
+        origin = percentiles_text(self.percentiles, " of the foreground")
+        return _with_range(record, float(low), float(high), origin)
 
 
 class MeasureZScore:
@@ -60,7 +62,8 @@ class MeasureZScore:
         """Return the record with ``intensity_range``; the pixels are left alone."""
         values = foreground(pixels)
         mean, reach = float(values.mean()), self.k * float(values.std())
-        return _with_range(record, mean - reach, mean + reach)
+        origin = f"mean - {self.k:g} sd to mean + {self.k:g} sd of the foreground"
+        return _with_range(record, mean - reach, mean + reach, origin)
 
 
 def foreground(pixels: Pixels) -> npt.NDArray[np.float32]:
@@ -101,10 +104,10 @@ def require_finite(record: Image, values: npt.NDArray[np.floating]) -> None:
         raise NonFiniteError(msg)
 
 
-def _with_range(record: Image, low: float, high: float) -> Image:
+def _with_range(record: Image, low: float, high: float, origin: str) -> Image:
     """Return the record with a range that is finite and not empty."""
     require_finite(record, np.array((low, high)))
     if high <= low:
         high = low + 1.0
     shown = (high, low) if record.inverted else (low, high)
-    return replace(record, intensity_range=shown)
+    return replace(record, intensity_range=shown, intensity_origin=origin)

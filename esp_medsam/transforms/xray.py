@@ -15,7 +15,7 @@ from torch import Tensor
 
 from esp_medsam.image import Image
 from esp_medsam.transforms.dictionary import dictionary_form
-from esp_medsam.transforms.intensity import percentiles_of
+from esp_medsam.transforms.intensity import percentiles_of, percentiles_text
 from esp_medsam.transforms.options import number_option, percentiles_option
 from esp_medsam.transforms.slices import Box, CropToFound, as_float, luminance
 
@@ -52,10 +52,12 @@ class MeasureWindow:
             return record
         array = pixels.numpy(force=True) if isinstance(pixels, Tensor) else np.asarray(pixels)
         low, high = record.window
+        origin = "window of the file"
         inside = np.greater(array, low) & np.less(array, high)
         # Two values, such as those of a mask, lie outside any window that ends at them.
         if inside.mean() < self.least and np.unique(array[:, ::4, ::4]).size > 2:
             low, high = percentiles_of(array, self.percentiles, nonzero=False)
+            origin = percentiles_text(self.percentiles)
             warning = (
                 f"The window in the header shows less than {100 * self.least:g} % of the "
                 "pixels; percentiles were used instead."
@@ -64,7 +66,7 @@ class MeasureWindow:
         if high <= low:
             high = low + 1.0
         shown = (high, low) if record.inverted else (low, high)
-        return replace(record, intensity_range=shown)
+        return replace(record, intensity_range=shown, intensity_origin=origin)
 
 
 class CropCollimation(CropToFound):

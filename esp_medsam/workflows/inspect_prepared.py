@@ -16,7 +16,7 @@ from esp_medsam.inferers.preparation import Slices
 from esp_medsam.inferers.slice_wise import SliceWiseInferer
 from esp_medsam.io.contact_sheet import Tile
 from esp_medsam.io.item import Item
-from esp_medsam.io.preview import TILES, spread_indices
+from esp_medsam.io.slice_choice import TILES, spread_indices
 from esp_medsam.settings import InferenceSettings
 from esp_medsam.workflows.inspect import Inspection, plan_inspection
 from esp_medsam.workflows.pipeline import read_config

@@ -15,7 +15,8 @@ from monai.engines import SupervisedTrainer
 from torch import Tensor, nn
 
 from esp_medsam.io.atomic import atomic_file, clear_temporaries
-from esp_medsam.io.tile import outline, png_bytes
+from esp_medsam.io.contour import outline
+from esp_medsam.io.tile import png_bytes
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.distributed import is_first
 from esp_medsam.workflows.training_data import SliceDataset
