@@ -181,13 +181,11 @@ def _keys(text: str, kinds: Kinds, comments: dict[str, str]) -> Iterator[tuple[s
 
 def errors() -> Iterator[str]:
     """Yield the exceptions with their codes."""
-    found = [e for e in vars(exceptions).values() if getattr(e, "code", "E_ERROR") != "E_ERROR"]
     rows = []
-    for kind in sorted(found, key=lambda kind: str(kind.code)):
-        meaning, remedy, *_ = (kind.__doc__ or "").replace("``", "`").split("\n\n")
-        names = kind.code, kind.__name__, kind.__bases__[-1].__name__
-        code, name, base = (f"`{name}`" for name in names)
-        rows.append((code, cell(meaning), cell(remedy), name, base))
+    for code, (kind, meaning, remedy) in exceptions.remedies().items():
+        names = (f"`{name}`" for name in (code, kind.__name__, kind.__bases__[-1].__name__))
+        shown, name, base = names
+        rows.append((shown, cell(meaning), cell(remedy), name, base))
     yield table(("code", "meaning", "remedy", "exception", "also a"), rows)
 
 

@@ -45,6 +45,7 @@ from esp_medsam.errors.kinds import (
     not_found,
     one_of,
 )
+from esp_medsam.errors.remedies import Remedy, remedies
 from esp_medsam.errors.telling import (
     cause_of,
     chain_of,
