@@ -28,6 +28,7 @@ from esp_medsam.cli.modalities import modalities
 from esp_medsam.cli.new_bundle import new_bundle, pin_weights
 from esp_medsam.cli.options import option
 from esp_medsam.cli.pacs import pacs
+from esp_medsam.cli.report import report
 from esp_medsam.cli.seg2nifti import seg2nifti
 from esp_medsam.cli.segment import segment
 from esp_medsam.cli.statistics import statistics
@@ -59,6 +60,7 @@ app.command("evaluate")(evaluate)
 app.command("calibrate")(calibrate)
 app.command("seg2nifti")(seg2nifti)
 app.command("statistics")(statistics)
+app.command("report")(report)
 app.command("pacs")(pacs)
 app.command("label")(label)
 app.command("view")(view)

@@ -19,7 +19,7 @@ from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import input_size_of, option, path_argument, path_option
 from esp_medsam.cli.outcome import interrupted, report, signals_as_exit, tell_what_runs
 from esp_medsam.cli.wording import as_options, option_line
-from esp_medsam.errors import EspMedSamError
+from esp_medsam.errors import EmptyInputError, EspMedSamError
 from esp_medsam.memory import check_libraries_fit
 from esp_medsam.modality import ALL
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
     from esp_medsam.workflows.journal import Journal
     from esp_medsam.workflows.plan import Plans
     from esp_medsam.workflows.request import Request
+    from esp_medsam.workflows.rerun import Rerun
     from esp_medsam.workflows.results import ItemResult
     from esp_medsam.workflows.segment import SegmentRun
     from esp_medsam.workflows.workers import Workers
@@ -147,6 +148,14 @@ def segment(
             "items.",
         ),
     ] = None,
+    rerun: Annotated[
+        Path | None,
+        path_option(
+            "--rerun",
+            "Verdicts of a report, .csv or .json: segment anew, and overwrite, only what failed "
+            "there.",
+        ),
+    ] = None,
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
     verbose: Verbose = False,
@@ -167,6 +176,7 @@ def segment(
     if timeout is not None and not timeout <= MOST_SECONDS:  # nor may it be NaN
         msg = f"--timeout must be at most {MOST_SECONDS:,} seconds; got {timeout}"
         raise typer.BadParameter(msg)
+    again = None if rerun is None else _read_rerun(rerun, dataset, output)
     request = read_request(
         bundle,
         config or [],
@@ -185,7 +195,7 @@ def segment(
         fixed_uids=fixed_uids or None,
         write_empty=write_empty or None,
         device="cuda" if device == ALL else device,
-        overwrite=overwrite or None,
+        overwrite=overwrite or again is not None or None,
         verify=verify or None,
         split_targets=split_targets or None,
         probabilities=probabilities or None,
@@ -214,11 +224,15 @@ def segment(
     from esp_medsam.workflows.pipeline import build  # loads torch and MONAI: after all checks
     from esp_medsam.workflows.results import not_tried_text
 
+    if again is not None:
+        plans = _narrowed(plans or build(request, network=NO_NETWORK).plans, again)
     if dry_run:
         _tell_plan(build(request, plans=plans, network=NO_NETWORK), as_json=as_json)
         return
     segmentation, pool = _run_of(request, plans, device, workers, timeout)
-    opened = _journal_of(request, journal, is_single=is_single(segmentation.plans))
+    is_whole = segmentation.is_whole  # otherwise the verdicts that meet no item are known last
+    is_alone = again is None and is_single(segmentation.plans)
+    opened = _journal_of(request, journal, is_single=is_alone)
     if pool is not None and not quiet:
         print(f"{pool.text}.", file=sys.stderr)
     try:
@@ -229,6 +243,8 @@ def segment(
         raise interrupted() from None
     except SystemExit as ended:
         raise interrupted(status=int(ended.code or 1)) from None
+    if again is not None and not is_whole:
+        _tell_notes(again)
     report(
         results,
         f"masks and records are in {output}",
@@ -236,6 +252,31 @@ def segment(
         not_tried=not_tried_text(len(segmentation) - len(results), is_whole=segmentation.is_whole),
         left_alone=segmentation.left_alone.volumes,
     )
+
+
+def _read_rerun(path: Path, dataset: Path, output: Path) -> Rerun:
+    """Return what a table of verdicts says is segmented again."""
+    from esp_medsam.workflows.rerun import Rerun
+    from esp_medsam.workflows.verdicts import read_verdicts
+
+    root = dataset if dataset.is_dir() else dataset.parent
+    return Rerun(read_verdicts(path, "rerun"), root, output)
+
+
+def _narrowed(plans: Plans, again: Rerun) -> Plans:
+    """Return the plans of what is segmented again, and tell which verdicts meet nothing."""
+    narrowed = plans.narrowed(again.narrowed)
+    if narrowed.is_whole:
+        _tell_notes(again)
+        if again.meets_nothing:
+            msg = "rerun must hold a verdict `fail` on an item of the input; it holds none."
+            raise EmptyInputError(msg)
+    return narrowed
+
+
+def _tell_notes(again: Rerun) -> None:
+    for note in again.notes:
+        print(option_line(note), file=sys.stderr)
 
 
 def _run_of(

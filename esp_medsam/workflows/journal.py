@@ -25,15 +25,17 @@ from esp_medsam.errors import (
 from esp_medsam.io.record import JOURNALS, file_names, read_record
 from esp_medsam.run_share import RunShare
 from esp_medsam.version import __version__
+from esp_medsam.workflows.item_names import item_name, plain_text
 from esp_medsam.workflows.results import ItemResult
 
 
 logger = logging.getLogger(__name__)
 
-_MARK = 0x45534D53
+MARK = 0x45534D53
 """SQLite's application_id of a journal: ``ESMS``."""
 
-_VERSION = 2
+VERSION = 2
+"""Version of its tables."""
 
 _TABLES = """
 CREATE TABLE run (
@@ -194,7 +196,7 @@ class Journal:
             "item": self._name(result.path),
             "status": "failed" if result.has_failed else "done",
             "code": result.code,
-            "message": _text(result.message) or None,
+            "message": plain_text(result.message) or None,
             "run": self._run,
             **_of_record(result.record),
         }
@@ -233,10 +235,8 @@ class Journal:
             logger.warning("%s The journal is not kept any further.", one_line(str(error)))
 
     def _name(self, label: str) -> str:
-        rest = label.removeprefix(self._root)
-        if rest[:1] in (" ", os.sep):
-            label = rest[1:]
-        return _text(f"{self._prefix}{label}".replace(os.sep, "/"))
+        prefix = plain_text(self._prefix.replace(os.sep, "/"))
+        return f"{prefix}{item_name(label, self._root)}"
 
     def _open(self) -> sqlite3.Connection:
         """Open the database; set a damaged one aside, and make another."""
@@ -257,14 +257,14 @@ class Journal:
         database.execute(f"PRAGMA journal_mode = {mode}")
         database.execute("PRAGMA synchronous = NORMAL")
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        for number in range(version or _VERSION, _VERSION):
+        for number in range(version or VERSION, VERSION):
             database.executescript(
                 f"BEGIN; {_CHANGES[number]}; PRAGMA user_version = {number + 1}; COMMIT;"
             )
         if version == 0:
             database.executescript(
-                f"BEGIN; {_TABLES} PRAGMA application_id = {_MARK}; "
-                f"PRAGMA user_version = {_VERSION}; COMMIT;"
+                f"BEGIN; {_TABLES} PRAGMA application_id = {MARK}; "
+                f"PRAGMA user_version = {VERSION}; COMMIT;"
             )
         return database
 
@@ -308,11 +308,11 @@ def _is_whole(path: Path) -> bool:
         raise
     except sqlite3.DatabaseError:
         found, version, state, count = int.from_bytes(mark, "big"), 0, "damaged", 1
-    if found != _MARK and count:  # without a table it was just being made
+    if found != MARK and count:  # without a table it was just being made
         msg = f"{path} must be a journal of this program; it is something else. Move it away."
         raise OutputExistsError(msg)
-    if version > _VERSION:
-        msg = f"{path} must be a journal of version {_VERSION}; it is of version {version}. "
+    if version > VERSION:
+        msg = f"{path} must be a journal of version {VERSION}; it is of version {version}. "
         raise OutputExistsError(msg + "Use the newer esp-medsam, or move it away.")
     return bool(state == "ok")
 
@@ -344,21 +344,16 @@ def _of_record(path: str | None) -> dict[str, Any]:
         return row
     source = record["source"]
     hashes = [one.get("sha256") if isinstance(one, Mapping) else None for one in record["files"]]
-    outputs = dict(zip(map(_text, file_names(record)), hashes, strict=True))
+    outputs = dict(zip(map(plain_text, file_names(record)), hashes, strict=True))
     return row | {
         "bytes": source.get("bytes"),
         "modified_ns": source.get("modified_ns"),
         "sha256": source.get("sha256"),
-        "record": _text(path or ""),
+        "record": plain_text(path or ""),
         "outputs": json.dumps(outputs),
         "weights_sha256": record.get("weights_sha256"),
         "settings": json.dumps(record.get("settings")),
     }
-
-
-def _text(text: str) -> str:
-    """Return text that a database can hold: names of files need not be UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _now() -> str:

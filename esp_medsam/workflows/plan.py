@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from esp_medsam.io.item import Item
@@ -91,6 +91,13 @@ class Plans(Iterable[Plan]):
             yield plan
             del plan  # it may be large, and the next plan is made now
         self.is_whole = True
+
+    def narrowed(self, narrow: Callable[[Plan], Plan]) -> Plans:
+        """Return plans of which a function takes away some items; these are then used up."""
+        assert self._first is not None, "nothing was taken from them yet"
+        plans = Plans(narrow(self._first), rest=self._rest and map(narrow, self._rest))
+        plans.left_alone = self.left_alone
+        return plans
 
     def _take_first(self) -> Plan:
         assert self._first is not None, "just seen"

@@ -16,6 +16,7 @@ from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.formats import is_image
 from esp_medsam.io.raster import PNG_MARK
 from esp_medsam.io.record import JOURNALS
+from esp_medsam.io.report_files import is_report_file
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.left_alone import is_left_alone
 from esp_medsam.workflows.refusal import Refusal
@@ -160,6 +161,8 @@ def is_output(path: Path) -> bool:
     if path.suffix.lower() == ".png" and is_ours(path, PNG_MARK):
         return True
     if path.name.startswith(JOURNALS):  # and files beside it that a killed run leaves
+        return True
+    if is_report_file(path):
         return True
     stems = [path.name[: end.start()] for end in re.finditer(r"_seg(?=[._])", path.name)]
     if not stems:

@@ -19,6 +19,7 @@ from esp_medsam.io.modality import settle_modality
 from esp_medsam.io.read import read
 from esp_medsam.io.record import file_names, is_own, read_record
 from esp_medsam.io.recorded_file import is_whole
+from esp_medsam.io.report_files import is_report_file
 from esp_medsam.modality import ModalityTable
 from esp_medsam.orientation import display_of_image
 from esp_medsam.plain_data import read_own_json
@@ -107,7 +108,8 @@ class Statistics:
         files = sorted(files_below(source, []))
         records = [path for path in files if _is_record(path)]
         owned = {path.with_name(name) for path in records for name in _owned_names(path)}
-        masks = [path for path in files if is_image(path) and path not in owned]
+        others = (path for path in files if is_image(path) and path not in owned)
+        masks = [path for path in others if not is_report_file(path)]
         return sorted([*records, *masks])
 
     def __len__(self) -> int:
