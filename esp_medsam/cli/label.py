@@ -50,6 +50,14 @@ def label(
         bool,
         option("--clicks", "Also offer models that segment by clicks; weights must follow them."),
     ] = False,
+    verdicts: Annotated[
+        Path | None,
+        path_option(
+            "--verdicts",
+            "Verdicts of a report, .csv or .json: the strategy `failed` offers images first whose "
+            "masks failed there.",
+        ),
+    ] = None,
     setup: Annotated[
         bool, option("--setup", "Create the server's environment, and start nothing.")
     ] = False,
@@ -99,7 +107,9 @@ def label(
     from esp_medsam.io.run_lock import alone_in
     from esp_medsam.modality import ModalityTable
     from esp_medsam.workflows.bundle import TABLE, find_bundle
+    from esp_medsam.workflows.verdicts import read_verdicts
 
+    marked = [] if verdicts is None else read_verdicts(verdicts)
     table = ModalityTable.read(find_bundle(bundle) / TABLE)
     for name in modality or ():
         table[name]  # refused if there is none
@@ -125,7 +135,7 @@ def label(
     with ExitStack() as held:
         if is_old := (folder / SETTINGS).is_file():
             held.enter_context(alone_in(folder))  # before another server's files are replaced
-        prepare_app(folder, settings, bundle, trust_config=trust_config)
+        prepare_app(folder, settings, bundle, trust_config=trust_config, verdicts=marked)
         if not is_old:
             held.enter_context(alone_in(folder))
         print(

@@ -19,6 +19,8 @@ from esp_medsam.integrations.dicomweb.client import Pacs
 from esp_medsam.integrations.monai_label.batch_task import BatchTask
 from esp_medsam.integrations.monai_label.click_task import CLICKS, ClickTask
 from esp_medsam.integrations.monai_label.dicom_studies import DicomStudies
+from esp_medsam.integrations.monai_label.failed import read_failed
+from esp_medsam.integrations.monai_label.failed_first import FailedFirst
 from esp_medsam.integrations.monai_label.final_labels import image_path
 from esp_medsam.integrations.monai_label.folder_studies import FolderStudies
 from esp_medsam.integrations.monai_label.guard import is_name
@@ -168,9 +170,12 @@ class EspMedSamApp(MONAILabelApp):  # type: ignore[misc]  # MONAI Label has no t
         return {"method": method}
 
     def init_strategies(self) -> dict[str, Any]:
-        """Return the ways to choose the next image."""
+        """Return the ways to choose the next image; the first is the one that clients take."""
         scores = [self._scores(name) for name in self.modalities]
-        return {"random": Random(), "uncertain": Uncertain(scores, self.parts.versions)}
+        uncertain = Uncertain(scores, self.parts.versions)
+        failed = read_failed(self.parts.folder)
+        first = {"failed": FailedFirst(failed, uncertain)} if failed else {}
+        return {**first, "random": Random(), "uncertain": uncertain}
 
     def check_strategy(self, strategy: str) -> None:
         """Refuse a way to choose that is not there.

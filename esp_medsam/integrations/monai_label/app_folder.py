@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from esp_medsam.errors import OptionError, WeightsNotFoundError
+from esp_medsam.integrations.monai_label.failed import write_failed
 from esp_medsam.integrations.monai_label.settings import (
     BUNDLE,
     SETTINGS,
@@ -17,6 +19,7 @@ from esp_medsam.io.atomic import atomic_file, output_error
 from esp_medsam.io.weights_record import check_hash, read_weights_record
 from esp_medsam.workflows.bundle import WEIGHTS
 from esp_medsam.workflows.request import read_request
+from esp_medsam.workflows.verdicts import Verdict
 
 
 MAIN = "from esp_medsam.integrations.monai_label.app import EspMedSamApp  # noqa: F401\n"
@@ -49,6 +52,7 @@ def prepare_app(
     bundle: Path | None = None,
     *,
     trust_config: bool = False,
+    verdicts: Sequence[Verdict] = (),
 ) -> None:
     """Write all that the app needs into its folder; weights that training made there stay.
 
@@ -57,6 +61,7 @@ def prepare_app(
         settings: Settings of the app.
         bundle: The bundle to serve; None for the installed one.
         trust_config: Whether the configs of a foreign bundle may run code.
+        verdicts: Verdicts on results; images whose masks failed are offered first.
 
     Raises:
         OptionError: If the folder holds something else, or the bundle is none, or its configs could
@@ -74,6 +79,7 @@ def prepare_app(
             raise OptionError(msg)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it will hold patients' images
         settings.write(folder)
+        write_failed(folder, verdicts)
         for name in (LIBRARY, "logs", "model"):
             (folder / name).mkdir(exist_ok=True)
         temporary = folder / TEMPORARY
