@@ -13,6 +13,9 @@ from esp_medsam.io.atomic import output_error
 from esp_medsam.io.folder import entered, missing_folders
 
 
+PREVIEW_ENDINGS = ("_preview.png", "_preview.jpg")
+"""Endings that the stem of a result may get for its picture."""
+
 _MAX_NAME = 255
 """Longest file name that file systems accept, in bytes; on Windows in characters."""
 

@@ -14,6 +14,7 @@ from esp_medsam.image import Image, Segmentation, size_text
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.io.contour import outline
 from esp_medsam.io.marks import mark, sides_of
+from esp_medsam.io.output_path import PREVIEW_ENDINGS
 from esp_medsam.io.page import Picture, Row, Shown, draw_page, in_columns
 from esp_medsam.io.raster import png_with_mark, write_jpeg
 from esp_medsam.io.slice_choice import Cut, cuts_through, profiles
@@ -21,9 +22,6 @@ from esp_medsam.io.tile import Rgb, gray_to_rgb, scaled
 from esp_medsam.modality import Target
 from esp_medsam.orientation import Display, display_of_image
 
-
-PREVIEW_ENDINGS = ("_preview.png", "_preview.jpg")
-"""Endings that the stem of a result may get for its picture."""
 
 LONGEST = 2048
 """Maximum longer side of a picture, in pixels; those of a volume together are as wide."""

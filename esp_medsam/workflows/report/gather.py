@@ -9,7 +9,7 @@ from pathlib import Path
 from esp_medsam.errors import EmptyInputError, OutputExistsError, not_found
 from esp_medsam.identity import sha256_of
 from esp_medsam.io.atomic import is_ours
-from esp_medsam.io.preview import PREVIEW_ENDINGS
+from esp_medsam.io.output_path import PREVIEW_ENDINGS
 from esp_medsam.io.record import JOURNAL, is_own, read_record
 from esp_medsam.io.recorded_file import Entry, name_of
 from esp_medsam.plain_data import read_own_json

@@ -17,6 +17,7 @@ from esp_medsam.networks.builders import RELEASED_MODALITIES
 from esp_medsam.workflows.conversion import RELEASED
 from tests.support.nifti import save_nifti
 from tests.support.processes import ROOT, run_python
+from tests.support.reports import write_result
 from tests.support.shipped_dicom import copy_stack
 
 
@@ -90,6 +91,12 @@ class TestWithoutTorch:
 
         assert run(tmp_path, "seg2nifti", "seg.dcm", "out")[:2] == (0, "")
         assert (tmp_path / "out/seg.nii.gz").exists()
+
+    def test_a_report_is_made(self, tmp_path: Path) -> None:
+        write_result(tmp_path / "out", "a", preview=True)
+
+        assert run(tmp_path, "report", "out")[:2] == (0, "")
+        assert (tmp_path / "out/report.html").exists()
 
     @pytest.mark.parametrize(
         ("arguments", "code"),
