@@ -287,8 +287,10 @@ function pressed(event) {
   if (target.matches("input, textarea, select")) return;
   const move = MOVES[key] ?? (table.table.contains(target) ? (MOVES_IN_TABLE[key] ?? { PageDown: table.inSight, PageUp: -table.inSight }[key]) : undefined);
   const verdict = data.verdicts.find((name) => name[0] === key);
-  if (move !== undefined) table.select(Math.min(Math.max(table.selected + move, 0), table.rows.length - 1));
-  else if (verdict) mark(verdict);
+  if (move !== undefined) {
+    table.select(Math.min(Math.max(table.selected + move, 0), table.rows.length - 1));
+    at(`row-${table.selected}`)?.scrollIntoView({ block: "nearest" }); // the page itself may be scrolled
+  } else if (verdict) mark(verdict);
   else if (key === "u" && verdicts.of(table.rows[table.selected] ?? {}).verdict) mark(verdicts.of(table.rows[table.selected]).verdict);
   else if (key === "n") at("note")?.focus();
   else if (key === "o") at("preview")?.click();
