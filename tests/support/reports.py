@@ -67,11 +67,11 @@ def write_result(
 def write_journal(folder: Path, failures: Mapping[str, str], root: str = "/data/in") -> Path:
     """Write the journal of a run in which items failed, by name and code."""
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"modality": "fundus", "dataset_dir": root}
+    settings = {"modality": "fundus", "dataset_dir": root, "output_dir": str(folder)}
     with Journal(folder / JOURNAL, Path(root), settings) as journal:
         for name, code in failures.items():
             journal.begin(f"{root}/{name}")
-            message = f"{root}/{name} must be whole; it is not."
+            message = f"{root}/{name} must be whole; {folder}/a_seg.json is not."
             told = ItemResult(path=f"{root}/{name}", status="failed", code=code, message=message)
             journal.end(told)
     return folder / JOURNAL

@@ -122,8 +122,13 @@ def _search(
             if path.name != JOURNAL:
                 records.append((path, root_of[folder]))
         seen |= {folder.resolve() for folder in root_of}
-        found.unreadable += [plain_text(str(folder)) for folder, _ in unreadable]
+        found.unreadable += [_below(folder, output) for folder, _ in unreadable]
     return records, journals
+
+
+def _below(folder: Path, output: Path) -> str:
+    """Return the path of a folder from the name of the folder of results on."""
+    return plain_text((Path(output.resolve().name) / folder.relative_to(output)).as_posix())
 
 
 def _names(roots: Sequence[Path]) -> list[str]:

@@ -122,8 +122,11 @@ def _item(row: sqlite3.Row, run: Mapping[str, Any]) -> Iterator[tuple[str, Any]]
     for name in ("attempts", "seconds"):
         yield name, row[name] if isinstance(row[name], int | float) else None
     yield "modality", run.get("modality", "")
-    if run.get("root") and isinstance(row["message"], str):  # pages name no folder of the machine
-        yield "message", row["message"].replace(f"{run['root'].rstrip('/')}/", "")
+    if isinstance(row["message"], str):  # pages name no folder of the machine
+        message = row["message"]
+        for root in run.get("roots", ()):
+            message = message.replace(f"{root.rstrip('/')}/", "")
+        yield "message", message
 
 
 def _run(row: sqlite3.Row) -> dict[str, Any]:
@@ -132,10 +135,11 @@ def _run(row: sqlite3.Row) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError):
         settings = None
     stated = settings if isinstance(settings, dict) else {}
-    root, modality = stated.get("dataset_dir"), stated.get("modality")
+    roots = [stated.get(name) for name in ("dataset_dir", "output_dir")]
+    modality = stated.get("modality")
     return {
         "number": row["number"],
-        "root": root if isinstance(root, str) else "",
+        "roots": [root for root in roots if isinstance(root, str) and root],
         "modality": modality if isinstance(modality, str) else "",
         **{name: str(row[name] or "") for name in ("software", "began", "ended")},
     }

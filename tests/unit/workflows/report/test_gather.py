@@ -50,7 +50,7 @@ class TestFailures:
             *("sub/a.png", "E_CORRUPT", "failed"),
             1,
         )
-        assert case.message == "sub/a.png must be whole; it is not."
+        assert case.message == "sub/a.png must be whole; a_seg.json is not."
         assert case.modality == "fundus"
 
     def test_after_a_result_are_told_with_it(self, tmp_path: Path) -> None:
