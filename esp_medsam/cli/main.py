@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import os
 import sys
@@ -103,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if the command was ended by Ctrl-C, SIGHUP or SIGTERM.
     """
     _open_closed_streams()
+    _name_user()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a console may lack characters of a path
             stream.reconfigure(errors="backslashreplace")
@@ -124,6 +126,17 @@ def _open_closed_streams() -> None:
         if getattr(sys, name) is None:
             nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115  # stays open
             setattr(sys, name, nowhere)
+
+
+def _name_user() -> None:
+    """Give the user a name if the system knows none, as in a container that runs as any number.
+
+    MONAI asks for it when it is imported.
+    """
+    try:
+        getpass.getuser()
+    except (ImportError, KeyError, OSError):  # the types differ between systems and versions
+        os.environ["USER"] = "esp-medsam"
 
 
 def _status(argv: Sequence[str] | None) -> int:
