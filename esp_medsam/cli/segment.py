@@ -409,8 +409,8 @@ class _Bars(Progress):
         self._slices = self.add_task("  slices", visible=False)
         if workers is None:
             segmentation.tell_slices(self._count)
-        elif len(workers.requests) == 1:
-            workers.on_slices = self._count
+        else:
+            workers.tell_slices(self._count)
 
     def advance_item(self) -> None:
         """Count a finished item."""

@@ -34,8 +34,8 @@ from esp_medsam.workflows.retries import Each, Retries
 
 if TYPE_CHECKING:  # building needs MONAI, driving does not
     from esp_medsam.io.result_plan import ResultPlan, ResultPlanner
+    from esp_medsam.workflows.engine import Pool
     from esp_medsam.workflows.journal import Journal
-    from esp_medsam.workflows.workers import Workers
 
 
 logger = logging.getLogger(__name__)
@@ -126,14 +126,14 @@ class SegmentRun:
 
     def results(
         self,
-        workers: Workers | None = None,
+        workers: Pool | None = None,
         journal: Callable[[], Journal | None] | None = None,
         retries: int | None = None,
     ) -> Iterator[ItemResult]:
         """Yield one result per item as it finishes; a full disk ends the run.
 
         Args:
-            workers: Processes that segment the items; None segments them in this one.
+            workers: Workers that segment the items; None segments them in this process.
             journal: Opens the journal of the run; None keeps none.
             retries: How often a failed item is tried again when all others are done. Items that
                 the journal says have failed more often are not tried. None tries each item once,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from esp_medsam.errors import (
     one_line,
 )
 from esp_medsam.io.item import Item
+from esp_medsam.workflows.attempts import Job, attempt_of, attempts_of, with_settings
+from esp_medsam.workflows.engine import Engine, Worker
 from esp_medsam.workflows.item_loop import each_alone
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.request import Request
@@ -41,25 +43,25 @@ _MOST_SECONDS_TO_WAIT = 3600.0
 """Time after which the workers are looked at, though none has sent anything."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """An item, and how often it was tried.
+class Processes:
+    """Engine whose workers are processes of this machine."""
 
-    Attributes:
-        item: The item.
-        attempt: Number of the attempt, from 0.
-        died: How the worker of the attempt before ended; empty for the first.
-        is_alone: Whether no other worker may work meanwhile, so that it has all the memory.
-    """
+    def worker(
+        self, request: Request, threads: int, *, is_spare: bool, tells: bool
+    ) -> WorkerProcess[Job]:
+        """Return a process that is not started yet."""
+        return WorkerProcess(request, threads, is_spare=is_spare, tells=tells)
 
-    item: Item
-    attempt: int = 0
-    died: str = ""
-    is_alone: bool = False
+    def wait(self, workers: Collection[Any], most_seconds: float) -> None:
+        """Wait until a process has sent something, or has ended, or a time is over."""
+        events: list[Connection | int] = []
+        for worker in workers:
+            events += [worker.connection, worker.sentinel]
+        wait(events, most_seconds)
 
 
 class Workers:
-    """Worker processes of one run, started when there is something to do.
+    """Workers of one run, started when there is something to do.
 
     An item whose worker dies is tried again while no other works: with one slice at a time, then
     on the CPU; then it fails, alone. An item whose worker crashes while it reads is not tried
@@ -71,7 +73,7 @@ class Workers:
         threads: Number of threads of each worker.
         text: The workers as a line of text.
         most_seconds: Time that an item may take; None for any.
-        on_slices: Called with the number of slices done and the total, of any item.
+        engine: Starts them; None means processes of this machine.
     """
 
     def __init__(
@@ -82,14 +84,15 @@ class Workers:
         threads: int,
         text: str = "",
         most_seconds: float | None = None,
-        on_slices: Callable[[int, int], None] | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.requests = list(requests)
         self.clean = clean
         self.threads, self.text = threads, text
         self.most_seconds = float("inf") if most_seconds is None else most_seconds
-        self.on_slices = on_slices
-        self._workers: dict[int, WorkerProcess[Job]] = {}
+        self._engine = engine or Processes()
+        self._on_slices: Callable[[int, int], None] | None = None
+        self._workers: dict[int, Worker] = {}
         self._closed = set[int]()
         self._has_worked = False
         self._not_started_on_gpu = Counter[int]()
@@ -112,7 +115,7 @@ class Workers:
             most_seconds: Time that an item may take; None for any.
         """
         return cls(
-            [_with(request, device=device) for device in chosen.devices],
+            [with_settings(request, device=device) for device in chosen.devices],
             clean=run.clean,
             threads=chosen.threads,
             text=chosen.text,
@@ -154,8 +157,17 @@ class Workers:
         finally:
             self._end()
 
+    def tell_slices(self, on_slices: Callable[[int, int], None]) -> None:
+        """Report the slices done to a function while an item is segmented, if one is at a time.
+
+        Args:
+            on_slices: Called with the number of slices done and the total number.
+        """
+        if len(self.requests) == 1:
+            self._on_slices = on_slices
+
     @property
-    def _busy(self) -> dict[int, WorkerProcess[Job]]:
+    def _busy(self) -> dict[int, Worker]:
         """Workers that have a job, by their places."""
         return {place: worker for place, worker in self._workers.items() if worker.job}
 
@@ -175,10 +187,10 @@ class Workers:
             self._remove(place)
         worker = self._workers.get(place)
         if worker is None:
-            request = _attempt(self.requests[place], job.attempt)
-            tells = self.on_slices is not None
+            request = attempt_of(self.requests[place], job.attempt)
+            tells = self._on_slices is not None
             try:
-                worker = WorkerProcess(request, self.threads, is_spare=is_spare, tells=tells)
+                worker = self._engine.worker(request, self.threads, is_spare=is_spare, tells=tells)
                 self._workers[place] = worker
                 worker.begin(job, MOST_SECONDS_TO_START)
                 worker.start()
@@ -194,10 +206,7 @@ class Workers:
         if not busy:
             return
         least = min(worker.seconds_left for worker in busy.values())
-        events: list[Connection | int] = []
-        for worker in busy.values():
-            events += [worker.connection, worker.sentinel]
-        wait(events, max(0.0, min(least, most_seconds)))
+        self._engine.wait(busy.values(), max(0.0, min(least, most_seconds)))
         for place, worker in busy.items():
             is_alive = worker.is_alive()  # before its messages are read: all have arrived then
             for message in worker.messages():
@@ -210,9 +219,7 @@ class Workers:
             elif self._workers.get(place) is worker and worker.seconds_left <= 0:
                 yield from self._late(place, worker)
 
-    def _taken(
-        self, place: int, worker: WorkerProcess[Job], message: Message
-    ) -> Iterator[ItemResult]:
+    def _taken(self, place: int, worker: Worker, message: Message) -> Iterator[ItemResult]:
         """Take a message, and yield the result if it is one."""
         job = worker.job
         assert job is not None, "a worker is started for one"
@@ -224,18 +231,18 @@ class Workers:
                 worker.begin(job, self.most_seconds)
             case Reading(begins):
                 worker.is_reading = begins
-            case Slices(done, total) if self.on_slices is not None:
-                self.on_slices(done, total)
+            case Slices(done, total) if self._on_slices is not None:
+                self._on_slices(done, total)
             case ItemResult(code=TooLargeError.code) if len(self._busy) > 1 and not job.is_alone:
                 worker.job = None
                 self._again.append(replace(job, is_alone=True))
             case ItemResult():
                 worker.job = None
-                yield _told(message, job)
+                yield job.told(message)
             case _:
                 pass
 
-    def _dead(self, place: int, worker: WorkerProcess[Job]) -> Iterator[ItemResult]:
+    def _dead(self, place: int, worker: Worker) -> Iterator[ItemResult]:
         """Let the job of a worker that died be tried again, or yield its failure."""
         job, died = worker.job, worker.death
         assert job is not None, "it died with one"
@@ -253,7 +260,7 @@ class Workers:
     def _tried(self, place: int, job: Job, died: str) -> Iterator[ItemResult]:
         """Let a job be tried again in another way, or yield its failure if there is none left."""
         logger.info("A worker of %s ended by %s.", one_line(job.item.label), died)
-        if job.attempt + 1 < len(_attempts(self.requests[place])):
+        if job.attempt + 1 < len(attempts_of(self.requests[place])):
             self._again.append(Job(job.item, job.attempt + 1, died, is_alone=True))
             return
         msg = f"{job.item.label} must be segmented by a worker that lives; {job.attempt + 1} of "
@@ -273,16 +280,16 @@ class Workers:
         if place in self._workers:
             self._remove(place)
         if self._has_worked:
-            attempts = _attempts(self.requests[place])
-            device = _attempt(self.requests[place], job.attempt).settings["device"]
+            attempts = attempts_of(self.requests[place])
+            device = attempt_of(self.requests[place], job.attempt).settings["device"]
             if device == "cpu":
                 yield from self._tried(place, job, died)
                 return
             logger.warning("A worker on %s did not start (%s); the CPU takes over.", device, died)
             self._not_started_on_gpu[place] += 1
             if self._not_started_on_gpu[place] > 1:
-                self.requests[place] = _with(self.requests[place], device="cpu")
-                attempts = _attempts(self.requests[place])
+                self.requests[place] = with_settings(self.requests[place], device="cpu")
+                attempts = attempts_of(self.requests[place])
             self._again.append(Job(job.item, len(attempts) - 1, died, is_alone=True))
             return
         self._closed.add(place)
@@ -294,7 +301,7 @@ class Workers:
         msg = f"A worker must be able to start; it ended by {died}. Read what it printed, or let "
         raise WorkerDiedError(msg + "`workers` be 0, which segments in this process.")
 
-    def _late(self, place: int, worker: WorkerProcess[Job]) -> Iterator[ItemResult]:
+    def _late(self, place: int, worker: Worker) -> Iterator[ItemResult]:
         """End a worker that takes too long, and yield the failure of its job."""
         assert worker.job is not None, "it takes too long"
         if not worker.is_ready:
@@ -319,30 +326,3 @@ class Workers:
             worker.ask_to_end()  # so that all end at the same time
         for place in list(self._workers):
             self._remove(place)
-
-
-def _attempts(request: Request) -> list[Request]:
-    """Return what the attempts of an item segment with, one after the other."""
-    one_slice = _with(request, slice_batch=1)
-    if request.settings.get("device") == "cpu":
-        return [request, one_slice]
-    return [request, one_slice, _with(one_slice, device="cpu")]
-
-
-def _attempt(request: Request, number: int) -> Request:
-    """Return what an attempt segments with; at a place that has fewer, the last that it has."""
-    attempts = _attempts(request)
-    return attempts[min(number, len(attempts) - 1)]
-
-
-def _with(request: Request, **settings: Any) -> Request:
-    held: Mapping[str, Any] = {**request.settings, **settings}
-    return replace(request, settings=held)
-
-
-def _told(result: ItemResult, job: Job) -> ItemResult:
-    """Return a result, with a warning if it is not that of the first attempt."""
-    if not job.attempt:
-        return result
-    told = f"Segmented in attempt {job.attempt + 1}: the worker before ended by {job.died}."
-    return replace(result, warnings=(*result.warnings, told))
