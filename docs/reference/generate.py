@@ -124,6 +124,8 @@ def _options(command: Any, config: str = "") -> Iterator[tuple[str, ...]]:
         # Of two spellings the one with underscores.
         names = [o for o in param.opts if "-" not in o[2:] or len(param.opts) == 1]
         default = defaults.get(param.name) if param.default is None else param.default
+        if isinstance(default, Enum):
+            default = default.value
         if isinstance(default, list):
             default = ", ".join(dict.fromkeys(map(str, default)))
         is_shown = not (default in (None, "") or default is False or str(default)[0] in "$@{")

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from esp_medsam.cli import options
+from esp_medsam.cli.engines import NO_NETWORK, Asked, EngineName, is_single, run_of
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import input_size_of, option, path_argument, path_option
 from esp_medsam.cli.outcome import interrupted, report, signals_as_exit, tell_what_runs
@@ -25,26 +25,20 @@ from esp_medsam.modality import ALL
 
 
 if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
+    from esp_medsam.workflows.engine import Pool
     from esp_medsam.workflows.journal import Journal
     from esp_medsam.workflows.plan import Plans
     from esp_medsam.workflows.request import Request
     from esp_medsam.workflows.rerun import Rerun
     from esp_medsam.workflows.results import ItemResult
     from esp_medsam.workflows.segment import SegmentRun
-    from esp_medsam.workflows.workers import Workers
 
-
-NO_NETWORK = object()
-"""Stands for the network where nothing is segmented."""
 
 MOST_WORKERS = 256 if os.name != "nt" else 30
 """Number of workers that may be asked for; more is a slip, or more than Windows can wait for."""
 
 MOST_RETRIES = 1000
 """Number of further attempts that may be asked for; more is a slip."""
-
-MOST_SECONDS = 1_000_000
-"""Seconds that may be allowed for an item; more is a slip."""
 
 
 def segment(
@@ -125,6 +119,19 @@ def segment(
             envvar="ESP_MEDSAM_WORKERS",
         ),
     ] = None,
+    engine: Annotated[
+        EngineName,
+        option("--engine", "What workers are: processes of this machine, or actors of Ray."),
+    ] = EngineName.processes,
+    address: Annotated[
+        str | None,
+        option(
+            "--address",
+            "Ray cluster, with --engine ray: auto, HOST:PORT or ray://HOST:PORT; default: a Ray "
+            "of this machine alone, which ends with the run.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
     timeout: Annotated[
         float | None,
         option("--timeout", "Seconds that an image or volume may take; needs workers.", min=1.0),
@@ -169,13 +176,8 @@ def segment(
     del verbose  # handled by its callback
     from esp_medsam.workflows.request import read_request
 
-    if workers == 0 and (timeout is not None or device == ALL):
-        what = "--device all" if device == ALL else "--timeout"
-        msg = f"{what} needs a worker: let --workers, or ESP_MEDSAM_WORKERS, be 1 or more"
-        raise typer.BadParameter(msg)
-    if timeout is not None and not timeout <= MOST_SECONDS:  # nor may it be NaN
-        msg = f"--timeout must be at most {MOST_SECONDS:,} seconds; got {timeout}"
-        raise typer.BadParameter(msg)
+    asked = Asked(engine=engine, address=address, device=device, workers=workers, timeout=timeout)
+    asked.check()
     again = None if rerun is None else _read_rerun(rerun, dataset, output)
     request = read_request(
         bundle,
@@ -229,12 +231,10 @@ def segment(
     if dry_run:
         _tell_plan(build(request, plans=plans, network=NO_NETWORK), as_json=as_json)
         return
-    segmentation, pool = _run_of(request, plans, device, workers, timeout)
+    segmentation, pool = run_of(request, plans, asked, quiet=quiet, as_json=as_json)
     is_whole = segmentation.is_whole  # otherwise the verdicts that meet no item are known last
     is_alone = again is None and is_single(segmentation.plans)
     opened = _journal_of(request, journal, is_single=is_alone)
-    if pool is not None and not quiet:
-        print(f"{pool.text}.", file=sys.stderr)
     try:
         with signals_as_exit():
             arriving = segmentation.results(pool, opened, retry)
@@ -277,35 +277,6 @@ def _narrowed(plans: Plans, again: Rerun) -> Plans:
 def _tell_notes(again: Rerun) -> None:
     for note in again.notes:
         print(option_line(note), file=sys.stderr)
-
-
-def _run_of(
-    request: Request,
-    plans: Plans | None,
-    device: str | None,
-    workers: int | None,
-    timeout: float | None,
-) -> tuple[SegmentRun, Workers | None]:
-    """Return a run and its workers; a single item needs none, as nothing follows it."""
-    from esp_medsam.workflows.pipeline import build
-    from esp_medsam.workflows.worker_choice import choose_workers
-    from esp_medsam.workflows.workers import Workers
-
-    needs_none = workers is None and timeout is None and device != ALL
-    if workers == 0 or (needs_none and plans is not None and is_single(plans)):
-        return build(request, plans=plans), None
-    run = build(request, plans=plans, network=NO_NETWORK)
-    if needs_none and is_single(run.plans):
-        return build(request, plans=plans), None
-    own = getattr(run.inferer, "device", None)  # a config may state it
-    asked = ALL if device == ALL else request.settings.get("device") or (own and str(own))
-    chosen = choose_workers(asked, len(run) if run.is_whole else None, workers)
-    return run, Workers.of(run, request, chosen, most_seconds=timeout)
-
-
-def is_single(plans: Plans) -> bool:
-    """Whether a run has but one item."""
-    return plans.is_whole and len(plans) <= 1
 
 
 def _journal_of(
@@ -352,7 +323,7 @@ def _tell_plan(segmentation: SegmentRun, *, as_json: bool) -> None:
 
 def _drive(
     segmentation: SegmentRun,
-    workers: Workers | None,
+    workers: Pool | None,
     arriving: Iterator[ItemResult],
     *,
     quiet: bool,
@@ -395,7 +366,7 @@ class _Bars(Progress):
         workers: Its workers; of several, no slices are shown.
     """
 
-    def __init__(self, console: Console, segmentation: SegmentRun, workers: Workers | None) -> None:
+    def __init__(self, console: Console, segmentation: SegmentRun, workers: Pool | None) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         super().__init__(
             *columns,

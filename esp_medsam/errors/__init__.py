@@ -9,6 +9,7 @@ from esp_medsam.errors.kinds import (
     CheckpointError,
     CheckpointHashError,
     CheckpointMismatchError,
+    ClusterError,
     CorruptFileError,
     DecodeCrashError,
     DeviceError,

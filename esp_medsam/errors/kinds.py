@@ -270,6 +270,15 @@ class WorkerDiedError(EspMedSamError, RuntimeError):
     code = "E_WORKER_DIED"
 
 
+class ClusterError(EspMedSamError, RuntimeError):
+    """A cluster does not answer, or a node of it does not see the files of the run.
+
+    Check the address, and that all nodes mount the same storage and have the same software.
+    """
+
+    code = "E_CLUSTER"
+
+
 class DecodeCrashError(EspMedSamError, ValueError):
     """The library that reads a file crashed on it.
 

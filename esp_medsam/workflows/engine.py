@@ -64,7 +64,17 @@ class Worker(Protocol):
 
 
 class Engine(Protocol):
-    """Starts workers, and waits for what they do."""
+    """Starts workers, and waits for what they do.
+
+    Attributes:
+        shares_memory: Whether all workers are on one machine, so that what needs all of its memory
+            must be alone.
+        keeps_waiting: Whether a worker may have to wait for its place, so that another that is idle
+            takes its job over.
+    """
+
+    shares_memory: bool
+    keeps_waiting: bool
 
     def worker(self, request: Request, threads: int, *, is_spare: bool, tells: bool) -> Worker:
         """Return a worker that is not started yet.

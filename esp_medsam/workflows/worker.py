@@ -39,6 +39,16 @@ class Broken(NamedTuple):
     error: EspMedSamError
 
 
+class Unfit(NamedTuple):
+    """No worker can be where this one was to be.
+
+    Attributes:
+        error: Why.
+    """
+
+    error: EspMedSamError
+
+
 class Reading(NamedTuple):
     """The current item is being read, or no longer.
 
@@ -61,7 +71,7 @@ class Slices(NamedTuple):
     total: int
 
 
-Message = Ready | Broken | Reading | Slices | ItemResult
+Message = Ready | Broken | Unfit | Reading | Slices | ItemResult
 """What a worker sends; the last ends an item."""
 
 

@@ -25,7 +25,7 @@ from esp_medsam.workflows.item_loop import each_alone
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.results import ItemResult, failure
-from esp_medsam.workflows.worker import Broken, Message, Reading, Ready, Slices
+from esp_medsam.workflows.worker import Broken, Message, Reading, Ready, Slices, Unfit
 from esp_medsam.workflows.worker_process import WorkerProcess
 
 
@@ -45,6 +45,8 @@ _MOST_SECONDS_TO_WAIT = 3600.0
 
 class Processes:
     """Engine whose workers are processes of this machine."""
+
+    shares_memory, keeps_waiting = True, False
 
     def worker(
         self, request: Request, threads: int, *, is_spare: bool, tells: bool
@@ -150,6 +152,8 @@ class Workers:
                         yield outcome
                     elif isinstance(step, Item):
                         yield from self._begun(place, Job(step))
+                elif place is not None and self._taken_over():
+                    pass
                 elif not self._busy:
                     return
                 has_more = place is not None and (step is not None or bool(self._again))
@@ -175,10 +179,24 @@ class Workers:
         """Return the number of a place for what is next; None if it must wait."""
         busy = self._busy
         is_alone = any(worker.job and worker.job.is_alone for worker in busy.values())
-        if busy and (is_alone or (self._again and self._again[0].is_alone)):
+        is_alone = is_alone or bool(self._again and self._again[0].is_alone)
+        if busy and is_alone and self._engine.shares_memory:
             return None
         places = (one for one in range(len(self.requests)) if one not in self._closed)
         return next((place for place in places if place not in busy), None)
+
+    def _taken_over(self) -> bool:
+        """Give the job of a worker that waits for its place to an idle one, if there is one."""
+        busy = self._busy.items()
+        waiting = [place for place, worker in busy if not (worker.is_ready or worker.is_spare)]
+        idle = [worker for worker in self._workers.values() if worker.is_ready and not worker.job]
+        if not (self._engine.keeps_waiting and waiting and idle):
+            return False
+        job, self._workers[waiting[0]].job = self._workers[waiting[0]].job, None
+        assert job is not None, "it waits with one"
+        self._remove(waiting[0])
+        idle[0].begin(job, self.most_seconds)
+        return True
 
     def _begun(self, place: int, job: Job) -> Iterator[ItemResult]:
         """Let the worker of a place begin a job; it is another one for a job that was tried."""
@@ -226,6 +244,10 @@ class Workers:
         match message:
             case Broken(error):
                 yield from self._not_started(place, job, error.code, error)
+            case Unfit(error):
+                logger.warning("There is one worker less: %s", one_line(str(error)))
+                self._remove(place)
+                self._close(place, job, error)
             case Ready():
                 self._has_worked = worker.is_ready = True
                 worker.begin(job, self.most_seconds)
@@ -292,14 +314,20 @@ class Workers:
                 attempts = attempts_of(self.requests[place])
             self._again.append(Job(job.item, len(attempts) - 1, died, is_alone=True))
             return
-        self._closed.add(place)
-        if len(self._closed) < len(self.requests):
-            self._again.append(job)
-            return
-        if error is not None:
-            raise error
         msg = f"A worker must be able to start; it ended by {died}. Read what it printed, or let "
-        raise WorkerDiedError(msg + "`workers` be 0, which segments in this process.")
+        msg += "`workers` be 0, which segments in this process."
+        self._close(place, job, error or WorkerDiedError(msg))
+
+    def _close(self, place: int, job: Job, error: EspMedSamError) -> None:
+        """Do without a place from now on, and let another one have its job.
+
+        Raises:
+            EspMedSamError: The error, if no place is left.
+        """
+        self._closed.add(place)
+        if len(self._closed) == len(self.requests):
+            raise error
+        self._again.append(job)
 
     def _late(self, place: int, worker: Worker) -> Iterator[ItemResult]:
         """End a worker that takes too long, and yield the failure of its job."""
