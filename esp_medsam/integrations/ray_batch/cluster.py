@@ -59,7 +59,8 @@ def connected(address: str | None, *, cpus: int, is_verbose: bool) -> Iterator[A
         is_verbose: Whether what workers log is printed here.
 
     Raises:
-        ClusterError: If there is no cluster at the address, or none can be started.
+        ClusterError: If there is no cluster at the address, none can be started, or it is gone
+            before the block ends.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if not is_verbose:  # Ray tells of dead actors on standard output, where results may go
@@ -82,7 +83,12 @@ def connected(address: str | None, *, cpus: int, is_verbose: bool) -> Iterator[A
         held.callback(ray.shutdown)
         with _own_signals():
             _init(ray, settings, is_verbose=is_verbose)
-        yield ray
+        try:
+            yield ray
+        except (ray.exceptions.RayError, ConnectionError) as error:
+            msg = f"The cluster must answer until the run ends; it gave {type(error).__name__}. "
+            msg += "Start it again if it is gone; then the same command goes on."
+            raise ClusterError(msg) from error
 
 
 def _init(ray: Any, settings: dict[str, Any], *, is_verbose: bool) -> None:

@@ -16,7 +16,7 @@ from esp_medsam.integrations.ray_batch.cluster import (
     connected,
     nodes_of,
 )
-from tests.support.fake_ray import FakeRay
+from tests.support.fake_ray import FakeRay, RayError
 
 
 LARGE, SMALL, GPUS = Node(16, 0, 64 * 2**30), Node(2, 0, 64 * 2**30), Node(32, 4, 256 * 2**30)
@@ -134,6 +134,13 @@ class TestConnected:
             pass
 
         assert ray.shutdowns == 1
+
+    def test_tells_in_one_line_that_it_is_gone(self, ray: FakeRay) -> None:
+        with (
+            pytest.raises(ClusterError, match=r"gave RayError\. .* the same command goes on"),
+            connected("auto", cpus=1, is_verbose=False),
+        ):
+            raise RayError
 
     def test_keeps_the_handler_that_ray_replaces(
         self, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
