@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from types import FrameType
 from typing import Any, NamedTuple
 
 from esp_medsam.errors import ClusterError, DeviceError, OptionError, one_line
@@ -84,7 +85,8 @@ def connected(address: str | None, *, cpus: int, is_verbose: bool) -> Iterator[A
         with _own_signals():
             _init(ray, settings, is_verbose=is_verbose)
         try:
-            yield ray
+            with _signals_let_through():
+                yield ray
         except (ray.exceptions.RayError, ConnectionError) as error:
             msg = f"The cluster must answer until the run ends; it gave {type(error).__name__}. "
             msg += "Start it again if it is gone; then the same command goes on."
@@ -117,6 +119,40 @@ def _own_signals() -> Iterator[None]:
         sys.exit(128 + signal.SIGTERM if ended.code == signal.SIGTERM else ended.code)
     finally:
         signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _signals_let_through() -> Iterator[None]:
+    """Let the handlers of signals that end a run raise what they raise.
+
+    A call to Ray in which a signal arrives lets only KeyboardInterrupt through, so each handler
+    acts after that has ended the block.
+    """
+    arrived: list[tuple[int, FrameType | None]] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        for each in handlers:
+            signal.signal(each, signal.SIG_IGN)  # only the first one counts
+        arrived.append((number, frame))
+        raise KeyboardInterrupt
+
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for each in (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")):
+            handler = None if each is None else signal.getsignal(each)
+            if each is not None and callable(handler):
+                handlers[each] = handler
+                signal.signal(each, note)
+    try:
+        yield
+    except KeyboardInterrupt:
+        for number, frame in arrived:
+            handlers[signal.Signals(number)](number, frame)
+        raise
+    finally:
+        for each, handler in handlers.items():
+            if not arrived:
+                signal.signal(each, handler)
 
 
 def nodes_of(ray: Any) -> list[Node]:

@@ -15,7 +15,7 @@ from esp_medsam.workflows.request import Request
 
 logger = logging.getLogger(__name__)
 
-SECONDS_TO_TELL = 15.0
+SECONDS_TO_TELL = 30.0
 """Time for which nothing is said about workers that have no place yet."""
 
 
@@ -84,5 +84,5 @@ class RayEngine:
         wanted = wanted_text(unplaced[0].resources)
         left = max(worker.seconds_left for worker in unplaced)
         logger.warning(
-            "Waiting for %s that the cluster has free, for up to %.0f s more.", wanted, left
+            "Waiting for a worker to start in the cluster, with %s, for up to %.0f s.", wanted, left
         )

@@ -142,6 +142,24 @@ class TestConnected:
         ):
             raise RayError
 
+    def test_lets_a_handler_act_when_ray_has_returned(self, ray: FakeRay) -> None:
+        """Which turns what the handler raises into an error of its own."""
+
+        def end(number: int, _: object) -> None:
+            sys.exit(128 + number)
+
+        before = signal.signal(signal.SIGTERM, end)
+        try:
+            with (
+                pytest.raises(SystemExit) as error,
+                connected(None, cpus=1, is_verbose=False),
+            ):
+                signal.raise_signal(signal.SIGTERM)
+            assert error.value.code == 143
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN  # only the first one counts
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
     def test_keeps_the_handler_that_ray_replaces(
         self, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -149,7 +167,9 @@ class TestConnected:
         monkeypatch.setattr(ray, "init", lambda **_: signal.signal(signal.SIGTERM, signal.SIG_IGN))
 
         with connected(None, cpus=1, is_verbose=False):
-            assert signal.getsignal(signal.SIGTERM) == before
+            pass
+
+        assert signal.getsignal(signal.SIGTERM) == before
 
     def test_ends_as_a_terminated_command_does_while_it_connects(
         self, ray: FakeRay, monkeypatch: pytest.MonkeyPatch

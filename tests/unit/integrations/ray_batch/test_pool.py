@@ -196,7 +196,7 @@ def test_a_full_cluster_is_told_and_not_waited_for_beyond_a_limit(
     with pytest.raises(WorkerDiedError, match=r"must have 2 CPUs free for a worker within 0\.2 s"):
         run(FakeRay(CPUS, make=FakeActor, places=0), "a")
 
-    assert "Waiting for 2 CPUs that the cluster has free, for up to 0 s" in caplog.text
+    assert "Waiting for a worker to start in the cluster, with 2 CPUs, for up to 0 s" in caplog.text
 
 
 def test_an_actor_without_a_place_leaves_its_item_to_another(run: Run) -> None:
