@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -21,6 +22,10 @@ from esp_medsam.workflows.worker_choice import LEAST_MEMORY, LEAST_THREADS, Work
 
 _OBJECT_STORE = 100 * 2**20
 """Bytes of a local Ray's object store; only paths and records pass, so the least will do."""
+
+
+_SECONDS_TO_ANSWER = 10.0
+"""Time that a cluster has to accept a connection."""
 
 
 class Node(NamedTuple):
@@ -63,6 +68,8 @@ def connected(address: str | None, *, cpus: int, is_verbose: bool) -> Iterator[A
         ClusterError: If there is no cluster at the address, none can be started, or it is gone
             before the block ends.
     """
+    if address is not None:
+        _check_answers(address)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if not is_verbose:  # Ray tells of dead actors on standard output, where results may go
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
@@ -91,6 +98,24 @@ def connected(address: str | None, *, cpus: int, is_verbose: bool) -> Iterator[A
             msg = f"The cluster must answer until the run ends; it gave {type(error).__name__}. "
             msg += "Start it again if it is gone; then the same command goes on."
             raise ClusterError(msg) from error
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address at which nothing listens: Ray would wait for it for minutes.
+
+    Raises:
+        ClusterError: If nothing does, or it is no address.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER).close()
+    except (OSError, ValueError, OverflowError) as error:
+        told = getattr(error, "strerror", None) or type(error).__name__
+        msg = "`address` must be auto, HOST:PORT or ray://HOST:PORT of a Ray cluster that answers; "
+        msg += f"got {address}, which gave: {told}."
+        raise ClusterError(msg) from error
 
 
 def _init(ray: Any, settings: dict[str, Any], *, is_verbose: bool) -> None:

@@ -85,6 +85,7 @@ class TestConnected:
             monkeypatch.setenv(name, "before")
         monkeypatch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", "before")
         monkeypatch.delenv("RAY_DEDUP_LOGS_SKIP_REGEX")
+        monkeypatch.setattr(cluster, "_check_answers", lambda address: None)
         return ray
 
     def test_starts_one_on_loopback_that_tells_nobody_and_ends_it(self, ray: FakeRay) -> None:
@@ -183,3 +184,14 @@ class TestConnected:
             pass
 
         assert error.value.code == 143
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:1", "ray://127.0.0.1:1", "head", "a:b", ":99999", "127.0.0.1:-1"]
+)
+def test_an_address_at_which_nothing_listens_is_told_before_ray_waits_for_it(address: str) -> None:
+    with (
+        pytest.raises(ClusterError, match=f"answers; got {address}, which gave: "),
+        connected(address, cpus=1, is_verbose=False),
+    ):
+        pass
