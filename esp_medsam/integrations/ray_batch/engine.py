@@ -7,7 +7,9 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+from esp_medsam.errors import ClusterError
 from esp_medsam.integrations.ray_batch.actor import SegmentActor
+from esp_medsam.integrations.ray_batch.cluster import nodes_of
 from esp_medsam.integrations.ray_batch.ray_worker import RayWorker, wanted_text
 from esp_medsam.integrations.ray_batch.shared_storage import SharedStorage
 from esp_medsam.workflows.request import Request
@@ -74,11 +76,21 @@ class RayEngine:
             self._ray.wait(asked, num_returns=1, timeout=most_seconds)
 
     def _tell_wait(self, workers: Collection[RayWorker]) -> None:
-        """Say, once, what is awaited, if nothing else happens."""
+        """Say, once, what is awaited, if nothing else happens.
+
+        Raises:
+            ClusterError: If the cluster has no node any more on which it could happen.
+        """
         now = time.monotonic()
         self._idle_since = self._idle_since or now
         unplaced = [worker for worker in workers if not worker.is_placed]
-        if self._has_told or not unplaced or now - self._idle_since < SECONDS_TO_TELL:
+        if not unplaced or now - self._idle_since < SECONDS_TO_TELL:
+            return
+        if not nodes_of(self._ray):
+            msg = "The cluster must have a node that lives until the run ends; it has none any "
+            msg += "more. Start it again; then the same command goes on."
+            raise ClusterError(msg)
+        if self._has_told:
             return
         self._has_told = True
         wanted = wanted_text(unplaced[0].resources)

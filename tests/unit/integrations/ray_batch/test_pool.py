@@ -199,6 +199,17 @@ def test_a_full_cluster_is_told_and_not_waited_for_beyond_a_limit(
     assert "Waiting for a worker to start in the cluster, with 2 CPUs, for up to 0 s" in caplog.text
 
 
+def test_f12_a_cluster_without_a_node_any_more_ends_the_run_in_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "SECONDS_TO_TELL", 0.0)
+    ray = FakeRay(CPUS, make=FakeActor, places=0)
+    monkeypatch.setattr(engine, "nodes_of", lambda ray: [])
+
+    with pytest.raises(ClusterError, match=r"must have a node that lives .* it has none any more"):
+        run(ray, "a")
+
+
 def test_an_actor_without_a_place_leaves_its_item_to_another(run: Run) -> None:
     found = run(FakeRay(CPUS, make=FakeActor, places=1), "a", "b", "c", count=2)
 
