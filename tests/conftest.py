@@ -30,6 +30,10 @@ ROOT = Path(__file__).parents[1]
 # Tests run the commands in their own process; those of workers ask for them.
 os.environ["ESP_MEDSAM_WORKERS"] = "0"
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples in every run, so that a failure is a change's; `--hypothesis-profile=search`
 # looks for new ones.
 settings.register_profile("same", derandomize=True, deadline=None)
