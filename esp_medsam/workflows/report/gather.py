@@ -10,12 +10,12 @@ from esp_medsam.errors import EmptyInputError, OutputExistsError, not_found
 from esp_medsam.identity import sha256_of
 from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.output_path import PREVIEW_ENDINGS
-from esp_medsam.io.record import JOURNAL, is_own, read_record
+from esp_medsam.io.record import is_own, read_record
 from esp_medsam.io.recorded_file import Entry, name_of
 from esp_medsam.plain_data import read_own_json
 from esp_medsam.workflows.item_names import plain_text
 from esp_medsam.workflows.report.case import Case, case_of_record
-from esp_medsam.workflows.report.journals import Told, read_journal
+from esp_medsam.workflows.report.journals import Told, is_journal, read_journals
 from esp_medsam.workflows.verdicts import DIGITS
 from esp_medsam.workflows.walk import files_below
 
@@ -34,7 +34,7 @@ class ResultFolder:
     Attributes:
         path: The folder.
         name: End of its path, long enough to tell it from the others.
-        told: What its journal tells.
+        told: What its journals tell.
     """
 
     path: Path
@@ -78,7 +78,7 @@ def gather(
     roots = list(dict.fromkeys(root for _, root in records) | journals)
     names = _names(roots)
     found.folders = [
-        ResultFolder(root, plain_text(name), read_journal(root / JOURNAL))
+        ResultFolder(root, plain_text(name), read_journals(root))
         for root, name in zip(roots, names, strict=True)
     ]
     places = {root: place for place, root in enumerate(roots)}
@@ -108,18 +108,18 @@ def _search(
         unreadable: list[tuple[Path, OSError]] = []
         root_of: dict[Path, Path] = {}
         for path in files_below(output, unreadable):
-            if path.name != JOURNAL and not path.name.endswith(RECORD):
+            if not is_journal(path) and not path.name.endswith(RECORD):
                 continue
             folder = path.parent
             if folder not in root_of:  # its first file of interest
                 if folder.resolve() in seen:
                     continue
-                has_journal = (folder / JOURNAL).exists()
+                has_journal = any(map(is_journal, folder.iterdir()))
                 above = next((root_of[one] for one in folder.parents if one in root_of), output)
                 root_of[folder] = folder if has_journal else above
                 if has_journal:
                     journals[folder] = None
-            if path.name != JOURNAL:
+            if not is_journal(path):
                 records.append((path, root_of[folder]))
         seen |= {folder.resolve() for folder in root_of}
         found.unreadable += [_below(folder, output) for folder, _ in unreadable]

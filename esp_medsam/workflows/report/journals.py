@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from esp_medsam.io.record import JOURNALS
 from esp_medsam.regular_file import open_regular
 from esp_medsam.workflows.journal import MARK, VERSION
 
@@ -22,7 +23,7 @@ TRIES = 20
 
 _WAIT = 0.05
 _ENDINGS = ("", "-wal", "-journal")
-_ITEMS = "SELECT item, status, code, message, attempts, seconds, run FROM item"
+_ITEMS = "SELECT item, status, code, message, attempts, seconds, began, run FROM item"
 _RUNS = "SELECT number, software, settings, began, ended FROM run ORDER BY number"
 
 
@@ -31,7 +32,7 @@ class Told:
     """What a journal tells.
 
     Attributes:
-        items: Rows of the items by name: status, code, message, attempts, seconds.
+        items: Rows of the items by name: status, code, message, attempts, seconds, began.
         runs: Software, times and settings of each run, in order.
         problem: Why it tells nothing; empty if it does.
     """
@@ -39,6 +40,27 @@ class Told:
     items: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     runs: tuple[Mapping[str, Any], ...] = ()
     problem: str = ""
+
+
+def is_journal(path: Path) -> bool:
+    """Whether a file is, by its name, the journal of a folder of results or of a share of it."""
+    return path.name.startswith(JOURNALS) and path.suffix == ".sqlite"
+
+
+def read_journals(folder: Path) -> Told:
+    """Return what the journals of a folder tell, those of all shares together.
+
+    Of an item in several, the one that began it last counts.
+    """
+    told = [read_journal(path) for path in sorted(filter(is_journal, folder.iterdir()))]
+    items: dict[str, Mapping[str, Any]] = {}
+    for one in told:
+        for name, row in one.items.items():
+            if name not in items or items[name]["began"] <= row["began"]:
+                items[name] = row
+    runs = sorted((run for one in told for run in one.runs), key=lambda run: str(run["began"]))
+    problems = dict.fromkeys(one.problem for one in told if one.problem)
+    return Told(items, tuple(runs), ", ".join(problems) if told else "there is no journal")
 
 
 def read_journal(path: Path) -> Told:
@@ -117,7 +139,7 @@ def _read(database: sqlite3.Connection) -> Told:
 
 
 def _item(row: sqlite3.Row, run: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name in ("status", "code", "message"):
+    for name in ("status", "code", "message", "began"):
         yield name, row[name] if isinstance(row[name], str) else ""
     for name in ("attempts", "seconds"):
         yield name, row[name] if isinstance(row[name], int | float) else None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from esp_medsam.errors import EmptyInputError, InputNotFoundError
-from esp_medsam.io.record import JOURNAL
+from esp_medsam.io.record import JOURNAL, JOURNALS
 from esp_medsam.workflows.report.case import Case
 from esp_medsam.workflows.report.gather import gather
 from tests.support.reports import target, write_journal, write_result
@@ -195,3 +195,23 @@ class TestFolders:
             gather([tmp_path])
         with pytest.raises(InputNotFoundError, match="OUT must be an existing folder"):
             gather([tmp_path / "none"])
+
+
+class TestShares:
+    def test_are_told_together(self, tmp_path: Path) -> None:
+        for number, name in ((1, "a.png"), (2, "b.png")):
+            path = write_journal(tmp_path, {name: "E_CORRUPT"})
+            path.rename(tmp_path / f"{JOURNALS}-{number}-of-2.sqlite")
+
+        assert items(tmp_path) == ["a.png", "b.png"]
+        (folder,) = gather([tmp_path]).folders
+        assert len(folder.told.runs) == 2
+        assert not folder.told.problem
+
+    def test_of_one_folder_count_as_the_run_that_began_last_says(self, tmp_path: Path) -> None:
+        write_journal(tmp_path, {"a.png": "E_CORRUPT"}).rename(
+            tmp_path / f"{JOURNALS}-1-of-2.sqlite"
+        )
+        write_journal(tmp_path, {"a.png": "E_TOO_LARGE"})
+
+        assert only(tmp_path).code == "E_TOO_LARGE"
