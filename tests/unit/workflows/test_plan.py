@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,20 @@ class TestPlans:
 
         with pytest.raises(ModalityConflictError, match=r"2 DICOM volumes .*\(2 CT\)"):
             in_parts(tmp_path / "in", files_at_once=1)
+
+
+@pytest.mark.parametrize("folders", [1, 100])
+def test_l3_ten_thousand_items_are_planned_in_seconds_and_little_memory(
+    tmp_path: Path, bounded: Callable[..., Any], folders: int
+) -> None:
+    for number in range(10_000):
+        place = tmp_path / "in" / f"{number % folders}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number}.png").touch()
+
+    steps = bounded(lambda: sum(1 for _ in in_parts(tmp_path / "in", files_at_once=20_000).steps))
+
+    assert steps == 10_000
 
 
 class TestShares:
