@@ -15,6 +15,10 @@ from esp_medsam.workflows.worker import Message, Unfit
 from esp_medsam.workflows.worker_process import SECONDS_TO_END
 
 
+_MOST_STARTS = 3
+"""Number of actors that are made, if none of them lives until it has its place."""
+
+
 class RayWorker:
     """One actor, and the worker process that it keeps.
 
@@ -49,13 +53,14 @@ class RayWorker:
         self.resources = resources
         self._ray, self._make, self._arguments = ray, make, arguments
         self._actor: Any = None
-        self._node = ""
+        self._node, self._starts = "", 0
         self._most_seconds = self._latest = float("inf")
         self._stopping: Any = None
         self._has_ended = False
 
     def start(self) -> None:
         """Ask the cluster for the actor; it may wait for its place."""
+        self._starts += 1
         self._actor = self._make()
         self.asked = self._actor.enter.remote()
 
@@ -146,6 +151,9 @@ class RayWorker:
             is_full = isinstance(error, kinds.OutOfMemoryError)
             told = "Ray, for lack of memory" if is_full else "the end of its Ray actor"
             self.death = f"{told} on {self._node}" if self._node else told
+            return
+        if self._starts < _MOST_STARTS:  # it was placed on a node that was just being lost
+            self.start()
             return
         kind = type(getattr(error, "cause", None) or error).__name__
         msg = "Every node of the cluster must be able to start a worker; one was not "

@@ -187,6 +187,25 @@ def test_a_node_that_cannot_make_actors_ends_the_run_in_one_line(run: Run) -> No
         run(FakeRay(CPUS, make=Unmade), "a")
 
 
+def test_f12_an_actor_that_is_lost_with_its_node_before_it_begins_is_made_again(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Lost(FakeActor):
+        count = 0
+
+        def enter(self) -> tuple[str, Unfit | None]:
+            Lost.count += 1
+            if Lost.count < 3:
+                raise ActorDiedError
+            return "node", None
+
+    found = run(FakeRay(CPUS, make=Lost), "a")
+
+    assert found["0"].status == "done"
+    assert not found["0"].warnings
+    assert not caplog.text
+
+
 def test_a_full_cluster_is_told_and_not_waited_for_beyond_a_limit(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
