@@ -186,16 +186,23 @@ class Workers:
         return next((place for place in places if place not in busy), None)
 
     def _taken_over(self) -> bool:
-        """Give the job of a worker that waits for its place to an idle one, if there is one."""
-        busy = self._busy.items()
-        waiting = [place for place, worker in busy if not (worker.is_ready or worker.is_spare)]
-        idle = [worker for worker in self._workers.values() if worker.is_ready and not worker.job]
+        """Let an idle worker do for one that waits for its place; whether there are both.
+
+        It takes the job over, or ends, and so leaves its place, if the job needs another worker.
+        """
+        waiting = [place for place, worker in self._busy.items() if not worker.is_ready]
+        held = self._workers.items()
+        idle = [place for place, worker in held if worker.is_ready and not worker.job]
         if not (self._engine.keeps_waiting and waiting and idle):
             return False
-        job, self._workers[waiting[0]].job = self._workers[waiting[0]].job, None
+        worker = self._workers[waiting[0]]
+        if worker.is_spare:
+            self._remove(idle[0])
+            return True
+        job, worker.job = worker.job, None
         assert job is not None, "it waits with one"
         self._remove(waiting[0])
-        idle[0].begin(job, self.most_seconds)
+        self._workers[idle[0]].begin(job, self.most_seconds)
         return True
 
     def _begun(self, place: int, job: Job) -> Iterator[ItemResult]:

@@ -24,10 +24,28 @@ class NodeDiedError(RayError):
 
 
 class Ref:
-    """The result of a call, or its error; it may be out for ever."""
+    """A call to an actor, made once the actor has its place."""
 
-    def __init__(self, value: Any = None, *, has_arrived: bool = True) -> None:
-        self.value, self.has_arrived = value, has_arrived
+    def __init__(self, actor: _Actor, call: Callable[[], Any]) -> None:
+        self._actor, self._call = actor, call
+        self._held: list[Any] = []
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether the call was made."""
+        if not self._held and self._actor.has_place:
+            try:
+                self._held.append(self._call())
+            except RayError as error:
+                self._actor.end()
+                self._held.append(error)
+        return bool(self._held)
+
+    @property
+    def value(self) -> Any:
+        """Its result or error."""
+        assert self.has_arrived, "whoever asks has waited"
+        return self._held[0]
 
 
 class FakeRay:
@@ -36,7 +54,7 @@ class FakeRay:
     Args:
         resources: Resources of each node.
         make: Makes an actor from the arguments of its class; None makes the class itself.
-        places: Number of actors that find a place; the others wait for ever.
+        places: Number of actors that have a place at the same time; the others wait.
     """
 
     exceptions = SimpleNamespace(
@@ -56,6 +74,7 @@ class FakeRay:
         self.inits: list[dict[str, Any]] = []
         self.options: list[dict[str, Any]] = []
         self.killed: list[Any] = []
+        self.living: list[_Actor] = []
         self.shutdowns = 0
 
     def init(self, **settings: Any) -> None:
@@ -81,8 +100,9 @@ class FakeRay:
         return SimpleNamespace(options=options)
 
     def _actor(self, kind: type, given: Sequence[Any]) -> _Actor:
-        self.places -= 1
-        return _Actor((self.make or kind)(*given), has_place=self.places >= 0)
+        actor = _Actor((self.make or kind)(*given), self)
+        self.living.append(actor)
+        return actor
 
     @staticmethod
     def wait(
@@ -102,21 +122,23 @@ class FakeRay:
         return ref.value
 
     def kill(self, actor: Any) -> None:
-        """Note the end of an actor."""
+        """End an actor."""
         self.killed.append(actor)
+        actor.end()
 
 
 class _Actor:
-    def __init__(self, held: Any, *, has_place: bool) -> None:
-        self._held, self._has_place = held, has_place
+    def __init__(self, held: Any, ray: FakeRay) -> None:
+        self._held, self._ray = held, ray
+
+    @property
+    def has_place(self) -> bool:
+        return self not in self._ray.living or self in self._ray.living[: self._ray.places]
+
+    def end(self) -> None:
+        if self in self._ray.living:
+            self._ray.living.remove(self)
 
     def __getattr__(self, name: str) -> Any:
-        def remote(*given: Any) -> Ref:
-            if not self._has_place:
-                return Ref(has_arrived=False)
-            try:
-                return Ref(getattr(self._held, name)(*given))
-            except RayError as error:
-                return Ref(error)
-
-        return SimpleNamespace(remote=remote)
+        method = getattr(self._held, name)
+        return SimpleNamespace(remote=lambda *given: Ref(self, lambda: method(*given)))

@@ -147,6 +147,24 @@ def test_f8_f12_an_item_whose_actor_dies_is_tried_again_with_one_slice(run: Run)
     assert FakeActor.started[-1].settings["slice_batch"] == 1
 
 
+def test_f12_an_item_of_a_lost_node_gets_the_place_of_an_idle_worker(run: Run) -> None:
+    """As what is left of the cluster has no other."""
+    ray = FakeRay(CPUS, CPUS, make=FakeActor, places=2)
+
+    class Lost(FakeActor):
+        def segment(self, item: Item) -> Heard:
+            if item.name == "actor dies":
+                ray.places = 1
+            return super().segment(item)
+
+    ray.make = Lost
+
+    found = run(ray, "actor dies", "b", count=2)
+
+    assert [found[path].status for path in "01"] == ["done", "done"]
+    assert "attempt 2" in found["0"].warnings[0]
+
+
 def test_f8_f11_attempts_end_as_those_of_processes(run: Run) -> None:
     found = run(FakeRay(CPUS, make=FakeActor), "memory", "crash", "c")
 
