@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -178,6 +179,9 @@ def segment(
 
     asked = Asked(engine=engine, address=address, device=device, workers=workers, timeout=timeout)
     asked.check()
+    if rerun is not None and part is not None:
+        msg = "--rerun takes what failed in one run; leave --part out"
+        raise typer.BadParameter(msg)
     again = None if rerun is None else _read_rerun(rerun, dataset, output)
     request = read_request(
         bundle,

@@ -330,3 +330,12 @@ class TestModalities:
         names = [modality["name"] for modality in table["modalities"]]
         assert names[6:] == ["ct", "mri"]
         assert table["modalities"][0]["targets"][0]["type"]["value"] == "52988006"
+
+
+def test_what_is_rerun_is_not_divided_into_shares(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["segment", "in", "out", "--rerun", str(tmp_path / "verdicts.csv"), "--part", "1/2"]
+
+    assert main(command) == 2
+    assert "--rerun takes what failed in one run; leave --part out" in capsys.readouterr().err
