@@ -10,17 +10,24 @@ process segment {
     cpus 4
     memory '16 GB'
     tag "${number}/${params.shares}"
+    errorStrategy 'finish'  // a share with a bad image ends with status 1; the others go on
 
     input:
     val number
+    val scans
+    val masks
 
     script:
     """
-    esp-medsam segment '${params.scans}' '${params.masks}' --modality '${params.modality}' \
+    esp-medsam segment '${scans}' '${masks}' --modality '${params.modality}' \
       --part ${number}/${params.shares} --retry 2
     """
 }
 
 workflow {
-    segment(Channel.of(1..params.shares))
+    for (name in ['scans', 'masks', 'modality'])
+        if (!params[name]) error("--${name} must be given")
+    scans = file(params.scans).toAbsolutePath().toString()
+    masks = file(params.masks).toAbsolutePath().toString()
+    segment(Channel.of(1..params.shares), scans, masks)
 }

@@ -108,6 +108,28 @@ class TestMercure:
         assert f"segment {tmp_path / 'in'} " in done.stdout
 
     @pytest.mark.skipif(sys.platform == "win32", reason="a script for Unix")
+    def test_gets_what_is_done_though_another_series_failed(
+        self, environment: dict[str, str], tmp_path: Path
+    ) -> None:
+        with (tmp_path / "bin" / "esp-medsam").open("a") as command:
+            command.write("exit 1\n")
+        script = [str(ROOT / "examples" / "mercure" / "run.sh")]
+
+        done = subprocess.run(script, env=environment, capture_output=True, check=False)
+
+        assert done.returncode == 1
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["x_seg.dcm"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="a script for Unix")
+    def test_fails_if_a_result_cannot_be_handed_over(
+        self, environment: dict[str, str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "out").rmdir()
+        script = [str(ROOT / "examples" / "mercure" / "run.sh")]
+
+        assert subprocess.run(script, env=environment, capture_output=True, check=False).returncode
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="a script for Unix")
     def test_without_folders_ends_in_one_line(self, environment: dict[str, str]) -> None:
         del environment["MERCURE_OUT_DIR"]
         script = [str(ROOT / "examples" / "mercure" / "run.sh")]
