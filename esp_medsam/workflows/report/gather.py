@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from esp_medsam.errors import EmptyInputError, OutputExistsError, not_found
@@ -193,6 +195,15 @@ def _faults(stem: Path, entry: Entry) -> Iterable[str]:
         yield CHANGED.format(name=plain_text(name))
 
 
+def _is_newer(case: Case, folder: Path, told: str) -> bool:
+    """Whether an item has a result that was written after a journal was told of a failure."""
+    if not case.record or not told:
+        return False
+    with suppress(OSError, ValueError):
+        return (folder / case.record).stat().st_mtime > datetime.fromisoformat(told).timestamp()
+    return False
+
+
 def _add_failures(found: Gathered) -> None:
     """Add what the journals say: failures of items, with or without an earlier result."""
     by_name = {(case.folder, case.item): case for case in found.cases}
@@ -205,5 +216,5 @@ def _add_failures(found: Gathered) -> None:
                 case = Case(folder=place, item=item, status=row["status"], modality=row["modality"])
                 found.cases.append(case)
             case.attempts, case.seconds = int(row["attempts"] or 0), row["seconds"]
-            if row["status"] == "failed":
+            if row["status"] == "failed" and not _is_newer(case, folder.path, row["told"]):
                 case.code, case.message = row["code"] or "E_ERROR", row["message"]

@@ -23,7 +23,7 @@ TRIES = 20
 
 _WAIT = 0.05
 _ENDINGS = ("", "-wal", "-journal")
-_ITEMS = "SELECT item, status, code, message, attempts, seconds, began, run FROM item"
+_ITEMS = "SELECT item, status, code, message, attempts, seconds, began, ended, run FROM item"
 _RUNS = "SELECT number, software, settings, began, ended FROM run ORDER BY number"
 
 
@@ -32,7 +32,8 @@ class Told:
     """What a journal tells.
 
     Attributes:
-        items: Rows of the items by name: status, code, message, attempts, seconds, began.
+        items: Rows of the items by name: status, code, message, attempts, seconds, and when the
+            journal was last told of it.
         runs: Software, times and settings of each run, in order.
         problem: Why it tells nothing; empty if it does.
     """
@@ -50,13 +51,13 @@ def is_journal(path: Path) -> bool:
 def read_journals(folder: Path) -> Told:
     """Return what the journals of a folder tell, those of all shares together.
 
-    Of an item in several, the one that began it last counts.
+    Of an item in several, the one that was last told of it counts.
     """
     told = [read_journal(path) for path in sorted(filter(is_journal, folder.iterdir()))]
     items: dict[str, Mapping[str, Any]] = {}
     for one in told:
         for name, row in one.items.items():
-            if name not in items or items[name]["began"] <= row["began"]:
+            if name not in items or items[name]["told"] <= row["told"]:
                 items[name] = row
     runs = sorted((run for one in told for run in one.runs), key=lambda run: str(run["began"]))
     problems = dict.fromkeys(one.problem for one in told if one.problem)
@@ -139,7 +140,8 @@ def _read(database: sqlite3.Connection) -> Told:
 
 
 def _item(row: sqlite3.Row, run: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name in ("status", "code", "message", "began"):
+    yield "told", max(str(row[name] or "") for name in ("began", "ended"))
+    for name in ("status", "code", "message"):
         yield name, row[name] if isinstance(row[name], str) else ""
     for name in ("attempts", "seconds"):
         yield name, row[name] if isinstance(row[name], int | float) else None

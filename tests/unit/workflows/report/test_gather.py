@@ -53,6 +53,12 @@ class TestFailures:
         assert case.message == "sub/a.png must be whole; a_seg.json is not."
         assert case.modality == "fundus"
 
+    def test_that_a_later_result_mended_are_not_told(self, tmp_path: Path) -> None:
+        write_journal(tmp_path, {"a.png": "E_CORRUPT"})
+        write_result(tmp_path, "a")
+
+        assert not only(tmp_path).code
+
     def test_after_a_result_are_told_with_it(self, tmp_path: Path) -> None:
         write_result(tmp_path, "a")
         write_journal(tmp_path, {"a.png": "E_EXISTS"})
