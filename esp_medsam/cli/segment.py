@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -297,12 +296,12 @@ def _journal_of(
     share = None if part is None else RunShare.of(part)
     root, out = Path(settings["dataset_dir"]), Path(settings["output_dir"])
     root = root if root.is_dir() else root.parent
-    if path is not None:
-        return partial(Journal, path, root, settings, prefix=f"{out}{os.sep}")
 
     def opened() -> Journal | None:
         if share is not None:
             check_shares(out, share)
+        if path is not None:
+            return Journal(path, root, settings, prefix=f"{out}{os.sep}")
         try:
             name = JOURNAL if share is None else f"{JOURNALS}-{share.name}.sqlite"
             return Journal(out / name, root, settings)

@@ -103,9 +103,15 @@ def alone_in(path: Path, share: RunShare | None = None) -> Iterator[RunFolder]:
         try:
             stack.callback(_remove_empty, missing_folders(path))
             folder = stack.enter_context(entered(path))
-            is_locked = stack.enter_context(_locked(folder, share))
+            _check_others(folder, share)  # a run that is kept out must keep nobody out meanwhile
+            is_locked, before = stack.enter_context(_locked(folder, share))
             if is_locked:
                 _check_others(folder, share)
+            told = one_line(str(path))
+            if not is_locked:
+                logger.warning(_NO_LOCK, told, "no locks there")
+            elif before is not None:
+                logger.warning("%s: the run of %s, was ended; this one goes on.", told, before)
         except OutputError:
             raise
         except OSError as error:
@@ -124,8 +130,12 @@ def _remove_empty(made: list[Path]) -> None:
 
 
 @contextmanager
-def _locked(folder: Folder, share: RunShare | None) -> Iterator[bool]:
-    """Hold a lock of a folder until the block ends; yield whether the file system has locks."""
+def _locked(folder: Folder, share: RunShare | None) -> Iterator[tuple[bool, Holder | None]]:
+    """Hold a lock of a folder until the block ends.
+
+    Yields:
+        Whether the file system has locks, and who held this one and was ended.
+    """
     name = f"{TEMPORARY_PREFIX}run{f'-{share.name}' if share else ''}.lock"
     while True:
         descriptor, is_new = _open_lock(folder, name)
@@ -137,15 +147,11 @@ def _locked(folder: Folder, share: RunShare | None) -> Iterator[bool]:
             # The previous holder may have removed the file that we opened: open it again.
             if not folder.holds(name, descriptor):
                 continue
-            if not is_locked:
-                logger.warning(_NO_LOCK, one_line(str(folder.path)), "no locks there")
-            elif not is_new and (before := Holder.read(_note(folder, name))):
-                told = one_line(str(folder.path))
-                logger.warning("%s: the run of %s, was ended; this one goes on.", told, before)
+            before = None if is_new else Holder.read(_note(folder, name))
             try:
                 with suppress(OSError), folder.replaced(_note(folder, name).name) as file:
                     file.write(json.dumps(asdict(Holder())).encode())
-                yield is_locked
+                yield is_locked, before
             finally:
                 with suppress(OSError):
                     folder.remove(_note(folder, name).name)
@@ -168,7 +174,10 @@ def _check_others(folder: Folder, share: RunShare | None) -> None:
         if found is None or is_beside or (share is None and count is None):
             continue
         with suppress(FileNotFoundError):  # it has just ended
-            descriptor = folder.open(name, os.O_RDONLY)  # enough for a shared lock
+            try:
+                descriptor = folder.open(name, os.O_RDONLY)  # enough for a shared lock
+            except PermissionError as error:  # of another user, who may be writing
+                raise _held(folder, name) from error
             try:
                 lock(descriptor, is_shared=True)
             except BlockingIOError as error:
@@ -198,8 +207,10 @@ def _open_lock(folder: Folder, name: str) -> tuple[int, bool]:
     descriptor = None
     try:
         descriptor = folder.open(name, os.O_RDWR | os.O_CREAT)
-    except OSError:
+    except OSError as error:
         status = folder.stat(name) if name in folder.names() else None
+        if status is not None and isinstance(error, PermissionError):  # of another user
+            raise _held(folder, name) from error
         if status is None or stat.S_ISREG(status.st_mode):
             raise
     else:

@@ -79,7 +79,6 @@ def results_of(
     start = 0.0
 
     def begun(held: ExitStack) -> Iterator[T | Refusal]:
-        nonlocal start
         folder: RunFolder | None = None
         for item in steps:
             if not isinstance(item, Refusal):
@@ -87,10 +86,11 @@ def results_of(
                     folder = held.enter_context(alone_in(output, share))
                     held.enter_context(beside())
                 folder.clear(folder_of(item))
-            start = time.perf_counter()
             yield item
 
     def attempted(step: T | Refusal) -> ItemResult | None:
+        nonlocal start
+        start = time.perf_counter()
         return step.result if isinstance(step, Refusal) else attempt(step)
 
     def failed(step: T | Refusal, error: Exception) -> ItemResult:

@@ -16,10 +16,12 @@ from esp_medsam.dicom.scan import is_dicom
 from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.errors import (
     EspMedSamError,
+    InputNotFoundError,
     ModalityConflictError,
+    ReadError,
     not_found,
 )
-from esp_medsam.io.formats import is_image
+from esp_medsam.io.formats import is_image, name_of
 from esp_medsam.io.item import Item
 from esp_medsam.modality import ONLY_DICOM, ModalityTable, modality_needed
 from esp_medsam.run_share import RunShare
@@ -176,7 +178,7 @@ class _Planner:
         try:
             return self.plan(part, across)
         except Exception as error:  # handled as for an item
-            return self._of_share(Plan((), (Refusal(str(part.folder), error),)))
+            return Plan((), (Refusal(str(part.folder), error),))
 
     def plan(self, part: Part, across: _Across | None = None) -> Plan:
         """Plan the content of a part; ``across`` holds the state shared by several parts."""
@@ -215,18 +217,35 @@ class _Planner:
         return self._of_share(plan)
 
     def _of_share(self, plan: Plan) -> Plan:
-        """Return what is in the run's share of a plan; what is refused is shared out, too."""
+        """Return what is in the run's share of a plan.
+
+        What is refused is in a share as the item would be. But what this machine alone may be
+        unable to read is told in every share: it may hide items of this one.
+        """
         if (share := self.share) is None:
             return plan
-        root = self.root.parent if is_regular(self.root) else self.root
-        items = tuple(item for item in plan.items if share.has(item.relative_dir, item.name))
+        items = tuple(
+            item
+            for item in plan.items
+            if share.has(item.relative_dir, item.volume_name or item.name)
+        )
+        of_machine = ReadError, InputNotFoundError
         refused = tuple(
             refusal
             for refusal in plan.refused
-            if share.has(Path(refusal.path).relative_to(root).as_posix(), refusal.volume_name or "")
+            if isinstance(refusal.error, of_machine) or share.has(*self._key_of(refusal))
         )
         of_others = len(plan) - len(items) - len(refused)
         return replace(plan, items=items, refused=refused, of_other_shares=of_others)
+
+    def _key_of(self, refusal: Refusal) -> tuple[str, str]:
+        """Return folder and name of an item that is refused, as if it were taken."""
+        name = refusal.volume_name
+        path = Path(refusal.path) if name is None else Path(refusal.path, name)
+        root = self.root.parent if is_regular(self.root) else self.root
+        is_below = path.parent.is_relative_to(root) and not is_regular(self.root)
+        folder = path.parent.relative_to(root).as_posix() if is_below else ""
+        return "" if folder == os.curdir else folder, name or name_of(path)
 
     def _settle_volume(
         self, search: Search, folder: Path, volume: DicomVolume, settled: _Settled

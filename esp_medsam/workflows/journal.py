@@ -20,6 +20,7 @@ from esp_medsam.errors import (
     EspMedSamError,
     OutputError,
     OutputExistsError,
+    WorkerDiedError,
     one_line,
 )
 from esp_medsam.io.record import JOURNALS, file_names, read_record
@@ -50,11 +51,14 @@ CREATE TABLE item (
     began TEXT, ended TEXT, seconds REAL,
     bytes INTEGER, modified_ns INTEGER, sha256 TEXT,
     record TEXT, outputs TEXT, weights_sha256 TEXT, settings TEXT,
-    tried TEXT
+    tried TEXT, failures INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 """
 
-_CHANGES = {1: "ALTER TABLE item ADD COLUMN tried TEXT"}
+_CHANGES = {
+    1: "ALTER TABLE item ADD COLUMN tried TEXT; "
+    "ALTER TABLE item ADD COLUMN failures INTEGER NOT NULL DEFAULT 0"
+}
 """What makes a journal of each earlier version one of the next."""
 
 _LOCAL = frozenset(
@@ -78,12 +82,13 @@ class Failed(NamedTuple):
     Attributes:
         code: Code of the failure.
         message: Its text.
-        attempts: How often it was tried with the same input, settings and weights.
+        failures: How often it failed, or its run was killed, with the same input, settings, weights
+            and version, since it was last done.
     """
 
     code: str
     message: str
-    attempts: int
+    failures: int
 
 
 def check_shares(folder: Path, share: RunShare) -> None:
@@ -126,6 +131,7 @@ class Journal:
         self._root, self._prefix = str(root), prefix
         self._is_lost = False
         self._latest = time.monotonic()
+        self._gathered: list[tuple[str, Sequence[object]]] = []
         with _told(path):
             self._database = self._open()
             told = json.dumps(settings, default=str)
@@ -166,6 +172,8 @@ class Journal:
                 "VALUES (?, 'running', 1, ?, ?, ?) ON CONFLICT (item) DO UPDATE SET "
                 "status = 'running', code = NULL, message = NULL, "
                 "attempts = CASE WHEN tried IS excluded.tried THEN attempts + 1 ELSE 1 END, "
+                "failures = CASE WHEN tried IS excluded.tried THEN failures + (status = 'running') "
+                "ELSE 0 END, "
                 f"run = excluded.run, began = excluded.began, ended = NULL, seconds = NULL, "
                 f"tried = excluded.tried, {stated}",
                 (self._name(label), self._run, _now(), tried),
@@ -173,7 +181,7 @@ class Journal:
             )
 
     def failure_of(self, label: str, tried: str) -> Failed | None:
-        """Return how the same item failed before, if that was its last outcome.
+        """Return how the same item failed before, if it did; a run that was killed at it counts.
 
         Args:
             label: Name of the item in messages.
@@ -181,14 +189,20 @@ class Journal:
         """
         if self._is_lost:
             return None
-        found: tuple[str, str, int] | None = None
+        found: tuple[str, str | None, str | None, int] | None = None
         with self._given_up():
             found = self._database.execute(
-                "SELECT code, message, attempts FROM item "
-                "WHERE item = ? AND status = 'failed' AND tried = ?",
-                (self._name(label), tried),
+                "SELECT status, code, message, failures FROM item "
+                "WHERE item = ? AND tried = ? AND NOT (status = 'running' AND run = ?)",
+                (self._name(label), tried, self._run),
             ).fetchone()
-        return None if found is None else Failed(*found)
+        match found:
+            case "failed", code, message, failures:
+                return Failed(code or "", message or "", failures)
+            case "running", _, _, failures:
+                message = f"{label} must be segmented by a run that lives; the last one was killed."
+                return Failed(WorkerDiedError.code, message, failures + 1)
+        return None
 
     def end(self, result: ItemResult) -> None:
         """Note the outcome of an item; of one that was done before, what its record says."""
@@ -204,6 +218,12 @@ class Journal:
             row |= {"ended": _now(), "seconds": round(result.seconds, 3)}
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
         changed = ", ".join(f"{name} = excluded.{name}" for name in row if name != "item")
+        # An outcome without an attempt says nothing of what was tried before.
+        changed += (
+            ", failures = CASE WHEN excluded.status = 'done' THEN 0 "
+            "ELSE item.failures + (item.status = 'running') END"
+            ", tried = CASE WHEN item.status = 'running' THEN item.tried END"
+        )
         attempts = 0 if result.status == "kept" else 1
         with self._given_up():
             self._write(
@@ -214,14 +234,16 @@ class Journal:
             )
 
     def _write(self, statement: str, values: Sequence[object], *, at_once: bool = False) -> None:
-        """Write in the current transaction, and end it at once or when it is old enough."""
+        """Write in one transaction with what was gathered, at once or when that is old enough."""
         if self._is_lost:
             return
-        if not self._database.in_transaction:
-            self._database.execute("BEGIN")
-        self._database.execute(statement, values)
+        self._gathered.append((statement, values))
         if at_once or time.monotonic() - self._latest > _SECONDS_TO_GATHER:
+            self._database.execute("BEGIN")  # not held while a network works: others may write
+            for each in self._gathered:
+                self._database.execute(*each)
             self._database.execute("COMMIT")
+            self._gathered.clear()
             self._latest = time.monotonic()
 
     @contextmanager

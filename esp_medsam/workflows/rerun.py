@@ -74,7 +74,9 @@ class Rerun:
         for name in (item.name, *item.other_names):
             record = PurePosixPath(item.relative_dir, f"{name}_seg.json")
             verdict = self._by_record.get(plain_text(str(record)))
-            if verdict is None:
+            # Another image may have had the name: its result is not this one's to replace.
+            is_own = verdict is not None and verdict.item == item_name(item.label, self._root)
+            if verdict is None or (name != item.name and not is_own):
                 continue
             self._met.add(verdict)
             if not self._is_judged(self._output / record, verdict):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from esp_medsam.errors import DiskFullError, one_line
 from esp_medsam.io.item import Item
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.results import ItemResult
 
+
+logger = logging.getLogger(__name__)
 
 Each = Callable[..., Iterator[ItemResult]]
 """Loop over items, with the arguments of :func:`~esp_medsam.workflows.item_loop.each_alone`."""
@@ -41,13 +45,19 @@ class Retries:
             is_last = number == self.most
             trying: dict[str, Item] = {}  # only what is at work, and what failed, is held
             again: list[Item] = []
+            aside: list[ItemResult] = []
             for outcome in self.each(_noted(steps, trying), attempt, failed):
                 item = trying.pop(outcome.path, None)
+                if outcome.code == DiskFullError.code:  # nobody will ask for more
+                    yield from aside
                 if item is None or is_last or not outcome.has_failed or self.is_final(outcome):
                     yield outcome
                 else:
+                    told = one_line(outcome.path)
+                    logger.warning("%s failed (%s), and is tried again.", told, outcome.code)
                     self.on_failure(outcome)
                     again.append(item)
+                    aside.append(outcome)
             steps = again
 
 

@@ -284,11 +284,13 @@ class SegmentRun:
             return None
         tried = plan.fingerprint(item.files)
         before = None if self.retries is None else self.journal.failure_of(item.label, tried)
-        if before is None or before.attempts <= (self.retries or 0):
+        allowed = 0 if self.retries is None else self.retries
+        # That a disk was full says nothing of the item.
+        if before is None or before.failures <= allowed or before.code == DiskFullError.code:
             self.journal.begin(item.label, tried)
             return None
         self._given_up.add(item.label)
-        told = f"{before.message} Failed in {before.attempts} attempts, so it was not tried again; "
+        told = f"{before.message} Failed in {before.failures} attempts, so it was not tried again; "
         told += "allow more with `retry`."
         return ItemResult(path=item.label, status="failed", code=before.code, message=told)
 

@@ -200,3 +200,18 @@ class TestShares:
 
         run_alone(tmp_path, RunShare(1, 2))
         run_alone(tmp_path)
+
+    def test_that_are_kept_out_keep_nobody_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with alone_in(tmp_path, RunShare(1, 3)):
+            with pytest.raises(LockedError):
+                run_alone(tmp_path, RunShare(1, 2))
+            assert not (tmp_path / f"{TEMPORARY_PREFIX}run-1-of-2.lock").exists()
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+    def test_of_other_users_that_cannot_be_looked_at_keep_out(self, tmp_path: Path) -> None:
+        (tmp_path / f"{TEMPORARY_PREFIX}run-1-of-3.lock").touch(mode=0)
+
+        with pytest.raises(LockedError):
+            run_alone(tmp_path)

@@ -314,13 +314,64 @@ class TestAttempts:
             kept.end(done(record))
             assert kept.failure_of("in/a.png", "one") is None
 
+    def test_that_were_interrupted_are_no_failures(self, path: Path) -> None:
+        for _ in range(3):
+            with opened(path) as kept:
+                kept.begin("in/a.png", "one")  # and the run ends
+        with opened(path) as kept:
+            assert kept.failure_of("in/a.png", "one") is None
+            kept.begin("in/a.png", "one")
+            kept.end(failed())
+            assert kept.failure_of("in/a.png", "one") == ("E_CORRUPT", "No.", 1)
+
+    def test_that_killed_their_run_are_failures(self, path: Path) -> None:
+        for number in (1, 2, 3):
+            killed = opened(path)
+            killed.begin("in/a.png", "one")
+            killed._database.close()  # as if it was killed
+
+            with opened(path) as kept:
+                found = kept.failure_of("in/a.png", "one")
+            assert found is not None
+            assert (found.code, found.failures) == ("E_WORKER_DIED", number)
+
+    def test_are_forgotten_when_the_item_is_done(self, path: Path, record: str) -> None:
+        with opened(path) as kept:
+            for outcome in (failed(), done(record), failed()):
+                kept.begin("in/a.png", "one")
+                kept.end(outcome)
+
+            assert kept.failure_of("in/a.png", "one") == ("E_CORRUPT", "No.", 1)
+
+    def test_an_outcome_without_an_attempt_is_no_failure_of_what_was_tried(
+        self, path: Path
+    ) -> None:
+        with opened(path) as kept:
+            for _ in range(2):
+                kept.begin("in/a.png", "one")
+                kept.end(failed())
+            kept.end(failed())  # refused before it was tried
+
+            assert kept.failure_of("in/a.png", "one") is None
+
+
+def test_others_may_write_while_a_kept_result_waits_to_be_noted(path: Path, record: str) -> None:
+    with opened(path) as one, opened(path) as other:
+        one.end(done(record, "kept"))
+        other.begin("in/b.png")  # which would wait for half a minute, and fail
+
+    assert sorted(row["item"] for row in rows(path)) == ["a.png", "b.png"]
+
 
 def test_a_journal_of_the_first_version_is_kept(path: Path) -> None:
     with opened(path) as kept:
         kept.begin("in/a.png")
         kept.end(failed())
     database = sqlite3.connect(path)
-    database.executescript("ALTER TABLE item DROP COLUMN tried; PRAGMA user_version = 1;")
+    database.executescript(
+        "ALTER TABLE item DROP COLUMN tried; ALTER TABLE item DROP COLUMN failures; "
+        "PRAGMA user_version = 1;"
+    )
     database.close()
 
     with opened(path) as kept:

@@ -297,3 +297,39 @@ class TestShares:
 
         with pytest.raises(EmptyInputError):
             in_parts(tmp_path / "in", part="1/2")
+
+    def test_of_a_folder_that_one_machine_cannot_list_all_say_so(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its images may be in any of them."""
+        walk = files_of_part
+
+        def unlistable(part: Part, unreadable: list[Any], **options: Any) -> Any:
+            unreadable.append((root / "q", OSError(5, "Input/output error")))
+            return (path for path in walk(part, [], **options) if "q" not in path.parts)
+
+        monkeypatch.setattr("esp_medsam.workflows.search.files_of_part", unlistable)
+        for number in (1, 2, 3):
+            steps = list(in_parts(root, files_at_once=100, part=f"{number}/3").steps)
+
+            (refused,) = (step for step in steps if isinstance(step, Refusal))
+            assert isinstance(refused.error, ReadError)
+
+    def test_hold_a_volume_under_one_key_whether_it_is_taken_or_refused(
+        self, tmp_path: Path
+    ) -> None:
+        names = [f"{number}.dcm" for number in range(12)]
+        for number, name in enumerate(names):
+            copy_shipped(
+                tmp_path / "in" / name, like="CT_small.dcm", SeriesInstanceUID=f"1.2.{number}"
+            )
+        for number in (1, 2, 3):
+            asked = {"files_at_once": 100, "part": f"{number}/3"}
+            as_ct = list(in_parts(tmp_path / "in", **asked, modality="ct").steps)
+            as_mri = list(
+                in_parts(tmp_path / "in", **asked, modality="mri", leave_alone=False).steps
+            )
+
+            assert all(isinstance(step, Item) for step in as_ct)
+            assert all(isinstance(step, Refusal) for step in as_mri)
+            assert [step.label for step in as_ct] == [step.label for step in as_mri]

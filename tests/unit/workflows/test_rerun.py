@@ -58,11 +58,20 @@ class TestItems:
 
     def test_keep_the_names_that_their_results_have(self, tmp_path: Path) -> None:
         item = replace(plan_of("a").items[0], name="1.2.3", other_names=("a", "CT_abdomen"))
-        rerun = Rerun([failed("CT_abdomen")], Path("in"), tmp_path)
+        rerun = Rerun([failed("CT_abdomen", item="a.png")], Path("in"), tmp_path)
 
         (again,) = rerun.narrowed(Plan((item,))).items
 
         assert again.name == "CT_abdomen"
+
+    def test_are_not_those_of_other_images_that_had_the_name(self, tmp_path: Path) -> None:
+        a, b = (
+            replace(item, name=number, other_names=("CT_abdomen",))
+            for item, number in zip(plan_of("a", "b").items, ("1", "2"), strict=True)
+        )
+        rerun = Rerun([failed("CT_abdomen", item="a.png")], Path("in"), tmp_path)
+
+        assert chosen(rerun, Plan((a, b))) == ["in/a.png"]
 
     def test_that_the_input_lacks_are_told(self, tmp_path: Path) -> None:
         rerun = Rerun([failed("gone")], Path("in"), tmp_path)

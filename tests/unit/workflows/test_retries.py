@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from esp_medsam.errors import DiskFullError
 from esp_medsam.io.item import Item
-from esp_medsam.workflows.item_loop import each_alone
+from esp_medsam.workflows.item_loop import each_alone, until_full
 from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.results import ItemResult, failure
 from esp_medsam.workflows.retries import Retries
@@ -70,6 +71,18 @@ class TestRetries:
         (found,) = Retries(each_alone, 3, never, lambda _: None)([refusal], attempt, failed)
 
         assert found.has_failed
+
+    def test_failures_that_wait_are_told_before_a_full_disk_ends_the_run(self) -> None:
+        def attempt(step: Any) -> ItemResult:
+            raise DiskFullError("full") if step.label == "b" else OSError("bad")
+
+        def is_final(result: ItemResult) -> bool:
+            return result.code == DiskFullError.code
+
+        retries = Retries(each_alone, 1, is_final, lambda _: None)
+        found = until_full(retries(steps(*"abc"), attempt, failed))
+
+        assert [one.path for one in found] == ["a", "b"]
 
     def test_a_final_failure_is_not_tried_again(self) -> None:
         attempt, calls = failing({"a": 1, "b": 1})
