@@ -198,7 +198,7 @@ def _held(folder: Folder, name: str) -> LockedError:
 
 def _note(folder: Folder, name: str) -> Path:
     """Return the path of the file that says who holds a lock."""
-    return folder.path / f"{name.removesuffix('.lock')}.json"
+    return folder.path / f"{name.removesuffix('.lock')}.note"  # whoever lists *.json wants records
 
 
 def _open_lock(folder: Folder, name: str) -> tuple[int, bool]:

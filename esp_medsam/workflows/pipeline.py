@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from monai.bundle import ConfigParser
+from monai.bundle import ComponentLocator, ConfigParser
 
 from esp_medsam.errors import OptionError
 from esp_medsam.inferers.device import device_of
@@ -21,6 +22,14 @@ from esp_medsam.workflows.segment import SegmentRun
 from esp_medsam.workflows.weights import check_weights
 
 
+class _Locator(ComponentLocator):
+    """Finds MONAI's classes, though other threads may import modules meanwhile."""
+
+    def _find_module_names(self) -> list[str]:
+        """Return the names of MONAI's modules; MONAI's own walks what changes."""
+        return [name for name in tuple(sys.modules) if name.startswith(self.MOD_START)]
+
+
 def read_config(request: Request) -> ConfigParser:
     """Return the configuration of a request, with nothing built yet.
 
@@ -31,6 +40,7 @@ def read_config(request: Request) -> ConfigParser:
     if settings.get("transforms"):
         settings["transforms"] = build_transforms(settings["transforms"])
     parser = ConfigParser()
+    parser.locator = _Locator()
     with warnings.catch_warnings():
         # MONAI warns on every parse that configs are code; this config is our own, or trusted.
         warnings.filterwarnings("ignore", category=UserWarning, module="monai")

@@ -212,7 +212,9 @@ class TestHowTo:
         (folder / "c/ct.nii.gz").write_bytes(scans.read_bytes()[:2000])
         status = main(["segment", "scans", "out", "--modality", "ct", "--preview"])
 
-        assert kept.endswith("0 done, 2 kept, 0 failed; masks and records are in out.\n")
+        assert "0 done, 2 kept, 0 failed; masks and records are in out.\n" in kept
+        shares = sorted(path.parent.name for path in Path("shares").rglob("ct_seg.json"))
+        assert shares == ["a", "b"]
         assert Path("out/a/ct_seg_preview.png").is_file()
         with Path("summary.csv").open(newline="") as file:
             assert [row["image"] for row in csv.DictReader(file)] == ["a/ct.nii.gz", "b/ct.nii.gz"]

@@ -23,7 +23,7 @@ class TestErrors:
         codes = [error.code.removeprefix("E_").lower() for error in ALL]
 
         assert sorted(codes) == [
-            *("checkpoint", "checkpoint_hash", "checkpoint_mismatch", "corrupt"),
+            *("checkpoint", "checkpoint_hash", "checkpoint_mismatch", "cluster", "corrupt"),
             *(
                 "decode_crash",
                 "device",
@@ -34,6 +34,7 @@ class TestErrors:
                 "format",
                 "geometry",
                 "input_changed",
+                "locked",
             ),
             *("modality", "modality_conflict", "name_clash", "network", "no_input"),
             *("no_weights", "nonfinite", "not_found", "option", "output", "pacs"),

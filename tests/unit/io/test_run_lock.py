@@ -20,7 +20,7 @@ from esp_medsam.run_share import RunShare
 
 
 LOCK = f"{TEMPORARY_PREFIX}run.lock"
-NOTE = f"{TEMPORARY_PREFIX}run.json"
+NOTE = f"{TEMPORARY_PREFIX}run.note"
 
 
 def die_alone(folder: Path) -> None:

@@ -68,10 +68,10 @@ class TestSlicePictures:
         assert drawn.shape == (32, 64, 3)
         plain = (drawn == 128).all(-1)
         truth, found = plain[:, :32], plain[:, 32:]
-        assert not truth[:16].any()
-        assert truth[16:].all()
-        assert not found[:, :16].any()
-        assert found[:, 16:].all()
+        assert not truth[15].any()  # contours, on and within the edge
+        assert truth[20:].all()
+        assert not found[:, 15].any()
+        assert found[:, 20:].all()
 
     def test_samples_are_of_each_modality_one_that_holds_a_target(
         self, pictures: SlicePictures
