@@ -38,9 +38,6 @@ class Worker(Protocol):
     def begin(self, job: Job, most_seconds: float) -> None:
         """Take a job, which must end within a time; it is sent when the network is loaded."""
 
-    def expect(self, item: Item) -> None:
-        """Let it read the image of an item that will follow its job."""
-
     @property
     def seconds_left(self) -> float:
         """Time that the current job, or the start, still has."""
@@ -72,13 +69,11 @@ class Engine(Protocol):
     Attributes:
         shares_memory: Whether all workers are on one machine, so that what needs all of its memory
             must be alone.
-        reads_ahead: Whether its workers read the next image while the network is at work.
         keeps_waiting: Whether a worker may have to wait for its place, so that another that is idle
             takes its job over.
     """
 
     shares_memory: bool
-    reads_ahead: bool
     keeps_waiting: bool
 
     def worker(self, request: Request, threads: int, *, is_spare: bool, tells: bool) -> Worker:

@@ -9,33 +9,20 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
-from queue import SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple
 
 from esp_medsam.errors import EspMedSamError
 from esp_medsam.io.item import Item
 from esp_medsam.workflows.plan import Plan, Plans
-from esp_medsam.workflows.read_ahead import ReadAhead
 from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.results import ItemResult, failure
 
 
 _PR_SET_PDEATHSIG = 1
 """Option of Linux's prctl: the signal that a process gets when the one that started it ends."""
-
-
-class Ahead(NamedTuple):
-    """What a worker is sent beside items: one that will follow, whose image may be read meanwhile.
-
-    Attributes:
-        item: The item.
-    """
-
-    item: Item
 
 
 class Ready(NamedTuple):
@@ -118,14 +105,13 @@ def work(connection: Connection, request: Request, threads: int, level: int, tel
             raise
         connection.send(Broken(own))
         return
-    # Each thread has its own number of threads, by default one for each core.
-    ahead = ReadAhead(run.preprocessing, partial(torch.set_num_threads, threads))
-    run.preprocessing = ahead
     _report(run, connection, tells=tells)
-    inbox = SimpleQueue[Item | None]()
-    Thread(target=_receive, args=(connection, inbox, ahead), daemon=True).start()
     connection.send(Ready())
-    while (item := inbox.get()) is not None:
+    while True:
+        try:
+            item: Item = connection.recv()
+        except EOFError:
+            return
         start = time.perf_counter()
         try:
             result = run.segment(item)
@@ -134,20 +120,6 @@ def work(connection: Connection, request: Request, threads: int, level: int, tel
                 os._exit(1)  # nothing can be computed on this GPU in this process any more
             result = failure(item.label, error, time.perf_counter() - start)
         connection.send(result)
-
-
-def _receive(connection: Connection, inbox: SimpleQueue[Item | None], ahead: ReadAhead) -> None:
-    """Take what arrives while the network is at work; None says that no more will come."""
-    while True:
-        try:
-            message = connection.recv()
-        except (EOFError, OSError):
-            inbox.put(None)
-            return
-        if isinstance(message, Ahead):
-            ahead.expect(message.item)
-        else:
-            inbox.put(message)
 
 
 def _report(run: Any, connection: Connection, *, tells: bool) -> None:

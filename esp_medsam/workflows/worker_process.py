@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from esp_medsam.io.item import Item
 from esp_medsam.workflows.request import Request
-from esp_medsam.workflows.worker import Ahead, Message, work
+from esp_medsam.workflows.worker import Message, work
 
 
 SECONDS_TO_END = 5.0
@@ -87,11 +87,6 @@ class WorkerProcess(Generic[J]):
         if self.is_ready:
             with suppress(OSError):  # it has ended, which is seen next
                 self.connection.send(job.item)
-
-    def expect(self, item: Item) -> None:
-        """Let it read the image of an item that will follow its job."""
-        with suppress(OSError):  # it has ended, which is seen next
-            self.connection.send(Ahead(item))
 
     @property
     def seconds_left(self) -> float:

@@ -46,7 +46,7 @@ _MOST_SECONDS_TO_WAIT = 3600.0
 class Processes:
     """Engine whose workers are processes of this machine."""
 
-    shares_memory, reads_ahead, keeps_waiting = True, True, False
+    shares_memory, keeps_waiting = True, False
 
     def worker(
         self, request: Request, threads: int, *, is_spare: bool, tells: bool
@@ -99,7 +99,6 @@ class Workers:
         self._has_worked = False
         self._not_started_on_gpu = Counter[int]()
         self._again = deque[Job]()
-        self._next = dict[int, Job]()
 
     @classmethod
     def of(
@@ -145,27 +144,19 @@ class Workers:
         try:
             while True:
                 place, step = self._free_place(), None
-                ahead = self._place_to_read_ahead() if place is None else None
-                if place is not None and (job := self._waiting_job(place)) is not None:
-                    yield from self._begun(place, job)
-                elif (place if ahead is None else ahead) is not None and (
-                    step := next(left, None)
-                ) is not None:
+                if place is not None and self._again:
+                    yield from self._begun(place, self._again.popleft())
+                elif place is not None and (step := next(left, None)) is not None:
                     (outcome,) = each_alone([step], attempt, failed)
                     if outcome is not None:
                         yield outcome
-                    elif isinstance(step, Item) and place is not None:
+                    elif isinstance(step, Item):
                         yield from self._begun(place, Job(step))
-                    elif isinstance(step, Item) and ahead is not None:
-                        self._next[ahead] = Job(step)
-                        self._workers[ahead].expect(step)
-                elif place is not None and self._next:  # of a place that is busy, or closed
-                    yield from self._begun(place, self._next.popitem()[1])
                 elif place is not None and self._taken_over():
                     pass
                 elif not self._busy:
                     return
-                has_more = step is not None or (place is not None and bool(self._again))
+                has_more = place is not None and (step is not None or bool(self._again))
                 yield from self._arrived(0.0 if has_more else _MOST_SECONDS_TO_WAIT)
         finally:
             self._end()
@@ -193,20 +184,6 @@ class Workers:
             return None
         places = (one for one in range(len(self.requests)) if one not in self._closed)
         return next((place for place in places if place not in busy), None)
-
-    def _waiting_job(self, place: int) -> Job | None:
-        """Return what is tried again, or the job whose image the worker of a place has read."""
-        return self._again.popleft() if self._again else self._next.pop(place, None)
-
-    def _place_to_read_ahead(self) -> int | None:
-        """Return the place of a worker that can read an image meanwhile; None if there is none."""
-        if not self._engine.reads_ahead or self._again:
-            return None
-        for place, worker in self._busy.items():
-            is_alone = worker.job is None or worker.job.is_alone
-            if worker.is_ready and not worker.is_spare and not is_alone and place not in self._next:
-                return place
-        return None
 
     def _taken_over(self) -> bool:
         """Let an idle worker do for one that waits for its place; whether there are both.
@@ -256,8 +233,7 @@ class Workers:
         least = min(worker.seconds_left for worker in busy.values())
         self._engine.wait(busy.values(), max(0.0, min(least, most_seconds)))
         for place, worker in busy.items():
-            # Before its messages are read: all have arrived then.
-            is_alive, is_late = worker.is_alive(), worker.seconds_left <= 0
+            is_alive = worker.is_alive()  # before its messages are read: all have arrived then
             for message in worker.messages():
                 yield from self._taken(place, worker, message)
             if worker.job is None:
@@ -265,7 +241,7 @@ class Workers:
                     self._remove(place)
             elif self._workers.get(place) is worker and not is_alive:
                 yield from self._dead(place, worker)
-            elif self._workers.get(place) is worker and is_late:
+            elif self._workers.get(place) is worker and worker.seconds_left <= 0:
                 yield from self._late(place, worker)
 
     def _taken(self, place: int, worker: Worker, message: Message) -> Iterator[ItemResult]:

@@ -32,7 +32,6 @@ class RayEngine:
         shares_memory: Whether all actors are on one machine.
     """
 
-    reads_ahead = False
     keeps_waiting = True
 
     def __init__(self, ray: Any, storage: SharedStorage, *, shares_memory: bool) -> None:

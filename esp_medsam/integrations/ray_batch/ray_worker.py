@@ -9,7 +9,6 @@ from typing import Any
 
 from esp_medsam.errors import ClusterError, WorkerDiedError
 from esp_medsam.integrations.ray_batch.actor import Heard
-from esp_medsam.io.item import Item
 from esp_medsam.workflows.attempts import Job
 from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.worker import Message, Unfit
@@ -72,9 +71,6 @@ class RayWorker:
         self.extend()
         if self.is_ready:
             self.asked = self._actor.segment.remote(job.item)
-
-    def expect(self, item: Item) -> None:
-        """Do nothing: the engine does not read ahead."""
 
     def extend(self) -> None:
         """Let the time for the job, or for the start, begin now."""

@@ -26,13 +26,12 @@ class Machine:
 
     def __init__(self) -> None:
         self.started: list[str] = []
-        self.expected: list[tuple[str, str]] = []
 
 
 class FakeProcess:
     """A worker without a process; it dies on items called ``kills``, and the GPU with it.
 
-    Items called ``slow`` take until it was looked at some times, ``slowest`` many times.
+    Items called ``slow`` take until it was looked at some times.
     """
 
     death, has_crashed, is_reading = "SIGKILL", False, False
@@ -60,14 +59,11 @@ class FakeProcess:
         if not self.is_ready:
             return
         if job.item.name == "kills" and self.device != "cpu":
-            self.machine.is_lost, self._lives, self._looks_left = True, False, -1
+            self.machine.is_lost, self._lives = True, False
             self._theirs.close()
             return
-        self._looks_left = {"slow": 5, "slowest": 50}.get(job.item.name, 0)
+        self._looks_left = 5 if job.item.name == "slow" else 0
         self._work()
-
-    def expect(self, item: Item) -> None:
-        self.machine.expected.append((self.job.item.name, item.name))
 
     def _work(self) -> None:
         if self._looks_left == 0:
@@ -142,34 +138,3 @@ def test_a_gpu_that_was_never_there_ends_the_run(machine: Machine, table: Modali
 
     with pytest.raises(DeviceError, match="gone"):
         run(table, ["a", "b"], ["cuda:0", "cuda:1"])
-
-
-class TestReadingAhead:
-    def test_a_worker_reads_the_next_image_while_it_is_busy(
-        self, machine: Machine, table: ModalityTable
-    ) -> None:
-        found = run(table, ["slow", "slow", "c"], ["cpu"])
-
-        assert len(found) == 3
-        assert machine.expected == [("slow", "slow"), ("slow", "c")]
-
-    def test_each_of_several_reads_its_own(self, machine: Machine, table: ModalityTable) -> None:
-        found = run(table, ["slow", "slow", "c", "d", "e"], ["cpu", "cpu"])
-
-        assert [found[path].status for path in "01234"] == ["done"] * 5
-        assert machine.expected[:2] == [("slow", "c"), ("slow", "d")]
-
-    def test_what_a_busy_worker_has_read_is_taken_by_an_idle_one_at_the_end(
-        self, machine: Machine, table: ModalityTable
-    ) -> None:
-        found = run(table, ["slowest", "slow", "c"], ["cpu", "cpu"])
-
-        assert machine.expected == [("slowest", "c")]
-        assert list(found) == ["1", "2", "0"]
-
-    def test_what_was_to_follow_a_worker_that_died_is_segmented(
-        self, machine: Machine, table: ModalityTable
-    ) -> None:
-        found = run(table, ["kills", "b", "c"], ["cuda:0"])
-
-        assert [found[path].status for path in "012"] == ["done"] * 3
