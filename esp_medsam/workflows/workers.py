@@ -233,7 +233,8 @@ class Workers:
         least = min(worker.seconds_left for worker in busy.values())
         self._engine.wait(busy.values(), max(0.0, min(least, most_seconds)))
         for place, worker in busy.items():
-            is_alive = worker.is_alive()  # before its messages are read: all have arrived then
+            # Before its messages are read: all have arrived then.
+            is_alive, is_late = worker.is_alive(), worker.seconds_left <= 0
             for message in worker.messages():
                 yield from self._taken(place, worker, message)
             if worker.job is None:
@@ -241,7 +242,7 @@ class Workers:
                     self._remove(place)
             elif self._workers.get(place) is worker and not is_alive:
                 yield from self._dead(place, worker)
-            elif self._workers.get(place) is worker and worker.seconds_left <= 0:
+            elif self._workers.get(place) is worker and is_late:
                 yield from self._late(place, worker)
 
     def _taken(self, place: int, worker: Worker, message: Message) -> Iterator[ItemResult]:
