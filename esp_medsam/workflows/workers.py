@@ -130,16 +130,7 @@ class Workers:
         attempt: Callable[[Item | Refusal], ItemResult | None],
         failed: Callable[[Item | Refusal, Exception], ItemResult],
     ) -> Iterator[ItemResult]:
-        """Yield the outcome of each item as it arrives; a failed item never ends the run.
-
-        Args:
-            steps: Items, and refusals.
-            attempt: Returns the outcome of what needs no worker, or None.
-            failed: Returns the outcome of an item whose attempt raised.
-
-        Raises:
-            EspMedSamError: If no worker can start: the weights are not usable, for instance.
-        """
+        """Yield the outcome of each item; see :meth:`~esp_medsam.workflows.engine.Pool.each`."""
         left = iter(steps)
         try:
             while True:

@@ -63,17 +63,7 @@ class RayPool:
         attempt: Callable[[Item | Refusal], ItemResult | None],
         failed: Callable[[Item | Refusal, Exception], ItemResult],
     ) -> Iterator[ItemResult]:
-        """Yield the outcome of each item as it arrives; a failed item never ends the run.
-
-        Args:
-            steps: Items, and refusals.
-            attempt: Returns the outcome of what needs no worker, or None.
-            failed: Returns the outcome of an item whose attempt raised.
-
-        Raises:
-            ClusterError: If the cluster does not answer, or no node sees what it must.
-            EspMedSamError: If no worker can start: the weights are not usable, for instance.
-        """
+        """Yield the outcome of each item; see :meth:`~esp_medsam.workflows.engine.Pool.each`."""
         left = iter(steps)
         for step in left:
             (outcome,) = each_alone([step], attempt, failed)
