@@ -56,8 +56,8 @@ class TestReadOnlyWithoutNetworkAndRoot:
 
         done = subprocess.run(command, capture_output=True, text=True, check=False)
 
-        assert done.returncode == 1, done.stderr
-        assert "E_OUTPUT: /usr/out must be writable" in done.stderr
+        assert done.returncode == 1
+        assert done.stderr.startswith("E_OUTPUT: ")
         assert "Traceback" not in done.stderr
 
 
