@@ -25,6 +25,7 @@ def sandboxed(*mounts: str) -> list[str]:
         pytest.skip("needs bubblewrap: apt-get install bubblewrap")
     command = [bwrap, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
     command += ["--tmpfs", "/tmp", *mounts, "--chdir", "/tmp", "--setenv", "HOME", "/tmp"]
+    command += ["--unsetenv", "XDG_CACHE_HOME"]  # of whoever runs the tests
     command += ["--unshare-net", "--unshare-user", "--uid", "10001", "--gid", "10001"]
     tried = subprocess.run([*command, "true"], capture_output=True, check=False)
     if tried.returncode:
