@@ -174,16 +174,25 @@ def _check_others(folder: Folder, share: RunShare | None) -> None:
         if found is None or is_beside or (share is None and count is None):
             continue
         with suppress(FileNotFoundError):  # it has just ended
-            try:
-                descriptor = folder.open(name, os.O_RDONLY)  # enough for a shared lock
-            except PermissionError as error:  # of another user, who may be writing
-                raise _held(folder, name) from error
+            descriptor = _opened_to_look(folder, name)
             try:
                 lock(descriptor, is_shared=True)
             except BlockingIOError as error:
                 raise _held(folder, name) from error
             finally:
                 os.close(descriptor)
+
+
+def _opened_to_look(folder: Folder, name: str) -> int:
+    """Return a lock file opened to be read, which a shared lock needs no more than.
+
+    Raises:
+        LockedError: If not even that is allowed: its owner may be writing.
+    """
+    try:
+        return folder.open(name, os.O_RDONLY)
+    except PermissionError as error:
+        raise _held(folder, name) from error
 
 
 def _held(folder: Folder, name: str) -> LockedError:
@@ -206,11 +215,16 @@ def _open_lock(folder: Folder, name: str) -> tuple[int, bool]:
     is_new = name not in folder.names()
     descriptor = None
     try:
-        descriptor = folder.open(name, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
+        try:
+            descriptor = folder.open(name, os.O_RDWR | os.O_CREAT)
+        except PermissionError:  # of another user, who may be writing
+            if is_new:
+                raise
+            descriptor = _opened_to_look(folder, name)  # enough to lock it, but on NFS
+    except LockedError:
+        raise
+    except OSError:
         status = folder.stat(name) if name in folder.names() else None
-        if status is not None and isinstance(error, PermissionError):  # of another user
-            raise _held(folder, name) from error
         if status is None or stat.S_ISREG(status.st_mode):
             raise
     else:

@@ -9,12 +9,13 @@ import os
 import platform
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from esp_medsam.errors import DiskFullError, LockedError, OutputError
-from esp_medsam.io.folder import TEMPORARY_PREFIX
+from esp_medsam.io.folder import TEMPORARY_PREFIX, Folder
 from esp_medsam.io.run_lock import alone_in
 from esp_medsam.run_share import RunShare
 
@@ -26,6 +27,25 @@ NOTE = f"{TEMPORARY_PREFIX}run.note"
 def die_alone(folder: Path) -> None:
     with alone_in(folder):
         os.kill(os.getpid(), 9)
+
+
+@pytest.fixture
+def others_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that makes a file of another user, which may be read or not even that."""
+    theirs: dict[str, bool] = {}
+    opened = Folder.open
+
+    def guarded(self: Folder, name: str, flags: int) -> int:
+        if name in theirs and (not theirs[name] or flags & (os.O_RDWR | os.O_WRONLY)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(self, name, flags)
+
+    def make(name: str, *, is_readable: bool) -> None:
+        (tmp_path / name).touch()
+        theirs[name] = is_readable
+
+    monkeypatch.setattr(Folder, "open", guarded)
+    return make
 
 
 def run_alone(folder: Path, share: RunShare | None = None) -> None:
@@ -209,9 +229,19 @@ class TestShares:
                 run_alone(tmp_path, RunShare(1, 2))
             assert not (tmp_path / f"{TEMPORARY_PREFIX}run-1-of-2.lock").exists()
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-    def test_of_other_users_that_cannot_be_looked_at_keep_out(self, tmp_path: Path) -> None:
-        (tmp_path / f"{TEMPORARY_PREFIX}run-1-of-3.lock").touch(mode=0)
+    @pytest.mark.parametrize("name", [LOCK, f"{TEMPORARY_PREFIX}run-1-of-3.lock"])
+    def test_of_other_users_that_cannot_be_looked_at_keep_out(
+        self, tmp_path: Path, others_file: Callable[..., None], name: str
+    ) -> None:
+        others_file(name, is_readable=False)
 
         with pytest.raises(LockedError):
             run_alone(tmp_path)
+
+    @pytest.mark.parametrize("name", [LOCK, f"{TEMPORARY_PREFIX}run-1-of-3.lock"])
+    def test_that_other_users_left_behind_keep_nobody_out(
+        self, tmp_path: Path, others_file: Callable[..., None], name: str
+    ) -> None:
+        others_file(name, is_readable=True)
+
+        run_alone(tmp_path)
