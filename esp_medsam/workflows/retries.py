@@ -25,7 +25,8 @@ class Retries:
     Args:
         each: The loop of one round.
         most: Number of rounds after the first.
-        is_final: Whether a failure is the last word on its item, whatever rounds are left.
+        is_final: Whether a failure is the last word on its item, whatever rounds are left; a full
+            disk is, of the whole run.
         on_failure: Called with each failure that is not.
     """
 
@@ -44,21 +45,21 @@ class Retries:
         for number in range(self.most + 1):
             is_last = number == self.most
             trying: dict[str, Item] = {}  # only what is at work, and what failed, is held
-            again: list[Item] = []
-            aside: list[ItemResult] = []
+            again: list[tuple[Item, ItemResult]] = []
             for outcome in self.each(_noted(steps, trying), attempt, failed):
                 item = trying.pop(outcome.path, None)
-                if outcome.code == DiskFullError.code:  # nobody will ask for more
-                    yield from aside
-                if item is None or is_last or not outcome.has_failed or self.is_final(outcome):
+                is_full = outcome.code == DiskFullError.code
+                if is_full:  # the run ends: what waits for another round is told now
+                    yield from (failure for _, failure in again)
+                is_final = is_last or is_full or not outcome.has_failed or self.is_final(outcome)
+                if item is None or is_final:
                     yield outcome
                 else:
                     told = one_line(outcome.path)
                     logger.warning("%s failed (%s), and is tried again.", told, outcome.code)
                     self.on_failure(outcome)
-                    again.append(item)
-                    aside.append(outcome)
-            steps = again
+                    again.append((item, outcome))
+            steps = [item for item, _ in again]
 
 
 def _noted(steps: Iterable[Item | Refusal], trying: dict[str, Item]) -> Iterator[Item | Refusal]:

@@ -160,7 +160,7 @@ class SegmentRun:
                 self.journal.end(result)
 
         def is_final(failed: ItemResult) -> bool:
-            return failed.code == DiskFullError.code or failed.path in self._given_up
+            return failed.path in self._given_up
 
         self.retries = retries
         each: Each = each_alone if workers is None else workers.each
