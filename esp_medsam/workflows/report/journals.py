@@ -53,7 +53,11 @@ def read_journals(folder: Path) -> Told:
 
     Of an item in several, the one that was last told of it counts.
     """
-    told = [read_journal(path) for path in sorted(filter(is_journal, folder.iterdir()))]
+    try:
+        found = sorted(filter(is_journal, folder.iterdir()))
+    except OSError as error:
+        return Told(problem=f"the folder cannot be read ({error.strerror})")
+    told = [read_journal(path) for path in found]
     items: dict[str, Mapping[str, Any]] = {}
     for one in told:
         for name, row in one.items.items():
