@@ -39,7 +39,7 @@ print(platform.python_version(), "torch", torch.__version__, "monai", monai.__ve
 print(torch.cuda.get_device_name(), torch.version.cuda, torch.backends.cudnn.version())
 PYTHON
 
-part tests 150 "$PYTHON" -m pytest -q -p no:cacheprovider -m gpu tests/unit tests/integration
+part tests 150 "$PYTHON" -m pytest -q -n 0 -p no:cacheprovider -m gpu tests/unit tests/integration
 
 part nccl 60 "$PYTHON" -m torch.distributed.run --nproc_per_node 1 benchmarks/training_speed.py \
   --stages 4 --steps 10 --batch_size 4 --distributed
