@@ -13,7 +13,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from esp_medsam.errors import one_line
-from esp_medsam.io.raster import write_png
+from esp_medsam.io.picture_file import write_png
 from esp_medsam.io.tile import font_of
 
 

@@ -17,7 +17,7 @@ from esp_medsam.io.label_names import label_extension
 from esp_medsam.io.nifti import write_nifti
 from esp_medsam.io.nifti_header import geometry_of
 from esp_medsam.io.output_formats import ENDINGS
-from esp_medsam.io.raster import write_gray_png, write_labelmap_png
+from esp_medsam.io.picture_file import write_gray_png, write_labelmap_png
 from esp_medsam.modality import Target
 from esp_medsam.transforms.label_map import mask_of
 

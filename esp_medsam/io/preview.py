@@ -16,7 +16,7 @@ from esp_medsam.io.contour import outline
 from esp_medsam.io.marks import mark, sides_of
 from esp_medsam.io.output_path import PREVIEW_ENDINGS
 from esp_medsam.io.page import Picture, Row, Shown, draw_page, in_columns
-from esp_medsam.io.raster import png_with_mark, write_jpeg
+from esp_medsam.io.picture_file import png_with_mark, write_jpeg
 from esp_medsam.io.slice_choice import Cut, cuts_through, profiles
 from esp_medsam.io.tile import Rgb, gray_to_rgb, scaled
 from esp_medsam.modality import Target

@@ -19,7 +19,7 @@ from esp_medsam.image import Image
 from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.item import Item
 from esp_medsam.io.item_reader import ItemReader
-from esp_medsam.io.raster import PNG_MARK
+from esp_medsam.io.picture_file import PNG_MARK
 from esp_medsam.io.read import read
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.describe import Description, describe

@@ -14,7 +14,7 @@ from esp_medsam.dicom.scan import Found, find_in_folders, find_volumes, is_dicom
 from esp_medsam.dicom.volume import DicomVolume
 from esp_medsam.io.atomic import is_ours
 from esp_medsam.io.formats import is_image
-from esp_medsam.io.raster import PNG_MARK
+from esp_medsam.io.picture_file import PNG_MARK
 from esp_medsam.io.record import JOURNALS
 from esp_medsam.io.report_files import is_report_file
 from esp_medsam.modality import ModalityTable

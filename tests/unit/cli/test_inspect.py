@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 
 from esp_medsam.cli.main import main
-from esp_medsam.io.raster import write_gray_png
+from esp_medsam.io.picture_file import write_gray_png
 from esp_medsam.workflows.inspect import Inspection
 from tests.support.nifti import save_nifti
 

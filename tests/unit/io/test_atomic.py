@@ -20,7 +20,7 @@ from esp_medsam.io.atomic import (
 )
 from esp_medsam.io.folder import TEMPORARY_PREFIX
 from esp_medsam.io.nifti import write_nifti
-from esp_medsam.io.raster import write_gray_png
+from esp_medsam.io.picture_file import write_gray_png
 from esp_medsam.io.run_lock import alone_in
 
 

@@ -22,7 +22,8 @@ from esp_medsam.errors import (
     ReadError,
     TooLargeError,
 )
-from esp_medsam.io.raster import read_raster, write_gray_png, write_labelmap_png
+from esp_medsam.io.picture_file import write_gray_png, write_labelmap_png
+from esp_medsam.io.raster import read_raster
 
 
 GRAY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20

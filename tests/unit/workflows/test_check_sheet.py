@@ -11,7 +11,7 @@ from esp_medsam.errors import (
     OptionError,
     OutputExistsError,
 )
-from esp_medsam.io.raster import write_gray_png
+from esp_medsam.io.picture_file import write_gray_png
 from esp_medsam.workflows.inspect import (
     check_sheet,
 )

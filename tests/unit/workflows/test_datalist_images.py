@@ -9,7 +9,7 @@ from PIL import Image as PILImage
 
 from esp_medsam.errors import FormatError, OptionError
 from esp_medsam.image import Image
-from esp_medsam.io.raster import write_labelmap_png
+from esp_medsam.io.picture_file import write_labelmap_png
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.datalist import Item, Mask
 from esp_medsam.workflows.datalist_images import MaskReader, read_image

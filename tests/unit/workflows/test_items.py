@@ -20,7 +20,7 @@ from esp_medsam.io import LoadMedicalImaged, read
 from esp_medsam.io.atomic import MARK
 from esp_medsam.io.folder import entered
 from esp_medsam.io.item import Item
-from esp_medsam.io.raster import write_gray_png
+from esp_medsam.io.picture_file import write_gray_png
 from esp_medsam.workflows.left_alone import LeftAlone
 from tests.support.plans import TABLE, images, make, planned
 
