@@ -80,7 +80,13 @@ def grown(mask: Mask, index: int) -> None:
     mask[index] = binary_dilation(mask[index], iterations=steps)
 
 
-FAULTS: tuple[Callable[[Mask, int], None], ...] = (lost, lost_twice, moved, halved, grown)
+def cut(mask: Mask, index: int) -> None:
+    """Lose half of the mask from a slice on, which is no jump back and forth."""
+    rows = np.argwhere(mask[index])[:, 0]
+    mask[index:, int(rows.mean()) :] = False
+
+
+FAULTS: tuple[Callable[[Mask, int], None], ...] = (lost, lost_twice, moved, halved, grown, cut)
 
 
 def jump(mask: Mask) -> float:
