@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from esp_medsam.dicom.seg import SEG_KINDS
 from esp_medsam.errors import WeightsNotFoundError, check_one_of
@@ -216,6 +216,18 @@ class ResultPlanner:
         return self.weights_sha256
 
 
+class Attempt(NamedTuple):
+    """What an attempt at a result goes by.
+
+    Attributes:
+        fingerprint: Hash of all that decides how it goes: input, recipe, version.
+        known: What is known of the record before it is made, named as there.
+    """
+
+    fingerprint: str
+    known: Mapping[str, Any]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResultPlan:
     """The files of one result, and what they are made with.
@@ -240,8 +252,8 @@ class ResultPlan:
     paths: tuple[Path, ...]
     record: Path
 
-    def fingerprint(self, files: Sequence[str | Path]) -> str:
-        """Return a hash of all that decides how an attempt goes: input, recipe, version.
+    def attempt(self, files: Sequence[str | Path]) -> Attempt:
+        """Return what an attempt at this result goes by.
 
         Args:
             files: The files of the input; their sizes and times count, their content is not read.
@@ -252,7 +264,16 @@ class ResultPlan:
         """
         states = [(state.size, state.modified_ns) for state in states_of(files)]
         said = json.dumps([__version__, asdict(self.recipe), states], sort_keys=True, default=str)
-        return hashlib.sha256(said.encode()).hexdigest()
+        sizes, times = zip(*states, strict=True)
+        source = {"bytes": sum(sizes), "modified_ns": max(times)}
+        return Attempt(
+            hashlib.sha256(said.encode()).hexdigest(),
+            {
+                "source": source,
+                "weights_sha256": self.recipe.weights_sha256,
+                "settings": self.recipe.settings,
+            },
+        )
 
     def is_done(self, files: Sequence[str | Path]) -> bool:
         """Whether the result exists already.

@@ -27,11 +27,18 @@ class Job:
     died: str = ""
     is_alone: bool = False
 
-    def told(self, result: ItemResult) -> ItemResult:
-        """Return a result of this job, with a warning if it is not that of the first attempt."""
-        if not self.attempt:
+    def told(self, result: ItemResult, worker: str) -> ItemResult:
+        """Return a result of this job, with a warning if another attempt was needed.
+
+        Args:
+            result: The result.
+            worker: Host and process of the worker that it comes from; empty if it never began.
+        """
+        count = self.attempt + 1
+        result = replace(result, worker=worker or None, attempts=count)
+        if count == 1 or result.has_failed:
             return result
-        told = f"Segmented in attempt {self.attempt + 1}: the worker before ended by {self.died}."
+        told = f"Segmented in attempt {count}: the worker before ended by {self.died}."
         return replace(result, warnings=(*result.warnings, told))
 
 

@@ -19,12 +19,14 @@ class Worker(Protocol):
     Attributes:
         is_spare: Whether it is for one job alone.
         job: Its current job.
+        name: Host and process, once its network is loaded.
         is_ready: Whether its network is loaded.
         is_reading: Whether it reads the item.
     """
 
     is_spare: bool
     job: Job | None
+    name: str
     is_ready: bool
     is_reading: bool
 

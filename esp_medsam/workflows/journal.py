@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from esp_medsam.errors import (
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 MARK = 0x45534D53
 """SQLite's application_id of a journal: ``ESMS``."""
 
-VERSION = 2
+VERSION = 3
 """Version of its tables."""
 
 _TABLES = """
@@ -51,13 +52,14 @@ CREATE TABLE item (
     began TEXT, ended TEXT, seconds REAL,
     bytes INTEGER, modified_ns INTEGER, sha256 TEXT,
     record TEXT, outputs TEXT, weights_sha256 TEXT, settings TEXT,
-    tried TEXT, failures INTEGER NOT NULL DEFAULT 0
+    tried TEXT, failures INTEGER NOT NULL DEFAULT 0, worker TEXT
 ) WITHOUT ROWID;
 """
 
 _CHANGES = {
     1: "ALTER TABLE item ADD COLUMN tried TEXT; "
-    "ALTER TABLE item ADD COLUMN failures INTEGER NOT NULL DEFAULT 0"
+    "ALTER TABLE item ADD COLUMN failures INTEGER NOT NULL DEFAULT 0",
+    2: "ALTER TABLE item ADD COLUMN worker TEXT",
 }
 """What makes a journal of each earlier version one of the next."""
 
@@ -70,7 +72,7 @@ _LOCAL = frozenset(
 """Types of file systems of one machine, where WAL is safe; others may be shared."""
 
 _STATED = ("bytes", "modified_ns", "sha256", "record", "outputs", "weights_sha256", "settings")
-"""Columns that a result's record states."""
+"""Columns that a result's record states; some are known when an item begins."""
 
 _SECONDS_TO_GATHER = 1.0
 """Time for which items that were done before are gathered into one transaction."""
@@ -158,25 +160,30 @@ class Journal:
                 self._database.execute("PRAGMA journal_mode = DELETE")
         self._database.close()
 
-    def begin(self, label: str, tried: str | None = None) -> None:
+    def begin(
+        self, label: str, tried: str | None = None, known: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         """Note that an item begins.
 
         Args:
             label: Name of the item in messages.
             tried: Hash of all that decides how it goes; attempts at something else do not count.
+            known: What is known of its input and recipe, named as in a record.
         """
-        stated = ", ".join(f"{name} = NULL" for name in _STATED)
+        row = _stated(known)
+        columns, marks = ", ".join(row), ", ".join("?" * len(row))
+        stated = ", ".join(f"{name} = excluded.{name}" for name in row)
         with self._given_up():
             self._write(
-                "INSERT INTO item (item, status, attempts, run, began, tried) "
-                "VALUES (?, 'running', 1, ?, ?, ?) ON CONFLICT (item) DO UPDATE SET "
-                "status = 'running', code = NULL, message = NULL, "
+                f"INSERT INTO item (item, status, attempts, run, began, tried, {columns}) "
+                f"VALUES (?, 'running', 1, ?, ?, ?, {marks}) ON CONFLICT (item) DO UPDATE SET "
+                "status = 'running', code = NULL, message = NULL, worker = NULL, "
                 "attempts = CASE WHEN tried IS excluded.tried THEN attempts + 1 ELSE 1 END, "
                 "failures = CASE WHEN tried IS excluded.tried THEN failures + (status = 'running') "
                 "ELSE 0 END, "
                 f"run = excluded.run, began = excluded.began, ended = NULL, seconds = NULL, "
                 f"tried = excluded.tried, {stated}",
-                (self._name(label), self._run, _now(), tried),
+                (self._name(label), self._run, _now(), tried, *row.values()),
                 at_once=True,
             )
 
@@ -212,8 +219,10 @@ class Journal:
             "code": result.code,
             "message": plain_text(result.message) or None,
             "run": self._run,
-            **_of_record(result.record),
+            "worker": result.worker,
         }
+        stated = _of_record(result.record)
+        row |= stated or {}
         if result.status != "kept":
             row |= {"ended": _now(), "seconds": round(result.seconds, 3)}
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
@@ -222,9 +231,12 @@ class Journal:
         changed += (
             ", failures = CASE WHEN excluded.status = 'done' THEN 0 "
             "ELSE item.failures + (item.status = 'running') END"
-            ", tried = CASE WHEN item.status = 'running' THEN item.tried END"
         )
-        attempts = 0 if result.status == "kept" else 1
+        for name in ("tried", *(() if stated else _STATED)):
+            changed += f", {name} = CASE WHEN item.status = 'running' THEN item.{name} END"
+        # One that began has its first attempt.
+        changed += f", attempts = item.attempts + {result.attempts - 1}"
+        attempts = 0 if result.status == "kept" else result.attempts
         with self._given_up():
             self._write(
                 f"INSERT INTO item ({columns}, attempts) VALUES ({marks}, {attempts}) "
@@ -355,26 +367,29 @@ def is_shared(folder: Path) -> bool:
     return bool(kind) and kind not in _LOCAL
 
 
-def _of_record(path: str | None) -> dict[str, Any]:
-    """Return the columns that a record states; NULL without one."""
-    row: dict[str, Any] = dict.fromkeys(_STATED)
+def _of_record(path: str | None) -> dict[str, Any] | None:
+    """Return the columns that a record states; None without one."""
     try:
         record = None if path is None else read_record(Path(path).with_suffix(""))
     except EspMedSamError:  # changed since
         record = None
     if record is None:
-        return row
-    source = record["source"]
+        return None
     hashes = [one.get("sha256") if isinstance(one, Mapping) else None for one in record["files"]]
     outputs = dict(zip(map(plain_text, file_names(record)), hashes, strict=True))
-    return row | {
+    made = {"record": plain_text(path or ""), "outputs": json.dumps(outputs)}
+    return _stated(record) | made
+
+
+def _stated(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of what a record states of input and recipe; NULL for what it does not."""
+    source, settings = known.get("source", {}), known.get("settings")
+    return dict.fromkeys(_STATED) | {
         "bytes": source.get("bytes"),
         "modified_ns": source.get("modified_ns"),
         "sha256": source.get("sha256"),
-        "record": plain_text(path or ""),
-        "outputs": json.dumps(outputs),
-        "weights_sha256": record.get("weights_sha256"),
-        "settings": json.dumps(record.get("settings")),
+        "weights_sha256": known.get("weights_sha256"),
+        "settings": None if settings is None else json.dumps(settings, default=str),
     }
 
 

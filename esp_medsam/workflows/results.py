@@ -74,6 +74,9 @@ class ItemResult(Outcome):
         slice_jump: Largest jump of each target's mask from slice to slice, 0 to 1, None for a mask
             in fewer than three slices; empty for pictures; None likewise.
         empty: Whether nothing was found; None if the item was not segmented in this run.
+        worker: Host and process of the worker that ended it, such as ``node1:4711``; None if it
+            was the run's own process.
+        attempts: How often it was tried in this run, on purpose or because a worker died.
     """
 
     statuses = ("done", "kept", "failed")
@@ -84,6 +87,8 @@ class ItemResult(Outcome):
     ml: Mapping[str, float | None] | None = None
     slice_jump: Mapping[str, float | None] | None = None
     empty: bool | None = None
+    worker: str | None = None
+    attempts: int = 1
 
     @property
     def details(self) -> str:

@@ -282,12 +282,13 @@ class SegmentRun:
             return ItemResult(path=item.label, status="kept", record=str(kept.record))
         if self.journal is None:
             return None
-        tried = plan.fingerprint(item.files)
+        now = plan.attempt(item.files)
+        tried = now.fingerprint
         before = None if self.retries is None else self.journal.failure_of(item.label, tried)
         allowed = 0 if self.retries is None else self.retries
         # That a disk was full says nothing of the item.
         if before is None or before.failures <= allowed or before.code == DiskFullError.code:
-            self.journal.begin(item.label, tried)
+            self.journal.begin(item.label, tried, now.known)
             return None
         self._given_up.add(item.label)
         told = f"{before.message} Failed in {before.failures} attempts, so it was not tried again; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import platform
 import signal
 import sys
 import time
@@ -26,7 +27,13 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Ready(NamedTuple):
-    """The network is there; the worker waits for items."""
+    """The network is there; the worker waits for items.
+
+    Attributes:
+        name: Host and process of the worker, such as ``node1:4711``.
+    """
+
+    name: str
 
 
 class Broken(NamedTuple):
@@ -106,7 +113,7 @@ def work(connection: Connection, request: Request, threads: int, level: int, tel
         connection.send(Broken(own))
         return
     _report(run, connection, tells=tells)
-    connection.send(Ready())
+    connection.send(Ready(f"{platform.node()}:{os.getpid()}"))
     while True:
         try:
             item: Item = connection.recv()

@@ -54,6 +54,7 @@ class WorkerProcess(Generic[J]):
 
     Attributes:
         job: Its current job.
+        name: Host and process, once its network is loaded.
         is_ready: Whether its network is loaded.
         is_reading: Whether it reads the item.
         connection: Where its messages arrive.
@@ -62,6 +63,7 @@ class WorkerProcess(Generic[J]):
     def __init__(self, request: Request, threads: int, *, is_spare: bool, tells: bool) -> None:
         self.is_spare = is_spare
         self.job: J | None = None
+        self.name = ""
         self.is_ready = self.is_reading = False
         self._latest = float("inf")
         self.connection, self._theirs = _SPAWN.Pipe()

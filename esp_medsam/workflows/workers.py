@@ -224,17 +224,24 @@ class Workers:
         least = min(worker.seconds_left for worker in busy.values())
         self._engine.wait(busy.values(), max(0.0, min(least, most_seconds)))
         for place, worker in busy.items():
-            # Before its messages are read: all have arrived then.
-            is_alive, is_late = worker.is_alive(), worker.seconds_left <= 0
-            for message in worker.messages():
-                yield from self._taken(place, worker, message)
-            if worker.job is None:
-                if worker.is_spare or not is_alive:
-                    self._remove(place)
-            elif self._workers.get(place) is worker and not is_alive:
-                yield from self._dead(place, worker)
-            elif self._workers.get(place) is worker and is_late:
-                yield from self._late(place, worker)
+            job = worker.job
+            assert job is not None, "it is busy"
+            for result in self._arrived_from(place, worker):
+                yield job.told(result, worker.name)
+
+    def _arrived_from(self, place: int, worker: Worker) -> Iterator[ItemResult]:
+        """Take what a worker has sent, and its end; yield the results."""
+        # Before its messages are read: all have arrived then.
+        is_alive, is_late = worker.is_alive(), worker.seconds_left <= 0
+        for message in worker.messages():
+            yield from self._taken(place, worker, message)
+        if worker.job is None:
+            if worker.is_spare or not is_alive:
+                self._remove(place)
+        elif self._workers.get(place) is worker and not is_alive:
+            yield from self._dead(place, worker)
+        elif self._workers.get(place) is worker and is_late:
+            yield from self._late(place, worker)
 
     def _taken(self, place: int, worker: Worker, message: Message) -> Iterator[ItemResult]:
         """Take a message, and yield the result if it is one."""
@@ -247,8 +254,8 @@ class Workers:
                 logger.warning("There is one worker less: %s", one_line(str(error)))
                 self._remove(place)
                 self._close(place, job, error)
-            case Ready():
-                self._has_worked = worker.is_ready = True
+            case Ready(name):
+                worker.name, self._has_worked, worker.is_ready = name, True, True
                 worker.begin(job, self.most_seconds)
             case Reading(begins):
                 worker.is_reading = begins
@@ -259,7 +266,7 @@ class Workers:
                 self._again.append(replace(job, is_alone=True))
             case ItemResult():
                 worker.job = None
-                yield job.told(message)
+                yield message
             case _:
                 pass
 

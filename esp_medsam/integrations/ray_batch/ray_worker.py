@@ -47,6 +47,7 @@ class RayWorker:
     ) -> None:
         self.is_spare = is_spare
         self.job: Job | None = None
+        self.name = ""
         self.is_ready = self.is_reading = self.is_placed = False
         self.has_crashed, self.death = False, ""
         self.asked: Any = None

@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -363,6 +364,55 @@ def test_others_may_write_while_a_kept_result_waits_to_be_noted(path: Path, reco
     assert sorted(row["item"] for row in rows(path)) == ["a.png", "b.png"]
 
 
+class TestKnownBeforeARecord:
+    KNOWN: ClassVar = {
+        "source": {"bytes": 7, "modified_ns": 8},
+        "weights_sha256": "ab",
+        "settings": {"flips": True},
+    }
+
+    def test_input_and_recipe_stay_with_what_failed(self, path: Path) -> None:
+        with opened(path) as kept:
+            kept.begin("in/a.png", "one", self.KNOWN)
+            kept.end(failed())
+
+        (row,) = rows(path)
+        assert (row["bytes"], row["modified_ns"], row["weights_sha256"]) == (7, 8, "ab")
+        assert json.loads(row["settings"]) == {"flips": True}
+        assert row["sha256"] is row["record"] is row["outputs"] is None
+
+    def test_the_record_says_more_of_what_is_done(self, path: Path, record: str) -> None:
+        with opened(path) as kept:
+            kept.begin("in/a.png", "one", self.KNOWN)
+            kept.end(done(record))
+
+        (row,) = rows(path)
+        assert row["bytes"] != 7
+        assert row["sha256"]
+
+    def test_what_was_done_before_is_not_said_of_a_later_refusal(
+        self, path: Path, record: str
+    ) -> None:
+        with opened(path) as kept:
+            kept.begin("in/a.png", "one", self.KNOWN)
+            kept.end(done(record))
+            kept.end(failed())
+
+        (row,) = rows(path)
+        assert row["bytes"] is row["sha256"] is row["record"] is row["tried"] is None
+
+
+def test_the_worker_and_its_attempts_are_noted(path: Path) -> None:
+    with opened(path) as kept:
+        kept.begin("in/a.png")
+        kept.end(replace(failed(), worker="node1:4711", attempts=2))
+        assert [(row["worker"], row["attempts"]) for row in rows(path)] == [("node1:4711", 2)]
+        kept.begin("in/a.png")
+        kept.end(failed())
+
+    assert [(row["worker"], row["attempts"]) for row in rows(path)] == [(None, 3)]
+
+
 def test_a_journal_of_the_first_version_is_kept(path: Path) -> None:
     with opened(path) as kept:
         kept.begin("in/a.png")
@@ -370,6 +420,7 @@ def test_a_journal_of_the_first_version_is_kept(path: Path) -> None:
     database = sqlite3.connect(path)
     database.executescript(
         "ALTER TABLE item DROP COLUMN tried; ALTER TABLE item DROP COLUMN failures; "
+        "ALTER TABLE item DROP COLUMN worker; "
         "PRAGMA user_version = 1;"
     )
     database.close()

@@ -42,6 +42,7 @@ class FakeProcess:
         self.connection, self._theirs = Pipe()
         self._never, self._held = Pipe()
         self.job: Any = None
+        self.name = ""
         self.is_ready, self._lives, self.seconds_left = False, True, 0.01
         self._looks_left = 0
 
@@ -52,7 +53,7 @@ class FakeProcess:
     def start(self) -> None:
         self.machine.started.append(self.device)
         is_gone = self.machine.is_lost and self.device != "cpu"
-        self._theirs.send(Broken(DeviceError("gone")) if is_gone else Ready())
+        self._theirs.send(Broken(DeviceError("gone")) if is_gone else Ready("host:1"))
 
     def begin(self, job: Job, most_seconds: float) -> None:
         self.job = job
@@ -117,6 +118,10 @@ def test_f9_a_lost_gpu_leaves_its_items_to_the_cpu(machine: Machine, table: Moda
     assert [found[path].status for path in "0123"] == ["done"] * 4
     assert [len(found[path].warnings) for path in "0123"] == [0, 1, 1, 0]
     assert "attempt 3" in found["1"].warnings[0]
+    assert [(found[path].worker, found[path].attempts) for path in "01"] == [
+        ("host:1", 1),
+        ("host:1", 3),
+    ]
     # The first; again for the one that died; then the CPU; once more, in case; then the CPU.
     assert machine.started == ["cuda:0", "cuda:0", "cpu", "cuda:0", "cpu", "cpu"]
 

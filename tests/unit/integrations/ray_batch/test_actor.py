@@ -44,7 +44,7 @@ class FakeProcess:
         self.has_ended = False
 
     def start(self) -> None:
-        self.theirs.send(Ready())
+        self.theirs.send(Ready("host:1"))
 
     def begin(self, job: Any, most_seconds: float) -> None:
         assert self.is_ready
@@ -69,7 +69,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> SegmentActor:
 
 
 def test_says_what_its_process_sends_and_how_it_ends(made: SegmentActor) -> None:
-    assert made.start(None, 1, False) == Heard((Ready(),))  # type: ignore[arg-type]
+    assert made.start(None, 1, False) == Heard((Ready("host:1"),))  # type: ignore[arg-type]
     assert made.segment(Item(path="a", name="a")) == Heard((), Death("SIGSEGV", is_crash=True))
 
 

@@ -41,7 +41,7 @@ class FakeActor:
 
     def start(self, request: Request, threads: int, tells: bool) -> Heard:
         self.started.append(request)
-        return Heard((Ready(),))
+        return Heard((Ready("host:1"),))
 
     def segment(self, item: Item) -> Heard:
         reading = Reading(begins=True)
