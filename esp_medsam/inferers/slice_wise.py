@@ -85,7 +85,6 @@ class SliceWiseInferer(Inferer):
             volume across its slices; 0 leaves each slice as the network saw it.
         calibration: What was measured with the weights; with None, the plausibility of an image is
             not assessed.
-            is.
 
     Attributes:
         on_slices: Called after each batch with the number of slices of the image that are done and

@@ -12,7 +12,9 @@ from esp_medsam.errors import (
     CheckpointMismatchError,
     WeightsNotFoundError,
 )
-from esp_medsam.workflows.weights import load_network, record_weights
+from esp_medsam.networks import build_product
+from esp_medsam.networks.inference_network import InferenceNetwork
+from esp_medsam.workflows.weights import for_inference, load_network, record_weights
 
 
 class TestLoadNetwork:
@@ -65,3 +67,21 @@ class TestLoadNetwork:
     def test_f20_missing_weights_name_the_options(self, tmp_path: Path) -> None:
         with pytest.raises(WeightsNotFoundError, match=r"`bundle_root`.*`ckpt_path`"):
             load_network(nn.Linear(2, 1), tmp_path / "none.pt")
+
+
+class TestForInference:
+    def test_rewrites_the_product_s_networks(self) -> None:
+        network = build_product({"ct": 6}, {"ct": ["liver"]}).eval()
+
+        found = for_inference(network)
+
+        assert isinstance(found, InferenceNetwork)
+        assert found.modalities == {"ct": 6}
+
+    def test_leaves_others_as_they_are(self) -> None:
+        other = nn.Linear(2, 1)
+        network = build_product({"ct": 6}, {"ct": ["liver"]}).eval()
+        network.image_encoder = nn.Identity()
+
+        assert for_inference(other) is other
+        assert for_inference(network) is network
