@@ -11,11 +11,14 @@ from esp_medsam.memory import available_memory
 from esp_medsam.modality import ALL
 
 
-LEAST_THREADS = 4
+LEAST_THREADS = 2
 """Threads that a worker should have: a choice, between one network and many at a time."""
 
 LEAST_MEMORY = 4 * 2**30
 """Bytes that a worker should have: a choice; what an image needs is checked when it is read."""
+
+PER_GPU = 2
+"""Workers of a GPU: one reads or writes while the network of the other is at work."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,9 @@ class WorkerChoice:
 def choose_workers(device: str | None, items: int | None, count: int | None) -> WorkerChoice:
     """Return the workers of a run.
 
-    Without a given number: one for each GPU that is used, and on the CPU as many as there are
-    times four cores and 4 GiB of memory; always at least one, and at most one for each item.
+    Without a given number: on the CPU as many as there are times two cores and 4 GiB of memory; on
+    GPUs no more than that either, but at least one for each, and at most two. Always at least one,
+    and at most one for each item.
 
     Args:
         device: Device of the run, or ``all`` for all GPUs; None means CUDA if there is a GPU.
@@ -61,9 +65,10 @@ def choose_workers(device: str | None, items: int | None, count: int | None) -> 
         device_of(devices[0])
     cores = torch.get_num_threads()
     if count is None:
-        count = len(devices)
-        if devices == ["cpu"]:
-            count = min(cores // LEAST_THREADS, available_memory() // LEAST_MEMORY)
+        count = min(cores // LEAST_THREADS, available_memory() // LEAST_MEMORY)
+        if devices != ["cpu"]:
+            most = PER_GPU if devices[0].startswith("cuda") else 1
+            count = max(len(devices), min(count, most * len(devices)))
     count = max(1, count if items is None else min(count, items))
     chosen = tuple(devices[number % len(devices)] for number in range(count))
     return WorkerChoice(chosen, max(1, cores // count))

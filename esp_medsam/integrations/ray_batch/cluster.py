@@ -24,6 +24,9 @@ _OBJECT_STORE = 100 * 2**20
 """Bytes of a local Ray's object store; only paths and records pass, so the least will do."""
 
 
+_BESIDE_GPU = 4
+"""CPUs that an actor takes beside its GPU, if its node has as many for each."""
+
 _SECONDS_TO_ANSWER = 10.0
 """Time that a cluster has to accept a connection."""
 
@@ -195,7 +198,7 @@ def choose_actors(
     """Return the workers of a run on a cluster.
 
     Without a given number: one for each GPU; on the CPU, for each node as many as it has times
-    four cores and 4 GiB of memory. Always at least one, and at most one for each item. One that is
+    two cores and 4 GiB of memory. Always at least one, and at most one for each item. One that is
     given may be larger: what finds no place waits for it, as for nodes that still have to start.
 
     Args:
@@ -219,7 +222,7 @@ def choose_actors(
     count = max(1, count if items is None else min(count, items))
     if device == "cuda":
         each = [node.cpus // node.gpus for node in nodes if node.gpus]
-        threads = min([LEAST_THREADS, *each])
+        threads = min([_BESIDE_GPU, *each])
     else:
         most = max((node.cpus for node in nodes), default=1)
         threads = next(

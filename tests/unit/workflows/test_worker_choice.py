@@ -27,9 +27,10 @@ class TestOnTheCpu:
     @pytest.mark.parametrize(
         ("cores", "gib", "items", "count", "threads"),
         [
-            (16, 64, 99, 4, 4),
+            (16, 64, 99, 8, 2),
             (16, 9, 99, 2, 8),
             (16, 64, 3, 3, 5),
+            (3, 64, 99, 1, 3),
             (2, 64, 99, 1, 2),
             (1, 1, 0, 1, 1),
         ],
@@ -57,7 +58,7 @@ class TestOnTheCpu:
     @pytest.mark.usefixtures("machine")
     def test_are_no_more_than_items_if_these_are_known(self) -> None:
         assert choose_workers("cpu", 2, 6) == WorkerChoice(("cpu",) * 2, 8)
-        assert choose_workers("cpu", None, None) == WorkerChoice(("cpu",) * 4, 4)
+        assert choose_workers("cpu", None, None) == WorkerChoice(("cpu",) * 8, 2)
 
     @pytest.mark.usefixtures("machine")
     @pytest.mark.parametrize("device", ["all", "cuda"])
@@ -67,16 +68,19 @@ class TestOnTheCpu:
 
 
 class TestOnGpus:
-    def test_one_serves_one_gpu(self, machine: pytest.MonkeyPatch) -> None:
+    def test_two_share_one_so_that_one_reads_while_the_network_of_the_other_works(
+        self, machine: pytest.MonkeyPatch
+    ) -> None:
         with_gpus(machine, 4)
 
-        assert choose_workers(None, 99, None) == WorkerChoice(("cuda",), 16)
+        assert choose_workers(None, 99, None) == WorkerChoice(("cuda",) * 2, 8)
+        assert choose_workers("cuda:1", 1, None) == WorkerChoice(("cuda:1",), 16)
         assert choose_workers("cuda:2", 99, 2) == WorkerChoice(("cuda:2",) * 2, 8)
 
     def test_each_has_one_of_all(self, machine: pytest.MonkeyPatch) -> None:
         with_gpus(machine, 2)
 
-        assert choose_workers("all", 99, None) == WorkerChoice(("cuda:0", "cuda:1"), 8)
+        assert choose_workers("all", 99, None) == WorkerChoice(("cuda:0", "cuda:1") * 2, 4)
         assert choose_workers("all", 99, 3).devices == ("cuda:0", "cuda:1", "cuda:0")
 
 

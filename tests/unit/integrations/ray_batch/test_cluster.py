@@ -26,8 +26,8 @@ class TestChooseActors:
     @pytest.mark.parametrize(
         ("nodes", "items", "count", "devices", "threads"),
         [
-            ([LARGE], None, None, ("cpu",) * 4, 4),
-            ([LARGE, LARGE], None, None, ("cpu",) * 8, 4),
+            ([LARGE], None, None, ("cpu",) * 8, 2),
+            ([LARGE, LARGE], None, None, ("cpu",) * 16, 2),
             ([SMALL], None, None, ("cpu",), 2),
             ([SMALL, SMALL], None, 2, ("cpu",) * 2, 2),
             ([SMALL], None, 2, ("cpu",) * 2, 1),
@@ -54,7 +54,7 @@ class TestChooseActors:
         assert chosen.threads == threads
 
     def test_takes_the_cpus_of_a_node_with_gpus_if_asked(self) -> None:
-        assert choose_actors([GPUS], "cpu", None, None).devices == ("cpu",) * 8
+        assert choose_actors([GPUS], "cpu", None, None).devices == ("cpu",) * 16
 
     def test_waits_for_gpus_only_if_their_number_is_given(self) -> None:
         assert choose_actors([LARGE], "cuda", None, 2).devices == ("cuda",) * 2
