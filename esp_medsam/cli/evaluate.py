@@ -148,7 +148,7 @@ def evaluate(
     for path in evaluated.written:
         told = f"{len(evaluated.cases)} rows are in {path}." if path == cases else f"Wrote {path}."
         print(option_line(told), file=sys.stderr)
-    report(evaluated.results, file=sys.stderr)
+    report(evaluated.tally, file=sys.stderr)
 
 
 def scored(
@@ -171,8 +171,8 @@ def scored(
     request = read_request(bundle, trust_config=trust_config, device=device)
     request, plan = plan_request(request, datalist=datalist, section=section)
     evaluated = _evaluated(request, plan, quiet=quiet)
-    if evaluated.failed:
-        report(evaluated.results, file=sys.stderr)
+    if evaluated.tally.failed:
+        report(evaluated.tally, file=sys.stderr)
     return evaluated.scores
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -20,11 +20,11 @@ from esp_medsam.errors import one_line
 
 if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
     from esp_medsam.workflows.request import Request
-    from esp_medsam.workflows.results import Outcome
+    from esp_medsam.workflows.results import Outcome, Tally
 
 
 def report(
-    results: Sequence[Outcome],
+    results: Tally[Any],
     where: str = "",
     *,
     kind: type[Outcome] | None = None,
@@ -45,9 +45,9 @@ def report(
     Raises:
         typer.Exit: With status 1, if anything failed.
     """
-    from esp_medsam.workflows.results import ItemResult, failures, summary, table_of
+    from esp_medsam.workflows.results import ItemResult, summary, table_of
 
-    failed = failures(results)
+    failed = results.failed
     told = summary(results, kind or ItemResult, not_tried=not_tried, left_alone=left_alone)
     if where and len(failed) < len(results):
         told += f"; {one_line(where)}"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # these load torch and the extra, which would slow down --hel
     from esp_medsam.integrations.dicomweb.outcome import PacsResult
     from esp_medsam.integrations.dicomweb.spool import Spool
     from esp_medsam.workflows.request import Request
+    from esp_medsam.workflows.results import Tally
     from esp_medsam.workflows.segment import SegmentRun
 
 
@@ -121,7 +122,7 @@ def pacs(
     from esp_medsam.integrations.dicomweb.work import work_folder
     from esp_medsam.workflows.left_alone import series_text
     from esp_medsam.workflows.request import read_request
-    from esp_medsam.workflows.results import failures, not_tried_text, summary
+    from esp_medsam.workflows.results import not_tried_text, summary
 
     filters = _checked(study, series, query, modality, resend=resend, spooled_for=spooled_for)
     request = read_request(
@@ -190,7 +191,7 @@ def pacs(
         if count := len(waiting.entries()):
             more = f"{count} results for {waiting.url} wait in {waiting.root}"
             _tell(f"{more}; send them with --resend.")
-    if failures(results):
+    if results.failed:
         raise typer.Exit(1)
 
 
@@ -263,11 +264,13 @@ def _ended() -> Iterator[None]:
         raise interrupted(outlook) from None
 
 
-def _drive(results: Iterator[PacsResult], *, quiet: bool) -> list[PacsResult]:
-    """Collect all results, and report each one with its warnings as it arrives."""
-    done = []
+def _drive(results: Iterator[PacsResult], *, quiet: bool) -> Tally[PacsResult]:
+    """Count all results, and report each one with its warnings as it arrives."""
+    from esp_medsam.workflows.results import Tally
+
+    done: Tally[PacsResult] = Tally()
     for result in results:
-        done.append(result)
+        done.add(result)
         if quiet and not result.has_failed:
             continue
         for warning in result.warnings:
@@ -280,14 +283,14 @@ def _resend(server: Pacs, spool: Spool) -> None:
     """Send the waiting results, and report each."""
     from esp_medsam.integrations.dicomweb.outcome import PacsResult
     from esp_medsam.integrations.dicomweb.store import resend
-    from esp_medsam.workflows.results import failures, summary
+    from esp_medsam.workflows.results import summary
 
     results = _drive(resend(server, spool), quiet=False)
     print(f"{summary(results, PacsResult)}.")
     for url, count in spool.of_others().items():
         if url != server.url:
             _tell(f"{count} results wait for {url}; --spooled_for sends them elsewhere.")
-    if failures(results):
+    if results.failed:
         raise typer.Exit(1)
 
 

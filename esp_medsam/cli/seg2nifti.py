@@ -40,7 +40,7 @@ def seg2nifti(
     the first to the last that holds a segment.
     """
     del verbose  # handled by its callback
-    from esp_medsam.workflows.results import not_tried_text
+    from esp_medsam.workflows.results import ItemResult, Tally, not_tried_text
     from esp_medsam.workflows.seg2nifti import Seg2Nifti
 
     conversion = Seg2Nifti(
@@ -53,10 +53,10 @@ def seg2nifti(
     )
     if conversion.left_alone and not quiet:
         print(f"Left alone: {conversion.left_alone}.", file=sys.stderr)
-    results = []
+    results = Tally[ItemResult]()
     try:
         for result in conversion.results():
-            results.append(result)
+            results.add(result)
             if not quiet:
                 tell_result(result)
     except KeyboardInterrupt:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
     from esp_medsam.workflows.plan import Plans
     from esp_medsam.workflows.request import Request
     from esp_medsam.workflows.rerun import Rerun
-    from esp_medsam.workflows.results import ItemResult
+    from esp_medsam.workflows.results import ItemResult, Tally
     from esp_medsam.workflows.segment import SegmentRun
 
 
@@ -314,11 +314,12 @@ def _journal_of(
 
 def _tell_plan(segmentation: SegmentRun, *, as_json: bool) -> None:
     """Print what would be done with each item, and exit with status 1 if any would fail."""
+    from esp_medsam.workflows.results import Tally
     from esp_medsam.workflows.segment import Planned
 
-    planned = []
+    planned = Tally[Planned]()
     for one in segmentation.planned():
-        planned.append(one)
+        planned.add(one)
         print(json.dumps(one.to_json()) if as_json else as_options(one.line))
     left_alone = segmentation.left_alone.volumes
     report(planned, kind=Planned, file=sys.stderr if as_json else None, left_alone=left_alone)
@@ -331,18 +332,20 @@ def _drive(
     *,
     quiet: bool,
     as_json: bool,
-) -> list[ItemResult]:
+) -> Tally[ItemResult]:
     """Segment every item, with a progress bar on a terminal, or else one line per item."""
+    from esp_medsam.workflows.results import Tally
+
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     if quiet:
-        return [_told(result, as_json=as_json) for result in arriving]
+        return Tally(_told(result, as_json=as_json) for result in arriving)
     told = segmentation.left_alone.text
     if told:
         console.print(f"Left alone: {told}.")
-    results = []
+    results: Tally[ItemResult] = Tally()
     with _Bars(console, segmentation, workers) as bars:
         for result in arriving:
-            results.append(_told(result, as_json=as_json))
+            results.add(_told(result, as_json=as_json))
             bars.advance_item()
             if not console.is_terminal:
                 console.print(as_options(result.line))

@@ -45,6 +45,7 @@ def statistics(
     del verbose  # handled by its callback
     from esp_medsam.modality import ModalityTable
     from esp_medsam.workflows.bundle import TABLE, find_bundle
+    from esp_medsam.workflows.results import Tally
     from esp_medsam.workflows.statistics import Measured, Statistics
     from esp_medsam.workflows.statistics_table import check_table, write_table
 
@@ -63,4 +64,4 @@ def statistics(
     rows = [row for result in results for row in result.rows]
     if rows:
         write_table(output, rows)
-    report(results, f"{len(rows)} rows are in {output}", kind=Measured)
+    report(Tally(results), f"{len(rows)} rows are in {output}", kind=Measured)

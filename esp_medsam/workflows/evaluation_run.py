@@ -28,7 +28,7 @@ from esp_medsam.workflows.evaluation_table import lines_of
 from esp_medsam.workflows.item_loop import each_alone
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.request import Request
-from esp_medsam.workflows.results import ItemResult, failure, failures, log_end, log_results
+from esp_medsam.workflows.results import ItemResult, Tally, failure, log_end, logged
 
 
 logger = logging.getLogger(__name__)
@@ -70,9 +70,9 @@ class Evaluated:
     written: tuple[Path, ...]
 
     @property
-    def failed(self) -> list[CaseResult]:
-        """Results of the cases that could not be scored."""
-        return failures(self.results)
+    def tally(self) -> Tally[CaseResult]:
+        """The results, counted, and those of the cases that could not be scored."""
+        return Tally(self.results)
 
     @property
     def cases(self) -> tuple[TargetScore, ...]:
@@ -82,7 +82,7 @@ class Evaluated:
     @property
     def lines(self) -> list[str]:
         """Everything except the cases, as text."""
-        counts = {"failed": len(self.failed), "images": len(self.results)}
+        counts = {"failed": len(self.tally.failed), "images": len(self.results)}
         return lines_of(self.scores, self.comparison, **counts)
 
 
@@ -165,7 +165,7 @@ class Evaluation:
             **STAMP,
             **self.outputs.made_with,
             "mask_rules": _mask_rules(self.table, scores),
-            **_content(self.plan, scores, comparison, failures(results)),
+            **_content(self.plan, scores, comparison, Tally(results).failed),
         }
         if cases and settings.summary is not None:
             with atomic_file(Path(settings.summary)) as file:
@@ -187,13 +187,13 @@ class Evaluation:
         Raises:
             SystemExit: If a case failed, with one line.
         """
-        results = log_results(self.results(), lambda: len(self.plan.items))
+        results = list(logged(self.results(), lambda: len(self.plan.items)))
         evaluated = self.evaluate(results)
         for line in evaluated.lines:
             logger.info("%s", line)
         for path in evaluated.written:
             logger.info("Written: %s", path)
-        log_end(results, len(results))
+        log_end(Tally(results), len(results))
 
 
 def evaluate_request(

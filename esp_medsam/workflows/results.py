@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from esp_medsam.errors import chain_of, explain, one_line
 from esp_medsam.image import size_text
@@ -146,9 +146,35 @@ def _size(result: ItemResult, target: str) -> str:
     return size if confidence is None else f"{size} ({confidence:.2f})"
 
 
-def failures(results: Iterable[R]) -> list[R]:
-    """Return the outcomes that failed."""
-    return [result for result in results if result.has_failed]
+class Tally(Generic[R]):
+    """Outcomes of a run, counted as they arrive; only the failures are held.
+
+    Args:
+        outcomes: The first ones.
+
+    Attributes:
+        counts: Number of outcomes by status.
+        empty: Number of items that were segmented, and in which nothing was found.
+        failed: The outcomes that failed.
+    """
+
+    def __init__(self, outcomes: Iterable[R] = ()) -> None:
+        self.counts = Counter[str]()
+        self.empty = 0
+        self.failed: list[R] = []
+        for outcome in outcomes:
+            self.add(outcome)
+
+    def __len__(self) -> int:
+        """Return the number of outcomes."""
+        return self.counts.total()
+
+    def add(self, outcome: R) -> None:
+        """Count one more."""
+        self.counts[outcome.status] += 1
+        self.empty += isinstance(outcome, ItemResult) and bool(outcome.empty)
+        if outcome.has_failed:
+            self.failed.append(outcome)
 
 
 def table_of(failed: Sequence[Outcome]) -> list[str]:
@@ -159,7 +185,7 @@ def table_of(failed: Sequence[Outcome]) -> list[str]:
 
 
 def summary(
-    results: Iterable[Outcome],
+    results: Tally[Any],
     kind: type[Outcome] = ItemResult,
     *,
     not_tried: str = "",
@@ -173,11 +199,7 @@ def summary(
         not_tried: What was not tried, as :func:`not_tried_text` words it.
         left_alone: What the run did not process at all.
     """
-    counts, empty = Counter[str](), 0
-    for result in results:
-        counts[result.status] += 1
-        empty += isinstance(result, ItemResult) and bool(result.empty)
-    told = counts_text(counts, kind, empty=empty)
+    told = counts_text(results.counts, kind, empty=results.empty)
     return f"{told}{not_tried}" + (f"; left alone: {left_alone}" if left_alone else "")
 
 
@@ -208,33 +230,28 @@ def not_tried_text(not_tried: Mapping[str, int] | int, *, is_whole: bool = True)
     return f", {told} not tried{more} because the disk is full"
 
 
-def log_results(results: Iterable[R], total: Callable[[], int]) -> list[R]:
-    """Return all results, and log each one with its warnings as it arrives.
+def logged(results: Iterable[R], total: Callable[[], int]) -> Iterator[R]:
+    """Yield all results, and log each one with its warnings as it arrives.
 
     Args:
         results: Results, as they arrive.
         total: Returns how many there will be, as far as known so far.
     """
-    held = []
     for number, result in enumerate(results, start=1):
         logger.info("%d of %d: %s", number, total(), result.line)
         for warning in result.warnings:
             logger.warning("%s: %s", one_line(result.path), warning)
-        held.append(result)
-    return held
+        yield result
 
 
-def log_end(
-    results: Sequence[Outcome], total: int, *, not_tried: str = "", left_alone: str = ""
-) -> None:
+def log_end(results: Tally[Any], total: int, *, not_tried: str = "", left_alone: str = "") -> None:
     """Log how a run ended, and exit with status 1 on a failure; see :func:`summary`.
 
     Raises:
         SystemExit: If an item failed, with a one-line message.
     """
     logger.info("%s.", summary(results, not_tried=not_tried, left_alone=left_alone))
-    failed = failures(results)
-    if failed:
-        logger.error("Failed:\n%s", "\n".join(table_of(failed)))
-        msg = f"{len(failed)} of {total} items failed{not_tried}; see the table above."
+    if results.failed:
+        logger.error("Failed:\n%s", "\n".join(table_of(results.failed)))
+        msg = f"{len(results.failed)} of {total} items failed{not_tried}; see the table above."
         raise SystemExit(msg)

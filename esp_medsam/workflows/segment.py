@@ -24,9 +24,10 @@ from esp_medsam.workflows.refusal import Refusal
 from esp_medsam.workflows.results import (
     ItemResult,
     Outcome,
+    Tally,
     failure,
     log_end,
-    log_results,
+    logged,
     not_tried_text,
 )
 from esp_medsam.workflows.retries import Each, Retries
@@ -257,7 +258,7 @@ class SegmentRun:
         """
         if told := self.left_alone.text:
             logger.info("Left alone: %s.", told)
-        results = log_results(self.results(), lambda: len(self))
+        results = Tally(logged(self.results(), lambda: len(self)))
         if self.left_alone.text != told:  # a large input is planned part by part
             logger.info("Left alone: %s.", self.left_alone.text)
         log_end(

@@ -228,7 +228,7 @@ class StudentComparison:
                     (MASKS_ALONE, alone.scores), (DISTILLED, distilled.scores), distilled.comparison
                 )
             for student, evaluated in ((MASKS_ALONE, alone), (DISTILLED, distilled)):
-                yield from (f"{student}: {result.line}" for result in evaluated.failed)
+                yield from (f"{student}: {result.line}" for result in evaluated.tally.failed)
 
     def _cases(self, name: str, student: str) -> Path:
         return self.folder / f"{name}_{student}.csv"

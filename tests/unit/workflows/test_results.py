@@ -1,4 +1,4 @@
-"""What is told of an item that failed."""
+"""What is told of an item that failed, and of all items together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from esp_medsam.workflows.results import failure
+from esp_medsam.workflows.results import ItemResult, Tally, failure
 
 
 class TestResults:
@@ -56,3 +56,19 @@ class TestResults:
         first.__cause__, second.__cause__ = second, first
 
         assert failure("a.png", first).code == "E_INTERNAL"
+
+
+class TestTally:
+    def test_counts_all_and_holds_failures_alone(self) -> None:
+        done = ItemResult(path="a", status="done", empty=True)
+        kept = ItemResult(path="b", status="kept")
+        failed = ItemResult(path="c", status="failed", code="E_CORRUPT")
+
+        tally = Tally([done, kept])
+        tally.add(failed)
+
+        assert tally.counts == {"done": 1, "kept": 1, "failed": 1}
+        assert (len(tally), tally.empty, tally.failed) == (3, 1, [failed])
+
+    def test_of_nothing_is_empty(self) -> None:
+        assert len(Tally[ItemResult]()) == 0

@@ -16,7 +16,7 @@ from torch import Tensor
 from esp_medsam.errors import OutputError
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.left_alone import volumes_of_others
-from esp_medsam.workflows.results import not_tried_text, summary
+from esp_medsam.workflows.results import Tally, not_tried_text, summary
 from esp_medsam.workflows.segment import SegmentRun
 from tests.support.networks import BrightIsForeground
 from tests.support.segmentation import write_bright
@@ -108,14 +108,14 @@ class TestSegmentation:
         results = list(build_segmentation().results())
 
         assert [result.empty for result in results] == [False, True]
-        assert summary(results) == "2 done (1 with nothing found), 0 kept, 0 failed"
-        assert summary(results, not_tried=not_tried_text(0, is_whole=False)).endswith(
+        assert summary(Tally(results)) == "2 done (1 with nothing found), 0 kept, 0 failed"
+        assert summary(Tally(results), not_tried=not_tried_text(0, is_whole=False)).endswith(
             ", 0 failed, 0 not tried, nor any in further folders, because the disk is full"
         )
-        assert summary(results, left_alone=volumes_of_others({"MR": 1, "PT": 2})).endswith(
+        assert summary(Tally(results), left_alone=volumes_of_others({"MR": 1, "PT": 2})).endswith(
             ", 0 failed; left alone: 3 DICOM volumes of other modalities (1 MR, 2 PT)"
         )
-        assert summary(list(build_segmentation().results())) == "0 done, 2 kept, 0 failed"
+        assert summary(Tally(build_segmentation().results())) == "0 done, 2 kept, 0 failed"
 
     def test_second_run_to_the_same_folder_is_refused(
         self, build_segmentation: Build, tmp_path: Path

@@ -18,7 +18,7 @@ from esp_medsam.io import Recipe
 from esp_medsam.io.item import Item
 from esp_medsam.modality import ModalityTable
 from esp_medsam.workflows.left_alone import series_text
-from esp_medsam.workflows.results import ItemResult, not_tried_text, summary
+from esp_medsam.workflows.results import ItemResult, Tally, not_tried_text, summary
 
 
 class Pipeline:
@@ -181,7 +181,9 @@ class TestPacsRun:
         assert [(r.status, r.code) for r in done.results] == [("failed", "E_DISK_FULL")]
         assert done.run.not_tried == {"studies": 2}
         assert done.spool.entries() == [waiting]
-        told = summary(done.results, PacsResult, not_tried=not_tried_text(done.run.not_tried))
+        told = summary(
+            Tally(done.results), PacsResult, not_tried=not_tried_text(done.run.not_tried)
+        )
         assert told.endswith("1 failed, 2 studies not tried because the disk is full")
 
     def test_f3_full_disk_of_one_volume_still_sends_those_before_it(
@@ -306,6 +308,6 @@ class TestLines:
     def test_count(self) -> None:
         results = [PacsResult(path="a", status="stored"), PacsResult(path="b", status="failed")]
 
-        assert summary(results, PacsResult) == "1 stored, 0 held, 0 empty, 1 failed"
-        told = summary([], PacsResult, left_alone=series_text({"SR": 2, "SEG": 1}))
+        assert summary(Tally(results), PacsResult) == "1 stored, 0 held, 0 empty, 1 failed"
+        told = summary(Tally(), PacsResult, left_alone=series_text({"SR": 2, "SEG": 1}))
         assert told.endswith("0 failed; left alone: 3 series (1 SEG, 2 SR)")
