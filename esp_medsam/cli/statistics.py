@@ -12,8 +12,9 @@ from esp_medsam.cli.outcome import interrupted, report, tell_result, tracked
 
 
 def statistics(
-    source: Annotated[
-        Path, path_argument("IN", "A folder of results or masks, a record or a mask.")
+    sources: Annotated[
+        list[Path],
+        path_argument("IN...", "Folders of results or masks, records or masks; merged if several."),
     ],
     output: Annotated[Path, path_argument("OUT", "Table to write: .csv, .json or .parquet.")],
     *,
@@ -51,10 +52,20 @@ def statistics(
 
     check_table(output, overwrite=overwrite)
     table = ModalityTable.read(find_bundle(bundle) / TABLE)
-    measuring = Statistics(source, table, images=images, modality=modality)
+    measured = [
+        Statistics(
+            source,
+            table,
+            images=images,
+            modality=modality,
+            prefix=f"{source.as_posix()}/" if len(sources) > 1 else "",
+        )
+        for source in dict.fromkeys(sources)
+    ]
+    arriving = (result for each in measured for result in each.results())
     results: list[Measured] = []
     try:
-        for result in tracked("Measuring", quiet=quiet)(measuring.results(), total=len(measuring)):
+        for result in tracked("Measuring", quiet=quiet)(arriving, total=sum(map(len, measured))):
             results.append(result)
             if result.has_failed and not quiet:
                 tell_result(result)

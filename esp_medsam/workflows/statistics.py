@@ -74,6 +74,7 @@ class Statistics:
         table: Available modalities and targets.
         images: Folder of the images, for intensities; of results, the folder that was segmented.
         modality: Modality of masks that have no record; its table names their values.
+        prefix: Beginning of the names of results and masks, where there are several sources.
 
     Raises:
         InputNotFoundError: If there is no such file or folder, or nothing in it is a mask.
@@ -87,6 +88,7 @@ class Statistics:
         *,
         images: Path | None = None,
         modality: str | None = None,
+        prefix: str = "",
     ) -> None:
         if not source.exists():
             raise not_found(source, argument="IN")
@@ -94,7 +96,7 @@ class Statistics:
             raise not_found(images, "folder", argument="images")
         self.root = source if source.is_dir() else source.parent
         self.table = table
-        self.images = images
+        self.images, self.prefix = images, prefix
         self.modality = None if modality is None else table[modality].name
         self.inputs = self._inputs(source)
         if not self.inputs:
@@ -121,7 +123,7 @@ class Statistics:
         yield from each_alone(self.inputs, self._measured, self._failed)
 
     def _label(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+        return f"{self.prefix}{path.relative_to(self.root).as_posix()}"
 
     def _failed(self, path: Path, error: Exception) -> Measured:
         return failure(self._label(path), error, kind=Measured)

@@ -65,6 +65,24 @@ class TestResults:
         assert all(0 <= float(jump) <= 1 and place == "1" for jump, place in jumps)
         assert f"2 done, 0 failed; 4 rows are in {tables[0]}." in capsys.readouterr().out
 
+    def test_of_several_folders_are_merged(
+        self, scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in "12":
+            own = ("--part", f"{number}/2", "--statistics")
+            self.segment(scans, tmp_path / f"share{number}", weights, *own)
+        self.segment(scans, tmp_path / "whole", weights, "--statistics")
+        monkeypatch.chdir(tmp_path)
+
+        assert main(["statistics", "share1", "share2", "shares.csv", "--quiet"]) == 0
+        assert main(["statistics", "whole", "whole.csv", "--quiet"]) == 0
+
+        merged = rows_of(Path("shares.csv"))
+        parts = [row["mask"].partition("/") for row in merged]
+        assert {share for share, _, _ in parts} == {"share1", "share2"}
+        named = [{**row, "mask": name} for row, (_, _, name) in zip(merged, parts, strict=True)]
+        assert sorted(named, key=lambda row: row["mask"]) == rows_of(Path("whole.csv"))
+
     def test_may_be_asked_for_later(
         self, scans: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
