@@ -1,9 +1,10 @@
-"""Measure how well the expected Dice of calibrated weights tells masks of a low Dice.
+"""Measure how well confidence, or the Dice expected from it, tells masks of a low Dice.
 
-    python benchmarks/accuracy/confidence.py CASES.csv WEIGHTS.calibration.json
+    python benchmarks/accuracy/confidence.py CASES.csv [WEIGHTS.calibration.json]
 
-CASES is what ``esp-medsam evaluate --cases`` writes. The area under the ROC curve is of telling
-masks below LOW by their expected Dice; its interval holds it in 95 % of resamplings of patients.
+CASES is what ``esp-medsam evaluate --cases`` writes. With a calibration, the expected Dice is
+measured, else confidence itself. The area under the ROC curve is of telling masks below LOW; its
+interval holds it in 95 % of resamplings of patients. A mask of an absent target has a Dice of 0.
 """
 
 from __future__ import annotations
@@ -30,24 +31,30 @@ EDGES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 class Masks(NamedTuple):
-    """Masks that were drawn: patients, expected Dice and Dice, each ``(N,)``."""
+    """Masks that were drawn: patients, expected Dice or confidence, and Dice, each ``(N,)``."""
 
     patients: npt.NDArray[np.str_]
     expected: npt.NDArray[np.float64]
     dice: npt.NDArray[np.float64]
 
 
-def read_masks(cases: Path, calibration: Path) -> Masks:
+def read_masks(cases: Path, calibration: Path | None) -> Masks:
     """Return the masks that are not empty, and what was to be expected of them."""
-    curves = json.loads(calibration.read_text(encoding="utf-8"))["confidence"]
+    curves = None
+    if calibration is not None:
+        curves = json.loads(calibration.read_text(encoding="utf-8"))["confidence"]
     rows: list[tuple[str, float, float]] = []
     with cases.open(newline="", encoding="utf-8") as file:
         for case in csv.DictReader(file):
-            pairs = curves.get(case["modality"], {}).get(case["target"])
-            if not case["confidence"] or not pairs:
+            if not case["confidence"]:
                 continue
-            known, dice = zip(*pairs, strict=True)
-            expected = float(np.interp(float(case["confidence"]), known, dice))
+            expected = float(case["confidence"])
+            if curves is not None:
+                pairs = curves.get(case["modality"], {}).get(case["target"])
+                if not pairs:
+                    continue
+                known, dice = zip(*pairs, strict=True)
+                expected = float(np.interp(expected, known, dice))
             patient = f"{case['dataset']} {case['patient'] or case['image']}"
             rows.append((patient, expected, float(case["dice"])))
     patients, expected_dice, dice_found = zip(*rows, strict=True)
@@ -77,7 +84,7 @@ def main() -> None:
     """Print the area, and the mean Dice by expected Dice."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("cases", type=Path)
-    parser.add_argument("calibration", type=Path)
+    parser.add_argument("calibration", type=Path, nargs="?")
     asked = parser.parse_args()
     masks = read_masks(asked.cases, asked.calibration)
     low, high = interval(masks)
@@ -86,7 +93,8 @@ def main() -> None:
         f"({low:.3f} to {high:.3f}), {len(masks.dice)} masks of "
         f"{len(set(masks.patients))} patients, {(masks.dice < LOW).mean():.0%} under {LOW}"
     )
-    print("| expected Dice | masks | mean expected | mean Dice |\n|" + " --- |" * 4)
+    what = "confidence" if asked.calibration is None else "expected Dice"
+    print(f"| {what} | masks | mean {what} | mean Dice |\n|" + " --- |" * 4)
     for start, end in pairwise(EDGES):
         within = (masks.expected >= start) & (masks.expected < end)
         if within.any():
