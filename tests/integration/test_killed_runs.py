@@ -24,7 +24,7 @@ from tests.support.nifti import save_nifti
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-KILLS = 8
+ITEMS, KILLS = 60, 20
 
 CHILD = """
 import os, sys, time
@@ -63,9 +63,9 @@ print("ends", flush=True)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the weights, and in ``in`` a dozen small inputs of two kinds."""
+    """A folder with the weights, and in ``in`` small inputs of two kinds."""
     random_numbers = np.random.default_rng(0)
-    for number in range(12):
+    for number in range(ITEMS):
         place = tmp_path / "in" / ("", "x", "x/y")[number % 3]
         place.mkdir(parents=True, exist_ok=True)
         values = random_numbers.integers(0, 255, (20, 24, 3), np.uint8)
@@ -119,7 +119,7 @@ class TestKilledRuns:
     ) -> None:
         whole = begin(folder)
         told, _ = whole.communicate()
-        assert told.count("done ") == 12
+        assert told.count("done ") == ITEMS
         assert told.endswith("ends\n")
         expected = outputs(folder / "out")
         shutil.rmtree(folder / "out")
@@ -140,7 +140,7 @@ class TestKilledRuns:
 
         assert left_half > 0  # else no kill met a file that was half there
         assert told.count("kept ") == len(before)
-        assert told.count("done ") == 12 - len(before)
+        assert told.count("done ") == ITEMS - len(before)
         assert outputs(folder / "out") == expected
         assert before.items() <= states(folder).items()
         assert not list((folder / "out").rglob(".esp-medsam-*"))
