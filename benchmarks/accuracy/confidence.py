@@ -1,10 +1,11 @@
 """Measure how well confidence, or the Dice expected from it, tells masks of a low Dice.
 
-    python benchmarks/accuracy/confidence.py CASES.csv [WEIGHTS.calibration.json]
+    python benchmarks/accuracy/confidence.py CASES.csv [WEIGHTS.calibration.json] [--plot OUT.svg]
 
 CASES is what ``esp-medsam evaluate --cases`` writes. With a calibration, the expected Dice is
 measured, else confidence itself. The area under the ROC curve is of telling masks below LOW; its
 interval holds it in 95 % of resamplings of patients. A mask of an absent target has a Dice of 0.
+The plot shows how reliable it is, and how 1 - Dice falls when the least sure masks are left out.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ LOW = 0.7
 """Dice below which a mask is to be looked at."""
 
 RESAMPLES = 2000
-EDGES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+EDGES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
 class Masks(NamedTuple):
@@ -80,11 +81,53 @@ def interval(masks: Masks) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def bins(masks: Masks) -> list[tuple[float, float, int, float, float]]:
+    """Return the ends of each bin that holds masks, their number, and both means."""
+    found = []
+    for start, end in pairwise(EDGES):
+        within = (masks.expected >= start) & (masks.expected < end)
+        if within.any():
+            means = float(masks.expected[within].mean()), float(masks.dice[within].mean())
+            found.append((start, end, int(within.sum()), *means))
+    return found
+
+
+def plot(masks: Masks, what: str, path: Path) -> None:
+    """Draw reliability, and risk against coverage."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "confidence"
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    _, _, counts, expected, dice = zip(*bins(masks), strict=True)
+    left.plot([0.5, 1], [0.5, 1], color="#9aa5b1", linestyle="--", label="as expected")
+    left.plot(expected, dice, marker="o", color="#2b6cb0", label="measured")
+    for x, y, count in zip(expected, dice, counts, strict=True):
+        left.annotate(f"{count}", (x, y), xytext=(-4, 7), textcoords="offset points", ha="right")
+    left.set(xlabel=f"mean {what}", ylabel="mean Dice", title="Reliability (number of masks)")
+    share = np.arange(1, len(masks.dice) + 1) / len(masks.dice)
+    orders = {f"by {what}": masks.expected, "the best order": masks.dice}
+    for (label, key), style in zip(orders.items(), ("-", "--"), strict=True):
+        risk = 1 - masks.dice[np.argsort(-key, kind="stable")]
+        color = "#2b6cb0" if style == "-" else "#9aa5b1"
+        right.plot(share, np.cumsum(risk) / np.arange(1, len(risk) + 1), style, color=color)
+        right.lines[-1].set_label(label)
+    right.set(xlabel="share of masks kept", ylabel="mean 1 - Dice", title="Risk and coverage")
+    for axes in (left, right):
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     """Print the area, and the mean Dice by expected Dice."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("cases", type=Path)
     parser.add_argument("calibration", type=Path, nargs="?")
+    parser.add_argument("--plot", type=Path)
     asked = parser.parse_args()
     masks = read_masks(asked.cases, asked.calibration)
     low, high = interval(masks)
@@ -95,11 +138,10 @@ def main() -> None:
     )
     what = "confidence" if asked.calibration is None else "expected Dice"
     print(f"| {what} | masks | mean {what} | mean Dice |\n|" + " --- |" * 4)
-    for start, end in pairwise(EDGES):
-        within = (masks.expected >= start) & (masks.expected < end)
-        if within.any():
-            means = (masks.expected[within].mean(), masks.dice[within].mean())
-            print(f"| {start} to {end} | {within.sum()} | {means[0]:.2f} | {means[1]:.2f} |")
+    for start, end, count, expected, dice in bins(masks):
+        print(f"| {start} to {end} | {count} | {expected:.2f} | {dice:.2f} |")
+    if asked.plot is not None:
+        plot(masks, what, asked.plot)
 
 
 if __name__ == "__main__":

@@ -219,12 +219,11 @@ class Journal:
             "code": result.code,
             "message": plain_text(result.message) or None,
             "run": self._run,
-            "worker": result.worker,
         }
         stated = _of_record(result.record)
         row |= stated or {}
         if result.status != "kept":
-            row |= {"ended": _now(), "seconds": round(result.seconds, 3)}
+            row |= {"ended": _now(), "seconds": round(result.seconds, 3), "worker": result.worker}
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
         changed = ", ".join(f"{name} = excluded.{name}" for name in row if name != "item")
         # An outcome without an attempt says nothing of what was tried before.

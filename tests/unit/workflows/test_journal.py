@@ -413,6 +413,16 @@ def test_the_worker_and_its_attempts_are_noted(path: Path) -> None:
     assert [(row["worker"], row["attempts"]) for row in rows(path)] == [(None, 3)]
 
 
+def test_the_worker_stays_with_what_is_kept(path: Path, record: str) -> None:
+    with opened(path) as kept:
+        kept.begin("in/a.png")
+        kept.end(replace(done(record), worker="node1:4711"))
+    with opened(path) as kept:
+        kept.end(done(record, "kept"))
+
+    assert [row["worker"] for row in rows(path)] == ["node1:4711"]
+
+
 def test_a_journal_of_the_first_version_is_kept(path: Path) -> None:
     with opened(path) as kept:
         kept.begin("in/a.png")
