@@ -27,6 +27,7 @@ from monai.metrics import compute_roc_auc
 LOW = 0.7
 """Dice below which a mask is to be looked at."""
 
+LIMITS = (0.7, 0.8, 0.85, 0.9, 0.95)
 RESAMPLES = 2000
 EDGES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
@@ -92,6 +93,16 @@ def bins(masks: Masks) -> list[tuple[float, float, int, float, float]]:
     return found
 
 
+def print_limits(masks: Masks) -> None:
+    """Print what a reader would be shown who looks at the masks below a limit."""
+    print("| limit | masks below it | of these, low | found of all low |\n|" + " --- |" * 4)
+    is_low = masks.dice < LOW
+    for limit in LIMITS:
+        below = masks.expected < limit
+        shares = below.mean(), is_low[below].mean(), below[is_low].mean()
+        print(f"| {limit:.2f} | " + " | ".join(f"{share:.0%}" for share in shares) + " |")
+
+
 def plot(masks: Masks, what: str, path: Path) -> None:
     """Draw reliability, and risk against coverage."""
     import matplotlib as mpl
@@ -140,6 +151,7 @@ def main() -> None:
     print(f"| {what} | masks | mean {what} | mean Dice |\n|" + " --- |" * 4)
     for start, end, count, expected, dice in bins(masks):
         print(f"| {start} to {end} | {count} | {expected:.2f} | {dice:.2f} |")
+    print_limits(masks)
     if asked.plot is not None:
         plot(masks, what, asked.plot)
 
