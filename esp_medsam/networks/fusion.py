@@ -98,9 +98,9 @@ def fused_convolution(module: ConvNorm) -> nn.Module:
     mean, variance = norm.running_mean, norm.running_var
     assert mean is not None, "it is tracked"
     assert variance is not None, "it is tracked"
-    scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
-    weight = conv.weight.double() * scale[:, None, None, None]
-    return _convolution(conv, weight, norm.bias.double() - mean.double() * scale)
+    scale = _exact(norm.weight) / (_exact(variance) + norm.eps).sqrt()
+    weight = _exact(conv.weight) * scale[:, None, None, None]
+    return _convolution(conv, weight, _exact(norm.bias) - _exact(mean) * scale)
 
 
 def _convolution(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Module:
@@ -118,12 +118,17 @@ def _convolution(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Mod
 
 def _fused_linear(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Tensor, Tensor]:
     """Return float64 weight and bias of a linear layer that takes what is only normalized."""
-    weight = linear.weight.double()
-    return weight * norm.weight.double(), linear.bias.double() + weight @ norm.bias.double()
+    weight = _exact(linear.weight)
+    return weight * _exact(norm.weight), _exact(linear.bias) + weight @ _exact(norm.bias)
+
+
+def _exact(value: Tensor) -> Tensor:
+    """Return a tensor as float64, on the CPU, since not every device has it."""
+    return value.cpu().double()
 
 
 def _parameter(value: Tensor, like: Tensor) -> nn.Parameter:
-    fused = value.to(like.dtype)
+    fused = value.to(like.device, like.dtype)
     if fused.ndim == 4:
         fused = fused.contiguous(memory_format=torch.channels_last)
     return nn.Parameter(fused, requires_grad=False)
@@ -185,7 +190,7 @@ class FusedFeedForward(nn.Module):
         self.fc1_weight = _parameter(torch.cat([weight for weight, _ in parts]), first)
         self.fc1_bias = _parameter(torch.cat([bias for _, bias in parts]), first)
         self.fc2_weight = _parameter(torch.cat([each.weight for each in second], dim=1), first)
-        self.fc2_bias = _parameter(second[0].bias.double() + second[1].bias.double(), first)
+        self.fc2_bias = _parameter(_exact(second[0].bias) + _exact(second[1].bias), first)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the update of ``tokens``, ``(B, N, C)``, without the residual."""
