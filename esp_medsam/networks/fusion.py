@@ -55,7 +55,7 @@ def fuse(network: ESPMedSAM, modality: str) -> ESPMedSAM:
     single.modalities, single.places = {modality: index}, {modality: 0}
     single.targets = {modality: network.targets[modality]}
     single.default_modality = modality
-    return single.requires_grad_(False)
+    return single.eval()
 
 
 def _fused_module(module: nn.Module, place: int) -> nn.Module:
@@ -77,10 +77,13 @@ def _fused_module(module: nn.Module, place: int) -> nn.Module:
 
 
 def _shallow(module: nn.Module) -> nn.Module:
-    """Return a module with the same parameters and children, whose children can be replaced."""
+    """Return a module with the same values and children, whose children can be replaced."""
     other = copy.copy(module)
     for name in ("_parameters", "_buffers", "_modules"):
         other.__dict__[name] = dict(module.__dict__[name])
+    for name, parameter in module._parameters.items():  # buffers stay as they are
+        if parameter is not None:
+            other.register_parameter(name, nn.Parameter(parameter.detach(), requires_grad=False))
     return other
 
 
@@ -88,7 +91,7 @@ def _alone(bank: ControllerBank, place: int) -> nn.Module:
     """Return a bank with the controller of one place."""
     other = _shallow(bank)
     name = list(bank.controllers)[place]
-    other.controllers = nn.ModuleDict({name: bank.controllers[name]})
+    other.controllers = nn.ModuleDict({name: _fused_module(bank.controllers[name], place)})
     return other
 
 
@@ -168,7 +171,8 @@ class FusedLayerNorm2d(nn.Module):
 
     def __init__(self, norm: LayerNorm2d) -> None:
         super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+        self.weight, self.bias = (_parameter(one, one) for one in (norm.weight, norm.bias))
+        self.eps = norm.eps
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the normalized features; ``features`` and they are ``(B, C, H, W)``."""
@@ -214,7 +218,7 @@ class FusedWindowAttention(nn.Module):
         bias = bias.view(self.heads, 3, -1).transpose(0, 1).reshape(3 * dim)
         like = attention.qkv.weight
         self.qkv_weight, self.qkv_bias = _parameter(weight, like), _parameter(bias, like)
-        self.proj = attention.proj
+        self.proj = _shallow(attention.proj)
         token = controller.token()
         self.key = _parameter(token.key[None, :, None], like)
         self.value = _parameter(token.value[None, :, None], like)

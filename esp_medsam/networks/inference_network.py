@@ -1,5 +1,7 @@
 """A network as it is run: each modality rewritten for inference when it is first used."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from esp_medsam.networks.esp_medsam import Encoded, ESPMedSAM, Prediction
@@ -9,18 +11,18 @@ from esp_medsam.networks.fusion import fuse
 class InferenceNetwork(nn.Module):
     """A network for inference, with the outputs of the one it is made from, to rounding.
 
-    Batches of several modalities run through that one.
+    Batches of several modalities run through that one, and what is rewritten is no part of the
+    state: it is made anew after the network was moved.
 
     Args:
-        network: The network, of a kind that :mod:`~esp_medsam.networks.fusion` rewrites; it must
-            not change any more.
+        network: The network, of a kind that :mod:`~esp_medsam.networks.fusion` rewrites; its
+            weights must not change any more.
     """
 
     def __init__(self, network: ESPMedSAM) -> None:
         super().__init__()
         self.network = network
-        self.single = nn.ModuleDict()
-        self.names = {index: name for name, index in network.modalities.items()}
+        self.rewritten: dict[str, ESPMedSAM] = {}
         self.eval()
 
     @property
@@ -35,8 +37,10 @@ class InferenceNetwork(nn.Module):
 
     def encode(self, image: Tensor, modality: Tensor | None) -> Encoded:
         """Encode images; see :meth:`ESPMedSAM.encode`."""
-        network, modality = self._for(modality)
-        return network.encode(image, modality)
+        single = self._single(modality)
+        if single is None or (modality is not None and len(modality) != len(image)):
+            return self.network.encode(image, modality)
+        return single.encode(image, None)
 
     def decode(
         self,
@@ -46,22 +50,33 @@ class InferenceNetwork(nn.Module):
         patch_prompt: Tensor | None,
     ) -> Prediction:
         """Decode targets; see :meth:`ESPMedSAM.decode`."""
-        network, modality = self._for(modality)
-        return network.decode(encoded, modality, targets, patch_prompt)
+        single = self._single(modality)
+        if single is None:
+            return self.network.decode(encoded, modality, targets, patch_prompt)
+        return single.decode(encoded, None, targets, patch_prompt)
 
     def forward(self, image: Tensor, modality: Tensor | None = None) -> Tensor:
         """Return the mask logits of all targets; see :meth:`ESPMedSAM.forward`."""
         logits: Tensor = self.network(image, modality)
         return logits
 
-    def _for(self, modality: Tensor | None) -> tuple[ESPMedSAM, Tensor | None]:
-        """Return the network for the images of a batch, and what it takes as their modality."""
-        indices = set() if modality is None else set(modality.tolist())
-        if len(indices) > 1 or not indices <= self.names.keys():
-            return self.network, modality  # which refuses an index that it does not have
-        name = self.names[indices.pop()] if indices else self.network.default_modality
-        if name not in self.single:
-            self.single[name] = fuse(self.network, name)
-        single = self.single[name]
-        assert isinstance(single, ESPMedSAM), "the dictionary holds these"
-        return single, None
+    def _apply(self, *given: Any, **named: Any) -> "InferenceNetwork":
+        """Apply a function to all tensors, as when the network moves to a device."""
+        self.rewritten.clear()
+        super()._apply(*given, **named)  # type: ignore[no-untyped-call]  # torch states no types
+        return self
+
+    def _single(self, modality: Tensor | None) -> ESPMedSAM | None:
+        """Return the network of the one modality of a batch, or None; others are refused there."""
+        names = [self.network.default_modality]
+        if modality is not None:
+            if modality.ndim != 1 or modality.is_floating_point():
+                return None
+            held = {index: name for name, index in self.network.modalities.items()}
+            names = [held.get(index, "") for index in set(modality.tolist())]
+        if len(names) != 1 or names[0] not in self.network.modalities:
+            return None
+        (name,) = names
+        if name not in self.rewritten:
+            self.rewritten[name] = fuse(self.network, name)
+        return self.rewritten[name]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from esp_medsam.networks import ESPMedSAM, build_paper, build_product
 from esp_medsam.networks.builders import build_released_design
@@ -72,9 +73,12 @@ def test_chosen_targets_and_given_prompts_are_decoded(
 def test_the_original_does_not_change(network: ESPMedSAM, image: Tensor) -> None:
     before = outputs_of(network, image, CT)
     names = [name for name, _ in network.named_modules()]
-    fuse(network, "fundus")
+    single = fuse(network, "fundus")
 
     assert [name for name, _ in network.named_modules()] == names
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert not any(parameter.requires_grad for parameter in single.parameters())
+    assert not any(module.training for module in single.modules())
     for one, other in zip(outputs_of(network, image, CT), before, strict=True):
         assert torch.equal(one, other)
     assert network.modalities == {"ct": 6, "fundus": 3}
@@ -101,6 +105,30 @@ def test_what_cannot_be_rewritten_is_refused(network: ESPMedSAM, wrong: str) -> 
         fuse(network, "mri" if wrong == "modality" else "ct")
 
 
+class NoFloat64(TorchFunctionMode):
+    """A device without float64, such as MPS: only what was brought to the CPU can become it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_cpu: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.double:
+            assert any(args[0] is one for one in self.on_cpu), "it is on the device"
+        found = func(*args, **(kwargs or {}))
+        if func is Tensor.cpu:
+            found = found.clone()
+            self.on_cpu.append(found)
+        return found
+
+
+def test_float64_is_used_on_the_cpu_alone(shared_network: ESPMedSAM) -> None:
+    with NoFloat64() as device:
+        fuse(shared_network, "ct")
+
+    assert device.on_cpu
+
+
 class TestInferenceNetwork:
     @pytest.mark.parametrize("modality", [None, CT, FUNDUS, torch.tensor([6, 3])])
     def test_has_the_outputs_of_the_network(
@@ -110,17 +138,39 @@ class TestInferenceNetwork:
 
         assert_alike(found, outputs_of(shared_network, image, modality))
 
-    def test_rewrites_a_modality_once(self, shared_network: ESPMedSAM, image: Tensor) -> None:
-        network = InferenceNetwork(shared_network)
+    def test_rewrites_a_modality_once_until_it_is_moved(
+        self, network: ESPMedSAM, make_network: MakeNetwork, image: Tensor
+    ) -> None:
+        other = InferenceNetwork(network)
         for _ in range(2):
-            outputs_of(network, image, CT)
-            assert list(network.single) == ["ct"]
-        first = network.single["ct"]
-        outputs_of(network, image, CT)
-        assert network.single["ct"] is first
+            outputs_of(other, image, CT)
+            assert list(other.rewritten) == ["ct"]
+        first = other.rewritten["ct"]
+        outputs_of(other, image, CT)
+        assert other.rewritten["ct"] is first
 
-    def test_refuses_a_modality_that_the_network_does_not_have(
+        other.double()
+        assert_alike(
+            [one.float() for one in outputs_of(other, image.double(), CT)],
+            outputs_of(make_network(), image, CT),
+        )
+        assert other.rewritten["ct"] is not first
+
+    def test_has_no_other_state_than_the_network(
         self, shared_network: ESPMedSAM, image: Tensor
     ) -> None:
-        with pytest.raises(IndexError):
-            outputs_of(InferenceNetwork(shared_network), image, torch.tensor([7, 7]))
+        other = InferenceNetwork(shared_network)
+        outputs_of(other, image, CT)
+
+        assert set(other.state_dict()) == {f"network.{key}" for key in shared_network.state_dict()}
+
+    @pytest.mark.parametrize(
+        ("modality", "error"),
+        [([7, 7], IndexError), ([6], ValueError), ([6.0, 6.0], IndexError), (6, IndexError)],
+    )
+    def test_refuses_what_the_network_refuses(
+        self, shared_network: ESPMedSAM, image: Tensor, modality: object, error: type[Exception]
+    ) -> None:
+        for network in (shared_network, InferenceNetwork(shared_network)):
+            with pytest.raises(error):
+                outputs_of(network, image, torch.tensor(modality))
