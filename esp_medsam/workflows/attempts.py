@@ -17,13 +17,15 @@ class Job:
 
     Attributes:
         item: The item.
-        attempt: Number of the attempt, from 0.
+        attempt: Which of the ways to segment it is next, from 0; see :func:`attempts_of`.
+        tries: How often a worker has had it.
         died: How the worker of the attempt before ended; empty for the first.
         is_alone: Whether no other worker may work meanwhile, so that it has all the memory.
     """
 
     item: Item
     attempt: int = 0
+    tries: int = 0
     died: str = ""
     is_alone: bool = False
 
@@ -34,11 +36,10 @@ class Job:
             result: The result.
             worker: Host and process of the worker that it comes from; empty if it never began.
         """
-        count = self.attempt + 1
-        result = replace(result, worker=worker or None, attempts=count)
-        if count == 1 or result.has_failed:
+        result = replace(result, worker=worker or None, attempts=max(1, self.tries))
+        if not self.died or result.has_failed:
             return result
-        told = f"Segmented in attempt {count}: the worker before ended by {self.died}."
+        told = f"Segmented in attempt {self.tries}: the worker before ended by {self.died}."
         return replace(result, warnings=(*result.warnings, told))
 
 

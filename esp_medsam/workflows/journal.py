@@ -231,6 +231,9 @@ class Journal:
             ", failures = CASE WHEN excluded.status = 'done' THEN 0 "
             "ELSE item.failures + (item.status = 'running') END"
         )
+        if result.status == "kept":  # perhaps of a run that another journal knows
+            for name in ("worker", "ended", "seconds"):
+                changed += f", {name} = CASE WHEN item.status = 'done' THEN item.{name} END"
         for name in ("tried", *(() if stated else _STATED)):
             changed += f", {name} = CASE WHEN item.status = 'running' THEN item.{name} END"
         # One that began has its first attempt.

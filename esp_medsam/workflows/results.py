@@ -76,7 +76,8 @@ class ItemResult(Outcome):
         empty: Whether nothing was found; None if the item was not segmented in this run.
         worker: Host and process of the worker that ended it, such as ``node1:4711``; None if it
             was the run's own process.
-        attempts: How often it was tried in this run, on purpose or because a worker died.
+        attempts: How often workers had it, because one died or it did not fit beside others; with
+            retries, in the last of them.
     """
 
     statuses = ("done", "kept", "failed")

@@ -193,7 +193,7 @@ class Workers:
         job, worker.job = worker.job, None
         assert job is not None, "it waits with one"
         self._remove(waiting[0])
-        self._workers[idle[0]].begin(job, self.most_seconds)
+        self._send(self._workers[idle[0]], job)
         return True
 
     def _begun(self, place: int, job: Job) -> Iterator[ItemResult]:
@@ -214,7 +214,11 @@ class Workers:
                 told = f"the system, which could not start it: {error.strerror}"
                 yield from self._not_started(place, job, told)
         else:
-            worker.begin(job, self.most_seconds)
+            self._send(worker, job)
+
+    def _send(self, worker: Worker, job: Job) -> None:
+        """Let a worker that is ready have a job."""
+        worker.begin(replace(job, tries=job.tries + 1), self.most_seconds)
 
     def _arrived(self, most_seconds: float) -> Iterator[ItemResult]:
         """Wait until a worker sends something, ends or is late; yield the results."""
@@ -224,24 +228,17 @@ class Workers:
         least = min(worker.seconds_left for worker in busy.values())
         self._engine.wait(busy.values(), max(0.0, min(least, most_seconds)))
         for place, worker in busy.items():
-            job = worker.job
-            assert job is not None, "it is busy"
-            for result in self._arrived_from(place, worker):
-                yield job.told(result, worker.name)
-
-    def _arrived_from(self, place: int, worker: Worker) -> Iterator[ItemResult]:
-        """Take what a worker has sent, and its end; yield the results."""
-        # Before its messages are read: all have arrived then.
-        is_alive, is_late = worker.is_alive(), worker.seconds_left <= 0
-        for message in worker.messages():
-            yield from self._taken(place, worker, message)
-        if worker.job is None:
-            if worker.is_spare or not is_alive:
-                self._remove(place)
-        elif self._workers.get(place) is worker and not is_alive:
-            yield from self._dead(place, worker)
-        elif self._workers.get(place) is worker and is_late:
-            yield from self._late(place, worker)
+            # Before its messages are read: all have arrived then.
+            is_alive, is_late = worker.is_alive(), worker.seconds_left <= 0
+            for message in worker.messages():
+                yield from self._taken(place, worker, message)
+            if worker.job is None:
+                if worker.is_spare or not is_alive:
+                    self._remove(place)
+            elif self._workers.get(place) is worker and not is_alive:
+                yield from self._dead(place, worker)
+            elif self._workers.get(place) is worker and is_late:
+                yield from self._late(place, worker)
 
     def _taken(self, place: int, worker: Worker, message: Message) -> Iterator[ItemResult]:
         """Take a message, and yield the result if it is one."""
@@ -256,7 +253,7 @@ class Workers:
                 self._close(place, job, error)
             case Ready(name):
                 worker.name, self._has_worked, worker.is_ready = name, True, True
-                worker.begin(job, self.most_seconds)
+                self._send(worker, job)
             case Reading(begins):
                 worker.is_reading = begins
             case Slices(done, total) if self._on_slices is not None:
@@ -266,7 +263,7 @@ class Workers:
                 self._again.append(replace(job, is_alone=True))
             case ItemResult():
                 worker.job = None
-                yield message
+                yield job.told(message, worker.name)
             case _:
                 pass
 
@@ -281,26 +278,29 @@ class Workers:
         self._remove(place)
         if is_crash:
             msg = f"{job.item.label} must be readable; its decoder ended the process by {died}. "
-            yield failure(job.item.label, DecodeCrashError(msg + "Export it again."))
+            failed: ItemResult = failure(job.item.label, DecodeCrashError(msg + "Export it again."))
+            yield job.told(failed, worker.name)
             return
-        yield from self._tried(place, job, died)
+        yield from self._tried(place, job, died, worker.name)
 
-    def _tried(self, place: int, job: Job, died: str) -> Iterator[ItemResult]:
+    def _tried(self, place: int, job: Job, died: str, name: str = "") -> Iterator[ItemResult]:
         """Let a job be tried again in another way, or yield its failure if there is none left."""
         logger.info("A worker of %s ended by %s.", one_line(job.item.label), died)
         if job.attempt + 1 < len(attempts_of(self.requests[place])):
-            self._again.append(Job(job.item, job.attempt + 1, died, is_alone=True))
+            self._again.append(replace(job, attempt=job.attempt + 1, died=died, is_alone=True))
             return
-        msg = f"{job.item.label} must be segmented by a worker that lives; {job.attempt + 1} of "
+        msg = f"{job.item.label} must be segmented by a worker that lives; {job.tries} of "
         msg += f"them ended, the last by {died}. Free memory, use fewer `workers`, or choose a "
-        yield failure(job.item.label, WorkerDiedError(f"{msg}smaller `input_size`."))
+        failed: ItemResult = failure(job.item.label, WorkerDiedError(f"{msg}smaller `input_size`."))
+        yield job.told(failed, name)
 
     def _not_started(
         self, place: int, job: Job, died: str, error: EspMedSamError | None = None
     ) -> Iterator[ItemResult]:
         """Go on without a worker that did not start: on the CPU, if it was to use a GPU.
 
-        A GPU whose workers do not start twice is not tried again.
+        A GPU whose workers do not start twice is not tried again. One that has another worker goes
+        on with that one.
 
         Raises:
             EspMedSamError: If none has ever started, and none is left that could.
@@ -313,16 +313,32 @@ class Workers:
             if device == "cpu":
                 yield from self._tried(place, job, died)
                 return
+            if self._has_other(place, device):
+                logger.warning("There is one worker less on %s: one did not start.", device)
+                self._closed.add(place)
+                self._again.append(job)
+                return
             logger.warning("A worker on %s did not start (%s); the CPU takes over.", device, died)
             self._not_started_on_gpu[place] += 1
             if self._not_started_on_gpu[place] > 1:
                 self.requests[place] = with_settings(self.requests[place], device="cpu")
                 attempts = attempts_of(self.requests[place])
-            self._again.append(Job(job.item, len(attempts) - 1, died, is_alone=True))
+            last = len(attempts) - 1
+            self._again.append(replace(job, attempt=last, died=died, is_alone=True))
             return
         msg = f"A worker must be able to start; it ended by {died}. Read what it printed, or let "
         msg += "`workers` be 0, which segments in this process."
         self._close(place, job, error or WorkerDiedError(msg))
+
+    def _has_other(self, place: int, device: str) -> bool:
+        """Whether a worker of another place lives on a GPU, which may have no room for two."""
+        return any(
+            worker.is_ready
+            and worker.is_alive()
+            and self.requests[other].settings["device"] == device
+            for other, worker in self._workers.items()
+            if other != place
+        )
 
     def _close(self, place: int, job: Job, error: EspMedSamError) -> None:
         """Do without a place from now on, and let another one have its job.
@@ -337,15 +353,17 @@ class Workers:
 
     def _late(self, place: int, worker: Worker) -> Iterator[ItemResult]:
         """End a worker that takes too long, and yield the failure of its job."""
-        assert worker.job is not None, "it takes too long"
+        job = worker.job
+        assert job is not None, "it takes too long"
         if not worker.is_ready:
             told = f"a start of more than {MOST_SECONDS_TO_START:g} s"
-            yield from self._not_started(place, worker.job, told)
+            yield from self._not_started(place, job, told)
             return
-        label = worker.job.item.label
+        label = job.item.label
         self._remove(place)
         msg = f"{label} must be segmented within {self.most_seconds:g} s; it was not. Allow more "
-        yield failure(label, TimeUpError(f"{msg}with `timeout`."), self.most_seconds)
+        failed: ItemResult = failure(label, TimeUpError(f"{msg}with `timeout`."), self.most_seconds)
+        yield job.told(failed, worker.name)
 
     def _remove(self, place: int) -> None:
         """End a worker, and remove what it left half-written."""

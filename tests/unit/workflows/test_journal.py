@@ -423,6 +423,18 @@ def test_the_worker_stays_with_what_is_kept(path: Path, record: str) -> None:
     assert [row["worker"] for row in rows(path)] == ["node1:4711"]
 
 
+def test_the_worker_of_a_failed_attempt_is_not_that_of_a_result_made_elsewhere(
+    path: Path, record: str
+) -> None:
+    with opened(path) as kept:
+        kept.begin("in/a.png")
+        kept.end(replace(failed(), worker="node1:4711", seconds=9.0))
+        kept.end(done(record, "kept"))
+
+    (row,) = rows(path)
+    assert row["worker"] is row["ended"] is row["seconds"] is None
+
+
 def test_a_journal_of_the_first_version_is_kept(path: Path) -> None:
     with opened(path) as kept:
         kept.begin("in/a.png")

@@ -20,9 +20,9 @@ from esp_medsam.workflows.workers import Job, Workers
 
 
 class Machine:
-    """A machine whose GPUs may be lost, and the devices on which workers were started."""
+    """A machine whose GPUs may be lost, or hold some workers only; and where those were started."""
 
-    is_lost = False
+    is_lost, most = False, 99
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -53,6 +53,7 @@ class FakeProcess:
     def start(self) -> None:
         self.machine.started.append(self.device)
         is_gone = self.machine.is_lost and self.device != "cpu"
+        is_gone = is_gone or len(self.machine.started) > self.machine.most
         self._theirs.send(Broken(DeviceError("gone")) if is_gone else Ready("host:1"))
 
     def begin(self, job: Job, most_seconds: float) -> None:
@@ -117,10 +118,10 @@ def test_f9_a_lost_gpu_leaves_its_items_to_the_cpu(machine: Machine, table: Moda
 
     assert [found[path].status for path in "0123"] == ["done"] * 4
     assert [len(found[path].warnings) for path in "0123"] == [0, 1, 1, 0]
-    assert "attempt 3" in found["1"].warnings[0]
+    assert "attempt 2" in found["1"].warnings[0]
     assert [(found[path].worker, found[path].attempts) for path in "01"] == [
         ("host:1", 1),
-        ("host:1", 3),
+        ("host:1", 2),
     ]
     # The first; again for the one that died; then the CPU; once more, in case; then the CPU.
     assert machine.started == ["cuda:0", "cuda:0", "cpu", "cuda:0", "cpu", "cpu"]
@@ -135,7 +136,18 @@ def test_a_place_on_the_cpu_takes_over_the_last_try_of_a_gpu(
     found = run(table, ["slow", "b", "c"], ["cpu", "cuda:0"])
 
     assert [found[path].status for path in "012"] == ["done"] * 3
-    assert "attempt 3" in found["1"].warnings[0]
+    assert "attempt 1: the worker before ended by E_DEVICE" in found["1"].warnings[0]
+
+
+def test_a_gpu_with_room_for_one_worker_goes_on_with_it(
+    machine: Machine, table: ModalityTable
+) -> None:
+    machine.most = 1
+
+    found = run(table, ["slow", "b", "c", "d"], ["cuda", "cuda"])
+
+    assert [(found[path].status, found[path].warnings) for path in "0123"] == [("done", ())] * 4
+    assert machine.started == ["cuda", "cuda"]
 
 
 def test_a_gpu_that_was_never_there_ends_the_run(machine: Machine, table: ModalityTable) -> None:
