@@ -47,21 +47,12 @@ def statistics(
     from esp_medsam.modality import ModalityTable
     from esp_medsam.workflows.bundle import TABLE, find_bundle
     from esp_medsam.workflows.results import Tally
-    from esp_medsam.workflows.statistics import Measured, Statistics
+    from esp_medsam.workflows.statistics import Measured, merged
     from esp_medsam.workflows.statistics_table import check_table, write_table
 
     check_table(output, overwrite=overwrite)
     table = ModalityTable.read(find_bundle(bundle) / TABLE)
-    measured = [
-        Statistics(
-            source,
-            table,
-            images=images,
-            modality=modality,
-            prefix=f"{source.as_posix()}/" if len(sources) > 1 else "",
-        )
-        for source in dict.fromkeys(sources)
-    ]
+    measured = merged(sources, table, images=images, modality=modality)
     arriving = (result for each in measured for result in each.results())
     results: list[Measured] = []
     try:

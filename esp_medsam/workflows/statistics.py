@@ -74,7 +74,10 @@ class Statistics:
         table: Available modalities and targets.
         images: Folder of the images, for intensities; of results, the folder that was segmented.
         modality: Modality of masks that have no record; its table names their values.
-        prefix: Beginning of the names of results and masks, where there are several sources.
+
+    Attributes:
+        inputs: Records, and masks without one.
+        prefix: Beginning of the names of results and masks.
 
     Raises:
         InputNotFoundError: If there is no such file or folder, or nothing in it is a mask.
@@ -88,7 +91,6 @@ class Statistics:
         *,
         images: Path | None = None,
         modality: str | None = None,
-        prefix: str = "",
     ) -> None:
         if not source.exists():
             raise not_found(source, argument="IN")
@@ -96,7 +98,7 @@ class Statistics:
             raise not_found(images, "folder", argument="images")
         self.root = source if source.is_dir() else source.parent
         self.table = table
-        self.images, self.prefix = images, prefix
+        self.images, self.prefix = images, ""
         self.modality = None if modality is None else table[modality].name
         self.inputs = self._inputs(source)
         if not self.inputs:
@@ -234,6 +236,31 @@ class Statistics:
             )
             raise InputNotFoundError(msg)
         return found[0]
+
+
+def merged(
+    sources: Sequence[Path],
+    table: ModalityTable,
+    *,
+    images: Path | None = None,
+    modality: str | None = None,
+) -> list[Statistics]:
+    """Return the statistics of several sources; what several of them hold is in the first alone.
+
+    Names then begin with the folder as it was given. Arguments and errors as of
+    :class:`Statistics`.
+    """
+    seen = set[Path]()
+    found = []
+    for source in sources:
+        one = Statistics(source, table, images=images, modality=modality)
+        one.inputs = [path for path in one.inputs if path.resolve() not in seen]
+        seen.update(path.resolve() for path in one.inputs)
+        if one.inputs:
+            found.append(one)
+    for one in found if len(found) > 1 else ():
+        one.prefix = f"{one.root.as_posix()}/"
+    return found
 
 
 def _is_record(path: Path) -> bool:

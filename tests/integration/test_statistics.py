@@ -83,6 +83,21 @@ class TestResults:
         named = [{**row, "mask": name} for row, (_, _, name) in zip(merged, parts, strict=True)]
         assert sorted(named, key=lambda row: row["mask"]) == rows_of(Path("whole.csv"))
 
+    def test_of_a_mask_in_several_folders_are_stated_once(
+        self, scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.segment(scans, tmp_path / "out", weights, "--statistics")
+        monkeypatch.chdir(tmp_path)
+        again = ["out/", "./out/../out", str(tmp_path / "out"), "out/a", "out/a/ct_seg.json"]
+
+        assert main(["statistics", "out", *again, "once.csv", "--quiet"]) == 0
+        assert main(["statistics", "out/a/ct_seg.json", "out", "parts.csv", "--quiet"]) == 0
+
+        masks = [row["mask"] for row in rows_of(Path("once.csv"))]
+        assert masks == ["a/ct_seg.json"] * 2 + ["b/ct_seg.json"] * 2
+        masks = [row["mask"] for row in rows_of(Path("parts.csv"))]
+        assert masks == ["out/a/ct_seg.json"] * 2 + ["out/b/ct_seg.json"] * 2
+
     def test_may_be_asked_for_later(
         self, scans: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
