@@ -71,11 +71,13 @@ class Engine(Protocol):
     Attributes:
         shares_memory: Whether all workers are on one machine, so that what needs all of its memory
             must be alone.
+        shares_devices: Whether workers of the same device, by name, share it.
         keeps_waiting: Whether a worker may have to wait for its place, so that another that is idle
             takes its job over.
     """
 
     shares_memory: bool
+    shares_devices: bool
     keeps_waiting: bool
 
     def worker(self, request: Request, threads: int, *, is_spare: bool, tells: bool) -> Worker:

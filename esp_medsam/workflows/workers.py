@@ -46,7 +46,7 @@ _MOST_SECONDS_TO_WAIT = 3600.0
 class Processes:
     """Engine whose workers are processes of this machine."""
 
-    shares_memory, keeps_waiting = True, False
+    shares_memory, shares_devices, keeps_waiting = True, True, False
 
     def worker(
         self, request: Request, threads: int, *, is_spare: bool, tells: bool
@@ -289,7 +289,7 @@ class Workers:
         if job.attempt + 1 < len(attempts_of(self.requests[place])):
             self._again.append(replace(job, attempt=job.attempt + 1, died=died, is_alone=True))
             return
-        msg = f"{job.item.label} must be segmented by a worker that lives; {job.tries} of "
+        msg = f"{job.item.label} must be segmented by a worker that lives; {job.attempt + 1} of "
         msg += f"them ended, the last by {died}. Free memory, use fewer `workers`, or choose a "
         failed: ItemResult = failure(job.item.label, WorkerDiedError(f"{msg}smaller `input_size`."))
         yield job.told(failed, name)
@@ -313,7 +313,7 @@ class Workers:
             if device == "cpu":
                 yield from self._tried(place, job, died)
                 return
-            if self._has_other(place, device):
+            if self._engine.shares_devices and self._has_other(place, device):
                 logger.warning("There is one worker less on %s: one did not start.", device)
                 self._closed.add(place)
                 self._again.append(job)

@@ -32,7 +32,7 @@ class RayEngine:
         shares_memory: Whether all actors are on one machine.
     """
 
-    keeps_waiting = True
+    shares_devices, keeps_waiting = False, True
 
     def __init__(self, ray: Any, storage: SharedStorage, *, shares_memory: bool) -> None:
         self.shares_memory = shares_memory

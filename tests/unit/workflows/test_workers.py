@@ -53,7 +53,8 @@ class FakeProcess:
     def start(self) -> None:
         self.machine.started.append(self.device)
         is_gone = self.machine.is_lost and self.device != "cpu"
-        is_gone = is_gone or len(self.machine.started) > self.machine.most
+        on_gpus = [one for one in self.machine.started if one != "cpu"]
+        is_gone = is_gone or (self.device != "cpu" and len(on_gpus) > self.machine.most)
         self._theirs.send(Broken(DeviceError("gone")) if is_gone else Ready("host:1"))
 
     def begin(self, job: Job, most_seconds: float) -> None:
@@ -148,6 +149,19 @@ def test_a_gpu_with_room_for_one_worker_goes_on_with_it(
 
     assert [(found[path].status, found[path].warnings) for path in "0123"] == [("done", ())] * 4
     assert machine.started == ["cuda", "cuda"]
+
+
+def test_gpus_of_one_name_on_several_machines_are_not_one(
+    machine: Machine, table: ModalityTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one start that fails would take a machine's place from a run on a cluster."""
+    monkeypatch.setattr(workers.Processes, "shares_devices", False)
+    machine.most = 1
+
+    found = run(table, ["slow", "b", "c", "d"], ["cuda", "cuda"])
+
+    assert [found[path].status for path in "0123"] == ["done"] * 4
+    assert machine.started[:3] == ["cuda", "cuda", "cpu"]
 
 
 def test_a_gpu_that_was_never_there_ends_the_run(machine: Machine, table: ModalityTable) -> None:
