@@ -210,7 +210,7 @@ class FusedWindowAttention(nn.Module):
     def __init__(self, attention: WindowAttention, controller: ModalityController) -> None:
         super().__init__()
         weight, bias = _fused_linear(attention.norm, attention.qkv)
-        self.heads, self.window_tokens = attention.heads, attention.bias_index.shape[0]
+        self.heads = attention.heads
         self.width, self.eps = attention.norm.normalized_shape, attention.norm.eps
         dim = weight.shape[1]
         # From (heads, 3, d) to (3, heads, d).

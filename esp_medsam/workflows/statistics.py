@@ -254,8 +254,9 @@ def merged(
     found = []
     for source in sources:
         one = Statistics(source, table, images=images, modality=modality)
-        one.inputs = [path for path in one.inputs if path.resolve() not in seen]
-        seen.update(path.resolve() for path in one.inputs)
+        root = one.root.resolve()
+        one.inputs = [p for p in one.inputs if root / p.relative_to(one.root) not in seen]
+        seen.update(root / path.relative_to(one.root) for path in one.inputs)
         if one.inputs:
             found.append(one)
     for one in found if len(found) > 1 else ():
