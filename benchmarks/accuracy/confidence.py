@@ -33,9 +33,17 @@ EDGES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
 class Masks(NamedTuple):
-    """Masks that were drawn: patients, expected Dice or confidence, and Dice, each ``(N,)``."""
+    """Masks that were drawn, each ``(N,)``.
+
+    Attributes:
+        patients: Whose image it is.
+        present: Whether the target is in the image.
+        expected: Expected Dice or confidence.
+        dice: Dice.
+    """
 
     patients: npt.NDArray[np.str_]
+    present: npt.NDArray[np.bool_]
     expected: npt.NDArray[np.float64]
     dice: npt.NDArray[np.float64]
 
@@ -45,7 +53,7 @@ def read_masks(cases: Path, calibration: Path | None) -> Masks:
     curves = None
     if calibration is not None:
         curves = json.loads(calibration.read_text(encoding="utf-8"))["confidence"]
-    rows: list[tuple[str, float, float]] = []
+    rows: list[tuple[str, bool, float, float]] = []
     with cases.open(newline="", encoding="utf-8") as file:
         for case in csv.DictReader(file):
             if not case["confidence"]:
@@ -58,9 +66,8 @@ def read_masks(cases: Path, calibration: Path | None) -> Masks:
                 known, dice = zip(*pairs, strict=True)
                 expected = float(np.interp(expected, known, dice))
             patient = f"{case['dataset']} {case['patient'] or case['image']}"
-            rows.append((patient, expected, float(case["dice"])))
-    patients, expected_dice, dice_found = zip(*rows, strict=True)
-    return Masks(np.array(patients), np.array(expected_dice), np.array(dice_found))
+            rows.append((patient, case["present"] == "True", expected, float(case["dice"])))
+    return Masks(*(np.array(column) for column in zip(*rows, strict=True)))
 
 
 def area(masks: Masks, chosen: npt.NDArray[np.intp]) -> float:
@@ -147,6 +154,8 @@ def main() -> None:
         f"({low:.3f} to {high:.3f}), {len(masks.dice)} masks of "
         f"{len(set(masks.patients))} patients, {(masks.dice < LOW).mean():.0%} under {LOW}"
     )
+    present = np.flatnonzero(masks.present)
+    print(f"AUROC where the target is present: {area(masks, present):.3f}, {len(present)} masks")
     what = "confidence" if asked.calibration is None else "expected Dice"
     print(f"| {what} | masks | mean {what} | mean Dice |\n|" + " --- |" * 4)
     for start, end, count, expected, dice in bins(masks):
