@@ -80,7 +80,7 @@ class Statistics:
         prefix: Beginning of the names of results and masks.
 
     Raises:
-        InputNotFoundError: If there is no such file or folder, or nothing in it is a mask.
+        InputNotFoundError: If there is no such file or folder.
         ModalityError: If there is no such modality.
     """
 
@@ -101,9 +101,6 @@ class Statistics:
         self.images, self.prefix = images, ""
         self.modality = None if modality is None else table[modality].name
         self.inputs = self._inputs(source)
-        if not self.inputs:
-            msg = f"IN must hold results or masks; {source} holds none."
-            raise InputNotFoundError(msg)
 
     def _inputs(self, source: Path) -> list[Path]:
         """Return records, and masks that belong to no record."""
@@ -247,8 +244,12 @@ def merged(
 ) -> list[Statistics]:
     """Return the statistics of several sources; what several of them hold is in the first alone.
 
-    Names then begin with the folder as it was given. Arguments and errors as of
-    :class:`Statistics`.
+    Names then begin with the folder as it was given. Arguments as of :class:`Statistics`.
+
+    Raises:
+        InputNotFoundError: If there is no such file or folder, or none of them holds a mask; a
+            share of a run may have had nothing to do.
+        ModalityError: If there is no such modality.
     """
     seen = set[Path]()
     found = []
@@ -259,6 +260,10 @@ def merged(
         seen.update(root / path.relative_to(one.root) for path in one.inputs)
         if one.inputs:
             found.append(one)
+    if not found:
+        hold = "holds" if len(sources) == 1 else "hold"
+        msg = f"IN must hold results or masks; {', '.join(map(str, sources))} {hold} none."
+        raise InputNotFoundError(msg)
     for one in found if len(found) > 1 else ():
         one.prefix = f"{one.root.as_posix()}/"
     return found

@@ -83,6 +83,25 @@ class TestResults:
         named = [{**row, "mask": name} for row, (_, _, name) in zip(merged, parts, strict=True)]
         assert sorted(named, key=lambda row: row["mask"]) == rows_of(Path("whole.csv"))
 
+    def test_of_a_share_that_had_nothing_to_do_are_none(
+        self,
+        scans: Path,
+        weights: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        self.segment(scans, tmp_path / "out", weights, "--statistics")
+        monkeypatch.chdir(tmp_path)
+        Path("empty").mkdir()
+        Path("empty2").mkdir()
+
+        assert main(["statistics", "empty", "out", "t.csv", "--quiet"]) == 0
+        assert len(rows_of(Path("t.csv"))) == 4
+        assert main(["statistics", "empty", "empty2", "none.csv", "--quiet"]) == 1
+        assert "IN must hold results or masks; empty, empty2 hold none." in capsys.readouterr().err
+        assert not Path("none.csv").exists()
+
     def test_of_a_mask_in_several_folders_are_stated_once(
         self, scans: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
