@@ -28,7 +28,9 @@ from esp_medsam.modality import ModalityTable
 from esp_medsam.version import __version__
 from esp_medsam.workflows.bundle import TABLE, WEIGHTS, find_bundle
 from esp_medsam.workflows.one_image import read_parts, segment_one
+from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.request import read_request
+from esp_medsam.workflows.runtime_trial import measured
 
 
 PACKAGE = "esp_medsam"
@@ -74,6 +76,7 @@ def examine(bundle: Path | None = None, device: str | None = None) -> Iterator[F
         "label": _label_server,
         "view": _viewer,
         "weights": lambda: _weights(bundle),
+        "runtimes": lambda: _runtimes(bundle, device),
         "self-test": lambda: _self_test(bundle, device),
     }
     for subject, found in examinations.items():
@@ -201,6 +204,25 @@ def _weights(bundle: Path | None) -> Iterator[Finding]:
         return
     check_hash(weights, record)
     yield Finding(subject="weights", told=f"{told}, as recorded")
+
+
+def _runtimes(bundle: Path | None, device: str | None) -> Iterator[Finding]:
+    """Say what computes the network fastest, measured now if it was not before."""
+    unsaved = Scratch()
+    request = read_request(
+        bundle, dataset_dir=str(unsaved.path), output_dir=str(unsaved.path), device=device
+    )
+    settings = read_config(request).get_parsed_content("settings")
+    choice = measured(request, settings, threads=torch.get_num_threads())
+    if choice is None:
+        told = "PyTorch alone"
+        remedy = f"pip install '{PACKAGE}[openvino]', which is faster on many processors"
+        yield Finding(subject="runtimes", status="missing", told=told, remedy=remedy)
+        return
+    for one in choice.measured:
+        status: Literal["ok", "missing"] = "missing" if one.ratio is None else "ok"
+        yield Finding(subject="runtimes", status=status, told=one.text)
+    yield Finding(subject="runtimes", told=f"auto is {choice.name}")
 
 
 def _self_test(bundle: Path | None, device: str | None) -> Iterator[Finding]:

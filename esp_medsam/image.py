@@ -187,6 +187,7 @@ class Segmentation(_Record):
             limit that few training images exceed, None if nothing is known about them.
         jumps: Largest jump of each target's mask from slice to slice; None for a mask in fewer
             than three slices, empty for pictures and before there is a labelmap.
+        runtime: What computed the network, with its version; None if that is not known.
     """
 
     targets: tuple[str, ...]
@@ -197,6 +198,7 @@ class Segmentation(_Record):
     expected_dice: tuple[float | None, ...] = ()
     plausibility: float | None = None
     jumps: tuple[SliceJump | None, ...] = ()
+    runtime: str | None = None
 
 
 def size_text(voxels: int, ml: float | None) -> str:

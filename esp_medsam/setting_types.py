@@ -182,5 +182,8 @@ Joins = Annotated[tuple[Join, ...] | None, BeforeValidator(_names)]
 SliceAxis = Literal["axial", "coronal", "sagittal"]
 ResultNames = Literal["uid", "readable"]
 Resize = Literal["fit", "stretch"]
+RuntimeName = Literal[
+    "auto", "eager", "openvino", "onnxruntime", "compile", "cuda-graph", "tensorrt"
+]
 Protocol = Literal["native", "released"]
 PlotFormat = Literal["png", "svg"]

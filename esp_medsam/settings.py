@@ -34,6 +34,7 @@ from esp_medsam.setting_types import (
     Protocol,
     Resize,
     ResultNames,
+    RuntimeName,
     SegType,
     Share,
     SliceAxis,
@@ -81,6 +82,7 @@ class InferenceSettings(Settings):
     transforms: Transforms
     slice_axis: SliceAxis | None
     device: Device
+    runtime: RuntimeName = "auto"
     amp: bool
     slice_batch: Count
     presence_threshold: Share
@@ -94,6 +96,11 @@ class InferenceSettings(Settings):
     resize: Resize
     pixel_mean: Mean
     pixel_std: Deviation
+
+    @property
+    def is_native(self) -> bool:
+        """Whether slices are not scaled, so that inputs have no one size."""
+        return str(self.input_size) == "native"
 
 
 class EvaluationSettings(Settings):

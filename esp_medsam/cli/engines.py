@@ -25,6 +25,9 @@ if TYPE_CHECKING:  # loads torch and MONAI, which would slow down --help
 NO_NETWORK = object()
 """Stands for the network where nothing is segmented."""
 
+PICTURES_FOR_A_TRIAL = 20
+"""Number of pictures from which it is worth to measure once which runtime is fastest."""
+
 MOST_SECONDS = 1_000_000
 """Seconds that may be allowed for an item; more is a slip."""
 
@@ -108,15 +111,29 @@ def run_of(
     workers, device = asked.workers, asked.device
     needs_none = workers is None and asked.timeout is None and device != ALL
     if workers == 0 or (needs_none and plans is not None and is_single(plans)):
-        return build(request, plans=plans), None
+        return build(_settled(request, plans, tell), plans=plans), None
     run = build(request, plans=plans, network=NO_NETWORK)
     if needs_none and is_single(run.plans):
-        return build(request, plans=plans), None
+        return build(_settled(request, run.plans, tell), plans=plans), None
     own = getattr(run.inferer, "device", None)  # a config may state it
     wanted = ALL if device == ALL else request.settings.get("device") or (own and str(own))
     chosen = choose_workers(wanted, len(run) if run.is_whole else None, workers)
     tell(chosen.text)
+    request = _settled(request, run.plans, tell, threads=chosen.threads)
     return run, Workers.of(run, request, chosen, most_seconds=asked.timeout)
+
+
+def _settled(
+    request: Request, plans: Plans | None, tell: Callable[[str], None], threads: int | None = None
+) -> Request:
+    """Return a request that names its runtime, so that the whole run uses one."""
+    import torch
+
+    from esp_medsam.workflows.runtime_trial import settled
+
+    is_worth_it = plans is not None and plans.is_long(PICTURES_FOR_A_TRIAL)
+    threads = threads or torch.get_num_threads()
+    return settled(request, threads=threads, is_worth_it=is_worth_it, tell=tell)
 
 
 def _on_ray(
@@ -137,6 +154,8 @@ def _on_ray(
     from esp_medsam.workflows.pipeline import build
 
     device = request.settings.get("device")
+    if request.settings.get("runtime", "auto") == "auto":  # nodes differ, results should not
+        request = with_settings(request, runtime="eager")
     here = with_settings(request, device="cpu")
     run = build(here, plans=plans, network=NO_NETWORK)
     if request.settings.get("amp") and not getattr(run.inferer, "amp", True):

@@ -249,6 +249,15 @@ Device = Annotated[
     ),
 ]
 Amp = Annotated[bool, option("--amp", "Run the network in bfloat16.")]
+Runtime = Annotated[
+    str | None,
+    option(
+        "--runtime",
+        "What computes the network: eager (PyTorch), openvino, onnxruntime, compile, cuda-graph or "
+        "tensorrt; default: auto, the fastest of those installed that are tried out quickly.",
+        metavar="NAME",
+    ),
+]
 Config = Annotated[
     list[Path] | None,
     path_option(

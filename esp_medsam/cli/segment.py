@@ -103,6 +103,7 @@ def segment(
     largest_component: options.LargestComponent = False,
     min_ml: options.MinMl = None,
     slice_batch: options.SliceBatch = None,
+    runtime: options.Runtime = None,
     amp: options.Amp = False,
     config: options.Config = None,
     trust_config: options.TrustConfig = False,
@@ -218,6 +219,7 @@ def segment(
         largest_component=largest_component or None,
         min_ml=min_ml,
         slice_batch=slice_batch,
+        runtime=runtime,
         amp=amp or None,
         ckpt_path=None if ckpt_path is None else str(ckpt_path),
     )

@@ -85,6 +85,12 @@ def network_output(
     return NetworkOutput(encoded, logits, presence_logits, sizes, whole)
 
 
+def runtime_of(network: Any, modality: str) -> str | None:
+    """Return what computes a network's modality, with its version; None if it does not say."""
+    told: str | None = network.runtime_of(modality) if hasattr(network, "runtime_of") else None
+    return told
+
+
 def places_in(network: Any, modality: str, names: Sequence[str]) -> tuple[int, list[int]]:
     """Return the modality's index and the targets' indices in the network's numbering.
 

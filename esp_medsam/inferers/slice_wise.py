@@ -16,7 +16,7 @@ from esp_medsam.image import IMAGE_KEY, SEGMENTATION_KEY, Image, Segmentation, m
 from esp_medsam.inferers.calibration import Calibration
 from esp_medsam.inferers.device import Placement, device_of
 from esp_medsam.inferers.mirroring import Axes, mean_over_mirrors, mirrored
-from esp_medsam.inferers.network_output import NetworkOutput, network_output, places_in
+from esp_medsam.inferers.network_output import NetworkOutput, network_output, places_in, runtime_of
 from esp_medsam.inferers.plausibility import features_of, implausible
 from esp_medsam.inferers.precision import amp_of, has_bfloat16_units
 from esp_medsam.inferers.preparation import Slices, View
@@ -263,6 +263,7 @@ class SliceWiseInferer(Inferer):
             plane=plane_of(record, slices.display),
             warnings=warnings,
             plausibility=plausibility,
+            runtime=runtime_of(network, modality),
         )
 
     def _predict(self, job: _Job, indices: range, network: Any, device: torch.device) -> Tensor:

@@ -264,6 +264,7 @@ def record_of(
         "files": written,
         "weights_sha256": recipe.weights_sha256,
         "settings": recipe.settings,
+        "runtime": segmentation.runtime,
         "empty": empty,
         **details,
     }

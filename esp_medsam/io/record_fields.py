@@ -91,6 +91,10 @@ FIELDS: Mapping[tuple[str, ...], str] = {
     ): "for each output file: its name, size, modification time and hash",
     ("weights_sha256",): "hash of the weights",
     ("settings",): "everything else that the result depends on",
+    ("runtime",): (
+        "what computed the network, with its version, such as `eager 2.14.1` for PyTorch; results "
+        "of others agree to rounding. Null if that is not known, and missing from older records"
+    ),
     ("unit", "unit_origin"): (
         "`HU` or null; where the unit came from: `dicom`, `user` (through `ct_input`), or "
         "`assumed` for CT in a format that states no unit"

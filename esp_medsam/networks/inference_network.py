@@ -1,7 +1,9 @@
 """A network as it is run: each modality rewritten for inference when it is first used."""
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from esp_medsam.networks.esp_medsam import Encoded, ESPMedSAM, Prediction
@@ -17,12 +19,17 @@ class InferenceNetwork(nn.Module):
     Args:
         network: The network, of a kind that :mod:`~esp_medsam.networks.fusion` rewrites; its
             weights must not change any more.
+        run_by: Returns what computes a rewritten network, with the same ``encode`` and ``decode``;
+            None leaves it to PyTorch.
     """
 
-    def __init__(self, network: ESPMedSAM) -> None:
+    def __init__(
+        self, network: ESPMedSAM, run_by: Callable[[ESPMedSAM], Any] | None = None
+    ) -> None:
         super().__init__()
         self.network = network
-        self.rewritten: dict[str, ESPMedSAM] = {}
+        self.run_by = run_by
+        self.rewritten: dict[str, Any] = {}
         self.eval()
 
     @property
@@ -35,12 +42,19 @@ class InferenceNetwork(nn.Module):
         """Target names of each modality."""
         return self.network.targets
 
+    def runtime_of(self, modality: str) -> str:
+        """Return what computes a modality, such as ``eager 2.14.1``, with its version."""
+        default = f"eager {torch.__version__}"
+        told: str = getattr(self.rewritten.get(modality), "runtime", default)
+        return told
+
     def encode(self, image: Tensor, modality: Tensor | None) -> Encoded:
         """Encode images; see :meth:`ESPMedSAM.encode`."""
         single = self._single(modality)
         if single is None or (modality is not None and len(modality) != len(image)):
             return self.network.encode(image, modality)
-        return single.encode(image, None)
+        encoded: Encoded = single.encode(image, None)
+        return encoded
 
     def decode(
         self,
@@ -53,7 +67,8 @@ class InferenceNetwork(nn.Module):
         single = self._single(modality)
         if single is None:
             return self.network.decode(encoded, modality, targets, patch_prompt)
-        return single.decode(encoded, None, targets, patch_prompt)
+        prediction: Prediction = single.decode(encoded, None, targets, patch_prompt)
+        return prediction
 
     def forward(self, image: Tensor, modality: Tensor | None = None) -> Tensor:
         """Return the mask logits of all targets; see :meth:`ESPMedSAM.forward`."""
@@ -66,8 +81,8 @@ class InferenceNetwork(nn.Module):
         super()._apply(*given, **named)  # type: ignore[no-untyped-call]  # torch states no types
         return self
 
-    def _single(self, modality: Tensor | None) -> ESPMedSAM | None:
-        """Return the network of the one modality of a batch, or None; others are refused there."""
+    def _single(self, modality: Tensor | None) -> Any | None:
+        """Return what computes the one modality of a batch, or None; others are refused there."""
         names = [self.network.default_modality]
         if modality is not None:
             if modality.ndim != 1 or modality.is_floating_point():
@@ -78,5 +93,6 @@ class InferenceNetwork(nn.Module):
             return None
         (name,) = names
         if name not in self.rewritten:
-            self.rewritten[name] = fuse(self.network, name)
+            single = fuse(self.network, name)
+            self.rewritten[name] = single if self.run_by is None else self.run_by(single)
         return self.rewritten[name]

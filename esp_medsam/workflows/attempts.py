@@ -45,7 +45,8 @@ class Job:
 
 def attempts_of(request: Request) -> list[Request]:
     """Return what the attempts of an item segment with, one after the other."""
-    one_slice = with_settings(request, slice_batch=1)
+    # Whatever ended the worker, a runtime that is not PyTorch may have been it.
+    one_slice = with_settings(request, slice_batch=1, runtime="eager")
     if request.settings.get("device") == "cpu":
         return [request, one_slice]
     return [request, one_slice, with_settings(one_slice, device="cpu")]

@@ -18,6 +18,7 @@ from esp_medsam.settings import InferenceSettings
 from esp_medsam.workflows.overlay_transforms import build_transforms
 from esp_medsam.workflows.plan import Plans
 from esp_medsam.workflows.request import Request, read_request
+from esp_medsam.workflows.runtime_choice import check_asked
 from esp_medsam.workflows.segment import SegmentRun
 from esp_medsam.workflows.weights import check_weights
 
@@ -118,7 +119,9 @@ def check_settings(settings: InferenceSettings) -> None:
         OutputError: If the output folder is a file, or cannot be written to.
         WeightsNotFoundError: If the weights do not exist.
         DeviceError: If the device does not exist.
+        OptionError: If the runtime cannot run here.
     """
     check_output_dir(settings.output_dir)
     check_weights(settings.ckpt_path)
     device_of(settings.device)
+    check_asked(settings)

@@ -72,6 +72,15 @@ class Plans(Iterable[Plan]):
         """Return the number of results of the parts planned so far."""
         return self._planned
 
+    def is_long(self, pictures: int) -> bool:
+        """Whether so much is planned so far: a volume, or a number of pictures.
+
+        Args:
+            pictures: The number.
+        """
+        items = () if self._first is None else self._first.items
+        return not self.is_whole or len(items) >= pictures or any(i.is_volume for i in items)
+
     def __iter__(self) -> Iterator[Plan]:
         """Yield the plan of each part, and count its content.
 

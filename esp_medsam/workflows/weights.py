@@ -26,8 +26,6 @@ from esp_medsam.io.weights_record import (
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, build_product
 from esp_medsam.networks.checkpoints import load_checkpoint, load_into
-from esp_medsam.networks.fusion import can_be_fused
-from esp_medsam.networks.inference_network import InferenceNetwork
 from esp_medsam.networks.self_check import SelfCheck, differences, self_check
 from esp_medsam.regular_file import open_regular
 from esp_medsam.workflows.bundle import TABLE, WEIGHTS, check_free
@@ -79,17 +77,6 @@ def load_network(
     network = network.float().eval().requires_grad_(False).to(device)
     if record is not None and record.self_check is not None:
         _check_computes(network, record.self_check, device)
-    return network
-
-
-def for_inference(network: nn.Module) -> nn.Module:
-    """Return a network that computes the same with fewer operations, if it is known how.
-
-    Args:
-        network: The network, in evaluation mode; it must not change any more.
-    """
-    if isinstance(network, ESPMedSAM) and can_be_fused(network):
-        return InferenceNetwork(network)
     return network
 
 

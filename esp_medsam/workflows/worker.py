@@ -92,10 +92,7 @@ def work(connection: Connection, request: Request, threads: int, level: int, tel
         level: Level of the log.
         tells: Whether to tell how many slices are done.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the run ends us
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    _end_with_parent()
+    begin_process()
     if level <= logging.INFO:
         logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     import torch  # a worker that is told to end need not wait for these
@@ -127,6 +124,14 @@ def work(connection: Connection, request: Request, threads: int, level: int, tel
                 os._exit(1)  # nothing can be computed on this GPU in this process any more
             result = failure(item.label, error, time.perf_counter() - start)
         connection.send(result)
+
+
+def begin_process() -> None:
+    """Prepare a process that another one started, and ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the run ends us
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _end_with_parent()
 
 
 def _report(run: Any, connection: Connection, *, tells: bool) -> None:

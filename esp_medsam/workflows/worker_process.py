@@ -137,13 +137,17 @@ class WorkerProcess(Generic[J]):
     @property
     def death(self) -> str:
         """How it ended, in words."""
-        code = self._process.exitcode
-        if code is None or code >= 0:
-            return f"exit status {code}"
-        try:
-            return signal.Signals(-code).name
-        except ValueError:
-            return f"signal {-code}"
+        return ended_by(self._process.exitcode)
+
+
+def ended_by(code: int | None) -> str:
+    """Return in words how a process with an exit status ended."""
+    if code is None or code >= 0:
+        return f"exit status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import venv
 from importlib.util import find_spec
 from pathlib import Path
 
+from esp_medsam.cache_folder import cache_folder
 from esp_medsam.errors import OptionError
-from esp_medsam.integrations.cache_folder import cache_folder
 from esp_medsam.integrations.monai_label.app_folder import LIBRARY
 from esp_medsam.integrations.monai_label.settings import TEMPORARY, LabelSettings
 

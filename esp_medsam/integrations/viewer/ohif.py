@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import URLError
 
+from esp_medsam.cache_folder import cache_folder
 from esp_medsam.errors import CorruptFileError, OptionError, not_found
-from esp_medsam.integrations.cache_folder import cache_folder
 from esp_medsam.io.atomic import output_error
 
 

@@ -14,7 +14,8 @@ from esp_medsam.errors import (
 )
 from esp_medsam.networks import build_product
 from esp_medsam.networks.inference_network import InferenceNetwork
-from esp_medsam.workflows.weights import for_inference, load_network, record_weights
+from esp_medsam.workflows.runtime_choice import for_inference
+from esp_medsam.workflows.weights import load_network, record_weights
 
 
 class TestLoadNetwork:

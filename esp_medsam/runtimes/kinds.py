@@ -1,0 +1,138 @@
+"""Which runtimes there are, what each needs, and where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from esp_medsam.errors import OptionError
+from esp_medsam.runtimes.encoder_graph import EncoderGraph, Engine
+from esp_medsam.runtimes.store import Store
+
+
+EAGER = "eager"
+"""Name of the runtime that PyTorch itself is."""
+
+
+class Build(Protocol):
+    """Makes a runtime's engine."""
+
+    def __call__(self, graph: EncoderGraph, example: Tensor, store: Store) -> Engine:
+        """Return the engine for inputs of one shape.
+
+        Args:
+            graph: The encoder, on the device that it runs on.
+            example: An input of that shape.
+            store: Keeps what takes long to build.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What computes the encoder.
+
+    Attributes:
+        name: Name of the runtime.
+        devices: Kinds of device that it runs on.
+        packages: Packages that it needs beside our own requirements, the first the runtime itself.
+        extra: Extra of this package that installs them; empty if it is not ours to install.
+        builder: Module and function that build its engine; empty for PyTorch itself.
+        is_quick: Whether it is ready in seconds, so that it can be tried out.
+    """
+
+    name: str
+    devices: tuple[str, ...]
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    builder: tuple[str, str] = ("", "")
+    is_quick: bool = True
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Packages that it needs and that are not installed."""
+        return tuple(name for name in self.packages if find_spec(name) is None)
+
+    @property
+    def version(self) -> str:
+        """Version of the library that computes."""
+        return version(self.packages[0]) if self.packages else torch.__version__
+
+    def build(self, graph: EncoderGraph, example: Tensor, store: Store) -> Engine:
+        """Return its engine; see :class:`Build`."""
+        module, name = self.builder
+        make: Build = getattr(import_module(f"esp_medsam.runtimes.{module}"), name)
+        return make(graph, example, store)
+
+
+_ONNX = ("onnx", "onnxscript")
+
+RUNTIMES: Mapping[str, Runtime] = {
+    runtime.name: runtime
+    for runtime in (
+        Runtime(name=EAGER, devices=("cpu", "cuda", "mps")),
+        Runtime(
+            name="openvino",
+            devices=("cpu",),
+            packages=("openvino", *_ONNX),
+            extra="openvino",
+            builder=("openvino_engine", "build"),
+        ),
+        Runtime(
+            name="onnxruntime",
+            devices=("cpu",),
+            packages=("onnxruntime", *_ONNX),
+            extra="onnx",
+            builder=("onnxruntime_engine", "build"),
+        ),
+        Runtime(
+            name="compile",
+            devices=("cpu", "cuda"),
+            builder=("torch_engines", "build_compiled"),
+            is_quick=False,
+        ),
+        Runtime(
+            name="cuda-graph",
+            devices=("cuda",),
+            builder=("torch_engines", "build_cuda_graph"),
+        ),
+        Runtime(
+            name="tensorrt",
+            devices=("cuda",),
+            packages=("tensorrt", "polygraphy", "onnx", "onnxscript"),
+            builder=("tensorrt_engine", "build"),
+            is_quick=False,
+        ),
+    )
+}
+"""All runtimes by name."""
+
+
+def check_runtime(name: str, device: str) -> None:
+    """Refuse a runtime that cannot run here.
+
+    Args:
+        name: Name of the runtime.
+        device: Kind of the device, such as ``cpu``.
+
+    Raises:
+        OptionError: If packages are missing, or the runtime does not run on the device.
+    """
+    runtime = RUNTIMES[name]
+    if device not in runtime.devices:
+        fitting = [each.name for each in RUNTIMES.values() if device in each.devices]
+        msg = f"runtime must be one that runs on {device} ({', '.join(fitting)}); got {name}."
+        raise OptionError(msg)
+    if runtime.missing:
+        what = f"'esp-medsam[{runtime.extra}]'" if runtime.extra else " ".join(runtime.missing)
+        msg = (
+            f"runtime {name} must have {' and '.join(runtime.missing)}, which is missing; install "
+            f"it: pip install {what}."
+        )
+        raise OptionError(msg)
