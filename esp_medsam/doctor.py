@@ -30,6 +30,7 @@ from esp_medsam.workflows.bundle import TABLE, WEIGHTS, find_bundle
 from esp_medsam.workflows.one_image import read_parts, segment_one
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.request import read_request
+from esp_medsam.workflows.runtime_choice import AUTO, VARIABLE, asked_of
 from esp_medsam.workflows.runtime_trial import measured
 
 
@@ -213,6 +214,9 @@ def _runtimes(bundle: Path | None, device: str | None) -> Iterator[Finding]:
         bundle, dataset_dir=str(unsaved.path), output_dir=str(unsaved.path), device=device
     )
     settings = read_config(request).get_parsed_content("settings")
+    if (asked := asked_of(settings.runtime)) != AUTO:
+        yield Finding(subject="runtimes", told=f"{VARIABLE} is {asked}, so nothing is measured")
+        return
     choice = measured(request, settings, threads=torch.get_num_threads())
     if choice is None:
         told = "PyTorch alone"

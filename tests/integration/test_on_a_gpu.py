@@ -17,6 +17,8 @@ from esp_medsam.image import IMAGE_KEY, Image
 from esp_medsam.inferers import SliceWiseInferer
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM
+from esp_medsam.networks.inference_network import InferenceNetwork
+from esp_medsam.runtimes import RUNTIMES, RuntimeNetwork
 from esp_medsam.workflows.weights import network_of_table
 
 
@@ -96,3 +98,20 @@ def test_one_process_of_several_trains_over_nccl() -> None:
 
     assert ended.returncode == 0, ended.stderr
     assert "4 masks, amp true:" in ended.stdout
+
+
+@pytest.mark.parametrize("name", ["cuda-graph", "tensorrt"])
+def test_a_runtime_computes_what_pytorch_does(name: str, table: ModalityTable) -> None:
+    if missing := RUNTIMES[name].missing:
+        pytest.skip(f"needs {' and '.join(missing)}")
+    network = network_of_table(table).eval().cuda()
+    used = InferenceNetwork(network, lambda one: RuntimeNetwork(one, RUNTIMES[name]))
+    image, modality = torch.randn(2, 3, 224, 224).cuda(), torch.tensor([6, 6]).cuda()
+
+    with torch.no_grad():
+        expected = network.predict(image, modality, None, None)
+        for _ in range(2):
+            found = used.decode(used.encode(image, modality), modality, None, None)
+
+    assert used.runtime_of("ct").startswith(f"{name} ")
+    torch.testing.assert_close(found.low_res_logits, expected.low_res_logits, atol=1e-3, rtol=1e-3)
