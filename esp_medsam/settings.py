@@ -84,7 +84,7 @@ class InferenceSettings(Settings):
     device: Device
     runtime: RuntimeName = "auto"
     amp: bool
-    slice_batch: Count
+    slice_batch: Count | None = None
     presence_threshold: Share
     flips: bool
     slice_smoothing: Annotated[NotNegative, Field(le=MOST_SMOOTHING)]

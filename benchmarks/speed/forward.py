@@ -28,11 +28,11 @@ from monai.networks.nets import DynUNet, SwinUNETR, UNet
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from esp_medsam.allocator import keep_memory
 from esp_medsam.modality import ModalityTable
 from esp_medsam.networks import ESPMedSAM, build_released
 from esp_medsam.networks.fusion import fuse
 from esp_medsam.workflows.bundle import TABLE, WEIGHTS, find_bundle
-from esp_medsam.workflows.processor import keep_memory
 from esp_medsam.workflows.weights import load_network, network_of_table
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from esp_medsam.allocator import reuse_memory
 from esp_medsam.errors import OptionError
 from esp_medsam.modality import ALL
 
@@ -106,6 +107,7 @@ def run_of(
         if not quiet:
             print(f"{text}.", file=sys.stderr)
 
+    reuse_memory()
     if asked.engine is EngineName.ray:
         return _on_ray(request, plans, asked, tell, as_json=as_json)
     workers, device = asked.workers, asked.device

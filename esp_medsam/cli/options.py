@@ -231,7 +231,10 @@ MinMl = Annotated[
     ),
 ]
 SliceBatch = Annotated[
-    int | None, option("--slice_batch", "Slices per forward pass.", metavar="INT")
+    int | None,
+    option(
+        "--slice_batch", "Slices per forward pass; default: 1 on the CPU, else 4.", metavar="INT"
+    ),
 ]
 AsJson = Annotated[
     bool,

@@ -9,6 +9,11 @@ import torch
 from esp_medsam.errors import DeviceError, says_out_of_memory
 
 
+ON_A_GPU = 4
+"""Slices per forward pass on a GPU. On a CPU, several take as long as one after the other, and more
+memory."""
+
+
 def device_of(name: str | torch.device) -> torch.device:
     """Return a device that exists on this machine.
 
@@ -41,15 +46,15 @@ class Placement:
     Args:
         network: The network; moved if it has a ``to`` method.
         device: Device to run on; None means where the network's parameters are.
-        slice_batch: Initial number of slices per forward pass.
+        slice_batch: Initial number of slices per forward pass; None chooses it by the device.
     """
 
-    def __init__(self, network: Any, device: torch.device | None, slice_batch: int) -> None:
+    def __init__(self, network: Any, device: torch.device | None, slice_batch: int | None) -> None:
         self._network = network
         self._home = _device_of_parameters(network)
         self._start = device or self._home or torch.device("cpu")
         self.device = self._start
-        self.slice_batch = slice_batch
+        self.slice_batch = slice_batch or (1 if self.device.type == "cpu" else ON_A_GPU)
         self._went_on: torch.device | None = None
 
     def __enter__(self) -> Placement:

@@ -65,8 +65,8 @@ class SliceWiseInferer(Inferer):
         table: The modalities and targets of the weights.
         input_size: ``(H, W)`` of the network's input, pixels; ``native`` means each slice's own
             grid, with memory of :data:`BYTES_PER_PIXEL` per pixel (on the CPU, checked beforehand).
-        slice_batch: Slices per forward pass; if memory runs out, it is halved, and then the CPU is
-            used.
+        slice_batch: Slices per forward pass; None means one on the CPU, and four elsewhere. If
+            memory runs out, it is halved, and then the CPU is used.
         targets: Names of the targets to segment; None means those that are ready.
         resize: ``fit`` keeps the aspect ratio and pads; ``stretch`` fills the input.
         pixel_mean: Subtracted per channel, of values in 0..1.
@@ -100,7 +100,7 @@ class SliceWiseInferer(Inferer):
         *,
         table: ModalityTable,
         input_size: Sequence[int] | str,
-        slice_batch: int = 4,
+        slice_batch: int | None = None,
         targets: Sequence[str] | str | None = None,
         resize: str = "fit",
         pixel_mean: Sequence[float] = (0.485, 0.456, 0.406),
@@ -118,7 +118,9 @@ class SliceWiseInferer(Inferer):
         self.on_slices: Callable[[int, int], None] | None = None
         self.table = table
         self.input_size = _input_size(input_size)
-        self.slice_batch = _at_least_one("slice_batch", slice_batch)
+        self.slice_batch = (
+            None if slice_batch is None else _at_least_one("slice_batch", slice_batch)
+        )
         self.targets = [targets] if isinstance(targets, str) else targets
         check_one_of("resize", resize, RESIZE_MODES)
         self.resize = resize
@@ -308,7 +310,7 @@ class SliceWiseInferer(Inferer):
             modality=job.modality,
             targets=job.places,
             amp=self.amp and has_bfloat16_units(device),
-            what=f"slices {indices.start} to {indices.start + len(views) - 1} of {job.path}",
+            what=f"{_text_of(indices.start, len(views))} of {job.path}",
         )
 
     def _together(self, views: list[View], job: _Job, device: torch.device) -> list[View]:
@@ -348,6 +350,11 @@ class _Job(NamedTuple):
     def name(self) -> str:
         """Name of the modality."""
         return modality_of(self.slices.record)
+
+
+def _text_of(first: int, count: int) -> str:
+    """Return some slices in words."""
+    return f"slice {first}" if count == 1 else f"slices {first} to {first + count - 1}"
 
 
 def _input_size(value: Sequence[int] | str) -> tuple[int, int] | None:

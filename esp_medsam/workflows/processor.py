@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 from typing import Literal
 
 import torch
 
+from esp_medsam.allocator import keep_memory
 from esp_medsam.inferers.precision import amp_of, has_bfloat16_units
 
 
 logger = logging.getLogger(__name__)
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-"""Options of glibc's mallopt."""
-
-_KEPT = 2**31 - 1
-"""Number of bytes of free memory that glibc keeps at the end of its heap."""
 
 
 def use_processor(
@@ -54,20 +48,6 @@ def use_processor(
 def threads_for(cores: int, num_workers: int) -> int:
     """Return the number of threads for the step beside workers that take one each."""
     return max(1, cores - num_workers)
-
-
-def keep_memory() -> bool:
-    """Make glibc keep memory that activations free, instead of mapping it anew each step.
-
-    Returns:
-        Whether the C library supports this.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
-        return False
-    done = [mallopt(_M_MMAP_MAX, 0), mallopt(_M_TRIM_THRESHOLD, _KEPT)]
-    return all(done)
 
 
 def _cores() -> int:

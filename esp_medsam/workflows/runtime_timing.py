@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from esp_medsam.allocator import reuse_memory
 from esp_medsam.errors import explain
 from esp_medsam.networks import ESPMedSAM
 from esp_medsam.runtimes import RUNTIMES, RuntimeNetwork
@@ -48,6 +49,7 @@ def time_in_process(connection: Connection, timing: Timing) -> None:
     """Time a runtime when it is its turn, and send what was measured; the target of a process."""
     begin_process()
     torch.set_num_threads(timing.threads)
+    reuse_memory()  # as workers do
     try:
         connection.recv()
         found = measured(timing)

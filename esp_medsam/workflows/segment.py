@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from esp_medsam.allocator import reuse_memory
 from esp_medsam.errors import DiskFullError, EspMedSamError
 from esp_medsam.image import image_of, segmentation_of
 from esp_medsam.io.atomic import clear_temporaries, is_ours, remove_file
@@ -256,6 +257,7 @@ class SegmentRun:
         Raises:
             SystemExit: If an item failed, with a one-line message.
         """
+        reuse_memory()
         if told := self.left_alone.text:
             logger.info("Left alone: %s.", told)
         results = Tally(logged(self.results(), lambda: len(self)))

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from threading import Thread
 from typing import Any, NamedTuple
 
+from esp_medsam.allocator import reuse_memory
 from esp_medsam.errors import EspMedSamError
 from esp_medsam.io.item import Item
 from esp_medsam.workflows.plan import Plan, Plans
@@ -102,6 +103,7 @@ def work(connection: Connection, request: Request, threads: int, level: int, tel
     from esp_medsam.workflows.segment import SegmentRun
 
     torch.set_num_threads(threads)
+    reuse_memory()
     try:
         run: SegmentRun = build(request, plans=Plans(Plan(())))
     except Exception as error:

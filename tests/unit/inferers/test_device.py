@@ -58,3 +58,9 @@ class TestIsOutOfMemory:
             torch.empty(2**60, dtype=torch.uint8)  # the words for memory differ by system
         assert is_out_of_memory(caught.value)
         assert not is_out_of_memory(RuntimeError("sizes differ"))
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", 1), ("meta", 4)])
+def test_the_device_decides_the_slice_batch_unless_it_is_given(device: str, expected: int) -> None:
+    assert Placement(object(), torch.device(device), None).slice_batch == expected
+    assert Placement(object(), torch.device(device), 7).slice_batch == 7
