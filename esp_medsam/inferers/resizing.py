@@ -7,18 +7,34 @@ float at its own size. Shapes: ``B`` slices, ``C`` channels, ``T`` targets.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from esp_medsam.errors import check_one_of
+from esp_medsam.errors import OptionError, check_one_of
 
 
 RESIZE_MODES = ("fit", "stretch")
 
 _BAND_ELEMENTS = 2**22
 """Elements of one band: 16 MB as float32."""
+
+
+def input_size_of(value: Sequence[int] | str) -> tuple[int, int] | None:
+    """Return a checked input size, ``(H, W)``; ``native`` becomes None.
+
+    Raises:
+        OptionError: If it is neither.
+    """
+    if value == "native":
+        return None
+    sides: tuple[Any, ...] = () if isinstance(value, str) else tuple(value)
+    if len(sides) != 2 or any(int(side) != side or side < 32 or side % 32 for side in sides):
+        msg = f"input_size must be two multiples of 32, (H, W), or native; got {value}."
+        raise OptionError(msg)
+    return int(sides[0]), int(sides[1])
 
 
 def content_size(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,11 @@ from esp_medsam.inferers.plausibility import features_of, implausible
 from esp_medsam.inferers.precision import amp_of, has_bfloat16_units
 from esp_medsam.inferers.preparation import Slices, View
 from esp_medsam.inferers.presence import absent_in, empty_absent, presence_threshold_of
+from esp_medsam.inferers.repeats import Found, Latest, shown_of
 from esp_medsam.inferers.resizing import (
     RESIZE_MODES,
     content_size,
+    input_size_of,
     to_content,
     to_input,
 )
@@ -56,7 +59,8 @@ class SliceWiseInferer(Inferer):
 
     Slices are taken from the volume in its own dtype, one batch at a time. Each is shown as a
     radiologist sees it, scaled to fit the input, normalized and padded; the logits go the same way
-    back. Only uint8 accumulates; no array of the volume's size is ever float.
+    back. A slice that the network would be shown exactly like the one before is not computed again.
+    Only uint8 accumulates; no array of the volume's size is ever float.
 
     The modality, the affine and the measured intensities come from the image's record in the
     meta. Of the network, only ``encode``, ``decode``, ``modalities`` and ``targets`` are used.
@@ -117,7 +121,7 @@ class SliceWiseInferer(Inferer):
         super().__init__()
         self.on_slices: Callable[[int, int], None] | None = None
         self.table = table
-        self.input_size = _input_size(input_size)
+        self.input_size = input_size_of(input_size)
         self.slice_batch = (
             None if slice_batch is None else _at_least_one("slice_batch", slice_batch)
         )
@@ -223,6 +227,7 @@ class SliceWiseInferer(Inferer):
             *places_in(network, modality, names),
             mirrors,
             LogitRange(names),
+            Latest(),
             [],
             [],
         )
@@ -273,44 +278,71 @@ class SliceWiseInferer(Inferer):
         views = [job.slices[index] for index in indices]
         if self.input_size is None:
             views = self._together(views, job, device)
-        output = self._output(views, job, indices, network, device)
+        image, sizes = self.input_of(views, job.slices.spacing, device)
+        shown = shown_of(image, sizes, views)
+        places = job.latest.places(shown)
+        new = [index for index, place in enumerate(places) if place not in places[:index] and place]
+        computed = None
+        if new:
+            seen, own_sizes = [views[index] for index in new], [sizes[index] for index in new]
+            what = f"{_text_of(indices.start, len(views))} of {job.path}"
+            ask = partial(self._output, job=job, what=what, network=network)
+            computed = self._computed(job, seen, ask(image[new], own_sizes), ask, device)
+        found = job.latest.expanded(computed, places)
+        job.latest.keep(shown[-1], found)
+        if found.scores is not None:
+            job.scores.append(found.scores)
+        job.absent.append(found.absent)
+        return torch.stack(
+            [view.put_back(one) for view, one in zip(views, found.probabilities, strict=True)]
+        )
+
+    def _computed(
+        self,
+        job: _Job,
+        views: list[View],
+        output: NetworkOutput,
+        ask: Callable[..., NetworkOutput],
+        device: torch.device,
+    ) -> Found:
+        """Return what is found in views, from the network's output, and in mirrored ones."""
         scores = self._scores(output, job.name)
         output = output._replace(encoded=None)  # as large as a pass; mirrored views need the memory
         again = (
-            self._output(mirrored(views, axes), job, indices, network, device)
+            ask(*self.input_of(mirrored(views, axes), job.slices.spacing, device))
             for axes in job.mirrors
         )
         shapes = [view.size for view in views]
         probabilities, presence_logits = mean_over_mirrors(output, again, job.mirrors, shapes)
         for content in output.contents():
             job.logits.add(content)
-        whole = torch.stack(
-            [view.put_back(one) for view, one in zip(views, probabilities, strict=True)]
-        )
-        job.scores.extend(scores)  # last, so that a batch tried again does not count twice
-        job.absent.append(absent_in(presence_logits, self.presence_threshold))
-        return whole
+        return Found(probabilities, absent_in(presence_logits, self.presence_threshold), scores)
 
-    def _scores(self, output: NetworkOutput, modality: str) -> list[Tensor]:
-        """Return how plausible the slices of a batch are; empty if nothing was measured for it."""
+    def _scores(self, output: NetworkOutput, modality: str) -> Tensor | None:
+        """Return how plausible the slices of a batch are; None if nothing was measured for it."""
         if self.plausibility is None or modality not in self.plausibility.centers:
-            return []
+            return None
         features = features_of(output.encoded, output.sizes)
-        return [self.plausibility.scores(features, modality).cpu()]
+        return self.plausibility.scores(features, modality).cpu()
 
     def _output(
-        self, views: list[View], job: _Job, indices: range, network: Any, device: torch.device
+        self,
+        image: Tensor,
+        sizes: list[tuple[int, int]],
+        *,
+        job: _Job,
+        what: str,
+        network: Any,
     ) -> NetworkOutput:
-        """Return the network's output for views of the first slices."""
-        image, sizes = self.input_of(views, job.slices.spacing, device)
+        """Return the network's output for the input of some slices."""
         return network_output(
             network,
             image,
             sizes,
             modality=job.modality,
             targets=job.places,
-            amp=self.amp and has_bfloat16_units(device),
-            what=f"{_text_of(indices.start, len(views))} of {job.path}",
+            amp=self.amp and has_bfloat16_units(image.device),
+            what=what,
         )
 
     def _together(self, views: list[View], job: _Job, device: torch.device) -> list[View]:
@@ -343,6 +375,7 @@ class _Job(NamedTuple):
     places: list[int]
     mirrors: tuple[Axes, ...]
     logits: LogitRange
+    latest: Latest
     scores: list[Tensor]
     absent: list[Tensor]
 
@@ -355,17 +388,6 @@ class _Job(NamedTuple):
 def _text_of(first: int, count: int) -> str:
     """Return some slices in words."""
     return f"slice {first}" if count == 1 else f"slices {first} to {first + count - 1}"
-
-
-def _input_size(value: Sequence[int] | str) -> tuple[int, int] | None:
-    """Return a checked input size; ``native`` becomes None."""
-    if value == "native":
-        return None
-    sides: tuple[Any, ...] = () if isinstance(value, str) else tuple(value)
-    if len(sides) != 2 or any(int(side) != side or side < 32 or side % 32 for side in sides):
-        msg = f"input_size must be two multiples of 32, (H, W), or native; got {value}."
-        raise OptionError(msg)
-    return int(sides[0]), int(sides[1])
 
 
 def _at_least_one(name: str, value: int) -> int:

@@ -90,7 +90,9 @@ class TestGrid:
     def test_l8_slice_batch_does_not_change_the_mask(
         self, table: ModalityTable, network: BrightIsForeground
     ) -> None:
-        image = as_batch(blobs((12, 10, 7)), RAS, "mri")
+        pixels = blobs((12, 10, 7))
+        pixels[0, 0, 0] = np.arange(7)  # no slice is like the one before
+        image = as_batch(pixels, RAS, "mri")
 
         one = build_inferer(table, slice_batch=1)(image, network)
         many = build_inferer(table, slice_batch=4)(image, network)
