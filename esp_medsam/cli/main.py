@@ -22,6 +22,7 @@ from esp_medsam.cli.datalist import datalist
 from esp_medsam.cli.distill import distill, embed
 from esp_medsam.cli.doctor import doctor
 from esp_medsam.cli.evaluate import evaluate
+from esp_medsam.cli.export import export
 from esp_medsam.cli.inspect import inspect
 from esp_medsam.cli.label import label
 from esp_medsam.cli.loudness import Quiet, Verbose
@@ -67,6 +68,7 @@ app.command("label")(label)
 app.command("view")(view)
 app.command("codes")(codes)
 app.command("doctor")(doctor)
+app.command("export")(export)
 app.command("new-bundle")(new_bundle)
 app.command("pin-weights")(pin_weights)
 

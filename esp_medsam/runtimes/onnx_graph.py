@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -15,16 +15,25 @@ OPSET = 20
 """Version of ONNX's operators: the first with GELU as one of them."""
 
 
-def onnx_of(module: nn.Module, example: Tensor) -> bytes:
+def onnx_of(
+    module: nn.Module, example: Tensor, names: tuple[str, Sequence[str]] | None = None
+) -> bytes:
     """Return a module as an ONNX model with fixed shapes, which takes seconds.
 
     Args:
         module: A module of tensors in evaluation mode.
         example: Its input, of the shape that the model takes.
+        names: Names of the input and of the outputs; None leaves them to the exporter.
     """
-    with torch.no_grad(), _silent():
+    with torch.no_grad(), silent():
         program = torch.onnx.export(
-            module, (example,), dynamo=True, opset_version=OPSET, verbose=False
+            module,
+            (example,),
+            input_names=None if names is None else [names[0]],
+            output_names=None if names is None else names[1],
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
         )
     assert program is not None, "it is made in memory"
     content: bytes = program.model_proto.SerializeToString()
@@ -32,8 +41,8 @@ def onnx_of(module: nn.Module, example: Tensor) -> bytes:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Keep the exporter's remarks about its own code to itself."""
+def silent() -> Iterator[None]:
+    """Keep the remarks of exporters about their own code to themselves."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -63,6 +63,12 @@ def is_bundle(path: Path) -> bool:
     return (path / CONFIG).is_file() and (path / TABLE).is_file()
 
 
+def model_name(root: Path) -> str:
+    """Return what the model of a bundle is called in names of files."""
+    name = root.resolve().name
+    return "esp_medsam" if name == "bundle" else name
+
+
 def check_free(
     folder: str | os.PathLike[str], weights: str | os.PathLike[str], *, overwrite: bool
 ) -> None:

@@ -221,6 +221,15 @@ class TestHowTo:
         assert status == 1
         assert told in capsys.readouterr().err
 
+    def test_a_network_and_the_bundle_are_exported(
+        self, run_page: RunPage, blocks_of: Callable[..., Any], capsys: Any
+    ) -> None:
+        told = [b.content for b in blocks_of("docs/how-to/export.md") if b.language == "text"]
+
+        run_page("docs/how-to/export.md")
+
+        assert capsys.readouterr().out.splitlines() == [each.strip() for each in told]
+
     def test_a_study_is_segmented_and_its_objects_are_read_back(
         self,
         run_page: RunPage,
