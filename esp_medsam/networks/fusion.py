@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esp_medsam.networks.esp_medsam import ESPMedSAM
+from esp_medsam.networks.high_resolution import Fusion
 from esp_medsam.networks.image_encoder import EncoderFeatures, TinyViTImageEncoder
 from esp_medsam.networks.layers import ConvNorm, FeedForward, LayerNorm2d
 from esp_medsam.networks.modality_controller import ControllerBank, ModalityController, Route
@@ -70,6 +71,8 @@ def _fused_module(module: nn.Module, place: int) -> nn.Module:
         return FusedBlock(module, place)
     if isinstance(module, ControllerBank):
         return _alone(module, place)
+    if isinstance(module, Fusion):
+        return InPlaceFusion(module, place)
     other = _shallow(module)
     for name, child in module.named_children():
         setattr(other, name, _fused_module(child, place))
@@ -180,6 +183,25 @@ class FusedLayerNorm2d(nn.Module):
         positions = features.permute(0, 2, 3, 1)
         normalized = F.layer_norm(positions, width, self.weight, self.bias, self.eps)
         return normalized.permute(0, 3, 1, 2)
+
+
+class InPlaceFusion(nn.Module):
+    """Fusion of coarse and fine features that writes over what it no longer needs."""
+
+    def __init__(self, fusion: Fusion, place: int) -> None:
+        super().__init__()
+        self.coarse = _fused_module(fusion.coarse, place)
+        self.fine = _fused_module(fusion.fine, place)
+        self.mix = _fused_module(fusion.mix, place)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """Return features on the grid of ``fine``; see :class:`Fusion`."""
+        own: Tensor = self.fine(fine)
+        raised = F.interpolate(
+            self.coarse(coarse), size=own.shape[-2:], mode="bilinear", align_corners=False
+        )
+        mixed: Tensor = self.mix(own.add_(raised).relu_())
+        return mixed.relu_()
 
 
 class FusedFeedForward(nn.Module):
