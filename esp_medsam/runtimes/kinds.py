@@ -45,6 +45,7 @@ class Runtime:
         extra: Extra of this package that installs them; empty if it is not ours to install.
         builder: Module and function that build its engine; empty for PyTorch itself.
         is_quick: Whether it is ready in seconds, so that it can be tried out.
+        has_autocast: Whether it computes in bfloat16 under PyTorch's autocast.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Runtime:
     extra: str = ""
     builder: tuple[str, str] = ("", "")
     is_quick: bool = True
+    has_autocast: bool = False
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -76,7 +78,7 @@ _ONNX = ("onnx", "onnxscript")
 RUNTIMES: Mapping[str, Runtime] = {
     runtime.name: runtime
     for runtime in (
-        Runtime(name=EAGER, devices=("cpu", "cuda", "mps")),
+        Runtime(name=EAGER, devices=("cpu", "cuda", "mps"), has_autocast=True),
         Runtime(
             name="openvino",
             devices=("cpu",),
@@ -96,11 +98,13 @@ RUNTIMES: Mapping[str, Runtime] = {
             devices=("cpu", "cuda"),
             builder=("torch_engines", "build_compiled"),
             is_quick=False,
+            has_autocast=True,
         ),
         Runtime(
             name="cuda-graph",
             devices=("cuda",),
             builder=("torch_engines", "build_cuda_graph"),
+            has_autocast=True,
         ),
         Runtime(
             name="tensorrt",
@@ -112,6 +116,19 @@ RUNTIMES: Mapping[str, Runtime] = {
     )
 }
 """All runtimes by name."""
+
+
+def quick_runtimes(device: str) -> tuple[Runtime, ...]:
+    """Return the runtimes beside PyTorch that are installed and ready in seconds.
+
+    Args:
+        device: Kind of the device, such as ``cpu``.
+    """
+    return tuple(
+        each
+        for each in RUNTIMES.values()
+        if each.name != EAGER and each.is_quick and device in each.devices and not each.missing
+    )
 
 
 def check_runtime(name: str, device: str) -> None:

@@ -25,7 +25,7 @@ from esp_medsam.networks.fusion import can_be_fused
 from esp_medsam.networks.inference_network import InferenceNetwork
 from esp_medsam.plain_data import read_own_json
 from esp_medsam.runtimes import RUNTIMES, Runtime, RuntimeNetwork, check_runtime
-from esp_medsam.runtimes.kinds import EAGER
+from esp_medsam.runtimes.kinds import EAGER, quick_runtimes
 from esp_medsam.settings import InferenceSettings
 from esp_medsam.version import __version__
 from esp_medsam.workflows.engine_store import EngineStore
@@ -129,6 +129,10 @@ def check_asked(settings: InferenceSettings) -> None:
     if settings.is_native:
         msg = f"runtime must be eager with input_size native, which has no one size; got {name}."
         raise OptionError(msg)
+    if settings.amp and not RUNTIMES[name].has_autocast:
+        fitting = [each.name for each in RUNTIMES.values() if each.has_autocast]
+        msg = f"runtime must be one of {', '.join(fitting)} with amp; got {name}."
+        raise OptionError(msg)
 
 
 def asked_of(runtime: str) -> str:
@@ -150,20 +154,15 @@ def settled_runtime(settings: InferenceSettings) -> str:
     if name != AUTO:
         check_asked(settings)
         return name
-    choice = read_choice(situation_of(settings))
+    choice = read_choice(situation_of(settings)) if candidates(settings) else None
     return EAGER if choice is None else choice.name
 
 
 def candidates(settings: InferenceSettings) -> tuple[Runtime, ...]:
     """Return the runtimes that can be tried out in seconds instead of PyTorch."""
-    if settings.is_native:
+    if settings.is_native or settings.amp:  # what is measured is float32
         return ()
-    device = torch.device(settings.device).type
-    return tuple(
-        each
-        for each in RUNTIMES.values()
-        if each.name != EAGER and each.is_quick and device in each.devices and not each.missing
-    )
+    return quick_runtimes(torch.device(settings.device).type)
 
 
 def situation_of(settings: InferenceSettings) -> str:
@@ -176,7 +175,6 @@ def situation_of(settings: InferenceSettings) -> str:
         "package": __version__,
         "weights": hash_of_weights(settings.ckpt_path),
         "input_size": list(settings.input_size),
-        "amp": settings.amp,
     }
     return json.dumps(told, sort_keys=True, default=str)
 

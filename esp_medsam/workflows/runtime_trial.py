@@ -24,6 +24,7 @@ from esp_medsam.workflows.runtime_choice import (
     asked_of,
     candidates,
     read_choice,
+    settled_runtime,
     situation_of,
     write_choice,
 )
@@ -57,10 +58,9 @@ def settled(
     settings = read_config(request).get_parsed_content("settings")
     if not isinstance(settings, InferenceSettings) or asked_of(settings.runtime) != AUTO:
         return request
-    choice = read_choice(situation_of(settings))
-    if is_worth_it:
-        choice = measured(request, settings, threads=threads, tell=tell)
-    return with_settings(request, runtime=EAGER if choice is None else choice.name)
+    choice = measured(request, settings, threads=threads, tell=tell) if is_worth_it else None
+    name = settled_runtime(settings) if choice is None else choice.name
+    return with_settings(request, runtime=name)
 
 
 def measured(

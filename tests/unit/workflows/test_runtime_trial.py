@@ -45,7 +45,8 @@ def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Request:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(runtime_choice.VARIABLE)
     kinds = (RUNTIMES["openvino"], RUNTIMES["onnxruntime"])
-    monkeypatch.setattr(runtime_trial, "candidates", lambda _: kinds)
+    for module in (runtime_trial, runtime_choice):
+        monkeypatch.setattr(module, "candidates", lambda _: kinds)
     monkeypatch.setattr(type(kinds[0]), "version", "1")
     return read_request(dataset_dir=str(tmp_path), output_dir=str(tmp_path), device="cpu")
 
@@ -102,7 +103,8 @@ class TestATrial:
         self, request_: Request, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         trials = trials_of(monkeypatch)
-        monkeypatch.setattr(runtime_trial, "candidates", lambda _: ())
+        for module in (runtime_trial, runtime_choice):
+            monkeypatch.setattr(module, "candidates", lambda _: ())
 
         assert trials.run(request_) == "eager"
         assert trials.told == []
