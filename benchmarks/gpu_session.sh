@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # All that a CUDA machine is to show, in under eight minutes, from a checkout: nothing is downloaded.
 #   PYTHON=python3 benchmarks/gpu_session.sh [FOLDER]
-# It runs the tests that need CUDA, one process of DDP over nccl, and each stage of training for 50 steps, and prints
-# throughput and peak memory. Logs go to FOLDER, by default a new one. What fails is told, and the rest still runs.
+# It runs the tests that need CUDA, one process of DDP over nccl, each stage of training for 50 steps, and inference by
+# size, batch, precision and runtime, and prints throughput and peak memory. Logs go to FOLDER, by default a new one. What fails is told, and the rest still runs.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -45,6 +45,8 @@ part nccl 60 "$PYTHON" -m torch.distributed.run --nproc_per_node 1 benchmarks/tr
   --stages 4 --steps 10 --batch_size 4 --distributed
 
 part stages 200 "$PYTHON" benchmarks/training_speed.py --steps 50
+
+part speed 220 "$PYTHON" benchmarks/speed/gpu.py --seconds 150
 
 echo "== logs are in $logs"
 exit "$failed"

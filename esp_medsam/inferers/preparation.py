@@ -137,6 +137,29 @@ class Slices:
         return prepared
 
 
+def empty_by_slice(display: Display, channels: int, shape: Sequence[int]) -> Tensor:
+    """Return an array whose memory holds slice after slice, row by row as shown.
+
+    Writing a slice along the last axis of a plain array would touch a line of cache for each byte.
+    NIfTI has the same order in its files.
+
+    Args:
+        display: How slices are taken and shown.
+        channels: Number of channels.
+        shape: Voxels along each axis.
+
+    Returns:
+        uint8 ``(C, *shape)``, not initialized.
+    """
+    axis = display.slice_axis
+    if axis is None:
+        return torch.empty((channels, *shape), dtype=torch.uint8)
+    within = [each for each in range(len(shape)) if each != axis]
+    order = [axis, *(reversed(within) if display.transpose else within)]
+    memory = torch.empty((channels, *(shape[each] for each in order)), dtype=torch.uint8)
+    return memory.permute(0, *(1 + order.index(each) for each in range(len(shape))))
+
+
 def _box(
     values: MetaTensor, shape: tuple[int, int], transforms: ModalityTransforms
 ) -> tuple[slice, slice]:

@@ -20,7 +20,7 @@ from esp_medsam.inferers.mirroring import Axes, mean_over_mirrors, mirrored
 from esp_medsam.inferers.network_output import NetworkOutput, network_output, places_in, runtime_of
 from esp_medsam.inferers.plausibility import features_of, implausible
 from esp_medsam.inferers.precision import amp_of, has_bfloat16_units
-from esp_medsam.inferers.preparation import Slices, View
+from esp_medsam.inferers.preparation import Slices, View, empty_by_slice
 from esp_medsam.inferers.presence import absent_in, empty_absent, presence_threshold_of
 from esp_medsam.inferers.repeats import Found, Latest, shown_of
 from esp_medsam.inferers.resizing import (
@@ -231,7 +231,7 @@ class SliceWiseInferer(Inferer):
             [],
             [],
         )
-        probability = torch.empty((len(names), *pixels.shape[1:]), dtype=torch.uint8)
+        probability = empty_by_slice(slices.display, len(names), pixels.shape[1:])
         placement = Placement(network, self.device, self.slice_batch)
         start, count = 0, len(slices)
         with placement, torch.no_grad():

@@ -13,8 +13,8 @@ from esp_medsam.memory import Beside
 from esp_medsam.modality import CleanUp, ModalityTable
 
 
-_LABELMAP = 5
-"""Bytes per voxel: its label, highest probability so far, two masks, and one byte to write it."""
+_LABELMAP = 2
+"""Bytes per voxel: its label, and the mask of one target while it is written."""
 
 _CLEAN_UP = 10
 """Bytes per voxel for finding components: the component's number, and two masks."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import find_objects  # type: ignore[import-untyped]  # ships no types
 
 from esp_medsam.image import Image
 from esp_medsam.orientation import PLANES, Display, display_of, display_of_image, plane_of
+from esp_medsam.transforms.label_boxes import label_boxes
 
 
 TILES = 9
@@ -43,7 +43,7 @@ Profile = tuple[npt.NDArray[np.int64], ...]
 def profiles(labelmap: npt.NDArray[np.uint8]) -> dict[int, Profile]:
     """Return the profile of each nonzero label, slice by slice to hold no second volume."""
     found: dict[int, Profile] = {}
-    for label, box in enumerate(find_objects(labelmap), start=1):
+    for label, box in enumerate(label_boxes(labelmap), start=1):
         if box is None:
             continue
         profile = tuple(np.zeros(length, np.int64) for length in labelmap.shape)

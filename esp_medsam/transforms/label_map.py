@@ -23,7 +23,7 @@ from esp_medsam.image import (
     modality_of,
     segmentation_of,
 )
-from esp_medsam.modality import ModalityTable, Target
+from esp_medsam.modality import CleanUp, ModalityTable, Target
 from esp_medsam.orientation import display_of_image
 from esp_medsam.transforms.clean_up import clean_up
 from esp_medsam.transforms.slice_jump import slice_jumps
@@ -60,19 +60,61 @@ class LabelMap:
         if len(probability) != len(targets):
             msg = f"probability must hold one channel per target; got {len(probability)} channels "
             raise ValueError(msg + f"for {len(targets)} targets.")
-        labelmap = torch.zeros(probability.shape[1:], dtype=torch.uint8)
-        highest = torch.zeros_like(labelmap)
+        shape = probability.shape[1:]
+        # In the order in which the probability lies in memory.
+        labelmap = torch.zeros_like(probability[0]) if targets else probability.new_zeros(shape)
+        cleaned: dict[int, Tensor] = {}
         changed = []
-        for place, (values, target) in enumerate(zip(probability, targets, strict=True)):
-            mask, is_changed = mask_of(values, target, voxel_ml)
+        for place, target in enumerate(targets):
+            mask = None
+            if target.clean_up != CleanUp():
+                mask, is_changed = mask_of(probability[place], target, voxel_ml)
+            else:
+                is_changed = level_of(target) != FOREGROUND
             if is_changed:
                 changed.append(place)
-                # A filled hole is foreground, however low its probability.
-                values = torch.where(mask, values.clamp(min=level_of(target)), values)
-            mask &= values > highest
-            labelmap.masked_fill_(mask, target.label)
-            torch.where(mask, values, highest, out=highest)
+                if mask is not None:
+                    cleaned[place] = mask
+        # Plane by plane: of a volume, each mask would take as much memory as the labelmap.
+        if labelmap.ndim < 3:
+            _merge(labelmap, probability, targets, cleaned)
+            return labelmap[None], changed
+        axis = _slowest(labelmap)
+        for index, plane in enumerate(labelmap.unbind(axis)):
+            masks = {place: mask.select(axis, index) for place, mask in cleaned.items()}
+            _merge(plane, probability.select(axis + 1, index), targets, masks)
         return labelmap[None], changed
+
+
+def _slowest(values: Tensor) -> int:
+    """Return the axis along which planes lie apart in memory."""
+    return max(range(values.ndim), key=values.stride)
+
+
+def _merge(
+    labelmap: Tensor,
+    probability: Tensor,
+    targets: Sequence[Target],
+    cleaned: Mapping[int, Tensor],
+) -> None:
+    """Write labels into a part of a labelmap, which holds zeros.
+
+    Args:
+        labelmap: uint8 of any shape.
+        probability: uint8 ``(T, *shape)``.
+        targets: The T targets.
+        cleaned: Masks that clean-up changed, by place.
+    """
+    highest = torch.zeros_like(labelmap)
+    for place, (values, target) in enumerate(zip(probability, targets, strict=True)):
+        mask = cleaned.get(place)
+        if mask is None:
+            mask = values >= level_of(target)
+        else:  # a filled hole is foreground, however low its probability
+            values = torch.where(mask, values.clamp(min=level_of(target)), values)
+        mask = mask & (values > highest)
+        labelmap.masked_fill_(mask, target.label)
+        highest = torch.where(mask, values, highest)
 
 
 ExpectedDice = Callable[[str, str, float | None], float | None]
@@ -155,7 +197,7 @@ class LabelMapd(MapTransform):
 def _voxel_counts(labelmap: Tensor, targets: Sequence[Target]) -> tuple[int, ...]:
     """Return each target's voxel count, slice by slice, because bincount widens what it counts."""
     counts = torch.zeros(256, dtype=torch.int64)
-    for one in labelmap:
+    for one in labelmap.unbind(_slowest(labelmap)):
         counts += torch.bincount(one.flatten(), minlength=256)
     return tuple(int(counts[target.label]) for target in targets)
 
@@ -224,8 +266,9 @@ def confidence_of(probability: Tensor, mask: Tensor | None = None) -> float | No
         mask: Bool of the same shape; None means where the probability is at least 0.5.
     """
     counts = torch.zeros(256, dtype=torch.int64)
-    for place, part in enumerate(probability):  # bincount widens what it counts
-        values = part if mask is None else part[mask[place]]
+    axis = _slowest(probability)
+    for place, part in enumerate(probability.unbind(axis)):  # bincount widens what it counts
+        values = part if mask is None else part[mask.select(axis, place)]
         counts += torch.bincount(values.flatten(), minlength=256)
     if mask is None:
         counts[:FOREGROUND] = 0

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import find_objects  # type: ignore[import-untyped]  # ships no types
 from scipy.spatial import ConvexHull, QhullError  # type: ignore[import-untyped]  # ships no types
 from scipy.spatial.distance import pdist  # type: ignore[import-untyped]  # ships no types
 from skimage.measure import label
 
 from esp_medsam.grid import Grid
+from esp_medsam.transforms.label_boxes import label_boxes
 
 
 PERCENTILES = (5, 25, 50, 75, 95)
@@ -83,7 +83,7 @@ def segment_statistics(
     if len(shapes) > 1:
         msg = f"labelmap, grid and pixels must have one shape; got {shapes}."
         raise ValueError(msg)
-    boxes = find_objects(labelmap, max_label=max(labels, default=0))
+    boxes = label_boxes(labelmap, max(labels, default=0))
     gray = pixels[0] if pixels is not None and len(pixels) == 1 else None
     found = []
     for value in labels:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import find_objects  # type: ignore[import-untyped]  # ships no types
 
 from esp_medsam.image import SliceJump
+from esp_medsam.transforms.label_boxes import label_boxes
 
 
 LENGTHS = (1, 2)
@@ -44,7 +44,7 @@ def slice_jumps(
         The largest jump and its first slice, the first of equal ones; None for a mask in fewer
         than three slices.
     """
-    boxes = find_objects(labelmap, max_label=max(labels, default=0))
+    boxes = label_boxes(labelmap, max(labels, default=0))
     return [_largest(labelmap, label, boxes[label - 1], axis) for label in labels]
 
 

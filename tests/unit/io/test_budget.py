@@ -82,7 +82,7 @@ class TestRead:
 
         expected = (
             "its volume needs 0.3 GiB, the probability of 6 targets needs 0.9 GiB, the labelmap "
-            "needs 0.7 GiB, the network needs 0.5 GiB, 2.4 GiB together, 0.4 GiB are free. "
+            "needs 0.3 GiB, the network needs 0.5 GiB, 2.0 GiB together, 0.4 GiB are free. "
             "Segment fewer targets at a time, crop or split it"
         )
         with pytest.raises(TooLargeError, match=re.escape(expected)):
@@ -94,7 +94,7 @@ class TestRead:
         table: ModalityTable,
         free: Callable[[float], None],
     ) -> None:
-        free(0.51)
+        free(0.507)
         path = claimed(100, 100, 100)
 
         with pytest.raises(TooLargeError, match="Segment fewer targets at a time"):
