@@ -217,7 +217,7 @@ def _runtimes(bundle: Path | None, device: str | None) -> Iterator[Finding]:
     if (asked := asked_of(settings.runtime)) != AUTO:
         yield Finding(subject="runtimes", told=f"{VARIABLE} is {asked}, so nothing is measured")
         return
-    choice = measured(request, settings, threads=torch.get_num_threads())
+    choice = measured(request, settings, threads=torch.get_num_threads(), anew=True)
     if choice is None:
         told = "PyTorch alone"
         remedy = f"pip install '{PACKAGE}[openvino]', which is faster on many processors"

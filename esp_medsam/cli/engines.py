@@ -152,13 +152,16 @@ def _on_ray(
         OptionError: If results would depend on the node that makes them.
     """
     from esp_medsam.integrations.ray_batch.pool import RayPool
+    from esp_medsam.runtimes.kinds import EAGER
     from esp_medsam.workflows.attempts import with_settings
-    from esp_medsam.workflows.pipeline import build
+    from esp_medsam.workflows.pipeline import build, read_config
+    from esp_medsam.workflows.runtime_choice import AUTO, asked_of
 
     device = request.settings.get("device")
-    if request.settings.get("runtime", "auto") == "auto":  # nodes differ, results should not
-        request = with_settings(request, runtime="eager")
-    here = with_settings(request, device="cpu")
+    named = asked_of(read_config(request).get_parsed_content("settings").runtime)
+    # Nodes differ, results should not.
+    request = with_settings(request, runtime=EAGER if named == AUTO else named)
+    here = with_settings(request, device="cpu", runtime=EAGER)
     run = build(here, plans=plans, network=NO_NETWORK)
     if request.settings.get("amp") and not getattr(run.inferer, "amp", True):
         msg = "amp must be possible on the machine that starts the run, too, as results state it; "

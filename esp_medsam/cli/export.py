@@ -57,12 +57,22 @@ def export(
     """
     check_libraries_fit()
     if to is ExportTo.bundle:
-        if given := [name for name, value in (("--images", images), ("--triton", triton)) if value]:
-            msg = f"{given[0]} must be left out with --to bundle"
+        of_a_file = {
+            "--modality": modality,
+            "--images": images,
+            "--triton": triton,
+            "--input_size": input_size,
+            "--ct_input": ct_input,
+            "--config": config,
+            "--ckpt_path": ckpt_path,
+        }
+        if given := [name for name, value in of_a_file.items() if value]:
+            msg = f"{given[0]} must be left out with --to bundle, which is exported as it is"
             raise typer.BadParameter(msg)
         from esp_medsam.workflows.export.bundle_zip import export_bundle
 
-        print(one_line(f"{export_bundle(output, bundle)}: the bundle, with this package inside."))
+        made = export_bundle(output, bundle, overwrite=overwrite)
+        print(one_line(f"{made}: the bundle, with this package inside."))
         return
     from esp_medsam.io.in_memory import Scratch
     from esp_medsam.workflows.export.artefact import export_network
@@ -80,7 +90,7 @@ def export(
         ct_input=ct_input,
         ckpt_path=None if ckpt_path is None else str(ckpt_path),
     )
-    made = export_network(
+    exported = export_network(
         request,
         output,
         to.value,
@@ -88,4 +98,4 @@ def export(
         triton=triton,
         overwrite=overwrite,
     )
-    print(one_line(f"{made.path}: {made.agreement}."))
+    print(one_line(f"{exported.path}: {exported.agreement}."))

@@ -90,8 +90,19 @@ class Placement:
     def _move(self, device: torch.device) -> None:
         """Move the network to a device, if it can be moved."""
         self.device = device
-        if hasattr(self._network, "to") and _device_of_parameters(self._network) != device:
+        if hasattr(self._network, "to") and not _is_on(self._network, device):
             self._network.to(device)
+
+
+def _is_on(network: Any, device: torch.device) -> bool:
+    """Whether a network is where a device says; ``cuda`` alone is the current one."""
+    held = _device_of_parameters(network)
+    if held is None or held.type != device.type:
+        return False
+    wanted: int | None = device.index
+    if wanted is None and device.type == "cuda":
+        wanted = torch.cuda.current_device()
+    return wanted is None or wanted == held.index
 
 
 def is_out_of_memory(error: BaseException) -> bool:

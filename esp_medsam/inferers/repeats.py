@@ -26,9 +26,12 @@ class Shown(NamedTuple):
 
     def is_same_as(self, other: Shown) -> bool:
         """Whether the network's output for both is the same, because nothing differs."""
-        return (self.size, self.view) == (other.size, other.view) and torch.equal(
-            self.image, other.image
+        same = (self.size, self.view, self.image.device) == (
+            other.size,
+            other.view,
+            other.image.device,
         )
+        return same and torch.equal(self.image, other.image)
 
 
 class Found(NamedTuple):

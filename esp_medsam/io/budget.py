@@ -17,7 +17,8 @@ _LABELMAP = 2
 """Bytes per voxel: its label, and the mask of one target while it is written."""
 
 _CLEAN_UP = 10
-"""Bytes per voxel for finding components: the component's number, and two masks."""
+"""Bytes per voxel for finding components: the component's number, and two masks. The mask of each
+target that is cleaned takes another."""
 
 _NETWORK = 2**29
 """Bytes that a network needs for four slices at once; a third of it for one at a time."""
@@ -38,11 +39,11 @@ def beside_image(
         with suppress(TargetError):  # reported when the modality is settled
             possible.append(table.select(name, targets))
     count = max(map(len, possible), default=0)
-    cleans = any(target.clean_up != CleanUp() for chosen in possible for target in chosen)
+    cleaned = max((sum(t.clean_up != CleanUp() for t in chosen) for chosen in possible), default=0)
     return Beside(
         per_voxel={
             f"the probability of {count} target{'' if count == 1 else 's'}": count,
-            "the labelmap": _LABELMAP + (_CLEAN_UP if cleans else 0),
+            "the labelmap": _LABELMAP + (_CLEAN_UP + cleaned if cleaned else 0),
         },
         fixed={"the network": _NETWORK},
     )

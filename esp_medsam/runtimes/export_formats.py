@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from esp_medsam.errors import OptionError
-from esp_medsam.runtimes.modality_graph import INPUT, ModalityGraph
+from esp_medsam.runtimes.modality_graph import INPUT, OUTPUTS, ModalityGraph
 from esp_medsam.runtimes.onnx_graph import onnx_of, silent
 
 
@@ -131,9 +131,10 @@ def _read_tensorrt(path: Path) -> Run:
 
 def _write_coreml(graph: ModalityGraph, example: Tensor, path: Path) -> None:
     coremltools: Any = import_module("coremltools")
+    with torch.no_grad(), silent():
+        program = torch.export.export(graph, (example,)).run_decompositions({})
     model = coremltools.convert(
-        _traced(graph, example),
-        inputs=[coremltools.TensorType(name=INPUT, shape=tuple(example.shape))],
+        program,
         outputs=[coremltools.TensorType(name=name) for name in graph.output_names],
         convert_to="mlprogram",
         compute_precision=coremltools.precision.FLOAT32,
@@ -144,7 +145,12 @@ def _write_coreml(graph: ModalityGraph, example: Tensor, path: Path) -> None:
 def _read_coreml(path: Path) -> Run:
     coremltools: Any = import_module("coremltools")
     model = coremltools.models.MLModel(str(path))
-    return lambda image: [np.asarray(each) for each in model.predict({INPUT: image}).values()]
+
+    def run(image: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        found = model.predict({INPUT: image})
+        return [np.asarray(found[name]) for name in OUTPUTS if name in found]
+
+    return run
 
 
 _ONNX = ("onnx", "onnxscript")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -44,8 +44,7 @@ class Runtime:
         packages: Packages that it needs beside our own requirements, the first the runtime itself.
         extra: Extra of this package that installs them; empty if it is not ours to install.
         builder: Module and function that build its engine; empty for PyTorch itself.
-        is_quick: Whether it is ready in seconds, so that it can be tried out.
-        has_autocast: Whether it computes in bfloat16 under PyTorch's autocast.
+        is_quick: Whether it is tried out: it is ready in seconds, and was run on such a device.
     """
 
     name: str
@@ -54,7 +53,6 @@ class Runtime:
     extra: str = ""
     builder: tuple[str, str] = ("", "")
     is_quick: bool = True
-    has_autocast: bool = False
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -64,7 +62,13 @@ class Runtime:
     @property
     def version(self) -> str:
         """Version of the library that computes."""
-        return version(self.packages[0]) if self.packages else torch.__version__
+        if not self.packages:
+            return torch.__version__
+        name = self.packages[0]
+        try:
+            return version(name)
+        except PackageNotFoundError:  # another distribution has the module, such as onnxruntime-gpu
+            return str(getattr(import_module(name), "__version__", "of unknown version"))
 
     def build(self, graph: EncoderGraph, example: Tensor, store: Store) -> Engine:
         """Return its engine; see :class:`Build`."""
@@ -78,7 +82,7 @@ _ONNX = ("onnx", "onnxscript")
 RUNTIMES: Mapping[str, Runtime] = {
     runtime.name: runtime
     for runtime in (
-        Runtime(name=EAGER, devices=("cpu", "cuda", "mps"), has_autocast=True),
+        Runtime(name=EAGER, devices=("cpu", "cuda", "mps")),
         Runtime(
             name="openvino",
             devices=("cpu",),
@@ -98,13 +102,12 @@ RUNTIMES: Mapping[str, Runtime] = {
             devices=("cpu", "cuda"),
             builder=("torch_engines", "build_compiled"),
             is_quick=False,
-            has_autocast=True,
         ),
         Runtime(
             name="cuda-graph",
             devices=("cuda",),
             builder=("torch_engines", "build_cuda_graph"),
-            has_autocast=True,
+            is_quick=False,
         ),
         Runtime(
             name="tensorrt",

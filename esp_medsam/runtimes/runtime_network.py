@@ -113,7 +113,11 @@ class RuntimeNetwork:
         return engine
 
     def _difference(self, engine: Engine, example: Tensor) -> str:
-        """Return how what an engine computes differs from what the network does, if at all."""
+        """Return how what an engine computes differs from what the network does, if at all.
+
+        Another picture is compared than the engine was made with, which it might only repeat.
+        """
+        example = example.flip(-1)
         found = self._graph.encoded(example, engine(example))
         expected = self.network.encode(example, None)
         self.agreement = told = agreement(self.network, expected, found)

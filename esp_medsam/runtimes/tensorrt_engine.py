@@ -18,7 +18,7 @@ def build(graph: EncoderGraph, example: Tensor, store: Store) -> Engine:
     """
     shape = list(example.shape)
     compiled = trt_compile(
-        graph,
+        EncoderGraph(graph.network),  # MONAI changes the module, which has one engine then
         base_path=str(store.path_of("trt")),
         args={
             "precision": "fp32",

@@ -28,10 +28,15 @@ def build_cuda_graph(graph: EncoderGraph, example: Tensor, store: Store) -> Engi
     Arguments as of :class:`~esp_medsam.runtimes.kinds.Build`.
     """
     del store
-    static = example.clone()
-    replay: Any = torch.cuda.make_graphed_callables(graph, (static,))
+
+    def forward(image: Tensor) -> tuple[Tensor, ...]:  # a module would be changed by the capture
+        return tuple(graph(image))
+
+    with torch.cuda.device(example.device):
+        replay: Any = torch.cuda.make_graphed_callables(forward, (example.clone(),))
 
     def run(image: Tensor) -> Sequence[Tensor]:
-        return [each.clone() for each in replay(image)]  # the next replay writes to the same place
+        with torch.cuda.device(image.device):
+            return [each.clone() for each in replay(image)]  # the next one writes to the same place
 
     return run

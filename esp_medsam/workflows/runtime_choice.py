@@ -129,9 +129,8 @@ def check_asked(settings: InferenceSettings) -> None:
     if settings.is_native:
         msg = f"runtime must be eager with input_size native, which has no one size; got {name}."
         raise OptionError(msg)
-    if settings.amp and not RUNTIMES[name].has_autocast:
-        fitting = [each.name for each in RUNTIMES.values() if each.has_autocast]
-        msg = f"runtime must be one of {', '.join(fitting)} with amp; got {name}."
+    if settings.amp:
+        msg = f"runtime must be eager with amp, which is PyTorch's; got {name}."
         raise OptionError(msg)
 
 

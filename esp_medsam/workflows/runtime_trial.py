@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import wait
 
+from esp_medsam.errors import one_line
+from esp_medsam.networks import ESPMedSAM
 from esp_medsam.networks.fusion import fuse
 from esp_medsam.networks.inference_network import InferenceNetwork
 from esp_medsam.runtimes import RUNTIMES
 from esp_medsam.runtimes.kinds import EAGER
 from esp_medsam.settings import InferenceSettings
 from esp_medsam.workflows.attempts import with_settings
-from esp_medsam.workflows.pipeline import build, read_config
+from esp_medsam.workflows.pipeline import build, check_settings, read_config
 from esp_medsam.workflows.plan import Plan, Plans
 from esp_medsam.workflows.request import Request
 from esp_medsam.workflows.runtime_choice import (
@@ -24,7 +26,6 @@ from esp_medsam.workflows.runtime_choice import (
     asked_of,
     candidates,
     read_choice,
-    settled_runtime,
     situation_of,
     write_choice,
 )
@@ -37,6 +38,9 @@ MOST_SECONDS = 20.0
 
 MOST_UNFINISHED = 2
 """How often a trial that was too short is made; what it built meanwhile is kept for the next."""
+
+ENDED = "its process ended by"
+"""Beginning of what is told of a trial that something ended; it is made once more."""
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -58,9 +62,10 @@ def settled(
     settings = read_config(request).get_parsed_content("settings")
     if not isinstance(settings, InferenceSettings) or asked_of(settings.runtime) != AUTO:
         return request
+    check_settings(settings)
+    # An engine takes longer to load than PyTorch to segment a picture.
     choice = measured(request, settings, threads=threads, tell=tell) if is_worth_it else None
-    name = settled_runtime(settings) if choice is None else choice.name
-    return with_settings(request, runtime=name)
+    return with_settings(request, runtime=EAGER if choice is None else choice.name)
 
 
 def measured(
@@ -69,49 +74,64 @@ def measured(
     *,
     threads: int,
     tell: Callable[[str], None] = lambda _: None,
+    anew: bool = False,
 ) -> Choice | None:
-    """Return what was measured on this machine, now if it was not before; None without candidates.
+    """Return what was measured on this machine, now if it was not before; None if nothing can be.
 
     Args:
         request: A request.
         settings: Its settings.
         threads: Number of threads that compute.
         tell: Is told when a trial begins, and what it found.
+        anew: Whether to measure even if it was done before.
     """
     kinds = candidates(settings)
     if not kinds:
         return None
     situation = situation_of(settings)
     before = read_choice(situation)
-    if before is not None and not 0 < before.unfinished < MOST_UNFINISHED:
+    is_final = before is not None and not 0 < before.unfinished < MOST_UNFINISHED
+    if before is not None and is_final and not anew:
         return before
+    single = _single(request, settings)
+    if single is None:
+        return None
     names = [kind.name for kind in kinds]
     tell(f"Trying out {' and '.join(names)}, once, for up to {MOST_SECONDS:.0f} s")
-    found = {one.name: one for one in _tried(request, settings, names, threads)}
+    try:
+        found = {one.name: one for one in _tried(single, settings, names, threads)}
+    except (OSError, RuntimeError) as error:  # too little memory for another process, for instance
+        tell(f"The trial failed: {one_line(str(error))}; PyTorch is used")
+        return None
     told = f"not ready within {MOST_SECONDS:.0f} s"
     rows = [found.get(k.name) or Measured(name=k.name, version=k.version, told=told) for k in kinds]
     tried = (0 if before is None else before.unfinished) + 1
-    choice = write_choice(situation, rows, tried if len(found) < len(kinds) else 0)
+    is_unfinished = any(one.told == told or one.told.startswith(ENDED) for one in rows)
+    choice = write_choice(situation, rows, tried if is_unfinished else 0)
     tell(f"{'; '.join(one.text for one in rows)}; {choice.name} is used")
     return choice
 
 
-def _tried(
-    request: Request, settings: InferenceSettings, names: Sequence[str], threads: int
-) -> list[Measured]:
-    """Return what was measured of runtimes, one after the other, as far as the time allows."""
+def _single(request: Request, settings: InferenceSettings) -> ESPMedSAM | None:
+    """Return the rewritten network of the run's modality; None for a network of another kind."""
     run = build(with_settings(request, runtime=EAGER, device="cpu"), plans=Plans(Plan(())))
-    if not isinstance(run.network, InferenceNetwork) or settings.is_native:
-        return []
+    if not isinstance(run.network, InferenceNetwork):
+        return None
     modality = settings.modality if isinstance(settings.modality, str) else ""
     held = run.network.network
-    single = fuse(held, modality if modality in held.modalities else held.default_modality)
-    trials = [
-        _Trial(Timing(name, single, settings.input_size, settings.device, threads))
-        for name in names
-    ]
+    return fuse(held, modality if modality in held.modalities else held.default_modality)
+
+
+def _tried(
+    single: ESPMedSAM, settings: InferenceSettings, names: Sequence[str], threads: int
+) -> list[Measured]:
+    """Return what was measured of runtimes, one after the other, as far as the time allows."""
+    trials: list[_Trial] = []
     latest = time.monotonic() + MOST_SECONDS
     try:
+        for name in names:
+            timing = Timing(name, single, settings.input_size, settings.device, threads)
+            trials.append(_Trial(timing))
         return [found for each in trials if (found := each.result(latest)) is not None]
     finally:
         for each in trials:
@@ -138,7 +158,7 @@ class _Trial:
             found: Measured = self._connection.recv()
         except (EOFError, OSError):
             self._process.join(1)
-            told = f"its process ended by {ended_by(self._process.exitcode)}"
+            told = f"{ENDED} {ended_by(self._process.exitcode)}"
             return Measured(name=self._name, version=RUNTIMES[self._name].version, told=told)
         return found
 

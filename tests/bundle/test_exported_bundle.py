@@ -28,7 +28,9 @@ def test_it_is_named_for_the_model_and_the_same_each_time(
     first = path.read_bytes()
 
     assert path.name == "esp_medsam_v0.1.0.zip"
-    assert export(tmp_path).read_bytes() == first
+    assert main(["export", str(tmp_path), "--to", "bundle"]) == 1
+    assert main(["export", str(tmp_path), "--to", "bundle", "--overwrite"]) == 0
+    assert path.read_bytes() == first
     assert f"{path}: the bundle, with this package inside." in capsys.readouterr().out
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -65,6 +67,16 @@ def test_it_runs_with_the_package_inside_alone(tmp_path: Path) -> None:
     assert str(root / "esp_medsam" / "__init__.py") in ended.stderr
     record = json.loads((tmp_path / "out" / "retina_seg.json").read_text())
     assert record["modality"] == "fundus"
+
+
+@pytest.mark.parametrize("given", ["--modality=ct", "--ckpt_path=w.pt", "--input_size=32"])
+def test_what_belongs_to_a_file_is_refused(
+    tmp_path: Path, given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(tmp_path), "--to", "bundle", given]) == 2
+
+    assert f"{given.partition('=')[0]} must be left out" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bundle_without_weights_is_refused(

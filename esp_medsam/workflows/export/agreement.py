@@ -42,7 +42,8 @@ class Measured(NamedTuple):
     @property
     def text(self) -> str:
         """The measurement in words."""
-        what = "a drawn picture" if self.is_drawn else f"{self.slices} slices or pictures"
+        count = "1 slice or picture" if self.slices == 1 else f"{self.slices} slices or pictures"
+        what = "a drawn picture" if self.is_drawn else count
         masks = f"least Dice of masks {self.dice:.4f}" if self.masks else "there is no mask"
         return f"on {what}, probabilities differ by at most {self.difference:.1e}; {masks}"
 

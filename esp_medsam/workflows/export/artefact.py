@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from esp_medsam.errors import (
+    EmptyInputError,
     ModalityError,
     OptionError,
     OutputExistsError,
@@ -27,7 +28,7 @@ from esp_medsam.runtimes.modality_graph import ModalityGraph
 from esp_medsam.workflows.attempts import with_settings
 from esp_medsam.workflows.bundle import model_name
 from esp_medsam.workflows.export.agreement import Measured, inputs_of, measured
-from esp_medsam.workflows.export.readme import readme
+from esp_medsam.workflows.export.readme import Shown, readme
 from esp_medsam.workflows.export.triton import write_repository
 from esp_medsam.workflows.pipeline import build
 from esp_medsam.workflows.plan import Plan, Plans
@@ -79,6 +80,7 @@ def export_network(
         ModalityError: If the modality is not given.
         OutputExistsError: If the file exists and ``overwrite`` is not set.
         RuntimeCheckError: If the file does not compute what the network does.
+        EmptyInputError: If the images to be compared are all refused.
         OutputError: If the folder cannot be written to.
     """
     kind = FORMATS[to]
@@ -110,7 +112,7 @@ def export_network(
                 kind=kind.name,
                 modality=request.table[modality],
                 size=size,
-                mean=run.inferer.pixel_mean,  # type: ignore[attr-defined]  # it is SliceWiseInferer
+                shown=_shown(run, modality, request),
                 has_presence=graph.network.presence is not None,
                 weights=_weights_of(run),
                 sha256=_hash_of(draft),
@@ -156,18 +158,31 @@ def _checked(
 
     Raises:
         RuntimeCheckError: If it differs by more than rounding.
+        EmptyInputError: If there is no image to compare.
+        EspMedSamError: If an image cannot be read.
     """
     try:
         computed = kind.read(path)
-        found: Measured = measured(
-            graph, computed, inputs_of(run, graph, size), is_drawn=run is None
-        )
-    except (ImportError, RuntimeError, NotImplementedError) as error:
+        computed(torch.zeros(1, 3, *size).numpy())
+    except Exception as error:  # each library has errors of its own
         return f"not measured, as this machine cannot run it: {one_line(str(error))}"
+    found: Measured = measured(graph, computed, inputs_of(run, graph, size), is_drawn=run is None)
+    if not found.slices:
+        msg = "images must hold an image that can be compared; all of them were refused."
+        raise EmptyInputError(msg)
     if found.difference > MOST_DIFFERENCE or found.dice < LEAST_DICE:
         msg = f"The file must compute what PyTorch does; {found.text}. Use another format."
         raise RuntimeCheckError(msg)
     return found.text
+
+
+def _shown(run: SegmentRun, modality: str, request: Request) -> Shown:
+    """Return how slices are prepared for the file."""
+    inferer = run.inferer
+    assert isinstance(inferer, SliceWiseInferer), "another was refused"
+    is_own = modality in (inferer.transforms or {})
+    window = request.settings.get("ct_input") if modality == "ct" else None
+    return Shown(tuple(inferer.pixel_mean), inferer.resize, has_transforms=is_own, ct_input=window)
 
 
 def _shapes_of(graph: ModalityGraph, size: tuple[int, int]) -> Sequence[tuple[str, Sequence[int]]]:

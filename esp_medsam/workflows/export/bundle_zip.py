@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from esp_medsam.errors import OptionError
+from esp_medsam.errors import OptionError, OutputExistsError
 from esp_medsam.io.atomic import atomic_file
 from esp_medsam.plain_data import read_own_json
 from esp_medsam.workflows.bundle import WEIGHTS, find_bundle, model_name
@@ -20,15 +20,17 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 """Time of each file in the zip, so that the same content is the same zip."""
 
 
-def export_bundle(folder: Path, bundle: Path | None = None) -> Path:
+def export_bundle(folder: Path, bundle: Path | None = None, *, overwrite: bool = False) -> Path:
     """Write the zip of a bundle, named for the model and its version, and return its path.
 
     Args:
         folder: Where to write it.
         bundle: Folder of the bundle; None searches for it.
+        overwrite: Whether a zip that is there may be replaced.
 
     Raises:
         OptionError: If the bundle has no weights.
+        OutputExistsError: If the zip exists and ``overwrite`` is not set.
         OutputError: If the zip cannot be written.
     """
     root = find_bundle(bundle)
@@ -44,6 +46,9 @@ def export_bundle(folder: Path, bundle: Path | None = None) -> Path:
     }
     files |= {Path("esp_medsam", p.relative_to(_PACKAGE)): p for p in _files_in(_PACKAGE)}
     path = folder / f"{name}_v{metadata['version']}.zip"
+    if path.exists() and not overwrite:
+        msg = f"{path} must not exist; it does. Pass `overwrite` to replace it."
+        raise OutputExistsError(msg)
     with atomic_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for place, source in sorted(files.items()):
             entry = zipfile.ZipInfo(f"{name}/{place.as_posix()}", _DATE)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from esp_medsam.modality import Modality
 from esp_medsam.version import __version__
@@ -28,9 +29,8 @@ Research only: not a medical device.
 ```
 
 What the picture has to be: {intensity}
-Show slices as a radiologist sees them. esp_medsam keeps the aspect ratio: it scales to fit, with
-antialiasing, and pads right and bottom with the color ({mean}); the code above stretches instead.
-Masks are where the probability is at least 0.5; a target's value in labelmaps: {labels}.
+Show slices as a radiologist sees them. {resize}
+A target's value in labelmaps: {labels}. Clean-up and other rules of esp_medsam are not in the file.
 """
 
 _PRESENCE = """\
@@ -74,8 +74,25 @@ picture = Image.open("picture.png").convert("RGB").resize(({width}, {height}))
 image = np.asarray(picture, np.float32).transpose(2, 0, 1)[None] / 255
 
 {load}
-masks = {{name: probability[0, place] >= 0.5 for place, name in enumerate({names})}}
+least = {least}
+masks = {{name: probability[0, place] >= least[name] for place, name in enumerate(least)}}
 """
+
+_FIT = (
+    "esp_medsam keeps the aspect ratio: it scales to fit,\nwith antialiasing, and pads right and "
+    "bottom with the color ({mean}); the code above\nstretches instead."
+)
+
+_STRETCH = "They are stretched to this size, as by the code above."
+
+_OTHER_TRANSFORMS = (
+    "what the transforms make of it that the configuration of this export states for the modality; "
+    "this page does not describe them."
+)
+
+_DEFAULT = "8-bit RGB divided by 255; gray values in all three channels."
+
+_WINDOWED = "8-bit values of a window divided by 255, the same in all three channels."
 
 _INTENSITY: Mapping[str, str] = {
     "ct": (
@@ -89,13 +106,37 @@ _INTENSITY: Mapping[str, str] = {
 }
 
 
+class Shown(NamedTuple):
+    """How slices are prepared for a file.
+
+    Attributes:
+        mean: Mean of each channel of the training images.
+        resize: ``fit`` or ``stretch``.
+        has_transforms: Whether the modality has other transforms than its defaults.
+        ct_input: Unit of CT values that was stated; None for HU.
+    """
+
+    mean: tuple[float, ...]
+    resize: str
+    has_transforms: bool
+    ct_input: str | None
+
+    def intensity(self, modality: str) -> str:
+        """Return what values an image must have, in words."""
+        if self.has_transforms:
+            return _OTHER_TRANSFORMS
+        if self.ct_input == "windowed":
+            return _WINDOWED
+        return _INTENSITY.get(modality, _DEFAULT)
+
+
 def readme(
     *,
     file: str,
     kind: str,
     modality: Modality,
     size: tuple[int, int],
-    mean: Sequence[float],
+    shown: Shown,
     has_presence: bool,
     weights: str,
     sha256: str,
@@ -108,7 +149,7 @@ def readme(
         kind: Name of its format.
         modality: What it segments.
         size: ``(H, W)`` of its input.
-        mean: Mean of each channel of the training images.
+        shown: How slices are prepared for it.
         has_presence: Whether it has an output for presence.
         weights: Hash of the weights.
         sha256: Hash of the file.
@@ -116,8 +157,9 @@ def readme(
     """
     height, width = size
     names = [target.name for target in modality.targets]
-    code = _CODE.format(width=width, height=height, names=names, load=_LOAD[kind].format(file=file))
-    default = "8-bit RGB divided by 255; gray values in all three channels."
+    least = {target.name: target.threshold for target in modality.targets}
+    code = _CODE.format(width=width, height=height, least=least, load=_LOAD[kind].format(file=file))
+    resize = _STRETCH if shown.resize == "stretch" else _FIT
     return _PAGE.format(
         file=file,
         version=__version__,
@@ -132,7 +174,7 @@ def readme(
         sha256=sha256,
         agreement=agreement,
         code=code.strip(),
-        intensity=_INTENSITY.get(modality.name, default),
-        mean=", ".join(map(str, mean)),
+        intensity=shown.intensity(modality.name),
+        resize=resize.format(mean=", ".join(map(str, shown.mean))),
         labels=", ".join(f"{target.name} {target.label}" for target in modality.targets),
     )

@@ -18,7 +18,7 @@ input [{{ name: "{input}", data_type: TYPE_FP32, dims: [1, 3, {height}, {width}]
 output [
 {outputs}
 ]
-"""
+{place}"""
 
 
 def write_repository(
@@ -62,6 +62,8 @@ def write_repository(
         height=size[0],
         width=size[1],
         outputs=told,
+        # What is traced on a CPU makes some of its tensors there.
+        place="instance_group [{ kind: KIND_CPU }]\n" if by_place else "",
     )
     (root / name / "config.pbtxt").write_text(config, encoding="utf-8")
     return root

@@ -64,3 +64,29 @@ class TestIsOutOfMemory:
 def test_the_device_decides_the_slice_batch_unless_it_is_given(device: str, expected: int) -> None:
     assert Placement(object(), torch.device(device), None).slice_batch == expected
     assert Placement(object(), torch.device(device), 7).slice_batch == 7
+
+
+@pytest.mark.parametrize(
+    ("asked", "held", "moves"), [("cuda", 0, False), ("cuda:0", 0, False), ("cuda:1", 0, True)]
+)
+def test_a_network_that_is_there_is_not_moved(
+    monkeypatch: pytest.MonkeyPatch, asked: str, held: int, moves: bool
+) -> None:
+    moved: list[torch.device] = []
+
+    class Parameter:
+        device = torch.device("cuda", held)
+
+    class Network:
+        def parameters(self) -> list[Parameter]:
+            return [Parameter()]
+
+        def to(self, device: torch.device) -> None:
+            moved.append(device)
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+
+    placement = Placement(Network(), torch.device(asked), 1)
+    placement._move(torch.device(asked))
+
+    assert bool(moved) is moves

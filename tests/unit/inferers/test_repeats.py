@@ -60,6 +60,12 @@ def test_another_input_size_or_view_is_another_slice(other: Shown) -> None:
     assert not other.is_same_as(shown(0))
 
 
+def test_a_slice_on_another_device_is_computed() -> None:
+    other = shown(0)._replace(image=torch.empty(3, 4, 4, device="meta"))
+
+    assert not shown(0).is_same_as(other)
+
+
 def test_what_is_not_a_number_is_always_computed() -> None:
     assert not shown(torch.nan).is_same_as(shown(torch.nan))
 

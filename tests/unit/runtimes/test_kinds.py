@@ -27,6 +27,17 @@ def test_missing_packages_are_named_with_the_extra(monkeypatch: pytest.MonkeyPat
         check_runtime("openvino", "cpu")
 
 
+def test_a_module_of_another_distribution_says_its_own_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def version(name: str) -> str:
+        raise kinds.PackageNotFoundError(name)
+
+    monkeypatch.setattr(kinds, "version", version)
+
+    assert RUNTIMES["onnxruntime"].version == pytest.importorskip("onnxruntime").__version__
+
+
 def test_packages_that_are_not_ours_are_named_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "find_spec", lambda _: None)
 

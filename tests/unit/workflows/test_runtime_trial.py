@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from esp_medsam.errors import DeviceError, WeightsNotFoundError
 from esp_medsam.networks import build_product
 from esp_medsam.networks.fusion import fuse
 from esp_medsam.runtimes import RUNTIMES
+from esp_medsam.settings import InferenceSettings
 from esp_medsam.workflows import runtime_choice, runtime_trial
+from esp_medsam.workflows.attempts import with_settings
 from esp_medsam.workflows.pipeline import read_config
 from esp_medsam.workflows.request import Request, read_request
 from esp_medsam.workflows.runtime_choice import Measured, read_choice, situation_of
@@ -48,7 +51,13 @@ def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Request:
     for module in (runtime_trial, runtime_choice):
         monkeypatch.setattr(module, "candidates", lambda _: kinds)
     monkeypatch.setattr(type(kinds[0]), "version", "1")
+    monkeypatch.setattr(runtime_trial, "_single", lambda *_: "the network")
     return read_request(dataset_dir=str(tmp_path), output_dir=str(tmp_path), device="cpu")
+
+
+def settings_of(request: Request) -> InferenceSettings:
+    settings: InferenceSettings = read_config(request).get_parsed_content("settings")
+    return settings
 
 
 def trials_of(monkeypatch: pytest.MonkeyPatch, *found: list[Measured]) -> Trials:
@@ -76,7 +85,8 @@ class TestATrial:
 
         assert trials.run(request_, is_worth_it=False) == "eager"
         assert trials.run(request_) == "openvino"
-        assert trials.run(request_, is_worth_it=False) == "openvino"
+        # An engine takes longer to load than PyTorch to segment a picture.
+        assert trials.run(request_, is_worth_it=False) == "eager"
 
     def test_that_was_too_short_is_made_once_more(
         self, request_: Request, monkeypatch: pytest.MonkeyPatch
@@ -86,10 +96,54 @@ class TestATrial:
         assert [trials.run(request_) for _ in range(3)] == ["onnxruntime"] * 3
 
         assert trials.found == []
-        settings = read_config(request_).get_parsed_content("settings")
-        choice = read_choice(situation_of(settings))
+        choice = read_choice(situation_of(settings_of(request_)))
         assert choice is not None
         assert choice.measured[0].told == "not ready within 20 s"
+
+    @pytest.mark.parametrize("code", [-9, 1])
+    def test_that_something_ended_is_made_once_more(
+        self, request_: Request, monkeypatch: pytest.MonkeyPatch, code: int
+    ) -> None:
+        told = f"{runtime_trial.ENDED} {runtime_trial.ended_by(code)}"
+        ended = Measured(name="openvino", version="1", told=told)
+        trials = trials_of(monkeypatch, [ended, SLOW], [FAST, SLOW])
+
+        names = [trials.run(request_) for _ in range(3)]
+
+        assert names == ["onnxruntime", "openvino", "openvino"]
+
+    def test_that_cannot_begin_leaves_pytorch(
+        self, request_: Request, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: Any) -> list[Measured]:
+            raise OSError(12, "Cannot allocate memory")
+
+        trials = trials_of(monkeypatch)
+        monkeypatch.setattr(runtime_trial, "_tried", fail)
+
+        assert trials.run(request_) == "eager"
+        assert "The trial failed: [Errno 12] Cannot allocate memory" in trials.told[-1]
+
+    def test_of_a_network_of_another_kind_keeps_nothing(
+        self, request_: Request, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        trials = trials_of(monkeypatch)
+        monkeypatch.setattr(runtime_trial, "_single", lambda *_: None)
+
+        assert trials.run(request_) == "eager"
+        assert read_choice(situation_of(settings_of(request_))) is None
+
+    @pytest.mark.parametrize(
+        ("setting", "kind"),
+        [({"device": "cuda:7"}, DeviceError), ({"ckpt_path": "none.pt"}, WeightsNotFoundError)],
+    )
+    def test_comes_after_the_checks_of_settings(
+        self, request_: Request, setting: dict[str, str], kind: type[Exception]
+    ) -> None:
+        request = with_settings(request_, **setting)
+
+        with pytest.raises(kind):
+            settled(request, threads=1, is_worth_it=False, tell=print)
 
     def test_is_not_made_where_a_runtime_is_named(
         self, request_: Request, monkeypatch: pytest.MonkeyPatch

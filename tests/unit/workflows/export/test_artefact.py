@@ -13,7 +13,14 @@ import pytest
 import skimage
 import torch
 
-from esp_medsam.errors import ModalityError, OptionError, OutputExistsError, RuntimeCheckError
+from esp_medsam.errors import (
+    EmptyInputError,
+    ModalityError,
+    OptionError,
+    OutputExistsError,
+    RuntimeCheckError,
+    explain,
+)
 from esp_medsam.runtimes import export_formats
 from esp_medsam.runtimes.export_formats import FORMATS
 from esp_medsam.workflows.export import artefact
@@ -43,7 +50,7 @@ def export(tmp_path: Path, to: str = "torchscript", **options: Any) -> Exported:
 def run_page(folder: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Run the code of a page as it stands, beside a picture."""
     (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    assert len([line for line in code.splitlines() if line]) <= 11
+    assert len([line for line in code.splitlines() if line]) <= 12
     (folder / "picture.png").write_bytes(picture.read_bytes())
     monkeypatch.chdir(folder)
     names: dict[str, Any] = {}
@@ -69,7 +76,7 @@ def test_the_page_s_code_finds_what_pytorch_does(
     made = export(tmp_path, to, images=photograph)
 
     assert made.path == tmp_path / "out" / f"{NAME}_{to}" / f"{NAME}{FORMATS[to].suffix}"
-    assert made.agreement.startswith("on 1 slices or pictures, probabilities differ by at most ")
+    assert made.agreement.startswith("on 1 slice or picture, probabilities differ by at most ")
     names = run_page(made.path.parent, photograph, monkeypatch)
     run, graph, _ = artefact._graph_of(
         read_request(
@@ -157,6 +164,47 @@ def test_a_model_repository_for_triton_has_the_file_and_its_shapes(tmp_path: Pat
     assert 'backend: "pytorch"' in config
     assert 'name: "INPUT__0", data_type: TYPE_FP32, dims: [1, 3, 96, 64]' in config
     assert 'name: "OUTPUT__0", data_type: TYPE_FP32, dims: [1, 6, 96, 64]' in config
+
+
+def test_an_image_that_cannot_be_read_is_not_the_file_s_fault(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+
+    with pytest.raises(RuntimeError, match="applying transform") as caught:  # as MONAI wraps it
+        export(tmp_path, images=tmp_path / "in")
+    assert "a.png must be" in str(explain(caught.value))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_images_that_are_all_refused_compare_nothing(tmp_path: Path, photograph: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for suffix in (".png", ".PNG"):  # results of the two would share a name
+        (tmp_path / "in" / f"a{suffix}").write_bytes(photograph.read_bytes())
+
+    with pytest.raises(EmptyInputError, match="images must hold an image that can be compared"):
+        export(tmp_path, images=tmp_path / "in")
+
+
+class TestThePage:
+    """What the page says is what the file was exported with."""
+
+    def page(self, tmp_path: Path, **settings: Any) -> str:
+        return (export(tmp_path, settings=settings).path.parent / "README.md").read_text()
+
+    def test_of_stretched_slices(self, tmp_path: Path) -> None:
+        assert "stretched to this size" in self.page(tmp_path, resize="stretch")
+
+    def test_of_ct_that_was_windowed(self, tmp_path: Path) -> None:
+        told = self.page(tmp_path, modality="ct", ct_input="windowed")
+        assert "8-bit values of a window" in told
+        assert "Hounsfield" not in told
+
+    def test_of_transforms_of_one_s_own(self, tmp_path: Path) -> None:
+        told = self.page(tmp_path, transforms={"fundus": {"shown": []}})
+        assert "this page does not describe them" in told
+
+    def test_of_another_threshold(self, tmp_path: Path) -> None:
+        assert "least = {'vessels': 0.25}" in self.page(tmp_path, threshold=0.25)
 
 
 class TestIsRefused:
