@@ -105,7 +105,7 @@ def export_network(
             made = Path(temporary, place.name)
             made.mkdir()
             draft = made / path.name
-            kind.write(graph, torch.zeros(1, 3, *size), draft)
+            _write(kind, graph, size, draft)
             told = _checked(kind, draft, graph, run if has_images else None, size)
             page = readme(
                 file=path.name,
@@ -145,6 +145,25 @@ def _graph_of(
     single = fuse(network.network, modality)
     graph = ModalityGraph(single, inferer.pixel_mean, inferer.pixel_std).eval()
     return run, graph, inferer.input_size
+
+
+def _write(kind: ExportFormat, graph: ModalityGraph, size: tuple[int, int], path: Path) -> None:
+    """Write a file.
+
+    Raises:
+        OptionError: If the format's packages cannot convert the network.
+    """
+    try:
+        kind.write(graph, torch.zeros(1, 3, *size), path)
+    except OSError:
+        raise
+    except Exception as error:  # each library has errors of its own
+        told = one_line(f"{type(error).__name__}: {error}")
+        msg = (
+            f"to {kind.name} must be a format that the installed packages can convert the network "
+        )
+        msg += f"to; they cannot: {told}. Use another format, or other versions of them."
+        raise OptionError(msg) from error
 
 
 def _checked(

@@ -141,6 +141,21 @@ def test_a_file_that_computes_something_else_is_refused_and_goes(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_network_that_cannot_be_converted_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*_: object) -> None:
+        msg = "Unsupported fx node alias"
+        raise NotImplementedError(msg)
+
+    kind = replace(FORMATS["torchscript"], write=write)
+    monkeypatch.setattr(artefact, "FORMATS", {"torchscript": kind})
+
+    with pytest.raises(OptionError, match=r"cannot: NotImplementedError: Unsupported fx node al"):
+        export(tmp_path)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_file_that_this_machine_cannot_run_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
