@@ -208,7 +208,7 @@ def _weights(bundle: Path | None) -> Iterator[Finding]:
 
 
 def _runtimes(bundle: Path | None, device: str | None) -> Iterator[Finding]:
-    """Say what computes the network fastest, measured now if it was not before."""
+    """Say what computes the network fastest, which is measured now."""
     unsaved = Scratch()
     request = read_request(
         bundle, dataset_dir=str(unsaved.path), output_dir=str(unsaved.path), device=device
@@ -218,6 +218,10 @@ def _runtimes(bundle: Path | None, device: str | None) -> Iterator[Finding]:
         yield Finding(subject="runtimes", told=f"{VARIABLE} is {asked}, so nothing is measured")
         return
     choice = measured(request, settings, threads=torch.get_num_threads(), anew=True)
+    if choice is None and not settings.device.startswith("cpu"):
+        told = f"PyTorch; on {settings.device} no other runtime is tried out"
+        yield Finding(subject="runtimes", told=told)
+        return
     if choice is None:
         told = "PyTorch alone"
         remedy = f"pip install '{PACKAGE}[openvino]', which is faster on many processors"

@@ -1,4 +1,4 @@
-"""Silence libraries that log what they read."""
+"""Silence libraries that log what they read, or how they export a network."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ _reading = 0
 _silence = ExitStack()
 
 
-_LIBRARIES = ("pydicom", "highdicom", "PIL", "nibabel", "openjpeg", "pylibjpeg", "jpeg_ls")
-"""Reading libraries with a logger: some log all that they read, at one level or another."""
+_LIBRARIES = (
+    *("pydicom", "highdicom", "PIL", "nibabel", "openjpeg", "pylibjpeg", "jpeg_ls"),
+    *("onnx_ir", "onnxscript", "torch.onnx", "torch.jit"),
+)
+"""Libraries with a logger: some log all that they read or rewrite, at one level or another."""
 
 
 @contextmanager

@@ -41,7 +41,7 @@ from esp_medsam.workflows.weights import load_network, network_of_table
 
 
 SIDES = (224, 448, 672, 896, 1024)
-SLICES = (1, 10, 20, 40, 80)
+SLICES = (1, 10, 20, 40)
 SIDE = 448
 CT = torch.tensor([6])
 

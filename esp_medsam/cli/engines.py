@@ -27,7 +27,7 @@ NO_NETWORK = object()
 """Stands for the network where nothing is segmented."""
 
 PICTURES_FOR_A_TRIAL = 20
-"""Number of pictures from which it is worth to measure once which runtime is fastest."""
+"""Number of pictures from which measuring, once, which runtime is fastest is worth its time."""
 
 MOST_SECONDS = 1_000_000
 """Seconds that may be allowed for an item; more is a slip."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from esp_medsam.cli import options
+from esp_medsam.cli.bars import Bars
 from esp_medsam.cli.engines import NO_NETWORK, Asked, EngineName, is_single, run_of
 from esp_medsam.cli.loudness import Quiet, Verbose
 from esp_medsam.cli.options import input_size_of, option, path_argument, path_option
@@ -345,7 +345,7 @@ def _drive(
     if told:
         console.print(f"Left alone: {told}.")
     results: Tally[ItemResult] = Tally()
-    with _Bars(console, segmentation, workers) as bars:
+    with Bars(console, segmentation, workers) as bars:
         for result in arriving:
             results.add(_told(result, as_json=as_json))
             bars.advance_item()
@@ -363,39 +363,3 @@ def _told(result: ItemResult, *, as_json: bool) -> ItemResult:
     if as_json:
         print(json.dumps(result.to_json()), flush=True)
     return result
-
-
-class _Bars(Progress):
-    """Progress bar of the items, and below it one of the slices of the current volume.
-
-    Args:
-        console: Where the bars are drawn; nothing is drawn if it is no terminal.
-        segmentation: Run whose items are counted.
-        workers: Its workers; of several, no slices are shown.
-    """
-
-    def __init__(self, console: Console, segmentation: SegmentRun, workers: Pool | None) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        super().__init__(
-            *columns,
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._segmentation = segmentation
-        self._items = self.add_task("Segmenting", total=len(segmentation))
-        self._slices = self.add_task("  slices", visible=False)
-        if workers is None:
-            segmentation.tell_slices(self._count)
-        else:
-            workers.tell_slices(self._count)
-
-    def advance_item(self) -> None:
-        """Count a finished item."""
-        self.update(self._items, advance=1, total=len(self._segmentation))
-        self.update(self._slices, visible=False)
-
-    def _count(self, done: int, total: int) -> None:
-        """Show how many slices are done; a picture has only one."""
-        self.update(self._slices, completed=done, total=total, visible=total > 1)

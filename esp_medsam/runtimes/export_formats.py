@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from esp_medsam.errors import OptionError
+from esp_medsam.quiet import quietly
 from esp_medsam.runtimes.modality_graph import INPUT, OUTPUTS, ModalityGraph
-from esp_medsam.runtimes.onnx_graph import onnx_of, silent
+from esp_medsam.runtimes.onnx_graph import onnx_of
+from esp_medsam.runtimes.packages import ONNX, check_packages
 
 
 Run = Callable[[npt.NDArray[np.float32]], Sequence[npt.NDArray[np.float32]]]
@@ -51,14 +51,7 @@ class ExportFormat:
         Raises:
             OptionError: If one is.
         """
-        missing = [name for name in self.packages if find_spec(name) is None]
-        if missing:
-            what = f"'esp-medsam[{self.extra}]'" if self.extra else " ".join(missing)
-            msg = (
-                f"to {self.name} must have {' and '.join(missing)}, which is missing; install it: "
-                f"pip install {what}."
-            )
-            raise OptionError(msg)
+        check_packages(f"to {self.name}", self.packages, self.extra)
 
 
 def _onnx(graph: ModalityGraph, example: Tensor) -> bytes:
@@ -90,7 +83,7 @@ def _read_openvino(path: Path) -> Run:
 
 def _traced(graph: ModalityGraph, example: Tensor) -> Any:
     trace: Any = torch.jit.trace
-    with torch.no_grad(), silent():
+    with torch.no_grad(), quietly():
         # A function: of a module, the methods for TorchScript would be compiled too.
         return trace(lambda image: tuple(graph(image)), example, check_trace=False)
 
@@ -101,7 +94,7 @@ def _write_torchscript(graph: ModalityGraph, example: Tensor, path: Path) -> Non
 
 def _read_torchscript(path: Path) -> Run:
     load: Any = torch.jit.load
-    with silent():
+    with quietly():
         module = load(str(path), map_location="cpu")
 
     def run(image: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
@@ -131,7 +124,7 @@ def _read_tensorrt(path: Path) -> Run:
 
 def _write_coreml(graph: ModalityGraph, example: Tensor, path: Path) -> None:
     coremltools: Any = import_module("coremltools")
-    with torch.no_grad(), silent():
+    with torch.no_grad(), quietly():
         program = torch.export.export(graph, (example,)).run_decompositions({})
     model = coremltools.convert(
         program,
@@ -153,15 +146,13 @@ def _read_coreml(path: Path) -> Run:
     return run
 
 
-_ONNX = ("onnx", "onnxscript")
-
 FORMATS: Mapping[str, ExportFormat] = {
     each.name: each
     for each in (
         ExportFormat(
             name="onnx",
             suffix=".onnx",
-            packages=("onnxruntime", *_ONNX),
+            packages=("onnxruntime", *ONNX),
             extra="onnx",
             write=_write_onnx,
             read=_read_onnx,
@@ -170,7 +161,7 @@ FORMATS: Mapping[str, ExportFormat] = {
         ExportFormat(
             name="openvino",
             suffix=".xml",
-            packages=("openvino", *_ONNX),
+            packages=("openvino", *ONNX),
             extra="openvino",
             write=_write_openvino,
             read=_read_openvino,
@@ -186,7 +177,7 @@ FORMATS: Mapping[str, ExportFormat] = {
         ExportFormat(
             name="tensorrt",
             suffix=".plan",
-            packages=("tensorrt", "polygraphy", *_ONNX),
+            packages=("tensorrt", "polygraphy", *ONNX),
             write=_write_tensorrt,
             read=_read_tensorrt,
             triton=("tensorrt", "model.plan"),

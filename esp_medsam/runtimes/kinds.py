@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import Protocol
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from esp_medsam.errors import OptionError
 from esp_medsam.runtimes.encoder_graph import EncoderGraph, Engine
+from esp_medsam.runtimes.packages import ONNX, check_packages, missing_of
 from esp_medsam.runtimes.store import Store
 
 
@@ -57,7 +57,7 @@ class Runtime:
     @property
     def missing(self) -> tuple[str, ...]:
         """Packages that it needs and that are not installed."""
-        return tuple(name for name in self.packages if find_spec(name) is None)
+        return missing_of(self.packages)
 
     @property
     def version(self) -> str:
@@ -77,8 +77,6 @@ class Runtime:
         return make(graph, example, store)
 
 
-_ONNX = ("onnx", "onnxscript")
-
 RUNTIMES: Mapping[str, Runtime] = {
     runtime.name: runtime
     for runtime in (
@@ -86,14 +84,14 @@ RUNTIMES: Mapping[str, Runtime] = {
         Runtime(
             name="openvino",
             devices=("cpu",),
-            packages=("openvino", *_ONNX),
+            packages=("openvino", *ONNX),
             extra="openvino",
             builder=("openvino_engine", "build"),
         ),
         Runtime(
             name="onnxruntime",
             devices=("cpu",),
-            packages=("onnxruntime", *_ONNX),
+            packages=("onnxruntime", *ONNX),
             extra="onnx",
             builder=("onnxruntime_engine", "build"),
         ),
@@ -112,7 +110,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         Runtime(
             name="tensorrt",
             devices=("cuda",),
-            packages=("tensorrt", "polygraphy", "onnx", "onnxscript"),
+            packages=("tensorrt", "polygraphy", *ONNX),
             builder=("tensorrt_engine", "build"),
             is_quick=False,
         ),
@@ -149,10 +147,4 @@ def check_runtime(name: str, device: str) -> None:
         fitting = [each.name for each in RUNTIMES.values() if device in each.devices]
         msg = f"runtime must be one that runs on {device} ({', '.join(fitting)}); got {name}."
         raise OptionError(msg)
-    if runtime.missing:
-        what = f"'esp-medsam[{runtime.extra}]'" if runtime.extra else " ".join(runtime.missing)
-        msg = (
-            f"runtime {name} must have {' and '.join(runtime.missing)}, which is missing; install "
-            f"it: pip install {what}."
-        )
-        raise OptionError(msg)
+    check_packages(f"runtime {name}", runtime.packages, runtime.extra)

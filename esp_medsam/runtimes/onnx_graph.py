@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from esp_medsam.quiet import quietly
 
 
 OPSET = 20
@@ -25,7 +24,7 @@ def onnx_of(
         example: Its input, of the shape that the model takes.
         names: Names of the input and of the outputs; None leaves them to the exporter.
     """
-    with torch.no_grad(), silent():
+    with torch.no_grad(), quietly():
         program = torch.onnx.export(
             module,
             (example,),
@@ -38,16 +37,3 @@ def onnx_of(
     assert program is not None, "it is made in memory"
     content: bytes = program.model_proto.SerializeToString()
     return content
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """Keep the remarks of exporters about their own code to themselves."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -85,7 +85,12 @@ class RuntimeNetwork:
         return self.network.decode(encoded, modality, targets, patch_prompt)
 
     def _engine(self, image: Tensor) -> Engine | None:
-        """Return the engine for images of a shape; None where PyTorch takes its place."""
+        """Return the engine for images of a shape; None where PyTorch takes its place.
+
+        After one failure it does so for all shapes, as the record says.
+        """
+        if self.failure:
+            return None
         shape = tuple(image.shape) if image.device.type != "cpu" else tuple(image.shape[1:])
         key = (*shape, image.device)
         if key not in self._engines:

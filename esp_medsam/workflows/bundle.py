@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,8 +65,8 @@ def is_bundle(path: Path) -> bool:
 
 
 def model_name(root: Path) -> str:
-    """Return what the model of a bundle is called in names of files."""
-    name = root.resolve().name
+    """Return what the model of a bundle is called in names of files, and in files that name it."""
+    name = re.sub(r"[^\w.-]", "_", root.resolve().name)
     return "esp_medsam" if name == "bundle" else name
 
 

@@ -91,8 +91,9 @@ class Choice:
     @property
     def name(self) -> str:
         """The fastest runtime; PyTorch unless another is clearly faster."""
-        usable = [one for one in self.measured if one.ratio is not None and one.ratio <= WORTH_IT]
-        return min(usable, key=lambda one: one.ratio or 0.0).name if usable else EAGER
+        ratios = [(one.ratio, one.name) for one in self.measured if one.ratio is not None]
+        ratio, name = min(ratios, default=(1.0, EAGER))
+        return name if ratio <= WORTH_IT else EAGER
 
 
 def for_inference(network: nn.Module, settings: InferenceSettings | None = None) -> nn.Module:

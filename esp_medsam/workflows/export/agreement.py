@@ -22,7 +22,7 @@ MOST_SLICES = 20
 """Slices, or pictures, that are compared: evenly spread over each volume."""
 
 
-class Measured(NamedTuple):
+class Comparison(NamedTuple):
     """What was compared.
 
     Attributes:
@@ -73,9 +73,9 @@ def inputs_of(
             yield shown * graph.deviation + graph.mean
 
 
-def measured(
+def compared(
     graph: ModalityGraph, run: Run, inputs: Iterator[Tensor], *, is_drawn: bool
-) -> Measured:
+) -> Comparison:
     """Compare a file with the graph it was made from.
 
     Args:
@@ -96,7 +96,7 @@ def measured(
         scores = _dice_of(expected[0][0] >= 0.5, found[0][0] >= 0.5)
         masks += len(scores)
         dice = min([dice, *scores])
-    return Measured(count, difference, dice, masks, is_drawn)
+    return Comparison(count, difference, dice, masks, is_drawn)
 
 
 def _dice_of(masks: np.ndarray, others: np.ndarray) -> Sequence[float]:

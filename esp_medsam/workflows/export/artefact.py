@@ -27,7 +27,7 @@ from esp_medsam.runtimes.export_formats import FORMATS, ExportFormat
 from esp_medsam.runtimes.modality_graph import ModalityGraph
 from esp_medsam.workflows.attempts import with_settings
 from esp_medsam.workflows.bundle import model_name
-from esp_medsam.workflows.export.agreement import Measured, inputs_of, measured
+from esp_medsam.workflows.export.agreement import Comparison, compared, inputs_of
 from esp_medsam.workflows.export.readme import Shown, readme
 from esp_medsam.workflows.export.triton import write_repository
 from esp_medsam.workflows.pipeline import build
@@ -185,7 +185,7 @@ def _checked(
         computed(torch.zeros(1, 3, *size).numpy())
     except Exception as error:  # each library has errors of its own
         return f"not measured, as this machine cannot run it: {one_line(str(error))}"
-    found: Measured = measured(graph, computed, inputs_of(run, graph, size), is_drawn=run is None)
+    found: Comparison = compared(graph, computed, inputs_of(run, graph, size), is_drawn=run is None)
     if not found.slices:
         msg = "images must hold an image that can be compared; all of them were refused."
         raise EmptyInputError(msg)

@@ -7,7 +7,7 @@ import typing
 import pytest
 
 from esp_medsam.errors import OptionError
-from esp_medsam.runtimes import RUNTIMES, check_runtime, kinds
+from esp_medsam.runtimes import RUNTIMES, check_runtime, kinds, packages
 from esp_medsam.setting_types import RuntimeName
 
 
@@ -21,9 +21,9 @@ def test_a_runtime_of_another_device_is_refused() -> None:
 
 
 def test_missing_packages_are_named_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kinds, "find_spec", lambda name: None if "onnx" in name else name)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if "onnx" in name else name)
 
-    with pytest.raises(OptionError, match=r"onnxscript, which is missing.*esp-medsam\[openvino\]"):
+    with pytest.raises(OptionError, match=r"onnxscript to be installed.*esp-medsam\[openvino\]"):
         check_runtime("openvino", "cpu")
 
 
@@ -39,7 +39,7 @@ def test_a_module_of_another_distribution_says_its_own_version(
 
 
 def test_packages_that_are_not_ours_are_named_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kinds, "find_spec", lambda _: None)
+    monkeypatch.setattr(packages, "find_spec", lambda _: None)
 
     with pytest.raises(OptionError, match=r"pip install tensorrt polygraphy"):
         check_runtime("tensorrt", "cuda")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -145,6 +143,32 @@ class TestWherePyTorchTakesItsPlace:
         assert told == "PyTorch computes instead of runtime given: it does not run on cpu."
 
 
+def test_after_a_failure_all_shapes_are_pytorch_s_as_the_record_says(single: ESPMedSAM) -> None:
+    ran: list[int] = []
+
+    def build(graph: EncoderGraph, example: Tensor, store: Store) -> Engine:
+        if example.shape[-1] == 96:
+            msg = "not of this size"
+            raise ValueError(msg)
+
+        def run(image: Tensor) -> Sequence[Tensor]:
+            ran.append(int(image.shape[-1]))
+            return own_engine(graph, example, store)(image)
+
+        return run
+
+    network = RuntimeNetwork(single, with_engine(build))
+    with torch.no_grad():
+        network.encode(torch.randn(1, 3, 64, 64), None)
+        before = list(ran)
+        network.encode(torch.randn(1, 3, 64, 96), None)
+        network.encode(torch.randn(1, 3, 64, 64), None)
+
+    assert before
+    assert ran == before
+    assert network.runtime.startswith("eager ")
+
+
 def test_a_lack_of_memory_is_not_hidden(single: ESPMedSAM) -> None:
     def build(*_: object) -> Engine:
         raise torch.OutOfMemoryError
@@ -192,7 +216,7 @@ def test_a_network_that_moves_is_built_anew(network: ESPMedSAM) -> None:
     assert used.rewritten == {}
 
 
-def test_nothing_is_left_of_what_is_not_kept() -> None:
-    assert NoStore().bytes_of("onnx", lambda: b"made") == b"made"
-    assert isinstance(NoStore().path_of("trt"), Path)
-    assert replace(RUNTIMES["eager"]).missing == ()
+def test_without_a_store_a_model_is_made_each_time() -> None:
+    made = [NoStore().bytes_of("onnx", lambda: b"made") for _ in range(2)]
+
+    assert made == [b"made", b"made"]

@@ -6,7 +6,7 @@ import pytest
 
 from esp_medsam.errors import OptionError, WeightsNotFoundError
 from esp_medsam.workflows import bundle
-from esp_medsam.workflows.bundle import BUNDLE_VARIABLE, default_root, find_bundle
+from esp_medsam.workflows.bundle import BUNDLE_VARIABLE, default_root, find_bundle, model_name
 
 
 CHECKOUT = Path(__file__).parents[3] / "bundle"
@@ -85,3 +85,12 @@ class TestDefaultRoot:
         monkeypatch.chdir(tmp_path)
 
         assert default_root() == str(CHECKOUT)
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"), [("bundle", "esp_medsam"), ("liver-2", "liver-2"), ('a "b"', "a__b_")]
+)
+def test_a_model_is_named_for_its_folder_in_letters_that_files_take(
+    tmp_path: Path, folder: str, expected: str
+) -> None:
+    assert model_name(tmp_path / folder) == expected

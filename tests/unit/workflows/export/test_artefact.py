@@ -21,7 +21,7 @@ from esp_medsam.errors import (
     RuntimeCheckError,
     explain,
 )
-from esp_medsam.runtimes import export_formats
+from esp_medsam.runtimes import export_formats, packages
 from esp_medsam.runtimes.export_formats import FORMATS
 from esp_medsam.workflows.export import artefact
 from esp_medsam.workflows.export.artefact import Exported, export_network
@@ -228,9 +228,9 @@ class TestIsRefused:
             export(tmp_path, settings={"modality": None})
 
     def test_without_the_packages(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(export_formats, "find_spec", lambda _: None)
+        monkeypatch.setattr(packages, "find_spec", lambda _: None)
 
-        with pytest.raises(OptionError, match=r"must have onnxruntime and .*medsam\[onnx\]"):
+        with pytest.raises(OptionError, match=r"to onnx needs onnxruntime and .*medsam\[onnx\]"):
             export(tmp_path, "onnx")
         with pytest.raises(OptionError, match="pip install coremltools"):
             export(tmp_path, "coreml")
@@ -238,7 +238,7 @@ class TestIsRefused:
     def test_a_format_that_triton_does_not_serve(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(export_formats, "find_spec", lambda name: name)
+        monkeypatch.setattr(packages, "find_spec", lambda name: name)
 
         with pytest.raises(OptionError, match="triton must be left out with `to` coreml"):
             export(tmp_path, "coreml", triton=True)
